@@ -1,0 +1,243 @@
+package jobs
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Kind says what an [Event] is about.
+type Kind uint8
+
+// The kinds of events. Submitted is in no Event: a [Message] is the submission.
+const (
+	KindSubmitted Kind = iota + 1
+	KindStarted
+	KindProgress
+	KindCompleted
+	KindFailed
+	KindRetrying
+	KindReleased // handed back unfinished by a stopping server; uses no attempt
+	KindLost     // its worker died; uses no attempt
+	KindCancelled
+)
+
+var kindNames = [...]string{"", "submitted", "started", "progress", "completed", "failed", "retrying", "released", "lost", "cancelled"}
+
+func (k Kind) String() string {
+	if int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return fmt.Sprintf("kind(%d)", uint8(k))
+}
+
+// ParseKind is the inverse of String.
+func ParseKind(name string) (Kind, bool) {
+	for i := 1; i < len(kindNames); i++ {
+		if kindNames[i] == name {
+			return Kind(i), true
+		}
+	}
+	return 0, false
+}
+
+// Settles says whether an event of this kind ends an attempt, so that the
+// delivery behind it can be settled once the event is committed.
+func (k Kind) Settles() bool {
+	switch k {
+	case KindCompleted, KindFailed, KindRetrying, KindReleased, KindCancelled:
+		return true
+	}
+	return false
+}
+
+// Event is something that happened to a job while it ran. Events may arrive
+// more than once and before the job's submission is known; [Apply] copes.
+// Type, Priority, Seq, CreatedAt and MaxAttempts stand in every event so that
+// a tracker can be rebuilt from events alone.
+type Event struct {
+	Kind        Kind
+	ID          ID
+	Seq         uint64 // of the message in JOBS that was delivered
+	Type        string
+	Priority    Priority
+	CreatedAt   Time
+	MaxAttempts int
+
+	Run       int
+	Attempt   int
+	At        Time
+	StartedAt Time // of the attempt
+	Node      string
+
+	Progress int
+	Message  string
+	Error    string
+	Due      Time // for retrying
+	Lost     int  // for failed after too many lost workers
+	Result   json.RawMessage
+	Artifact *Artifact
+}
+
+// Stub is the record for an event whose submission is not known (any more):
+// what a tracker rebuilt from the streams can still say about the job.
+func (e *Event) Stub() *Job {
+	j := &Job{
+		ID: e.ID, Key: e.Seq, Seq: e.Seq, Type: e.Type, Priority: e.Priority,
+		Status: Pending, Run: max(e.Run, 1), MaxAttempts: e.MaxAttempts,
+		CreatedAt: e.CreatedAt, UpdatedAt: e.CreatedAt,
+	}
+	j.remember(HistoryEntry{Kind: KindSubmitted, At: e.CreatedAt})
+	return j
+}
+
+// Apply folds e into j and reports whether that changed it. It is the state
+// machine of a job:
+//
+//	pending → processing → completed | failed | retrying (→ processing …)
+//
+// It is idempotent, and repeats of earlier events change nothing: what counts
+// is the run, then the attempt, then the phase within the attempt. An ended job
+// never changes again.
+func Apply(j *Job, e *Event) bool {
+	if j.Status.Ended() || e.Run != j.Run || e.Attempt <= j.Failures && e.Kind != KindCancelled {
+		return false
+	}
+	switch e.Kind {
+	case KindStarted:
+		return j.start(e)
+	case KindProgress:
+		return j.advance(e)
+	case KindCompleted:
+		j.end(e, Completed)
+		j.Progress = 100
+		j.Error = ""
+	case KindFailed:
+		j.fail(e)
+		j.end(e, Failed)
+	case KindRetrying:
+		j.fail(e)
+		j.Status = Retrying
+		j.DueAt = e.Due
+		j.Progress, j.Message = 0, ""
+		j.remember(HistoryEntry{Kind: KindRetrying, At: e.At, Attempt: e.Attempt, Text: e.Error, Node: e.Node, Due: e.Due})
+	case KindReleased:
+		return j.release(e)
+	case KindCancelled:
+		j.end(e, Cancelled)
+		j.Error = e.Error
+	default:
+		return false
+	}
+	j.touch(e.At)
+	return true
+}
+
+// start begins attempt e.Attempt, or the same one again after a worker died.
+func (j *Job) start(e *Event) bool {
+	if j.Status == Processing && j.Attempt == e.Attempt && e.StartedAt <= j.StartedAt {
+		return false
+	}
+	if j.Attempt == e.Attempt && j.Status == Pending && e.StartedAt <= j.StartedAt {
+		return false // a repeat of an execution that was released since
+	}
+	j.Status = Processing
+	j.Attempt = e.Attempt
+	j.StartedAt = e.StartedAt
+	j.Node = e.Node
+	j.DueAt = 0
+	j.Progress, j.Message = 0, ""
+	j.remember(HistoryEntry{Kind: KindStarted, At: e.StartedAt, Attempt: e.Attempt, Node: e.Node})
+	j.touch(e.At)
+	return true
+}
+
+// ran makes sure that the attempt an event speaks of has begun: a short
+// attempt's started event is dropped by its recorder.
+func (j *Job) ran(e *Event) {
+	if e.StartedAt != 0 {
+		j.start(&Event{Kind: KindStarted, Attempt: e.Attempt, At: e.StartedAt, StartedAt: e.StartedAt, Node: e.Node})
+	}
+}
+
+func (j *Job) advance(e *Event) bool {
+	j.ran(e)
+	if j.Status != Processing || j.Attempt != e.Attempt || j.StartedAt != e.StartedAt {
+		return false
+	}
+	if j.Progress == e.Progress && j.Message == e.Message {
+		return false
+	}
+	j.Progress, j.Message = e.Progress, e.Message
+	h := HistoryEntry{Kind: KindProgress, At: e.At, Attempt: e.Attempt, Progress: e.Progress, Text: e.Message}
+	j.remember(h)
+	j.touch(e.At)
+	return true
+}
+
+func (j *Job) fail(e *Event) {
+	j.ran(e)
+	j.Attempt = e.Attempt
+	j.Failures = e.Attempt
+	j.Error = e.Error
+	if len(j.Errors) >= MaxErrors {
+		j.Errors = append(j.Errors[:0:0], j.Errors[1:]...)
+	}
+	j.Errors = append(j.Errors, AttemptError{Attempt: e.Attempt, Error: e.Error, At: e.At})
+}
+
+func (j *Job) end(e *Event, to Status) {
+	if e.Kind == KindCompleted {
+		j.ran(e)
+		j.Attempt = e.Attempt
+	}
+	j.Status = to
+	j.EndedAt = e.At
+	j.DueAt = 0
+	if e.Kind != KindCancelled {
+		j.Result = e.Result
+		j.Artifact = e.Artifact
+	}
+	if e.Message != "" {
+		j.Message = e.Message
+	}
+	if e.Lost > j.Lost {
+		j.Lost = e.Lost
+	}
+	j.remember(HistoryEntry{Kind: e.Kind, At: e.At, Attempt: e.Attempt, Text: e.Error, Node: e.Node})
+}
+
+// release puts the very execution that e speaks of back to pending.
+func (j *Job) release(e *Event) bool {
+	if j.Status != Processing || j.Attempt != e.Attempt || j.StartedAt != e.StartedAt {
+		return false
+	}
+	j.Status = Pending
+	j.Progress, j.Message = 0, ""
+	j.remember(HistoryEntry{Kind: KindReleased, At: e.At, Attempt: e.Attempt, Text: e.Error, Node: e.Node})
+	j.touch(e.At)
+	return true
+}
+
+// Lose records that the worker of a processing job died: the job waits again,
+// or fails if that has happened maxLost times. It reports whether j changed.
+func Lose(j *Job, at Time, maxLost int) bool {
+	if j.Status != Processing {
+		return false
+	}
+	j.Lost++
+	text := fmt.Sprintf("the worker died while it ran this job (%d of %d)", j.Lost, maxLost)
+	j.remember(HistoryEntry{Kind: KindLost, At: at, Attempt: j.Attempt, Text: text, Node: j.Node})
+	j.touch(at)
+	if j.Lost < maxLost {
+		j.Status = Pending
+		j.Progress, j.Message = 0, ""
+		return true
+	}
+	e := &Event{
+		Kind: KindFailed, Run: j.Run, Attempt: j.Attempt, At: at, Node: j.Node, Lost: j.Lost,
+		Error: fmt.Sprintf("its worker died %d times while running it (worker.max_lost)", j.Lost),
+	}
+	return Apply(j, e)
+}
+
+func (j *Job) touch(at Time) { j.UpdatedAt = max(j.UpdatedAt, at) }

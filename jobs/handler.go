@@ -1,0 +1,96 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// Handler does the work of a job type.
+//
+// Handle runs one attempt. It must return when ctx ends (the cause says why:
+// [ErrTimeout], [ErrShutdown]). An error is retried while attempts are left,
+// unless it is [Permanent]. A panic counts as an error. What Handle does may be
+// done again after a crash, so it should be idempotent: the job's id is the same
+// each time.
+type Handler interface {
+	Handle(ctx context.Context, t *Task) (Result, error)
+}
+
+// HandlerFunc is a function as a Handler.
+type HandlerFunc func(ctx context.Context, t *Task) (Result, error)
+
+// Handle calls f.
+func (f HandlerFunc) Handle(ctx context.Context, t *Task) (Result, error) { return f(ctx, t) }
+
+// Checker is a Handler that can tell early whether it could use a payload.
+// Check returns nil or an [*Error] made by [Invalid]; it is called at the door,
+// so it must be fast and must not look at the world.
+type Checker interface {
+	Check(payload json.RawMessage) error
+}
+
+// Result is what a job leaves behind.
+type Result struct {
+	Value    any       // becomes the JSON "result" of the job; nil = null
+	Artifact *Artifact // a file, if the handler made one
+}
+
+// Task is one attempt as its handler sees it.
+type Task struct {
+	// Job is the record at the start of the attempt; read only.
+	Job *Job
+	// Attempt counts from 1.
+	Attempt int
+
+	progress func(percent int, message string)
+}
+
+// NewTask makes a task outside a [Pool], for a handler's tests; report may be
+// nil.
+func NewTask(j *Job, attempt int, report func(percent int, message string)) *Task {
+	return &Task{Job: j, Attempt: attempt, progress: report}
+}
+
+// Progress reports how far the attempt has come, in percent (0 to 100), and a
+// line for people. It may be called as often as one likes: reports are
+// throttled.
+func (t *Task) Progress(percent int, message string) {
+	if t.progress != nil {
+		t.progress(min(max(percent, 0), 100), message)
+	}
+}
+
+// Why a handler's context ended, by context.Cause.
+var (
+	// ErrTimeout ends an attempt that took longer than its timeout.
+	ErrTimeout = errors.New("timed out")
+	// ErrShutdown ends an attempt because the server stops; the job goes back to
+	// the queue and no attempt is used up.
+	ErrShutdown = errors.New("server is shutting down")
+)
+
+type permanentError struct{ err error }
+
+func (e *permanentError) Error() string { return e.err.Error() }
+func (e *permanentError) Unwrap() error { return e.err }
+
+// Permanent marks an error that no retry can cure.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &permanentError{err}
+}
+
+// Permanentf is [Permanent] of fmt.Errorf.
+func Permanentf(format string, args ...any) error {
+	return &permanentError{fmt.Errorf(format, args...)}
+}
+
+// IsPermanent says whether err, or one that it wraps, is marked [Permanent].
+func IsPermanent(err error) bool {
+	var p *permanentError
+	return errors.As(err, &p)
+}

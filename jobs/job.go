@@ -1,0 +1,227 @@
+package jobs
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// ID identifies a job for good: a UUID, version 7 when made here.
+type ID = uuid.UUID
+
+// ParseID reads the canonical form of a UUID (36 characters, hyphens, any
+// case). Other spellings that uuid.Parse would take (braces, urn:) are refused,
+// so that one job has one address.
+func ParseID(s string) (ID, error) {
+	if len(s) != 36 {
+		return ID{}, fmt.Errorf("%q is not a UUID", s)
+	}
+	return uuid.Parse(s)
+}
+
+// NewID makes a time-ordered id for a new job.
+func NewID() ID { return uuid.Must(uuid.NewV7()) }
+
+// Time is a moment in nanoseconds since the Unix epoch, UTC; 0 means "not
+// set". A record has seven of them, so they are kept in 8 bytes each.
+type Time int64
+
+// Now is the present moment by the wall clock.
+func Now() Time { return Time(time.Now().UnixNano()) }
+
+// TimeOf converts; the zero time.Time becomes 0.
+func TimeOf(t time.Time) Time {
+	if t.IsZero() {
+		return 0
+	}
+	return Time(t.UnixNano())
+}
+
+// Std converts to a time.Time in UTC; 0 becomes the zero time.Time.
+func (t Time) Std() time.Time {
+	if t == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, int64(t)).UTC()
+}
+
+// Add moves t by d.
+func (t Time) Add(d time.Duration) Time { return t + Time(d) }
+
+// Sub is the span from u to t.
+func (t Time) Sub(u Time) time.Duration { return time.Duration(t - u) }
+
+// String is t in RFC 3339 with up to nine decimals, or "" if it is not set.
+func (t Time) String() string {
+	if t == 0 {
+		return ""
+	}
+	return t.Std().Format(time.RFC3339Nano)
+}
+
+// Status is where a job stands. The zero value is no status.
+type Status uint8
+
+// The statuses, in the order of a job's life. Scheduled is reserved for delayed
+// jobs, which this version doesn't take yet.
+const (
+	Scheduled Status = iota + 1
+	Pending
+	Processing
+	Retrying
+	Completed
+	Failed
+	Cancelled
+)
+
+// NumStatus is one more than the highest Status, for arrays indexed by it.
+const NumStatus = int(Cancelled) + 1
+
+var statusNames = [NumStatus]string{"", "scheduled", "pending", "processing", "retrying", "completed", "failed", "cancelled"}
+
+func (s Status) String() string {
+	if int(s) < len(statusNames) {
+		return statusNames[s]
+	}
+	return fmt.Sprintf("status(%d)", uint8(s))
+}
+
+// ParseStatus is the inverse of String.
+func ParseStatus(name string) (Status, bool) {
+	for i := 1; i < NumStatus; i++ {
+		if statusNames[i] == name {
+			return Status(i), true
+		}
+	}
+	return 0, false
+}
+
+// StatusNames lists all statuses, for error messages.
+func StatusNames() []string { return statusNames[1:] }
+
+// Ended says whether s is final: completed, failed or cancelled.
+func (s Status) Ended() bool { return s >= Completed }
+
+// Priority is 1 (first) to 5 (last).
+type Priority uint8
+
+// The range of priorities and what a submission gets that names none.
+const (
+	HighestPriority Priority = 1
+	DefaultPriority Priority = 3
+	LowestPriority  Priority = 5
+)
+
+// Valid says whether p is within the range.
+func (p Priority) Valid() bool { return p >= HighestPriority && p <= LowestPriority }
+
+// Lane is a queue of its own: the jobs of one type with one priority, in the
+// order of submission.
+type Lane struct {
+	Type     string
+	Priority Priority
+}
+
+// String is "type-priority", which is also the lane's consumer name.
+func (l Lane) String() string { return l.Type + "-" + string('0'+rune(l.Priority)) }
+
+// AttemptError is how one attempt failed.
+type AttemptError struct {
+	Attempt int
+	Error   string
+	At      Time
+}
+
+// HistoryEntry is one line of a job's history as GET /jobs/{id}/events shows it.
+type HistoryEntry struct {
+	Kind     Kind
+	At       Time
+	Attempt  int    // 0 where none applies
+	Progress int    // percent, for progress
+	Text     string // error or progress message
+	Node     string
+	Due      Time // for retrying: when the next attempt is due
+}
+
+// Artifact describes the file that a job left behind.
+type Artifact struct {
+	Name        string // file name offered to whoever downloads it
+	ContentType string
+	Size        int64 // bytes
+	SHA256      string
+}
+
+// Bounds of what one record keeps; the newest entries win.
+const (
+	MaxErrors  = 100 // attempt errors
+	MaxHistory = 300 // history entries
+)
+
+// Job is the record of one job: what was asked for and what has become of it.
+// A committed Job is never changed in place; readers may share it.
+type Job struct {
+	ID       ID
+	Key      uint64 // the tracker's key: the sequence of the job's first message in JOBS
+	Seq      uint64 // the sequence of its present message in JOBS; Key unless it was published again
+	Type     string
+	Priority Priority
+	Status   Status
+	Progress int // percent
+	Message  string
+
+	Run         int // 1; one more for every manual retry
+	Attempt     int // number of the attempt that runs or ran last, 0 before the first
+	Failures    int // attempts that ended in an error
+	MaxAttempts int // 1 + retry_count
+	Lost        int // times its worker died
+
+	Timeout  time.Duration // of one attempt, 0 = its type's
+	Payload  json.RawMessage
+	Result   json.RawMessage
+	Artifact *Artifact
+	Error    string // the last error
+	Errors   []AttemptError
+	Tags     []string
+	Node     string // where its last attempt ran
+
+	CreatedAt Time
+	UpdatedAt Time
+	DueAt     Time // when a retrying job's next attempt is due
+	StartedAt Time // of the last attempt
+	EndedAt   Time
+
+	History []HistoryEntry
+}
+
+// Lane is the queue the job belongs to.
+func (j *Job) Lane() Lane { return Lane{j.Type, j.Priority} }
+
+// Clone is a copy whose own fields and lists may be changed. Payload, Result,
+// Tags and Artifact are shared: they are replaced, never edited.
+func (j *Job) Clone() *Job {
+	c := *j
+	c.Errors = append([]AttemptError(nil), j.Errors...)
+	c.History = append(make([]HistoryEntry, 0, len(j.History)+2), j.History...)
+	return &c
+}
+
+// remember appends to the history, dropping progress entries first and then the
+// oldest ones when it is full.
+func (j *Job) remember(h HistoryEntry) {
+	if len(j.History) >= MaxHistory {
+		kept := j.History[:0]
+		for _, e := range j.History {
+			if e.Kind != KindProgress {
+				kept = append(kept, e)
+			}
+		}
+		j.History = kept
+		if over := len(kept) - MaxHistory + 1; over > 0 {
+			// keep the first entry: the submission
+			j.History = append(kept[:1], kept[1+over:]...)
+		}
+	}
+	j.History = append(j.History, h)
+}

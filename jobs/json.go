@@ -1,0 +1,264 @@
+package jobs
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// AppendJSON appends the job resource, as REST, the service and notifications
+// show it. It is written by hand because every job passes here at least once.
+func (j *Job) AppendJSON(b []byte) []byte {
+	b = append(b, `{"id":"`...)
+	b = appendID(b, j.ID)
+	b = append(b, `","type":`...)
+	b = AppendString(b, j.Type)
+	b = append(b, `,"priority":`...)
+	b = strconv.AppendUint(b, uint64(j.Priority), 10)
+	b = append(b, `,"status":"`...)
+	b = append(b, j.Status.String()...)
+	b = append(b, `","progress":`...)
+	b = strconv.AppendInt(b, int64(j.Progress), 10)
+	b = append(b, `,"message":`...)
+	b = AppendString(b, j.Message)
+	b = append(b, `,"attempt":`...)
+	b = strconv.AppendInt(b, int64(j.Attempt), 10)
+	b = append(b, `,"max_attempts":`...)
+	b = strconv.AppendInt(b, int64(j.MaxAttempts), 10)
+	if j.Timeout > 0 {
+		b = append(b, `,"timeout":`...)
+		b = strconv.AppendFloat(b, j.Timeout.Seconds(), 'f', -1, 64)
+	}
+	b = append(b, `,"payload":`...)
+	b = appendRaw(b, j.Payload)
+	b = append(b, `,"result":`...)
+	b = appendRaw(b, j.Result)
+	b = append(b, `,"error":`...)
+	b = AppendString(b, j.Error)
+	b = append(b, `,"errors":[`...)
+	for i, e := range j.Errors {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"attempt":`...)
+		b = strconv.AppendInt(b, int64(e.Attempt), 10)
+		b = append(b, `,"error":`...)
+		b = AppendString(b, e.Error)
+		b = append(b, `,"at":`...)
+		b = appendTime(b, e.At)
+		b = append(b, '}')
+	}
+	b = append(b, `],"tags":[`...)
+	for i, t := range j.Tags {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = AppendString(b, t)
+	}
+	b = append(b, `],"created_at":`...)
+	b = appendTime(b, j.CreatedAt)
+	b = append(b, `,"updated_at":`...)
+	b = appendTime(b, j.UpdatedAt)
+	b = append(b, `,"run_at":`...)
+	b = appendTime(b, j.DueAt)
+	b = append(b, `,"started_at":`...)
+	b = appendTime(b, j.StartedAt)
+	b = append(b, `,"ended_at":`...)
+	b = appendTime(b, j.EndedAt)
+	if j.Node != "" {
+		b = append(b, `,"node":`...)
+		b = AppendString(b, j.Node)
+	}
+	if j.Lost > 0 {
+		b = append(b, `,"lost":`...)
+		b = strconv.AppendInt(b, int64(j.Lost), 10)
+	}
+	if j.Artifact != nil {
+		b = append(b, `,"artifact":{"name":`...)
+		b = AppendString(b, j.Artifact.Name)
+		b = append(b, `,"content_type":`...)
+		b = AppendString(b, j.Artifact.ContentType)
+		b = append(b, `,"size":`...)
+		b = strconv.AppendInt(b, j.Artifact.Size, 10)
+		b = append(b, `,"sha256":`...)
+		b = AppendString(b, j.Artifact.SHA256)
+		b = append(b, '}')
+	}
+	b = append(b, `,"seq":`...)
+	b = strconv.AppendUint(b, j.Seq, 10)
+	return append(b, '}')
+}
+
+// MarshalJSON gives the job resource.
+func (j *Job) MarshalJSON() ([]byte, error) {
+	return j.AppendJSON(make([]byte, 0, 512+len(j.Payload)+len(j.Result))), nil
+}
+
+// resource is the job resource for reading it back.
+type resource struct {
+	ID          ID
+	Type        string
+	Priority    Priority
+	Status      string
+	Progress    int
+	Message     string
+	Attempt     int
+	MaxAttempts int `json:"max_attempts"`
+	Timeout     float64
+	Payload     json.RawMessage
+	Result      json.RawMessage
+	Error       string
+	Errors      []struct {
+		Attempt int
+		Error   string
+		At      time.Time
+	}
+	Tags      []string
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+	RunAt     time.Time `json:"run_at"`
+	StartedAt time.Time `json:"started_at"`
+	EndedAt   time.Time `json:"ended_at"`
+	Node      string
+	Lost      int
+	Artifact  *struct {
+		Name        string
+		ContentType string `json:"content_type"`
+		Size        int64
+		SHA256      string
+	}
+	Seq uint64
+}
+
+// UnmarshalJSON reads a job resource back, as far as it tells: the history is
+// rebuilt from the times in it. A lost tracker takes ended jobs from their
+// notifications that way.
+func (j *Job) UnmarshalJSON(b []byte) error {
+	var r resource
+	if err := json.Unmarshal(b, &r); err != nil {
+		return err
+	}
+	status, ok := ParseStatus(r.Status)
+	if !ok || !r.Priority.Valid() || r.ID == (ID{}) || r.Seq == 0 {
+		return fmt.Errorf("not a job resource (id %s, seq %d, status %q)", r.ID, r.Seq, r.Status)
+	}
+	*j = Job{
+		ID: r.ID, Key: r.Seq, Seq: r.Seq, Type: r.Type, Priority: r.Priority, Status: status,
+		Progress: r.Progress, Message: r.Message, Run: 1, Attempt: r.Attempt, MaxAttempts: r.MaxAttempts,
+		Lost: r.Lost, Timeout: time.Duration(r.Timeout * float64(time.Second)),
+		Payload: null2nil(r.Payload), Result: null2nil(r.Result), Error: r.Error, Tags: r.Tags, Node: r.Node,
+		CreatedAt: TimeOf(r.CreatedAt), UpdatedAt: TimeOf(r.UpdatedAt), DueAt: TimeOf(r.RunAt),
+		StartedAt: TimeOf(r.StartedAt), EndedAt: TimeOf(r.EndedAt),
+	}
+	if a := r.Artifact; a != nil {
+		j.Artifact = &Artifact{Name: a.Name, ContentType: a.ContentType, Size: a.Size, SHA256: a.SHA256}
+	}
+	j.remember(HistoryEntry{Kind: KindSubmitted, At: j.CreatedAt})
+	for _, e := range r.Errors {
+		j.Errors = append(j.Errors, AttemptError{Attempt: e.Attempt, Error: e.Error, At: TimeOf(e.At)})
+		j.Failures = max(j.Failures, e.Attempt)
+		if e.Attempt < j.Attempt {
+			j.remember(HistoryEntry{Kind: KindRetrying, At: TimeOf(e.At), Attempt: e.Attempt, Text: e.Error})
+		}
+	}
+	if j.StartedAt != 0 {
+		j.remember(HistoryEntry{Kind: KindStarted, At: j.StartedAt, Attempt: j.Attempt, Node: j.Node})
+	}
+	if j.EndedAt != 0 {
+		kind, _ := ParseKind(status.String())
+		j.remember(HistoryEntry{Kind: kind, At: j.EndedAt, Attempt: j.Attempt, Text: j.Error, Node: j.Node})
+	}
+	return nil
+}
+
+func null2nil(raw json.RawMessage) json.RawMessage {
+	if string(raw) == "null" {
+		return nil
+	}
+	return raw
+}
+
+// AppendEventsJSON appends {"events":[…]}: the job's history, oldest first.
+func (j *Job) AppendEventsJSON(b []byte) []byte {
+	b = append(b, `{"events":[`...)
+	for i, h := range j.History {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"seq":`...)
+		b = strconv.AppendInt(b, int64(i+1), 10)
+		b = append(b, `,"kind":"`...)
+		b = append(b, h.Kind.String()...)
+		b = append(b, `","at":`...)
+		b = appendTime(b, h.At)
+		b = append(b, `,"attempt":`...)
+		b = strconv.AppendInt(b, int64(h.Attempt), 10)
+		if h.Kind == KindProgress {
+			b = append(b, `,"progress":`...)
+			b = strconv.AppendInt(b, int64(h.Progress), 10)
+		}
+		if h.Text != "" {
+			if h.Kind == KindProgress {
+				b = append(b, `,"message":`...)
+			} else {
+				b = append(b, `,"error":`...)
+			}
+			b = AppendString(b, h.Text)
+		}
+		if h.Due != 0 {
+			b = append(b, `,"run_at":`...)
+			b = appendTime(b, h.Due)
+		}
+		if h.Node != "" {
+			b = append(b, `,"node":`...)
+			b = AppendString(b, h.Node)
+		}
+		b = append(b, '}')
+	}
+	return append(b, `]}`...)
+}
+
+func appendID(b []byte, id ID) []byte {
+	const hexdigits = "0123456789abcdef"
+	for i, c := range id {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			b = append(b, '-')
+		}
+		b = append(b, hexdigits[c>>4], hexdigits[c&15])
+	}
+	return b
+}
+
+func appendTime(b []byte, t Time) []byte {
+	if t == 0 {
+		return append(b, "null"...)
+	}
+	b = append(b, '"')
+	b = t.Std().AppendFormat(b, time.RFC3339Nano)
+	return append(b, '"')
+}
+
+func appendRaw(b []byte, raw json.RawMessage) []byte {
+	if len(raw) == 0 {
+		return append(b, "null"...)
+	}
+	return append(b, raw...)
+}
+
+// AppendString appends s as a JSON string. What is not UTF-8 becomes U+FFFD.
+func AppendString(b []byte, s string) []byte {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			quoted, err := json.Marshal(s)
+			if err != nil {
+				panic(err) // a string always marshals
+			}
+			return append(b, quoted...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
+}

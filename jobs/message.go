@@ -1,0 +1,111 @@
+package jobs
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"time"
+)
+
+// Message is a submission as it stands in the JOBS stream.
+type Message struct {
+	Seq        uint64 // its place in JOBS; 0 before it is published
+	At         Time   // when the stream stored it
+	ID         ID
+	Type       string
+	Priority   Priority
+	Payload    json.RawMessage
+	Tags       []string
+	RetryCount int           // -1 = the type's
+	Timeout    time.Duration // 0 = the type's
+
+	// Moved marks a message that was published again for a job that the tracker
+	// knows already: the job takes the new sequence.
+	Moved bool
+
+	// Problem says why this cannot be a job (a subject or header that makes no
+	// sense). The message becomes a failed job with that error.
+	Problem string
+}
+
+// DerivedID is the id of a bare message without a Job-Id: a UUID made from its
+// place in the stream alone, so that a rebuild gives the same. It is a version 7
+// UUID with the time at which the stream stored the message.
+func DerivedID(seq uint64, at Time) ID {
+	var in [16]byte
+	binary.BigEndian.PutUint64(in[:8], seq)
+	binary.BigEndian.PutUint64(in[8:], uint64(at))
+	sum := sha256.Sum256(in[:])
+	var id ID
+	copy(id[6:], sum[:10])
+	ms := uint64(at) / uint64(time.Millisecond)
+	binary.BigEndian.PutUint32(id[:4], uint32(ms>>16))
+	binary.BigEndian.PutUint16(id[4:6], uint16(ms))
+	id[6] = id[6]&0x0f | 0x70
+	id[8] = id[8]&0x3f | 0x80
+	return id
+}
+
+// NewJob is the record of a message that was just submitted. t is its type, or
+// nil if that is unknown; a message with a problem (its own, or one that check
+// finds) gives a job that has failed and says why.
+func NewJob(m *Message, t *Type, checked bool) *Job {
+	j := &Job{
+		ID: m.ID, Key: m.Seq, Seq: m.Seq, Type: m.Type, Priority: m.Priority,
+		Status: Pending, Run: 1, Payload: m.Payload, Tags: m.Tags, Timeout: m.Timeout,
+		CreatedAt: m.At, UpdatedAt: m.At,
+	}
+	j.History = append(make([]HistoryEntry, 0, 3), HistoryEntry{Kind: KindSubmitted, At: m.At})
+	j.MaxAttempts = 1 + max(m.RetryCount, 0)
+	if t != nil && m.RetryCount < 0 {
+		j.MaxAttempts = 1 + t.RetryCount
+	}
+	if checked && t != nil {
+		return j
+	}
+	if why := m.refusal(t); why != "" {
+		j.reject(why)
+	}
+	return j
+}
+
+// refusal says why m cannot be a job of type t, or "".
+func (m *Message) refusal(t *Type) string {
+	switch {
+	case m.Problem != "":
+		return m.Problem
+	case t == nil:
+		return "unknown job type " + quote(m.Type)
+	}
+	if len(m.Payload) > 0 && !json.Valid(m.Payload) {
+		return "the payload is not JSON"
+	}
+	if err := t.Check(m.Payload); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// reject ends a job that never started because it cannot be one.
+func (j *Job) reject(why string) {
+	if len(j.Payload) > 0 && !json.Valid(j.Payload) {
+		// keep what came, as a JSON string, so that the resource stays JSON
+		j.Payload, _ = json.Marshal(string(j.Payload))
+	}
+	j.Status = Failed
+	j.Error = why
+	j.Errors = []AttemptError{{Attempt: 0, Error: why, At: j.CreatedAt}}
+	j.EndedAt = j.CreatedAt
+	j.remember(HistoryEntry{Kind: KindFailed, At: j.CreatedAt, Text: why})
+}
+
+// Merge completes a record that was made from events alone ([Event.Stub]) with
+// the submission that turned up later. It changes nothing but what only a
+// submission knows.
+func Merge(j *Job, m *Message) {
+	j.Payload, j.Tags, j.Timeout = m.Payload, m.Tags, m.Timeout
+	j.CreatedAt = m.At
+	if len(j.History) > 0 && j.History[0].Kind == KindSubmitted {
+		j.History[0].At = m.At
+	}
+}

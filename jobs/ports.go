@@ -1,0 +1,99 @@
+package jobs
+
+import (
+	"context"
+	"time"
+)
+
+// What the domain needs from the technologies around it. The broker implements
+// Queue, EventLog, Inbox and Notifier and feeds a Sink; the status tracker
+// implements Tracker and is such a Sink.
+
+// Delivery hands one queued message to this process, under a lease.
+type Delivery struct {
+	Lane Lane
+	Seq  uint64 // its place in JOBS
+	Ref  string // what Queue knows this delivery by
+}
+
+// Queue hands out deliveries lane by lane. None of its methods waits for an
+// answer; what gets lost is made good by the lease's end.
+type Queue interface {
+	// Pull asks for up to n more deliveries of a lane; they come to the Receiver
+	// that the lanes were opened with, as soon as there are any.
+	Pull(lane Lane, n int) error
+	// Ack ends a delivery for good.
+	Ack(ref string) error
+	// Nak gives a delivery back, to come again after delay.
+	Nak(ref string, delay time.Duration) error
+	// Extend renews the lease of a delivery.
+	Extend(ref string) error
+}
+
+// Receiver takes what a Queue hands out. Calls come one at a time and must not
+// block for long.
+type Receiver interface {
+	Deliver(d Delivery)
+	// PullEnded says that of what was pulled for a lane n deliveries will not come
+	// (the request ran out): ask again.
+	PullEnded(lane Lane, n int)
+}
+
+// EventLog takes what happens to jobs. Append returns when the events are on
+// their way, not when they are stored: whoever must know that they count waits
+// for the tracker's commit, and appends them again if it does not come.
+type EventLog interface {
+	Append(events []Event) error
+}
+
+// Inbox takes submissions into the queue. Submit returns when the message is on
+// its way; refused is called later, at most once, if the queue does not take
+// it: with an *Error, [QueueFull] if it is full. That a message is in is heard
+// from the tracker's commit.
+type Inbox interface {
+	Submit(m *Message, refused func(error)) error
+}
+
+// Notifier tells the world about ended jobs. Notify returns when the
+// notifications are stored in their stream.
+type Notifier interface {
+	Notify(ctx context.Context, ended []*Job) error
+}
+
+// Positions are the sequences up to which a tracker has folded the streams.
+type Positions struct {
+	Jobs   uint64 // in JOBS
+	Status uint64 // in STATUS
+}
+
+// Sink takes what stands in the streams, each stream in its order but the two
+// in any. A call may block: that holds its stream up.
+type Sink interface {
+	// Submitted hands over a message of JOBS.
+	Submitted(m *Message)
+	// Happened hands over the events of one message of STATUS; seq is its sequence.
+	Happened(seq uint64, events []Event)
+}
+
+// Tracker is the committed truth as the pool looks it up.
+type Tracker interface {
+	// Find returns the job that owns the message seq of JOBS; nil if none does (any
+	// more). The job is shared: it must not be changed.
+	Find(seq uint64) (*Job, error)
+}
+
+// Commit is what one transaction of the tracker made durable. The slices belong
+// to the receiver for the time of the call only; the jobs are shared.
+type Commit struct {
+	// Position is the sequence in JOBS up to which everything is folded.
+	Position uint64
+	// Submitted are the jobs that are new, or have a new message.
+	Submitted []*Job
+	// Settled are the events that ended attempts, whether they changed anything or
+	// not (repeats).
+	Settled []Event
+	// Ended are the jobs that have ended with this commit.
+	Ended []*Job
+	// Unfinished is the number of pending, processing and retrying jobs now.
+	Unfinished int
+}

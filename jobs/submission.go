@@ -1,0 +1,344 @@
+package jobs
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Submission is a client's wish for a job, as POST /jobs and jobstream.submit
+// take it.
+type Submission struct {
+	Type       string
+	Payload    json.RawMessage // nil if none was given
+	Priority   Priority
+	RetryCount int           // -1 = the type's
+	Timeout    time.Duration // 0 = the type's
+	Tags       []string
+}
+
+// Bounds of a submission.
+const (
+	MaxRetryCount = 1000
+	MaxTimeout    = 7 * 24 * time.Hour
+	MaxTags       = 32
+	MaxTagLength  = 128 // bytes
+)
+
+// ParseSubmission reads a submission from JSON, strictly: one object, known
+// fields only, each once, each with a sensible value. It doesn't know the types;
+// see [Registry.Check].
+func ParseSubmission(body []byte) (*Submission, error) {
+	s := &Submission{Priority: DefaultPriority, RetryCount: -1}
+	var bad []FieldError
+	fail := func(pointer, format string, args ...any) {
+		bad = append(bad, FieldError{Pointer: pointer, Detail: fmt.Sprintf(format, args...)})
+	}
+	hasType := false
+	err := EachField(body, func(name string, raw json.RawMessage) {
+		var err error
+		switch name {
+		case "type":
+			hasType = true
+			s.Type, err = stringValue(raw)
+		case "payload":
+			s.Payload = raw
+			if string(raw) == "null" {
+				s.Payload = nil
+			}
+		case "priority":
+			var n int
+			if n, err = intValue(raw, int(HighestPriority), int(LowestPriority)); err == nil {
+				s.Priority = Priority(n)
+			}
+		case "retry_count":
+			s.RetryCount, err = intValue(raw, 0, MaxRetryCount)
+		case "timeout":
+			s.Timeout, err = timeoutValue(raw)
+		case "tags":
+			s.Tags, err = tagsValue(raw)
+		default:
+			err = fmt.Errorf("is not a known field; known are type, payload, priority, retry_count, timeout, tags")
+		}
+		if err != nil {
+			fail("/"+escapePointer(name), "%s", err)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !hasType {
+		fail("/type", "is required")
+	}
+	if len(bad) > 0 {
+		return nil, InvalidFields(bad...)
+	}
+	return s, nil
+}
+
+// Check says whether the registry has the submission's type, and whether that
+// type can use the payload.
+func (r *Registry) Check(s *Submission) error {
+	t := r.Lookup(s.Type)
+	if t == nil {
+		return r.unknownType(s.Type)
+	}
+	if err := t.Check(s.Payload); err != nil {
+		return err
+	}
+	return nil
+}
+
+// EachField calls f for every field of the JSON object in body, in order. An
+// *Error comes back if body is not JSON ([MalformedJSON]), not an object, or
+// names a field twice. raw is a part of body.
+func EachField(body []byte, f func(name string, raw json.RawMessage)) error {
+	switch {
+	case len(bytes.TrimSpace(body)) == 0:
+		return &Error{Kind: MalformedJSON, Detail: "the body is empty; a JSON object is expected"}
+	case bytes.IndexByte(body, 0) >= 0:
+		return &Error{Kind: MalformedJSON, Detail: "the body contains a NUL byte"}
+	case !utf8.Valid(body):
+		return &Error{Kind: MalformedJSON, Detail: "the body is not UTF-8"}
+	case !json.Valid(body):
+		return malformed(body)
+	}
+	i := skipSpace(body, 0)
+	if body[i] != '{' {
+		return &Error{
+			Kind: InvalidRequest, Detail: "the body must be a JSON object",
+			Fields: []FieldError{{Pointer: "", Detail: "must be a JSON object"}},
+		}
+	}
+	// body is valid JSON, so the scan below needs no checks of its own
+	var seen []string
+	for i = skipSpace(body, i+1); body[i] != '}'; i = skipSpace(body, i) {
+		if body[i] == ',' {
+			i = skipSpace(body, i+1)
+		}
+		end := skipValue(body, i)
+		name, _ := stringValue(body[i:end])
+		i = skipSpace(body, skipSpace(body, end)+1) // over the colon
+		end = skipValue(body, i)
+		for _, s := range seen {
+			if s == name {
+				return Invalid("/"+escapePointer(name), "is given twice")
+			}
+		}
+		seen = append(seen, name)
+		f(name, json.RawMessage(body[i:end:end]))
+		i = end
+	}
+	return nil
+}
+
+func malformed(body []byte) *Error {
+	var v any
+	err := json.Unmarshal(body, &v)
+	detail := "the body is not JSON"
+	if err != nil {
+		detail += ": " + err.Error()
+		if se, ok := err.(*json.SyntaxError); ok { //nolint:errorlint // Unmarshal returns it bare
+			detail += " (at byte " + strconv.FormatInt(se.Offset, 10) + ")"
+		}
+	}
+	return &Error{Kind: MalformedJSON, Detail: detail}
+}
+
+func skipSpace(b []byte, i int) int {
+	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\n' || b[i] == '\r') {
+		i++
+	}
+	return i
+}
+
+// skipValue returns the index behind the valid JSON value that begins at i.
+func skipValue(b []byte, i int) int {
+	depth := 0
+	for ; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			for i++; b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			depth++
+			continue
+		case '}', ']':
+			if depth == 0 {
+				return i
+			}
+			depth--
+		case ',', ':', ' ', '\t', '\n', '\r':
+			if depth == 0 {
+				return i
+			}
+			continue
+		default:
+			if depth == 0 {
+				for i+1 < len(b) && !isDelimiter(b[i+1]) {
+					i++
+				}
+				return i + 1
+			}
+			continue
+		}
+		if depth == 0 {
+			return i + 1
+		}
+	}
+	return i
+}
+
+func isDelimiter(c byte) bool {
+	switch c {
+	case ',', ':', '}', ']', ' ', '\t', '\n', '\r':
+		return true
+	}
+	return false
+}
+
+func stringValue(raw []byte) (string, error) {
+	if len(raw) < 2 || raw[0] != '"' {
+		return "", fmt.Errorf("must be a string, not %s", describe(raw))
+	}
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return string(raw[1 : len(raw)-1]), nil
+	}
+	var s string
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return "", fmt.Errorf("must be a string: %w", err)
+	}
+	return s, nil
+}
+
+func intValue(raw []byte, lo, hi int) (int, error) {
+	n, err := strconv.Atoi(string(raw))
+	if err != nil || n < lo || n > hi {
+		return lo, fmt.Errorf("must be a whole number from %d to %d, not %s", lo, hi, describe(raw))
+	}
+	return n, nil
+}
+
+func timeoutValue(raw []byte) (time.Duration, error) {
+	text := string(raw)
+	if raw[0] == '"' {
+		var err error
+		if text, err = stringValue(raw); err != nil {
+			return 0, err
+		}
+	} else if f, err := strconv.ParseFloat(text, 64); err == nil && f > 0 && f < MaxTimeout.Seconds() && f != math.Trunc(f) {
+		return time.Duration(f * float64(time.Second)), nil
+	}
+	d, err := ParseDuration(text)
+	if err != nil || d <= 0 || d > MaxTimeout {
+		return 0, fmt.Errorf("must be seconds above 0 or a duration like \"5m\", at most 7d, not %s", describe(raw))
+	}
+	return d, nil
+}
+
+func tagsValue(raw []byte) ([]string, error) {
+	var tags []string
+	if raw[0] != '[' || json.Unmarshal(raw, &tags) != nil {
+		return nil, fmt.Errorf("must be a list of strings, not %s", describe(raw))
+	}
+	return tags, CheckTags(tags)
+}
+
+// CheckTags says what is wrong with a list of tags, if anything.
+func CheckTags(tags []string) error {
+	if len(tags) > MaxTags {
+		return fmt.Errorf("has %d entries, at most %d are allowed", len(tags), MaxTags)
+	}
+	for i, t := range tags {
+		switch {
+		case t == "":
+			return fmt.Errorf("entry %d is empty", i)
+		case len(t) > MaxTagLength:
+			return fmt.Errorf("entry %d is longer than %d bytes", i, MaxTagLength)
+		case strings.ContainsFunc(t, func(r rune) bool { return r < ' ' || r == 0x7f || r == ',' || r == utf8.RuneError }):
+			return fmt.Errorf("entry %d has a comma or a control character", i)
+		}
+	}
+	return nil
+}
+
+func describe(raw []byte) string {
+	switch {
+	case len(raw) == 0:
+		return "nothing"
+	case raw[0] == '{':
+		return "an object"
+	case raw[0] == '[':
+		return "a list"
+	case len(raw) > 40:
+		return string(raw[:40]) + "…"
+	}
+	return string(raw)
+}
+
+func escapePointer(name string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(name, "~", "~0"), "/", "~1")
+}
+
+// ParseDuration reads whole seconds ("300") or a Go duration with the units d
+// (24 h) and w (7 d) as well ("1h30m", "30d", "1w2d"). Negative ones and those
+// beyond 290 years are errors.
+func ParseDuration(s string) (time.Duration, error) {
+	bad := fmt.Errorf("%q is not a duration: whole seconds, or like 90s, 5m, 1h30m, 30d, 2w", s)
+	if s == "" {
+		return 0, bad
+	}
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+		if n < 0 || n > math.MaxInt64/int64(time.Second) {
+			return 0, bad
+		}
+		return time.Duration(n) * time.Second, nil
+	}
+	var total time.Duration
+	rest := s
+	for rest != "" {
+		i := 0
+		for i < len(rest) && (rest[i] >= '0' && rest[i] <= '9' || rest[i] == '.') {
+			i++
+		}
+		k := i
+		for k < len(rest) && (rest[k] < '0' || rest[k] > '9') && rest[k] != '.' {
+			k++
+		}
+		number, unit := rest[:i], rest[i:k]
+		rest = rest[k:]
+		var d time.Duration
+		switch unit {
+		case "d", "w":
+			f, err := strconv.ParseFloat(number, 64)
+			if err != nil {
+				return 0, bad
+			}
+			if unit == "w" {
+				f *= 7
+			}
+			if f*24 > math.MaxInt64/float64(time.Hour) {
+				return 0, bad
+			}
+			d = time.Duration(f * 24 * float64(time.Hour))
+		default:
+			var err error
+			if d, err = time.ParseDuration(number + unit); err != nil || d < 0 {
+				return 0, bad
+			}
+		}
+		if total+d < total {
+			return 0, bad
+		}
+		total += d
+	}
+	return total, nil
+}

@@ -1,0 +1,131 @@
+package jobs
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// BackoffKind is how the delay grows from retry to retry.
+type BackoffKind string
+
+// The kinds of backoff.
+const (
+	Linear      BackoffKind = "linear"      // base, 2·base, 3·base …
+	Exponential BackoffKind = "exponential" // base, 2·base, 4·base …
+	Constant    BackoffKind = "constant"    // base, base, base …
+)
+
+// Backoff is how long a failed job waits before its next attempt.
+type Backoff struct {
+	Kind   BackoffKind
+	Base   time.Duration
+	Max    time.Duration // upper bound, 0 = none
+	Jitter float64       // 0 to 1: up to this share of the delay is added or taken at random
+}
+
+// DefaultBackoff is linear from one second: 1 s, 2 s, 3 s …, at most 5 minutes.
+func DefaultBackoff() Backoff {
+	return Backoff{Kind: Linear, Base: time.Second, Max: 5 * time.Minute}
+}
+
+// Delay is the wait after the n-th failed attempt, n from 1.
+func (b Backoff) Delay(n int) time.Duration {
+	d := b.Base
+	limit := b.Max
+	if limit <= 0 {
+		limit = 365 * 24 * time.Hour
+	}
+	switch b.Kind {
+	case Constant:
+	case Exponential:
+		for i := 1; i < n && d < limit; i++ {
+			d *= 2
+		}
+	default:
+		if n > 1 && d > 0 && int64(limit/d) < int64(n) {
+			d = limit
+		} else {
+			d *= time.Duration(n)
+		}
+	}
+	d = min(d, limit)
+	if b.Jitter > 0 {
+		d += time.Duration((2*rand.Float64() - 1) * b.Jitter * float64(d))
+	}
+	return max(d, 0)
+}
+
+// Type is a kind of job: its settings and the handler that runs it.
+type Type struct {
+	Name       string
+	RetryCount int           // retries after the first attempt
+	Timeout    time.Duration // of one attempt
+	MaxWorkers int           // at most so many of this type at once; 0 = the pool's bound
+	Backoff    Backoff
+	Handler    Handler
+}
+
+// Check says whether the type can use this payload. The error is an [*Error]
+// with the fields that are wrong.
+func (t *Type) Check(payload json.RawMessage) error {
+	if c, ok := t.Handler.(Checker); ok {
+		return c.Check(payload)
+	}
+	return nil
+}
+
+// MaxTypeName is the longest name of a type, in bytes.
+const MaxTypeName = 64
+
+// ValidTypeName says whether name can be a job type: letters, digits, "_" and
+// "-", because it becomes a token of a subject and part of a consumer's name.
+func ValidTypeName(name string) bool {
+	if name == "" || len(name) > MaxTypeName {
+		return false
+	}
+	for _, c := range []byte(name) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-') {
+			return false
+		}
+	}
+	return true
+}
+
+// Registry is the set of known job types. It does not change once the server
+// runs.
+type Registry struct {
+	types map[string]*Type
+	names []string
+}
+
+// NewRegistry makes a registry of these types. Names must be valid and unique.
+func NewRegistry(types ...*Type) *Registry {
+	r := &Registry{types: make(map[string]*Type, len(types))}
+	for _, t := range types {
+		if !ValidTypeName(t.Name) || r.types[t.Name] != nil || t.Handler == nil {
+			panic("jobs: bad or repeated type " + quote(t.Name))
+		}
+		r.types[t.Name] = t
+		r.names = append(r.names, t.Name)
+	}
+	slices.Sort(r.names)
+	return r
+}
+
+// Lookup finds a type by name; nil if there is none.
+func (r *Registry) Lookup(name string) *Type { return r.types[name] }
+
+// Names lists the types in alphabetical order.
+func (r *Registry) Names() []string { return r.names }
+
+// unknownType is the error for a name that is no type.
+func (r *Registry) unknownType(name string) *Error {
+	return &Error{
+		Kind:   UnknownType,
+		Detail: "unknown job type " + quote(name) + "; known are " + strings.Join(r.names, ", "),
+		Fields: []FieldError{{Pointer: "/type", Detail: "must be one of " + strings.Join(r.names, ", ")}},
+	}
+}
