@@ -1,0 +1,175 @@
+package jobs
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Stats is how the pool and the queue stand. The completed, failed and
+// cancelled counters are cumulative, everything else is the present moment.
+type Stats struct {
+	ActiveWorkers int   `json:"active_workers"`
+	MaxWorkers    int   `json:"max_workers"`
+	QueuedJobs    int   `json:"queued_jobs"`    // pending ones
+	ScheduledJobs int   `json:"scheduled_jobs"` // waiting for their time
+	CompletedJobs int64 `json:"completed_jobs"`
+	FailedJobs    int64 `json:"failed_jobs"`
+	CancelledJobs int64 `json:"cancelled_jobs"`
+	RetryingJobs  int   `json:"retrying_jobs"` // waiting for their next attempt
+	UptimeSeconds int64 `json:"uptime_seconds"`
+	QueueSize     int   `json:"queue_size"` // bound of pending, processing and retrying jobs
+
+	Types map[string]TypeStats `json:"types"`
+}
+
+// TypeStats is the part of [Stats] that one job type has.
+type TypeStats struct {
+	ActiveWorkers int   `json:"active_workers"`
+	MaxWorkers    int   `json:"max_workers"` // 0 = the pool's bound
+	QueuedJobs    int   `json:"queued_jobs"`
+	RetryingJobs  int   `json:"retrying_jobs"`
+	CompletedJobs int64 `json:"completed_jobs"`
+	FailedJobs    int64 `json:"failed_jobs"`
+	CancelledJobs int64 `json:"cancelled_jobs"`
+}
+
+// AppendJSON appends the answer of GET /workers/stats and jobstream.stats.
+func (s *Stats) AppendJSON(b []byte) []byte {
+	c := *s
+	if c.Types == nil {
+		c.Types = map[string]TypeStats{} // {} rather than null
+	}
+	out, err := json.Marshal(&c)
+	if err != nil {
+		panic(err) // numbers and strings always marshal
+	}
+	return append(b, out...)
+}
+
+// MaxPoolSize is the highest bound of workers that a pool or a type can get.
+const MaxPoolSize = 10000
+
+// Resize is a wish for other bounds of workers, as PUT /workers takes it.
+type Resize struct {
+	MaxWorkers *int           // of the pool, 1 to MaxPoolSize; nil = stays
+	Types      map[string]int // of single types, 0 (the pool's bound) to MaxPoolSize; others stay
+}
+
+// ParseResize reads a Resize from JSON, strictly:
+//
+//	{"max_workers": 20, "types": {"email": {"max_workers": 2}}}
+//
+// At least one bound must be named. It doesn't know the types; see
+// [Registry.CheckResize].
+func ParseResize(body []byte) (*Resize, error) {
+	r := &Resize{}
+	var bad fieldErrors
+	err := EachField(body, func(name string, raw json.RawMessage) {
+		switch name {
+		case "max_workers":
+			n, err := intValue(raw, 1, MaxPoolSize)
+			bad.add("/max_workers", err)
+			r.MaxWorkers = &n
+		case "types":
+			r.typeBounds(raw, &bad)
+		default:
+			bad.add("/"+escapePointer(name), fmt.Errorf("is not a known field; known are max_workers, types"))
+		}
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case len(bad) > 0:
+		return nil, InvalidFields(bad...)
+	case r.MaxWorkers == nil && len(r.Types) == 0:
+		return nil, Invalid("/max_workers", "is required, unless types names at least one type")
+	}
+	return r, nil
+}
+
+// typeBounds reads {"email": {"max_workers": 2}, …}.
+func (r *Resize) typeBounds(raw json.RawMessage, bad *fieldErrors) {
+	const shape = `must be an object like {"email":{"max_workers":2}}, not %s`
+	if raw[0] != '{' {
+		bad.add("/types", fmt.Errorf(shape, describe(raw)))
+		return
+	}
+	err := EachField(raw, func(name string, entry json.RawMessage) {
+		at := "/types/" + escapePointer(name)
+		if entry[0] != '{' {
+			bad.add(at, fmt.Errorf(`must be an object like {"max_workers":2}, not %s`, describe(entry)))
+			return
+		}
+		n, err := typeBound(entry, at, bad)
+		bad.within(at, err)
+		if r.Types == nil {
+			r.Types = make(map[string]int)
+		}
+		r.Types[name] = n
+	})
+	bad.within("/types", err)
+}
+
+// typeBound reads the {"max_workers": 2} of the type at the pointer at.
+func typeBound(entry json.RawMessage, at string, bad *fieldErrors) (bound int, err error) {
+	given := false
+	err = EachField(entry, func(name string, raw json.RawMessage) {
+		if name != "max_workers" {
+			bad.add(at+"/"+escapePointer(name), fmt.Errorf("is not a known field; known is max_workers"))
+			return
+		}
+		given = true
+		var wrong error
+		bound, wrong = intValue(raw, 0, MaxPoolSize)
+		bad.add(at+"/max_workers", wrong)
+	})
+	if err == nil && !given {
+		bad.add(at+"/max_workers", fmt.Errorf("is required"))
+	}
+	return bound, err
+}
+
+// CheckResize says whether the registry has every type that r names.
+func (r *Registry) CheckResize(z *Resize) error {
+	var bad fieldErrors
+	for name := range z.Types {
+		if r.Lookup(name) == nil {
+			bad.add("/types/"+escapePointer(name), fmt.Errorf("is not a known type; known are %s", strings.Join(r.names, ", ")))
+		}
+	}
+	if len(bad) == 0 {
+		return nil
+	}
+	slices.SortFunc(bad, func(a, b FieldError) int { return strings.Compare(a.Pointer, b.Pointer) })
+	e := InvalidFields(bad...)
+	e.Kind = UnknownType
+	return e
+}
+
+// fieldErrors gathers what is wrong with the fields of a body.
+type fieldErrors []FieldError
+
+// add notes err, if it is one, for the field at pointer.
+func (f *fieldErrors) add(pointer string, err error) {
+	if err != nil {
+		*f = append(*f, FieldError{Pointer: pointer, Detail: err.Error()})
+	}
+}
+
+// within notes the fields of an [*Error] of EachField for a part of the body,
+// whose pointer goes before theirs.
+func (f *fieldErrors) within(pointer string, err error) {
+	if err == nil {
+		return
+	}
+	e, ok := AsError(err)
+	if !ok || len(e.Fields) == 0 {
+		f.add(pointer, err)
+		return
+	}
+	for _, field := range e.Fields {
+		*f = append(*f, FieldError{Pointer: pointer + field.Pointer, Detail: field.Detail})
+	}
+}

@@ -1,0 +1,125 @@
+package jobs_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"strings"
+	"testing"
+
+	"jobstream/jobs"
+)
+
+// failure describes an error as "kind pointer pointer…", "" for nil.
+func failure(t *testing.T, err error) string {
+	t.Helper()
+	if err == nil {
+		return ""
+	}
+	var e *jobs.Error
+	if !errors.As(err, &e) {
+		t.Fatalf("error %v is a %T, not a *jobs.Error", err, err)
+	}
+	words := []string{string(e.Kind)}
+	for _, f := range e.Fields {
+		words = append(words, f.Pointer)
+	}
+	return strings.Join(words, " ")
+}
+
+func TestParseResize(t *testing.T) {
+	tests := []struct {
+		body  string
+		pool  int // 0 = not named
+		types map[string]int
+		err   string
+	}{
+		{body: `{"max_workers":20}`, pool: 20},
+		{body: `{"max_workers":1}`, pool: 1},
+		{body: `{"max_workers":10000}`, pool: 10000},
+		{body: `{"types":{"email":{"max_workers":2}}}`, types: map[string]int{"email": 2}},
+		{body: `{"max_workers":3,"types":{"email":{"max_workers":0},"x":{"max_workers":10000}}}`, pool: 3, types: map[string]int{"email": 0, "x": 10000}},
+		{body: `{}`, err: "invalid_request /max_workers"},
+		{body: `{"types":{}}`, err: "invalid_request /max_workers"},
+		{body: ``, err: "malformed_json"},
+		{body: `{`, err: "malformed_json"},
+		{body: `[]`, err: "invalid_request "},
+		{body: `{"max_workers":0}`, err: "invalid_request /max_workers"},
+		{body: `{"max_workers":10001}`, err: "invalid_request /max_workers"},
+		{body: `{"max_workers":-1}`, err: "invalid_request /max_workers"},
+		{body: `{"max_workers":1.5}`, err: "invalid_request /max_workers"},
+		{body: `{"max_workers":"5"}`, err: "invalid_request /max_workers"},
+		{body: `{"max_workers":null}`, err: "invalid_request /max_workers"},
+		{body: `{"max_workers":5,"max_workers":6}`, err: "invalid_request /max_workers"},
+		{body: `{"workers":5}`, err: "invalid_request /workers"},
+		{body: `{"max_workers":0,"a/b":1}`, err: "invalid_request /max_workers /a~1b"},
+		{body: `{"types":[]}`, err: "invalid_request /types"},
+		{body: `{"types":{"email":2}}`, err: "invalid_request /types/email"},
+		{body: `{"types":{"email":{}}}`, err: "invalid_request /types/email/max_workers"},
+		{body: `{"types":{"email":{"max_workers":-1}}}`, err: "invalid_request /types/email/max_workers"},
+		{body: `{"types":{"email":{"max_workers":1,"x":1}}}`, err: "invalid_request /types/email/x"},
+		{body: `{"types":{"email":{"max_workers":1,"max_workers":2}}}`, err: "invalid_request /types/email/max_workers"},
+		{body: `{"types":{"a":{"max_workers":1},"a":{"max_workers":2}}}`, err: "invalid_request /types/a"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.body, func(t *testing.T) {
+			r, err := jobs.ParseResize([]byte(tt.body))
+			if got := failure(t, err); got != tt.err {
+				t.Fatalf("error %q, want %q", got, tt.err)
+			}
+			if err != nil {
+				return
+			}
+			pool := 0
+			if r.MaxWorkers != nil {
+				pool = *r.MaxWorkers
+			}
+			if pool != tt.pool || !maps.Equal(r.Types, tt.types) {
+				t.Errorf("got pool %d, types %v; want %d, %v", pool, r.Types, tt.pool, tt.types)
+			}
+		})
+	}
+}
+
+func TestCheckResize(t *testing.T) {
+	nothing := jobs.HandlerFunc(func(context.Context, *jobs.Task) (jobs.Result, error) { return jobs.Result{}, nil })
+	reg := jobs.NewRegistry(&jobs.Type{Name: "email", Handler: nothing}, &jobs.Type{Name: "export", Handler: nothing})
+	if err := reg.CheckResize(&jobs.Resize{Types: map[string]int{"email": 1, "export": 0}}); err != nil {
+		t.Errorf("known types are refused: %v", err)
+	}
+	err := reg.CheckResize(&jobs.Resize{Types: map[string]int{"email": 1, "z": 1, "a": 1}})
+	if got, want := failure(t, err), "unknown_type /types/a /types/z"; got != want {
+		t.Errorf("error %q, want %q", got, want)
+	}
+	if !strings.Contains(err.Error(), "email, export") {
+		t.Errorf("%q does not list the known types", err)
+	}
+}
+
+func TestStatsJSON(t *testing.T) {
+	s := jobs.Stats{ActiveWorkers: 7, MaxWorkers: 10, CompletedJobs: 156}
+	b := s.AppendJSON([]byte("x"))
+	if b[0] != 'x' {
+		t.Fatal("AppendJSON does not append")
+	}
+	var got map[string]any
+	if err := json.Unmarshal(b[1:], &got); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{
+		"active_workers", "max_workers", "queued_jobs", "scheduled_jobs", "completed_jobs", "failed_jobs",
+		"cancelled_jobs", "retrying_jobs", "uptime_seconds", "queue_size", "types",
+	} {
+		if _, ok := got[name]; !ok {
+			t.Errorf("%s is missing", name)
+		}
+	}
+	if types, ok := got["types"].(map[string]any); !ok || len(types) != 0 {
+		t.Errorf("types is %v, want an empty object", got["types"])
+	}
+	s.Types = map[string]jobs.TypeStats{"email": {MaxWorkers: 2}}
+	if b := string(s.AppendJSON(nil)); !strings.Contains(b, `"email":{"active_workers":0,"max_workers":2,`) {
+		t.Errorf("types are missing in %s", b)
+	}
+}
