@@ -85,6 +85,9 @@ type Tracker interface {
 // Commit is what one transaction of the tracker made durable. The slices belong
 // to the receiver for the time of the call only; the jobs are shared.
 type Commit struct {
+	// Number identifies the commit in the tracker's outbox: whoever has stored the
+	// notifications of its Ended jobs reports it. 0 if none ended.
+	Number uint64
 	// Position is the sequence in JOBS up to which everything is folded.
 	Position uint64
 	// Submitted are the jobs that are new, or have a new message.

@@ -1,0 +1,345 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Bounds of what an attempt may leave in the record.
+const (
+	MaxResult  = 256 << 10 // bytes of JSON
+	maxError   = 4096      // bytes of an error's text
+	maxMessage = 512       // bytes of a progress message
+)
+
+// attempt runs one delivery. It returns false if the worker's place was given
+// up meanwhile, because the handler ignored the end of its context.
+func (p *Pool) attempt(h *held) bool {
+	job, err := p.o.Tracker.Find(h.Seq)
+	switch {
+	case err != nil:
+		p.o.Logger.Error("cannot look up a job; it is tried again", "seq", h.Seq, "error", err)
+		p.giveBack(h, time.Second)
+		return true
+	case job == nil || job.Seq != h.Seq || job.Status.Ended():
+		p.drop(h)
+		p.check("acknowledge", p.o.Queue.Ack(h.Ref))
+		return true
+	}
+	if wait := job.DueAt.Sub(Now()); job.DueAt != 0 && wait > 0 {
+		p.giveBack(h, wait)
+		return true
+	}
+	if p.isSuspect(job) {
+		if !p.enterSuspect() {
+			p.giveBack(h, time.Second)
+			return true
+		}
+		defer p.leaveSuspect()
+	}
+	return p.run(h, job)
+}
+
+func (p *Pool) giveBack(h *held, delay time.Duration) {
+	p.drop(h)
+	p.check("give back", p.o.Queue.Nak(h.Ref, delay))
+}
+
+// isSuspect says whether the job may be what killed its workers. Suspects run
+// one at a time, so that a job that kills the process takes no other suspect
+// with it, whose count would rise as well.
+func (p *Pool) isSuspect(j *Job) bool { return j.Lost >= max(1, min(2, p.o.MaxLost-1)) }
+
+func (p *Pool) enterSuspect() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.suspect {
+		return false
+	}
+	p.suspect = true
+	return true
+}
+
+func (p *Pool) leaveSuspect() {
+	p.mu.Lock()
+	p.suspect = false
+	p.mu.Unlock()
+}
+
+// The states of an execution.
+const (
+	executing = iota
+	finished
+	abandoned
+)
+
+// execution is one attempt while it runs.
+type execution struct {
+	p       *Pool
+	h       *held
+	job     *Job
+	typ     *Type
+	attempt int
+	started Time
+	timeout time.Duration
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	state   atomic.Int32
+
+	progress progressThrottle
+}
+
+func (p *Pool) run(h *held, job *Job) bool {
+	x := &execution{
+		p: p, h: h, job: job, typ: h.lane.typ.Type, attempt: job.Failures + 1, started: Now(), timeout: job.Timeout,
+	}
+	if x.timeout <= 0 {
+		x.timeout = x.typ.Timeout
+	}
+	x.ctx, x.cancel = context.WithCancelCause(context.Background())
+	defer x.cancel(nil)
+	p.enter(x)
+	if job.Lost > 0 {
+		// This job may have killed a worker before it could be recorded: this time
+		// the record comes first.
+		if !p.startDurably(x) {
+			if !x.state.CompareAndSwap(executing, finished) {
+				return false
+			}
+			p.giveBack(h, 0)
+			return true
+		}
+	} else {
+		p.o.Recorder.Started(x.event(KindStarted))
+	}
+	timer := time.AfterFunc(x.timeout, x.overdue)
+	result, err := x.handle()
+	timer.Stop()
+	if !x.state.CompareAndSwap(executing, finished) {
+		p.o.Logger.Warn("a handler returned after its job was given up; what it did is ignored", "job", job.ID, "type", job.Type)
+		return false
+	}
+	x.progress.stop()
+	p.conclude(h, x.outcome(result, err))
+	return true
+}
+
+// handle calls the handler and turns a panic into an error.
+func (x *execution) handle() (result Result, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			x.p.o.Logger.Error("a handler panicked; that counts as a failed attempt", "job", x.job.ID, "type", x.job.Type, "panic", r, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", r)
+		}
+	}()
+	t := &Task{Job: x.job, Attempt: x.attempt, progress: x.report}
+	return x.typ.Handler.Handle(x.ctx, t)
+}
+
+// enter makes a running attempt known, so that a stop can end it.
+func (p *Pool) enter(x *execution) {
+	p.mu.Lock()
+	x.h.exec = x
+	killed := p.killed
+	p.mu.Unlock()
+	if killed {
+		x.interrupt(ErrShutdown)
+	}
+}
+
+// overdue ends an attempt whose time is over.
+func (x *execution) overdue() { x.interrupt(ErrTimeout) }
+
+// interrupt cancels the handler's context and gives it a second to notice.
+func (x *execution) interrupt(cause error) {
+	x.cancel(cause)
+	time.AfterFunc(abandonAfter, func() { x.abandon(cause) })
+}
+
+// abandon ends an attempt whose handler does not return: its worker's place is
+// free again, and what the handler still does is ignored.
+func (x *execution) abandon(cause error) {
+	if !x.state.CompareAndSwap(executing, abandoned) {
+		return
+	}
+	x.progress.stop()
+	x.p.o.Logger.Error("a handler ignores the end of its context; its job is given up and its goroutine leaks until it returns",
+		"job", x.job.ID, "type", x.job.Type, "cause", context.Cause(x.ctx))
+	x.p.conclude(x.h, x.outcome(Result{}, cause))
+	x.p.mu.Lock()
+	next := x.p.leave(x.h.lane.typ)
+	x.p.mu.Unlock()
+	if next != nil {
+		go x.p.work(next)
+	}
+}
+
+// event is an event of this attempt.
+func (x *execution) event(kind Kind) Event {
+	j := x.job
+	return Event{
+		Kind: kind, ID: j.ID, Seq: x.h.Seq, Type: j.Type, Priority: j.Priority, CreatedAt: j.CreatedAt, MaxAttempts: j.MaxAttempts,
+		Run: j.Run, Attempt: x.attempt, At: x.started, StartedAt: x.started, Node: x.p.o.Node,
+	}
+}
+
+// outcome is the event that ends the attempt.
+func (x *execution) outcome(result Result, err error) *Event {
+	e := x.event(KindCompleted)
+	e.At = max(Now(), x.started)
+	e.Artifact = result.Artifact
+	if err == nil && result.Value != nil {
+		e.Result, err = encodeResult(result.Value)
+	}
+	if err == nil {
+		return &e
+	}
+	cause := context.Cause(x.ctx)
+	if errors.Is(cause, ErrShutdown) && !IsPermanent(err) {
+		e.Kind = KindReleased
+		e.Error = ErrShutdown.Error()
+		e.Artifact = nil
+		return &e
+	}
+	e.Error = truncate(err.Error(), maxError)
+	if errors.Is(cause, ErrTimeout) && !IsPermanent(err) {
+		e.Error = fmt.Sprintf("timed out after %s", x.timeout)
+		if !errors.Is(err, ErrTimeout) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+			e.Error += ": " + truncate(err.Error(), maxError)
+		}
+	}
+	if IsPermanent(err) || x.attempt >= x.job.MaxAttempts {
+		e.Kind = KindFailed
+		return &e
+	}
+	e.Kind = KindRetrying
+	e.Artifact = nil
+	e.Due = e.At.Add(x.typ.Backoff.Delay(x.attempt))
+	return &e
+}
+
+func encodeResult(v any) (json.RawMessage, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, Permanentf("the handler's result is not JSON: %w", err)
+	}
+	if len(b) > MaxResult {
+		return nil, Permanentf("the handler's result has %d bytes of JSON, at most %d are kept; use an artifact", len(b), MaxResult)
+	}
+	return b, nil
+}
+
+func truncate(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return s[:n] + "…"
+}
+
+// conclude records an outcome; the delivery is settled when that is committed.
+func (p *Pool) conclude(h *held, e *Event) {
+	p.mu.Lock()
+	h.outcome, h.sent, h.exec = e, time.Now(), nil
+	p.mu.Unlock()
+	p.o.Recorder.Record(*e)
+}
+
+// startDurably records the start of an attempt and waits until the tracker has
+// committed it.
+func (p *Pool) startDurably(x *execution) bool {
+	w := &startWait{startedAt: x.started, done: make(chan struct{})}
+	p.mu.Lock()
+	p.awaited[x.h.Seq] = w
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		delete(p.awaited, x.h.Seq)
+		p.mu.Unlock()
+	}()
+	p.o.Recorder.Record(x.event(KindStarted))
+	t := time.NewTimer(resendAfter)
+	defer t.Stop()
+	select {
+	case <-w.done:
+		return true
+	case <-t.C:
+	case <-x.ctx.Done():
+	}
+	return false
+}
+
+// checkAwaited lets go those whose start is durable now. p.mu is held.
+func (p *Pool) checkAwaited() {
+	for seq, w := range p.awaited {
+		j, err := p.o.Tracker.Find(seq)
+		if err == nil && j != nil && j.Status == Processing && j.StartedAt >= w.startedAt {
+			close(w.done)
+			delete(p.awaited, seq)
+		}
+	}
+}
+
+// progressThrottle passes progress on at most ten times a second. The last
+// report is never lost while the attempt runs.
+type progressThrottle struct {
+	mu      sync.Mutex
+	last    time.Time
+	percent int
+	message string
+	timer   *time.Timer
+	stopped bool
+}
+
+const progressEvery = 100 * time.Millisecond
+
+func (x *execution) report(percent int, message string) {
+	t := &x.progress
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stopped || percent == t.percent && message == t.message {
+		return
+	}
+	t.percent, t.message = percent, truncate(message, maxMessage)
+	if t.timer != nil {
+		return // the one that waits will take it
+	}
+	if wait := progressEvery - time.Since(t.last); wait > 0 {
+		t.timer = time.AfterFunc(wait, x.sendProgress)
+		return
+	}
+	x.recordProgress()
+}
+
+func (x *execution) sendProgress() {
+	x.progress.mu.Lock()
+	defer x.progress.mu.Unlock()
+	x.progress.timer = nil
+	if !x.progress.stopped {
+		x.recordProgress()
+	}
+}
+
+// recordProgress records the latest report. x.progress.mu is held.
+func (x *execution) recordProgress() {
+	t := &x.progress
+	t.last = time.Now()
+	e := x.event(KindProgress)
+	e.At = Now()
+	e.Progress, e.Message = t.percent, t.message
+	x.p.o.Recorder.Record(e)
+}
+
+func (t *progressThrottle) stop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stopped = true
+	if t.timer != nil {
+		t.timer.Stop()
+	}
+}

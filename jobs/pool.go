@@ -1,0 +1,511 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Pool runs jobs: a bounded number of workers over all types that take from the
+// lane with the lowest priority number that has something, and from the types
+// within one number in turn.
+//
+// A delivery is run only after the tracker has committed its job, and it is
+// looked up there: what has ended in the meantime is acknowledged and skipped.
+// When an attempt ends its worker is free at once; the delivery is settled when
+// the tracker has committed the outcome ([Pool.Committed]).
+type Pool struct {
+	o PoolOptions
+
+	mu       sync.Mutex
+	idle     sync.Cond // signalled when a worker or a held delivery goes
+	types    map[string]*poolType
+	lanes    map[Lane]*lane
+	rows     [LowestPriority + 1][]*lane // by priority
+	turn     [LowestPriority + 1]int     // whose turn it is within a row
+	held     map[uint64]*held            // by sequence
+	max      int
+	running  int
+	suspect  bool // a job whose worker died more than once is running
+	position uint64
+	stopping bool
+	killed   bool        // handlers are told to stop
+	giveUp   *time.Timer // ends the wait for a delivery that should have come
+	awaited  map[uint64]*startWait
+}
+
+// PoolOptions are what a Pool needs.
+type PoolOptions struct {
+	Queue      Queue
+	Tracker    Tracker
+	Recorder   *Recorder
+	Registry   *Registry
+	MaxWorkers int
+	Lease      time.Duration // of a delivery; renewed at a third of it
+	MaxLost    int           // see [Lose]
+	Node       string        // stands in events
+	Logger     *slog.Logger
+}
+
+type poolType struct {
+	*Type
+	cap     int // 0 = the pool's
+	running int
+}
+
+// lane is what the pool knows of one queue.
+type lane struct {
+	Lane
+	typ       *poolType
+	buf       []*held // delivered, waiting for a worker
+	asked     int     // pulled, not yet delivered
+	committed uint64  // highest sequence of this lane that the tracker has committed
+	delivered uint64  // highest sequence delivered, or given up on
+	expected  time.Time
+}
+
+// held is a delivery that this process holds a lease on.
+type held struct {
+	Delivery
+	lane    *lane
+	touched time.Time  // when the lease was last renewed
+	exec    *execution // while an attempt runs
+	outcome *Event     // set when the attempt has ended
+	sent    time.Time  // when outcome was last recorded
+}
+
+type startWait struct {
+	startedAt Time
+	done      chan struct{}
+}
+
+// Times of the pool's housekeeping.
+const (
+	// expectFor is how long a free worker waits for a delivery of a better lane
+	// that the tracker says must come, before it takes one of a lesser lane.
+	expectFor = 100 * time.Millisecond
+	// resendAfter is how long the commit of an outcome may take before it is
+	// recorded again.
+	resendAfter = 5 * time.Second
+	// abandonAfter is how long a handler may ignore the end of its context before
+	// its worker is given up.
+	abandonAfter = time.Second
+)
+
+// NewPool makes a pool for these lanes. It does nothing before [Pool.Start].
+// Lanes of types that the registry does not know are never served.
+func NewPool(o PoolOptions, lanes []Lane) *Pool {
+	p := &Pool{
+		o: o, max: o.MaxWorkers, types: make(map[string]*poolType), lanes: make(map[Lane]*lane),
+		held: make(map[uint64]*held), awaited: make(map[uint64]*startWait),
+	}
+	p.idle.L = &p.mu
+	for _, l := range lanes {
+		t := o.Registry.Lookup(l.Type)
+		if t == nil {
+			continue
+		}
+		pt := p.types[l.Type]
+		if pt == nil {
+			pt = &poolType{Type: t, cap: t.MaxWorkers}
+			p.types[l.Type] = pt
+		}
+		ln := &lane{Lane: l, typ: pt}
+		p.lanes[l] = ln
+		p.rows[l.Priority] = append(p.rows[l.Priority], ln)
+	}
+	p.giveUp = time.AfterFunc(time.Hour, p.stopExpecting)
+	p.giveUp.Stop()
+	return p
+}
+
+// Start begins to pull. position is the tracker's in JOBS; last is the last
+// sequence there, up to which any lane may hold something.
+func (p *Pool) Start(position, last uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.position = max(p.position, position)
+	for _, l := range p.lanes {
+		l.committed = max(l.committed, last)
+		p.refill(l)
+	}
+}
+
+// Run renews leases and sends outcomes again that nobody has heard of, until
+// ctx ends.
+func (p *Pool) Run(ctx context.Context) error {
+	tick := time.NewTicker(min(p.o.Lease/6, time.Second))
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			p.renew(now)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (p *Pool) renew(now time.Time) {
+	var refs []string
+	var again []Event
+	p.mu.Lock()
+	for _, h := range p.held {
+		if now.Sub(h.touched) >= p.o.Lease/3 {
+			h.touched = now
+			refs = append(refs, h.Ref)
+		}
+		if h.outcome != nil && now.Sub(h.sent) >= resendAfter {
+			h.sent = now
+			again = append(again, *h.outcome)
+		}
+	}
+	p.mu.Unlock()
+	for _, ref := range refs {
+		p.check("renew a lease", p.o.Queue.Extend(ref))
+	}
+	for _, e := range again {
+		p.o.Recorder.Record(e)
+	}
+}
+
+// check logs what the queue could not do. Nothing is lost by it: a lease that
+// is not renewed or given back ends by itself.
+func (p *Pool) check(what string, err error) {
+	if err != nil {
+		p.o.Logger.Warn("the queue did not take a request; the lease will run out instead", "request", what, "error", err)
+	}
+}
+
+// Deliver takes a delivery; see [Receiver].
+func (p *Pool) Deliver(d Delivery) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.lanes[d.Lane]
+	if l == nil {
+		return
+	}
+	l.asked = max(l.asked-1, 0)
+	l.delivered = max(l.delivered, d.Seq)
+	l.expected = time.Time{}
+	if h := p.held[d.Seq]; h != nil {
+		// Delivered again though it is here: its lease ran out because this process
+		// was stopped or too slow. It stays the same delivery.
+		h.Ref, h.touched = d.Ref, time.Now()
+		return
+	}
+	if p.stopping {
+		p.check("give back", p.o.Queue.Nak(d.Ref, 0))
+		return
+	}
+	h := &held{Delivery: d, lane: l, touched: time.Now()}
+	p.held[d.Seq] = h
+	l.buf = append(l.buf, h)
+	p.dispatch()
+}
+
+// PullEnded hears that a request ran out; see [Receiver].
+func (p *Pool) PullEnded(l Lane, n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if ln := p.lanes[l]; ln != nil {
+		ln.asked = max(ln.asked-n, 0)
+		p.refill(ln)
+	}
+}
+
+// Committed takes what a commit made true: it settles deliveries and wakes
+// workers.
+func (p *Pool) Committed(c *Commit) {
+	p.mu.Lock()
+	p.position = max(p.position, c.Position)
+	for _, j := range c.Submitted {
+		if l := p.lanes[j.Lane()]; l != nil && !j.Status.Ended() {
+			l.committed = max(l.committed, j.Seq)
+		}
+	}
+	var settle []*held
+	for i := range c.Settled {
+		e := &c.Settled[i]
+		h := p.held[e.Seq]
+		if h != nil && h.outcome != nil && h.outcome.Attempt == e.Attempt && h.outcome.Kind == e.Kind && h.outcome.StartedAt == e.StartedAt {
+			delete(p.held, e.Seq)
+			settle = append(settle, h)
+		}
+	}
+	p.dispatch()
+	p.checkAwaited()
+	if p.stopping {
+		p.idle.Broadcast()
+	}
+	p.mu.Unlock()
+	for _, h := range settle {
+		p.settle(h)
+	}
+}
+
+// settle gives the queue its answer, now that the outcome is durable.
+func (p *Pool) settle(h *held) {
+	switch h.outcome.Kind {
+	case KindRetrying:
+		p.check("give back", p.o.Queue.Nak(h.Ref, max(h.outcome.Due.Sub(Now()), 0)))
+	case KindReleased:
+		p.check("give back", p.o.Queue.Nak(h.Ref, 0))
+	default:
+		p.check("acknowledge", p.o.Queue.Ack(h.Ref))
+	}
+}
+
+// dispatch gives free workers something to do. p.mu is held.
+func (p *Pool) dispatch() {
+	for !p.stopping && p.running < p.max {
+		h := p.pick()
+		if h == nil {
+			return
+		}
+		go p.work(h)
+	}
+}
+
+// pick takes the delivery that is to run next and a worker's place for it, nil
+// if there is none. p.mu is held.
+func (p *Pool) pick() *held {
+	for pr := HighestPriority; pr <= LowestPriority; pr++ {
+		row := p.rows[pr]
+		coming := false
+		for i := range row {
+			n := p.turn[pr] + i
+			if n >= len(row) {
+				n -= len(row)
+			}
+			l := row[n]
+			if l.typ.cap > 0 && l.typ.running >= l.typ.cap {
+				continue
+			}
+			if len(l.buf) > 0 && l.buf[0].Seq <= p.position {
+				if p.turn[pr] = n + 1; n+1 == len(row) {
+					p.turn[pr] = 0
+				}
+				h := l.buf[0]
+				l.buf[0] = nil
+				l.buf = l.buf[1:]
+				p.running++
+				l.typ.running++
+				p.refill(l)
+				return h
+			}
+			coming = p.expects(l) || coming
+		}
+		if coming {
+			return nil
+		}
+	}
+	return nil
+}
+
+// expects says whether a committed job of the lane is on its way here, so that
+// a lesser lane must wait for it.
+func (p *Pool) expects(l *lane) bool {
+	if l.committed <= l.delivered || len(l.buf) > 0 {
+		return false
+	}
+	if l.expected.IsZero() {
+		l.expected = time.Now()
+		p.giveUp.Reset(expectFor)
+	}
+	return true
+}
+
+// stopExpecting gives up on deliveries that did not come: their messages were
+// deleted, or another process has them.
+func (p *Pool) stopExpecting() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.lanes {
+		if l.expected.IsZero() {
+			continue
+		}
+		if left := expectFor - time.Since(l.expected); left > 0 {
+			p.giveUp.Reset(left)
+			continue
+		}
+		l.delivered = max(l.delivered, l.committed)
+		l.expected = time.Time{}
+	}
+	p.dispatch()
+}
+
+// Bounds of how much a lane holds in advance.
+const (
+	minAhead = 16
+	maxAhead = 512
+)
+
+// refill asks for more when a lane's store runs low. p.mu is held.
+func (p *Pool) refill(l *lane) {
+	if p.stopping {
+		return
+	}
+	workers := p.max
+	if l.typ.cap > 0 {
+		workers = min(workers, l.typ.cap)
+	}
+	ahead := min(max(2*workers, minAhead), maxAhead)
+	have := l.asked + len(l.buf)
+	if have > ahead/2 {
+		return
+	}
+	if err := p.o.Queue.Pull(l.Lane, ahead-have); err != nil {
+		p.o.Logger.Warn("cannot ask the queue for jobs", "lane", l.String(), "error", err)
+		return
+	}
+	l.asked += ahead - have
+}
+
+// work is a worker: it runs deliveries until there is none for it.
+func (p *Pool) work(h *held) {
+	for h != nil {
+		if !p.attempt(h) {
+			return // its place was given up while the handler hung
+		}
+		p.mu.Lock()
+		h = p.leave(h.lane.typ)
+		p.mu.Unlock()
+	}
+}
+
+// leave frees a worker's place and takes the next delivery for it, if there is
+// one. p.mu is held.
+func (p *Pool) leave(t *poolType) *held {
+	p.running--
+	t.running--
+	if p.stopping {
+		p.idle.Broadcast()
+		return nil
+	}
+	if p.running >= p.max {
+		return nil
+	}
+	return p.pick()
+}
+
+// drop ends a held delivery without running it.
+func (p *Pool) drop(h *held) {
+	p.mu.Lock()
+	delete(p.held, h.Seq)
+	if p.stopping {
+		p.idle.Broadcast()
+	}
+	p.mu.Unlock()
+}
+
+// Resize changes the number of workers, and the caps of types; it takes effect
+// at once. Running jobs are never stopped by it.
+func (p *Pool) Resize(r *Resize) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var bad []FieldError
+	for name := range r.Types {
+		if p.types[name] == nil {
+			bad = append(bad, FieldError{Pointer: "/types/" + escapePointer(name), Detail: "is not a known job type"})
+		}
+	}
+	if len(bad) > 0 {
+		return InvalidFields(bad...)
+	}
+	if r.MaxWorkers != nil {
+		p.max = *r.MaxWorkers
+	}
+	for name, n := range r.Types {
+		p.types[name].cap = n
+	}
+	for _, l := range p.lanes {
+		p.refill(l)
+	}
+	p.dispatch()
+	return nil
+}
+
+// Workers are the figures of the pool: how many run and may run, in all and by
+// type (a bound of 0 there is the pool's).
+type Workers struct {
+	Active, Max int
+	Types       map[string]TypeWorkers
+}
+
+// TypeWorkers are the figures of one type.
+type TypeWorkers struct{ Active, Max int }
+
+// Workers returns the present figures.
+func (p *Pool) Workers() Workers {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := Workers{Active: p.running, Max: p.max, Types: make(map[string]TypeWorkers, len(p.types))}
+	for name, t := range p.types {
+		w.Types[name] = TypeWorkers{Active: t.running, Max: t.cap}
+	}
+	return w
+}
+
+// Stop ends taking jobs, gives back what has not started, and waits for what
+// runs until ctx ends. Handlers that are still at it then have their context
+// cancelled with [ErrShutdown]; their jobs go back to the queue and use up no
+// attempt. Stop returns when the tracker has committed all that, so the
+// projector must run on meanwhile; the error says what did not get that far.
+func (p *Pool) Stop(ctx context.Context) error {
+	p.mu.Lock()
+	p.stopping = true
+	for _, l := range p.lanes {
+		for _, h := range l.buf {
+			delete(p.held, h.Seq)
+			p.check("give back", p.o.Queue.Nak(h.Ref, 0))
+		}
+		l.buf = nil
+	}
+	p.mu.Unlock()
+	p.await(ctx, func() bool { return p.running == 0 })
+	p.kill()
+	settled, cancel := context.WithTimeout(context.Background(), 2*abandonAfter+resendAfter)
+	defer cancel()
+	p.await(settled, func() bool { return p.running == 0 && len(p.held) == 0 })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.giveUp.Stop()
+	if p.running > 0 || len(p.held) > 0 {
+		return fmt.Errorf("%d jobs still run and %d outcomes are not stored; they will run again", p.running, len(p.held)-p.running)
+	}
+	return nil
+}
+
+// kill tells all handlers to stop.
+func (p *Pool) kill() {
+	p.mu.Lock()
+	p.killed = true
+	var left []*execution
+	for _, h := range p.held {
+		if h.exec != nil {
+			left = append(left, h.exec)
+		}
+	}
+	p.mu.Unlock()
+	for _, x := range left {
+		x.interrupt(ErrShutdown)
+	}
+}
+
+// await waits until done, which is called with p.mu held, or ctx ends.
+func (p *Pool) await(ctx context.Context, done func() bool) {
+	stop := context.AfterFunc(ctx, func() {
+		p.mu.Lock()
+		p.idle.Broadcast()
+		p.mu.Unlock()
+	})
+	defer stop()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for !done() && ctx.Err() == nil {
+		p.idle.Wait()
+	}
+}

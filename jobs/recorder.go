@@ -1,0 +1,132 @@
+package jobs
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Recorder brings events to an EventLog. An event goes out at once when little
+// happens; under load it collects for a millisecond, so that many share a
+// message. The start of an attempt is held back for a moment and dropped if the
+// attempt has ended by then: its outcome says when it started.
+type Recorder struct {
+	log  EventLog
+	fail func(error) // hears that events could not be sent; they are sent again
+
+	mu     sync.Mutex
+	queue  []Event
+	starts map[uint64]Event // by sequence in JOBS
+	oldest time.Time        // when the oldest of starts came
+	wake   chan struct{}
+}
+
+const (
+	// packWindow is the least time between two sendings.
+	packWindow = time.Millisecond
+	// startHold is how long the start of an attempt is held back.
+	startHold = 4 * time.Millisecond
+)
+
+// NewRecorder makes a Recorder; fail may be nil.
+func NewRecorder(log EventLog, fail func(error)) *Recorder {
+	if fail == nil {
+		fail = func(error) {}
+	}
+	return &Recorder{log: log, fail: fail, starts: make(map[uint64]Event), wake: make(chan struct{}, 1)}
+}
+
+// Started records the start of an attempt, some milliseconds later.
+func (r *Recorder) Started(e Event) {
+	r.mu.Lock()
+	if len(r.starts) == 0 {
+		r.oldest = time.Now()
+	}
+	r.starts[e.Seq] = e
+	r.mu.Unlock()
+	r.signal()
+}
+
+// Record records an event. One that settles an attempt makes its held-back
+// start superfluous.
+func (r *Recorder) Record(e Event) {
+	r.mu.Lock()
+	if e.Kind.Settles() {
+		delete(r.starts, e.Seq)
+	} else if start, ok := r.starts[e.Seq]; ok {
+		delete(r.starts, e.Seq)
+		r.queue = append(r.queue, start)
+	}
+	r.queue = append(r.queue, e)
+	r.mu.Unlock()
+	r.signal()
+}
+
+func (r *Recorder) signal() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run sends until ctx ends, and then what is left.
+func (r *Recorder) Run(ctx context.Context) error {
+	var last time.Time
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	var spare []Event
+	for {
+		select {
+		case <-r.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+			r.send(spare[:0], true)
+			return nil
+		}
+		if d := packWindow - time.Since(last); d > 0 {
+			sleep(ctx, d)
+		}
+		last = time.Now()
+		var next time.Duration
+		spare, next = r.send(spare[:0], false)
+		timer.Reset(next)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// send sends what is due and says when more will be. spare becomes the next
+// queue; the one that was sent comes back for reuse.
+func (r *Recorder) send(spare []Event, all bool) ([]Event, time.Duration) {
+	r.mu.Lock()
+	next := time.Hour
+	if len(r.starts) > 0 {
+		if age := time.Since(r.oldest); all || age >= startHold {
+			// Those that came later go with the oldest: the hold is an economy, not a
+			// promise.
+			for seq, e := range r.starts {
+				r.queue = append(r.queue, e)
+				delete(r.starts, seq)
+			}
+		} else {
+			next = startHold - age
+		}
+	}
+	out := r.queue
+	r.queue = spare
+	r.mu.Unlock()
+	if len(out) > 0 {
+		if err := r.log.Append(out); err != nil {
+			r.fail(err)
+		}
+	}
+	clear(out)
+	return out, next
+}

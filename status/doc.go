@@ -1,0 +1,21 @@
+// Package status is the tracker: the one place where the state of jobs becomes
+// durable. It folds what stands in the JOBS and STATUS streams into records in
+// a bbolt file, one transaction for everything that has queued up meanwhile, and
+// tells the rest of the program what each commit made true.
+//
+// Where to start: [Store] is the open tracker; [Store.Run] is the projector, the
+// only writer; fold.go says what a batch does to the records, record.go how a
+// record is encoded, bits.go how jobs are found by status, type and tag, and
+// query.go what can be asked. recover.go is for the start after a crash.
+//
+// The file has these buckets, all keys big endian:
+//
+//	meta      positions, counters per type, the mark of a clean stop
+//	jobs      key → record; the key is the sequence of a job's first message in JOBS
+//	payloads  key → payload, for the large ones
+//	ids       job id → key
+//	moved     sequence of a later message of a job → key
+//	bits      attribute, chunk → which of the chunk's 4096 keys have the attribute
+//	times     chunk → the earliest and latest created_at in it
+//	outbox    commit → moment and keys of the jobs whose end it stored
+package status

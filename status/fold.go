@@ -1,0 +1,373 @@
+package status
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"go.etcd.io/bbolt"
+
+	"jobstream/jobs"
+)
+
+// fold is one write transaction in the making: the jobs it touches, and what
+// it will tell the others once it is committed.
+type fold struct {
+	s       *Store
+	tx      *bbolt.Tx
+	records *bbolt.Bucket
+	ids     *bbolt.Bucket
+	moved   *bbolt.Bucket
+	loads   *bbolt.Bucket
+	bits    *bbolt.Bucket
+
+	touched  map[uint64]*work  // by key
+	newIDs   map[jobs.ID]*work // jobs that this transaction creates
+	bySeq    map[uint64]*work  // touched jobs whose present message isn't their first
+	order    []*work           // touched, in order of first touch
+	removed  []*jobs.Job       // deleted records
+	counters map[string]*typeCounters
+	out      jobs.Commit
+	buf      []byte
+}
+
+// work is a job on its way through a transaction.
+type work struct {
+	old   *jobs.Job // as committed before; nil if new. Never changed.
+	job   *jobs.Job // as it will be; old itself until the first change
+	dirty bool
+	sub   bool // new, or with a new message
+}
+
+// edit gives the job for changing.
+func (w *work) edit() *jobs.Job {
+	if w.job == w.old {
+		w.job = w.old.Clone()
+	}
+	return w.job
+}
+
+func (s *Store) newFold(tx *bbolt.Tx) *fold {
+	return &fold{
+		s: s, tx: tx,
+		records: tx.Bucket(bucketJobs), ids: tx.Bucket(bucketIDs), moved: tx.Bucket(bucketMoved),
+		loads: tx.Bucket(bucketPayloads), bits: tx.Bucket(bucketBits),
+		touched: make(map[uint64]*work), newIDs: make(map[jobs.ID]*work), bySeq: make(map[uint64]*work),
+		counters: make(map[string]*typeCounters),
+	}
+}
+
+// get finds the job with this key, nil if there is none.
+func (f *fold) get(key uint64) (*work, error) {
+	if w, ok := f.touched[key]; ok {
+		return w, nil
+	}
+	j := f.s.recent.get(key)
+	if j == nil || j.Key != key {
+		var err error
+		if j, err = readJob(f.records, f.loads, key); err != nil || j == nil {
+			return nil, err
+		}
+	}
+	w := &work{old: j, job: j}
+	f.track(key, w)
+	return w, nil
+}
+
+func (f *fold) track(key uint64, w *work) {
+	f.touched[key] = w
+	f.order = append(f.order, w)
+}
+
+// owner finds the job that the message seq belongs or belonged to.
+func (f *fold) owner(seq uint64) (*work, error) {
+	if w, err := f.get(seq); w != nil || err != nil {
+		return w, err
+	}
+	if w, ok := f.bySeq[seq]; ok {
+		return w, nil
+	}
+	if v := f.moved.Get(key8(seq)); v != nil {
+		return f.get(binary.BigEndian.Uint64(v))
+	}
+	return nil, nil
+}
+
+func (f *fold) byID(id jobs.ID) (*work, error) {
+	if w, ok := f.newIDs[id]; ok {
+		return w, nil
+	}
+	if v := f.ids.Get(id[:]); v != nil {
+		return f.get(binary.BigEndian.Uint64(v))
+	}
+	return nil, nil
+}
+
+// submitted folds a message of JOBS.
+func (f *fold) submitted(m *jobs.Message) error {
+	w, err := f.byID(m.ID)
+	if err != nil {
+		return err
+	}
+	if w == nil {
+		checked := f.s.o.Checked != nil && f.s.o.Checked(m.ID)
+		w = &work{job: jobs.NewJob(m, f.s.o.Registry.Lookup(m.Type), checked), dirty: true, sub: true}
+		f.create(w)
+		return nil
+	}
+	if w.job.Seq == m.Seq {
+		// Read again, or the submission behind a record that was made from events.
+		if f.s.rebuild && w.job.Payload == nil {
+			jobs.Merge(w.edit(), m)
+			w.dirty = true
+		}
+		return nil
+	}
+	// Another message of a known job: its own, published again, or a duplicate.
+	// Either can be asked for by its sequence.
+	if err := f.moved.Put(key8(m.Seq), key8(w.job.Key)); err != nil {
+		return err
+	}
+	if m.Moved && !w.job.Status.Ended() && m.Seq > w.job.Seq {
+		w.edit().Seq = m.Seq
+		w.dirty, w.sub = true, true
+		f.bySeq[m.Seq] = w
+	}
+	return nil
+}
+
+func (f *fold) create(w *work) {
+	f.track(w.job.Key, w)
+	f.newIDs[w.job.ID] = w
+}
+
+// happened folds an event of STATUS. limit is the sequence in JOBS up to which
+// submissions are known: an event for an older one that has no record belongs to
+// a job that was deleted.
+func (f *fold) happened(e *jobs.Event, limit uint64) error {
+	if e.Kind.Settles() {
+		f.out.Settled = append(f.out.Settled, *e)
+	}
+	w, err := f.owner(e.Seq)
+	if err == nil && (w == nil || w.job.ID != e.ID) {
+		w, err = f.byID(e.ID)
+	}
+	if err != nil {
+		return err
+	}
+	if w == nil {
+		if e.Seq <= limit && !f.s.rebuild || f.touched[e.Seq] != nil || e.Seq == 0 || !e.Priority.Valid() {
+			return nil
+		}
+		w = &work{job: e.Stub(), dirty: true}
+		f.create(w)
+	}
+	if w.job.Status.Ended() {
+		return nil
+	}
+	if jobs.Apply(w.edit(), e) {
+		w.dirty = true
+	}
+	return nil
+}
+
+// finish writes all that has changed, including indexes, counters, outbox and
+// positions.
+func (f *fold) finish(pos jobs.Positions) error {
+	times := f.tx.Bucket(bucketTimes)
+	spans := make(map[uint32]span)
+	changed := f.order[:0]
+	for _, w := range f.order {
+		if !w.dirty {
+			continue
+		}
+		changed = append(changed, w)
+		if err := f.write(w); err != nil {
+			return err
+		}
+		if w.old == nil {
+			sp := spans[chunkOf(w.job.Key)]
+			sp.include(w.job.CreatedAt)
+			spans[chunkOf(w.job.Key)] = sp
+		}
+	}
+	f.order = changed
+	for chunk, sp := range spans {
+		if err := putSpan(times, chunk, sp); err != nil {
+			return err
+		}
+	}
+	if err := f.s.bits.flush(f.bits); err != nil {
+		return err
+	}
+	meta := f.tx.Bucket(bucketMeta)
+	for name, c := range f.counters {
+		if err := meta.Put([]byte(prefixType+name), c.encode()); err != nil {
+			return err
+		}
+	}
+	if err := f.writeOutbox(); err != nil {
+		return err
+	}
+	var v [16]byte
+	binary.BigEndian.PutUint64(v[:8], pos.Jobs)
+	binary.BigEndian.PutUint64(v[8:], pos.Status)
+	return meta.Put(keyPositions, v[:])
+}
+
+// write stores one job and its index entries.
+func (f *fold) write(w *work) error {
+	j := w.job
+	key := key8(j.Key)
+	f.buf = appendRecord(f.buf[:0], j)
+	if err := f.records.Put(key, slices.Clone(f.buf)); err != nil {
+		return err
+	}
+	c := f.counter(j.Type)
+	if w.old == nil {
+		if err := f.writeNew(j, key); err != nil {
+			return err
+		}
+	} else if w.old.Status != j.Status {
+		c.now[w.old.Status]--
+		if err := f.s.bits.change(f.bits, statusAttr(w.old.Status), j.Key, false); err != nil {
+			return err
+		}
+	}
+	if w.old == nil || w.old.Status != j.Status {
+		c.now[j.Status]++
+		if err := f.s.bits.change(f.bits, statusAttr(j.Status), j.Key, true); err != nil {
+			return err
+		}
+		if j.Status.Ended() {
+			c.ended[j.Status]++
+			f.out.Ended = append(f.out.Ended, j)
+		}
+	}
+	if w.sub {
+		f.out.Submitted = append(f.out.Submitted, j)
+	}
+	return nil
+}
+
+// writeNew stores what only a new job needs.
+func (f *fold) writeNew(j *jobs.Job, key []byte) error {
+	if err := f.ids.Put(slices.Clone(j.ID[:]), key); err != nil {
+		return err
+	}
+	if len(j.Payload) > inlinePayload {
+		if err := f.loads.Put(key, j.Payload); err != nil {
+			return err
+		}
+	}
+	if err := f.s.bits.change(f.bits, typeAttr(j.Type), j.Key, true); err != nil {
+		return err
+	}
+	for _, t := range j.Tags {
+		if err := f.s.bits.change(f.bits, tagAttr(t), j.Key, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// counter gives the type's counters for changing.
+func (f *fold) counter(name string) *typeCounters {
+	c, ok := f.counters[name]
+	if !ok {
+		c = &typeCounters{}
+		f.s.mu.RLock()
+		if have := f.s.counters[name]; have != nil {
+			*c = *have
+		}
+		f.s.mu.RUnlock()
+		f.counters[name] = c
+	}
+	return c
+}
+
+// remove deletes the record of an ended job.
+func (f *fold) remove(key uint64) (size int64, err error) {
+	raw := f.records.Get(key8(key))
+	if raw == nil {
+		return 0, nil
+	}
+	j, err := readJob(f.records, f.loads, key)
+	if err != nil || !j.Status.Ended() {
+		return 0, err
+	}
+	size = int64(len(raw))
+	k := key8(key)
+	if len(j.Payload) > inlinePayload {
+		size += int64(len(j.Payload))
+		err = f.loads.Delete(k)
+	}
+	if err == nil {
+		err = f.records.Delete(k)
+	}
+	if err == nil {
+		err = f.ids.Delete(j.ID[:])
+	}
+	if err == nil && j.Seq != j.Key {
+		err = f.moved.Delete(key8(j.Seq))
+	}
+	attrs := []string{statusAttr(j.Status), typeAttr(j.Type)}
+	for _, t := range j.Tags {
+		attrs = append(attrs, tagAttr(t))
+	}
+	for _, a := range attrs {
+		if err == nil {
+			err = f.s.bits.change(f.bits, a, key, false)
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("delete job %s: %w", j.ID, err)
+	}
+	f.counter(j.Type).now[j.Status]--
+	f.removed = append(f.removed, j)
+	return size, nil
+}
+
+// span is the range of created_at within a chunk of keys.
+type span struct{ from, to jobs.Time }
+
+func (s *span) include(t jobs.Time) {
+	if s.from == 0 || t < s.from {
+		s.from = t
+	}
+	s.to = max(s.to, t)
+}
+
+func getSpan(bucket *bbolt.Bucket, chunk uint32) (s span, ok bool) {
+	v := bucket.Get(binary.BigEndian.AppendUint32(nil, chunk))
+	if len(v) != 16 {
+		return s, false
+	}
+	return span{jobs.Time(binary.BigEndian.Uint64(v)), jobs.Time(binary.BigEndian.Uint64(v[8:]))}, true
+}
+
+func putSpan(bucket *bbolt.Bucket, chunk uint32, s span) error {
+	if have, ok := getSpan(bucket, chunk); ok {
+		s.include(have.from)
+		s.include(have.to)
+	}
+	v := binary.BigEndian.AppendUint64(nil, uint64(s.from))
+	return bucket.Put(binary.BigEndian.AppendUint32(nil, chunk), binary.BigEndian.AppendUint64(v, uint64(s.to)))
+}
+
+// readJob reads a record with its payload; nil if there is none.
+func readJob(records, payloads *bbolt.Bucket, key uint64) (*jobs.Job, error) {
+	k := key8(key)
+	raw := records.Get(k)
+	if raw == nil {
+		return nil, nil
+	}
+	j, apart, err := decodeRecord(raw)
+	if err != nil {
+		return nil, fmt.Errorf("record %d: %w", key, err)
+	}
+	if apart {
+		j.Payload = slices.Clone(payloads.Get(k))
+	}
+	return j, nil
+}

@@ -1,0 +1,129 @@
+package status
+
+import (
+	"sync"
+
+	"jobstream/jobs"
+)
+
+// inbox is where the readers of both streams put what they have read and the
+// projector takes it from, all at once. It is bounded: a full one blocks the
+// readers, and through them the streams.
+type inbox struct {
+	mu     sync.Mutex
+	room   sync.Cond
+	filled batch
+	bytes  int
+	ready  chan struct{} // holds a token while there is something
+	closed bool
+}
+
+// batch is what one transaction folds.
+type batch struct {
+	messages []jobs.Message
+	events   []jobs.Event
+	jobs     uint64 // the last sequence of JOBS in it, 0 = none
+	status   uint64 // the same of STATUS
+	tasks    []*task
+}
+
+func (b *batch) empty() bool { return b.jobs == 0 && b.status == 0 && len(b.tasks) == 0 }
+
+func (b *batch) reset() {
+	clear(b.messages)
+	clear(b.events)
+	*b = batch{messages: b.messages[:0], events: b.events[:0]}
+}
+
+// task is a piece of work for the writer that is no fold: it runs in a
+// transaction of its own, and done gets its error once that is committed.
+type task struct {
+	run  func(*fold) error
+	done chan error
+}
+
+// Bounds of a batch.
+const (
+	maxBatch      = 8192    // messages and events
+	maxBatchBytes = 8 << 20 // of payloads and results
+)
+
+func newInbox() *inbox {
+	i := &inbox{ready: make(chan struct{}, 1)}
+	i.room.L = &i.mu
+	return i
+}
+
+// waitRoom blocks while the inbox is full. i.mu is held.
+func (i *inbox) waitRoom() bool {
+	for !i.closed && (len(i.filled.messages)+len(i.filled.events) >= maxBatch || i.bytes >= maxBatchBytes) {
+		i.room.Wait()
+	}
+	return !i.closed
+}
+
+func (i *inbox) signal() {
+	select {
+	case i.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (i *inbox) submitted(m *jobs.Message) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.waitRoom() {
+		return
+	}
+	i.filled.messages = append(i.filled.messages, *m)
+	i.filled.jobs = m.Seq
+	i.bytes += len(m.Payload)
+	i.signal()
+}
+
+func (i *inbox) happened(seq uint64, events []jobs.Event) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.waitRoom() {
+		return
+	}
+	i.filled.events = append(i.filled.events, events...)
+	i.filled.status = seq
+	for k := range events {
+		i.bytes += len(events[k].Result)
+	}
+	i.signal()
+}
+
+// add queues a task; false if the inbox is closed.
+func (i *inbox) add(t *task) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.closed {
+		return false
+	}
+	i.filled.tasks = append(i.filled.tasks, t)
+	i.signal()
+	return true
+}
+
+// take swaps what has come for the empty batch b.
+func (i *inbox) take(b *batch) {
+	i.mu.Lock()
+	i.filled, *b = *b, i.filled
+	i.bytes = 0
+	i.room.Broadcast()
+	i.mu.Unlock()
+}
+
+// close lets go of blocked readers; what they have is read again next time.
+func (i *inbox) close() {
+	i.mu.Lock()
+	i.closed = true
+	for _, t := range i.filled.tasks {
+		t.done <- errClosed
+	}
+	i.filled.tasks = nil
+	i.room.Broadcast()
+	i.mu.Unlock()
+}

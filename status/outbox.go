@@ -1,0 +1,107 @@
+package status
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+
+	"jobstream/jobs"
+)
+
+// The outbox makes notifications at least once: the keys of the jobs that ended
+// stand in the same transaction as their end. An entry is kept until its
+// notifications are stored in their stream and for Options.OutboxAge longer,
+// because the end of that stream may go back in a power cut. After anything but
+// a clean stop all of it is published again.
+
+// writeOutbox stores which jobs end with this transaction, and drops what is
+// old enough.
+func (f *fold) writeOutbox() error {
+	bucket := f.tx.Bucket(bucketOutbox)
+	now := jobs.Now()
+	if err := f.trimOutbox(bucket, now); err != nil {
+		return err
+	}
+	if len(f.out.Ended) == 0 {
+		return nil
+	}
+	v := binary.BigEndian.AppendUint64(make([]byte, 0, 8+8*len(f.out.Ended)), uint64(now))
+	for _, j := range f.out.Ended {
+		v = binary.BigEndian.AppendUint64(v, j.Key)
+	}
+	f.out.Number = f.s.commits + 1
+	return bucket.Put(key8(f.out.Number), v)
+}
+
+func (f *fold) trimOutbox(bucket *bbolt.Bucket, now jobs.Time) error {
+	notified := f.s.notified.Load()
+	c := bucket.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.First() {
+		if binary.BigEndian.Uint64(k) > notified || len(v) < 8 {
+			return nil
+		}
+		age := now.Sub(jobs.Time(binary.BigEndian.Uint64(v)))
+		if age >= 0 && age < f.s.o.OutboxAge {
+			return nil
+		}
+		if err := bucket.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// outboxDue says whether there is anything to drop from the outbox, so that an
+// idle tracker gets a commit for it.
+func (s *Store) outboxDue() (due bool) {
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		k, v := tx.Bucket(bucketOutbox).Cursor().First()
+		due = k != nil && len(v) >= 8 && binary.BigEndian.Uint64(k) <= s.notified.Load() &&
+			jobs.Now().Sub(jobs.Time(binary.BigEndian.Uint64(v))) >= s.o.OutboxAge
+		return nil
+	})
+	return err == nil && due
+}
+
+// Outbox calls f with the jobs of every entry, oldest first: those whose
+// notifications may be missing after a crash.
+func (s *Store) Outbox(f func(ended []*jobs.Job) error) error {
+	for after := uint64(0); ; {
+		var ended []*jobs.Job
+		err := s.db.View(func(tx *bbolt.Tx) error {
+			k, v := tx.Bucket(bucketOutbox).Cursor().Seek(key8(after + 1))
+			if k == nil {
+				return errDone
+			}
+			after = binary.BigEndian.Uint64(k)
+			if len(v) < 8 {
+				return nil
+			}
+			records, payloads := tx.Bucket(bucketJobs), tx.Bucket(bucketPayloads)
+			for v = v[8:]; len(v) >= 8; v = v[8:] {
+				j, err := readJob(records, payloads, binary.BigEndian.Uint64(v))
+				if err != nil {
+					return fmt.Errorf("outbox: %w", err)
+				}
+				if j != nil && j.Status.Ended() {
+					ended = append(ended, j)
+				}
+			}
+			return nil
+		})
+		if errors.Is(err, errDone) {
+			return nil
+		}
+		if err == nil && len(ended) > 0 {
+			err = f(ended)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// errDone ends a walk.
+var errDone = errors.New("done")

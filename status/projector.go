@@ -1,0 +1,259 @@
+package status
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"jobstream/jobs"
+)
+
+// Source reads both streams from given positions on and feeds a sink, until ctx
+// ends. The broker is one.
+type Source interface {
+	Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) error
+}
+
+// errClosed ends what waits for a tracker that stops.
+var errClosed = errors.New("the tracker is closed")
+
+// busy is the batch size from which commits keep their spacing.
+const busy = 64
+
+// maxPause is the longest wait between tries of a commit that fails.
+const maxPause = 2 * time.Second
+
+// Submitted takes a message of JOBS; see [jobs.Sink].
+func (s *Store) Submitted(m *jobs.Message) { s.queue.submitted(m) }
+
+// Happened takes events of STATUS; see [jobs.Sink].
+func (s *Store) Happened(seq uint64, events []jobs.Event) { s.queue.happened(seq, events) }
+
+// Run is the projector: it reads from the source, folds, commits, and calls
+// told after every commit, in order and one at a time. It returns nil when ctx
+// has ended and what was read until then is committed; a source's error ends it,
+// too. told runs while the next batch is folded; it may block, which holds the
+// projector up.
+func (s *Store) Run(ctx context.Context, source Source, told func(*jobs.Commit)) error {
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	read := make(chan error, 1)
+	go func() { read <- source.Read(reading, s.Positions(), s) }()
+
+	commits := make(chan *jobs.Commit, 8)
+	telling := make(chan struct{})
+	go func() {
+		defer close(telling)
+		for c := range commits {
+			told(c)
+		}
+	}()
+	defer func() {
+		close(commits)
+		<-telling
+	}()
+
+	tick := time.NewTicker(s.o.OutboxAge / 2)
+	defer tick.Stop()
+	var b batch
+	var last time.Time
+	for {
+		select {
+		case <-s.queue.ready:
+		case <-tick.C:
+			if !s.outboxDue() {
+				continue
+			}
+		case <-ctx.Done():
+			s.queue.close()
+			<-read
+			s.queue.take(&b)
+			s.commit(context.WithoutCancel(ctx), &b, commits, true)
+			return s.Health()
+		case err := <-read:
+			s.queue.close()
+			return fmt.Errorf("reading the streams: %w", err)
+		}
+		s.space(ctx, last)
+		last = time.Now()
+		s.queue.take(&b)
+		for !s.commit(ctx, &b, commits, false) {
+			if ctx.Err() != nil {
+				s.queue.close()
+				<-read
+				return s.Health()
+			}
+		}
+		if n := len(b.messages) + len(b.events); n < busy {
+			last = time.Time{}
+		}
+		b.reset()
+	}
+}
+
+// space waits until the spacing since the last busy commit has passed.
+func (s *Store) space(ctx context.Context, last time.Time) {
+	if last.IsZero() {
+		return
+	}
+	if d := s.o.Spacing - time.Since(last); d > 0 {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// commit makes one batch durable and passes on what it made true. False says
+// that it failed and a pause is over: try again. With once it is tried once.
+func (s *Store) commit(ctx context.Context, b *batch, commits chan<- *jobs.Commit, once bool) bool {
+	for _, t := range b.tasks {
+		t.done <- s.runTask(t)
+	}
+	b.tasks = nil
+	c, err := s.fold(b)
+	if err == nil {
+		if s.healthy.Swap(nil) != nil {
+			s.log.Info("the tracker can write again")
+		}
+		if c != nil {
+			commits <- c
+			s.wake()
+		}
+		return true
+	}
+	s.fail(err)
+	if once {
+		return true
+	}
+	t := time.NewTimer(maxPause / 4)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+func (s *Store) fail(err error) {
+	s.bits.reset()
+	err = fmt.Errorf("the tracker cannot write to %s: %w", s.o.Path, err)
+	if s.healthy.Swap(&err) == nil {
+		s.log.Error("the tracker cannot commit; nothing is accepted or finished until it can. Is the disk full or read-only?", "error", err)
+	}
+}
+
+// fold runs one transaction over the batch. It changes nothing in memory unless
+// the transaction is committed, so it may be repeated.
+func (s *Store) fold(b *batch) (*jobs.Commit, error) {
+	pos := s.Positions()
+	var f *fold
+	err := s.db.Update(func(tx *bbolt.Tx) error {
+		f = s.newFold(tx)
+		limit := pos.Jobs
+		for i := range b.messages {
+			m := &b.messages[i]
+			if m.Seq <= pos.Jobs {
+				continue
+			}
+			if err := f.submitted(m); err != nil {
+				return err
+			}
+			limit = m.Seq
+		}
+		for i := range b.events {
+			if err := f.happened(&b.events[i], limit); err != nil {
+				return err
+			}
+		}
+		pos.Jobs = max(pos.Jobs, b.jobs)
+		pos.Status = max(pos.Status, b.status)
+		return f.finish(pos)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.committed(f, pos), nil
+}
+
+// runTask runs a task in a transaction of its own.
+func (s *Store) runTask(t *task) error {
+	var f *fold
+	err := s.db.Update(func(tx *bbolt.Tx) error {
+		f = s.newFold(tx)
+		if err := t.run(f); err != nil {
+			return err
+		}
+		return f.finish(s.Positions())
+	})
+	if err != nil {
+		s.bits.reset()
+		return err
+	}
+	s.committed(f, s.Positions())
+	return nil
+}
+
+// committed brings what is kept in memory up to date with a transaction.
+func (s *Store) committed(f *fold, pos jobs.Positions) *jobs.Commit {
+	if f.out.Number != 0 {
+		s.commits = f.out.Number
+	}
+	s.live.mu.Lock()
+	for _, w := range f.order {
+		if w.old != nil && w.old.Seq != w.job.Seq {
+			s.live.remove(w.old.Seq)
+		}
+		if w.job.Status.Ended() {
+			s.live.remove(w.job.Seq)
+		} else {
+			s.live.add(w.job.Seq)
+		}
+	}
+	f.out.Unfinished = s.live.n
+	s.live.mu.Unlock()
+	s.recent.update(f.order)
+	s.mu.Lock()
+	for name, c := range f.counters {
+		s.counters[name] = c
+	}
+	s.mu.Unlock()
+	s.position.Store(pos.Jobs)
+	s.statusPosition.Store(pos.Status)
+	f.out.Position = pos.Jobs
+	return &f.out
+}
+
+// do runs a task on the writer: the projector if it runs.
+func (s *Store) do(ctx context.Context, run func(*fold) error) error {
+	t := &task{run: run, done: make(chan error, 1)}
+	if !s.queue.add(t) {
+		return errClosed
+	}
+	select {
+	case err := <-t.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// WaitFor returns once the committed positions have reached at least pos.
+func (s *Store) WaitFor(ctx context.Context, pos jobs.Positions) error {
+	for {
+		ch := s.wait()
+		if have := s.Positions(); have.Jobs >= pos.Jobs && have.Status >= pos.Status {
+			return nil
+		}
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the tracker to catch up: %w", ctx.Err())
+		}
+	}
+}

@@ -1,0 +1,268 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+
+	"jobstream/jobs"
+)
+
+// What a start needs around [Store.Run]: each function says whether Run must be
+// running.
+
+// Clean is what a clean stop leaves: how far the streams were. A start that
+// finds them so needs no repair.
+type Clean struct {
+	Jobs   uint64 `json:"jobs"`   // last sequence of JOBS
+	Status uint64 `json:"status"` // last sequence of STATUS
+}
+
+// TakeClean removes the mark of a clean stop, if there is one, and returns it.
+// It is gone from the disk when TakeClean returns: a crash from now on is one.
+func (s *Store) TakeClean() (mark Clean, ok bool, err error) {
+	err = s.db.Update(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		v := meta.Get(keyClean)
+		if v == nil {
+			return nil
+		}
+		ok = json.Unmarshal(v, &mark) == nil
+		return meta.Delete(keyClean)
+	})
+	return mark, ok && err == nil, err
+}
+
+// MarkClean leaves the mark. Run must have ended, and everything else must have
+// stopped, too: it also empties the outbox.
+func (s *Store) MarkClean(mark Clean) error {
+	v, err := json.Marshal(mark)
+	if err != nil {
+		return err
+	}
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket(bucketOutbox)
+		for k, _ := bucket.Cursor().First(); k != nil; k, _ = bucket.Cursor().First() {
+			if err := bucket.Delete(k); err != nil {
+				return err
+			}
+		}
+		return tx.Bucket(bucketMeta).Put(keyClean, v)
+	})
+}
+
+// New says whether the tracker file was made by this process, so that the
+// streams may know jobs that it does not.
+func (s *Store) New() bool { return s.rebuild }
+
+// EndRebuild ends the taking of jobs from events alone. It may be called while
+// Run runs.
+func (s *Store) EndRebuild(ctx context.Context) error {
+	return s.do(ctx, func(f *fold) error {
+		f.s.rebuild = false
+		return nil
+	})
+}
+
+// LowerPositions commits positions that may be lower than the present ones: the
+// streams have gone back.
+func (s *Store) LowerPositions(pos jobs.Positions) error {
+	return s.direct(func(*fold) error { return nil }, pos)
+}
+
+// direct runs a transaction before Run is there to do it.
+func (s *Store) direct(run func(*fold) error, pos jobs.Positions) error {
+	var f *fold
+	err := s.db.Update(func(tx *bbolt.Tx) error {
+		f = s.newFold(tx)
+		if err := run(f); err != nil {
+			return err
+		}
+		return f.finish(pos)
+	})
+	if err != nil {
+		s.bits.reset()
+		return err
+	}
+	s.committed(f, pos)
+	return nil
+}
+
+// Seed takes an ended job from its notification, into a new tracker.
+func (s *Store) Seed(ended []*jobs.Job) error {
+	return s.direct(func(f *fold) error {
+		for _, j := range ended {
+			have, err := f.byID(j.ID)
+			if err != nil {
+				return err
+			}
+			other, err := f.get(j.Key)
+			if err != nil {
+				return err
+			}
+			if have == nil && other == nil && j.Status.Ended() {
+				f.create(&work{job: j, dirty: true})
+			}
+		}
+		if err := f.settleSeeds(); err != nil {
+			return err
+		}
+		return nil
+	}, s.Positions())
+}
+
+// settleSeeds writes seeded jobs without telling anybody again that they ended.
+func (f *fold) settleSeeds() error {
+	for _, w := range f.order {
+		if !w.dirty {
+			continue
+		}
+		if err := f.write(w); err != nil {
+			return err
+		}
+		sp := span{}
+		sp.include(w.job.CreatedAt)
+		if err := putSpan(f.tx.Bucket(bucketTimes), chunkOf(w.job.Key), sp); err != nil {
+			return err
+		}
+		w.dirty = false
+	}
+	f.out.Ended = nil
+	return nil
+}
+
+// LoseProcessing records for every processing job that its worker died: the
+// process that ran it is gone without a clean stop. It returns how many there
+// were, and how many of them failed for it. Run must be running, and must have
+// caught up: the streams may hold the end of some.
+func (s *Store) LoseProcessing(ctx context.Context, at jobs.Time) (lost, failed int, err error) {
+	var keys []uint64
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		return eachChunk(tx.Bucket(bucketBits), statusAttr(jobs.Processing), func(chunk uint32, m *bitmap) error {
+			m.each(chunk, true, func(key uint64) bool { keys = append(keys, key); return true })
+			return nil
+		})
+	})
+	if err != nil || len(keys) == 0 {
+		return 0, 0, err
+	}
+	err = s.do(ctx, func(f *fold) error {
+		lost, failed = 0, 0
+		for _, key := range keys {
+			w, err := f.get(key)
+			if err != nil {
+				return err
+			}
+			if w == nil || !jobs.Lose(w.edit(), at, s.o.MaxLost) {
+				continue
+			}
+			w.dirty = true
+			lost++
+			if w.job.Status.Ended() {
+				failed++
+			}
+		}
+		return nil
+	})
+	return lost, failed, err
+}
+
+// Unfinished calls f with all unfinished jobs in order of their keys, a bounded
+// number at a time. It may be called while Run runs.
+func (s *Store) Unfinished(ctx context.Context, f func([]*jobs.Job) error) error {
+	filter := jobs.Filter{Statuses: []jobs.Status{jobs.Scheduled, jobs.Pending, jobs.Processing, jobs.Retrying}}
+	var some []*jobs.Job
+	flush := func() error {
+		if len(some) == 0 {
+			return nil
+		}
+		err := f(some)
+		some = some[:0]
+		return err
+	}
+	err := s.Scan(ctx, filter, func(j *jobs.Job) error {
+		some = append(some, j)
+		if len(some) < scanBatch {
+			return nil
+		}
+		return flush()
+	})
+	if err != nil {
+		return err
+	}
+	return flush()
+}
+
+// Node returns the name that identifies this data folder in what it publishes,
+// made with fallback on first use.
+func (s *Store) Node(fallback string) (name string, err error) {
+	err = s.db.Update(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		if v := meta.Get(keyNode); v != nil {
+			name = string(v)
+			return nil
+		}
+		name = fallback
+		return meta.Put(keyNode, []byte(name))
+	})
+	return name, err
+}
+
+// Ended lists ended jobs for deletion; see [jobs.Cleaner].
+func (s *Store) Ended(ctx context.Context, before jobs.Time, statuses []jobs.Status, after uint64, limit int) (found []*jobs.Job, next uint64, err error) {
+	if len(statuses) == 0 {
+		statuses = []jobs.Status{jobs.Completed, jobs.Failed, jobs.Cancelled}
+	}
+	for _, st := range statuses {
+		if !st.Ended() {
+			return nil, 0, fmt.Errorf("%s jobs have not ended", st)
+		}
+	}
+	// A job that ended before a moment was created before it, too: whole chunks of
+	// newer ones are passed over.
+	filter := jobs.Filter{Statuses: statuses, CreatedBefore: before}
+	for len(found) < limit {
+		var some []*jobs.Job
+		some, next, err = s.page(filter, after, true, limit)
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, j := range some {
+			if j.EndedAt < before {
+				found = append(found, j)
+			}
+		}
+		if after = next; next == 0 {
+			break
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, 0, err
+		}
+	}
+	return found, next, nil
+}
+
+// Delete removes ended jobs; see [jobs.Cleaner].
+func (s *Store) Delete(ctx context.Context, keys []uint64) (deleted int, bytes int64, err error) {
+	err = s.do(ctx, func(f *fold) error {
+		deleted, bytes = 0, 0
+		for _, key := range keys {
+			size, err := f.remove(key)
+			if err != nil {
+				return err
+			}
+			if size > 0 {
+				deleted++
+				bytes += size
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, 0, errors.Join(errors.New("deleting records"), err)
+	}
+	return deleted, bytes, nil
+}

@@ -1,0 +1,321 @@
+package status
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"jobstream/jobs"
+)
+
+// ErrLocked says that another process has the tracker open: a second server on
+// one data folder.
+var ErrLocked = errors.New("the data folder is in use by another process")
+
+// Options are what a Store needs to know.
+type Options struct {
+	Path     string         // of the bbolt file; its folder must exist
+	Registry *jobs.Registry // the known types
+	MaxLost  int            // a job whose worker died so often has failed
+	// Spacing is the least time between the starts of two commits under load, so
+	// that one fsync serves many jobs. An idle tracker commits at once.
+	Spacing time.Duration
+	// OutboxAge is how long a stored end is kept for publishing again: longer than
+	// the broker takes to bring notifications to disk.
+	OutboxAge time.Duration
+	// LockTimeout is how long to wait for another process to let go of the file.
+	LockTimeout time.Duration
+	// Checked says that the submission with this id has been checked at the door by
+	// this process, so that its payload needs no second look; nil = none has.
+	Checked func(jobs.ID) bool
+	Logger  *slog.Logger
+}
+
+// Store is the tracker. All methods may be called from any goroutine; [Store.Run]
+// is the only writer while it runs.
+type Store struct {
+	o   Options
+	db  *bbolt.DB
+	log *slog.Logger
+
+	queue   *inbox
+	bits    bitsCache // projector only
+	commits uint64    // number of the last commit with an outbox entry; projector only
+	rebuild bool      // the file is new: take jobs from events, too; projector only
+
+	position       atomic.Uint64 // in JOBS
+	statusPosition atomic.Uint64
+	notified       atomic.Uint64 // the commit up to which notifications are stored
+	healthy        atomic.Pointer[error]
+
+	mu       sync.RWMutex
+	counters map[string]*typeCounters
+	waiters  map[chan struct{}]struct{}
+
+	live   liveSet
+	recent recentJobs
+}
+
+// typeCounters are the figures of one type.
+type typeCounters struct {
+	now   [jobs.NumStatus]int64 // records by status
+	ended [jobs.NumStatus]int64 // jobs that ever ended so, deleted ones too
+}
+
+var (
+	bucketMeta     = []byte("meta")
+	bucketJobs     = []byte("jobs")
+	bucketPayloads = []byte("payloads")
+	bucketIDs      = []byte("ids")
+	bucketMoved    = []byte("moved")
+	bucketBits     = []byte("bits")
+	bucketTimes    = []byte("times")
+	bucketOutbox   = []byte("outbox")
+
+	allBuckets = [][]byte{bucketMeta, bucketJobs, bucketPayloads, bucketIDs, bucketMoved, bucketBits, bucketTimes, bucketOutbox}
+
+	keyFormat    = []byte("format")
+	keyPositions = []byte("positions")
+	keyClean     = []byte("clean")
+	keyNode      = []byte("node")
+	prefixType   = "type/"
+)
+
+// formatVersion is that of the whole file's layout.
+const formatVersion = 1
+
+// Open opens the tracker, or makes a new one. It fails with [ErrLocked] if
+// another process has it open.
+func Open(o Options) (*Store, error) {
+	if o.Spacing <= 0 {
+		o.Spacing = 5 * time.Millisecond
+	}
+	if o.OutboxAge <= 0 {
+		o.OutboxAge = 10 * time.Second
+	}
+	if o.LockTimeout <= 0 {
+		o.LockTimeout = time.Second
+	}
+	if o.MaxLost <= 0 {
+		o.MaxLost = 5
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	db, err := bbolt.Open(o.Path, 0o640, &bbolt.Options{
+		Timeout:      o.LockTimeout,
+		FreelistType: bbolt.FreelistMapType,
+		// The list of free pages is found by a scan at the next start instead of being
+		// written with every commit.
+		NoFreelistSync: true,
+	})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return nil, fmt.Errorf("%w: %s is locked; is another jobstream running on it?", ErrLocked, o.Path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the tracker %s: %w", o.Path, err)
+	}
+	s := &Store{o: o, db: db, log: o.Logger, queue: newInbox(), counters: make(map[string]*typeCounters), waiters: make(map[chan struct{}]struct{})}
+	s.bits.reset()
+	s.recent.init()
+	if err := s.load(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the tracker %s: %w", o.Path, err), db.Close())
+	}
+	if err := syncDir(filepath.Dir(o.Path)); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return s, nil
+}
+
+// syncDir makes a new file's name durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// load makes the buckets, reads counters and positions, and finds the
+// unfinished jobs.
+func (s *Store) load() error {
+	err := s.db.Update(func(tx *bbolt.Tx) error {
+		if tx.Bucket(bucketMeta) == nil {
+			s.rebuild = true
+		}
+		for _, name := range allBuckets {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		meta := tx.Bucket(bucketMeta)
+		if v := meta.Get(keyFormat); v != nil && (len(v) != 1 || v[0] != formatVersion) {
+			return fmt.Errorf("its format %v is not known to this version of jobstream", v)
+		}
+		return meta.Put(keyFormat, []byte{formatVersion})
+	})
+	if err != nil {
+		return err
+	}
+	return s.db.View(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		if v := meta.Get(keyPositions); len(v) == 16 {
+			s.position.Store(binary.BigEndian.Uint64(v))
+			s.statusPosition.Store(binary.BigEndian.Uint64(v[8:]))
+		}
+		if k, _ := tx.Bucket(bucketOutbox).Cursor().Last(); k != nil {
+			s.commits = binary.BigEndian.Uint64(k)
+		}
+		s.notified.Store(s.commits)
+		c := meta.Cursor()
+		for k, v := c.Seek([]byte(prefixType)); k != nil && len(k) > len(prefixType) && string(k[:len(prefixType)]) == prefixType; k, v = c.Next() {
+			tc := &typeCounters{}
+			if err := tc.decode(v); err != nil {
+				return fmt.Errorf("counters of type %q: %w", k[len(prefixType):], err)
+			}
+			s.counters[string(k[len(prefixType):])] = tc
+		}
+		return s.loadLive(tx)
+	})
+}
+
+// loadLive finds the sequences of all unfinished jobs.
+func (s *Store) loadLive(tx *bbolt.Tx) error {
+	bucket := tx.Bucket(bucketBits)
+	for status := jobs.Scheduled; !status.Ended(); status++ {
+		err := eachChunk(bucket, statusAttr(status), func(chunk uint32, m *bitmap) error {
+			m.each(chunk, true, func(key uint64) bool { s.live.add(key); return true })
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	records := tx.Bucket(bucketJobs)
+	return tx.Bucket(bucketMoved).ForEach(func(seq, key []byte) error {
+		n, k := binary.BigEndian.Uint64(seq), binary.BigEndian.Uint64(key)
+		if !s.live.has(k) {
+			return nil
+		}
+		j, _, err := decodeRecord(records.Get(key))
+		if err != nil {
+			return err
+		}
+		if j.Seq == n && !j.Status.Ended() {
+			s.live.add(n)
+			s.live.remove(k) // its first message is not its present one
+		}
+		return nil
+	})
+}
+
+func (c *typeCounters) encode() []byte {
+	b := []byte{1}
+	for i := range c.now {
+		b = binary.AppendVarint(b, c.now[i])
+		b = binary.AppendVarint(b, c.ended[i])
+	}
+	return b
+}
+
+func (c *typeCounters) decode(b []byte) error {
+	if len(b) == 0 || b[0] != 1 {
+		return errors.New("unknown encoding")
+	}
+	b = b[1:]
+	for i := range c.now {
+		for _, p := range []*int64{&c.now[i], &c.ended[i]} {
+			v, n := binary.Varint(b)
+			if n <= 0 {
+				return errors.New("too short")
+			}
+			*p, b = v, b[n:]
+		}
+	}
+	return nil
+}
+
+// Close closes the file. Run must have ended.
+func (s *Store) Close() error { return s.db.Close() }
+
+// Positions are the sequences up to which both streams are folded and committed.
+func (s *Store) Positions() jobs.Positions {
+	return jobs.Positions{Jobs: s.position.Load(), Status: s.statusPosition.Load()}
+}
+
+// Health is nil, or why the last commit failed: then nothing new becomes
+// durable until one succeeds.
+func (s *Store) Health() error {
+	if p := s.healthy.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Notified says that the notifications of all commits up to this one are
+// stored, see jobs.Commit.Number.
+func (s *Store) Notified(commit uint64) { s.notified.Store(commit) }
+
+// Floor is the lowest sequence in JOBS that is still needed: everything below
+// belongs to jobs that have ended. unfinished is the number of jobs that have
+// not.
+func (s *Store) Floor() (floor uint64, unfinished int) {
+	s.live.mu.Lock()
+	defer s.live.mu.Unlock()
+	floor = s.position.Load() + 1
+	if low, ok := s.live.min(); ok && low < floor {
+		floor = low
+	}
+	return floor, s.live.n
+}
+
+// Figures are the counts of one type.
+type Figures struct {
+	// Now counts the records by status.
+	Now [jobs.NumStatus]int
+	// Ever counts the jobs that ended in a status since the tracker began, deleted
+	// ones too.
+	Ever [jobs.NumStatus]int
+}
+
+// Figures returns the counts by type.
+func (s *Store) Figures() map[string]Figures {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	all := make(map[string]Figures, len(s.counters))
+	for name, c := range s.counters {
+		var f Figures
+		for i := range c.now {
+			f.Now[i], f.Ever[i] = int(c.now[i]), int(c.ended[i])
+		}
+		all[name] = f
+	}
+	return all
+}
+
+// wait returns a channel that is closed at the next commit.
+func (s *Store) wait() chan struct{} {
+	ch := make(chan struct{})
+	s.mu.Lock()
+	s.waiters[ch] = struct{}{}
+	s.mu.Unlock()
+	return ch
+}
+
+func (s *Store) wake() {
+	s.mu.Lock()
+	for ch := range s.waiters {
+		close(ch)
+		delete(s.waiters, ch)
+	}
+	s.mu.Unlock()
+}
