@@ -1,0 +1,113 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+
+	"github.com/labstack/echo/v4"
+
+	"jobstream/jobs"
+)
+
+// Values of headers that every answer shares. Handlers put the slices into
+// header maps as they are; nobody changes them.
+var (
+	jsonType    = []string{"application/json; charset=utf-8"}
+	problemType = []string{"application/problem+json"}
+)
+
+// errNoPath is the answer for a path that is not served.
+var errNoPath = &jobs.Error{Kind: jobs.NotFound, Detail: "there is nothing at this path"}
+
+// buffers holds the memory that answers are built in.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
+
+// maxPooled keeps a few huge answers from staying in memory for good.
+const maxPooled = 64 << 10
+
+// answer sends the JSON that build appends, with a newline behind it, so that
+// a shell's prompt does not stick to curl's output.
+func answer(c echo.Context, status int, build func(b []byte) []byte) error {
+	buf := buffers.Get().(*[]byte)
+	b := append(build((*buf)[:0]), '\n')
+	err := send(c, status, jsonType, b)
+	if cap(b) <= maxPooled {
+		*buf = b
+		buffers.Put(buf)
+	}
+	return err
+}
+
+// send writes a whole answer. Its length is always said: HEAD has to give the
+// same as GET.
+func send(c echo.Context, status int, contentType []string, body []byte) error {
+	w := c.Response()
+	h := w.Header()
+	h["Content-Type"] = contentType
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(status)
+	if c.Request().Method == http.MethodHead {
+		return nil
+	}
+	_, err := w.Write(body)
+	return err
+}
+
+// fail answers with the problem that err is. What is not meant for the caller is
+// logged under the request's id and not shown.
+func (s *Server) fail(c echo.Context, id string, err error) {
+	r := c.Request()
+	if c.Response().Committed || r.Context().Err() != nil {
+		s.logLate(c, id, err)
+		if c.Response().Committed {
+			return // most likely the client is gone; nothing more can be said
+		}
+	}
+	problem, known := jobs.AsError(routing(err))
+	if !known && r.Context().Err() != nil {
+		problem = &jobs.Error{Kind: jobs.Unavailable, Detail: "the request was given up before it was done"}
+	} else if !known {
+		s.log.LogAttrs(r.Context(), slog.LevelError, "http request failed",
+			slog.String("method", r.Method), slog.String("path", r.URL.Path),
+			slog.String("request_id", id), slog.Any("error", err))
+	}
+	if after := problem.RetryAfterSeconds(); after != "" {
+		c.Response().Header().Set("Retry-After", after)
+	}
+	if err := send(c, problem.Status(), problemType, append(problem.Problem(), '\n')); err != nil {
+		s.logLate(c, id, err)
+	}
+}
+
+// logLate notes an error that can't become an answer any more. A client that
+// went away is everyday; a panic or a broken disk in the middle of a download is
+// not.
+func (s *Server) logLate(c echo.Context, id string, err error) {
+	r := c.Request()
+	level := slog.LevelError
+	if r.Context().Err() != nil || errors.Is(err, context.Canceled) {
+		level = slog.LevelDebug
+	}
+	s.log.LogAttrs(r.Context(), level, "http answer broken off",
+		slog.String("method", r.Method), slog.String("path", r.URL.Path),
+		slog.String("request_id", id), slog.Any("error", err))
+}
+
+// routing translates the errors of Echo's router. It has set Allow already.
+func routing(err error) error {
+	var e *echo.HTTPError
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Code {
+	case http.StatusNotFound:
+		return errNoPath
+	case http.StatusMethodNotAllowed:
+		return &jobs.Error{Kind: jobs.MethodNotAllowed, Detail: "this path does not take that method; see the Allow header"}
+	}
+	return err
+}

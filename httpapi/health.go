@@ -1,0 +1,70 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+)
+
+// checkTimeout bounds the checks behind one answer; probes give up soon.
+const checkTimeout = 5 * time.Second
+
+// live is GET /livez: the process answers, so restarting it would help nobody.
+func (s *Server) live(c echo.Context) error { return report(c, nil) }
+
+// ready is GET /readyz: send traffic here or not.
+func (s *Server) ready(c echo.Context) error {
+	checks := s.checks(c)
+	checks["server"] = "ok"
+	if s.draining.Load() {
+		checks["server"] = "shutting down"
+	}
+	return report(c, checks)
+}
+
+// healthy is GET /healthz and /health: how every part is, also while draining.
+func (s *Server) healthy(c echo.Context) error { return report(c, s.checks(c)) }
+
+// checks asks every part how it is: "ok" or what is wrong.
+func (s *Server) checks(c echo.Context) map[string]string {
+	found := make(map[string]string)
+	if s.health == nil {
+		return found
+	}
+	ctx, cancel := context.WithTimeout(c.Request().Context(), checkTimeout)
+	defer cancel()
+	for name, err := range s.health.Check(ctx) {
+		found[name] = "ok"
+		if err != nil {
+			found[name] = err.Error()
+		}
+	}
+	return found
+}
+
+// report answers 200 if all checks are "ok", else 503; the body is the same kind
+// of JSON. Queries are let pass here, unlike elsewhere: probes like to add some.
+func report(c echo.Context, checks map[string]string) error {
+	result := struct {
+		Status string            `json:"status"`
+		Checks map[string]string `json:"checks"`
+	}{"ok", checks}
+	if checks == nil {
+		result.Checks = map[string]string{}
+	}
+	status := http.StatusOK
+	for _, state := range checks {
+		if state != "ok" {
+			result.Status, status = "unavailable", http.StatusServiceUnavailable
+		}
+	}
+	b, err := json.Marshal(result)
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set("Cache-Control", "no-store")
+	return send(c, status, jsonType, append(b, '\n'))
+}

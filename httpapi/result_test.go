@@ -1,0 +1,172 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"jobstream/httpapi"
+	"jobstream/jobs"
+)
+
+// artifact stores a file for a new, completed job.
+func artifact(t *testing.T, r *rig, dir jobs.ArtifactDir, name, contentType string, content []byte) *jobs.Job {
+	t.Helper()
+	id := jobs.NewID()
+	w, err := dir.Create(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	if _, err := w.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	a, err := w.Commit(name, contentType)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := &jobs.Job{ID: id, Type: "export", Priority: 3, Status: jobs.Completed, Artifact: a, CreatedAt: jobs.Now()}
+	r.put(j)
+	return j
+}
+
+func TestResult(t *testing.T) {
+	dir := jobs.ArtifactDir(t.TempDir())
+	r := newRig(t, func(o *httpapi.Options) { o.Artifacts = dir })
+	content := bytes.Repeat([]byte("0123456789"), 100_000) // more than one write
+	j := artifact(t, r, dir, "export.csv", "text/csv; charset=utf-8", content)
+	path := "/jobs/" + j.ID.String() + "/result"
+	etag := `"` + j.Artifact.SHA256 + `"`
+
+	tests := []struct {
+		name   string
+		header []string
+		status int
+		body   []byte
+	}{
+		{"whole", nil, 200, content},
+		{"range", []string{"Range", "bytes=10-14"}, 206, []byte("01234")},
+		{"suffix", []string{"Range", "bytes=-3"}, 206, []byte("789")},
+		{"open range", []string{"Range", "bytes=999995-"}, 206, []byte("56789")},
+		{"known", []string{"If-None-Match", etag}, 304, nil},
+		{"other", []string{"If-None-Match", `"other"`}, 200, content},
+		{"range of this", []string{"Range", "bytes=0-0", "If-Range", etag}, 206, []byte("0")},
+		{"range of another", []string{"Range", "bytes=0-0", "If-Range", `"other"`}, 200, content},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a := r.do(t, "GET", path, "", tt.header...)
+			if a.StatusCode != tt.status || !bytes.Equal(a.body, tt.body) {
+				t.Fatalf("got %d and %d bytes, want %d and %d", a.StatusCode, len(a.body), tt.status, len(tt.body))
+			}
+			if got := a.Header.Get("ETag"); got != etag {
+				t.Errorf("ETag is %q", got)
+			}
+			if tt.status == 304 {
+				return
+			}
+			for name, want := range map[string]string{
+				"Content-Type": "text/csv; charset=utf-8", "Content-Disposition": "attachment; filename=export.csv",
+				"X-Content-Type-Options": "nosniff", "Accept-Ranges": "bytes",
+			} {
+				if got := a.Header.Get(name); got != want {
+					t.Errorf("%s is %q, want %q", name, got, want)
+				}
+			}
+		})
+	}
+	t.Run("by seq", func(t *testing.T) {
+		if a := r.do(t, "GET", "/jobs/1/result", ""); !bytes.Equal(a.body, content) {
+			t.Errorf("got %d and %d bytes", a.StatusCode, len(a.body))
+		}
+	})
+	t.Run("head", func(t *testing.T) {
+		a := r.do(t, "HEAD", path, "")
+		if a.StatusCode != 200 || a.ContentLength != int64(len(content)) || len(a.body) != 0 {
+			t.Errorf("got %d, length %d, %d bytes", a.StatusCode, a.ContentLength, len(a.body))
+		}
+	})
+	t.Run("range outside", func(t *testing.T) {
+		a := r.do(t, "GET", path, "", "Range", "bytes=1000000-")
+		a.wantProblem(t, 416, "invalid_request")
+		if got := a.Header.Get("Content-Range"); got != "bytes */1000000" {
+			t.Errorf("Content-Range is %q", got)
+		}
+		if got := a.Header.Get("Content-Disposition"); got != "" {
+			t.Errorf("Content-Disposition is %q", got)
+		}
+	})
+	t.Run("head of a range outside", func(t *testing.T) {
+		if a := r.do(t, "HEAD", path, "", "Range", "bytes=1000000-"); a.StatusCode != 416 || len(a.body) != 0 {
+			t.Errorf("got %d and %d bytes", a.StatusCode, len(a.body))
+		}
+	})
+	t.Run("condition that fails", func(t *testing.T) {
+		r.do(t, "GET", path, "", "If-Match", `"other"`).wantProblem(t, 412, "invalid_request")
+	})
+}
+
+func TestNoResult(t *testing.T) {
+	dir := jobs.ArtifactDir(t.TempDir())
+	r := newRig(t, func(o *httpapi.Options) { o.Artifacts = dir })
+	r.submit(t, anEmail)
+	p := r.do(t, "GET", "/jobs/1/result", "").wantProblem(t, 404, "no_artifact")
+	if !strings.Contains(p.Detail, "pending") {
+		t.Errorf("the detail is %q", p.Detail)
+	}
+
+	j := artifact(t, r, dir, "a", "text/plain", []byte("content"))
+	path := "/jobs/" + j.ID.String() + "/result"
+	file := filepath.Join(string(dir), j.ID.String())
+	if err := os.Truncate(file, 3); err != nil {
+		t.Fatal(err)
+	}
+	r.do(t, "GET", path, "").wantProblem(t, 500, "internal")
+	if _, err := dir.Remove(j.ID); err != nil {
+		t.Fatal(err)
+	}
+	r.do(t, "GET", path, "").wantProblem(t, 404, "no_artifact")
+}
+
+func TestResultHeaders(t *testing.T) {
+	dir := jobs.ArtifactDir(t.TempDir())
+	r := newRig(t, func(o *httpapi.Options) { o.Artifacts = dir })
+	tests := []struct {
+		name, contentType string
+		wantType, want    string // "ID" stands for the job's id
+	}{
+		{"report.html", "text/html; charset=utf-8", "text/html; charset=utf-8", "inline; filename=report.html"},
+		{"x.svg", "image/svg+xml", "image/svg+xml", "attachment; filename=x.svg"},
+		{"two words.csv", "text/csv", "text/csv", `attachment; filename="two words.csv"`},
+		{"münchen.csv", "text/csv", "text/csv", "attachment; filename*=utf-8''m%C3%BCnchen.csv"},
+		{"../../etc/passwd", "text/csv", "text/csv", "attachment; filename=passwd"},
+		{`c:\temp\a.csv`, "text/csv", "text/csv", "attachment; filename=a.csv"},
+		{"a\r\nX-Evil: 1\".csv", "text/csv", "text/csv", `attachment; filename="a__X-Evil_ 1_.csv"`},
+		{".htaccess", "text/csv", "text/csv", "attachment; filename=htaccess"},
+		{"..", "text/csv", "text/csv", "attachment; filename=ID"},
+		{"/", "text/csv", "text/csv", "attachment; filename=ID"},
+		{"", "", "application/octet-stream", "attachment; filename=ID"},
+		{"a\xff.csv", "no type", "no type", "attachment; filename=a_.csv"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			j := artifact(t, r, dir, tt.name, tt.contentType, []byte("<b>x</b>"))
+			a := r.do(t, "GET", "/jobs/"+j.ID.String()+"/result", "")
+			want := strings.ReplaceAll(tt.want, "ID", j.ID.String())
+			if got := a.Header.Get("Content-Disposition"); got != want {
+				t.Errorf("Content-Disposition is %q, want %q", got, want)
+			}
+			if got := a.Header.Get("Content-Type"); got != tt.wantType {
+				t.Errorf("Content-Type is %q, want %q", got, tt.wantType)
+			}
+			if a.Header.Get("X-Evil") != "" {
+				t.Error("a header was smuggled in")
+			}
+			if csp := a.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "sandbox") || !strings.Contains(csp, "default-src 'none'") {
+				t.Errorf("Content-Security-Policy is %q", csp)
+			}
+		})
+	}
+}

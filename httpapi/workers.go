@@ -1,0 +1,42 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"jobstream/jobs"
+)
+
+// stats is GET /workers/stats.
+func (s *Server) stats(c echo.Context) error {
+	if err := noQuery(c.Request()); err != nil {
+		return err
+	}
+	st, err := s.backend.Stats(c.Request().Context())
+	if err != nil {
+		return err
+	}
+	return answer(c, http.StatusOK, st.AppendJSON)
+}
+
+// resize is PUT /workers.
+func (s *Server) resize(c echo.Context) error {
+	r := c.Request()
+	if err := noQuery(r); err != nil {
+		return err
+	}
+	body, err := s.body(c.Response().Writer, r)
+	if err != nil {
+		return err
+	}
+	wish, err := jobs.ParseResize(body)
+	if err != nil {
+		return err
+	}
+	st, err := s.backend.Resize(r.Context(), *wish)
+	if err != nil {
+		return err
+	}
+	return answer(c, http.StatusOK, st.AppendJSON)
+}
