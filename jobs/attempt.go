@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -225,10 +226,13 @@ func (x *execution) outcome(result Result, err error) *Event {
 }
 
 func encodeResult(v any) (json.RawMessage, error) {
-	b, err := json.Marshal(v)
-	if err != nil {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false) // it is read by people, and <…> is common in mail
+	if err := enc.Encode(v); err != nil {
 		return nil, Permanentf("the handler's result is not JSON: %w", err)
 	}
+	b := bytes.TrimSpace(buf.Bytes())
 	if len(b) > MaxResult {
 		return nil, Permanentf("the handler's result has %d bytes of JSON, at most %d are kept; use an artifact", len(b), MaxResult)
 	}

@@ -1,0 +1,317 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"jobstream/broker"
+	"jobstream/jobs"
+	"jobstream/status"
+)
+
+// nodeOptions are what a node is made of.
+type nodeOptions struct {
+	dirs       folders
+	registry   *jobs.Registry
+	tracker    *lateTracker // filled by startNode; may be nil
+	host       string       // of the NATS port
+	port       int          // -1 any, 0 none
+	sync       time.Duration
+	syncAlways bool
+	maxWorkers int
+	queueSize  int
+	maxPayload int
+	lease      time.Duration
+	maxLost    int
+	logger     *slog.Logger
+}
+
+// node is a running jobstream without its REST door: broker, tracker, pool and
+// what goes on between them.
+type node struct {
+	o       nodeOptions
+	log     *slog.Logger
+	name    string
+	started time.Time
+
+	store     *status.Store
+	broker    *broker.Broker
+	submitter *jobs.Submitter
+	recorder  *jobs.Recorder
+	pool      *jobs.Pool
+	notify    chan notice
+	trimmer   *trimmer
+
+	mu     sync.Mutex
+	heard  *jobs.Pool // the pool, once it may hear of commits
+	parts  sync.WaitGroup
+	failed chan error // the first part that broke
+
+	stopParts     context.CancelFunc
+	stopProjector context.CancelFunc
+}
+
+// startNode brings a node up: it returns when everything that the tracker knows
+// to be unfinished is in the queue again and workers take from it.
+func startNode(ctx context.Context, o nodeOptions) (n *node, err error) {
+	n = &node{o: o, log: o.logger, started: time.Now(), notify: make(chan notice, 256), failed: make(chan error, 8)}
+	if err := os.MkdirAll(o.dirs.root, 0o750); err != nil {
+		return nil, fmt.Errorf("cannot make the data folder: %w", err)
+	}
+	if err := jobs.ArtifactDir(o.dirs.artifacts).Sweep(); err != nil {
+		return nil, err
+	}
+	n.store, err = status.Open(status.Options{
+		Path: o.dirs.tracker, Registry: o.registry, MaxLost: o.maxLost, Logger: o.logger,
+		OutboxAge: max(10*time.Second, 5*o.sync),
+		Checked:   func(id jobs.ID) bool { return n.submitter.Checked(id) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	if o.tracker != nil {
+		o.tracker.Store = n.store
+	}
+	if err = n.start(ctx); err == nil {
+		return n, nil
+	}
+	if n.stopParts != nil {
+		n.stopParts()
+		n.stopProjector()
+		n.parts.Wait()
+	}
+	if n.broker != nil {
+		n.broker.Close()
+	}
+	return nil, errors.Join(err, n.store.Close())
+}
+
+func (n *node) start(ctx context.Context) (err error) {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "jobstream"
+	}
+	if n.name, err = n.store.Node(safeName(host)); err != nil {
+		return err
+	}
+	_, unfinished := n.store.Floor()
+	n.submitter = jobs.NewSubmitter(jobs.SubmitterOptions{
+		Inbox:    inboxFunc(func(m *jobs.Message, refused func(error)) error { return n.broker.Submit(m, refused) }),
+		Registry: n.o.registry, QueueSize: n.o.queueSize, Healthy: n.healthy,
+	}, unfinished)
+	clean, err := n.openBroker(ctx)
+	if err != nil {
+		return err
+	}
+	if !clean {
+		if err := n.alignStreams(ctx); err != nil {
+			return err
+		}
+	}
+	n.trimmer = &trimmer{n: n, kick: make(chan struct{}, 1)}
+	n.runParts()
+	if err := n.recover(ctx, clean); err != nil {
+		return err
+	}
+	return n.startPool(ctx)
+}
+
+// safeName makes a name that can stand in a subject.
+func safeName(host string) string {
+	b := []byte(host)
+	for i, c := range b {
+		if !jobs.ValidTypeName(string(c)) {
+			b[i] = '-'
+		}
+	}
+	return string(b)
+}
+
+// inboxFunc is a function as a jobs.Inbox.
+type inboxFunc func(*jobs.Message, func(error)) error
+
+// Submit calls f.
+func (f inboxFunc) Submit(m *jobs.Message, refused func(error)) error { return f(m, refused) }
+
+// runParts starts everything that runs from now on, but the pool.
+func (n *node) runParts() {
+	var ctx, projecting context.Context
+	ctx, n.stopParts = context.WithCancel(context.Background())
+	projecting, n.stopProjector = context.WithCancel(context.Background())
+	n.recorder = jobs.NewRecorder(n.broker, func(err error) {
+		n.log.Warn("events could not be sent; they are sent again", "error", err)
+	})
+	n.part("submissions", func() error { return n.submitter.Run(ctx) })
+	n.part("events", func() error { return n.recorder.Run(ctx) })
+	n.part("notifications", func() error { return n.runNotifier(ctx) })
+	n.part("trimming", func() error { return n.trimmer.run(ctx) })
+	n.part("tracker", func() error { return n.store.Run(projecting, n.broker, n.committed) })
+}
+
+// part runs one long-lived part; an error of it ends the node.
+func (n *node) part(name string, run func() error) {
+	n.parts.Go(func() {
+		if err := run(); err != nil {
+			select {
+			case n.failed <- fmt.Errorf("%s: %w", name, err):
+			default:
+			}
+		}
+	})
+}
+
+// startPool opens the lanes and begins to take jobs from them.
+func (n *node) startPool(ctx context.Context) error {
+	lanes, err := n.lanes(ctx)
+	if err != nil {
+		return err
+	}
+	n.pool = jobs.NewPool(jobs.PoolOptions{
+		Queue: n.broker, Tracker: n.store, Recorder: n.recorder, Registry: n.o.registry,
+		MaxWorkers: n.o.maxWorkers, Lease: n.o.lease, MaxLost: n.o.maxLost, Node: n.name, Logger: n.log,
+	}, lanes)
+	n.mu.Lock()
+	n.heard = n.pool
+	n.mu.Unlock()
+	if err := n.broker.OpenLanes(ctx, lanes, n.pool); err != nil {
+		return fmt.Errorf("open the lanes: %w", err)
+	}
+	state, err := n.broker.JobsState(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	stop := n.stopParts
+	n.stopParts = func() { cancel(); stop() }
+	n.part("workers", func() error { return n.pool.Run(ctx) })
+	n.pool.Start(n.store.Positions().Jobs, state.Last)
+	return nil
+}
+
+// lanes are those of all known types, and of the types of unfinished jobs that
+// are not known any more: their jobs wait until the type is back.
+func (n *node) lanes(context.Context) ([]jobs.Lane, error) {
+	names := make(map[string]bool)
+	for _, name := range n.o.registry.Names() {
+		names[name] = true
+	}
+	for name, f := range n.store.Figures() {
+		waiting := 0
+		for s := jobs.Scheduled; !s.Ended(); s++ {
+			waiting += f.Now[s]
+		}
+		if waiting > 0 && !names[name] && jobs.ValidTypeName(name) {
+			n.log.Warn("there are unfinished jobs of a type that is not configured; they wait until it is again", "type", name, "jobs", waiting)
+			names[name] = true
+		}
+	}
+	var lanes []jobs.Lane
+	for name := range names {
+		for p := jobs.HighestPriority; p <= jobs.LowestPriority; p++ {
+			lanes = append(lanes, jobs.Lane{Type: name, Priority: p})
+		}
+	}
+	return lanes, nil
+}
+
+// committed passes on what a commit of the tracker made true.
+func (n *node) committed(c *jobs.Commit) {
+	n.submitter.Committed(c)
+	n.mu.Lock()
+	pool := n.heard
+	n.mu.Unlock()
+	if pool != nil {
+		pool.Committed(c)
+	}
+	if len(c.Ended) > 0 {
+		n.notify <- notice{number: c.Number, ended: c.Ended}
+	}
+	n.trimmer.committed(c)
+}
+
+// healthy is nil, or why nothing can be taken.
+func (n *node) healthy() error {
+	if err := n.store.Health(); err != nil {
+		return err
+	}
+	return n.broker.Healthy()
+}
+
+// Check is the health by part; see httpapi.Health.
+func (n *node) Check(context.Context) map[string]error {
+	return map[string]error{"tracker": n.store.Health(), "broker": n.broker.Healthy()}
+}
+
+// stopTaking ends the taking of jobs through both doors, and the workers within
+// grace. Lookups go on.
+func (n *node) stopTaking(grace time.Duration) error {
+	n.submitter.Drain()
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	err := n.pool.Stop(ctx)
+	n.broker.CloseLanes()
+	return err
+}
+
+// close ends the rest after [node.stopTaking], in the order in which the parts
+// depend on each other, so that the next start finds everything settled.
+func (n *node) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	err := n.broker.StopServing()
+	mark, settled := n.settle(ctx)
+	n.stopParts()
+	n.stopProjector()
+	n.parts.Wait()
+	err = errors.Join(err, settled, n.broker.Flush())
+	n.broker.Close()
+	if err == nil {
+		err = n.store.MarkClean(mark)
+	}
+	return errors.Join(err, n.store.Close())
+}
+
+// settle waits until the tracker has folded all that is in the streams, and all
+// notifications are stored.
+func (n *node) settle(ctx context.Context) (mark status.Clean, err error) {
+	if err := n.broker.Flush(); err != nil {
+		return mark, err
+	}
+	pos, err := n.ends(ctx)
+	if err != nil {
+		return mark, err
+	}
+	if err := n.store.WaitFor(ctx, pos); err != nil {
+		return mark, err
+	}
+	if err := n.awaitNotified(ctx); err != nil {
+		return mark, err
+	}
+	return status.Clean{Jobs: pos.Jobs, Status: pos.Status}, nil
+}
+
+// ends are the sequences that the tracker must reach to have folded both
+// streams.
+func (n *node) ends(ctx context.Context) (jobs.Positions, error) {
+	inJobs, err := n.broker.JobsState(ctx)
+	if err != nil {
+		return jobs.Positions{}, err
+	}
+	inStatus, err := n.broker.StatusState(ctx)
+	if err != nil {
+		return jobs.Positions{}, err
+	}
+	pos := n.store.Positions()
+	if inJobs.Msgs > 0 {
+		pos.Jobs = max(pos.Jobs, inJobs.Last)
+	}
+	if inStatus.Msgs > 0 {
+		pos.Status = max(pos.Status, inStatus.Last)
+	}
+	return pos, nil
+}

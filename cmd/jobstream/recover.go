@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"jobstream/broker"
+	"jobstream/jobs"
+	"jobstream/status"
+)
+
+// The tracker is what is true; the streams are a transport that may have gone
+// back, lost parts or vanished. So a start after anything but a clean stop makes
+// the transport anew from the tracker:
+//
+//  1. Lanes are deleted and made afresh; streams that do not load are repaired
+//     (the broker does that, told by Rebuild).
+//  2. JOBS is purged up to the tracker's position, which also lifts its sequence
+//     if that has gone back: no committed sequence is ever used twice.
+//  3. STATUS is history and stays; if it has gone back, so does the position in it.
+//  4. What both streams hold beyond the positions is folded.
+//  5. Jobs that were running have lost their worker.
+//  6. Every unfinished job whose message went with the purge is published again.
+//  7. The outbox is published again.
+//
+// Each step may be interrupted and done again.
+
+// openBroker starts the broker. clean says that everything is as a clean stop
+// left it.
+func (n *node) openBroker(ctx context.Context) (clean bool, err error) {
+	mark, marked, err := n.store.TakeClean()
+	if err != nil {
+		return false, err
+	}
+	if n.broker, err = n.openBrokerOnce(ctx, !marked); err != nil {
+		return false, err
+	}
+	if !marked {
+		return false, nil
+	}
+	why, err := n.strayed(ctx, mark)
+	if err != nil {
+		return false, err
+	}
+	if why == "" {
+		return true, nil
+	}
+	n.log.Warn("the streams are not as the last stop left them; making them anew from the tracker", "reason", why)
+	n.broker.Close()
+	n.broker, err = n.openBrokerOnce(ctx, true)
+	return false, err
+}
+
+func (n *node) openBrokerOnce(ctx context.Context, rebuild bool) (*broker.Broker, error) {
+	return broker.Open(ctx, broker.Options{
+		Dir: n.o.dirs.broker, Node: n.name, Host: n.o.host, Port: n.o.port,
+		SyncInterval: n.o.sync, SyncAlways: n.o.syncAlways, QueueSize: n.o.queueSize,
+		MaxPayload: n.o.maxPayload, Lease: n.o.lease, Rebuild: rebuild, Logger: n.log,
+	})
+}
+
+// strayed says how the streams differ from what a clean stop left, "" if they
+// don't.
+func (n *node) strayed(ctx context.Context, mark status.Clean) (string, error) {
+	inJobs, err := n.broker.JobsState(ctx)
+	if err != nil {
+		return "", err
+	}
+	inStatus, err := n.broker.StatusState(ctx)
+	if err != nil {
+		return "", err
+	}
+	floor, unfinished := n.store.Floor()
+	switch {
+	case inJobs.Last < mark.Jobs:
+		return fmt.Sprintf("JOBS ends at %d, not %d", inJobs.Last, mark.Jobs), nil
+	case inStatus.Last < mark.Status:
+		return fmt.Sprintf("STATUS ends at %d, not %d", inStatus.Last, mark.Status), nil
+	case unfinished > 0 && inJobs.First > floor:
+		return fmt.Sprintf("JOBS begins at %d, but a job at %d is unfinished", inJobs.First, floor), nil
+	case int(inJobs.Msgs) < unfinished:
+		return fmt.Sprintf("JOBS has %d messages for %d unfinished jobs", inJobs.Msgs, unfinished), nil
+	}
+	return "", nil
+}
+
+// recover makes the queue what the tracker says it is. The streams are aligned,
+// and the projector runs.
+func (n *node) recover(ctx context.Context, clean bool) error {
+	if clean {
+		return n.catchUp(ctx)
+	}
+	begun := time.Now()
+	old := n.store.Positions()
+	isNew := n.store.New()
+	if err := n.catchUp(ctx); err != nil {
+		return err
+	}
+	_, unfinished := n.store.Floor()
+	if err := n.broker.SetSlack(ctx, unfinished); err != nil {
+		return err
+	}
+	lost, failed, err := n.store.LoseProcessing(ctx, jobs.Now())
+	if err != nil {
+		return err
+	}
+	again, err := n.republish(ctx, old.Jobs)
+	if err != nil {
+		return err
+	}
+	if isNew {
+		if err := n.store.EndRebuild(ctx); err != nil {
+			return err
+		}
+	}
+	notified, err := n.notifyOutbox(ctx)
+	if err != nil {
+		return err
+	}
+	if old != (jobs.Positions{}) || n.store.Positions() != old {
+		n.log.Info("recovered after a stop that was not clean", "queued again", again, "lost their worker", lost,
+			"failed for it", failed, "notified again", notified, "took", time.Since(begun).Round(time.Millisecond))
+	}
+	return nil
+}
+
+// alignStreams brings streams and positions together before anything reads or
+// writes them.
+func (n *node) alignStreams(ctx context.Context) error {
+	pos := n.store.Positions()
+	if n.store.New() {
+		return n.seed(ctx)
+	}
+	inStatus, err := n.broker.StatusState(ctx)
+	if err != nil {
+		return err
+	}
+	if inStatus.Last < pos.Status {
+		n.log.Warn("STATUS has gone back", "from", pos.Status, "to", inStatus.Last)
+		pos.Status = inStatus.Last
+		if err := n.store.LowerPositions(pos); err != nil {
+			return err
+		}
+	}
+	if pos.Jobs > 0 {
+		return n.broker.PurgeJobs(ctx, pos.Jobs)
+	}
+	return nil
+}
+
+// seed takes into a new tracker what the notifications know of ended jobs.
+func (n *node) seed(ctx context.Context) error {
+	var some []*jobs.Job
+	total := 0
+	flush := func() error {
+		if len(some) == 0 {
+			return nil
+		}
+		total += len(some)
+		err := n.store.Seed(some)
+		some = some[:0]
+		return err
+	}
+	err := n.broker.Kept(ctx, func(body []byte) error {
+		j := &jobs.Job{}
+		if json.Unmarshal(body, j) != nil {
+			return nil // somebody else's message
+		}
+		if some = append(some, j); len(some) < 1000 {
+			return nil
+		}
+		return flush()
+	})
+	if err = errors.Join(err, flush()); err != nil {
+		return fmt.Errorf("rebuild the tracker from notifications: %w", err)
+	}
+	if total > 0 {
+		n.log.Warn("there was no tracker; rebuilding it from what the streams still hold", "ended jobs", total)
+	}
+	return nil
+}
+
+// catchUp waits until the tracker has folded what the streams hold.
+func (n *node) catchUp(ctx context.Context) error {
+	pos, err := n.ends(ctx)
+	if err != nil {
+		return err
+	}
+	return n.store.WaitFor(ctx, pos)
+}
+
+// republishWindow is how many messages may be on their way back into the queue.
+const republishWindow = 8192
+
+// republish publishes every unfinished job again whose message is at or below a
+// sequence, in the order in which they came.
+func (n *node) republish(ctx context.Context, upTo uint64) (count int, err error) {
+	if upTo == 0 {
+		return 0, nil
+	}
+	state, err := n.broker.JobsState(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var refusal atomic.Pointer[error]
+	refused := func(err error) { refusal.CompareAndSwap(nil, &err) }
+	err = n.store.Unfinished(ctx, func(some []*jobs.Job) error {
+		for _, j := range some {
+			if j.Seq > upTo {
+				continue
+			}
+			m := &jobs.Message{
+				ID: j.ID, Type: j.Type, Priority: j.Priority, Payload: j.Payload, Tags: j.Tags,
+				RetryCount: j.MaxAttempts - 1, Timeout: j.Timeout, Moved: true,
+			}
+			if err := n.broker.Submit(m, refused); err != nil {
+				return err
+			}
+			count++
+		}
+		if err := n.broker.Flush(); err != nil {
+			return err
+		}
+		if p := refusal.Load(); p != nil {
+			return *p
+		}
+		if count <= republishWindow {
+			return nil
+		}
+		return n.store.WaitFor(ctx, jobs.Positions{Jobs: state.Last + uint64(count-republishWindow)})
+	})
+	if err == nil {
+		err = n.awaitRepublished(ctx, state.Last+uint64(count), &refusal)
+	}
+	if err != nil {
+		return count, fmt.Errorf("put unfinished jobs back into the queue: %w", err)
+	}
+	return count, nil
+}
+
+// awaitRepublished waits until the tracker has folded JOBS up to seq, or a
+// message was refused.
+func (n *node) awaitRepublished(ctx context.Context, seq uint64, refusal *atomic.Pointer[error]) error {
+	for {
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		err := n.store.WaitFor(short, jobs.Positions{Jobs: seq})
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if p := refusal.Load(); p != nil {
+			return *p
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// notifyOutbox publishes again what may not have got through.
+func (n *node) notifyOutbox(ctx context.Context) (count int, err error) {
+	err = n.store.Outbox(func(ended []*jobs.Job) error {
+		count += len(ended)
+		return n.broker.Notify(ctx, ended)
+	})
+	if err != nil {
+		return count, fmt.Errorf("publish notifications again: %w", err)
+	}
+	return count, nil
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/alecthomas/kong"
+
+	"jobstream/cmd/jobstream/internal/config"
+)
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitBroken = 1 // something broke at run time
+	exitUsage  = 2 // the command line or the configuration is wrong
+)
+
+// commands is the command line.
+type commands struct {
+	Serve   serveCommand   `cmd:"" default:"withargs" help:"Serve jobs (the default)."`
+	Config  configCommand  `cmd:"" help:"Print the effective configuration as YAML, secrets masked."`
+	Version versionCommand `cmd:"" help:"Print versions."`
+}
+
+// program is what a command gets to work with.
+type program struct {
+	ctx            context.Context
+	environ        []string
+	stdout, stderr io.Writer
+}
+
+// usageError is an error of the command line or the configuration.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// run is the whole program. It returns the exit code.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) (code int) {
+	exited := false
+	parser, err := kong.New(&commands{}, kong.Name("jobstream"),
+		kong.Description("A background-job server in one binary. Without a command it serves."),
+		kong.Writers(stdout, stderr), kong.Exit(func(int) { exited = true }), kong.UsageOnError())
+	if err != nil {
+		panic(err) // the commands struct is wrong
+	}
+	parsed, err := parser.Parse(args)
+	if exited { // --help has been printed
+		return exitOK
+	}
+	if err != nil {
+		_, _ = fmt.Fprintf(stderr, "jobstream: %v\nRun \"jobstream --help\" for the commands.\n", err)
+		return exitUsage
+	}
+	err = parsed.Run(&program{ctx: ctx, environ: environ, stdout: stdout, stderr: stderr})
+	var usage *usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage):
+		_, _ = fmt.Fprintln(stderr, usage.err)
+		return exitUsage
+	}
+	_, _ = fmt.Fprintf(stderr, "jobstream: %v\n", err)
+	return exitBroken
+}
+
+// loadConfig reads the configuration of a command.
+func (p *program) loadConfig(file string) (*config.Config, error) {
+	c, err := config.Load(file, p.environ)
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	return c, nil
+}
+
+// configFlag is the flag of the commands that read the configuration.
+type configFlag struct {
+	Config string `short:"c" placeholder:"FILE" help:"Configuration file (default: ./config.yaml if there is one)."`
+}
+
+type configCommand struct{ configFlag }
+
+// Run prints the effective configuration.
+func (c *configCommand) Run(p *program) error {
+	cfg, err := p.loadConfig(c.configFlag.Config)
+	if err != nil {
+		return err
+	}
+	text, err := cfg.YAML()
+	if err != nil {
+		return err
+	}
+	_, err = p.stdout.Write(text)
+	return err
+}
+
+type versionCommand struct{}
+
+// Run prints versions.
+func (versionCommand) Run(p *program) error {
+	version, commit, nats := versions()
+	_, err := fmt.Fprintf(p.stdout, "jobstream %s (commit %s)\n%s %s/%s\nnats-server %s\n", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH, nats)
+	return err
+}
+
+// versions tells what this binary was built from.
+func versions() (version, commit, nats string) {
+	version, commit, nats = "devel", "unknown", "unknown"
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return version, commit, nats
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		version = v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			commit = s.Value
+		}
+	}
+	for _, d := range info.Deps {
+		if d.Path == "github.com/nats-io/nats-server/v2" {
+			nats = d.Version
+		}
+	}
+	return version, commit, nats
+}

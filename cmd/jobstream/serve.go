@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"jobstream/cmd/jobstream/internal/config"
+	"jobstream/httpapi"
+	"jobstream/jobs"
+	"jobstream/jobs/handlers/email"
+)
+
+type serveCommand struct{ configFlag }
+
+// errSecondSignal ends the server at once.
+var errSecondSignal = errors.New("stopped at once by a second signal; the next start recovers what was under way")
+
+// Run serves until a signal comes or something breaks.
+func (c *serveCommand) Run(p *program) error {
+	cfg, err := p.loadConfig(c.configFlag.Config)
+	if err != nil {
+		return err
+	}
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	s := &server{cfg: cfg, log: newLogger(cfg.Log, p.stderr), signals: signals}
+	return s.serve(p.ctx)
+}
+
+func newLogger(c config.Log, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// server is the process in serve mode: a node, its REST door and its service.
+type server struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	signals <-chan os.Signal
+	extra   map[string]jobs.Handler // handlers besides the built-in ones, for tests
+
+	node *node
+	rest *httpapi.Server
+	dirs folders
+	kept *builtins
+}
+
+// serve is the life of the server: it returns nil after a clean stop, which the
+// first signal or the end of ctx begins.
+func (s *server) serve(ctx context.Context) error {
+	listener, err := s.listen(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = listener.Close() }() // closed by the REST door, unless it never came to that
+	starting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	started := make(chan error, 1)
+	go func() { started <- s.start(starting) }()
+	select {
+	case err = <-started:
+	case <-s.signals:
+		cancel()
+		if err = <-started; err != nil {
+			return nil // stopped before it was up; nothing was accepted
+		}
+		return s.stop(ctx, nil)
+	}
+	if err != nil {
+		return err
+	}
+	serving := make(chan error, 1)
+	go func() { serving <- s.rest.Serve(listener) }()
+	background, endBackground := context.WithCancel(ctx)
+	defer endBackground()
+	go s.retention(background)
+	s.ready(listener.Addr())
+	select {
+	case <-s.signals:
+	case <-ctx.Done():
+	case err = <-s.node.failed:
+		s.log.Error("a part of the server broke; stopping", "error", err)
+	case err = <-serving:
+		err = fmt.Errorf("the REST server broke: %w", err)
+	}
+	endBackground()
+	return s.stop(ctx, err)
+}
+
+// listen takes the REST port, before anything else is touched.
+func (s *server) listen(ctx context.Context) (net.Listener, error) {
+	addr := net.JoinHostPort(s.cfg.Server.Host, strconv.Itoa(s.cfg.Server.Port))
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("port %d on %s is in use (server.port); stop what uses it or choose another", s.cfg.Server.Port, s.cfg.Server.Host)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s (server.host, server.port): %w", addr, err)
+	}
+	return l, nil
+}
+
+// start brings node and doors up.
+func (s *server) start(ctx context.Context) (err error) {
+	s.dirs = foldersIn(s.cfg.Data.Dir)
+	tracker := &lateTracker{}
+	if s.kept, err = newBuiltins(s.cfg, s.dirs, tracker); err != nil {
+		return err
+	}
+	for name, h := range s.extra {
+		s.kept.byName[name] = h
+	}
+	if err := email.SweepOutbox(s.dirs.outbox); err != nil {
+		return err
+	}
+	s.node, err = startNode(ctx, nodeOptions{
+		dirs: s.dirs, registry: s.kept.registry(s.cfg.Jobs), tracker: tracker,
+		host: s.cfg.Broker.Host, port: s.cfg.Broker.Port,
+		sync: s.cfg.Broker.Sync, syncAlways: s.cfg.Broker.Sync == config.SyncAlways,
+		maxWorkers: s.cfg.Worker.MaxWorkers, queueSize: s.cfg.Worker.QueueSize, maxPayload: int(s.cfg.Server.MaxBody),
+		lease: s.cfg.Worker.Lease, maxLost: s.cfg.Worker.MaxLost, logger: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	back := backend{s.node}
+	s.rest = httpapi.New(httpapi.Options{
+		Backend: back, Health: s.node, Artifacts: jobs.ArtifactDir(s.dirs.artifacts),
+		MaxBody: s.cfg.Server.MaxBody, Logger: s.log,
+	})
+	version, _, _ := versions()
+	return s.node.broker.Serve(serviceVersion(version), "background jobs: submit, get, list, stats", back.endpoints())
+}
+
+// serviceVersion is version as the service protocol wants it: a semantic one.
+func serviceVersion(version string) string {
+	if len(version) > 1 && version[0] == 'v' {
+		return version[1:]
+	}
+	return "0.0.0"
+}
+
+// ready says where the server is and what to type next.
+func (s *server) ready(addr net.Addr) {
+	rest := "http://" + addr.String()
+	args := []any{"rest", rest}
+	if url := s.node.broker.ClientURL(); url != "" {
+		args = append(args, "nats", url)
+	}
+	dir, err := filepath.Abs(s.dirs.root)
+	if err != nil {
+		dir = s.dirs.root
+	}
+	args = append(args, "data", dir, "workers", s.cfg.Worker.MaxWorkers,
+		"try", fmt.Sprintf(`curl %s/jobs -d '{"type":"%s"}'`, rest, firstType(s.cfg.Jobs)))
+	s.log.Info("ready", args...)
+}
+
+// firstType is a type that a newcomer can try without a payload, if there is
+// one.
+func firstType(types map[string]config.JobType) string {
+	best := ""
+	for name, t := range types {
+		if t.Run == "report" || t.Run == "export" && best == "" || best == "" {
+			best = name
+			if t.Run == "report" {
+				return name
+			}
+		}
+	}
+	return best
+}
+
+// stop is the graceful end. why is what broke, if anything did.
+func (s *server) stop(ctx context.Context, why error) error {
+	s.log.Info("stopping: no new jobs; running ones get their grace", "grace", s.cfg.Worker.ShutdownGrace)
+	done := make(chan error, 1)
+	go func() { done <- s.drain(context.WithoutCancel(ctx)) }()
+	select {
+	case err := <-done:
+		if err = errors.Join(why, err); err != nil {
+			return err
+		}
+		s.log.Info("stopped")
+		return nil
+	case <-s.signals:
+		return errSecondSignal
+	}
+}
+
+func (s *server) drain(ctx context.Context) error {
+	if s.rest != nil {
+		s.rest.Drain()
+	}
+	err := s.node.stopTaking(s.cfg.Worker.ShutdownGrace)
+	if s.rest != nil {
+		closing, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		if e := s.rest.Shutdown(closing); e != nil {
+			s.log.Warn("some requests were cut off", "error", e)
+		}
+	}
+	return errors.Join(err, s.node.close())
+}
+
+// retentionEvery is how often what is old is deleted.
+const retentionEvery = time.Hour
+
+// retention deletes finished jobs that are old enough, now and then hourly.
+func (s *server) retention(ctx context.Context) {
+	if s.cfg.Retention.Finished <= 0 {
+		return
+	}
+	tick := time.NewTicker(retentionEvery)
+	defer tick.Stop()
+	for {
+		deleted, freed, err := s.kept.cleanup.Run(ctx, s.cfg.Retention.Finished, nil)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			s.log.Warn("deleting old jobs failed; it is tried again in an hour", "error", err)
+		case deleted > 0:
+			s.log.Info("deleted old jobs", "jobs", deleted, "bytes", freed, "older_than", s.cfg.Retention.Finished)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

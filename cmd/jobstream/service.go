@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+
+	"jobstream/broker"
+	"jobstream/jobs"
+)
+
+// endpoints are the requests of the NATS service: the same as REST, by the same
+// checks.
+func (b backend) endpoints() []broker.Endpoint {
+	return []broker.Endpoint{
+		{Name: "submit", Handle: func(ctx context.Context, body []byte) ([]byte, error) {
+			s, err := jobs.ParseSubmission(body)
+			if err != nil {
+				return nil, err
+			}
+			j, err := b.Submit(ctx, s)
+			if err != nil {
+				return nil, err
+			}
+			return j.MarshalJSON()
+		}},
+		{Name: "get", Handle: func(ctx context.Context, body []byte) ([]byte, error) {
+			id, seq, err := jobs.ParseRef(body)
+			if err != nil {
+				return nil, err
+			}
+			var j *jobs.Job
+			if seq != 0 {
+				j, err = b.JobBySeq(ctx, seq)
+			} else {
+				j, err = b.Job(ctx, id)
+			}
+			if err != nil {
+				return nil, err
+			}
+			if j == nil {
+				return nil, &jobs.Error{Kind: jobs.NotFound, Detail: "there is no such job"}
+			}
+			return j.MarshalJSON()
+		}},
+		{Name: "list", Handle: func(ctx context.Context, body []byte) ([]byte, error) {
+			page, err := jobs.ParseListRequest(body)
+			if err != nil {
+				return nil, err
+			}
+			found, next, err := b.List(ctx, page)
+			if err != nil {
+				return nil, err
+			}
+			return jobs.ListJSON(found, next), nil
+		}},
+		{Name: "stats", Handle: func(ctx context.Context, _ []byte) ([]byte, error) {
+			st, err := b.Stats(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return st.AppendJSON(nil), nil
+		}},
+	}
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"jobstream/broker"
+	"jobstream/jobs"
+)
+
+// trimmer takes out of JOBS what the tracker knows as ended: once a second, and
+// at once when it is about to fill the stream.
+type trimmer struct {
+	n       *node
+	kick    chan struct{}
+	trimmed atomic.Uint64 // everything up to here is gone
+}
+
+// Times of trimming.
+const (
+	trimEvery   = time.Second
+	trimAtLeast = 10 * time.Millisecond // between two trims when it is urgent
+)
+
+// committed asks for a trim when the stream holds half a queue of what the
+// tracker may know as ended.
+func (t *trimmer) committed(c *jobs.Commit) {
+	inStream := int64(c.Position) - int64(t.trimmed.Load())
+	if dead := inStream - int64(c.Unfinished); dead > 0 && dead*2 >= int64(t.n.o.queueSize) {
+		select {
+		case t.kick <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (t *trimmer) run(ctx context.Context) error {
+	tick := time.NewTicker(trimEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-t.kick:
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		if err := t.trim(ctx); err != nil && ctx.Err() == nil {
+			t.n.log.Warn("cannot trim the JOBS stream; trying again", "error", err)
+		}
+		pause := time.NewTimer(trimAtLeast)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return nil
+		}
+	}
+}
+
+// trim removes everything below the lowest unfinished job. When one job holds
+// the floor down while others pass, it goes lane by lane, and the stream's bound
+// is lifted by what still has to stay.
+func (t *trimmer) trim(ctx context.Context) error {
+	floor, unfinished := t.n.store.Floor()
+	if floor-1 > t.trimmed.Load() {
+		if err := t.n.broker.Trim(ctx, floor-1); err != nil {
+			return err
+		}
+		t.trimmed.Store(floor - 1)
+	}
+	state, err := t.n.broker.JobsState(ctx)
+	if err != nil {
+		return err
+	}
+	dead := int(state.Msgs) - unfinished
+	if dead > t.n.o.queueSize/2 && dead > unfinished {
+		if state, err = t.trimLanes(ctx); err != nil {
+			return err
+		}
+		_, unfinished = t.n.store.Floor()
+		dead = int(state.Msgs) - unfinished
+	}
+	// Steps of half a queue, so that the stream isn't configured anew all the time.
+	step := max(t.n.o.queueSize/2, 1)
+	extra := 0
+	if dead > step/2 {
+		extra = (dead/step + 1) * step
+	}
+	return t.n.broker.SetSlack(ctx, extra)
+}
+
+// trimLanes trims every lane up to its own lowest unfinished job.
+func (t *trimmer) trimLanes(ctx context.Context) (state broker.StreamState, err error) {
+	lanes, err := t.n.lanes(ctx)
+	if err != nil {
+		return state, err
+	}
+	// What comes after this position is not looked at below.
+	position := t.n.store.Positions().Jobs
+	floors := make(map[jobs.Lane]uint64)
+	err = t.n.store.Unfinished(ctx, func(some []*jobs.Job) error {
+		for _, j := range some {
+			if low, ok := floors[j.Lane()]; !ok || j.Seq < low {
+				floors[j.Lane()] = j.Seq
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return state, err
+	}
+	for _, l := range lanes {
+		upTo := position
+		if low, ok := floors[l]; ok {
+			upTo = min(upTo, low-1)
+		}
+		if err := t.n.broker.TrimLane(ctx, l, upTo); err != nil {
+			return state, err
+		}
+	}
+	return t.n.broker.JobsState(ctx)
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"path/filepath"
+
+	"jobstream/cmd/jobstream/internal/config"
+	"jobstream/jobs"
+	"jobstream/jobs/handlers/cleanup"
+	"jobstream/jobs/handlers/email"
+	"jobstream/jobs/handlers/export"
+	"jobstream/jobs/handlers/report"
+	"jobstream/status"
+)
+
+// lateTracker is the tracker for handlers that are made before it is open: the
+// tracker itself needs the registry that the handlers are in.
+type lateTracker struct{ *status.Store }
+
+// folders are the places in the data folder.
+type folders struct{ root, broker, tracker, artifacts, outbox string }
+
+func foldersIn(root string) folders {
+	return folders{
+		root: root, broker: filepath.Join(root, "broker"), tracker: filepath.Join(root, "status.db"),
+		artifacts: filepath.Join(root, "artifacts"), outbox: filepath.Join(root, "outbox"),
+	}
+}
+
+// builtins are the handlers by the name that a type's run gives.
+type builtins struct {
+	byName  map[string]jobs.Handler
+	cleanup *cleanup.Handler
+}
+
+func newBuiltins(c *config.Config, dirs folders, tracker *lateTracker) (*builtins, error) {
+	mail, err := email.New(email.Config{
+		Transport: c.Email.Transport, From: c.Email.From, Outbox: dirs.outbox,
+		SMTP: email.SMTP{
+			Host: c.Email.SMTP.Host, Port: c.Email.SMTP.Port, Username: c.Email.SMTP.Username,
+			Password: c.Email.SMTP.Password, TLS: c.Email.SMTP.TLS,
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	artifacts := jobs.ArtifactDir(dirs.artifacts)
+	clean := cleanup.New(tracker, artifacts, func(id jobs.ID) (int64, error) { return email.RemoveMail(dirs.outbox, id) })
+	return &builtins{cleanup: clean, byName: map[string]jobs.Handler{
+		"email":   mail,
+		"export":  export.New(tracker, artifacts),
+		"cleanup": clean,
+		"report":  report.New(tracker, artifacts),
+	}}, nil
+}
+
+// registry makes the job types that the configuration names.
+func (b *builtins) registry(types map[string]config.JobType) *jobs.Registry {
+	var all []*jobs.Type
+	for name, t := range types {
+		all = append(all, &jobs.Type{
+			Name: name, RetryCount: t.RetryCount, Timeout: t.Timeout, MaxWorkers: t.MaxWorkers,
+			Backoff: t.Backoff, Handler: b.byName[t.Run],
+		})
+	}
+	return jobs.NewRegistry(all...)
+}
