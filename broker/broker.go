@@ -1,0 +1,402 @@
+// Package broker is everything NATS: an embedded nats-server with JetStream and
+// what the domain needs from it. It implements jobs.Queue, jobs.EventLog,
+// jobs.Inbox and jobs.Notifier and feeds a jobs.Sink.
+//
+// Where to start:
+//
+//   - [Open] starts the server and makes the streams; their settings, and all
+//     names and subjects that other NATS clients see, stand in streams.go.
+//   - [Broker.Submit] → JOBS, [Broker.Append] → STATUS and [Broker.Notify] →
+//     NOTIFICATIONS publish; [Broker.Read] follows the first two from a position.
+//   - [Broker.OpenLanes] starts handing out JOBS lane by lane, as pulled.
+//   - [Broker.Serve] answers requests as a NATS micro service.
+//   - link.go is the small client under the messages of the hot path; all else
+//     goes through nats.go.
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/nats-io/nuid"
+
+	"jobstream/jobs"
+)
+
+// Options say how to run the broker. Only Dir is required.
+type Options struct {
+	Dir  string // where nats-server keeps its data, in a folder jetstream
+	Node string // the server's name; "jobstream" if empty
+	Host string // where NATS clients connect; 127.0.0.1 if empty
+	Port int    // likewise; -1 = any free port, 0 = none
+
+	// SyncInterval is how often streams are fsynced, SyncAlways does it for every
+	// message. 0 is the server's default, two minutes.
+	SyncInterval time.Duration
+	SyncAlways   bool
+
+	QueueSize  int           // JOBS takes twice as many messages; 100,000 if 0
+	MaxPayload int           // bytes of a job's payload; 1 MiB if 0
+	Lease      time.Duration // after which a delivery that nobody settled comes again; 30 s if 0
+
+	// Rebuild says that the last stop was not clean: state of lanes is thrown
+	// away, and lanes and streams that do not load are made anew.
+	Rebuild bool
+
+	Logger *slog.Logger // slog.Default() if nil
+}
+
+func (o *Options) fill() {
+	if o.Node == "" {
+		o.Node = "jobstream"
+	}
+	if o.Host == "" {
+		o.Host = "127.0.0.1"
+	}
+	if o.QueueSize <= 0 {
+		o.QueueSize = defaultQueue
+	}
+	if o.MaxPayload <= 0 {
+		o.MaxPayload = defaultMax
+	}
+	if o.Lease <= 0 {
+		o.Lease = defaultLease
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+}
+
+// Broker is a running embedded server and this process's connections to it.
+type Broker struct {
+	o   Options
+	log *slog.Logger
+
+	srv *server.Server
+	nc  *nats.Conn // for everything rare
+	js  jetstream.JetStream
+
+	inbox string // first tokens of all reply subjects
+	pub   *link  // submissions, events, notifications
+	work  *link  // lanes and acks
+
+	submitted pendingAcks
+	notices   notices
+	lanes     laneTable
+	health    health
+
+	mu      sync.Mutex
+	slack   int
+	service micro.Service
+	serving context.CancelFunc
+	calls   sync.WaitGroup // requests being answered
+
+	stop   context.CancelFunc // ends the background goroutines
+	tasks  sync.WaitGroup
+	closed atomic.Bool
+}
+
+var (
+	_ jobs.Queue    = (*Broker)(nil)
+	_ jobs.EventLog = (*Broker)(nil)
+	_ jobs.Inbox    = (*Broker)(nil)
+	_ jobs.Notifier = (*Broker)(nil)
+)
+
+const (
+	startTimeout = 30 * time.Second
+	writeLimit   = 16 << 20 // bytes that publishers may be ahead of the server
+)
+
+// Open starts the server in o.Dir and makes or adopts the three streams. The
+// caller must hold a lock on o.Dir: the server has none of its own, and two
+// servers in one folder destroy it. A port in use is an error that names it.
+func Open(ctx context.Context, o Options) (*Broker, error) {
+	o.fill()
+	if o.Dir == "" {
+		return nil, errors.New("broker: no folder given (Options.Dir)")
+	}
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use the broker's folder %s: %w", o.Dir, err)
+	}
+	o.Dir = dir
+	b := &Broker{o: o, log: o.Logger, inbox: "_INBOX." + nuid.Next()}
+	b.submitted.room.L = &b.submitted.mu
+	if o.Rebuild {
+		if err := b.dropLanes(); err != nil {
+			return nil, fmt.Errorf("cannot remove old lanes in %s: %w", o.Dir, err)
+		}
+	}
+	if err := b.open(ctx); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *Broker) open(ctx context.Context) error {
+	if err := b.start(ctx); err != nil {
+		return err
+	}
+	if err := b.openStreams(ctx); err != nil {
+		return err
+	}
+	var err error
+	if b.pub, err = openLink("jobstream publisher", writeLimit, b.log, b.srv.InProcessConn); err != nil {
+		return fmt.Errorf("cannot connect to the embedded broker: %w", err)
+	}
+	// the handlers on this link publish, so publishing on it must never wait
+	if b.work, err = openLink("jobstream lanes", 0, b.log, b.srv.InProcessConn); err != nil {
+		return fmt.Errorf("cannot connect to the embedded broker: %w", err)
+	}
+	if _, err = b.pub.subscribe(b.inbox+".s.*", b.submitAnswered); err != nil {
+		return err
+	}
+	if _, err = b.pub.subscribe(b.inbox+".n.*", b.noticeAnswered); err != nil {
+		return err
+	}
+	state, err := b.state(ctx, NotificationsStream)
+	if err != nil {
+		return err
+	}
+	b.notices.last = state.Last
+	tasks, stop := context.WithCancel(context.Background()) //nolint:contextcheck // they live until Close
+	b.stop = stop
+	b.tasks.Go(func() { b.watch(tasks) })
+	return b.pub.flush(ctx)
+}
+
+// start runs the server and connects nats.go to it.
+func (b *Broker) start(ctx context.Context) error {
+	if err := b.checkPort(ctx); err != nil {
+		return err
+	}
+	opts := &server.Options{
+		ServerName:        b.o.Node,
+		Host:              b.o.Host,
+		Port:              b.o.Port,
+		DontListen:        b.o.Port == 0,
+		NoSigs:            true,
+		JetStream:         true,
+		StoreDir:          b.o.Dir,
+		SyncInterval:      b.o.SyncInterval,
+		SyncAlways:        b.o.SyncAlways,
+		JetStreamMaxStore: unlimitedDisk,
+		MaxPayload:        int32(b.o.MaxPayload + headerBytes),
+	}
+	opts.JetStreamLimits.DefaultMaxConsumers = -1
+	srv, err := server.NewServer(opts)
+	if err != nil {
+		return fmt.Errorf("cannot start the embedded broker: %w", err)
+	}
+	logger := serverLog{log: b.log, fatal: make(chan string, 1)}
+	srv.SetLoggerV2(logger, false, false, false)
+	b.srv = srv
+	srv.Start()
+	if err := b.awaitReady(ctx, logger.fatal); err != nil {
+		return err
+	}
+	b.nc, err = nats.Connect("", nats.InProcessServer(srv), nats.Name("jobstream"), nats.MaxReconnects(-1),
+		nats.ReconnectWait(100*time.Millisecond), nats.ErrorHandler(b.clientError))
+	if err != nil {
+		return fmt.Errorf("cannot connect to the embedded broker: %w", err)
+	}
+	b.js, err = jetstream.New(b.nc)
+	return err
+}
+
+// checkPort finds out early, and in words, that the port is taken.
+func (b *Broker) checkPort(ctx context.Context) error {
+	if b.o.Port <= 0 {
+		return nil
+	}
+	addr := net.JoinHostPort(b.o.Host, strconv.Itoa(b.o.Port))
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("the broker cannot listen on %s: %w", addr, err)
+	}
+	return l.Close()
+}
+
+func (b *Broker) awaitReady(ctx context.Context, fatal <-chan string) error {
+	deadline := time.Now().Add(startTimeout)
+	for !b.srv.ReadyForConnections(20 * time.Millisecond) {
+		select {
+		case text := <-fatal:
+			return fmt.Errorf("the broker cannot start on %s:%d: %s", b.o.Host, b.o.Port, text)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		default:
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the broker was not ready after %v", startTimeout)
+		}
+	}
+	if !b.srv.JetStreamEnabled() {
+		return fmt.Errorf("the broker cannot use its folder %s: JetStream did not start; the log says why", b.o.Dir)
+	}
+	return nil
+}
+
+func (b *Broker) clientError(_ *nats.Conn, sub *nats.Subscription, err error) {
+	if errors.Is(err, nats.ErrSlowConsumer) && sub != nil {
+		b.log.Error("messages were dropped: a subscription is too slow", "subject", sub.Subject)
+		return
+	}
+	b.log.Error("the connection to the broker had an error", "error", err)
+}
+
+// halt stops nats.go and the server.
+func (b *Broker) halt() {
+	if b.nc != nil {
+		b.nc.Close()
+	}
+	if b.srv != nil {
+		b.srv.Shutdown()
+		b.srv.WaitForShutdown()
+	}
+	b.nc, b.js, b.srv = nil, nil, nil
+}
+
+// Close sends what is still to be sent, ends the service, the lanes and the
+// connections and shuts the server down. Read must have returned.
+func (b *Broker) Close() {
+	if b.closed.Swap(true) {
+		return
+	}
+	b.CloseLanes()
+	if err := b.StopServing(); err != nil {
+		b.log.Warn("the NATS service did not stop cleanly", "error", err)
+	}
+	if b.pub != nil && b.work != nil {
+		if err := b.Flush(); err != nil {
+			b.log.Warn("the broker did not take all messages before it stopped", "error", err)
+		}
+	}
+	if b.stop != nil {
+		b.stop()
+	}
+	b.tasks.Wait()
+	for _, l := range []*link{b.pub, b.work} {
+		if l != nil {
+			l.close()
+		}
+	}
+	b.halt()
+}
+
+// ClientURL is where NATS clients connect, "" if the broker has no port.
+func (b *Broker) ClientURL() string {
+	if b.o.Port == 0 {
+		return ""
+	}
+	return b.srv.ClientURL()
+}
+
+// Flush returns when the server has read everything published so far, at most
+// five seconds later.
+func (b *Broker) Flush() error {
+	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
+	defer cancel()
+	return errors.Join(b.pub.flush(ctx), b.work.flush(ctx))
+}
+
+// watch does once and again what nothing else triggers: it fails submissions
+// that were not answered and ends pull requests that ran out unnoticed.
+func (b *Broker) watch(ctx context.Context) {
+	tick := time.NewTicker(time.Second / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			b.failUnanswered(now)
+			b.endLostPulls(ctx, now)
+		}
+	}
+}
+
+// StreamState is what a stream holds.
+type StreamState struct {
+	First, Last uint64 // sequences; Last stays when its message is gone
+	Msgs        uint64
+}
+
+// JobsState is the state of JOBS.
+func (b *Broker) JobsState(ctx context.Context) (StreamState, error) { return b.state(ctx, JobsStream) }
+
+// StatusState is the state of STATUS.
+func (b *Broker) StatusState(ctx context.Context) (StreamState, error) {
+	return b.state(ctx, StatusStream)
+}
+
+func (b *Broker) state(ctx context.Context, name string) (StreamState, error) {
+	s, err := b.js.Stream(ctx, name)
+	if err != nil {
+		return StreamState{}, fmt.Errorf("cannot look up stream %s: %w", name, err)
+	}
+	st := s.CachedInfo().State
+	return StreamState{First: st.FirstSeq, Last: st.LastSeq, Msgs: st.Msgs}, nil
+}
+
+// PurgeJobs removes everything up to and with the sequence upTo from JOBS. If
+// the stream has gone back behind upTo it is lifted: the next message gets
+// upTo+1.
+func (b *Broker) PurgeJobs(ctx context.Context, upTo uint64) error {
+	return b.purge(ctx, jetstream.WithPurgeSequence(upTo+1))
+}
+
+// Trim is [Broker.PurgeJobs] for the routine: it removes what is at or below
+// floor.
+func (b *Broker) Trim(ctx context.Context, floor uint64) error {
+	if floor == 0 {
+		return nil
+	}
+	return b.PurgeJobs(ctx, floor)
+}
+
+// TrimLane removes one lane's messages up to and with the sequence floor.
+func (b *Broker) TrimLane(ctx context.Context, lane jobs.Lane, floor uint64) error {
+	return b.purge(ctx, jetstream.WithPurgeSubject(laneSubject(lane)), jetstream.WithPurgeSequence(floor+1))
+}
+
+func (b *Broker) purge(ctx context.Context, how ...jetstream.StreamPurgeOpt) error {
+	s, err := b.js.Stream(ctx, JobsStream)
+	if err == nil {
+		err = s.Purge(ctx, how...)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot trim stream %s: %w", JobsStream, err)
+	}
+	return nil
+}
+
+// SetSlack lets JOBS hold extra messages beyond twice the queue size, for jobs
+// that are published again at a start.
+func (b *Broker) SetSlack(ctx context.Context, extra int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	extra = max(extra, 0)
+	if extra == b.slack {
+		return nil
+	}
+	if _, err := b.js.UpdateStream(ctx, b.o.jobsConfig(extra)); err != nil {
+		return fmt.Errorf("cannot change the bound of stream %s: %w", JobsStream, err)
+	}
+	b.slack = extra
+	return nil
+}

@@ -1,0 +1,76 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// refusalCounts is how long a failed submission speaks against the broker when
+// none succeeds after it. Without an end to it nobody might ever try again.
+const refusalCounts = 10 * time.Second
+
+// health remembers how submissions fared.
+type health struct {
+	failing atomic.Bool
+
+	mu    sync.Mutex
+	since time.Time // of the last failure
+	err   error
+}
+
+func (h *health) failed(err error) {
+	h.mu.Lock()
+	h.since, h.err = time.Now(), err
+	h.mu.Unlock()
+	h.failing.Store(true)
+}
+
+func (h *health) succeeded() {
+	if h.failing.Load() {
+		h.failing.Store(false)
+	}
+}
+
+func (h *health) check() error {
+	if !h.failing.Load() {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if time.Since(h.since) > refusalCounts {
+		return nil
+	}
+	return fmt.Errorf("the last submission was not stored: %w", h.err)
+}
+
+// Healthy says whether the broker can do its work: the server runs, its three
+// streams are there and none has met a write error, and the last submission was
+// not refused for another reason than a full queue.
+func (b *Broker) Healthy() error {
+	if b.closed.Load() || !b.srv.Running() {
+		return errors.New("the broker is not running")
+	}
+	if !b.srv.JetStreamEnabled() {
+		return errors.New("JetStream has been switched off, most likely after a write error; free disk space or repair the folder, then restart")
+	}
+	if st := b.srv.Healthz(nil); st.Error != "" {
+		return fmt.Errorf("the broker is not healthy: %s", st.Error)
+	}
+	acc, err := b.srv.JszAccount(&server.JSzOptions{Account: server.DEFAULT_GLOBAL_ACCOUNT, Streams: true})
+	if err != nil {
+		return fmt.Errorf("the broker's streams cannot be looked up: %w", err)
+	}
+	for _, name := range streamNames {
+		there := slices.ContainsFunc(acc.Streams, func(s server.StreamDetail) bool { return s.Name == name })
+		if !there {
+			return fmt.Errorf("stream %s is missing; restart to make it anew", name)
+		}
+	}
+	return b.health.check()
+}

@@ -1,0 +1,367 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+
+	"jobstream/jobs"
+)
+
+// laneTable is what has been pulled and not come yet. A delivery shows its
+// consumer, so its lane, but not the pull request that it answers: that only the
+// word of a request's end does, on the request's reply subject
+// <inbox>.<lane>.<request>. So deliveries are counted per lane.
+type laneTable struct {
+	mu    sync.Mutex
+	inbox string
+	sid   int
+	lanes []openLane
+	index map[jobs.Lane]int
+	names map[string]int // by the consumer's name
+	next  uint64         // number of the next request
+
+	// calls makes calls to the receiver come one at a time. It is taken before mu,
+	// never after: a receiver may pull.
+	calls    sync.Mutex
+	receiver jobs.Receiver // nil: closed
+}
+
+type openLane struct {
+	lane     jobs.Lane
+	pull     string // subject of pull requests
+	missing  int    // deliveries asked for that have not come
+	requests []pullRequest
+	gone     bool // the server does not know its consumer
+}
+
+type pullRequest struct {
+	number  uint64
+	size    int
+	expires time.Time
+}
+
+// OpenLanes makes a durable consumer for every lane, or adopts the one that is
+// there, and from now on hands what is pulled to r. With Options.Rebuild, lanes
+// of an earlier run are made anew, so they deliver everything in the stream.
+func (b *Broker) OpenLanes(ctx context.Context, lanes []jobs.Lane, r jobs.Receiver) error {
+	for _, l := range lanes {
+		if err := b.makeLane(ctx, l); err != nil {
+			return err
+		}
+	}
+	if err := b.syncLanes(lanes); err != nil {
+		return err
+	}
+	t := &b.lanes
+	t.calls.Lock()
+	defer t.calls.Unlock()
+	if t.receiver != nil {
+		return errors.New("the lanes are open already")
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.inbox = b.inbox + ".l" + nuid.Next()
+	t.index = make(map[jobs.Lane]int, len(lanes))
+	t.names = make(map[string]int, len(lanes))
+	t.lanes = nil
+	for i, l := range lanes {
+		t.index[l], t.names[l.String()] = i, i
+		t.lanes = append(t.lanes, openLane{lane: l, pull: "$JS.API.CONSUMER.MSG.NEXT." + JobsStream + "." + l.String()})
+	}
+	sid, err := b.work.subscribe(t.inbox+".*.*", b.delivered)
+	if err != nil {
+		return err
+	}
+	t.sid, t.receiver = sid, r
+	return b.work.flush(ctx)
+}
+
+func (b *Broker) makeLane(ctx context.Context, l jobs.Lane) error {
+	if !jobs.ValidTypeName(l.Type) || !l.Priority.Valid() {
+		return fmt.Errorf("%s is not a lane", l)
+	}
+	if b.o.Rebuild {
+		if err := b.js.DeleteConsumer(ctx, JobsStream, l.String()); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return fmt.Errorf("cannot delete lane %s: %w", l, err)
+		}
+	}
+	if _, err := b.js.CreateOrUpdateConsumer(ctx, JobsStream, b.o.laneConfig(l)); err != nil {
+		return fmt.Errorf("cannot open lane %s: %w", l, err)
+	}
+	return nil
+}
+
+func (b *Broker) syncLanes(lanes []jobs.Lane) error {
+	names := make([]string, len(lanes))
+	for i, l := range lanes {
+		names[i] = l.String()
+	}
+	return b.syncMeta(b.streamDir(JobsStream)+"/obs", names...)
+}
+
+// CloseLanes ends the deliveries: the receiver is not called any more when it
+// returns. What was on its way goes back to its lane at once. It must not be
+// called by the receiver itself.
+func (b *Broker) CloseLanes() {
+	t := &b.lanes
+	t.calls.Lock()
+	open := t.receiver != nil
+	if open {
+		// first the end of the interest, then the naks of what still comes: else the
+		// server would send it right back
+		t.mu.Lock()
+		if err := b.work.unsubscribe(t.sid); err != nil {
+			b.log.Warn("cannot end the deliveries", "error", err)
+		}
+		t.mu.Unlock()
+		t.receiver = nil
+	}
+	t.calls.Unlock()
+	if !open {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
+	defer cancel()
+	for range 2 { // the deliveries are in after the first, their naks out after the second
+		if err := b.work.flush(ctx); err != nil {
+			b.log.Warn("deliveries on their way come again when their lease ends", "error", err)
+			return
+		}
+	}
+}
+
+// Pull asks for up to n deliveries of a lane. The request ends by itself after
+// 30 seconds; the receiver is told what did not come.
+func (b *Broker) Pull(lane jobs.Lane, n int) error {
+	if n <= 0 {
+		return nil
+	}
+	t := &b.lanes
+	t.mu.Lock()
+	i, ok := t.index[lane]
+	if !ok {
+		t.mu.Unlock()
+		return fmt.Errorf("lane %s is not open", lane)
+	}
+	number := t.next
+	t.next++
+	l := &t.lanes[i]
+	l.missing += n
+	l.requests = append(l.requests, pullRequest{number: number, size: n, expires: time.Now().Add(pullExpiry + pullGrace)})
+	subject := l.pull
+	var to [96]byte
+	reply := append(append(to[:0], t.inbox...), '.')
+	t.mu.Unlock()
+
+	reply = strconv.AppendInt(reply, int64(i), 10)
+	reply = append(reply, '.')
+	reply = strconv.AppendUint(reply, number, 10)
+	var space [64]byte
+	body := append(space[:0], `{"batch":`...)
+	body = strconv.AppendInt(body, int64(n), 10)
+	body = append(body, `,"expires":`...)
+	body = strconv.AppendInt(body, int64(pullExpiry), 10)
+	body = append(body, '}')
+	buf, err := b.work.begin()
+	if err != nil {
+		t.end(i, number, n)
+		return fmt.Errorf("cannot pull from lane %s: %w", lane, err)
+	}
+	b.work.end(appendPub(buf, subject, reply, nil, body))
+	return nil
+}
+
+// Ack ends a delivery for good.
+func (b *Broker) Ack(ref string) error { return b.settle(ref, nil) }
+
+// Nak gives a delivery back, to come again after delay.
+func (b *Broker) Nak(ref string, delay time.Duration) error {
+	if delay <= 0 {
+		return b.settle(ref, []byte("-NAK"))
+	}
+	var space [48]byte
+	body := append(space[:0], `-NAK {"delay":`...)
+	body = strconv.AppendInt(body, int64(delay), 10)
+	return b.settle(ref, append(body, '}'))
+}
+
+// Extend renews the lease of a delivery.
+func (b *Broker) Extend(ref string) error { return b.settle(ref, []byte("+WPI")) }
+
+func (b *Broker) settle(ref string, body []byte) error {
+	buf, err := b.work.begin()
+	if err != nil {
+		return fmt.Errorf("cannot settle a delivery: %w", err)
+	}
+	b.work.end(appendPub(buf, ref, "", nil, body))
+	return nil
+}
+
+// delivered takes what comes for a pull request: a message, or the word that
+// the request has ended.
+func (b *Broker) delivered(f *frame) {
+	t := &b.lanes
+	t.calls.Lock()
+	defer t.calls.Unlock()
+	if code := f.status(); code != 0 {
+		b.pullEnded(f, code)
+		return
+	}
+	ack, ok := parseAck(f.reply)
+	if !ok {
+		b.log.Error("the broker delivered a message without an ack subject", "subject", string(f.subject), "reply", string(f.reply))
+		return
+	}
+	if t.receiver == nil {
+		if err := b.Nak(string(f.reply), 0); err != nil {
+			b.log.Warn("a delivery comes again when its lease ends", "error", err)
+		}
+		return
+	}
+	if lane, ok := t.arrived(ack.consumer); ok {
+		t.receiver.Deliver(jobs.Delivery{Lane: lane, Seq: ack.seq, Ref: string(f.reply)})
+	}
+}
+
+// pullEnded is called under calls.
+func (b *Broker) pullEnded(f *frame, code int) {
+	i, number := replyTokens(f.subject)
+	t := &b.lanes
+	if t.receiver == nil || code == 100 {
+		return
+	}
+	if code != 404 && code != 408 {
+		// The consumer is gone, or the server is in trouble. Asking again at once
+		// would be a busy loop, so the watchdog ends this request a little later.
+		b.log.Warn("a lane's request was refused", "subject", string(f.subject), "status", f.statusText())
+		t.postpone(i, number, code == 503 || bytes.Contains(f.header, []byte("Consumer Deleted")))
+		return
+	}
+	if lane, missing := t.end(i, number, int(parseUint(f.get("Nats-Pending-Messages")))); missing > 0 {
+		t.receiver.PullEnded(lane, missing)
+	}
+}
+
+// replyTokens are the lane's index and the request's number at the end of a
+// reply subject.
+func replyTokens(subject []byte) (i int, number uint64) {
+	last := bytes.LastIndexByte(subject, '.')
+	number = parseUint(subject[last+1:])
+	rest := subject[:max(last, 0)]
+	return int(parseUint(rest[bytes.LastIndexByte(rest, '.')+1:])), number
+}
+
+// arrived counts a delivery to its lane.
+func (t *laneTable) arrived(consumer []byte) (jobs.Lane, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i, ok := t.names[string(consumer)]
+	if !ok {
+		return jobs.Lane{}, false
+	}
+	l := &t.lanes[i]
+	if l.missing > 0 {
+		l.missing--
+	}
+	if l.missing == 0 {
+		l.requests = l.requests[:0] // one that is served in full ends without a word
+	}
+	return l.lane, true
+}
+
+// end removes a request of which so many are missing. It returns as many, or
+// none if the request's end was taken into account already.
+func (t *laneTable) end(i int, number uint64, missing int) (jobs.Lane, int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i >= len(t.lanes) {
+		return jobs.Lane{}, 0
+	}
+	l := &t.lanes[i]
+	for k, r := range l.requests {
+		if r.number == number {
+			l.requests = append(l.requests[:k], l.requests[k+1:]...)
+			missing = min(missing, l.missing)
+			l.missing -= missing
+			return l.lane, missing
+		}
+	}
+	return l.lane, 0
+}
+
+func (t *laneTable) postpone(i int, number uint64, gone bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i >= len(t.lanes) {
+		return
+	}
+	l := &t.lanes[i]
+	l.gone = l.gone || gone
+	for k := range l.requests {
+		if r := &l.requests[k]; r.number == number {
+			r.expires = time.Now().Add(pullGrace)
+		}
+	}
+}
+
+// endLostPulls reports requests whose end was not heard of, and makes lanes
+// anew whose consumers somebody deleted.
+func (b *Broker) endLostPulls(ctx context.Context, now time.Time) {
+	t := &b.lanes
+	ended, gone := t.overdue(now)
+	for _, lane := range gone {
+		b.log.Warn("somebody deleted a lane; it is made anew and delivers all its messages again", "lane", lane.String())
+		if err := b.makeLane(ctx, lane); err != nil {
+			b.log.Error("cannot make a lane anew", "lane", lane.String(), "error", err)
+		}
+	}
+	if len(ended) == 0 {
+		return
+	}
+	t.calls.Lock()
+	defer t.calls.Unlock()
+	for _, e := range ended {
+		if t.receiver != nil {
+			t.receiver.PullEnded(e.lane, e.missing)
+		}
+	}
+}
+
+type endedPull struct {
+	lane    jobs.Lane
+	missing int
+}
+
+func (t *laneTable) overdue(now time.Time) (ended []endedPull, gone []jobs.Lane) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range t.lanes {
+		l := &t.lanes[i]
+		if l.gone {
+			gone = append(gone, l.lane)
+			l.gone = false
+		}
+		alive := 0 // what the requests that have not run out can still bring
+		kept := l.requests[:0]
+		for _, r := range l.requests {
+			if r.expires.After(now) {
+				alive += r.size
+				kept = append(kept, r)
+			}
+		}
+		l.requests = kept
+		if lost := l.missing - alive; lost > 0 {
+			l.missing = alive
+			ended = append(ended, endedPull{l.lane, lost})
+		}
+	}
+	return ended, gone
+}

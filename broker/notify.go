@@ -1,0 +1,212 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"jobstream/jobs"
+)
+
+// notices are the notifications under way.
+type notices struct {
+	one  sync.Mutex // one Notify at a time, so that sequences can be compared
+	last uint64     // sequence of the last message stored
+	head []byte     // buffers for use by the one
+	body []byte
+
+	mu      sync.Mutex
+	next    uint64
+	waiting map[uint64]chan noticeAck
+}
+
+type noticeAck struct {
+	seq uint64
+	err error
+}
+
+const (
+	noticeBatch = 1000    // notifications per answer waited for
+	noticeBytes = 4 << 20 // likewise, bytes
+)
+
+// Notify publishes that these jobs have ended, each to
+// job.<status>.<type>.<id>, and returns when the stream holds them all.
+// A job resource that is larger than the broker's largest message goes without
+// its payload, then without its result; the header [HeaderOmitted] says so.
+func (b *Broker) Notify(ctx context.Context, ended []*jobs.Job) error {
+	b.notices.one.Lock()
+	defer b.notices.one.Unlock()
+	for len(ended) > 0 {
+		n, err := b.notifySome(ctx, ended)
+		if err != nil {
+			return err
+		}
+		ended = ended[n:]
+	}
+	return nil
+}
+
+// notifySome publishes some of the jobs and waits for the last one's answer: a
+// stream answers in order. If its sequence has not advanced by as many as were
+// published, some were refused, and all are published again, each with an answer
+// of its own: a repetition has the same ce-id.
+func (b *Broker) notifySome(ctx context.Context, ended []*jobs.Job) (int, error) {
+	n, size := 0, 0
+	var answer chan noticeAck
+	var number uint64
+	for answer == nil {
+		j := ended[n]
+		n++
+		size += 1024 + len(j.Payload) + len(j.Result)
+		reply := ""
+		if n == len(ended) || n == noticeBatch || size > noticeBytes {
+			answer, number, reply = b.expectNotice()
+		}
+		if err := b.publishNotice(j, reply); err != nil {
+			b.forgetNotice(number, answer)
+			return 0, err
+		}
+	}
+	ack, err := b.awaitNotice(ctx, number, answer)
+	if err == nil && ack.seq >= b.notices.last+uint64(n) {
+		b.notices.last = ack.seq
+		return n, nil
+	}
+	if err == nil {
+		b.log.Warn("some notifications were refused; publishing them again one by one")
+		err = b.notifyEach(ctx, ended[:n])
+	}
+	return n, err
+}
+
+func (b *Broker) notifyEach(ctx context.Context, ended []*jobs.Job) error {
+	for _, j := range ended {
+		answer, number, reply := b.expectNotice()
+		if err := b.publishNotice(j, reply); err != nil {
+			b.forgetNotice(number, answer)
+			return err
+		}
+		ack, err := b.awaitNotice(ctx, number, answer)
+		if err != nil {
+			return err
+		}
+		b.notices.last = ack.seq
+	}
+	return nil
+}
+
+func (b *Broker) publishNotice(j *jobs.Job, reply string) error {
+	s := &b.notices
+	s.body = j.AppendJSON(s.body[:0])
+	omitted := ""
+	if len(s.body) > b.o.MaxPayload {
+		short := j.Clone()
+		short.Payload, omitted = nil, "payload"
+		s.body = short.AppendJSON(s.body[:0])
+		if len(s.body) > b.o.MaxPayload {
+			short.Result, short.Errors, omitted = nil, nil, "payload,result,errors"
+			s.body = short.AppendJSON(s.body[:0])
+		}
+	}
+	s.head = appendNoticeHeader(s.head[:0], j, b.o.Node, omitted)
+	var name [192]byte
+	subject := append(append(name[:0], "job."...), j.Status.String()...)
+	subject = append(append(subject, '.'), j.Type...)
+	subject = appendID(append(subject, '.'), j.ID)
+	buf, err := b.pub.begin()
+	if err != nil {
+		return fmt.Errorf("cannot notify: %w", err)
+	}
+	b.pub.end(appendPub(buf, subject, reply, s.head, s.body))
+	if cap(s.body) > 4*maxPacked {
+		s.body = nil
+	}
+	return nil
+}
+
+// appendNoticeHeader writes CloudEvents' attributes in the binary mode of its
+// NATS binding. ce-id is the same for every repetition.
+func appendNoticeHeader(b []byte, j *jobs.Job, node, omitted string) []byte {
+	b = append(b, "NATS/1.0\r\nce-specversion: 1.0\r\nce-type: jobstream.job."...)
+	b = append(b, j.Status.String()...)
+	b = append(b, "\r\nce-source: jobstream/"...)
+	b = append(b, node...)
+	b = append(b, "\r\nce-id: "...)
+	b = appendID(b, j.ID)
+	b = append(append(append(b, '.'), j.Status.String()...), '.')
+	b = strconv.AppendInt(b, int64(j.Run), 10)
+	b = append(b, "\r\nce-time: "...)
+	b = j.EndedAt.Std().AppendFormat(b, time.RFC3339Nano)
+	b = append(b, "\r\ncontent-type: application/json"...)
+	if omitted != "" {
+		b = append(b, "\r\n"+HeaderOmitted+": "...)
+		b = append(b, omitted...)
+	}
+	return append(b, "\r\n\r\n"...)
+}
+
+func (b *Broker) expectNotice() (chan noticeAck, uint64, string) {
+	s := &b.notices
+	answer := make(chan noticeAck, 1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting == nil {
+		s.waiting = make(map[uint64]chan noticeAck)
+	}
+	number := s.next
+	s.next++
+	s.waiting[number] = answer
+	return answer, number, b.inbox + ".n." + strconv.FormatUint(number, 10)
+}
+
+func (b *Broker) forgetNotice(number uint64, answer chan noticeAck) {
+	if answer == nil {
+		return
+	}
+	b.notices.mu.Lock()
+	delete(b.notices.waiting, number)
+	b.notices.mu.Unlock()
+}
+
+func (b *Broker) awaitNotice(ctx context.Context, number uint64, answer chan noticeAck) (noticeAck, error) {
+	defer b.forgetNotice(number, answer)
+	late := time.NewTimer(ackTimeout)
+	defer late.Stop()
+	select {
+	case ack := <-answer:
+		if ack.err != nil {
+			return ack, fmt.Errorf("the notification was not stored: %w", ack.err)
+		}
+		return ack, nil
+	case <-late.C:
+		return noticeAck{}, fmt.Errorf("stream %s did not answer within %v", NotificationsStream, ackTimeout)
+	case <-ctx.Done():
+		return noticeAck{}, context.Cause(ctx)
+	}
+}
+
+func (b *Broker) noticeAnswered(f *frame) {
+	number := parseUint(f.subject[bytes.LastIndexByte(f.subject, '.')+1:])
+	var ack noticeAck
+	if err := pubAckError(f); err != nil {
+		ack.err = err
+	} else {
+		var stored struct {
+			Seq uint64 `json:"seq"`
+		}
+		ack.err = json.Unmarshal(f.body, &stored)
+		ack.seq = stored.Seq
+	}
+	b.notices.mu.Lock()
+	answer := b.notices.waiting[number]
+	delete(b.notices.waiting, number)
+	b.notices.mu.Unlock()
+	if answer != nil {
+		answer <- ack
+	}
+}

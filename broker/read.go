@@ -1,0 +1,436 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nuid"
+
+	"jobstream/jobs"
+)
+
+// Read follows JOBS and STATUS from behind the given positions and hands what
+// they hold to sink, until ctx ends; then it returns ctx's cause. Calls to the
+// sink come one at a time per stream. A call that blocks holds its stream up:
+// the server stops sending when about 32 MiB are under way.
+func (b *Broker) Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) error {
+	var names interner // of the feed of STATUS
+	var group sync.WaitGroup
+	var errs [2]error
+	group.Go(func() {
+		f := feed{b: b, stream: JobsStream, last: from.Jobs, parse: newMessageParser().item, take: func(it *item) error {
+			sink.Submitted(it.message)
+			return nil
+		}}
+		errs[0] = f.run(ctx)
+	})
+	group.Go(func() {
+		f := feed{b: b, stream: StatusStream, last: from.Status, parse: bodyItem, take: func(it *item) error {
+			events, err := decodeEvents(it.body, &names)
+			if err != nil {
+				b.log.Warn("a message in the event log makes no sense; it is skipped", "stream", StatusStream, "seq", it.seq, "error", err)
+				events = nil
+			}
+			sink.Happened(it.seq, events)
+			return nil
+		}}
+		errs[1] = f.run(ctx)
+	})
+	group.Wait()
+	return errors.Join(errs[0], errs[1])
+}
+
+// Kept calls fn with the body of every message that NOTIFICATIONS holds now,
+// oldest first; body is fn's to keep. An error of fn ends it.
+func (b *Broker) Kept(ctx context.Context, fn func(body []byte) error) error {
+	state, err := b.state(ctx, NotificationsStream)
+	if err != nil || state.Msgs == 0 {
+		return err
+	}
+	errDone := errors.New("done")
+	f := feed{b: b, stream: NotificationsStream, last: state.First - 1, parse: bodyItem, take: func(it *item) error {
+		if it.body != nil {
+			if err := fn(it.body); err != nil {
+				return err
+			}
+		}
+		if it.seq >= state.Last {
+			return errDone
+		}
+		return nil
+	}}
+	f.beats = true // the last messages may be deleted meanwhile: heartbeats say how far it is
+	if err := f.run(ctx); !errors.Is(err, errDone) {
+		return err
+	}
+	return nil
+}
+
+// item is one thing between the connection's goroutine and the one that calls
+// the sink.
+type item struct {
+	seq     uint64
+	message *jobs.Message
+	body    []byte
+	flow    string // a flow control request to be answered, and nothing else
+}
+
+func bodyItem(f *frame, a ackInfo) item {
+	return item{seq: a.seq, body: append(make([]byte, 0, len(f.body)), f.body...)}
+}
+
+// feed follows one stream through a push consumer of its own: unlike pulling,
+// that costs nothing per message and delivers at once. The consumer's delivery
+// numbers have no gaps; if one shows, or heartbeats stay out, a new consumer
+// goes on behind the last message that came.
+type feed struct {
+	b      *Broker
+	stream string
+	parse  func(*frame, ackInfo) item
+	take   func(*item) error
+	beats  bool // heartbeats are handed to take as items without a body
+
+	link   *link
+	inbox  string
+	heard  atomic.Int64  // when the last frame came, Unix nanoseconds
+	broken chan struct{} // the consumer must be replaced
+
+	mu     sync.Mutex
+	last   uint64 // sequence of the last message that came
+	round  int    // number of the consumer
+	sid    int    // its subscription; -1 if there is none
+	expect uint64 // its next delivery; 0 = ignore what comes
+	flow   string // flow control request that was queued last
+	queue  []item
+	busy   bool          // take is being called
+	filled chan struct{} // there is something in the queue
+}
+
+func (f *feed) run(ctx context.Context) error {
+	l, err := openLink("jobstream reader of "+f.stream, 0, f.b.log, f.b.srv.InProcessConn)
+	if err != nil {
+		return fmt.Errorf("cannot read stream %s: %w", f.stream, err)
+	}
+	defer l.close()
+	f.link = l
+	f.inbox, f.sid = "_INBOX."+nuid.Next(), -1
+	f.broken = make(chan struct{}, 1)
+	f.filled = make(chan struct{}, 1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var group sync.WaitGroup
+	group.Go(func() { cancel(f.drain(ctx)) })
+	f.keepConsuming(ctx)
+	group.Wait()
+	return context.Cause(ctx)
+}
+
+// keepConsuming makes a consumer, and another one whenever it breaks.
+func (f *feed) keepConsuming(ctx context.Context) {
+	tick := time.NewTicker(heartbeat)
+	defer tick.Stop()
+	name := ""
+	defer func() { f.remove(name) }() //nolint:contextcheck // ctx has ended by then
+	for ctx.Err() == nil {
+		f.remove(name) //nolint:contextcheck // it must go even when ctx ends
+		var err error
+		if name, err = f.consume(ctx); err != nil {
+			if ctx.Err() == nil {
+				f.b.log.Error("cannot read a stream; trying again", "stream", f.stream, "error", err)
+			}
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+			}
+			continue
+		}
+		f.awaitBreak(ctx, tick.C)
+	}
+}
+
+func (f *feed) awaitBreak(ctx context.Context, tick <-chan time.Time) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.broken:
+			f.b.log.Warn("lost track of a stream; reading on with a new consumer", "stream", f.stream)
+			return
+		case now := <-tick:
+			if now.UnixNano()-f.heard.Load() > int64(3*heartbeat) {
+				f.b.log.Warn("a stream's consumer is silent; reading on with a new one", "stream", f.stream)
+				return
+			}
+		}
+	}
+}
+
+// consume makes a consumer behind the last message that came, or at the
+// stream's end if the stream has gone back behind that.
+func (f *feed) consume(ctx context.Context) (name string, err error) {
+	state, err := f.b.state(ctx, f.stream)
+	if err != nil {
+		return "", err
+	}
+	start, round := f.nextRound(state.Last)
+	if f.sid >= 0 {
+		if err := f.link.unsubscribe(f.sid); err != nil {
+			return "", err
+		}
+	}
+	deliver := f.inbox + "." + strconv.Itoa(round)
+	f.sid, err = f.link.subscribe(deliver, func(m *frame) { f.receive(round, m) })
+	if err != nil {
+		return "", err
+	}
+	if err := f.link.flush(ctx); err != nil { // else the consumer would see nobody listening
+		return "", err
+	}
+	select {
+	case <-f.broken:
+	default:
+	}
+	f.heard.Store(time.Now().UnixNano())
+	name = "reader-" + nuid.Next()
+	_, err = f.b.js.CreateOrUpdatePushConsumer(ctx, f.stream, readerConfig(name, deliver, start))
+	return name, err
+}
+
+func (f *feed) nextRound(end uint64) (start uint64, round int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.round++
+	f.expect = 1
+	f.flow = ""
+	f.last = min(f.last, end)
+	return f.last + 1, f.round
+}
+
+func (f *feed) remove(name string) {
+	if name == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
+	defer cancel()
+	// if that fails the server removes it when it finds nobody listening
+	_ = f.b.js.DeleteConsumer(ctx, f.stream, name)
+}
+
+// receive runs on the connection's goroutine.
+func (f *feed) receive(round int, m *frame) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.expect == 0 || round != f.round {
+		return
+	}
+	f.heard.Store(time.Now().UnixNano())
+	if m.status() != 0 {
+		f.control(m)
+		return
+	}
+	a, ok := parseAck(m.reply)
+	if !ok || a.delivery != f.expect {
+		f.fail()
+		return
+	}
+	f.expect++
+	f.last = a.seq
+	f.push(f.parse(m, a))
+}
+
+// control takes flow control requests and heartbeats. A request is answered
+// when all before it has been taken: that is what holds the server back.
+func (f *feed) control(m *frame) {
+	if len(m.reply) > 0 {
+		f.answerLater(string(m.reply))
+		return
+	}
+	if delivered := m.get("Nats-Last-Consumer"); parseUint(delivered)+1 != f.expect {
+		f.fail()
+		return
+	}
+	if stalled := m.get("Nats-Consumer-Stalled"); stalled != nil && (string(stalled) != f.flow || len(f.queue) == 0 && !f.busy) {
+		f.answerLater(string(stalled))
+	}
+	if f.beats {
+		f.push(item{seq: parseUint(m.get("Nats-Last-Stream"))})
+	}
+}
+
+func (f *feed) answerLater(subject string) {
+	f.flow = subject
+	f.push(item{flow: subject})
+}
+
+func (f *feed) fail() {
+	f.expect = 0
+	select {
+	case f.broken <- struct{}{}:
+	default:
+	}
+}
+
+func (f *feed) push(it item) {
+	f.queue = append(f.queue, it)
+	if len(f.queue) == 1 {
+		select {
+		case f.filled <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// drain hands the queue to take, all that is there at a time.
+func (f *feed) drain(ctx context.Context) error {
+	var batch []item
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-f.filled:
+		}
+		f.mu.Lock()
+		clear(batch)
+		batch, f.queue = f.queue, batch[:0]
+		f.busy = true
+		f.mu.Unlock()
+		for i := range batch {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err := f.handle(&batch[i]); err != nil {
+				return err
+			}
+			batch[i] = item{}
+		}
+		f.mu.Lock()
+		f.busy = false
+		f.mu.Unlock()
+	}
+}
+
+func (f *feed) handle(it *item) error {
+	if it.flow == "" {
+		return f.take(it)
+	}
+	if err := f.link.publish(it.flow, "", nil, nil); err != nil {
+		f.b.log.Debug("a flow control request was not answered", "stream", f.stream, "error", err)
+	}
+	return nil
+}
+
+// messageParser makes messages of what JOBS holds.
+type messageParser struct{ types interner }
+
+func newMessageParser() *messageParser { return &messageParser{} }
+
+func (p *messageParser) item(f *frame, a ackInfo) item {
+	m := &jobs.Message{Seq: a.seq, At: jobs.Time(a.at), RetryCount: -1}
+	p.subject(m, f.subject)
+	if len(f.header) > 0 {
+		eachHeader(f.header, func(key, value []byte) { readHeader(m, key, value) })
+	}
+	if m.ID == (jobs.ID{}) {
+		m.ID = jobs.DerivedID(m.Seq, m.At)
+	}
+	if len(f.body) > 0 {
+		m.Payload = append(make(json.RawMessage, 0, len(f.body)), f.body...)
+	}
+	return item{seq: a.seq, message: m}
+}
+
+// readHeader takes one header into m; the first thing wrong becomes its problem.
+func readHeader(m *jobs.Message, key, value []byte) {
+	var err error
+	switch {
+	case equalFold(key, HeaderJobID):
+		m.ID, err = jobs.ParseID(string(value))
+	case equalFold(key, HeaderTags):
+		m.Tags, err = parseTags(m.Tags, string(value))
+	case equalFold(key, HeaderRetryCount):
+		m.RetryCount, err = parseRetryCount(string(value))
+	case equalFold(key, HeaderTimeout):
+		m.Timeout, err = parseTimeout(string(value))
+	case equalFold(key, HeaderMoved):
+		m.Moved = string(value) == "1"
+	}
+	if err != nil && m.Problem == "" {
+		m.Problem = fmt.Sprintf("header %s: %v", key, err)
+	}
+}
+
+func parseTags(tags []string, value string) ([]string, error) {
+	for t := range strings.SplitSeq(value, ",") {
+		tags = append(tags, strings.TrimSpace(t))
+	}
+	if err := jobs.CheckTags(tags); err != nil {
+		return nil, fmt.Errorf("%s: %w", clip(value), err)
+	}
+	return tags, nil
+}
+
+func parseRetryCount(value string) (int, error) {
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 0 || n > jobs.MaxRetryCount {
+		return -1, fmt.Errorf("%s is not a whole number from 0 to %d", clip(value), jobs.MaxRetryCount)
+	}
+	return n, nil
+}
+
+func parseTimeout(value string) (time.Duration, error) {
+	d, err := jobs.ParseDuration(value)
+	if err != nil || d <= 0 || d > jobs.MaxTimeout {
+		return 0, fmt.Errorf("%s is not a time above 0 and up to 7d, like 300 or 5m", clip(value))
+	}
+	return d, nil
+}
+
+// clip quotes a value for a message, shortened.
+func clip(s string) string {
+	const longest = 80
+	if len(s) > longest {
+		s = s[:longest] + "…"
+	}
+	return strconv.Quote(s)
+}
+
+// subject reads type and priority out of jobs.<type>.<priority>.
+func (p *messageParser) subject(m *jobs.Message, subject []byte) {
+	m.Priority = jobs.DefaultPriority
+	rest := bytes.TrimPrefix(subject, []byte("jobs."))
+	name, level, found := bytes.Cut(rest, []byte("."))
+	m.Type = p.types.get(name)
+	valid := jobs.ValidTypeName(m.Type)
+	if !valid {
+		m.Type = safeType(m.Type)
+	}
+	switch {
+	case valid && found && len(level) == 1 && jobs.Priority(level[0]-'0').Valid():
+		m.Priority = jobs.Priority(level[0] - '0')
+	case valid && !found: // no stream setting lets that through, but it has one meaning
+	default:
+		m.Problem = fmt.Sprintf("subject %s is none for jobs; expected is jobs.<type> or jobs.<type>.<priority> with a type of letters, digits, _ and -, and a priority from 1 to 5", clip(string(subject)))
+	}
+}
+
+// safeType makes a valid name of anything.
+func safeType(name string) string {
+	safe := []byte(name[:min(len(name), jobs.MaxTypeName)])
+	for i, c := range safe {
+		if !jobs.ValidTypeName(string(rune(c))) {
+			safe[i] = '_'
+		}
+	}
+	if len(safe) == 0 {
+		return "unknown"
+	}
+	return string(safe)
+}

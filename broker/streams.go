@@ -1,0 +1,147 @@
+package broker
+
+import (
+	"math"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"jobstream/jobs"
+)
+
+// Everything that other NATS clients can see stands in this file: names,
+// subjects, headers and the settings of streams and consumers.
+
+// The streams.
+const (
+	// JobsStream holds submissions until their jobs have ended.
+	JobsStream = "JOBS"
+	// StatusStream holds what happened to jobs.
+	StatusStream = "STATUS"
+	// NotificationsStream holds the notifications of ended jobs.
+	NotificationsStream = "NOTIFICATIONS"
+)
+
+var streamNames = [...]string{JobsStream, StatusStream, NotificationsStream}
+
+// The headers of a message in JOBS; all are optional.
+const (
+	HeaderJobID      = "Job-Id"          // a UUID
+	HeaderTags       = "Job-Tags"        // separated by commas
+	HeaderRetryCount = "Job-Retry-Count" // retries after the first attempt
+	HeaderTimeout    = "Job-Timeout"     // seconds, or like 5m
+	HeaderMoved      = "Job-Moved"       // "1": published again for a known job; internal
+)
+
+// HeaderOmitted is the header of a notification that names the fields of the
+// job resource which were left out because the message would have been larger
+// than the server takes.
+const HeaderOmitted = "Jobstream-Omitted"
+
+const (
+	headerBytes = 64 << 10 // room for subject and headers beside a payload
+
+	eventAge      = 72 * time.Hour // how long STATUS and NOTIFICATIONS keep messages
+	eventBytes    = 4 << 30        // and how many bytes of them
+	maxPacked     = 256 << 10      // bytes of one message of packed events
+	pullExpiry    = 30 * time.Second
+	pullGrace     = time.Second // beyond a request's expiry, until it counts as lost
+	ackTimeout    = 5 * time.Second
+	heartbeat     = 2 * time.Second // of the readers' consumers
+	defaultMax    = 1 << 20         // MaxPayload, bytes
+	defaultLease  = 30 * time.Second
+	defaultQueue  = 100_000
+	unlimitedDisk = 1 << 60 // bytes; a full disk is noticed when a write fails
+)
+
+// jobsConfig bounds JOBS at twice the queue size plus extra messages. Admission
+// proper is the tracker's count of unfinished jobs; this bound is the last line,
+// and the only one for bare publishers.
+func (o *Options) jobsConfig(extra int) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        JobsStream,
+		Description: "submitted jobs; the body is the payload",
+		Subjects:    []string{"jobs.>"},
+		Retention:   jetstream.LimitsPolicy,
+		Storage:     jetstream.FileStorage,
+		Discard:     jetstream.DiscardNew,
+		MaxMsgs:     2*int64(o.QueueSize) + int64(extra),
+		MaxMsgSize:  int32(min(o.MaxPayload+headerBytes, math.MaxInt32)),
+		Duplicates:  2 * time.Minute,
+		AllowDirect: true,
+		// a bare publisher may leave the priority out
+		SubjectTransform: &jetstream.SubjectTransformConfig{Source: "jobs.*", Destination: "jobs.{{wildcard(1)}}.3"},
+	}
+}
+
+func statusConfig() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        StatusStream,
+		Description: "what happened to jobs: JSON on status.<kind>.<type>.<id>, or many events packed on status.packed.<node>",
+		Subjects:    []string{"status.>"},
+		Retention:   jetstream.LimitsPolicy,
+		Storage:     jetstream.FileStorage,
+		Discard:     jetstream.DiscardOld,
+		MaxAge:      eventAge,
+		MaxBytes:    eventBytes,
+		AllowDirect: true,
+	}
+}
+
+func notificationsConfig() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        NotificationsStream,
+		Description: "ended jobs: the job resource on job.<status>.<type>.<id>, and on the plain subject job.<status>",
+		Subjects:    []string{"job.*.*.*"},
+		Retention:   jetstream.LimitsPolicy,
+		Storage:     jetstream.FileStorage,
+		Discard:     jetstream.DiscardOld,
+		MaxAge:      eventAge,
+		MaxBytes:    eventBytes,
+		AllowDirect: true,
+		RePublish:   &jetstream.RePublish{Source: "job.*.*.*", Destination: "job.{{wildcard(1)}}"},
+	}
+}
+
+// laneConfig is the durable consumer behind a lane. A delivery that is nak'ed
+// with a delay stays pending while it sleeps, so the number of pending ones must
+// not be bounded: the server's default of 1000 would stop the lane.
+func (o *Options) laneConfig(lane jobs.Lane) jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Durable:       lane.String(),
+		FilterSubject: laneSubject(lane),
+		DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       o.Lease,
+		MaxDeliver:    -1,
+		MaxAckPending: -1,
+	}
+}
+
+// readerConfig is the consumer with which this process follows a stream from
+// the sequence start. It lives in memory and goes when its reader does.
+func readerConfig(name, deliver string, start uint64) jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Name:              name,
+		DeliverSubject:    deliver,
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       start,
+		AckPolicy:         jetstream.AckNonePolicy,
+		MaxDeliver:        1,
+		FlowControl:       true,
+		IdleHeartbeat:     heartbeat,
+		MemoryStorage:     true,
+		InactiveThreshold: 10 * time.Second,
+	}
+}
+
+// laneSubject is where the jobs of a lane stand: jobs.<type>.<priority>.
+func laneSubject(lane jobs.Lane) string {
+	return string(appendLaneSubject(make([]byte, 0, 32), lane.Type, lane.Priority))
+}
+
+func appendLaneSubject(b []byte, typ string, p jobs.Priority) []byte {
+	b = append(b, "jobs."...)
+	b = append(b, typ...)
+	return append(b, '.', '0'+byte(p))
+}

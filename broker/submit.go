@@ -1,0 +1,246 @@
+package broker
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"jobstream/jobs"
+)
+
+// Submit publishes m to JOBS and returns when it is on its way; it waits while
+// tens of thousands are unanswered. refused, which may be nil, is called at most
+// once, from another goroutine, where it must neither block nor submit: with an [*jobs.Error] of kind QueueFull if the stream is full, and
+// Unavailable if it cannot store or does not answer within five seconds (it may
+// have stored the message even so).
+func (b *Broker) Submit(m *jobs.Message, refused func(error)) error {
+	if !jobs.ValidTypeName(m.Type) || !m.Priority.Valid() {
+		return fmt.Errorf("cannot submit a job of type %q with priority %d", m.Type, m.Priority)
+	}
+	if len(m.Payload) > b.o.MaxPayload {
+		return &jobs.Error{
+			Kind:   jobs.PayloadTooLarge,
+			Detail: fmt.Sprintf("the payload has %d bytes; at most %d are allowed", len(m.Payload), b.o.MaxPayload),
+		}
+	}
+	var space [256]byte
+	header := appendJobHeader(space[:0], m)
+	var name [96]byte
+	subject := appendLaneSubject(name[:0], m.Type, m.Priority)
+
+	n := b.submitted.add(refused, time.Now())
+	buf, err := b.pub.begin()
+	if err != nil {
+		if _, ok := b.submitted.take(n); !ok {
+			return nil // refused has been told already
+		}
+		return &jobs.Error{Kind: jobs.Unavailable, Detail: "the queue cannot be reached: " + err.Error(), RetryAfter: time.Second}
+	}
+	var to [64]byte
+	reply := append(append(to[:0], b.inbox...), ".s."...)
+	reply = strconv.AppendUint(reply, n, 10)
+	b.pub.end(appendPub(buf, subject, reply, header, m.Payload))
+	return nil
+}
+
+// appendJobHeader writes the header block of a submission: its id, and the rest
+// where it is not the default.
+func appendJobHeader(b []byte, m *jobs.Message) []byte {
+	b = append(b, "NATS/1.0\r\n"+HeaderJobID+": "...)
+	b = appendID(b, m.ID)
+	for i, t := range m.Tags {
+		if i == 0 {
+			b = append(b, "\r\n"+HeaderTags+": "...)
+		} else {
+			b = append(b, ',')
+		}
+		b = append(b, t...)
+	}
+	if m.RetryCount >= 0 {
+		b = append(b, "\r\n"+HeaderRetryCount+": "...)
+		b = strconv.AppendInt(b, int64(m.RetryCount), 10)
+	}
+	if m.Timeout > 0 {
+		b = append(b, "\r\n"+HeaderTimeout+": "...)
+		b = append(b, m.Timeout.String()...)
+	}
+	if m.Moved {
+		b = append(b, "\r\n"+HeaderMoved+": 1"...)
+	}
+	return append(b, "\r\n\r\n"...)
+}
+
+func appendID(b []byte, id jobs.ID) []byte {
+	const digits = "0123456789abcdef"
+	for i, c := range id {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			b = append(b, '-')
+		}
+		b = append(b, digits[c>>4], digits[c&15])
+	}
+	return b
+}
+
+// submitAnswered takes the stream's answer to a submission.
+func (b *Broker) submitAnswered(f *frame) {
+	refused, ok := b.submitted.take(parseUint(f.subject[bytes.LastIndexByte(f.subject, '.')+1:]))
+	if !ok {
+		return
+	}
+	err := pubAckError(f)
+	if err == nil {
+		b.health.succeeded()
+		return
+	}
+	if err.Kind != jobs.QueueFull {
+		b.health.failed(err)
+	}
+	if refused != nil {
+		refused(err)
+	}
+}
+
+func (b *Broker) failUnanswered(now time.Time) {
+	late := b.submitted.expire(now.Add(-ackTimeout))
+	if len(late) == 0 {
+		return
+	}
+	err := &jobs.Error{
+		Kind: jobs.Unavailable, RetryAfter: time.Second,
+		Detail: fmt.Sprintf("the queue did not answer within %v; the job may have been taken even so", ackTimeout),
+	}
+	b.health.failed(err)
+	for _, refused := range late {
+		if refused != nil {
+			refused(err)
+		}
+	}
+}
+
+// pubAckError is nil for a PubAck that says "stored". The usual answer is
+// recognized by its first bytes: only refusals are decoded.
+func pubAckError(f *frame) *jobs.Error {
+	if f.status() == 503 {
+		return &jobs.Error{Kind: jobs.Unavailable, Detail: "no stream takes the message", RetryAfter: time.Second}
+	}
+	if bytes.HasPrefix(f.body, []byte(`{"stream":`)) {
+		return nil
+	}
+	var answer struct {
+		Error *struct {
+			Code        int    `json:"code"`
+			ErrCode     int    `json:"err_code"`
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(f.body, &answer); err != nil {
+		return &jobs.Error{Kind: jobs.Unavailable, Detail: "the queue gave an answer that makes no sense", RetryAfter: time.Second}
+	}
+	e := answer.Error
+	if e == nil {
+		return nil
+	}
+	const storeFailed, tooManyRequests = 10077, 10167
+	full := e.ErrCode == storeFailed && bytes.HasPrefix([]byte(e.Description), []byte("maximum "))
+	if full || e.ErrCode == tooManyRequests || e.Code == 429 {
+		return &jobs.Error{Kind: jobs.QueueFull, Detail: "the queue is full: " + e.Description, RetryAfter: time.Second}
+	}
+	return &jobs.Error{
+		Kind: jobs.Unavailable, RetryAfter: time.Second,
+		Detail: fmt.Sprintf("the queue cannot store the job: %s (%d)", e.Description, e.ErrCode),
+	}
+}
+
+// pendingAcks are the submissions that the stream has not answered: a ring, as
+// answers come in about the order of asking.
+type pendingAcks struct {
+	mu    sync.Mutex
+	room  sync.Cond    // there are fewer than maxUnanswered
+	ring  []pendingAck // length a power of two
+	first uint64       // number of the oldest entry
+	next  uint64       // number of the next one
+}
+
+// maxUnanswered submissions may be under way: beyond 100,000 waiting messages
+// the server begins to refuse them.
+const maxUnanswered = 32 << 10
+
+type pendingAck struct {
+	refused func(error)
+	since   time.Time
+	waiting bool
+}
+
+// add takes note of a submission and returns its number.
+func (p *pendingAcks) add(refused func(error), now time.Time) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.next-p.first >= maxUnanswered {
+		p.room.Wait()
+	}
+	if p.next-p.first == uint64(len(p.ring)) {
+		p.grow()
+	}
+	n := p.next
+	p.next++
+	p.ring[n&uint64(len(p.ring)-1)] = pendingAck{refused: refused, since: now, waiting: true}
+	return n
+}
+
+func (p *pendingAcks) grow() {
+	bigger := make([]pendingAck, max(1024, 2*len(p.ring)))
+	for n := p.first; n < p.next; n++ {
+		bigger[n&uint64(len(bigger)-1)] = p.ring[n&uint64(len(p.ring)-1)]
+	}
+	p.ring = bigger
+}
+
+// take removes submission n; ok is false if it is not waiting any more.
+func (p *pendingAcks) take(n uint64) (refused func(error), ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n < p.first || n >= p.next {
+		return nil, false
+	}
+	e := &p.ring[n&uint64(len(p.ring)-1)]
+	refused, ok = e.refused, e.waiting
+	*e = pendingAck{}
+	p.skip()
+	return refused, ok
+}
+
+func (p *pendingAcks) skip() {
+	full := p.next-p.first >= maxUnanswered
+	for p.first < p.next && !p.ring[p.first&uint64(len(p.ring)-1)].waiting {
+		p.first++
+	}
+	if full && p.next-p.first < maxUnanswered {
+		p.room.Broadcast()
+	}
+}
+
+// expire removes and returns the submissions from before limit.
+func (p *pendingAcks) expire(limit time.Time) []func(error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var late []func(error)
+	for n := p.first; n < p.next; n++ {
+		e := &p.ring[n&uint64(len(p.ring)-1)]
+		if !e.waiting {
+			continue
+		}
+		if !e.since.Before(limit) {
+			break
+		}
+		late = append(late, e.refused)
+		*e = pendingAck{}
+	}
+	p.skip()
+	return late
+}
+
+var errEventTooLarge = errors.New("the event is larger than the broker's largest message")
