@@ -1,0 +1,381 @@
+package email
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/textproto"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/wneessen/go-mail/smtp"
+
+	"jobstream/jobs"
+)
+
+// quitTimeout bounds the farewell: the mail is through, or has failed, by then.
+const quitTimeout = 2 * time.Second
+
+func (s *SMTP) addr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
+
+// isLocal says whether the server is this machine, so that nobody can listen in.
+func (s *SMTP) isLocal() bool {
+	ip := net.ParseIP(s.Host)
+	return strings.EqualFold(s.Host, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+func (s *SMTP) tlsConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		ServerName: s.Host,
+		RootCAs:    s.CA,
+		// the alternative would be clear text, which protects even less
+		InsecureSkipVerify: s.TLS == TLSOpportunistic && (s.Username == "" || s.isLocal()), //nolint:gosec // see above
+	}
+}
+
+// session is one connection to the mail server.
+type session struct {
+	ctx    context.Context // that of the one call of Handle which the session lives for
+	config *SMTP
+	conn   *timedConn
+	client *smtp.Client
+	unhook func() bool
+}
+
+// dial connects, greets, secures the line and logs in. The connection breaks
+// when ctx ends, which ends every wait at once.
+func dial(ctx context.Context, config *SMTP) (*session, error) {
+	s := &session{ctx: ctx, config: config}
+	dialer := net.Dialer{Timeout: config.Timeout}
+	raw, err := dialer.DialContext(ctx, "tcp", config.addr())
+	if err != nil {
+		return nil, s.failed("connecting", err)
+	}
+	s.conn = &timedConn{Conn: raw, timeout: config.Timeout}
+	s.unhook = context.AfterFunc(ctx, func() { _ = raw.Close() }) // nothing can be done about an error
+	if err := s.open(); err != nil {
+		s.unhook()
+		_ = raw.Close() // the first error counts
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *session) open() error {
+	var conn net.Conn = s.conn
+	if s.config.TLS == TLSImplicit {
+		secure := tls.Client(conn, s.config.tlsConfig())
+		if err := secure.HandshakeContext(s.ctx); err != nil {
+			return s.failed("TLS handshake", err)
+		}
+		conn = secure
+	}
+	var err error
+	if s.client, err = smtp.NewClient(conn, s.config.Host); err != nil {
+		return s.failed("greeting", err)
+	}
+	s.client.SkipSMTPUTF8(true) // addresses are ASCII, so no server needs to know it
+	if err := s.client.Hello(helloName(s.conn.LocalAddr())); err != nil {
+		return s.failed("EHLO", err)
+	}
+	if err := s.startTLS(); err != nil {
+		return err
+	}
+	return s.login()
+}
+
+func (s *session) startTLS() error {
+	if s.config.TLS == TLSNone || s.config.TLS == TLSImplicit {
+		return nil
+	}
+	offered, _ := s.client.Extension("STARTTLS")
+	switch {
+	case offered:
+		if err := s.client.StartTLS(s.config.tlsConfig()); err != nil {
+			return s.failed("STARTTLS", err)
+		}
+	case s.config.TLS == TLSMandatory:
+		return s.failed("STARTTLS", errors.New("the server does not offer it, but email.smtp.tls is mandatory"))
+	}
+	return nil
+}
+
+func (s *session) login() error {
+	if s.config.Username == "" {
+		return nil
+	}
+	_, offered := s.client.Extension("AUTH")
+	auth, err := s.chooseAuth(strings.Fields(offered))
+	if err != nil {
+		return s.failed("login", err)
+	}
+	if err := s.client.Auth(auth); err != nil {
+		return s.failed("login", err)
+	}
+	return nil
+}
+
+// chooseAuth takes the best way to log in that the server offers. Ways that show
+// the password need a line that nobody can listen in on, or an administrator who
+// has ruled out TLS.
+func (s *session) chooseAuth(offered []string) (smtp.Auth, error) {
+	c := s.config
+	_, secure := s.client.TLSConnectionState()
+	open := secure || c.isLocal() || c.TLS == TLSNone
+	for _, way := range []struct {
+		name    string
+		allowed bool
+		auth    func() smtp.Auth
+	}{
+		{"SCRAM-SHA-256", true, func() smtp.Auth { return smtp.ScramSHA256Auth(c.Username, c.Password) }},
+		{"SCRAM-SHA-1", true, func() smtp.Auth { return smtp.ScramSHA1Auth(c.Username, c.Password) }},
+		{"PLAIN", open, func() smtp.Auth { return smtp.PlainAuth("", c.Username, c.Password, c.Host, true) }},
+		{"LOGIN", open, func() smtp.Auth { return smtp.LoginAuth(c.Username, c.Password, c.Host, true) }},
+		{"CRAM-MD5", true, func() smtp.Auth { return smtp.CRAMMD5Auth(c.Username, c.Password) }},
+	} {
+		if way.allowed && slices.Contains(offered, way.name) {
+			return way.auth(), nil
+		}
+	}
+	switch {
+	case len(offered) == 0:
+		return nil, errors.New("the server offers no login; leave email.smtp.username empty, or use its submission port (587 or 465)")
+	case !open:
+		return nil, fmt.Errorf("the server offers %s, which would show the password to anybody on the way; set email.smtp.tls to mandatory or implicit",
+			strings.Join(offered, ", "))
+	}
+	return nil, fmt.Errorf("the server offers %s, none of which is known here (SCRAM, PLAIN, LOGIN, CRAM-MD5)", strings.Join(offered, ", "))
+}
+
+// helloName is what the client calls itself: the machine's full name, or its IP
+// address as RFC 5321 wants it if it has none.
+func helloName(local net.Addr) string {
+	if name, err := os.Hostname(); err == nil && strings.Contains(name, ".") && isHostName(name) {
+		return name
+	}
+	tcp, ok := local.(*net.TCPAddr)
+	switch {
+	case !ok:
+		return "localhost"
+	case tcp.IP.To4() != nil:
+		return "[" + tcp.IP.String() + "]"
+	}
+	return "[IPv6:" + tcp.IP.String() + "]"
+}
+
+// send gives the message to the server for all recipients. It returns no error
+// once the server has taken the message for one of them.
+func (s *session) send(from string, to []string, message []byte) ([]string, []Rejected, error) {
+	var accepted []string
+	var rejected []Rejected
+	for pending := to; len(pending) > 0; {
+		t, err := s.transact(from, pending, message)
+		rejected = append(rejected, t.refused...)
+		pending = t.rest(pending)
+		switch first := len(accepted) == 0; {
+		case err != nil && first:
+			return nil, nil, err
+		case err != nil:
+			for _, a := range pending {
+				rejected = append(rejected, Rejected{a, err.Error()})
+			}
+			return accepted, rejected, nil
+		case len(t.accepted) == 0 && first:
+			return nil, nil, s.nobody(rejected, t.deferred)
+		case len(t.accepted) == 0:
+			return accepted, append(rejected, t.deferred...), nil
+		}
+		accepted = append(accepted, t.accepted...)
+	}
+	return accepted, rejected, nil
+}
+
+// nobody is the error for a mail that no recipient may get.
+func (s *session) nobody(refused, deferred []Rejected) error {
+	const shown = 3
+	all := slices.Concat(refused, deferred)
+	var reasons []string
+	for _, r := range all[:min(shown, len(all))] {
+		reasons = append(reasons, r.Address+": "+r.Error)
+	}
+	if n := len(all) - shown; n > 0 {
+		reasons = append(reasons, fmt.Sprintf("and %d more", n))
+	}
+	err := s.at("RCPT TO", errors.New("no recipient was accepted: "+strings.Join(reasons, "; ")))
+	if len(deferred) == 0 {
+		return jobs.Permanent(err)
+	}
+	return err
+}
+
+// transaction is what became of the recipients of one SMTP transaction.
+type transaction struct {
+	accepted []string
+	refused  []Rejected // for good
+	deferred []Rejected // for now
+}
+
+// rest are those of all that have neither got the message nor been refused.
+func (t *transaction) rest(all []string) []string {
+	return slices.DeleteFunc(slices.Clone(all), func(a string) bool {
+		return slices.Contains(t.accepted, a) ||
+			slices.ContainsFunc(t.refused, func(r Rejected) bool { return r.Address == a })
+	})
+}
+
+// transact runs one transaction. Without an error, the accepted have got the
+// message; with one, nobody has.
+func (s *session) transact(from string, to []string, message []byte) (transaction, error) {
+	var t transaction
+	if err := s.client.Mail("<" + from + ">"); err != nil {
+		return t, s.failed("MAIL FROM", err)
+	}
+	for _, a := range to {
+		if err := s.recipient(&t, a); err != nil {
+			t.accepted = nil
+			return t, err
+		}
+	}
+	if len(t.accepted) == 0 {
+		_ = s.client.Reset() // politeness before QUIT; the outcome is known
+		return t, nil
+	}
+	if err := s.data(message); err != nil {
+		t.accepted = nil
+		return t, err
+	}
+	return t, nil
+}
+
+// recipient asks for one recipient. The error is one of the whole transaction.
+func (s *session) recipient(t *transaction, address string) error {
+	err := s.client.Rcpt("<" + address + ">")
+	if err == nil {
+		t.accepted = append(t.accepted, address)
+		return nil
+	}
+	said := answerIn(err)
+	switch {
+	case said == nil, said.code == 421: // the connection is gone
+		return s.failed("RCPT TO <"+address+">", err)
+	case said.code/100 == 5:
+		t.refused = append(t.refused, Rejected{address, said.Error()})
+	default:
+		t.deferred = append(t.deferred, Rejected{address, said.Error()})
+	}
+	return nil
+}
+
+func (s *session) data(message []byte) error {
+	w, err := s.client.Data()
+	if err != nil {
+		return s.failed("DATA", err)
+	}
+	if _, err := w.Write(message); err != nil {
+		return s.failed("sending the message", err)
+	}
+	if err := w.Close(); err != nil {
+		return s.failed("end of the message", err)
+	}
+	return nil
+}
+
+// close says goodbye; by now nothing that goes wrong matters.
+func (s *session) close() {
+	s.conn.timeout = min(s.conn.timeout, quitTimeout)
+	_ = s.client.Quit()
+	s.unhook()
+	_ = s.conn.Close()
+}
+
+// failed says where in the dialogue something went wrong; an answer of the class
+// 5 makes the error permanent.
+func (s *session) failed(stage string, err error) error {
+	if s.ctx.Err() != nil { // what broke then, broke for this reason
+		return s.at(stage, context.Cause(s.ctx))
+	}
+	said := answerIn(err)
+	switch {
+	case said == nil:
+		return s.at(stage, err)
+	case said.code/100 == 5:
+		return jobs.Permanent(s.at(stage, said))
+	}
+	return s.at(stage, said)
+}
+
+func (s *session) at(stage string, err error) error {
+	return fmt.Errorf("SMTP server %s: %s: %w", s.config.addr(), stage, err)
+}
+
+// answer is what the server said no with.
+type answer struct {
+	code int
+	text string // one line
+}
+
+func (a *answer) Error() string { return fmt.Sprintf("%03d %s", a.code, a.text) }
+
+// answerIn finds the server's answer in an error, the last one if there are
+// several (EHLO, then HELO); nil if there is none.
+func answerIn(err error) *answer {
+	var several interface{ Unwrap() []error }
+	if errors.As(err, &several) {
+		list := several.Unwrap()
+		err = list[len(list)-1]
+	}
+	var said *textproto.Error
+	if !errors.As(err, &said) {
+		return nil
+	}
+	return &answer{said.Code, oneLine(said.Msg)}
+}
+
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+}
+
+// timedConn bounds every single read and write. After the first wait that was
+// too long it is closed, so that the rest of a dialogue does not wait as well.
+type timedConn struct {
+	net.Conn
+	timeout time.Duration
+}
+
+// Read reads, waiting no longer than the timeout.
+func (c *timedConn) Read(p []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(c.timeout)); err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Read(p)
+	return n, c.explain(err)
+}
+
+// Write writes, waiting no longer than the timeout.
+func (c *timedConn) Write(p []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Write(p)
+	return n, c.explain(err)
+}
+
+func (c *timedConn) explain(err error) error {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	_ = c.Close() // the timeout is the error to tell
+	return fmt.Errorf("the server did not answer within %s: %w", c.timeout, err)
+}
