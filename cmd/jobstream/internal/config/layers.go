@@ -1,0 +1,230 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/knadh/koanf/providers/confmap"
+	"github.com/knadh/koanf/providers/env/v2"
+	"github.com/knadh/koanf/v2"
+
+	"jobstream/jobs"
+)
+
+const envPrefix = "JOBSTREAM_"
+
+// loader is one run of Load.
+type loader struct {
+	file     string
+	config   *Config
+	types    []namedType
+	keys     []key
+	merged   *koanf.Koanf   // the values of the file with those of the environment over them
+	lines    map[string]int // where a key stands in the file
+	vars     map[string]string
+	problems Problems
+}
+
+// fail adds a problem with the key at path, with its source.
+func (l *loader) fail(path, value, text string) {
+	p := Problem{Key: path, Value: value, Text: text, Env: l.vars[path]}
+	if p.Env == "" {
+		p.File, p.Line = l.file, l.lines[path]
+	}
+	l.problems = append(l.problems, p)
+}
+
+// declareTypes decides which types there are: those of the jobs section, or the
+// built-in ones without it.
+func (l *loader) declareTypes(root *node) {
+	section := root.child("jobs")
+	if section == nil {
+		l.types = inOrder(builtinTypes())
+		return
+	}
+	l.lines = map[string]int{"jobs": section.line}
+	if len(section.entries) == 0 && (section.section || section.isNull()) {
+		l.fail("jobs", "", "has no type in it; name at least one, or leave the section out for "+strings.Join(Kinds(), ", "))
+	}
+	types := make(map[string]*JobType)
+	for _, e := range section.entries {
+		if !jobs.ValidTypeName(e.key) {
+			path := join("jobs", e.key)
+			l.lines[path] = e.line
+			l.fail(path, "", fmt.Sprintf("is not a name for a job type: 1 to %d letters, digits, _ and -", jobs.MaxTypeName))
+			continue
+		}
+		types[e.key] = newType()
+	}
+	l.types = inOrder(types)
+}
+
+// merge gathers the layers.
+func (l *loader) merge(root *node, environ []string) error {
+	l.merged = koanf.New(".")
+	l.lines = make(map[string]int)
+	values := make(map[string]any)
+	if root != nil {
+		l.collect(root, "", sections(l.keys), values)
+	}
+	if err := l.merged.Load(confmap.Provider(values, "."), nil); err != nil {
+		return fmt.Errorf("%s: %w", l.file, err)
+	}
+	l.vars = make(map[string]string)
+	provider := env.Provider(".", env.Opt{
+		Prefix:        envPrefix,
+		TransformFunc: l.variables(),
+		EnvironFunc:   func() []string { return environ },
+	})
+	if err := l.merged.Load(provider, nil); err != nil {
+		return fmt.Errorf("environment: %w", err)
+	}
+	return nil
+}
+
+// collect gathers the values of section n at path and finds what does not
+// belong there.
+func (l *loader) collect(n *node, path string, known map[string]bool, values map[string]any) {
+	for _, e := range n.entries {
+		if path == "jobs" && !jobs.ValidTypeName(e.key) {
+			continue // declareTypes has said so
+		}
+		at := join(path, e.key)
+		l.lines[at] = e.line
+		leaf := slices.IndexFunc(l.keys, func(k key) bool { return k.path == at })
+		switch {
+		case leaf >= 0 && e.node.value == nil:
+			l.fail(at, e.node.show(), "is not "+l.keys[leaf].allowed)
+		case leaf >= 0:
+			values[at] = e.node.value
+		case !known[at]:
+			l.fail(at, "", "is not a known key; "+l.hint(at, path))
+		case e.node.section:
+			l.collect(e.node, at, known, values)
+		case !e.node.isNull():
+			text := "is not a section"
+			if at != "jobs" { // what it has below are names, not settings
+				text += " with " + strings.Join(under(l.keys, at), ", ")
+			}
+			l.fail(at, e.node.show(), text)
+		}
+	}
+}
+
+// hint says what could have been meant by the unknown key at, in section.
+func (l *loader) hint(at, section string) string {
+	var paths []string
+	for _, k := range l.keys {
+		paths = append(paths, k.path)
+	}
+	for s := range sections(l.keys) {
+		if s != "" {
+			paths = append(paths, s)
+		}
+	}
+	slices.Sort(paths)
+	if found := nearest(at, paths, "."); found != "" {
+		return "did you mean " + found + "?"
+	}
+	names := strings.Join(under(l.keys, section), ", ")
+	if section == "" {
+		return "known are " + names
+	}
+	return section + " has " + names
+}
+
+// clusterVariable matches what Kubernetes puts into every container for a
+// service that is called jobstream. They are nobody's settings.
+var clusterVariable = regexp.MustCompile(`^JOBSTREAM_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=`)
+
+func fromCluster(name, value string) bool {
+	return clusterVariable.MatchString(name+"=") && (name != "JOBSTREAM_PORT" || strings.Contains(value, "://"))
+}
+
+// variables returns the function that finds the key for a variable. A path has
+// underscores of its own, so they are found among the known ones.
+func (l *loader) variables() func(name, value string) (string, any) {
+	paths := make(map[string][]string)
+	var names []string
+	for _, k := range l.keys {
+		v := variable(k.path)
+		paths[v] = append(paths[v], k.path)
+		names = append(names, v)
+	}
+	return func(name, value string) (string, any) {
+		found := paths[name]
+		switch {
+		case len(found) == 1:
+			l.vars[found[0]] = name
+			return found[0], fromEnv(value)
+		case len(found) > 1:
+			l.failVariable(name, "could mean "+strings.Join(found, " or ")+"; set them in the file")
+		case fromCluster(name, value):
+		default:
+			text := "is not a known variable; it is " + envPrefix + " and a key's path in capitals, joined by _"
+			if meant := nearest(name, names, "\x00"); meant != "" {
+				text = "is not a known variable; did you mean " + meant + "?"
+			}
+			l.failVariable(name, text)
+		}
+		return "", nil
+	}
+}
+
+func (l *loader) failVariable(name, text string) {
+	l.problems = append(l.problems, Problem{Env: name, Text: text})
+}
+
+// decide sets every key that a layer has a value for.
+func (l *loader) decide() {
+	for _, k := range l.keys {
+		if !l.merged.Exists(k.path) {
+			continue
+		}
+		v := l.merged.Get(k.path)
+		if k.set(v) {
+			continue
+		}
+		value := show(v)
+		if k.secret {
+			value = "the value"
+		}
+		l.fail(k.path, value, "is not "+k.allowed)
+	}
+	for _, t := range l.types {
+		t.finish(t.name, l.config.Worker.JobTimeout)
+	}
+}
+
+// crossCheck looks at keys that depend on one another.
+func (l *loader) crossCheck() {
+	c := l.config
+	l.checkReach("server.host", c.Server.Host)
+	if c.Broker.Port != 0 {
+		l.checkReach("broker.host", c.Broker.Host)
+	}
+	smtp := c.Email.SMTP
+	if c.Email.Transport == "smtp" && (smtp.Username == "") != (smtp.Password == "") {
+		l.fail("email.smtp.username", "", "and email.smtp.password go together: set both, or none for a server without authentication")
+	}
+	for _, t := range l.types {
+		path := "jobs." + t.name
+		if !slices.Contains(Kinds(), t.Run) && !l.merged.Exists(path+".run") {
+			l.fail(path, "", "says nothing about what runs it; set "+path+".run to one of "+strings.Join(Kinds(), ", "))
+		}
+		if b := t.Backoff; b.Max != 0 && b.Max < b.Base {
+			l.fail(path+".backoff.max", formatDuration(b.Max), "is less than backoff.base, "+formatDuration(b.Base)+"; raise it, or 0 for no bound")
+		}
+	}
+}
+
+// checkReach refuses a host that other machines can reach, since whoever
+// reaches it may do everything.
+func (l *loader) checkReach(path, host string) {
+	if !loopback(host) && !l.config.Server.Insecure {
+		l.fail(path, quote(host), "is not loopback (127.0.0.1, ::1, localhost); there is no authentication yet, "+
+			"so listening for other machines needs server.insecure: true")
+	}
+}

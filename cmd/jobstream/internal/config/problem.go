@@ -1,0 +1,158 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Problem is one thing that is wrong with the configuration.
+type Problem struct {
+	Key   string // full path, like worker.max_workers; "" for a variable that stands for no key
+	Env   string // the environment variable, if the value came from one
+	File  string // the file and the line, if it came from there
+	Line  int    // from 1; 0 if it did not
+	Value string // as it was given, shortened; "" for secrets and where there is none
+	Text  string // what is wrong, and what is allowed
+}
+
+func (p Problem) String() string {
+	var b strings.Builder
+	switch {
+	case p.Key != "":
+		b.WriteString(p.Key + ": ")
+	case p.Env != "":
+		b.WriteString(p.Env + ": ")
+	}
+	if p.Value != "" {
+		b.WriteString(p.Value + " ")
+	}
+	b.WriteString(p.Text)
+	switch {
+	case p.Key != "" && p.Env != "":
+		b.WriteString(" (from " + p.Env + ")")
+	case p.Line > 0:
+		fmt.Fprintf(&b, " (%s line %d)", p.File, p.Line)
+	}
+	return b.String()
+}
+
+// Problems are all problems of a configuration, at least one.
+type Problems []Problem
+
+// Error has a line for each problem.
+func (ps Problems) Error() string {
+	lines := make([]string, len(ps))
+	for i, p := range ps {
+		lines[i] = p.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// sorted lists the problems as a person works through them: down the file, then
+// the environment.
+func (l *loader) sorted() Problems {
+	slices.SortStableFunc(l.problems, func(a, b Problem) int {
+		switch {
+		case (a.Env != "") == (b.Env != ""):
+			return a.Line - b.Line
+		case a.Env != "":
+			return 1
+		}
+		return -1
+	})
+	return l.problems
+}
+
+// SyntaxError says where a file stops being YAML.
+type SyntaxError struct {
+	File    string
+	Line    int // from 1; 0 if unknown
+	Column  int // from 1; 0 if unknown
+	Message string
+}
+
+func (e *SyntaxError) Error() string {
+	where := e.File
+	if e.Line > 0 {
+		where += fmt.Sprintf(":%d:%d", e.Line, e.Column)
+	}
+	return where + ": not YAML: " + e.Message
+}
+
+// show renders a value for a message.
+func show(v any) string {
+	switch v := v.(type) {
+	case null:
+		return "no value"
+	case string:
+		return quote(v)
+	case fromEnv:
+		return quote(string(v))
+	}
+	return fmt.Sprint(v)
+}
+
+func quote(s string) string {
+	const longest = 60
+	if r := []rune(s); len(r) > longest {
+		s = string(r[:longest]) + "…"
+	}
+	return strconv.Quote(s)
+}
+
+// nearest finds what was probably meant by got, or "": a candidate that is few
+// edits away, or the only one that ends in the same word.
+func nearest(got string, candidates []string, separator string) string {
+	const longest = 200
+	if len(got) > longest {
+		return ""
+	}
+	best, bestDistance := "", 1+max(1, min(3, len(got)/5))
+	for _, c := range candidates {
+		if d := distance(strings.ToLower(got), strings.ToLower(c)); d < bestDistance {
+			best, bestDistance = c, d
+		}
+	}
+	if best != "" {
+		return best
+	}
+	word := got[strings.LastIndex(got, separator)+1:]
+	for _, c := range candidates {
+		if strings.HasSuffix(c, separator+word) {
+			if best != "" {
+				return "" // more than one: any of them would be a guess
+			}
+			best = c
+		}
+	}
+	return best
+}
+
+// distance is the number of edits from a to b: characters put in, left out,
+// replaced, or swapped with their neighbour.
+func distance(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			d := min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				d = min(d, rows[i-2][j-2]+1)
+			}
+			rows[i][j] = d
+		}
+	}
+	return rows[len(a)][len(b)]
+}

@@ -1,0 +1,305 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// node is a value of the file with its line. A file that is decoded into maps
+// has lost its lines and its repeated keys, so the parser's tree is taken
+// instead.
+type node struct {
+	line    int
+	value   any // a scalar: string, bool, int64, uint64, float64 or null; else nil
+	section bool
+	entries []entry // of a section
+}
+
+type entry struct {
+	key  string
+	line int
+	node *node
+}
+
+// isNull says whether nothing stands behind a key.
+func (n *node) isNull() bool { return n.value == null{} }
+
+// show renders n for a message.
+func (n *node) show() string {
+	switch {
+	case n.section:
+		return "a section"
+	case n.value == nil:
+		return "a list"
+	}
+	return show(n.value)
+}
+
+// child finds an entry of a section; nil if there is none.
+func (n *node) child(key string) *node {
+	if n == nil {
+		return nil
+	}
+	for _, e := range n.entries {
+		if e.key == key {
+			return e.node
+		}
+	}
+	return nil
+}
+
+// treeBuilder turns the parser's tree into nodes.
+type treeBuilder struct {
+	file     string
+	anchors  map[string]*node
+	problems Problems
+}
+
+// parseYAML reads a file. The root is nil if there is nothing in it.
+func parseYAML(name string, data []byte) (root *node, problems Problems, err error) {
+	if i := invalidUTF8(data); i >= 0 {
+		return nil, nil, &SyntaxError{
+			File: name, Line: 1 + bytes.Count(data[:i], []byte("\n")),
+			Column: i - bytes.LastIndexByte(data[:i], '\n'), Message: "the text is not UTF-8",
+		}
+	}
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	if line := tooDeep(data); line > 0 {
+		return nil, nil, &SyntaxError{File: name, Line: line, Column: 1, Message: fmt.Sprintf("more than %d levels", maxDepth)}
+	}
+	file, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		return nil, nil, syntaxError(name, err)
+	}
+	b := &treeBuilder{file: name, anchors: make(map[string]*node)}
+	for _, doc := range file.Docs {
+		if doc == nil || doc.Body == nil {
+			continue
+		}
+		if root != nil {
+			b.fail(lineOf(doc.Body), "", "", "a second document begins here; only one is allowed")
+			break
+		}
+		root = b.build(doc.Body, "")
+	}
+	switch {
+	case root == nil || root.isNull():
+		root = nil
+	case !root.section:
+		b.fail(root.line, "", root.show(), "is not a configuration: sections like server: are expected")
+		root = nil
+	}
+	return root, b.problems, nil
+}
+
+// invalidUTF8 is the index of the first byte that is not UTF-8 or is NUL, or -1.
+func invalidUTF8(data []byte) int {
+	for i := 0; i < len(data); {
+		r, n := utf8.DecodeRune(data[i:])
+		if r == 0 || r == utf8.RuneError && n == 1 {
+			return i
+		}
+		i += n
+	}
+	return -1
+}
+
+// maxDepth bounds how deep brackets and lists may be nested before the parser
+// sees them: it recurses and keeps every level's path. The deepest key has four
+// levels.
+const maxDepth = 100
+
+// tooDeep is the line in which data exceeds maxDepth, or 0. It looks only at
+// characters, so a text full of open brackets is refused as well.
+func tooDeep(data []byte) int {
+	brackets := 0
+	for i, line := range bytes.Split(data, []byte("\n")) {
+		for _, c := range line {
+			switch c {
+			case '[', '{':
+				brackets++
+			case ']', '}':
+				brackets = max(brackets-1, 0)
+			}
+			if brackets > maxDepth {
+				return i + 1
+			}
+		}
+		markers := bytes.Count(line, []byte("- ")) + bytes.Count(line, []byte("? "))
+		if indent := len(line) - len(bytes.TrimLeft(line, " ")); markers > maxDepth || indent > 4*maxDepth {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+func syntaxError(name string, err error) error {
+	e := &SyntaxError{File: name, Message: err.Error()}
+	var se *yaml.SyntaxError
+	if errors.As(err, &se) {
+		e.Message = se.Message
+		if se.Token != nil && se.Token.Position != nil {
+			e.Line, e.Column = se.Token.Position.Line, se.Token.Position.Column
+		}
+	}
+	return e
+}
+
+func (b *treeBuilder) fail(line int, path, value, text string) {
+	b.problems = append(b.problems, Problem{Key: path, File: b.file, Line: line, Value: value, Text: text})
+}
+
+func lineOf(n ast.Node) int {
+	if n == nil {
+		return 0
+	}
+	if t := n.GetToken(); t != nil && t.Position != nil {
+		return t.Position.Line
+	}
+	return 0
+}
+
+// build converts n, which stands at path.
+func (b *treeBuilder) build(n ast.Node, path string) *node {
+	out := &node{line: lineOf(n)}
+	switch n := n.(type) {
+	case nil:
+		out.value = null{}
+	case *ast.MappingNode:
+		out.section = true
+		b.fill(out, n.Values, path)
+	case *ast.MappingValueNode:
+		out.section = true
+		b.fill(out, []*ast.MappingValueNode{n}, path)
+	case *ast.SequenceNode:
+		// no key takes a list, so what is in it does not matter
+	case *ast.AnchorNode:
+		out = b.build(n.Value, path)
+		b.anchors[nameOf(n.Name)] = out
+	case *ast.AliasNode:
+		return b.alias(n, path)
+	case *ast.StringNode:
+		out.value = n.Value
+	case *ast.LiteralNode:
+		out.value = n.Value.Value
+	case *ast.BoolNode:
+		out.value = n.Value
+	case *ast.IntegerNode:
+		out.value = n.Value
+	case *ast.FloatNode:
+		out.value = n.Value
+	case *ast.InfinityNode:
+		out.value = n.Value
+	case *ast.NullNode:
+		out.value = null{}
+	default:
+		b.fail(out.line, path, "", fmt.Sprintf("%s is not supported here; give a plain value", n.Type()))
+		out.value = null{}
+	}
+	return out
+}
+
+// fill adds entries to a section: its own first, since those win over merged
+// ones.
+func (b *treeBuilder) fill(out *node, values []*ast.MappingValueNode, path string) {
+	seen := make(map[string]int)
+	var merges []*ast.MappingValueNode
+	for _, v := range values {
+		if _, ok := v.Key.(*ast.MergeKeyNode); ok {
+			merges = append(merges, v)
+			continue
+		}
+		name, line := nameOf(v.Key), lineOf(v.Key)
+		at := join(path, name)
+		child := b.build(v.Value, at)
+		if first, ok := seen[name]; ok {
+			b.fail(line, at, "", fmt.Sprintf("is given twice, first in line %d", first))
+			continue
+		}
+		seen[name] = line
+		out.entries = append(out.entries, entry{name, line, child})
+	}
+	for _, m := range merges {
+		for _, from := range b.merged(m.Value, path) {
+			for _, e := range from.entries {
+				if _, ok := seen[e.key]; !ok {
+					seen[e.key] = e.line
+					out.entries = append(out.entries, e)
+				}
+			}
+		}
+	}
+}
+
+// merged lists the sections behind a << key.
+func (b *treeBuilder) merged(n ast.Node, path string) []*node {
+	list := []ast.Node{n}
+	if seq, ok := n.(*ast.SequenceNode); ok {
+		list = seq.Values
+	}
+	var out []*node
+	for _, n := range list {
+		from := b.build(n, path)
+		if !from.section {
+			b.fail(from.line, path, "", "<< is not followed by a section")
+			continue
+		}
+		out = append(out, from)
+	}
+	return out
+}
+
+// alias finds what *name stands for. Anchors are known from their place on, so
+// that there are no circles.
+func (b *treeBuilder) alias(n *ast.AliasNode, path string) *node {
+	name := nameOf(n.Value)
+	if found := b.anchors[name]; found != nil {
+		return found
+	}
+	b.fail(lineOf(n), path, "", fmt.Sprintf("the alias %s stands for nothing that was given before", quote("*"+name)))
+	return &node{line: lineOf(n), value: null{}}
+}
+
+// nameOf is a key or the name of an anchor as text.
+func nameOf(n ast.Node) string {
+	switch n := n.(type) {
+	case nil:
+		return ""
+	case *ast.StringNode:
+		return n.Value
+	case *ast.LiteralNode:
+		return n.Value.Value
+	case *ast.MappingKeyNode:
+		return nameOf(n.Value)
+	}
+	if t := n.GetToken(); t != nil {
+		return t.Value
+	}
+	return n.String()
+}
+
+// join is path with a name below it; a name that is more than a word is quoted.
+func join(path, name string) string {
+	if !simpleName(name) {
+		name = quote(name)
+	}
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+func simpleName(s string) bool {
+	for _, r := range s {
+		if notInLabel(r) {
+			return false
+		}
+	}
+	return s != ""
+}

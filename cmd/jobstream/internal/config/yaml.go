@@ -1,0 +1,77 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// mask stands for a secret that is set.
+const mask = "********"
+
+// plain is text that YAML reads as text without quotes.
+type plain string
+
+// YAML is the effective configuration, with every key of the shipped file in
+// its order, secrets masked. Loaded again it gives the same configuration,
+// except for the secrets.
+//
+// It is written by hand, a line per key: an encoder leaves text like .inf
+// without quotes, which then is a number when it is read.
+func (c *Config) YAML() ([]byte, error) {
+	types := make(map[string]*JobType, len(c.Jobs))
+	for name, t := range c.Jobs {
+		types[name] = &t
+	}
+	var out []byte
+	var open []string // the sections that the last line stands in
+	for _, k := range c.keys(inOrder(types)) {
+		path := strings.Split(k.path, ".")
+		last := len(path) - 1
+		for i, name := range path[:last] {
+			if i < len(open) && open[i] == name {
+				continue
+			}
+			out = fmt.Appendf(out, "%s%s:\n", indent(i), scalar(name))
+			open = append(slices.Clone(open[:i]), name)
+		}
+		open = open[:last]
+		v := k.get()
+		if k.secret && v != "" {
+			v = mask
+		}
+		out = fmt.Appendf(out, "%s%s: %s\n", indent(last), path[last], scalar(v))
+	}
+	return out, nil
+}
+
+func indent(depth int) string { return strings.Repeat("  ", depth) }
+
+// bare matches text that no YAML parser takes for anything else, but for the
+// words below.
+var (
+	bare     = regexp.MustCompile(`^([A-Za-z/][A-Za-z0-9_./@-]*|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+)$`)
+	notBare  = []string{"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
+	mustJSON = func(v any) string {
+		b, err := json.Marshal(v)
+		if err != nil {
+			panic(err) // text, numbers and booleans always marshal
+		}
+		return string(b)
+	}
+)
+
+// scalar writes a value; a JSON string is one in YAML as well.
+func scalar(v any) string {
+	switch v := v.(type) {
+	case plain:
+		return string(v)
+	case string:
+		if bare.MatchString(v) && !slices.Contains(notBare, strings.ToLower(v)) {
+			return v
+		}
+	}
+	return mustJSON(v)
+}
