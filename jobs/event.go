@@ -142,6 +142,10 @@ func (j *Job) start(e *Event) bool {
 	}
 	j.Status = Processing
 	j.Attempt = e.Attempt
+	// The attempts before it have failed, even if the events that said so are
+	// lost: else the next one would count from the last failure known, and all
+	// that it reports would look like repeats.
+	j.Failures = max(j.Failures, e.Attempt-1)
 	j.StartedAt = e.StartedAt
 	j.Node = e.Node
 	j.DueAt = 0
@@ -164,7 +168,7 @@ func (j *Job) advance(e *Event) bool {
 	if j.Status != Processing || j.Attempt != e.Attempt || j.StartedAt != e.StartedAt {
 		return false
 	}
-	if j.Progress == e.Progress && j.Message == e.Message {
+	if j.Progress == e.Progress && j.Message == e.Message || j.toldSince(e.At) {
 		return false
 	}
 	j.Progress, j.Message = e.Progress, e.Message
@@ -172,6 +176,13 @@ func (j *Job) advance(e *Event) bool {
 	j.remember(h)
 	j.touch(e.At)
 	return true
+}
+
+// toldSince says whether the present execution has reported progress after at:
+// a report from then is a repeat.
+func (j *Job) toldSince(at Time) bool {
+	n := len(j.History)
+	return n > 0 && j.History[n-1].Kind == KindProgress && j.History[n-1].At > at
 }
 
 func (j *Job) fail(e *Event) {
