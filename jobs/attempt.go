@@ -38,8 +38,7 @@ func (p *Pool) attempt(h *held) bool {
 		return true
 	}
 	if p.isSuspect(job) {
-		if !p.enterSuspect() {
-			p.giveBack(h, time.Second)
+		if !p.enterSuspect(h) {
 			return true
 		}
 		defer p.leaveSuspect()
@@ -57,20 +56,34 @@ func (p *Pool) giveBack(h *held, delay time.Duration) {
 // with it, whose count would rise as well.
 func (p *Pool) isSuspect(j *Job) bool { return j.Lost >= max(1, min(2, p.o.MaxLost-1)) }
 
-func (p *Pool) enterSuspect() bool {
+// enterSuspect lets one suspect in; another one is parked until that has ended.
+func (p *Pool) enterSuspect(h *held) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.suspect {
-		return false
+	if !p.suspect {
+		p.suspect = true
+		return true
 	}
-	p.suspect = true
-	return true
+	p.parked = append(p.parked, h)
+	return false
 }
 
+// leaveSuspect puts the next suspect in front of its lane.
 func (p *Pool) leaveSuspect() {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.suspect = false
-	p.mu.Unlock()
+	if len(p.parked) == 0 {
+		return
+	}
+	h := p.parked[0]
+	p.parked = p.parked[1:]
+	if p.stopping {
+		p.release(h)
+		return
+	}
+	h.lane.buf = append([]*held{h}, h.lane.buf...)
+	p.dispatch()
 }
 
 // The states of an execution.

@@ -106,13 +106,18 @@ func Invalid(pointer, detail string) *Error {
 	return InvalidFields(FieldError{Pointer: pointer, Detail: detail})
 }
 
+// maxFieldErrors bounds how many wrong fields one error lists.
+const maxFieldErrors = 50
+
 // InvalidFields is the error for wrong fields. Its detail names the first.
 func InvalidFields(fields ...FieldError) *Error {
+	n := len(fields) - 1
+	fields = fields[:min(len(fields), maxFieldErrors)]
 	detail := fields[0].Detail
 	if fields[0].Pointer != "" {
 		detail = fields[0].Pointer + ": " + detail
 	}
-	if n := len(fields) - 1; n > 0 {
+	if n > 0 {
 		detail += " (and " + strconv.Itoa(n) + " more)"
 	}
 	return &Error{Kind: InvalidRequest, Detail: detail, Fields: fields}

@@ -248,17 +248,43 @@ func appendRaw(b []byte, raw json.RawMessage) []byte {
 }
 
 // AppendString appends s as a JSON string. What is not UTF-8 becomes U+FFFD.
+// Unlike encoding/json it leaves <, > and & as they are: nothing here is put
+// into HTML unescaped.
 func AppendString(b []byte, s string) []byte {
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
-			quoted, err := json.Marshal(s)
-			if err != nil {
-				panic(err) // a string always marshals
-			}
-			return append(b, quoted...)
-		}
-	}
+	const hexdigits = "0123456789abcdef"
 	b = append(b, '"')
-	b = append(b, s...)
+	from := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			r, size := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && size == 1 {
+				b = append(append(b, s[from:i]...), "\ufffd"...)
+				from = i + 1
+			}
+			i += size
+			continue
+		}
+		if c >= ' ' && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		b = append(b, s[from:i]...)
+		switch c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\n':
+			b = append(b, '\\', 'n')
+		case '\r':
+			b = append(b, '\\', 'r')
+		case '\t':
+			b = append(b, '\\', 't')
+		default:
+			b = append(b, '\\', 'u', '0', '0', hexdigits[c>>4], hexdigits[c&15])
+		}
+		i++
+		from = i
+	}
+	b = append(b, s[from:]...)
 	return append(b, '"')
 }

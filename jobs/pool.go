@@ -28,7 +28,8 @@ type Pool struct {
 	held     map[uint64]*held            // by sequence
 	max      int
 	running  int
-	suspect  bool // a job whose worker died more than once is running
+	suspect  bool    // a job whose worker died more than once is running
+	parked   []*held // others of that kind
 	position uint64
 	stopping bool
 	killed   bool        // handlers are told to stop
@@ -402,30 +403,23 @@ func (p *Pool) drop(h *held) {
 }
 
 // Resize changes the number of workers, and the caps of types; it takes effect
-// at once. Running jobs are never stopped by it.
-func (p *Pool) Resize(r *Resize) error {
+// at once. Running jobs are never stopped by it. Types that the pool has no
+// lanes of are passed over; see [Registry.CheckResize].
+func (p *Pool) Resize(r *Resize) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var bad []FieldError
-	for name := range r.Types {
-		if p.types[name] == nil {
-			bad = append(bad, FieldError{Pointer: "/types/" + escapePointer(name), Detail: "is not a known job type"})
-		}
-	}
-	if len(bad) > 0 {
-		return InvalidFields(bad...)
-	}
 	if r.MaxWorkers != nil {
 		p.max = *r.MaxWorkers
 	}
 	for name, n := range r.Types {
-		p.types[name].cap = n
+		if pt := p.types[name]; pt != nil {
+			pt.cap = n
+		}
 	}
 	for _, l := range p.lanes {
 		p.refill(l)
 	}
 	p.dispatch()
-	return nil
 }
 
 // Workers are the figures of the pool: how many run and may run, in all and by
@@ -459,11 +453,14 @@ func (p *Pool) Stop(ctx context.Context) error {
 	p.stopping = true
 	for _, l := range p.lanes {
 		for _, h := range l.buf {
-			delete(p.held, h.Seq)
-			p.check("give back", p.o.Queue.Nak(h.Ref, 0))
+			p.release(h)
 		}
 		l.buf = nil
 	}
+	for _, h := range p.parked {
+		p.release(h)
+	}
+	p.parked = nil
 	p.mu.Unlock()
 	p.await(ctx, func() bool { return p.running == 0 })
 	p.kill()
@@ -477,6 +474,12 @@ func (p *Pool) Stop(ctx context.Context) error {
 		return fmt.Errorf("%d jobs still run and %d outcomes are not stored; they will run again", p.running, len(p.held)-p.running)
 	}
 	return nil
+}
+
+// release gives back a delivery that has not started. p.mu is held.
+func (p *Pool) release(h *held) {
+	delete(p.held, h.Seq)
+	p.check("give back", p.o.Queue.Nak(h.Ref, 0))
 }
 
 // kill tells all handlers to stop.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -116,7 +117,7 @@ func EachField(body []byte, f func(name string, raw json.RawMessage)) error {
 		}
 	}
 	// body is valid JSON, so the scan below needs no checks of its own
-	var seen []string
+	var seen fieldNames
 	for i = skipSpace(body, i+1); body[i] != '}'; i = skipSpace(body, i) {
 		if body[i] == ',' {
 			i = skipSpace(body, i+1)
@@ -125,16 +126,57 @@ func EachField(body []byte, f func(name string, raw json.RawMessage)) error {
 		name, _ := stringValue(body[i:end])
 		i = skipSpace(body, skipSpace(body, end)+1) // over the colon
 		end = skipValue(body, i)
-		for _, s := range seen {
-			if s == name {
-				return Invalid("/"+escapePointer(name), "is given twice")
-			}
+		switch seen.add(name) {
+		case nameTwice:
+			return Invalid("/"+escapePointer(name), "is given twice")
+		case nameTooMany:
+			return Invalid("", fmt.Sprintf("has more than %d fields", maxFields))
 		}
-		seen = append(seen, name)
 		f(name, json.RawMessage(body[i:end:end]))
 		i = end
 	}
 	return nil
+}
+
+// maxFields bounds the fields of one object, known or not.
+const maxFields = 1000
+
+// fieldNames are the names that an object has had so far: a list while they
+// are few, as they nearly always are.
+type fieldNames struct {
+	few  []string
+	many map[string]bool
+}
+
+// What add says of a name.
+const (
+	nameNew = iota
+	nameTwice
+	nameTooMany
+)
+
+func (n *fieldNames) add(name string) int {
+	const fewest = 16
+	if n.many == nil {
+		if slices.Contains(n.few, name) {
+			return nameTwice
+		}
+		if n.few = append(n.few, name); len(n.few) == fewest {
+			n.many = make(map[string]bool)
+			for _, s := range n.few {
+				n.many[s] = true
+			}
+		}
+		return nameNew
+	}
+	switch {
+	case n.many[name]:
+		return nameTwice
+	case len(n.many) == maxFields:
+		return nameTooMany
+	}
+	n.many[name] = true
+	return nameNew
 }
 
 func malformed(body []byte) *Error {

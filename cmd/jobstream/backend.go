@@ -32,9 +32,10 @@ func (b backend) List(ctx context.Context, p jobs.Page) ([]*jobs.Job, string, er
 
 // Resize changes the number of workers.
 func (b backend) Resize(ctx context.Context, r jobs.Resize) (jobs.Stats, error) {
-	if err := b.n.pool.Resize(&r); err != nil {
+	if err := b.n.o.registry.CheckResize(&r); err != nil {
 		return jobs.Stats{}, err
 	}
+	b.n.pool.Resize(&r)
 	w := b.n.pool.Workers()
 	b.n.log.Info("workers resized", "max_workers", w.Max)
 	return b.Stats(ctx)

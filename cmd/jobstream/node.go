@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"jobstream/broker"
@@ -46,6 +47,8 @@ type node struct {
 	pool      *jobs.Pool
 	notify    chan notice
 	trimmer   *trimmer
+
+	brokerSick atomic.Pointer[error] // what the last health checks of the broker said
 
 	mu     sync.Mutex
 	heard  *jobs.Pool // the pool, once it may hear of commits
@@ -148,6 +151,7 @@ func (n *node) runParts() {
 	})
 	n.part("submissions", func() error { return n.submitter.Run(ctx) })
 	n.part("events", func() error { return n.recorder.Run(ctx) })
+	n.part("health", func() error { return n.watchHealth(ctx) })
 	n.part("notifications", func() error { return n.runNotifier(ctx) })
 	n.part("trimming", func() error { return n.trimmer.run(ctx) })
 	n.part("tracker", func() error { return n.store.Run(projecting, n.broker, n.committed) })
@@ -234,17 +238,54 @@ func (n *node) committed(c *jobs.Commit) {
 	n.trimmer.committed(c)
 }
 
+// Health checks of the broker cost some hundred microseconds, so submissions go
+// by the last one.
+const healthEvery = 250 * time.Millisecond
+
+// watchHealth checks the broker all the time. One bad answer is not believed at
+// once: a busy machine makes a check time out.
+func (n *node) watchHealth(ctx context.Context) error {
+	tick := time.NewTicker(healthEvery)
+	defer tick.Stop()
+	bad := 0
+	for {
+		err := n.broker.Healthy()
+		if err == nil {
+			if n.brokerSick.Swap(nil) != nil {
+				n.log.Info("the broker is healthy again")
+			}
+			bad = 0
+		} else if bad++; bad >= 2 {
+			if n.brokerSick.Swap(&err) == nil {
+				n.log.Error("the broker cannot work; submissions are refused until it can", "error", err)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
 // healthy is nil, or why nothing can be taken.
 func (n *node) healthy() error {
 	if err := n.store.Health(); err != nil {
 		return err
 	}
-	return n.broker.Healthy()
+	return n.brokerHealth()
+}
+
+func (n *node) brokerHealth() error {
+	if p := n.brokerSick.Load(); p != nil {
+		return *p
+	}
+	return nil
 }
 
 // Check is the health by part; see httpapi.Health.
 func (n *node) Check(context.Context) map[string]error {
-	return map[string]error{"tracker": n.store.Health(), "broker": n.broker.Healthy()}
+	return map[string]error{"tracker": n.store.Health(), "broker": n.brokerHealth()}
 }
 
 // stopTaking ends the taking of jobs through both doors, and the workers within

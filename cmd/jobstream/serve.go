@@ -32,11 +32,14 @@ func (c *serveCommand) Run(p *program) error {
 		return err
 	}
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	notifySignals(signals)
 	defer signal.Stop(signals)
 	s := &server{cfg: cfg, log: newLogger(cfg.Log, p.stderr), signals: signals}
 	return s.serve(p.ctx)
 }
+
+// notifySignals sends what ends a server to ch.
+func notifySignals(ch chan os.Signal) { signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM) }
 
 func newLogger(c config.Log, w io.Writer) *slog.Logger {
 	var level slog.Level

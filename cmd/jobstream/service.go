@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"strings"
 
 	"jobstream/broker"
 	"jobstream/jobs"
@@ -48,7 +51,7 @@ func (b backend) endpoints() []broker.Endpoint {
 			}
 			found, next, err := b.List(ctx, page)
 			if err != nil {
-				return nil, err
+				return nil, inBody(err)
 			}
 			return jobs.ListJSON(found, next), nil
 		}},
@@ -60,4 +63,18 @@ func (b backend) endpoints() []broker.Endpoint {
 			return st.AppendJSON(nil), nil
 		}},
 	}
+}
+
+// inBody names a list's parameters where a request of the service has them.
+func inBody(err error) error {
+	var e *jobs.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	moved := *e
+	moved.Fields = slices.Clone(e.Fields)
+	for i := range moved.Fields {
+		moved.Fields[i].Pointer = "/" + strings.TrimPrefix(moved.Fields[i].Pointer, "query/")
+	}
+	return &moved
 }

@@ -1,0 +1,530 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"jobstream/cmd/jobstream/internal/config"
+	"jobstream/jobs"
+)
+
+// The crash tests run the server in a process of its own (this test binary,
+// started again) and kill it with SIGKILL while clients submit by all three
+// doors. Every job that was acknowledged must be there at any time afterwards
+// and end exactly once.
+
+const childEnv = "JOBSTREAM_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childEnv); dir != "" {
+		os.Exit(runChild(dir))
+	}
+	os.Exit(m.Run())
+}
+
+// runChild is the server under test. Its handlers write down every start in a
+// file, so that the parent sees what ran.
+func runChild(dir string) int {
+	cfg := config.Default()
+	cfg.Data.Dir = filepath.Join(dir, "data")
+	cfg.Server.Port, cfg.Broker.Port = 0, -1
+	cfg.Worker.MaxWorkers, cfg.Worker.MaxLost = 20, 5
+	cfg.Worker.ShutdownGrace = 5 * time.Second
+	backoff := jobs.Backoff{Kind: jobs.Constant, Base: 50 * time.Millisecond}
+	cfg.Jobs = map[string]config.JobType{
+		"quick":  {Run: "quick", RetryCount: 3, Timeout: time.Minute, Backoff: backoff},
+		"flaky":  {Run: "flaky", RetryCount: 3, Timeout: time.Minute, Backoff: backoff},
+		"doomed": {Run: "doomed", RetryCount: 2, Timeout: time.Minute, Backoff: backoff},
+		"slow":   {Run: "slow", RetryCount: 3, Timeout: time.Minute, Backoff: backoff},
+		"poison": {Run: "poison", RetryCount: 3, Timeout: time.Minute, Backoff: backoff},
+	}
+	starts, err := os.OpenFile(filepath.Join(dir, "starts"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	note := func(t *jobs.Task) {
+		_, _ = fmt.Fprintf(starts, "%s %d %d\n", t.Job.ID, t.Attempt, os.Getpid())
+	}
+	s := &server{cfg: cfg, log: newLogger(cfg.Log, os.Stderr), signals: childSignals(), extra: map[string]jobs.Handler{
+		"quick": jobs.HandlerFunc(func(_ context.Context, t *jobs.Task) (jobs.Result, error) {
+			note(t)
+			return jobs.Result{Value: map[string]int{"attempt": t.Attempt}}, nil
+		}),
+		"flaky": jobs.HandlerFunc(func(_ context.Context, t *jobs.Task) (jobs.Result, error) {
+			note(t)
+			if t.Attempt < 3 {
+				return jobs.Result{}, errors.New("not yet")
+			}
+			return jobs.Result{}, nil
+		}),
+		"doomed": jobs.HandlerFunc(func(_ context.Context, t *jobs.Task) (jobs.Result, error) {
+			note(t)
+			return jobs.Result{}, errors.New("never")
+		}),
+		"slow": jobs.HandlerFunc(func(ctx context.Context, t *jobs.Task) (jobs.Result, error) {
+			note(t)
+			for i := range 10 {
+				t.Progress(i*10, "step")
+				select {
+				case <-time.After(30 * time.Millisecond): // its work is to take time
+				case <-ctx.Done():
+					return jobs.Result{}, ctx.Err()
+				}
+			}
+			return jobs.Result{}, nil
+		}),
+		"poison": jobs.HandlerFunc(func(_ context.Context, t *jobs.Task) (jobs.Result, error) {
+			note(t)
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}),
+	}}
+	if err := s.serve(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func childSignals() chan os.Signal {
+	ch := make(chan os.Signal, 2)
+	notifySignals(ch)
+	return ch
+}
+
+// child is one life of the server.
+type child struct {
+	cmd        *exec.Cmd
+	rest, nats string
+	done       chan error
+	log        *bytes.Buffer
+	logMu      *sync.Mutex
+}
+
+func startChild(t *testing.T, dir string) *child {
+	t.Helper()
+	cmd := exec.Command(os.Args[0]) //nolint:noctx // it is killed by hand
+	cmd.Env = append(os.Environ(), childEnv+"="+dir)
+	out, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := &child{cmd: cmd, done: make(chan error, 1), log: &bytes.Buffer{}, logMu: &sync.Mutex{}}
+	ready := make(chan string, 1)
+	go func() {
+		sc := bufio.NewScanner(out)
+		sc.Buffer(nil, 1<<20)
+		for sc.Scan() {
+			c.logMu.Lock()
+			c.log.WriteString(sc.Text() + "\n")
+			c.logMu.Unlock()
+			if strings.Contains(sc.Text(), "msg=ready") {
+				ready <- sc.Text()
+			}
+		}
+		c.done <- cmd.Wait()
+	}()
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	select {
+	case line := <-ready:
+		c.rest, c.nats = attribute(line, "rest="), attribute(line, "nats=")
+	case err := <-c.done:
+		t.Fatalf("the server ended before it was ready: %v\n%s", err, c.logged())
+	case <-time.After(60 * time.Second):
+		t.Fatalf("the server is not ready after a minute\n%s", c.logged())
+	}
+	return c
+}
+
+func (c *child) logged() string {
+	c.logMu.Lock()
+	defer c.logMu.Unlock()
+	return c.log.String()
+}
+
+func attribute(line, name string) string {
+	_, rest, _ := strings.Cut(line, name)
+	value, _, _ := strings.Cut(rest, " ")
+	return value
+}
+
+func (c *child) kill() {
+	_ = c.cmd.Process.Kill()
+	<-c.done
+}
+
+// acked is what the clients were promised.
+type acked struct {
+	mu    sync.Mutex
+	jobs  []promise
+	count atomic.Int64
+}
+
+type promise struct {
+	id, kind string
+	bare     bool // acknowledged by the stream only
+}
+
+func (a *acked) add(p promise) {
+	a.mu.Lock()
+	a.jobs = append(a.jobs, p)
+	a.mu.Unlock()
+	a.count.Add(1)
+}
+
+// load submits by all doors until ctx ends.
+func load(ctx context.Context, c *child, seed uint64, promised *acked) {
+	var wg sync.WaitGroup
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: 5 * time.Second}
+	defer client.CloseIdleConnections()
+	nc, err := nats.Connect(c.nats, nats.NoReconnect())
+	if err != nil {
+		return
+	}
+	defer nc.Close()
+	for w := range 8 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(seed, uint64(w)))
+			for ctx.Err() == nil {
+				kind := [...]string{"quick", "quick", "quick", "flaky", "doomed", "slow"}[rng.IntN(6)]
+				prio := 1 + rng.IntN(5)
+				if ref, bare, ok := submitSomehow(ctx, client, nc, c.rest, kind, prio, rng); ok {
+					promised.add(promise{ref, kind, bare})
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func submitSomehow(ctx context.Context, client *http.Client, nc *nats.Conn, rest, kind string, prio int, rng *rand.Rand) (id string, bare, ok bool) {
+	body := fmt.Sprintf(`{"type":%q,"priority":%d,"payload":{"n":%d},"tags":["crash"]}`, kind, prio, rng.IntN(1000))
+	switch rng.IntN(3) {
+	case 0:
+		short, cancel := context.WithTimeout(ctx, time.Duration(1+rng.IntN(2000))*time.Millisecond)
+		defer cancel()
+		req, err := http.NewRequestWithContext(short, http.MethodPost, rest+"/jobs", strings.NewReader(body))
+		if err != nil {
+			return "", false, false
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return "", false, false
+		}
+		defer func() { _ = resp.Body.Close() }()
+		answer, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusAccepted {
+			return "", false, false
+		}
+		id, ok = idIn(answer)
+		return id, false, ok
+	case 1:
+		msg, err := nc.RequestWithContext(ctx, "jobstream.submit", []byte(body))
+		if err != nil || msg.Header.Get("Nats-Service-Error-Code") != "" {
+			return "", false, false
+		}
+		id, ok = idIn(msg.Data)
+		return id, false, ok
+	}
+	msg := nats.NewMsg(fmt.Sprintf("jobs.%s.%d", kind, prio))
+	msg.Data = []byte(`{"bare":true}`)
+	id = uuid.NewString()
+	msg.Header.Set("Job-Id", id)
+	answer, err := nc.RequestMsgWithContext(ctx, msg)
+	if err != nil || bytes.Contains(answer.Data, []byte(`"error"`)) {
+		return "", false, false
+	}
+	return id, true, true
+}
+
+func idIn(body []byte) (string, bool) {
+	var j struct{ ID string }
+	err := json.Unmarshal(body, &j)
+	return j.ID, err == nil && j.ID != ""
+}
+
+// damage is what happens to the data folder while the server is down.
+type damage struct {
+	name string
+	do   func(t *testing.T, data, earlier string)
+}
+
+var damages = []damage{
+	{"none", func(*testing.T, string, string) {}},
+	{"broker rolled back", func(t *testing.T, data, earlier string) {
+		if _, err := os.Stat(earlier); err != nil {
+			return // there is no earlier copy yet
+		}
+		mustDo(t, os.RemoveAll(filepath.Join(data, "broker")))
+		mustDo(t, os.CopyFS(filepath.Join(data, "broker"), os.DirFS(earlier)))
+	}},
+	{"broker wiped", func(t *testing.T, data, _ string) { mustDo(t, os.RemoveAll(filepath.Join(data, "broker"))) }},
+	{"last blocks truncated", func(t *testing.T, data, _ string) {
+		for _, stream := range []string{"JOBS", "STATUS", "NOTIFICATIONS"} {
+			blocks, err := filepath.Glob(filepath.Join(data, "broker", "jetstream", "*", "streams", stream, "msgs", "*.blk"))
+			mustDo(t, err)
+			if len(blocks) == 0 {
+				continue
+			}
+			last := blocks[0]
+			for _, b := range blocks {
+				if len(b) > len(last) || len(b) == len(last) && b > last {
+					last = b
+				}
+			}
+			info, err := os.Stat(last)
+			mustDo(t, err)
+			mustDo(t, os.Truncate(last, info.Size()*2/3))
+		}
+	}},
+}
+
+func mustDo(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rounds is how many kills a crash test makes.
+func rounds(t *testing.T, short int) int {
+	t.Helper()
+	if s := os.Getenv("JOBSTREAM_CRASH_ROUNDS"); s != "" {
+		n, err := strconv.Atoi(s)
+		mustDo(t, err)
+		return n
+	}
+	if testing.Short() {
+		return 1
+	}
+	return short
+}
+
+// TestCrashKilled kills the server at random moments under load; between the
+// lives the JetStream folder is left alone, rolled back, wiped or cut.
+func TestCrashKilled(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("JOBSTREAM_SEED"); s != "" {
+		var err error
+		seed, err = strconv.ParseUint(s, 10, 64)
+		mustDo(t, err)
+	}
+	t.Logf("seed %d (JOBSTREAM_SEED)", seed)
+	rng := rand.New(rand.NewPCG(seed, 99))
+	dir := t.TempDir()
+	data, earlier := filepath.Join(dir, "data"), filepath.Join(dir, "earlier")
+	promised := &acked{}
+	damaged, fresh := false, 0
+	for round := range rounds(t, 4) {
+		c := startChild(t, dir)
+		missing(t, c, promised, damaged, fresh)
+		fresh = len(promised.jobs)
+		ctx, cancel := context.WithCancel(t.Context())
+		loaded := make(chan struct{})
+		go func() { load(ctx, c, rng.Uint64(), promised); close(loaded) }()
+		after := promised.count.Load() + int64(50+rng.IntN(600))
+		waitUntil(t, func() bool { return promised.count.Load() >= after })
+		if rng.IntN(2) == 0 {
+			_ = os.RemoveAll(earlier)
+			_ = copyLive(earlier, filepath.Join(data, "broker")) // as good as a live folder can be copied
+			after = promised.count.Load() + int64(rng.IntN(300))
+			waitUntil(t, func() bool { return promised.count.Load() >= after })
+		}
+		c.kill()
+		cancel()
+		<-loaded
+		d := damages[rng.IntN(len(damages))]
+		d.do(t, data, earlier)
+		damaged = d.name != "none"
+		t.Logf("round %d: %d promised so far; %s", round, promised.count.Load(), d.name)
+	}
+	c := startChild(t, dir)
+	missing(t, c, promised, damaged, fresh)
+	verifyAll(t, c, dir, promised)
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-c.done; err != nil {
+		t.Errorf("the last stop was not clean: %v\n%s", err, c.logged())
+	}
+}
+
+// copyLive copies a folder whose files come and go.
+func copyLive(to, from string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil //nolint:nilerr // gone meanwhile
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.MkdirAll(filepath.Join(to, rel), 0o750)
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return nil //nolint:nilerr // gone meanwhile
+		}
+		return os.WriteFile(filepath.Join(to, rel), b, 0o600)
+	})
+}
+
+// waitUntil polls a condition that another process makes true.
+func waitUntil(t *testing.T, cond func() bool) {
+	t.Helper()
+	deadline := time.After(2 * time.Minute)
+	for !cond() {
+		select {
+		case <-deadline:
+			t.Fatal("waited two minutes in vain")
+		case <-time.After(5 * time.Millisecond): // what is awaited is in another process
+		}
+	}
+}
+
+func get(t *testing.T, url string, into any) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	mustDo(t, err)
+	resp, err := http.DefaultClient.Do(req)
+	mustDo(t, err)
+	defer func() { _ = resp.Body.Close() }()
+	mustDo(t, json.NewDecoder(resp.Body).Decode(into))
+	return resp.StatusCode
+}
+
+// missing checks that every promised job is there right after a start. What a
+// stream acknowledged just before its folder was damaged is no promise: those
+// jobs are forgotten here, too, if the tracker had not seen them.
+func missing(t *testing.T, c *child, promised *acked, damaged bool, fresh int) {
+	t.Helper()
+	promised.mu.Lock()
+	defer promised.mu.Unlock()
+	kept := promised.jobs[:0]
+	for i, p := range promised.jobs {
+		var j map[string]any
+		code := get(t, c.rest+"/jobs/"+p.id, &j)
+		if code == http.StatusNotFound && p.bare && damaged && i >= fresh {
+			continue
+		}
+		if code != http.StatusOK {
+			t.Fatalf("promised %s job %s answers %d: %v\n%s", p.kind, p.id, code, j, c.logged())
+		}
+		kept = append(kept, p)
+	}
+	promised.jobs = kept
+}
+
+// verifyAll waits until nothing is unfinished and compares every promise.
+func verifyAll(t *testing.T, c *child, dir string, promised *acked) {
+	t.Helper()
+	waitUntil(t, func() bool {
+		var s jobs.Stats
+		get(t, c.rest+"/workers/stats", &s)
+		return s.QueuedJobs+s.RetryingJobs+s.ActiveWorkers == 0
+	})
+	told := notifications(t, c)
+	wants := map[string]string{"quick": "completed", "slow": "completed", "flaky": "completed", "doomed": "failed", "poison": "failed"}
+	attempts := map[string]int{"quick": 1, "slow": 1, "flaky": 3, "doomed": 3}
+	for _, p := range promised.jobs {
+		var j jobs.Job
+		if code := get(t, c.rest+"/jobs/"+p.id, &j); code != http.StatusOK {
+			t.Fatalf("%s job %s answers %d at the end", p.kind, p.id, code)
+		}
+		if j.Status.String() != wants[p.kind] {
+			t.Errorf("%s job %s is %s: %s", p.kind, p.id, j.Status, j.Error)
+		}
+		if want := attempts[p.kind]; want != 0 && j.Attempt != want && j.Lost < 5 {
+			t.Errorf("%s job %s ended with attempt %d, want %d: a kill must not use one up", p.kind, p.id, j.Attempt, want)
+		}
+		ids := told[p.id]
+		if len(ids) != 1 {
+			t.Errorf("%s job %s was notified under %d ids: %v", p.kind, p.id, len(ids), ids)
+		}
+	}
+	checkStarts(t, filepath.Join(dir, "starts"))
+}
+
+// notifications reads all that NOTIFICATIONS holds: job → ce-ids.
+func notifications(t *testing.T, c *child) map[string]map[string]bool {
+	t.Helper()
+	nc, err := nats.Connect(c.nats)
+	mustDo(t, err)
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	mustDo(t, err)
+	stream, err := js.Stream(t.Context(), "NOTIFICATIONS")
+	mustDo(t, err)
+	info, err := stream.Info(t.Context())
+	mustDo(t, err)
+	told := make(map[string]map[string]bool)
+	cons, err := stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy})
+	mustDo(t, err)
+	for left := int(info.State.Msgs); left > 0; {
+		batch, err := cons.Fetch(min(left, 1000), jetstream.FetchMaxWait(5*time.Second))
+		mustDo(t, err)
+		got := 0
+		for m := range batch.Messages() {
+			got++
+			id := m.Headers().Get("ce-id")
+			job, _, _ := strings.Cut(id, ".")
+			if told[job] == nil {
+				told[job] = make(map[string]bool)
+			}
+			told[job][id] = true
+		}
+		if got == 0 {
+			t.Fatalf("%d notifications could not be read: %v", left, batch.Error())
+		}
+		left -= got
+	}
+	return told
+}
+
+// checkStarts checks that within the life of one process no attempt of a job
+// began twice: only a kill lets an attempt run again.
+func checkStarts(t *testing.T, file string) {
+	t.Helper()
+	f, err := os.Open(file)
+	mustDo(t, err)
+	defer func() { _ = f.Close() }()
+	seen := make(map[string]bool)
+	sc := bufio.NewScanner(f)
+	n := 0
+	for sc.Scan() {
+		n++
+		if seen[sc.Text()] {
+			t.Errorf("this attempt was started twice by one process: %s", sc.Text())
+		}
+		seen[sc.Text()] = true
+	}
+	mustDo(t, sc.Err())
+	t.Logf("%d attempts were started", n)
+}
