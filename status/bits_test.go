@@ -1,0 +1,170 @@
+package status
+
+import (
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func drawBits(t *rapid.T, label string) (m bitmap, has map[uint64]bool) {
+	has = make(map[uint64]bool)
+	n := rapid.SampledFrom([]int{0, 1, 3, 100, 255, 256, 257, 3000}).Draw(t, label)
+	seed := rapid.Uint64().Draw(t, "seed")
+	rng := rand.New(rand.NewPCG(seed, 1))
+	for len(has) < n {
+		k := rng.Uint64N(chunkSize)
+		m.set(k)
+		has[k] = true
+	}
+	for range rng.IntN(50) {
+		k := rng.Uint64N(chunkSize)
+		m.clear(k)
+		delete(has, k)
+	}
+	return m, has
+}
+
+// walk gives the keys of a bitmap, and checks that each stops when told to.
+func walk(t tb, m *bitmap, chunk uint32, asc bool) (keys []uint64) {
+	t.Helper()
+	if !m.each(chunk, asc, func(k uint64) bool { keys = append(keys, k); return true }) {
+		t.Fatalf("each did not get to the end")
+	}
+	if len(keys) > 0 {
+		n := 0
+		if m.each(chunk, asc, func(uint64) bool { n++; return n < (len(keys)+1)/2 }) && len(keys) > 1 {
+			t.Fatalf("each went on after false")
+		}
+		if n != (len(keys)+1)/2 {
+			t.Fatalf("each gave %d keys, was stopped at %d", n, (len(keys)+1)/2)
+		}
+	}
+	return keys
+}
+
+func TestBitmap(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m, has := drawBits(t, "n")
+		want := slices.Sorted(maps.Keys(has))
+		if m.count() != len(want) {
+			t.Fatalf("count %d, want %d", m.count(), len(want))
+		}
+		chunk := rapid.Uint32().Draw(t, "chunk")
+		for i := range want {
+			want[i] += uint64(chunk) << chunkShift
+		}
+		if got := walk(t, &m, chunk, true); !slices.Equal(got, want) {
+			t.Fatalf("ascending %v, want %v", got, want)
+		}
+		got := walk(t, &m, chunk, false)
+		slices.Reverse(got)
+		if !slices.Equal(got, want) {
+			t.Fatalf("descending %v, want %v", got, want)
+		}
+
+		raw := m.encode()
+		if sparse := len(want)*2 < chunkSize/8; sparse != (raw[0] == sparseBits) || len(raw) > 1+chunkSize/8 {
+			t.Fatalf("%d keys took %d bytes, kind %d", len(want), len(raw), raw[0])
+		}
+		again := bitmap{1, 2, 3} // what was there before must not shine through
+		if err := again.decode(raw); err != nil || again != m {
+			t.Fatalf("decode: %v, same: %v", err, again == m)
+		}
+
+		o, oHas := drawBits(t, "other")
+		and, or := m, m
+		and.and(&o)
+		or.or(&o)
+		for k := range uint64(chunkSize) {
+			inAnd := and[k>>6]&(1<<(k&63)) != 0
+			inOr := or[k>>6]&(1<<(k&63)) != 0
+			if inAnd != (has[k] && oHas[k]) || inOr != (has[k] || oHas[k]) {
+				t.Fatalf("key %d: and %v, or %v", k, inAnd, inOr)
+			}
+		}
+	})
+}
+
+func TestBitmapDamaged(t *testing.T) {
+	for name, raw := range map[string][]byte{
+		"unknown kind": {9, 1, 2},
+		"short dense":  {denseBits, 1, 2, 3},
+		"half a key":   {sparseBits, 1, 2, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := new(bitmap).decode(raw); err == nil {
+				t.Error("was taken")
+			}
+		})
+	}
+	if err := new(bitmap).decode([]byte{sparseBits, 0xff, 0xff}); err != nil {
+		t.Errorf("a position beyond the chunk is cut to size: %v", err)
+	}
+}
+
+func FuzzBitmap(f *testing.F) {
+	f.Add([]byte{denseBits})
+	f.Add([]byte{sparseBits, 1, 0})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var m, again bitmap
+		if m.decode(raw) != nil {
+			return
+		}
+		if err := again.decode(m.encode()); err != nil || m != again {
+			t.Fatalf("again: %v", err)
+		}
+	})
+}
+
+// A liveSet is a set, in whatever order its members come and go.
+func TestLiveSet(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var s liveSet
+		want := make(map[uint64]bool)
+		spread := rapid.SampledFrom([]uint64{100, 3 * chunkSize, 100 * chunkSize, 1 << 33}).Draw(t, "spread")
+		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 2))
+		var in []uint64
+		check := func() {
+			low, ok := s.min()
+			if s.n != len(want) || ok != (len(want) > 0) {
+				t.Fatalf("%d members, min %v; want %d", s.n, ok, len(want))
+			}
+			if ok && low != slices.Min(slices.Collect(maps.Keys(want))) {
+				t.Fatalf("min %d of %v", low, want)
+			}
+		}
+		for range rapid.IntRange(1, 200).Draw(t, "steps") {
+			k := rng.Uint64N(spread)
+			if len(in) > 0 && rng.IntN(2) == 0 {
+				k = in[rng.IntN(len(in))]
+			}
+			if s.has(k) != want[k] {
+				t.Fatalf("has(%d) = %v", k, s.has(k))
+			}
+			if rng.IntN(5) < 3 {
+				s.add(k)
+				want[k] = true
+				in = append(in, k)
+			} else {
+				s.remove(k)
+				delete(want, k)
+			}
+			check()
+		}
+		rest := slices.Collect(maps.Keys(want))
+		if rapid.Bool().Draw(t, "in order") {
+			slices.Sort(rest)
+		}
+		for _, k := range rest {
+			s.remove(k)
+			delete(want, k)
+			check()
+		}
+		if len(s.chunks) != 0 {
+			t.Fatalf("%d empty chunks are kept", len(s.chunks))
+		}
+	})
+}
