@@ -1,0 +1,313 @@
+// Package cleanup is the built-in job "cleanup": it deletes what ended jobs have
+// left behind, their records, artifacts and mail in the outbox.
+//
+// Start at [New]. The payload is described at [Handler]; [Handler.Run] does the
+// same for the server's own retention.
+package cleanup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"jobstream/jobs"
+	"jobstream/jobs/handlers/internal/history"
+	"jobstream/jobs/handlers/internal/payload"
+)
+
+// Handler runs cleanups. A payload has these fields:
+//
+//   - older_than, required: how long ago a job must have ended to go, like "30d"
+//     (see [jobs.ParseDuration]); "0s" takes all that ended before now;
+//   - status: completed, failed or cancelled, or a list of them; all three by
+//     default;
+//   - dry_run: true only counts.
+//
+// Only ended jobs are touched, so a cleanup never deletes itself.
+type Handler struct {
+	cleaner    jobs.Cleaner
+	dir        jobs.ArtifactDir
+	removeMail func(jobs.ID) (int64, error)
+	now        func() jobs.Time
+}
+
+var (
+	_ jobs.Handler = (*Handler)(nil)
+	_ jobs.Checker = (*Handler)(nil)
+)
+
+// New makes the handler that deletes the records in c and their artifacts in
+// dir. removeMail deletes the mail of a job from the outbox, if there is one,
+// and returns its size in bytes; nil if there is no outbox.
+func New(c jobs.Cleaner, dir jobs.ArtifactDir, removeMail func(jobs.ID) (int64, error)) *Handler {
+	if removeMail == nil {
+		removeMail = func(jobs.ID) (int64, error) { return 0, nil }
+	}
+	return &Handler{cleaner: c, dir: dir, removeMail: removeMail, now: jobs.Now}
+}
+
+// Result is the result of a cleanup, as JSON.
+//
+// FreedBytes are those of records and files together. An attempt that repeats
+// an interrupted one counts only what was still there. A dry run counts the
+// artifacts exactly and the records by the length of their JSON, which is
+// somewhat more than they take; mail it leaves out.
+type Result struct {
+	DeletedCount int      `json:"deleted_count"`
+	FreedBytes   int64    `json:"freed_bytes"`
+	Criteria     Criteria `json:"criteria"`
+}
+
+// Criteria says which jobs a cleanup was about.
+type Criteria struct {
+	OlderThan string   `json:"older_than"` // as it was asked for
+	Before    string   `json:"before"`     // the moment that this means, RFC 3339
+	Status    []string `json:"status"`
+	DryRun    bool     `json:"dry_run"`
+}
+
+// batch is how many jobs are deleted in one commit.
+const batch = 500
+
+// request is a payload after reading.
+type request struct {
+	olderThan string
+	older     time.Duration
+	statuses  []jobs.Status
+	dryRun    bool
+}
+
+func parse(raw json.RawMessage) (*request, error) {
+	req := &request{}
+	given := false
+	err := payload.ReadThen(raw, payload.Fields{
+		"older_than": func(v payload.Value) {
+			given = true
+			req.readAge(v)
+		},
+		"status":  func(v payload.Value) { req.statuses = v.Statuses(jobs.Status.Ended) },
+		"dry_run": func(v payload.Value) { req.dryRun = v.Bool() },
+	}, func(whole payload.Value) {
+		if !given {
+			whole.At("older_than").Fail(`is required: how long ago a job must have ended to be deleted, like "30d"; "0s" for all that have ended`)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return req, nil
+}
+
+// readAge takes a string, or a whole number of seconds.
+func (req *request) readAge(v payload.Value) {
+	text, ok := string(v.Raw), true
+	if v.IsText() || v.IsList() || v.IsObject() {
+		text, ok = v.Text()
+	}
+	if !ok {
+		return
+	}
+	var err error
+	if req.older, err = jobs.ParseDuration(text); err != nil {
+		v.Fail("%s", err)
+	}
+	req.olderThan = text
+}
+
+// Check says what is wrong with a payload.
+func (h *Handler) Check(payload json.RawMessage) error {
+	_, err := parse(payload)
+	return err
+}
+
+// Handle deletes, or counts.
+func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error) {
+	req, err := parse(t.Job.Payload)
+	if err != nil {
+		return jobs.Result{}, jobs.Permanent(err)
+	}
+	s := h.sweep(req.older, req.statuses)
+	s.dryRun, s.task = req.dryRun, t
+	if err := s.run(ctx); err != nil {
+		return jobs.Result{}, err
+	}
+	t.Progress(100, s.summary())
+	return jobs.Result{Value: Result{
+		DeletedCount: s.deleted,
+		FreedBytes:   s.freed,
+		Criteria: Criteria{
+			OlderThan: req.olderThan, Before: s.before.String(),
+			Status: names(s.statuses), DryRun: req.dryRun,
+		},
+	}}, nil
+}
+
+// Run deletes the jobs that ended longer than older ago with one of the statuses
+// (any ended one if there are none), and returns how many those were and the
+// bytes that were freed. With an error, they tell what was done up to then.
+func (h *Handler) Run(ctx context.Context, older time.Duration, statuses []jobs.Status) (deleted int, freed int64, err error) {
+	s := h.sweep(older, statuses)
+	err = s.run(ctx)
+	return s.deleted, s.freed, err
+}
+
+// sweep is one pass over the ended jobs.
+type sweep struct {
+	*Handler
+	before   jobs.Time
+	statuses []jobs.Status
+	dryRun   bool
+	task     *jobs.Task // told about the progress; may be nil
+
+	deleted int
+	freed   int64
+	oldest  jobs.Time // when the first job that was met had been submitted
+	stuck   int       // jobs whose files could not be removed
+	why     error     // for the first of them
+}
+
+func (h *Handler) sweep(older time.Duration, statuses []jobs.Status) *sweep {
+	return &sweep{Handler: h, before: h.now().Add(-older), statuses: statuses}
+}
+
+// run goes through the ended jobs batch by batch. Files go before records,
+// since nobody would find them once the record is gone; whatever interrupts
+// this is made good by doing it again.
+func (s *sweep) run(ctx context.Context) error {
+	if s.before <= 0 { // nothing is that old, and 0 would mean "any time"
+		return nil
+	}
+	for after := uint64(0); ; {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		found, next, err := s.cleaner.Ended(ctx, s.before, s.statuses, after, batch)
+		if err != nil {
+			return fmt.Errorf("list ended jobs: %w", err)
+		}
+		if s.dryRun {
+			err = s.count(found)
+		} else {
+			err = s.remove(ctx, found)
+		}
+		if err != nil {
+			return err
+		}
+		s.report(found)
+		if next == 0 {
+			return s.leftover()
+		}
+		after = next
+	}
+}
+
+func (s *sweep) count(found []*jobs.Job) error {
+	var b []byte
+	for _, j := range found {
+		b = j.AppendJSON(b[:0])
+		size, err := s.artifactSize(j.ID)
+		if err != nil {
+			return fmt.Errorf("measure the artifact of job %s: %w", j.ID, err)
+		}
+		s.freed += int64(len(b)) + size
+		s.deleted++
+	}
+	return nil
+}
+
+func (s *sweep) artifactSize(id jobs.ID) (int64, error) {
+	f, err := s.dir.Open(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	info, err := f.Stat()
+	if err := errors.Join(err, f.Close()); err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// remove deletes one batch. A job whose files resist keeps its record and does
+// not stop the others.
+func (s *sweep) remove(ctx context.Context, found []*jobs.Job) error {
+	keys := make([]uint64, 0, len(found))
+	for _, j := range found {
+		if err := s.removeFiles(j.ID); err != nil {
+			s.stuck++
+			if s.why == nil {
+				s.why = fmt.Errorf("job %s: %w", j.ID, err)
+			}
+			continue
+		}
+		keys = append(keys, j.Key)
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	deleted, bytes, err := s.cleaner.Delete(ctx, keys)
+	s.deleted += deleted
+	s.freed += bytes
+	if err != nil {
+		return fmt.Errorf("delete the records of ended jobs: %w", err)
+	}
+	return nil
+}
+
+func (s *sweep) removeFiles(id jobs.ID) error {
+	size, err := s.dir.Remove(id)
+	s.freed += size
+	if err != nil {
+		return fmt.Errorf("remove its artifact: %w", err)
+	}
+	size, err = s.removeMail(id)
+	s.freed += size
+	if err != nil {
+		return fmt.Errorf("remove its mail from the outbox: %w", err)
+	}
+	return nil
+}
+
+func (s *sweep) leftover() error {
+	if s.stuck == 0 {
+		return nil
+	}
+	return fmt.Errorf("deleted %d jobs, but the files of %d could not be removed, so these were kept; the first: %w", s.deleted, s.stuck, s.why)
+}
+
+// report estimates the progress by time: jobs come oldest first, so how far the
+// last one's submission lies between the first one's and the bound.
+func (s *sweep) report(found []*jobs.Job) {
+	if s.task == nil || len(found) == 0 {
+		return
+	}
+	if s.oldest == 0 {
+		s.oldest = found[0].CreatedAt
+	}
+	last := found[len(found)-1].CreatedAt
+	s.task.Progress(history.Percent(int64(last.Sub(s.oldest)), int64(s.before.Sub(s.oldest))), s.summary())
+}
+
+func (s *sweep) summary() string {
+	if s.dryRun {
+		return fmt.Sprintf("would delete %d jobs", s.deleted)
+	}
+	return fmt.Sprintf("deleted %d jobs", s.deleted)
+}
+
+// names lists the statuses; none means all ended ones.
+func names(statuses []jobs.Status) []string {
+	if len(statuses) == 0 {
+		statuses = []jobs.Status{jobs.Completed, jobs.Failed, jobs.Cancelled}
+	}
+	list := make([]string, len(statuses))
+	for i, s := range statuses {
+		list[i] = s.String()
+	}
+	return list
+}

@@ -1,0 +1,271 @@
+// Package handlertest has what the tests of the built-in jobs share: a tracker
+// in memory and jobs to fill it with. Start at [Tracker].
+package handlertest
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"jobstream/jobs"
+)
+
+// Tracker is a [jobs.History] and a [jobs.Cleaner] over a list of jobs, which
+// must stand in the order of their keys. Keys are given to jobs without one.
+type Tracker struct {
+	Jobs []*jobs.Job
+	// OnDelete, if set, is called before each Delete; its error is returned.
+	OnDelete func(keys []uint64) error
+	Batches  []int // the number of keys of each Delete
+}
+
+var (
+	_ jobs.History = (*Tracker)(nil)
+	_ jobs.Cleaner = (*Tracker)(nil)
+)
+
+// NewTracker makes a tracker of these jobs.
+func NewTracker(list ...*jobs.Job) *Tracker {
+	for i, j := range list {
+		if j.Key == 0 {
+			j.Key = uint64(i + 1)
+			j.Seq = j.Key
+		}
+	}
+	return &Tracker{Jobs: list}
+}
+
+// Count is an upper bound if f has a time range, as the interface allows.
+func (t *Tracker) Count(f jobs.Filter) (int, error) {
+	f.CreatedAfter, f.CreatedBefore = 0, 0
+	n := 0
+	for _, j := range t.Jobs {
+		if f.Match(j) {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// Scan calls yield for the jobs that f chooses.
+func (t *Tracker) Scan(ctx context.Context, f jobs.Filter, yield func(*jobs.Job) error) error {
+	for _, j := range t.Jobs {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if !f.Match(j) {
+			continue
+		}
+		if err := yield(j); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Ended lists ended jobs.
+func (t *Tracker) Ended(_ context.Context, before jobs.Time, statuses []jobs.Status, after uint64, limit int) ([]*jobs.Job, uint64, error) {
+	var found []*jobs.Job
+	for _, j := range t.Jobs {
+		switch {
+		case j.Key <= after, !j.Status.Ended(), j.EndedAt >= before,
+			len(statuses) > 0 && !slices.Contains(statuses, j.Status):
+			continue
+		}
+		found = append(found, j)
+		if len(found) == limit {
+			return found, j.Key, nil
+		}
+	}
+	return found, 0, nil
+}
+
+// RecordSize is what Delete says that each record took, in bytes.
+const RecordSize = 100
+
+// Delete removes ended jobs.
+func (t *Tracker) Delete(_ context.Context, keys []uint64) (deleted int, bytes int64, err error) {
+	t.Batches = append(t.Batches, len(keys))
+	if t.OnDelete != nil {
+		if err := t.OnDelete(keys); err != nil {
+			return 0, 0, err
+		}
+	}
+	t.Jobs = slices.DeleteFunc(t.Jobs, func(j *jobs.Job) bool {
+		if !j.Status.Ended() || !slices.Contains(keys, j.Key) {
+			return false
+		}
+		deleted++
+		return true
+	})
+	return deleted, int64(deleted) * RecordSize, nil
+}
+
+// ID is the n-th of a row of ids for tests.
+func ID(n int) jobs.ID {
+	var id jobs.ID
+	binary.BigEndian.PutUint64(id[8:], uint64(n))
+	id[6], id[8] = 0x70, 0x80
+	return id
+}
+
+// At reads an RFC 3339 time or a date.
+func At(tb testing.TB, s string) jobs.Time {
+	tb.Helper()
+	t, err := jobs.ParseMoment(s)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return t
+}
+
+// Task is a first attempt at a job with this payload, and what it reports.
+type Task struct {
+	*jobs.Task
+	Percents []int
+	Messages []string
+}
+
+// NewTask makes one.
+func NewTask(payload string) *Task {
+	t := &Task{}
+	j := &jobs.Job{ID: jobs.NewID(), Type: "under-test", Status: jobs.Processing, Attempt: 1, MaxAttempts: 1, CreatedAt: jobs.Now()}
+	if payload != "" {
+		j.Payload = json.RawMessage(payload)
+	}
+	t.Task = jobs.NewTask(j, 1, func(percent int, message string) {
+		t.Percents = append(t.Percents, percent)
+		t.Messages = append(t.Messages, message)
+	})
+	return t
+}
+
+// CheckProgress says what is wrong with the reports: they must not go back, and
+// only the last may be 100.
+func (t *Task) CheckProgress() error {
+	if len(t.Percents) == 0 {
+		return fmt.Errorf("no progress was reported")
+	}
+	for i, p := range t.Percents {
+		if i > 0 && p < t.Percents[i-1] {
+			return fmt.Errorf("progress went back: %v", t.Percents)
+		}
+		if (p == 100) != (i == len(t.Percents)-1) {
+			return fmt.Errorf("100 %% must come last, and only there: %v", t.Percents)
+		}
+	}
+	return nil
+}
+
+// kind of synthetic job.
+type kind struct {
+	name   string
+	share  float64
+	run    time.Duration // median
+	spread float64       // of the logarithm
+	fails  float64
+	errs   []string
+}
+
+var kinds = []kind{
+	{"email", 0.52, 180 * time.Millisecond, 0.6, 0.021, []string{"dial tcp 10.0.4.17:25: connect: connection refused", "550 5.1.1 <user#@example.com>: no such user", "451 4.7.1 greylisted, try again in # seconds"}},
+	{"resize-image", 0.24, 900 * time.Millisecond, 0.5, 0.008, []string{"unsupported format: heic", "image is # pixels wide, at most 8192 are allowed"}},
+	{"export", 0.11, 6 * time.Second, 1.1, 0.03, []string{"timed out", "write artifacts/export-#: no space left on device"}},
+	{"webhook", 0.08, 320 * time.Millisecond, 0.9, 0.14, []string{"POST https://hooks.example.org/in: 503 Service Unavailable", "timed out", "tls: <handshake> failure & \"bad\" certificate"}},
+	{"report", 0.04, 2500 * time.Millisecond, 0.5, 0, nil},
+	{"cleanup", 0.01, 1500 * time.Millisecond, 0.3, 0, nil},
+}
+
+// failure is one of the kind's errors, the first ones most often.
+func (k *kind) failure(r *rand.Rand) string {
+	if len(k.errs) == 0 {
+		return "failed"
+	}
+	return strings.ReplaceAll(k.errs[int(r.ExpFloat64())%len(k.errs)], "#", strconv.Itoa(1000+r.IntN(9000)))
+}
+
+// Synthetic makes n jobs as a busy site has them, submitted in the span before
+// end, oldest first. The same seed gives the same jobs.
+func Synthetic(seed uint64, n int, end jobs.Time, span time.Duration) []*jobs.Job {
+	r := rand.New(rand.NewPCG(seed, seed))
+	list := make([]*jobs.Job, 0, n)
+	for len(list) < n {
+		at := end.Add(-time.Duration(r.Float64() * float64(span)))
+		if r.Float64() > busy(at.Std()) {
+			continue
+		}
+		list = append(list, synthetic(r, len(list), at, end))
+	}
+	slices.SortFunc(list, func(a, b *jobs.Job) int { return int(min(max(a.CreatedAt-b.CreatedAt, -1), 1)) })
+	for i, j := range list {
+		j.Key, j.Seq = uint64(i+1), uint64(i+1)
+	}
+	return list
+}
+
+// busy is how much is going on at an hour of the week, 0 to 1.
+func busy(t time.Time) float64 {
+	level := 0.35 + 0.65*math.Exp(-math.Pow((float64(t.Hour())-14)/5, 2))
+	if t.Weekday() == time.Saturday || t.Weekday() == time.Sunday {
+		level *= 0.4
+	}
+	return level
+}
+
+func synthetic(r *rand.Rand, n int, at, now jobs.Time) *jobs.Job {
+	k := kinds[len(kinds)-1]
+	for x, i := r.Float64(), 0; i < len(kinds); i++ {
+		if x -= kinds[i].share; x < 0 {
+			k = kinds[i]
+			break
+		}
+	}
+	j := &jobs.Job{
+		ID: ID(n), Type: k.name, Priority: jobs.DefaultPriority, Status: jobs.Pending, Run: 1, MaxAttempts: 4,
+		CreatedAt: at, UpdatedAt: at, Payload: json.RawMessage(fmt.Sprintf(`{"n":%d}`, n)), Tags: []string{"synthetic"},
+		History: []jobs.HistoryEntry{{Kind: jobs.KindSubmitted, At: at}},
+	}
+	start := at.Add(lognormal(r, 4*time.Millisecond, 1.3))
+	for attempt := 1; start < now; attempt++ {
+		e := &jobs.Event{ID: j.ID, Run: 1, Attempt: attempt, StartedAt: start, At: start.Add(lognormal(r, k.run, k.spread)), Node: "node-1"}
+		if e.At >= now {
+			e.Kind, e.At = jobs.KindStarted, start
+			jobs.Apply(j, e)
+			break
+		}
+		chance := k.fails
+		if attempt > 1 {
+			chance = 0.8
+		}
+		switch {
+		case r.Float64() < 0.004:
+			e.Kind = jobs.KindCancelled
+		case r.Float64() >= chance:
+			e.Kind, e.Result = jobs.KindCompleted, json.RawMessage(`{"ok":true}`)
+		default:
+			e.Kind, e.Error = jobs.KindRetrying, k.failure(r)
+			if attempt == j.MaxAttempts {
+				e.Kind = jobs.KindFailed
+			}
+			e.Due = e.At.Add(time.Duration(attempt) * time.Second)
+			start = e.Due
+		}
+		jobs.Apply(j, e)
+		if j.Status.Ended() {
+			break
+		}
+	}
+	return j
+}
+
+func lognormal(r *rand.Rand, median time.Duration, spread float64) time.Duration {
+	return time.Duration(float64(median) * math.Exp(r.NormFloat64()*spread))
+}

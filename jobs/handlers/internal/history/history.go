@@ -1,0 +1,101 @@
+// Package history reads the tracker's job history for the handlers that work on
+// all of it. Start at [Walk]; [Wait] and [RunTime] are what one record says
+// about time.
+package history
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"jobstream/jobs"
+)
+
+const (
+	reportEvery = 1000 // records between two reports of progress
+	checkEvery  = 64   // records between two looks at the context
+	almost      = 99   // percent; 100 is for the end of the job
+)
+
+// Walk calls yield for every job that f chooses, oldest first, and reports the
+// progress of t by the estimate of Count, which may be too high but is never
+// believed beyond 99 %. It returns the number of jobs and ends with the cause
+// of ctx when that ends. doing says what happens to the jobs, like "exported".
+func Walk(ctx context.Context, h jobs.History, f jobs.Filter, t *jobs.Task, doing string, yield func(*jobs.Job) error) (int, error) {
+	total, err := h.Count(f)
+	if err != nil {
+		return 0, fmt.Errorf("count the jobs: %w", err)
+	}
+	n := 0
+	err = h.Scan(ctx, f, func(j *jobs.Job) error {
+		if n%checkEvery == 0 && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := yield(j); err != nil {
+			return err
+		}
+		n++
+		if n%reportEvery == 0 {
+			t.Progress(Percent(int64(n), int64(total)), fmt.Sprintf("%s %d of about %d jobs", doing, n, max(n, total)))
+		}
+		return nil
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			return n, context.Cause(ctx)
+		}
+		return n, fmt.Errorf("read the job history: %w", err)
+	}
+	return n, nil
+}
+
+// Percent is done of total in percent, at least 0 and at most 99.
+func Percent(done, total int64) int {
+	if total <= 0 || done <= 0 {
+		return 0
+	}
+	return int(min(float64(done)/float64(total)*100, almost))
+}
+
+// Wait is how long a job waited from its submission to the start of its first
+// attempt; ok is false if none has started or it is not known any more when.
+func Wait(j *jobs.Job) (wait time.Duration, ok bool) {
+	first := firstStart(j)
+	if first == 0 || j.CreatedAt == 0 {
+		return 0, false
+	}
+	return max(first.Sub(j.CreatedAt), 0), true // two clocks may be at odds
+}
+
+func firstStart(j *jobs.Job) jobs.Time {
+	for i := range j.History {
+		if h := &j.History[i]; h.Kind == jobs.KindStarted {
+			if h.Attempt <= 1 {
+				return h.At
+			}
+			break
+		}
+	}
+	if j.Attempt == 1 {
+		return j.StartedAt
+	}
+	return 0
+}
+
+// RunTime is how long the last attempt of an ended job ran; ok is false if the
+// job has not ended, or ended without running: refused, or cancelled while it
+// waited.
+func RunTime(j *jobs.Job) (run time.Duration, ok bool) {
+	if !j.Status.Ended() || j.StartedAt == 0 || j.EndedAt == 0 {
+		return 0, false
+	}
+	if j.Status == jobs.Cancelled && j.Attempt <= j.Failures {
+		return 0, false
+	}
+	return max(j.EndedAt.Sub(j.StartedAt), 0), true
+}
+
+// Milliseconds is d in ms, to the microsecond.
+func Milliseconds(d time.Duration) float64 {
+	return float64(d.Round(time.Microsecond)/time.Microsecond) / 1000
+}

@@ -1,0 +1,83 @@
+package payload
+
+import (
+	"fmt"
+	"time"
+
+	"jobstream/jobs"
+)
+
+// Period is the time from From, inclusive, to To, exclusive; 0 leaves that side
+// open.
+type Period struct{ From, To jobs.Time }
+
+// ParseDate reads a year, a month or a day in UTC, like "2024", "2024-01" or
+// "2024-01-15", as the whole of it.
+func ParseDate(s string) (Period, error) {
+	for _, form := range []struct {
+		layout              string
+		years, months, days int
+	}{{"2006", 1, 0, 0}, {"2006-01", 0, 1, 0}, {time.DateOnly, 0, 0, 1}} {
+		t, err := time.Parse(form.layout, s)
+		if err != nil {
+			continue
+		}
+		if t.Year() < 1971 || t.Year() > 2261 {
+			return Period{}, fmt.Errorf("%q is out of range (1971 to 2261)", s)
+		}
+		return Period{jobs.TimeOf(t), jobs.TimeOf(t.AddDate(form.years, form.months, form.days))}, nil
+	}
+	return Period{}, fmt.Errorf("%q is not a date; a year, month or day is expected, like 2024, 2024-01 or 2024-01-15", s)
+}
+
+// bounds reads a date, as [ParseDate] does, or an RFC 3339 time, which is both
+// bounds at once.
+func bounds(s string) (Period, error) {
+	if p, err := ParseDate(s); err == nil {
+		return p, nil
+	}
+	t, err := jobs.ParseMoment(s)
+	return Period{t, t}, err
+}
+
+// ReadDate sets both bounds from a date.
+func (p *Period) ReadDate(v Value) {
+	s, ok := v.Text()
+	if !ok {
+		return
+	}
+	var err error
+	if *p, err = ParseDate(s); err != nil {
+		v.Fail("%s", err)
+	}
+}
+
+// ReadFrom sets the lower bound: a time, or the first moment of a date.
+func (p *Period) ReadFrom(v Value) {
+	if s, ok := v.Text(); ok {
+		b, err := bounds(s)
+		if err != nil {
+			v.Fail("%s", err)
+		}
+		p.From = b.From
+	}
+}
+
+// ReadTo sets the upper bound: a time, which is not part of the period, or the
+// end of a date, so that "to": "2024-01-15" takes that whole day in.
+func (p *Period) ReadTo(v Value) {
+	if s, ok := v.Text(); ok {
+		b, err := bounds(s)
+		if err != nil {
+			v.Fail("%s", err)
+		}
+		p.To = b.To
+	}
+}
+
+// Check complains at the field "to" of the object v if the period is empty.
+func (p Period) Check(v Value) {
+	if p.From != 0 && p.To != 0 && p.From >= p.To {
+		v.At("to").Fail("must be later than from")
+	}
+}

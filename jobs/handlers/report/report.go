@@ -1,0 +1,180 @@
+// Package report is the built-in job "report": one HTML page that tells how the
+// jobs of some time have gone, with charts, and with nothing to load from
+// elsewhere.
+//
+// Start at [New]. The payload is described at [Handler]. The job history is
+// read once into a summary of bounded size (stats.go), which is laid out as
+// what the page shows (page.go, charts.go) and filled into page.html.
+package report
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"jobstream/jobs"
+	"jobstream/jobs/handlers/internal/history"
+	"jobstream/jobs/handlers/internal/payload"
+)
+
+// Handler runs reports. A payload has these fields, all optional:
+//
+//   - type: which sections the page has: summary (the default) has all,
+//     performance those about time, failures those about what went wrong;
+//   - date_range: the jobs submitted in that time, in UTC: last_7_days (the
+//     default; any number will do, today is one of them), last_24_hours (any
+//     number, counted back from the hour that has begun), today, yesterday,
+//     this_month, last_month, this_year, all; a year, month or day like "2024",
+//     "2024-01", "2024-01-15"; or an object with from and to, as an export's
+//     filters have them.
+//
+// A report looks no further than the moment it begins, and leaves its own job
+// out.
+type Handler struct {
+	history jobs.History
+	dir     jobs.ArtifactDir
+	now     func() jobs.Time
+}
+
+var (
+	_ jobs.Handler = (*Handler)(nil)
+	_ jobs.Checker = (*Handler)(nil)
+)
+
+// New makes the handler of reports over h into files in dir.
+func New(h jobs.History, dir jobs.ArtifactDir) *Handler {
+	return &Handler{history: h, dir: dir, now: jobs.Now}
+}
+
+// Result is the result of a report, as JSON. What cannot be said, because no job
+// has ended yet, is null.
+type Result struct {
+	Type    string `json:"type"`
+	Records int    `json:"records"` // jobs in the report
+	From    string `json:"from"`    // RFC 3339, inclusive
+	To      string `json:"to"`      // exclusive
+
+	Completed    int      `json:"completed"`
+	Failed       int      `json:"failed"`
+	Cancelled    int      `json:"cancelled"`
+	Unfinished   int      `json:"unfinished"`
+	Retries      int      `json:"retries"`        // attempts after a job's first
+	SuccessRate  *float64 `json:"success_rate"`   // 0 to 1: completed of completed and failed
+	MedianWaitMS *float64 `json:"median_wait_ms"` // from submission to the first start
+	P95RunMS     *float64 `json:"p95_run_ms"`     // of the last attempt
+
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"`
+	URL    string `json:"url"` // where the page is, on the REST server
+}
+
+// Check says what is wrong with a payload.
+func (h *Handler) Check(payload json.RawMessage) error {
+	_, err := parse(payload)
+	return err
+}
+
+// Handle writes the page. A repeated attempt writes it anew.
+func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error) {
+	req, err := parse(t.Job.Payload)
+	if err != nil {
+		return jobs.Result{}, jobs.Permanent(err)
+	}
+	now := h.now()
+	period, err := h.resolve(ctx, req.span(now.Std()), now)
+	if err != nil {
+		return jobs.Result{}, err
+	}
+	sum := newSummary(period)
+	filter := jobs.Filter{CreatedAfter: period.From, CreatedBefore: period.To}
+	if _, err := history.Walk(ctx, h.history, filter, t, "looked at", func(j *jobs.Job) error {
+		if j.ID != t.Job.ID {
+			sum.add(j)
+		}
+		return nil
+	}); err != nil {
+		return jobs.Result{}, err
+	}
+	file, err := h.write(t.Job.ID, newPage(req.kind, sum, now), period)
+	if err != nil {
+		return jobs.Result{}, err
+	}
+	t.Progress(100, fmt.Sprintf("reported on %d jobs", sum.total.jobs()))
+	return jobs.Result{Artifact: file, Value: sum.result(req.kind, t.Job.ID, file)}, nil
+}
+
+func (h *Handler) write(id jobs.ID, p *page, period payload.Period) (*jobs.Artifact, error) {
+	w, err := h.dir.Create(id)
+	if err != nil {
+		return nil, fmt.Errorf("begin the report's file: %w", err)
+	}
+	defer w.Abort()
+	out := bufio.NewWriter(w)
+	if err := errors.Join(p.render(out), out.Flush()); err != nil {
+		return nil, fmt.Errorf("write the report's file: %w", err)
+	}
+	first, last := period.From.Std(), period.To.Add(-1).Std()
+	name := "report-" + first.Format(time.DateOnly) + "-" + last.Format(time.DateOnly) + ".html"
+	file, err := w.Commit(name, "text/html; charset=utf-8")
+	if err != nil {
+		return nil, fmt.Errorf("finish the report's file: %w", err)
+	}
+	return file, nil
+}
+
+// resolve closes the open sides of a period: at the first job, and now.
+func (h *Handler) resolve(ctx context.Context, p payload.Period, now jobs.Time) (payload.Period, error) {
+	if p.From < now && (p.To == 0 || p.To > now) {
+		p.To = now
+	}
+	if p.From == 0 {
+		first, err := h.first(ctx, p.To)
+		if err != nil {
+			return p, err
+		}
+		p.From = first
+	}
+	p.To = max(p.To, p.From+1) // a time to come without an end has no jobs
+	return p, nil
+}
+
+// first is when the oldest job before a moment was submitted; without one, the
+// beginning of the day before that moment.
+func (h *Handler) first(ctx context.Context, before jobs.Time) (jobs.Time, error) {
+	enough := errors.New("one is enough")
+	first := jobs.TimeOf(midnight(before.Add(-1).Std()))
+	err := h.history.Scan(ctx, jobs.Filter{CreatedBefore: before}, func(j *jobs.Job) error {
+		first = j.CreatedAt
+		return enough
+	})
+	if err != nil && !errors.Is(err, enough) {
+		return 0, fmt.Errorf("find the oldest job: %w", err)
+	}
+	return first, nil
+}
+
+func (s *summary) result(kind string, id jobs.ID, file *jobs.Artifact) Result {
+	g := &s.total
+	return Result{
+		Type: kind, Records: g.jobs(), From: s.period.From.String(), To: s.period.To.String(),
+		Completed: g.outcomes[completed], Failed: g.outcomes[failed],
+		Cancelled: g.outcomes[cancelled], Unfinished: g.outcomes[unfinished],
+		Retries: g.retries, SuccessRate: g.successRate(),
+		MedianWaitMS: milliseconds(&g.wait, 0.5), P95RunMS: milliseconds(&g.run, 0.95),
+		Bytes: file.Size, SHA256: file.SHA256, URL: "/jobs/" + id.String() + "/result",
+	}
+}
+
+// milliseconds is a percentile in ms, rounded to what its precision is worth;
+// nil if nothing was measured.
+func milliseconds(h *histogram, q float64) *float64 {
+	if h.n == 0 {
+		return nil
+	}
+	ms := math.Round(float64(h.quantile(q))/float64(time.Microsecond)) / 1000
+	return &ms
+}

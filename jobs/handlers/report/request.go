@@ -1,0 +1,139 @@
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strconv"
+	"time"
+
+	"jobstream/jobs"
+	"jobstream/jobs/handlers/internal/payload"
+)
+
+// The kinds of reports.
+const (
+	kindSummary     = "summary"
+	kindPerformance = "performance"
+	kindFailures    = "failures"
+)
+
+// span is a period that may depend on the present moment.
+type span func(now time.Time) payload.Period
+
+// request is a payload after reading.
+type request struct {
+	kind string
+	span span
+}
+
+func parse(raw json.RawMessage) (*request, error) {
+	req := &request{kind: kindSummary, span: lastDays(7)}
+	err := payload.Read(raw, payload.Fields{
+		"type": func(v payload.Value) {
+			if kind, ok := v.OneOf(kindSummary, kindPerformance, kindFailures); ok {
+				req.kind = kind
+			}
+		},
+		"date_range": func(v payload.Value) { req.span = readRange(v) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	return req, nil
+}
+
+func readRange(v payload.Value) span {
+	if v.IsObject() {
+		var p payload.Period
+		v.Object(payload.Fields{"from": p.ReadFrom, "to": p.ReadTo})
+		p.Check(v)
+		return fixed(p)
+	}
+	if !v.IsText() {
+		v.Fail(`must be a string like "last_7_days" or "2024-01", or an object with from and to`)
+		return nil
+	}
+	s, _ := v.Text()
+	if r := namedRange(s); r != nil {
+		return r
+	}
+	p, err := payload.ParseDate(s)
+	if err != nil {
+		v.Fail("%q is not a range: last_7_days, last_24_hours (or other numbers), today, yesterday, this_month, last_month, this_year, all, "+
+			"a date like 2024, 2024-01 or 2024-01-15, or an object with from and to", s)
+	}
+	return fixed(p)
+}
+
+var countedRange = regexp.MustCompile(`^last_([1-9][0-9]{0,4})_(hours|days)$`)
+
+// namedRange knows the ranges with a name; nil if s is none of them.
+func namedRange(s string) span {
+	if m := countedRange.FindStringSubmatch(s); m != nil {
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			panic(fmt.Sprintf("report: the pattern lets %q through", s))
+		}
+		if m[2] == "days" {
+			return lastDays(n)
+		}
+		return lastHours(n)
+	}
+	switch s {
+	case "today":
+		return lastDays(1)
+	case "yesterday":
+		return days(-1, 0)
+	case "this_month":
+		return months(0)
+	case "last_month":
+		return months(-1)
+	case "this_year":
+		return func(now time.Time) payload.Period {
+			year := now.Year()
+			return between(date(year, time.January, 1), date(year+1, time.January, 1))
+		}
+	case "all":
+		return fixed(payload.Period{})
+	}
+	return nil
+}
+
+func fixed(p payload.Period) span { return func(time.Time) payload.Period { return p } }
+
+// lastDays is today and the n-1 days before it.
+func lastDays(n int) span { return days(1-n, 1) }
+
+// days are whole ones, counted from today.
+func days(from, to int) span {
+	return func(now time.Time) payload.Period {
+		today := midnight(now)
+		return between(today.AddDate(0, 0, from), today.AddDate(0, 0, to))
+	}
+}
+
+func lastHours(n int) span {
+	return func(now time.Time) payload.Period {
+		hour := now.Truncate(time.Hour)
+		return between(hour.Add(-time.Duration(n)*time.Hour), hour.Add(time.Hour))
+	}
+}
+
+// months is one whole month, counted from the present one.
+func months(n int) span {
+	return func(now time.Time) payload.Period {
+		first := date(now.Year(), now.Month()+time.Month(n), 1)
+		return between(first, first.AddDate(0, 1, 0))
+	}
+}
+
+func between(from, to time.Time) payload.Period {
+	return payload.Period{From: jobs.TimeOf(from), To: jobs.TimeOf(to)}
+}
+
+func date(year int, month time.Month, day int) time.Time {
+	return time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
+}
+
+func midnight(t time.Time) time.Time { return date(t.Date()) }

@@ -1,0 +1,331 @@
+package report
+
+import (
+	"cmp"
+	"math"
+	"math/bits"
+	"slices"
+	"strings"
+	"time"
+
+	"jobstream/jobs"
+	"jobstream/jobs/handlers/internal/history"
+	"jobstream/jobs/handlers/internal/payload"
+)
+
+// Bounds that keep a summary small whatever the history holds: about 20 KB for
+// each type, and that is for a hundred types at most.
+const (
+	maxTypes  = 100 // types with figures of their own; the rest share otherTypes
+	maxErrors = 64  // counters for different errors of one type
+	maxError  = 200 // bytes of an error's text
+	maxSlow   = 10  // slowest jobs
+)
+
+// otherTypes gathers what is beyond maxTypes; it can't be the name of a type.
+const otherTypes = "(other types)"
+
+// outcome is how a job stands, as far as a report tells.
+type outcome int
+
+// The outcomes, in the order in which the bars stack them: failures stand on
+// the ground line, where their heights compare best.
+const (
+	failed outcome = iota
+	cancelled
+	unfinished
+	completed
+	numOutcomes
+)
+
+var outcomeNames = [numOutcomes]string{"failed", "cancelled", "unfinished", "completed"}
+
+func (o outcome) String() string { return outcomeNames[o] }
+
+func outcomeOf(s jobs.Status) outcome {
+	switch s {
+	case jobs.Completed:
+		return completed
+	case jobs.Failed:
+		return failed
+	case jobs.Cancelled:
+		return cancelled
+	}
+	return unfinished
+}
+
+// counts has a number of jobs for each outcome.
+type counts [numOutcomes]int
+
+func (c *counts) jobs() int {
+	n := 0
+	for _, k := range c {
+		n += k
+	}
+	return n
+}
+
+// successRate is the share of completed jobs among the completed and failed
+// ones; nil if there are none. Cancelled jobs say nothing about it.
+func (c *counts) successRate() *float64 {
+	ended := c[completed] + c[failed]
+	if ended == 0 {
+		return nil
+	}
+	rate := float64(c[completed]) / float64(ended)
+	return &rate
+}
+
+// group has the figures of some jobs.
+type group struct {
+	name     string
+	outcomes counts
+	retries  int // attempts after the first ones
+	retried  int // jobs with such
+	wait     histogram
+	run      histogram
+	errors   frequent
+}
+
+func (g *group) jobs() int             { return g.outcomes.jobs() }
+func (g *group) successRate() *float64 { return g.outcomes.successRate() }
+
+func (g *group) add(j *jobs.Job) {
+	g.outcomes[outcomeOf(j.Status)]++
+	if j.Attempt > 1 {
+		g.retries += j.Attempt - 1
+		g.retried++
+	}
+	if d, ok := history.Wait(j); ok {
+		g.wait.add(d)
+	}
+	if d, ok := history.RunTime(j); ok {
+		g.run.add(d)
+	}
+}
+
+// summary is what a report knows about the jobs of a period.
+type summary struct {
+	period  payload.Period
+	unit    unit
+	edges   []jobs.Time // beginnings of the buckets of volume, ascending
+	volume  []counts
+	total   group
+	byType  map[string]*group
+	slowest []slowJob // slowest first
+}
+
+// slowJob is what the table of the slowest jobs shows.
+type slowJob struct {
+	id       jobs.ID
+	kind     string
+	status   jobs.Status
+	run      time.Duration
+	attempts int
+	started  jobs.Time
+}
+
+func newSummary(p payload.Period) *summary {
+	s := &summary{period: p, byType: map[string]*group{}}
+	s.unit, s.edges = buckets(p)
+	s.volume = make([]counts, len(s.edges))
+	return s
+}
+
+func (s *summary) add(j *jobs.Job) {
+	i, exact := slices.BinarySearch(s.edges, j.CreatedAt)
+	if !exact {
+		i = max(i-1, 0)
+	}
+	s.volume[i][outcomeOf(j.Status)]++
+	s.total.add(j)
+	g := s.group(j.Type)
+	g.add(j)
+	if j.Status == jobs.Failed {
+		g.errors.add(errorKind(j.Error))
+	}
+	s.addSlow(j)
+}
+
+func (s *summary) group(kind string) *group {
+	if g := s.byType[kind]; g != nil {
+		return g
+	}
+	name := strings.Clone(kind) // it may be a piece of something large
+	if len(s.byType) >= maxTypes {
+		name = otherTypes
+		if g := s.byType[name]; g != nil {
+			return g
+		}
+	}
+	g := &group{name: name}
+	s.byType[name] = g
+	return g
+}
+
+func (s *summary) addSlow(j *jobs.Job) {
+	run, ok := history.RunTime(j)
+	if !ok || len(s.slowest) == maxSlow && run <= s.slowest[maxSlow-1].run {
+		return
+	}
+	i, _ := slices.BinarySearchFunc(s.slowest, run, func(e slowJob, d time.Duration) int {
+		if e.run >= d {
+			return -1
+		}
+		return 1
+	})
+	s.slowest = slices.Insert(s.slowest, i, slowJob{
+		id: j.ID, kind: strings.Clone(j.Type), status: j.Status, run: run, attempts: j.Attempt, started: j.StartedAt,
+	})
+	s.slowest = s.slowest[:min(len(s.slowest), maxSlow)]
+}
+
+// groups lists the types by what less says, and by name where that is equal.
+func (s *summary) groups(less func(a, b *group) int) []*group {
+	list := make([]*group, 0, len(s.byType))
+	for _, g := range s.byType {
+		list = append(list, g)
+	}
+	slices.SortFunc(list, func(a, b *group) int {
+		return cmp.Or(less(a, b), cmp.Compare(a.name, b.name))
+	})
+	return list
+}
+
+// histogram counts durations in buckets that grow with them, so that it takes
+// at most 20 KB and a quantile is off by less than 1 %: each power of two of
+// microseconds is cut into 64.
+type histogram struct {
+	buckets []uint32
+	n       int
+	max     time.Duration
+}
+
+const (
+	subBits    = 6
+	subBuckets = 1 << subBits
+	longest    = 1 << 45 // µs, a year and more
+)
+
+func (h *histogram) add(d time.Duration) {
+	i := bucketOf(uint64(max(d, 0) / time.Microsecond))
+	if i >= len(h.buckets) {
+		h.buckets = append(h.buckets, make([]uint32, i+1-len(h.buckets))...)
+	}
+	h.buckets[i]++
+	h.n++
+	h.max = max(h.max, d)
+}
+
+func bucketOf(us uint64) int {
+	us = min(us, longest)
+	if us < subBuckets {
+		return int(us)
+	}
+	shift := bits.Len64(us) - 1 - subBits
+	return (shift+1)<<subBits + int(us>>shift) - subBuckets
+}
+
+// middle is the duration in the middle of a bucket.
+func middle(i int) time.Duration {
+	if i < subBuckets {
+		return time.Duration(i) * time.Microsecond
+	}
+	shift := i>>subBits - 1
+	low := uint64(i&(subBuckets-1)+subBuckets) << shift
+	return time.Duration(low+(1<<shift)/2) * time.Microsecond
+}
+
+// quantile is the smallest duration that at least the share q of all doesn't
+// exceed; 0 if there are none.
+func (h *histogram) quantile(q float64) time.Duration {
+	rank := max(int(math.Ceil(q*float64(h.n)-1e-9)), 1) // 1e-9: 0.95·20 is 19, not 19.000000000000004
+	for i, k := range h.buckets {
+		if rank -= int(k); rank <= 0 {
+			return min(middle(i), h.max)
+		}
+	}
+	return h.max
+}
+
+// frequent finds the commonest texts with a bounded number of counters (the
+// "space-saving" algorithm): when all are taken, the smallest one changes its
+// text. Any text that makes up more than 1/maxErrors of all is found, and its
+// count is exact if no more than maxErrors different ones came.
+type frequent struct {
+	list []counted
+}
+
+type counted struct {
+	text  string
+	count int
+	extra int // how many of them may have been of other texts
+}
+
+// sure is how many of the text there were at least.
+func (c counted) sure() int { return c.count - c.extra }
+
+func (f *frequent) add(text string) {
+	least := 0
+	for i := range f.list {
+		if f.list[i].text == text {
+			f.list[i].count++
+			return
+		}
+		if f.list[i].count < f.list[least].count {
+			least = i
+		}
+	}
+	if len(f.list) < maxErrors {
+		f.list = append(f.list, counted{text: text, count: 1})
+		return
+	}
+	c := &f.list[least]
+	*c = counted{text: text, count: c.count + 1, extra: c.count}
+}
+
+// top lists up to n texts, the commonest first.
+func (f *frequent) top(n int) []counted {
+	list := slices.Clone(f.list)
+	slices.SortFunc(list, func(a, b counted) int {
+		return cmp.Or(cmp.Compare(b.sure(), a.sure()), cmp.Compare(a.text, b.text))
+	})
+	return list[:min(n, len(list))]
+}
+
+// errorKind makes errors alike that differ in a number or an id only: words
+// with four digits or more become "…". Short numbers stay, as they are often
+// codes.
+func errorKind(s string) string {
+	if s == "" {
+		return "(no message)"
+	}
+	if len(s) > maxError {
+		s = s[:maxError] + "…"
+	}
+	var b strings.Builder
+	for s != "" {
+		end, digits := 0, 0
+		for end < len(s) && isWord(s[end]) {
+			if s[end] >= '0' && s[end] <= '9' {
+				digits++
+			}
+			end++
+		}
+		switch {
+		case digits >= 4:
+			b.WriteString("…")
+		case end == 0:
+			end = 1
+			b.WriteByte(s[0])
+		default:
+			b.WriteString(s[:end])
+		}
+		s = s[end:]
+	}
+	return strings.ToValidUTF8(b.String(), "")
+}
+
+func isWord(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-' || c == '_'
+}
