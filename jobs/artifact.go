@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // ArtifactDir is the folder where jobs leave files, one per job, named by the
@@ -56,12 +57,14 @@ func removeFile(path string) (int64, error) {
 // Sweep removes what half-written artifacts a crash has left. Call it before
 // any job runs.
 func (d ArtifactDir) Sweep() error {
-	left, err := filepath.Glob(filepath.Join(string(d), ".*.tmp"))
-	if err != nil {
-		return err
+	entries, err := os.ReadDir(string(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	for _, path := range left {
-		err = errors.Join(err, os.Remove(path))
+	for _, e := range entries {
+		if name := e.Name(); strings.HasPrefix(name, ".") && strings.HasSuffix(name, ".tmp") {
+			err = errors.Join(err, os.Remove(filepath.Join(string(d), name)))
+		}
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"time"
+	"unicode/utf8"
 )
 
 // Message is a submission as it stands in the JOBS stream.
@@ -77,7 +78,7 @@ func (m *Message) refusal(t *Type) string {
 	case t == nil:
 		return "unknown job type " + quote(m.Type)
 	}
-	if len(m.Payload) > 0 && !json.Valid(m.Payload) {
+	if len(m.Payload) > 0 && !isJSON(m.Payload) {
 		return "the payload is not JSON"
 	}
 	if err := t.Check(m.Payload); err != nil {
@@ -86,9 +87,13 @@ func (m *Message) refusal(t *Type) string {
 	return ""
 }
 
+// isJSON says whether b is JSON text, which is UTF-8; json.Valid does not look
+// into strings.
+func isJSON(b []byte) bool { return utf8.Valid(b) && json.Valid(b) }
+
 // reject ends a job that never started because it cannot be one.
 func (j *Job) reject(why string) {
-	if len(j.Payload) > 0 && !json.Valid(j.Payload) {
+	if len(j.Payload) > 0 && !isJSON(j.Payload) {
 		// keep what came, as a JSON string, so that the resource stays JSON
 		j.Payload, _ = json.Marshal(string(j.Payload))
 	}

@@ -41,8 +41,8 @@ func (b Backoff) Delay(n int) time.Duration {
 	switch b.Kind {
 	case Constant:
 	case Exponential:
-		for i := 1; i < n && d < limit; i++ {
-			d *= 2
+		for i := 1; i < n && d > 0 && d < limit; i++ {
+			d += min(d, limit-d) // d·2 may not fit
 		}
 	default:
 		if n > 1 && d > 0 && int64(limit/d) < int64(n) {
