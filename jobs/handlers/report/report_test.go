@@ -14,6 +14,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -472,4 +473,55 @@ func TestSample(t *testing.T) {
 			}
 		}
 	}
+}
+
+// stream is a history of made-up jobs that exist only while they are looked at,
+// each failed with an error of its own.
+type stream struct {
+	n  int
+	at func(i int) // called before each
+}
+
+func (s stream) Count(jobs.Filter) (int, error) { return s.n, nil }
+
+func (s stream) Scan(_ context.Context, f jobs.Filter, yield func(*jobs.Job) error) error {
+	for i := range s.n {
+		s.at(i)
+		at := f.CreatedAfter.Add(time.Duration(i) * time.Millisecond)
+		j := job(i, fmt.Sprintf("type-%d", i%1000), jobs.Failed, at, time.Duration(i)*time.Microsecond, time.Duration(i)*time.Millisecond, 1, fmt.Sprintf("error %c%d", 'a'+i%26, i%999))
+		if err := yield(j); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestAMillionRecordsInBoundedMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	const n = 1_000_000
+	var m runtime.MemStats
+	var highest uint64
+	live := func() uint64 {
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	h := newHandler(t)
+	start := live()
+	h.history = stream{n, func(i int) {
+		if i%(n/5) == n/10 {
+			highest = max(highest, live())
+		}
+	}}
+	begun := time.Now()
+	v, _ := run(t, h, "")
+	if v.Records != n {
+		t.Errorf("got %+v", v)
+	}
+	if highest > start+(16<<20) {
+		t.Errorf("the heap grew from %d to %d MiB", start>>20, highest>>20)
+	}
+	t.Logf("%v, heap +%d KiB", time.Since(begun).Round(time.Millisecond), (int64(highest)-int64(start))>>10)
 }
