@@ -1,0 +1,228 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// What is in this file is for measuring: the raw speed of JetStream as a
+// yardstick, and a client that comes in by the port like anybody's.
+
+const (
+	benchWindow   = 4096 // messages published ahead of their acknowledgements
+	benchFetch    = 500  // messages of one fetch
+	benchFetchers = 4    // fetches that overlap, so that none waits for another's end
+	benchPatience = 10 * time.Second
+)
+
+// RawThroughput measures what JetStream itself can do with o's settings: n
+// messages of size bytes, published asynchronously to a stream of its own while
+// a pull consumer fetches and acks them, both with nats.go over in-process
+// connections. done is how many were acked in the time took, n unless limit
+// ended it before. o.Dir must be empty and stays full of what was published.
+func RawThroughput(ctx context.Context, o Options, n, size int, limit time.Duration) (done int, took time.Duration, err error) {
+	o.Port = 0
+	b, err := Open(ctx, o)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer b.Close()
+	const subject = "raw"
+	if _, err := b.js.CreateStream(ctx, jetstream.StreamConfig{
+		Name: "RAW", Subjects: []string{subject}, Storage: jetstream.FileStorage, AllowDirect: true,
+	}); err != nil {
+		return 0, 0, fmt.Errorf("cannot make the stream to measure with: %w", err)
+	}
+	publisher, err := b.dial(nats.InProcessServer(b.srv))
+	if err != nil {
+		return 0, 0, err
+	}
+	defer publisher.Close()
+	r := rawConsumer{want: int64(n), all: make(chan struct{})}
+	if err := r.start(ctx, b); err != nil {
+		return 0, 0, err
+	}
+	defer r.stop()
+
+	body := make([]byte, size)
+	_, _ = rand.Read(body) // never fails
+	begun := time.Now()
+	limited, cancel := context.WithTimeoutCause(ctx, limit, errLimit)
+	defer cancel()
+	if _, err := publisher.Publish(limited, n, func(int) string { return subject }, body); err != nil {
+		return 0, 0, err
+	}
+	select {
+	case <-r.all:
+	case <-limited.Done():
+	}
+	if ctx.Err() != nil {
+		return 0, 0, context.Cause(ctx)
+	}
+	if err := r.conn.nc.FlushWithContext(ctx); err != nil {
+		return 0, 0, fmt.Errorf("cannot send the last acks: %w", err)
+	}
+	return int(min(r.acked.Load(), int64(n))), time.Since(begun), r.err()
+}
+
+// errLimit ends a measurement in good order.
+var errLimit = errors.New("the time for measuring is over")
+
+// rawConsumer fetches and acks. It uses Fetch because nats.go's Consume and
+// Messages can forget to ask for more and then stall until their heartbeat
+// fails.
+type rawConsumer struct {
+	want  int64
+	conn  *Client
+	acked atomic.Int64
+	all   chan struct{} // closed when want are acked
+
+	group  sync.WaitGroup
+	cancel context.CancelFunc
+	broken atomic.Pointer[error]
+}
+
+func (r *rawConsumer) start(ctx context.Context, b *Broker) (err error) {
+	if r.conn, err = b.dial(nats.InProcessServer(b.srv)); err != nil {
+		return err
+	}
+	consumer, err := r.conn.js.CreateConsumer(ctx, "RAW", jetstream.ConsumerConfig{
+		Durable: "raw", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: -1, AckWait: b.o.Lease,
+	})
+	if err != nil {
+		r.conn.Close()
+		return fmt.Errorf("cannot make the consumer to measure with: %w", err)
+	}
+	ctx, r.cancel = context.WithCancel(ctx)
+	for range benchFetchers {
+		r.group.Go(func() { r.fetch(ctx, consumer) })
+	}
+	return nil
+}
+
+func (r *rawConsumer) fetch(ctx context.Context, consumer jetstream.Consumer) {
+	for ctx.Err() == nil {
+		some, err := consumer.Fetch(benchFetch, jetstream.FetchContext(ctx))
+		if err != nil {
+			r.fail(ctx, err)
+			return
+		}
+		for m := range some.Messages() {
+			if err := m.Ack(); err != nil {
+				r.fail(ctx, err)
+				return
+			}
+			if r.acked.Add(1) == r.want {
+				close(r.all)
+			}
+		}
+		if err := some.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) && !errors.Is(err, jetstream.ErrNoMessages) {
+			r.fail(ctx, err)
+			return
+		}
+	}
+}
+
+func (r *rawConsumer) fail(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		err = fmt.Errorf("cannot consume: %w", err)
+		r.broken.CompareAndSwap(nil, &err)
+	}
+}
+
+func (r *rawConsumer) err() error {
+	if p := r.broken.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func (r *rawConsumer) stop() {
+	r.cancel()
+	r.conn.Close()
+	r.group.Wait()
+}
+
+// Client is a NATS client of a broker, as anybody could write one.
+type Client struct {
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	refused atomic.Pointer[error]
+}
+
+// Dial connects a client to the broker's port; see [Options].Port.
+func (b *Broker) Dial() (*Client, error) {
+	url := b.ClientURL()
+	if url == "" {
+		return nil, errors.New("the broker has no port that a client could connect to")
+	}
+	return b.dial(func(o *nats.Options) error { o.Url = url; return nil })
+}
+
+func (b *Broker) dial(how nats.Option) (*Client, error) {
+	nc, err := nats.Connect("", how, nats.Name("measuring"), nats.ErrorHandler(b.clientError))
+	if err != nil {
+		return nil, fmt.Errorf("cannot connect to the broker: %w", err)
+	}
+	c := &Client{nc: nc}
+	c.js, err = jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(benchWindow),
+		jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, _ *nats.Msg, err error) {
+			c.refused.CompareAndSwap(nil, &err)
+		}))
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Publish publishes body n times, each time to the subject that belongs to the
+// number, and returns when the streams have acknowledged them all. A deadline of
+// ctx ends it early without an error. published is how many messages are stored.
+func (c *Client) Publish(ctx context.Context, n int, subject func(i int) string, body []byte) (published int, err error) {
+	for published < n && ctx.Err() == nil && c.refused.Load() == nil {
+		// The library gives up after 200 ms of a full window otherwise: a busy machine
+		// may well take longer.
+		if _, err := c.js.PublishAsync(subject(published), body, jetstream.WithStallWait(benchPatience)); err != nil {
+			return 0, fmt.Errorf("cannot publish: %w", err)
+		}
+		published++
+	}
+	patience := time.NewTimer(benchPatience)
+	defer patience.Stop()
+	select {
+	case <-c.js.PublishAsyncComplete():
+	case <-patience.C:
+		return 0, fmt.Errorf("%d messages were not acknowledged within %v", c.js.PublishAsyncPending(), benchPatience)
+	}
+	if p := c.refused.Load(); p != nil {
+		return 0, fmt.Errorf("a message was refused: %w", *p)
+	}
+	return published, nil
+}
+
+// Subscribe calls f for every message that comes on a subject, wildcards
+// included, with its own subject, one at a time. It returns when the server
+// knows.
+func (c *Client) Subscribe(ctx context.Context, subject string, f func(subject string, body []byte)) error {
+	if _, err := c.nc.Subscribe(subject, func(m *nats.Msg) { f(m.Subject, m.Data) }); err != nil {
+		return fmt.Errorf("cannot subscribe to %s: %w", subject, err)
+	}
+	return c.nc.FlushWithContext(ctx)
+}
+
+// Close closes the connection.
+func (c *Client) Close() { c.nc.Close() }
+
+// NotificationsState is the state of NOTIFICATIONS.
+func (b *Broker) NotificationsState(ctx context.Context) (StreamState, error) {
+	return b.state(ctx, NotificationsStream)
+}

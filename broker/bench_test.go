@@ -1,0 +1,94 @@
+package broker_test
+
+import (
+	"context"
+	"encoding/json"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"jobstream/broker"
+	"jobstream/broker/brokertest"
+	"jobstream/jobs"
+)
+
+// pipeline is a sink and a receiver that acks.
+type pipeline struct {
+	b         *broker.Broker
+	submitted atomic.Int64
+	happened  atomic.Int64
+	delivered atomic.Int64
+	total     int64
+	done      chan struct{}
+	open      map[jobs.Lane]int
+}
+
+func (p *pipeline) Submitted(*jobs.Message)           { p.submitted.Add(1); p.check() }
+func (p *pipeline) Happened(_ uint64, e []jobs.Event) { p.happened.Add(int64(len(e))); p.check() }
+func (p *pipeline) Deliver(d jobs.Delivery) {
+	p.delivered.Add(1)
+	_ = p.b.Ack(d.Ref)
+	p.open[d.Lane]--
+	if p.open[d.Lane] < 500 {
+		p.open[d.Lane] += 500
+		_ = p.b.Pull(d.Lane, 500)
+	}
+	p.check()
+}
+func (p *pipeline) PullEnded(l jobs.Lane, n int) { p.open[l] -= n }
+func (p *pipeline) check() {
+	if p.delivered.Load() == p.total && p.submitted.Load() == p.total && p.happened.Load() == p.total {
+		close(p.done)
+	}
+}
+
+// BenchmarkPipeline: submit, read, deliver, ack, one event each, read that.
+func BenchmarkPipeline(b *testing.B) {
+	br := brokertest.New(b, func(o *broker.Options) { o.QueueSize = 10_000_000; o.SyncInterval = time.Second })
+	lane := jobs.Lane{Type: "email", Priority: 3}
+	p := &pipeline{b: br, total: int64(b.N), done: make(chan struct{}), open: map[jobs.Lane]int{lane: 1000}}
+	ctx, cancel := context.WithCancel(b.Context())
+	read := make(chan error, 1)
+	go func() { read <- br.Read(ctx, jobs.Positions{}, p) }()
+	if err := br.OpenLanes(ctx, []jobs.Lane{lane}, p); err != nil {
+		b.Fatal(err)
+	}
+	payload := json.RawMessage(`{"to":"user@example.com","subject":"Hello","body":"` + string(make200()) + `"}`)
+	b.ReportAllocs()
+	b.ResetTimer()
+	if err := br.Pull(lane, 1000); err != nil {
+		b.Fatal(err)
+	}
+	events := make([]jobs.Event, 0, 100)
+	for i := range b.N {
+		id := jobs.NewID()
+		m := &jobs.Message{ID: id, Type: "email", Priority: 3, Payload: payload, RetryCount: -1}
+		if err := br.Submit(m, func(err error) { b.Error(err) }); err != nil {
+			b.Fatal(err)
+		}
+		events = append(events, jobs.Event{Kind: jobs.KindCompleted, ID: id, Seq: uint64(i + 1), Type: "email", Priority: 3, CreatedAt: jobs.Now(), MaxAttempts: 3, Run: 1, Attempt: 1, At: jobs.Now(), StartedAt: jobs.Now(), Node: "n1"})
+		if len(events) == cap(events) || i == b.N-1 {
+			if err := br.Append(events); err != nil {
+				b.Fatal(err)
+			}
+			events = events[:0]
+		}
+	}
+	select {
+	case <-p.done:
+	case <-time.After(60 * time.Second):
+		b.Fatal(p.submitted.Load(), p.delivered.Load(), p.happened.Load(), b.N)
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
+	cancel()
+	<-read
+}
+
+func make200() []byte {
+	b := make([]byte, 150)
+	for i := range b {
+		b[i] = 'x'
+	}
+	return b
+}
