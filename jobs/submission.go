@@ -270,16 +270,20 @@ func intValue(raw []byte, lo, hi int) (int, error) {
 }
 
 func timeoutValue(raw []byte) (time.Duration, error) {
-	text := string(raw)
+	var d time.Duration
+	var err error
 	if raw[0] == '"' {
-		var err error
-		if text, err = stringValue(raw); err != nil {
-			return 0, err
+		var text string
+		if text, err = stringValue(raw); err == nil {
+			d, err = ParseDuration(text)
 		}
-	} else if f, err := strconv.ParseFloat(text, 64); err == nil && f > 0 && f < MaxTimeout.Seconds() && f != math.Trunc(f) {
-		return time.Duration(f * float64(time.Second)), nil
+	} else {
+		// any spelling of a number: 300, 300.0, 3e2, 0.5
+		var f float64
+		if f, err = strconv.ParseFloat(string(raw), 64); err == nil && f <= MaxTimeout.Seconds() {
+			d = time.Duration(f * float64(time.Second))
+		}
 	}
-	d, err := ParseDuration(text)
 	if err != nil || d <= 0 || d > MaxTimeout {
 		return 0, fmt.Errorf("must be seconds above 0 or a duration like \"5m\", at most 7d, not %s", describe(raw))
 	}
@@ -367,10 +371,11 @@ func ParseDuration(s string) (time.Duration, error) {
 			if unit == "w" {
 				f *= 7
 			}
-			if f*24 > math.MaxInt64/float64(time.Hour) {
+			ns := f * 24 * float64(time.Hour)
+			if ns >= math.MaxInt64 { // which is 2^63 as a float, one too many
 				return 0, bad
 			}
-			d = time.Duration(f * 24 * float64(time.Hour))
+			d = time.Duration(ns)
 		default:
 			var err error
 			if d, err = time.ParseDuration(number + unit); err != nil || d < 0 {
