@@ -1,0 +1,334 @@
+package jobs_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"jobstream/jobs"
+)
+
+func TestParseSubmission(t *testing.T) {
+	sub := func(typ, payload string) *jobs.Submission {
+		s := &jobs.Submission{Type: typ, Priority: 3, RetryCount: -1}
+		if payload != "" {
+			s.Payload = json.RawMessage(payload)
+		}
+		return s
+	}
+	with := func(change func(*jobs.Submission)) *jobs.Submission {
+		s := sub("x", "")
+		change(s)
+		return s
+	}
+	timeout := func(d time.Duration) *jobs.Submission { return with(func(s *jobs.Submission) { s.Timeout = d }) }
+	tags := func(n int) string {
+		b, _ := json.Marshal(strings.Split(strings.TrimSuffix(strings.Repeat("a ", n), " "), " "))
+		return string(b)
+	}
+	long := strings.Repeat("x", 128)
+	tests := []struct {
+		body string
+		want *jobs.Submission
+		err  string // "kind pointer…"
+	}{
+		{body: `{"type":"email","payload":{"to":"user@example.com","subject":"Hello","body":"Test email"}}`, want: sub("email", `{"to":"user@example.com","subject":"Hello","body":"Test email"}`)},
+		{body: `{"type":"export","payload":{"format":"csv","filters":{"date":"2024-01"}}}`, want: sub("export", `{"format":"csv","filters":{"date":"2024-01"}}`)},
+		{body: `{"type":"cleanup","payload":{"older_than":"30d"}}`, want: sub("cleanup", `{"older_than":"30d"}`)},
+		{
+			body: " {\n\"tags\" : [\"a\",\"ü b\"] , \"timeout\":\t90,\r\n\"priority\":1,\"retry_count\":0,\"payload\": [1, {\"a\":\"}\"} ] ,\"type\":\"x\"}\n",
+			want: &jobs.Submission{Type: "x", Payload: json.RawMessage(`[1, {"a":"}"} ]`), Priority: 1, RetryCount: 0, Timeout: 90 * time.Second, Tags: []string{"a", "ü b"}},
+		},
+		{body: `{"type":"x"}`, want: sub("x", "")},
+		{body: `{"type":"x","payload":null}`, want: sub("x", "")},
+		{body: `{"type":"x","payload":0}`, want: sub("x", "0")},
+		{body: `{"type":"x","payload":"\u0000\""}`, want: sub("x", `"\u0000\""`)},
+		{body: `{"\u0074ype":"\u0078"}`, want: sub("x", "")},
+		{body: `{"type":""}`, want: sub("", "")}, // the registry refuses it
+		{body: `{"type":"x","payload":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + `}`, want: sub("x", strings.Repeat("[", 9000)+strings.Repeat("]", 9000))},
+
+		{body: `{"type":"x","priority":1}`, want: with(func(s *jobs.Submission) { s.Priority = 1 })},
+		{body: `{"type":"x","priority":5}`, want: with(func(s *jobs.Submission) { s.Priority = 5 })},
+		{body: `{"type":"x","priority":0}`, err: "invalid_request /priority"},
+		{body: `{"type":"x","priority":6}`, err: "invalid_request /priority"},
+		{body: `{"type":"x","priority":-1}`, err: "invalid_request /priority"},
+		{body: `{"type":"x","priority":2.5}`, err: "invalid_request /priority"},
+		{body: `{"type":"x","priority":1e0}`, err: "invalid_request /priority"},
+		{body: `{"type":"x","priority":"3"}`, err: "invalid_request /priority"},
+		{body: `{"type":"x","priority":null}`, err: "invalid_request /priority"},
+		{body: `{"type":"x","priority":true}`, err: "invalid_request /priority"},
+		{body: `{"type":"x","priority":99999999999999999999}`, err: "invalid_request /priority"},
+
+		{body: `{"type":"x","retry_count":1000}`, want: with(func(s *jobs.Submission) { s.RetryCount = 1000 })},
+		{body: `{"type":"x","retry_count":1001}`, err: "invalid_request /retry_count"},
+		{body: `{"type":"x","retry_count":-1}`, err: "invalid_request /retry_count"},
+		{body: `{"type":"x","retry_count":"1"}`, err: "invalid_request /retry_count"},
+
+		{body: `{"type":"x","timeout":300}`, want: timeout(300 * time.Second)},
+		{body: `{"type":"x","timeout":300.0}`, want: timeout(300 * time.Second)},
+		{body: `{"type":"x","timeout":3e2}`, want: timeout(300 * time.Second)},
+		{body: `{"type":"x","timeout":0.5}`, want: timeout(500 * time.Millisecond)},
+		{body: `{"type":"x","timeout":"300"}`, want: timeout(300 * time.Second)},
+		{body: `{"type":"x","timeout":"5m"}`, want: timeout(5 * time.Minute)},
+		{body: `{"type":"x","timeout":"1h30m"}`, want: timeout(90 * time.Minute)},
+		{body: `{"type":"x","timeout":"1.5h"}`, want: timeout(90 * time.Minute)},
+		{body: `{"type":"x","timeout":"250ms"}`, want: timeout(250 * time.Millisecond)},
+		{body: `{"type":"x","timeout":"\u0035m"}`, want: timeout(5 * time.Minute)},
+		{body: `{"type":"x","timeout":604800}`, want: timeout(jobs.MaxTimeout)},
+		{body: `{"type":"x","timeout":"7d"}`, want: timeout(jobs.MaxTimeout)},
+		{body: `{"type":"x","timeout":"1w"}`, want: timeout(jobs.MaxTimeout)},
+		{body: `{"type":"x","timeout":604801}`, err: "invalid_request /timeout"},
+		{body: `{"type":"x","timeout":604800.5}`, err: "invalid_request /timeout"},
+		{body: `{"type":"x","timeout":"8d"}`, err: "invalid_request /timeout"},
+		{body: `{"type":"x","timeout":0}`, err: "invalid_request /timeout"},
+		{body: `{"type":"x","timeout":"0s"}`, err: "invalid_request /timeout"},
+		{body: `{"type":"x","timeout":1e-12}`, err: "invalid_request /timeout"},
+		{body: `{"type":"x","timeout":1e400}`, err: "invalid_request /timeout"},
+		{body: `{"type":"x","timeout":-1}`, err: "invalid_request /timeout"},
+		{body: `{"type":"x","timeout":"-5m"}`, err: "invalid_request /timeout"},
+		{body: `{"type":"x","timeout":"soon"}`, err: "invalid_request /timeout"},
+		{body: `{"type":"x","timeout":""}`, err: "invalid_request /timeout"},
+		{body: `{"type":"x","timeout":null}`, err: "invalid_request /timeout"},
+		{body: `{"type":"x","timeout":true}`, err: "invalid_request /timeout"},
+		{body: `{"type":"x","timeout":{}}`, err: "invalid_request /timeout"},
+
+		{body: `{"type":"x","tags":[]}`, want: with(func(s *jobs.Submission) { s.Tags = []string{} })},
+		{body: `{"type":"x","tags":` + tags(32) + `}`, want: with(func(s *jobs.Submission) { s.Tags = strings.Split(strings.Repeat("a", 32), "") })},
+		{body: `{"type":"x","tags":["` + long + `"]}`, want: with(func(s *jobs.Submission) { s.Tags = []string{long} })},
+		{body: `{"type":"x","tags":` + tags(33) + `}`, err: "invalid_request /tags"},
+		{body: `{"type":"x","tags":["` + long + `x"]}`, err: "invalid_request /tags"},
+		{body: `{"type":"x","tags":[""]}`, err: "invalid_request /tags"},
+		{body: `{"type":"x","tags":["a,b"]}`, err: "invalid_request /tags"},
+		{body: `{"type":"x","tags":["a\nb"]}`, err: "invalid_request /tags"},
+		{body: `{"type":"x","tags":["\u007f"]}`, err: "invalid_request /tags"},
+		{body: `{"type":"x","tags":["\ud800"]}`, err: "invalid_request /tags"},
+		{body: `{"type":"x","tags":[1]}`, err: "invalid_request /tags"},
+		{body: `{"type":"x","tags":[null]}`, err: "invalid_request /tags"},
+		{body: `{"type":"x","tags":"a"}`, err: "invalid_request /tags"},
+		{body: `{"type":"x","tags":null}`, err: "invalid_request /tags"},
+
+		{body: `{}`, err: "invalid_request /type"},
+		{body: `{"payload":{}}`, err: "invalid_request /type"},
+		{body: `{"type":3}`, err: "invalid_request /type"},
+		{body: `{"type":null}`, err: "invalid_request /type"},
+		{body: `{"type":["x"]}`, err: "invalid_request /type"},
+		{body: `{"Type":"x"}`, err: "invalid_request /Type /type"},
+		{body: `{"type":"x","delay":5}`, err: "invalid_request /delay"},
+		{body: `{"type":"x","":5}`, err: "invalid_request /"},
+		{body: `{"type":"x","a/b~c":5}`, err: "invalid_request /a~1b~0c"},
+		{body: `{"priority":9,"nope":1,"tags":3}`, err: "invalid_request /priority /nope /tags /type"},
+		{body: `{"type":"x","type":"x"}`, err: "invalid_request /type"},
+		{body: `{"type":"x","\u0074ype":"y"}`, err: "invalid_request /type"},
+		{body: `{"type":"x","payload":1,"payload":1}`, err: "invalid_request /payload"},
+
+		{body: ``, err: "malformed_json"},
+		{body: " \n\t ", err: "malformed_json"},
+		{body: "{\"type\":\"x\x00\"}", err: "malformed_json"},
+		{body: "{\"type\":\"x\"}\x00", err: "malformed_json"},
+		{body: "{\"type\":\"\xff\"}", err: "malformed_json"},
+		{body: "\ufeff{\"type\":\"x\"}", err: "malformed_json"},
+		{body: `{"type":"x"`, err: "malformed_json"},
+		{body: `{"type":"x"}}`, err: "malformed_json"},
+		{body: `{"type":"x"} {"type":"x"}`, err: "malformed_json"},
+		{body: `{"type":"x",}`, err: "malformed_json"},
+		{body: `{type:"x"}`, err: "malformed_json"},
+		{body: `{'type':'x'}`, err: "malformed_json"},
+		{body: `{"type":"x","timeout":NaN}`, err: "malformed_json"},
+		{body: `type=x`, err: "malformed_json"},
+		{body: strings.Repeat("[", 100_000), err: "malformed_json"},
+		{body: strings.Repeat(`{"a":`, 20_000) + "1" + strings.Repeat("}", 20_000), err: "malformed_json"},
+		{body: `[]`, err: "invalid_request "},
+		{body: `[{"type":"x"}]`, err: "invalid_request "},
+		{body: `"x"`, err: "invalid_request "},
+		{body: `null`, err: "invalid_request "},
+		{body: ` 17 `, err: "invalid_request "},
+	}
+	for _, tt := range tests {
+		t.Run(tt.body[:min(60, len(tt.body))], func(t *testing.T) {
+			got, err := jobs.ParseSubmission([]byte(tt.body))
+			if f := failure(t, err); f != tt.err {
+				t.Fatalf("error %q (%v), want %q", f, err, tt.err)
+			}
+			if !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+			if err == nil {
+				return
+			}
+			if e, _ := jobs.AsError(err); e.Detail == "" || !json.Valid(e.Problem()) || !utf8.Valid(e.Problem()) {
+				t.Errorf("problem %q", e.Problem())
+			}
+		})
+	}
+}
+
+// TestManyFields: an object may have a thousand fields, and the answer to a
+// body of nonsense stays short.
+func TestManyFields(t *testing.T) {
+	object := func(n int, more string) []byte {
+		var b bytes.Buffer
+		b.WriteString(`{"a":0`)
+		for i := range n - 1 {
+			fmt.Fprintf(&b, `,"%06d":0`, i)
+		}
+		b.WriteString(more + `}`)
+		return b.Bytes()
+	}
+	tests := []struct {
+		name string
+		body []byte
+		want string
+		seen int
+	}{
+		{name: "a thousand", body: object(1000, ""), seen: 1000},
+		{name: "one more", body: object(1001, ""), want: "invalid_request ", seen: 1000},
+		{name: "a hundred thousand", body: object(100_000, ""), want: "invalid_request ", seen: 1000},
+		{name: "the first again behind 900", body: object(900, `,"a":1`), want: "invalid_request /a", seen: 900},
+		{name: "the second again behind 30", body: object(30, `,"000000":1`), want: "invalid_request /000000", seen: 30},
+		{name: "the last again", body: object(30, `,"000028":1`), want: "invalid_request /000028", seen: 30},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			seen := 0
+			err := jobs.EachField(tt.body, func(string, json.RawMessage) { seen++ })
+			if got := failure(t, err); got != tt.want || seen != tt.seen {
+				t.Errorf("error %q after %d fields, want %q after %d", got, seen, tt.want, tt.seen)
+			}
+			_, err = jobs.ParseSubmission(tt.body)
+			if e, ok := jobs.AsError(err); !ok || e.Kind != jobs.InvalidRequest || len(e.Problem()) > 256<<10 {
+				t.Errorf("a submission: %.200v", err)
+			}
+		})
+	}
+}
+
+func FuzzEachField(f *testing.F) {
+	for _, s := range []string{
+		`{}`, `{"a":1}`, ` { "a" : [1,2,{"b":"]}"}] , "c":"\"\\" } `, `{"a":-1.5e+7,"b":true,"c":null}`, `{"\u0061":1,"a":2}`,
+		`{"a":{"a":{}}}`, `[1]`, `1`, "", "{\"a\":\"\x00\"}", "{\"\xff\":1}", `{"a":1}x`, `{"":""}`, `{"a":[[],{}],"b":[ ]}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		got := make(map[string]string)
+		var order []string
+		err := jobs.EachField(body, func(name string, raw json.RawMessage) {
+			got[name] = string(raw)
+			order = append(order, name)
+		})
+		var want map[string]json.RawMessage
+		wantErr := json.Unmarshal(body, &want)
+		if err != nil {
+			e, ok := jobs.AsError(err)
+			if !ok {
+				t.Fatalf("%v is no *Error", err)
+			}
+			twice := strings.Contains(e.Detail, "given twice")
+			object := wantErr == nil && want != nil
+			if object && utf8.Valid(body) && bytes.IndexByte(body, 0) < 0 && !twice {
+				t.Fatalf("%q is refused: %v", body, err)
+			}
+			if twice && !object {
+				t.Fatalf("%q: %v, but it is not even an object", body, err)
+			}
+			return
+		}
+		if wantErr != nil || want == nil {
+			t.Fatalf("%q is taken, though %v", body, wantErr)
+		}
+		if len(got) != len(want) || len(order) != len(want) {
+			t.Fatalf("%q: got %q, want %q", body, got, want)
+		}
+		for name, raw := range want {
+			if got[name] != string(raw) {
+				t.Fatalf("%q: field %q is %q, want %q", body, name, got[name], raw)
+			}
+		}
+	})
+}
+
+func FuzzParseSubmission(f *testing.F) {
+	for _, s := range []string{
+		`{"type":"email","payload":{"to":"a"},"priority":1,"retry_count":0,"timeout":"5m","tags":["a"]}`, `{"type":"x","timeout":0.5}`,
+		`{"type":"x","timeout":1e-9}`, `{"tags":[null]}`, `{"type":"\ud800"}`, `[]`, `{"timeout":"99999999999w"}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		s, err := jobs.ParseSubmission(body)
+		if err != nil {
+			e, ok := jobs.AsError(err)
+			if !ok || e.Detail == "" || !json.Valid(e.Problem()) {
+				t.Fatalf("%q: %v", body, err)
+			}
+			return
+		}
+		if !s.Priority.Valid() || s.RetryCount < -1 || s.RetryCount > jobs.MaxRetryCount || s.Timeout < 0 || s.Timeout > jobs.MaxTimeout ||
+			jobs.CheckTags(s.Tags) != nil || s.Payload != nil && !json.Valid(s.Payload) {
+			t.Fatalf("%q gives %+v", body, s)
+		}
+	})
+}
+
+func TestParseDuration(t *testing.T) {
+	const day = 24 * time.Hour
+	tests := map[string]time.Duration{ // -1 = refused
+		"0": 0, "300": 300 * time.Second, "007": 7 * time.Second, "9223372036": 9223372036 * time.Second,
+		"90s": 90 * time.Second, "5m": 5 * time.Minute, "1h30m": 90 * time.Minute, "250ms": 250 * time.Millisecond, "1.5h": 90 * time.Minute,
+		"10us": 10 * time.Microsecond, "10µs": 10 * time.Microsecond, "1ns": 1,
+		"30d": 30 * day, "2w": 14 * day, "1w2d": 9 * day, "1d12h": 36 * time.Hour, "0.5d": 12 * time.Hour, "1.5w": 252 * time.Hour, "0d": 0,
+		"106751d": 106751 * day,
+
+		"": -1, " ": -1, "-1": -1, "-5m": -1, "5 m": -1, "5": 5 * time.Second, "m": -1, "d": -1, "5x": -1, "5D": -1, "1.5": -1, ".": -1, ".d": -1, "1..5d": -1,
+		"5m-3s": -1, "1d-1h": -1, "NaNd": -1, "Infd": -1, "1e3d": -1, "0x10": -1,
+		"9223372037": -1, "106752d": -1, "99999999999999999999d": -1, "15251w": -1, "106751d24h": -1, "106751.99116730064591d": -1, "9999999h": -1,
+		"99999999999999999999": -1,
+	}
+	for text, want := range tests {
+		got, err := jobs.ParseDuration(text)
+		if want < 0 != (err != nil) || err == nil && got != want {
+			t.Errorf("%q: got %s, %v; want %s", text, got, err, want)
+		}
+	}
+}
+
+func FuzzParseDuration(f *testing.F) {
+	for _, s := range []string{"", "300", "1h30m", "30d", "1w2d", "106751.991167300645d", "15250.284452471522w", "-5m", "1e9d", "9223372036854775807ns1ns", "\xff", "5µs"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if d, err := jobs.ParseDuration(s); d < 0 || err != nil && d != 0 {
+			t.Fatalf("%q: %d, %v", s, d, err)
+		} else if want, goErr := time.ParseDuration(s); err == nil && goErr == nil && d != want {
+			t.Fatalf("%q: %s, but time.ParseDuration says %s", s, d, want)
+		}
+	})
+}
+
+func TestParseMoment(t *testing.T) {
+	day := jobs.TimeOf(time.Date(2024, 1, 15, 0, 0, 0, 0, time.UTC))
+	tests := map[string]jobs.Time{ // 0 = refused
+		"2024-01-15": day, "2024-01-15T00:00:00Z": day, "2024-01-15T02:00:00+02:00": day, "2024-01-15T00:00:00.000000001Z": day + 1,
+		"": 0, "2024": 0, "2024-01": 0, "2024-02-30": 0, "2024-01-15T00:00:00": 0, "1970-06-01": 0, "2262-01-01": 0, "9999-12-31": 0, "yesterday": 0,
+	}
+	for text, want := range tests {
+		if got, err := jobs.ParseMoment(text); got != want || (err == nil) != (want != 0) {
+			t.Errorf("%q: got %s, %v", text, got, err)
+		}
+	}
+}
+
+func TestTimeKeepsMoments(t *testing.T) {
+	at := time.Date(2024, 1, 15, 8, 0, 0, 5, time.FixedZone("x", 3600))
+	if got := jobs.TimeOf(at); !got.Std().Equal(at) || got.String() != "2024-01-15T07:00:00.000000005Z" || got.Add(time.Second).Sub(got) != time.Second {
+		t.Errorf("got %s", got)
+	}
+	if jobs.TimeOf(time.Time{}) != 0 || !jobs.Time(0).Std().IsZero() || jobs.Time(0).String() != "" {
+		t.Error("no time is not no time")
+	}
+}
