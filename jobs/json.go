@@ -147,7 +147,7 @@ func (j *Job) UnmarshalJSON(b []byte) error {
 	*j = Job{
 		ID: r.ID, Key: r.Seq, Seq: r.Seq, Type: r.Type, Priority: r.Priority, Status: status,
 		Progress: r.Progress, Message: r.Message, Run: 1, Attempt: r.Attempt, MaxAttempts: r.MaxAttempts,
-		Lost: r.Lost, Timeout: time.Duration(r.Timeout * float64(time.Second)),
+		Lost: r.Lost, Timeout: seconds(r.Timeout),
 		Payload: null2nil(r.Payload), Result: null2nil(r.Result), Error: r.Error, Tags: r.Tags, Node: r.Node,
 		CreatedAt: TimeOf(r.CreatedAt), UpdatedAt: TimeOf(r.UpdatedAt), DueAt: TimeOf(r.RunAt),
 		StartedAt: TimeOf(r.StartedAt), EndedAt: TimeOf(r.EndedAt),

@@ -281,7 +281,7 @@ func timeoutValue(raw []byte) (time.Duration, error) {
 		// any spelling of a number: 300, 300.0, 3e2, 0.5
 		var f float64
 		if f, err = strconv.ParseFloat(string(raw), 64); err == nil && f <= MaxTimeout.Seconds() {
-			d = time.Duration(f * float64(time.Second))
+			d = seconds(f)
 		}
 	}
 	if err != nil || d <= 0 || d > MaxTimeout {
@@ -289,6 +289,9 @@ func timeoutValue(raw []byte) (time.Duration, error) {
 	}
 	return d, nil
 }
+
+// seconds is f seconds to the nearest nanosecond: 16560.404 is not a hair less.
+func seconds(f float64) time.Duration { return time.Duration(math.Round(f * float64(time.Second))) }
 
 func tagsValue(raw []byte) ([]string, error) {
 	var tags []string
