@@ -1,0 +1,210 @@
+package jobs_test
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"pgregory.net/rapid"
+
+	"jobstream/jobs"
+)
+
+// anyText draws a string with all that can go wrong in JSON.
+func anyText(t *rapid.T, label string) string {
+	return rapid.OneOf(
+		rapid.Just(""), rapid.StringN(0, 20, -1),
+		rapid.Map(rapid.SliceOfN(rapid.Byte(), 0, 12), func(b []byte) string { return string(b) }),
+		rapid.SampledFrom([]string{"\"", "\\", "\x00\x1f\x7f", "</script>", "\u2028", "\xff\xfe", "é\xc3", "\ud7ff😀", "\r\n\t\b\f"}),
+	).Draw(t, label)
+}
+
+func anyValue(t *rapid.T, label string) json.RawMessage {
+	if rapid.Bool().Draw(t, "no "+label) {
+		return nil
+	}
+	b, err := json.Marshal(map[string]any{"text": strings.ToValidUTF8(anyText(t, label), "?"), "n": 1.5, "list": []any{nil, true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func anyTime(t *rapid.T, label string) jobs.Time {
+	return jobs.Time(rapid.Int64Range(0, 9_000_000_000_000_000_000).Draw(t, label))
+}
+
+// anyJob draws a record; its parts need not fit each other.
+func anyJob(t *rapid.T) *jobs.Job {
+	j := &jobs.Job{
+		ID: jobs.DerivedID(rapid.Uint64().Draw(t, "id"), born), Seq: rapid.Uint64Min(1).Draw(t, "seq"),
+		Type: anyText(t, "type"), Priority: jobs.Priority(rapid.IntRange(1, 5).Draw(t, "priority")),
+		Status:   jobs.Status(rapid.IntRange(1, jobs.NumStatus-1).Draw(t, "status")),
+		Progress: rapid.IntRange(0, 100).Draw(t, "progress"), Message: anyText(t, "message"),
+		Run: 1, Attempt: rapid.IntRange(0, 1000).Draw(t, "attempt"), MaxAttempts: rapid.IntRange(1, 1001).Draw(t, "max"),
+		Lost: rapid.IntRange(0, 5).Draw(t, "lost"), Timeout: time.Duration(rapid.Int64Range(0, int64(jobs.MaxTimeout)/1e6).Draw(t, "timeout")) * time.Millisecond,
+		Payload: anyValue(t, "payload"), Result: anyValue(t, "result"), Error: anyText(t, "error"), Node: anyText(t, "node"),
+		CreatedAt: anyTime(t, "created"), UpdatedAt: anyTime(t, "updated"), DueAt: anyTime(t, "due"), StartedAt: anyTime(t, "started"), EndedAt: anyTime(t, "ended"),
+	}
+	j.Key = j.Seq
+	for range rapid.IntRange(0, 3).Draw(t, "errors") {
+		j.Errors = append(j.Errors, jobs.AttemptError{Attempt: rapid.IntRange(0, 9).Draw(t, "n"), Error: anyText(t, "text"), At: anyTime(t, "at")})
+	}
+	for range rapid.IntRange(0, 3).Draw(t, "tags") {
+		j.Tags = append(j.Tags, anyText(t, "tag"))
+	}
+	for range rapid.IntRange(0, 4).Draw(t, "history") {
+		j.History = append(j.History, jobs.HistoryEntry{
+			Kind: jobs.Kind(rapid.IntRange(1, 9).Draw(t, "kind")), At: anyTime(t, "at"), Attempt: rapid.IntRange(0, 9).Draw(t, "n"),
+			Progress: rapid.IntRange(0, 100).Draw(t, "percent"), Text: anyText(t, "text"), Node: anyText(t, "on"), Due: anyTime(t, "due"),
+		})
+	}
+	if rapid.Bool().Draw(t, "artifact") {
+		j.Artifact = &jobs.Artifact{Name: anyText(t, "name"), ContentType: anyText(t, "content type"), Size: rapid.Int64Min(0).Draw(t, "size"), SHA256: anyText(t, "sum")}
+	}
+	return j
+}
+
+// clean is how text comes back from JSON: each byte that is not UTF-8 is a
+// replacement character.
+func clean(s string) string { return string([]rune(s)) }
+
+// told is j without what its resource does not tell, with its texts clean.
+func told(j *jobs.Job) *jobs.Job {
+	c := j.Clone()
+	c.History, c.Failures = nil, 0
+	for _, s := range []*string{&c.Type, &c.Message, &c.Error, &c.Node} {
+		*s = clean(*s)
+	}
+	c.Tags, c.Errors = nil, nil
+	for _, t := range j.Tags {
+		c.Tags = append(c.Tags, clean(t))
+	}
+	for _, e := range j.Errors {
+		e.Error = clean(e.Error)
+		c.Errors = append(c.Errors, e)
+	}
+	if a := j.Artifact; a != nil {
+		c.Artifact = &jobs.Artifact{Name: clean(a.Name), ContentType: clean(a.ContentType), Size: a.Size, SHA256: clean(a.SHA256)}
+	}
+	return c
+}
+
+func TestResourceIsJSONAndComesBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		j := anyJob(t)
+		b := j.AppendJSON([]byte("x"))[1:]
+		if !json.Valid(b) || !utf8.Valid(b) {
+			t.Fatalf("not JSON: %q", b)
+		}
+		var back jobs.Job
+		if err := json.Unmarshal(b, &back); err != nil {
+			t.Fatalf("%v: %s", err, b)
+		}
+		if got, want := told(&back), told(j); !reflect.DeepEqual(got, want) {
+			t.Fatalf("%s\ngives\n%+v\nnot\n%+v", b, got, want)
+		}
+		if again := back.AppendJSON(nil); string(again) != string(b) {
+			t.Fatalf("written again:\n%s\n%s", again, b)
+		}
+	})
+}
+
+func TestEventsAreJSON(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		j := anyJob(t)
+		b := j.AppendEventsJSON(nil)
+		var got struct {
+			Events []struct {
+				Seq      int
+				Kind     string
+				At       *time.Time
+				Attempt  int
+				Progress int
+				Message  string
+				Error    string
+				RunAt    *time.Time `json:"run_at"`
+				Node     string
+			}
+		}
+		if err := json.Unmarshal(b, &got); err != nil || !utf8.Valid(b) {
+			t.Fatalf("%v: %q", err, b)
+		}
+		if got.Events == nil || len(got.Events) != len(j.History) {
+			t.Fatalf("%d events, want %d: %s", len(got.Events), len(j.History), b)
+		}
+		for i, h := range j.History {
+			e := got.Events[i]
+			text := e.Error
+			if h.Kind == jobs.KindProgress {
+				text = e.Message
+				if e.Progress != h.Progress {
+					t.Fatalf("progress %d, want %d", e.Progress, h.Progress)
+				}
+			}
+			if e.Seq != i+1 || e.Kind != h.Kind.String() || e.Attempt != h.Attempt || text != clean(h.Text) || e.Node != clean(h.Node) ||
+				(e.At != nil) != (h.At != 0) || e.At != nil && jobs.TimeOf(*e.At) != h.At || (e.RunAt != nil) != (h.Due != 0) {
+				t.Fatalf("event %d is %+v, want %+v", i, e, h)
+			}
+		}
+	})
+}
+
+func TestAppendString(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := anyText(t, "text")
+		b := jobs.AppendString(nil, s)
+		var back string
+		if err := json.Unmarshal(b, &back); err != nil || back != clean(s) || !utf8.Valid(b) {
+			t.Fatalf("%q is written as %q, read as %q (%v)", s, b, back, err)
+		}
+	})
+}
+
+func TestResourceShape(t *testing.T) {
+	j := apply(submitted(), event(jobs.KindRetrying, 1, 2e9, 1e9))
+	const want = `{"id":"018bcfe5-6800-7aec-9cfb-8c7c6371ddf1","type":"email","priority":2,"status":"retrying","progress":0,"message":"",` +
+		`"attempt":1,"max_attempts":4,"timeout":5,"payload":{"to":"a@b.c"},"result":null,"error":"error of attempt 1",` +
+		`"errors":[{"attempt":1,"error":"error of attempt 1","at":"2023-11-14T22:13:22Z"}],"tags":["x"],` +
+		`"created_at":"2023-11-14T22:13:20Z","updated_at":"2023-11-14T22:13:22Z","run_at":"2023-11-14T22:13:22.000001Z",` +
+		`"started_at":"2023-11-14T22:13:21Z","ended_at":null,"node":"n1","seq":7}`
+	if got := string(j.AppendJSON(nil)); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestEndedJobComesBackWhole: a lost tracker takes ended jobs from their
+// notifications.
+func TestEndedJobComesBackWhole(t *testing.T) {
+	j := apply(submitted(), event(jobs.KindRetrying, 1, 20, 10), event(jobs.KindFailed, 2, 40, 30))
+	var back jobs.Job
+	if err := json.Unmarshal(j.AppendJSON(nil), &back); err != nil {
+		t.Fatal(err)
+	}
+	if back.Status != jobs.Failed || back.Failures != 2 || back.Attempt != 2 || kinds(&back) != "submitted retrying started failed" {
+		t.Errorf("got %s, history %s", brief(&back), kinds(&back))
+	}
+}
+
+func TestUnmarshalRefusesWhatIsNoJob(t *testing.T) {
+	good := string(submitted().AppendJSON(nil))
+	if err := json.Unmarshal([]byte(good), new(jobs.Job)); err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range [][2]string{
+		{`"pending"`, `"sleeping"`}, {`"pending"`, `""`}, {`"priority":2`, `"priority":0`}, {`"priority":2`, `"priority":6`},
+		{`"seq":7`, `"seq":0`}, {`018bcfe5-6800-7aec-9cfb-8c7c6371ddf1`, `00000000-0000-0000-0000-000000000000`}, {`018bcfe5`, `x`},
+		{`"attempt":0`, `"attempt":"0"`},
+	} {
+		bad := strings.Replace(good, change[0], change[1], 1)
+		if bad == good {
+			t.Fatalf("%s is not in %s", change[0], good)
+		}
+		if err := json.Unmarshal([]byte(bad), new(jobs.Job)); err == nil {
+			t.Errorf("taken: %s", bad)
+		}
+	}
+}
