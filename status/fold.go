@@ -37,6 +37,7 @@ type work struct {
 	job   *jobs.Job // as it will be; old itself until the first change
 	dirty bool
 	sub   bool // new, or with a new message
+	late  bool // made from events in an earlier transaction; now its submission is here
 }
 
 // edit gives the job for changing.
@@ -115,12 +116,10 @@ func (f *fold) submitted(m *jobs.Message) error {
 		f.create(w)
 		return nil
 	}
+	if w.job.Payload == nil && (w.job.Seq == m.Seq || m.Moved) {
+		f.complete(w, m)
+	}
 	if w.job.Seq == m.Seq {
-		// Read again, or the submission behind a record that was made from events.
-		if f.s.rebuild && w.job.Payload == nil {
-			jobs.Merge(w.edit(), m)
-			w.dirty = true
-		}
 		return nil
 	}
 	// Another message of a known job: its own, published again, or a duplicate.
@@ -134,6 +133,17 @@ func (f *fold) submitted(m *jobs.Message) error {
 		f.bySeq[m.Seq] = w
 	}
 	return nil
+}
+
+// complete gives a record that was made from events what its submission says.
+// For a record that only had no payload it changes nothing.
+func (f *fold) complete(w *work, m *jobs.Message) {
+	submission := *m
+	if m.Moved {
+		submission.At = w.job.CreatedAt // the message is younger than the job
+	}
+	jobs.Merge(w.edit(), &submission)
+	w.dirty, w.sub, w.late = true, true, w.old != nil
 }
 
 func (f *fold) create(w *work) {
@@ -185,7 +195,7 @@ func (f *fold) finish(pos jobs.Positions) error {
 		if err := f.write(w); err != nil {
 			return err
 		}
-		if w.old == nil {
+		if w.old == nil || w.late {
 			sp := spans[chunkOf(w.job.Key)]
 			sp.include(w.job.CreatedAt)
 			spans[chunkOf(w.job.Key)] = sp
@@ -234,6 +244,11 @@ func (f *fold) write(w *work) error {
 			return err
 		}
 	}
+	if w.late {
+		if err := f.writeSubmitted(j, key); err != nil {
+			return err
+		}
+	}
 	if w.old == nil || w.old.Status != j.Status {
 		c.now[j.Status]++
 		if err := f.s.bits.change(f.bits, statusAttr(j.Status), j.Key, true); err != nil {
@@ -255,13 +270,18 @@ func (f *fold) writeNew(j *jobs.Job, key []byte) error {
 	if err := f.ids.Put(slices.Clone(j.ID[:]), key); err != nil {
 		return err
 	}
+	if err := f.s.bits.change(f.bits, typeAttr(j.Type), j.Key, true); err != nil {
+		return err
+	}
+	return f.writeSubmitted(j, key)
+}
+
+// writeSubmitted stores what only a submission says, beside the record.
+func (f *fold) writeSubmitted(j *jobs.Job, key []byte) error {
 	if len(j.Payload) > inlinePayload {
 		if err := f.loads.Put(key, j.Payload); err != nil {
 			return err
 		}
-	}
-	if err := f.s.bits.change(f.bits, typeAttr(j.Type), j.Key, true); err != nil {
-		return err
 	}
 	for _, t := range j.Tags {
 		if err := f.s.bits.change(f.bits, tagAttr(t), j.Key, true); err != nil {
