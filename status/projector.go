@@ -74,6 +74,11 @@ func (s *Store) Run(ctx context.Context, source Source, told func(*jobs.Commit))
 			s.commit(context.WithoutCancel(ctx), &b, commits, true)
 			return s.Health()
 		case err := <-read:
+			if ctx.Err() != nil {
+				// It ended because ctx did: the other case would do as well.
+				read <- err
+				continue
+			}
 			s.queue.close()
 			return fmt.Errorf("reading the streams: %w", err)
 		}
@@ -113,7 +118,11 @@ func (s *Store) space(ctx context.Context, last time.Time) {
 // that it failed and a pause is over: try again. With once it is tried once.
 func (s *Store) commit(ctx context.Context, b *batch, commits chan<- *jobs.Commit, once bool) bool {
 	for _, t := range b.tasks {
-		t.done <- s.runTask(t)
+		c, err := s.runTask(t)
+		t.done <- err
+		if err == nil {
+			commits <- c
+		}
 	}
 	b.tasks = nil
 	c, err := s.fold(b)
@@ -182,7 +191,7 @@ func (s *Store) fold(b *batch) (*jobs.Commit, error) {
 }
 
 // runTask runs a task in a transaction of its own.
-func (s *Store) runTask(t *task) error {
+func (s *Store) runTask(t *task) (*jobs.Commit, error) {
 	var f *fold
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		f = s.newFold(tx)
@@ -193,10 +202,9 @@ func (s *Store) runTask(t *task) error {
 	})
 	if err != nil {
 		s.bits.reset()
-		return err
+		return nil, err
 	}
-	s.committed(f, s.Positions())
-	return nil
+	return s.committed(f, s.Positions()), nil
 }
 
 // committed brings what is kept in memory up to date with a transaction.
