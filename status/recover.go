@@ -226,7 +226,7 @@ func (s *Store) Ended(ctx context.Context, before jobs.Time, statuses []jobs.Sta
 	filter := jobs.Filter{Statuses: statuses, CreatedBefore: before}
 	for len(found) < limit {
 		var some []*jobs.Job
-		some, next, err = s.page(filter, after, true, limit)
+		some, next, err = s.page(filter, after, true, limit-len(found))
 		if err != nil {
 			return nil, 0, err
 		}
