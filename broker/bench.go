@@ -67,8 +67,8 @@ func RawThroughput(ctx context.Context, o Options, n, size int, limit time.Durat
 	if ctx.Err() != nil {
 		return 0, 0, context.Cause(ctx)
 	}
-	if err := r.conn.nc.FlushWithContext(ctx); err != nil {
-		return 0, 0, fmt.Errorf("cannot send the last acks: %w", err)
+	if err := r.conn.flush(ctx); err != nil {
+		return 0, 0, err
 	}
 	return int(min(r.acked.Load(), int64(n))), time.Since(begun), r.err()
 }
@@ -110,32 +110,33 @@ func (r *rawConsumer) start(ctx context.Context, b *Broker) (err error) {
 
 func (r *rawConsumer) fetch(ctx context.Context, consumer jetstream.Consumer) {
 	for ctx.Err() == nil {
-		some, err := consumer.Fetch(benchFetch, jetstream.FetchContext(ctx))
-		if err != nil {
-			r.fail(ctx, err)
-			return
-		}
-		for m := range some.Messages() {
-			if err := m.Ack(); err != nil {
-				r.fail(ctx, err)
-				return
-			}
-			if r.acked.Add(1) == r.want {
-				close(r.all)
-			}
-		}
-		if err := some.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) && !errors.Is(err, jetstream.ErrNoMessages) {
-			r.fail(ctx, err)
+		if err := r.fetchOnce(ctx, consumer); err != nil && ctx.Err() == nil {
+			err = fmt.Errorf("cannot consume: %w", err)
+			r.broken.CompareAndSwap(nil, &err)
 			return
 		}
 	}
 }
 
-func (r *rawConsumer) fail(ctx context.Context, err error) {
-	if ctx.Err() == nil {
-		err = fmt.Errorf("cannot consume: %w", err)
-		r.broken.CompareAndSwap(nil, &err)
+func (r *rawConsumer) fetchOnce(ctx context.Context, consumer jetstream.Consumer) error {
+	short, cancel := context.WithTimeout(ctx, benchPatience/2)
+	defer cancel()
+	some, err := consumer.Fetch(benchFetch, jetstream.FetchContext(short))
+	if err != nil {
+		return err
 	}
+	for m := range some.Messages() {
+		if err := m.Ack(); err != nil {
+			return err
+		}
+		if r.acked.Add(1) == r.want {
+			close(r.all)
+		}
+	}
+	if err := some.Error(); !errors.Is(err, nats.ErrTimeout) && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return nil
 }
 
 func (r *rawConsumer) err() error {
@@ -216,7 +217,17 @@ func (c *Client) Subscribe(ctx context.Context, subject string, f func(subject s
 	if _, err := c.nc.Subscribe(subject, func(m *nats.Msg) { f(m.Subject, m.Data) }); err != nil {
 		return fmt.Errorf("cannot subscribe to %s: %w", subject, err)
 	}
-	return c.nc.FlushWithContext(ctx)
+	return c.flush(ctx)
+}
+
+// flush returns when the server has read what was sent.
+func (c *Client) flush(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, benchPatience)
+	defer cancel()
+	if err := c.nc.FlushWithContext(ctx); err != nil {
+		return fmt.Errorf("the broker does not answer: %w", err)
+	}
+	return nil
 }
 
 // Close closes the connection.

@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"jobstream/broker"
 	"jobstream/broker/brokertest"
 	"jobstream/jobs"
@@ -91,4 +94,83 @@ func make200() []byte {
 		b[i] = 'x'
 	}
 	return b
+}
+
+// BenchmarkRaw is what JetStream gives without us: nats.go's asynchronous
+// publish, one pull consumer, acks; one after the other.
+func BenchmarkRaw(b *testing.B) {
+	br := brokertest.New(b, withPort, func(o *broker.Options) { o.QueueSize = 10_000_000; o.SyncInterval = time.Second })
+	nc, _ := connect(b, br)
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(4096))
+	if err != nil {
+		b.Fatal(err)
+	}
+	lane := jobs.Lane{Type: "email", Priority: 3}
+	if err := br.OpenLanes(b.Context(), []jobs.Lane{lane}, brokertest.NewInspector(0)); err != nil {
+		b.Fatal(err)
+	}
+	consumer, err := js.Consumer(b.Context(), broker.JobsStream, lane.String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	payload := make200()
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		m := nats.NewMsg("jobs.email.3")
+		m.Header["Job-Id"] = []string{"01a2085f-7e4b-731b-880b-96e8a00398d0"}
+		m.Data = payload
+		if _, err := js.PublishMsgAsync(m); err != nil {
+			b.Fatal(err)
+		}
+	}
+	<-js.PublishAsyncComplete()
+	published := b.Elapsed()
+	for left := b.N; left > 0; {
+		batch, err := consumer.Fetch(min(left, 1000))
+		if err != nil {
+			b.Fatal(err)
+		}
+		for m := range batch.Messages() {
+			if err := m.Ack(); err != nil {
+				b.Fatal(err)
+			}
+			left--
+		}
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/published.Seconds(), "published/s")
+	b.ReportMetric(float64(b.N)/(b.Elapsed()-published).Seconds(), "consumed/s")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
+}
+
+// BenchmarkSubmitThenDrain is the same through Submit, Pull and Ack.
+func BenchmarkSubmitThenDrain(b *testing.B) {
+	br := brokertest.New(b, func(o *broker.Options) { o.QueueSize = 10_000_000; o.SyncInterval = time.Second })
+	lane := jobs.Lane{Type: "email", Priority: 3}
+	p := &pipeline{b: br, total: int64(b.N), done: make(chan struct{}), open: map[jobs.Lane]int{lane: 1000}}
+	if err := br.OpenLanes(b.Context(), []jobs.Lane{lane}, p); err != nil {
+		b.Fatal(err)
+	}
+	p.submitted.Store(p.total)
+	p.happened.Store(p.total)
+	payload := make200()
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		m := &jobs.Message{ID: jobs.NewID(), Type: "email", Priority: 3, Payload: payload, RetryCount: -1}
+		if err := br.Submit(m, func(err error) { b.Error(err) }); err != nil {
+			b.Fatal(err)
+		}
+	}
+	settled(b, br, uint64(b.N))
+	published := b.Elapsed()
+	if err := br.Pull(lane, 1000); err != nil {
+		b.Fatal(err)
+	}
+	<-p.done
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/published.Seconds(), "published/s")
+	b.ReportMetric(float64(b.N)/(b.Elapsed()-published).Seconds(), "consumed/s")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
 }
