@@ -44,6 +44,13 @@ func (l *eventLog) String() string {
 	return strings.Join(l.lines, " ")
 }
 
+// sent is how often something was appended, and how many events in all.
+func (l *eventLog) sent() (calls, events int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.calls, len(l.lines)
+}
+
 // record runs a recorder in a bubble of its own time until f returns.
 func record(t *testing.T, f func(r *jobs.Recorder, log *eventLog)) {
 	t.Helper()
@@ -81,6 +88,8 @@ func TestRecorderSendsAtOnceWhenIdle(t *testing.T) {
 		if want := "completed/0 completed/1 completed/2"; log.String() != want {
 			t.Errorf("got %s", log)
 		}
+		log.mu.Lock()
+		defer log.mu.Unlock()
 		if want := []time.Duration{0, 10 * time.Millisecond, 20 * time.Millisecond}; !slices.Equal(log.times, want) {
 			t.Errorf("sent at %v", log.times)
 		}
@@ -95,13 +104,15 @@ func TestRecorderPacksUnderLoad(t *testing.T) {
 			r.Record(ev(jobs.KindCompleted, seq))
 			synctest.Wait()
 		}
-		if log.calls != 1 {
-			t.Errorf("%d sendings within the window, want 1", log.calls)
+		if calls, _ := log.sent(); calls != 1 {
+			t.Errorf("%d sendings within the window, want 1", calls)
 		}
 		pass(time.Millisecond)
-		if log.calls != 2 || len(log.lines) != 101 {
-			t.Errorf("%d sendings with %d events, want 2 with 101", log.calls, len(log.lines))
+		if calls, events := log.sent(); calls != 2 || events != 101 {
+			t.Errorf("%d sendings with %d events, want 2 with 101", calls, events)
 		}
+		log.mu.Lock()
+		defer log.mu.Unlock()
 		for i, line := range log.lines {
 			if line != fmt.Sprintf("completed/%d", i) {
 				t.Fatalf("event %d is %s", i, line)
@@ -178,6 +189,8 @@ func TestRecorderHoldsNoStartForLong(t *testing.T) {
 			pass(time.Millisecond)
 		}
 		pass(20 * time.Millisecond)
+		log.mu.Lock()
+		defer log.mu.Unlock()
 		if len(log.times) != 20 {
 			t.Fatalf("%d starts sent, want 20", len(log.times))
 		}
