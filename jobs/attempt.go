@@ -37,53 +37,18 @@ func (p *Pool) attempt(h *held) bool {
 		p.giveBack(h, wait)
 		return true
 	}
-	if p.isSuspect(job) {
-		if !p.enterSuspect(h) {
+	if job.Lost > 0 {
+		if !p.suspects.enter(p, h, job) {
 			return true
 		}
-		defer p.leaveSuspect()
+		defer p.leaveSuspects(job)
 	}
 	return p.run(h, job)
 }
 
 func (p *Pool) giveBack(h *held, delay time.Duration) {
 	p.drop(h)
-	p.check("give back", p.o.Queue.Nak(h.Ref, delay))
-}
-
-// isSuspect says whether the job may be what killed its workers. Suspects run
-// one at a time, so that a job that kills the process takes no other suspect
-// with it, whose count would rise as well.
-func (p *Pool) isSuspect(j *Job) bool { return j.Lost >= max(1, min(2, p.o.MaxLost-1)) }
-
-// enterSuspect lets one suspect in; another one is parked until that has ended.
-func (p *Pool) enterSuspect(h *held) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.suspect {
-		p.suspect = true
-		return true
-	}
-	p.parked = append(p.parked, h)
-	return false
-}
-
-// leaveSuspect puts the next suspect in front of its lane.
-func (p *Pool) leaveSuspect() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.suspect = false
-	if len(p.parked) == 0 {
-		return
-	}
-	h := p.parked[0]
-	p.parked = p.parked[1:]
-	if p.stopping {
-		p.release(h)
-		return
-	}
-	h.lane.buf = append([]*held{h}, h.lane.buf...)
-	p.dispatch()
+	p.nak(h, delay)
 }
 
 // The states of an execution.
@@ -119,9 +84,9 @@ func (p *Pool) run(h *held, job *Job) bool {
 	x.ctx, x.cancel = context.WithCancelCause(context.Background())
 	defer x.cancel(nil)
 	p.enter(x)
-	if job.Lost > 0 {
-		// This job may have killed a worker before it could be recorded: this time
-		// the record comes first.
+	if job.Lost > 0 || job.Seq != job.Key {
+		// The job was in the queue when a process died, perhaps of this job before
+		// its start could be recorded: this time the record comes first.
 		if !p.startDurably(x) {
 			if !x.state.CompareAndSwap(executing, finished) {
 				return false

@@ -28,8 +28,8 @@ type Pool struct {
 	held     map[uint64]*held            // by sequence
 	max      int
 	running  int
-	suspect  bool    // a job whose worker died more than once is running
-	parked   []*held // others of that kind
+	asleep   sleepers
+	suspects suspects
 	position uint64
 	stopping bool
 	killed   bool        // handlers are told to stop
@@ -103,6 +103,7 @@ func NewPool(o PoolOptions, lanes []Lane) *Pool {
 		held: make(map[uint64]*held), awaited: make(map[uint64]*startWait),
 	}
 	p.idle.L = &p.mu
+	p.asleep.init()
 	for _, l := range lanes {
 		t := o.Registry.Lookup(l.Type)
 		if t == nil {
@@ -139,10 +140,14 @@ func (p *Pool) Start(position, last uint64) {
 func (p *Pool) Run(ctx context.Context) error {
 	tick := time.NewTicker(min(p.o.Lease/6, time.Second))
 	defer tick.Stop()
+	wake := time.NewTicker(lateAfter)
+	defer wake.Stop()
 	for {
 		select {
 		case now := <-tick.C:
 			p.renew(now)
+		case now := <-wake.C:
+			p.wakeLate(now)
 		case <-ctx.Done():
 			return nil
 		}
@@ -172,6 +177,24 @@ func (p *Pool) renew(now time.Time) {
 	}
 }
 
+// wakeLate gives back once more what should have come again by now.
+func (p *Pool) wakeLate(now time.Time) {
+	p.mu.Lock()
+	late := p.asleep.late(now)
+	p.mu.Unlock()
+	for _, e := range late {
+		p.check("give back", p.o.Queue.Nak(e.ref, 0))
+	}
+}
+
+// nak gives a delivery back, to come again after delay.
+func (p *Pool) nak(h *held, delay time.Duration) {
+	p.mu.Lock()
+	p.asleep.add(h, delay)
+	p.mu.Unlock()
+	p.check("give back", p.o.Queue.Nak(h.Ref, delay))
+}
+
 // check logs what the queue could not do. Nothing is lost by it: a lease that
 // is not renewed or given back ends by itself.
 func (p *Pool) check(what string, err error) {
@@ -191,6 +214,7 @@ func (p *Pool) Deliver(d Delivery) {
 	l.asked = max(l.asked-1, 0)
 	l.delivered = max(l.delivered, d.Seq)
 	l.expected = time.Time{}
+	p.asleep.came(d.Seq)
 	if h := p.held[d.Seq]; h != nil {
 		// Delivered again though it is here: its lease ran out because this process
 		// was stopped or too slow. It stays the same delivery.
@@ -251,9 +275,9 @@ func (p *Pool) Committed(c *Commit) {
 func (p *Pool) settle(h *held) {
 	switch h.outcome.Kind {
 	case KindRetrying:
-		p.check("give back", p.o.Queue.Nak(h.Ref, max(h.outcome.Due.Sub(Now()), 0)))
+		p.nak(h, max(h.outcome.Due.Sub(Now()), 0))
 	case KindReleased:
-		p.check("give back", p.o.Queue.Nak(h.Ref, 0))
+		p.nak(h, 0)
 	default:
 		p.check("acknowledge", p.o.Queue.Ack(h.Ref))
 	}
@@ -457,10 +481,10 @@ func (p *Pool) Stop(ctx context.Context) error {
 		}
 		l.buf = nil
 	}
-	for _, h := range p.parked {
-		p.release(h)
+	for _, w := range p.suspects.parked {
+		p.release(w.h)
 	}
-	p.parked = nil
+	p.suspects.parked = nil
 	p.mu.Unlock()
 	p.await(ctx, func() bool { return p.running == 0 })
 	p.kill()

@@ -15,11 +15,14 @@ type trimmer struct {
 	n       *node
 	kick    chan struct{}
 	trimmed atomic.Uint64 // everything up to here is gone
+	last    time.Time     // of a purge
 }
 
 // Times of trimming.
 const (
 	trimEvery   = time.Second
+	trimFew     = 5 * time.Second // what is less than trimMany waits so long
+	trimMany    = 1024
 	trimAtLeast = 10 * time.Millisecond // between two trims when it is urgent
 )
 
@@ -63,7 +66,10 @@ func (t *trimmer) run(ctx context.Context) error {
 // is lifted by what still has to stay.
 func (t *trimmer) trim(ctx context.Context) error {
 	floor, unfinished := t.n.store.Floor()
-	if floor-1 > t.trimmed.Load() {
+	// A purge makes lanes forget what they are about to deliver again (see
+	// jobs.Pool), so it is not done for a few messages.
+	if dead := floor - 1 - t.trimmed.Load(); dead >= uint64(min(trimMany, max(t.n.o.queueSize/2, 1))) || dead > 0 && time.Since(t.last) >= trimFew {
+		t.last = time.Now()
 		if err := t.n.broker.Trim(ctx, floor-1); err != nil {
 			return err
 		}

@@ -1,0 +1,86 @@
+package jobs
+
+// suspects keeps jobs apart whose workers died while they ran. One of them may
+// be what killed the process, and whatever runs beside it loses its worker, too,
+// until it counts as a poison itself. So a job that has lost several workers
+// runs with no other suspect beside it; those that have lost one run together.
+// Jobs that have lost none are not held up.
+type suspects struct {
+	exclusive bool // one that has lost several is running
+	shared    int  // so many that have lost one are
+	parked    []parkedSuspect
+}
+
+type parkedSuspect struct {
+	h     *held
+	alone bool
+}
+
+// runsAlone says whether a job has lost so many workers that it may take no
+// other suspect with it.
+func (p *Pool) runsAlone(j *Job) bool { return j.Lost >= max(1, min(2, p.o.MaxLost-1)) }
+
+// enter lets a suspect in, or parks its delivery until it may.
+func (s *suspects) enter(p *Pool, h *held, j *Job) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	alone := p.runsAlone(j)
+	if s.admits(alone) {
+		s.count(alone, 1)
+		return true
+	}
+	s.parked = append(s.parked, parkedSuspect{h, alone})
+	return false
+}
+
+// admits says whether one more suspect may run now. Those that must run alone
+// go first, or a stream of others could keep them out for ever.
+func (s *suspects) admits(alone bool) bool {
+	if alone {
+		return !s.exclusive && s.shared == 0
+	}
+	for _, w := range s.parked {
+		if w.alone {
+			return false
+		}
+	}
+	return !s.exclusive
+}
+
+func (s *suspects) count(alone bool, n int) {
+	if alone {
+		s.exclusive = n > 0
+	} else {
+		s.shared += n
+	}
+}
+
+// leaveSuspects takes a suspect out, and puts those that may run now in front of
+// their lanes.
+func (p *Pool) leaveSuspects(j *Job) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := &p.suspects
+	s.count(p.runsAlone(j), -1)
+	if p.stopping {
+		return // what was parked has been given back
+	}
+	// They pass enter again when a worker takes them: let in the first that must
+	// run alone, or else all.
+	var out, stay []parkedSuspect
+	for _, w := range s.parked {
+		if w.alone && len(out) == 0 {
+			out = append(out, w)
+		} else {
+			stay = append(stay, w)
+		}
+	}
+	if len(out) == 0 {
+		out, stay = stay, nil
+	}
+	s.parked = stay
+	for _, w := range out {
+		w.h.lane.buf = append([]*held{w.h}, w.h.lane.buf...)
+	}
+	p.dispatch()
+}
