@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"go.etcd.io/bbolt"
 
@@ -36,6 +37,9 @@ func (f *fold) writeOutbox() error {
 }
 
 func (f *fold) trimOutbox(bucket *bbolt.Bucket, now jobs.Time) error {
+	if int64(now) < f.s.heldUntil.Load() {
+		return nil
+	}
 	notified := f.s.notified.Load()
 	c := bucket.Cursor()
 	for k, v := c.First(); k != nil; k, v = c.First() {
@@ -56,6 +60,9 @@ func (f *fold) trimOutbox(bucket *bbolt.Bucket, now jobs.Time) error {
 // outboxDue says whether there is anything to drop from the outbox, so that an
 // idle tracker gets a commit for it.
 func (s *Store) outboxDue() (due bool) {
+	if int64(jobs.Now()) < s.heldUntil.Load() {
+		return false
+	}
 	err := s.db.View(func(tx *bbolt.Tx) error {
 		k, v := tx.Bucket(bucketOutbox).Cursor().First()
 		due = k != nil && len(v) >= 8 && binary.BigEndian.Uint64(k) <= s.notified.Load() &&
@@ -66,7 +73,9 @@ func (s *Store) outboxDue() (due bool) {
 }
 
 // Outbox calls f with the jobs of every entry, oldest first: those whose
-// notifications may be missing after a crash.
+// notifications may be missing after a crash. f returns nil once they are
+// stored: entries of before the crash are dropped only when all of them have
+// been, and Options.OutboxAge later.
 func (s *Store) Outbox(f func(ended []*jobs.Job) error) error {
 	for after := uint64(0); ; {
 		var ended []*jobs.Job
@@ -92,6 +101,7 @@ func (s *Store) Outbox(f func(ended []*jobs.Job) error) error {
 			return nil
 		})
 		if errors.Is(err, errDone) {
+			s.heldUntil.CompareAndSwap(math.MaxInt64, int64(jobs.Now().Add(s.o.OutboxAge)))
 			return nil
 		}
 		if err == nil && len(ended) > 0 {

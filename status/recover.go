@@ -37,7 +37,8 @@ func (s *Store) TakeClean() (mark Clean, ok bool, err error) {
 }
 
 // MarkClean leaves the mark. Run must have ended, and everything else must have
-// stopped, too: it also empties the outbox.
+// stopped, too: it also empties the outbox, and ends a rebuild, since all that
+// the streams hold is folded by then.
 func (s *Store) MarkClean(mark Clean) error {
 	v, err := json.Marshal(mark)
 	if err != nil {
@@ -50,12 +51,14 @@ func (s *Store) MarkClean(mark Clean) error {
 				return err
 			}
 		}
-		return tx.Bucket(bucketMeta).Put(keyClean, v)
+		meta := tx.Bucket(bucketMeta)
+		return errors.Join(meta.Delete(keyRebuild), meta.Put(keyClean, v))
 	})
 }
 
-// New says whether the tracker file was made by this process, so that the
-// streams may know jobs that it does not.
+// New says whether the streams may know jobs that the tracker does not: its file
+// was made by this process, or the one that made it did not get to
+// [Store.EndRebuild].
 func (s *Store) New() bool { return s.rebuild }
 
 // EndRebuild ends the taking of jobs from events alone. It may be called while
@@ -63,7 +66,7 @@ func (s *Store) New() bool { return s.rebuild }
 func (s *Store) EndRebuild(ctx context.Context) error {
 	return s.do(ctx, func(f *fold) error {
 		f.s.rebuild = false
-		return nil
+		return f.tx.Bucket(bucketMeta).Delete(keyRebuild)
 	})
 }
 

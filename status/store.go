@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -50,11 +51,12 @@ type Store struct {
 	queue   *inbox
 	bits    bitsCache // projector only
 	commits uint64    // number of the last commit with an outbox entry; projector only
-	rebuild bool      // the file is new: take jobs from events, too; projector only
+	rebuild bool      // the file is not complete yet: take jobs from events, too; projector only
 
 	position       atomic.Uint64 // in JOBS
 	statusPosition atomic.Uint64
 	notified       atomic.Uint64 // the commit up to which notifications are stored
+	heldUntil      atomic.Int64  // jobs.Time until which nothing is dropped from the outbox
 	healthy        atomic.Pointer[error]
 
 	mu       sync.RWMutex
@@ -87,6 +89,7 @@ var (
 	keyPositions = []byte("positions")
 	keyClean     = []byte("clean")
 	keyNode      = []byte("node")
+	keyRebuild   = []byte("rebuild") // there from the file's making to the end of its rebuild
 	prefixType   = "type/"
 )
 
@@ -149,9 +152,7 @@ func syncDir(dir string) error {
 // unfinished jobs.
 func (s *Store) load() error {
 	err := s.db.Update(func(tx *bbolt.Tx) error {
-		if tx.Bucket(bucketMeta) == nil {
-			s.rebuild = true
-		}
+		made := tx.Bucket(bucketMeta) == nil
 		for _, name := range allBuckets {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
@@ -161,6 +162,12 @@ func (s *Store) load() error {
 		if v := meta.Get(keyFormat); v != nil && (len(v) != 1 || v[0] != formatVersion) {
 			return fmt.Errorf("its format %v is not known to this version of jobstream", v)
 		}
+		if made {
+			if err := meta.Put(keyRebuild, []byte{1}); err != nil {
+				return err
+			}
+		}
+		s.rebuild = meta.Get(keyRebuild) != nil
 		return meta.Put(keyFormat, []byte{formatVersion})
 	})
 	if err != nil {
@@ -174,6 +181,8 @@ func (s *Store) load() error {
 		}
 		if k, _ := tx.Bucket(bucketOutbox).Cursor().Last(); k != nil {
 			s.commits = binary.BigEndian.Uint64(k)
+			// Nobody knows which of these were notified before the crash.
+			s.heldUntil.Store(math.MaxInt64)
 		}
 		s.notified.Store(s.commits)
 		c := meta.Cursor()
