@@ -1,0 +1,485 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"jobstream/jobs"
+)
+
+// outbox is what Outbox gives, as keys, entry by entry.
+func (tr *tracker) outbox() (entries [][]uint64) {
+	tr.t.Helper()
+	err := tr.Outbox(func(ended []*jobs.Job) error {
+		entries = append(entries, keysOf(ended))
+		return nil
+	})
+	if err != nil {
+		tr.t.Fatalf("Outbox: %v", err)
+	}
+	return entries
+}
+
+// entries counts what stands in the outbox, without its being published.
+func (tr *tracker) entries() (n int) {
+	tr.t.Helper()
+	err := tr.db.View(func(tx *bbolt.Tx) error {
+		n = tx.Bucket(bucketOutbox).Stats().KeyN
+		return nil
+	})
+	if err != nil {
+		tr.t.Fatalf("%v", err)
+	}
+	return n
+}
+
+// end submits and completes the jobs with these sequences, one commit each, and
+// returns the last commit's number.
+func (tr *tracker) end(seqs ...uint64) (number uint64) {
+	tr.t.Helper()
+	for _, seq := range seqs {
+		number = 0
+		m := message(seq)
+		tr.submit(m)
+		tr.wait(seq, 0)
+		tr.Happened(seq, []jobs.Event{event(jobs.KindCompleted, m, 1)})
+		tr.wait(seq, seq)
+		tr.until("the end", func(cs []jobs.Commit) bool {
+			return slices.ContainsFunc(cs, func(c jobs.Commit) bool {
+				if len(c.Ended) > 0 && c.Ended[0].Key == seq {
+					number = c.Number
+				}
+				return number != 0
+			})
+		})
+	}
+	return number
+}
+
+// commitTwice makes the projector commit, so that it could drop from the outbox.
+func (tr *tracker) commitTwice() {
+	tr.t.Helper()
+	for range 2 {
+		pos := tr.Positions()
+		tr.Happened(pos.Status+1, nil)
+		tr.wait(pos.Jobs, pos.Status+1)
+	}
+}
+
+// An end stays in the outbox until its notification is stored and old enough.
+func TestOutboxTrim(t *testing.T) {
+	for name, c := range map[string]struct {
+		age    time.Duration
+		notify bool
+		want   int
+	}{
+		"neither":         {time.Hour, false, 2},
+		"notified, young": {time.Hour, true, 2},
+		"old, unnotified": {2, false, 2},
+		"old, notified":   {2, true, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// The ticker for idle trackers goes at half the age: keep it from spinning.
+			tr := openTemp(t, Options{OutboxAge: time.Hour})
+			tr.o.OutboxAge = c.age
+			if c.age < time.Second {
+				tr.o.OutboxAge = 20 * time.Millisecond
+			}
+			tr.run(idle{})
+			number := tr.end(1, 2)
+			if c.notify {
+				tr.Notified(number)
+			}
+			if c.want == 0 {
+				// Nothing else happens: the tracker looks by itself.
+				ctx, cancel := within(t)
+				defer cancel()
+				for tr.entries() > 0 {
+					ch := tr.Store.wait()
+					if tr.entries() == 0 {
+						break
+					}
+					select {
+					case <-ch:
+					case <-ctx.Done():
+						t.Fatal("the outbox was not emptied")
+					}
+				}
+			}
+			tr.commitTwice()
+			if n := tr.entries(); n != c.want {
+				t.Errorf("%d entries, want %d", n, c.want)
+			}
+		})
+	}
+}
+
+// Only entries up to the notified commit go.
+func TestOutboxTrimsInOrder(t *testing.T) {
+	tr := startTemp(t, Options{OutboxAge: 10 * time.Millisecond})
+	first := tr.end(1)
+	tr.end(2, 3)
+	tr.Notified(first)
+	ctx, cancel := within(t)
+	defer cancel()
+	for tr.entries() > 2 {
+		if ctx.Err() != nil {
+			t.Fatal("nothing was dropped")
+		}
+		tr.commitTwice()
+	}
+	tr.commitTwice()
+	if got := tr.outbox(); len(got) != 2 || got[0][0] != 2 || got[1][0] != 3 {
+		t.Errorf("left are %v", got)
+	}
+}
+
+// After a crash everything in the outbox is to be published again, and what a
+// commit has ended before that happens drops nothing of it, however old it is.
+func TestOutboxAfterCrash(t *testing.T) {
+	tr := startTemp(t, Options{OutboxAge: 20 * time.Millisecond})
+	tr.end(1, 2)
+	tr.reopen()
+	<-time.After(2 * tr.o.OutboxAge) // until they are old
+	tr.run(idle{})
+	tr.Notified(tr.end(3))
+	tr.commitTwice()
+	broken := errors.New("the broker is gone")
+	if err := tr.Outbox(func([]*jobs.Job) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("Outbox = %v", err)
+	}
+	tr.commitTwice()
+	if got := tr.outbox(); len(got) < 2 || got[0][0] != 1 || got[1][0] != 2 {
+		t.Fatalf("the outbox has %v, want the jobs 1 and 2 of before the crash", got)
+	}
+	// Now they are published, and go when they are old.
+	ctx, cancel := within(t)
+	defer cancel()
+	for tr.entries() > 0 {
+		if ctx.Err() != nil {
+			t.Fatalf("the outbox keeps %v", tr.outbox())
+		}
+		tr.commitTwice()
+	}
+}
+
+func TestOutboxPassesOverDeleted(t *testing.T) {
+	tr := startTemp(t, Options{})
+	tr.end(1, 2)
+	ctx, cancel := within(t)
+	defer cancel()
+	if n, _, err := tr.Delete(ctx, []uint64{1}); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if got := tr.outbox(); len(got) != 1 || got[0][0] != 2 {
+		t.Errorf("%v", got)
+	}
+}
+
+// The mark of a clean stop is there once, and an unmarked start keeps the outbox.
+func TestCleanMark(t *testing.T) {
+	tr := startTemp(t, Options{})
+	if _, ok, err := tr.TakeClean(); ok || err != nil {
+		t.Fatalf("a new file has a mark: %v", err)
+	}
+	tr.end(1)
+	if err := tr.halt(); err != nil {
+		t.Fatal(err)
+	}
+	want := Clean{Jobs: 12, Status: 34}
+	if err := tr.MarkClean(want); err != nil {
+		t.Fatal(err)
+	}
+	tr.reopen()
+	if tr.New() {
+		t.Error("new after a clean stop")
+	}
+	if got := tr.outbox(); len(got) != 0 {
+		t.Errorf("the outbox has %v", got)
+	}
+	if got, ok, err := tr.TakeClean(); got != want || !ok || err != nil {
+		t.Errorf("TakeClean = %v, %v, %v", got, ok, err)
+	}
+	if _, ok, err := tr.TakeClean(); ok || err != nil {
+		t.Errorf("taken twice; %v", err)
+	}
+	tr.reopen() // as after a crash
+	if _, ok, err := tr.TakeClean(); ok || err != nil {
+		t.Errorf("taken again after a restart; %v", err)
+	}
+	tr.run(idle{})
+	if n := tr.end(2); n == 0 {
+		t.Error("no commit number")
+	}
+}
+
+// The file belongs to one process, and the second is told so at once.
+func TestLocked(t *testing.T) {
+	tr := startTemp(t, Options{})
+	begun := time.Now()
+	o := tr.o
+	o.LockTimeout = 50 * time.Millisecond
+	if _, err := Open(o); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), o.Path) {
+		t.Fatalf("Open = %v", err)
+	}
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("took %v", took)
+	}
+	tr.stop()
+	again := open(t, o)
+	again.stop()
+}
+
+func TestOpenFails(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Open(Options{Path: filepath.Join(dir, "no", "status.db")}); err == nil || errors.Is(err, ErrLocked) {
+		t.Errorf("without its folder: %v", err)
+	}
+	tr := openTemp(t, Options{})
+	o := tr.o
+	err := tr.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyFormat, []byte{99}) })
+	tr.stop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the first failure has let go of the file
+		if _, err := Open(o); err == nil || errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "format") {
+			t.Errorf("a file of the future: %v", err)
+		}
+	}
+}
+
+func TestNode(t *testing.T) {
+	tr := openTemp(t, Options{})
+	for _, fallback := range []string{"first", "second"} {
+		if name, err := tr.Node(fallback); name != "first" || err != nil {
+			t.Errorf("Node(%s) = %s, %v", fallback, name, err)
+		}
+		tr.reopen()
+	}
+}
+
+// Jobs that ran in a process that died wait again, or have failed for good.
+func TestLoseProcessing(t *testing.T) {
+	tr := openTemp(t, Options{MaxLost: 2})
+	running, waiting, ended := message(1), message(2), message(3)
+	tr.submit(running, waiting, ended)
+	tr.Happened(1, []jobs.Event{event(jobs.KindStarted, running, 1), event(jobs.KindCompleted, ended, 1)})
+	tr.run(idle{})
+	tr.wait(3, 1)
+	ctx, cancel := within(t)
+	defer cancel()
+	at := epoch.Add(time.Hour)
+
+	lost, failed, err := tr.LoseProcessing(ctx, at)
+	if lost != 1 || failed != 0 || err != nil {
+		t.Fatalf("first: %d, %d, %v", lost, failed, err)
+	}
+	if j := tr.find(1); j.Status != jobs.Pending || j.Lost != 1 || j.Failures != 0 {
+		t.Errorf("%+v", j)
+	}
+	if lost, failed, err = tr.LoseProcessing(ctx, at); lost != 0 || failed != 0 || err != nil {
+		t.Fatalf("none is running: %d, %d, %v", lost, failed, err)
+	}
+
+	again := event(jobs.KindStarted, running, 1)
+	again.StartedAt = at.Add(1)
+	tr.Happened(2, []jobs.Event{again})
+	tr.wait(3, 2)
+	lost, failed, err = tr.LoseProcessing(ctx, at.Add(2))
+	if lost != 1 || failed != 1 || err != nil {
+		t.Fatalf("second: %d, %d, %v", lost, failed, err)
+	}
+	j := tr.find(1)
+	if j.Status != jobs.Failed || j.Lost != 2 || !strings.Contains(j.Error, "max_lost") {
+		t.Errorf("%+v", j)
+	}
+	cs := tr.until("its end", func(cs []jobs.Commit) bool {
+		return slices.ContainsFunc(cs, func(c jobs.Commit) bool { return len(c.Ended) == 1 && c.Ended[0].Key == 1 })
+	})
+	if last := cs[len(cs)-1]; last.Number == 0 || last.Unfinished != 1 {
+		t.Errorf("told %+v", last)
+	}
+	got := tr.outbox()
+	if last := got[len(got)-1]; !slices.Equal(last, []uint64{1}) {
+		t.Errorf("outbox %v", got)
+	}
+	tr.verify()
+}
+
+// A tracker that was lost comes back from notifications, events and messages.
+func TestRebuild(t *testing.T) {
+	tr := openTemp(t, Options{})
+	if !tr.New() {
+		t.Fatal("a new file is not new")
+	}
+	// What a notification says of a job that ended, as its resource.
+	m1 := message(1)
+	m1.Tags = []string{"red"}
+	ended := jobs.NewJob(m1, testTypes.Lookup("email"), true)
+	for _, e := range twoAttempts(m1) {
+		jobs.Apply(ended, &e)
+	}
+	body, err := json.Marshal(ended)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := &jobs.Job{}
+	if err := json.Unmarshal(body, seed); err != nil {
+		t.Fatal(err)
+	}
+	unended := jobs.NewJob(message(9), testTypes.Lookup("email"), true)
+	for range 2 { // seeds may come more than once
+		if err := tr.Seed([]*jobs.Job{seed, unended, seed}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tr.none(9)
+
+	// STATUS still has events of four jobs; JOBS has messages of some of them.
+	m3, m4, m5 := message(3), message(4), message(5)
+	m4.Payload, m4.Tags = []byte(`"`+strings.Repeat("y", 5000)+`"`), []string{"red", "blue"}
+	moved5 := *m5
+	moved5.Seq, moved5.Moved, moved5.Tags = 6, true, []string{"blue"}
+	m2 := message(2) // ended; its message is gone
+	var first []jobs.Event
+	first = append(first, twoAttempts(m1)...)
+	first = append(first, event(jobs.KindStarted, m2, 1), event(jobs.KindCompleted, m2, 1))
+	first = append(first, event(jobs.KindRetrying, m4, 1), event(jobs.KindStarted, m5, 1))
+	tr.Happened(10, first)
+	tr.run(idle{})
+	tr.wait(0, 10)
+	tr.verify()
+	tr.reopen() // a crash in the middle: it is still a rebuild
+	if !tr.New() {
+		t.Fatal("a rebuild that was interrupted is not gone on with")
+	}
+	if err := tr.Seed([]*jobs.Job{seed}); err != nil {
+		t.Fatal(err)
+	}
+	tr.run(idle{})
+	tr.submit(m3, m4, &moved5)
+	tr.wait(6, 10)
+	tr.verify()
+
+	ctx, cancel := within(t)
+	defer cancel()
+	if err := tr.EndRebuild(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for seq, want := range map[uint64]struct {
+		status  jobs.Status
+		payload string
+		tags    []string
+	}{
+		1: {jobs.Completed, string(m1.Payload), m1.Tags},
+		2: {jobs.Completed, "", nil},
+		3: {jobs.Pending, string(m3.Payload), nil},
+		4: {jobs.Retrying, string(m4.Payload), m4.Tags},
+		5: {jobs.Processing, string(m5.Payload), moved5.Tags},
+	} {
+		j := tr.find(seq)
+		if j.Status != want.status || string(j.Payload) != want.payload || !slices.Equal(j.Tags, want.tags) || j.CreatedAt != message(seq).At {
+			t.Errorf("job %d: %+v", seq, j)
+		}
+	}
+	if j := tr.find(6); j.ID != m5.ID || j.Seq != 6 {
+		t.Errorf("the moved one: %+v", j)
+	}
+	if got := tr.Figures()["email"].Ever[jobs.Completed]; got != 2 {
+		t.Errorf("%d completed ever", got)
+	}
+	// The seeded one was notified before; the one from events may not have been.
+	for _, entry := range tr.outbox() {
+		if slices.Contains(entry, 1) || !slices.Contains(entry, 2) {
+			t.Errorf("outbox %v", tr.outbox())
+		}
+	}
+	want := tr.all(jobs.Filter{})
+	tr.reopen()
+	if tr.New() {
+		t.Error("new after EndRebuild and a restart")
+	}
+	tr.run(idle{})
+	if got := tr.all(jobs.Filter{}); !slices.EqualFunc(got, want, same) {
+		t.Errorf("after a restart: %v, want %v", keysOf(got), keysOf(want))
+	}
+	tr.verify()
+}
+
+// The streams may have gone back behind the tracker.
+func TestLowerPositions(t *testing.T) {
+	tr := startTemp(t, Options{})
+	m := message(5)
+	tr.submit(m)
+	tr.Happened(9, []jobs.Event{event(jobs.KindStarted, m, 1)})
+	tr.wait(5, 9)
+	want := jobs.Positions{Jobs: 5, Status: 3}
+	tr.reopen()
+	if err := tr.LowerPositions(want); err != nil {
+		t.Fatal(err)
+	}
+	if got := tr.Positions(); got != want {
+		t.Errorf("%+v", got)
+	}
+	tr.reopen()
+	if got := tr.Positions(); got != want {
+		t.Errorf("after a restart %+v", got)
+	}
+	tr.run(idle{})
+	tr.Happened(4, []jobs.Event{event(jobs.KindCompleted, m, 1)})
+	tr.wait(5, 4)
+	if j := tr.find(5); j.Status != jobs.Completed {
+		t.Errorf("%+v", j)
+	}
+	tr.verify()
+}
+
+func TestUnfinished(t *testing.T) {
+	tr := openTemp(t, Options{})
+	const n = 2*scanBatch + 10
+	for seq := uint64(1); seq <= n; seq++ {
+		m := message(seq)
+		tr.submit(m)
+		if seq%5 == 0 {
+			tr.Happened(seq, []jobs.Event{event(jobs.KindCompleted, m, 1)})
+		}
+	}
+	tr.run(idle{})
+	tr.wait(n, n-n%5)
+	var got []uint64
+	err := tr.Unfinished(t.Context(), func(some []*jobs.Job) error {
+		if len(some) == 0 || len(some) > scanBatch {
+			t.Errorf("%d at once", len(some))
+		}
+		got = append(got, keysOf(some)...)
+		return nil
+	})
+	if err != nil || len(got) != n-n/5 || !slices.IsSorted(got) {
+		t.Errorf("%d of %d, %v", len(got), n-n/5, err)
+	}
+	enough := errors.New("enough")
+	if err := tr.Unfinished(t.Context(), func([]*jobs.Job) error { return enough }); !errors.Is(err, enough) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestWaitForEnds(t *testing.T) {
+	tr := startTemp(t, Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := tr.WaitFor(ctx, jobs.Positions{Jobs: 1}); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	if err := tr.WaitFor(ctx, jobs.Positions{}); err != nil {
+		t.Errorf("already there: %v", err)
+	}
+}
