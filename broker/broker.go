@@ -155,11 +155,11 @@ func (b *Broker) open(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if b.pub, err = openLink("jobstream publisher", writeLimit, b.log, b.srv.InProcessConn); err != nil {
+	if b.pub, err = openLink("jobstream publisher", writeLimit, b.log, b.srv.InProcessConn, nil); err != nil {
 		return fmt.Errorf("cannot connect to the embedded broker: %w", err)
 	}
 	// the handlers on this link publish, so publishing on it must never wait
-	if b.work, err = openLink("jobstream lanes", 0, b.log, b.srv.InProcessConn); err != nil {
+	if b.work, err = openLink("jobstream lanes", 0, b.log, b.srv.InProcessConn, b.lanes.disconnected); err != nil {
 		return fmt.Errorf("cannot connect to the embedded broker: %w", err)
 	}
 	if _, err = b.pub.subscribe(b.inbox+".s.*", b.submitAnswered); err != nil {

@@ -357,6 +357,45 @@ func TestDeletedLaneComesBack(t *testing.T) {
 	}
 }
 
+func TestConnectionsComeBack(t *testing.T) {
+	b := brokertest.New(t)
+	lane := jobs.Lane{Type: "email", Priority: 3}
+	in := brokertest.NewInspector(10)
+	if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
+		t.Fatal(err)
+	}
+	for round := range uint64(3) {
+		if err := b.Pull(lane, 5); err != nil {
+			t.Fatal(err)
+		}
+		b.Disconnect()
+		select {
+		case n := <-in.Ended:
+			if n != 5 {
+				t.Fatalf("%d are said to be missing", n)
+			}
+		case <-time.After(patience):
+			t.Fatal("the loss of a pull was not reported")
+		}
+		for late := time.Now().Add(patience); b.Flush() != nil; {
+			if time.Now().After(late) {
+				t.Fatal("the connections do not come back")
+			}
+		}
+		submit(t, b, message("email", 3))
+		if err := b.Pull(lane, 1); err != nil {
+			t.Fatal(err)
+		}
+		d := in.Next(t)
+		if d.Seq != round+1 {
+			t.Fatalf("%+v", d)
+		}
+		if err := b.Ack(d.Ref); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestFullQueueRefuses(t *testing.T) {
 	b := brokertest.New(t, func(o *broker.Options) { o.QueueSize = 5 })
 	refused := make(chan error, 20)

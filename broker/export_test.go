@@ -34,3 +34,13 @@ func ParseAck(reply string) (consumer string, numbers [4]uint64, ok bool) {
 	a, ok := parseAck([]byte(reply))
 	return string(a.consumer), [4]uint64{a.seq, a.delivery, uint64(a.at), a.pending}, ok
 }
+
+// Disconnect breaks the connections of the hot path, as an upset server would.
+func (b *Broker) Disconnect() {
+	for _, l := range []*link{b.pub, b.work} {
+		l.mu.Lock()
+		conn := l.conn
+		l.mu.Unlock()
+		_ = conn.Close()
+	}
+}

@@ -60,6 +60,14 @@ func (b *Broker) OpenLanes(ctx context.Context, lanes []jobs.Lane, r jobs.Receiv
 	if err := b.syncLanes(lanes); err != nil {
 		return err
 	}
+	if err := b.receive(lanes, r); err != nil {
+		return err
+	}
+	return b.work.flush(ctx)
+}
+
+// receive sets the table up and subscribes to what will be pulled.
+func (b *Broker) receive(lanes []jobs.Lane, r jobs.Receiver) error {
 	t := &b.lanes
 	t.calls.Lock()
 	defer t.calls.Unlock()
@@ -81,7 +89,7 @@ func (b *Broker) OpenLanes(ctx context.Context, lanes []jobs.Lane, r jobs.Receiv
 		return err
 	}
 	t.sid, t.receiver = sid, r
-	return b.work.flush(ctx)
+	return nil
 }
 
 func (b *Broker) makeLane(ctx context.Context, l jobs.Lane) error {
@@ -331,6 +339,18 @@ func (b *Broker) endLostPulls(ctx context.Context, now time.Time) {
 	for _, e := range ended {
 		if t.receiver != nil {
 			t.receiver.PullEnded(e.lane, e.missing)
+		}
+	}
+}
+
+// disconnected lets all requests run out: the server forgets them with the
+// connection.
+func (t *laneTable) disconnected() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range t.lanes {
+		for k := range t.lanes[i].requests {
+			t.lanes[i].requests[k].expires = time.Time{}
 		}
 	}
 }

@@ -22,7 +22,8 @@ type link struct {
 	name  string
 	dial  func() (net.Conn, error)
 	log   *slog.Logger
-	limit int // bytes waiting to be written from which on begin waits; 0 = never
+	limit int    // bytes waiting to be written from which on begin waits; 0 = never
+	gone  func() // called when a connection was lost; may be nil
 
 	mu     sync.Mutex
 	room   *sync.Cond
@@ -60,9 +61,9 @@ const (
 )
 
 // openLink connects and returns when messages can be published.
-func openLink(name string, limit int, log *slog.Logger, dial func() (net.Conn, error)) (*link, error) {
+func openLink(name string, limit int, log *slog.Logger, dial func() (net.Conn, error), gone func()) (*link, error) {
 	l := &link{
-		name: name, dial: dial, log: log, limit: limit,
+		name: name, dial: dial, log: log, limit: limit, gone: gone,
 		kick: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	l.room = sync.NewCond(&l.mu)
@@ -124,6 +125,9 @@ func (l *link) run(r *bufio.Reader) {
 		<-written
 		if l.lost() {
 			return
+		}
+		if l.gone != nil {
+			l.gone()
 		}
 		l.log.Error("lost a connection to the broker; connecting again", "connection", l.name, "error", err)
 		for r = nil; r == nil; {

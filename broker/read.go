@@ -115,7 +115,7 @@ type feed struct {
 }
 
 func (f *feed) run(ctx context.Context) error {
-	l, err := openLink("jobstream reader of "+f.stream, 0, f.b.log, f.b.srv.InProcessConn)
+	l, err := openLink("jobstream reader of "+f.stream, 0, f.b.log, f.b.srv.InProcessConn, nil)
 	if err != nil {
 		return fmt.Errorf("cannot read stream %s: %w", f.stream, err)
 	}
