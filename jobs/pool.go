@@ -31,9 +31,11 @@ type Pool struct {
 	asleep   sleepers
 	suspects suspects
 	position uint64
+	started  bool
 	stopping bool
 	killed   bool        // handlers are told to stop
 	giveUp   *time.Timer // ends the wait for a delivery that should have come
+	waiting  bool        // giveUp is set
 	awaited  map[uint64]*startWait
 }
 
@@ -128,6 +130,7 @@ func NewPool(o PoolOptions, lanes []Lane) *Pool {
 func (p *Pool) Start(position, last uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.started = true
 	p.position = max(p.position, position)
 	for _, l := range p.lanes {
 		l.committed = max(l.committed, last)
@@ -135,8 +138,8 @@ func (p *Pool) Start(position, last uint64) {
 	}
 }
 
-// Run renews leases and sends outcomes again that nobody has heard of, until
-// ctx ends.
+// Run renews leases, sends outcomes again that nobody has heard of, and asks
+// again where the queue did not take a request, until ctx ends.
 func (p *Pool) Run(ctx context.Context) error {
 	tick := time.NewTicker(min(p.o.Lease/6, time.Second))
 	defer tick.Stop()
@@ -167,6 +170,9 @@ func (p *Pool) renew(now time.Time) {
 			h.sent = now
 			again = append(again, *h.outcome)
 		}
+	}
+	for _, l := range p.lanes {
+		p.refill(l) // for those whose request the queue did not take
 	}
 	p.mu.Unlock()
 	for _, ref := range refs {
@@ -338,7 +344,10 @@ func (p *Pool) expects(l *lane) bool {
 	}
 	if l.expected.IsZero() {
 		l.expected = time.Now()
-		p.giveUp.Reset(expectFor)
+		if !p.waiting { // else one that waits longer is due first
+			p.waiting = true
+			p.giveUp.Reset(expectFor)
+		}
 	}
 	return true
 }
@@ -348,16 +357,22 @@ func (p *Pool) expects(l *lane) bool {
 func (p *Pool) stopExpecting() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	next := expectFor
+	p.waiting = false
 	for _, l := range p.lanes {
 		if l.expected.IsZero() {
 			continue
 		}
 		if left := expectFor - time.Since(l.expected); left > 0 {
-			p.giveUp.Reset(left)
+			next = min(next, left)
+			p.waiting = true
 			continue
 		}
 		l.delivered = max(l.delivered, l.committed)
 		l.expected = time.Time{}
+	}
+	if p.waiting {
+		p.giveUp.Reset(next)
 	}
 	p.dispatch()
 }
@@ -370,7 +385,7 @@ const (
 
 // refill asks for more when a lane's store runs low. p.mu is held.
 func (p *Pool) refill(l *lane) {
-	if p.stopping {
+	if !p.started || p.stopping {
 		return
 	}
 	workers := p.max
