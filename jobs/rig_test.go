@@ -1,0 +1,540 @@
+package jobs_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"jobstream/jobs"
+)
+
+// rig is a pool with a queue and a tracker in memory around it, in a bubble of
+// its own time: after a settle() everything that can happen has happened.
+//
+// The queue gives what it holds to pull requests, lane by lane in order, under
+// a lease. The tracker folds submissions and events and tells the pool of its
+// commits; a test may hold it.
+type rig struct {
+	t    *testing.T
+	pool *jobs.Pool
+	gate *gate
+	reg  *jobs.Registry
+
+	mu        sync.Mutex
+	stopped   bool
+	stop      context.CancelFunc
+	work      sync.WaitGroup
+	lease     time.Duration
+	begin     time.Time
+	seq       uint64
+	copies    int                      // deliveries made
+	messages  map[uint64]*jobs.Message // in the queue
+	ready     map[jobs.Lane][]uint64
+	pulled    map[jobs.Lane]int
+	out       map[string]*lent // by ref
+	calls     []string         // "ack 1", "nak 2 1s", "extend 3"
+	deaf      bool             // the queue refuses pull requests
+	deliver   chan jobs.Delivery
+	records   map[uint64]*jobs.Job
+	position  uint64
+	submitted []*jobs.Message
+	events    []jobs.Event
+	holding   bool         // the tracker commits nothing
+	losing    int          // so many appends are lost
+	appended  []jobs.Event // all events, in order
+	commits   chan struct{}
+}
+
+// lent is a delivery under a lease.
+type lent struct {
+	seq   uint64
+	timer *time.Timer
+}
+
+type rigOptions struct {
+	workers int
+	types   []*jobs.Type // their handlers are the gate
+	lease   time.Duration
+	maxLost int
+	idle    bool // the pool is not started
+}
+
+// gate is the handler of all types: an attempt goes on until the test ends it.
+type gate struct {
+	mu      sync.Mutex
+	running map[uint64]*passage
+	order   []string // "type/seq" as they began
+	ended   []string // "seq cause" of contexts that ended
+	most    int
+	deaf    bool // attempts ignore their context
+}
+
+type passage struct {
+	task *jobs.Task
+	end  chan verdict
+}
+
+type verdict struct {
+	result jobs.Result
+	err    error
+	panics bool
+}
+
+func (g *gate) Handle(ctx context.Context, task *jobs.Task) (jobs.Result, error) {
+	p := &passage{task: task, end: make(chan verdict, 1)}
+	g.mu.Lock()
+	g.running[task.Job.Seq] = p
+	g.most = max(g.most, len(g.running))
+	g.order = append(g.order, fmt.Sprintf("%s%d/%d", task.Job.Type, task.Job.Priority, task.Job.Seq))
+	deaf := g.deaf
+	g.mu.Unlock()
+	done := ctx.Done()
+	if deaf {
+		done = nil
+	}
+	var v verdict
+	select {
+	case v = <-p.end:
+	case <-done:
+		v.err = ctx.Err()
+		g.mu.Lock()
+		g.ended = append(g.ended, fmt.Sprintf("%d %v", task.Job.Seq, context.Cause(ctx)))
+		g.mu.Unlock()
+	}
+	g.mu.Lock()
+	if g.running[task.Job.Seq] == p {
+		delete(g.running, task.Job.Seq)
+	}
+	g.mu.Unlock()
+	if v.panics {
+		panic("boom")
+	}
+	return v.result, v.err
+}
+
+// inRig runs f with a rig that is stopped, and checked for leaks, afterwards.
+func inRig(t *testing.T, o rigOptions, f func(r *rig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, o)
+		f(r)
+		r.shut()
+	})
+}
+
+func typ(name string) *jobs.Type {
+	return &jobs.Type{Name: name, RetryCount: 3, Timeout: time.Hour, Backoff: jobs.DefaultBackoff()}
+}
+
+func newRig(t *testing.T, o rigOptions) *rig {
+	if o.lease == 0 {
+		o.lease = 30 * time.Second
+	}
+	if o.workers == 0 {
+		o.workers = 2
+	}
+	if o.maxLost == 0 {
+		o.maxLost = 5
+	}
+	if o.types == nil {
+		o.types = []*jobs.Type{typ("a"), typ("b")}
+	}
+	r := &rig{
+		t: t, gate: &gate{running: make(map[uint64]*passage)}, lease: o.lease, begin: time.Now(),
+		messages: make(map[uint64]*jobs.Message), ready: make(map[jobs.Lane][]uint64), pulled: make(map[jobs.Lane]int),
+		out: make(map[string]*lent), deliver: make(chan jobs.Delivery, 10_000), records: make(map[uint64]*jobs.Job),
+		commits: make(chan struct{}, 1),
+	}
+	var lanes []jobs.Lane
+	for _, ty := range o.types {
+		ty.Handler = r.gate
+		for p := jobs.HighestPriority; p <= jobs.LowestPriority; p++ {
+			lanes = append(lanes, jobs.Lane{Type: ty.Name, Priority: p})
+		}
+	}
+	r.reg = jobs.NewRegistry(o.types...)
+	rec := jobs.NewRecorder(r, nil)
+	r.pool = jobs.NewPool(jobs.PoolOptions{
+		Queue: r, Tracker: r, Recorder: rec, Registry: r.reg, MaxWorkers: o.workers, Lease: o.lease, MaxLost: o.maxLost, Node: "here",
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	}, lanes)
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	r.work.Go(func() { _ = rec.Run(ctx) })
+	r.work.Go(func() { _ = r.pool.Run(ctx) })
+	r.work.Go(func() { r.project(ctx) })
+	r.work.Go(func() {
+		for {
+			select {
+			case d := <-r.deliver:
+				r.pool.Deliver(d)
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	if !o.idle {
+		r.pool.Start(0, 0)
+	}
+	r.settle()
+	return r
+}
+
+// shut ends the rig: whatever still runs is released.
+func (r *rig) shut() {
+	r.hold(false)
+	r.gate.mu.Lock()
+	for _, p := range r.gate.running {
+		select {
+		case p.end <- verdict{}:
+		default:
+		}
+	}
+	r.gate.mu.Unlock()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := r.pool.Stop(ctx); err != nil {
+		r.t.Errorf("the pool at the end: %v", err)
+	}
+	r.mu.Lock()
+	r.stopped = true
+	for _, l := range r.out {
+		l.timer.Stop()
+	}
+	r.mu.Unlock()
+	r.stop()
+	r.work.Wait()
+}
+
+// settle waits until nothing more happens by itself, but for the recorder's
+// holding back, which it lets pass.
+func (r *rig) settle() { pass(10 * time.Millisecond) }
+
+// The queue.
+
+func (r *rig) Pull(l jobs.Lane, n int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.deaf {
+		return fmt.Errorf("no connection")
+	}
+	r.pulled[l] += n
+	r.serve(l)
+	return nil
+}
+
+// serve hands out what is asked for. r.mu is held.
+func (r *rig) serve(l jobs.Lane) {
+	for r.pulled[l] > 0 && len(r.ready[l]) > 0 {
+		seq := r.ready[l][0]
+		r.ready[l] = r.ready[l][1:]
+		r.pulled[l]--
+		r.copies++
+		ref := fmt.Sprintf("%d#%d", seq, r.copies)
+		r.out[ref] = &lent{seq: seq, timer: time.AfterFunc(r.lease, func() { r.again(ref, "expired") })}
+		r.deliver <- jobs.Delivery{Lane: l, Seq: seq, Ref: ref}
+	}
+}
+
+// again puts a delivery back into its lane.
+func (r *rig) again(ref, why string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.out[ref]
+	if l == nil || r.stopped {
+		return
+	}
+	delete(r.out, ref)
+	if why != "" {
+		r.calls = append(r.calls, fmt.Sprintf("%s %d", why, l.seq))
+	}
+	m := r.messages[l.seq]
+	lane := jobs.Lane{Type: m.Type, Priority: m.Priority}
+	r.ready[lane] = append([]uint64{l.seq}, r.ready[lane]...)
+	r.serve(lane)
+}
+
+func (r *rig) Ack(ref string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l := r.out[ref]; l != nil {
+		l.timer.Stop()
+		delete(r.out, ref)
+		delete(r.messages, l.seq)
+		r.calls = append(r.calls, fmt.Sprintf("ack %d", l.seq))
+	} else {
+		r.calls = append(r.calls, "ack of nothing")
+	}
+	return nil
+}
+
+func (r *rig) Nak(ref string, delay time.Duration) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.out[ref]
+	if l == nil {
+		r.calls = append(r.calls, "nak of nothing")
+		return nil
+	}
+	l.timer.Stop()
+	r.calls = append(r.calls, fmt.Sprintf("nak %d %s", l.seq, delay.Round(10*time.Millisecond)))
+	l.timer = time.AfterFunc(delay, func() { r.again(ref, "") })
+	return nil
+}
+
+func (r *rig) Extend(ref string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l := r.out[ref]; l != nil {
+		l.timer.Reset(r.lease)
+		r.calls = append(r.calls, fmt.Sprintf("extend %d", l.seq))
+	}
+	return nil
+}
+
+// said are the queue's calls since the last time, of these kinds ("" = all but
+// extend).
+func (r *rig) said(kinds ...string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(kinds) == 0 {
+		kinds = []string{"ack", "nak", "expired"}
+	}
+	var found []string
+	for _, c := range r.calls {
+		if word, _, _ := strings.Cut(c, " "); slices.Contains(kinds, word) {
+			found = append(found, c)
+		}
+	}
+	r.calls = nil
+	return strings.Join(found, ", ")
+}
+
+// The tracker.
+
+func (r *rig) Find(seq uint64) (*jobs.Job, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.records[seq], nil
+}
+
+func (r *rig) Append(events []jobs.Event) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.losing > 0 {
+		r.losing--
+		return nil
+	}
+	r.appended = append(r.appended, events...)
+	r.events = append(r.events, events...)
+	r.wake()
+	return nil
+}
+
+func (r *rig) wake() {
+	select {
+	case r.commits <- struct{}{}:
+	default:
+	}
+}
+
+// hold stops the tracker's commits, or lets them go on.
+func (r *rig) hold(on bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.holding = on
+	r.wake()
+}
+
+func (r *rig) project(ctx context.Context) {
+	for {
+		select {
+		case <-r.commits:
+			if c := r.fold(); c != nil {
+				r.pool.Committed(c)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (r *rig) fold() *jobs.Commit {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.holding || len(r.submitted)+len(r.events) == 0 {
+		return nil
+	}
+	c := &jobs.Commit{}
+	for _, m := range r.submitted {
+		j := jobs.NewJob(m, r.reg.Lookup(m.Type), true)
+		if r.records[m.Seq] == nil {
+			r.records[m.Seq] = j
+		}
+		c.Submitted = append(c.Submitted, j)
+		r.position = max(r.position, m.Seq)
+	}
+	for i := range r.events {
+		e := &r.events[i]
+		if e.Kind.Settles() {
+			c.Settled = append(c.Settled, *e)
+		}
+		if j := r.records[e.Seq]; j != nil {
+			j = j.Clone()
+			if jobs.Apply(j, e) && j.Status.Ended() {
+				c.Ended = append(c.Ended, j)
+			}
+			r.records[e.Seq] = j
+		}
+	}
+	r.submitted, r.events = nil, nil
+	c.Position = r.position
+	return c
+}
+
+// submit puts jobs ("a3" = type a, priority 3) into queue and tracker, in this
+// order, and returns the sequence of the first.
+func (r *rig) submit(lanes ...string) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first := r.seq + 1
+	for _, l := range lanes {
+		r.put(l, func(*jobs.Message) {})
+	}
+	r.wake()
+	return first
+}
+
+// put makes one message. r.mu is held.
+func (r *rig) put(l string, change func(*jobs.Message)) *jobs.Message {
+	r.seq++
+	m := &jobs.Message{
+		Seq: r.seq, At: jobs.Now(), Type: l[:len(l)-1], Priority: jobs.Priority(l[len(l)-1] - '0'), RetryCount: -1,
+		ID: jobs.DerivedID(r.seq, jobs.Now()),
+	}
+	change(m)
+	r.messages[m.Seq] = m
+	lane := jobs.Lane{Type: m.Type, Priority: m.Priority}
+	r.ready[lane] = append(r.ready[lane], m.Seq)
+	r.submitted = append(r.submitted, m)
+	r.serve(lane)
+	return m
+}
+
+// submitWith submits one job after a change to its message.
+func (r *rig) submitWith(l string, change func(*jobs.Message)) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer r.wake()
+	return r.put(l, change).Seq
+}
+
+// preset commits a job with this record, before the queue shows it.
+func (r *rig) preset(l string, change func(*jobs.Job)) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := &jobs.Message{Seq: r.seq + 1, At: jobs.Now(), Type: l[:len(l)-1], Priority: jobs.Priority(l[len(l)-1] - '0'), RetryCount: -1, ID: jobs.DerivedID(r.seq+1, jobs.Now())}
+	j := jobs.NewJob(m, r.reg.Lookup(m.Type), true)
+	change(j)
+	r.records[m.Seq] = j
+	r.put(l, func(*jobs.Message) {})
+	r.wake()
+	return m.Seq
+}
+
+// job is the committed record.
+func (r *rig) job(seq uint64) *jobs.Job {
+	j, _ := r.Find(seq)
+	if j == nil {
+		r.t.Fatalf("job %d is not known", seq)
+	}
+	return j
+}
+
+// log are the events of a job so far.
+func (r *rig) log(seq uint64) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var s []string
+	for _, e := range r.appended {
+		if e.Seq == seq {
+			s = append(s, e.Kind.String())
+		}
+	}
+	return strings.Join(s, " ")
+}
+
+// The workers.
+
+// begun are the attempts in the order of their beginning.
+func (r *rig) begun() string {
+	r.gate.mu.Lock()
+	defer r.gate.mu.Unlock()
+	return strings.Join(r.gate.order, " ")
+}
+
+// running are the sequences of those that run, in order.
+func (r *rig) running() string {
+	r.gate.mu.Lock()
+	defer r.gate.mu.Unlock()
+	var s []int
+	for seq := range r.gate.running {
+		s = append(s, int(seq))
+	}
+	slices.Sort(s)
+	return strings.Trim(fmt.Sprint(s), "[]")
+}
+
+func (r *rig) passage(seq uint64) *passage {
+	r.gate.mu.Lock()
+	defer r.gate.mu.Unlock()
+	p := r.gate.running[seq]
+	if p == nil {
+		r.t.Fatalf("job %d does not run", seq)
+	}
+	return p
+}
+
+// end ends attempts and lets what follows happen.
+func (r *rig) end(v verdict, seqs ...uint64) {
+	for _, seq := range seqs {
+		r.passage(seq).end <- v
+	}
+	r.settle()
+}
+
+func (r *rig) finish(seqs ...uint64) { r.end(verdict{}, seqs...) }
+
+// drain ends what runs until nothing does.
+func (r *rig) drain() {
+	for {
+		r.gate.mu.Lock()
+		n := 0
+		for _, p := range r.gate.running {
+			select {
+			case p.end <- verdict{}:
+				n++
+			default:
+			}
+		}
+		r.gate.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		r.settle()
+	}
+}
+
+func (r *rig) want(what, got, want string) {
+	r.t.Helper()
+	if got != want {
+		r.t.Errorf("%s: %q, want %q", what, got, want)
+	}
+}
