@@ -1,0 +1,186 @@
+//go:build unix
+
+package status
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+
+	"jobstream/jobs"
+)
+
+// logged passes on the messages of a log.
+type logged chan string
+
+func (l logged) Enabled(context.Context, slog.Level) bool      { return true }
+func (l logged) Handle(_ context.Context, r slog.Record) error { l <- r.Message; return nil }
+func (l logged) WithAttrs([]slog.Attr) slog.Handler            { return l }
+func (l logged) WithGroup(string) slog.Handler                 { return l }
+func (l logged) await(t *testing.T, ctx context.Context, m string) { //nolint:revive // testing.T first, as everywhere here
+	t.Helper()
+	for {
+		select {
+		case got := <-l:
+			if strings.Contains(got, m) {
+				return
+			}
+		case <-ctx.Done():
+			t.Fatalf("was not logged: %s", m)
+		}
+	}
+}
+
+// limitFileSize makes every write of this process beyond so many bytes of a
+// file fail, as a full disk would, until the returned function is called.
+func limitFileSize(t *testing.T, size int64) (lift func()) {
+	t.Helper()
+	signal.Ignore(syscall.SIGXFSZ) // which would end the process
+	var was syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &was); err != nil {
+		t.Skipf("NOT TESTED, a full disk: %v", err)
+	}
+	now := was
+	now.Cur = uint64(size)
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &now); err != nil {
+		t.Skipf("NOT TESTED, a full disk: %v", err)
+	}
+	lifted := false
+	lift = func() {
+		if lifted {
+			return
+		}
+		lifted = true
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &was); err != nil {
+			t.Fatalf("lift the limit again: %v", err)
+		}
+	}
+	t.Cleanup(lift)
+	return lift
+}
+
+func (tr *tracker) size() int64 {
+	tr.t.Helper()
+	info, err := os.Stat(tr.o.Path)
+	if err != nil {
+		tr.t.Fatalf("%v", err)
+	}
+	return info.Size()
+}
+
+// While the disk is full nothing is told and nothing has changed; once there is
+// room the same batch is committed and told.
+func TestDiskFull(t *testing.T) {
+	log := make(logged, 16)
+	tr := startTemp(t, Options{Logger: slog.New(log)})
+	ctx, cancel := within(t)
+	defer cancel()
+	running := message(1)
+	tr.submit(running)
+	tr.Happened(1, []jobs.Event{event(jobs.KindStarted, running, 1)})
+	tr.wait(1, 1)
+	tr.until("the first", func(cs []jobs.Commit) bool { return len(cs) > 0 && cs[len(cs)-1].Position == 1 })
+
+	lift := limitFileSize(t, tr.size())
+	// More than fits into what the file has room for, even if part of it gets through.
+	const n = 4000
+	for seq := uint64(2); seq <= n; seq++ {
+		m := message(seq)
+		m.Payload = []byte(`"` + strings.Repeat("x", inlinePayload-100) + `"`)
+		m.Tags = []string{"red"}
+		tr.submit(m)
+	}
+	tr.Happened(2, []jobs.Event{event(jobs.KindCompleted, running, 1)})
+	log.await(t, ctx, "cannot commit")
+	if err := tr.Health(); err == nil || !strings.Contains(err.Error(), tr.o.Path) {
+		t.Fatalf("Health = %v", err)
+	}
+	pos := tr.Positions()
+	if pos.Jobs == n {
+		t.Fatal("all was committed; the limit did not bite")
+	}
+	if pos.Status != 1 {
+		t.Errorf("positions %+v", pos)
+	}
+	tr.none(pos.Jobs + 1)
+	tr.none(n)
+	if j := tr.find(1); j.Status != jobs.Processing {
+		t.Errorf("%+v", j)
+	}
+	tr.verify()
+	tr.until("what is committed", func(cs []jobs.Commit) bool { return cs[len(cs)-1].Position == pos.Jobs })
+	// Small things cannot be written either; who asks for them is told so or waits.
+	short, stop := context.WithCancel(ctx)
+	stop()
+	if _, _, err := tr.Delete(short, []uint64{1}); err == nil {
+		t.Error("Delete on a full disk")
+	}
+
+	lift()
+	log.await(t, ctx, "can write again")
+	tr.wait(n, 2)
+	if err := tr.Health(); err != nil {
+		t.Errorf("Health = %v", err)
+	}
+	cs := tr.until("the rest", func(cs []jobs.Commit) bool { return cs[len(cs)-1].Position == n })
+	submitted, ended, at := 0, 0, uint64(0)
+	for _, c := range cs {
+		submitted += len(c.Submitted)
+		ended += len(c.Ended)
+		if c.Position < at {
+			t.Errorf("position %d told after %d", c.Position, at)
+		}
+		at = c.Position
+	}
+	if submitted != n || ended != 1 {
+		t.Errorf("told %d submissions and %d ends", submitted, ended)
+	}
+	if got := tr.count(jobs.Filter{Tags: []string{"red"}}); got != n-1 {
+		t.Errorf("%d red ones", got)
+	}
+	tr.verify()
+	tr.reopen()
+	tr.run(idle{})
+	tr.verify()
+}
+
+// A stop while the disk is full says that not everything could be written, and
+// what could not is read again next time.
+func TestStopOnFullDisk(t *testing.T) {
+	log := make(logged, 16)
+	tr := startTemp(t, Options{Logger: slog.New(log)})
+	ctx, cancel := within(t)
+	defer cancel()
+	tr.submit(message(1))
+	tr.wait(1, 0)
+	lift := limitFileSize(t, tr.size())
+	const n = 4000
+	for seq := uint64(2); seq <= n; seq++ {
+		m := message(seq)
+		m.Payload = []byte(`"` + strings.Repeat("x", inlinePayload-100) + `"`)
+		tr.submit(m)
+	}
+	log.await(t, ctx, "cannot commit")
+	if err := tr.halt(); err == nil {
+		t.Error("Run = nil, though a batch could not be written")
+	}
+	pos := tr.Positions()
+	lift()
+	tr.reopen()
+	if got := tr.Positions(); got != pos || got.Jobs == n {
+		t.Errorf("positions %+v, before the restart %+v", got, pos)
+	}
+	tr.run(idle{})
+	for seq := pos.Jobs + 1; seq <= n; seq++ {
+		tr.submit(message(seq))
+	}
+	tr.wait(n, 0)
+	if got := tr.count(jobs.Filter{}); got != n {
+		t.Errorf("%d jobs", got)
+	}
+	tr.verify()
+}
