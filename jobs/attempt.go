@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 )
 
 // Bounds of what an attempt may leave in the record.
@@ -37,13 +38,17 @@ func (p *Pool) attempt(h *held) bool {
 		p.giveBack(h, wait)
 		return true
 	}
-	if job.Lost > 0 {
-		if !p.suspects.enter(p, h, job) {
-			return true
-		}
-		defer p.leaveSuspects(job)
+	if job.Lost == 0 {
+		return p.run(h, job)
 	}
-	return p.run(h, job)
+	if !p.suspects.enter(p, h, job) {
+		return true
+	}
+	if !p.run(h, job) {
+		return false // given up, and its turn with it
+	}
+	p.leaveSuspects(job)
+	return true
 }
 
 func (p *Pool) giveBack(h *held, delay time.Duration) {
@@ -76,7 +81,10 @@ type execution struct {
 
 func (p *Pool) run(h *held, job *Job) bool {
 	x := &execution{
-		p: p, h: h, job: job, typ: h.lane.typ.Type, attempt: job.Failures + 1, started: Now(), timeout: job.Timeout,
+		p: p, h: h, job: job, typ: h.lane.typ.Type, attempt: job.Failures + 1, timeout: job.Timeout,
+		// The later start is the newer execution (see Apply), even if the clock was
+		// set back meanwhile.
+		started: max(Now(), job.StartedAt+1),
 	}
 	if x.timeout <= 0 {
 		x.timeout = x.typ.Timeout
@@ -151,6 +159,11 @@ func (x *execution) abandon(cause error) {
 	x.p.o.Logger.Error("a handler ignores the end of its context; its job is given up and its goroutine leaks until it returns",
 		"job", x.job.ID, "type", x.job.Type, "cause", context.Cause(x.ctx))
 	x.p.conclude(x.h, x.outcome(Result{}, cause))
+	if x.job.Lost > 0 {
+		// Its goroutine may still do harm, but waiting for it could hold up the
+		// other suspects for ever.
+		x.p.leaveSuspects(x.job)
+	}
 	x.p.mu.Lock()
 	next := x.p.leave(x.h.lane.typ)
 	x.p.mu.Unlock()
@@ -211,6 +224,9 @@ func encodeResult(v any) (json.RawMessage, error) {
 		return nil, Permanentf("the handler's result is not JSON: %w", err)
 	}
 	b := bytes.TrimSpace(buf.Bytes())
+	if !utf8.Valid(b) { // what a handler took from elsewhere as json.RawMessage
+		b = bytes.ToValidUTF8(b, []byte("\ufffd"))
+	}
 	if len(b) > MaxResult {
 		return nil, Permanentf("the handler's result has %d bytes of JSON, at most %d are kept; use an artifact", len(b), MaxResult)
 	}
@@ -220,6 +236,9 @@ func encodeResult(v any) (json.RawMessage, error) {
 func truncate(s string, n int) string {
 	if len(s) <= n {
 		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
 	}
 	return s[:n] + "…"
 }

@@ -1,5 +1,7 @@
 package jobs
 
+import "slices"
+
 // suspects keeps jobs apart whose workers died while they ran. One of them may
 // be what killed the process, and whatever runs beside it loses its worker, too,
 // until it counts as a poison itself. So a job that has lost several workers
@@ -28,6 +30,10 @@ func (s *suspects) enter(p *Pool, h *held, j *Job) bool {
 	if s.admits(alone) {
 		s.count(alone, 1)
 		return true
+	}
+	if p.stopping { // nobody would take it out again
+		p.release(h)
+		return false
 	}
 	s.parked = append(s.parked, parkedSuspect{h, alone})
 	return false
@@ -79,7 +85,7 @@ func (p *Pool) leaveSuspects(j *Job) {
 		out, stay = stay, nil
 	}
 	s.parked = stay
-	for _, w := range out {
+	for _, w := range slices.Backward(out) { // so that they keep their order
 		w.h.lane.buf = append([]*held{w.h}, w.h.lane.buf...)
 	}
 	p.dispatch()
