@@ -124,8 +124,8 @@ func inRig(t *testing.T, o rigOptions, f func(r *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, o)
+		defer r.shut()
 		f(r)
-		r.shut()
 	})
 }
 
