@@ -28,7 +28,7 @@ type fold struct {
 	removed  []*jobs.Job       // deleted records
 	counters map[string]*typeCounters
 	out      jobs.Commit
-	buf      []byte
+	arena    []byte
 }
 
 // work is a job on its way through a transaction.
@@ -229,8 +229,7 @@ func (f *fold) finish(pos jobs.Positions) error {
 func (f *fold) write(w *work) error {
 	j := w.job
 	key := key8(j.Key)
-	f.buf = appendRecord(f.buf[:0], j)
-	if err := f.records.Put(key, slices.Clone(f.buf)); err != nil {
+	if err := f.records.Put(key, f.encode(j)); err != nil {
 		return err
 	}
 	c := f.counter(j.Type)
@@ -265,9 +264,27 @@ func (f *fold) write(w *work) error {
 	return nil
 }
 
+// arenaSize is the size of the blocks that encoded records are put into; bbolt
+// keeps the slices until the commit.
+const arenaSize = 64 << 10
+
+// encode gives the record of j, in memory that lives as long as the transaction.
+func (f *fold) encode(j *jobs.Job) []byte {
+	if cap(f.arena)-len(f.arena) < 2048 {
+		f.arena = make([]byte, 0, arenaSize)
+	}
+	from := len(f.arena)
+	b := appendRecord(f.arena[from:], j)
+	if from+len(b) > cap(f.arena) {
+		return b // it did not fit and was moved
+	}
+	f.arena = f.arena[:from+len(b)]
+	return b[:len(b):len(b)]
+}
+
 // writeNew stores what only a new job needs.
 func (f *fold) writeNew(j *jobs.Job, key []byte) error {
-	if err := f.ids.Put(slices.Clone(j.ID[:]), key); err != nil {
+	if err := f.ids.Put(j.ID[:], key); err != nil {
 		return err
 	}
 	if err := f.s.bits.change(f.bits, typeAttr(j.Type), j.Key, true); err != nil {
