@@ -21,15 +21,21 @@ import (
 const crashEnv = "JOBSTREAM_STATUS_CRASH_DIR"
 
 // endless is a source that goes on for ever: every job comes, and completes some
-// messages later.
-type endless struct{}
+// messages later. It goes in bursts, each of which waits for its commit.
+type endless struct{ s *Store }
 
 // crashLag is how many messages later.
 const crashLag = 20
 
-func (endless) Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) error {
-	next := from
+func (e endless) Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) error {
+	next, burst := from, 0
 	for ctx.Err() == nil {
+		if burst--; burst < 0 {
+			if err := e.s.WaitFor(ctx, next); err != nil {
+				return err
+			}
+			burst = rand.IntN(600)
+		}
 		if next.Jobs < next.Status+crashLag {
 			next.Jobs++
 			sink.Submitted(crashMessage(next.Jobs))
@@ -58,7 +64,7 @@ func crashChild(dir string) {
 		os.Exit(1)
 	}
 	told := jobs.Positions{}
-	err = s.Run(context.Background(), endless{}, func(c *jobs.Commit) {
+	err = s.Run(context.Background(), endless{s}, func(c *jobs.Commit) {
 		for i := range c.Ended {
 			told.Status = max(told.Status, c.Ended[i].Key)
 		}
