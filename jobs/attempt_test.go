@@ -275,12 +275,9 @@ func TestSuspectsStartDurably(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inRig(t, rigOptions{}, func(r *rig) {
-				r.preset("a3", suspect)
-				r.mu.Lock()
-				r.position = 1
-				r.mu.Unlock()
 				r.hold(true)
-				pass(0)
+				r.preset("a3", suspect)
+				r.settle()
 				r.pool.Committed(&jobs.Commit{Position: 1})
 				r.settle()
 				r.want("before its start is durable", r.running(), "")
