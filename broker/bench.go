@@ -34,7 +34,7 @@ func RawThroughput(ctx context.Context, o Options, n, size int, limit time.Durat
 	if err != nil {
 		return 0, 0, err
 	}
-	defer b.Close()
+	defer b.Close() //nolint:contextcheck // ctx may have ended by then
 	const subject = "raw"
 	if _, err := b.js.CreateStream(ctx, jetstream.StreamConfig{
 		Name: "RAW", Subjects: []string{subject}, Storage: jetstream.FileStorage, AllowDirect: true,

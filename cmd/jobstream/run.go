@@ -24,6 +24,7 @@ const (
 type commands struct {
 	Serve   serveCommand   `cmd:"" default:"withargs" help:"Serve jobs (the default)."`
 	Config  configCommand  `cmd:"" help:"Print the effective configuration as YAML, secrets masked."`
+	Bench   benchCommand   `cmd:"" help:"Measure throughput and latency on this machine, in a temporary folder."`
 	Version versionCommand `cmd:"" help:"Print versions."`
 }
 

@@ -1,0 +1,356 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"jobstream/broker"
+	"jobstream/cmd/jobstream/internal/config"
+	"jobstream/jobs"
+)
+
+// benchCommand measures what the server can do on this machine. All that it
+// makes is in a temporary folder, which goes when it ends.
+type benchCommand struct {
+	Jobs        int           `default:"200000" help:"Jobs of every phase but latency."`
+	Workers     int           `default:"100" help:"Workers of the pool."`
+	Submitters  int           `default:"16" help:"Submitters in process."`
+	Window      int           `default:"64" help:"Jobs that each submitter has on their way at a time."`
+	Connections int           `default:"256" help:"Keep-alive connections over HTTP, each with one request at a time."`
+	Payload     int           `default:"200" help:"Bytes of a job's payload."`
+	Types       int           `default:"1" help:"Job types to spread the jobs over."`
+	Priorities  int           `default:"1" help:"Priorities to spread the jobs over, 1 to 5."`
+	Rate        int           `default:"200" help:"Jobs a second of the latency phase."`
+	LatencyTime time.Duration `default:"5s" help:"Length of the latency phase."`
+	MaxTime     time.Duration `default:"1m" help:"When a phase stops and reports what it got through by then."`
+	HTTP        bool          `default:"true" negatable:"" help:"Measure REST, too (the default)."`
+	Phase       []string      `placeholder:"NAME" help:"Only these phases: raw, submit, drain (with submit), sustained, http, nats, latency."`
+	Dir         string        `placeholder:"FOLDER" help:"Where to make the temporary folder, so: which disk to measure (default: the system's)."`
+	JSON        bool          `name:"json" help:"Print one JSON object instead of a table."`
+}
+
+// The phases, in their order.
+const (
+	phaseRaw       = "raw"
+	phaseSubmit    = "submit"
+	phaseDrain     = "drain"
+	phaseSustained = "sustained"
+	phaseHTTP      = "http"
+	phaseNATS      = "nats"
+	phaseLatency   = "latency"
+)
+
+var benchPhases = []string{phaseRaw, phaseSubmit, phaseDrain, phaseSustained, phaseHTTP, phaseNATS, phaseLatency}
+
+// Validate says what is wrong with the flags; kong calls it.
+func (c *benchCommand) Validate() error {
+	var problems []string
+	within := func(flag string, n, low, high int) {
+		if n < low || n > high {
+			problems = append(problems, fmt.Sprintf("--%s is %d; it must be %d to %d", flag, n, low, high))
+		}
+	}
+	within("jobs", c.Jobs, 1, 1_000_000_000)
+	within("workers", c.Workers, 1, jobs.MaxPoolSize)
+	within("submitters", c.Submitters, 1, 10_000)
+	within("window", c.Window, 1, 10_000)
+	within("connections", c.Connections, 1, 10_000)
+	within("payload", c.Payload, minPayload, 1<<20)
+	within("types", c.Types, 1, 1000)
+	within("priorities", c.Priorities, 1, int(jobs.LowestPriority))
+	within("rate", c.Rate, 1, 10_000)
+	for flag, d := range map[string]time.Duration{"latency-time": c.LatencyTime, "max-time": c.MaxTime} {
+		if d < 10*time.Millisecond || d > 24*time.Hour {
+			problems = append(problems, fmt.Sprintf("--%s is %v; it must be 10ms to 24h", flag, d))
+		}
+	}
+	for _, name := range c.Phase {
+		if !slices.Contains(benchPhases, name) {
+			problems = append(problems, fmt.Sprintf("--phase names %q; there are %s", name, strings.Join(benchPhases, ", ")))
+		}
+	}
+	if slices.Contains(c.Phase, phaseHTTP) && !c.HTTP {
+		problems = append(problems, "--phase=http and --no-http contradict each other")
+	}
+	if problems == nil {
+		return nil
+	}
+	slices.Sort(problems)
+	return errors.New(strings.Join(problems, "; "))
+}
+
+// wants says whether a phase was asked for.
+func (c *benchCommand) wants(phase string) bool {
+	if phase == phaseHTTP && !c.HTTP {
+		return false
+	}
+	return len(c.Phase) == 0 || slices.Contains(c.Phase, phase)
+}
+
+// Run measures and prints. A signal ends it, with an error, once everything is
+// cleaned up; a second one ends the process at once.
+func (c *benchCommand) Run(p *program) error {
+	ctx, stop := signal.NotifyContext(p.ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+
+	dir, err := os.MkdirTemp(c.Dir, "jobstream-bench-")
+	if err != nil {
+		return fmt.Errorf("cannot make a temporary folder (--dir): %w", err)
+	}
+	b := &bench{
+		c: c, dir: dir, progress: newProgress(p.stderr), report: newBenchReport(c, dir),
+		options: nodeOptions{
+			registry: c.registry(nil), host: "127.0.0.1", sync: time.Second, maxWorkers: c.Workers,
+			queueSize: max(benchQueue, c.Jobs), maxPayload: 1 << 20, lease: 30 * time.Second, maxLost: 5,
+			logger: newLogger(config.Log{Level: "error"}, p.stderr),
+		},
+	}
+	err = b.run(ctx)
+	err = errors.Join(err, os.RemoveAll(dir))
+	if ctx.Err() != nil {
+		return fmt.Errorf("stopped before the end; %s is removed", dir)
+	}
+	if err != nil {
+		return err
+	}
+	return b.report.print(p.stdout, c.JSON)
+}
+
+// benchQueue is the smallest queue size to measure with: that of the
+// configuration's default.
+const benchQueue = 100_000
+
+// bench is one run of all phases.
+type bench struct {
+	c        *benchCommand
+	dir      string
+	options  nodeOptions // of every node, but for its folders
+	progress *progress
+	report   *benchReport
+}
+
+func (b *bench) run(ctx context.Context) error {
+	defer b.progress.end()
+	memory := watchMemory()
+	defer memory.stop()
+	for _, phase := range []struct {
+		wanted bool
+		name   string
+		run    func(context.Context, string) error
+	}{
+		{b.c.wants(phaseRaw), phaseRaw, b.raw},
+		{b.c.wants(phaseSubmit) || b.c.wants(phaseDrain), phaseSubmit, b.backlog},
+		{b.c.wants(phaseSustained), phaseSustained, b.sustained},
+		{b.c.wants(phaseHTTP), phaseHTTP, b.http},
+		{b.c.wants(phaseNATS), phaseNATS, b.nats},
+		{b.c.wants(phaseLatency), phaseLatency, b.latency},
+	} {
+		if !phase.wanted {
+			continue
+		}
+		// What an earlier phase has left in memory is neither to slow this one down
+		// nor to count as its own.
+		debug.FreeOSMemory()
+		memory.watch(phase.name != phaseRaw)
+		if err := b.phase(ctx, phase.name, phase.run); err != nil {
+			return fmt.Errorf("%s: %w", phase.name, err)
+		}
+	}
+	b.report.RSSBytes = memory.stop()
+	return nil
+}
+
+// phase runs one phase in a folder of its own.
+func (b *bench) phase(ctx context.Context, name string, run func(context.Context, string) error) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	dir := filepath.Join(b.dir, name)
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return fmt.Errorf("cannot make a folder: %w", err)
+	}
+	return errors.Join(run(ctx, dir), os.RemoveAll(dir))
+}
+
+// raw is the yardstick: what JetStream can do by itself, with the settings that
+// the node runs it with.
+func (b *bench) raw(ctx context.Context, dir string) error {
+	b.progress.begin(phaseRaw, b.c.Jobs, nil)
+	done, took, err := broker.RawThroughput(ctx, broker.Options{
+		Dir: dir, SyncInterval: b.options.sync, MaxPayload: b.options.maxPayload, QueueSize: b.options.queueSize,
+		Lease: b.options.lease, Logger: b.options.logger,
+	}, b.c.Jobs, b.c.Payload, b.c.MaxTime)
+	if err != nil {
+		return err
+	}
+	b.report.Raw = newThroughput(done, b.c.Jobs, took)
+	return nil
+}
+
+// backlog is two phases: submitting while no job gets done, and the working off
+// of what has piled up so.
+func (b *bench) backlog(ctx context.Context, dir string) error {
+	gate := make(chan struct{})
+	o := b.options
+	o.registry = b.c.registry(gate)
+	return b.withNode(ctx, dir, o, func(n *benchNode) error {
+		b.progress.begin(phaseSubmit, b.c.Jobs, n.accepted.Load)
+		begun := time.Now()
+		accepted, err := n.submit(ctx, b.c)
+		if err != nil {
+			return err
+		}
+		b.report.Submit = newThroughput(accepted, b.c.Jobs, time.Since(begun))
+		if known := n.known(); known != accepted {
+			return fmt.Errorf("%d jobs were accepted, but the tracker knows %d", accepted, known)
+		}
+		if !b.c.wants(phaseDrain) {
+			return nil
+		}
+		b.progress.begin(phaseDrain, accepted, n.ended)
+		begun = time.Now()
+		close(gate)
+		err = n.awaitAll(ctx, accepted, b.c.MaxTime)
+		if errors.Is(err, errTooSlow) {
+			b.report.Drain = newThroughput(int(n.ended()), b.c.Jobs, time.Since(begun))
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("drain: %w", err)
+		}
+		b.report.Drain = newThroughput(accepted, b.c.Jobs, time.Since(begun))
+		return nil
+	})
+}
+
+// sustained is everything at the same time: submitted in process, run, notified.
+func (b *bench) sustained(ctx context.Context, dir string) error {
+	return b.withNode(ctx, dir, b.options, func(n *benchNode) error {
+		syncs, err := n.store.Syncs()
+		if err != nil {
+			return err
+		}
+		disk, err := diskUsage(dir)
+		if err != nil {
+			return err
+		}
+		t, err := b.endToEnd(ctx, n, phaseSustained, func() (int, error) { return n.submit(ctx, b.c) })
+		if err != nil {
+			return err
+		}
+		b.report.Sustained = &sustained{throughput: *t}
+		after, err := n.store.Syncs()
+		if err != nil {
+			return err
+		}
+		b.report.FsyncsPer1000Jobs = float64(after-syncs) * 1000 / float64(t.Jobs)
+		grown, err := n.diskUsage(ctx, dir)
+		b.report.BytesPerJob = float64(grown-disk) / float64(t.Jobs)
+		return err
+	})
+}
+
+// nats is the same with bare messages that come in by the NATS port.
+func (b *bench) nats(ctx context.Context, dir string) error {
+	o := b.options
+	o.port = -1
+	return b.withNode(ctx, dir, o, func(n *benchNode) error {
+		client, err := n.broker.Dial()
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		subjects := b.c.subjects()
+		b.report.NATS, err = b.endToEnd(ctx, n, phaseNATS, func() (int, error) {
+			limited, cancel := context.WithTimeout(ctx, b.c.MaxTime)
+			defer cancel()
+			return client.Publish(limited, b.c.Jobs, func(i int) string { return subjects[i%len(subjects)] }, makePayload(b.c.Payload, 0))
+		})
+		return err
+	})
+}
+
+// endToEnd measures from the first submission until the last notification is
+// stored.
+func (b *bench) endToEnd(ctx context.Context, n *benchNode, name string, submit func() (int, error)) (*throughput, error) {
+	b.progress.begin(name, b.c.Jobs, n.ended)
+	begun := time.Now()
+	accepted, err := submit()
+	if err != nil {
+		return nil, err
+	}
+	if accepted == 0 {
+		return nil, context.Cause(ctx)
+	}
+	if err := n.awaitAll(ctx, accepted, max(b.c.MaxTime, benchPatience)); err != nil {
+		return nil, err
+	}
+	return newThroughput(accepted, b.c.Jobs, time.Since(begun)), nil
+}
+
+// typeNames are those of the job types.
+func (c *benchCommand) typeNames() []string {
+	names := []string{"noop"}
+	for i := 2; i <= c.Types; i++ {
+		names = append(names, fmt.Sprintf("noop%d", i))
+	}
+	return names
+}
+
+// lanes are all pairs of a type and a priority to spread the jobs over.
+func (c *benchCommand) lanes() []jobs.Lane {
+	low, high := jobs.DefaultPriority, jobs.DefaultPriority
+	if c.Priorities > 1 {
+		low, high = jobs.HighestPriority, jobs.Priority(c.Priorities)
+	}
+	var lanes []jobs.Lane
+	for _, name := range c.typeNames() {
+		for p := low; p <= high; p++ {
+			lanes = append(lanes, jobs.Lane{Type: name, Priority: p})
+		}
+	}
+	return lanes
+}
+
+// subjects are where bare messages for the lanes go.
+func (c *benchCommand) subjects() []string {
+	var subjects []string
+	for _, l := range c.lanes() {
+		subjects = append(subjects, fmt.Sprintf("jobs.%s.%d", l.Type, l.Priority))
+	}
+	return subjects
+}
+
+// registry makes the types. Their jobs do nothing; with a gate, they wait until
+// it is closed.
+func (c *benchCommand) registry(gate <-chan struct{}) *jobs.Registry {
+	return c.registryOf(jobs.HandlerFunc(func(ctx context.Context, _ *jobs.Task) (jobs.Result, error) {
+		if gate == nil {
+			return jobs.Result{}, nil
+		}
+		select {
+		case <-gate:
+			return jobs.Result{}, nil
+		case <-ctx.Done():
+			return jobs.Result{}, context.Cause(ctx)
+		}
+	}))
+}
+
+func (c *benchCommand) registryOf(h jobs.Handler) *jobs.Registry {
+	var types []*jobs.Type
+	for _, name := range c.typeNames() {
+		types = append(types, &jobs.Type{Name: name, Timeout: 48 * time.Hour, Handler: h})
+	}
+	return jobs.NewRegistry(types...)
+}

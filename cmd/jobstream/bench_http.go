@@ -1,0 +1,139 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"jobstream/httpapi"
+	"jobstream/jobs"
+)
+
+// http is end to end over REST: real connections on the loopback, kept alive.
+func (b *bench) http(ctx context.Context, dir string) error {
+	return b.withNode(ctx, dir, b.options, func(n *benchNode) (err error) {
+		var lc net.ListenConfig
+		l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			return fmt.Errorf("cannot listen on the loopback: %w", err)
+		}
+		rest := httpapi.New(httpapi.Options{
+			Backend: backend{n.node}, Health: n.node, Artifacts: jobs.ArtifactDir(n.o.dirs.artifacts),
+			MaxBody: int64(n.o.maxPayload + 1<<10), Logger: n.log,
+		})
+		serving := make(chan error, 1)
+		go func() { serving <- rest.Serve(l) }()
+		defer func() {
+			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			err = errors.Join(err, rest.Shutdown(closing), <-serving)
+		}()
+		b.report.HTTP, err = b.endToEnd(ctx, n, phaseHTTP, func() (int, error) {
+			return n.post(ctx, b.c, l.Addr().String())
+		})
+		return err
+	})
+}
+
+// post submits over keep-alive connections, one request at a time on each. The
+// clients share the machine with what they measure, so they do no more than they
+// must.
+func (n *benchNode) post(ctx context.Context, c *benchCommand, addr string) (accepted int, err error) {
+	var requests [][]byte
+	for _, l := range c.lanes() {
+		body := fmt.Sprintf(`{"type":"%s","priority":%d,"payload":%s}`, l.Type, l.Priority, makePayload(c.Payload, 0))
+		requests = append(requests, fmt.Appendf(nil,
+			"POST /jobs HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", addr, len(body), body))
+	}
+	var conns benchConns
+	defer conns.close()
+	defer context.AfterFunc(ctx, conns.close)() // so that no read waits for ever
+	return n.spread(ctx, c, c.Connections, func() (func(i int) error, error) {
+		conn, err := conns.dial(ctx, addr)
+		if err != nil {
+			return nil, err
+		}
+		in := bufio.NewReader(conn)
+		return func(i int) error {
+			if _, err := conn.Write(requests[i%len(requests)]); err != nil {
+				return err
+			}
+			return readAccepted(in)
+		}, nil
+	})
+}
+
+// benchConns are connections that end together.
+type benchConns struct {
+	mu     sync.Mutex
+	all    []net.Conn
+	closed bool
+}
+
+func (c *benchConns) dial(ctx context.Context, addr string) (net.Conn, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, errors.Join(net.ErrClosed, conn.Close())
+	}
+	c.all = append(c.all, conn)
+	return conn, nil
+}
+
+func (c *benchConns) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for _, conn := range c.all {
+		_ = conn.Close() // everything was read, or is of no interest any more
+	}
+	c.all = nil
+}
+
+// readAccepted reads over one answer, which must be a 202.
+func readAccepted(in *bufio.Reader) error {
+	var first string
+	length := -1
+	for {
+		line, err := in.ReadSlice('\n')
+		if err != nil {
+			return fmt.Errorf("reading an answer: %w", err)
+		}
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 {
+			break
+		}
+		if length < 0 && first == "" {
+			if first = "HTTP/1.1 202"; !bytes.HasPrefix(line, []byte(first)) {
+				first = string(line)
+			}
+			continue
+		}
+		const name = "content-length:"
+		if len(line) > len(name) && bytes.EqualFold(line[:len(name)], []byte(name)) {
+			if length, err = strconv.Atoi(string(bytes.TrimSpace(line[len(name):]))); err != nil {
+				return err
+			}
+		}
+	}
+	if length < 0 {
+		return fmt.Errorf("an answer has no Content-Length: %s", first)
+	}
+	if first == "HTTP/1.1 202" {
+		_, err := in.Discard(length)
+		return err
+	}
+	body, err := io.ReadAll(io.LimitReader(in, int64(min(length, 1<<12))))
+	return errors.Join(fmt.Errorf("the answer is %s: %s", first, body), err)
+}

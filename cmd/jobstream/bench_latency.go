@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"jobstream/jobs"
+)
+
+// moments are those of one job's way, as the time since it was submitted.
+type moments struct {
+	begun    time.Time
+	started  atomic.Int64 // nanoseconds, as all that follow
+	accepted int64
+	visible  int64
+	notified atomic.Int64
+}
+
+// latency measures how long single jobs take on a node with little to do.
+func (b *bench) latency(ctx context.Context, dir string) error {
+	const warmUp = 20 // jobs that do not count: the first ones make connections, files, caches
+	count := max(1, int(float64(b.c.Rate)*b.c.LatencyTime.Seconds()))
+	all := make([]moments, warmUp+count)
+	o := b.options
+	o.port = -1
+	o.registry = b.c.registryOf(jobs.HandlerFunc(func(_ context.Context, t *jobs.Task) (jobs.Result, error) {
+		now := time.Now()
+		i, err := payloadNumber(t.Job.Payload)
+		if err != nil || i < 0 || i >= len(all) {
+			return jobs.Result{}, jobs.Permanentf("job without a number: %w", err)
+		}
+		all[i].started.Store(int64(now.Sub(all[i].begun)))
+		return jobs.Result{}, nil
+	}))
+	return b.withNode(ctx, dir, o, func(n *benchNode) error {
+		var visible atomic.Int64
+		b.progress.begin(phaseLatency, len(all), visible.Load)
+		ear, err := n.listen(ctx, len(all))
+		if err != nil {
+			return err
+		}
+		defer ear.close()
+		ids, err := n.paced(ctx, b.c, all, &visible)
+		if err != nil {
+			return err
+		}
+		if err := ear.wait(ctx, len(all), benchPatience); err != nil {
+			return err
+		}
+		for i, id := range ids {
+			all[i].notified.Store(int64(ear.heard[id.String()].Sub(all[i].begun)))
+		}
+		b.report.Latency = newLatencies(all[warmUp:])
+		return nil
+	})
+}
+
+// paced submits jobs at the given rate, each in a goroutine of its own, so that
+// a slow one delays no other, and follows them until they are seen completed.
+func (n *benchNode) paced(ctx context.Context, c *benchCommand, all []moments, visible *atomic.Int64) ([]jobs.ID, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.LatencyTime+benchPatience)
+	defer cancel()
+	ids := make([]jobs.ID, len(all))
+	lanes := c.lanes()
+	var group sync.WaitGroup
+	var failed atomic.Pointer[error]
+	tick := time.NewTicker(time.Second / time.Duration(c.Rate))
+	defer tick.Stop()
+	for i := range all {
+		l := lanes[i%len(lanes)]
+		sub := &jobs.Submission{Type: l.Type, Priority: l.Priority, RetryCount: -1, Payload: makePayload(c.Payload, i)}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil || failed.Load() != nil {
+			break
+		}
+		group.Go(func() {
+			id, err := n.follow(ctx, sub, &all[i])
+			if err != nil {
+				failed.CompareAndSwap(nil, &err)
+				return
+			}
+			ids[i] = id
+			visible.Add(1)
+		})
+	}
+	group.Wait()
+	if p := failed.Load(); p != nil {
+		return nil, *p
+	}
+	return ids, context.Cause(ctx)
+}
+
+// follow submits one job and looks it up after every commit that could have
+// completed it.
+func (n *benchNode) follow(ctx context.Context, sub *jobs.Submission, m *moments) (jobs.ID, error) {
+	m.begun = time.Now()
+	j, err := n.submitter.Submit(ctx, sub)
+	if err != nil {
+		return jobs.ID{}, err
+	}
+	m.accepted = int64(time.Since(m.begun))
+	for {
+		pos := n.store.Positions() // before the look: a commit after it moves them
+		found, err := n.store.Job(ctx, j.ID)
+		switch {
+		case err != nil:
+			return j.ID, err
+		case found == nil:
+			return j.ID, fmt.Errorf("job %s was accepted and is not found", j.ID)
+		case found.Status == jobs.Completed:
+			m.visible = int64(time.Since(m.begun))
+			return j.ID, nil
+		case found.Status.Ended():
+			return j.ID, fmt.Errorf("job %s ended as %s: %s", j.ID, found.Status, found.Error)
+		}
+		if err := n.store.WaitFor(ctx, jobs.Positions{Status: pos.Status + 1}); err != nil {
+			return j.ID, err
+		}
+	}
+}
+
+// ear is a NATS subscriber outside that notes when it hears of which job.
+type ear struct {
+	close func()
+	all   chan struct{}
+
+	mu    sync.Mutex
+	heard map[string]time.Time // by id
+}
+
+// listen subscribes to completions by the NATS port. The ear's all is closed
+// when it has heard of so many jobs.
+func (n *benchNode) listen(ctx context.Context, count int) (*ear, error) {
+	client, err := n.broker.Dial()
+	if err != nil {
+		return nil, err
+	}
+	e := &ear{close: client.Close, all: make(chan struct{}), heard: make(map[string]time.Time)}
+	err = client.Subscribe(ctx, "job.completed.>", func(subject string, _ []byte) {
+		now := time.Now()
+		id := subject[strings.LastIndexByte(subject, '.')+1:]
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if _, again := e.heard[id]; again {
+			return
+		}
+		if e.heard[id] = now; len(e.heard) == count {
+			close(e.all)
+		}
+	})
+	if err != nil {
+		client.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *ear) wait(ctx context.Context, want int, limit time.Duration) error {
+	patience := time.NewTimer(limit)
+	defer patience.Stop()
+	select {
+	case <-e.all:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-patience.C:
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return errors.Join(errTooSlow, fmt.Errorf("a subscriber heard of %d of %d completed jobs", len(e.heard), want))
+}

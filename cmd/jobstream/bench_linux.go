@@ -1,0 +1,43 @@
+package main
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"strconv"
+	"syscall"
+)
+
+// residentBytes is the memory of the process that is in RAM now, with the pages
+// of mapped files.
+func residentBytes() int64 {
+	text, err := os.ReadFile("/proc/self/statm")
+	fields := bytes.Fields(text)
+	if err != nil || len(fields) < 2 {
+		return 0
+	}
+	pages, err := strconv.ParseInt(string(fields[1]), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return pages * int64(os.Getpagesize())
+}
+
+// allocated is what a file takes on disk: the tracker's has holes.
+func allocated(info fs.FileInfo) int64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks * 512
+	}
+	return info.Size()
+}
+
+// inMemory says whether a folder is on a file system without a disk.
+func inMemory(dir string) bool {
+	const tmpfs, ramfs = 0x01021994, 0x858458f6
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return false
+	}
+	kind := uint32(st.Type)
+	return kind == tmpfs || kind == ramfs
+}

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"jobstream/jobs"
+)
+
+// benchNode is a node under load.
+type benchNode struct {
+	*node
+	accepted atomic.Int64 // submitted in process or over HTTP
+}
+
+const (
+	benchLook     = 2 * time.Millisecond // how often to look whether all is done
+	benchPatience = time.Minute          // for what was accepted to end, at least
+)
+
+// errTooSlow says that not all jobs were through in time.
+var errTooSlow = errors.New("not all jobs were done in time")
+
+// withNode runs f on a fresh node and stops that afterwards, at once: jobs that
+// f has left unfinished are given up with the folder.
+func (b *bench) withNode(ctx context.Context, dir string, o nodeOptions, f func(*benchNode) error) error {
+	o.dirs = foldersIn(dir)
+	n, err := startNode(ctx, o)
+	if err != nil {
+		return err
+	}
+	err = f(&benchNode{node: n})
+	b.progress.end()
+	return errors.Join(err, n.stopTaking(0), n.close()) //nolint:contextcheck // ctx may have ended
+}
+
+// submit submits c.Jobs jobs, or as many as there is time for, and returns how
+// many are durable.
+func (n *benchNode) submit(ctx context.Context, c *benchCommand) (accepted int, err error) {
+	var all []*jobs.Submission
+	for _, l := range c.lanes() {
+		all = append(all, &jobs.Submission{Type: l.Type, Priority: l.Priority, RetryCount: -1, Payload: makePayload(c.Payload, 0)})
+	}
+	return n.spread(ctx, c, c.Submitters*c.Window, func() (func(i int) error, error) {
+		return func(i int) error {
+			_, err := n.submitter.Submit(ctx, all[i%len(all)])
+			return err
+		}, nil
+	})
+}
+
+// spread has c.Jobs jobs submitted by a number of goroutines, one at a time by
+// each, until all are, or time is up, or one fails. begin makes the function
+// with which a goroutine submits; i is the job's number.
+func (n *benchNode) spread(ctx context.Context, c *benchCommand, goroutines int, begin func() (func(i int) error, error)) (accepted int, err error) {
+	limited, cancel := context.WithTimeout(ctx, c.MaxTime)
+	defer cancel()
+	var next atomic.Int64
+	var failed atomic.Pointer[error]
+	var group sync.WaitGroup
+	for range min(goroutines, c.Jobs) {
+		group.Go(func() {
+			submit, err := begin()
+			for err == nil && limited.Err() == nil {
+				i := next.Add(1) - 1
+				if i >= int64(c.Jobs) {
+					return
+				}
+				if err = submit(int(i)); err == nil {
+					n.accepted.Add(1)
+				}
+			}
+			if err != nil {
+				failed.CompareAndSwap(nil, &err)
+				cancel()
+			}
+		})
+	}
+	group.Wait()
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
+	if p := failed.Load(); p != nil {
+		return 0, fmt.Errorf("a job was not accepted: %w", *p)
+	}
+	return int(n.accepted.Load()), nil
+}
+
+// awaitAll waits until want jobs are completed and as many notifications
+// are stored. It fails with errTooSlow after limit, and when jobs fail.
+func (n *benchNode) awaitAll(ctx context.Context, want int, limit time.Duration) error {
+	limited, cancel := context.WithTimeoutCause(ctx, limit, errTooSlow)
+	defer cancel()
+	err := n.until(limited, func() (bool, error) {
+		completed, failed := n.ends()
+		if failed > 0 {
+			return false, fmt.Errorf("%d of %d jobs that ended were not completed", failed, completed+failed)
+		}
+		return completed >= want, nil
+	})
+	if err == nil {
+		err = n.until(limited, func() (bool, error) {
+			state, err := n.broker.NotificationsState(limited)
+			if err != nil && limited.Err() != nil {
+				err = context.Cause(limited)
+			}
+			return state.Last >= uint64(want), err
+		})
+	}
+	if errors.Is(err, errTooSlow) {
+		return fmt.Errorf("%w: %d of %d within %v", err, n.ended(), want, limit)
+	}
+	if err != nil {
+		return err
+	}
+	if ended := int(n.ended()); ended != want {
+		return fmt.Errorf("%d jobs were accepted, but %d have ended", want, ended)
+	}
+	return nil
+}
+
+// until looks again and again until done says so.
+func (n *benchNode) until(ctx context.Context, done func() (bool, error)) error {
+	tick := time.NewTicker(benchLook)
+	defer tick.Stop()
+	for {
+		if ok, err := done(); ok || err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case err := <-n.failed:
+			return err
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// ends counts the jobs that have ended: well, and in any other way.
+func (n *benchNode) ends() (completed, failed int) {
+	for _, f := range n.store.Figures() {
+		completed += f.Ever[jobs.Completed]
+		failed += f.Ever[jobs.Failed] + f.Ever[jobs.Cancelled]
+	}
+	return completed, failed
+}
+
+// ended is the number of jobs that have ended, in whatever way.
+func (n *benchNode) ended() int64 {
+	completed, failed := n.ends()
+	return int64(completed + failed)
+}
+
+// known is the number of jobs in the tracker.
+func (n *benchNode) known() (sum int) {
+	for _, f := range n.store.Figures() {
+		for _, count := range f.Now {
+			sum += count
+		}
+	}
+	return sum
+}
+
+// diskUsage is what the folder takes once the queue is trimmed, so that ended
+// jobs are counted with what is kept of them. The broker removes trimmed files
+// in the background: the usage counts when it shrinks no more.
+func (n *benchNode) diskUsage(ctx context.Context, dir string) (int64, error) {
+	if err := n.trimmer.trim(ctx); err != nil {
+		return 0, err
+	}
+	limited, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	usage, err := diskUsage(dir)
+	for err == nil {
+		tick := time.NewTimer(50 * time.Millisecond)
+		select {
+		case <-tick.C:
+		case <-limited.Done():
+			tick.Stop()
+			return usage, context.Cause(ctx)
+		}
+		before := usage
+		if usage, err = diskUsage(dir); usage >= before {
+			break
+		}
+	}
+	return usage, err
+}
+
+// minPayload is the length of the shortest payload that [makePayload] makes.
+const minPayload = len(`{"n":0000000000,"data":""}`)
+
+// makePayload makes a payload of size bytes that has a number in it.
+func makePayload(size, number int) []byte {
+	p := make([]byte, 0, size)
+	p = append(p, `{"data":"`...)
+	for len(p) < size-len(`","n":1000000000}`) {
+		p = append(p, 'x')
+	}
+	p = append(p, `","n":`...)
+	p = strconv.AppendInt(p, payloadBase+int64(number), 10)
+	return append(p, '}')
+}
+
+// payloadBase makes all numbers the same length; JSON has no leading zeros.
+const payloadBase = 1_000_000_000
+
+// payloadNumber is the number that [makePayload] was given.
+func payloadNumber(p []byte) (int, error) {
+	const digits = len("1000000000")
+	if len(p) < minPayload {
+		return 0, fmt.Errorf("%q is not a payload of ours", p)
+	}
+	n, err := strconv.Atoi(string(p[len(p)-1-digits : len(p)-1]))
+	return n - payloadBase, err
+}

@@ -1,0 +1,22 @@
+//go:build !linux
+
+package main
+
+import (
+	"io/fs"
+	"runtime"
+)
+
+// residentBytes is what the Go runtime has from the system and has not given
+// back.
+func residentBytes() int64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.Sys - m.HeapReleased)
+}
+
+// allocated is the size of a file.
+func allocated(info fs.FileInfo) int64 { return info.Size() }
+
+// inMemory is known on Linux only.
+func inMemory(string) bool { return false }

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// benchReport is what bench prints. What was not measured is left out.
+type benchReport struct {
+	Raw       *throughput `json:"raw,omitempty"`
+	Submit    *throughput `json:"submit,omitempty"`
+	Drain     *throughput `json:"drain,omitempty"`
+	Sustained *sustained  `json:"sustained,omitempty"`
+	HTTP      *throughput `json:"http,omitempty"`
+	NATS      *throughput `json:"nats,omitempty"`
+	Latency   *latencies  `json:"latency_ms,omitempty"`
+
+	FsyncsPer1000Jobs float64 `json:"fsyncs_per_1000_jobs,omitempty"` // of the tracker, in the sustained phase
+	BytesPerJob       float64 `json:"bytes_per_job,omitempty"`        // on disk, in the sustained phase
+	RSSBytes          int64   `json:"rss_bytes,omitempty"`            // the most that the process had, but for the raw phase
+
+	Jobs        int    `json:"jobs"`
+	Workers     int    `json:"workers"`
+	Submitters  int    `json:"submitters"`
+	Window      int    `json:"window"`
+	Connections int    `json:"connections"`
+	Payload     int    `json:"payload_bytes"`
+	Types       int    `json:"types"`
+	Priorities  int    `json:"priorities"`
+	Rate        int    `json:"latency_jobs_per_second"`
+	CPUs        int    `json:"cpus"`
+	Go          string `json:"go"`
+	Version     string `json:"version"`
+	NATSServer  string `json:"nats_server"`
+	Dir         string `json:"dir"`
+	InMemory    bool   `json:"dir_in_memory,omitempty"` // on a tmpfs, so fsync costs nothing
+}
+
+func newBenchReport(c *benchCommand, dir string) *benchReport {
+	r := &benchReport{
+		Jobs: c.Jobs, Workers: c.Workers, Submitters: c.Submitters, Window: c.Window, Connections: c.Connections,
+		Payload: c.Payload, Types: c.Types, Priorities: c.Priorities, Rate: c.Rate, Dir: dir, InMemory: inMemory(dir),
+	}
+	r.Go, r.CPUs = runtime.Version(), runtime.GOMAXPROCS(0)
+	r.Version, _, r.NATSServer = versions()
+	return r
+}
+
+// throughput is how fast a phase was.
+type throughput struct {
+	PerSecond float64 `json:"jobs_per_second"`
+	Jobs      int     `json:"jobs"`
+	Seconds   float64 `json:"seconds"`
+	Cut       bool    `json:"cut,omitempty"` // its time was up before all jobs were through
+}
+
+func newThroughput(done, want int, took time.Duration) *throughput {
+	s := took.Seconds()
+	return &throughput{PerSecond: float64(done) / s, Jobs: done, Seconds: s, Cut: done < want}
+}
+
+// sustained is a throughput that can be compared with that of raw JetStream.
+type sustained struct {
+	throughput
+	RatioToRaw float64 `json:"ratio_to_raw,omitempty"`
+}
+
+// latencies are the times from the submission on, in milliseconds.
+type latencies struct {
+	Accepted spreading `json:"accepted"` // the submission was answered
+	Started  spreading `json:"started"`  // its handler was called
+	Visible  spreading `json:"visible"`  // a lookup shows it completed
+	Notified spreading `json:"notified"` // a subscriber on the NATS port has the notification
+	Jobs     int       `json:"jobs"`
+}
+
+// spreading is how a time is spread, in milliseconds.
+type spreading struct {
+	P50 float64 `json:"p50"`
+	P99 float64 `json:"p99"`
+	Max float64 `json:"max"`
+}
+
+func newLatencies(all []moments) *latencies {
+	var accepted, started, visible, notified []int64
+	for i := range all {
+		m := &all[i]
+		accepted = append(accepted, m.accepted)
+		started = append(started, m.started.Load())
+		visible = append(visible, m.visible)
+		notified = append(notified, m.notified.Load())
+	}
+	return &latencies{
+		Accepted: newSpreading(accepted), Started: newSpreading(started),
+		Visible: newSpreading(visible), Notified: newSpreading(notified), Jobs: len(all),
+	}
+}
+
+// newSpreading takes nanoseconds, which it sorts.
+func newSpreading(all []int64) spreading {
+	slices.Sort(all)
+	rank := func(percent int) float64 { // the nearest rank
+		i := (len(all)*percent + 99) / 100
+		return float64(all[max(i, 1)-1]) / 1e6
+	}
+	return spreading{P50: rank(50), P99: rank(99), Max: rank(100)}
+}
+
+func (r *benchReport) print(w io.Writer, asJSON bool) error {
+	if r.Raw != nil && r.Sustained != nil {
+		r.Sustained.RatioToRaw = r.Sustained.PerSecond / r.Raw.PerSecond
+	}
+	if !asJSON {
+		_, err := io.WriteString(w, r.table())
+		return err
+	}
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(text, '\n'))
+	return err
+}
+
+// table is one line per figure.
+func (r *benchReport) table() string {
+	var t benchTable
+	t.text("jobs", fmt.Sprintf("%s of %s bytes, %d type(s) × %d priority(s)", grouped(float64(r.Jobs), 0), grouped(float64(r.Payload), 0), r.Types, r.Priorities))
+	t.text("load", fmt.Sprintf("%d workers, %d submitters × %d in flight, %d connections", r.Workers, r.Submitters, r.Window, r.Connections))
+	t.text("machine", fmt.Sprintf("%d CPU(s), %s, nats-server %s", r.CPUs, r.Go, r.NATSServer))
+	folder := r.Dir
+	if r.InMemory {
+		folder += " (in memory: fsync costs nothing there)"
+	}
+	t.text("folder", folder)
+	t.gap()
+	t.throughput("raw JetStream: publish, consume, ack", r.Raw)
+	t.throughput("submit: until durable", r.Submit)
+	t.throughput("drain: backlog, until notified", r.Drain)
+	if s := r.Sustained; s != nil {
+		t.throughput("sustained: submit, run, notify", &s.throughput)
+		if s.RatioToRaw > 0 {
+			t.figure("  of raw JetStream", s.RatioToRaw, 3, "ratio")
+		}
+	}
+	t.throughput("REST, end to end", r.HTTP)
+	t.throughput("bare NATS, end to end", r.NATS)
+	if l := r.Latency; l != nil {
+		t.gap()
+		t.spreading("submit → accepted", l.Accepted)
+		t.spreading("submit → started", l.Started)
+		t.spreading("submit → visible", l.Visible)
+		t.spreading("submit → notified", l.Notified)
+	}
+	t.gap()
+	if r.Sustained != nil {
+		t.figure("tracker's fsyncs", r.FsyncsPer1000Jobs, 1, "per 1,000 jobs")
+		t.figure("disk", r.BytesPerJob, 0, "bytes per job")
+	}
+	if r.RSSBytes > 0 {
+		t.figure("memory, at most", float64(r.RSSBytes)/(1<<20), 1, "MiB resident")
+	}
+	return t.b.String()
+}
+
+// benchTable is text in columns.
+type benchTable struct {
+	b strings.Builder
+}
+
+func (t *benchTable) text(name, text string) { _, _ = fmt.Fprintf(&t.b, "%-8s %s\n", name, text) }
+
+func (t *benchTable) gap() { t.b.WriteByte('\n') }
+
+func (t *benchTable) figure(name string, v float64, decimals int, unit string) {
+	// not by %-38s, which counts bytes
+	pad := max(0, 38-len([]rune(name)))
+	_, _ = fmt.Fprintf(&t.b, "%s%s %12s  %s\n", name, strings.Repeat(" ", pad), grouped(v, decimals), unit)
+}
+
+func (t *benchTable) throughput(name string, v *throughput) {
+	if v == nil {
+		return
+	}
+	unit := "jobs/s"
+	if v.Cut {
+		unit += fmt.Sprintf(" (stopped after %s jobs, %.1f s)", grouped(float64(v.Jobs), 0), v.Seconds)
+	}
+	t.figure(name, v.PerSecond, 0, unit)
+}
+
+func (t *benchTable) spreading(name string, s spreading) {
+	t.figure(name+", p50", s.P50, 2, "ms")
+	t.figure(name+", p99", s.P99, 2, "ms")
+	t.figure(name+", max", s.Max, 2, "ms")
+}
+
+// grouped writes a number with a comma at every thousand.
+func grouped(v float64, decimals int) string {
+	text := strconv.FormatFloat(v, 'f', decimals, 64)
+	whole, rest, _ := strings.Cut(text, ".")
+	for i := len(whole) - 3; i > 0; i -= 3 {
+		whole = whole[:i] + "," + whole[i:]
+	}
+	if rest != "" {
+		whole += "." + rest
+	}
+	return whole
+}

@@ -1,0 +1,298 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// runBench runs the program with bench and flags and returns what it printed.
+func runBench(ctx context.Context, flags ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	code = run(ctx, append([]string{"bench"}, flags...), nil, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// smallLoad is a run of all phases that takes a few seconds.
+func smallLoad(t *testing.T) []string {
+	t.Helper()
+	return []string{
+		"--jobs=2000", "--workers=20", "--submitters=4", "--window=16", "--connections=8", "--types=2", "--priorities=2",
+		"--rate=100", "--latency-time=300ms", "--dir=" + t.TempDir(),
+	}
+}
+
+func TestBenchJSON(t *testing.T) {
+	code, out, errs := runBench(t.Context(), append(smallLoad(t), "--json")...)
+	if code != exitOK || errs != "" {
+		t.Fatalf("exit code %d, stderr %q", code, errs)
+	}
+	var report map[string]any
+	in := json.NewDecoder(strings.NewReader(out))
+	if err := in.Decode(&report); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	if in.More() {
+		t.Errorf("there is more than one value in %s", out)
+	}
+	keys := []string{
+		"raw.jobs_per_second", "submit.jobs_per_second", "drain.jobs_per_second", "sustained.jobs_per_second",
+		"sustained.ratio_to_raw", "http.jobs_per_second", "nats.jobs_per_second",
+		"fsyncs_per_1000_jobs", "bytes_per_job", "rss_bytes", "jobs", "workers", "submitters", "cpus",
+	}
+	for _, what := range []string{"accepted", "started", "visible", "notified"} {
+		for _, rank := range []string{"p50", "p99", "max"} {
+			keys = append(keys, "latency_ms."+what+"."+rank)
+		}
+	}
+	for _, key := range keys {
+		if n, ok := lookup(report, key).(float64); !ok || n <= 0 {
+			t.Errorf("%s is %v, want a number above 0", key, lookup(report, key))
+		}
+	}
+	for _, phase := range []string{"raw", "submit", "drain", "sustained", "http", "nats"} {
+		if n := lookup(report, phase+".jobs"); n != 2000.0 {
+			t.Errorf("%s took %v jobs, want 2000", phase, n)
+		}
+		if cut := lookup(report, phase+".cut"); cut != nil {
+			t.Errorf("%s.cut is %v", phase, cut)
+		}
+	}
+	if v := lookup(report, "go"); v == "" || v == nil {
+		t.Errorf("go is %v", v)
+	}
+}
+
+// lookup finds a.b.c in nested objects.
+func lookup(v any, path string) any {
+	for name := range strings.SplitSeq(path, ".") {
+		object, _ := v.(map[string]any)
+		v = object[name]
+	}
+	return v
+}
+
+func TestBenchTable(t *testing.T) {
+	flags := append(smallLoad(t), "--no-http")
+	code, out, errs := runBench(t.Context(), flags...)
+	if code != exitOK || errs != "" {
+		t.Fatalf("exit code %d, stderr %q", code, errs)
+	}
+	for _, want := range []string{
+		"2,000 of 200 bytes", "20 workers", "raw JetStream", "submit: until durable", "drain:", "sustained:",
+		"  of raw JetStream", "bare NATS", "submit → notified, p99", "per 1,000 jobs", "bytes per job", "MiB resident",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing", want)
+		}
+	}
+	if strings.Contains(out, "REST") {
+		t.Error("REST was measured with --no-http")
+	}
+	if t.Failed() {
+		t.Log(out)
+	}
+}
+
+func TestBenchSomePhases(t *testing.T) {
+	for _, c := range []struct {
+		phases string
+		want   []string
+	}{
+		{"raw", []string{"raw"}},
+		{"submit", []string{"submit"}},
+		{"drain", []string{"submit", "drain"}},
+		{"http,sustained", []string{"sustained", "http"}},
+	} {
+		t.Run(c.phases, func(t *testing.T) {
+			code, out, errs := runBench(t.Context(), append(smallLoad(t), "--json", "--jobs=300", "--phase="+c.phases)...)
+			if code != exitOK {
+				t.Fatalf("exit code %d, stderr %q", code, errs)
+			}
+			var report map[string]any
+			if err := json.Unmarshal([]byte(out), &report); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, name := range append(benchPhases, "latency_ms") {
+				if report[name] != nil {
+					got = append(got, name)
+				}
+			}
+			if strings.Join(got, " ") != strings.Join(c.want, " ") {
+				t.Errorf("measured %v, want %v", got, c.want)
+			}
+			if _, has := lookup(report, "sustained.ratio_to_raw").(float64); has {
+				t.Error("there is a ratio to what was not measured")
+			}
+		})
+	}
+}
+
+func TestBenchRefusesFlags(t *testing.T) {
+	for _, c := range []struct {
+		flags []string
+		want  string
+	}{
+		{[]string{"--jobs=0"}, "--jobs is 0; it must be 1 to"},
+		{[]string{"--jobs=many"}, "--jobs"},
+		{[]string{"--workers=-1"}, "--workers is -1"},
+		{[]string{"--payload=3"}, "--payload is 3; it must be 26 to 1048576"},
+		{[]string{"--priorities=6"}, "--priorities is 6; it must be 1 to 5"},
+		{[]string{"--max-time=0s"}, "--max-time is 0s"},
+		{[]string{"--types=0", "--rate=0"}, "--rate is 0; it must be 1 to 10000; --types is 0"},
+		{[]string{"--phase=raw,sleep"}, `--phase names "sleep"; there are raw, submit`},
+		{[]string{"--phase=http", "--no-http"}, "contradict"},
+		{[]string{"--colour"}, "unknown flag --colour"},
+	} {
+		t.Run(strings.Join(c.flags, " "), func(t *testing.T) {
+			code, out, errs := runBench(t.Context(), c.flags...)
+			if code != exitUsage || out != "" || !strings.Contains(errs, c.want) {
+				t.Errorf("exit code %d, stdout %q, stderr %q, want %q", code, out, errs, c.want)
+			}
+		})
+	}
+}
+
+// A phase that has no time for all jobs stops and says what it got through.
+func TestBenchStopsInTime(t *testing.T) {
+	dir := t.TempDir()
+	code, out, errs := runBench(t.Context(), "--jobs=100000000", "--max-time=300ms", "--phase=raw,drain,sustained,http,nats", "--json", "--dir="+dir)
+	if code != exitOK {
+		t.Fatalf("exit code %d, stderr %q", code, errs)
+	}
+	var report map[string]any
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		t.Fatal(err)
+	}
+	for _, phase := range []string{"raw", "submit", "drain", "sustained", "http", "nats"} {
+		n, _ := lookup(report, phase+".jobs").(float64)
+		if n < 1 || n >= 100_000_000 || lookup(report, phase+".cut") != true {
+			t.Errorf("%s: %v", phase, report[phase])
+		}
+	}
+	checkEmpty(t, dir)
+}
+
+func TestBenchInterrupted(t *testing.T) {
+	for _, phase := range benchPhases {
+		t.Run(phase, func(t *testing.T) {
+			dir := t.TempDir()
+			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			defer cancel()
+			code, out, errs := runBench(ctx, "--jobs=100000000", "--latency-time=1h", "--phase="+phase, "--dir="+dir)
+			if code != exitBroken || out != "" || !strings.Contains(errs, "stopped before the end") {
+				t.Errorf("exit code %d, stdout %q, stderr %q", code, out, errs)
+			}
+			checkEmpty(t, dir)
+		})
+	}
+}
+
+// checkEmpty fails if a run has left something behind.
+func checkEmpty(t *testing.T, dir string) {
+	t.Helper()
+	left, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range left {
+		t.Errorf("%s was left behind", e.Name())
+	}
+}
+
+func TestBenchNoFolder(t *testing.T) {
+	code, out, errs := runBench(t.Context(), "--dir="+t.TempDir()+"/missing")
+	if code != exitBroken || out != "" || !strings.Contains(errs, "--dir") {
+		t.Errorf("exit code %d, stdout %q, stderr %q", code, out, errs)
+	}
+}
+
+func TestSpreading(t *testing.T) {
+	var hundred []int64
+	for i := range int64(100) {
+		hundred = append(hundred, (100-i)*1e6)
+	}
+	for _, c := range []struct {
+		in   []int64
+		want spreading
+	}{
+		{hundred, spreading{50, 99, 100}},
+		{[]int64{7e6}, spreading{7, 7, 7}},
+		{[]int64{3e6, 1e6}, spreading{1, 3, 3}},
+	} {
+		if got := newSpreading(c.in); got != c.want {
+			t.Errorf("got %v, want %v", got, c.want)
+		}
+	}
+}
+
+func TestGrouped(t *testing.T) {
+	for _, c := range []struct {
+		v        float64
+		decimals int
+		want     string
+	}{
+		{0, 0, "0"}, {999, 0, "999"}, {1000, 0, "1,000"}, {1234567.891, 2, "1,234,567.89"}, {0.456, 3, "0.456"},
+	} {
+		if got := grouped(c.v, c.decimals); got != c.want {
+			t.Errorf("%v is written %q, want %q", c.v, got, c.want)
+		}
+	}
+}
+
+func TestPayload(t *testing.T) {
+	for _, size := range []int{minPayload, 200, 1 << 16} {
+		p := makePayload(size, 12345)
+		if len(p) != size || !json.Valid(p) {
+			t.Errorf("%d bytes for %d: %.80s", len(p), size, p)
+		}
+		if n, err := payloadNumber(p); n != 12345 || err != nil {
+			t.Errorf("number %d, %v", n, err)
+		}
+	}
+	for _, p := range []string{"", "null", `{"data":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}`} {
+		if n, err := payloadNumber([]byte(p)); err == nil {
+			t.Errorf("%q has the number %d", p, n)
+		}
+	}
+}
+
+func TestReadAccepted(t *testing.T) {
+	accepted := "HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+	for _, c := range []struct{ name, in, want string }{
+		{"one", accepted, ""},
+		{"refused", "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 4\r\n\r\nfull", "the answer is HTTP/1.1 429 Too Many Requests: full"},
+		{"no length", "HTTP/1.1 202 Accepted\r\n\r\n", "no Content-Length"},
+		{"cut off", "HTTP/1.1 202 Acc", "EOF"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := readAccepted(bufio.NewReader(strings.NewReader(c.in)))
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+	two := bufio.NewReader(strings.NewReader(accepted + accepted))
+	for range 2 {
+		if err := readAccepted(two); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestProgressLine(t *testing.T) {
+	for want, got := range map[string]string{
+		"drain      25 %  2,500 jobs, 1,250/s": progressLine(phaseDrain, 10_000, func() int64 { return 2500 }, 2*time.Second),
+		"raw       3 s":                        progressLine(phaseRaw, 10_000, nil, 3*time.Second),
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
