@@ -1,6 +1,7 @@
 package status
 
 import (
+	"context"
 	"sync"
 
 	"jobstream/jobs"
@@ -36,8 +37,10 @@ func (b *batch) reset() {
 }
 
 // task is a piece of work for the writer that is no fold: it runs in a
-// transaction of its own, and done gets its error once that is committed.
+// transaction of its own, and done gets its error once that is committed. It is
+// not begun any more once ctx has ended.
 type task struct {
+	ctx  context.Context //nolint:containedctx // a task is a call that waits in a queue
 	run  func(*fold) error
 	done chan error
 }

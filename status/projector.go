@@ -192,6 +192,9 @@ func (s *Store) fold(b *batch) (*jobs.Commit, error) {
 
 // runTask runs a task in a transaction of its own.
 func (s *Store) runTask(t *task) (*jobs.Commit, error) {
+	if err := t.ctx.Err(); err != nil {
+		return nil, err // nobody waits for it any more
+	}
 	var f *fold
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		f = s.newFold(tx)
@@ -239,7 +242,7 @@ func (s *Store) committed(f *fold, pos jobs.Positions) *jobs.Commit {
 
 // do runs a task on the writer: the projector if it runs.
 func (s *Store) do(ctx context.Context, run func(*fold) error) error {
-	t := &task{run: run, done: make(chan error, 1)}
+	t := &task{ctx: ctx, run: run, done: make(chan error, 1)}
 	if !s.queue.add(t) {
 		return errClosed
 	}

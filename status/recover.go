@@ -152,8 +152,8 @@ func (s *Store) LoseProcessing(ctx context.Context, at jobs.Time) (lost, failed 
 	if err != nil || len(keys) == 0 {
 		return 0, 0, err
 	}
+	var jobsLost, jobsFailed int // not the results: the task may go on when do has given up
 	err = s.do(ctx, func(f *fold) error {
-		lost, failed = 0, 0
 		for _, key := range keys {
 			w, err := f.get(key)
 			if err != nil {
@@ -163,14 +163,17 @@ func (s *Store) LoseProcessing(ctx context.Context, at jobs.Time) (lost, failed 
 				continue
 			}
 			w.dirty = true
-			lost++
+			jobsLost++
 			if w.job.Status.Ended() {
-				failed++
+				jobsFailed++
 			}
 		}
 		return nil
 	})
-	return lost, failed, err
+	if err != nil {
+		return 0, 0, err
+	}
+	return jobsLost, jobsFailed, nil
 }
 
 // Unfinished calls f with all unfinished jobs in order of their keys, a bounded
@@ -250,16 +253,17 @@ func (s *Store) Ended(ctx context.Context, before jobs.Time, statuses []jobs.Sta
 
 // Delete removes ended jobs; see [jobs.Cleaner].
 func (s *Store) Delete(ctx context.Context, keys []uint64) (deleted int, bytes int64, err error) {
+	var n int // not the results: the task may go on when do has given up
+	var freed int64
 	err = s.do(ctx, func(f *fold) error {
-		deleted, bytes = 0, 0
 		for _, key := range keys {
 			size, err := f.remove(key)
 			if err != nil {
 				return err
 			}
 			if size > 0 {
-				deleted++
-				bytes += size
+				n++
+				freed += size
 			}
 		}
 		return nil
@@ -267,5 +271,5 @@ func (s *Store) Delete(ctx context.Context, keys []uint64) (deleted int, bytes i
 	if err != nil {
 		return 0, 0, errors.Join(errors.New("deleting records"), err)
 	}
-	return deleted, bytes, nil
+	return n, freed, nil
 }
