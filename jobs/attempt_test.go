@@ -142,6 +142,7 @@ func TestTimeout(t *testing.T) {
 		pass(time.Second)
 		j := r.job(1)
 		r.want("the type's", brief(j), "retrying 1/1 timed out after 10s")
+		r.want("the one with its own", brief(r.job(own)), "processing 1/0")
 		pass(10 * time.Second)
 		r.want("its own", brief(r.job(own)), "failed 1/1 timed out after 20s")
 		if got := strings.Join(r.gate.ended[:1], ""); got != "1 timed out" {
@@ -336,6 +337,41 @@ func TestSuspectsRunApart(t *testing.T) {
 		if n := len(ran); n != 7 {
 			t.Errorf("%d of 7 ran: %v", n, slices.Sorted(maps.Keys(ran)))
 		}
+		if n := len(r.left()); n != 0 {
+			t.Errorf("%d are left", n)
+		}
+	})
+}
+
+// TestSuspectsTakeTurns: one that must run alone waits for those that run, and
+// holds back those that come after it.
+func TestSuspectsTakeTurns(t *testing.T) {
+	lost := func(n int) func(*jobs.Job) { return func(j *jobs.Job) { j.Lost = n } }
+	inRig(t, rigOptions{workers: 8}, func(r *rig) {
+		r.preset("a3", lost(1))
+		r.settle()
+		r.preset("a3", lost(1))
+		r.settle()
+		r.want("those that lost one run together", r.running(), "1 2")
+		r.preset("a3", lost(2))
+		r.settle()
+		r.preset("a3", lost(1))
+		r.settle()
+		r.submit("a3")
+		r.settle()
+		r.want("one that lost two waits, and the next behind it", r.running(), "1 2 5")
+		r.finish(1)
+		r.want("it waits for both", r.running(), "2 5")
+		r.finish(2)
+		r.want("then it is alone among suspects", r.running(), "3 5")
+		r.preset("a3", lost(2))
+		r.settle()
+		r.want("no other beside it", r.running(), "3 5")
+		r.finish(3)
+		r.want("the next of its kind", r.running(), "5 6")
+		r.finish(6)
+		r.want("at last the lesser one", r.running(), "4 5")
+		r.finish(4, 5)
 		if n := len(r.left()); n != 0 {
 			t.Errorf("%d are left", n)
 		}

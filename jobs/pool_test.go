@@ -174,6 +174,36 @@ func TestOutcomeIsCommittedBeforeTheAck(t *testing.T) {
 	})
 }
 
+// TestOnlyItsOwnOutcomeSettlesADelivery: neither another attempt's nor that of
+// an earlier execution of the same attempt.
+func TestOnlyItsOwnOutcomeSettlesADelivery(t *testing.T) {
+	inRig(t, rigOptions{}, func(r *rig) {
+		r.submit("a3")
+		r.settle()
+		r.hold(true)
+		r.finish(1)
+		r.mu.Lock()
+		own := r.events[len(r.events)-1]
+		r.mu.Unlock()
+		if own.Kind != jobs.KindCompleted {
+			t.Fatalf("the outcome is %s", own.Kind)
+		}
+		for name, change := range map[string]func(*jobs.Event){
+			"an earlier execution": func(e *jobs.Event) { e.StartedAt-- },
+			"another attempt":      func(e *jobs.Event) { e.Attempt++ },
+			"another kind":         func(e *jobs.Event) { e.Kind = jobs.KindReleased },
+			"another job":          func(e *jobs.Event) { e.Seq = 99 },
+		} {
+			e := own
+			change(&e)
+			r.pool.Committed(&jobs.Commit{Position: 1, Settled: []jobs.Event{e}})
+			r.want(name, r.said(), "")
+		}
+		r.pool.Committed(&jobs.Commit{Position: 1, Settled: []jobs.Event{own}})
+		r.want("its own", r.said(), "ack 1")
+	})
+}
+
 func TestEndedAndUnknownDeliveriesAreSkipped(t *testing.T) {
 	tests := []struct {
 		name   string
