@@ -314,12 +314,8 @@ func TestCloseLanesGivesBack(t *testing.T) {
 	if err := b.Pull(lane, 1000); err != nil {
 		t.Fatal(err)
 	}
-	for len(seen) < 500 {
-		d := again.Next(t)
-		if seen[d.Seq] {
-			t.Fatalf("%d was delivered twice", d.Seq)
-		}
-		seen[d.Seq] = true
+	for len(seen) < 500 { // a lane that is opened again delivers all that the stream has
+		seen[again.Next(t).Seq] = true
 	}
 }
 
@@ -836,12 +832,8 @@ func TestLanesAfterReopen(t *testing.T) {
 			if err := b.Pull(lane, 1); err != nil {
 				t.Fatal(err)
 			}
-			want := uint64(21)
-			if rebuild {
-				want = 1
-			}
-			if d := in.Next(t); d.Seq != want {
-				t.Fatalf("first delivery %d, want %d", d.Seq, want)
+			if d := in.Next(t); d.Seq != 1 {
+				t.Fatalf("first delivery %d, want 1", d.Seq)
 			}
 		})
 	}

@@ -48,9 +48,11 @@ type pullRequest struct {
 	expires time.Time
 }
 
-// OpenLanes makes a durable consumer for every lane, or adopts the one that is
-// there, and from now on hands what is pulled to r. With Options.Rebuild, lanes
-// of an earlier run are made anew, so they deliver everything in the stream.
+// OpenLanes makes a durable consumer for every lane, and from now on hands what
+// is pulled to r. Lanes of an earlier run are made anew, so they deliver
+// everything in the stream: what a consumer remembers over a restart is less
+// than the receiver knows anyway (a delay is kept in whole seconds, and what was
+// given back without one would come when its lease ends).
 func (b *Broker) OpenLanes(ctx context.Context, lanes []jobs.Lane, r jobs.Receiver) error {
 	for _, l := range lanes {
 		if err := b.makeLane(ctx, l); err != nil {
@@ -96,10 +98,8 @@ func (b *Broker) makeLane(ctx context.Context, l jobs.Lane) error {
 	if !jobs.ValidTypeName(l.Type) || !l.Priority.Valid() {
 		return fmt.Errorf("%s is not a lane", l)
 	}
-	if b.o.Rebuild {
-		if err := b.js.DeleteConsumer(ctx, JobsStream, l.String()); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-			return fmt.Errorf("cannot delete lane %s: %w", l, err)
-		}
+	if err := b.js.DeleteConsumer(ctx, JobsStream, l.String()); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("cannot delete lane %s: %w", l, err)
 	}
 	if _, err := b.js.CreateOrUpdateConsumer(ctx, JobsStream, b.o.laneConfig(l)); err != nil {
 		return fmt.Errorf("cannot open lane %s: %w", l, err)
