@@ -184,3 +184,38 @@ func TestStopOnFullDisk(t *testing.T) {
 	}
 	tr.verify()
 }
+
+// A deletion that cannot be written has not happened, and leaves nothing behind
+// in what is kept in memory.
+func TestDeleteOnFullDisk(t *testing.T) {
+	tr := openTemp(t, Options{})
+	ctx, cancel := within(t)
+	defer cancel()
+	var keys []uint64
+	for seq := uint64(1); seq <= 20; seq++ {
+		m := message(seq)
+		m.Tags = []string{"red"}
+		tr.submit(m)
+		tr.Happened(seq, []jobs.Event{event(jobs.KindCompleted, m, 1)})
+		keys = append(keys, seq)
+	}
+	tr.run(idle{})
+	tr.wait(20, 20)
+	lift := limitFileSize(t, 2*int64(os.Getpagesize())) // no page but the first two
+	if n, _, err := tr.Delete(ctx, keys[:10]); n != 0 || err == nil {
+		t.Fatalf("deleted %d, %v", n, err)
+	}
+	tr.verify()
+	lift()
+	// The next commit writes the same bitmaps.
+	tr.submit(message(21))
+	tr.wait(21, 20)
+	if got := tr.count(jobs.Filter{Types: []string{"email"}}); got != 21 {
+		t.Errorf("%d jobs", got)
+	}
+	tr.verify()
+	if n, _, err := tr.Delete(ctx, keys); n != 20 || err != nil {
+		t.Fatalf("deleted %d, %v", n, err)
+	}
+	tr.verify()
+}
