@@ -63,7 +63,6 @@ type node struct {
 	changed time.Time
 	parent  *node // of the last name it got
 	pending int   // changes of its names that are not on the disk yet
-	lookups uint64
 
 	seen, kept content
 	dirty      map[int]struct{} // pages written since the last fsync
@@ -344,7 +343,7 @@ func (d *Disk) Restart(names Names, torn *rand.Rand) *Disk {
 
 // revive makes what is kept what is seen.
 func (n *node) revive(torn *rand.Rand) {
-	n.lookups, n.pending = 0, 0
+	n.pending = 0
 	if !n.isDir() {
 		if torn != nil && len(n.dirty) > 0 {
 			n.tear(torn)

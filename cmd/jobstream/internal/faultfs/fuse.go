@@ -20,7 +20,10 @@ func Mount(d *Disk, folder string) (unmount func() error, err error) {
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		return nil, fmt.Errorf("no FUSE on this machine: %w", err)
 	}
-	fs := &fileSystem{RawFileSystem: fuse.NewDefaultRawFileSystem(), d: d, nodes: map[uint64]*node{fuse.FUSE_ROOT_ID: d.root}, dirs: make(map[uint64][]fuse.DirEntry)}
+	fs := &fileSystem{
+		RawFileSystem: fuse.NewDefaultRawFileSystem(), d: d,
+		nodes: map[uint64]*node{fuse.FUSE_ROOT_ID: d.root}, lookups: make(map[uint64]uint64), dirs: make(map[uint64][]fuse.DirEntry),
+	}
 	server, err := fuse.NewServer(fs, folder, &fuse.MountOptions{
 		FsName: "faultfs", Name: "faultfs", DirectMountStrict: true, DisableXAttrs: true, DisableReadDirPlus: true,
 		ExplicitDataCacheControl: true, MaxWrite: 1 << 20, AllowOther: true,
@@ -48,7 +51,8 @@ type fileSystem struct {
 	d *Disk
 
 	// under d.mu:
-	nodes    map[uint64]*node // those that the kernel knows
+	nodes    map[uint64]*node  // those that the kernel knows
+	lookups  map[uint64]uint64 // how often it was told of them
 	dirs     map[uint64][]fuse.DirEntry
 	lastOpen uint64
 }
@@ -73,7 +77,7 @@ func (n *node) attr(out *fuse.Attr) {
 
 // entry tells the kernel of a node.
 func (fs *fileSystem) entry(n *node, out *fuse.EntryOut) {
-	n.lookups++
+	fs.lookups[n.id]++
 	fs.nodes[n.id] = n
 	out.NodeId, out.Generation = n.id, 1
 	out.EntryValid, out.AttrValid = forEver, forEver
@@ -94,11 +98,11 @@ func (fs *fileSystem) Lookup(_ <-chan struct{}, header *fuse.InHeader, name stri
 func (fs *fileSystem) Forget(id, lookups uint64) {
 	fs.d.mu.Lock()
 	defer fs.d.mu.Unlock()
-	n := fs.nodes[id]
-	if n == nil || id == fuse.FUSE_ROOT_ID {
+	if id == fuse.FUSE_ROOT_ID {
 		return
 	}
-	if n.lookups -= min(lookups, n.lookups); n.lookups == 0 {
+	if fs.lookups[id] -= min(lookups, fs.lookups[id]); fs.lookups[id] == 0 {
+		delete(fs.lookups, id)
 		delete(fs.nodes, id)
 	}
 }
