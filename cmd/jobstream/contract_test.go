@@ -569,9 +569,9 @@ func TestContractFirstMinute(t *testing.T) {
 	if r.code != http.StatusOK || !strings.HasPrefix(r.header.Get("Content-Type"), "text/csv") || !bytes.HasPrefix(r.body, []byte("id,type,status")) {
 		t.Errorf("the export is answered with %d, %s: %s", r.code, r.header.Get("Content-Type"), r.body)
 	}
-	if s := h.stats(); s.CompletedJobs != 9 || s.QueuedJobs+s.ActiveWorkers+s.RetryingJobs != 0 || s.MaxWorkers != 10 {
-		t.Errorf("the stats are %+v", s)
-	}
+	h.awaitStats(func(s *jobs.Stats) bool {
+		return s.CompletedJobs == 9 && s.QueuedJobs+s.ActiveWorkers+s.RetryingJobs == 0 && s.MaxWorkers == 10
+	})
 	h.close()
 	if !strings.Contains(h.log.String(), "msg=stopped") {
 		t.Errorf("the log does not say that it stopped:\n%s", h.log)
