@@ -353,6 +353,24 @@ func (b *Broker) state(ctx context.Context, name string) (StreamState, error) {
 	return StreamState{First: st.FirstSeq, Last: st.LastSeq, Msgs: st.Msgs}, nil
 }
 
+// JobsGaps lists the sequences between the first and the last message of JOBS
+// that it does not have (any more). ok is false if there are more than limit.
+func (b *Broker) JobsGaps(ctx context.Context, limit int) (gaps []uint64, ok bool, err error) {
+	s, err := b.js.Stream(ctx, JobsStream)
+	if err != nil {
+		return nil, false, fmt.Errorf("cannot look up stream %s: %w", JobsStream, err)
+	}
+	n := s.CachedInfo().State.NumDeleted
+	if n == 0 || n > limit {
+		return nil, n == 0, nil
+	}
+	info, err := s.Info(ctx, jetstream.WithDeletedDetails(true))
+	if err != nil {
+		return nil, false, fmt.Errorf("cannot look into stream %s: %w", JobsStream, err)
+	}
+	return info.State.Deleted, len(info.State.Deleted) >= n, nil
+}
+
 // PurgeJobs removes everything up to and with the sequence upTo from JOBS. If
 // the stream has gone back behind upTo it is lifted: the next message gets
 // upTo+1.

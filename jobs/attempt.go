@@ -92,7 +92,7 @@ func (p *Pool) run(h *held, job *Job) bool {
 	x.ctx, x.cancel = context.WithCancelCause(context.Background())
 	defer x.cancel(nil)
 	p.enter(x)
-	if job.Lost > 0 || job.Seq != job.Key {
+	if job.Lost > 0 || job.Seq <= p.o.SurvivorsUpTo {
 		// The job was in the queue when a process died, perhaps of this job before
 		// its start could be recorded: this time the record comes first.
 		if !p.startDurably(x) {

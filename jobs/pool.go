@@ -49,7 +49,10 @@ type PoolOptions struct {
 	Lease      time.Duration // of a delivery; renewed at a third of it
 	MaxLost    int           // see [Lose]
 	Node       string        // stands in events
-	Logger     *slog.Logger
+	// SurvivorsUpTo is the sequence in JOBS up to which messages were there when a
+	// process died, 0 for none. One of their jobs may be what killed it.
+	SurvivorsUpTo uint64
+	Logger        *slog.Logger
 }
 
 type poolType struct {

@@ -88,8 +88,9 @@ type Commit struct {
 	// Number identifies the commit in the tracker's outbox: whoever has stored the
 	// notifications of its Ended jobs reports it. 0 if none ended.
 	Number uint64
-	// Position is the sequence in JOBS up to which everything is folded.
-	Position uint64
+	// Position is the sequence in JOBS up to which everything is folded, and
+	// StatusPosition that in STATUS.
+	Position, StatusPosition uint64
 	// Submitted are the jobs that are new, or have a new message.
 	Submitted []*Job
 	// Settled are the events that ended attempts, whether they changed anything or

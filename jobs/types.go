@@ -55,7 +55,7 @@ func (b Backoff) Delay(n int) time.Duration {
 	if b.Jitter > 0 {
 		d += time.Duration((2*rand.Float64() - 1) * b.Jitter * float64(d))
 	}
-	return max(d, 0)
+	return min(max(d, 0), limit)
 }
 
 // Type is a kind of job: its settings and the handler that runs it.

@@ -86,3 +86,15 @@ func (s *liveSet) min() (seq uint64, ok bool) {
 	s.chunks[s.low].each(s.low, true, func(key uint64) bool { seq = key; return false })
 	return seq, true
 }
+
+// max is the highest sequence in the set, 0 if it is empty.
+func (s *liveSet) max() (seq uint64) {
+	var high uint32
+	for no := range s.chunks {
+		high = max(high, no)
+	}
+	if c := s.chunks[high]; c != nil {
+		c.each(high, false, func(key uint64) bool { seq = key; return false })
+	}
+	return seq
+}

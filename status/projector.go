@@ -40,6 +40,8 @@ func (s *Store) Happened(seq uint64, events []jobs.Event) { s.queue.happened(seq
 func (s *Store) Run(ctx context.Context, source Source, told func(*jobs.Commit)) error {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
+	begun := s.Positions()
+	s.told.Store(&begun)
 	read := make(chan error, 1)
 	go func() { read <- source.Read(reading, s.Positions(), s) }()
 
@@ -49,6 +51,8 @@ func (s *Store) Run(ctx context.Context, source Source, told func(*jobs.Commit))
 		defer close(telling)
 		for c := range commits {
 			told(c)
+			s.told.Store(&jobs.Positions{Jobs: c.Position, Status: c.StatusPosition})
+			s.wake()
 		}
 	}()
 	defer func() {
@@ -236,7 +240,7 @@ func (s *Store) committed(f *fold, pos jobs.Positions) *jobs.Commit {
 	s.mu.Unlock()
 	s.position.Store(pos.Jobs)
 	s.statusPosition.Store(pos.Status)
-	f.out.Position = pos.Jobs
+	f.out.Position, f.out.StatusPosition = pos.Jobs, pos.Status
 	return &f.out
 }
 
@@ -256,9 +260,19 @@ func (s *Store) do(ctx context.Context, run func(*fold) error) error {
 
 // WaitFor returns once the committed positions have reached at least pos.
 func (s *Store) WaitFor(ctx context.Context, pos jobs.Positions) error {
+	return s.waitFor(ctx, pos, s.Positions)
+}
+
+// WaitTold returns once commits up to at least pos have been told, too; see
+// [Store.Run], which must have begun.
+func (s *Store) WaitTold(ctx context.Context, pos jobs.Positions) error {
+	return s.waitFor(ctx, pos, func() jobs.Positions { return *s.told.Load() })
+}
+
+func (s *Store) waitFor(ctx context.Context, pos jobs.Positions, reached func() jobs.Positions) error {
 	for {
 		ch := s.wait()
-		if have := s.Positions(); have.Jobs >= pos.Jobs && have.Status >= pos.Status {
+		if have := reached(); have.Jobs >= pos.Jobs && have.Status >= pos.Status {
 			return nil
 		}
 		select {

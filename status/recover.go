@@ -23,9 +23,16 @@ type Clean struct {
 
 // TakeClean removes the mark of a clean stop, if there is one, and returns it.
 // It is gone from the disk when TakeClean returns: a crash from now on is one.
-func (s *Store) TakeClean() (mark Clean, ok bool, err error) {
+// boot identifies the present run of the operating system, "" if that is not
+// known; sameBoot says that the last start was in the same one, so that whatever
+// was written since then can be read, synced or not.
+func (s *Store) TakeClean(boot string) (mark Clean, ok, sameBoot bool, err error) {
 	err = s.db.Update(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)
+		sameBoot = boot != "" && string(meta.Get(keyBoot)) == boot
+		if err := meta.Put(keyBoot, []byte(boot)); err != nil {
+			return err
+		}
 		v := meta.Get(keyClean)
 		if v == nil {
 			return nil
@@ -33,7 +40,19 @@ func (s *Store) TakeClean() (mark Clean, ok bool, err error) {
 		ok = json.Unmarshal(v, &mark) == nil
 		return meta.Delete(keyClean)
 	})
-	return mark, ok && err == nil, err
+	return mark, ok && err == nil, sameBoot, err
+}
+
+// Live says whether any of these sequences in JOBS is the message of an
+// unfinished job, and what the highest such sequence of all is, 0 if there is
+// none.
+func (s *Store) Live(seqs []uint64) (some bool, highest uint64) {
+	s.live.mu.Lock()
+	defer s.live.mu.Unlock()
+	for _, seq := range seqs {
+		some = some || s.live.has(seq)
+	}
+	return some, s.live.max()
 }
 
 // MarkClean leaves the mark. Run must have ended, and everything else must have

@@ -187,7 +187,7 @@ func TestOutboxPassesOverDeleted(t *testing.T) {
 // The mark of a clean stop is there once, and an unmarked start keeps the outbox.
 func TestCleanMark(t *testing.T) {
 	tr := startTemp(t, Options{})
-	if _, ok, err := tr.TakeClean(); ok || err != nil {
+	if _, ok, _, err := tr.TakeClean(""); ok || err != nil {
 		t.Fatalf("a new file has a mark: %v", err)
 	}
 	tr.end(1)
@@ -205,14 +205,14 @@ func TestCleanMark(t *testing.T) {
 	if got := tr.outbox(); len(got) != 0 {
 		t.Errorf("the outbox has %v", got)
 	}
-	if got, ok, err := tr.TakeClean(); got != want || !ok || err != nil {
+	if got, ok, _, err := tr.TakeClean(""); got != want || !ok || err != nil {
 		t.Errorf("TakeClean = %v, %v, %v", got, ok, err)
 	}
-	if _, ok, err := tr.TakeClean(); ok || err != nil {
+	if _, ok, _, err := tr.TakeClean(""); ok || err != nil {
 		t.Errorf("taken twice; %v", err)
 	}
 	tr.reopen() // as after a crash
-	if _, ok, err := tr.TakeClean(); ok || err != nil {
+	if _, ok, _, err := tr.TakeClean(""); ok || err != nil {
 		t.Errorf("taken again after a restart; %v", err)
 	}
 	tr.run(idle{})
@@ -302,11 +302,10 @@ func TestLoseProcessing(t *testing.T) {
 	if j.Status != jobs.Failed || j.Lost != 2 || !strings.Contains(j.Error, "max_lost") {
 		t.Errorf("%+v", j)
 	}
-	cs := tr.until("its end", func(cs []jobs.Commit) bool {
-		return slices.ContainsFunc(cs, func(c jobs.Commit) bool { return len(c.Ended) == 1 && c.Ended[0].Key == 1 })
-	})
-	if last := cs[len(cs)-1]; last.Number == 0 || last.Unfinished != 1 {
-		t.Errorf("told %+v", last)
+	itsEnd := func(c jobs.Commit) bool { return len(c.Ended) == 1 && c.Ended[0].Key == 1 }
+	cs := tr.until("its end", func(cs []jobs.Commit) bool { return slices.ContainsFunc(cs, itsEnd) })
+	if c := cs[slices.IndexFunc(cs, itsEnd)]; c.Number == 0 || c.Unfinished != 1 {
+		t.Errorf("told %+v", c)
 	}
 	got := tr.outbox()
 	if last := got[len(got)-1]; !slices.Equal(last, []uint64{1}) {

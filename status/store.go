@@ -58,6 +58,7 @@ type Store struct {
 	notified       atomic.Uint64 // the commit up to which notifications are stored
 	heldUntil      atomic.Int64  // jobs.Time until which nothing is dropped from the outbox
 	healthy        atomic.Pointer[error]
+	told           atomic.Pointer[jobs.Positions] // the last commit that was told, or where Run began
 
 	mu       sync.RWMutex
 	counters map[string]*typeCounters
@@ -89,6 +90,7 @@ var (
 	keyPositions = []byte("positions")
 	keyClean     = []byte("clean")
 	keyNode      = []byte("node")
+	keyBoot      = []byte("boot")
 	keyRebuild   = []byte("rebuild") // there from the file's making to the end of its rebuild
 	prefixType   = "type/"
 )
@@ -128,6 +130,7 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("open the tracker %s: %w", o.Path, err)
 	}
 	s := &Store{o: o, db: db, log: o.Logger, queue: newInbox(), counters: make(map[string]*typeCounters), waiters: make(map[chan struct{}]struct{})}
+	s.told.Store(&jobs.Positions{})
 	s.bits.reset()
 	s.recent.init()
 	if err := s.load(); err != nil {

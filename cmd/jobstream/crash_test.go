@@ -58,6 +58,9 @@ func runChild(dir string) int {
 		cfg.Worker.MaxLost, _ = strconv.Atoi(s)
 	}
 	cfg.Worker.ShutdownGrace = 5 * time.Second
+	if os.Getenv("JOBSTREAM_SOAK") != "" {
+		cfg.Worker.QueueSize, cfg.Worker.ShutdownGrace = 2_000_000, 0
+	}
 	backoff := jobs.Backoff{Kind: jobs.Constant, Base: 50 * time.Millisecond}
 	cfg.Jobs = map[string]config.JobType{
 		"quick":  {Run: "quick", RetryCount: 3, Timeout: time.Minute, Backoff: backoff},
@@ -65,6 +68,8 @@ func runChild(dir string) int {
 		"doomed": {Run: "doomed", RetryCount: 2, Timeout: time.Minute, Backoff: backoff},
 		"slow":   {Run: "slow", RetryCount: 3, Timeout: time.Minute, Backoff: backoff},
 		"poison": {Run: "poison", RetryCount: 3, Timeout: time.Minute, Backoff: backoff},
+		"held":   {Run: "held", RetryCount: 3, Timeout: time.Hour},
+		"asleep": {Run: "doomed", RetryCount: 3, Timeout: time.Minute, Backoff: jobs.Backoff{Kind: jobs.Constant, Base: time.Hour}},
 	}
 	starts, err := os.OpenFile(filepath.Join(dir, "starts"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -101,6 +106,10 @@ func runChild(dir string) int {
 				}
 			}
 			return jobs.Result{}, nil
+		}),
+		"held": jobs.HandlerFunc(func(ctx context.Context, _ *jobs.Task) (jobs.Result, error) {
+			<-ctx.Done()
+			return jobs.Result{}, ctx.Err()
 		}),
 		"poison": jobs.HandlerFunc(func(_ context.Context, t *jobs.Task) (jobs.Result, error) {
 			note(t)

@@ -50,6 +50,10 @@ type node struct {
 
 	brokerSick atomic.Pointer[error] // what the last health checks of the broker said
 
+	sameBoot  bool   // the last start was in the same run of the operating system
+	intact    bool   // after a crash: JOBS has all that is needed
+	survivors uint64 // after a crash: the last sequence in JOBS
+
 	mu     sync.Mutex
 	heard  *jobs.Pool // the pool, once it may hear of commits
 	parts  sync.WaitGroup
@@ -178,6 +182,7 @@ func (n *node) startPool(ctx context.Context) error {
 	n.pool = jobs.NewPool(jobs.PoolOptions{
 		Queue: n.broker, Tracker: n.store, Recorder: n.recorder, Registry: n.o.registry,
 		MaxWorkers: n.o.maxWorkers, Lease: n.o.lease, MaxLost: n.o.maxLost, Node: n.name, Logger: n.log,
+		SurvivorsUpTo: n.survivors,
 	}, lanes)
 	n.mu.Lock()
 	n.heard = n.pool
@@ -294,9 +299,8 @@ func (n *node) stopTaking(grace time.Duration) error {
 	n.submitter.Drain()
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
-	err := n.pool.Stop(ctx)
 	n.broker.CloseLanes()
-	return err
+	return n.pool.Stop(ctx)
 }
 
 // close ends the rest after [node.stopTaking], in the order in which the parts
@@ -311,6 +315,9 @@ func (n *node) close() error {
 	n.parts.Wait()
 	err = errors.Join(err, settled, n.broker.Flush())
 	n.broker.Close()
+	if err == nil {
+		err = syncTree(n.o.dirs.broker) // the mark promises that it is all there
+	}
 	if err == nil {
 		err = n.store.MarkClean(mark)
 	}
@@ -327,7 +334,7 @@ func (n *node) settle(ctx context.Context) (mark status.Clean, err error) {
 	if err != nil {
 		return mark, err
 	}
-	if err := n.store.WaitFor(ctx, pos); err != nil {
+	if err := n.store.WaitTold(ctx, pos); err != nil {
 		return mark, err
 	}
 	if err := n.awaitNotified(ctx); err != nil {

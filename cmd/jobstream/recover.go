@@ -20,7 +20,9 @@ import (
 //  1. Lanes are deleted and made afresh; streams that do not load are repaired
 //     (the broker does that, told by Rebuild).
 //  2. JOBS is purged up to the tracker's position, which also lifts its sequence
-//     if that has gone back: no committed sequence is ever used twice.
+//     if that has gone back: no committed sequence is ever used twice. If only the
+//     process died and JOBS provably has every message that is needed, this and
+//     step 6 are left out.
 //  3. STATUS is history and stays; if it has gone back, so does the position in it.
 //  4. What both streams hold beyond the positions is folded.
 //  5. Jobs that were running have lost their worker.
@@ -32,10 +34,11 @@ import (
 // openBroker starts the broker. clean says that everything is as a clean stop
 // left it.
 func (n *node) openBroker(ctx context.Context) (clean bool, err error) {
-	mark, marked, err := n.store.TakeClean()
+	mark, marked, sameBoot, err := n.store.TakeClean(bootID())
 	if err != nil {
 		return false, err
 	}
+	n.sameBoot = sameBoot
 	if n.broker, err = n.openBrokerOnce(ctx, !marked); err != nil {
 		return false, err
 	}
@@ -108,10 +111,17 @@ func (n *node) recover(ctx context.Context, clean bool) error {
 	if err != nil {
 		return err
 	}
-	again, err := n.republish(ctx, old.Jobs)
+	again := 0
+	if !n.intact {
+		if again, err = n.republish(ctx, old.Jobs); err != nil {
+			return err
+		}
+	}
+	state, err := n.broker.JobsState(ctx)
 	if err != nil {
 		return err
 	}
+	n.survivors = state.Last
 	if isNew {
 		if err := n.store.EndRebuild(ctx); err != nil {
 			return err
@@ -146,10 +156,40 @@ func (n *node) alignStreams(ctx context.Context) error {
 			return err
 		}
 	}
+	if n.intact, err = n.jobsIntact(ctx); err != nil || n.intact {
+		return err
+	}
 	if pos.Jobs > 0 {
 		return n.broker.PurgeJobs(ctx, pos.Jobs)
 	}
 	return nil
+}
+
+// maxGaps is how many missing messages jobsIntact looks at.
+const maxGaps = 1_000_000
+
+// jobsIntact says whether JOBS has the message of every unfinished job. That
+// can be told only within one run of the operating system: then whatever the
+// dead process wrote is in the files, synced or not, and what is not there was
+// taken away as a whole: an older copy ends too early, a lost block leaves a gap.
+func (n *node) jobsIntact(ctx context.Context) (bool, error) {
+	if !n.sameBoot {
+		return false, nil
+	}
+	state, err := n.broker.JobsState(ctx)
+	if err != nil {
+		return false, err
+	}
+	floor, unfinished := n.store.Floor()
+	if state.Last < n.store.Positions().Jobs || unfinished > 0 && (state.Msgs == 0 || state.First > floor) {
+		return false, nil
+	}
+	gaps, all, err := n.broker.JobsGaps(ctx, maxGaps)
+	if err != nil || !all {
+		return false, err
+	}
+	missing, highest := n.store.Live(gaps)
+	return !missing && highest <= state.Last, nil
 }
 
 // seed takes into a new tracker what the notifications know of ended jobs.

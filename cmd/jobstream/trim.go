@@ -79,6 +79,9 @@ func (t *trimmer) trim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if state.First > floor && unfinished > 0 {
+		return t.restore(ctx, state.First)
+	}
 	dead := int(state.Msgs) - unfinished
 	if dead > t.n.o.queueSize/2 && dead > unfinished {
 		if state, err = t.trimLanes(ctx); err != nil {
@@ -126,4 +129,15 @@ func (t *trimmer) trimLanes(ctx context.Context) (state broker.StreamState, err 
 		}
 	}
 	return t.n.broker.JobsState(ctx)
+}
+
+// restore publishes again what somebody else has taken out of JOBS: nothing
+// below the floor is unfinished, and nothing above it is trimmed here.
+func (t *trimmer) restore(ctx context.Context, first uint64) error {
+	count, err := t.n.republish(ctx, first-1)
+	if err != nil {
+		return err
+	}
+	t.n.log.Warn("messages of unfinished jobs were removed from the JOBS stream; they have been published again", "jobs", count)
+	return nil
 }

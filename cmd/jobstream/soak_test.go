@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"jobstream/jobs"
+)
+
+// TestSoakMillion fills a server with a million jobs that wait, and then with
+// 100,000 retries that sleep, and prints what that costs and how long a start
+// takes with them. It is run by hand: JOBSTREAM_SOAK=1 go test -run Soak -v.
+func TestSoakMillion(t *testing.T) {
+	if os.Getenv("JOBSTREAM_SOAK") == "" {
+		t.Skip("set JOBSTREAM_SOAK=1 to run it: it takes minutes and gigabytes")
+	}
+	for _, c := range []struct {
+		kind string
+		n    int
+		done func(jobs.Stats) int
+	}{
+		{"held", 1_000_000, func(s jobs.Stats) int { return s.QueuedJobs + s.ActiveWorkers }},
+		{"asleep", 100_000, func(s jobs.Stats) int { return s.RetryingJobs }},
+	} {
+		t.Run(c.kind, func(t *testing.T) {
+			dir := t.TempDir()
+			begun := time.Now()
+			child := startChild(t, dir)
+			report := func(what string) {
+				var s jobs.Stats
+				waitLong(t, func() bool { get(t, child.rest+"/workers/stats", &s); return c.done(s) >= c.n })
+				t.Logf("%-28s %8s  memory %4d MiB  tracker %4d MiB  JOBS %4d MiB", what, time.Since(begun).Round(10*time.Millisecond),
+					rss(t, child)>>20, folderSize(filepath.Join(dir, "data", "status.db"))>>20,
+					folderSize(filepath.Join(dir, "data", "broker", "jetstream", "$G", "streams", "JOBS"))>>20)
+			}
+			publishMany(t, child, c.kind, c.n)
+			report(fmt.Sprintf("%d %s jobs are in", c.n, c.kind))
+			child.kill()
+			begun = time.Now()
+			child = startChild(t, dir)
+			t.Logf("ready after kill -9 in %s\n%s", time.Since(begun), child.logged())
+			report("after kill -9")
+			begun = time.Now()
+			mustDo(t, child.cmd.Process.Signal(syscall.SIGTERM))
+			if err := <-child.done; err != nil {
+				t.Errorf("stop: %v\n%s", err, child.logged())
+			}
+			t.Logf("stopped in %s", time.Since(begun))
+			begun = time.Now()
+			child = startChild(t, dir)
+			t.Logf("ready after a clean stop in %s", time.Since(begun))
+			report("after a clean stop")
+			child.kill()
+		})
+	}
+}
+
+func publishMany(t *testing.T, c *child, kind string, n int) {
+	t.Helper()
+	nc, err := nats.Connect(c.nats)
+	mustDo(t, err)
+	defer nc.Close()
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(4000))
+	mustDo(t, err)
+	payload := []byte(`{"data":"` + strings.Repeat("x", 180) + `"}`)
+	for range n {
+		_, err := js.PublishAsync("jobs."+kind, payload, jetstream.WithStallWait(time.Minute))
+		mustDo(t, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	select {
+	case <-js.PublishAsyncComplete():
+	case <-ctx.Done():
+		t.Fatal("not all were acknowledged")
+	}
+}
+
+func waitLong(t *testing.T, cond func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Minute)
+	for !cond() {
+		if time.Now().After(deadline) {
+			t.Fatal("waited ten minutes in vain")
+		}
+		time.Sleep(50 * time.Millisecond) // what is awaited is in another process
+	}
+}
+
+func rss(t *testing.T, c *child) (bytes int64) {
+	t.Helper()
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
+	mustDo(t, err)
+	defer func() { _ = f.Close() }()
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		var kib int64
+		if n, _ := fmt.Sscanf(sc.Text(), "RssAnon: %d kB", &kib); n == 1 {
+			return kib << 10
+		}
+	}
+	return 0
+}
+
+func folderSize(root string) (bytes int64) {
+	_ = filepath.WalkDir(root, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil //nolint:nilerr // files come and go
+		}
+		if info, err := d.Info(); err == nil {
+			bytes += info.Size()
+		}
+		return nil
+	})
+	return bytes
+}
