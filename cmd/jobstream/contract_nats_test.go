@@ -107,7 +107,9 @@ func TestContractBadMessages(t *testing.T) {
 			}
 		})
 	}
-	h.awaitStats(func(s *jobs.Stats) bool { return s.FailedJobs == int64(len(tries)) && s.QueuedJobs+s.ActiveWorkers == 0 })
+	h.awaitStats(func(s *jobs.Stats) bool {
+		return s.FailedJobs == int64(len(tries)) && s.QueuedJobs+s.ActiveWorkers == 0
+	})
 	h.await(h.submit(`{"type":"export","payload":{"format":"json"}}`).ID, "completed")
 }
 

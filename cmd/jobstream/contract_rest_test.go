@@ -164,15 +164,15 @@ func TestContractErrors(t *testing.T) {
 		})
 	}
 	for request, allow := range map[string][]string{
-		"DELETE /jobs":                     {"GET", "HEAD", "POST"},
-		"PUT /jobs":                        {"GET", "HEAD", "POST"},
-		"DELETE /jobs/" + kept.ID:          {"GET", "HEAD"},
+		"DELETE /jobs":                      {"GET", "HEAD", "POST"},
+		"PUT /jobs":                         {"GET", "HEAD", "POST"},
+		"DELETE /jobs/" + kept.ID:           {"GET", "HEAD"},
 		"POST /jobs/" + kept.ID + "/events": {"GET", "HEAD"},
 		"PUT /jobs/" + kept.ID + "/result":  {"GET", "HEAD"},
-		"GET /workers":                     {"PUT"},
-		"POST /workers":                    {"PUT"},
-		"POST /workers/stats":              {"GET", "HEAD"},
-		"POST /livez":                      {"GET", "HEAD"},
+		"GET /workers":                      {"PUT"},
+		"POST /workers":                     {"PUT"},
+		"POST /workers/stats":               {"GET", "HEAD"},
+		"POST /livez":                       {"GET", "HEAD"},
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		r := h.do(method, path, "")
