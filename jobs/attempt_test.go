@@ -270,14 +270,14 @@ func TestFirstProgressIsSentAtOnce(t *testing.T) {
 }
 
 func TestSuspectsStartDurably(t *testing.T) {
-	for name, suspect := range map[string]func(*jobs.Job){
-		"its worker died":      func(j *jobs.Job) { j.Lost = 1 },
-		"its process has died": func(j *jobs.Job) { j.Key = 900 },
+	for name, c := range map[string]struct{ lost, survivors int }{
+		"its worker died":      {lost: 1},
+		"its process has died": {survivors: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inRig(t, rigOptions{}, func(r *rig) {
+			inRig(t, rigOptions{survivors: uint64(c.survivors)}, func(r *rig) {
 				r.hold(true)
-				r.preset("a3", suspect)
+				r.preset("a3", func(j *jobs.Job) { j.Lost = c.lost })
 				r.settle()
 				r.pool.Committed(&jobs.Commit{Position: 1})
 				r.settle()

@@ -59,11 +59,12 @@ type lent struct {
 }
 
 type rigOptions struct {
-	workers int
-	types   []*jobs.Type // their handlers are the gate
-	lease   time.Duration
-	maxLost int
-	idle    bool // the pool is not started
+	survivors uint64 // PoolOptions.SurvivorsUpTo
+	workers   int
+	types     []*jobs.Type // their handlers are the gate
+	lease     time.Duration
+	maxLost   int
+	idle      bool // the pool is not started
 }
 
 // gate is the handler of all types: an attempt goes on until the test ends it.
@@ -162,7 +163,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	r.reg = jobs.NewRegistry(o.types...)
 	rec := jobs.NewRecorder(r, nil)
 	r.pool = jobs.NewPool(jobs.PoolOptions{
-		Queue: r, Tracker: r, Recorder: rec, Registry: r.reg, MaxWorkers: o.workers, Lease: o.lease, MaxLost: o.maxLost, Node: "here",
+		Queue: r, Tracker: r, Recorder: rec, Registry: r.reg, MaxWorkers: o.workers, Lease: o.lease, MaxLost: o.maxLost, Node: "here", SurvivorsUpTo: o.survivors,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}, lanes)
 	ctx, stop := context.WithCancel(context.Background())
