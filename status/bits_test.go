@@ -27,8 +27,8 @@ func drawBits(t *rapid.T, label string) (m bitmap, has map[uint64]bool) {
 	return m, has
 }
 
-// walk gives the keys of a bitmap, and checks that each stops when told to.
-func walk(t tb, m *bitmap, chunk uint32, asc bool) (keys []uint64) {
+// walkBits gives the keys of a bitmap, and checks that each stops when told to.
+func walkBits(t tb, m *bitmap, chunk uint32, asc bool) (keys []uint64) {
 	t.Helper()
 	if !m.each(chunk, asc, func(k uint64) bool { keys = append(keys, k); return true }) {
 		t.Fatalf("each did not get to the end")
@@ -56,10 +56,10 @@ func TestBitmap(t *testing.T) {
 		for i := range want {
 			want[i] += uint64(chunk) << chunkShift
 		}
-		if got := walk(t, &m, chunk, true); !slices.Equal(got, want) {
+		if got := walkBits(t, &m, chunk, true); !slices.Equal(got, want) {
 			t.Fatalf("ascending %v, want %v", got, want)
 		}
-		got := walk(t, &m, chunk, false)
+		got := walkBits(t, &m, chunk, false)
 		slices.Reverse(got)
 		if !slices.Equal(got, want) {
 			t.Fatalf("descending %v, want %v", got, want)

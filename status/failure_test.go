@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -126,7 +127,9 @@ func TestDiskFull(t *testing.T) {
 	if err := tr.Health(); err != nil {
 		t.Errorf("Health = %v", err)
 	}
-	cs := tr.until("the rest", func(cs []jobs.Commit) bool { return cs[len(cs)-1].Position == n })
+	cs := tr.until("the rest", func(cs []jobs.Commit) bool {
+		return cs[len(cs)-1].Position == n && slices.ContainsFunc(cs, func(c jobs.Commit) bool { return len(c.Ended) > 0 })
+	})
 	submitted, ended, at := 0, 0, uint64(0)
 	for _, c := range cs {
 		submitted += len(c.Submitted)
