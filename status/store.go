@@ -45,7 +45,7 @@ type Options struct {
 // is the only writer while it runs.
 type Store struct {
 	o   Options
-	db  *bbolt.DB
+	db  *database
 	log *slog.Logger
 
 	queue   *inbox
@@ -98,8 +98,8 @@ var (
 // formatVersion is that of the whole file's layout.
 const formatVersion = 1
 
-// Open opens the tracker, or makes a new one. It fails with [ErrLocked] if
-// another process has it open.
+// Open opens the tracker, or makes a new one. It fails with [ErrDamaged] if the
+// file makes no sense, and with [ErrLocked] if another process has it open.
 func Open(o Options) (*Store, error) {
 	if o.Spacing <= 0 {
 		o.Spacing = 5 * time.Millisecond
@@ -116,15 +116,12 @@ func Open(o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	db, err := bbolt.Open(o.Path, 0o640, &bbolt.Options{
-		Timeout:      o.LockTimeout,
-		FreelistType: bbolt.FreelistMapType,
-		// The list of free pages is found by a scan at the next start instead of being
-		// written with every commit.
-		NoFreelistSync: true,
-	})
+	db, err := openDatabase(o.Path, o.LockTimeout, o.Logger)
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("%w: %s is locked; is another jobstream running on it?", ErrLocked, o.Path)
+	}
+	if errors.Is(err, ErrDamaged) {
+		return nil, err // it names the file
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the tracker %s: %w", o.Path, err)

@@ -1,0 +1,120 @@
+package status
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// ErrDamaged says that the tracker's file is not what was written to it: a bad
+// disk, or somebody changed it.
+var ErrDamaged = errors.New("the tracker's file is damaged")
+
+// database is bbolt, but a damaged file is an error. bbolt itself panics when it
+// finds nonsense, and faults when it follows a wrong number out of the file.
+type database struct {
+	*bbolt.DB
+	path  string
+	log   *slog.Logger
+	trace sync.Once
+}
+
+func openDatabase(path string, timeout time.Duration, log *slog.Logger) (db *database, err error) {
+	db = &database{path: path, log: log}
+	if err := db.check(timeout); err != nil {
+		return nil, err
+	}
+	err = db.guard(func() (err error) {
+		db.DB, err = bbolt.Open(path, 0o640, &bbolt.Options{
+			Timeout:      timeout,
+			FreelistType: bbolt.FreelistMapType,
+			// The list of free pages is found by a scan at the next start instead of being
+			// written with every commit.
+			NoFreelistSync: true,
+		})
+		return err
+	})
+	return db, err
+}
+
+// View is bbolt's.
+func (db *database) View(f func(*bbolt.Tx) error) error {
+	return db.guard(func() error { return db.DB.View(f) })
+}
+
+// Update is bbolt's.
+func (db *database) Update(f func(*bbolt.Tx) error) error {
+	return db.guard(func() error { return db.DB.Update(f) })
+}
+
+// guard runs f, and makes an error of a panic in it.
+func (db *database) guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = db.damaged(p)
+			// For whoever wants to know what it was, once: it may be tried again and again.
+			db.trace.Do(func() {
+				db.log.Error("a transaction of the tracker broke", "error", err, "stack", string(debug.Stack()))
+			})
+		}
+	}()
+	return f()
+}
+
+func (db *database) damaged(found any) error {
+	text := strings.Join(strings.Fields(fmt.Sprint(found)), " ")
+	return fmt.Errorf("%w: %s (%s); stop the server and restore the file from a backup, or move it away: "+
+		"then the next start makes a new one from what the streams still hold", ErrDamaged, db.path, text)
+}
+
+// check walks over the whole file, because bbolt does so when it opens one, in a
+// goroutine whose panics nobody can catch.
+func (db *database) check(timeout time.Duration) error {
+	info, err := os.Stat(db.path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		return nil // a new one
+	}
+	if err != nil {
+		return err
+	}
+	return db.guard(func() error {
+		found, err := bbolt.Open(db.path, 0, &bbolt.Options{Timeout: timeout, ReadOnly: true})
+		if errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrVersionMismatch) || errors.Is(err, bolterrors.ErrChecksum) {
+			return db.damaged(err)
+		}
+		if err != nil {
+			return err
+		}
+		defer func() { _ = found.Close() }()
+		return found.View(func(tx *bbolt.Tx) error {
+			return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error { return walkKeys(b) })
+		})
+	})
+}
+
+// walkKeys looks at every page of a bucket.
+func walkKeys(b *bbolt.Bucket) error {
+	var last []byte
+	c := b.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		if last != nil && bytes.Compare(last, k) >= 0 {
+			panic("keys are not in order")
+		}
+		if len(v) > 0 {
+			_ = v[len(v)-1]
+		}
+		last = k
+	}
+	return nil
+}
