@@ -8,10 +8,14 @@ import (
 	"strings"
 )
 
+// bootFile has a new text in it after every start of the operating system. A
+// variable, so that tests can act as if there had been one.
+var bootFile = "/proc/sys/kernel/random/boot_id"
+
 // bootID identifies the present run of the operating system; "" if it does not
 // say (anywhere but on Linux).
 func bootID() string {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	b, err := os.ReadFile(bootFile)
 	if err != nil {
 		return ""
 	}

@@ -58,6 +58,7 @@ func runChild(dir string) int {
 		cfg.Worker.MaxLost, _ = strconv.Atoi(s)
 	}
 	cfg.Worker.ShutdownGrace = 5 * time.Second
+	faultSettings(cfg)
 	if os.Getenv("JOBSTREAM_SOAK") != "" {
 		cfg.Worker.QueueSize, cfg.Worker.ShutdownGrace = 2_000_000, 0
 	}

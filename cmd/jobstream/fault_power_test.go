@@ -43,9 +43,12 @@ func TestCrashPowerCut(t *testing.T) {
 		t.Skipf("NOT TESTED, a power cut: %v", err)
 	}
 	t.Cleanup(func() { _ = unmount() })
+	boot := filepath.Join(dir, "boot")
+	t.Setenv(childBootFile, boot)
 	promised := &acked{}
 	fresh := 0
 	for round := range rounds(t, 3) {
+		mustDo(t, os.WriteFile(boot, []byte(strconv.Itoa(round)), 0o600)) // a power cut ends the operating system, too
 		c := startChild(t, dir)
 		missing(t, c, promised, true, fresh)
 		fresh = len(promised.jobs)
@@ -77,6 +80,7 @@ func TestCrashPowerCut(t *testing.T) {
 		t.Logf("round %d: %d promised so far, %d fsyncs; power cut %s, torn: %v, next with journal: %v",
 			round, promised.count.Load(), syncs, how, torn != nil, names == faultfs.Journal)
 	}
+	mustDo(t, os.WriteFile(boot, []byte("last"), 0o600))
 	c := startChild(t, dir)
 	missing(t, c, promised, true, fresh)
 	verifyAll(t, c, dir, promised)

@@ -1,0 +1,24 @@
+package main
+
+import (
+	"os"
+	"time"
+
+	"jobstream/cmd/jobstream/internal/config"
+)
+
+// What the fault tests set in the environment of the server under test.
+const (
+	childLease    = "TEST_CHILD_LEASE"     // its worker.lease
+	childBootFile = "TEST_CHILD_BOOT_FILE" // where it reads which run of the operating system this is
+)
+
+// faultSettings makes them settings of the server.
+func faultSettings(cfg *config.Config) {
+	if d, err := time.ParseDuration(os.Getenv(childLease)); err == nil {
+		cfg.Worker.Lease = d
+	}
+	if file := os.Getenv(childBootFile); file != "" {
+		bootFile = file
+	}
+}
