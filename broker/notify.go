@@ -18,6 +18,8 @@ type notices struct {
 	last uint64     // sequence of the last message stored
 	head []byte     // buffers for use by the one
 	body []byte
+	// plain says for which statuses somebody listens to the plain subject
+	plain [jobs.NumStatus]bool
 
 	mu      sync.Mutex
 	next    uint64
@@ -35,12 +37,14 @@ const (
 )
 
 // Notify publishes that these jobs have ended, each to
-// job.<status>.<type>.<id>, and returns when the stream holds them all.
+// job.<status>.<type>.<id>, and returns when the stream holds them all. Whoever
+// listens to the plain subject job.<status> gets them there, too.
 // A job resource that is larger than the broker's largest message goes without
 // its payload, then without its result; the header [HeaderOmitted] says so.
 func (b *Broker) Notify(ctx context.Context, ended []*jobs.Job) error {
 	b.notices.one.Lock()
 	defer b.notices.one.Unlock()
+	b.findListeners()
 	for len(ended) > 0 {
 		n, err := b.notifySome(ctx, ended)
 		if err != nil {
@@ -49,6 +53,16 @@ func (b *Broker) Notify(ctx context.Context, ended []*jobs.Job) error {
 		ended = ended[n:]
 	}
 	return nil
+}
+
+// findListeners looks who listens to the plain subjects. The stream could
+// publish there by itself (RePublish), but it would make and route a message for
+// every job, listeners or not, which costs 5 % of the throughput.
+func (b *Broker) findListeners() {
+	acc := b.srv.GlobalAccount()
+	for _, s := range [...]jobs.Status{jobs.Completed, jobs.Failed, jobs.Cancelled} {
+		b.notices.plain[s] = acc.SubscriptionInterest("job." + s.String())
+	}
 }
 
 // notifySome publishes some of the jobs and waits for the last one's answer: a
@@ -115,14 +129,18 @@ func (b *Broker) publishNotice(j *jobs.Job, reply string) error {
 	}
 	s.head = appendNoticeHeader(s.head[:0], j, b.o.Node, omitted)
 	var name [192]byte
-	subject := append(append(name[:0], "job."...), j.Status.String()...)
-	subject = append(append(subject, '.'), j.Type...)
+	plain := append(append(name[:0], "job."...), j.Status.String()...)
+	subject := append(append(plain, '.'), j.Type...)
 	subject = appendID(append(subject, '.'), j.ID)
 	buf, err := b.pub.begin()
 	if err != nil {
 		return fmt.Errorf("cannot notify: %w", err)
 	}
-	b.pub.end(appendPub(buf, subject, reply, s.head, s.body))
+	buf = appendPub(buf, subject, reply, s.head, s.body)
+	if s.plain[j.Status] {
+		buf = appendPub(buf, plain, "", s.head, s.body)
+	}
+	b.pub.end(buf)
 	if cap(s.body) > 4*maxPacked {
 		s.body = nil
 	}

@@ -99,7 +99,9 @@ func notificationsConfig() jetstream.StreamConfig {
 		MaxAge:      eventAge,
 		MaxBytes:    eventBytes,
 		AllowDirect: true,
-		RePublish:   &jetstream.RePublish{Source: "job.*.*.*", Destination: "job.{{wildcard(1)}}"},
+		// Without a write per message: what a killed process has not written yet
+		// stands in the tracker's outbox and is published again.
+		PersistMode: jetstream.AsyncPersistMode,
 	}
 }
 
