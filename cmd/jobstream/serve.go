@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -122,6 +124,10 @@ func (s *server) listen(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
+// minPayload is the least bound of the broker's messages, in bytes: the event
+// that ends a job carries its result and error, which max_body does not bound.
+const minPayload = 2*jobs.MaxResult + 64<<10
+
 // start brings node and doors up.
 func (s *server) start(ctx context.Context) (err error) {
 	s.dirs = foldersIn(s.cfg.Data.Dir)
@@ -139,7 +145,7 @@ func (s *server) start(ctx context.Context) (err error) {
 		dirs: s.dirs, registry: s.kept.registry(s.cfg.Jobs), tracker: tracker,
 		host: s.cfg.Broker.Host, port: s.cfg.Broker.Port,
 		sync: s.cfg.Broker.Sync, syncAlways: s.cfg.Broker.Sync == config.SyncAlways,
-		maxWorkers: s.cfg.Worker.MaxWorkers, queueSize: s.cfg.Worker.QueueSize, maxPayload: int(s.cfg.Server.MaxBody),
+		maxWorkers: s.cfg.Worker.MaxWorkers, queueSize: s.cfg.Worker.QueueSize, maxPayload: max(int(s.cfg.Server.MaxBody), minPayload),
 		lease: s.cfg.Worker.Lease, maxLost: s.cfg.Worker.MaxLost, logger: s.log,
 	})
 	if err != nil {
@@ -174,23 +180,31 @@ func (s *server) ready(addr net.Addr) {
 		dir = s.dirs.root
 	}
 	args = append(args, "data", dir, "workers", s.cfg.Worker.MaxWorkers,
-		"try", fmt.Sprintf(`curl %s/jobs -d '{"type":"%s"}'`, rest, firstType(s.cfg.Jobs)))
+		"try", fmt.Sprintf(`curl %s/jobs -d '%s'`, rest, firstJob(s.cfg.Jobs)))
 	s.log.Info("ready", args...)
 }
 
-// firstType is a type that a newcomer can try without a payload, if there is
-// one.
-func firstType(types map[string]config.JobType) string {
-	best := ""
-	for name, t := range types {
-		if t.Run == "report" || t.Run == "export" && best == "" || best == "" {
-			best = name
-			if t.Run == "report" {
-				return name
+// firstJobs are what a newcomer can submit, by what runs it, the most rewarding
+// first.
+var firstJobs = []struct{ run, payload string }{
+	{"report", ""},
+	{"export", ""},
+	{"cleanup", `,"payload":{"older_than":"30d","dry_run":true}`},
+	{"email", `,"payload":{"to":"user@example.com","subject":"Hello","body":"Test email"}`},
+	{"", ""},
+}
+
+// firstJob is a submission that works with these types.
+func firstJob(types map[string]config.JobType) string {
+	names := slices.Sorted(maps.Keys(types))
+	for _, try := range firstJobs {
+		for _, name := range names {
+			if try.run == types[name].Run || try.run == "" {
+				return fmt.Sprintf(`{"type":"%s"%s}`, name, try.payload)
 			}
 		}
 	}
-	return best
+	return "{}"
 }
 
 // stop is the graceful end. why is what broke, if anything did.
