@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,6 +61,10 @@ func (b *Broker) Healthy() error {
 		return errors.New("JetStream has been switched off, most likely after a write error; free disk space or repair the folder, then restart")
 	}
 	if st := b.srv.Healthz(nil); st.Error != "" {
+		if strings.Contains(st.Error, "write error") {
+			// The server never writes to this stream again.
+			return fmt.Errorf("the broker cannot write to its folder (%s); free disk space or make the folder writable, then restart jobstream: only a restart ends this, and it loses nothing", st.Error)
+		}
 		return fmt.Errorf("the broker is not healthy: %s", st.Error)
 	}
 	acc, err := b.srv.JszAccount(&server.JSzOptions{Account: server.DEFAULT_GLOBAL_ACCOUNT, Streams: true})

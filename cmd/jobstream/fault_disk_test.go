@@ -1,0 +1,193 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// onTmpfs gives a folder whose data folder is a small disk in memory.
+func onTmpfs(t *testing.T, size string) (dir, data string) {
+	t.Helper()
+	dir = t.TempDir()
+	data = filepath.Join(dir, "data")
+	mustDo(t, os.Mkdir(data, 0o750))
+	if err := syscall.Mount("tmpfs", data, "tmpfs", 0, "size="+size); err != nil {
+		t.Skipf("NOT TESTED, %s: cannot mount a tmpfs (are you root?): %v", t.Name(), err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(data, syscall.MNT_DETACH) })
+	return dir, data
+}
+
+// fill writes a file until there is no room left.
+func fill(t *testing.T, file string) {
+	t.Helper()
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	mustDo(t, err)
+	defer func() { _ = f.Close() }()
+	for size := 1 << 20; size > 0; {
+		if _, err := f.Write(make([]byte, size)); errors.Is(err, syscall.ENOSPC) {
+			size /= 2
+		} else {
+			mustDo(t, err)
+		}
+	}
+}
+
+// answer is what a request got.
+type answer struct {
+	code int
+	body string
+	took time.Duration
+}
+
+func ask(t *testing.T, method, url, body string) (a answer) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
+	mustDo(t, err)
+	begun := time.Now()
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, url, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	mustDo(t, err)
+	return answer{resp.StatusCode, string(bytes.TrimSpace(b)), time.Since(begun)}
+}
+
+// wait asks until an answer is as it should be.
+func wait(t *testing.T, what string, a func() answer, ok func(answer) bool) {
+	t.Helper()
+	var last answer
+	for end := time.Now().Add(20 * time.Second); ; {
+		if last = a(); ok(last) {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within 20 s; the last answer was %d %s", what, last.code, last.body)
+		}
+		select {
+		case <-time.After(20 * time.Millisecond): // what is awaited is in another process
+		case <-t.Context().Done():
+		}
+	}
+}
+
+// unready waits until a server says that it is not ready, with these words, and
+// checks that submissions are refused in time and with a reason.
+func unready(t *testing.T, c *child, words ...string) {
+	t.Helper()
+	ready := func() answer { return ask(t, http.MethodGet, c.rest+"/readyz", "") }
+	submit := func() answer { return ask(t, http.MethodPost, c.rest+"/jobs", `{"type":"quick"}`) }
+	wait(t, "it is not ready any more", func() answer {
+		if a := submit(); a.code != http.StatusAccepted {
+			refused(t, a)
+		}
+		return ready()
+	}, func(a answer) bool { return a.code == http.StatusServiceUnavailable })
+	for range 5 {
+		refused(t, submit())
+	}
+	wait(t, "it says why", ready, func(a answer) bool {
+		for _, w := range words {
+			if !strings.Contains(a.body, w) {
+				return false
+			}
+		}
+		return true
+	})
+	if a := ask(t, http.MethodGet, c.rest+"/livez", ""); a.code != http.StatusOK {
+		t.Errorf("livez: %d %s", a.code, a.body)
+	}
+}
+
+// refused checks that an answer is the 503 of something that is broken for now.
+func refused(t *testing.T, a answer) {
+	t.Helper()
+	if a.code != http.StatusServiceUnavailable || !strings.Contains(a.body, `"code":"unavailable"`) || a.took > 6*time.Second {
+		t.Errorf("a submission got %d after %v: %s", a.code, a.took, a.body)
+	}
+}
+
+// under runs load while f does, and then goes on for as long as the clients
+// need to see that they get nothing.
+func under(t *testing.T, c *child, seed uint64, promised *acked, f func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	loaded := make(chan struct{})
+	go func() { load(ctx, c, seed, promised); close(loaded) }()
+	after := promised.count.Load() + 300
+	waitUntil(t, func() bool { return promised.count.Load() >= after })
+	f()
+	cancel()
+	<-loaded
+}
+
+// terminate stops a server that cannot write with SIGTERM: it must end, and not
+// take for ever. Whether it can do so cleanly is not its choice.
+func terminate(t *testing.T, c *child) {
+	t.Helper()
+	begun := time.Now()
+	mustDo(t, c.cmd.Process.Signal(syscall.SIGTERM))
+	select {
+	case err := <-c.done:
+		t.Logf("stopped after %v: %v", time.Since(begun).Round(time.Millisecond), err)
+	case <-time.After(45 * time.Second):
+		t.Fatalf("did not stop within 45 s of a SIGTERM\n%s", c.logged())
+	}
+	if said := c.logged(); strings.Contains(said, "\npanic:") || strings.Contains(said, "\ngoroutine ") {
+		t.Errorf("it crashed:\n%s", said)
+	}
+}
+
+// TestCrashDiskFull fills the disk under load. What was acknowledged is there
+// after the restart that JetStream demands; starting before there is room fails
+// with a reason.
+func TestCrashDiskFull(t *testing.T) {
+	rng := seeded(t)
+	dir, data := onTmpfs(t, "96m")
+	ballast := filepath.Join(data, "ballast")
+	promised := &acked{}
+	for round := range 2 {
+		c := startChild(t, dir)
+		missing(t, c, promised, false, 0)
+		under(t, c, rng.Uint64(), promised, func() {
+			fill(t, ballast)
+			unready(t, c, "no space left", "free disk space", "restart")
+		})
+		missing(t, c, promised, false, 0) // what is on disk can be read
+		if round%2 == 0 {
+			terminate(t, c)
+			c, code, said := attempt(t, dir)
+			if c != nil {
+				t.Logf("it starts on a full disk")
+				c.kill()
+			} else {
+				says(t, code, said)
+				t.Log(said)
+			}
+			mustDo(t, os.Remove(ballast))
+			continue
+		}
+		mustDo(t, os.Remove(ballast))
+		unready(t, c, "restart")
+		terminate(t, c)
+	}
+	c := startChild(t, dir)
+	missing(t, c, promised, false, 0)
+	verifyAll(t, c, dir, promised)
+	terminate(t, c)
+}
