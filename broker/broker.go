@@ -24,6 +24,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -226,7 +227,10 @@ func (b *Broker) checkPort(ctx context.Context) error {
 	addr := net.JoinHostPort(b.o.Host, strconv.Itoa(b.o.Port))
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
-		return fmt.Errorf("the broker cannot listen on %s: %w", addr, err)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("port %d on %s is in use (broker.port); stop what uses it or choose another", b.o.Port, b.o.Host)
+		}
+		return fmt.Errorf("the broker cannot listen on %s (broker.host, broker.port): %w", addr, err)
 	}
 	return l.Close()
 }

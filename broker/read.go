@@ -360,7 +360,8 @@ func readHeader(m *jobs.Message, key, value []byte) {
 	case equalFold(key, HeaderTimeout):
 		m.Timeout, err = parseTimeout(string(value))
 	case equalFold(key, HeaderMoved):
-		m.Moved = string(value) == "1"
+		m.Moved = true
+		m.CreatedAt = jobs.Time(parseUint(value))
 	}
 	if err != nil && m.Problem == "" {
 		m.Problem = fmt.Sprintf("header %s: %v", key, err)

@@ -30,7 +30,7 @@ const (
 	HeaderTags       = "Job-Tags"        // separated by commas
 	HeaderRetryCount = "Job-Retry-Count" // retries after the first attempt
 	HeaderTimeout    = "Job-Timeout"     // seconds, or like 5m
-	HeaderMoved      = "Job-Moved"       // "1": published again for a known job; internal
+	HeaderMoved      = "Job-Moved"       // published again for a known job, created at these Unix nanoseconds; internal
 )
 
 // HeaderOmitted is the header of a notification that names the fields of the

@@ -69,7 +69,8 @@ func appendJobHeader(b []byte, m *jobs.Message) []byte {
 		b = append(b, m.Timeout.String()...)
 	}
 	if m.Moved {
-		b = append(b, "\r\n"+HeaderMoved+": 1"...)
+		b = append(b, "\r\n"+HeaderMoved+": "...)
+		b = strconv.AppendUint(b, uint64(m.CreatedAt), 10)
 	}
 	return append(b, "\r\n\r\n"...)
 }

@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -23,6 +25,9 @@ type Message struct {
 	// Moved marks a message that was published again for a job that the tracker
 	// knows already: the job takes the new sequence.
 	Moved bool
+	// CreatedAt is when the job was submitted at first, for a moved message; 0 if
+	// that is At.
+	CreatedAt Time
 
 	// Problem says why this cannot be a job (a subject or header that makes no
 	// sense). The message becomes a failed job with that error.
@@ -54,9 +59,9 @@ func NewJob(m *Message, t *Type, checked bool) *Job {
 	j := &Job{
 		ID: m.ID, Key: m.Seq, Seq: m.Seq, Type: m.Type, Priority: m.Priority,
 		Status: Pending, Run: 1, Payload: m.Payload, Tags: m.Tags, Timeout: m.Timeout,
-		CreatedAt: m.At, UpdatedAt: m.At,
+		CreatedAt: m.submitted(), UpdatedAt: m.At,
 	}
-	j.History = append(make([]HistoryEntry, 0, 3), HistoryEntry{Kind: KindSubmitted, At: m.At})
+	j.History = append(make([]HistoryEntry, 0, 3), HistoryEntry{Kind: KindSubmitted, At: j.CreatedAt})
 	j.MaxAttempts = 1 + max(m.RetryCount, 0)
 	if t != nil && m.RetryCount < 0 {
 		j.MaxAttempts = 1 + t.RetryCount
@@ -68,6 +73,14 @@ func NewJob(m *Message, t *Type, checked bool) *Job {
 		j.reject(why)
 	}
 	return j
+}
+
+// submitted is when the job was submitted at first.
+func (m *Message) submitted() Time {
+	if m.CreatedAt != 0 {
+		return m.CreatedAt
+	}
+	return m.At
 }
 
 // refusal says why m cannot be a job of type t, or "".
@@ -82,9 +95,23 @@ func (m *Message) refusal(t *Type) string {
 		return "the payload is not JSON"
 	}
 	if err := t.Check(m.Payload); err != nil {
-		return err.Error()
+		return allFields(err)
 	}
 	return ""
+}
+
+// allFields is the text of an error with every field that it names: a failed
+// job has no other place for them.
+func allFields(err error) string {
+	var e *Error
+	if !errors.As(err, &e) || len(e.Fields) < 2 {
+		return err.Error()
+	}
+	var all []string
+	for _, f := range e.Fields {
+		all = append(all, f.Pointer+": "+f.Detail)
+	}
+	return strings.Join(all, "; ")
 }
 
 // isJSON says whether b is JSON text, which is UTF-8; json.Valid does not look
@@ -109,8 +136,8 @@ func (j *Job) reject(why string) {
 // submission knows.
 func Merge(j *Job, m *Message) {
 	j.Payload, j.Tags, j.Timeout = m.Payload, m.Tags, m.Timeout
-	j.CreatedAt = m.At
+	j.CreatedAt = m.submitted()
 	if len(j.History) > 0 && j.History[0].Kind == KindSubmitted {
-		j.History[0].At = m.At
+		j.History[0].At = j.CreatedAt
 	}
 }

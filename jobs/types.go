@@ -121,6 +121,10 @@ func (r *Registry) Lookup(name string) *Type { return r.types[name] }
 // Names lists the types in alphabetical order.
 func (r *Registry) Names() []string { return r.names }
 
+// Unknown is what is wrong with a name that is no type: an [*Error] that lists
+// the known ones.
+func (r *Registry) Unknown(name string) *Error { return r.unknownType(name) }
+
 // unknownType is the error for a name that is no type.
 func (r *Registry) unknownType(name string) *Error {
 	return &Error{

@@ -112,7 +112,11 @@ func (f *fold) submitted(m *jobs.Message) error {
 	}
 	if w == nil {
 		checked := f.s.o.Checked != nil && f.s.o.Checked(m.ID)
-		w = &work{job: jobs.NewJob(m, f.s.o.Registry.Lookup(m.Type), checked), dirty: true, sub: true}
+		typ := f.s.o.Registry.Lookup(m.Type)
+		if typ == nil && m.Problem == "" {
+			m.Problem = f.s.o.Registry.Unknown(m.Type).Detail
+		}
+		w = &work{job: jobs.NewJob(m, typ, checked), dirty: true, sub: true}
 		f.create(w)
 		return nil
 	}

@@ -57,7 +57,13 @@ func (m *model) submitted(msg *jobs.Message) {
 	m.owner[msg.Seq] = msg.ID
 	switch {
 	case j == nil:
-		j = jobs.NewJob(msg, testTypes.Lookup(msg.Type), false)
+		typ := testTypes.Lookup(msg.Type)
+		if typ == nil {
+			named := *msg
+			named.Problem = testTypes.Unknown(msg.Type).Detail
+			msg = &named
+		}
+		j = jobs.NewJob(msg, typ, false)
 		m.jobs[j.Key] = j
 		m.count(j)
 	case j.Seq == msg.Seq: // it was known from events

@@ -131,7 +131,7 @@ func (n *node) recover(ctx context.Context, clean bool) error {
 	if err != nil {
 		return err
 	}
-	if old != (jobs.Positions{}) || n.store.Positions() != old {
+	if again+lost+notified > 0 || isNew && n.store.Positions() != old {
 		n.log.Info("recovered after a stop that was not clean", "queued again", again, "lost their worker", lost,
 			"failed for it", failed, "notified again", notified, "took", time.Since(begun).Round(time.Millisecond))
 	}
@@ -143,7 +143,9 @@ func (n *node) recover(ctx context.Context, clean bool) error {
 func (n *node) alignStreams(ctx context.Context) error {
 	pos := n.store.Positions()
 	if n.store.New() {
-		return n.seed(ctx)
+		if err := n.seed(ctx); err != nil {
+			return err
+		}
 	}
 	inStatus, err := n.broker.StatusState(ctx)
 	if err != nil {
@@ -255,7 +257,7 @@ func (n *node) republish(ctx context.Context, upTo uint64) (count int, err error
 			}
 			m := &jobs.Message{
 				ID: j.ID, Type: j.Type, Priority: j.Priority, Payload: j.Payload, Tags: j.Tags,
-				RetryCount: j.MaxAttempts - 1, Timeout: j.Timeout, Moved: true,
+				RetryCount: j.MaxAttempts - 1, Timeout: j.Timeout, Moved: true, CreatedAt: j.CreatedAt,
 			}
 			if err := n.broker.Submit(m, refused); err != nil {
 				return err

@@ -124,9 +124,9 @@ func (s *server) listen(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
-// minPayload is the least bound of the broker's messages, in bytes: the event
+// leastMessage is the least bound of the broker's messages, in bytes: the event
 // that ends a job carries its result and error, which max_body does not bound.
-const minPayload = 2*jobs.MaxResult + 64<<10
+const leastMessage = 2*jobs.MaxResult + 64<<10
 
 // start brings node and doors up.
 func (s *server) start(ctx context.Context) (err error) {
@@ -145,7 +145,7 @@ func (s *server) start(ctx context.Context) (err error) {
 		dirs: s.dirs, registry: s.kept.registry(s.cfg.Jobs), tracker: tracker,
 		host: s.cfg.Broker.Host, port: s.cfg.Broker.Port,
 		sync: s.cfg.Broker.Sync, syncAlways: s.cfg.Broker.Sync == config.SyncAlways,
-		maxWorkers: s.cfg.Worker.MaxWorkers, queueSize: s.cfg.Worker.QueueSize, maxPayload: max(int(s.cfg.Server.MaxBody), minPayload),
+		maxWorkers: s.cfg.Worker.MaxWorkers, queueSize: s.cfg.Worker.QueueSize, maxPayload: max(int(s.cfg.Server.MaxBody), leastMessage),
 		lease: s.cfg.Worker.Lease, maxLost: s.cfg.Worker.MaxLost, logger: s.log,
 	})
 	if err != nil {

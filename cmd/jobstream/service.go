@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 
 	"jobstream/broker"
@@ -40,7 +41,7 @@ func (b backend) endpoints() []broker.Endpoint {
 				return nil, err
 			}
 			if j == nil {
-				return nil, &jobs.Error{Kind: jobs.NotFound, Detail: "there is no such job"}
+				return nil, jobs.NoSuchJob(ref(id, seq))
 			}
 			return j.MarshalJSON()
 		}},
@@ -63,6 +64,14 @@ func (b backend) endpoints() []broker.Endpoint {
 			return st.AppendJSON(nil), nil
 		}},
 	}
+}
+
+// ref is what a request named a job by.
+func ref(id jobs.ID, seq uint64) string {
+	if seq != 0 {
+		return strconv.FormatUint(seq, 10)
+	}
+	return id.String()
 }
 
 // inBody names a list's parameters where a request of the service has them.
