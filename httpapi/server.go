@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -91,6 +92,7 @@ type Server struct {
 	echo     *echo.Echo
 	http     *http.Server
 	draining atomic.Bool
+	silent   sync.Map // connections that have not asked for anything yet; see hush
 }
 
 // New makes a server. It listens nowhere before [Server.Serve].
@@ -115,8 +117,30 @@ func New(o Options) *Server {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		ConnState:         s.follow,
 	}
+	s.http.RegisterOnShutdown(s.hush)
 	return s
+}
+
+// follow keeps silent up to date.
+func (s *Server) follow(c net.Conn, state http.ConnState) {
+	if state == http.StateNew {
+		s.silent.Store(c, nil)
+		return
+	}
+	s.silent.Delete(c)
+}
+
+// hush closes the connections that have not asked for anything. Browsers and
+// other clients open some in advance; net/http would wait seconds for each.
+func (s *Server) hush() {
+	s.silent.Range(func(c, _ any) bool {
+		if c, ok := c.(net.Conn); ok {
+			_ = c.Close() // nobody waits for anything from it
+		}
+		return true
+	})
 }
 
 // Handler is everything that is served, for use without [Server.Serve].
