@@ -71,6 +71,22 @@ func TestContractDrain(t *testing.T) {
 	}
 }
 
+// TestContractSilentConnection stops a server while somebody is connected who
+// has not asked for anything: nobody has to wait for that, and nothing was cut
+// off.
+func TestContractSilentConnection(t *testing.T) {
+	h := open(t, t.TempDir(), setup{})
+	var d net.Dialer
+	c, err := d.DialContext(t.Context(), "tcp", strings.TrimPrefix(h.rest, "http://"))
+	mustDo(t, err)
+	defer func() { _ = c.Close() }()
+	h.await(h.submit(`{"type":"export"}`).ID, "completed") // by then it has been accepted
+	h.close()
+	if strings.Contains(h.log.String(), "level=WARN") {
+		t.Errorf("the stop is not as smooth as it could be:\n%s", h.log)
+	}
+}
+
 // TestContractHandedBack stops a server whose job takes longer than the grace:
 // it runs again after the next start and no attempt is used up.
 func TestContractHandedBack(t *testing.T) {
