@@ -93,6 +93,8 @@ type Broker struct {
 	pub   *link  // submissions, events, notifications
 	work  *link  // lanes and acks
 
+	room      atomic.Bool  // see SetRoom
+	asked     atomic.Int64 // when a submission's answer was last asked for, Unix nanoseconds
 	submitted pendingAcks
 	notices   notices
 	lanes     laneTable
@@ -228,7 +230,7 @@ func (b *Broker) checkPort(ctx context.Context) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return fmt.Errorf("port %d on %s is in use (broker.port); stop what uses it or choose another", b.o.Port, b.o.Host)
+			return fmt.Errorf("%s is in use (broker.host, broker.port); stop what uses it or choose another port", addr)
 		}
 		return fmt.Errorf("the broker cannot listen on %s (broker.host, broker.port): %w", addr, err)
 	}

@@ -115,7 +115,7 @@ func (m *bitmap) decode(b []byte) error {
 
 // An attribute's name is its kind and its value; NUL ends it in the key.
 func statusAttr(s jobs.Status) string { return statusAttrs[s] }
-func typeAttr(name string) string     { return "t" + name }
+func typeAttr(name string) string     { return internAttr('t', name) }
 func tagAttr(tag string) string       { return "g" + tag }
 
 var statusAttrs = func() (a [jobs.NumStatus]string) {
@@ -151,23 +151,37 @@ type cachedBits struct {
 // only valid while every commit succeeds.
 type bitsCache struct {
 	m map[bitsID]*cachedBits
+	// The last few that were asked for: neighbouring jobs share chunk, status and
+	// type, so most changes find theirs here without hashing.
+	last [8]struct {
+		id bitsID
+		e  *cachedBits
+	}
+	turn int
 }
 
 // maxCachedBits bounds the cache: 4096 bitmaps are about 2 MiB.
 const maxCachedBits = 4096
 
-func (c *bitsCache) reset() { c.m = make(map[bitsID]*cachedBits) }
+func (c *bitsCache) reset() { *c = bitsCache{m: make(map[bitsID]*cachedBits)} }
 
 func (c *bitsCache) get(bucket *bbolt.Bucket, attr string, chunk uint32) (*cachedBits, error) {
+	for i := range c.last {
+		if l := &c.last[i]; l.e != nil && l.id.chunk == chunk && l.id.attr == attr {
+			return l.e, nil
+		}
+	}
 	id := bitsID{attr, chunk}
-	if e, ok := c.m[id]; ok {
-		return e, nil
+	e, ok := c.m[id]
+	if !ok {
+		e = &cachedBits{}
+		if err := readBits(bucket, attr, chunk, &e.m); err != nil {
+			return nil, err
+		}
+		c.m[id] = e
 	}
-	e := &cachedBits{}
-	if err := readBits(bucket, attr, chunk, &e.m); err != nil {
-		return nil, err
-	}
-	c.m[id] = e
+	c.last[c.turn%len(c.last)].id, c.last[c.turn%len(c.last)].e = id, e
+	c.turn++
 	return e, nil
 }
 

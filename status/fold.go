@@ -48,12 +48,14 @@ func (w *work) edit() *jobs.Job {
 	return w.job
 }
 
-func (s *Store) newFold(tx *bbolt.Tx) *fold {
+// newFold begins a transaction that will touch about n jobs.
+func (s *Store) newFold(tx *bbolt.Tx, n int) *fold {
 	return &fold{
 		s: s, tx: tx,
 		records: tx.Bucket(bucketJobs), ids: tx.Bucket(bucketIDs), moved: tx.Bucket(bucketMoved),
 		loads: tx.Bucket(bucketPayloads), bits: tx.Bucket(bucketBits),
-		touched: make(map[uint64]*work), newIDs: make(map[jobs.ID]*work), bySeq: make(map[uint64]*work),
+		touched: make(map[uint64]*work, n), newIDs: make(map[jobs.ID]*work, n), bySeq: make(map[uint64]*work),
+		order:    make([]*work, 0, n),
 		counters: make(map[string]*typeCounters),
 	}
 }

@@ -30,3 +30,9 @@ func intern(b []byte) string {
 	interns.Unlock()
 	return s
 }
+
+// internAttr is kind + name, made once for the names that come again and again.
+func internAttr(kind byte, name string) string {
+	var space [80]byte
+	return intern(append(append(space[:0], kind), name...))
+}

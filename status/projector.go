@@ -167,7 +167,7 @@ func (s *Store) fold(b *batch) (*jobs.Commit, error) {
 	pos := s.Positions()
 	var f *fold
 	err := s.db.Update(func(tx *bbolt.Tx) error {
-		f = s.newFold(tx)
+		f = s.newFold(tx, min(len(b.messages)+len(b.events), maxBatch))
 		limit := pos.Jobs
 		for i := range b.messages {
 			m := &b.messages[i]
@@ -201,7 +201,7 @@ func (s *Store) runTask(t *task) (*jobs.Commit, error) {
 	}
 	var f *fold
 	err := s.db.Update(func(tx *bbolt.Tx) error {
-		f = s.newFold(tx)
+		f = s.newFold(tx, 0)
 		if err := t.run(f); err != nil {
 			return err
 		}

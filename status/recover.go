@@ -99,7 +99,7 @@ func (s *Store) LowerPositions(pos jobs.Positions) error {
 func (s *Store) direct(run func(*fold) error, pos jobs.Positions) error {
 	var f *fold
 	err := s.db.Update(func(tx *bbolt.Tx) error {
-		f = s.newFold(tx)
+		f = s.newFold(tx, 0)
 		if err := run(f); err != nil {
 			return err
 		}
