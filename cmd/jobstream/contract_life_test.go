@@ -279,7 +279,7 @@ func (p *prepared) checkRolled(t *testing.T, h *house) {
 // TestContractTypeRemoved takes a type out of the configuration while it has
 // unfinished jobs: they wait until it is back.
 func TestContractTypeRemoved(t *testing.T) {
-	p := prepare(t, 10*time.Millisecond)
+	p := prepare(t, 2*time.Second)
 	without := p.setup
 	without.handlers = maps.Clone(p.setup.handlers)
 	without.change = func(c *config.Config) {
