@@ -208,13 +208,16 @@ func TestContractRestart(t *testing.T) {
 	for name, harm := range map[string]func(t *testing.T, dir, earlier string){
 		"untouched": func(*testing.T, string, string) {},
 		"broker vanished": func(t *testing.T, dir, _ string) {
+			t.Helper()
 			mustDo(t, os.RemoveAll(filepath.Join(dir, "broker")))
 		},
 		"broker rolled back": func(t *testing.T, dir, earlier string) {
+			t.Helper()
 			mustDo(t, os.RemoveAll(filepath.Join(dir, "broker")))
 			mustDo(t, os.CopyFS(filepath.Join(dir, "broker"), os.DirFS(earlier)))
 		},
 		"JOBS vanished": func(t *testing.T, dir, _ string) {
+			t.Helper()
 			found, err := filepath.Glob(filepath.Join(dir, "broker", "jetstream", "*", "streams", "JOBS"))
 			mustDo(t, err)
 			if len(found) != 1 {
@@ -223,6 +226,7 @@ func TestContractRestart(t *testing.T) {
 			mustDo(t, os.RemoveAll(found[0]))
 		},
 		"consumers vanished": func(t *testing.T, dir, _ string) {
+			t.Helper()
 			found, err := filepath.Glob(filepath.Join(dir, "broker", "jetstream", "*", "streams", "JOBS", "obs"))
 			mustDo(t, err)
 			if len(found) != 1 {
