@@ -195,8 +195,13 @@ func TestUnmarshalRefusesWhatIsNoJob(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, change := range [][2]string{
-		{`"pending"`, `"sleeping"`}, {`"pending"`, `""`}, {`"priority":2`, `"priority":0`}, {`"priority":2`, `"priority":6`},
-		{`"seq":7`, `"seq":0`}, {`018bcfe5-6800-7aec-9cfb-8c7c6371ddf1`, `00000000-0000-0000-0000-000000000000`}, {`018bcfe5`, `x`},
+		{`"pending"`, `"sleeping"`},
+		{`"pending"`, `""`},
+		{`"priority":2`, `"priority":0`},
+		{`"priority":2`, `"priority":6`},
+		{`"seq":7`, `"seq":0`},
+		{`018bcfe5-6800-7aec-9cfb-8c7c6371ddf1`, `00000000-0000-0000-0000-000000000000`},
+		{`018bcfe5`, `x`},
 		{`"attempt":0`, `"attempt":"0"`},
 	} {
 		bad := strings.Replace(good, change[0], change[1], 1)

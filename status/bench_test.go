@@ -16,7 +16,7 @@ func BenchmarkFold(b *testing.B) {
 	payload := []byte(`{"text":"` + strings.Repeat("x", 189) + `"}`)
 	tr := open(b, Options{Path: filepath.Join(b.TempDir(), "status.db"), Checked: func(jobs.ID) bool { return true }})
 	defer tr.stop()
-	tr.Store.Notified(1 << 62)
+	tr.Notified(1 << 62)
 	seq := uint64(0)
 	made := func() (in, out batch) {
 		for range size {
@@ -36,7 +36,7 @@ func BenchmarkFold(b *testing.B) {
 		in, out := made()
 		b.StartTimer()
 		for _, part := range []*batch{&in, &out} {
-			if _, err := tr.Store.fold(part); err != nil {
+			if _, err := tr.fold(part); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -83,7 +83,7 @@ func BenchmarkQuery(b *testing.B) {
 				part.status = seq
 			}
 		}
-		if _, err := tr.Store.fold(&part); err != nil {
+		if _, err := tr.fold(&part); err != nil {
 			b.Fatal(err)
 		}
 	}

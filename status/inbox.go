@@ -28,8 +28,6 @@ type batch struct {
 	tasks    []*task
 }
 
-func (b *batch) empty() bool { return b.jobs == 0 && b.status == 0 && len(b.tasks) == 0 }
-
 func (b *batch) reset() {
 	clear(b.messages)
 	clear(b.events)

@@ -73,7 +73,7 @@ func (s *Store) Run(ctx context.Context, source Source, told func(*jobs.Commit))
 			}
 		case <-ctx.Done():
 			s.queue.close()
-			<-read
+			<-read // it ends because it was told to
 			s.queue.take(&b)
 			s.commit(context.WithoutCancel(ctx), &b, commits, true)
 			return s.Health()
@@ -92,7 +92,7 @@ func (s *Store) Run(ctx context.Context, source Source, told func(*jobs.Commit))
 		for !s.commit(ctx, &b, commits, false) {
 			if ctx.Err() != nil {
 				s.queue.close()
-				<-read
+				<-read // it ends because it was told to
 				return s.Health()
 			}
 		}

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"jobstream/jobs"
 )
 
 // onTmpfs gives a folder whose data folder is a small disk in memory.
@@ -136,6 +138,31 @@ func under(t *testing.T, c *child, seed uint64, promised *acked, f func()) {
 	<-loaded
 }
 
+// finish waits until all is done, for as long as something gets done, and
+// compares every promise.
+func finish(t *testing.T, c *child, dir string, promised *acked) {
+	t.Helper()
+	var before jobs.Stats
+	for since := time.Now(); ; {
+		var s jobs.Stats
+		get(t, c.rest+"/workers/stats", &s)
+		if s.QueuedJobs+s.RetryingJobs+s.ActiveWorkers == 0 {
+			break
+		}
+		if s.CompletedJobs != before.CompletedJobs || s.FailedJobs != before.FailedJobs || s.RetryingJobs != before.RetryingJobs {
+			before, since = s, time.Now()
+		}
+		if time.Since(since) > 20*time.Second {
+			t.Fatalf("for 20 s nothing was done: %+v\n%s", s, c.logged())
+		}
+		select {
+		case <-time.After(20 * time.Millisecond): // what is awaited is in another process
+		case <-t.Context().Done():
+		}
+	}
+	verifyAll(t, c, dir, promised)
+}
+
 // terminate stops a server that cannot write with SIGTERM: it must end, and not
 // take for ever. Whether it can do so cleanly is not its choice.
 func terminate(t *testing.T, c *child) {
@@ -188,6 +215,6 @@ func TestCrashDiskFull(t *testing.T) {
 	}
 	c := startChild(t, dir)
 	missing(t, c, promised, false, 0)
-	verifyAll(t, c, dir, promised)
+	finish(t, c, dir, promised)
 	terminate(t, c)
 }

@@ -209,10 +209,10 @@ func (n *node) seed(ctx context.Context) error {
 	}
 	err := n.broker.Kept(ctx, func(body []byte) error {
 		j := &jobs.Job{}
-		if json.Unmarshal(body, j) != nil {
-			return nil // somebody else's message
+		if err := json.Unmarshal(body, j); err == nil { // else it is somebody else's message
+			some = append(some, j)
 		}
-		if some = append(some, j); len(some) < 1000 {
+		if len(some) < 1000 {
 			return nil
 		}
 		return flush()

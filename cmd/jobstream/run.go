@@ -82,14 +82,14 @@ func (p *program) loadConfig(file string) (*config.Config, error) {
 
 // configFlag is the flag of the commands that read the configuration.
 type configFlag struct {
-	Config string `short:"c" placeholder:"FILE" help:"Configuration file (default: ./config.yaml if there is one)."`
+	File string `name:"config" short:"c" placeholder:"FILE" help:"Configuration file (default: ./config.yaml if there is one)."`
 }
 
 type configCommand struct{ configFlag }
 
 // Run prints the effective configuration.
 func (c *configCommand) Run(p *program) error {
-	cfg, err := p.loadConfig(c.configFlag.Config)
+	cfg, err := p.loadConfig(c.File)
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ var errSecondSignal = errors.New("stopped at once by a second signal; the next s
 
 // Run serves until a signal comes or something breaks.
 func (c *serveCommand) Run(p *program) error {
-	cfg, err := p.loadConfig(c.configFlag.Config)
+	cfg, err := p.loadConfig(c.File)
 	if err != nil {
 		return err
 	}
