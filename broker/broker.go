@@ -199,6 +199,7 @@ func (b *Broker) start(ctx context.Context) error {
 		SyncAlways:        b.o.SyncAlways,
 		JetStreamMaxStore: unlimitedDisk,
 		MaxPayload:        int32(b.o.MaxPayload + headerBytes),
+		MaxPending:        clientPending,
 	}
 	opts.JetStreamLimits.DefaultMaxConsumers = -1
 	srv, err := server.NewServer(opts)

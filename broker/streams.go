@@ -45,6 +45,7 @@ const (
 	eventBytes    = 4 << 30        // and how many bytes of them
 	maxPacked     = 256 << 10      // bytes of one message of packed events
 	pullExpiry    = 30 * time.Second
+	clientPending = 8 << 20     // bytes that a client may be behind before it is dropped
 	pullGrace     = time.Second // beyond a request's expiry, until it counts as lost
 	ackTimeout    = 5 * time.Second
 	heartbeat     = 2 * time.Second // of the readers' consumers

@@ -34,6 +34,7 @@ func openDatabase(path string, timeout time.Duration, log *slog.Logger) (db *dat
 	if err := db.check(timeout); err != nil {
 		return nil, err
 	}
+	before, _ := os.Stat(path) // nil if there is none yet
 	err = db.guard(func() (err error) {
 		db.DB, err = bbolt.Open(path, 0o640, &bbolt.Options{
 			Timeout:      timeout,
@@ -44,7 +45,15 @@ func openDatabase(path string, timeout time.Duration, log *slog.Logger) (db *dat
 		})
 		return err
 	})
-	return db, err
+	if err != nil || before == nil {
+		return db, err
+	}
+	// While this waited for the lock the file may have been compacted: then what
+	// is locked now is no file of anybody's.
+	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
+		return nil, errors.Join(bolterrors.ErrTimeout, db.Close())
+	}
+	return db, nil
 }
 
 // View is bbolt's.

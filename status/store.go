@@ -1,6 +1,7 @@
 package status
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -117,14 +118,8 @@ func Open(o Options) (*Store, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	db, err := openDatabase(o.Path, o.LockTimeout, o.Logger)
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("%w: %s is locked; is another jobstream running on it?", ErrLocked, o.Path)
-	}
-	if errors.Is(err, ErrDamaged) {
-		return nil, err // it names the file
-	}
 	if err != nil {
-		return nil, fmt.Errorf("open the tracker %s: %w", o.Path, err)
+		return nil, opening(o.Path, err)
 	}
 	s := &Store{o: o, db: db, log: o.Logger, queue: newInbox(), counters: make(map[string]*typeCounters), waiters: make(map[chan struct{}]struct{})}
 	s.told.Store(&jobs.Positions{})
@@ -137,6 +132,17 @@ func Open(o Options) (*Store, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	return s, nil
+}
+
+// opening says why the file could not be opened.
+func opening(path string, err error) error {
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return fmt.Errorf("%w: %s is locked; is another jobstream running on it?", ErrLocked, path)
+	case errors.Is(err, ErrDamaged):
+		return err // it names the file
+	}
+	return fmt.Errorf("open the tracker %s: %w", path, err)
 }
 
 // syncDir makes a new file's name durable.
@@ -185,13 +191,8 @@ func (s *Store) load() error {
 			s.heldUntil.Store(math.MaxInt64)
 		}
 		s.notified.Store(s.commits)
-		c := meta.Cursor()
-		for k, v := c.Seek([]byte(prefixType)); k != nil && len(k) > len(prefixType) && string(k[:len(prefixType)]) == prefixType; k, v = c.Next() {
-			tc := &typeCounters{}
-			if err := tc.decode(v); err != nil {
-				return fmt.Errorf("counters of type %q: %w", k[len(prefixType):], err)
-			}
-			s.counters[string(k[len(prefixType):])] = tc
+		if err := eachCounter(tx, func(name string, c *typeCounters) { s.counters[name] = c }); err != nil {
+			return err
 		}
 		return s.loadLive(tx)
 	})
@@ -296,19 +297,43 @@ type Figures struct {
 	Ever [jobs.NumStatus]int
 }
 
-// Figures returns the counts by type.
+// Figures returns the counts by type. They are read from the file, so that
+// whoever has seen a job completed finds it counted; if that fails they are the
+// last ones known.
 func (s *Store) Figures() map[string]Figures {
+	all := make(map[string]Figures)
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		return eachCounter(tx, func(name string, c *typeCounters) { all[name] = c.figures() })
+	})
+	if err == nil {
+		return all
+	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	all := make(map[string]Figures, len(s.counters))
 	for name, c := range s.counters {
-		var f Figures
-		for i := range c.now {
-			f.Now[i], f.Ever[i] = int(c.now[i]), int(c.ended[i])
-		}
-		all[name] = f
+		all[name] = c.figures()
 	}
 	return all
+}
+
+func (c *typeCounters) figures() (f Figures) {
+	for i := range c.now {
+		f.Now[i], f.Ever[i] = int(c.now[i]), int(c.ended[i])
+	}
+	return f
+}
+
+// eachCounter calls f with the counters of every type.
+func eachCounter(tx *bbolt.Tx, f func(name string, c *typeCounters)) error {
+	cursor := tx.Bucket(bucketMeta).Cursor()
+	for k, v := cursor.Seek([]byte(prefixType)); bytes.HasPrefix(k, []byte(prefixType)); k, v = cursor.Next() {
+		name, c := string(k[len(prefixType):]), &typeCounters{}
+		if err := c.decode(v); err != nil {
+			return fmt.Errorf("counters of type %q: %w", name, err)
+		}
+		f(name, c)
+	}
+	return nil
 }
 
 // wait returns a channel that is closed at the next commit.

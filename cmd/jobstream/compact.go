@@ -1,0 +1,33 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"jobstream/status"
+)
+
+type compactCommand struct{ configFlag }
+
+// Run gives back the space of deleted records.
+func (c *compactCommand) Run(p *program) error {
+	cfg, err := p.loadConfig(c.File)
+	if err != nil {
+		return err
+	}
+	path := foldersIn(cfg.Data.Dir).tracker
+	before, after, err := status.Compact(path, time.Second)
+	switch {
+	case errors.Is(err, status.ErrLocked):
+		return fmt.Errorf("%w Stop it first", err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("there is no tracker at %s (data.dir)", path)
+	case err != nil:
+		return err
+	}
+	const mib = 1 << 20
+	_, err = fmt.Fprintf(p.stdout, "%s: %.1f MiB, was %.1f MiB\n", path, float64(after)/mib, float64(before)/mib)
+	return err
+}
