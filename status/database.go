@@ -24,9 +24,10 @@ var ErrDamaged = errors.New("the tracker's file is damaged")
 // finds nonsense, and faults when it follows a wrong number out of the file.
 type database struct {
 	*bbolt.DB
-	path  string
-	log   *slog.Logger
-	trace sync.Once
+	path   string
+	opened os.FileInfo
+	log    *slog.Logger
+	trace  sync.Once
 }
 
 func openDatabase(path string, timeout time.Duration, log *slog.Logger) (db *database, err error) {
@@ -64,6 +65,22 @@ func (db *database) View(f func(*bbolt.Tx) error) error {
 // Update is bbolt's.
 func (db *database) Update(f func(*bbolt.Tx) error) error {
 	return db.guard(func() error { return db.DB.Update(f) })
+}
+
+// Present is nil while the tracker's file is where it was opened. A file that
+// somebody has removed or replaced still takes everything, and loses it at the
+// end of the process.
+func (s *Store) Present() error { return s.db.present() }
+
+func (db *database) present() error {
+	now, err := os.Stat(db.path)
+	if err == nil && os.SameFile(db.opened, now) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the tracker's file cannot be looked at: %w", err)
+	}
+	return fmt.Errorf("the tracker's file %s has been removed or replaced while it was in use; put the data folder back, or restart jobstream to begin with what is there now", db.path)
 }
 
 // guard runs f, and makes an error of a panic in it.

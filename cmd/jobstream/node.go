@@ -247,7 +247,8 @@ func (n *node) committed(c *jobs.Commit) {
 // by the last one.
 const healthEvery = 250 * time.Millisecond
 
-// watchHealth checks the broker all the time. One bad answer is not believed at
+// watchHealth checks the broker, and that the tracker's file is still there, all
+// the time. One bad answer is not believed at
 // once: a busy machine makes a check time out.
 func (n *node) watchHealth(ctx context.Context) error {
 	tick := time.NewTicker(healthEvery)
@@ -256,13 +257,16 @@ func (n *node) watchHealth(ctx context.Context) error {
 	for {
 		err := n.broker.Healthy()
 		if err == nil {
+			err = n.store.Present()
+		}
+		if err == nil {
 			if n.brokerSick.Swap(nil) != nil {
-				n.log.Info("the broker is healthy again")
+				n.log.Info("jobs are taken again")
 			}
 			bad = 0
 		} else if bad++; bad >= 2 {
 			if n.brokerSick.Swap(&err) == nil {
-				n.log.Error("the broker cannot work; submissions are refused until it can", "error", err)
+				n.log.Error("no jobs can be taken; submissions are refused until they can", "error", err)
 			}
 		}
 		select {
