@@ -7,13 +7,17 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"jobstream/jobs"
 )
@@ -124,13 +128,46 @@ func refused(t *testing.T, a answer) {
 	}
 }
 
-// under runs load while f does, and then goes on for as long as the clients
-// need to see that they get nothing.
+// calmLoad is load that does not pile up a queue while nothing is worked off:
+// what a stream acknowledges goes on without the tracker.
+func calmLoad(ctx context.Context, c *child, seed uint64, promised *acked) {
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: 8 * time.Second}
+	defer client.CloseIdleConnections()
+	nc, err := nats.Connect(c.nats, nats.NoReconnect())
+	if err != nil {
+		return
+	}
+	defer nc.Close()
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(seed, uint64(w)))
+			pace := time.NewTicker(5 * time.Millisecond)
+			defer pace.Stop()
+			for ctx.Err() == nil {
+				kind := "quick"
+				if rng.IntN(10) == 0 {
+					kind = [...]string{"flaky", "doomed", "slow"}[rng.IntN(3)]
+				}
+				short, cancel := context.WithTimeout(ctx, 8*time.Second)
+				ref, bare, ok := submitSomehow(short, client, nc, c.rest, kind, 1+rng.IntN(5), rng)
+				cancel()
+				if ok {
+					promised.add(promise{ref, kind, bare})
+				}
+				<-pace.C
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// under runs f under load.
 func under(t *testing.T, c *child, seed uint64, promised *acked, f func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	loaded := make(chan struct{})
-	go func() { load(ctx, c, seed, promised); close(loaded) }()
+	go func() { calmLoad(ctx, c, seed, promised); close(loaded) }()
 	after := promised.count.Load() + 300
 	waitUntil(t, func() bool { return promised.count.Load() >= after })
 	f()
