@@ -1,0 +1,38 @@
+//go:build linux
+
+package main
+
+import (
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestCrashFrozen stops the server for longer than its lease and lets it go on:
+// everything ends once, and no attempt is begun twice. verifyAll
+// knows the latter from the file in which handlers note their starts.
+func TestCrashFrozen(t *testing.T) {
+	const lease = time.Second
+	rng := seeded(t)
+	t.Setenv(childLease, lease.String())
+	dir := t.TempDir()
+	promised := &acked{}
+	c := startChild(t, dir)
+	for range 2 {
+		under(t, c, rng.Uint64(), promised, func() {
+			mustDo(t, c.cmd.Process.Signal(syscall.SIGSTOP))
+			frozen := time.NewTimer(2*lease + time.Duration(rng.Int64N(int64(lease)))) // time passing is what is tested
+			<-frozen.C
+			mustDo(t, c.cmd.Process.Signal(syscall.SIGCONT))
+			after := promised.count.Load() + 100
+			waitUntil(t, func() bool { return promised.count.Load() >= after })
+		})
+		missing(t, c, promised, false, 0)
+	}
+	verifyAll(t, c, dir, promised)
+
+	mustDo(t, c.cmd.Process.Signal(syscall.SIGTERM))
+	if err := <-c.done; err != nil {
+		t.Errorf("the stop was not clean: %v\n%s", err, c.logged())
+	}
+}
