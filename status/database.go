@@ -46,12 +46,13 @@ func openDatabase(path string, timeout time.Duration, log *slog.Logger) (db *dat
 		})
 		return err
 	})
-	if err != nil || before == nil {
-		return db, err
+	if err != nil {
+		return nil, err
 	}
 	// While this waited for the lock the file may have been compacted: then what
 	// is locked now is no file of anybody's.
-	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
+	db.opened, err = os.Stat(path)
+	if err != nil || before != nil && !os.SameFile(before, db.opened) {
 		return nil, errors.Join(bolterrors.ErrTimeout, db.Close())
 	}
 	return db, nil
