@@ -54,7 +54,8 @@ func TestCrashPowerCut(t *testing.T) {
 		fresh = len(promised.jobs)
 		ctx, cancel := context.WithCancel(t.Context())
 		loaded := make(chan struct{})
-		go func() { load(ctx, c, rng.Uint64(), promised); close(loaded) }()
+		loadSeed := rng.Uint64()
+		go func() { load(ctx, c, loadSeed, promised); close(loaded) }()
 		after := promised.count.Load() + int64(50+rng.IntN(800))
 		waitUntil(t, func() bool { return promised.count.Load() >= after })
 		how := "at a random moment"
