@@ -61,6 +61,8 @@ type node struct {
 
 	stopParts     context.CancelFunc
 	stopProjector context.CancelFunc
+	stopped       <-chan struct{} // closed by stopParts
+	projected     chan struct{}   // closed when the projector has told its last commit
 }
 
 // startNode brings a node up: it returns when everything that the tracker knows
@@ -150,6 +152,7 @@ func (n *node) runParts() {
 	var ctx, projecting context.Context
 	ctx, n.stopParts = context.WithCancel(context.Background())
 	projecting, n.stopProjector = context.WithCancel(context.Background())
+	n.stopped, n.projected = ctx.Done(), make(chan struct{})
 	n.recorder = jobs.NewRecorder(n.broker, func(err error) {
 		n.log.Warn("events could not be sent; they are sent again", "error", err)
 	})
@@ -158,7 +161,10 @@ func (n *node) runParts() {
 	n.part("health", func() error { return n.watchHealth(ctx) })
 	n.part("notifications", func() error { return n.runNotifier(ctx) })
 	n.part("trimming", func() error { return n.trimmer.run(ctx) })
-	n.part("tracker", func() error { return n.store.Run(projecting, n.broker, n.committed) })
+	n.part("tracker", func() error {
+		defer close(n.projected)
+		return n.store.Run(projecting, n.broker, n.committed)
+	})
 }
 
 // part runs one long-lived part; an error of it ends the node.
@@ -238,7 +244,10 @@ func (n *node) committed(c *jobs.Commit) {
 		pool.Committed(c)
 	}
 	if len(c.Ended) > 0 {
-		n.notify <- notice{number: c.Number, ended: c.Ended}
+		select {
+		case n.notify <- notice{number: c.Number, ended: c.Ended}:
+		case <-n.stopped: // nobody takes it any more; the outbox keeps it for the next start
+		}
 	}
 	n.trimmer.committed(c)
 }
@@ -259,6 +268,9 @@ func (n *node) watchHealth(ctx context.Context) error {
 		if err == nil {
 			err = n.store.Present()
 		}
+		// After a write error JetStream forgets, at its stop, some of what it
+		// acknowledged before.
+		n.store.HoldOutbox(err != nil)
 		if err == nil {
 			if n.brokerSick.Swap(nil) != nil {
 				n.log.Info("jobs are taken again")
@@ -313,9 +325,18 @@ func (n *node) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	err := n.broker.StopServing()
-	mark, settled := n.settle(ctx)
-	n.stopParts()
+	// What is sick may have lost what it acknowledged, and takes nothing more: that
+	// is no clean stop, and nothing is worth waiting for.
+	var mark status.Clean
+	settled := n.brokerHealth()
+	if settled == nil {
+		mark, settled = n.settle(ctx)
+	}
+	// What bare publishers have sent since then may end with the last commit, so
+	// the projector stops before those who tell of it.
 	n.stopProjector()
+	settled = errors.Join(settled, n.awaitProjected(ctx))
+	n.stopParts()
 	n.parts.Wait()
 	err = errors.Join(err, settled, n.broker.Flush())
 	n.broker.Close()
@@ -345,6 +366,17 @@ func (n *node) settle(ctx context.Context) (mark status.Clean, err error) {
 		return mark, err
 	}
 	return status.Clean{Jobs: pos.Jobs, Status: pos.Status}, nil
+}
+
+// awaitProjected waits until the last commit has been told, and notified: the
+// mark of a clean stop drops the outbox.
+func (n *node) awaitProjected(ctx context.Context) error {
+	select {
+	case <-n.projected:
+		return n.awaitNotified(ctx)
+	case <-ctx.Done():
+		return fmt.Errorf("the tracker does not stop: %w", ctx.Err())
+	}
 }
 
 // ends are the sequences that the tracker must reach to have folded both

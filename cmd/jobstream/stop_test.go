@@ -1,0 +1,53 @@
+package main
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"jobstream/jobs"
+)
+
+// TestStopNotifiesTheLast has bare messages that cannot be jobs come all through
+// a stop: they end as soon as they are committed, without any worker. Whatever
+// the tracker has stored as ended must have its notification at the next start,
+// though that start finds a clean stop and publishes nothing again.
+func TestStopNotifiesTheLast(t *testing.T) {
+	dir := t.TempDir()
+	h := open(t, dir, setup{})
+	nc := h.dial()
+	var sent atomic.Int64
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for nc.Publish("jobs.nobody-knows", []byte(`{}`)) == nil {
+			if sent.Add(1)%100 == 0 && nc.FlushTimeout(patience) != nil {
+				return
+			}
+		}
+	}()
+	waitUntil(t, func() bool { return sent.Load() > 1000 })
+	h.close()
+	<-over
+
+	h = open(t, dir, setup{})
+	js, err := jetstream.New(h.dial())
+	mustDo(t, err)
+	stream, err := js.Stream(t.Context(), "NOTIFICATIONS")
+	mustDo(t, err)
+	var stats *jobs.Stats
+	var told map[string]uint64
+	deadline := time.Now().Add(10 * time.Second)
+	waitUntil(t, func() bool {
+		stats = h.stats()
+		info, err := stream.Info(t.Context(), jetstream.WithSubjectFilter("job.failed.>"))
+		mustDo(t, err)
+		told = info.State.Subjects
+		return len(told) == int(stats.FailedJobs) || time.Now().After(deadline)
+	})
+	if len(told) != int(stats.FailedJobs) {
+		t.Errorf("%d jobs have failed, %d of them have a notification", stats.FailedJobs, len(told))
+	}
+}
