@@ -41,9 +41,13 @@ const HeaderOmitted = "Jobstream-Omitted"
 const (
 	headerBytes = 64 << 10 // room for subject and headers beside a payload
 
-	eventAge      = 72 * time.Hour // how long STATUS and NOTIFICATIONS keep messages
-	eventBytes    = 4 << 30        // and how many bytes of them
-	maxPacked     = 256 << 10      // bytes of one message of packed events
+	eventAge   = 72 * time.Hour // how long STATUS and NOTIFICATIONS keep messages
+	eventBytes = 4 << 30        // and how many bytes of them
+	// Every subject that a stream has takes some 210 bytes of memory, and here
+	// nearly every message has its own.
+	maxEvents     = 250_000
+	maxNotices    = 2_000_000
+	maxPacked     = 256 << 10 // bytes of one message of packed events
 	pullExpiry    = 30 * time.Second
 	clientPending = 8 << 20     // bytes that a client may be behind before it is dropped
 	pullGrace     = time.Second // beyond a request's expiry, until it counts as lost
@@ -85,6 +89,7 @@ func statusConfig() jetstream.StreamConfig {
 		Discard:     jetstream.DiscardOld,
 		MaxAge:      eventAge,
 		MaxBytes:    eventBytes,
+		MaxMsgs:     maxEvents,
 		AllowDirect: true,
 	}
 }
@@ -99,6 +104,7 @@ func notificationsConfig() jetstream.StreamConfig {
 		Discard:     jetstream.DiscardOld,
 		MaxAge:      eventAge,
 		MaxBytes:    eventBytes,
+		MaxMsgs:     maxNotices,
 		AllowDirect: true,
 		// Without a write per message: what a killed process has not written yet
 		// stands in the tracker's outbox and is published again.

@@ -24,7 +24,7 @@ type benchCommand struct {
 	Jobs        int           `default:"200000" help:"Jobs of every phase but latency."`
 	Workers     int           `default:"100" help:"Workers of the pool."`
 	Submitters  int           `default:"16" help:"Submitters in process."`
-	Window      int           `default:"64" help:"Jobs that each submitter has on their way at a time."`
+	Window      int           `default:"256" help:"Jobs that each submitter has on their way at a time."`
 	Connections int           `default:"256" help:"Keep-alive connections over HTTP, each with one request at a time."`
 	Payload     int           `default:"200" help:"Bytes of a job's payload."`
 	Types       int           `default:"1" help:"Job types to spread the jobs over."`
