@@ -37,7 +37,7 @@ func (f *fold) writeOutbox() error {
 }
 
 func (f *fold) trimOutbox(bucket *bbolt.Bucket, now jobs.Time) error {
-	if int64(now) < f.s.heldUntil.Load() {
+	if int64(now) < f.s.heldUntil.Load() || f.s.held.Load() {
 		return nil
 	}
 	notified := f.s.notified.Load()
@@ -60,7 +60,7 @@ func (f *fold) trimOutbox(bucket *bbolt.Bucket, now jobs.Time) error {
 // outboxDue says whether there is anything to drop from the outbox, so that an
 // idle tracker gets a commit for it.
 func (s *Store) outboxDue() (due bool) {
-	if int64(jobs.Now()) < s.heldUntil.Load() {
+	if int64(jobs.Now()) < s.heldUntil.Load() || s.held.Load() {
 		return false
 	}
 	err := s.db.View(func(tx *bbolt.Tx) error {
@@ -71,6 +71,10 @@ func (s *Store) outboxDue() (due bool) {
 	})
 	return err == nil && due
 }
+
+// HoldOutbox says whether everything has to stay in the outbox, however old: the
+// stream of notifications may lose its end though it has acknowledged it.
+func (s *Store) HoldOutbox(hold bool) { s.held.Store(hold) }
 
 // Outbox calls f with the jobs of every entry, oldest first: those whose
 // notifications may be missing after a crash. f returns nil once they are

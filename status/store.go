@@ -58,6 +58,7 @@ type Store struct {
 	statusPosition atomic.Uint64
 	notified       atomic.Uint64 // the commit up to which notifications are stored
 	heldUntil      atomic.Int64  // jobs.Time until which nothing is dropped from the outbox
+	held           atomic.Bool   // nothing is dropped from the outbox at all
 	healthy        atomic.Pointer[error]
 	told           atomic.Pointer[jobs.Positions] // the last commit that was told, or where Run began
 
