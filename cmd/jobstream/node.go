@@ -160,7 +160,6 @@ func (n *node) runParts() {
 	n.part("events", func() error { return n.recorder.Run(ctx) })
 	n.part("health", func() error { return n.watchHealth(ctx) })
 	n.part("notifications", func() error { return n.runNotifier(ctx) })
-	n.part("trimming", func() error { return n.trimmer.run(ctx) })
 	n.part("tracker", func() error {
 		defer close(n.projected)
 		return n.store.Run(projecting, n.broker, n.committed)
@@ -204,6 +203,9 @@ func (n *node) startPool(ctx context.Context) error {
 	stop := n.stopParts
 	n.stopParts = func() { cancel(); stop() }
 	n.part("workers", func() error { return n.pool.Run(ctx) })
+	// Not before: while unfinished jobs are published again the floor is where
+	// JOBS begins no more, and the trimmer would publish them once more.
+	n.part("trimming", func() error { return n.trimmer.run(ctx) })
 	n.pool.Start(n.store.Positions().Jobs, state.Last)
 	return nil
 }

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
 )
 
@@ -49,5 +52,38 @@ func TestStopNotifiesTheLast(t *testing.T) {
 	})
 	if len(told) != int(stats.FailedJobs) {
 		t.Errorf("%d jobs have failed, %d of them have a notification", stats.FailedJobs, len(told))
+	}
+}
+
+// TestQueuedAgainOnce starts on a vanished broker folder: every unfinished job
+// is published again once. The trimmer, which looks for messages that others have
+// removed, must not join in.
+func TestQueuedAgainOnce(t *testing.T) {
+	const ended, waiting = 3000, 1500
+	dir := t.TempDir()
+	held := newPuppet()
+	s := setup{
+		handlers: map[string]jobs.Handler{"held": held},
+		change:   func(c *config.Config) { c.Worker.QueueSize, c.Worker.MaxWorkers, c.Worker.ShutdownGrace = 2000, 1, 0 },
+	}
+	h := open(t, dir, s)
+	nc := h.dial()
+	for range ended {
+		h.accepted(nc, "jobs.nobody-knows", `{}`)
+	}
+	for range waiting {
+		h.accepted(nc, "jobs.held", `{}`)
+	}
+	held.next(t)
+	h.close()
+	mustDo(t, os.RemoveAll(filepath.Join(dir, "broker")))
+
+	h = open(t, dir, s)
+	js, err := jetstream.New(h.dial())
+	mustDo(t, err)
+	stream, err := js.Stream(t.Context(), "JOBS")
+	mustDo(t, err)
+	if st := stream.CachedInfo().State; st.Msgs != waiting || st.LastSeq != ended+2*waiting {
+		t.Errorf("JOBS has %d messages and ends at %d, want %d and %d", st.Msgs, st.LastSeq, waiting, ended+2*waiting)
 	}
 }
