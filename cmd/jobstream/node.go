@@ -337,7 +337,9 @@ func (n *node) close() error {
 	// What bare publishers have sent since then may end with the last commit, so
 	// the projector stops before those who tell of it.
 	n.stopProjector()
-	settled = errors.Join(settled, n.awaitProjected(ctx))
+	if settled == nil {
+		settled = n.awaitProjected(ctx)
+	}
 	n.stopParts()
 	n.parts.Wait()
 	err = errors.Join(err, settled, n.broker.Flush())
