@@ -241,7 +241,6 @@ func TestCrashDiskFull(t *testing.T) {
 				c.kill()
 			} else {
 				says(t, code, said)
-				t.Log(said)
 			}
 			mustDo(t, os.Remove(ballast))
 			continue

@@ -9,8 +9,8 @@ import (
 )
 
 // TestCrashFrozen stops the server for longer than its lease and lets it go on:
-// everything ends once, and no attempt is begun twice. verifyAll
-// knows the latter from the file in which handlers note their starts.
+// everything ends once, and no attempt is begun twice. verifyAll knows the latter
+// from the file in which handlers note their starts.
 func TestCrashFrozen(t *testing.T) {
 	const lease = time.Second
 	rng := seeded(t)
