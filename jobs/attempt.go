@@ -23,19 +23,15 @@ const (
 // attempt runs one delivery. It returns false if the worker's place was given
 // up meanwhile, because the handler ignored the end of its context.
 func (p *Pool) attempt(h *held) bool {
-	job, err := p.o.Tracker.Find(h.Seq)
-	switch {
-	case err != nil:
-		p.o.Logger.Error("cannot look up a job; it is tried again", "seq", h.Seq, "error", err)
-		p.giveBack(h, time.Second)
-		return true
-	case job == nil || job.Seq != h.Seq || job.Status.Ended():
-		p.drop(h)
-		p.check("acknowledge", p.o.Queue.Ack(h.Ref))
+	job := p.lookUp(h)
+	if job != nil && !p.begin(h, job) {
+		p.giveBack(h, elsewhereAgain)
 		return true
 	}
-	if wait := job.DueAt.Sub(Now()); job.DueAt != 0 && wait > 0 {
-		p.giveBack(h, wait)
+	if job != nil && job.Seq != job.Key {
+		job = p.lookUp(h) // it may have ended under its earlier message since
+	}
+	if job == nil {
 		return true
 	}
 	if job.Lost == 0 {
@@ -48,6 +44,45 @@ func (p *Pool) attempt(h *held) bool {
 		return false // given up, and its turn with it
 	}
 	p.leaveSuspects(job)
+	return true
+}
+
+// lookUp returns the job that is to run for a delivery. If there is none, or not
+// yet, the delivery has been settled.
+func (p *Pool) lookUp(h *held) *Job {
+	job, err := p.o.Tracker.Find(h.Seq)
+	switch {
+	case err != nil:
+		p.o.Logger.Error("cannot look up a job; it is tried again", "seq", h.Seq, "error", err)
+		p.giveBack(h, time.Second)
+		return nil
+	case job == nil || job.Seq != h.Seq || job.Status.Ended():
+		p.drop(h)
+		p.check("acknowledge", p.o.Queue.Ack(h.Ref))
+		return nil
+	}
+	if wait := job.DueAt.Sub(Now()); job.DueAt != 0 && wait > 0 {
+		p.giveBack(h, wait)
+		return nil
+	}
+	return job
+}
+
+// elsewhereAgain is when a message is looked at again whose job is being run
+// under its earlier one.
+const elsewhereAgain = time.Second
+
+// begin makes the job this worker's, unless another one has it for another
+// message: when somebody purges the queue its jobs are published again, those
+// that run, too.
+func (p *Pool) begin(h *held, j *Job) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if other := p.begun[j.ID]; other != nil && other != h {
+		return false
+	}
+	h.id = j.ID
+	p.begun[j.ID] = h
 	return true
 }
 

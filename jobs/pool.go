@@ -26,6 +26,7 @@ type Pool struct {
 	rows     [LowestPriority + 1][]*lane // by priority
 	turn     [LowestPriority + 1]int     // whose turn it is within a row
 	held     map[uint64]*held            // by sequence
+	begun    map[ID]*held                // those of them whose job is a worker's
 	max      int
 	running  int
 	asleep   sleepers
@@ -76,6 +77,7 @@ type lane struct {
 type held struct {
 	Delivery
 	lane    *lane
+	id      ID         // of its job, once that is a worker's
 	touched time.Time  // when the lease was last renewed
 	exec    *execution // while an attempt runs
 	outcome *Event     // set when the attempt has ended
@@ -105,7 +107,7 @@ const (
 func NewPool(o PoolOptions, lanes []Lane) *Pool {
 	p := &Pool{
 		o: o, max: o.MaxWorkers, types: make(map[string]*poolType), lanes: make(map[Lane]*lane),
-		held: make(map[uint64]*held), awaited: make(map[uint64]*startWait),
+		held: make(map[uint64]*held), begun: make(map[ID]*held), awaited: make(map[uint64]*startWait),
 	}
 	p.idle.L = &p.mu
 	p.asleep.init()
@@ -265,7 +267,7 @@ func (p *Pool) Committed(c *Commit) {
 		e := &c.Settled[i]
 		h := p.held[e.Seq]
 		if h != nil && h.outcome != nil && h.outcome.Attempt == e.Attempt && h.outcome.Kind == e.Kind && h.outcome.StartedAt == e.StartedAt {
-			delete(p.held, e.Seq)
+			p.forget(h)
 			settle = append(settle, h)
 		}
 	}
@@ -437,11 +439,19 @@ func (p *Pool) leave(t *poolType) *held {
 // drop ends a held delivery without running it.
 func (p *Pool) drop(h *held) {
 	p.mu.Lock()
-	delete(p.held, h.Seq)
+	p.forget(h)
 	if p.stopping {
 		p.idle.Broadcast()
 	}
 	p.mu.Unlock()
+}
+
+// forget takes a delivery out. p.mu is held.
+func (p *Pool) forget(h *held) {
+	delete(p.held, h.Seq)
+	if p.begun[h.id] == h {
+		delete(p.begun, h.id)
+	}
 }
 
 // Resize changes the number of workers, and the caps of types; it takes effect
@@ -520,7 +530,7 @@ func (p *Pool) Stop(ctx context.Context) error {
 
 // release gives back a delivery that has not started. p.mu is held.
 func (p *Pool) release(h *held) {
-	delete(p.held, h.Seq)
+	p.forget(h)
 	p.check("give back", p.o.Queue.Nak(h.Ref, 0))
 }
 
