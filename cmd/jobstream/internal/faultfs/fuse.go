@@ -4,6 +4,7 @@ package faultfs
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -37,7 +38,7 @@ func Mount(d *Disk, folder string) (unmount func() error, err error) {
 	}
 	return func() error {
 		err := syscall.Unmount(folder, syscall.MNT_DETACH)
-		if err == syscall.EINVAL { // it is not mounted any more
+		if errors.Is(err, syscall.EINVAL) { // it is not mounted any more
 			err = nil
 		}
 		return err
