@@ -342,6 +342,15 @@ func rounds(t *testing.T, short int) int {
 	return short
 }
 
+// inCI skips a test that takes long, or more of the machine than a test should
+// take unasked (mounts, full disks), unless the crash tests are asked for.
+func inCI(t *testing.T) {
+	t.Helper()
+	if os.Getenv("JOBSTREAM_CRASH_ROUNDS") == "" {
+		t.Skip("SKIPPED: set JOBSTREAM_CRASH_ROUNDS=1 or more to run this one; .ci/run does")
+	}
+}
+
 // TestCrashKilled kills the server at random moments under load; between the
 // lives the JetStream folder is left alone, rolled back, wiped or cut.
 func TestCrashKilled(t *testing.T) {
@@ -357,7 +366,7 @@ func TestCrashKilled(t *testing.T) {
 	data, earlier := filepath.Join(dir, "data"), filepath.Join(dir, "earlier")
 	promised := &acked{}
 	damaged, fresh := false, 0
-	for round := range rounds(t, 4) {
+	for round := range rounds(t, 3) {
 		c := startChild(t, dir)
 		missing(t, c, promised, damaged, fresh)
 		fresh = len(promised.jobs)

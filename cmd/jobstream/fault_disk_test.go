@@ -221,6 +221,7 @@ func terminate(t *testing.T, c *child) {
 // after the restart that JetStream demands; starting before there is room fails
 // with a reason.
 func TestCrashDiskFull(t *testing.T) {
+	inCI(t)
 	rng := seeded(t)
 	dir, data := onTmpfs(t, "96m")
 	ballast := filepath.Join(data, "ballast")

@@ -67,6 +67,7 @@ func (l *loopDisk) fail() {
 // TestCrashReadOnly has a data folder that cannot be written to, from the start
 // and suddenly.
 func TestCrashReadOnly(t *testing.T) {
+	inCI(t)
 	rng := seeded(t)
 	dir, disk := onLoop(t)
 	disk.tool("mount", "-o", "remount,ro", disk.data)
@@ -103,6 +104,7 @@ func (l *loopDisk) chattr(how, pattern string) {
 // TestCrashStreamUnwritable takes the right to write away from one stream after
 // the other: the server says so, and a restart finds everything.
 func TestCrashStreamUnwritable(t *testing.T) {
+	inCI(t)
 	rng := seeded(t)
 	dir, disk := onLoop(t)
 	promised := &acked{}
@@ -130,6 +132,7 @@ func TestCrashStreamUnwritable(t *testing.T) {
 // TestCrashTrackerUnwritable takes the right to write away from the tracker: the
 // server says so, and goes on by itself once it has it again.
 func TestCrashTrackerUnwritable(t *testing.T) {
+	inCI(t)
 	rng := seeded(t)
 	dir, disk := onLoop(t)
 	promised := &acked{}
@@ -153,6 +156,7 @@ func TestCrashTrackerUnwritable(t *testing.T) {
 // was in it is lost, but the server says so, takes nothing more, and the next
 // start begins anew.
 func TestCrashFolderRemoved(t *testing.T) {
+	inCI(t)
 	rng := seeded(t)
 	dir := t.TempDir()
 	data := filepath.Join(dir, "data")
