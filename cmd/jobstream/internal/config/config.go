@@ -68,6 +68,7 @@ type Broker struct {
 type Worker struct {
 	MaxWorkers    int           // jobs at the same time, over all types
 	QueueSize     int           // unfinished jobs that are let in
+	MaxScheduled  int           // jobs with a time to come that are let in; none are taken yet
 	JobTimeout    time.Duration // of one attempt, where a type says nothing
 	ShutdownGrace time.Duration // what running jobs get at a stop; 0 = nothing
 	Lease         time.Duration // silence after which a worker counts as dead
@@ -133,7 +134,7 @@ func scalarDefaults() *Config {
 		Data:   Data{Dir: "data"},
 		Broker: Broker{Host: "127.0.0.1", Port: 4222, Sync: time.Second},
 		Worker: Worker{
-			MaxWorkers: 10, QueueSize: 100_000, JobTimeout: 5 * time.Minute,
+			MaxWorkers: 10, QueueSize: 100_000, MaxScheduled: 1_000_000, JobTimeout: 5 * time.Minute,
 			ShutdownGrace: 30 * time.Second, Lease: 30 * time.Second, MaxLost: 5,
 		},
 		Retention: Retention{Finished: 30 * 24 * time.Hour},

@@ -214,8 +214,8 @@ func TestProblems(t *testing.T) {
 		{"worker: {max_workers: [1]}", `worker.max_workers: a list is not a whole number from 1 to 10000` + at1},
 		{"worker: {max_workers: {a: 1}}", `worker.max_workers: a section is not a whole number from 1 to 10000` + at1},
 		{"worker: {max_workers: 18446744073709551615}", `worker.max_workers: 18446744073709551615 is not a whole number from 1 to 10000` + at1},
-		{"worker: 3", `worker: 3 is not a section with max_workers, queue_size, job_timeout, shutdown_grace, lease, max_lost` + at1},
-		{"worker: []", `worker: a list is not a section with max_workers, queue_size, job_timeout, shutdown_grace, lease, max_lost` + at1},
+		{"worker: 3", `worker: 3 is not a section with max_workers, queue_size, max_scheduled, job_timeout, shutdown_grace, lease, max_lost` + at1},
+		{"worker: []", `worker: a list is not a section with max_workers, queue_size, max_scheduled, job_timeout, shutdown_grace, lease, max_lost` + at1},
 		{"server: {insecure: 'true'}", `server.insecure: "true" is not true or false` + at1},
 		{"server: {host: 1}", `server.host: 1 is not a host name or an IP address (without port)` + at1},
 		{"- a", `a list is not a configuration: sections like server: are expected` + at1},
@@ -282,7 +282,7 @@ func TestProblems(t *testing.T) {
 		{"jobs: {email: {backoff: {base: 10m, max: 9m}}}", "jobs.email.backoff.max: 9m is less than backoff.base, 10m; raise it, or 0 for no bound" + at1},
 		// unknown keys
 		{"worker: {max_wrokers: 3}", "worker.max_wrokers: is not a known key; did you mean worker.max_workers?" + at1},
-		{"worker: {max_scheduled: 3}", "worker.max_scheduled: is not a known key; worker has max_workers, queue_size, job_timeout, shutdown_grace, lease, max_lost" + at1},
+		{"worker: {max_later: 3}", "worker.max_later: is not a known key; worker has max_workers, queue_size, max_scheduled, job_timeout, shutdown_grace, lease, max_lost" + at1},
 		{"sever: {port: 3}", "sever: is not a known key; did you mean server?" + at1},
 		{"queue_size: 3", "queue_size: is not a known key; did you mean worker.queue_size?" + at1},
 		{"nonsense: {a: {b: 3}}", "nonsense: is not a known key; known are server, data, broker, worker, retention, email, jobs, log" + at1},
@@ -426,7 +426,7 @@ func TestYAML(t *testing.T) {
 server: {host: "::", port: 0, max_body: 1025, insecure: true}
 data: {dir: "C:\\data: #1"}
 broker: {host: host.example.com, port: -1, sync: always}
-worker: {max_workers: 7, queue_size: 8, job_timeout: 25h1m1s, shutdown_grace: 0, lease: 1h, max_lost: 1}
+worker: {max_workers: 7, queue_size: 8, max_scheduled: 9, job_timeout: 25h1m1s, shutdown_grace: 0, lease: 1h, max_lost: 1}
 retention: {finished: 0}
 email: {transport: smtp, from: "Ä <a@example.com>", smtp: {host: "2001:db8::1", port: 465, username: "null", password: "********", tls: implicit}}
 jobs:

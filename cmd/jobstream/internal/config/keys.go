@@ -24,6 +24,7 @@ const (
 	maxBodyLimit  = 8 << 20 // NATS advises against messages beyond 8 MiB
 	maxWorkers    = 10_000
 	maxQueue      = 10_000_000
+	maxScheduled  = 100_000_000
 	maxLost       = 1000
 	maxLease      = time.Hour
 	maxGrace      = time.Hour
@@ -49,6 +50,7 @@ func (c *Config) keys(types []namedType) []key {
 		syncInterval("broker.sync", &c.Broker.Sync),
 		whole("worker.max_workers", &c.Worker.MaxWorkers, 1, maxWorkers),
 		whole("worker.queue_size", &c.Worker.QueueSize, 1, maxQueue),
+		whole("worker.max_scheduled", &c.Worker.MaxScheduled, 0, maxScheduled),
 		duration("worker.job_timeout", &c.Worker.JobTimeout, minJobTimeout, jobs.MaxTimeout),
 		duration("worker.shutdown_grace", &c.Worker.ShutdownGrace, 0, maxGrace),
 		duration("worker.lease", &c.Worker.Lease, time.Second, maxLease),
