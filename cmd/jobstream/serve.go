@@ -84,7 +84,12 @@ func (s *server) serve(ctx context.Context) error {
 	case err = <-started:
 	case <-s.signals:
 		cancel()
-		if err = <-started; err != nil {
+		select {
+		case err = <-started:
+		case <-s.signals: // a start may be in the middle of reading a large folder
+			return errSecondSignal
+		}
+		if err != nil {
 			return nil // stopped before it was up; nothing was accepted
 		}
 		return s.stop(ctx, nil)

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -11,6 +15,7 @@ import (
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
+	"jobstream/status"
 )
 
 // TestStopNotifiesTheLast has bare messages that cannot be jobs come all through
@@ -86,4 +91,31 @@ func TestQueuedAgainOnce(t *testing.T) {
 	if st := stream.CachedInfo().State; st.Msgs != waiting || st.LastSeq != ended+2*waiting {
 		t.Errorf("JOBS has %d messages and ends at %d, want %d and %d", st.Msgs, st.LastSeq, waiting, ended+2*waiting)
 	}
+}
+
+// TestSecondSignalWhileStarting holds up a start, here by the lock on the
+// tracker: the second signal ends it at once even then.
+func TestSecondSignalWhileStarting(t *testing.T) {
+	cfg := config.Default()
+	cfg.Data.Dir, cfg.Server.Port, cfg.Broker.Port = t.TempDir(), 0, -1
+	other, err := status.Open(status.Options{Path: foldersIn(cfg.Data.Dir).tracker})
+	mustDo(t, err)
+	defer func() { mustDo(t, other.Close()) }()
+	signals := make(chan os.Signal)
+	s := &server{cfg: cfg, log: slog.New(slog.DiscardHandler), signals: signals}
+	ended := make(chan error, 1)
+	go func() { ended <- s.serve(t.Context()) }()
+	signals <- os.Interrupt
+	select {
+	case signals <- os.Interrupt:
+	case <-time.After(patience):
+		t.Fatal("nobody hears a second signal")
+	}
+	if err := <-ended; !errors.Is(err, errSecondSignal) {
+		t.Errorf("it ended with %v", err)
+	}
+	waitUntil(t, func() bool { // what was started is still on the folder that the test removes
+		stacks := make([]byte, 1<<20)
+		return !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("(*server).start("))
+	})
 }
