@@ -50,8 +50,8 @@ func (s *sleepers) late(now time.Time) (late []*sleeper) {
 		}
 		if e.lane.asked > 0 {
 			late = append(late, e)
-			e.wait *= 2
 		}
+		e.wait *= 2 // for the others, too: a hundred thousand may wait their turn
 		e.check = now.Add(e.wait)
 		heap.Push(&s.heap, e)
 	}
