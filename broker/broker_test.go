@@ -478,6 +478,33 @@ func TestUnansweredSubmissionAndHealth(t *testing.T) {
 	}
 }
 
+// TestRepublishedIsAlwaysAnswered: while there is room most submissions go
+// without an answer, but who publishes a known job again hears of every loss.
+func TestRepublishedIsAlwaysAnswered(t *testing.T) {
+	b := brokertest.New(t, withPort)
+	b.SetRoom(true)
+	_, js := connect(t, b)
+	if err := js.DeleteStream(t.Context(), broker.JobsStream); err != nil {
+		t.Fatal(err)
+	}
+	const n = 50
+	refused := make(chan error, n)
+	for range n {
+		m := message("email", 3)
+		m.Moved = true
+		if err := b.Submit(m, func(err error) { refused <- err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range n {
+		select {
+		case <-refused:
+		case <-time.After(patience):
+			t.Fatalf("%d of %d were refused", i, n)
+		}
+	}
+}
+
 // gate is a sink that blocks until it is opened.
 type gate struct {
 	open  chan struct{}

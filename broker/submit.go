@@ -33,7 +33,9 @@ func (b *Broker) Submit(m *jobs.Message, refused func(error)) error {
 	var name [96]byte
 	subject := appendLaneSubject(name[:0], m.Type, m.Priority)
 
-	if b.mayGoUnanswered() {
+	// Whoever publishes a known job again waits for all of them: that one is lost
+	// must be heard.
+	if !m.Moved && b.mayGoUnanswered() {
 		buf, err := b.pub.begin()
 		if err != nil {
 			return &jobs.Error{Kind: jobs.Unavailable, Detail: "the queue cannot be reached: " + err.Error(), RetryAfter: time.Second}
