@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -70,7 +71,11 @@ func (s *Submitter) Submit(ctx context.Context, sub *Submission) (*Job, error) {
 		RetryCount: sub.RetryCount, Timeout: sub.Timeout,
 	}
 	if err := s.o.Inbox.Submit(m, func(err error) { s.resolve(id, answer{err: err}) }); err != nil {
-		s.resolve(id, answer{err: unavailable(err)})
+		var known *Error // it may be too large, too
+		if !errors.As(err, &known) {
+			known = unavailable(err)
+		}
+		s.resolve(id, answer{err: known})
 	}
 	select {
 	case a := <-w.done:

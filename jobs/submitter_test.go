@@ -180,6 +180,11 @@ func TestSubmitRefuses(t *testing.T) {
 		{name: "sick", door: func() *door { d := newDoor(3, 0); d.sick = errors.New("disk full"); return d }, want: "unavailable", wait: true},
 		{name: "sick and unknown", door: func() *door { d := newDoor(3, 0); d.sick = errors.New("disk full"); return d }, sub: &jobs.Submission{Type: "b"}, want: "unknown_type /type"},
 		{name: "the broker is away", door: func() *door { d := newDoor(3, 0); d.inbox.err = errors.New("no connection"); return d }, want: "unavailable", wait: true},
+		{name: "too large for the broker", door: func() *door {
+			d := newDoor(3, 0)
+			d.inbox.err = &jobs.Error{Kind: jobs.PayloadTooLarge}
+			return d
+		}, want: "payload_too_large"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
