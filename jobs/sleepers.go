@@ -24,9 +24,12 @@ type sleeper struct {
 	wait  time.Duration // until the check after that
 }
 
-// lateAfter is how long after its time a delivery counts as late; the wait
-// doubles from check to check.
-const lateAfter = 250 * time.Millisecond
+// How long after its time a delivery counts as late; the wait doubles from check
+// to check.
+const (
+	lateAfter = 250 * time.Millisecond
+	latest    = 8 * time.Second // the longest wait
+)
 
 func (s *sleepers) init() { s.bySeq = make(map[uint64]*sleeper) }
 
@@ -51,7 +54,7 @@ func (s *sleepers) late(now time.Time) (late []*sleeper) {
 		if e.lane.asked > 0 {
 			late = append(late, e)
 		}
-		e.wait *= 2 // for the others, too: a hundred thousand may wait their turn
+		e.wait = min(2*e.wait, latest) // for the others, too: a hundred thousand may wait their turn
 		e.check = now.Add(e.wait)
 		heap.Push(&s.heap, e)
 	}
