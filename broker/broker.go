@@ -55,6 +55,8 @@ type Options struct {
 	// Rebuild says that the last stop was not clean: state of lanes is thrown
 	// away, and lanes and streams that do not load are made anew.
 	Rebuild bool
+	// HoldPort keeps the port for NATS clients closed until [Broker.Listen].
+	HoldPort bool
 
 	Logger *slog.Logger // slog.Default() if nil
 }
@@ -93,8 +95,10 @@ type Broker struct {
 	pub   *link  // submissions, events, notifications
 	work  *link  // lanes and acks
 
-	room      atomic.Bool  // see SetRoom
-	asked     atomic.Int64 // when a submission's answer was last asked for, Unix nanoseconds
+	room      atomic.Bool // see SetRoom
+	listening atomic.Bool
+	fatal     <-chan string // what nats-server would have ended the process with
+	asked     atomic.Int64  // when a submission's answer was last asked for, Unix nanoseconds
 	submitted pendingAcks
 	notices   notices
 	lanes     laneTable
@@ -176,6 +180,11 @@ func (b *Broker) open(ctx context.Context) error {
 		return err
 	}
 	b.notices.last = state.Last
+	if !b.o.HoldPort {
+		if err := b.Listen(ctx); err != nil {
+			return err
+		}
+	}
 	tasks, stop := context.WithCancel(context.Background()) //nolint:contextcheck // they live until Close
 	b.stop = stop
 	b.tasks.Go(func() { b.watch(tasks) })
@@ -191,7 +200,7 @@ func (b *Broker) start(ctx context.Context) error {
 		ServerName:        b.o.Node,
 		Host:              b.o.Host,
 		Port:              b.o.Port,
-		DontListen:        b.o.Port == 0,
+		DontListen:        true, // see Listen
 		NoSigs:            true,
 		JetStream:         true,
 		StoreDir:          b.o.Dir,
@@ -213,6 +222,7 @@ func (b *Broker) start(ctx context.Context) error {
 	if err := b.awaitReady(ctx, logger.fatal); err != nil {
 		return err
 	}
+	b.fatal = logger.fatal
 	b.nc, err = nats.Connect("", nats.InProcessServer(srv), nats.Name("jobstream"), nats.MaxReconnects(-1),
 		nats.ReconnectWait(100*time.Millisecond), nats.ErrorHandler(b.clientError))
 	if err != nil {
@@ -220,6 +230,24 @@ func (b *Broker) start(ctx context.Context) error {
 	}
 	b.js, err = jetstream.New(b.nc)
 	return err
+}
+
+// Listen opens the port for NATS clients, if there is to be one and it is not
+// open yet.
+func (b *Broker) Listen(ctx context.Context) error {
+	if b.o.Port == 0 || b.listening.Swap(true) {
+		return nil
+	}
+	if err := b.checkPort(ctx); err != nil {
+		return err
+	}
+	b.srv.AcceptLoop(make(chan struct{})) // it returns when the port is open
+	select {
+	case text := <-b.fatal:
+		return fmt.Errorf("the broker cannot listen on %s:%d: %s", b.o.Host, b.o.Port, text)
+	default:
+		return nil
+	}
 }
 
 // checkPort finds out early, and in words, that the port is taken.
@@ -305,9 +333,9 @@ func (b *Broker) Close() {
 	b.halt()
 }
 
-// ClientURL is where NATS clients connect, "" if the broker has no port.
+// ClientURL is where NATS clients connect, "" if the broker has no open port.
 func (b *Broker) ClientURL() string {
-	if b.o.Port == 0 {
+	if b.o.Port == 0 || !b.listening.Load() {
 		return ""
 	}
 	return b.srv.ClientURL()

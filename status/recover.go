@@ -2,6 +2,7 @@ package status
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,6 +42,17 @@ func (s *Store) TakeClean(boot string) (mark Clean, ok, sameBoot bool, err error
 		return meta.Delete(keyClean)
 	})
 	return mark, ok && err == nil, sameBoot, err
+}
+
+// HighestKey is the highest key of a record, 0 if there is none.
+func (s *Store) HighestKey() (key uint64, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		if k, _ := tx.Bucket(bucketJobs).Cursor().Last(); k != nil {
+			key = binary.BigEndian.Uint64(k)
+		}
+		return nil
+	})
+	return key, err
 }
 
 // Live says whether any of these sequences in JOBS is the message of an

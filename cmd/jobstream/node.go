@@ -86,7 +86,7 @@ func startNode(ctx context.Context, o nodeOptions) (n *node, err error) {
 	if o.tracker != nil {
 		o.tracker.Store = n.store
 	}
-	if err = n.start(ctx); err == nil {
+	if err = n.startWatched(ctx); err == nil {
 		return n, nil
 	}
 	if n.stopParts != nil {
@@ -98,6 +98,22 @@ func startNode(ctx context.Context, o nodeOptions) (n *node, err error) {
 		n.broker.Close()
 	}
 	return nil, errors.Join(err, n.store.Close())
+}
+
+// startWatched is start, ended early if a part breaks meanwhile.
+func (n *node) startWatched(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	started := make(chan error, 1)
+	go func() { started <- n.start(ctx) }()
+	select {
+	case err := <-started:
+		return err
+	case err := <-n.failed:
+		cancel(err)
+		<-started
+		return err
+	}
 }
 
 func (n *node) start(ctx context.Context) (err error) {
@@ -125,6 +141,9 @@ func (n *node) start(ctx context.Context) (err error) {
 	n.trimmer = &trimmer{n: n, kick: make(chan struct{}, 1)}
 	n.runParts()
 	if err := n.recover(ctx, clean); err != nil {
+		return err
+	}
+	if err := n.broker.Listen(ctx); err != nil {
 		return err
 	}
 	return n.startPool(ctx)

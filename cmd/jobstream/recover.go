@@ -63,6 +63,9 @@ func (n *node) openBrokerOnce(ctx context.Context, rebuild bool) (*broker.Broker
 		Dir: n.o.dirs.broker, Node: n.name, Host: n.o.host, Port: n.o.port,
 		SyncInterval: n.o.sync, SyncAlways: n.o.syncAlways, QueueSize: n.o.queueSize,
 		MaxPayload: n.o.maxPayload, Lease: n.o.lease, Rebuild: rebuild, Logger: n.log,
+		// What a client published before streams and tracker agree could get a
+		// sequence that was given before, and be purged.
+		HoldPort: true,
 	})
 }
 
@@ -107,13 +110,17 @@ func (n *node) recover(ctx context.Context, clean bool) error {
 	if err := n.broker.SetSlack(ctx, unfinished); err != nil {
 		return err
 	}
+	upTo, err := n.lift(ctx, old.Jobs)
+	if err != nil {
+		return err
+	}
 	lost, failed, err := n.store.LoseProcessing(ctx, jobs.Now())
 	if err != nil {
 		return err
 	}
 	again := 0
 	if !n.intact {
-		if again, err = n.republish(ctx, old.Jobs); err != nil {
+		if again, err = n.republish(ctx, upTo); err != nil {
 			return err
 		}
 	}
@@ -136,6 +143,24 @@ func (n *node) recover(ctx context.Context, clean bool) error {
 			"failed for it", failed, "notified again", notified, "took", time.Since(begun).Round(time.Millisecond))
 	}
 	return nil
+}
+
+// lift raises the sequence of JOBS above all that the tracker knows, if it was
+// rebuilt from the other streams and JOBS was lost, too: else new jobs would get
+// sequences that stand for old ones. It returns up to where JOBS has been purged.
+func (n *node) lift(ctx context.Context, purged uint64) (uint64, error) {
+	if !n.store.New() {
+		return purged, nil
+	}
+	highest, err := n.store.HighestKey()
+	if err != nil {
+		return purged, err
+	}
+	state, err := n.broker.JobsState(ctx)
+	if err != nil || state.Last >= highest {
+		return purged, err
+	}
+	return highest, n.broker.PurgeJobs(ctx, highest)
 }
 
 // alignStreams brings streams and positions together before anything reads or

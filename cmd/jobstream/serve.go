@@ -89,8 +89,11 @@ func (s *server) serve(ctx context.Context) error {
 		case <-s.signals: // a start may be in the middle of reading a large folder
 			return errSecondSignal
 		}
-		if err != nil {
+		if errors.Is(err, context.Canceled) {
 			return nil // stopped before it was up; nothing was accepted
+		}
+		if err != nil {
+			return err
 		}
 		return s.stop(ctx, nil)
 	}
