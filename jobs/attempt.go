@@ -282,6 +282,8 @@ func truncate(s string, n int) string {
 func (p *Pool) conclude(h *held, e *Event) {
 	p.mu.Lock()
 	h.outcome, h.sent, h.exec = e, time.Now(), nil
+	p.unsettled.count++
+	p.unsettled.bytes += e.size()
 	p.mu.Unlock()
 	p.o.Recorder.Record(*e)
 }

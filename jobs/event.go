@@ -78,6 +78,9 @@ type Event struct {
 	Artifact *Artifact
 }
 
+// size is about how much memory the event's own texts take, in bytes.
+func (e *Event) size() int { return len(e.Result) + len(e.Error) + len(e.Message) }
+
 // Stub is the record for an event whose submission is not known (any more):
 // what a tracker rebuilt from the streams can still say about the job.
 func (e *Event) Stub() *Job {

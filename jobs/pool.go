@@ -19,25 +19,26 @@ import (
 type Pool struct {
 	o PoolOptions
 
-	mu       sync.Mutex
-	idle     sync.Cond // signalled when a worker or a held delivery goes
-	types    map[string]*poolType
-	lanes    map[Lane]*lane
-	rows     [LowestPriority + 1][]*lane // by priority
-	turn     [LowestPriority + 1]int     // whose turn it is within a row
-	held     map[uint64]*held            // by sequence
-	begun    map[ID]*held                // those of them whose job is a worker's
-	max      int
-	running  int
-	asleep   sleepers
-	suspects suspects
-	position uint64
-	started  bool
-	stopping bool
-	killed   bool        // handlers are told to stop
-	giveUp   *time.Timer // ends the wait for a delivery that should have come
-	waiting  bool        // giveUp is set
-	awaited  map[uint64]*startWait
+	mu        sync.Mutex
+	idle      sync.Cond // signalled when a worker or a held delivery goes
+	types     map[string]*poolType
+	lanes     map[Lane]*lane
+	rows      [LowestPriority + 1][]*lane // by priority
+	turn      [LowestPriority + 1]int     // whose turn it is within a row
+	held      map[uint64]*held            // by sequence
+	begun     map[ID]*held                // those of them whose job is a worker's
+	max       int
+	running   int
+	asleep    sleepers
+	unsettled struct{ count, bytes int } // outcomes that are not committed
+	suspects  suspects
+	position  uint64
+	started   bool
+	stopping  bool
+	killed    bool        // handlers are told to stop
+	giveUp    *time.Timer // ends the wait for a delivery that should have come
+	waiting   bool        // giveUp is set
+	awaited   map[uint64]*startWait
 }
 
 // PoolOptions are what a Pool needs.
@@ -53,7 +54,11 @@ type PoolOptions struct {
 	// SurvivorsUpTo is the sequence in JOBS up to which messages were there when a
 	// process died, 0 for none. One of their jobs may be what killed it.
 	SurvivorsUpTo uint64
-	Logger        *slog.Logger
+	// MaxUnsettled is how many outcomes may wait for their commit before no more
+	// jobs are started, so that a tracker that cannot commit does not fill the
+	// memory; 0 = 16,384. Their results are bounded, too, at 64 MiB.
+	MaxUnsettled int
+	Logger       *slog.Logger
 }
 
 type poolType struct {
@@ -100,6 +105,9 @@ const (
 	// abandonAfter is how long a handler may ignore the end of its context before
 	// its worker is given up.
 	abandonAfter = time.Second
+
+	defaultUnsettled = 16 << 10
+	unsettledBytes   = 64 << 20
 )
 
 // NewPool makes a pool for these lanes. It does nothing before [Pool.Start].
@@ -110,6 +118,9 @@ func NewPool(o PoolOptions, lanes []Lane) *Pool {
 		held: make(map[uint64]*held), begun: make(map[ID]*held), awaited: make(map[uint64]*startWait),
 	}
 	p.idle.L = &p.mu
+	if p.o.MaxUnsettled <= 0 {
+		p.o.MaxUnsettled = defaultUnsettled
+	}
 	p.asleep.init()
 	for _, l := range lanes {
 		t := o.Registry.Lookup(l.Type)
@@ -308,6 +319,9 @@ func (p *Pool) dispatch() {
 // pick takes the delivery that is to run next and a worker's place for it, nil
 // if there is none. p.mu is held.
 func (p *Pool) pick() *held {
+	if p.unsettled.count >= p.o.MaxUnsettled || p.unsettled.bytes >= unsettledBytes {
+		return nil // a commit dispatches again
+	}
 	for pr := HighestPriority; pr <= LowestPriority; pr++ {
 		row := p.rows[pr]
 		coming := false
@@ -448,6 +462,10 @@ func (p *Pool) drop(h *held) {
 
 // forget takes a delivery out. p.mu is held.
 func (p *Pool) forget(h *held) {
+	if h.outcome != nil {
+		p.unsettled.count--
+		p.unsettled.bytes -= h.outcome.size()
+	}
 	delete(p.held, h.Seq)
 	if p.begun[h.id] == h {
 		delete(p.begun, h.id)

@@ -700,3 +700,24 @@ func (r *rig) left() []uint64 {
 	}
 	return seqs
 }
+
+func TestOutcomesThatAreNotStoredAreBounded(t *testing.T) {
+	inRig(t, rigOptions{workers: 2, unsettled: 3}, func(r *rig) {
+		for range 6 {
+			r.submit("a3")
+		}
+		r.settle()
+		r.hold(true)
+		for seq := uint64(1); seq <= 3; seq++ {
+			r.finish(seq)
+			r.settle()
+		}
+		r.want("with three outcomes waiting", r.running(), "4")
+		r.finish(4)
+		r.settle()
+		r.want("with four", r.running(), "")
+		r.hold(false)
+		r.settle()
+		r.want("after the commit", r.running(), "5 6")
+	})
+}

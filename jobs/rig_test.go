@@ -60,6 +60,7 @@ type lent struct {
 
 type rigOptions struct {
 	survivors uint64 // PoolOptions.SurvivorsUpTo
+	unsettled int    // PoolOptions.MaxUnsettled
 	workers   int
 	types     []*jobs.Type // their handlers are the gate
 	lease     time.Duration
@@ -163,7 +164,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	r.reg = jobs.NewRegistry(o.types...)
 	rec := jobs.NewRecorder(r, nil)
 	r.pool = jobs.NewPool(jobs.PoolOptions{
-		Queue: r, Tracker: r, Recorder: rec, Registry: r.reg, MaxWorkers: o.workers, Lease: o.lease, MaxLost: o.maxLost, Node: "here", SurvivorsUpTo: o.survivors,
+		Queue: r, Tracker: r, Recorder: rec, Registry: r.reg, MaxWorkers: o.workers, Lease: o.lease, MaxLost: o.maxLost, Node: "here", SurvivorsUpTo: o.survivors, MaxUnsettled: o.unsettled,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}, lanes)
 	ctx, stop := context.WithCancel(context.Background())
