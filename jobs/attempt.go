@@ -147,8 +147,12 @@ func (p *Pool) run(h *held, job *Job) bool {
 		p.o.Logger.Warn("a handler returned after its job was given up; what it did is ignored", "job", job.ID, "type", job.Type)
 		return false
 	}
-	x.progress.stop()
-	p.conclude(h, x.outcome(result, err))
+	last := x.progress.stop()
+	e := x.outcome(result, err)
+	if e.Kind == KindCompleted {
+		e.Message = last // what the throttle held back stays, as the job's last word
+	}
+	p.conclude(h, e)
 	return true
 }
 
@@ -373,11 +377,14 @@ func (x *execution) recordProgress() {
 	x.p.o.Recorder.Record(e)
 }
 
-func (t *progressThrottle) stop() {
+// stop ends the reports. It returns the message of one that was held back.
+func (t *progressThrottle) stop() (held string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.stopped = true
 	if t.timer != nil {
 		t.timer.Stop()
+		held = t.message
 	}
+	return held
 }

@@ -447,3 +447,16 @@ func TestForgottenRetryIsAskedForAgain(t *testing.T) {
 		r.want("calls afterwards", r.said(), "")
 	})
 }
+
+func TestTheLastWordStays(t *testing.T) {
+	inRig(t, rigOptions{}, func(r *rig) {
+		r.submit("a3")
+		r.settle()
+		task := r.passage(1).task
+		task.Progress(50, "at it")
+		task.Progress(100, "done")
+		r.finish(1)
+		r.settle()
+		r.want("message", r.job(1).Message, "done")
+	})
+}

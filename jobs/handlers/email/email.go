@@ -215,6 +215,7 @@ func (h *Handler) sendOutbox(ctx context.Context, t *jobs.Task, l *letter) (*Sen
 	if err != nil {
 		return nil, fmt.Errorf("writing to the outbox: %w", err)
 	}
+	t.Progress(100, "the mail is in the outbox")
 	return &Sent{Accepted: l.payload.recipients(), File: file, Bytes: len(content)}, nil
 }
 
@@ -235,5 +236,6 @@ func (h *Handler) sendSMTP(ctx context.Context, t *jobs.Task, l *letter) (*Sent,
 	if err != nil {
 		return nil, err
 	}
+	t.Progress(100, fmt.Sprintf("sent to %d recipient(s)", len(accepted)))
 	return &Sent{Accepted: accepted, Rejected: rejected, Bytes: len(content)}, nil
 }
