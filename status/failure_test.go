@@ -3,9 +3,11 @@
 package status
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"os"
+	"os/exec"
 	"os/signal"
 	"slices"
 	"strings"
@@ -73,9 +75,37 @@ func (tr *tracker) size() int64 {
 	return info.Size()
 }
 
+// aloneEnv names the test that this process was started for.
+const aloneEnv = "STATUS_TEST_ALONE"
+
+// alone runs a test in a process of its own, and says whether this is it. A
+// bound on the size of files holds for the whole process, also for the log that
+// go test itself keeps.
+func alone(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(aloneEnv) == t.Name() {
+		return true
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), aloneEnv+"="+t.Name())
+	out, err := cmd.CombinedOutput()
+	switch {
+	case err != nil:
+		t.Errorf("in a process of its own: %v\n%s", err, out)
+	case bytes.Contains(out, []byte("--- SKIP")):
+		t.Skipf("%s", out)
+	case !bytes.Contains(out, []byte("--- PASS: "+t.Name())):
+		t.Errorf("it did not run:\n%s", out)
+	}
+	return false
+}
+
 // While the disk is full nothing is told and nothing has changed; once there is
 // room the same batch is committed and told.
 func TestDiskFull(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	log := make(logged, 16)
 	tr := startTemp(t, Options{Logger: slog.New(log)})
 	ctx, cancel := within(t)
@@ -154,6 +184,9 @@ func TestDiskFull(t *testing.T) {
 // A stop while the disk is full says that not everything could be written, and
 // what could not is read again next time.
 func TestStopOnFullDisk(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	log := make(logged, 16)
 	tr := startTemp(t, Options{Logger: slog.New(log)})
 	ctx, cancel := within(t)
@@ -191,6 +224,9 @@ func TestStopOnFullDisk(t *testing.T) {
 // A deletion that cannot be written has not happened, and leaves nothing behind
 // in what is kept in memory.
 func TestDeleteOnFullDisk(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	tr := openTemp(t, Options{})
 	ctx, cancel := within(t)
 	defer cancel()

@@ -133,7 +133,9 @@ func (f *fold) submitted(m *jobs.Message) error {
 	if err := f.moved.Put(key8(m.Seq), key8(w.job.Key)); err != nil {
 		return err
 	}
-	if m.Moved && !w.job.Status.Ended() && m.Seq > w.job.Seq {
+	// Any client can write the header, so a job never moves into another lane.
+	same := m.Type == w.job.Type && m.Priority == w.job.Priority
+	if m.Moved && same && !w.job.Status.Ended() && m.Seq > w.job.Seq {
 		w.edit().Seq = m.Seq
 		w.dirty, w.sub = true, true
 		f.bySeq[m.Seq] = w
