@@ -146,7 +146,7 @@ func TestCrashTrackerUnwritable(t *testing.T) {
 			after := promised.count.Load() + 100
 			waitUntil(t, func() bool { return promised.count.Load() >= after })
 		})
-		missing(t, c, promised, false, 0)
+		missingAccepted(t, c, promised)
 	}
 	finish(t, c, dir, promised)
 	terminate(t, c)

@@ -28,7 +28,7 @@ func TestCrashFrozen(t *testing.T) {
 			after := promised.count.Load() + 100
 			waitUntil(t, func() bool { return promised.count.Load() >= after })
 		})
-		missing(t, c, promised, false, 0)
+		missingAccepted(t, c, promised)
 	}
 	verifyAll(t, c, dir, promised)
 
