@@ -87,7 +87,7 @@ func ParseSubmission(body []byte) (*Submission, error) {
 func (r *Registry) Check(s *Submission) error {
 	t := r.Lookup(s.Type)
 	if t == nil {
-		return r.unknownType(s.Type)
+		return r.Unknown(s.Type)
 	}
 	if err := t.Check(s.Payload); err != nil {
 		return err

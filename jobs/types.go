@@ -123,10 +123,7 @@ func (r *Registry) Names() []string { return r.names }
 
 // Unknown is what is wrong with a name that is no type: an [*Error] that lists
 // the known ones.
-func (r *Registry) Unknown(name string) *Error { return r.unknownType(name) }
-
-// unknownType is the error for a name that is no type.
-func (r *Registry) unknownType(name string) *Error {
+func (r *Registry) Unknown(name string) *Error {
 	return &Error{
 		Kind:   UnknownType,
 		Detail: "unknown job type " + quote(name) + "; known are " + strings.Join(r.names, ", "),

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"jobstream/jobs"
 )
 
 // compactBatch is how many bytes one transaction of a compaction copies.
@@ -38,7 +40,7 @@ func Compact(path string, lockTimeout time.Duration) (before, after int64, err e
 		err = os.Rename(fresh, path)
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(path))
+		err = jobs.SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
 		return 0, 0, err

@@ -115,7 +115,7 @@ func (s *Store) page(filter jobs.Filter, from uint64, asc bool, limit int) (foun
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		q := newQuery(tx, filter, asc)
 		chunk, ok := q.first(from)
-		for ; ok; chunk, ok = q.after(chunk) {
+		for ; ok; chunk, ok = q.after() {
 			var m bitmap
 			if err := q.candidates(chunk, &m); err != nil {
 				return err
@@ -152,7 +152,7 @@ func (s *Store) page(filter jobs.Filter, from uint64, asc bool, limit int) (foun
 func (s *Store) Count(filter jobs.Filter) (n int, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		q := newQuery(tx, filter, true)
-		for chunk, ok := q.first(0); ok; chunk, ok = q.after(chunk) {
+		for chunk, ok := q.first(0); ok; chunk, ok = q.after() {
 			var m bitmap
 			if err := q.candidates(chunk, &m); err != nil {
 				return err
@@ -230,7 +230,7 @@ func (q *query) first(from uint64) (uint32, bool) {
 	return chunkKey(k)
 }
 
-func (q *query) after(uint32) (uint32, bool) {
+func (q *query) after() (uint32, bool) {
 	var k []byte
 	if q.asc {
 		k, _ = q.cursor.Next()

@@ -141,10 +141,7 @@ func (s *Store) Seed(ended []*jobs.Job) error {
 				f.create(&work{job: j, dirty: true})
 			}
 		}
-		if err := f.settleSeeds(); err != nil {
-			return err
-		}
-		return nil
+		return f.settleSeeds()
 	}, s.Positions())
 }
 

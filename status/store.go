@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -129,7 +128,7 @@ func Open(o Options) (*Store, error) {
 	if err := s.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the tracker %s: %w", o.Path, err), db.Close())
 	}
-	if err := syncDir(filepath.Dir(o.Path)); err != nil {
+	if err := jobs.SyncDir(filepath.Dir(o.Path)); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return s, nil
@@ -144,15 +143,6 @@ func opening(path string, err error) error {
 		return err // it names the file
 	}
 	return fmt.Errorf("open the tracker %s: %w", path, err)
-}
-
-// syncDir makes a new file's name durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // load makes the buckets, reads counters and positions, and finds the

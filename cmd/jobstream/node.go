@@ -47,6 +47,7 @@ type node struct {
 	pool      *jobs.Pool
 	notify    chan notice
 	trimmer   *trimmer
+	lanes     []jobs.Lane // the open ones
 
 	brokerSick atomic.Pointer[error] // what the last health checks of the broker said
 
@@ -199,19 +200,16 @@ func (n *node) part(name string, run func() error) {
 
 // startPool opens the lanes and begins to take jobs from them.
 func (n *node) startPool(ctx context.Context) error {
-	lanes, err := n.lanes(ctx)
-	if err != nil {
-		return err
-	}
+	n.lanes = n.lanesNeeded()
 	n.pool = jobs.NewPool(jobs.PoolOptions{
 		Queue: n.broker, Tracker: n.store, Recorder: n.recorder, Registry: n.o.registry,
 		MaxWorkers: n.o.maxWorkers, Lease: n.o.lease, MaxLost: n.o.maxLost, Node: n.name, Logger: n.log,
 		SurvivorsUpTo: n.survivors,
-	}, lanes)
+	}, n.lanes)
 	n.mu.Lock()
 	n.heard = n.pool
 	n.mu.Unlock()
-	if err := n.broker.OpenLanes(ctx, lanes, n.pool); err != nil {
+	if err := n.broker.OpenLanes(ctx, n.lanes, n.pool); err != nil {
 		return fmt.Errorf("open the lanes: %w", err)
 	}
 	state, err := n.broker.JobsState(ctx)
@@ -229,9 +227,9 @@ func (n *node) startPool(ctx context.Context) error {
 	return nil
 }
 
-// lanes are those of all known types, and of the types of unfinished jobs that
+// lanesNeeded are those of all known types, and of the types of unfinished jobs that
 // are not known any more: their jobs wait until the type is back.
-func (n *node) lanes(context.Context) ([]jobs.Lane, error) {
+func (n *node) lanesNeeded() []jobs.Lane {
 	names := make(map[string]bool)
 	for _, name := range n.o.registry.Names() {
 		names[name] = true
@@ -252,7 +250,7 @@ func (n *node) lanes(context.Context) ([]jobs.Lane, error) {
 			lanes = append(lanes, jobs.Lane{Type: name, Priority: p})
 		}
 	}
-	return lanes, nil
+	return lanes
 }
 
 // committed passes on what a commit of the tracker made true.

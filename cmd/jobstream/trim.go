@@ -106,10 +106,6 @@ func (t *trimmer) trim(ctx context.Context) error {
 
 // trimLanes trims every lane up to its own lowest unfinished job.
 func (t *trimmer) trimLanes(ctx context.Context) (state broker.StreamState, err error) {
-	lanes, err := t.n.lanes(ctx)
-	if err != nil {
-		return state, err
-	}
 	// What comes after this position is not looked at below.
 	position := t.n.store.Positions().Jobs
 	floors := make(map[jobs.Lane]uint64)
@@ -124,7 +120,7 @@ func (t *trimmer) trimLanes(ctx context.Context) (state broker.StreamState, err 
 	if err != nil {
 		return state, err
 	}
-	for _, l := range lanes {
+	for _, l := range t.n.lanes {
 		upTo := position
 		if low, ok := floors[l]; ok {
 			upTo = min(upTo, low-1)
