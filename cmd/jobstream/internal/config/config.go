@@ -67,8 +67,9 @@ type Broker struct {
 // Worker is the pool that runs jobs.
 type Worker struct {
 	MaxWorkers    int           // jobs at the same time, over all types
-	QueueSize     int           // unfinished jobs that are let in
-	MaxScheduled  int           // jobs with a time to come that are let in; none are taken yet
+	MinWorkers    int           // the pool grows from so many to MaxWorkers and shrinks again; 0 = it always has MaxWorkers
+	QueueSize     int           // unfinished jobs that are let in, without those of MaxScheduled
+	MaxScheduled  int           // jobs with a time to come that are let in
 	JobTimeout    time.Duration // of one attempt, where a type says nothing
 	ShutdownGrace time.Duration // what running jobs get at a stop; 0 = nothing
 	Lease         time.Duration // silence after which a worker counts as dead
@@ -98,11 +99,13 @@ type SMTP struct {
 
 // JobType is one entry of the jobs section.
 type JobType struct {
-	Run        string        // what does the work: one of [Kinds]
-	RetryCount int           // retries after the first attempt
-	Timeout    time.Duration // of one attempt
-	MaxWorkers int           // at most so many of this type at once; 0 = Worker.MaxWorkers
-	Backoff    jobs.Backoff
+	Run               string        // what does the work: one of [Kinds]
+	RetryCount        int           // retries after the first attempt
+	Timeout           time.Duration // of one attempt
+	MaxWorkers        int           // at most so many of this type at once; 0 = Worker.MaxWorkers
+	ConcurrencyPerKey int           // at most so many of this type with the same concurrency_key at once, from 1
+	Rate              jobs.Rate     // at most so many of this type start; zero = no limit
+	Backoff           jobs.Backoff
 }
 
 // Log is what goes to standard error.
@@ -149,7 +152,7 @@ func scalarDefaults() *Config {
 // newType is a type before its own settings are read. What is empty in it comes
 // from elsewhere: see finish.
 func newType() *JobType {
-	return &JobType{RetryCount: 3, Backoff: jobs.DefaultBackoff()}
+	return &JobType{RetryCount: 3, ConcurrencyPerKey: 1, Backoff: jobs.DefaultBackoff()}
 }
 
 // finish fills in what a type has not set itself.

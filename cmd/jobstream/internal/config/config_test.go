@@ -67,10 +67,10 @@ func mustLoad(t *testing.T, yaml string, env ...string) *Config {
 func TestDefault(t *testing.T) {
 	c := Default()
 	want := map[string]JobType{
-		"email":   {Run: "email", RetryCount: 3, Timeout: time.Minute, Backoff: jobs.DefaultBackoff()},
-		"export":  {Run: "export", RetryCount: 1, Timeout: 10 * time.Minute, Backoff: jobs.DefaultBackoff()},
-		"cleanup": {Run: "cleanup", RetryCount: 3, Timeout: 5 * time.Minute, Backoff: jobs.DefaultBackoff()},
-		"report":  {Run: "report", RetryCount: 3, Timeout: 5 * time.Minute, Backoff: jobs.DefaultBackoff()},
+		"email":   {Run: "email", RetryCount: 3, Timeout: time.Minute, ConcurrencyPerKey: 1, Backoff: jobs.DefaultBackoff()},
+		"export":  {Run: "export", RetryCount: 1, Timeout: 10 * time.Minute, ConcurrencyPerKey: 1, Backoff: jobs.DefaultBackoff()},
+		"cleanup": {Run: "cleanup", RetryCount: 3, Timeout: 5 * time.Minute, ConcurrencyPerKey: 1, Backoff: jobs.DefaultBackoff()},
+		"report":  {Run: "report", RetryCount: 3, Timeout: 5 * time.Minute, ConcurrencyPerKey: 1, Backoff: jobs.DefaultBackoff()},
 	}
 	if !reflect.DeepEqual(c.Jobs, want) {
 		t.Errorf("types are %+v", c.Jobs)
@@ -142,6 +142,9 @@ func TestValues(t *testing.T) {
 		{"broker: {sync: 3}", func(c *Config) any { return c.Broker.Sync }, 3 * time.Second},
 		{"worker: {max_workers: 1}", func(c *Config) any { return c.Worker.MaxWorkers }, 1},
 		{"worker: {max_workers: 10000}", func(c *Config) any { return c.Worker.MaxWorkers }, 10000},
+		{"worker: {min_workers: 10}", func(c *Config) any { return c.Worker.MinWorkers }, 10},
+		{"worker: {min_workers: 20, max_workers: 21}", func(c *Config) any { return c.Worker.MinWorkers }, 20},
+		{"worker: {max_scheduled: 0}", func(c *Config) any { return c.Worker.MaxScheduled }, 0},
 		{"worker: {queue_size: 10000000}", func(c *Config) any { return c.Worker.QueueSize }, 10_000_000},
 		{"worker: {job_timeout: 5m}", func(c *Config) any { return c.Worker.JobTimeout }, 5 * time.Minute},
 		{"worker: {job_timeout: 90}", func(c *Config) any { return c.Worker.JobTimeout }, 90 * time.Second},
@@ -172,6 +175,16 @@ func TestValues(t *testing.T) {
 		{"worker: {job_timeout: 7}", func(c *Config) any { return c.Jobs["email"].Timeout }, time.Minute},
 		{"jobs: {email: {retry_count: 0}}", func(c *Config) any { return c.Jobs["email"].RetryCount }, 0},
 		{"jobs: {email: {max_workers: 2}}", func(c *Config) any { return c.Jobs["email"].MaxWorkers }, 2},
+		{"jobs: {email: {concurrency_per_key: 10000}}", func(c *Config) any { return c.Jobs["email"].ConcurrencyPerKey }, 10000},
+		{"jobs: {email: {rate: 5/m}}", func(c *Config) any { return c.Jobs["email"].Rate }, jobs.Rate{Count: 5, Per: time.Minute}},
+		{"jobs: {email: {rate: ''}}", func(c *Config) any { return c.Jobs["email"].Rate }, jobs.Rate{}},
+		{
+			"jobs: {email: {burst: 7, rate: 10/30s}}",
+			func(c *Config) any { return c.Jobs["email"].Rate },
+			jobs.Rate{Count: 10, Per: 30 * time.Second, Burst: 7},
+		},
+		{"jobs: {email: {burst: 0}}", func(c *Config) any { return c.Jobs["email"].Rate }, jobs.Rate{}},
+		{"jobs: {Jobstream-1: {run: email}, jobstream: {run: email}}", func(c *Config) any { return len(c.Jobs) }, 2},
 		{
 			"jobs: {email: {backoff: {kind: exponential, base: 2s, max: 0, jitter: 0.5}}}",
 			func(c *Config) any { return c.Jobs["email"].Backoff },
@@ -200,6 +213,7 @@ func TestValues(t *testing.T) {
 
 func TestProblems(t *testing.T) {
 	const at1 = " (config.yaml line 1)"
+	const rates = `a rate like 100/s, 5/m or 10/30s, from 1/365d to 1000000/s, or "" for none`
 	const insecure = "is not loopback (127.0.0.1, ::1, localhost); there is no authentication yet, so listening for other machines needs server.insecure: true" + at1
 	tests := []struct {
 		yaml string
@@ -214,8 +228,8 @@ func TestProblems(t *testing.T) {
 		{"worker: {max_workers: [1]}", `worker.max_workers: a list is not a whole number from 1 to 10000` + at1},
 		{"worker: {max_workers: {a: 1}}", `worker.max_workers: a section is not a whole number from 1 to 10000` + at1},
 		{"worker: {max_workers: 18446744073709551615}", `worker.max_workers: 18446744073709551615 is not a whole number from 1 to 10000` + at1},
-		{"worker: 3", `worker: 3 is not a section with max_workers, queue_size, max_scheduled, job_timeout, shutdown_grace, lease, max_lost` + at1},
-		{"worker: []", `worker: a list is not a section with max_workers, queue_size, max_scheduled, job_timeout, shutdown_grace, lease, max_lost` + at1},
+		{"worker: 3", `worker: 3 is not a section with max_workers, min_workers, queue_size, max_scheduled, job_timeout, shutdown_grace, lease, max_lost` + at1},
+		{"worker: []", `worker: a list is not a section with max_workers, min_workers, queue_size, max_scheduled, job_timeout, shutdown_grace, lease, max_lost` + at1},
 		{"server: {insecure: 'true'}", `server.insecure: "true" is not true or false` + at1},
 		{"server: {host: 1}", `server.host: 1 is not a host name or an IP address (without port)` + at1},
 		{"- a", `a list is not a configuration: sections like server: are expected` + at1},
@@ -223,6 +237,10 @@ func TestProblems(t *testing.T) {
 		// impossible values
 		{"worker: {max_workers: 0}", `worker.max_workers: 0 is not a whole number from 1 to 10000` + at1},
 		{"worker: {max_workers: 10001}", `worker.max_workers: 10001 is not a whole number from 1 to 10000` + at1},
+		{"worker: {min_workers: -1}", `worker.min_workers: -1 is not a whole number from 0 to 10000` + at1},
+		{"worker: {min_workers: 11}", `worker.min_workers: 11 is more than worker.max_workers, 10; lower it, or 0 for a pool that always has max_workers` + at1},
+		{"worker: {max_workers: 3, min_workers: 4}", `worker.min_workers: 4 is more than worker.max_workers, 3; lower it, or 0 for a pool that always has max_workers` + at1},
+		{"worker: {max_scheduled: 100000001}", `worker.max_scheduled: 100000001 is not a whole number from 0 to 100000000` + at1},
 		{"worker: {queue_size: 0}", `worker.queue_size: 0 is not a whole number from 1 to 10000000` + at1},
 		{"worker: {queue_size: 10000001}", `worker.queue_size: 10000001 is not a whole number from 1 to 10000000` + at1},
 		{"worker: {job_timeout: 0}", `worker.job_timeout: 0 is not seconds or a duration like 90s, 5m, 12h or 30d, from 1ms to 7d` + at1},
@@ -268,11 +286,23 @@ func TestProblems(t *testing.T) {
 		{"jobs: 5", "jobs: 5 is not a section" + at1},
 		{"jobs: {a b: {}}", `jobs."a b": is not a name for a job type: 1 to 64 letters, digits, _ and -` + at1},
 		{"jobs: {a.b: {run: email}}", `jobs."a.b": is not a name for a job type: 1 to 64 letters, digits, _ and -` + at1},
+		{"jobs: {jobstream-x: {run: email}}", "jobs.jobstream-x: is not a name for a job type of yours: those that begin with jobstream- are the server's own" + at1},
+		{"jobs: {jobstream-: }", "jobs.jobstream-: is not a name for a job type of yours: those that begin with jobstream- are the server's own" + at1},
 		{"jobs: {sync: {}}", "jobs.sync: says nothing about what runs it; set jobs.sync.run to one of email, export, cleanup, report" + at1},
 		{"jobs: {sync: {run: exec}}", `jobs.sync.run: "exec" is not one of email, export, cleanup, report` + at1},
-		{"jobs: {email: 3}", "jobs.email: 3 is not a section with run, retry_count, timeout, max_workers, backoff" + at1},
+		{"jobs: {email: 3}", "jobs.email: 3 is not a section with run, retry_count, timeout, max_workers, concurrency_per_key, rate, burst, backoff" + at1},
 		{"jobs: {email: {retry_count: 1001}}", "jobs.email.retry_count: 1001 is not a whole number from 0 to 1000" + at1},
 		{"jobs: {email: {max_workers: -1}}", "jobs.email.max_workers: -1 is not a whole number from 0 to 10000" + at1},
+		{"jobs: {email: {concurrency_per_key: 0}}", "jobs.email.concurrency_per_key: 0 is not a whole number from 1 to 10000" + at1},
+		{"jobs: {email: {concurrency_per_key: 10001}}", "jobs.email.concurrency_per_key: 10001 is not a whole number from 1 to 10000" + at1},
+		{"jobs: {email: {rate: fast}}", `jobs.email.rate: "fast" is not ` + rates + at1},
+		{"jobs: {email: {rate: 100}}", `jobs.email.rate: 100 is not ` + rates + at1},
+		{"jobs: {email: {rate: 0/s}}", `jobs.email.rate: "0/s" is not ` + rates + at1},
+		{"jobs: {email: {rate: 2000000/s}}", `jobs.email.rate: "2000000/s" is not ` + rates + at1},
+		{"jobs: {email: {rate: }}", `jobs.email.rate: no value is not ` + rates + at1},
+		{"jobs: {email: {rate: 1/s, burst: -1}}", "jobs.email.burst: -1 is not a whole number from 0 to 1000000" + at1},
+		{"jobs: {email: {rate: 1/s, burst: 1000001}}", "jobs.email.burst: 1000001 is not a whole number from 0 to 1000000" + at1},
+		{"jobs: {email: {burst: 5}}", "jobs.email.burst: 5 means something only with a rate; set jobs.email.rate as well, or leave burst out" + at1},
 		{"jobs: {email: {timeout: 0}}", "jobs.email.timeout: 0 is not seconds or a duration like 90s, 5m, 12h or 30d, from 1ms to 7d" + at1},
 		{"jobs: {email: {backoff: linear}}", `jobs.email.backoff: "linear" is not a section with kind, base, max, jitter` + at1},
 		{"jobs: {email: {backoff: {kind: random}}}", `jobs.email.backoff.kind: "random" is not one of linear, exponential, constant` + at1},
@@ -282,7 +312,7 @@ func TestProblems(t *testing.T) {
 		{"jobs: {email: {backoff: {base: 10m, max: 9m}}}", "jobs.email.backoff.max: 9m is less than backoff.base, 10m; raise it, or 0 for no bound" + at1},
 		// unknown keys
 		{"worker: {max_wrokers: 3}", "worker.max_wrokers: is not a known key; did you mean worker.max_workers?" + at1},
-		{"worker: {max_later: 3}", "worker.max_later: is not a known key; worker has max_workers, queue_size, max_scheduled, job_timeout, shutdown_grace, lease, max_lost" + at1},
+		{"worker: {max_later: 3}", "worker.max_later: is not a known key; worker has max_workers, min_workers, queue_size, max_scheduled, job_timeout, shutdown_grace, lease, max_lost" + at1},
 		{"sever: {port: 3}", "sever: is not a known key; did you mean server?" + at1},
 		{"queue_size: 3", "queue_size: is not a known key; did you mean worker.queue_size?" + at1},
 		{"nonsense: {a: {b: 3}}", "nonsense: is not a known key; known are server, data, broker, worker, retention, email, jobs, log" + at1},
@@ -343,6 +373,8 @@ func TestEnvironment(t *testing.T) {
 		"JOBSTREAM_WORKER_MAX_WORKERS=20", "JOBSTREAM_SERVER_PORT=9090", "JOBSTREAM_SERVER_MAX_BODY=2MiB",
 		"JOBSTREAM_SERVER_INSECURE=true", "JOBSTREAM_SERVER_HOST=0.0.0.0", "JOBSTREAM_BROKER_SYNC=always",
 		"JOBSTREAM_EMAIL_SMTP_PASSWORD=a=b", "JOBSTREAM_EMAIL_SMTP_USERNAME=12", "JOBSTREAM_WORKER_JOB_TIMEOUT=90",
+		"JOBSTREAM_WORKER_MIN_WORKERS=15", "JOBSTREAM_WORKER_MAX_SCHEDULED=5", "JOBSTREAM_JOBS_EMAIL_CONCURRENCY_PER_KEY=3",
+		"JOBSTREAM_JOBS_EMAIL_RATE=0.5/s", "JOBSTREAM_JOBS_EMAIL_BURST=4",
 		"JOBSTREAM_JOBS_EMAIL_RETRY_COUNT=9", "JOBSTREAM_JOBS_RE_PORT_2_BACKOFF_JITTER=0.25",
 		// of a cluster, not of ours
 		"JOBSTREAM_PORT=tcp://10.0.0.1:8080", "JOBSTREAM_SERVICE_HOST=10.0.0.1", "JOBSTREAM_SERVICE_PORT=8080",
@@ -351,8 +383,9 @@ func TestEnvironment(t *testing.T) {
 	got := []any{
 		c.Worker.MaxWorkers, c.Server.Port, c.Server.MaxBody, c.Server.Host, c.Broker.Sync, c.Email.SMTP.Password,
 		c.Email.SMTP.Username, c.Worker.JobTimeout, c.Jobs["email"].RetryCount, c.Jobs["email"].Timeout, c.Jobs["re-port_2"].Backoff.Jitter,
+		c.Worker.MinWorkers, c.Worker.MaxScheduled, c.Jobs["email"].ConcurrencyPerKey, c.Jobs["email"].Rate,
 	}
-	want := []any{20, 9090, int64(2 << 20), "0.0.0.0", SyncAlways, "a=b", "12", 90 * time.Second, 9, 90 * time.Second, 0.25}
+	want := []any{20, 9090, int64(2 << 20), "0.0.0.0", SyncAlways, "a=b", "12", 90 * time.Second, 9, 90 * time.Second, 0.25, 15, 5, 3, jobs.Rate{Count: 0.5, Per: time.Second, Burst: 4}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -384,6 +417,8 @@ func TestEnvironmentProblems(t *testing.T) {
 		{"worker: {max_workers: 3}", "WORKER_MAX_WORKERS=0", `worker.max_workers: "0" is not a whole number from 1 to 10000 (from JOBSTREAM_WORKER_MAX_WORKERS)`},
 		{"", "SERVER_INSECURE=yes", `server.insecure: "yes" is not true or false (from JOBSTREAM_SERVER_INSECURE)`},
 		{"", "EMAIL_SMTP_PASSWORD=\x01", `email.smtp.password: the value is not text (a number needs quotes) (from JOBSTREAM_EMAIL_SMTP_PASSWORD)`},
+		{"", "WORKER_MIN_WORKERS=11", `worker.min_workers: 11 is more than worker.max_workers, 10; lower it, or 0 for a pool that always has max_workers (from JOBSTREAM_WORKER_MIN_WORKERS)`},
+		{"", "JOBS_EMAIL_BURST=1", `jobs.email.burst: 1 means something only with a rate; set jobs.email.rate as well, or leave burst out (from JOBSTREAM_JOBS_EMAIL_BURST)`},
 		{"", "WORKER_MAX_WROKERS=1", "JOBSTREAM_WORKER_MAX_WROKERS: is not a known variable; did you mean JOBSTREAM_WORKER_MAX_WORKERS?"},
 		{"", "CRASH=1", "JOBSTREAM_CRASH: is not a known variable; it is JOBSTREAM_ and a key's path in capitals, joined by _"},
 		{"", "PORT=9090", "JOBSTREAM_PORT: is not a known variable; it is JOBSTREAM_ and a key's path in capitals, joined by _"},
@@ -426,11 +461,11 @@ func TestYAML(t *testing.T) {
 server: {host: "::", port: 0, max_body: 1025, insecure: true}
 data: {dir: "C:\\data: #1"}
 broker: {host: host.example.com, port: -1, sync: always}
-worker: {max_workers: 7, queue_size: 8, max_scheduled: 9, job_timeout: 25h1m1s, shutdown_grace: 0, lease: 1h, max_lost: 1}
+worker: {max_workers: 7, min_workers: 6, queue_size: 8, max_scheduled: 9, job_timeout: 25h1m1s, shutdown_grace: 0, lease: 1h, max_lost: 1}
 retention: {finished: 0}
 email: {transport: smtp, from: "Ä <a@example.com>", smtp: {host: "2001:db8::1", port: 465, username: "null", password: "********", tls: implicit}}
 jobs:
-  zeta: {run: report, retry_count: 0, timeout: 1500ms, max_workers: 3, backoff: {kind: exponential, base: 1h30m, max: 0, jitter: 0.125}}
+  zeta: {run: report, retry_count: 0, timeout: 1500ms, max_workers: 3, concurrency_per_key: 2, rate: 2.5/1h30m, burst: 9, backoff: {kind: exponential, base: 1h30m, max: 0, jitter: 0.125}}
   "true": {run: email}
   "12": {run: email}
   "1e3": {run: email}

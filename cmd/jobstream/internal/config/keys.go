@@ -23,6 +23,7 @@ const (
 	maxPort       = 65535
 	maxBodyLimit  = 8 << 20 // NATS advises against messages beyond 8 MiB
 	maxWorkers    = 10_000
+	maxPerKey     = 10_000
 	maxQueue      = 10_000_000
 	maxScheduled  = 100_000_000
 	maxLost       = 1000
@@ -49,6 +50,7 @@ func (c *Config) keys(types []namedType) []key {
 		whole("broker.port", &c.Broker.Port, -1, maxPort),
 		syncInterval("broker.sync", &c.Broker.Sync),
 		whole("worker.max_workers", &c.Worker.MaxWorkers, 1, maxWorkers),
+		whole("worker.min_workers", &c.Worker.MinWorkers, 0, maxWorkers),
 		whole("worker.queue_size", &c.Worker.QueueSize, 1, maxQueue),
 		whole("worker.max_scheduled", &c.Worker.MaxScheduled, 0, maxScheduled),
 		duration("worker.job_timeout", &c.Worker.JobTimeout, minJobTimeout, jobs.MaxTimeout),
@@ -81,6 +83,9 @@ func (t namedType) keys() []key {
 		whole(p+"retry_count", &t.RetryCount, 0, jobs.MaxRetryCount),
 		duration(p+"timeout", &t.Timeout, minJobTimeout, jobs.MaxTimeout),
 		whole(p+"max_workers", &t.MaxWorkers, 0, maxWorkers),
+		whole(p+"concurrency_per_key", &t.ConcurrencyPerKey, 1, maxPerKey),
+		rate(p+"rate", &t.Rate),
+		whole(p+"burst", &t.Rate.Burst, 0, jobs.MaxBurst),
 		oneOf(p+"backoff.kind", &t.Backoff.Kind, jobs.Linear, jobs.Exponential, jobs.Constant),
 		duration(p+"backoff.base", &t.Backoff.Base, 0, maxBackoff),
 		duration(p+"backoff.max", &t.Backoff.Max, 0, maxBackoff),

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/knadh/koanf/providers/confmap"
@@ -50,15 +51,29 @@ func (l *loader) declareTypes(root *node) {
 	}
 	types := make(map[string]*JobType)
 	for _, e := range section.entries {
-		if !jobs.ValidTypeName(e.key) {
+		if wrong := wrongTypeName(e.key); wrong != "" {
 			path := join("jobs", e.key)
 			l.lines[path] = e.line
-			l.fail(path, "", fmt.Sprintf("is not a name for a job type: 1 to %d letters, digits, _ and -", jobs.MaxTypeName))
+			l.fail(path, "", wrong)
 			continue
 		}
 		types[e.key] = newType()
 	}
 	l.types = inOrder(types)
+}
+
+// reservedPrefix begins the names of the types that the server has for itself.
+const reservedPrefix = "jobstream-"
+
+// wrongTypeName says what is wrong with a name for a type, or "".
+func wrongTypeName(name string) string {
+	switch {
+	case !jobs.ValidTypeName(name):
+		return fmt.Sprintf("is not a name for a job type: 1 to %d letters, digits, _ and -", jobs.MaxTypeName)
+	case strings.HasPrefix(name, reservedPrefix):
+		return "is not a name for a job type of yours: those that begin with " + reservedPrefix + " are the server's own"
+	}
+	return ""
 }
 
 // merge gathers the layers.
@@ -88,7 +103,7 @@ func (l *loader) merge(root *node, environ []string) error {
 // belong there.
 func (l *loader) collect(n *node, path string, known map[string]bool, values map[string]any) {
 	for _, e := range n.entries {
-		if path == "jobs" && !jobs.ValidTypeName(e.key) {
+		if path == "jobs" && wrongTypeName(e.key) != "" {
 			continue // declareTypes has said so
 		}
 		at := join(path, e.key)
@@ -209,10 +224,17 @@ func (l *loader) crossCheck() {
 	if c.Email.Transport == "smtp" && (smtp.Username == "") != (smtp.Password == "") {
 		l.fail("email.smtp.username", "", "and email.smtp.password go together: set both, or none for a server without authentication")
 	}
+	if w := c.Worker; w.MinWorkers > w.MaxWorkers {
+		l.fail("worker.min_workers", strconv.Itoa(w.MinWorkers), fmt.Sprintf(
+			"is more than worker.max_workers, %d; lower it, or 0 for a pool that always has max_workers", w.MaxWorkers))
+	}
 	for _, t := range l.types {
 		path := "jobs." + t.name
 		if !slices.Contains(Kinds(), t.Run) && !l.merged.Exists(path+".run") {
 			l.fail(path, "", "says nothing about what runs it; set "+path+".run to one of "+strings.Join(Kinds(), ", "))
+		}
+		if t.Rate.Burst > 0 && t.Rate.IsZero() {
+			l.fail(path+".burst", strconv.Itoa(t.Rate.Burst), "means something only with a rate; set "+path+".rate as well, or leave burst out")
 		}
 		if b := t.Backoff; b.Max != 0 && b.Max < b.Base {
 			l.fail(path+".backoff.max", formatDuration(b.Max), "is less than backoff.base, "+formatDuration(b.Base)+"; raise it, or 0 for no bound")

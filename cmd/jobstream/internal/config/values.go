@@ -161,6 +161,31 @@ func syncInterval(path string, p *time.Duration) key {
 	return k
 }
 
+// rate is a rate without its burst, which is a key of its own.
+func rate(path string, p *jobs.Rate) key {
+	return key{
+		path:    path,
+		allowed: fmt.Sprintf(`a rate like 100/s, 5/m or 10/30s, from 1/365d to %d/s, or "" for none`, jobs.MaxRatePerSecond),
+		get: func() any {
+			if p.IsZero() {
+				return ""
+			}
+			return plain(p.String())
+		},
+		set: func(v any) bool {
+			s, ok := asText(v, false)
+			if !ok {
+				return false
+			}
+			r, err := jobs.ParseRate(s)
+			if err == nil {
+				p.Count, p.Per = r.Count, r.Per
+			}
+			return err == nil
+		},
+	}
+}
+
 // showDuration is d as YAML shows it: 0 as the number.
 func showDuration(d time.Duration) any {
 	if d == 0 {
