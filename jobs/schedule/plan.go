@@ -1,0 +1,71 @@
+package schedule
+
+import (
+	"sort"
+	"strings"
+	"time"
+
+	"jobstream/jobs"
+)
+
+// Plan says when a schedule is due. It never changes.
+type Plan struct {
+	every  time.Duration // 0: by the clock
+	anchor jobs.Time
+	clock  *clock
+}
+
+// NewPlan makes the plan of a spec. anchor is the origin of the grid that an
+// interval's times stand on: anchor + n·interval, n from 1. The error is a
+// [*jobs.Error] that points at /cron, /every or /timezone.
+func NewPlan(s *Spec, anchor jobs.Time) (*Plan, error) {
+	loc, err := location(s.Timezone)
+	if err != nil {
+		return nil, jobs.Invalid("/timezone", err.Error())
+	}
+	if s.Cron == "" {
+		if s.Every == 0 {
+			return nil, jobs.Invalid("/cron", "must be a cron expression, not \"\"")
+		}
+		if badEvery(s.Every) {
+			return nil, jobs.Invalid("/every", "must be from 1s to 366d")
+		}
+		return &Plan{every: s.Every, anchor: anchor}, nil
+	}
+	if text, ok := strings.CutPrefix(s.Cron, "@every "); ok {
+		d, err := jobs.ParseDuration(strings.TrimSpace(text))
+		if err != nil || badEvery(d) {
+			return nil, jobs.Invalid("/cron", "@every must be followed by a duration like 90s or 1h30m, from 1s to 366d")
+		}
+		return &Plan{every: d, anchor: anchor}, nil
+	}
+	c, err := parseCron(s.Cron, loc)
+	if err != nil {
+		return nil, jobs.Invalid("/cron", err.Error())
+	}
+	return &Plan{clock: c}, nil
+}
+
+// Next is the first time after a moment, and 0 if none comes within nine years
+// (or before the year 2262, where [jobs.Time] ends).
+func (p *Plan) Next(after jobs.Time) jobs.Time {
+	if p.every == 0 {
+		return p.clock.next(after)
+	}
+	if after < p.anchor {
+		return p.anchor.Add(p.every)
+	}
+	return after.Add(p.every - after.Sub(p.anchor)%p.every)
+}
+
+// Latest is the last time that is after a moment and not after another one; 0
+// if there is none between them.
+func (p *Plan) Latest(after, until jobs.Time) jobs.Time {
+	within := func(x jobs.Time) bool { next := p.Next(x); return next != 0 && next <= until }
+	if after >= until || !within(after) {
+		return 0
+	}
+	// As x moves on from after, the next time stays in the range, until it doesn't.
+	n := sort.Search(int(until-after), func(i int) bool { return !within(after + jobs.Time(i)) })
+	return p.Next(after + jobs.Time(n) - 1)
+}

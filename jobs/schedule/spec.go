@@ -1,0 +1,235 @@
+package schedule
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"jobstream/jobs"
+)
+
+// Overlap is what happens at a schedule's time while its last job has not ended.
+type Overlap string
+
+// The policies of overlap.
+const (
+	Skip  Overlap = "skip"  // the time passes without a job
+	Queue Overlap = "queue" // a job is made all the same
+)
+
+// CatchUp is what happens after a downtime in which times were missed.
+type CatchUp string
+
+// The policies of catching up.
+const (
+	One  CatchUp = "one"  // one job for the latest of them
+	None CatchUp = "none" // none; it goes on with the next time
+)
+
+// Bounds of an interval.
+const (
+	MinEvery = time.Second
+	MaxEvery = 366 * 24 * time.Hour
+)
+
+// Spec is what a user wants of a schedule. It is not changed once it is part of
+// an [Entry].
+type Spec struct {
+	Name       string
+	Cron       string        // the expression as given; "" if Every is set
+	Every      time.Duration // the interval; 0 if Cron is set
+	Timezone   string        // IANA name of the zone that Cron is read in
+	Type       string
+	Payload    json.RawMessage // nil if none was given
+	Priority   jobs.Priority
+	Tags       []string
+	RetryCount int           // -1 = the type's
+	Timeout    time.Duration // 0 = the type's
+	Paused     bool
+	Overlap    Overlap
+	CatchUp    CatchUp
+}
+
+// ParseSpec reads a schedule from JSON, strictly: one object, known fields only,
+// each once, each with a sensible value, and a time that comes. It doesn't know
+// the job types. Errors are [*jobs.Error]s that point at the fields.
+func ParseSpec(body []byte) (*Spec, error) { return parse("", body) }
+
+// ParseNamedSpec is [ParseSpec] for a schedule whose name stands elsewhere, in a
+// path or as a key: in the body it may be left out, and must be the same
+// otherwise.
+func ParseNamedSpec(name string, body []byte) (*Spec, error) { return parse(name, body) }
+
+func parse(name string, body []byte) (*Spec, error) {
+	r := reader{given: make(map[string]bool)}
+	r.spec = Spec{
+		Name: name, Timezone: "UTC", Priority: jobs.DefaultPriority, RetryCount: -1,
+		Overlap: Skip, CatchUp: One,
+	}
+	err := jobs.EachField(body, func(field string, raw json.RawMessage) {
+		r.given[field] = true
+		if err := r.read(field, raw, name); err != nil {
+			r.fail(jobs.FieldPointer(field), err.Error())
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.require(name)
+	if len(r.bad) > 0 {
+		return nil, jobs.InvalidFields(r.bad...)
+	}
+	return &r.spec, nil
+}
+
+// reader collects a spec and what is wrong with it.
+type reader struct {
+	spec  Spec
+	given map[string]bool
+	bad   []jobs.FieldError
+}
+
+func (r *reader) fail(pointer, detail string) {
+	r.bad = append(r.bad, jobs.FieldError{Pointer: pointer, Detail: detail})
+}
+
+// read takes one field over.
+func (r *reader) read(field string, raw json.RawMessage, name string) (err error) {
+	s := &r.spec
+	switch field {
+	case "name":
+		s.Name, err = nameField(raw, name)
+	case "cron":
+		s.Cron, err = jobs.StringField(raw)
+		s.Cron = strings.TrimSpace(s.Cron)
+	case "every":
+		s.Every, err = everyField(raw)
+	case "timezone":
+		s.Timezone, err = jobs.StringField(raw)
+	case "type":
+		s.Type, err = jobs.StringField(raw)
+	case "payload":
+		if s.Payload = raw; string(raw) == "null" {
+			s.Payload = nil
+		}
+	case "priority":
+		var n int
+		n, err = jobs.IntField(raw, int(jobs.HighestPriority), int(jobs.LowestPriority))
+		s.Priority = jobs.Priority(n)
+	case "tags":
+		s.Tags, err = jobs.TagsField(raw)
+	case "retry_count":
+		s.RetryCount, err = jobs.IntField(raw, 0, jobs.MaxRetryCount)
+	case "timeout":
+		s.Timeout, err = jobs.TimeoutField(raw)
+	case "paused":
+		s.Paused, err = jobs.BoolField(raw)
+	case "overlap":
+		s.Overlap, err = choice(raw, Skip, Queue)
+	case "catch_up":
+		s.CatchUp, err = choice(raw, One, None)
+	case "next_run_at", "last_run_at", "last_job_id", "skipped", "source", "created_at", "updated_at":
+		err = errors.New("is kept by the server and cannot be set; leave it out")
+	default:
+		err = errors.New("is not a known field; known are name, cron, every, timezone, type, payload, priority, tags, " +
+			"retry_count, timeout, paused, overlap, catch_up")
+	}
+	return err
+}
+
+// require checks what no field can say alone.
+func (r *reader) require(name string) {
+	s := &r.spec
+	switch {
+	case !r.given["name"] && name == "":
+		r.fail("/name", "is required")
+	case !r.given["name"] && !jobs.ValidTypeName(name):
+		r.fail("/name", badName(name))
+	}
+	if !r.given["type"] {
+		r.fail("/type", "is required")
+	} else if s.Type == "" && !r.failed("/type") {
+		r.fail("/type", "must be the name of a job type")
+	}
+	switch {
+	case r.given["cron"] && r.given["every"]:
+		r.fail("/every", "goes instead of cron, not with it; give one of the two")
+	case !r.given["cron"] && !r.given["every"]:
+		r.fail("/cron", "is required, or every instead")
+	}
+	if r.failed("/cron") || r.failed("/every") || r.failed("/timezone") {
+		return
+	}
+	if _, err := NewPlan(s, 0); err != nil {
+		var e *jobs.Error
+		if errors.As(err, &e) {
+			r.bad = append(r.bad, e.Fields...)
+		}
+	}
+}
+
+func (r *reader) failed(pointer string) bool {
+	for _, b := range r.bad {
+		if b.Pointer == pointer {
+			return true
+		}
+	}
+	return false
+}
+
+func nameField(raw json.RawMessage, want string) (string, error) {
+	name, err := jobs.StringField(raw)
+	switch {
+	case err != nil:
+		return "", err
+	case !jobs.ValidTypeName(name):
+		return name, errors.New(badName(name))
+	case want != "" && name != want:
+		return name, fmt.Errorf("is %q, but this is about %q; make them the same, or leave it out", name, want)
+	}
+	return name, nil
+}
+
+func badName(name string) string {
+	const longest = 80
+	if len(name) > longest {
+		name = name[:longest] + "…"
+	}
+	return fmt.Sprintf("must be 1 to %d letters, digits, _ and -, not %q", jobs.MaxTypeName, name)
+}
+
+func everyField(raw json.RawMessage) (d time.Duration, err error) {
+	if raw[0] == '"' {
+		var text string
+		if text, err = jobs.StringField(raw); err == nil {
+			d, err = jobs.ParseDuration(text)
+		}
+	} else {
+		var f float64
+		if f, err = strconv.ParseFloat(string(raw), 64); err == nil && f >= 0 && f <= MaxEvery.Seconds() {
+			d = time.Duration(math.Round(f * float64(time.Second)))
+		}
+	}
+	if err != nil || badEvery(d) {
+		return 0, fmt.Errorf("must be seconds or a duration like \"90s\" or \"1h30m\", from 1s to 366d, not %s", jobs.DescribeValue(raw))
+	}
+	return d, nil
+}
+
+func badEvery(d time.Duration) bool { return d < MinEvery || d > MaxEvery }
+
+func choice[T ~string](raw json.RawMessage, options ...T) (T, error) {
+	s, err := jobs.StringField(raw)
+	if err == nil {
+		for _, o := range options {
+			if T(s) == o {
+				return o, nil
+			}
+		}
+	}
+	return options[0], fmt.Errorf("must be %q or %q, not %s", options[0], options[1], jobs.DescribeValue(raw))
+}
