@@ -19,13 +19,16 @@ const (
 	NoArtifact       ErrorKind = "no_artifact"
 	MethodNotAllowed ErrorKind = "method_not_allowed"
 	Conflict         ErrorKind = "conflict"
+	Duplicate        ErrorKind = "duplicate"
 	PayloadTooLarge  ErrorKind = "payload_too_large"
 	InvalidRequest   ErrorKind = "invalid_request"
-	UnknownType      ErrorKind = "unknown_type"
-	QueueFull        ErrorKind = "queue_full"
-	ShuttingDown     ErrorKind = "shutting_down"
-	Unavailable      ErrorKind = "unavailable"
-	Internal         ErrorKind = "internal"
+
+	IdempotencyMismatch ErrorKind = "idempotency_mismatch"
+	UnknownType         ErrorKind = "unknown_type"
+	QueueFull           ErrorKind = "queue_full"
+	ShuttingDown        ErrorKind = "shutting_down"
+	Unavailable         ErrorKind = "unavailable"
+	Internal            ErrorKind = "internal"
 )
 
 // problems is the one table from kinds to HTTP statuses and titles; both doors,
@@ -34,18 +37,20 @@ var problems = map[ErrorKind]struct {
 	status int
 	title  string
 }{
-	MalformedJSON:    {http.StatusBadRequest, "The body is not JSON"},
-	NotFound:         {http.StatusNotFound, "Not found"},
-	NoArtifact:       {http.StatusNotFound, "The job has no artifact"},
-	MethodNotAllowed: {http.StatusMethodNotAllowed, "Method not allowed"},
-	Conflict:         {http.StatusConflict, "Conflict with the present state"},
-	PayloadTooLarge:  {http.StatusRequestEntityTooLarge, "The body is too large"},
-	InvalidRequest:   {http.StatusUnprocessableEntity, "The request is not valid"},
-	UnknownType:      {http.StatusUnprocessableEntity, "Unknown job type"},
-	QueueFull:        {http.StatusTooManyRequests, "The queue is full"},
-	ShuttingDown:     {http.StatusServiceUnavailable, "The server is shutting down"},
-	Unavailable:      {http.StatusServiceUnavailable, "Not available at the moment"},
-	Internal:         {http.StatusInternalServerError, "Something broke"},
+	MalformedJSON:       {http.StatusBadRequest, "The body is not JSON"},
+	NotFound:            {http.StatusNotFound, "Not found"},
+	NoArtifact:          {http.StatusNotFound, "The job has no artifact"},
+	MethodNotAllowed:    {http.StatusMethodNotAllowed, "Method not allowed"},
+	Conflict:            {http.StatusConflict, "Conflict with the present state"},
+	Duplicate:           {http.StatusConflict, "An unfinished job has this unique key"},
+	PayloadTooLarge:     {http.StatusRequestEntityTooLarge, "The body is too large"},
+	InvalidRequest:      {http.StatusUnprocessableEntity, "The request is not valid"},
+	IdempotencyMismatch: {http.StatusUnprocessableEntity, "The idempotency key was used for another request"},
+	UnknownType:         {http.StatusUnprocessableEntity, "Unknown job type"},
+	QueueFull:           {http.StatusTooManyRequests, "The queue is full"},
+	ShuttingDown:        {http.StatusServiceUnavailable, "The server is shutting down"},
+	Unavailable:         {http.StatusServiceUnavailable, "Not available at the moment"},
+	Internal:            {http.StatusInternalServerError, "Something broke"},
 }
 
 // FieldError names one wrong value by its JSON pointer (RFC 6901) within the
@@ -63,6 +68,7 @@ type Error struct {
 	Detail     string
 	Fields     []FieldError
 	RetryAfter time.Duration // when trying again makes sense; 0 = not said
+	JobID      ID            // the job that stands in the way, for [Duplicate]
 }
 
 func (e *Error) Error() string { return e.Detail }
@@ -93,8 +99,9 @@ func (e *Error) Problem() []byte {
 		Status int          `json:"status"`
 		Detail string       `json:"detail"`
 		Code   ErrorKind    `json:"code"`
+		JobID  ID           `json:"job_id,omitzero"`
 		Errors []FieldError `json:"errors,omitempty"`
-	}{"about:blank", problems[e.Kind].title, status, e.Detail, e.Kind, e.Fields})
+	}{"about:blank", problems[e.Kind].title, status, e.Detail, e.Kind, e.JobID, e.Fields})
 	if err != nil {
 		panic(err) // strings and an int always marshal
 	}

@@ -19,9 +19,15 @@ const (
 	KindReleased // handed back unfinished by a stopping server; uses no attempt
 	KindLost     // its worker died; uses no attempt
 	KindCancelled
+	KindSnoozed // put off by its handler; uses no attempt
+	KindQueued  // its time has come; in no Event
+	KindRerun   // somebody wants it to run again; in no Event
 )
 
-var kindNames = [...]string{"", "submitted", "started", "progress", "completed", "failed", "retrying", "released", "lost", "cancelled"}
+var kindNames = [...]string{
+	"", "submitted", "started", "progress", "completed", "failed", "retrying", "released", "lost", "cancelled",
+	"snoozed", "queued", "rerun",
+}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {
@@ -44,7 +50,7 @@ func ParseKind(name string) (Kind, bool) {
 // delivery behind it can be settled once the event is committed.
 func (k Kind) Settles() bool {
 	switch k {
-	case KindCompleted, KindFailed, KindRetrying, KindReleased, KindCancelled:
+	case KindCompleted, KindFailed, KindRetrying, KindReleased, KindCancelled, KindSnoozed:
 		return true
 	}
 	return false
@@ -72,7 +78,7 @@ type Event struct {
 	Progress int
 	Message  string
 	Error    string
-	Due      Time // for retrying
+	Due      Time // for retrying and snoozed
 	Lost     int  // for failed after too many lost workers
 	Result   json.RawMessage
 	Artifact *Artifact
@@ -96,7 +102,7 @@ func (e *Event) Stub() *Job {
 // Apply folds e into j and reports whether that changed it. It is the state
 // machine of a job:
 //
-//	pending → processing → completed | failed | retrying (→ processing …)
+//	scheduled → pending → processing → completed | failed | cancelled | retrying (→ processing …)
 //
 // It is idempotent, and repeats of earlier events change nothing: what counts
 // is the run, then the attempt, then the phase within the attempt. An ended job
@@ -125,6 +131,8 @@ func Apply(j *Job, e *Event) bool {
 		j.remember(HistoryEntry{Kind: KindRetrying, At: e.At, Attempt: e.Attempt, Text: e.Error, Node: e.Node, Due: e.Due})
 	case KindReleased:
 		return j.release(e)
+	case KindSnoozed:
+		return j.snooze(e)
 	case KindCancelled:
 		j.end(e, Cancelled)
 		j.Error = e.Error
@@ -140,8 +148,8 @@ func (j *Job) start(e *Event) bool {
 	if j.Status == Processing && j.Attempt == e.Attempt && e.StartedAt <= j.StartedAt {
 		return false
 	}
-	if j.Attempt == e.Attempt && j.Status == Pending && e.StartedAt <= j.StartedAt {
-		return false // a repeat of an execution that was released since
+	if j.Attempt == e.Attempt && (j.Status == Pending || j.Status == Scheduled) && e.StartedAt <= j.StartedAt {
+		return false // a repeat of an execution that was released or snoozed since
 	}
 	j.Status = Processing
 	j.Attempt = e.Attempt
@@ -230,6 +238,26 @@ func (j *Job) release(e *Event) bool {
 	j.remember(HistoryEntry{Kind: KindReleased, At: e.At, Attempt: e.Attempt, Text: e.Error, Node: e.Node})
 	j.touch(e.At)
 	return true
+}
+
+// snooze puts off the execution that e speaks of: the same attempt is made
+// later.
+func (j *Job) snooze(e *Event) bool {
+	j.ran(e)
+	if j.Status != Processing || j.Attempt != e.Attempt || j.StartedAt != e.StartedAt {
+		return false
+	}
+	j.Status, j.Place, j.DueAt = Scheduled, Due, e.Due
+	j.Progress, j.Message = 0, e.Message
+	j.remember(HistoryEntry{Kind: KindSnoozed, At: e.At, Attempt: e.Attempt, Text: e.Message, Node: e.Node, Due: e.Due})
+	j.touch(e.At)
+	return true
+}
+
+// Cancel ends a job that has not ended, for a reason. A worker that runs it
+// hears of that by the commit.
+func Cancel(j *Job, at Time, reason string) bool {
+	return Apply(j, &Event{Kind: KindCancelled, Run: j.Run, Attempt: j.Attempt, At: at, Error: reason})
 }
 
 // Lose records that the worker of a processing job died: the job waits again,

@@ -5,12 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Handler does the work of a job type.
 //
 // Handle runs one attempt. It must return when ctx ends (the cause says why:
-// [ErrTimeout], [ErrShutdown]). An error is retried while attempts are left,
+// [ErrTimeout], [ErrShutdown], [ErrCancelled], [ErrDeadline]). An error is retried while attempts are left,
 // unless it is [Permanent]. A panic counts as an error. What Handle does may be
 // done again after a crash, so it should be idempotent: the job's id is the same
 // each time.
@@ -69,6 +70,12 @@ var (
 	// ErrShutdown ends an attempt because the server stops; the job goes back to
 	// the queue and no attempt is used up.
 	ErrShutdown = errors.New("server is shutting down")
+	// ErrCancelled ends an attempt because somebody cancelled the job; what the
+	// handler returns is ignored.
+	ErrCancelled = errors.New("the job was cancelled")
+	// ErrDeadline ends an attempt because the job's deadline has come; the job
+	// fails.
+	ErrDeadline = errors.New(DeadlineReason)
 )
 
 type permanentError struct{ err error }
@@ -93,4 +100,18 @@ func Permanentf(format string, args ...any) error {
 func IsPermanent(err error) bool {
 	var p *permanentError
 	return errors.As(err, &p)
+}
+
+type snoozeError struct {
+	after  time.Duration
+	reason string
+}
+
+func (e *snoozeError) Error() string { return "snoozed for " + e.after.String() + ": " + e.reason }
+
+// Snooze is what a handler returns as its error to be called again after some
+// time (at least a millisecond) with the same attempt: that something is not
+// ready yet is no failure. The reason becomes the job's message.
+func Snooze(after time.Duration, reason string) error {
+	return &snoozeError{max(after, time.Millisecond), truncate(reason, maxMessage)}
 }

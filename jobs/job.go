@@ -73,8 +73,7 @@ func (t Time) String() string {
 // Status is where a job stands. The zero value is no status.
 type Status uint8
 
-// The statuses, in the order of a job's life. Scheduled is reserved for delayed
-// jobs, which this version doesn't take yet.
+// The statuses, in the order of a job's life.
 const (
 	Scheduled Status = iota + 1
 	Pending
@@ -151,7 +150,7 @@ type HistoryEntry struct {
 	Progress int    // percent, for progress
 	Text     string // error or progress message
 	Node     string
-	Due      Time // for retrying: when the next attempt is due
+	Due      Time // for retrying and snoozed: when the next attempt is due
 }
 
 // Artifact describes the file that a job left behind.
@@ -197,18 +196,22 @@ type Job struct {
 
 	CreatedAt Time
 	UpdatedAt Time
-	DueAt     Time // when a retrying job's next attempt is due
+	DueAt     Time // when a scheduled job or a retrying one's next attempt is due
 	StartedAt Time // of the last attempt
 	EndedAt   Time
 
 	History []HistoryEntry
+
+	Terms *Terms // nil for most
+	Place Place
+	Slot  bool // it has one of the places of its concurrency key
 }
 
 // Lane is the queue the job belongs to.
 func (j *Job) Lane() Lane { return Lane{j.Type, j.Priority} }
 
 // Clone is a copy whose own fields and lists may be changed. Payload, Result,
-// Tags and Artifact are shared: they are replaced, never edited.
+// Tags, Terms and Artifact are shared: they are replaced, never edited.
 func (j *Job) Clone() *Job {
 	c := *j
 	c.Errors = append([]AttemptError(nil), j.Errors...)

@@ -62,7 +62,11 @@ func (j *Job) AppendJSON(b []byte) []byte {
 	b = append(b, `,"updated_at":`...)
 	b = appendTime(b, j.UpdatedAt)
 	b = append(b, `,"run_at":`...)
-	b = appendTime(b, j.DueAt)
+	if j.DueAt == 0 && j.Terms != nil {
+		b = appendTime(b, j.Terms.RunAt)
+	} else {
+		b = appendTime(b, j.DueAt)
+	}
 	b = append(b, `,"started_at":`...)
 	b = appendTime(b, j.StartedAt)
 	b = append(b, `,"ended_at":`...)
@@ -86,9 +90,38 @@ func (j *Job) AppendJSON(b []byte) []byte {
 		b = AppendString(b, j.Artifact.SHA256)
 		b = append(b, '}')
 	}
+	if j.Run > 1 {
+		b = append(b, `,"run":`...)
+		b = strconv.AppendInt(b, int64(j.Run), 10)
+	}
+	if j.Terms != nil {
+		b = j.Terms.appendJSON(b)
+	}
 	b = append(b, `,"seq":`...)
 	b = strconv.AppendUint(b, j.Seq, 10)
 	return append(b, '}')
+}
+
+// appendJSON appends the fields that are set, each with a comma before it.
+func (t *Terms) appendJSON(b []byte) []byte {
+	for _, f := range [...]struct {
+		name string
+		at   Time
+	}{{"expires_at", t.ExpiresAt}, {"deadline", t.Deadline}, {"scheduled_for", t.ScheduledFor}} {
+		if f.at != 0 {
+			b = append(append(append(b, `,"`...), f.name...), `":`...)
+			b = appendTime(b, f.at)
+		}
+	}
+	for _, f := range [...]struct{ name, text string }{
+		{"unique_key", t.UniqueKey}, {"concurrency_key", t.ConcurrencyKey}, {"schedule", t.Schedule},
+	} {
+		if f.text != "" {
+			b = append(append(append(b, `,"`...), f.name...), `":`...)
+			b = AppendString(b, f.text)
+		}
+	}
+	return b
 }
 
 // MarshalJSON gives the job resource.
@@ -130,6 +163,26 @@ type resource struct {
 		SHA256      string
 	}
 	Seq uint64
+	Run int
+
+	ExpiresAt      time.Time `json:"expires_at"`
+	Deadline       time.Time
+	ScheduledFor   time.Time `json:"scheduled_for"`
+	UniqueKey      string    `json:"unique_key"`
+	ConcurrencyKey string    `json:"concurrency_key"`
+	Schedule       string
+}
+
+// terms are those that the resource tells of, nil if there are none.
+func (r *resource) terms() *Terms {
+	t := Terms{
+		RunAt: TimeOf(r.RunAt), ExpiresAt: TimeOf(r.ExpiresAt), Deadline: TimeOf(r.Deadline),
+		ScheduledFor: TimeOf(r.ScheduledFor), UniqueKey: r.UniqueKey, ConcurrencyKey: r.ConcurrencyKey, Schedule: r.Schedule,
+	}
+	if t == (Terms{}) {
+		return nil
+	}
+	return &t
 }
 
 // UnmarshalJSON reads a job resource back, as far as it tells: the history is
@@ -146,11 +199,14 @@ func (j *Job) UnmarshalJSON(b []byte) error {
 	}
 	*j = Job{
 		ID: r.ID, Key: r.Seq, Seq: r.Seq, Type: r.Type, Priority: r.Priority, Status: status,
-		Progress: r.Progress, Message: r.Message, Run: 1, Attempt: r.Attempt, MaxAttempts: r.MaxAttempts,
+		Progress: r.Progress, Message: r.Message, Run: max(r.Run, 1), Attempt: r.Attempt, MaxAttempts: r.MaxAttempts,
 		Lost: r.Lost, Timeout: seconds(r.Timeout),
 		Payload: null2nil(r.Payload), Result: null2nil(r.Result), Error: r.Error, Tags: r.Tags, Node: r.Node,
-		CreatedAt: TimeOf(r.CreatedAt), UpdatedAt: TimeOf(r.UpdatedAt), DueAt: TimeOf(r.RunAt),
+		CreatedAt: TimeOf(r.CreatedAt), UpdatedAt: TimeOf(r.UpdatedAt), Terms: r.terms(),
 		StartedAt: TimeOf(r.StartedAt), EndedAt: TimeOf(r.EndedAt),
+	}
+	if !status.Ended() {
+		j.DueAt = TimeOf(r.RunAt)
 	}
 	if a := r.Artifact; a != nil {
 		j.Artifact = &Artifact{Name: a.Name, ContentType: a.ContentType, Size: a.Size, SHA256: a.SHA256}
@@ -200,7 +256,7 @@ func (j *Job) AppendEventsJSON(b []byte) []byte {
 			b = strconv.AppendInt(b, int64(h.Progress), 10)
 		}
 		if h.Text != "" {
-			if h.Kind == KindProgress {
+			if h.Kind == KindProgress || h.Kind == KindSnoozed {
 				b = append(b, `,"message":`...)
 			} else {
 				b = append(b, `,"error":`...)

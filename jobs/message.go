@@ -29,6 +29,11 @@ type Message struct {
 	// that is At.
 	CreatedAt Time
 
+	Terms *Terms // nil for most
+	Token *Token // nil without an idempotency key
+	// BatchEnd marks the last message of a batch, see [Batch].
+	BatchEnd ID
+
 	// Problem says why this cannot be a job (a subject or header that makes no
 	// sense). The message becomes a failed job with that error.
 	Problem string
@@ -66,13 +71,26 @@ func NewJob(m *Message, t *Type, checked bool) *Job {
 	if t != nil && m.RetryCount < 0 {
 		j.MaxAttempts = 1 + t.RetryCount
 	}
-	if checked && t != nil {
-		return j
+	if !checked || t == nil {
+		if why := m.refusal(t); why != "" {
+			j.reject(why)
+			return j
+		}
 	}
-	if why := m.refusal(t); why != "" {
-		j.reject(why)
+	if m.Terms != nil {
+		j.Terms = m.Terms
+		j.putOff(m.Terms.RunAt)
 	}
 	return j
+}
+
+// putOff makes a new job wait for its time. Whether that is still to come when
+// the message is read is decided by the message alone, so that a tracker that is
+// made again decides the same.
+func (j *Job) putOff(runAt Time) {
+	if runAt > j.UpdatedAt {
+		j.Status, j.Place, j.DueAt = Scheduled, Due, runAt
+	}
 }
 
 // submitted is when the job was submitted at first.
@@ -135,9 +153,26 @@ func (j *Job) reject(why string) {
 // the submission that turned up later. It changes nothing but what only a
 // submission knows.
 func Merge(j *Job, m *Message) {
-	j.Payload, j.Tags, j.Timeout = m.Payload, m.Tags, m.Timeout
+	j.Payload, j.Tags, j.Timeout, j.Terms = m.Payload, m.Tags, m.Timeout, m.Terms
 	j.CreatedAt = m.submitted()
 	if len(j.History) > 0 && j.History[0].Kind == KindSubmitted {
 		j.History[0].At = j.CreatedAt
 	}
+}
+
+// Again is the message that puts a known job into the queue once more.
+func (j *Job) Again() *Message {
+	return &Message{
+		ID: j.ID, Type: j.Type, Priority: j.Priority, Payload: j.Payload, Tags: j.Tags,
+		RetryCount: j.MaxAttempts - 1, Timeout: j.Timeout, Terms: j.Terms, Moved: true, CreatedAt: j.CreatedAt,
+	}
+}
+
+// Batch is a number of submissions that get in together or not at all. It is
+// stored as a whole before the first of its messages is published, and completed
+// by the next start if the process dies in between.
+type Batch struct {
+	ID       ID
+	Token    *Token
+	Messages []*Message
 }

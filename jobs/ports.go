@@ -98,6 +98,53 @@ type Commit struct {
 	Settled []Event
 	// Ended are the jobs that have ended with this commit.
 	Ended []*Job
-	// Unfinished is the number of pending, processing and retrying jobs now.
-	Unfinished int
+	// Refused are submissions that became no job, and Replayed those that stand
+	// for a job that was there before.
+	Refused  []Refusal
+	Replayed []Replay
+	// Reserved are batches that are stored now, and Completed those whose jobs all
+	// are.
+	Reserved  []*Batch
+	Completed []ID
+	// Unfinished is the number of pending, processing and retrying jobs now,
+	// Scheduled that of those whose time is to come, and Queued that of messages in
+	// JOBS that are still needed.
+	Unfinished, Scheduled, Queued int
+	// Due is the earliest moment at which a job that this commit put off has to be
+	// looked at, see [Agenda]; 0 = there is none.
+	Due Time
+}
+
+// Refusal says why the message with this id became no job.
+type Refusal struct {
+	ID  ID
+	Err *Error
+}
+
+// Replay says which job the message with this id stands for.
+type Replay struct {
+	ID  ID
+	Job *Job
+}
+
+// Ledger keeps what a [Submitter] has to know before it submits.
+type Ledger interface {
+	// Recall returns the jobs that a token stands for, nil if it is new, or an
+	// *Error of kind [IdempotencyMismatch].
+	Recall(t *Token) ([]*Job, error)
+	// Reserve stores a batch for good, unless one of its unique keys is taken, which
+	// gives an *Error of kind [Duplicate], or its token is known: then it returns the
+	// jobs of that.
+	Reserve(ctx context.Context, b *Batch) (known []*Job, err error)
+}
+
+// Agenda knows which jobs wait for a moment.
+type Agenda interface {
+	// Due returns up to limit of the jobs whose message has to be published by now,
+	// those first that are due first, and the moment of the next one after them (0 =
+	// none).
+	Due(now Time, limit int) (due []*Job, next Time, err error)
+	// Expire ends jobs that should have started or ended by now, a bounded number,
+	// and returns when it has to be called next (0 = nothing is bounded in time).
+	Expire(ctx context.Context, now Time) (next Time, err error)
 }

@@ -21,6 +21,8 @@ type Submission struct {
 	RetryCount int           // -1 = the type's
 	Timeout    time.Duration // 0 = the type's
 	Tags       []string
+	Terms      *Terms // nil if it asks for nothing beyond the ordinary
+	Token      *Token // nil without an idempotency key
 }
 
 // Bounds of a submission.
@@ -41,6 +43,7 @@ func ParseSubmission(body []byte) (*Submission, error) {
 		bad = append(bad, FieldError{Pointer: pointer, Detail: fmt.Sprintf(format, args...)})
 	}
 	hasType := false
+	var terms termsParser
 	err := EachField(body, func(name string, raw json.RawMessage) {
 		var err error
 		switch name {
@@ -64,7 +67,10 @@ func ParseSubmission(body []byte) (*Submission, error) {
 		case "tags":
 			s.Tags, err = tagsValue(raw)
 		default:
-			err = fmt.Errorf("is not a known field; known are type, payload, priority, retry_count, timeout, tags")
+			var known bool
+			if known, err = terms.field(name, raw); !known {
+				err = fmt.Errorf("is not a known field; known are %s", submissionFields)
+			}
 		}
 		if err != nil {
 			fail("/"+escapePointer(name), "%s", err)
@@ -73,6 +79,7 @@ func ParseSubmission(body []byte) (*Submission, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.Terms = terms.terms(Now(), fail)
 	if !hasType {
 		fail("/type", "is required")
 	}
@@ -81,6 +88,9 @@ func ParseSubmission(body []byte) (*Submission, error) {
 	}
 	return s, nil
 }
+
+// submissionFields lists what a submission may have.
+const submissionFields = "type, payload, priority, delay, run_at, ttl, expires_at, deadline, retry_count, timeout, unique_key, concurrency_key, tags"
 
 // Check says whether the registry has the submission's type, and whether that
 // type can use the payload.

@@ -16,60 +16,141 @@ type Submitter struct {
 
 	mu         sync.Mutex
 	waiting    map[ID]*waiter
-	inflight   int // admitted, not yet committed
-	unfinished int // as of the last commit
+	inflight   counts               // admitted, not yet committed
+	unfinished int                  // as of the last commit
+	scheduled  int                  // the same
+	batches    map[ID]*pendingBatch // stored, and not complete
 	draining   bool
+	stored     chan struct{} // holds a token when there are batches to publish
 }
+
+// counts are numbers of jobs by what bounds them.
+type counts struct{ queue, scheduled int }
 
 // SubmitterOptions are what a Submitter needs.
 type SubmitterOptions struct {
-	Inbox     Inbox
-	Registry  *Registry
-	QueueSize int           // pending, processing and retrying jobs; more are refused
-	Timeout   time.Duration // how long a commit may take before the caller is told "unavailable"
+	Inbox        Inbox
+	Ledger       Ledger
+	Registry     *Registry
+	QueueSize    int           // pending, processing and retrying jobs; more are refused
+	MaxScheduled int           // scheduled jobs; more are refused
+	Timeout      time.Duration // how long a commit may take before the caller is told "unavailable"
 	// Healthy says why nothing can be taken at the moment, or nil.
 	Healthy func() error
 }
 
+// waiter is a submission on its way.
 type waiter struct {
-	done  chan answer
-	since time.Time
+	since     time.Time
+	scheduled bool // counted so
+	free      bool // not counted at all
+	done      func(ID, answer)
+}
+
+// admission is a message that asks to be let in, with who waits for it.
+type admission struct {
+	id ID
+	w  *waiter
 }
 
 type answer struct {
-	job *Job
-	err error
+	job      *Job
+	replayed bool
+	err      error
 }
 
-// NewSubmitter makes a Submitter; unfinished is the number of jobs that the
-// tracker knows and that have not ended.
-func NewSubmitter(o SubmitterOptions, unfinished int) *Submitter {
+// NewSubmitter makes a Submitter; unfinished and scheduled are the numbers of
+// jobs that the tracker knows, see [Commit].
+func NewSubmitter(o SubmitterOptions, unfinished, scheduled int) *Submitter {
 	if o.Timeout <= 0 {
 		o.Timeout = 5 * time.Second
 	}
-	return &Submitter{o: o, waiting: make(map[ID]*waiter), unfinished: unfinished}
+	return &Submitter{
+		o: o, waiting: make(map[ID]*waiter), batches: make(map[ID]*pendingBatch),
+		unfinished: unfinished, scheduled: scheduled, stored: make(chan struct{}, 1),
+	}
 }
 
-// Submit takes one job. When it returns a job, that is durable. Errors are
-// [*Error]s: [UnknownType] and [InvalidRequest] for what the caller did wrong,
-// [QueueFull], [ShuttingDown] and [Unavailable] for what the server can't do.
-// If ctx ends first its error is returned, and the job may or may not get in.
-func (s *Submitter) Submit(ctx context.Context, sub *Submission) (*Job, error) {
+// Submit takes one job. When it returns a job, that is durable; replayed says
+// that it is the job which the submission's token made before. Errors are
+// [*Error]s: [UnknownType], [InvalidRequest], [Duplicate] and
+// [IdempotencyMismatch] for what the caller did wrong, [QueueFull],
+// [ShuttingDown] and [Unavailable] for what the server can't do. If ctx ends
+// first its error is returned, and the job may or may not get in.
+func (s *Submitter) Submit(ctx context.Context, sub *Submission) (j *Job, replayed bool, err error) {
 	if err := s.o.Registry.Check(sub); err != nil {
-		return nil, err
+		return nil, false, err
+	}
+	if known, err := s.recall(sub.Token); known != nil || err != nil {
+		return first(known), true, err
 	}
 	if err := s.o.Healthy(); err != nil {
+		return nil, false, unavailable(err)
+	}
+	m := sub.message()
+	return s.submit(ctx, m, &waiter{scheduled: m.putsOff()})
+}
+
+// SubmitMessage publishes a message that makes a job by itself, past all bounds,
+// and waits until that is durable. If the job is known already, that is
+// returned, and replayed is true.
+func (s *Submitter) SubmitMessage(ctx context.Context, m *Message) (j *Job, replayed bool, err error) {
+	if err := s.o.Healthy(); err != nil {
+		return nil, false, unavailable(err)
+	}
+	return s.submit(ctx, m, &waiter{free: true})
+}
+
+// submit publishes a message and waits for what becomes of it.
+func (s *Submitter) submit(ctx context.Context, m *Message, w *waiter) (j *Job, replayed bool, err error) {
+	done := make(chan answer, 1)
+	w.since, w.done = time.Now(), func(_ ID, a answer) { done <- a }
+	if err := s.admit(admission{m.ID, w}); err != nil {
+		return nil, false, err
+	}
+	s.send(m)
+	select {
+	case a := <-done:
+		return a.job, a.replayed, a.err
+	case <-ctx.Done():
+		return nil, false, context.Cause(ctx)
+	}
+}
+
+// message is the message that submits s, with a new id.
+func (s *Submission) message() *Message {
+	return &Message{
+		ID: NewID(), Type: s.Type, Priority: s.Priority, Payload: s.Payload, Tags: s.Tags,
+		RetryCount: s.RetryCount, Timeout: s.Timeout, Terms: s.Terms, Token: s.Token,
+	}
+}
+
+// putsOff says whether the job will be a scheduled one.
+func (m *Message) putsOff() bool { return m.Terms != nil && m.Terms.RunAt > Now() }
+
+func first(known []*Job) *Job {
+	if len(known) == 0 {
+		return nil
+	}
+	return known[0]
+}
+
+// recall looks a token up before anything is published for it.
+func (s *Submitter) recall(t *Token) ([]*Job, error) {
+	if t == nil {
+		return nil, nil
+	}
+	known, err := s.o.Ledger.Recall(t)
+	var wrong *Error
+	if err != nil && !errors.As(err, &wrong) {
 		return nil, unavailable(err)
 	}
-	id := NewID()
-	w := &waiter{done: make(chan answer, 1), since: time.Now()}
-	if err := s.admit(id, w); err != nil {
-		return nil, err
-	}
-	m := &Message{
-		ID: id, Type: sub.Type, Priority: sub.Priority, Payload: sub.Payload, Tags: sub.Tags,
-		RetryCount: sub.RetryCount, Timeout: sub.Timeout,
-	}
+	return known, err
+}
+
+// send publishes a message whose waiter is known.
+func (s *Submitter) send(m *Message) {
+	id := m.ID
 	if err := s.o.Inbox.Submit(m, func(err error) { s.resolve(id, answer{err: err}) }); err != nil {
 		var known *Error // it may be too large, too
 		if !errors.As(err, &known) {
@@ -77,33 +158,59 @@ func (s *Submitter) Submit(ctx context.Context, sub *Submission) (*Job, error) {
 		}
 		s.resolve(id, answer{err: known})
 	}
-	select {
-	case a := <-w.done:
-		return a.job, a.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
 }
 
 func unavailable(err error) *Error {
 	return &Error{Kind: Unavailable, Detail: err.Error(), RetryAfter: time.Second}
 }
 
-// admit lets a submission in, or says why not.
-func (s *Submitter) admit(id ID, w *waiter) error {
+// admit lets submissions in, all or none, or says why not.
+func (s *Submitter) admit(all ...admission) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var more counts
+	for _, a := range all {
+		more.add(a.w, 1)
+	}
+	if err := s.room(more); err != nil {
+		return err
+	}
+	s.inflight.queue += more.queue
+	s.inflight.scheduled += more.scheduled
+	for _, a := range all {
+		s.waiting[a.id] = a.w
+	}
+	return nil
+}
+
+// add counts n submissions like w's.
+func (c *counts) add(w *waiter, n int) {
+	switch {
+	case w.free:
+	case w.scheduled:
+		c.scheduled += n
+	default:
+		c.queue += n
+	}
+}
+
+// room says why there is none for so many more jobs. s.mu is held.
+func (s *Submitter) room(more counts) error {
 	if s.draining {
 		return &Error{Kind: ShuttingDown, Detail: "the server is shutting down and takes no new jobs", RetryAfter: 5 * time.Second}
 	}
-	if n := s.unfinished + s.inflight; n >= s.o.QueueSize {
+	if n := s.unfinished + s.inflight.queue; more.queue > 0 && n+more.queue > s.o.QueueSize {
 		return &Error{
 			Kind: QueueFull, RetryAfter: time.Second,
 			Detail: fmt.Sprintf("%d jobs are unfinished and worker.queue_size is %d; try again later", n, s.o.QueueSize),
 		}
 	}
-	s.inflight++
-	s.waiting[id] = w
+	if n := s.scheduled + s.inflight.scheduled; more.scheduled > 0 && n+more.scheduled > s.o.MaxScheduled {
+		return &Error{
+			Kind: QueueFull, RetryAfter: time.Minute,
+			Detail: fmt.Sprintf("%d jobs wait for their time and worker.max_scheduled is %d; try again later", n, s.o.MaxScheduled),
+		}
+	}
 	return nil
 }
 
@@ -111,11 +218,18 @@ func (s *Submitter) admit(id ID, w *waiter) error {
 func (s *Submitter) resolve(id ID, a answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if w, ok := s.waiting[id]; ok {
-		delete(s.waiting, id)
-		s.inflight--
-		w.done <- a
+	s.answer(id, a)
+}
+
+// answer is resolve with s.mu held.
+func (s *Submitter) answer(id ID, a answer) {
+	w, ok := s.waiting[id]
+	if !ok {
+		return
 	}
+	delete(s.waiting, id)
+	s.inflight.add(w, -1)
+	w.done(id, a)
 }
 
 // Checked says whether id is a submission on its way that has been checked
@@ -131,17 +245,27 @@ func (s *Submitter) Checked(id ID) bool {
 func (s *Submitter) Committed(c *Commit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.unfinished = c.Unfinished
+	s.unfinished, s.scheduled = c.Unfinished, c.Scheduled
 	for _, j := range c.Submitted {
-		if w, ok := s.waiting[j.ID]; ok {
-			delete(s.waiting, j.ID)
-			s.inflight--
-			w.done <- answer{job: j}
-		}
+		s.answer(j.ID, answer{job: j})
+	}
+	for _, r := range c.Refused {
+		s.answer(r.ID, answer{err: r.Err})
+	}
+	for _, r := range c.Replayed {
+		s.answer(r.ID, answer{job: r.Job, replayed: true})
+	}
+	for _, b := range c.Reserved {
+		s.batches[b.ID] = &pendingBatch{Batch: b}
+		s.publishSoon()
+	}
+	for _, id := range c.Completed {
+		delete(s.batches, id)
 	}
 }
 
-// Run gives up on submissions whose commit takes too long, until ctx ends.
+// Run gives up on submissions whose commit takes too long, and completes
+// batches, until ctx ends.
 func (s *Submitter) Run(ctx context.Context) error {
 	tick := time.NewTicker(s.o.Timeout / 5)
 	defer tick.Stop()
@@ -149,6 +273,9 @@ func (s *Submitter) Run(ctx context.Context) error {
 		select {
 		case now := <-tick.C:
 			s.expire(now.Add(-s.o.Timeout))
+			s.publishBatches(now)
+		case <-s.stored:
+			s.publishBatches(time.Now())
 		case <-ctx.Done():
 			return nil
 		}
@@ -164,13 +291,11 @@ func (s *Submitter) expire(before time.Time) {
 		if w.since.After(before) {
 			continue
 		}
-		delete(s.waiting, id)
-		s.inflight--
 		err := s.o.Healthy()
 		if err == nil {
 			err = fmt.Errorf("the job was not on disk after %s; it may or may not run", s.o.Timeout)
 		}
-		w.done <- answer{err: unavailable(err)}
+		s.answer(id, answer{err: unavailable(err)})
 	}
 }
 

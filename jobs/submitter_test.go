@@ -57,13 +57,13 @@ func newDoor(size, unfinished int) *door {
 	d := &door{inbox: &inbox{}, unfinished: unfinished}
 	d.Submitter = jobs.NewSubmitter(jobs.SubmitterOptions{
 		Inbox: d.inbox, Registry: jobs.NewRegistry(&jobs.Type{Name: "a", RetryCount: 3, Handler: picky{nothing}}),
-		QueueSize: size, Timeout: 5 * time.Second,
+		QueueSize: size, MaxScheduled: size, Timeout: 5 * time.Second,
 		Healthy: func() error {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			return d.sick
 		},
-	}, unfinished)
+	}, unfinished, 0)
 	return d
 }
 
@@ -102,7 +102,7 @@ type submittedJob struct {
 func (d *door) submit(ctx context.Context) <-chan submittedJob {
 	answer := make(chan submittedJob, 1)
 	go func() {
-		j, err := d.Submit(ctx, good())
+		j, _, err := d.Submit(ctx, good())
 		answer <- submittedJob{j, err}
 	}()
 	return answer
@@ -196,7 +196,7 @@ func TestSubmitRefuses(t *testing.T) {
 				sub = good()
 			}
 			for range 5 { // a refusal leaves nothing behind that counts
-				j, err := d.Submit(t.Context(), sub)
+				j, _, err := d.Submit(t.Context(), sub)
 				if got := failure(t, err); got != tt.want || j != nil {
 					t.Fatalf("got %v, %q, want %q", j, got, tt.want)
 				}
@@ -246,7 +246,7 @@ func TestAdmissionIsExact(t *testing.T) {
 		for range 3 {
 			for range 50 {
 				go func() {
-					j, err := d.Submit(t.Context(), good())
+					j, _, err := d.Submit(t.Context(), good())
 					answers <- submittedJob{j, err}
 				}()
 			}
@@ -261,7 +261,7 @@ func TestAdmissionIsExact(t *testing.T) {
 				t.Fatalf("%d are on their way, %d answered, want 10 and 0", len(in), len(answers))
 			}
 			d.commit(in[:4]...)
-			if _, err := d.Submit(t.Context(), good()); failure(t, err) != "queue_full" {
+			if _, _, err := d.Submit(t.Context(), good()); failure(t, err) != "queue_full" {
 				t.Fatalf("an eleventh, between two commits: %v", err)
 			}
 			d.commit(in[4:]...)
@@ -270,7 +270,7 @@ func TestAdmissionIsExact(t *testing.T) {
 					t.Fatal(a.err)
 				}
 			}
-			if _, err := d.Submit(t.Context(), good()); failure(t, err) != "queue_full" {
+			if _, _, err := d.Submit(t.Context(), good()); failure(t, err) != "queue_full" {
 				t.Fatalf("an eleventh: %v", err)
 			}
 			d.end(10)
@@ -339,7 +339,7 @@ func TestSubmitterEndsWithItsCallers(t *testing.T) {
 			t.Errorf("got %+v", a)
 		}
 		// it is on its way all the same, so it counts
-		if _, err := d.Submit(t.Context(), good()); failure(t, err) != "queue_full" {
+		if _, _, err := d.Submit(t.Context(), good()); failure(t, err) != "queue_full" {
 			t.Errorf("got %v", err)
 		}
 		messages, _ := d.inbox.take()
@@ -361,7 +361,7 @@ func TestDrainLetsThoseInThatAreOnTheirWay(t *testing.T) {
 		answer := d.submit(t.Context())
 		synctest.Wait()
 		d.Drain()
-		if _, err := d.Submit(t.Context(), good()); failure(t, err) != "shutting_down" {
+		if _, _, err := d.Submit(t.Context(), good()); failure(t, err) != "shutting_down" {
 			t.Errorf("got %v", err)
 		}
 		messages, _ := d.inbox.take()

@@ -64,8 +64,12 @@ type Type struct {
 	RetryCount int           // retries after the first attempt
 	Timeout    time.Duration // of one attempt
 	MaxWorkers int           // at most so many of this type at once; 0 = the pool's bound
-	Backoff    Backoff
-	Handler    Handler
+	// ConcurrencyPerKey is how many jobs with the same concurrency key run at once;
+	// less than 1 counts as 1.
+	ConcurrencyPerKey int
+	Rate              Rate // at most so many starts; the zero Rate = no bound
+	Backoff           Backoff
+	Handler           Handler
 }
 
 // Check says whether the type can use this payload. The error is an [*Error]

@@ -102,7 +102,7 @@ func (n *benchNode) paced(ctx context.Context, c *benchCommand, all []moments, v
 // completed it.
 func (n *benchNode) follow(ctx context.Context, sub *jobs.Submission, m *moments) (jobs.ID, error) {
 	m.begun = time.Now()
-	j, err := n.submitter.Submit(ctx, sub)
+	j, _, err := n.submitter.Submit(ctx, sub)
 	if err != nil {
 		return jobs.ID{}, err
 	}

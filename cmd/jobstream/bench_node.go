@@ -48,7 +48,7 @@ func (n *benchNode) submit(ctx context.Context, c *benchCommand) (accepted int, 
 	}
 	return n.spread(ctx, c, c.Submitters*c.Window, func() (func(i int) error, error) {
 		return func(i int) error {
-			_, err := n.submitter.Submit(ctx, all[i%len(all)])
+			_, _, err := n.submitter.Submit(ctx, all[i%len(all)])
 			return err
 		}, nil
 	})

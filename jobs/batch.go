@@ -1,0 +1,178 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// pendingBatch is a batch that is stored, and whose messages have to get into
+// the queue.
+type pendingBatch struct {
+	*Batch
+	sent time.Time // when they were last published
+}
+
+// republishAfter is after how long the messages of a batch are published again
+// that is not complete by then: the queue may have refused some.
+const republishAfter = time.Second
+
+// SubmitBatch takes all of these jobs or none. When it returns them, they are
+// durable, in the order of subs; replayed says that they are those which the
+// token made before. Errors are those of [Submitter.Submit]; with [Unavailable],
+// or if ctx ends, the whole batch may or may not get in.
+func (s *Submitter) SubmitBatch(ctx context.Context, subs []*Submission, token *Token) (made []*Job, replayed bool, err error) {
+	if err := s.o.Registry.CheckBatch(subs); err != nil {
+		return nil, false, err
+	}
+	if err := uniqueWithin(subs); err != nil {
+		return nil, false, err
+	}
+	if known, err := s.recall(token); known != nil || err != nil {
+		return known, true, err
+	}
+	if err := s.o.Healthy(); err != nil {
+		return nil, false, unavailable(err)
+	}
+	b := newBatch(subs, token)
+	wait := newBatchWait(b)
+	if err := s.admit(wait.admissions(b)...); err != nil {
+		return nil, false, err
+	}
+	// Once it is stored it is published, whether or not anybody still waits.
+	storing, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.o.Timeout)
+	defer cancel()
+	known, err := s.o.Ledger.Reserve(storing, b)
+	if known != nil || err != nil {
+		s.withdraw(b)
+		if _, expected := AsError(err); err != nil && !expected {
+			err = unavailable(err)
+		}
+		return known, known != nil, err
+	}
+	select {
+	case <-wait.done:
+		return wait.made, false, wait.err
+	case <-ctx.Done():
+		return nil, false, context.Cause(ctx)
+	}
+}
+
+// uniqueWithin says whether two jobs of a batch have one unique key.
+func uniqueWithin(subs []*Submission) error {
+	var seen map[string]int
+	for i, sub := range subs {
+		if sub.Terms == nil || sub.Terms.UniqueKey == "" {
+			continue
+		}
+		if first, ok := seen[sub.Terms.UniqueKey]; ok {
+			return Invalid(fmt.Sprintf("/jobs/%d/unique_key", i), fmt.Sprintf("is also that of /jobs/%d", first))
+		}
+		if seen == nil {
+			seen = make(map[string]int)
+		}
+		seen[sub.Terms.UniqueKey] = i
+	}
+	return nil
+}
+
+func newBatch(subs []*Submission, token *Token) *Batch {
+	b := &Batch{ID: NewID(), Token: token, Messages: make([]*Message, len(subs))}
+	for i, sub := range subs {
+		b.Messages[i] = sub.message()
+	}
+	b.Messages[len(subs)-1].BatchEnd = b.ID
+	return b
+}
+
+// batchWait gathers what becomes of the messages of a batch. The submitter's
+// lock guards it until done is closed.
+type batchWait struct {
+	made  []*Job
+	index map[ID]int
+	left  int
+	err   error
+	done  chan struct{}
+}
+
+func newBatchWait(b *Batch) *batchWait {
+	n := len(b.Messages)
+	w := &batchWait{made: make([]*Job, n), index: make(map[ID]int, n), left: n, done: make(chan struct{})}
+	for i, m := range b.Messages {
+		w.index[m.ID] = i
+	}
+	return w
+}
+
+func (w *batchWait) admissions(b *Batch) []admission {
+	now := time.Now()
+	queued := &waiter{since: now, done: w.answer}
+	later := &waiter{since: now, done: w.answer, scheduled: true}
+	all := make([]admission, len(b.Messages))
+	for i, m := range b.Messages {
+		all[i] = admission{m.ID, queued}
+		if m.putsOff() {
+			all[i].w = later
+		}
+	}
+	return all
+}
+
+func (w *batchWait) answer(id ID, a answer) {
+	w.made[w.index[id]] = a.job
+	if a.err != nil && w.err == nil {
+		w.err = a.err
+	}
+	if w.left--; w.left == 0 {
+		close(w.done)
+	}
+}
+
+// withdraw ends the waiting for a batch that was not stored.
+func (s *Submitter) withdraw(b *Batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range b.Messages {
+		s.answer(m.ID, answer{})
+	}
+}
+
+// Resume takes over batches that an earlier process stored and did not complete.
+func (s *Submitter) Resume(batches []*Batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range batches {
+		s.batches[b.ID] = &pendingBatch{Batch: b}
+		s.publishSoon()
+	}
+}
+
+// publishSoon makes Run publish batches. s.mu is held.
+func (s *Submitter) publishSoon() {
+	select {
+	case s.stored <- struct{}{}:
+	default:
+	}
+}
+
+// publishBatches publishes the messages of stored batches: at once, and again as
+// long as the tracker has not found them complete. A message that was in before
+// is ignored by its job's id.
+func (s *Submitter) publishBatches(now time.Time) {
+	s.mu.Lock()
+	var all []*pendingBatch
+	for _, b := range s.batches {
+		if now.Sub(b.sent) >= republishAfter {
+			b.sent = now
+			all = append(all, b)
+		}
+	}
+	s.mu.Unlock()
+	for _, b := range all {
+		for _, m := range b.Messages {
+			if s.o.Inbox.Submit(m, nil) != nil {
+				break // all of it again, later
+			}
+		}
+	}
+}

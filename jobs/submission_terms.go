@@ -1,0 +1,241 @@
+package jobs
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// termsParser reads the fields of a submission that make its [Terms].
+type termsParser struct {
+	t                     Terms
+	delay, ttl            time.Duration
+	hasDelay, hasRunAt    bool
+	hasTTL, hasExpiresAt  bool
+	deadline              time.Duration
+	hasDeadline, relative bool // a deadline given as a duration
+}
+
+// field takes one field; known is false if it is none of these.
+func (p *termsParser) field(name string, raw json.RawMessage) (known bool, err error) {
+	switch name {
+	case "delay":
+		p.hasDelay = true
+		p.delay, err = delayValue(raw)
+	case "run_at":
+		p.hasRunAt = true
+		p.t.RunAt, err = momentValue(raw)
+	case "ttl":
+		p.hasTTL = true
+		if p.ttl, err = delayValue(raw); err == nil && p.ttl == 0 {
+			err = fmt.Errorf("must be above 0")
+		}
+	case "expires_at":
+		p.hasExpiresAt = true
+		p.t.ExpiresAt, err = momentValue(raw)
+	case "deadline":
+		p.hasDeadline = true
+		err = p.deadlineValue(raw)
+	case "unique_key":
+		p.t.UniqueKey, err = keyValue(raw)
+	case "concurrency_key":
+		p.t.ConcurrencyKey, err = keyValue(raw)
+	default:
+		return false, nil
+	}
+	return true, err
+}
+
+// deadlineValue reads a moment, or how long from now.
+func (p *termsParser) deadlineValue(raw json.RawMessage) (err error) {
+	if text, wrong := stringValue(raw); wrong == nil && (strings.Contains(text, "-") || strings.Contains(text, ":")) {
+		p.t.Deadline, err = ParseMoment(text)
+		return err
+	}
+	p.relative = true
+	p.deadline, err = delayValue(raw)
+	if err == nil && p.deadline == 0 {
+		err = fmt.Errorf("must be above 0")
+	}
+	return err
+}
+
+// terms puts the fields together as of now, nil if there were none. What does
+// not go together is told to fail.
+func (p *termsParser) terms(now Time, fail func(pointer, format string, args ...any)) *Terms {
+	if p.hasDelay && p.hasRunAt {
+		fail("/run_at", "cannot be given together with delay")
+	}
+	if p.hasTTL && p.hasExpiresAt {
+		fail("/expires_at", "cannot be given together with ttl")
+	}
+	if p.delay > 0 {
+		p.t.RunAt = now.Add(p.delay)
+	}
+	if p.ttl > 0 {
+		p.t.ExpiresAt = max(now, p.t.RunAt).Add(p.ttl)
+	}
+	if p.relative {
+		p.t.Deadline = now.Add(p.deadline)
+	}
+	for _, f := range [...]struct {
+		name string
+		at   Time
+	}{{"expires_at", p.t.ExpiresAt}, {"deadline", p.t.Deadline}} {
+		switch {
+		case f.at == 0:
+		case f.at <= now:
+			fail("/"+f.name, "has passed already")
+		case f.at <= p.t.RunAt:
+			fail("/"+f.name, "comes before the job may start")
+		}
+	}
+	if p.t == (Terms{}) {
+		return nil
+	}
+	t := p.t
+	return &t
+}
+
+// delayValue reads seconds or a duration, 0 to [MaxDelay].
+func delayValue(raw json.RawMessage) (d time.Duration, err error) {
+	if raw[0] == '"' {
+		var text string
+		if text, err = stringValue(raw); err == nil {
+			d, err = ParseDuration(text)
+		}
+	} else {
+		var f float64
+		if err = json.Unmarshal(raw, &f); err == nil && f >= 0 && f <= MaxDelay.Seconds() {
+			d = seconds(f)
+		} else {
+			d = -1
+		}
+	}
+	if err != nil || d < 0 || d > MaxDelay {
+		return 0, fmt.Errorf("must be seconds or a duration like \"5m\", at most ten years, not %s", describe(raw))
+	}
+	return d, nil
+}
+
+// momentValue reads an RFC 3339 time.
+func momentValue(raw json.RawMessage) (Time, error) {
+	text, err := stringValue(raw)
+	if err != nil {
+		return 0, err
+	}
+	return ParseMoment(text)
+}
+
+func keyValue(raw json.RawMessage) (string, error) {
+	text, err := stringValue(raw)
+	if err != nil {
+		return "", err
+	}
+	return text, CheckKey(text)
+}
+
+// CheckKey says what is wrong with a unique, concurrency or idempotency key, if
+// anything.
+func CheckKey(key string) error {
+	switch {
+	case key == "":
+		return fmt.Errorf("is empty")
+	case len(key) > MaxKey:
+		return fmt.Errorf("is longer than %d bytes", MaxKey)
+	case strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError }):
+		return fmt.Errorf("has a control character or is not UTF-8")
+	}
+	return nil
+}
+
+// MaxBatch is the largest number of jobs in one batch.
+const MaxBatch = 1000
+
+// ParseBatch reads {"jobs":[…]}, each as [ParseSubmission] reads one. Pointers in
+// errors begin with the job's: /jobs/3/type.
+func ParseBatch(body []byte) (subs []*Submission, err error) {
+	var bad fieldErrors
+	given := false
+	err = EachField(body, func(name string, raw json.RawMessage) {
+		if name != "jobs" {
+			bad.add("/"+escapePointer(name), fmt.Errorf("is not a known field; known is jobs"))
+			return
+		}
+		given = true
+		subs = parseBatch(raw, &bad)
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case !given:
+		bad.add("/jobs", fmt.Errorf("is required"))
+	}
+	if len(bad) > 0 {
+		return nil, InvalidFields(bad...)
+	}
+	return subs, nil
+}
+
+func parseBatch(raw json.RawMessage, bad *fieldErrors) (subs []*Submission) {
+	if raw[0] != '[' {
+		bad.add("/jobs", fmt.Errorf("must be a list of jobs, not %s", describe(raw)))
+		return nil
+	}
+	n := 0
+	eachElement(raw, func(entry json.RawMessage) {
+		if n++; n > MaxBatch {
+			return
+		}
+		at := fmt.Sprintf("/jobs/%d", n-1)
+		if entry[0] != '{' {
+			bad.add(at, fmt.Errorf("must be an object, not %s", describe(entry)))
+			return
+		}
+		s, err := ParseSubmission(entry)
+		bad.within(at, err)
+		subs = append(subs, s)
+	})
+	if n == 0 || n > MaxBatch {
+		bad.add("/jobs", fmt.Errorf("must have 1 to %d jobs, not %d", MaxBatch, n))
+	}
+	return subs
+}
+
+// eachElement calls f for every element of the valid JSON list in raw.
+func eachElement(raw json.RawMessage, f func(json.RawMessage)) {
+	for i := skipSpace(raw, 1); i < len(raw) && raw[i] != ']'; i = skipSpace(raw, i) {
+		if raw[i] == ',' {
+			i = skipSpace(raw, i+1)
+		}
+		end := skipValue(raw, i)
+		f(raw[i:end:end])
+		i = end
+	}
+}
+
+// CheckBatch is [Registry.Check] for all jobs of a batch.
+func (r *Registry) CheckBatch(subs []*Submission) error {
+	var bad fieldErrors
+	kind := InvalidRequest
+	for i, s := range subs {
+		err := r.Check(s)
+		if err == nil {
+			continue
+		}
+		if e, ok := AsError(err); ok {
+			kind = e.Kind
+		}
+		bad.within(fmt.Sprintf("/jobs/%d", i), err)
+	}
+	if len(bad) == 0 {
+		return nil
+	}
+	e := InvalidFields(bad...)
+	if len(bad) == 1 {
+		e.Kind = kind // unknown_type rather than just invalid
+	}
+	return e
+}
