@@ -2,18 +2,34 @@ package jobs
 
 import (
 	"context"
-	"fmt"
 	"slices"
 )
 
-// Filter chooses jobs. Empty lists choose all; entries of one list are
-// alternatives, different fields must all hold.
+// Filter chooses jobs. Empty fields choose all; entries of one list are
+// alternatives, different fields must all hold. After is inclusive, Before
+// exclusive, and 0 leaves that side open.
+//
+// Statuses, types, tags and the range of created_at are found by index; for the
+// other fields the records of those that are left must be read, see
+// [Filter.Scans].
 type Filter struct {
-	Statuses      []Status
-	Types         []string
-	Tags          []string // any of them
-	CreatedAfter  Time     // inclusive; 0 = open
-	CreatedBefore Time     // exclusive; 0 = open
+	Statuses   []Status
+	Types      []string
+	Tags       []string // any of them
+	Priorities []Priority
+
+	CreatedAfter, CreatedBefore Time
+	// The range in which the last attempt began: chooses no job that has none.
+	StartedAfter, StartedBefore Time
+	// The range in which the job ended: chooses no job that has not.
+	EndedAfter, EndedBefore Time
+
+	// Error is in the job's error, or in that of one of its attempts; case does not
+	// matter.
+	Error string
+	// Payload is in the text of the payload's JSON, as it was submitted (with its
+	// spaces and escapes); case does not matter.
+	Payload string
 }
 
 // Match says whether f chooses j.
@@ -21,19 +37,74 @@ func (f *Filter) Match(j *Job) bool {
 	switch {
 	case len(f.Statuses) > 0 && !slices.Contains(f.Statuses, j.Status),
 		len(f.Types) > 0 && !slices.Contains(f.Types, j.Type),
-		f.CreatedAfter != 0 && j.CreatedAt < f.CreatedAfter,
-		f.CreatedBefore != 0 && j.CreatedAt >= f.CreatedBefore:
+		!f.MatchPriority(j.Priority),
+		!f.MatchTimes(j.Status, j.CreatedAt, j.StartedAt, j.EndedAt),
+		len(f.Tags) > 0 && !slices.ContainsFunc(j.Tags, func(t string) bool { return slices.Contains(f.Tags, t) }):
 		return false
-	case len(f.Tags) == 0:
+	}
+	return f.matchError(j) && f.matchPayload(j)
+}
+
+// MatchPriority says whether f chooses jobs of that priority.
+func (f *Filter) MatchPriority(p Priority) bool {
+	return len(f.Priorities) == 0 || slices.Contains(f.Priorities, p)
+}
+
+// MatchTimes says whether f chooses a job with these times.
+func (f *Filter) MatchTimes(status Status, created, started, ended Time) bool {
+	switch {
+	case f.CreatedAfter != 0 && created < f.CreatedAfter,
+		f.CreatedBefore != 0 && created >= f.CreatedBefore,
+		f.wantsStart() && started == 0,
+		f.StartedAfter != 0 && started < f.StartedAfter,
+		f.StartedBefore != 0 && started >= f.StartedBefore,
+		f.WantsEnd() && (ended == 0 || !status.Ended()),
+		f.EndedAfter != 0 && ended < f.EndedAfter,
+		f.EndedBefore != 0 && ended >= f.EndedBefore:
+		return false
+	}
+	return true
+}
+
+func (f *Filter) wantsStart() bool { return f.StartedAfter != 0 || f.StartedBefore != 0 }
+
+// WantsEnd says whether f chooses only jobs that have ended, by its times.
+func (f *Filter) WantsEnd() bool { return f.EndedAfter != 0 || f.EndedBefore != 0 }
+
+func (f *Filter) matchError(j *Job) bool {
+	if f.Error == "" {
 		return true
 	}
-	return slices.ContainsFunc(j.Tags, func(t string) bool { return slices.Contains(f.Tags, t) })
+	n := NewNeedle(f.Error)
+	return n.In([]byte(j.Error)) ||
+		slices.ContainsFunc(j.Errors, func(e AttemptError) bool { return n.In([]byte(e.Error)) })
+}
+
+func (f *Filter) matchPayload(j *Job) bool {
+	if f.Payload == "" {
+		return true
+	}
+	n := NewNeedle(f.Payload)
+	return n.In(j.Payload)
+}
+
+// Scans says whether f asks for something that no index knows: priority, the
+// times of start and end, texts. Then records are read until enough are found,
+// and a list may end before that, see [Listing].
+func (f *Filter) Scans() bool {
+	return len(f.Priorities) > 0 || f.wantsStart() || f.WantsEnd() || f.Error != "" || f.Payload != ""
+}
+
+// Empty says whether f chooses every job there is.
+func (f *Filter) Empty() bool {
+	return !f.Scans() && len(f.Statuses) == 0 && len(f.Types) == 0 && len(f.Tags) == 0 &&
+		f.CreatedAfter == 0 && f.CreatedBefore == 0
 }
 
 // History is the tracker as handlers read it.
 type History interface {
 	// Count is the number of jobs that f chooses: exact for statuses, types and
-	// tags, an upper bound if a time range is given. It is cheap.
+	// tags, an upper bound if anything else is given. It is cheap.
 	Count(f Filter) (int, error)
 	// Scan calls yield for every job that f chooses, oldest first, until yield
 	// returns an error, which Scan returns. Memory is flat, and no lock or
@@ -67,69 +138,3 @@ const (
 	DefaultLimit = 50
 	MaxLimit     = 500
 )
-
-// PageQuery gathers a list's parameters by the names of the query string (and
-// of jobstream.list): status, type, tag, created_after, created_before, limit,
-// cursor, order.
-type PageQuery struct {
-	page Page
-	bad  []FieldError
-	// Where names the source of values in errors: "query/" or "/".
-	Where string
-}
-
-// Set takes one value.
-func (q *PageQuery) Set(name, value string) {
-	switch name {
-	case "status":
-		s, ok := ParseStatus(value)
-		if !ok {
-			q.fail(name, "%q is not a status; known are %v", value, StatusNames())
-			return
-		}
-		q.page.Statuses = append(q.page.Statuses, s)
-	case "type":
-		q.page.Types = append(q.page.Types, value)
-	case "tag":
-		q.page.Tags = append(q.page.Tags, value)
-	case "created_after":
-		q.page.CreatedAfter = q.moment(name, value)
-	case "created_before":
-		q.page.CreatedBefore = q.moment(name, value)
-	case "limit":
-		n, err := intValue([]byte(value), 1, MaxLimit)
-		if err != nil {
-			q.fail(name, "%s", err)
-		}
-		q.page.Limit = n
-	case "cursor":
-		q.page.Cursor = value
-	case "order":
-		if value != "asc" && value != "desc" {
-			q.fail(name, "must be asc or desc, not %q", value)
-		}
-		q.page.Asc = value == "asc"
-	default:
-		q.fail(name, "is not a known parameter; known are status, type, tag, created_after, created_before, limit, cursor, order")
-	}
-}
-
-// Page is what was asked for, or an *Error that names every bad parameter.
-func (q *PageQuery) Page() (Page, error) {
-	if len(q.bad) > 0 {
-		return Page{}, InvalidFields(q.bad...)
-	}
-	return q.page, nil
-}
-
-func (q *PageQuery) fail(name, format string, args ...any) {
-	q.bad = append(q.bad, FieldError{Pointer: q.Where + name, Detail: fmt.Sprintf(format, args...)})
-}
-
-func (q *PageQuery) moment(name, value string) Time {
-	t, err := ParseMoment(value)
-	if err != nil {
-		q.fail(name, "%s", err)
-	}
-	return t
-}

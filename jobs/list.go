@@ -1,124 +1,360 @@
 package jobs
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 )
 
-// ListJSON is the answer of GET /jobs and jobstream.list:
-// {"jobs":[…],"next_cursor":"…"}. next is "" behind the last page.
-func ListJSON(found []*Job, next string) []byte {
-	size := 64
-	for _, j := range found {
+// Listing is a page of a list, and how to go on.
+//
+// A list that must read records to know what it wants ([Filter.Scans], or a
+// range of created_at whose ends lie among many jobs) looks at a bounded number
+// of them: it may bring fewer jobs than it was asked for, or none, and still
+// have a Next to go on with.
+type Listing struct {
+	Jobs []*Job
+	Next string // the cursor of the next page; "" = there is none
+	// Scanned is how many records were read for this page.
+	Scanned int
+	// TellScanned says that Scanned is worth telling: the filter scans, or the bound
+	// ended the page.
+	TellScanned bool
+}
+
+// AppendJSON appends the answer of GET /jobs and jobstream.list:
+//
+//	{"jobs":[…],"next_cursor":"…","scanned":20000}
+//
+// next_cursor is "" behind the last page; no jobs with a next_cursor means "go
+// on"; scanned is left out where it is not worth telling.
+func (l *Listing) AppendJSON(b []byte) []byte {
+	size := 96
+	for _, j := range l.Jobs {
 		size += 640 + len(j.Payload) + len(j.Result) // most jobs, without growing
 	}
-	b := append(make([]byte, 0, size), `{"jobs":[`...)
-	for i, j := range found {
+	b = append(slices.Grow(b, size), `{"jobs":[`...)
+	for i, j := range l.Jobs {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = j.AppendJSON(b)
 	}
 	b = append(b, `],"next_cursor":`...)
-	b = AppendString(b, next)
+	b = AppendString(b, l.Next)
+	if l.TellScanned {
+		b = append(b, `,"scanned":`...)
+		b = strconv.AppendInt(b, int64(l.Scanned), 10)
+	}
 	return append(b, '}')
 }
 
-// MaxFilterValues is how often one parameter of a list may be given: every
-// value is compared with every job that is looked at.
-const MaxFilterValues = 100
+// ListJSON is the JSON of a [Listing] of these jobs that tells nothing of a scan.
+func ListJSON(found []*Job, next string) []byte {
+	l := Listing{Jobs: found, Next: next}
+	return l.AppendJSON(nil)
+}
 
-// ParseListQuery reads what GET /jobs asks for from the query of its URL.
-func ParseListQuery(query url.Values) (Page, error) {
-	q := PageQuery{Where: "query/"}
-	for _, name := range sortedNames(query) {
-		q.set(name, query[name])
+// Bounds of a filter's parameters.
+const (
+	// MaxFilterValues is how often one parameter may be given: every value is
+	// compared with every job that is looked at.
+	MaxFilterValues = 100
+	// MaxFilterText is the longest text that can be looked for, in bytes.
+	MaxFilterText = 256
+)
+
+// The parameters by their names in the query string and in JSON.
+var (
+	countNames  = []string{"status", "type", "tag", "created_after", "created_before"}
+	filterNames = []string{
+		"status", "type", "tag", "priority", "created_after", "created_before",
+		"started_after", "started_before", "ended_after", "ended_before", "error", "payload",
 	}
-	return q.Page()
+	listNames = append(slices.Clone(filterNames), "limit", "cursor", "order")
+)
+
+// ParseListQuery reads what GET /jobs asks for from the query of its URL: the
+// fields of a [Filter] as status, type, tag, priority (these may repeat),
+// created_after, created_before, started_after, started_before, ended_after,
+// ended_before, error and payload; then limit, cursor and order (asc or desc).
+// An [*Error] names every bad parameter.
+func ParseListQuery(query url.Values) (Page, error) {
+	r := params{known: listNames, where: "query/"}
+	r.query(query)
+	return r.result()
 }
 
 // ParseListRequest reads what jobstream.list asks for from JSON: an object with
 // the names of [ParseListQuery] whose values are strings, numbers or lists of
-// strings. An empty body asks for the first page of everything.
+// strings (of numbers too, for priority). An empty body asks for the first page
+// of everything.
 func ParseListRequest(body []byte) (Page, error) {
-	q := PageQuery{Where: "/"}
+	r := params{known: listNames, where: "/"}
 	if len(body) == 0 {
-		return q.Page()
+		return r.result()
 	}
 	err := EachField(body, func(name string, raw json.RawMessage) {
-		values, err := textValues(raw)
+		values, err := textValues(raw, name == "priority")
 		if err != nil {
-			q.fail(escapePointer(name), "%s", err)
+			r.fail(name, "%s", err)
 			return
 		}
-		q.set(name, values)
+		r.set(name, values)
 	})
 	if err != nil {
 		return Page{}, err
 	}
-	return q.Page()
+	return r.result()
 }
 
-// set takes all values of one parameter. A filter's may be many; of the rest
-// only one makes sense, and a second is an error rather than ignored.
-func (q *PageQuery) set(name string, values []string) {
-	switch name {
-	case "status", "type", "tag":
-		if len(values) > MaxFilterValues {
-			q.fail(name, "has %d values, at most %d are allowed", len(values), MaxFilterValues)
+// ParseCountsQuery reads what GET /jobs/counts asks for from the query of its
+// URL: status, type and tag, which may repeat, created_after and created_before.
+// These can be counted without reading all records. An [*Error] names every bad
+// parameter.
+func ParseCountsQuery(query url.Values) (Filter, error) {
+	r := params{known: countNames, where: "query/"}
+	r.query(query)
+	p, err := r.result()
+	return p.Filter, err
+}
+
+// ParseFilter reads a [Filter] from the JSON object raw, strictly:
+//
+//	{"status":["failed","cancelled"],"type":"email","tag":"a","priority":[1,2],
+//	 "created_after":"2024-01-15T08:00:00Z","created_before":"2024-01-16",
+//	 "started_after":…,"started_before":…,"ended_after":…,"ended_before":…,
+//	 "error":"timeout","payload":"user@example.com"}
+//
+// Every field is optional; status, type, tag and priority take one value or a
+// list that is not empty. Since whole sets of jobs are changed by what it says,
+// nothing is guessed: see [Filter.Empty] for the filter that chooses all. An
+// [*Error] names every bad field by its JSON pointer, below pointer (that of raw
+// itself, "" if raw is the body).
+func ParseFilter(raw json.RawMessage, pointer string) (Filter, error) {
+	r := params{known: filterNames, where: pointer + "/"}
+	raw = bytes.TrimSpace(raw)
+	if pointer != "" && (len(raw) == 0 || raw[0] != '{') {
+		return Filter{}, Invalid(pointer, `must be an object like {"status":"failed","type":"email"}, not `+describe(raw))
+	}
+	err := EachField(raw, func(name string, raw json.RawMessage) {
+		values, err := filterValues(name, raw)
+		if err != nil {
+			r.fail(name, "%s", err)
 			return
 		}
-		if slices.Contains(values, "") {
-			q.fail(name, "is empty")
-			return
-		}
-	case "created_after", "created_before", "limit", "cursor", "order":
-		if len(values) != 1 {
-			q.fail(name, "must have one value, not %d", len(values))
-			return
-		}
+		r.set(name, values)
+	})
+	if e, ok := AsError(err); ok && e.Kind == MalformedJSON {
+		return Filter{}, err
+	}
+	r.bad.within(pointer, err)
+	p, err := r.result()
+	return p.Filter, err
+}
+
+// params gathers the parameters of a list, and what is wrong with them.
+type params struct {
+	known []string
+	where string // goes before the names in errors
+	page  Page
+	bad   fieldErrors
+}
+
+// result is what was asked for, or an *Error that names every bad parameter.
+func (r *params) result() (Page, error) {
+	if len(r.bad) > 0 {
+		return Page{}, InvalidFields(r.bad...)
+	}
+	return r.page, nil
+}
+
+func (r *params) fail(name, format string, args ...any) {
+	r.bad.add(r.where+escapePointer(name), fmt.Errorf(format, args...))
+}
+
+// query takes all parameters of a query string, in the order of their names.
+func (r *params) query(query url.Values) {
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		r.set(name, query[name])
+	}
+}
+
+// set takes all values of one parameter.
+func (r *params) set(name string, values []string) {
+	if !slices.Contains(r.known, name) {
+		r.fail(name, "is not a known parameter; known are %s", strings.Join(r.known, ", "))
+		return
+	}
+	switch p := &r.page; name {
+	case "status":
+		r.each(name, values, func(v string) error {
+			s, ok := ParseStatus(v)
+			if !ok {
+				return fmt.Errorf("%s is not a status; known are %s", quote(v), strings.Join(StatusNames(), ", "))
+			}
+			p.Statuses = append(p.Statuses, s)
+			return nil
+		})
+	case "type":
+		r.each(name, values, func(v string) error { p.Types = append(p.Types, v); return nil })
+	case "tag":
+		r.each(name, values, func(v string) error { p.Tags = append(p.Tags, v); return nil })
+	case "priority":
+		r.each(name, values, func(v string) error {
+			n, err := intValue([]byte(v), int(HighestPriority), int(LowestPriority))
+			p.Priorities = append(p.Priorities, Priority(n))
+			return err
+		})
 	default:
-		q.Set(escapePointer(name), "") // says that it is unknown, once
+		r.one(name, values)
+	}
+}
+
+// each takes the values of a parameter that may have many.
+func (r *params) each(name string, values []string, take func(string) error) {
+	if len(values) > MaxFilterValues {
+		r.fail(name, "has %d values, at most %d are allowed", len(values), MaxFilterValues)
+		return
+	}
+	if slices.Contains(values, "") {
+		r.fail(name, "is empty")
 		return
 	}
 	for _, v := range values {
-		q.Set(name, v)
+		if err := take(v); err != nil {
+			r.fail(name, "%s", err)
+		}
 	}
 }
 
-func sortedNames(query url.Values) []string {
-	names := make([]string, 0, len(query))
-	for name := range query {
-		names = append(names, name)
+// one takes the value of a parameter that has one; a second is an error rather
+// than ignored.
+func (r *params) one(name string, values []string) {
+	if len(values) != 1 {
+		r.fail(name, "must have one value, not %d", len(values))
+		return
 	}
-	slices.Sort(names)
-	return names
+	var err error
+	switch p, v := &r.page, values[0]; name {
+	case "created_after":
+		p.CreatedAfter, err = ParseMoment(v)
+	case "created_before":
+		p.CreatedBefore, err = ParseMoment(v)
+	case "started_after":
+		p.StartedAfter, err = ParseMoment(v)
+	case "started_before":
+		p.StartedBefore, err = ParseMoment(v)
+	case "ended_after":
+		p.EndedAfter, err = ParseMoment(v)
+	case "ended_before":
+		p.EndedBefore, err = ParseMoment(v)
+	case "error":
+		p.Error, err = filterText(v)
+	case "payload":
+		p.Payload, err = filterText(v)
+	case "limit":
+		p.Limit, err = intValue([]byte(v), 1, MaxLimit)
+	case "cursor":
+		p.Cursor = v
+	case "order":
+		p.Asc = v == "asc"
+		if v != "asc" && v != "desc" {
+			err = fmt.Errorf("must be asc or desc, not %s", quote(v))
+		}
+	}
+	if err != nil {
+		r.fail(name, "%s", err)
+	}
+}
+
+func filterText(v string) (string, error) {
+	switch {
+	case v == "":
+		return "", fmt.Errorf("is empty")
+	case len(v) > MaxFilterText:
+		return "", fmt.Errorf("has %d bytes, at most %d are allowed", len(v), MaxFilterText)
+	}
+	return v, nil
 }
 
 // textValues reads a string, a number or a list of strings as the texts that a
-// query string would have.
-func textValues(raw json.RawMessage) ([]string, error) {
+// query string would have. With numbers, the list may have numbers as well.
+func textValues(raw json.RawMessage, numbers bool) ([]string, error) {
 	switch c := raw[0]; {
 	case c == '"':
 		s, err := stringValue(raw)
 		return []string{s}, err
-	case c == '-' || c >= '0' && c <= '9':
+	case isNumber(raw):
 		return []string{string(raw)}, nil
 	case c == '[':
-		var list []*string
-		if json.Unmarshal(raw, &list) == nil && !slices.Contains(list, nil) {
-			values := make([]string, len(list))
-			for i, s := range list {
-				values[i] = *s
-			}
+		if values, ok := listValues(raw, true, numbers); ok {
 			return values, nil
 		}
 	}
 	return nil, fmt.Errorf("must be a string, a number or a list of strings, not %s", describe(raw))
 }
+
+// filterValues reads the value of a field of [ParseFilter].
+func filterValues(name string, raw json.RawMessage) ([]string, error) {
+	switch name {
+	case "priority":
+		if isNumber(raw) {
+			return []string{string(raw)}, nil
+		}
+		if values, ok := listValues(raw, false, true); ok && len(values) > 0 {
+			return values, nil
+		}
+		return nil, fmt.Errorf("must be a number or a list of numbers, not %s", describe(raw))
+	case "status", "type", "tag":
+		if values, ok := listValues(raw, true, false); ok {
+			if len(values) == 0 {
+				return nil, fmt.Errorf("is an empty list; leave it out to choose all")
+			}
+			return values, nil
+		}
+		if raw[0] != '"' {
+			return nil, fmt.Errorf("must be a string or a list of strings, not %s", describe(raw))
+		}
+	}
+	if !slices.Contains(filterNames, name) {
+		return nil, nil // whatever it is, it is unknown
+	}
+	s, err := stringValue(raw)
+	return []string{s}, err
+}
+
+// listValues reads a list of strings, or of numbers, as texts.
+func listValues(raw json.RawMessage, texts, numbers bool) (values []string, ok bool) {
+	var list []json.RawMessage
+	if raw[0] != '[' || json.Unmarshal(raw, &list) != nil {
+		return nil, false
+	}
+	values = make([]string, len(list))
+	for i, entry := range list {
+		switch {
+		case numbers && isNumber(entry):
+			values[i] = string(entry)
+		case texts && entry[0] == '"':
+			s, err := stringValue(entry)
+			if err != nil {
+				return nil, false
+			}
+			values[i] = s
+		default:
+			return nil, false
+		}
+	}
+	return values, true
+}
+
+// isNumber says whether a JSON value is a number.
+func isNumber(raw json.RawMessage) bool { return raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9' }
 
 // ParseRef reads which job a request of the service is about:
 // {"id":"…"} with the job's UUID or its sequence in JOBS, the latter also as a
@@ -137,7 +373,7 @@ func ParseRef(body []byte) (id ID, seq uint64, err error) {
 			bad.add("/id", fmt.Errorf("must be a string or a number, not a list"))
 			return
 		}
-		values, wrong := textValues(raw)
+		values, wrong := textValues(raw, false)
 		if wrong != nil {
 			bad.add("/id", fmt.Errorf("must be a string or a number, not %s", describe(raw)))
 			return

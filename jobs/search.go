@@ -1,0 +1,149 @@
+package jobs
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Needle is a text to look for without regard to case, as [strings.EqualFold]
+// compares. Its zero value is in every text.
+type Needle struct {
+	runes []rune // folded
+	// ascii is the needle in lower case if it has nothing but ASCII, else "".
+	ascii string
+	// alone says that every rune of ascii folds to ASCII only. The letters k and s
+	// don't: U+212A is a k, U+017F is an s.
+	alone bool
+}
+
+// NewNeedle prepares a text for being looked for in many.
+func NewNeedle(text string) Needle {
+	n := Needle{runes: make([]rune, 0, len(text)), ascii: strings.ToLower(text), alone: true}
+	for _, r := range text {
+		n.runes = append(n.runes, foldRune(r))
+		switch {
+		case r >= utf8.RuneSelf:
+			n.ascii = ""
+		case strings.ContainsRune("kKsS", r):
+			n.alone = false
+		}
+	}
+	return n
+}
+
+// In says whether the needle is in text.
+func (n *Needle) In(text []byte) bool {
+	switch {
+	case len(n.runes) == 0:
+		return true
+	case n.ascii != "" && n.inBytes(text):
+		return true
+	case n.ascii != "" && (n.alone || allASCII(text)):
+		return false
+	}
+	for len(text) > 0 {
+		if n.leads(text) {
+			return true
+		}
+		_, size := utf8.DecodeRune(text)
+		text = text[size:]
+	}
+	return false
+}
+
+// inBytes looks for a needle of ASCII byte by byte: from each place to the next
+// where its first letter stands in one of its cases.
+func (n *Needle) inBytes(text []byte) bool {
+	lower := n.ascii[0]
+	upper := upperByte(lower)
+	nextLower, nextUpper := bytes.IndexByte(text, lower), -1
+	if upper != lower {
+		nextUpper = bytes.IndexByte(text, upper)
+	}
+	for nextLower >= 0 || nextUpper >= 0 {
+		at := nextLower
+		if at < 0 || nextUpper >= 0 && nextUpper < at {
+			at = nextUpper
+			nextUpper = indexFrom(text, upper, at+1)
+		} else {
+			nextLower = indexFrom(text, lower, at+1)
+		}
+		if len(text)-at < len(n.ascii) {
+			return false
+		}
+		if n.leadsBytes(text[at:]) {
+			return true
+		}
+	}
+	return false
+}
+
+// leadsBytes says whether text, which is long enough, begins with the needle.
+func (n *Needle) leadsBytes(text []byte) bool {
+	for i := 1; i < len(n.ascii); i++ {
+		if c := text[i]; c != n.ascii[i] && c != upperByte(n.ascii[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// leads says whether text begins with the needle, rune by rune.
+func (n *Needle) leads(text []byte) bool {
+	for _, want := range n.runes {
+		if len(text) == 0 {
+			return false
+		}
+		r, size := utf8.DecodeRune(text)
+		if foldRune(r) != want {
+			return false
+		}
+		text = text[size:]
+	}
+	return true
+}
+
+// indexFrom is where c stands next in text, from a place on; -1 = nowhere.
+func indexFrom(text []byte, c byte, from int) int {
+	if i := bytes.IndexByte(text[from:], c); i >= 0 {
+		return from + i
+	}
+	return -1
+}
+
+func upperByte(c byte) byte {
+	if c >= 'a' && c <= 'z' {
+		return c - ('a' - 'A')
+	}
+	return c
+}
+
+// foldRune is the least of the runes that are the same but for case.
+func foldRune(r rune) rune {
+	if r < utf8.RuneSelf {
+		return rune(upperByte(byte(r)))
+	}
+	least := r
+	for o := unicode.SimpleFold(r); o != r; o = unicode.SimpleFold(o) {
+		least = min(least, o)
+	}
+	return least
+}
+
+func allASCII(text []byte) bool {
+	const high = 0x8080808080808080
+	for ; len(text) >= 8; text = text[8:] {
+		if binary.LittleEndian.Uint64(text)&high != 0 {
+			return false
+		}
+	}
+	for _, c := range text {
+		if c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
