@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -362,10 +363,77 @@ func readHeader(m *jobs.Message, key, value []byte) {
 	case equalFold(key, HeaderMoved):
 		m.Moved = true
 		m.CreatedAt = jobs.Time(parseUint(value))
+	default:
+		err = readTerms(m, key, string(value))
 	}
 	if err != nil && m.Problem == "" {
 		m.Problem = fmt.Sprintf("header %s: %v", key, err)
 	}
+}
+
+// readTerms takes a header that most messages don't have.
+func readTerms(m *jobs.Message, key []byte, value string) (err error) {
+	terms := func() *jobs.Terms {
+		if m.Terms == nil {
+			m.Terms = &jobs.Terms{}
+		}
+		return m.Terms
+	}
+	var d time.Duration
+	switch {
+	case equalFold(key, HeaderRunAt):
+		terms().RunAt, err = jobs.ParseMoment(value)
+	case equalFold(key, HeaderDelay):
+		if d, err = parseSpan(value); err == nil {
+			terms().RunAt = m.At.Add(d)
+		}
+	case equalFold(key, HeaderExpiresAt):
+		terms().ExpiresAt, err = jobs.ParseMoment(value)
+	case equalFold(key, HeaderTTL):
+		if d, err = parseSpan(value); err == nil {
+			terms().ExpiresAt = m.At.Add(d)
+		}
+	case equalFold(key, HeaderDeadline):
+		terms().Deadline, err = jobs.ParseMoment(value)
+	case equalFold(key, HeaderUniqueKey):
+		terms().UniqueKey, err = value, jobs.CheckKey(value)
+	case equalFold(key, HeaderKey):
+		terms().ConcurrencyKey, err = value, jobs.CheckKey(value)
+	case equalFold(key, HeaderScheduledFor):
+		terms().ScheduledFor, err = jobs.ParseMoment(value)
+	case equalFold(key, HeaderSchedule):
+		terms().Schedule, err = value, jobs.CheckKey(value)
+	case equalFold(key, HeaderMessageID):
+		if m.Token == nil {
+			m.Token = jobs.NewToken("nats", value, nil)
+		}
+	case equalFold(key, HeaderToken):
+		m.Token, err = parseToken(value)
+	case equalFold(key, HeaderBatchEnd):
+		m.BatchEnd, err = jobs.ParseID(value)
+	}
+	return err
+}
+
+// parseToken reads the hex of a token's two hashes.
+func parseToken(value string) (*jobs.Token, error) {
+	b, err := hex.DecodeString(value)
+	t := &jobs.Token{}
+	if err != nil || len(b) != len(t.Key)+len(t.Body) {
+		return nil, fmt.Errorf("%s is not an idempotency token", clip(value))
+	}
+	copy(t.Key[:], b)
+	copy(t.Body[:], b[len(t.Key):])
+	return t, nil
+}
+
+// parseSpan reads how long something is put off.
+func parseSpan(value string) (time.Duration, error) {
+	d, err := jobs.ParseDuration(value)
+	if err != nil || d > jobs.MaxDelay {
+		return 0, fmt.Errorf("%s is not a time from 0 to ten years, like 300 or 5m", clip(value))
+	}
+	return d, nil
 }
 
 func parseTags(tags []string, value string) ([]string, error) {

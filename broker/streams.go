@@ -30,7 +30,22 @@ const (
 	HeaderTags       = "Job-Tags"        // separated by commas
 	HeaderRetryCount = "Job-Retry-Count" // retries after the first attempt
 	HeaderTimeout    = "Job-Timeout"     // seconds, or like 5m
-	HeaderMoved      = "Job-Moved"       // published again for a known job, created at these Unix nanoseconds; internal
+	HeaderRunAt      = "Job-Run-At"      // RFC 3339: not to start before
+	HeaderDelay      = "Job-Delay"       // the same, as seconds or like 5m from when the stream stores the message
+	HeaderExpiresAt  = "Job-Expires-At"  // RFC 3339: cancelled unless it has started by then
+	HeaderTTL        = "Job-Ttl"         // the same, as seconds or like 5m
+	HeaderDeadline   = "Job-Deadline"    // RFC 3339: fails unless it has ended by then
+	HeaderUniqueKey  = "Job-Unique-Key"  // belongs to one unfinished job at a time
+	HeaderKey        = "Job-Concurrency-Key"
+	HeaderMessageID  = "Nats-Msg-Id" // the same one again within a day is ignored
+
+	// Internal ones: any client may write them, and gains nothing by it.
+	HeaderSchedule     = "Job-Schedule"      // name of the schedule that made the job
+	HeaderScheduledFor = "Job-Scheduled-For" // RFC 3339
+	HeaderToken        = "Job-Token"         // hex of an idempotency key's two hashes
+	HeaderBatchEnd     = "Job-Batch-End"     // a UUID: the last message of that batch
+
+	HeaderMoved = "Job-Moved" // published again for a known job, created at these Unix nanoseconds; internal
 )
 
 // HeaderOmitted is the header of a notification that names the fields of the

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -105,7 +106,44 @@ func appendJobHeader(b []byte, m *jobs.Message) []byte {
 		b = append(b, "\r\n"+HeaderMoved+": "...)
 		b = strconv.AppendUint(b, uint64(m.CreatedAt), 10)
 	}
+	if m.Terms != nil {
+		b = appendTerms(b, m.Terms)
+	}
+	if m.Token != nil {
+		b = append(b, "\r\n"+HeaderToken+": "...)
+		b = hex.AppendEncode(b, m.Token.Key[:])
+		b = hex.AppendEncode(b, m.Token.Body[:])
+	}
+	if m.BatchEnd != (jobs.ID{}) {
+		b = append(b, "\r\n"+HeaderBatchEnd+": "...)
+		b = appendID(b, m.BatchEnd)
+	}
 	return append(b, "\r\n\r\n"...)
+}
+
+// appendTerms writes the headers of what is set in t.
+func appendTerms(b []byte, t *jobs.Terms) []byte {
+	for _, h := range [...]struct {
+		name string
+		at   jobs.Time
+	}{
+		{HeaderRunAt, t.RunAt}, {HeaderExpiresAt, t.ExpiresAt}, {HeaderDeadline, t.Deadline},
+		{HeaderScheduledFor, t.ScheduledFor},
+	} {
+		if h.at != 0 {
+			b = append(append(append(b, "\r\n"...), h.name...), ": "...)
+			b = append(b, h.at.String()...)
+		}
+	}
+	for _, h := range [...]struct{ name, text string }{
+		{HeaderUniqueKey, t.UniqueKey}, {HeaderKey, t.ConcurrencyKey}, {HeaderSchedule, t.Schedule},
+	} {
+		if h.text != "" {
+			b = append(append(append(b, "\r\n"...), h.name...), ": "...)
+			b = append(b, h.text...)
+		}
+	}
+	return b
 }
 
 func appendID(b []byte, id jobs.ID) []byte {

@@ -179,6 +179,9 @@ func (r *resource) terms() *Terms {
 		RunAt: TimeOf(r.RunAt), ExpiresAt: TimeOf(r.ExpiresAt), Deadline: TimeOf(r.Deadline),
 		ScheduledFor: TimeOf(r.ScheduledFor), UniqueKey: r.UniqueKey, ConcurrencyKey: r.ConcurrencyKey, Schedule: r.Schedule,
 	}
+	if status, _ := ParseStatus(r.Status); !status.Ended() {
+		t.RunAt = 0 // it is when the next attempt is due
+	}
 	if t == (Terms{}) {
 		return nil
 	}

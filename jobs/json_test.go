@@ -50,6 +50,18 @@ func anyJob(t *rapid.T) *jobs.Job {
 		CreatedAt: anyTime(t, "created"), UpdatedAt: anyTime(t, "updated"), DueAt: anyTime(t, "due"), StartedAt: anyTime(t, "started"), EndedAt: anyTime(t, "ended"),
 	}
 	j.Key = j.Seq
+	j.Run = rapid.IntRange(1, 3).Draw(t, "run")
+	if rapid.Bool().Draw(t, "terms") {
+		j.Terms = &jobs.Terms{
+			ExpiresAt: anyTime(t, "expires") + 1, Deadline: anyTime(t, "deadline"), ScheduledFor: anyTime(t, "for"),
+			UniqueKey: clean(anyText(t, "unique")), ConcurrencyKey: clean(anyText(t, "key")), Schedule: clean(anyText(t, "schedule")),
+		}
+	}
+	if j.Status.Ended() { // then run_at is the submission's
+		if j.DueAt = 0; j.Terms != nil {
+			j.Terms.RunAt = anyTime(t, "run at")
+		}
+	}
 	for range rapid.IntRange(0, 3).Draw(t, "errors") {
 		j.Errors = append(j.Errors, jobs.AttemptError{Attempt: rapid.IntRange(0, 9).Draw(t, "n"), Error: anyText(t, "text"), At: anyTime(t, "at")})
 	}

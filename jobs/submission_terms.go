@@ -3,6 +3,7 @@ package jobs
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -10,12 +11,12 @@ import (
 
 // termsParser reads the fields of a submission that make its [Terms].
 type termsParser struct {
-	t                     Terms
-	delay, ttl            time.Duration
-	hasDelay, hasRunAt    bool
-	hasTTL, hasExpiresAt  bool
-	deadline              time.Duration
-	hasDeadline, relative bool // a deadline given as a duration
+	t                    Terms
+	delay, ttl           time.Duration
+	hasDelay, hasRunAt   bool
+	hasTTL, hasExpiresAt bool
+	deadline             time.Duration
+	relative             bool // the deadline is given as a duration
 }
 
 // field takes one field; known is false if it is none of these.
@@ -36,7 +37,6 @@ func (p *termsParser) field(name string, raw json.RawMessage) (known bool, err e
 		p.hasExpiresAt = true
 		p.t.ExpiresAt, err = momentValue(raw)
 	case "deadline":
-		p.hasDeadline = true
 		err = p.deadlineValue(raw)
 	case "unique_key":
 		p.t.UniqueKey, err = keyValue(raw)
@@ -54,11 +54,11 @@ func (p *termsParser) deadlineValue(raw json.RawMessage) (err error) {
 		p.t.Deadline, err = ParseMoment(text)
 		return err
 	}
-	p.relative = true
 	p.deadline, err = delayValue(raw)
 	if err == nil && p.deadline == 0 {
 		err = fmt.Errorf("must be above 0")
 	}
+	p.relative = err == nil
 	return err
 }
 
@@ -108,10 +108,9 @@ func delayValue(raw json.RawMessage) (d time.Duration, err error) {
 		}
 	} else {
 		var f float64
-		if err = json.Unmarshal(raw, &f); err == nil && f >= 0 && f <= MaxDelay.Seconds() {
+		f, err = strconv.ParseFloat(string(raw), 64) // any spelling of a number
+		if d = -1; err == nil && f >= 0 && f <= MaxDelay.Seconds() {
 			d = seconds(f)
-		} else {
-			d = -1
 		}
 	}
 	if err != nil || d < 0 || d > MaxDelay {
@@ -147,6 +146,8 @@ func CheckKey(key string) error {
 		return fmt.Errorf("is longer than %d bytes", MaxKey)
 	case strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError }):
 		return fmt.Errorf("has a control character or is not UTF-8")
+	case strings.TrimSpace(key) != key:
+		return fmt.Errorf("begins or ends with a space")
 	}
 	return nil
 }
