@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/schedule"
 )
 
 // DefaultFile is the file that [Load] reads if none is named.
@@ -37,6 +38,7 @@ type Config struct {
 	Retention Retention
 	Email     Email
 	Jobs      map[string]JobType // by name; never empty
+	Schedules []schedule.Spec    // by name; whether their types can use their payloads is not checked
 	Log       Log
 }
 
@@ -231,6 +233,7 @@ func parse(name string, data []byte, env []string) (*Config, error) {
 	}
 	l.decide()
 	l.crossCheck()
+	l.readSchedules()
 	if len(l.problems) > 0 {
 		return nil, l.sorted()
 	}

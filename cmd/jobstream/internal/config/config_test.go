@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"errors"
 	"maps"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/schedule"
 )
 
 const shippedFile = "../../../../config.yaml"
@@ -35,6 +37,9 @@ func TestShippedFileExplainsEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range scalarDefaults().keys(nil) {
+		if k.subtree {
+			continue
+		}
 		name := k.path[strings.LastIndex(k.path, ".")+1:]
 		line := regexp.MustCompile(`(?m)^ +` + name + `: +\S`)
 		if !line.Match(data) {
@@ -45,6 +50,12 @@ func TestShippedFileExplainsEveryKey(t *testing.T) {
 		name := k.path[strings.LastIndex(k.path, ".")+1:]
 		if !regexp.MustCompile(`(?m)^# +` + name + `: `).Match(data) {
 			t.Errorf("%s is not explained in config.yaml", k.path)
+		}
+	}
+	cron := schedule.Spec{Cron: "x", Payload: json.RawMessage("{}"), Tags: []string{"a"}, Timeout: 1}
+	for _, f := range append(scheduleFields(&cron), scheduleFields(&schedule.Spec{Every: 1})...) {
+		if !regexp.MustCompile(`(?m)^# +` + f.name + `: `).Match(data) {
+			t.Errorf("%s of schedules is not explained in config.yaml", f.name)
 		}
 	}
 }
@@ -315,14 +326,14 @@ func TestProblems(t *testing.T) {
 		{"worker: {max_later: 3}", "worker.max_later: is not a known key; worker has max_workers, min_workers, queue_size, max_scheduled, job_timeout, shutdown_grace, lease, max_lost" + at1},
 		{"sever: {port: 3}", "sever: is not a known key; did you mean server?" + at1},
 		{"queue_size: 3", "queue_size: is not a known key; did you mean worker.queue_size?" + at1},
-		{"nonsense: {a: {b: 3}}", "nonsense: is not a known key; known are server, data, broker, worker, retention, email, jobs, log" + at1},
+		{"nonsense: {a: {b: 3}}", "nonsense: is not a known key; known are server, data, broker, worker, retention, email, jobs, schedules, log" + at1},
 		{"server.port: 3", `"server.port": is not a known key; did you mean server.port?` + at1},
 		{"jobs: {email: {backof: {}}}", "jobs.email.backof: is not a known key; did you mean jobs.email.backoff?" + at1},
 		{"email: {smtp: {auth: {x: 1}}}", "email.smtp.auth: is not a known key; email.smtp has host, port, username, password, tls" + at1},
 		// YAML's own means
 		{"server: {port: 1}\nlog: {}\nserver: {port: 2}", "server: is given twice, first in line 1 (config.yaml line 3)"},
 		{"server:\n  port: 1\n  port: 2", "server.port: is given twice, first in line 2 (config.yaml line 3)"},
-		{"server: {port: *p}", `server.port: the alias "*p" stands for nothing that was given before` + at1 + "\nserver.port: no value is not a whole number from 0 to 65535" + at1},
+		{"server: {port: *p}", `server.port: the alias "*p" stands for nothing that was given before; text that begins with * needs quotes` + at1 + "\nserver.port: no value is not a whole number from 0 to 65535" + at1},
 		{"server: {}\n---\nlog: {}", "a second document begins here; only one is allowed (config.yaml line 3)"},
 		{"jobs: {email: {<<: 5}}", "jobs.email: << is not followed by a section" + at1},
 		// many at once, down the file
@@ -400,6 +411,9 @@ func TestEnvironment(t *testing.T) {
 // Every key has its variable.
 func TestEnvironmentReachesEveryKey(t *testing.T) {
 	for _, k := range Default().keys(inOrder(builtinTypes())) {
+		if k.subtree {
+			continue
+		}
 		_, err := load(t, "", variable(k.path)+"=\x01")
 		var problems Problems
 		if !errors.As(err, &problems) || problems[0].Key != k.path || problems[0].Env != variable(k.path) {
@@ -422,6 +436,9 @@ func TestEnvironmentProblems(t *testing.T) {
 		{"", "WORKER_MAX_WROKERS=1", "JOBSTREAM_WORKER_MAX_WROKERS: is not a known variable; did you mean JOBSTREAM_WORKER_MAX_WORKERS?"},
 		{"", "CRASH=1", "JOBSTREAM_CRASH: is not a known variable; it is JOBSTREAM_ and a key's path in capitals, joined by _"},
 		{"", "PORT=9090", "JOBSTREAM_PORT: is not a known variable; it is JOBSTREAM_ and a key's path in capitals, joined by _"},
+		{"", "SCHEDULES=1", "JOBSTREAM_SCHEDULES: is not a known variable: schedules are set in the file only"},
+		{"schedules: {a: {every: 1s, type: email}}", "SCHEDULES_A_EVERY=2s", "JOBSTREAM_SCHEDULES_A_EVERY: is not a known variable: schedules are set in the file only"},
+		{"", "SCHEDULE=1", "JOBSTREAM_SCHEDULE: is not a known variable; it is JOBSTREAM_ and a key's path in capitals, joined by _"},
 		{"jobs: {email: {}}", "JOBS_EXPORT_RUN=email", "JOBSTREAM_JOBS_EXPORT_RUN: is not a known variable; it is JOBSTREAM_ and a key's path in capitals, joined by _"},
 		{
 			"jobs: {Email: {run: email}, email: {}}", "JOBS_EMAIL_TIMEOUT=3",
@@ -474,6 +491,27 @@ jobs:
   "y": {run: email}
   "0x1": {run: email}
   report:
+schedules:
+  weekly: {every: 1w, type: zeta, priority: 1}
+  "true": {cron: "*/5 * * * * *", type: "1e3", timezone: America/Argentina/Buenos_Aires, paused: true}
+  all:
+    cron: "@daily"
+    timezone: Europe/Berlin
+    type: "true"
+    payload:
+      text: "[[\x7f\u2028\U0001f600\U000e0001\0\\\" ]"
+      lines: |
+        - a
+        - b
+      numbers: [1e400, 0.10, 12345678901234567890123, -0, 0x1F, +.5, 1_000]
+      none: ~
+      "<<": {"": [[], {}, true, null]}
+    priority: 5
+    tags: [a b, "12", "é"]
+    retry_count: 0
+    timeout: 1.5
+    overlap: queue
+    catch_up: none
 log: {level: error, format: json}`),
 	}
 	for name, c := range tests {
@@ -539,6 +577,7 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Add(shipped, "JOBSTREAM_SERVER_PORT=1")
 	f.Add([]byte("jobs: {email: &e {retry_count: 7}, report: {<<: [*e, *e]}}"), "")
+	f.Add([]byte("schedules:\n  a: &a {cron: '* * * * *', type: email, payload: {x: [1e3, .5, ~, \"\\0[\", {}]}}\n  b: *a\n"), "")
 	f.Add([]byte("? a\n: b\n!!str x: |+\n  text\n"), "JOBSTREAM_=")
 	f.Add([]byte("server: {port: 0x1F}\n---\n"), "JOBSTREAM_JOBS_EMAIL_RUN")
 	f.Fuzz(func(t *testing.T, data []byte, variable string) {

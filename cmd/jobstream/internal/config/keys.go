@@ -8,6 +8,9 @@ import (
 	"jobstream/jobs"
 )
 
+// schedulesKey is the section that is read in schedules.go.
+const schedulesKey = "schedules"
+
 // key is one setting, bound to its place in a Config.
 type key struct {
 	path    string
@@ -15,6 +18,7 @@ type key struct {
 	set     func(any) bool // takes a value of the file or a fromEnv; false if it is not allowed
 	get     func() any     // the value as YAML shows it
 	secret  bool           // never shown
+	subtree bool           // a section that is read elsewhere and has no variable; nothing but the path is set
 }
 
 // The bounds of values. They are about what makes sense, not about what is
@@ -70,6 +74,7 @@ func (c *Config) keys(types []namedType) []key {
 		list = append(list, t.keys()...)
 	}
 	return append(list,
+		key{path: schedulesKey, subtree: true},
 		oneOf("log.level", &c.Log.Level, "debug", "info", "warn", "error"),
 		oneOf("log.format", &c.Log.Format, "text", "json"),
 	)

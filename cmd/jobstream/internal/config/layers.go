@@ -18,14 +18,15 @@ const envPrefix = "JOBSTREAM_"
 
 // loader is one run of Load.
 type loader struct {
-	file     string
-	config   *Config
-	types    []namedType
-	keys     []key
-	merged   *koanf.Koanf   // the values of the file with those of the environment over them
-	lines    map[string]int // where a key stands in the file
-	vars     map[string]string
-	problems Problems
+	file      string
+	config    *Config
+	types     []namedType
+	keys      []key
+	schedules *node          // the section of that name
+	merged    *koanf.Koanf   // the values of the file with those of the environment over them
+	lines     map[string]int // where a key stands in the file
+	vars      map[string]string
+	problems  Problems
 }
 
 // fail adds a problem with the key at path, with its source.
@@ -110,6 +111,11 @@ func (l *loader) collect(n *node, path string, known map[string]bool, values map
 		l.lines[at] = e.line
 		leaf := slices.IndexFunc(l.keys, func(k key) bool { return k.path == at })
 		switch {
+		case leaf >= 0 && l.keys[leaf].subtree:
+			if !e.node.section && !e.node.isNull() {
+				l.fail(at, e.node.show(), "is not a section of names with cron or every, and type")
+			}
+			l.schedules = e.node
 		case leaf >= 0 && e.node.value == nil:
 			l.fail(at, e.node.show(), "is not "+l.keys[leaf].allowed)
 		case leaf >= 0:
@@ -164,6 +170,9 @@ func (l *loader) variables() func(name, value string) (string, any) {
 	paths := make(map[string][]string)
 	var names []string
 	for _, k := range l.keys {
+		if k.subtree {
+			continue
+		}
 		v := variable(k.path)
 		paths[v] = append(paths[v], k.path)
 		names = append(names, v)
@@ -177,6 +186,8 @@ func (l *loader) variables() func(name, value string) (string, any) {
 		case len(found) > 1:
 			l.failVariable(name, "could mean "+strings.Join(found, " or ")+"; set them in the file")
 		case fromCluster(name, value):
+		case name == variable(schedulesKey) || strings.HasPrefix(name, variable(schedulesKey)+"_"):
+			l.failVariable(name, "is not a known variable: schedules are set in the file only")
 		default:
 			text := "is not a known variable; it is " + envPrefix + " and a key's path in capitals, joined by _"
 			if meant := nearest(name, names, "\x00"); meant != "" {

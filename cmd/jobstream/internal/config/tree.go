@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strconv"
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 // node is a value of the file with its line. A file that is decoded into maps
@@ -16,9 +18,11 @@ import (
 // instead.
 type node struct {
 	line    int
-	value   any // a scalar: string, bool, int64, uint64, float64 or null; else nil
+	value   any    // a scalar: string, bool, int64, uint64, float64 or null; else nil
+	number  string // what JSON makes of the scalar, if that is a number
 	section bool
 	entries []entry // of a section
+	list    []*node // of a list, which is what is neither a scalar nor a section
 }
 
 type entry struct {
@@ -178,7 +182,9 @@ func (b *treeBuilder) build(n ast.Node, path string) *node {
 		out.section = true
 		b.fill(out, []*ast.MappingValueNode{n}, path)
 	case *ast.SequenceNode:
-		// no key takes a list, so what is in it does not matter
+		for i, item := range n.Values {
+			out.list = append(out.list, b.build(item, join(path, strconv.Itoa(i))))
+		}
 	case *ast.AnchorNode:
 		out = b.build(n.Value, path)
 		b.anchors[nameOf(n.Name)] = out
@@ -186,14 +192,19 @@ func (b *treeBuilder) build(n ast.Node, path string) *node {
 		return b.alias(n, path)
 	case *ast.StringNode:
 		out.value = n.Value
+		if n.Token.Type == token.StringType { // without quotes
+			out.number = jsonNumber(n.Value, nil)
+		}
 	case *ast.LiteralNode:
 		out.value = n.Value.Value
 	case *ast.BoolNode:
 		out.value = n.Value
 	case *ast.IntegerNode:
 		out.value = n.Value
+		out.number = jsonNumber(n.Token.Value, n.Value)
 	case *ast.FloatNode:
 		out.value = n.Value
+		out.number = jsonNumber(n.Token.Value, n.Value)
 	case *ast.InfinityNode:
 		out.value = n.Value
 	case *ast.NullNode:
@@ -216,6 +227,10 @@ func (b *treeBuilder) fill(out *node, values []*ast.MappingValueNode, path strin
 			continue
 		}
 		name, line := nameOf(v.Key), lineOf(v.Key)
+		if !plainKey(v.Key) {
+			b.fail(line, path, "", "has a name in it that is more than text: tags, anchors and aliases are not supported there")
+			continue
+		}
 		at := join(path, name)
 		child := b.build(v.Value, at)
 		if first, ok := seen[name]; ok {
@@ -262,7 +277,7 @@ func (b *treeBuilder) alias(n *ast.AliasNode, path string) *node {
 	if found := b.anchors[name]; found != nil {
 		return found
 	}
-	b.fail(lineOf(n), path, "", fmt.Sprintf("the alias %s stands for nothing that was given before", quote("*"+name)))
+	b.fail(lineOf(n), path, "", fmt.Sprintf("the alias %s stands for nothing that was given before; text that begins with * needs quotes", quote("*"+name)))
 	return &node{line: lineOf(n), value: null{}}
 }
 
@@ -282,6 +297,17 @@ func nameOf(n ast.Node) string {
 		return t.Value
 	}
 	return n.String()
+}
+
+// plainKey says whether nameOf is all that the key n is.
+func plainKey(n ast.Node) bool {
+	switch n := n.(type) {
+	case *ast.MappingKeyNode:
+		return plainKey(n.Value)
+	case *ast.TagNode, *ast.AnchorNode, *ast.AliasNode, *ast.MappingNode, *ast.MappingValueNode, *ast.SequenceNode:
+		return false
+	}
+	return true
 }
 
 // join is path with a name below it; a name that is more than a word is quoted.

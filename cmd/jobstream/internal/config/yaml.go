@@ -28,6 +28,14 @@ func (c *Config) YAML() ([]byte, error) {
 	var out []byte
 	var open []string // the sections that the last line stands in
 	for _, k := range c.keys(inOrder(types)) {
+		if k.subtree {
+			var err error
+			if out, err = c.appendSchedules(out); err != nil {
+				return nil, err
+			}
+			open = nil
+			continue
+		}
 		path := strings.Split(k.path, ".")
 		last := len(path) - 1
 		for i, name := range path[:last] {

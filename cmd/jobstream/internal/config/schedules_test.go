@@ -1,0 +1,246 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"jobstream/jobs/schedule"
+)
+
+func TestSchedules(t *testing.T) {
+	c := mustLoad(t, `
+schedules:
+  zz: {every: 90, type: email}
+  nightly:
+    cron: 30 2 * * 1-5
+    timezone: Europe/Berlin
+    type: report
+    payload: {format: html, days: 7}
+    priority: 5
+    tags: [night, "12"]
+    retry_count: 0
+    timeout: 10m
+    paused: true
+    overlap: queue
+    catch_up: none
+  aa: {name: aa, cron: "@every 5m", type: cleanup, payload: null}
+`)
+	want := []schedule.Spec{
+		{Name: "aa", Cron: "@every 5m", Timezone: "UTC", Type: "cleanup", Priority: 3, RetryCount: -1, Overlap: schedule.Skip, CatchUp: schedule.One},
+		{
+			Name: "nightly", Cron: "30 2 * * 1-5", Timezone: "Europe/Berlin", Type: "report", Payload: json.RawMessage(`{"format":"html","days":7}`),
+			Priority: 5, Tags: []string{"night", "12"}, RetryCount: 0, Timeout: 10 * time.Minute, Paused: true, Overlap: schedule.Queue, CatchUp: schedule.None,
+		},
+		{Name: "zz", Every: 90 * time.Second, Timezone: "UTC", Type: "email", Priority: 3, RetryCount: -1, Overlap: schedule.Skip, CatchUp: schedule.One},
+	}
+	if !reflect.DeepEqual(c.Schedules, want) {
+		t.Errorf("the schedules are\n%+v\nnot\n%+v", c.Schedules, want)
+	}
+	for _, none := range []string{"", "schedules:", "schedules: {}"} {
+		if c := mustLoad(t, none); c.Schedules != nil {
+			t.Errorf("%q gives %+v", none, c.Schedules)
+		}
+	}
+}
+
+// What stands in a payload is the same in JSON, numbers to the last digit.
+func TestSchedulePayloads(t *testing.T) {
+	tests := []struct{ yaml, want string }{
+		{"text", `"text"`},
+		{"''", `""`},
+		{"~", ""},
+		{"", ""},
+		{"yes", `"yes"`},
+		{"True", "true"},
+		{"2024-01-01", `"2024-01-01"`},
+		{"2024-01-01T10:00:00.5+02:00", `"2024-01-01T10:00:00.5+02:00"`},
+		{"12:30:45", `"12:30:45"`},
+		{"'5'", `"5"`},
+		{`"5"`, `"5"`},
+		{`"1e3"`, `"1e3"`},
+		{"5", "5"},
+		{"-0", "-0"},
+		{"1.50", "1.50"},
+		{"1e3", "1e3"},
+		{"1.25E-7", "1.25E-7"},
+		{"1e400", "1e400"},
+		{"9007199254740993", "9007199254740993"},
+		{"18446744073709551615", "18446744073709551615"},
+		{"-123456789012345678901234567890", "-123456789012345678901234567890"},
+		{"0.10000000000000000000000000001", "0.10000000000000000000000000001"},
+		{"0x1F", "31"},
+		{"0o17", "15"},
+		{"0b101", "5"},
+		{"1_000", "1000"},
+		{"+7", "7"},
+		{".5", "0.5"},
+		{"-1.", "-1"},
+		{"[]", "[]"},
+		{"{}", "{}"},
+		{"[1, [a, {b: ~}], {c: [2]}]", `[1,["a",{"b":null}],{"c":[2]}]`},
+		{"{1: a, true: b, ~: c, 'x y': d, '': e}", `{"1":"a","true":"b","~":"c","x y":"d","":"e"}`},
+		{`"a\"b\\\n\u00e9\x01<&>"`, `"a\"b\\\n` + "é" + `\u0001<&>"`},
+		{"|\n      one\n      two\n", `"one\ntwo\n"`},
+		{">-\n      one\n      two\n", `"one two"`},
+		{"\n      - 1\n      - two: 2\n        three: 3\n      -\n", `[1,{"two":2,"three":3},null]`},
+		{"{<<: {a: 1, b: 2}, b: 3}", `{"b":3,"a":1}`},
+		{"[&x {a: 1}, *x]", `[{"a":1},{"a":1}]`},
+	}
+	for _, tt := range tests {
+		c := mustLoad(t, "schedules:\n  s:\n    every: 1h\n    type: email\n    payload: "+tt.yaml+"\n")
+		if got := string(c.Schedules[0].Payload); got != tt.want {
+			t.Errorf("%s gives %s, not %s", tt.yaml, got, tt.want)
+		}
+		sameAgain(t, tt.yaml, c)
+	}
+}
+
+func TestScheduleProblems(t *testing.T) {
+	deep := strings.Repeat("[", maxScheduleDepth) + strings.Repeat("]", maxScheduleDepth)
+	bomb := "jobs: {email: {}}\nschedules:\n  a:\n    every: 1h\n    type: email\n    payload:\n      x0: &x0 [" + strings.Repeat("1234567890, ", 20) + "]\n"
+	for i := 1; i < 10; i++ {
+		bomb += fmt.Sprintf("      x%d: &x%d [%s]\n", i, i, strings.Repeat(fmt.Sprintf("*x%d, ", i-1), 20))
+	}
+	tests := []struct{ yaml, want string }{
+		{"5", "schedules: 5 is not a section of names with cron or every, and type (config.yaml line 2)"},
+		{"[]", "schedules: a list is not a section of names with cron or every, and type (config.yaml line 2)"},
+		{"{a: 5}", "schedules.a: 5 is not a section with cron or every, and type (config.yaml line 2)"},
+		{"{a: [b]}", "schedules.a: a list is not a section with cron or every, and type (config.yaml line 2)"},
+		{"{a b: {}}", `schedules."a b": is not a name for a schedule: 1 to 64 letters, digits, _ and - (config.yaml line 2)`},
+		{"{'': {name: a, every: 1s, type: email}}", `schedules."": is not a name for a schedule: 1 to 64 letters, digits, _ and - (config.yaml line 2)`},
+		{"{a.b: {}}", `schedules."a.b": is not a name for a schedule: 1 to 64 letters, digits, _ and - (config.yaml line 2)`},
+		{"{a: {every: 1s, type: email, payload: .inf}}", "schedules.a.payload: +Inf is not a number that JSON has (config.yaml line 2)"},
+		{"{a: {every: 1s, type: email, payload: .nan}}", "schedules.a.payload: Nan is not supported here; give a plain value (config.yaml line 2)"},
+		{"\n  a:\n    every: 1s\n    type: email\n    payload:\n      x y:\n        - 1\n        - z: -.inf\n", `schedules.a.payload."x y".1.z: -Inf is not a number that JSON has (config.yaml line 9)`},
+		{"{a: {every: 1s, type: email, payload: !!binary aaaa}}", "schedules.a.payload: Tag is not supported here; give a plain value (config.yaml line 2)"},
+		{"{a: {every: 1s, type: email, payload: {&x b: 1}}}", "schedules.a.payload: has a name in it that is more than text: tags, anchors and aliases are not supported there (config.yaml line 2)"},
+		{"{a: {every: 1s, type: email, payload: {b: 1, b: 2}}}", "schedules.a.payload.b: is given twice, first in line 2 (config.yaml line 2)"},
+		{
+			"{a: {every: 1s, type: email, payload: " + deep + "}}",
+			"schedules.a.payload." + strings.Repeat("0.", maxScheduleDepth-2) + "0: is nested deeper than 64 levels (config.yaml line 2)",
+		},
+		{"{a: {every: 1s, type: emial}}", `schedules.a.type: "emial" is not a job type; known are email, export, cleanup, report (config.yaml line 2)`},
+		{"{a: {every: 1s, type: jobstream-x}}", `schedules.a.type: "jobstream-x" is not a job type; known are email, export, cleanup, report (config.yaml line 2)`},
+		// two mistakes of different sorts in one
+		{"\n  a:\n    every: 0\n    type: emial\n", `schedules.a.every: must be seconds or a duration like "90s" or "1h30m", from 1s to 366d, not 0 (config.yaml line 4)` +
+			"\n" + `schedules.a.type: "emial" is not a job type; known are email, export, cleanup, report (config.yaml line 5)`},
+	}
+	for _, tt := range tests {
+		_, err := load(t, "# schedules\nschedules: "+tt.yaml)
+		if err == nil || err.Error() != tt.want {
+			t.Errorf("%s says\n%v\nnot\n%s", tt.yaml, err, tt.want)
+		}
+	}
+	if _, err := load(t, bomb); err == nil || !strings.Contains(err.Error(), "larger than 1MiB, which only aliases can do") {
+		t.Errorf("aliases that multiply: %v", err)
+	}
+}
+
+// Whatever the package schedule finds is said about the right key and line; the
+// words are its own.
+func TestScheduleProblemsKnowTheirPlace(t *testing.T) {
+	tests := []struct {
+		fields string // of a schedule that begins in line 3, from line 4
+		key    string
+		line   int
+	}{
+		{"every: 1s", "schedules.a.type", 3},
+		{"type: email", "schedules.a.cron", 3},
+		{"type: 5\n    every: 1s", "schedules.a.type", 4},
+		{"type: email\n    cron: often", "schedules.a.cron", 5},
+		{"type: email\n    every: 1s\n    timezone: Mars/Olympus", "schedules.a.timezone", 6},
+		{"type: email\n    every: 1s\n    priority: 6", "schedules.a.priority", 6},
+		{"type: email\n    every: 1s\n    tags: x", "schedules.a.tags", 6},
+		{"type: email\n    every: 1s\n    tags:\n      -\n", "schedules.a.tags", 6},
+		{"type: email\n    every: 1s\n    retry_count: -1", "schedules.a.retry_count", 6},
+		{"type: email\n    every: 1s\n    timeout: 0", "schedules.a.timeout", 6},
+		{"type: email\n    every: 1s\n    paused: 'no'", "schedules.a.paused", 6},
+		{"type: email\n    every: 1s\n    overlap: run", "schedules.a.overlap", 6},
+		{"type: email\n    every: 1s\n    catch_up: all", "schedules.a.catch_up", 6},
+		{"type: email\n    every: 1s\n    next_run_at: 2030-01-01", "schedules.a.next_run_at", 6},
+		{"type: email\n    every: 1s\n    a/b~c: 1", `schedules.a."a/b~c"`, 6},
+		{"type: email\n    every: 1s\n    name: b", "schedules.a", 3},
+	}
+	for _, tt := range tests {
+		_, err := load(t, "log: {}\nschedules:\n  a:\n    "+tt.fields)
+		problems, ok := err.(Problems) //nolint:errorlint // load returns them bare
+		if !ok || len(problems) != 1 {
+			t.Errorf("%s: %v", tt.fields, err)
+			continue
+		}
+		if p := problems[0]; p.Key != tt.key || p.Line != tt.line || p.File != "config.yaml" || p.Env != "" || p.Text == "" {
+			t.Errorf("%s says %+v, not at %s in line %d", tt.fields, p, tt.key, tt.line)
+		}
+	}
+}
+
+// Any JSON can be a payload, and is printed so that it can be loaded again.
+func TestAnyPayloadComesBack(t *testing.T) {
+	texts := rapid.OneOf(
+		rapid.StringN(0, 20, -1),
+		rapid.SampledFrom([]string{
+			"<<", "~", "null", "- a", "? b", "&a", "*a", "!!str", "#c", " d ", "e: f", "'", `"`, `\`, "1e3", ".inf", "a\nb\n", "\t",
+			strings.Repeat("[", 200), strings.Repeat("]{", 200), strings.Repeat("- ", 200), "\u0085\u2028\ufeff\u00a0", "\U0001f600\U000e0001", "\x00\x1f\x7f",
+		}),
+	)
+	numbers := rapid.StringMatching(`-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,4})?`)
+	var values func(depth int) *rapid.Generator[any]
+	values = func(depth int) *rapid.Generator[any] {
+		scalars := []*rapid.Generator[any]{
+			rapid.Just[any](nil), rapid.Bool().AsAny(), texts.AsAny(), rapid.Int64().AsAny(), rapid.Uint64().AsAny(),
+			rapid.Float64().Filter(func(f float64) bool { return !math.IsInf(f, 0) && !math.IsNaN(f) }).AsAny(),
+			rapid.Map(numbers, func(s string) any { return json.Number(s) }),
+		}
+		if depth == 0 {
+			return rapid.OneOf(scalars...)
+		}
+		below := values(depth - 1)
+		return rapid.OneOf(append(scalars, rapid.SliceOfN(below, 0, 5).AsAny(), rapid.MapOfN(texts, below, 0, 5).AsAny())...)
+	}
+	payloads := values(4)
+	rapid.Check(t, func(rt *rapid.T) {
+		payload, err := json.Marshal(payloads.Draw(rt, "payload"))
+		if err != nil {
+			rt.Fatal(err)
+		}
+		c := Default()
+		c.Schedules = []schedule.Spec{{
+			Name: "a", Every: time.Hour, Timezone: "UTC", Type: "email", Payload: payload, Priority: 3, RetryCount: -1,
+			Overlap: schedule.Skip, CatchUp: schedule.One,
+		}}
+		text, err := c.YAML()
+		if err != nil {
+			rt.Fatal(err)
+		}
+		got, err := parse("printed.yaml", text, nil)
+		if err != nil {
+			rt.Fatalf("%v in\n%s", err, text)
+		}
+		again := got.Schedules[0].Payload
+		if want, got := decode(t, payload), decode(t, again); !reflect.DeepEqual(got, want) {
+			rt.Fatalf("printed as\n%s\nthe payload %s is loaded as %s", text, payload, again)
+		}
+		sameAgain(t, "printed", got)
+	})
+}
+
+// decode reads JSON with all digits of its numbers; no JSON is null.
+func decode(t *testing.T, text []byte) (v any) {
+	t.Helper()
+	if text == nil {
+		return nil
+	}
+	d := json.NewDecoder(strings.NewReader(string(text)))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
