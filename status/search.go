@@ -1,0 +1,276 @@
+package status
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/tinylib/msgp/msgp"
+	"go.etcd.io/bbolt"
+
+	"jobstream/jobs"
+)
+
+// budget is how much of the records may still be looked at.
+type budget struct {
+	records int
+	bytes   int // of records and payloads
+}
+
+func (b *budget) spent() bool { return b.records <= 0 || b.bytes <= 0 }
+
+// bounds are those of a search.
+type bounds struct {
+	call  budget // for all of it
+	piece budget // for one read transaction, so that none keeps old pages alive for long
+}
+
+var (
+	searchPiece = budget{records: 2048, bytes: 8 << 20}
+	// searchBounds let a call take some 10 ms where records are small and in memory,
+	// and some 100 ms where they are large. They count records rather than time, so
+	// that the same call finds the same.
+	searchBounds = bounds{call: budget{records: 20_000, bytes: 64 << 20}, piece: searchPiece}
+)
+
+// Search returns a page of jobs. Statuses, types and tags are answered by the
+// indexes: only the records that are returned are read. With any other filter it
+// looks at 20,000 records or 64 MiB of them at most, and then returns what it has
+// found so far, possibly nothing, with a cursor to go on. A cursor that was not
+// made for this order gives an *[jobs.Error]; the end of ctx ends the search with
+// its cause.
+func (s *Store) Search(ctx context.Context, p jobs.Page) (jobs.Listing, error) {
+	return s.search(ctx, p, searchBounds)
+}
+
+func (s *Store) search(ctx context.Context, p jobs.Page, within bounds) (l jobs.Listing, err error) {
+	limit := p.Limit
+	if limit == 0 {
+		limit = jobs.DefaultLimit
+	}
+	key := uint64(0)
+	if p.Cursor != "" {
+		var ok bool
+		if key, ok = parseCursor(p.Cursor, p.Asc); !ok {
+			return l, jobs.Invalid("query/cursor", "is not a cursor of this list in this order; take next_cursor of the page before")
+		}
+	}
+	match := newMatcher(&p.Filter)
+	if !match.mayRead() {
+		within.call = budget{math.MaxInt, math.MaxInt} // the limit is bound enough
+	}
+	left := within.call
+	for {
+		if ctx.Err() != nil {
+			return jobs.Listing{}, context.Cause(ctx)
+		}
+		piece := budget{min(left.records, within.piece.records), min(left.bytes, within.piece.bytes)}
+		rest := piece
+		found, next, err := s.piece(match, key, p.Asc, limit-len(l.Jobs), &rest)
+		if err != nil {
+			return jobs.Listing{}, err
+		}
+		left.records -= piece.records - rest.records
+		left.bytes -= piece.bytes - rest.bytes
+		l.Jobs = append(l.Jobs, found...)
+		if key = next; key == 0 || len(l.Jobs) == limit || left.spent() {
+			break
+		}
+	}
+	if key != 0 {
+		l.Next = makeCursor(key, p.Asc)
+	}
+	l.Scanned = within.call.records - left.records
+	l.TellScanned = p.Filter.Scans() || key != 0 && len(l.Jobs) < limit
+	return l, nil
+}
+
+// matcher asks encoded records what no index knows.
+type matcher struct {
+	filter  *jobs.Filter
+	err     jobs.Needle
+	payload jobs.Needle
+	scans   bool
+}
+
+func newMatcher(f *jobs.Filter) *matcher {
+	return &matcher{filter: f, err: jobs.NewNeedle(f.Error), payload: jobs.NewNeedle(f.Payload), scans: f.Scans()}
+}
+
+// mayRead says whether there can be chunks whose records must be asked.
+func (m *matcher) mayRead() bool {
+	return m.scans || m.filter.CreatedAfter != 0 || m.filter.CreatedBefore != 0
+}
+
+// reads says whether the records of a chunk must be asked; inside, that all of
+// its jobs were created in the range.
+func (m *matcher) reads(inside bool) bool { return m.scans || !inside }
+
+// glance is what an encoded record says without being decoded. Its texts point
+// into the record.
+type glance struct {
+	typ      []byte
+	priority jobs.Priority
+	status   jobs.Status
+	apart    bool // the payload is in its own bucket
+	payload  []byte
+	err      []byte
+	errors   []byte // the list of attempts' errors, encoded
+	created  jobs.Time
+	started  jobs.Time
+	ended    jobs.Time
+}
+
+// read takes a glance at a record; what it leaves out costs no memory, and what
+// stands behind the times is not looked at.
+func (g *glance) read(raw []byte) error {
+	if len(raw) == 0 || raw[0] != recordVersion {
+		return fmt.Errorf("%w: unknown version", errRecord)
+	}
+	r := reader{b: raw[1:]}
+	r.array()
+	r.skip(2) // id, seq
+	g.typ = take(&r, msgp.ReadStringZC)
+	g.priority = jobs.Priority(r.uint64())
+	g.status = jobs.Status(r.uint64())
+	r.skip(8) // progress, message, run, attempt, failures, max attempts, lost, timeout
+	g.apart = r.bool()
+	g.payload = r.raw()
+	r.skip(2) // result, artifact
+	g.err = take(&r, msgp.ReadStringZC)
+	g.errors = r.b
+	r.skip(3) // errors, tags, node
+	g.created = r.time()
+	r.skip(2) // updated, due
+	g.started, g.ended = r.time(), r.time()
+	if r.err != nil {
+		return fmt.Errorf("%w: %w", errRecord, r.err)
+	}
+	return nil
+}
+
+// skip goes over n values.
+func (r *reader) skip(n int) {
+	for ; n > 0 && r.err == nil; n-- {
+		r.b, r.err = msgp.Skip(r.b)
+	}
+}
+
+// chooses says whether the filter may choose the job at a glance: by all but its
+// attributes. payload gives the one that is kept apart.
+func (m *matcher) chooses(g *glance, payload func() []byte) bool {
+	f := m.filter
+	if !f.MatchPriority(g.priority) || !f.MatchTimes(g.status, g.created, g.started, g.ended) {
+		return false
+	}
+	if f.Error != "" && !m.err.In(g.err) && !m.inErrors(g.errors) {
+		return false
+	}
+	if f.Payload == "" {
+		return true
+	}
+	if g.apart {
+		return m.payload.In(payload())
+	}
+	return m.payload.In(g.payload)
+}
+
+// inErrors looks through the encoded errors of attempts.
+func (m *matcher) inErrors(list []byte) bool {
+	r := reader{b: list}
+	for n := r.array(); n >= 3 && r.err == nil; n -= 3 {
+		r.skip(1) // attempt
+		if m.err.In(take(&r, msgp.ReadStringZC)) && r.err == nil {
+			return true
+		}
+		r.skip(1) // moment
+	}
+	return false
+}
+
+// reading reads records, at best in the order of their keys or against it, as
+// long as a budget allows.
+type reading struct {
+	records  *bbolt.Cursor
+	payloads *bbolt.Bucket
+	left     *budget
+	key      uint64 // of the present record; 0 = none
+	record   []byte // encoded
+	payload  []byte // if it is kept apart and has been read
+}
+
+func newReading(tx *bbolt.Tx, left *budget) *reading {
+	return &reading{records: tx.Bucket(bucketJobs).Cursor(), payloads: tx.Bucket(bucketPayloads), left: left}
+}
+
+// to makes the record with this key the present one and says whether there is
+// one.
+func (r *reading) to(key uint64) bool {
+	var space [8]byte
+	want := binary.BigEndian.AppendUint64(space[:0], key)
+	var k, v []byte
+	switch { // a step to the neighbour is cheaper than a way down the tree
+	case r.key != 0 && key == r.key+1:
+		k, v = r.records.Next()
+	case r.key != 0 && key == r.key-1:
+		k, v = r.records.Prev()
+	}
+	if !bytes.Equal(k, want) {
+		k, v = r.records.Seek(want)
+	}
+	r.left.records--
+	r.key, r.record, r.payload = 0, nil, nil
+	if !bytes.Equal(k, want) {
+		return false
+	}
+	r.key, r.record = key, v
+	r.left.bytes -= len(v)
+	return true
+}
+
+// apart is the payload of the present record that is kept apart from it.
+func (r *reading) apart() []byte {
+	if r.payload == nil {
+		r.payload = r.payloads.Get(key8(r.key))
+		r.left.bytes -= len(r.payload)
+	}
+	return r.payload
+}
+
+// damaged says which record could not be read.
+func (r *reading) damaged(err error) error { return fmt.Errorf("record %d: %w", r.key, err) }
+
+// look asks the present record whether the filter may choose its job.
+func (r *reading) look(match *matcher) (g glance, chosen bool, err error) {
+	if err := g.read(r.record); err != nil {
+		return g, false, r.damaged(err)
+	}
+	return g, match.chooses(&g, r.apart), nil
+}
+
+// job is the job with this key, nil if there is none or the filter does not
+// choose it. With look, the record is asked before it is decoded.
+func (r *reading) job(key uint64, match *matcher, look bool) (*jobs.Job, error) {
+	if !r.to(key) {
+		return nil, nil
+	}
+	if look {
+		if _, chosen, err := r.look(match); err != nil || !chosen {
+			return nil, err
+		}
+	}
+	j, apart, err := decodeRecord(r.record)
+	if err != nil {
+		return nil, r.damaged(err)
+	}
+	if apart {
+		j.Payload = slices.Clone(r.apart())
+	}
+	if !match.filter.Match(j) {
+		return nil, nil
+	}
+	return j, nil
+}

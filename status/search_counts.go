@@ -1,0 +1,181 @@
+package status
+
+import (
+	"bytes"
+	"context"
+	"slices"
+
+	"go.etcd.io/bbolt"
+
+	"jobstream/jobs"
+)
+
+// Counts counts the jobs that filter chooses by type and status, exactly, as of
+// the last commit. By type and status alone it reads the counters; with tags or
+// a range of created_at it counts in bitmaps, and reads records only where the
+// range begins or ends among many; with a filter that scans ([jobs.Filter.Scans])
+// it reads every record that the indexes leave, which takes about a second for a
+// million, and jobs that come or change meanwhile may or may not be counted. The
+// end of ctx ends it with its cause.
+func (s *Store) Counts(ctx context.Context, filter jobs.Filter) (jobs.Counts, error) {
+	if len(filter.Tags) == 0 && filter.CreatedAfter == 0 && filter.CreatedBefore == 0 && !filter.Scans() {
+		return s.countFigures(&filter), nil
+	}
+	return s.countWalk(ctx, &filter, searchPiece)
+}
+
+// countFigures sums the counters up.
+func (s *Store) countFigures(filter *jobs.Filter) (c jobs.Counts) {
+	statuses, _ := statusesOf(filter)
+	for name, f := range s.Figures() {
+		if len(filter.Types) > 0 && !slices.Contains(filter.Types, name) {
+			continue
+		}
+		for _, st := range statuses {
+			c.Add(name, st, f.Now[st])
+		}
+	}
+	return c
+}
+
+// chunkCost is what counting in a chunk's bitmaps costs, in records looked at.
+const chunkCost = 16
+
+// countWalk counts chunk by chunk, a piece in each read transaction.
+func (s *Store) countWalk(ctx context.Context, filter *jobs.Filter, piece budget) (c jobs.Counts, err error) {
+	t := tally{match: newMatcher(filter), counts: &c}
+	for more := true; more; {
+		if ctx.Err() != nil {
+			return jobs.Counts{}, context.Cause(ctx)
+		}
+		err := s.db.View(func(tx *bbolt.Tx) (err error) {
+			left := piece
+			t.reading = newReading(tx, &left)
+			t.types, t.statuses = typesAndStatuses(tx, filter)
+			more, err = t.piece(newWalk(tx, filter, true, t.from))
+			return err
+		})
+		if err != nil {
+			return jobs.Counts{}, err
+		}
+	}
+	return c, nil
+}
+
+// typesAndStatuses are the attributes by which is counted.
+func typesAndStatuses(tx *bbolt.Tx, filter *jobs.Filter) (types, statuses union) {
+	bits := tx.Bucket(bucketBits)
+	names := attrs(filter.Types, typeAttr)
+	if len(names) == 0 {
+		// Each type's bitmaps stand together: from one type's first to the next's.
+		kind := []byte(typeAttr(""))
+		c := bits.Cursor()
+		for k, _ := c.Seek(kind); bytes.HasPrefix(k, kind) && len(k) > 5; {
+			name := bytes.Clone(k[:len(k)-5]) // without NUL and chunk
+			names = append(names, string(name))
+			k, _ = c.Seek(append(name, 1))
+		}
+	}
+	left, _ := statusesOf(filter)
+	return newUnion(bits, names), newUnion(bits, attrs(left, statusAttr))
+}
+
+// tally is a count under way. All but the counts and the key from is for one
+// read transaction.
+type tally struct {
+	*reading
+	match    *matcher
+	types    union
+	statuses union
+	counts   *jobs.Counts
+	from     uint64 // where to go on
+}
+
+// piece counts until the budget is used up; more says that this was not all.
+func (t *tally) piece(w *walk) (more bool, err error) {
+	for w.next() {
+		if t.left.spent() {
+			t.from = uint64(w.chunk) << chunkShift
+			return true, nil
+		}
+		if more, err := t.chunk(w); more || err != nil {
+			return more, err
+		}
+	}
+	return false, nil
+}
+
+// chunk counts in the present chunk of w; more says that it is not finished.
+func (t *tally) chunk(w *walk) (more bool, err error) {
+	all, err := w.candidates()
+	if err != nil {
+		return false, err
+	}
+	if !t.match.reads(w.inside()) {
+		t.left.records -= chunkCost
+		return false, t.inBits(w.chunk, &all)
+	}
+	done := all.each(w.chunk, true, func(key uint64) bool {
+		if key < t.from {
+			return true
+		}
+		if t.left.spent() {
+			t.from = key
+			return false
+		}
+		err = t.inRecord(key)
+		return err == nil
+	})
+	return !done, err
+}
+
+// inRecord counts a job if its record says that the filter chooses it.
+func (t *tally) inRecord(key uint64) error {
+	if !t.to(key) {
+		return nil
+	}
+	g, chosen, err := t.look(t.match)
+	if chosen {
+		t.counts.Add(intern(g.typ), g.status, 1)
+	}
+	return err
+}
+
+// inBits counts a set of jobs in a chunk by type and status.
+func (t *tally) inBits(chunk uint32, all *bitmap) error {
+	t.types.to(chunk, true)
+	t.statuses.to(chunk, true)
+	for i := range t.types {
+		typed, err := t.types[i].read(chunk)
+		if err != nil {
+			return err
+		}
+		if typed == nil {
+			continue
+		}
+		of := *all
+		of.and(typed)
+		if err := t.byStatus(chunk, t.types[i].attr[1:], &of); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// byStatus counts the jobs in a set, which are of one type.
+func (t *tally) byStatus(chunk uint32, typ string, of *bitmap) error {
+	for i := range t.statuses {
+		m, err := t.statuses[i].read(chunk)
+		if err != nil {
+			return err
+		}
+		if m == nil {
+			continue
+		}
+		both := *of
+		both.and(m)
+		st, _ := jobs.ParseStatus(t.statuses[i].attr[1:])
+		t.counts.Add(typ, st, both.count())
+	}
+	return nil
+}
