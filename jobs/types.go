@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"encoding/json"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -70,6 +71,9 @@ type Type struct {
 	Rate              Rate // at most so many starts; the zero Rate = no bound
 	Backoff           Backoff
 	Handler           Handler
+	// Internal marks a type of the server's own: it works like any other, but is not
+	// among those that are shown.
+	Internal bool
 }
 
 // Check says whether the type can use this payload. The error is an [*Error]
@@ -113,7 +117,9 @@ func NewRegistry(types ...*Type) *Registry {
 			panic("jobs: bad or repeated type " + quote(t.Name))
 		}
 		r.types[t.Name] = t
-		r.names = append(r.names, t.Name)
+		if !t.Internal {
+			r.names = append(r.names, t.Name)
+		}
 	}
 	slices.Sort(r.names)
 	return r
@@ -122,8 +128,15 @@ func NewRegistry(types ...*Type) *Registry {
 // Lookup finds a type by name; nil if there is none.
 func (r *Registry) Lookup(name string) *Type { return r.types[name] }
 
-// Names lists the types in alphabetical order.
+// Names lists the types that are not internal in alphabetical order.
 func (r *Registry) Names() []string { return r.names }
+
+// Types lists all types, the internal ones too, in alphabetical order.
+func (r *Registry) Types() []*Type {
+	all := slices.Collect(maps.Values(r.types))
+	slices.SortFunc(all, func(a, b *Type) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
 
 // Unknown is what is wrong with a name that is no type: an [*Error] that lists
 // the known ones.

@@ -108,6 +108,21 @@ func TestRegistry(t *testing.T) {
 	}
 }
 
+// TestRegistryInternal has a type that works and is not shown.
+func TestRegistryInternal(t *testing.T) {
+	hidden := &jobs.Type{Name: "a-own", Handler: nothing, Internal: true}
+	r := jobs.NewRegistry(&jobs.Type{Name: "b", Handler: nothing}, hidden)
+	if r.Lookup("a-own") != hidden || r.Check(&jobs.Submission{Type: "a-own"}) != nil {
+		t.Error("the internal type cannot be used")
+	}
+	if !slices.Equal(r.Names(), []string{"b"}) || strings.Contains(r.Unknown("x").Error(), "a-own") {
+		t.Errorf("the internal type is shown: %v, %v", r.Names(), r.Unknown("x"))
+	}
+	if all := r.Types(); len(all) != 2 || all[0] != hidden || all[1].Name != "b" {
+		t.Errorf("all types are %v", all)
+	}
+}
+
 func TestValidTypeName(t *testing.T) {
 	for name, want := range map[string]bool{
 		"email": true, "E-mail_2": true, "0": true, strings.Repeat("x", 64): true,
