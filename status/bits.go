@@ -33,6 +33,12 @@ func (m *bitmap) and(o *bitmap) {
 	}
 }
 
+func (m *bitmap) andNot(o *bitmap) {
+	for i := range m {
+		m[i] &^= o[i]
+	}
+}
+
 func (m *bitmap) or(o *bitmap) {
 	for i := range m {
 		m[i] |= o[i]
@@ -117,6 +123,9 @@ func (m *bitmap) decode(b []byte) error {
 func statusAttr(s jobs.Status) string { return statusAttrs[s] }
 func typeAttr(name string) string     { return internAttr('t', name) }
 func tagAttr(tag string) string       { return "g" + tag }
+
+// awayAttr is that of unfinished jobs whose message is not in JOBS.
+const awayAttr = "a"
 
 var statusAttrs = func() (a [jobs.NumStatus]string) {
 	for i := range a {

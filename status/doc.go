@@ -18,4 +18,18 @@
 //	bits      attribute, chunk → which of the chunk's 4096 keys have the attribute
 //	times     chunk → the earliest and latest created_at in it
 //	outbox    commit → moment and keys of the jobs whose end it stored
+//	aliases   key, sequence of a later message → nothing: the moved entries of a job
+//
+// and these, which only jobs with special wishes use (agenda.go, keys.go,
+// batches.go, control.go):
+//
+//	due       moment, key → nothing: jobs whose message is to be published then
+//	limits    moment, key → nothing: jobs that have to have started or ended by then
+//	unique    unique key → id of the unfinished job that has it
+//	slots     type, concurrency key → keys of the jobs that have their turn
+//	held      type, concurrency key, priority, key → nothing: jobs that wait for a turn
+//	tokens    idempotency key → moment, what was asked for, ids of its jobs
+//	tokenage  moment, idempotency key → nothing
+//	batches   id → the messages of a batch that is not complete
+//	types     type → what an operator has set
 package status

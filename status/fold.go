@@ -1,6 +1,7 @@
 package status
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -29,6 +30,7 @@ type fold struct {
 	counters map[string]*typeCounters
 	out      jobs.Commit
 	arena    []byte
+	special  bool // some of the jobs have terms
 }
 
 // work is a job on its way through a transaction.
@@ -78,6 +80,9 @@ func (f *fold) get(key uint64) (*work, error) {
 }
 
 func (f *fold) track(key uint64, w *work) {
+	if w.job.Terms != nil {
+		f.special = true
+	}
 	f.touched[key] = w
 	f.order = append(f.order, w)
 }
@@ -113,34 +118,68 @@ func (f *fold) submitted(m *jobs.Message) error {
 		return err
 	}
 	if w == nil {
-		checked := f.s.o.Checked != nil && f.s.o.Checked(m.ID)
-		typ := f.s.o.Registry.Lookup(m.Type)
-		if typ == nil && m.Problem == "" {
-			m.Problem = f.s.o.Registry.Unknown(m.Type).Detail
-		}
-		w = &work{job: jobs.NewJob(m, typ, checked), dirty: true, sub: true}
-		f.create(w)
-		return nil
+		err = f.submittedNew(m)
+	} else {
+		err = f.submittedAgain(w, m)
 	}
+	if err == nil && m.BatchEnd != (jobs.ID{}) {
+		err = f.completeBatch(m.BatchEnd)
+	}
+	return err
+}
+
+// submittedNew folds the message of a job that is not known: it becomes one,
+// unless a key that it has says otherwise.
+func (f *fold) submittedNew(m *jobs.Message) error {
+	checked := f.s.o.Checked != nil && f.s.o.Checked(m.ID)
+	typ := f.s.o.Registry.Lookup(m.Type)
+	if typ == nil && m.Problem == "" {
+		m.Problem = f.s.o.Registry.Unknown(m.Type).Detail
+	}
+	if m.Token != nil || m.Terms != nil {
+		if settled, err := f.settleKeys(m, checked); settled || err != nil {
+			return err
+		}
+	}
+	w := &work{job: jobs.NewJob(m, typ, checked), dirty: true, sub: true}
+	f.create(w)
+	if m.Token != nil || m.Terms != nil {
+		return f.takeKeys(w.job, m)
+	}
+	return nil
+}
+
+// submittedAgain folds another message of a known job: its own, published again,
+// or a duplicate. Either can be asked for by its sequence.
+func (f *fold) submittedAgain(w *work, m *jobs.Message) error {
 	if w.job.Payload == nil && (w.job.Seq == m.Seq || m.Moved) {
 		f.complete(w, m)
 	}
 	if w.job.Seq == m.Seq {
 		return nil
 	}
-	// Another message of a known job: its own, published again, or a duplicate.
-	// Either can be asked for by its sequence.
-	if err := f.moved.Put(key8(m.Seq), key8(w.job.Key)); err != nil {
+	if err := f.alias(m.Seq, w.job); err != nil {
 		return err
 	}
 	// Any client can write the header, so a job never moves into another lane.
 	same := m.Type == w.job.Type && m.Priority == w.job.Priority
 	if m.Moved && same && !w.job.Status.Ended() && m.Seq > w.job.Seq {
-		w.edit().Seq = m.Seq
+		w.edit().Enqueue(m.Seq, m.At)
 		w.dirty, w.sub = true, true
 		f.bySeq[m.Seq] = w
+	} else if !m.Moved {
+		f.out.Replayed = append(f.out.Replayed, jobs.Replay{ID: m.ID, Job: w.job})
 	}
 	return nil
+}
+
+// alias makes a job known by one more sequence.
+func (f *fold) alias(seq uint64, j *jobs.Job) error {
+	key := key8(j.Key)
+	if err := f.moved.Put(key8(seq), key); err != nil {
+		return err
+	}
+	return f.tx.Bucket(bucketAliases).Put(append(key, key8(seq)...), nil)
 }
 
 // complete gives a record that was made from events what its submission says.
@@ -192,6 +231,11 @@ func (f *fold) happened(e *jobs.Event, limit uint64) error {
 // finish writes all that has changed, including indexes, counters, outbox and
 // positions.
 func (f *fold) finish(pos jobs.Positions) error {
+	if f.special {
+		if err := f.balance(); err != nil {
+			return err
+		}
+	}
 	times := f.tx.Bucket(bucketTimes)
 	spans := make(map[uint32]span)
 	changed := f.order[:0]
@@ -235,8 +279,16 @@ func (f *fold) finish(pos jobs.Positions) error {
 
 // write stores one job and its index entries.
 func (f *fold) write(w *work) error {
+	if w.job.Place != jobs.InQueue && w.job.Status.Ended() {
+		w.edit().Place = jobs.InQueue
+	}
 	j := w.job
 	key := key8(j.Key)
+	if special(j) || special(w.old) {
+		if err := f.index(w.old, j); err != nil {
+			return err
+		}
+	}
 	if err := f.records.Put(key, f.encode(j)); err != nil {
 		return err
 	}
@@ -353,8 +405,8 @@ func (f *fold) remove(key uint64) (size int64, err error) {
 	if err == nil {
 		err = f.ids.Delete(j.ID[:])
 	}
-	if err == nil && j.Seq != j.Key {
-		err = f.moved.Delete(key8(j.Seq))
+	if err == nil {
+		err = f.removeAliases(key)
 	}
 	attrs := []string{statusAttr(j.Status), typeAttr(j.Type)}
 	for _, t := range j.Tags {
@@ -371,6 +423,21 @@ func (f *fold) remove(key uint64) (size int64, err error) {
 	f.counter(j.Type).now[j.Status]--
 	f.removed = append(f.removed, j)
 	return size, nil
+}
+
+// removeAliases deletes all further sequences by which a job is known.
+func (f *fold) removeAliases(key uint64) error {
+	prefix := key8(key)
+	c := f.tx.Bucket(bucketAliases).Cursor()
+	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Seek(prefix) {
+		if err := f.moved.Delete(k[len(prefix):]); err != nil {
+			return err
+		}
+		if err := c.Delete(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // span is the range of created_at within a chunk of keys.

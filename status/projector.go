@@ -121,14 +121,12 @@ func (s *Store) space(ctx context.Context, last time.Time) {
 // commit makes one batch durable and passes on what it made true. False says
 // that it failed and a pause is over: try again. With once it is tried once.
 func (s *Store) commit(ctx context.Context, b *batch, commits chan<- *jobs.Commit, once bool) bool {
-	for _, t := range b.tasks {
-		c, err := s.runTask(t)
-		t.done <- err
-		if err == nil {
+	if len(b.tasks) > 0 {
+		if c := s.runTasks(b.tasks); c != nil {
 			commits <- c
 		}
+		b.tasks = nil
 	}
-	b.tasks = nil
 	c, err := s.fold(b)
 	if err == nil {
 		if s.healthy.Swap(nil) != nil {
@@ -194,24 +192,38 @@ func (s *Store) fold(b *batch) (*jobs.Commit, error) {
 	return s.committed(f, pos), nil
 }
 
-// runTask runs a task in a transaction of its own.
-func (s *Store) runTask(t *task) (*jobs.Commit, error) {
-	if err := t.ctx.Err(); err != nil {
-		return nil, err // nobody waits for it any more
-	}
+// runTasks runs tasks in one transaction, and tells each what became of it. A
+// task that fails with a [*jobs.Error] has changed nothing, and the others count;
+// any other error undoes all.
+func (s *Store) runTasks(tasks []*task) *jobs.Commit {
+	refused := make([]error, len(tasks))
 	var f *fold
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		f = s.newFold(tx, 0)
-		if err := t.run(f); err != nil {
-			return err
+		for i, t := range tasks {
+			if refused[i] = t.ctx.Err(); refused[i] != nil {
+				continue // nobody waits for it any more
+			}
+			err := t.run(f)
+			if _, known := jobs.AsError(err); err != nil && !known {
+				return err
+			}
+			refused[i] = err
 		}
 		return f.finish(s.Positions())
 	})
 	if err != nil {
 		s.bits.reset()
-		return nil, err
+		for _, t := range tasks {
+			t.done <- err
+		}
+		return nil
 	}
-	return s.committed(f, s.Positions()), nil
+	c := s.committed(f, s.Positions())
+	for i, t := range tasks {
+		t.done <- refused[i]
+	}
+	return c
 }
 
 // committed brings what is kept in memory up to date with a transaction.
@@ -224,13 +236,13 @@ func (s *Store) committed(f *fold, pos jobs.Positions) *jobs.Commit {
 		if w.old != nil && w.old.Seq != w.job.Seq {
 			s.live.remove(w.old.Seq)
 		}
-		if w.job.Status.Ended() {
-			s.live.remove(w.job.Seq)
-		} else {
+		if inQueue(w.job) {
 			s.live.add(w.job.Seq)
+		} else {
+			s.live.remove(w.job.Seq)
 		}
 	}
-	f.out.Unfinished = s.live.n
+	f.out.Queued = s.live.n
 	s.live.mu.Unlock()
 	s.recent.update(f.order)
 	s.mu.Lock()
@@ -238,13 +250,14 @@ func (s *Store) committed(f *fold, pos jobs.Positions) *jobs.Commit {
 		s.counters[name] = c
 	}
 	s.mu.Unlock()
+	f.out.Unfinished, f.out.Scheduled = s.Totals()
 	s.position.Store(pos.Jobs)
 	s.statusPosition.Store(pos.Status)
 	f.out.Position, f.out.StatusPosition = pos.Jobs, pos.Status
 	return &f.out
 }
 
-// do runs a task on the writer: the projector if it runs.
+// do runs a task on the writer, which must be running.
 func (s *Store) do(ctx context.Context, run func(*fold) error) error {
 	t := &task{ctx: ctx, run: run, done: make(chan error, 1)}
 	if !s.queue.add(t) {

@@ -35,7 +35,7 @@ func (r *recentJobs) update(changed []*work) {
 		}
 		_, had := r.m[w.job.Seq]
 		switch {
-		case w.job.Status.Ended() || len(w.job.Payload) > inlinePayload || len(w.job.Result) > inlinePayload:
+		case !inQueue(w.job) || len(w.job.Payload) > inlinePayload || len(w.job.Result) > inlinePayload:
 			delete(r.m, w.job.Seq)
 		case had || len(r.m) < maxRecent:
 			r.m[w.job.Seq] = w.job

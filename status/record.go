@@ -16,8 +16,14 @@ import (
 // at zero what is missing.
 const recordVersion = 1
 
-// recordFields is the length of the array that appendRecord writes.
-const recordFields = 28
+// recordFields is the length of the array that appendRecord writes for most
+// jobs; those with terms, or in another place than the queue, have rareFields
+// more.
+const (
+	recordFields = 28
+	rareFields   = 3
+	termFields   = 7
+)
 
 // inlinePayload is the largest payload, in bytes, that stands in the record
 // itself: a larger one has a bucket of its own, so that an update of the record
@@ -29,7 +35,12 @@ const inlinePayload = 1024
 func appendRecord(b []byte, j *jobs.Job) []byte {
 	apart := len(j.Payload) > inlinePayload
 	b = append(b, recordVersion)
-	b = msgp.AppendArrayHeader(b, recordFields)
+	rare := j.Terms != nil || j.Place != jobs.InQueue || j.Slot
+	if rare {
+		b = msgp.AppendArrayHeader(b, recordFields+rareFields)
+	} else {
+		b = msgp.AppendArrayHeader(b, recordFields)
+	}
 	b = append(b, 0xc4, 16) // msgpack bin8 of 16 bytes
 	b = append(b, j.ID[:]...)
 	b = msgp.AppendUint64(b, j.Seq)
@@ -77,7 +88,26 @@ func appendRecord(b []byte, j *jobs.Job) []byte {
 		b = msgp.AppendString(b, h.Node)
 		b = msgp.AppendInt64(b, int64(h.Due))
 	}
-	return msgp.AppendUint64(b, j.Key)
+	b = msgp.AppendUint64(b, j.Key)
+	if rare {
+		b = appendTerms(b, j.Terms)
+		b = msgp.AppendUint8(b, uint8(j.Place))
+		b = msgp.AppendBool(b, j.Slot)
+	}
+	return b
+}
+
+func appendTerms(b []byte, t *jobs.Terms) []byte {
+	if t == nil {
+		return msgp.AppendArrayHeader(b, 0)
+	}
+	b = msgp.AppendArrayHeader(b, termFields)
+	for _, at := range [...]jobs.Time{t.RunAt, t.ExpiresAt, t.Deadline, t.ScheduledFor} {
+		b = msgp.AppendInt64(b, int64(at))
+	}
+	b = msgp.AppendString(b, t.UniqueKey)
+	b = msgp.AppendString(b, t.ConcurrencyKey)
+	return msgp.AppendString(b, t.Schedule)
 }
 
 func appendArtifact(b []byte, a *jobs.Artifact) []byte {
@@ -101,9 +131,9 @@ func decodeRecord(b []byte) (j *jobs.Job, apart bool, err error) {
 		return nil, false, fmt.Errorf("%w: unknown version", errRecord)
 	}
 	r := reader{b: b[1:]}
-	n := r.array()
-	if n < recordFields {
-		return nil, false, fmt.Errorf("%w: %d fields", errRecord, n)
+	fields := r.array()
+	if fields < recordFields {
+		return nil, false, fmt.Errorf("%w: %d fields", errRecord, fields)
 	}
 	j = &jobs.Job{}
 	if id := r.raw(); len(id) == 16 {
@@ -149,6 +179,11 @@ func decodeRecord(b []byte) (j *jobs.Job, apart bool, err error) {
 		}
 	}
 	j.Key = r.uint64()
+	if fields >= recordFields+rareFields {
+		j.Terms = r.terms()
+		j.Place = jobs.Place(r.uint64())
+		j.Slot = r.bool()
+	}
 	if r.err != nil {
 		return nil, false, fmt.Errorf("%w: %w", errRecord, r.err)
 	}
@@ -207,6 +242,19 @@ func (r *reader) artifact() *jobs.Artifact {
 		return nil
 	}
 	return &jobs.Artifact{Name: r.string(), ContentType: r.string(), Size: r.int64(), SHA256: r.string()}
+}
+
+func (r *reader) terms() *jobs.Terms {
+	n := r.array()
+	if n < termFields {
+		return nil
+	}
+	t := &jobs.Terms{
+		RunAt: r.time(), ExpiresAt: r.time(), Deadline: r.time(), ScheduledFor: r.time(),
+		UniqueKey: r.string(), ConcurrencyKey: r.string(), Schedule: r.interned(),
+	}
+	r.skip(n - termFields) // of a later version
+	return t
 }
 
 // key8 is n as a bucket key: big endian, so that keys sort as numbers do.

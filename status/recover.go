@@ -137,8 +137,13 @@ func (s *Store) Seed(ended []*jobs.Job) error {
 			if err != nil {
 				return err
 			}
-			if have == nil && other == nil && j.Status.Ended() {
+			switch {
+			case !j.Status.Ended():
+			case have == nil && other == nil:
 				f.create(&work{job: j, dirty: true})
+			case have != nil && have.job.Run < j.Run: // it ended once more
+				j.Key = have.job.Key
+				have.job, have.dirty = j, true
 			}
 		}
 		return f.settleSeeds()
@@ -204,10 +209,11 @@ func (s *Store) LoseProcessing(ctx context.Context, at jobs.Time) (lost, failed 
 	return jobsLost, jobsFailed, nil
 }
 
-// Unfinished calls f with all unfinished jobs in order of their keys, a bounded
-// number at a time. It may be called while Run runs.
+// Unfinished calls f with all unfinished jobs whose message has to be in JOBS, in
+// order of their keys, a bounded number at a time. It may be called while Run
+// runs.
 func (s *Store) Unfinished(ctx context.Context, f func([]*jobs.Job) error) error {
-	filter := jobs.Filter{Statuses: []jobs.Status{jobs.Scheduled, jobs.Pending, jobs.Processing, jobs.Retrying}}
+	filter := jobs.Filter{Statuses: []jobs.Status{jobs.Pending, jobs.Processing, jobs.Retrying}}
 	var some []*jobs.Job
 	flush := func() error {
 		if len(some) == 0 {
@@ -218,6 +224,9 @@ func (s *Store) Unfinished(ctx context.Context, f func([]*jobs.Job) error) error
 		return err
 	}
 	err := s.Scan(ctx, filter, func(j *jobs.Job) error {
+		if !inQueue(j) {
+			return nil
+		}
 		some = append(some, j)
 		if len(some) < scanBatch {
 			return nil

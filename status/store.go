@@ -84,8 +84,22 @@ var (
 	bucketBits     = []byte("bits")
 	bucketTimes    = []byte("times")
 	bucketOutbox   = []byte("outbox")
+	bucketAliases  = []byte("aliases")
+	bucketDue      = []byte("due")
+	bucketLimits   = []byte("limits")
+	bucketUnique   = []byte("unique")
+	bucketSlots    = []byte("slots")
+	bucketHeld     = []byte("held")
+	bucketTokens   = []byte("tokens")
+	bucketTokenAge = []byte("tokenage")
+	bucketBatches  = []byte("batches")
+	bucketTypes    = []byte("types")
 
-	allBuckets = [][]byte{bucketMeta, bucketJobs, bucketPayloads, bucketIDs, bucketMoved, bucketBits, bucketTimes, bucketOutbox}
+	allBuckets = [][]byte{
+		bucketMeta, bucketJobs, bucketPayloads, bucketIDs, bucketMoved, bucketBits, bucketTimes, bucketOutbox,
+		bucketAliases, bucketDue, bucketLimits, bucketUnique, bucketSlots, bucketHeld, bucketTokens, bucketTokenAge,
+		bucketBatches, bucketTypes,
+	}
 
 	keyFormat    = []byte("format")
 	keyPositions = []byte("positions")
@@ -194,6 +208,11 @@ func (s *Store) loadLive(tx *bbolt.Tx) error {
 	bucket := tx.Bucket(bucketBits)
 	for status := jobs.Scheduled; !status.Ended(); status++ {
 		err := eachChunk(bucket, statusAttr(status), func(chunk uint32, m *bitmap) error {
+			var away bitmap
+			if err := readBits(bucket, awayAttr, chunk, &away); err != nil {
+				return err
+			}
+			m.andNot(&away)
 			m.each(chunk, true, func(key uint64) bool { s.live.add(key); return true })
 			return nil
 		})
@@ -211,7 +230,7 @@ func (s *Store) loadLive(tx *bbolt.Tx) error {
 		if err != nil {
 			return err
 		}
-		if j.Seq == n && !j.Status.Ended() {
+		if j.Seq == n && inQueue(j) {
 			s.live.add(n)
 			s.live.remove(k) // its first message is not its present one
 		}
@@ -266,10 +285,21 @@ func (s *Store) Health() error {
 // stored, see jobs.Commit.Number.
 func (s *Store) Notified(commit uint64) { s.notified.Store(commit) }
 
+// Totals are the numbers of unfinished and of scheduled jobs, see [jobs.Commit].
+func (s *Store) Totals() (unfinished, scheduled int) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, c := range s.counters {
+		unfinished += int(c.now[jobs.Pending] + c.now[jobs.Processing] + c.now[jobs.Retrying])
+		scheduled += int(c.now[jobs.Scheduled])
+	}
+	return unfinished, scheduled
+}
+
 // Floor is the lowest sequence in JOBS that is still needed: everything below
-// belongs to jobs that have ended. unfinished is the number of jobs that have
-// not.
-func (s *Store) Floor() (floor uint64, unfinished int) {
+// belongs to jobs that have ended, or wait elsewhere. queued is the number of
+// messages that are needed.
+func (s *Store) Floor() (floor uint64, queued int) {
 	s.live.mu.Lock()
 	defer s.live.mu.Unlock()
 	floor = s.position.Load() + 1

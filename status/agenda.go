@@ -1,0 +1,159 @@
+package status
+
+import (
+	"context"
+	"encoding/binary"
+
+	"go.etcd.io/bbolt"
+
+	"jobstream/jobs"
+)
+
+// The agenda is what has to happen to jobs at a moment: to be published again
+// (due), or to be ended because they should have started or ended (limits). Its
+// entries follow from the records and change with them, in one transaction.
+
+// inQueue says whether the job's message has to be in JOBS.
+func inQueue(j *jobs.Job) bool { return j.Place == jobs.InQueue && !j.Status.Ended() }
+
+// special says whether a record has anything that index looks after.
+func special(j *jobs.Job) bool { return j != nil && (j.Terms != nil || j.Place != jobs.InQueue) }
+
+// isDue says whether the job stands in the due index; it does at its DueAt.
+func isDue(j *jobs.Job) bool { return j != nil && j.Place == jobs.Due && !j.Status.Ended() }
+
+// index brings the entries of a job up to date.
+func (f *fold) index(old, j *jobs.Job) error {
+	due := f.tx.Bucket(bucketDue)
+	if isDue(old) && !(isDue(j) && j.DueAt == old.DueAt) {
+		if err := due.Delete(momentKey(old.DueAt, old.Key)); err != nil {
+			return err
+		}
+	}
+	if isDue(j) && !(isDue(old) && j.DueAt == old.DueAt) {
+		if err := due.Put(momentKey(j.DueAt, j.Key), nil); err != nil {
+			return err
+		}
+		f.appoint(j.DueAt)
+	}
+	if err := f.indexLimit(old, j); err != nil {
+		return err
+	}
+	if away := j.Place != jobs.InQueue; away != (old != nil && old.Place != jobs.InQueue) {
+		if err := f.s.bits.change(f.bits, awayAttr, j.Key, away); err != nil {
+			return err
+		}
+	}
+	return f.indexUnique(old, j)
+}
+
+func (f *fold) indexLimit(old, j *jobs.Job) error {
+	was, is := jobs.Time(0), j.LimitAt()
+	if old != nil {
+		was = old.LimitAt()
+	}
+	if was == is {
+		return nil
+	}
+	limits := f.tx.Bucket(bucketLimits)
+	if was != 0 {
+		if err := limits.Delete(momentKey(was, j.Key)); err != nil {
+			return err
+		}
+	}
+	if is == 0 {
+		return nil
+	}
+	f.appoint(is)
+	return limits.Put(momentKey(is, j.Key), nil)
+}
+
+// appoint takes note that something has to happen at a moment, 0 = soon.
+func (f *fold) appoint(at jobs.Time) {
+	if at = max(at, 1); f.out.Due == 0 || at < f.out.Due {
+		f.out.Due = at
+	}
+}
+
+// momentKey sorts by the moment, then by the job.
+func momentKey(at jobs.Time, key uint64) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(make([]byte, 0, 16), uint64(at)), key)
+}
+
+func splitMoment(k []byte) (at jobs.Time, key uint64) {
+	return jobs.Time(binary.BigEndian.Uint64(k)), binary.BigEndian.Uint64(k[8:])
+}
+
+// Due lists jobs that are to be published; see [jobs.Agenda].
+func (s *Store) Due(now jobs.Time, limit int) (due []*jobs.Job, next jobs.Time, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		records, payloads := tx.Bucket(bucketJobs), tx.Bucket(bucketPayloads)
+		c := tx.Bucket(bucketDue).Cursor()
+		for k, _ := c.First(); len(k) == 16; k, _ = c.Next() {
+			at, key := splitMoment(k)
+			if at > now || len(due) == limit {
+				next = max(at, 1)
+				return nil
+			}
+			j, err := readJob(records, payloads, key)
+			if err != nil {
+				return err
+			}
+			if j != nil {
+				due = append(due, j)
+			}
+		}
+		return nil
+	})
+	return due, next, err
+}
+
+// expireBatch is how many jobs one call of Expire ends at most.
+const expireBatch = 4096
+
+// Expire ends jobs whose time is over; see [jobs.Agenda].
+func (s *Store) Expire(ctx context.Context, now jobs.Time) (next jobs.Time, err error) {
+	keys, next, err := s.overdue(now)
+	if err != nil || len(keys) == 0 {
+		return next, err
+	}
+	err = s.do(ctx, func(f *fold) error {
+		for _, key := range keys {
+			w, err := f.get(key)
+			if err != nil {
+				return err
+			}
+			if w != nil && jobs.Expire(w.edit(), now) {
+				w.dirty = true
+			}
+		}
+		return nil
+	})
+	return next, err
+}
+
+// overdue lists jobs whose limit has passed and that are not running, and when
+// the next look is worth it.
+func (s *Store) overdue(now jobs.Time) (keys []uint64, next jobs.Time, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		records := tx.Bucket(bucketJobs)
+		c := tx.Bucket(bucketLimits).Cursor()
+		for k, _ := c.First(); len(k) == 16; k, _ = c.Next() {
+			at, key := splitMoment(k)
+			if at > now || len(keys) == expireBatch {
+				next = at
+				return nil
+			}
+			j, _, err := decodeRecord(records.Get(key8(key)))
+			if err != nil {
+				return err
+			}
+			// The worker of a running one looks after that.
+			if j.Status != jobs.Processing {
+				keys = append(keys, key)
+			}
+		}
+		return nil
+	})
+	return keys, next, err
+}

@@ -1,0 +1,170 @@
+package status
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tinylib/msgp/msgp"
+	"go.etcd.io/bbolt"
+
+	"jobstream/jobs"
+)
+
+// A batch is stored before its messages are published and removed when all of
+// its jobs have records, so that a process that dies in between leaves all of
+// them or none.
+
+// Reserve stores a batch; see [jobs.Ledger].
+func (s *Store) Reserve(ctx context.Context, b *jobs.Batch) (known []*jobs.Job, err error) {
+	type result struct{ known []*jobs.Job }
+	var r result // read only when do has returned without an error
+	err = s.do(ctx, func(f *fold) error {
+		r = result{}
+		if b.Token != nil {
+			have, err := f.recall(b.Token, jobs.Now())
+			if err != nil {
+				return err
+			}
+			for _, w := range have {
+				r.known = append(r.known, w.job)
+			}
+			if have != nil {
+				return nil
+			}
+		}
+		return f.reserve(b)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r.known, nil
+}
+
+// reserve checks the unique keys of a batch, takes them and stores it. It
+// changes nothing if one is taken.
+func (f *fold) reserve(b *jobs.Batch) error {
+	for i, m := range b.Messages {
+		if m.Terms == nil || m.Terms.UniqueKey == "" {
+			continue
+		}
+		owner, err := f.uniqueOwner(m.Terms.UniqueKey)
+		if err != nil {
+			return err
+		}
+		if owner != (jobs.ID{}) {
+			taken := duplicate(m.Terms.UniqueKey, owner)
+			taken.Fields = []jobs.FieldError{{Pointer: fmt.Sprintf("/jobs/%d/unique_key", i), Detail: taken.Detail}}
+			return taken
+		}
+	}
+	ids := make([]jobs.ID, len(b.Messages))
+	for i, m := range b.Messages {
+		ids[i] = m.ID
+		if m.Terms == nil || m.Terms.UniqueKey == "" {
+			continue
+		}
+		if err := f.tx.Bucket(bucketUnique).Put([]byte(m.Terms.UniqueKey), append(m.ID[:], b.ID[:]...)); err != nil {
+			return err
+		}
+	}
+	if b.Token != nil {
+		if err := f.remember(b.Token, jobs.Now(), ids); err != nil {
+			return err
+		}
+	}
+	f.out.Reserved = append(f.out.Reserved, b)
+	return f.tx.Bucket(bucketBatches).Put(b.ID[:], appendBatch(nil, b))
+}
+
+// completeBatch removes a batch if all of its jobs are there.
+func (f *fold) completeBatch(id jobs.ID) error {
+	bucket := f.tx.Bucket(bucketBatches)
+	v := bucket.Get(id[:])
+	if v == nil {
+		return nil
+	}
+	b, err := decodeBatch(id, v)
+	if err != nil {
+		return err
+	}
+	for _, m := range b.Messages {
+		if w, err := f.byID(m.ID); w == nil || err != nil {
+			return err // it is published again
+		}
+	}
+	f.out.Completed = append(f.out.Completed, id)
+	return bucket.Delete(id[:])
+}
+
+// Batches are those that are stored and not complete.
+func (s *Store) Batches() (all []*jobs.Batch, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketBatches).ForEach(func(id, v []byte) error {
+			if len(id) != 16 {
+				return errBatch
+			}
+			b, err := decodeBatch(jobs.ID(id), v)
+			all = append(all, b)
+			return err
+		})
+	})
+	return all, err
+}
+
+const batchVersion = 1
+
+var errBatch = errors.New("damaged batch in the tracker")
+
+func appendBatch(b []byte, batch *jobs.Batch) []byte {
+	b = append(b, batchVersion)
+	b = msgp.AppendArrayHeader(b, uint32(len(batch.Messages)))
+	for _, m := range batch.Messages {
+		b = msgp.AppendArrayHeader(b, 8)
+		b = msgp.AppendBytes(b, m.ID[:])
+		b = msgp.AppendString(b, m.Type)
+		b = msgp.AppendUint8(b, uint8(m.Priority))
+		b = msgp.AppendBytes(b, m.Payload)
+		b = msgp.AppendArrayHeader(b, uint32(len(m.Tags)))
+		for _, t := range m.Tags {
+			b = msgp.AppendString(b, t)
+		}
+		b = msgp.AppendInt(b, m.RetryCount)
+		b = msgp.AppendInt64(b, int64(m.Timeout))
+		b = appendTerms(b, m.Terms)
+	}
+	return b
+}
+
+func decodeBatch(id jobs.ID, b []byte) (*jobs.Batch, error) {
+	if len(b) == 0 || b[0] != batchVersion {
+		return nil, errBatch
+	}
+	r := reader{b: b[1:]}
+	batch := &jobs.Batch{ID: id}
+	for n := r.array(); n > 0 && r.err == nil; n-- {
+		if r.array() != 8 {
+			r.fail()
+		}
+		m := &jobs.Message{}
+		if raw := r.raw(); len(raw) == 16 {
+			m.ID = jobs.ID(raw)
+		}
+		m.Type = r.interned()
+		m.Priority = jobs.Priority(r.uint64())
+		m.Payload = r.bytes()
+		for n := r.array(); n > 0 && r.err == nil; n-- {
+			m.Tags = append(m.Tags, r.string())
+		}
+		m.RetryCount = r.int()
+		m.Timeout = time.Duration(r.int64())
+		m.Terms = r.terms()
+		batch.Messages = append(batch.Messages, m)
+	}
+	if r.err != nil || len(batch.Messages) == 0 {
+		return nil, errors.Join(errBatch, r.err)
+	}
+	batch.Messages[len(batch.Messages)-1].BatchEnd = id
+	return batch, nil
+}
