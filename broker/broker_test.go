@@ -585,10 +585,14 @@ func TestServe(t *testing.T) {
 	b := brokertest.New(t, withPort)
 	hold, held := make(chan struct{}), make(chan struct{}, 300)
 	endpoints := []broker.Endpoint{
-		{Name: "echo", Handle: func(_ context.Context, body []byte) ([]byte, error) { return body, nil }},
-		{Name: "refuse", Handle: func(context.Context, []byte) ([]byte, error) { return nil, jobs.Invalid("/to", "is required") }},
-		{Name: "panic", Handle: func(context.Context, []byte) ([]byte, error) { panic("oh") }},
-		{Name: "hold", Handle: func(context.Context, []byte) ([]byte, error) { held <- struct{}{}; <-hold; return []byte("held"), nil }},
+		{Name: "echo", Handle: func(_ context.Context, r *broker.Request) ([]byte, error) { return r.Body, nil }},
+		{Name: "refuse", Handle: func(context.Context, *broker.Request) ([]byte, error) { return nil, jobs.Invalid("/to", "is required") }},
+		{Name: "panic", Handle: func(context.Context, *broker.Request) ([]byte, error) { panic("oh") }},
+		{Name: "hold", Handle: func(context.Context, *broker.Request) ([]byte, error) {
+			held <- struct{}{}
+			<-hold
+			return []byte("held"), nil
+		}},
 	}
 	if err := b.Serve("1.2.3", "jobs", endpoints); err != nil {
 		t.Fatal(err)
@@ -639,6 +643,58 @@ func TestServe(t *testing.T) {
 	}
 	if _, err := nc.Request("jobstream.echo", nil, patience); !errors.Is(err, nats.ErrNoResponders) {
 		t.Fatalf("after the stop: %v", err)
+	}
+}
+
+// TestServeWaits has more requests wait than can be answered at a time: these
+// are answered meanwhile, and their headers are read in any case.
+func TestServeWaits(t *testing.T) {
+	const waiting = 300
+	b := brokertest.New(t, withPort)
+	hold, held := make(chan struct{}), make(chan struct{}, waiting)
+	endpoints := []broker.Endpoint{
+		{Name: "header", Handle: func(_ context.Context, r *broker.Request) ([]byte, error) {
+			return []byte(strings.Join(r.Header("Idempotency-Key"), " ")), nil
+		}},
+		{Name: "wait", Handle: func(_ context.Context, r *broker.Request) ([]byte, error) {
+			for range 2 { // the second time changes nothing
+				if err := r.Wait(); err != nil {
+					return nil, err
+				}
+			}
+			held <- struct{}{}
+			<-hold
+			return []byte("over"), nil
+		}},
+	}
+	if err := b.Serve("1.2.3", "jobs", endpoints); err != nil {
+		t.Fatal(err)
+	}
+	nc, _ := connect(t, b)
+	sub, err := nc.SubscribeSync(nc.NewInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range waiting { // one after the other, so that no more than one is being answered
+		if err := nc.PublishRequest("jobstream.wait", sub.Subject, nil); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-held:
+		case <-time.After(patience):
+			t.Fatal("a request that waits takes the place of another")
+		}
+	}
+	m := nats.NewMsg("jobstream.header")
+	m.Header["idempotency-key"] = []string{"k"}
+	if answer, err := nc.RequestMsg(m, patience); err != nil || string(answer.Data) != "k" {
+		t.Errorf("while %d wait: %v, %v", waiting, answer, err)
+	}
+	close(hold)
+	for range waiting {
+		if m, err := sub.NextMsg(patience); err != nil || string(m.Data) != "over" {
+			t.Fatalf("%v, %v", m, err)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,15 +20,59 @@ import (
 // answer on jobstream.<name>.
 const ServiceName = "jobstream"
 
-const maxCalls = 256 // requests being answered at a time
+// Bounds of requests at a time.
+const (
+	maxCalls = 256    // being answered
+	maxWaits = 10_000 // waiting for something, see [Request.Wait]
+)
 
-// Endpoint answers requests on jobstream.<Name>. Handle is called concurrently;
-// its body is its own. An error goes back as problem JSON with the HTTP status
-// as Nats-Service-Error-Code; one that is no [*jobs.Error] is logged and not
-// shown.
+// Endpoint answers requests on jobstream.<Name>. Handle is called concurrently.
+// An error goes back as problem JSON with the HTTP status as
+// Nats-Service-Error-Code; one that is no [*jobs.Error] is logged and not shown.
 type Endpoint struct {
 	Name   string
-	Handle func(ctx context.Context, body []byte) ([]byte, error)
+	Handle func(ctx context.Context, r *Request) ([]byte, error)
+}
+
+// Request is what came to an endpoint. It is its handler's own.
+type Request struct {
+	Body []byte
+
+	header map[string][]string
+	place  chan struct{} // where the request holds a place
+	waits  chan struct{}
+}
+
+// Header returns the values of a header. Its name may be written in any case,
+// unlike elsewhere in NATS: the headers here are those of the REST door.
+func (r *Request) Header(name string) (values []string) {
+	for given, v := range r.header {
+		if strings.EqualFold(given, name) {
+			values = append(values, v...)
+		}
+	}
+	return values
+}
+
+// Wait tells that the handler is about to wait, perhaps for minutes: its request
+// then no longer counts among those being answered, but among those that wait,
+// of which there may be 10,000. The error is an [*jobs.Error] if there are.
+func (r *Request) Wait() error {
+	if r.place == r.waits {
+		return nil
+	}
+	select {
+	case r.waits <- struct{}{}:
+	default:
+		return busy("%d requests are waiting already; try again later", maxWaits)
+	}
+	<-r.place
+	r.place = r.waits
+	return nil
+}
+
+func busy(format string, args ...any) error {
+	return &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: fmt.Sprintf(format, args...)}
 }
 
 // endpointStats is the data of an endpoint in "nats micro stats": requests are
@@ -45,8 +90,8 @@ func (s *endpointStats) MarshalJSON() ([]byte, error) {
 }
 
 // Serve starts answering requests with these endpoints; version must be a
-// semantic version. At most 256 requests are answered at a time, more get the
-// problem "unavailable".
+// semantic version. At most 256 requests are answered at a time, besides those
+// that wait; more get the problem "unavailable".
 func (b *Broker) Serve(version, description string, endpoints []Endpoint) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -65,10 +110,10 @@ func (b *Broker) Serve(version, description string, endpoints []Endpoint) error 
 		return fmt.Errorf("cannot start the NATS service: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	slots := make(chan struct{}, maxCalls)
+	slots, waits := make(chan struct{}, maxCalls), make(chan struct{}, maxWaits)
 	group := service.AddGroup(ServiceName)
 	for _, e := range endpoints {
-		c := &caller{b: b, endpoint: e, slots: slots, stats: stats[e.Name], ctx: ctx}
+		c := &caller{b: b, endpoint: e, slots: slots, waits: waits, stats: stats[e.Name], ctx: ctx}
 		if err := group.AddEndpoint(e.Name, micro.HandlerFunc(c.call)); err != nil {
 			cancel()
 			return errors.Join(fmt.Errorf("cannot start the endpoint %s.%s: %w", ServiceName, e.Name, err), service.Stop())
@@ -103,31 +148,29 @@ type caller struct {
 	b        *Broker
 	endpoint Endpoint
 	slots    chan struct{}
+	waits    chan struct{}
 	stats    *endpointStats
 	ctx      context.Context // ends when the service must have stopped
 }
 
 // call runs on the subscription's goroutine, so it must not wait for the answer.
 func (c *caller) call(r micro.Request) {
-	reply, body := r.Reply(), r.Data()
+	reply, request := r.Reply(), &Request{Body: r.Data(), header: r.Headers(), place: c.slots, waits: c.waits}
 	select {
 	case c.slots <- struct{}{}:
 	default:
-		c.fail(reply, &jobs.Error{
-			Kind: jobs.Unavailable, RetryAfter: time.Second,
-			Detail: fmt.Sprintf("%d requests are being answered already; try again later", maxCalls),
-		})
+		c.fail(reply, busy("%d requests are being answered already; try again later", maxCalls))
 		return
 	}
 	c.b.calls.Go(func() {
-		defer func() { <-c.slots }()
-		c.answer(reply, body)
+		defer func() { <-request.place }()
+		c.answer(reply, request)
 	})
 }
 
-func (c *caller) answer(reply string, body []byte) {
+func (c *caller) answer(reply string, request *Request) {
 	start := time.Now()
-	out, err := c.run(body)
+	out, err := c.run(request)
 	c.stats.nanos.Add(int64(time.Since(start)))
 	c.stats.answered.Add(1)
 	if err != nil {
@@ -143,13 +186,13 @@ func (c *caller) answer(reply string, body []byte) {
 }
 
 // run calls the handler; a panic is an internal error like any other.
-func (c *caller) run(body []byte) (out []byte, err error) {
+func (c *caller) run(request *Request) (out []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	return c.endpoint.Handle(c.ctx, body)
+	return c.endpoint.Handle(c.ctx, request)
 }
 
 func (c *caller) fail(reply string, err error) {
