@@ -42,6 +42,7 @@ type Spec struct {
 	Name       string
 	Cron       string        // the expression as given; "" if Every is set
 	Every      time.Duration // the interval; 0 if Cron is set
+	EveryText  string        // Every as given, for showing it; see [Spec.Interval]
 	Timezone   string        // IANA name of the zone that Cron is read in
 	Type       string
 	Payload    json.RawMessage // nil if none was given
@@ -107,7 +108,7 @@ func (r *reader) read(field string, raw json.RawMessage, name string) (err error
 		s.Cron, err = jobs.StringField(raw)
 		s.Cron = strings.TrimSpace(s.Cron)
 	case "every":
-		s.Every, err = everyField(raw)
+		s.Every, s.EveryText, err = everyField(raw)
 	case "timezone":
 		s.Timezone, err = jobs.StringField(raw)
 	case "type":
@@ -202,9 +203,8 @@ func badName(name string) string {
 	return fmt.Sprintf("must be 1 to %d letters, digits, _ and -, not %q", jobs.MaxTypeName, name)
 }
 
-func everyField(raw json.RawMessage) (d time.Duration, err error) {
+func everyField(raw json.RawMessage) (d time.Duration, text string, err error) {
 	if raw[0] == '"' {
-		var text string
 		if text, err = jobs.StringField(raw); err == nil {
 			d, err = jobs.ParseDuration(text)
 		}
@@ -215,9 +215,25 @@ func everyField(raw json.RawMessage) (d time.Duration, err error) {
 		}
 	}
 	if err != nil || badEvery(d) {
-		return 0, fmt.Errorf("must be seconds or a duration like \"90s\" or \"1h30m\", from 1s to 366d, not %s", jobs.DescribeValue(raw))
+		return 0, "", fmt.Errorf("must be seconds or a duration like \"90s\" or \"1h30m\", from 1s to 366d, not %s", jobs.DescribeValue(raw))
 	}
-	return d, nil
+	return d, text, nil
+}
+
+// Interval is Every as it was given, or like 90s; "" if there is none.
+func (s *Spec) Interval() string {
+	switch {
+	case s.Every == 0 || s.EveryText != "":
+		return s.EveryText
+	case s.Every%time.Second == 0:
+		return strconv.FormatInt(int64(s.Every/time.Second), 10) + "s"
+	}
+	return s.Every.String()
+}
+
+// sameTimes says whether two specs are due at the same times.
+func (s *Spec) sameTimes(t *Spec) bool {
+	return s.Cron == t.Cron && s.Every == t.Every && s.Timezone == t.Timezone
 }
 
 func badEvery(d time.Duration) bool { return d < MinEvery || d > MaxEvery }

@@ -122,7 +122,7 @@ func TestBadSpecs(t *testing.T) {
 			t.Errorf("%s points at %q and says %q", tt.body, got, e.Detail)
 		}
 	}
-	if _, err := schedule.ParseSpec([]byte(`{`)); err == nil || err.(*jobs.Error).Kind != jobs.MalformedJSON {
+	if _, err := schedule.ParseSpec([]byte(`{`)); kind(t, err) != jobs.MalformedJSON {
 		t.Errorf("half an object gives %v", err)
 	}
 }

@@ -1,0 +1,322 @@
+package schedule
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"jobstream/jobs"
+)
+
+// RunnerOptions are what a [Runner] needs.
+type RunnerOptions struct {
+	Store  Store
+	Submit Submit
+	// Ended says whether a job has ended; one that is not known has.
+	Ended  func(ctx context.Context, id jobs.ID) (bool, error)
+	Now    func() jobs.Time // nil = jobs.Now
+	Logger *slog.Logger     // nil = silence
+}
+
+// Runner fires schedules when they are due.
+type Runner struct {
+	o       RunnerOptions
+	changed chan struct{} // has a place for one
+
+	mu    sync.Mutex
+	names map[string]bool // changed since the loop looked last
+	last  jobs.Time       // when somebody looked at the clock last
+	since jobs.Time       // see Moment.Since
+}
+
+// The runner looks at the clock at least this often, because the wall's clock
+// may jump, and takes it for a gap if it hasn't for so long: the process was
+// stopped, the machine slept, or the clock was put forward.
+const (
+	lookEvery = time.Second
+	gap       = 5 * time.Second
+)
+
+// The waits between tries of what fails for the moment.
+const (
+	firstRetry = 50 * time.Millisecond
+	lastRetry  = 5 * time.Second
+)
+
+// NewRunner makes a runner.
+func NewRunner(o RunnerOptions) *Runner {
+	if o.Now == nil {
+		o.Now = jobs.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Runner{o: o, changed: make(chan struct{}, 1), names: make(map[string]bool)}
+}
+
+// Changed tells the runner that a schedule was made, changed or removed. It never
+// blocks.
+func (r *Runner) Changed(name string) {
+	r.mu.Lock()
+	r.names[name] = true
+	r.mu.Unlock()
+	select {
+	case r.changed <- struct{}{}:
+	default: // it is going to look anyway
+	}
+}
+
+// slot is what the loop knows of one schedule.
+type slot struct {
+	next  jobs.Time // when to look at it; 0 = not before it changes
+	busy  bool      // somebody does
+	dirty bool      // it has changed meanwhile
+}
+
+// report is the end of a look at one schedule.
+type report struct {
+	name string
+	next jobs.Time
+	gone bool // there is no such schedule any more
+}
+
+// Run fires schedules until ctx ends. What is on its way then is given up; the
+// next Run knows what has got in. The error says that the store cannot be read.
+func (r *Runner) Run(ctx context.Context) error {
+	now := r.o.Now()
+	r.mu.Lock()
+	r.last, r.since = now, now
+	r.mu.Unlock()
+	all, err := r.o.Store.Schedules(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // it was told to end
+		}
+		return err
+	}
+	l := loop{r: r, slots: make(map[string]*slot, len(all)), reports: make(chan report)}
+	for _, e := range all {
+		l.slots[e.Name] = &slot{next: now}
+	}
+	defer l.looks.Wait()
+	return l.run(ctx)
+}
+
+// loop is one Run.
+type loop struct {
+	r       *Runner
+	slots   map[string]*slot
+	reports chan report
+	looks   sync.WaitGroup
+}
+
+func (l *loop) run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		timer.Reset(l.start(ctx))
+		select {
+		case <-timer.C:
+		case <-l.r.changed:
+			l.take(l.r.takeNames())
+		case rep := <-l.reports:
+			l.settle(rep)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// start starts to look at all schedules that are due and says how long there is
+// nothing to do after that.
+func (l *loop) start(ctx context.Context) time.Duration {
+	wait := lookEvery
+	now := l.r.moment().Now
+	for name, s := range l.slots {
+		switch {
+		case s.busy || s.next == 0:
+		case s.next > now:
+			wait = min(wait, s.next.Sub(now))
+		default:
+			s.busy = true
+			l.looks.Go(func() {
+				select {
+				case l.reports <- l.r.look(ctx, name):
+				case <-ctx.Done():
+				}
+			})
+		}
+	}
+	if len(l.slots) == 0 {
+		return time.Hour // for nothing: a change wakes it
+	}
+	return wait
+}
+
+// take notes that schedules have changed.
+func (l *loop) take(names map[string]bool) {
+	now := l.r.o.Now()
+	for name := range names {
+		if s := l.slots[name]; s == nil {
+			l.slots[name] = &slot{next: now}
+		} else {
+			s.next, s.dirty = now, s.busy
+		}
+	}
+}
+
+// settle takes a report.
+func (l *loop) settle(rep report) {
+	s := l.slots[rep.name]
+	s.busy = false
+	switch {
+	case s.dirty: // what the report says may be old
+		s.dirty = false
+	case rep.gone:
+		delete(l.slots, rep.name)
+	default:
+		s.next = rep.next
+	}
+}
+
+func (r *Runner) takeNames() map[string]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	names := r.names
+	r.names = make(map[string]bool)
+	return names
+}
+
+// moment reads the clock and notices when it has jumped.
+func (r *Runner) moment() Moment {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.o.Now()
+	switch {
+	case now.Sub(r.last) > gap:
+		r.o.Logger.Info("the clock has jumped forward, or the process stood still: schedules catch up",
+			"from", r.last.String(), "to", now.String())
+		r.since = now
+	case now < r.since:
+		r.o.Logger.Info("the clock was put back: no time of a schedule is fired twice",
+			"from", r.last.String(), "to", now.String())
+		r.since = now
+	}
+	r.last = now
+	return Moment{Now: now, Since: r.since}
+}
+
+// look does whatever is due with one schedule, until it has to wait.
+func (r *Runner) look(ctx context.Context, name string) report {
+	for retry := firstRetry; ; retry = min(2*retry, lastRetry) {
+		rep, err := r.work(ctx, name)
+		if err == nil || ctx.Err() != nil {
+			return rep
+		}
+		level := slog.LevelDebug // said once, and again when it takes long
+		if retry == firstRetry || retry == lastRetry {
+			level = slog.LevelWarn
+		}
+		r.o.Logger.Log(ctx, level, "a schedule cannot fire at the moment; it is tried again",
+			"schedule", name, "in", retry, "error", err)
+		select {
+		case <-time.After(retry):
+		case <-ctx.Done():
+			return rep
+		}
+	}
+}
+
+// work does whatever is due with one schedule. With an error it has to be called
+// again. The schedule is read anew for each time: it may have been changed,
+// paused or removed.
+func (r *Runner) work(ctx context.Context, name string) (report, error) {
+	for {
+		e, err := r.o.Store.Schedule(ctx, name)
+		switch {
+		case err != nil:
+			return report{name: name}, err
+		case e == nil:
+			return report{name: name, gone: true}, nil
+		}
+		d, err := r.decide(ctx, e)
+		if err != nil {
+			return report{name: name}, err
+		}
+		if d.Deed == Wait {
+			return report{name: name, next: d.At}, nil
+		}
+		if err := r.do(ctx, e, d); err != nil {
+			return report{name: name}, err
+		}
+	}
+}
+
+// decide is [Decide] for now.
+func (r *Runner) decide(ctx context.Context, e *Entry) (Decision, error) {
+	p, err := e.Plan()
+	if err != nil {
+		r.o.Logger.Error("a stored schedule makes no sense any more and does not fire; replace it", "schedule", e.Name, "error", err)
+		return Decision{}, nil
+	}
+	m := r.moment()
+	d := Decide(p, e, m)
+	if d.Deed != Fire || e.Overlap != Skip || e.LastJob == (jobs.ID{}) {
+		return d, nil
+	}
+	ended, err := r.o.Ended(ctx, e.LastJob)
+	m.Busy = !ended
+	return Decide(p, e, m), err
+}
+
+// do carries out a decision to fire or to pass.
+func (r *Runner) do(ctx context.Context, e *Entry, d Decision) error {
+	if d.Deed == Pass {
+		r.o.Logger.Debug("a schedule's time passes: its last job has not ended",
+			"schedule", e.Name, "time", d.At.String(), "job", e.LastJob)
+		return r.note(ctx, e.Name, d.At, func(c *Entry) *Entry { c.Skipped++; return c })
+	}
+	j, err := r.o.Submit(ctx, e.Message(d.At))
+	if hopeless(err) {
+		r.o.Logger.Error("a schedule's job cannot be made; its time passes", "schedule", e.Name, "time", d.At.String(), "error", err)
+		return r.note(ctx, e.Name, d.At, func(c *Entry) *Entry { return c })
+	}
+	if err != nil {
+		return err
+	}
+	// The transaction that stored the job has noted this already, unless the job
+	// was there before, or is one that failed at once.
+	if e, err = r.o.Store.Schedule(ctx, e.Name); err != nil || e == nil || e.Done >= d.At {
+		return err
+	}
+	return r.note(ctx, e.Name, d.At, func(c *Entry) *Entry { return c.Ran(j.ID, d.At, j.CreatedAt) })
+}
+
+// note makes sure that a time is dealt with. more may add to the copy that it
+// gets.
+func (r *Runner) note(ctx context.Context, name string, at jobs.Time, more func(c *Entry) *Entry) error {
+	_, err := r.o.Store.UpdateSchedule(ctx, name, func(old *Entry) (*Entry, error) {
+		if old == nil || old.Done >= at {
+			return old, nil
+		}
+		c := *old
+		c.Done = at
+		return more(&c), nil
+	})
+	return err
+}
+
+// hopeless says whether an error stays, however often it is tried.
+func hopeless(err error) bool {
+	var e *jobs.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Kind {
+	case jobs.PayloadTooLarge, jobs.InvalidRequest, jobs.UnknownType:
+		return true
+	}
+	return false
+}
