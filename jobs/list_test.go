@@ -32,6 +32,22 @@ func TestListJSON(t *testing.T) {
 	}
 }
 
+// Only a scan says how much it has looked at.
+func TestListingTellsOfAScan(t *testing.T) {
+	l := jobs.Listing{Next: "c", Scanned: 20000}
+	if got, want := string(l.AppendJSON([]byte("- "))), `- {"jobs":[],"next_cursor":"c"}`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	l.TellScanned = true
+	if got, want := string(l.AppendJSON(nil)), `{"jobs":[],"next_cursor":"c","scanned":20000}`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	l = jobs.Listing{TellScanned: true}
+	if got, want := string(l.AppendJSON(nil)), `{"jobs":[],"next_cursor":"","scanned":0}`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 func TestParseList(t *testing.T) {
 	at := func(s string) jobs.Time {
 		m, err := jobs.ParseMoment(s)
@@ -64,6 +80,36 @@ func TestParseList(t *testing.T) {
 				Limit:  1,
 			},
 		},
+		{
+			query: "priority=1&priority=5&error=i%2Fo+Timeout&payload=%22to%22%3A",
+			body:  `{"priority":[1,"5"],"error":"i/o Timeout","payload":"\"to\":"}`,
+			want: jobs.Page{
+				Filter: jobs.Filter{Priorities: []jobs.Priority{1, 5}, Error: "i/o Timeout", Payload: `"to":`},
+			},
+		},
+		{
+			query: "started_after=2024-01-15&started_before=2024-01-16&ended_after=2024-01-17&ended_before=2024-01-18&priority=2",
+			body:  `{"started_after":"2024-01-15","started_before":"2024-01-16","ended_after":"2024-01-17","ended_before":"2024-01-18","priority":2}`,
+			want: jobs.Page{
+				Filter: jobs.Filter{
+					StartedAfter: at("2024-01-15"), StartedBefore: at("2024-01-16"), EndedAfter: at("2024-01-17"), EndedBefore: at("2024-01-18"),
+					Priorities: []jobs.Priority{2},
+				},
+			},
+		},
+		{query: "priority=0", body: `{"priority":0}`, err: "query/priority"},
+		{query: "priority=6&priority=1&priority=x", body: `{"priority":[6,1,"x"]}`, err: "query/priority query/priority"},
+		{body: `{"priority":[1,null]}`, err: "query/priority"},
+		{body: `{"priority":[[1]]}`, err: "query/priority"},
+		{query: "error=", body: `{"error":""}`, err: "query/error"},
+		{query: "payload=", body: `{"payload":""}`, err: "query/payload"},
+		{query: "payload=a&payload=b", body: `{"payload":["a","b"]}`, err: "query/payload"},
+		{query: "error=" + strings.Repeat("x", jobs.MaxFilterText+1), err: "query/error"},
+		{body: `{"error":{"a":1}}`, err: "query/error"},
+		{query: "started_after=1", body: `{"started_after":1}`, err: "query/started_after"},
+		{query: "started_before=x", body: `{"started_before":"x"}`, err: "query/started_before"},
+		{query: "ended_after=", body: `{"ended_after":""}`, err: "query/ended_after"},
+		{query: "ended_before=2024-01-15&ended_before=2024-01-16", err: "query/ended_before"},
 		{query: "status=done", body: `{"status":"done"}`, err: "query/status"},
 		{query: "status=", body: `{"status":""}`, err: "query/status"},
 		{query: "type=", body: `{"type":[""]}`, err: "query/type"},

@@ -14,6 +14,8 @@ type Needle struct {
 	runes []rune // folded
 	// ascii is the needle in lower case if it has nothing but ASCII, else "".
 	ascii string
+	// rare is where in ascii the letter stands that texts have least of.
+	rare int
 	// alone says that every rune of ascii folds to ASCII only. The letters k and s
 	// don't: U+212A is a k, U+017F is an s.
 	alone bool
@@ -31,7 +33,19 @@ func NewNeedle(text string) Needle {
 			n.alone = false
 		}
 	}
+	for i := range len(n.ascii) {
+		if commonness(n.ascii[i]) < commonness(n.ascii[n.rare]) {
+			n.rare = i
+		}
+	}
 	return n
+}
+
+// commonness grows with how often a byte stands in JSON and error messages, by
+// rule of thumb.
+func commonness(c byte) int {
+	const rarestFirst = `zqjxkvwybgfpm_-.ucdlh,:srnioat"e `
+	return strings.IndexByte(rarestFirst, c) // anything else is rare
 }
 
 // In says whether the needle is in text.
@@ -45,6 +59,10 @@ func (n *Needle) In(text []byte) bool {
 		return false
 	}
 	for len(text) > 0 {
+		if c := text[0]; c < utf8.RuneSelf && rune(upperByte(c)) != n.runes[0] {
+			text = text[1:]
+			continue
+		}
 		if n.leads(text) {
 			return true
 		}
@@ -54,14 +72,14 @@ func (n *Needle) In(text []byte) bool {
 	return false
 }
 
-// inBytes looks for a needle of ASCII byte by byte: from each place to the next
-// where its first letter stands in one of its cases.
+// inBytes looks for a needle of ASCII byte by byte: around each place where its
+// rarest letter stands, in one of its cases.
 func (n *Needle) inBytes(text []byte) bool {
-	lower := n.ascii[0]
+	lower := n.ascii[n.rare]
 	upper := upperByte(lower)
-	nextLower, nextUpper := bytes.IndexByte(text, lower), -1
+	nextLower, nextUpper := indexFrom(text, lower, n.rare), -1
 	if upper != lower {
-		nextUpper = bytes.IndexByte(text, upper)
+		nextUpper = indexFrom(text, upper, n.rare)
 	}
 	for nextLower >= 0 || nextUpper >= 0 {
 		at := nextLower
@@ -71,10 +89,11 @@ func (n *Needle) inBytes(text []byte) bool {
 		} else {
 			nextLower = indexFrom(text, lower, at+1)
 		}
-		if len(text)-at < len(n.ascii) {
+		from := at - n.rare
+		if len(text)-from < len(n.ascii) {
 			return false
 		}
-		if n.leadsBytes(text[at:]) {
+		if n.leadsBytes(text[from:]) {
 			return true
 		}
 	}
@@ -83,7 +102,7 @@ func (n *Needle) inBytes(text []byte) bool {
 
 // leadsBytes says whether text, which is long enough, begins with the needle.
 func (n *Needle) leadsBytes(text []byte) bool {
-	for i := 1; i < len(n.ascii); i++ {
+	for i := range len(n.ascii) {
 		if c := text[i]; c != n.ascii[i] && c != upperByte(n.ascii[i]) {
 			return false
 		}
@@ -108,6 +127,9 @@ func (n *Needle) leads(text []byte) bool {
 
 // indexFrom is where c stands next in text, from a place on; -1 = nowhere.
 func indexFrom(text []byte, c byte, from int) int {
+	if from >= len(text) {
+		return -1
+	}
 	if i := bytes.IndexByte(text[from:], c); i >= 0 {
 		return from + i
 	}

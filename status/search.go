@@ -84,7 +84,7 @@ func (s *Store) search(ctx context.Context, p jobs.Page, within bounds) (l jobs.
 		l.Next = makeCursor(key, p.Asc)
 	}
 	l.Scanned = within.call.records - left.records
-	l.TellScanned = p.Filter.Scans() || key != 0 && len(l.Jobs) < limit
+	l.TellScanned = match.scans || key != 0 && len(l.Jobs) < limit
 	return l, nil
 }
 
