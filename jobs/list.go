@@ -356,42 +356,6 @@ func listValues(raw json.RawMessage, texts, numbers bool) (values []string, ok b
 // isNumber says whether a JSON value is a number.
 func isNumber(raw json.RawMessage) bool { return raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9' }
 
-// ParseRef reads which job a request of the service is about:
-// {"id":"…"} with the job's UUID or its sequence in JOBS, the latter also as a
-// number. Either id or seq is set.
-func ParseRef(body []byte) (id ID, seq uint64, err error) {
-	var bad fieldErrors
-	var ref string
-	given := false
-	err = EachField(body, func(name string, raw json.RawMessage) {
-		if name != "id" {
-			bad.add("/"+escapePointer(name), fmt.Errorf("is not a known field; known is id"))
-			return
-		}
-		given = true
-		if raw[0] == '[' {
-			bad.add("/id", fmt.Errorf("must be a string or a number, not a list"))
-			return
-		}
-		values, wrong := textValues(raw, false)
-		if wrong != nil {
-			bad.add("/id", fmt.Errorf("must be a string or a number, not %s", describe(raw)))
-			return
-		}
-		ref = values[0]
-	})
-	if err != nil {
-		return ID{}, 0, err
-	}
-	if !given {
-		bad.add("/id", fmt.Errorf("is required"))
-	}
-	if len(bad) > 0 {
-		return ID{}, 0, InvalidFields(bad...)
-	}
-	return ParseRefText(ref)
-}
-
 // ParseRefText reads a job's UUID or its sequence in JOBS, as it stands in a
 // path. Either id or seq is set. Anything else is an [*Error] of kind
 // [NotFound], as is a sequence with leading zeros: one job has one address.

@@ -1,0 +1,221 @@
+package jobs
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// What requests that look at one job, or change it by hand, may ask for.
+
+// Bounds of such requests.
+const (
+	MaxWait   = 10 * time.Minute // for the end of a job
+	MaxReason = 500              // bytes of the reason of a cancellation
+)
+
+// ParseWait reads how long to wait for the end of a job: whole seconds, or a
+// duration; 0 to [MaxWait].
+func ParseWait(text string) (time.Duration, error) {
+	d, err := ParseDuration(text)
+	if err != nil || d > MaxWait {
+		return 0, badWait(quote(text))
+	}
+	return d, nil
+}
+
+func badWait(given string) error {
+	return fmt.Errorf("must be seconds or a duration like 30s, at most %d minutes, not %s", MaxWait/time.Minute, given)
+}
+
+// waitValue is [ParseWait] of a JSON number or string.
+func waitValue(raw json.RawMessage) (time.Duration, error) {
+	switch {
+	case isNumber(raw):
+		return ParseWait(string(raw))
+	case raw[0] != '"':
+		return 0, badWait(describe(raw))
+	}
+	text, err := stringValue(raw)
+	if err != nil {
+		return 0, err
+	}
+	return ParseWait(text)
+}
+
+// ParseWaitQuery reads what GET /jobs/{id} asks for: wait, see [ParseWait]. An
+// [*Error] names every bad parameter.
+func ParseWaitQuery(query url.Values) (wait time.Duration, err error) {
+	var bad fieldErrors
+	r := params{known: []string{"wait"}, where: "query/"}
+	for name, values := range query {
+		switch {
+		case name != "wait":
+			r.set(name, values) // says that it is not known
+		case len(values) != 1:
+			r.fail(name, "must have one value, not %d", len(values))
+		default:
+			wait, err = ParseWait(values[0])
+			bad.add("query/wait", err)
+		}
+	}
+	if bad = append(bad, r.bad...); len(bad) > 0 {
+		slices.SortFunc(bad, func(a, b FieldError) int { return strings.Compare(a.Pointer, b.Pointer) })
+		return 0, InvalidFields(bad...)
+	}
+	return wait, nil
+}
+
+// JobRequest is a request of the service about one job: {"id":"…"} with its UUID
+// or its sequence in JOBS, the latter also as a number. Either ID or Seq is set.
+type JobRequest struct {
+	ID  ID
+	Seq uint64
+	// Wait is how long to wait for the job's end, 0 = not at all.
+	Wait time.Duration
+	// Reason is why a job is cancelled, "" if that is not said.
+	Reason string
+}
+
+// ParseRef reads a request that may have an id only.
+func ParseRef(body []byte) (id ID, seq uint64, err error) {
+	r, err := parseJobRequest(body)
+	return r.ID, r.Seq, err
+}
+
+// ParseGetRequest reads a request that may have a wait: {"id":"…","wait":"30s"}.
+func ParseGetRequest(body []byte) (JobRequest, error) { return parseJobRequest(body, "wait") }
+
+// ParseCancelRequest reads a request that may have a reason:
+// {"id":"…","reason":"…"}.
+func ParseCancelRequest(body []byte) (JobRequest, error) { return parseJobRequest(body, "reason") }
+
+// parseJobRequest reads a request that may have these fields besides its id.
+func parseJobRequest(body []byte, more ...string) (r JobRequest, err error) {
+	known := append([]string{"id"}, more...)
+	ref := ""
+	err = eachKnown(body, known, []string{"id"}, func(name string, raw json.RawMessage) (err error) {
+		switch name {
+		case "id":
+			ref, err = refValue(raw)
+		case "wait":
+			r.Wait, err = waitValue(raw)
+		case "reason":
+			r.Reason, err = reasonValue(raw)
+		}
+		return err
+	})
+	if err != nil {
+		return JobRequest{}, err
+	}
+	r.ID, r.Seq, err = ParseRefText(ref)
+	return r, err
+}
+
+// refValue is the text of a job's reference.
+func refValue(raw json.RawMessage) (string, error) {
+	switch {
+	case isNumber(raw):
+		return string(raw), nil
+	case raw[0] == '"':
+		return stringValue(raw)
+	}
+	return "", fmt.Errorf("must be a string or a number, not %s", describe(raw))
+}
+
+func reasonValue(raw json.RawMessage) (string, error) {
+	text, err := stringValue(raw)
+	if err == nil && len(text) > MaxReason {
+		err = fmt.Errorf("is longer than %d bytes", MaxReason)
+	}
+	return text, err
+}
+
+// ParseCancel reads the body of POST /jobs/{id}/cancel: nothing, or
+// {"reason":"…"}.
+func ParseCancel(body []byte) (reason string, err error) {
+	if len(bytes.TrimSpace(body)) == 0 {
+		return "", nil
+	}
+	err = eachKnown(body, []string{"reason"}, nil, func(_ string, raw json.RawMessage) (err error) {
+		reason, err = reasonValue(raw)
+		return err
+	})
+	return reason, err
+}
+
+// ParseTypeRequest reads which type a request of the service is about:
+// {"type":"…"}.
+func ParseTypeRequest(body []byte) (name string, err error) {
+	names := []string{"type"}
+	err = eachKnown(body, names, names, func(_ string, raw json.RawMessage) (err error) {
+		name, err = stringValue(raw)
+		return err
+	})
+	return name, err
+}
+
+// NoSuchType is the error for the address of a type that is not there, or is the
+// server's own.
+func NoSuchType(name string) *Error {
+	return &Error{Kind: NotFound, Detail: "there is no job type " + quote(name)}
+}
+
+// ParseCountsRequest is [ParseCountsQuery] for a JSON object with the same
+// names, whose values are strings or lists of strings. An empty body asks for
+// everything.
+func ParseCountsRequest(body []byte) (Filter, error) {
+	r := params{known: countNames, where: "/"}
+	if len(bytes.TrimSpace(body)) > 0 {
+		err := EachField(body, func(name string, raw json.RawMessage) {
+			values, err := textValues(raw, false)
+			if err != nil {
+				r.fail(name, "%s", err)
+				return
+			}
+			r.set(name, values)
+		})
+		if err != nil {
+			return Filter{}, err
+		}
+	}
+	p, err := r.result()
+	return p.Filter, err
+}
+
+// eachKnown is [EachField] for an object that has no other fields than known,
+// and all of required. What read says is wrong with a field is gathered.
+func eachKnown(body []byte, known, required []string, read func(name string, raw json.RawMessage) error) error {
+	var bad fieldErrors
+	given := make(map[string]bool, len(known))
+	err := EachField(body, func(name string, raw json.RawMessage) {
+		given[name] = true
+		bad.add(FieldPointer(name), readKnown(name, raw, known, read))
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range required {
+		if !given[name] {
+			bad.add(FieldPointer(name), fmt.Errorf("is required"))
+		}
+	}
+	if len(bad) > 0 {
+		return InvalidFields(bad...)
+	}
+	return nil
+}
+
+func readKnown(name string, raw json.RawMessage, known []string, read func(name string, raw json.RawMessage) error) error {
+	if slices.Contains(known, name) {
+		return read(name, raw)
+	}
+	if len(known) == 1 {
+		return fmt.Errorf("is not a known field; known is %s", known[0])
+	}
+	return fmt.Errorf("is not a known field; known are %s", strings.Join(known, ", "))
+}

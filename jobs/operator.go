@@ -1,0 +1,173 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Manual is the tracker as people change it by hand. Each call is one
+// transaction; keys that lead to no job are passed over.
+type Manual interface {
+	// Cancel ends those jobs that have not ended and returns them.
+	Cancel(ctx context.Context, keys []uint64, reason string) (changed []*Job, err error)
+	// Retry lets those that failed or were cancelled run again, and returns them as
+	// they are now, and which of them cannot and why.
+	Retry(ctx context.Context, keys []uint64) (changed []*Job, refused []Refusal, err error)
+}
+
+// Operator does to jobs what people ask for through either door.
+type Operator struct{ o OperatorOptions }
+
+// OperatorOptions are what an Operator needs.
+type OperatorOptions struct {
+	Manual  Manual
+	History History
+	// Find returns a job as it is now, nil if there is none.
+	Find func(ctx context.Context, id ID) (*Job, error)
+	// Remove deletes ended jobs with all that they have left behind, and returns
+	// how many those were.
+	Remove func(ctx context.Context, ended []*Job) (deleted int, freed int64, err error)
+	// Submit is [Submitter.SubmitMessage].
+	Submit func(ctx context.Context, m *Message) (j *Job, replayed bool, err error)
+}
+
+// NewOperator makes an Operator.
+func NewOperator(o OperatorOptions) *Operator { return &Operator{o} }
+
+// Cancel ends a job that has not ended: one that waits never starts, of one that
+// runs the handler is interrupted. The job comes back as it is then. Else the
+// error is of kind [Conflict], or [NotFound] if the job is gone.
+func (o *Operator) Cancel(ctx context.Context, j *Job, reason string) (*Job, error) {
+	if !j.Status.Ended() {
+		changed, err := o.o.Manual.Cancel(ctx, []uint64{j.Key}, reason)
+		if err != nil {
+			return nil, err
+		}
+		if len(changed) > 0 {
+			return changed[0], nil
+		}
+	}
+	return nil, o.conflict(ctx, j, "it cannot be cancelled any more")
+}
+
+// How long Retry waits until the job is in the queue again, and how often it
+// looks.
+const (
+	requeueWait = 2 * time.Second
+	requeueLook = 2 * time.Millisecond
+)
+
+// Retry lets a failed or cancelled job run again with fresh attempts. It comes
+// back when it is in the queue, or after two seconds as it is then. Errors are
+// of kind [Conflict] if it has not ended that way, [Duplicate] if another job has
+// its unique key by now, [UnknownType] if its type is not configured any more,
+// [NotFound] if the job is gone.
+func (o *Operator) Retry(ctx context.Context, j *Job) (*Job, error) {
+	if j.Status == Failed || j.Status == Cancelled {
+		changed, refused, err := o.o.Manual.Retry(ctx, []uint64{j.Key})
+		switch {
+		case err != nil:
+			return nil, err
+		case len(refused) > 0:
+			return nil, refused[0].Err
+		case len(changed) > 0:
+			return o.requeued(ctx, changed[0]), nil
+		}
+	}
+	return nil, o.conflict(ctx, j, "only a failed or cancelled job can be retried")
+}
+
+// requeued is the job once its message is in the queue. It will be, whether or
+// not anybody waits for it.
+func (o *Operator) requeued(ctx context.Context, j *Job) *Job {
+	ctx, cancel := context.WithTimeout(ctx, requeueWait)
+	defer cancel()
+	tick := time.NewTicker(requeueLook)
+	defer tick.Stop()
+	for j.Place == Due {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return j
+		}
+		if now, err := o.o.Find(ctx, j.ID); err == nil && now != nil {
+			j = now
+		}
+	}
+	return j
+}
+
+// Delete removes an ended job, its artifact and its mail for good. Else the error
+// is of kind [Conflict], or [NotFound] if the job is gone.
+func (o *Operator) Delete(ctx context.Context, j *Job) error {
+	if j.Status.Ended() {
+		deleted, _, err := o.o.Remove(ctx, []*Job{j})
+		if err != nil || deleted > 0 {
+			return err
+		}
+	}
+	return o.conflict(ctx, j, "only a job that has ended can be deleted; cancel it first")
+}
+
+// conflict says that the job's status does not allow what was asked for.
+func (o *Operator) conflict(ctx context.Context, j *Job, why string) error {
+	now, err := o.o.Find(ctx, j.ID)
+	switch {
+	case err != nil:
+		return err
+	case now == nil:
+		return NoSuchJob(j.ID.String())
+	}
+	return &Error{Kind: Conflict, Detail: fmt.Sprintf("job %s is %s; %s", j.ID, now.Status, why)}
+}
+
+// Bulk submits the job that does b; request is what b was read from. It gets in
+// past all bounds, as it may be there to make room.
+func (o *Operator) Bulk(ctx context.Context, request json.RawMessage, token *Token) (j *Job, replayed bool, err error) {
+	return o.o.Submit(ctx, &Message{
+		ID: NewID(), Type: BulkType, Priority: BulkPriority, Payload: request, RetryCount: -1, Token: token,
+	})
+}
+
+// CountBulk is the number of jobs that b would change now.
+func (o *Operator) CountBulk(ctx context.Context, b *Bulk) (matched int, err error) {
+	f, none := b.Target()
+	if none {
+		return 0, nil
+	}
+	if !f.Scans() && f.CreatedAfter == 0 && f.CreatedBefore == 0 {
+		return o.countIndexed(f)
+	}
+	err = o.o.History.Scan(ctx, f, func(j *Job) error {
+		if !b.Spares(j) {
+			matched++
+		}
+		return nil
+	})
+	return matched, err
+}
+
+// countIndexed counts without reading records, for a filter of which [History]
+// knows the number exactly.
+func (o *Operator) countIndexed(f Filter) (int, error) {
+	n, err := o.o.History.Count(f)
+	if err != nil || len(f.Types) > 0 && !slices.Contains(f.Types, BulkType) {
+		return n, err
+	}
+	f.Types = []string{BulkType}
+	spared, err := o.o.History.Count(f)
+	return max(n-spared, 0), err
+}
+
+// AppendBulkCount appends the answer to a bulk request that only counts.
+func AppendBulkCount(out []byte, b *Bulk, matched int) []byte {
+	out = append(out, `{"action":`...)
+	out = AppendString(out, string(b.Action))
+	out = append(out, `,"matched":`...)
+	out = strconv.AppendInt(out, int64(matched), 10)
+	return append(out, '}')
+}

@@ -1,0 +1,88 @@
+package jobs
+
+import (
+	"encoding/json"
+)
+
+// TypeInfo is a job type as its users see it: its settings, and how it stands.
+type TypeInfo struct {
+	*Type
+	MaxWorkers    int // the present bound, which may differ from the Type's
+	ActiveWorkers int
+	Paused        bool
+	Depth         [NumStatus]int // jobs by status; only those that have not ended count
+}
+
+// AppendJSON appends the answer of GET /types/{type}. Times are in seconds;
+// max_workers 0 = the pool's bound; rate and burst are there if there is one.
+func (t *TypeInfo) AppendJSON(b []byte) []byte {
+	r := typeResource{
+		Name: t.Name, Paused: t.Paused, ActiveWorkers: t.ActiveWorkers, MaxWorkers: t.MaxWorkers,
+		Depth: typeDepth{
+			Scheduled: t.Depth[Scheduled], Queued: t.Depth[Pending],
+			Processing: t.Depth[Processing], Retrying: t.Depth[Retrying],
+		},
+		RetryCount: t.RetryCount, Timeout: t.Timeout.Seconds(), ConcurrencyPerKey: max(t.ConcurrencyPerKey, 1),
+		Rate: t.Rate.String(), Burst: t.Rate.Capacity(),
+		Backoff: typeBackoff{
+			Kind: t.Backoff.Kind, Base: t.Backoff.Base.Seconds(), Max: t.Backoff.Max.Seconds(), Jitter: t.Backoff.Jitter,
+		},
+	}
+	out, err := json.Marshal(&r)
+	if err != nil {
+		panic(err) // numbers and strings always marshal
+	}
+	return append(b, out...)
+}
+
+type typeResource struct {
+	Name              string      `json:"name"`
+	Paused            bool        `json:"paused"`
+	ActiveWorkers     int         `json:"active_workers"`
+	MaxWorkers        int         `json:"max_workers"`
+	Depth             typeDepth   `json:"depth"`
+	RetryCount        int         `json:"retry_count"`
+	Timeout           float64     `json:"timeout"`
+	Rate              string      `json:"rate,omitempty"`
+	Burst             int         `json:"burst,omitempty"`
+	ConcurrencyPerKey int         `json:"concurrency_per_key"`
+	Backoff           typeBackoff `json:"backoff"`
+}
+
+type typeDepth struct {
+	Scheduled  int `json:"scheduled"`
+	Queued     int `json:"queued"`
+	Processing int `json:"processing"`
+	Retrying   int `json:"retrying"`
+}
+
+type typeBackoff struct {
+	Kind   BackoffKind `json:"kind"`
+	Base   float64     `json:"base"`
+	Max    float64     `json:"max"`
+	Jitter float64     `json:"jitter"`
+}
+
+// AppendTypesJSON appends the answer of GET /types: {"types":[…]}.
+func AppendTypesJSON(b []byte, all []TypeInfo) []byte {
+	b = append(b, `{"types":[`...)
+	for i := range all {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = all[i].AppendJSON(b)
+	}
+	return append(b, ']', '}')
+}
+
+// AppendJobsJSON appends the answer of POST /jobs/batch: {"jobs":[…]}.
+func AppendJobsJSON(b []byte, list []*Job) []byte {
+	b = append(b, `{"jobs":[`...)
+	for i, j := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = j.AppendJSON(b)
+	}
+	return append(b, ']', '}')
+}
