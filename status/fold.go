@@ -143,6 +143,11 @@ func (f *fold) submittedNew(m *jobs.Message) error {
 	}
 	w := &work{job: jobs.NewJob(m, typ, checked), dirty: true, sub: true}
 	f.create(w)
+	if m.Terms != nil && m.Terms.Schedule != "" {
+		if err := f.scheduleRan(m); err != nil {
+			return err
+		}
+	}
 	if m.Token != nil || m.Terms != nil {
 		return f.takeKeys(w.job, m)
 	}

@@ -95,10 +95,12 @@ var (
 	bucketBatches  = []byte("batches")
 	bucketTypes    = []byte("types")
 
+	bucketSchedules = []byte("schedules")
+
 	allBuckets = [][]byte{
 		bucketMeta, bucketJobs, bucketPayloads, bucketIDs, bucketMoved, bucketBits, bucketTimes, bucketOutbox,
 		bucketAliases, bucketDue, bucketLimits, bucketUnique, bucketSlots, bucketHeld, bucketTokens, bucketTokenAge,
-		bucketBatches, bucketTypes,
+		bucketBatches, bucketTypes, bucketSchedules,
 	}
 
 	keyFormat    = []byte("format")

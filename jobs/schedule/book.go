@@ -90,7 +90,10 @@ func (b *Book) Put(ctx context.Context, s *Spec) (e *Entry, created bool, err er
 		created = old == nil
 		return merge(old, s, FromAPI, now), nil
 	})
-	return e, created, err
+	if err != nil {
+		return nil, false, err
+	}
+	return e, created, nil
 }
 
 // Delete removes a schedule. Jobs that it has made stay.

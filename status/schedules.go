@@ -1,0 +1,111 @@
+package status
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"go.etcd.io/bbolt"
+
+	"jobstream/jobs"
+	"jobstream/jobs/schedule"
+)
+
+// Schedules are kept by name, beside the jobs that they make: so the transaction
+// that stores such a job also notes that its time is dealt with.
+
+// Schedules lists all schedules in the order of their names.
+func (s *Store) Schedules(_ context.Context) (all []*schedule.Entry, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketSchedules).ForEach(func(_, v []byte) error {
+			e, err := schedule.Decode(v)
+			all = append(all, e)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// Schedule finds a schedule; nil without an error if there is none.
+func (s *Store) Schedule(_ context.Context, name string) (e *schedule.Entry, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) (err error) {
+		e, err = readSchedule(tx, name)
+		return err
+	})
+	return e, err
+}
+
+// UpdateSchedule replaces a schedule by what change makes of it, and is durable
+// when it returns: old is nil if there is none, and a nil result deletes it. If
+// change returns old itself, or an error, nothing is written. change is called
+// more than once; [Store.Run] must be running.
+func (s *Store) UpdateSchedule(ctx context.Context, name string, change func(old *schedule.Entry) (*schedule.Entry, error)) (*schedule.Entry, error) {
+	// Often there is nothing to change, and that needs no transaction.
+	old, err := s.Schedule(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if e, err := change(old); err != nil || e == old {
+		return e, err
+	}
+	var e *schedule.Entry // read only when s.do has returned without an error
+	err = s.do(ctx, func(f *fold) error {
+		old, err := readSchedule(f.tx, name)
+		if err != nil {
+			return err
+		}
+		if e, err = change(old); err != nil || e == old {
+			return err
+		}
+		if e == nil {
+			return f.tx.Bucket(bucketSchedules).Delete([]byte(name))
+		}
+		return writeSchedule(f.tx, e)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// scheduleRan notes with a new job that its schedule has made it. A time is
+// believed only if the message bears the id that belongs to it and is not older:
+// any client can write the header.
+func (f *fold) scheduleRan(m *jobs.Message) error {
+	t := m.Terms
+	if t.ScheduledFor != 0 && (m.ID != schedule.FireID(t.Schedule, t.ScheduledFor) || t.ScheduledFor > m.At) {
+		return nil
+	}
+	e, err := readSchedule(f.tx, t.Schedule)
+	if err != nil {
+		f.s.log.Error("a schedule's last run cannot be noted", "error", err)
+		return nil //nolint:nilerr // the job counts more
+	}
+	if e == nil {
+		return nil
+	}
+	return writeSchedule(f.tx, e.Ran(m.ID, t.ScheduledFor, m.At))
+}
+
+func readSchedule(tx *bbolt.Tx, name string) (*schedule.Entry, error) {
+	v := tx.Bucket(bucketSchedules).Get([]byte(name))
+	if v == nil {
+		return nil, nil
+	}
+	e, err := schedule.Decode(slices.Clone(v))
+	if err != nil {
+		return nil, fmt.Errorf("schedule %q: %w", name, err)
+	}
+	return e, nil
+}
+
+func writeSchedule(tx *bbolt.Tx, e *schedule.Entry) error {
+	v, err := e.Encode()
+	if err != nil {
+		return err
+	}
+	return tx.Bucket(bucketSchedules).Put([]byte(e.Name), v)
+}

@@ -1,0 +1,193 @@
+package status
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"jobstream/jobs"
+	"jobstream/jobs/schedule"
+)
+
+var _ schedule.Store = (*Store)(nil)
+
+func entry(t *testing.T, body string) *schedule.Entry {
+	t.Helper()
+	s, err := schedule.ParseSpec([]byte(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &schedule.Entry{Spec: *s, State: schedule.State{Source: schedule.FromAPI, CreatedAt: epoch, UpdatedAt: epoch, Anchor: epoch, Done: epoch}}
+}
+
+func (tr *tracker) putSchedule(t *testing.T, e *schedule.Entry) {
+	t.Helper()
+	ctx, cancel := within(t)
+	defer cancel()
+	if _, err := tr.UpdateSchedule(ctx, e.Name, func(*schedule.Entry) (*schedule.Entry, error) { return e, nil }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (tr *tracker) schedule(t *testing.T, name string) *schedule.Entry {
+	t.Helper()
+	e, err := tr.Schedule(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func TestSchedulesAreKept(t *testing.T) {
+	tr := startTemp(t, Options{})
+	ctx, cancel := within(t)
+	defer cancel()
+	b, a := entry(t, `{"name":"b","every":"90s","type":"email","payload":{"x":1}}`), entry(t, `{"name":"a","cron":"@daily","type":"email"}`)
+	tr.putSchedule(t, b)
+	tr.putSchedule(t, a)
+
+	// what changes nothing, or fails, writes nothing
+	wrong := &jobs.Error{Kind: jobs.Conflict, Detail: "no"}
+	for _, change := range []func(old *schedule.Entry) (*schedule.Entry, error){
+		func(old *schedule.Entry) (*schedule.Entry, error) { return old, nil },
+		func(*schedule.Entry) (*schedule.Entry, error) { return nil, wrong },
+	} {
+		before := tr.db.Stats()
+		_, err := tr.UpdateSchedule(ctx, "a", change)
+		after := tr.db.Stats()
+		if (err != nil && !errors.Is(err, wrong)) || after.TxStats.GetWrite() != before.TxStats.GetWrite() {
+			t.Errorf("%v, or something was written", err)
+		}
+	}
+	// an error that comes only in the transaction
+	calls := 0
+	_, err := tr.UpdateSchedule(ctx, "a", func(*schedule.Entry) (*schedule.Entry, error) {
+		if calls++; calls > 1 {
+			return nil, wrong
+		}
+		return b, nil
+	})
+	if !errors.Is(err, wrong) {
+		t.Error(err)
+	}
+
+	tr.reopen()
+	tr.run(idle{})
+	all, err := tr.Schedules(ctx)
+	if err != nil || !reflect.DeepEqual(all, []*schedule.Entry{a, b}) {
+		t.Errorf("%+v, %v", all, err)
+	}
+	e, err := tr.UpdateSchedule(ctx, "a", func(*schedule.Entry) (*schedule.Entry, error) { return nil, nil })
+	if e != nil || err != nil || tr.schedule(t, "a") != nil || tr.schedule(t, "b") == nil {
+		t.Errorf("%v, %v", e, err)
+	}
+	gone, cancelled := context.WithCancel(ctx)
+	cancelled()
+	if _, err := tr.UpdateSchedule(gone, "b", func(*schedule.Entry) (*schedule.Entry, error) { return nil, nil }); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// fired is the message of a schedule's time, so many seconds after the epoch.
+func fired(e *schedule.Entry, seq uint64, at int) *jobs.Message {
+	m := e.Message(epoch.Add(seconds(at)))
+	m.Seq, m.At = seq, epoch.Add(seconds(at)+20*time.Millisecond)
+	return m
+}
+
+func TestAJobMovesItsScheduleOn(t *testing.T) {
+	tr := startTemp(t, Options{})
+	e := entry(t, `{"name":"a","every":"10s","type":"email","payload":{"to":"x"}}`)
+	tr.putSchedule(t, e)
+	first := fired(e, 1, 10)
+	tr.submit(first)
+	tr.wait(1, 0)
+	want := *e
+	want.Done, want.LastRunAt, want.LastJob = epoch.Add(seconds(10)), first.At, first.ID
+	if got := tr.schedule(t, "a"); !reflect.DeepEqual(got, &want) {
+		t.Errorf("after a fire: %+v", got.State)
+	}
+
+	// the same time again makes no job and changes nothing
+	again := fired(e, 2, 10)
+	tr.submit(again)
+	tr.wait(2, 0)
+	if got := tr.schedule(t, "a"); !reflect.DeepEqual(got, &want) {
+		t.Errorf("after the same again: %+v", got.State)
+	}
+	if j := tr.find(2); j.Key != 1 {
+		t.Errorf("the same time made job %d, too", j.Key)
+	}
+
+	// by hand: the times stay
+	hand := fired(e, 3, 15)
+	hand.ID, hand.Terms = jobs.NewID(), &jobs.Terms{Schedule: "a"}
+	tr.submit(hand)
+	tr.wait(3, 0)
+	want.LastRunAt, want.LastJob = hand.At, hand.ID
+	if got := tr.schedule(t, "a"); !reflect.DeepEqual(got, &want) {
+		t.Errorf("after a run by hand: %+v", got.State)
+	}
+
+	// one that is no job of a known type fails at once, and was fired all the same
+	bad := fired(e, 4, 20)
+	bad.Type = "nonsense"
+	tr.submit(bad)
+	tr.wait(4, 0)
+	if j := tr.find(4); j.Status != jobs.Failed {
+		t.Errorf("it is %s", j.Status)
+	}
+	want.Done, want.LastRunAt, want.LastJob = epoch.Add(seconds(20)), bad.At, bad.ID
+	if got := tr.schedule(t, "a"); !reflect.DeepEqual(got, &want) {
+		t.Errorf("after a failed one: %+v", got.State)
+	}
+
+	// forged, of the future, of nobody's
+	forged := fired(e, 5, 30)
+	forged.ID = jobs.NewID()
+	future := fired(e, 6, 1_000_000)
+	future.At = epoch.Add(seconds(40))
+	nobody := fired(entry(t, `{"name":"b","every":"10s","type":"email"}`), 7, 30)
+	tr.submit(forged, future, nobody)
+	tr.wait(7, 0)
+	if got := tr.schedule(t, "a"); !reflect.DeepEqual(got, &want) {
+		t.Errorf("after forged ones: %+v", got.State)
+	}
+	if all, err := tr.Schedules(t.Context()); len(all) != 1 || err != nil {
+		t.Errorf("%d schedules, %v", len(all), err)
+	}
+
+	tr.reopen()
+	if got := tr.schedule(t, "a"); !reflect.DeepEqual(got, &want) {
+		t.Errorf("after a restart: %+v", got.State)
+	}
+}
+
+// A schedule that cannot be read does not keep the tracker from its work.
+func TestUnreadableSchedule(t *testing.T) {
+	tr := openTemp(t, Options{})
+	err := tr.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketSchedules).Put([]byte("a"), []byte(`{"v":99}`)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.run(idle{})
+	tr.submit(fired(entry(t, `{"name":"a","every":"10s","type":"email"}`), 1, 10))
+	tr.wait(1, 0)
+	tr.find(1)
+	for what, f := range map[string]func() error{
+		"one": func() error { _, err := tr.Schedule(t.Context(), "a"); return err },
+		"all": func() error { _, err := tr.Schedules(t.Context()); return err },
+		"change": func() error {
+			_, err := tr.UpdateSchedule(t.Context(), "a", func(old *schedule.Entry) (*schedule.Entry, error) { return old, nil })
+			return err
+		},
+	} {
+		if err := f(); err == nil {
+			t.Errorf("%s: it can be read", what)
+		}
+	}
+}
