@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,15 +25,17 @@ const (
 // up meanwhile, because the handler ignored the end of its context.
 func (p *Pool) attempt(h *held) bool {
 	job := p.lookUp(h)
-	if job != nil && !p.begin(h, job) {
-		p.giveBack(h, elsewhereAgain)
-		return true
-	}
-	if job != nil && job.Seq != job.Key {
-		job = p.lookUp(h) // it may have ended under its earlier message since
+	if job != nil {
+		job = p.begin(h, job)
 	}
 	if job == nil {
 		return true
+	}
+	if job.Terms != nil {
+		if e := p.tooLate(h, job); e != nil {
+			p.conclude(h, e)
+			return true
+		}
 	}
 	if job.Lost == 0 {
 		return p.run(h, job)
@@ -56,9 +59,8 @@ func (p *Pool) lookUp(h *held) *Job {
 		p.o.Logger.Error("cannot look up a job; it is tried again", "seq", h.Seq, "error", err)
 		p.giveBack(h, time.Second)
 		return nil
-	case job == nil || job.Seq != h.Seq || job.Status.Ended():
-		p.drop(h)
-		p.check("acknowledge", p.o.Queue.Ack(h.Ref))
+	case !needs(job, h.Seq):
+		p.dismiss(h)
 		return nil
 	}
 	if wait := job.DueAt.Sub(Now()); job.DueAt != 0 && wait > 0 {
@@ -68,22 +70,95 @@ func (p *Pool) lookUp(h *held) *Job {
 	return job
 }
 
-// elsewhereAgain is when a message is looked at again whose job is being run
-// under its earlier one.
-const elsewhereAgain = time.Second
+// dismiss ends a delivery for good that nobody needs.
+func (p *Pool) dismiss(h *held) {
+	p.drop(h)
+	p.check("acknowledge", p.o.Queue.Ack(h.Ref))
+}
 
-// begin makes the job this worker's, unless another one has it for another
-// message: when somebody purges the queue its jobs are published again, those
-// that run, too.
-func (p *Pool) begin(h *held, j *Job) bool {
+const (
+	// elsewhereAgain is when a message is looked at again whose job is being run
+	// under its earlier one.
+	elsewhereAgain = time.Second
+	// keyAgain is when one is whose job shares a key with those that run.
+	keyAgain = 100 * time.Millisecond
+)
+
+// begin makes the job this worker's, if it can be that, and returns it as it is
+// then. Otherwise it returns nil, and the delivery has been settled or waits on.
+func (p *Pool) begin(h *held, j *Job) *Job {
+	switch p.claim(h, j) {
+	case claimed:
+		if j.Seq == j.Key {
+			return j
+		}
+		return p.lookUp(h) // it may have ended under its earlier message since
+	case doubtful:
+		return p.lookUp(h)
+	case elsewhere:
+		p.giveBack(h, elsewhereAgain)
+	case keyTaken:
+		p.giveBack(h, keyAgain)
+	case pausedMeanwhile:
+	}
+	return nil
+}
+
+// claim is what came of the wish to run a job.
+type claim int
+
+const (
+	claimed   claim = iota
+	doubtful        // claimed, but it may have ended while it was looked up
+	elsewhere       // it runs under another message
+	keyTaken        // as many as may do run with its key
+	pausedMeanwhile
+)
+
+// claim claims the job for the worker of h. Another worker may have it for
+// another message: when somebody purges the queue its jobs are published again,
+// those that run, too.
+func (p *Pool) claim(h *held, j *Job) claim {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if h.lane.typ.paused {
+		p.putBack(h)
+		return pausedMeanwhile
+	}
 	if other := p.begun[j.ID]; other != nil && other != h {
-		return false
+		return elsewhere
+	}
+	if j.keyed() && !p.takeKey(h, j) {
+		return keyTaken
 	}
 	h.id = j.ID
 	p.begun[j.ID] = h
-	return true
+	if h.seen != p.surprises {
+		return doubtful
+	}
+	return claimed
+}
+
+// tooLate is the end of a job that may not begin any more, nil if it may.
+func (p *Pool) tooLate(h *held, j *Job) *Event {
+	now := Now()
+	if at := j.LimitAt(); at == 0 || now < at {
+		return nil
+	}
+	ended := j.Clone()
+	if ended.Status == Processing {
+		ended.Status = Pending // whoever ran it is gone
+	}
+	if !Expire(ended, now) {
+		return nil
+	}
+	x := execution{p: p, h: h, job: j, attempt: j.Attempt}
+	e := x.event(KindCancelled)
+	if ended.Status == Failed {
+		e.Kind = KindFailed
+	}
+	e.At, e.Error = ended.EndedAt, ended.Error
+	return &e
 }
 
 func (p *Pool) giveBack(h *held, delay time.Duration) {
@@ -105,28 +180,32 @@ type execution struct {
 	job     *Job
 	typ     *Type
 	attempt int
-	started Time
+	begun   time.Time
+	started Time // begun, as the record has it
 	timeout time.Duration
+	limit   error // what the end of the time is called: ErrTimeout or ErrDeadline
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	state   atomic.Int32
+	ended   atomic.Pointer[Job] // the job, if it ended elsewhere meanwhile
 
 	progress progressThrottle
 }
 
 func (p *Pool) run(h *held, job *Job) bool {
+	now := time.Now()
 	x := &execution{
-		p: p, h: h, job: job, typ: h.lane.typ.Type, attempt: job.Failures + 1, timeout: job.Timeout,
+		p: p, h: h, job: job, typ: h.lane.typ.Type, attempt: job.Failures + 1, begun: now,
 		// The later start is the newer execution (see Apply), even if the clock was
 		// set back meanwhile.
-		started: max(Now(), job.StartedAt+1),
-	}
-	if x.timeout <= 0 {
-		x.timeout = x.typ.Timeout
+		started: max(TimeOf(now), job.StartedAt+1),
 	}
 	x.ctx, x.cancel = context.WithCancelCause(context.Background())
 	defer x.cancel(nil)
-	p.enter(x)
+	if !p.enter(x) {
+		p.dismiss(h)
+		return true
+	}
 	if job.Lost > 0 || job.Seq <= p.o.SurvivorsUpTo {
 		// The job was in the queue when a process died, perhaps of this job before
 		// its start could be recorded: this time the record comes first.
@@ -134,12 +213,17 @@ func (p *Pool) run(h *held, job *Job) bool {
 			if !x.state.CompareAndSwap(executing, finished) {
 				return false
 			}
-			p.giveBack(h, 0)
+			if x.ended.Load() != nil {
+				p.dismiss(h)
+			} else {
+				p.giveBack(h, 0)
+			}
 			return true
 		}
 	} else {
 		p.o.Recorder.Started(x.event(KindStarted))
 	}
+	x.bound()
 	timer := time.AfterFunc(x.timeout, x.overdue)
 	result, err := x.handle()
 	timer.Stop()
@@ -168,19 +252,48 @@ func (x *execution) handle() (result Result, err error) {
 	return x.typ.Handler.Handle(x.ctx, t)
 }
 
-// enter makes a running attempt known, so that a stop can end it.
-func (p *Pool) enter(x *execution) {
+// enter makes a running attempt known, so that a stop or a cancel can end it. It
+// returns false if the job has ended before.
+func (p *Pool) enter(x *execution) bool {
 	p.mu.Lock()
+	if x.h.ended != nil {
+		p.mu.Unlock()
+		return false
+	}
 	x.h.exec = x
+	x.h.token = false // used
+	p.meter.enter(x.begun)
 	killed := p.killed
 	p.mu.Unlock()
 	if killed {
 		x.interrupt(ErrShutdown)
 	}
+	return true
+}
+
+// bound decides how long the attempt may take from now on.
+func (x *execution) bound() {
+	x.timeout, x.limit = x.job.Timeout, ErrTimeout
+	if x.timeout <= 0 {
+		x.timeout = x.typ.Timeout
+	}
+	if at := x.deadline(); at != 0 {
+		if left := at.Sub(Now()); left < x.timeout {
+			x.timeout, x.limit = left, ErrDeadline
+		}
+	}
+}
+
+// deadline is the job's, 0 if it has none.
+func (x *execution) deadline() Time {
+	if x.job.Terms == nil {
+		return 0
+	}
+	return x.job.Terms.Deadline
 }
 
 // overdue ends an attempt whose time is over.
-func (x *execution) overdue() { x.interrupt(ErrTimeout) }
+func (x *execution) overdue() { x.interrupt(x.limit) }
 
 // interrupt cancels the handler's context and gives it a second to notice.
 func (x *execution) interrupt(cause error) {
@@ -220,8 +333,31 @@ func (x *execution) event(kind Kind) Event {
 	}
 }
 
+// causeOf is what an execution hears whose job has ended elsewhere.
+func causeOf(ended *Job) error {
+	if ended.Status == Failed && strings.HasPrefix(ended.Error, DeadlineReason) {
+		return ErrDeadline
+	}
+	return ErrCancelled
+}
+
+// void is the outcome of an attempt whose job has ended before it. The tracker
+// knows that; one that is made again from the events alone hears it from this.
+func (x *execution) void(ended *Job) *Event {
+	e := x.event(KindCancelled)
+	if ended.Status == Failed {
+		e.Kind = KindFailed
+	}
+	e.At = max(Now(), x.started)
+	e.Error = ended.Error
+	return &e
+}
+
 // outcome is the event that ends the attempt.
 func (x *execution) outcome(result Result, err error) *Event {
+	if ended := x.ended.Load(); ended != nil {
+		return x.void(ended)
+	}
 	e := x.event(KindCompleted)
 	e.At = max(Now(), x.started)
 	e.Artifact = result.Artifact
@@ -231,28 +367,58 @@ func (x *execution) outcome(result Result, err error) *Event {
 	if err == nil {
 		return &e
 	}
-	cause := context.Cause(x.ctx)
-	if errors.Is(cause, ErrShutdown) && !IsPermanent(err) {
-		e.Kind = KindReleased
+	x.failed(&e, err)
+	return &e
+}
+
+// failed says what an error makes of the attempt.
+func (x *execution) failed(e *Event, err error) {
+	cause, permanent := context.Cause(x.ctx), IsPermanent(err)
+	var snooze *snoozeError
+	switch {
+	case errors.Is(cause, ErrDeadline):
+		e.Kind = KindFailed
+		e.Error = DeadlineReason + " at " + x.deadline().String() + ownWords(err)
+	case permanent:
+		e.Kind = KindFailed
+		e.Error = truncate(err.Error(), maxError)
+	case errors.As(err, &snooze) && !errors.Is(cause, ErrTimeout):
+		e.Kind, e.Artifact = KindSnoozed, nil
+		e.Message, e.Due = snooze.reason, e.At.Add(snooze.after)
+	case errors.Is(cause, ErrShutdown):
+		e.Kind, e.Artifact = KindReleased, nil
 		e.Error = ErrShutdown.Error()
-		e.Artifact = nil
-		return &e
+	case errors.Is(cause, ErrTimeout):
+		e.Error = fmt.Sprintf("timed out after %s", x.timeout) + ownWords(err)
+		x.again(e)
+	default:
+		e.Error = truncate(err.Error(), maxError)
+		x.again(e)
 	}
-	e.Error = truncate(err.Error(), maxError)
-	if errors.Is(cause, ErrTimeout) && !IsPermanent(err) {
-		e.Error = fmt.Sprintf("timed out after %s", x.timeout)
-		if !errors.Is(err, ErrTimeout) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
-			e.Error += ": " + truncate(err.Error(), maxError)
+}
+
+// ownWords are what a handler says beyond that its context has ended.
+func ownWords(err error) string {
+	for _, known := range [...]error{ErrTimeout, ErrDeadline, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, known) {
+			return ""
 		}
 	}
-	if IsPermanent(err) || x.attempt >= x.job.MaxAttempts {
-		e.Kind = KindFailed
-		return &e
+	return ": " + truncate(err.Error(), maxError)
+}
+
+// again makes a failed attempt one that is made again, if that may be.
+func (x *execution) again(e *Event) {
+	e.Kind = KindFailed
+	if x.attempt >= x.job.MaxAttempts {
+		return
 	}
-	e.Kind = KindRetrying
-	e.Artifact = nil
-	e.Due = e.At.Add(x.typ.Backoff.Delay(x.attempt))
-	return &e
+	due := e.At.Add(x.typ.Backoff.Delay(x.attempt))
+	if at := x.deadline(); at != 0 && due >= at {
+		e.Error += "; the deadline at " + at.String() + " leaves no time for another attempt"
+		return
+	}
+	e.Kind, e.Due, e.Artifact = KindRetrying, due, nil
 }
 
 func encodeResult(v any) (json.RawMessage, error) {
@@ -285,7 +451,12 @@ func truncate(s string, n int) string {
 // conclude records an outcome; the delivery is settled when that is committed.
 func (p *Pool) conclude(h *held, e *Event) {
 	p.mu.Lock()
-	h.outcome, h.sent, h.exec = e, time.Now(), nil
+	h.outcome, h.sent = e, time.Now()
+	if h.exec != nil {
+		p.meter.leave(h.exec.begun, h.sent)
+		h.exec = nil
+	}
+	p.vacate(h)
 	p.unsettled.count++
 	p.unsettled.bytes += e.size()
 	p.mu.Unlock()

@@ -108,7 +108,11 @@ func (e *Event) Stub() *Job {
 // is the run, then the attempt, then the phase within the attempt. An ended job
 // never changes again.
 func Apply(j *Job, e *Event) bool {
-	if j.Status.Ended() || e.Run != j.Run || e.Attempt <= j.Failures && e.Kind != KindCancelled {
+	if j.Status.Ended() || e.Run != j.Run {
+		return false
+	}
+	between := e.between(j)
+	if e.Attempt <= j.Failures && e.Kind != KindCancelled && !between {
 		return false
 	}
 	switch e.Kind {
@@ -121,7 +125,11 @@ func Apply(j *Job, e *Event) bool {
 		j.Progress = 100
 		j.Error = ""
 	case KindFailed:
-		j.fail(e)
+		if between {
+			j.note(e)
+		} else {
+			j.fail(e)
+		}
 		j.end(e, Failed)
 	case KindRetrying:
 		j.fail(e)
@@ -196,10 +204,21 @@ func (j *Job) toldSince(at Time) bool {
 	return n > 0 && j.History[n-1].Kind == KindProgress && j.History[n-1].At > at
 }
 
+// between says whether e fails j although no attempt of it runs: its time was
+// over when the next one should have begun.
+func (e *Event) between(j *Job) bool {
+	return e.Kind == KindFailed && e.StartedAt == 0 && e.Attempt == j.Attempt && j.Status != Processing
+}
+
 func (j *Job) fail(e *Event) {
 	j.ran(e)
 	j.Attempt = e.Attempt
 	j.Failures = e.Attempt
+	j.note(e)
+}
+
+// note keeps the error of an event.
+func (j *Job) note(e *Event) {
 	j.Error = e.Error
 	if len(j.Errors) >= MaxErrors {
 		j.Errors = append(j.Errors[:0:0], j.Errors[1:]...)

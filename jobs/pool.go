@@ -27,11 +27,15 @@ type Pool struct {
 	turn      [LowestPriority + 1]int     // whose turn it is within a row
 	held      map[uint64]*held            // by sequence
 	begun     map[ID]*held                // those of them whose job is a worker's
-	max       int
+	keys      map[keyOfType]int           // executions of keyed jobs
+	scale     scale
 	running   int
+	meter     meter
+	wake      alarm // ends the wait for a token, or to grow
 	asleep    sleepers
 	unsettled struct{ count, bytes int } // outcomes that are not committed
 	suspects  suspects
+	surprises uint64 // jobs that have ended without a worker here
 	position  uint64
 	started   bool
 	stopping  bool
@@ -48,9 +52,14 @@ type PoolOptions struct {
 	Recorder   *Recorder
 	Registry   *Registry
 	MaxWorkers int
-	Lease      time.Duration // of a delivery; renewed at a third of it
-	MaxLost    int           // see [Lose]
-	Node       string        // stands in events
+	// MinWorkers lets the size of the pool follow the load: it is between MinWorkers
+	// and MaxWorkers. 0 = it is MaxWorkers.
+	MinWorkers int
+	// Paused names the types that start nothing at first, see [Pool.SetPaused].
+	Paused  map[string]bool
+	Lease   time.Duration // of a delivery; renewed at a third of it
+	MaxLost int           // see [Lose]
+	Node    string        // stands in events
 	// SurvivorsUpTo is the sequence in JOBS up to which messages were there when a
 	// process died, 0 for none. One of their jobs may be what killed it.
 	SurvivorsUpTo uint64
@@ -65,6 +74,9 @@ type poolType struct {
 	*Type
 	cap     int // 0 = the pool's
 	running int
+	gated   bool // paused, or bounded by a rate: see passes
+	paused  bool
+	tokens  *bucket // nil without a rate
 }
 
 // lane is what the pool knows of one queue.
@@ -87,6 +99,11 @@ type held struct {
 	exec    *execution // while an attempt runs
 	outcome *Event     // set when the attempt has ended
 	sent    time.Time  // when outcome was last recorded
+	seen    uint64     // Pool.surprises when a worker took it
+	token   bool       // it has one of its type's, and has not used it
+	keyed   bool       // its job shares a concurrency key
+	key     *keyOfType // while it counts there
+	ended   *Job       // its job, if that ended before the attempt began
 }
 
 type startWait struct {
@@ -114,7 +131,7 @@ const (
 // Lanes of types that the registry does not know are never served.
 func NewPool(o PoolOptions, lanes []Lane) *Pool {
 	p := &Pool{
-		o: o, max: o.MaxWorkers, types: make(map[string]*poolType), lanes: make(map[Lane]*lane),
+		o: o, types: make(map[string]*poolType), lanes: make(map[Lane]*lane), keys: make(map[keyOfType]int),
 		held: make(map[uint64]*held), begun: make(map[ID]*held), awaited: make(map[uint64]*startWait),
 	}
 	p.idle.L = &p.mu
@@ -129,7 +146,7 @@ func NewPool(o PoolOptions, lanes []Lane) *Pool {
 		}
 		pt := p.types[l.Type]
 		if pt == nil {
-			pt = &poolType{Type: t, cap: t.MaxWorkers}
+			pt = newPoolType(t, o.Paused[t.Name])
 			p.types[l.Type] = pt
 		}
 		ln := &lane{Lane: l, typ: pt}
@@ -138,6 +155,10 @@ func NewPool(o PoolOptions, lanes []Lane) *Pool {
 	}
 	p.giveUp = time.AfterFunc(time.Hour, p.stopExpecting)
 	p.giveUp.Stop()
+	p.wake.init(p.awake)
+	now := time.Now()
+	p.scale.init(o.MinWorkers, o.MaxWorkers)
+	p.meter.init(p.scale.size, now)
 	return p
 }
 
@@ -165,6 +186,7 @@ func (p *Pool) Run(ctx context.Context) error {
 		select {
 		case now := <-tick.C:
 			p.renew(now)
+			p.rescale(now)
 		case now := <-wake.C:
 			p.wakeLate(now)
 		case <-ctx.Done():
@@ -269,10 +291,11 @@ func (p *Pool) Committed(c *Commit) {
 	p.mu.Lock()
 	p.position = max(p.position, c.Position)
 	for _, j := range c.Submitted {
-		if l := p.lanes[j.Lane()]; l != nil && !j.Status.Ended() {
+		if l := p.lanes[j.Lane()]; l != nil && !j.Status.Ended() && j.Place == InQueue {
 			l.committed = max(l.committed, j.Seq)
 		}
 	}
+	void := p.overtaken(c.Ended)
 	var settle []*held
 	for i := range c.Settled {
 		e := &c.Settled[i]
@@ -288,26 +311,65 @@ func (p *Pool) Committed(c *Commit) {
 		p.idle.Broadcast()
 	}
 	p.mu.Unlock()
+	for _, x := range void {
+		x.interrupt(causeOf(x.ended.Load()))
+	}
 	for _, h := range settle {
 		p.settle(h)
 	}
 }
 
-// settle gives the queue its answer, now that the outcome is durable.
+// overtaken takes note of jobs that have ended, and returns the executions of
+// those whose worker here is still at it: what it says does not count any more.
+// It comes before what is settled is forgotten. p.mu is held.
+func (p *Pool) overtaken(ended []*Job) (void []*execution) {
+	for _, j := range ended {
+		h := p.held[j.Seq]
+		if h == nil || h.id != j.ID {
+			h = p.begun[j.ID] // it may run under an earlier message
+		}
+		switch {
+		case h == nil:
+			p.surprises++ // a worker may have looked it up just before
+		case h.outcome != nil: // it ended here
+		case h.exec == nil:
+			h.ended = j
+		case h.exec.job.Run == j.Run:
+			h.exec.ended.Store(j)
+			void = append(void, h.exec)
+		}
+	}
+	return void
+}
+
+// settle gives the queue its answer, now that the outcome is durable. A job that
+// waits without a message is published again when its time has come.
 func (p *Pool) settle(h *held) {
-	switch h.outcome.Kind {
-	case KindRetrying:
+	switch k := h.outcome.Kind; {
+	case k == KindRetrying && !(h.keyed && p.away(h)), k == KindSnoozed && !p.away(h):
 		p.nak(h, max(h.outcome.Due.Sub(Now()), 0))
-	case KindReleased:
+	case k == KindReleased:
 		p.nak(h, 0)
 	default:
 		p.check("acknowledge", p.o.Queue.Ack(h.Ref))
 	}
 }
 
+// away says whether the job of a delivery does not need its message any more. If
+// in doubt it does: looking at it again costs little.
+func (p *Pool) away(h *held) bool {
+	j, err := p.o.Tracker.Find(h.Seq)
+	return err == nil && !needs(j, h.Seq)
+}
+
+// needs says whether j waits for the message seq to be delivered.
+func needs(j *Job, seq uint64) bool {
+	return j != nil && j.Seq == seq && j.Place == InQueue && !j.Status.Ended()
+}
+
 // dispatch gives free workers something to do. p.mu is held.
 func (p *Pool) dispatch() {
-	for !p.stopping && p.running < p.max {
+	for !p.stopping && (p.running < p.scale.size || p.grow()) {
 		h := p.pick()
 		if h == nil {
 			return
@@ -319,7 +381,7 @@ func (p *Pool) dispatch() {
 // pick takes the delivery that is to run next and a worker's place for it, nil
 // if there is none. p.mu is held.
 func (p *Pool) pick() *held {
-	if p.unsettled.count >= p.o.MaxUnsettled || p.unsettled.bytes >= unsettledBytes {
+	if p.congested() {
 		return nil // a commit dispatches again
 	}
 	for pr := HighestPriority; pr <= LowestPriority; pr++ {
@@ -331,7 +393,7 @@ func (p *Pool) pick() *held {
 				n -= len(row)
 			}
 			l := row[n]
-			if l.typ.cap > 0 && l.typ.running >= l.typ.cap {
+			if l.typ.cap > 0 && l.typ.running >= l.typ.cap || l.typ.gated && !p.passes(l) {
 				continue
 			}
 			if len(l.buf) > 0 && l.buf[0].Seq <= p.position {
@@ -343,6 +405,11 @@ func (p *Pool) pick() *held {
 				l.buf = l.buf[1:]
 				p.running++
 				l.typ.running++
+				h.seen = p.surprises
+				if l.typ.tokens != nil {
+					l.typ.tokens.take(time.Now())
+					h.token = true
+				}
 				p.refill(l)
 				return h
 			}
@@ -353,6 +420,12 @@ func (p *Pool) pick() *held {
 		}
 	}
 	return nil
+}
+
+// congested says whether so many outcomes wait for their commit that nothing
+// more may start. p.mu is held.
+func (p *Pool) congested() bool {
+	return p.unsettled.count >= p.o.MaxUnsettled || p.unsettled.bytes >= unsettledBytes
 }
 
 // expects says whether a committed job of the lane is on its way here, so that
@@ -404,10 +477,10 @@ const (
 
 // refill asks for more when a lane's store runs low. p.mu is held.
 func (p *Pool) refill(l *lane) {
-	if !p.started || p.stopping {
+	if !p.started || p.stopping || l.typ.paused {
 		return
 	}
-	workers := p.max
+	workers := p.scale.max
 	if l.typ.cap > 0 {
 		workers = min(workers, l.typ.cap)
 	}
@@ -444,7 +517,7 @@ func (p *Pool) leave(t *poolType) *held {
 		p.idle.Broadcast()
 		return nil
 	}
-	if p.running >= p.max {
+	if p.running >= p.scale.size {
 		return nil
 	}
 	return p.pick()
@@ -462,6 +535,7 @@ func (p *Pool) drop(h *held) {
 
 // forget takes a delivery out. p.mu is held.
 func (p *Pool) forget(h *held) {
+	p.vacate(h)
 	if h.outcome != nil {
 		p.unsettled.count--
 		p.unsettled.bytes -= h.outcome.size()
@@ -472,15 +546,37 @@ func (p *Pool) forget(h *held) {
 	}
 }
 
-// Resize changes the number of workers, and the caps of types; it takes effect
-// at once. Running jobs are never stopped by it. Types that the pool has no
-// lanes of are passed over; see [Registry.CheckResize].
-func (p *Pool) Resize(r *Resize) {
+// vacate gives up what a delivery has of its job's key, its type's tokens and
+// the pool's time. p.mu is held.
+func (p *Pool) vacate(h *held) {
+	if h.exec != nil {
+		p.meter.leave(h.exec.begun, time.Now())
+		h.exec = nil
+	}
+	if h.key != nil {
+		if p.keys[*h.key]--; p.keys[*h.key] <= 0 {
+			delete(p.keys, *h.key)
+		}
+		h.key = nil
+	}
+	if h.token {
+		h.token = false
+		h.lane.typ.tokens.put(time.Now())
+	}
+}
+
+// Resize changes the bounds of the number of workers, and the caps of types; it
+// takes effect at once. Running jobs are never stopped by it. Types that the pool
+// has no lanes of are passed over; see [Registry.CheckResize]. A lower bound above
+// the upper one is an [*Error], and then nothing changes; but a new upper bound
+// alone takes the lower one with it.
+func (p *Pool) Resize(r *Resize) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if r.MaxWorkers != nil {
-		p.max = *r.MaxWorkers
+	if err := p.scale.bounds(r); err != nil {
+		return err
 	}
+	p.meter.resize(p.scale.size, time.Now())
 	for name, n := range r.Types {
 		if pt := p.types[name]; pt != nil {
 			pt.cap = n
@@ -490,25 +586,44 @@ func (p *Pool) Resize(r *Resize) {
 		p.refill(l)
 	}
 	p.dispatch()
+	return nil
 }
 
 // Workers are the figures of the pool: how many run and may run, in all and by
-// type (a bound of 0 there is the pool's).
+// type.
 type Workers struct {
-	Active, Max int
-	Types       map[string]TypeWorkers
+	Active int
+	// Size is how many may run now. It is Max unless it follows the load, which it
+	// does between Min and Max if Min is not 0.
+	Size, Min, Max int
+	// Utilisation is how busy the workers were in the last ten seconds, 0 to 1.
+	Utilisation float64
+	Types       map[string]TypeWorkers // without internal ones
 }
 
 // TypeWorkers are the figures of one type.
-type TypeWorkers struct{ Active, Max int }
+type TypeWorkers struct {
+	Active, Max       int // a Max of 0 is the pool's
+	Paused            bool
+	Rate              Rate
+	ConcurrencyPerKey int
+}
 
 // Workers returns the present figures.
 func (p *Pool) Workers() Workers {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	w := Workers{Active: p.running, Max: p.max, Types: make(map[string]TypeWorkers, len(p.types))}
+	_, utilisation := p.meter.used(time.Now())
+	w := Workers{
+		Active: p.running, Size: p.scale.size, Min: p.scale.min, Max: p.scale.max, Utilisation: utilisation,
+		Types: make(map[string]TypeWorkers, len(p.types)),
+	}
 	for name, t := range p.types {
-		w.Types[name] = TypeWorkers{Active: t.running, Max: t.cap}
+		if !t.Internal {
+			w.Types[name] = TypeWorkers{
+				Active: t.running, Max: t.cap, Paused: t.paused, Rate: t.Rate, ConcurrencyPerKey: t.ConcurrencyPerKey,
+			}
+		}
 	}
 	return w
 }
@@ -540,6 +655,7 @@ func (p *Pool) Stop(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.giveUp.Stop()
+	p.wake.stop()
 	if p.running > 0 || len(p.held) > 0 {
 		return fmt.Errorf("%d jobs still run and %d outcomes are not stored; they will run again", p.running, len(p.held)-p.running)
 	}

@@ -3,6 +3,7 @@ package jobs
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -10,16 +11,20 @@ import (
 // Stats is how the pool and the queue stand. The completed, failed and
 // cancelled counters are cumulative, everything else is the present moment.
 type Stats struct {
-	ActiveWorkers int   `json:"active_workers"`
-	MaxWorkers    int   `json:"max_workers"`
-	QueuedJobs    int   `json:"queued_jobs"`    // pending ones
-	ScheduledJobs int   `json:"scheduled_jobs"` // waiting for their time
-	CompletedJobs int64 `json:"completed_jobs"`
-	FailedJobs    int64 `json:"failed_jobs"`
-	CancelledJobs int64 `json:"cancelled_jobs"`
-	RetryingJobs  int   `json:"retrying_jobs"` // waiting for their next attempt
-	UptimeSeconds int64 `json:"uptime_seconds"`
-	QueueSize     int   `json:"queue_size"` // bound of pending, processing and retrying jobs
+	ActiveWorkers int `json:"active_workers"`
+	Workers       int `json:"workers"`               // that there may be now
+	MinWorkers    int `json:"min_workers,omitempty"` // 0 = their number does not follow the load
+	MaxWorkers    int `json:"max_workers"`
+	// Utilisation is how busy the workers were in the last ten seconds, 0 to 1.
+	Utilisation   float64 `json:"utilisation"`
+	QueuedJobs    int     `json:"queued_jobs"`    // pending ones
+	ScheduledJobs int     `json:"scheduled_jobs"` // waiting for their time
+	CompletedJobs int64   `json:"completed_jobs"`
+	FailedJobs    int64   `json:"failed_jobs"`
+	CancelledJobs int64   `json:"cancelled_jobs"`
+	RetryingJobs  int     `json:"retrying_jobs"` // waiting for their next attempt
+	UptimeSeconds int64   `json:"uptime_seconds"`
+	QueueSize     int     `json:"queue_size"` // bound of pending, processing and retrying jobs
 
 	Types map[string]TypeStats `json:"types"`
 }
@@ -29,10 +34,32 @@ type TypeStats struct {
 	ActiveWorkers int   `json:"active_workers"`
 	MaxWorkers    int   `json:"max_workers"` // 0 = the pool's bound
 	QueuedJobs    int   `json:"queued_jobs"`
+	ScheduledJobs int   `json:"scheduled_jobs"`
 	RetryingJobs  int   `json:"retrying_jobs"`
 	CompletedJobs int64 `json:"completed_jobs"`
 	FailedJobs    int64 `json:"failed_jobs"`
 	CancelledJobs int64 `json:"cancelled_jobs"`
+
+	Paused            bool   `json:"paused,omitempty"`
+	Rate              string `json:"rate,omitempty"` // as [ParseRate] reads it
+	ConcurrencyPerKey int    `json:"concurrency_per_key,omitempty"`
+}
+
+// Stats are the figures as a Stats has them, which still lacks what the tracker
+// knows.
+func (w *Workers) Stats() Stats {
+	s := Stats{
+		ActiveWorkers: w.Active, Workers: w.Size, MinWorkers: w.Min, MaxWorkers: w.Max,
+		Utilisation: math.Round(w.Utilisation*1000) / 1000,
+		Types:       make(map[string]TypeStats, len(w.Types)),
+	}
+	for name, t := range w.Types {
+		s.Types[name] = TypeStats{
+			ActiveWorkers: t.Active, MaxWorkers: t.Max, Paused: t.Paused, Rate: t.Rate.String(),
+			ConcurrencyPerKey: t.ConcurrencyPerKey,
+		}
+	}
+	return s
 }
 
 // AppendJSON appends the answer of GET /workers/stats and jobstream.stats.
@@ -54,15 +81,16 @@ const MaxPoolSize = 10000
 // Resize is a wish for other bounds of workers, as PUT /workers takes it.
 type Resize struct {
 	MaxWorkers *int           // of the pool, 1 to MaxPoolSize; nil = stays
+	MinWorkers *int           // 0 (the pool does not follow the load) to its MaxWorkers; nil = stays
 	Types      map[string]int // of single types, 0 (the pool's bound) to MaxPoolSize; others stay
 }
 
 // ParseResize reads a Resize from JSON, strictly:
 //
-//	{"max_workers": 20, "types": {"email": {"max_workers": 2}}}
+//	{"max_workers": 20, "min_workers": 2, "types": {"email": {"max_workers": 2}}}
 //
-// At least one bound must be named. It doesn't know the types; see
-// [Registry.CheckResize].
+// At least one bound must be named. It doesn't know the types, nor the bounds
+// that are there; see [Registry.CheckResize] and [Pool.Resize].
 func ParseResize(body []byte) (*Resize, error) {
 	r := &Resize{}
 	var bad fieldErrors
@@ -72,10 +100,14 @@ func ParseResize(body []byte) (*Resize, error) {
 			n, err := intValue(raw, 1, MaxPoolSize)
 			bad.add("/max_workers", err)
 			r.MaxWorkers = &n
+		case "min_workers":
+			n, err := intValue(raw, 0, MaxPoolSize)
+			bad.add("/min_workers", err)
+			r.MinWorkers = &n
 		case "types":
 			r.typeBounds(raw, &bad)
 		default:
-			bad.add("/"+escapePointer(name), fmt.Errorf("is not a known field; known are max_workers, types"))
+			bad.add("/"+escapePointer(name), fmt.Errorf("is not a known field; known are max_workers, min_workers, types"))
 		}
 	})
 	switch {
@@ -83,8 +115,8 @@ func ParseResize(body []byte) (*Resize, error) {
 		return nil, err
 	case len(bad) > 0:
 		return nil, InvalidFields(bad...)
-	case r.MaxWorkers == nil && len(r.Types) == 0:
-		return nil, Invalid("/max_workers", "is required, unless types names at least one type")
+	case r.MaxWorkers == nil && r.MinWorkers == nil && len(r.Types) == 0:
+		return nil, Invalid("/max_workers", "is required, unless min_workers is there or types names at least one type")
 	}
 	return r, nil
 }
@@ -135,7 +167,7 @@ func typeBound(entry json.RawMessage, at string, bad *fieldErrors) (bound int, e
 func (r *Registry) CheckResize(z *Resize) error {
 	var bad fieldErrors
 	for name := range z.Types {
-		if r.Lookup(name) == nil {
+		if t := r.Lookup(name); t == nil || t.Internal {
 			bad.add("/types/"+escapePointer(name), fmt.Errorf("is not a known type; known are %s", strings.Join(r.names, ", ")))
 		}
 	}

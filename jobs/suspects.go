@@ -35,6 +35,7 @@ func (s *suspects) enter(p *Pool, h *held, j *Job) bool {
 		p.release(h)
 		return false
 	}
+	p.vacate(h) // it claims all that again
 	s.parked = append(s.parked, parkedSuspect{h, alone})
 	return false
 }
