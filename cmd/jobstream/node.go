@@ -25,7 +25,9 @@ type nodeOptions struct {
 	sync       time.Duration
 	syncAlways bool
 	maxWorkers int
+	minWorkers int // 0 = always maxWorkers
 	queueSize  int
+	scheduled  int // bound of jobs whose time is to come
 	maxPayload int
 	lease      time.Duration
 	maxLost    int
@@ -45,6 +47,8 @@ type node struct {
 	submitter *jobs.Submitter
 	recorder  *jobs.Recorder
 	pool      *jobs.Pool
+	releaser  *jobs.Releaser
+	endings   *jobs.Endings
 	notify    chan notice
 	trimmer   *trimmer
 	lanes     []jobs.Lane // the open ones
@@ -69,7 +73,7 @@ type node struct {
 // startNode brings a node up: it returns when everything that the tracker knows
 // to be unfinished is in the queue again and workers take from it.
 func startNode(ctx context.Context, o nodeOptions) (n *node, err error) {
-	n = &node{o: o, log: o.logger, started: time.Now(), notify: make(chan notice, 256), failed: make(chan error, 8)}
+	n = &node{o: o, log: o.logger, started: time.Now(), notify: make(chan notice, 256), failed: make(chan error, 8), endings: jobs.NewEndings()}
 	if err := os.MkdirAll(o.dirs.root, 0o750); err != nil {
 		return nil, fmt.Errorf("cannot make the data folder: %w", err)
 	}
@@ -125,10 +129,14 @@ func (n *node) start(ctx context.Context) (err error) {
 	if n.name, err = n.store.Node(safeName(host)); err != nil {
 		return err
 	}
-	_, unfinished := n.store.Floor()
+	unfinished, scheduled := n.store.Totals()
+	inbox := inboxFunc(func(m *jobs.Message, refused func(error)) error { return n.broker.Submit(m, refused) })
 	n.submitter = jobs.NewSubmitter(jobs.SubmitterOptions{
-		Inbox:    inboxFunc(func(m *jobs.Message, refused func(error)) error { return n.broker.Submit(m, refused) }),
-		Registry: n.o.registry, QueueSize: n.o.queueSize, Healthy: n.healthy,
+		Inbox: inbox, Ledger: n.store, Registry: n.o.registry,
+		QueueSize: n.o.queueSize, MaxScheduled: n.o.scheduled, Healthy: n.healthy,
+	}, unfinished, scheduled)
+	n.releaser = jobs.NewReleaser(jobs.ReleaserOptions{
+		Agenda: n.store, Inbox: inbox, Room: n.o.queueSize + n.o.queueSize/2, Logger: n.log,
 	}, unfinished)
 	clean, err := n.openBroker(ctx)
 	if err != nil {
@@ -144,6 +152,11 @@ func (n *node) start(ctx context.Context) (err error) {
 	if err := n.recover(ctx, clean); err != nil {
 		return err
 	}
+	batches, err := n.store.Batches()
+	if err != nil {
+		return err
+	}
+	n.submitter.Resume(batches)
 	if err := n.broker.Listen(ctx); err != nil {
 		return err
 	}
@@ -201,9 +214,13 @@ func (n *node) part(name string, run func() error) {
 // startPool opens the lanes and begins to take jobs from them.
 func (n *node) startPool(ctx context.Context) error {
 	n.lanes = n.lanesNeeded()
+	paused, err := n.store.Paused()
+	if err != nil {
+		return err
+	}
 	n.pool = jobs.NewPool(jobs.PoolOptions{
 		Queue: n.broker, Tracker: n.store, Recorder: n.recorder, Registry: n.o.registry,
-		MaxWorkers: n.o.maxWorkers, Lease: n.o.lease, MaxLost: n.o.maxLost, Node: n.name, Logger: n.log,
+		MaxWorkers: n.o.maxWorkers, MinWorkers: n.o.minWorkers, Paused: paused, Lease: n.o.lease, MaxLost: n.o.maxLost, Node: n.name, Logger: n.log,
 		SurvivorsUpTo: n.survivors,
 	}, n.lanes)
 	n.mu.Lock()
@@ -220,11 +237,35 @@ func (n *node) startPool(ctx context.Context) error {
 	stop := n.stopParts
 	n.stopParts = func() { cancel(); stop() }
 	n.part("workers", func() error { return n.pool.Run(ctx) })
+	n.part("scheduled jobs", func() error { return n.releaser.Run(ctx) })
+	n.part("idempotency keys", func() error { return n.forgetTokens(ctx) })
 	// Not before: while unfinished jobs are published again the floor is where
 	// JOBS begins no more, and the trimmer would publish them once more.
 	n.part("trimming", func() error { return n.trimmer.run(ctx) })
 	n.pool.Start(n.store.Positions().Jobs, state.Last)
 	return nil
+}
+
+// forgetEvery is how often old idempotency keys are dropped.
+const forgetEvery = time.Minute
+
+// forgetTokens drops idempotency keys that are older than they are remembered.
+func (n *node) forgetTokens(ctx context.Context) error {
+	tick := time.NewTicker(forgetEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		for some := 1; some > 0; {
+			var err error
+			if some, err = n.store.ForgetTokens(ctx, jobs.Now().Add(-jobs.TokenTime)); err != nil && ctx.Err() == nil {
+				n.log.Warn("old idempotency keys could not be dropped; trying again", "error", err)
+			}
+		}
+	}
 }
 
 // lanesNeeded are those of all known types, and of the types of unfinished jobs that
@@ -256,6 +297,7 @@ func (n *node) lanesNeeded() []jobs.Lane {
 // committed passes on what a commit of the tracker made true.
 func (n *node) committed(c *jobs.Commit) {
 	n.submitter.Committed(c)
+	n.releaser.Committed(c)
 	n.mu.Lock()
 	pool := n.heard
 	n.mu.Unlock()
@@ -268,6 +310,7 @@ func (n *node) committed(c *jobs.Commit) {
 		case <-n.stopped: // nobody takes it any more; the outbox keeps it for the next start
 		}
 	}
+	n.endings.Committed(c)
 	n.trimmer.committed(c)
 }
 
@@ -332,6 +375,7 @@ func (n *node) Check(context.Context) map[string]error {
 // grace. Lookups go on.
 func (n *node) stopTaking(grace time.Duration) error {
 	n.submitter.Drain()
+	n.endings.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	n.broker.CloseLanes()

@@ -106,8 +106,8 @@ func (n *node) recover(ctx context.Context, clean bool) error {
 	if err := n.catchUp(ctx); err != nil {
 		return err
 	}
-	_, unfinished := n.store.Floor()
-	if err := n.broker.SetSlack(ctx, unfinished); err != nil {
+	_, queued := n.store.Floor()
+	if err := n.broker.SetSlack(ctx, queued); err != nil {
 		return err
 	}
 	upTo, err := n.lift(ctx, old.Jobs)
@@ -280,11 +280,7 @@ func (n *node) republish(ctx context.Context, upTo uint64) (count int, err error
 			if j.Seq > upTo {
 				continue
 			}
-			m := &jobs.Message{
-				ID: j.ID, Type: j.Type, Priority: j.Priority, Payload: j.Payload, Tags: j.Tags,
-				RetryCount: j.MaxAttempts - 1, Timeout: j.Timeout, Moved: true, CreatedAt: j.CreatedAt,
-			}
-			if err := n.broker.Submit(m, refused); err != nil {
+			if err := n.broker.Submit(j.Again(), refused); err != nil {
 				return err
 			}
 			count++

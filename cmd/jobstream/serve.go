@@ -153,7 +153,8 @@ func (s *server) start(ctx context.Context) (err error) {
 		dirs: s.dirs, registry: s.kept.registry(s.cfg.Jobs), tracker: tracker,
 		host: s.cfg.Broker.Host, port: s.cfg.Broker.Port,
 		sync: s.cfg.Broker.Sync, syncAlways: s.cfg.Broker.Sync == config.SyncAlways,
-		maxWorkers: s.cfg.Worker.MaxWorkers, queueSize: s.cfg.Worker.QueueSize, maxPayload: max(int(s.cfg.Server.MaxBody), leastMessage),
+		maxWorkers: s.cfg.Worker.MaxWorkers, minWorkers: s.cfg.Worker.MinWorkers,
+		queueSize: s.cfg.Worker.QueueSize, scheduled: s.cfg.Worker.MaxScheduled, maxPayload: max(int(s.cfg.Server.MaxBody), leastMessage),
 		lease: s.cfg.Worker.Lease, maxLost: s.cfg.Worker.MaxLost, logger: s.log,
 	})
 	if err != nil {

@@ -35,7 +35,7 @@ const roomyQueue = 10_000
 func (t *trimmer) committed(c *jobs.Commit) {
 	inStream := int64(c.Position) - int64(t.trimmed.Load())
 	t.n.broker.SetRoom(t.n.o.queueSize >= roomyQueue && inStream < int64(t.n.o.queueSize))
-	if dead := inStream - int64(c.Unfinished); dead > 0 && dead*2 >= int64(t.n.o.queueSize) {
+	if dead := inStream - int64(c.Queued); dead > 0 && dead*2 >= int64(t.n.o.queueSize) {
 		select {
 		case t.kick <- struct{}{}:
 		default:
@@ -70,7 +70,7 @@ func (t *trimmer) run(ctx context.Context) error {
 // the floor down while others pass, it goes lane by lane, and the stream's bound
 // is lifted by what still has to stay.
 func (t *trimmer) trim(ctx context.Context) error {
-	floor, unfinished := t.n.store.Floor()
+	floor, queued := t.n.store.Floor()
 	// A purge makes lanes forget what they are about to deliver again (see
 	// jobs.Pool), so it is not done for a few messages.
 	if dead := floor - 1 - t.trimmed.Load(); dead >= uint64(min(trimMany, max(t.n.o.queueSize/2, 1))) || dead > 0 && time.Since(t.last) >= trimFew {
@@ -84,16 +84,16 @@ func (t *trimmer) trim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if state.First > floor && unfinished > 0 {
+	if state.First > floor && queued > 0 {
 		return t.restore(ctx, state.First)
 	}
-	dead := int(state.Msgs) - unfinished
-	if dead > t.n.o.queueSize/2 && dead > unfinished {
+	dead := int(state.Msgs) - queued
+	if dead > t.n.o.queueSize/2 && dead > queued {
 		if state, err = t.trimLanes(ctx); err != nil {
 			return err
 		}
-		_, unfinished = t.n.store.Floor()
-		dead = int(state.Msgs) - unfinished
+		_, queued = t.n.store.Floor()
+		dead = int(state.Msgs) - queued
 	}
 	// Steps of half a queue, so that the stream isn't configured anew all the time.
 	step := max(t.n.o.queueSize/2, 1)

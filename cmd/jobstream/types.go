@@ -59,6 +59,7 @@ func (b *builtins) registry(types map[string]config.JobType) *jobs.Registry {
 	for name, t := range types {
 		all = append(all, &jobs.Type{
 			Name: name, RetryCount: t.RetryCount, Timeout: t.Timeout, MaxWorkers: t.MaxWorkers,
+			ConcurrencyPerKey: t.ConcurrencyPerKey, Rate: t.Rate,
 			Backoff: t.Backoff, Handler: b.byName[t.Run],
 		})
 	}
