@@ -355,6 +355,11 @@ func (f *fold) writeNew(j *jobs.Job, key []byte) error {
 	if err := f.s.bits.change(f.bits, typeAttr(j.Type), j.Key, true); err != nil {
 		return err
 	}
+	if j.Priority != jobs.DefaultPriority {
+		if err := f.s.bits.change(f.bits, priorityAttr(j.Priority), j.Key, true); err != nil {
+			return err
+		}
+	}
 	return f.writeSubmitted(j, key)
 }
 
@@ -413,7 +418,7 @@ func (f *fold) remove(key uint64) (size int64, err error) {
 	if err == nil {
 		err = f.removeAliases(key)
 	}
-	attrs := []string{statusAttr(j.Status), typeAttr(j.Type)}
+	attrs := []string{statusAttr(j.Status), typeAttr(j.Type), priorityAttr(j.Priority)}
 	for _, t := range j.Tags {
 		attrs = append(attrs, tagAttr(t))
 	}
