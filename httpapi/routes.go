@@ -20,6 +20,8 @@ func (s *Server) routes(e *echo.Echo) {
 	get("/workers/stats", s.stats)
 	e.PUT("/workers", s.resize)
 
+	s.scheduleRoutes(e, get)
+
 	get("/livez", s.live)
 	get("/readyz", s.ready)
 	get("/healthz", s.healthy)

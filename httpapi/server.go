@@ -63,6 +63,7 @@ type Health interface {
 type Options struct {
 	Backend   Backend          // required
 	Health    Health           // nil: nothing to check but the server itself
+	Schedules Schedules        // nil: there are none, and no paths for them
 	Artifacts jobs.ArtifactDir // where GET /jobs/{id}/result finds files
 	MaxBody   int64            // bytes of a request's body; 0 = DefaultMaxBody
 	Logger    *slog.Logger     // nil: silence
@@ -85,6 +86,7 @@ const (
 type Server struct {
 	backend   Backend
 	health    Health
+	schedules Schedules
 	artifacts jobs.ArtifactDir
 	maxBody   int64
 	log       *slog.Logger
@@ -98,7 +100,7 @@ type Server struct {
 // New makes a server. It listens nowhere before [Server.Serve].
 func New(o Options) *Server {
 	s := &Server{
-		backend: o.Backend, health: o.Health, artifacts: o.Artifacts, maxBody: o.MaxBody, log: o.Logger,
+		backend: o.Backend, health: o.Health, schedules: o.Schedules, artifacts: o.Artifacts, maxBody: o.MaxBody, log: o.Logger,
 		echo: echo.New(),
 	}
 	if s.maxBody <= 0 {
