@@ -2,7 +2,7 @@
 // left behind, their records, artifacts and mail in the outbox.
 //
 // Start at [New]. The payload is described at [Handler]; [Handler.Run] does the
-// same for the server's own retention.
+// same for the server's own retention, [Handler.Remove] for single jobs.
 package cleanup
 
 import (
@@ -151,6 +151,18 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 func (h *Handler) Run(ctx context.Context, older time.Duration, statuses []jobs.Status) (deleted int, freed int64, err error) {
 	s := h.sweep(older, statuses)
 	err = s.run(ctx)
+	return s.deleted, s.freed, err
+}
+
+// Remove deletes these jobs, which have ended, with all that they have left
+// behind, and returns how many records there still were and the bytes that were
+// freed. Jobs whose files resist are kept and do not stop the others; the error
+// tells of them.
+func (h *Handler) Remove(ctx context.Context, ended []*jobs.Job) (deleted int, freed int64, err error) {
+	s := &sweep{Handler: h}
+	if err = s.remove(ctx, ended); err == nil {
+		err = s.leftover()
+	}
 	return s.deleted, s.freed, err
 }
 

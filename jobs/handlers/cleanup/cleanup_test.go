@@ -329,3 +329,22 @@ func TestCheckRefuses(t *testing.T) {
 		})
 	}
 }
+
+// TestRemove deletes single jobs with their files; those that have not ended
+// stay.
+func TestRemove(t *testing.T) {
+	s := newSite(t, mixed(t)...)
+	deleted, freed, err := s.Remove(t.Context(), s.tracker.Jobs[:2])
+	if err != nil || deleted != 2 || freed != 2*handlertest.RecordSize+2*10+5 {
+		t.Errorf("%d deleted, %d bytes freed, %v", deleted, freed, err)
+	}
+	records, files, mails := s.left(t)
+	if want := []int{2, 3, 4, 5, 6}; !slices.Equal(records, want) || !slices.Equal(files, want) || !slices.Equal(mails, []int{2, 4, 6}) {
+		t.Errorf("left are %v, %v and %v", records, files, mails)
+	}
+	boom := errors.New("boom")
+	s.removeMail = func(jobs.ID) (int64, error) { return 0, boom }
+	if deleted, _, err := s.Remove(t.Context(), s.tracker.Jobs[:1]); deleted != 0 || !errors.Is(err, boom) {
+		t.Errorf("a mail that resists: %d, %v", deleted, err)
+	}
+}

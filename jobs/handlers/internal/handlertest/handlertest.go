@@ -18,18 +18,24 @@ import (
 	"jobstream/jobs"
 )
 
-// Tracker is a [jobs.History] and a [jobs.Cleaner] over a list of jobs, which
-// must stand in the order of their keys. Keys are given to jobs without one.
+// Tracker is a [jobs.History], a [jobs.Cleaner] and a [jobs.Manual] over a list
+// of jobs, which must stand in the order of their keys. Keys are given to jobs without one.
 type Tracker struct {
 	Jobs []*jobs.Job
 	// OnDelete, if set, is called before each Delete; its error is returned.
 	OnDelete func(keys []uint64) error
-	Batches  []int // the number of keys of each Delete
+	// OnChange, if set, is called before each Cancel and Retry; its error is
+	// returned.
+	OnChange func(keys []uint64) error
+	// Taken are the keys of jobs that Retry refuses.
+	Taken   map[uint64]bool
+	Batches []int // the number of keys of each Delete, Cancel and Retry
 }
 
 var (
 	_ jobs.History = (*Tracker)(nil)
 	_ jobs.Cleaner = (*Tracker)(nil)
+	_ jobs.Manual  = (*Tracker)(nil)
 )
 
 // NewTracker makes a tracker of these jobs.
@@ -57,7 +63,7 @@ func (t *Tracker) Count(f jobs.Filter) (int, error) {
 
 // Scan calls yield for the jobs that f chooses.
 func (t *Tracker) Scan(ctx context.Context, f jobs.Filter, yield func(*jobs.Job) error) error {
-	for _, j := range t.Jobs {
+	for _, j := range slices.Clone(t.Jobs) { // yield may change or delete jobs
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -107,6 +113,49 @@ func (t *Tracker) Delete(_ context.Context, keys []uint64) (deleted int, bytes i
 		return true
 	})
 	return deleted, int64(deleted) * RecordSize, nil
+}
+
+// Cancel cancels jobs that have not ended.
+func (t *Tracker) Cancel(_ context.Context, keys []uint64, reason string) (changed []*jobs.Job, err error) {
+	err = t.change(keys, func(j *jobs.Job) {
+		if jobs.Apply(j, &jobs.Event{Kind: jobs.KindCancelled, Run: j.Run, Attempt: j.Attempt, At: jobs.Now(), Error: reason}) {
+			changed = append(changed, j)
+		}
+	})
+	return changed, err
+}
+
+// Retry lets failed and cancelled jobs run again, but for those that are Taken.
+func (t *Tracker) Retry(_ context.Context, keys []uint64) (changed []*jobs.Job, refused []jobs.Refusal, err error) {
+	err = t.change(keys, func(j *jobs.Job) {
+		switch {
+		case j.Status != jobs.Failed && j.Status != jobs.Cancelled:
+		case t.Taken[j.Key]:
+			refused = append(refused, jobs.Refusal{ID: j.ID, Err: &jobs.Error{Kind: jobs.Duplicate, Detail: "its unique key is taken"}})
+		default:
+			jobs.Rerun(j, jobs.Now())
+			changed = append(changed, j)
+		}
+	})
+	return changed, refused, err
+}
+
+// change calls f for copies of the jobs with these keys, which then take their
+// place.
+func (t *Tracker) change(keys []uint64, f func(j *jobs.Job)) error {
+	t.Batches = append(t.Batches, len(keys))
+	if t.OnChange != nil {
+		if err := t.OnChange(keys); err != nil {
+			return err
+		}
+	}
+	for i, j := range t.Jobs {
+		if slices.Contains(keys, j.Key) {
+			t.Jobs[i] = j.Clone()
+			f(t.Jobs[i])
+		}
+	}
+	return nil
 }
 
 // ID is the n-th of a row of ids for tests.

@@ -1,0 +1,231 @@
+// Package bulk is the server's own job "jobstream-bulk": it cancels, retries or
+// deletes all jobs that a filter chooses.
+//
+// Start at [New]. The payload is the request that [jobs.ParseBulk] reads.
+package bulk
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"jobstream/jobs"
+	"jobstream/jobs/handlers/internal/history"
+)
+
+// Tracker is what the handler needs from the tracker.
+type Tracker interface {
+	jobs.History
+	jobs.Manual
+}
+
+// Remove deletes ended jobs with all that they have left behind, and returns how
+// many records there were. With an error about some it has done the others.
+type Remove func(ctx context.Context, ended []*jobs.Job) (deleted int, freed int64, err error)
+
+// Handler runs bulk jobs. Only jobs that were submitted before the bulk job are
+// changed, so that it comes to an end, and no bulk job is, itself included.
+//
+// An attempt that repeats an interrupted one goes on where that stopped: what has
+// been changed is not chosen any more, and a job that was retried since the bulk
+// job was submitted is not retried again, should it have failed by then.
+type Handler struct {
+	tracker Tracker
+	remove  Remove
+}
+
+var (
+	_ jobs.Handler = (*Handler)(nil)
+	_ jobs.Checker = (*Handler)(nil)
+)
+
+// New makes the handler that changes jobs by t and deletes them by remove.
+func New(t Tracker, remove Remove) *Handler { return &Handler{tracker: t, remove: remove} }
+
+// Result is the result of a bulk job, as JSON. An attempt that repeats an
+// interrupted one counts only what was left to do.
+type Result struct {
+	Action  jobs.BulkAction `json:"action"`
+	Matched int             `json:"matched"` // jobs that the filter chose
+	Changed int             `json:"changed"`
+	Refused int             `json:"refused"` // matched, but cannot be changed; others have changed by themselves
+	// Refusals says why, for the first few.
+	Refusals []Refusal `json:"refusals,omitempty"`
+	DryRun   bool      `json:"dry_run,omitempty"`
+}
+
+// Refusal says why one job was not changed.
+type Refusal struct {
+	ID    jobs.ID `json:"id"`
+	Error string  `json:"error"`
+}
+
+const (
+	pageSize    = 500 // jobs changed in one transaction
+	maxRefusals = 10  // that the result tells of
+	reportEvery = 1000
+)
+
+// Check says what is wrong with a payload.
+func (h *Handler) Check(payload json.RawMessage) error {
+	_, err := jobs.ParseBulk(payload, "/payload")
+	return err
+}
+
+// Handle changes the jobs, page by page.
+func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error) {
+	b, err := jobs.ParseBulk(t.Job.Payload, "/payload")
+	if err != nil {
+		return jobs.Result{}, jobs.Permanent(err)
+	}
+	r := &run{Handler: h, bulk: b, task: t, result: Result{Action: b.Action, DryRun: b.DryRun}}
+	if err := r.run(ctx); err != nil {
+		return jobs.Result{}, err
+	}
+	t.Progress(100, r.summary())
+	return jobs.Result{Value: r.result}, nil
+}
+
+// run is one attempt.
+type run struct {
+	*Handler
+	bulk   *jobs.Bulk
+	task   *jobs.Task
+	result Result
+
+	page  []*jobs.Job // matched, to be changed together
+	seen  int         // of about total
+	total int
+	stuck error // the first job that could not be deleted
+}
+
+func (r *run) run(ctx context.Context) (err error) {
+	f, none := r.bulk.Target()
+	if none {
+		return nil
+	}
+	if at := r.task.Job.CreatedAt; f.CreatedBefore == 0 || f.CreatedBefore > at {
+		f.CreatedBefore = at
+	}
+	if r.total, err = r.tracker.Count(f); err != nil {
+		return fmt.Errorf("count the jobs: %w", err)
+	}
+	err = r.tracker.Scan(ctx, f, func(j *jobs.Job) error { return r.take(ctx, j) })
+	if err == nil {
+		err = r.change(ctx)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return err
+	case r.stuck != nil:
+		return fmt.Errorf("deleted %d jobs, but not all of %d; the first that resisted: %w", r.result.Changed, r.result.Matched, r.stuck)
+	}
+	return nil
+}
+
+// take notes a job that the filter chose, and changes a page when it is full.
+func (r *run) take(ctx context.Context, j *jobs.Job) error {
+	if r.seen++; r.seen%reportEvery == 0 {
+		r.task.Progress(history.Percent(int64(r.seen), int64(r.total)), r.summary())
+	}
+	if r.bulk.Spares(j) || r.bulk.Action == jobs.BulkRetry && r.retried(j) {
+		return nil
+	}
+	r.result.Matched++
+	if r.bulk.DryRun {
+		return nil
+	}
+	if r.page = append(r.page, j); len(r.page) < pageSize {
+		return nil
+	}
+	return r.change(ctx)
+}
+
+// retried says whether the job has been retried since the bulk job was
+// submitted: by an earlier attempt, most likely.
+func (r *run) retried(j *jobs.Job) bool {
+	for i := len(j.History) - 1; i >= 0; i-- {
+		if h := &j.History[i]; h.Kind == jobs.KindRerun {
+			return h.At >= r.task.Job.CreatedAt
+		}
+	}
+	return false
+}
+
+// change does to a page of jobs what is asked for.
+func (r *run) change(ctx context.Context) error {
+	page := r.page
+	r.page = r.page[:0]
+	if len(page) == 0 {
+		return nil
+	}
+	switch r.bulk.Action {
+	case jobs.BulkCancel:
+		changed, err := r.tracker.Cancel(ctx, keys(page), r.bulk.Reason)
+		r.result.Changed += len(changed)
+		return wrap("cancel", err)
+	case jobs.BulkRetry:
+		changed, refused, err := r.tracker.Retry(ctx, keys(page))
+		r.result.Changed += len(changed)
+		r.refuse(refused)
+		return wrap("retry", err)
+	default:
+		return r.removePage(ctx, page)
+	}
+}
+
+func keys(page []*jobs.Job) []uint64 {
+	list := make([]uint64, len(page))
+	for i, j := range page {
+		list[i] = j.Key
+	}
+	return list
+}
+
+func wrap(what string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s a page of jobs: %w", what, err)
+	}
+	return nil
+}
+
+func (r *run) refuse(refused []jobs.Refusal) {
+	r.result.Refused += len(refused)
+	for _, f := range refused {
+		if len(r.result.Refusals) == maxRefusals {
+			return
+		}
+		r.result.Refusals = append(r.result.Refusals, Refusal{ID: f.ID, Error: f.Err.Error()})
+	}
+}
+
+// removePage deletes a page. What resists, like a file that cannot be removed,
+// does not keep the rest from going.
+func (r *run) removePage(ctx context.Context, page []*jobs.Job) error {
+	deleted, _, err := r.remove(ctx, page)
+	r.result.Changed += deleted
+	switch {
+	case ctx.Err() != nil:
+		return errors.Join(context.Cause(ctx), err)
+	case err != nil && r.stuck == nil:
+		r.stuck = err
+	}
+	return nil
+}
+
+// past is how the summary speaks of the actions.
+var past = map[jobs.BulkAction]string{jobs.BulkCancel: "cancelled", jobs.BulkRetry: "retried", jobs.BulkDelete: "deleted"}
+
+func (r *run) summary() string {
+	if r.bulk.DryRun {
+		return fmt.Sprintf("would have %s %d jobs", past[r.bulk.Action], r.result.Matched)
+	}
+	s := fmt.Sprintf("%s %d jobs", past[r.bulk.Action], r.result.Changed)
+	if r.result.Refused > 0 {
+		s += fmt.Sprintf(", %d refused", r.result.Refused)
+	}
+	return s
+}
