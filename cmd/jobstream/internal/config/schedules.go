@@ -265,7 +265,7 @@ type field struct {
 func scheduleFields(s *schedule.Spec) []field {
 	fields := []field{{"cron", s.Cron}, {"timezone", s.Timezone}, {"type", s.Type}}
 	if s.Every > 0 {
-		fields[0] = field{"every", showDuration(s.Every)}
+		fields[0] = field{"every", showEvery(s)}
 	}
 	if s.Payload != nil {
 		fields = append(fields, field{"payload", s.Payload})
@@ -283,7 +283,19 @@ func scheduleFields(s *schedule.Spec) []field {
 	return append(fields, field{"paused", s.Paused}, field{"overlap", string(s.Overlap)}, field{"catch_up", string(s.CatchUp)})
 }
 
-// inline writes a value, which may have others in it, in one line.
+// showEvery is an interval as it was given, since that is how others see it too.
+func showEvery(s *schedule.Spec) any {
+	switch text := s.EveryText; {
+	case text != "" && text[len(text)-1] > '9': // a unit
+		return plain(text)
+	case text != "":
+		return text
+	}
+	return s.Every.Seconds()
+}
+
+// inline writes a value, which may have others in it, in one line. What cannot
+// be seen in its texts is written as an escape.
 func inline(v any) (string, error) {
 	switch v.(type) {
 	case json.RawMessage, []string:

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"pgregory.net/rapid"
 
@@ -30,6 +32,11 @@ schedules:
     paused: true
     overlap: queue
     catch_up: none
+  # how an interval is given
+  every1: {every: 1w0.5d, type: email}
+  every2: {every: "90", type: email}
+  every3: {every: 1.5, type: email}
+  every4: {every: "+2", type: email}
   aa: {name: aa, cron: "@every 5m", type: cleanup, payload: null}
 `)
 	want := []schedule.Spec{
@@ -40,6 +47,8 @@ schedules:
 		},
 		{Name: "zz", Every: 90 * time.Second, Timezone: "UTC", Type: "email", Priority: 3, RetryCount: -1, Overlap: schedule.Skip, CatchUp: schedule.One},
 	}
+	sameAgain(t, "schedules", c)
+	c.Schedules = slices.DeleteFunc(c.Schedules, func(s schedule.Spec) bool { return strings.HasPrefix(s.Name, "every") })
 	if !reflect.DeepEqual(c.Schedules, want) {
 		t.Errorf("the schedules are\n%+v\nnot\n%+v", c.Schedules, want)
 	}
@@ -128,9 +137,8 @@ func TestScheduleProblems(t *testing.T) {
 		},
 		{"{a: {every: 1s, type: emial}}", `schedules.a.type: "emial" is not a job type; known are email, export, cleanup, report (config.yaml line 2)`},
 		{"{a: {every: 1s, type: jobstream-x}}", `schedules.a.type: "jobstream-x" is not a job type; known are email, export, cleanup, report (config.yaml line 2)`},
-		// two mistakes of different sorts in one
-		{"\n  a:\n    every: 0\n    type: emial\n", `schedules.a.every: must be seconds or a duration like "90s" or "1h30m", from 1s to 366d, not 0 (config.yaml line 4)` +
-			"\n" + `schedules.a.type: "emial" is not a job type; known are email, export, cleanup, report (config.yaml line 5)`},
+		// the jobs section has the mistake, not the schedule
+		{"{a: {every: 1s, type: email}}\njobs: 5", "jobs: 5 is not a section (config.yaml line 3)"},
 	}
 	for _, tt := range tests {
 		_, err := load(t, "# schedules\nschedules: "+tt.yaml)
@@ -138,8 +146,14 @@ func TestScheduleProblems(t *testing.T) {
 			t.Errorf("%s says\n%v\nnot\n%s", tt.yaml, err, tt.want)
 		}
 	}
-	if _, err := load(t, bomb); err == nil || !strings.Contains(err.Error(), "larger than 1MiB, which only aliases can do") {
-		t.Errorf("aliases that multiply: %v", err)
+	many := "schedules:\n  s0: &s {every: 1h, type: email, payload: " + strings.Repeat("x", 50_000) + "}\n"
+	for i := 1; i < 30; i++ {
+		many += fmt.Sprintf("  s%d: *s\n", i)
+	}
+	for name, yaml := range map[string]string{"aliases of aliases": bomb, "many aliases": many} {
+		if _, err := load(t, yaml); err == nil || !strings.Contains(err.Error(), "larger than 1MiB, which only aliases can do") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
@@ -154,6 +168,7 @@ func TestScheduleProblemsKnowTheirPlace(t *testing.T) {
 		{"every: 1s", "schedules.a.type", 3},
 		{"type: email", "schedules.a.cron", 3},
 		{"type: 5\n    every: 1s", "schedules.a.type", 4},
+		{"type: 1e3\n    every: 1s", "schedules.a.type", 4},
 		{"type: email\n    cron: often", "schedules.a.cron", 5},
 		{"type: email\n    every: 1s\n    timezone: Mars/Olympus", "schedules.a.timezone", 6},
 		{"type: email\n    every: 1s\n    priority: 6", "schedules.a.priority", 6},
@@ -178,6 +193,24 @@ func TestScheduleProblemsKnowTheirPlace(t *testing.T) {
 		if p := problems[0]; p.Key != tt.key || p.Line != tt.line || p.File != "config.yaml" || p.Env != "" || p.Text == "" {
 			t.Errorf("%s says %+v, not at %s in line %d", tt.fields, p, tt.key, tt.line)
 		}
+	}
+}
+
+// All mistakes in a schedule are named at once, down the file, with those of
+// other keys.
+func TestScheduleProblemsTogether(t *testing.T) {
+	_, err := load(t, "schedules:\n  b:\n    type: emial\n    every: 0\n    priority: 9\n  a: {type: email}\nlog: {level: loud}\nworker: {max_workers: 0}\n")
+	problems, ok := err.(Problems) //nolint:errorlint // load returns them bare
+	if !ok {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, p := range problems {
+		got = append(got, fmt.Sprintf("%s %d", p.Key, p.Line))
+	}
+	want := []string{"schedules.b.type 3", "schedules.b.every 4", "schedules.b.priority 5", "schedules.a.cron 6", "log.level 7", "worker.max_workers 8"}
+	if !slices.Equal(got, want) {
+		t.Errorf("the problems are %q, not %q", got, want)
 	}
 }
 
@@ -218,6 +251,9 @@ func TestAnyPayloadComesBack(t *testing.T) {
 		text, err := c.YAML()
 		if err != nil {
 			rt.Fatal(err)
+		}
+		if strings.ContainsFunc(string(text), func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+			rt.Fatalf("something cannot be seen in %q", text)
 		}
 		got, err := parse("printed.yaml", text, nil)
 		if err != nil {
