@@ -24,18 +24,20 @@ const (
 // attempt runs one delivery. It returns false if the worker's place was given
 // up meanwhile, because the handler ignored the end of its context.
 func (p *Pool) attempt(h *held) bool {
+	letOut := h.letOut // h may be another worker's in a moment
 	job := p.lookUp(h)
 	if job != nil {
 		job = p.begin(h, job)
 	}
-	if job == nil {
-		return true
-	}
-	if job.Terms != nil {
+	if job != nil && job.Terms != nil {
 		if e := p.tooLate(h, job); e != nil {
 			p.conclude(h, e)
-			return true
+			job = nil
 		}
+	}
+	if job == nil {
+		p.passOn(letOut)
+		return true
 	}
 	if job.Lost == 0 {
 		return p.run(h, job)

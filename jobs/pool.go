@@ -101,6 +101,7 @@ type held struct {
 	sent    time.Time  // when outcome was last recorded
 	seen    uint64     // Pool.surprises when a worker took it
 	token   bool       // it has one of its type's, and has not used it
+	letOut  bool       // it is a suspect whose turn has come
 	keyed   bool       // its job shares a concurrency key
 	key     *keyOfType // while it counts there
 	ended   *Job       // its job, if that ended before the attempt began
@@ -393,7 +394,7 @@ func (p *Pool) pick() *held {
 				n -= len(row)
 			}
 			l := row[n]
-			if l.typ.cap > 0 && l.typ.running >= l.typ.cap || l.typ.gated && !p.passes(l) {
+			if !p.open(l) {
 				continue
 			}
 			if len(l.buf) > 0 && l.buf[0].Seq <= p.position {

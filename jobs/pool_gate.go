@@ -36,7 +36,13 @@ func (p *Pool) SetPaused(typ string, paused bool) {
 			p.refill(l)
 		}
 	}
+	p.unpark() // one of the type may have been let out, and held up others
 	p.dispatch()
+}
+
+// open says whether a job of the lane's type may start now. p.mu is held.
+func (p *Pool) open(l *lane) bool {
+	return !(l.typ.cap > 0 && l.typ.running >= l.typ.cap || l.typ.gated && !p.passes(l))
 }
 
 // passes says whether a job of the lane's type may start now, as far as pause

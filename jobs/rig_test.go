@@ -2,6 +2,7 @@ package jobs_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -42,7 +43,9 @@ type rig struct {
 	calls     []string         // "ack 1", "nak 2 1s", "extend 3"
 	deaf      bool             // the queue refuses pull requests
 	deliver   chan jobs.Delivery
-	records   map[uint64]*jobs.Job
+	records   map[uint64]*jobs.Job // by key
+	owner     map[uint64]uint64    // keys by the sequences of later messages
+	onFind    func(seq uint64)     // called after each lookup, before it returns
 	position  uint64
 	submitted []*jobs.Message
 	events    []jobs.Event
@@ -61,6 +64,8 @@ type lent struct {
 type rigOptions struct {
 	survivors uint64 // PoolOptions.SurvivorsUpTo
 	unsettled int    // PoolOptions.MaxUnsettled
+	paused    map[string]bool
+	min       int // PoolOptions.MinWorkers
 	workers   int
 	types     []*jobs.Type // their handlers are the gate
 	lease     time.Duration
@@ -76,7 +81,13 @@ type gate struct {
 	ended   []string // "seq cause" of contexts that ended
 	most    int
 	deaf    bool // attempts ignore their context
+	// last is what attempts return when their context has ended, nil = the context's
+	// error.
+	last error
 }
+
+// errNone stands for no error in gate.last.
+var errNone = errors.New("none")
 
 type passage struct {
 	task *jobs.Task
@@ -107,6 +118,12 @@ func (g *gate) Handle(ctx context.Context, task *jobs.Task) (jobs.Result, error)
 	case <-done:
 		v.err = ctx.Err()
 		g.mu.Lock()
+		if g.last != nil {
+			v.err = g.last
+		}
+		if g.last == errNone { //nolint:errorlint // the very value
+			v.err = nil
+		}
 		g.ended = append(g.ended, fmt.Sprintf("%d %v", task.Job.Seq, context.Cause(ctx)))
 		g.mu.Unlock()
 	}
@@ -152,6 +169,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		t: t, gate: &gate{running: make(map[uint64]*passage)}, lease: o.lease, begin: time.Now(),
 		messages: make(map[uint64]*jobs.Message), ready: make(map[jobs.Lane][]uint64), pulled: make(map[jobs.Lane]int),
 		out: make(map[string]*lent), deliver: make(chan jobs.Delivery, 10_000), records: make(map[uint64]*jobs.Job),
+		owner:   make(map[uint64]uint64),
 		commits: make(chan struct{}, 1),
 	}
 	var lanes []jobs.Lane
@@ -165,6 +183,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	rec := jobs.NewRecorder(r, nil)
 	r.pool = jobs.NewPool(jobs.PoolOptions{
 		Queue: r, Tracker: r, Recorder: rec, Registry: r.reg, MaxWorkers: o.workers, Lease: o.lease, MaxLost: o.maxLost, Node: "here", SurvivorsUpTo: o.survivors, MaxUnsettled: o.unsettled,
+		MinWorkers: o.min, Paused: o.paused,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}, lanes)
 	ctx, stop := context.WithCancel(context.Background())
@@ -323,8 +342,54 @@ func (r *rig) said(kinds ...string) string {
 
 func (r *rig) Find(seq uint64) (*jobs.Job, error) {
 	r.mu.Lock()
+	j, after := r.find(seq), r.onFind
+	r.mu.Unlock()
+	if after != nil {
+		after(seq)
+	}
+	return j, nil
+}
+
+// find is the record of a message. r.mu is held.
+func (r *rig) find(seq uint64) *jobs.Job {
+	if key, ok := r.owner[seq]; ok {
+		seq = key
+	}
+	return r.records[seq]
+}
+
+// change changes a record by hand, as the tracker does for a cancel or a retry,
+// and tells the pool if the job has ended by that.
+func (r *rig) change(seq uint64, f func(*jobs.Job)) {
+	r.mu.Lock()
+	j := r.find(seq).Clone()
+	f(j)
+	r.records[j.Key] = j
+	r.mu.Unlock()
+	if j.Status.Ended() {
+		r.pool.Committed(&jobs.Commit{Ended: []*jobs.Job{j}})
+	}
+}
+
+// cancel cancels a job, and lets what follows happen.
+func (r *rig) cancel(seq uint64, reason string) {
+	r.change(seq, func(j *jobs.Job) { jobs.Cancel(j, jobs.Now(), reason) })
+	r.settle()
+}
+
+// publish publishes a job that waits outside the queue, and returns its new
+// sequence.
+func (r *rig) publish(seq uint64) uint64 {
+	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.records[seq], nil
+	defer r.wake()
+	j := r.find(seq)
+	m := r.put(fmt.Sprintf("%s%d", j.Type, j.Priority), func(m *jobs.Message) {
+		at := *m
+		*m = *j.Again()
+		m.Seq, m.At = at.Seq, at.At
+	})
+	return m.Seq
 }
 
 func (r *rig) Append(events []jobs.Event) error {
@@ -377,7 +442,14 @@ func (r *rig) fold() *jobs.Commit {
 	c := &jobs.Commit{}
 	for _, m := range r.submitted {
 		j := jobs.NewJob(m, r.reg.Lookup(m.Type), true)
-		if r.records[m.Seq] == nil {
+		if known := r.byID(m.ID); m.Moved && known != nil {
+			j = known.Clone()
+			if !j.Status.Ended() {
+				j.Enqueue(m.Seq, m.At)
+			}
+			r.owner[m.Seq] = j.Key
+			r.records[j.Key] = j
+		} else if r.records[m.Seq] == nil {
 			r.records[m.Seq] = j
 		}
 		c.Submitted = append(c.Submitted, j)
@@ -388,17 +460,36 @@ func (r *rig) fold() *jobs.Commit {
 		if e.Kind.Settles() {
 			c.Settled = append(c.Settled, *e)
 		}
-		if j := r.records[e.Seq]; j != nil {
+		if j := r.find(e.Seq); j != nil {
 			j = j.Clone()
-			if jobs.Apply(j, e) && j.Status.Ended() {
-				c.Ended = append(c.Ended, j)
+			if jobs.Apply(j, e) {
+				if j.Status.Ended() {
+					c.Ended = append(c.Ended, j)
+				}
+				if e.Kind == jobs.KindRetrying && j.Terms != nil && j.Terms.ConcurrencyKey != "" {
+					j.Place = jobs.Due // its turn is over
+				}
 			}
-			r.records[e.Seq] = j
+			if _, moved := r.owner[e.Seq]; moved {
+				r.records[j.Key] = j
+			} else {
+				r.records[e.Seq] = j
+			}
 		}
 	}
 	r.submitted, r.events = nil, nil
 	c.Position = r.position
 	return c
+}
+
+// byID finds a record. r.mu is held.
+func (r *rig) byID(id jobs.ID) *jobs.Job {
+	for _, j := range r.records {
+		if j.ID == id {
+			return j
+		}
+	}
+	return nil
 }
 
 // submit puts jobs ("a3" = type a, priority 3) into queue and tracker, in this

@@ -114,7 +114,7 @@ func (p *Pool) backlog() bool {
 	}
 	for _, row := range p.rows {
 		for _, l := range row {
-			if p.ready(l) && !(l.typ.cap > 0 && l.typ.running >= l.typ.cap) && !(l.typ.gated && !p.passes(l)) {
+			if p.ready(l) && p.open(l) {
 				return true
 			}
 		}

@@ -26,6 +26,7 @@ func (p *Pool) runsAlone(j *Job) bool { return j.Lost >= max(1, min(2, p.o.MaxLo
 func (s *suspects) enter(p *Pool, h *held, j *Job) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	h.letOut = false
 	alone := p.runsAlone(j)
 	if s.admits(alone) {
 		s.count(alone, 1)
@@ -62,31 +63,52 @@ func (s *suspects) count(alone bool, n int) {
 	}
 }
 
-// leaveSuspects takes a suspect out, and puts those that may run now in front of
-// their lanes.
+// leaveSuspects takes a suspect out, so that others may go on.
 func (p *Pool) leaveSuspects(j *Job) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := &p.suspects
-	s.count(p.runsAlone(j), -1)
-	if p.stopping {
-		return // what was parked has been given back
+	p.suspects.count(p.runsAlone(j), -1)
+	p.unpark()
+}
+
+// passOn lets the next suspects go on if one that was let out has not run.
+func (p *Pool) passOn(letOut bool) {
+	if !letOut {
+		return
 	}
-	// They pass enter again when a worker takes them: let in the first that must
-	// run alone, or else all.
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unpark()
+}
+
+// unpark puts suspects in front of their lanes that may run now. They pass enter
+// again when a worker takes them: let out the first that must run alone, or else
+// all. Those whose type starts nothing now wait in their lanes and hold up
+// nobody. p.mu is held.
+func (p *Pool) unpark() {
+	s := &p.suspects
+	if p.stopping || len(s.parked) == 0 {
+		return // a stop has given them back
+	}
 	var out, stay []parkedSuspect
+	first := true
 	for _, w := range s.parked {
-		if w.alone && len(out) == 0 {
+		switch {
+		case !p.open(w.h.lane):
 			out = append(out, w)
-		} else {
+		case w.alone && first:
+			first = false
+			out = append(out, w)
+		default:
 			stay = append(stay, w)
 		}
 	}
-	if len(out) == 0 {
-		out, stay = stay, nil
+	if first {
+		out, stay = s.parked, nil
 	}
 	s.parked = stay
 	for _, w := range slices.Backward(out) { // so that they keep their order
+		w.h.letOut = true
 		w.h.lane.buf = append([]*held{w.h}, w.h.lane.buf...)
 	}
 	p.dispatch()
