@@ -78,6 +78,7 @@ type gate struct {
 	mu      sync.Mutex
 	running map[uint64]*passage
 	order   []string // "type/seq" as they began
+	at      []time.Time
 	ended   []string // "seq cause" of contexts that ended
 	most    int
 	deaf    bool // attempts ignore their context
@@ -106,6 +107,7 @@ func (g *gate) Handle(ctx context.Context, task *jobs.Task) (jobs.Result, error)
 	g.running[task.Job.Seq] = p
 	g.most = max(g.most, len(g.running))
 	g.order = append(g.order, fmt.Sprintf("%s%d/%d", task.Job.Type, task.Job.Priority, task.Job.Seq))
+	g.at = append(g.at, time.Now())
 	deaf := g.deaf
 	g.mu.Unlock()
 	done := ctx.Done()

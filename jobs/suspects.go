@@ -87,8 +87,8 @@ func (p *Pool) passOn(letOut bool) {
 // nobody. p.mu is held.
 func (p *Pool) unpark() {
 	s := &p.suspects
-	if p.stopping || len(s.parked) == 0 {
-		return // a stop has given them back
+	if p.stopping || s.exclusive || len(s.parked) == 0 {
+		return // a stop has given them back; one that runs alone does this when it leaves
 	}
 	var out, stay []parkedSuspect
 	first := true
