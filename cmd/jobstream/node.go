@@ -12,6 +12,7 @@ import (
 
 	"jobstream/broker"
 	"jobstream/jobs"
+	"jobstream/jobs/schedule"
 	"jobstream/status"
 )
 
@@ -27,7 +28,8 @@ type nodeOptions struct {
 	maxWorkers int
 	minWorkers int // 0 = always maxWorkers
 	queueSize  int
-	scheduled  int // bound of jobs whose time is to come
+	scheduled  int             // bound of jobs whose time is to come
+	schedules  []schedule.Spec // of the configuration
 	maxPayload int
 	lease      time.Duration
 	maxLost    int
@@ -49,6 +51,7 @@ type node struct {
 	pool      *jobs.Pool
 	releaser  *jobs.Releaser
 	endings   *jobs.Endings
+	schedules *schedule.Book
 	notify    chan notice
 	trimmer   *trimmer
 	lanes     []jobs.Lane // the open ones
@@ -64,6 +67,7 @@ type node struct {
 	parts  sync.WaitGroup
 	failed chan error // the first part that broke
 
+	stopSchedules func() // and waits until they have stopped
 	stopParts     context.CancelFunc
 	stopProjector context.CancelFunc
 	stopped       <-chan struct{} // closed by stopParts
@@ -160,7 +164,10 @@ func (n *node) start(ctx context.Context) (err error) {
 	if err := n.broker.Listen(ctx); err != nil {
 		return err
 	}
-	return n.startPool(ctx)
+	if err := n.startPool(ctx); err != nil {
+		return err
+	}
+	return n.startSchedules(ctx)
 }
 
 // safeName makes a name that can stand in a subject.
@@ -374,6 +381,7 @@ func (n *node) Check(context.Context) map[string]error {
 // stopTaking ends the taking of jobs through both doors, and the workers within
 // grace. Lookups go on.
 func (n *node) stopTaking(grace time.Duration) error {
+	n.stopSchedules()
 	n.submitter.Drain()
 	n.endings.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), grace)

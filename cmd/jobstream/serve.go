@@ -154,7 +154,7 @@ func (s *server) start(ctx context.Context) (err error) {
 		host: s.cfg.Broker.Host, port: s.cfg.Broker.Port,
 		sync: s.cfg.Broker.Sync, syncAlways: s.cfg.Broker.Sync == config.SyncAlways,
 		maxWorkers: s.cfg.Worker.MaxWorkers, minWorkers: s.cfg.Worker.MinWorkers,
-		queueSize: s.cfg.Worker.QueueSize, scheduled: s.cfg.Worker.MaxScheduled, maxPayload: max(int(s.cfg.Server.MaxBody), leastMessage),
+		queueSize: s.cfg.Worker.QueueSize, scheduled: s.cfg.Worker.MaxScheduled, schedules: s.cfg.Schedules, maxPayload: max(int(s.cfg.Server.MaxBody), leastMessage),
 		lease: s.cfg.Worker.Lease, maxLost: s.cfg.Worker.MaxLost, logger: s.log,
 	})
 	if err != nil {
@@ -162,7 +162,7 @@ func (s *server) start(ctx context.Context) (err error) {
 	}
 	back := backend{s.node}
 	s.rest = httpapi.New(httpapi.Options{
-		Backend: back, Health: s.node, Artifacts: jobs.ArtifactDir(s.dirs.artifacts),
+		Backend: back, Health: s.node, Schedules: s.node.schedules, Artifacts: jobs.ArtifactDir(s.dirs.artifacts),
 		MaxBody: s.cfg.Server.MaxBody, Logger: s.log,
 	})
 	version, _, _ := versions()

@@ -42,7 +42,8 @@ const (
 // The waits between tries of what fails for the moment.
 const (
 	firstRetry = 50 * time.Millisecond
-	lastRetry  = 5 * time.Second
+	lastRetry  = time.Second
+	warnEvery  = 30 // tries
 )
 
 // NewRunner makes a runner.
@@ -210,19 +211,21 @@ func (r *Runner) moment() Moment {
 
 // look does whatever is due with one schedule, until it has to wait.
 func (r *Runner) look(ctx context.Context, name string) report {
-	for retry := firstRetry; ; retry = min(2*retry, lastRetry) {
+	retry := firstRetry
+	for tries := 0; ; tries++ {
 		rep, err := r.work(ctx, name)
 		if err == nil || ctx.Err() != nil {
 			return rep
 		}
-		level := slog.LevelDebug // said once, and again when it takes long
-		if retry == firstRetry || retry == lastRetry {
+		level := slog.LevelDebug
+		if tries%warnEvery == 0 {
 			level = slog.LevelWarn
 		}
 		r.o.Logger.Log(ctx, level, "a schedule cannot fire at the moment; it is tried again",
 			"schedule", name, "in", retry, "error", err)
 		select {
 		case <-time.After(retry):
+			retry = min(2*retry, lastRetry)
 		case <-ctx.Done():
 			return rep
 		}
