@@ -23,6 +23,9 @@ var (
 // errNoPath is the answer for a path that is not served.
 var errNoPath = &jobs.Error{Kind: jobs.NotFound, Detail: "there is nothing at this path"}
 
+// jobAddress is the path of a job.
+func jobAddress(id jobs.ID) string { return "/jobs/" + id.String() }
+
 // buffers holds the memory that answers are built in.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
 
@@ -77,6 +80,9 @@ func (s *Server) fail(c echo.Context, id string, err error) {
 	}
 	if after := problem.RetryAfterSeconds(); after != "" {
 		c.Response().Header().Set("Retry-After", after)
+	}
+	if problem.JobID != (jobs.ID{}) {
+		c.Response().Header().Set("Location", jobAddress(problem.JobID))
 	}
 	if err := send(c, problem.Status(), problemType, append(problem.Problem(), '\n')); err != nil {
 		s.logLate(c, id, err)

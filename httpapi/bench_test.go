@@ -24,7 +24,9 @@ type instant struct {
 	job *jobs.Job
 }
 
-func (b instant) Submit(context.Context, *jobs.Submission) (*jobs.Job, error) { return b.job, nil }
+func (b instant) Submit(context.Context, *jobs.Submission) (*jobs.Job, bool, error) {
+	return b.job, false, nil
+}
 
 func newInstant(b *testing.B) http.Handler {
 	b.Helper()

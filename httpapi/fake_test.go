@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -12,10 +13,12 @@ import (
 	"jobstream/jobs"
 )
 
-// backend is a Backend in memory. It admits, finds and lists for real; jobs
-// just never run.
+// backend is a Backend in memory. It admits, finds, lists and changes jobs for
+// real; they just never run.
 type backend struct {
-	reg *jobs.Registry
+	*jobs.Operator
+	reg     *jobs.Registry
+	endings *jobs.Endings
 
 	mu       sync.Mutex
 	all      []*jobs.Job // all[i] has the sequence i+1
@@ -25,6 +28,16 @@ type backend struct {
 	workers  int
 	resizes  []jobs.Resize
 	lastPage jobs.Page
+	tokens   map[[16]byte]made
+	waiting  map[jobs.ID]*jobs.Waiting
+	waits    chan struct{} // gets a token for every Wait, unless nil
+	paused   map[string]bool
+}
+
+// made is what a token stands for.
+type made struct {
+	body [16]byte
+	jobs []*jobs.Job
 }
 
 // picky is a handler whose payloads need a "to".
@@ -40,39 +53,236 @@ func (picky) Check(payload json.RawMessage) error {
 
 func newBackend() *backend {
 	nothing := jobs.HandlerFunc(func(context.Context, *jobs.Task) (jobs.Result, error) { return jobs.Result{}, nil })
-	return &backend{
+	b := &backend{
 		reg: jobs.NewRegistry(
 			&jobs.Type{Name: "email", Handler: picky{nothing}, RetryCount: 3},
 			&jobs.Type{Name: "cleanup", Handler: nothing},
+			&jobs.Type{Name: jobs.BulkType, Handler: nothing, Internal: true},
 		),
-		workers: 10,
+		endings: jobs.NewEndings(), workers: 10,
+		tokens: make(map[[16]byte]made), waiting: make(map[jobs.ID]*jobs.Waiting), paused: make(map[string]bool),
 	}
+	b.Operator = jobs.NewOperator(jobs.OperatorOptions{
+		Manual: byHand{b}, History: byHand{b}, Find: b.Job, Remove: b.remove,
+		Submit: func(_ context.Context, m *jobs.Message) (*jobs.Job, bool, error) {
+			all, replayed, err := b.store(m.Token, m)
+			if err != nil {
+				return nil, false, err
+			}
+			return all[0], replayed, nil
+		},
+	})
+	return b
 }
 
-func (b *backend) Submit(ctx context.Context, s *jobs.Submission) (*jobs.Job, error) {
+func (b *backend) Submit(ctx context.Context, s *jobs.Submission) (*jobs.Job, bool, error) {
 	if b.release != nil {
 		b.entered <- struct{}{}
 		select {
 		case <-b.release:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, false, ctx.Err()
 		}
 	}
 	if err := b.reg.Check(s); err != nil {
-		return nil, err
+		return nil, false, err
 	}
+	all, replayed, err := b.store(s.Token, message(s))
+	if err != nil {
+		return nil, false, err
+	}
+	return all[0], replayed, nil
+}
+
+func (b *backend) SubmitBatch(_ context.Context, subs []*jobs.Submission, token *jobs.Token) ([]*jobs.Job, bool, error) {
+	if err := b.reg.CheckBatch(subs); err != nil {
+		return nil, false, err
+	}
+	var all []*jobs.Message
+	for _, s := range subs {
+		all = append(all, message(s))
+	}
+	return b.store(token, all...)
+}
+
+func message(s *jobs.Submission) *jobs.Message {
+	return &jobs.Message{
+		ID: jobs.NewID(), Type: s.Type, Priority: s.Priority,
+		Payload: s.Payload, Tags: s.Tags, RetryCount: s.RetryCount, Timeout: s.Timeout, Terms: s.Terms,
+	}
+}
+
+// store makes jobs of messages, by the rules of tokens and unique keys.
+func (b *backend) store(token *jobs.Token, all ...*jobs.Message) (list []*jobs.Job, replayed bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.err != nil {
-		return nil, b.err
+		return nil, false, b.err
 	}
-	m := &jobs.Message{
-		Seq: uint64(len(b.all) + 1), At: jobs.Now(), ID: jobs.NewID(), Type: s.Type, Priority: s.Priority,
-		Payload: s.Payload, Tags: s.Tags, RetryCount: s.RetryCount, Timeout: s.Timeout,
+	if token != nil {
+		if known, ok := b.tokens[token.Key]; ok && known.body != token.Body {
+			return nil, false, &jobs.Error{Kind: jobs.IdempotencyMismatch, Detail: "the key has another body"}
+		} else if ok {
+			return known.jobs, true, nil
+		}
 	}
-	j := jobs.NewJob(m, b.reg.Lookup(s.Type), true)
-	b.all = append(b.all, j)
-	return j, nil
+	for _, m := range all {
+		if err := b.taken(m); err != nil {
+			return nil, false, err
+		}
+		m.Seq, m.At = uint64(len(b.all)+1), jobs.Now()
+		j := jobs.NewJob(m, b.reg.Lookup(m.Type), true)
+		b.all = append(b.all, j)
+		list = append(list, j)
+	}
+	if token != nil {
+		b.tokens[token.Key] = made{token.Body, list}
+	}
+	return list, false, nil
+}
+
+func (b *backend) taken(m *jobs.Message) error {
+	for _, j := range b.all {
+		if m.Terms != nil && j.Terms != nil && m.Terms.UniqueKey != "" && m.Terms.UniqueKey == j.Terms.UniqueKey && !j.Status.Ended() {
+			return &jobs.Error{Kind: jobs.Duplicate, Detail: "the unique key is taken", JobID: j.ID}
+		}
+	}
+	return nil
+}
+
+// Wait waits for the end of a job.
+func (b *backend) Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
+	if b.waits != nil {
+		b.waits <- struct{}{}
+	}
+	return b.endings.Wait(ctx, id, func() (*jobs.Job, error) { return b.Job(context.WithoutCancel(ctx), id) })
+}
+
+func (b *backend) Waiting(j *jobs.Job) *jobs.Waiting {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.waiting[j.ID]
+}
+
+// become replaces a job by one that f has changed.
+func (b *backend) become(j *jobs.Job, f func(j *jobs.Job)) *jobs.Job {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	j = j.Clone()
+	f(j)
+	b.all[j.Key-1] = j
+	if j.Status.Ended() {
+		b.endings.Committed(&jobs.Commit{Ended: []*jobs.Job{j}})
+	}
+	return j
+}
+
+// end ends a job; kind is one that does.
+func (b *backend) end(j *jobs.Job, kind jobs.Kind, text string) *jobs.Job {
+	return b.become(j, func(j *jobs.Job) {
+		jobs.Apply(j, &jobs.Event{Kind: kind, Run: j.Run, Attempt: max(j.Attempt, 1), At: jobs.Now(), Error: text})
+	})
+}
+
+// byHand is the backend as the tracker under an operator.
+type byHand struct{ *backend }
+
+func (b byHand) byKeys(keys []uint64) (list []*jobs.Job, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, j := range b.all {
+		if slices.Contains(keys, j.Key) {
+			list = append(list, j)
+		}
+	}
+	return list, b.err
+}
+
+func (b byHand) Cancel(_ context.Context, keys []uint64, reason string) (changed []*jobs.Job, err error) {
+	list, err := b.byKeys(keys)
+	for _, j := range list {
+		changed = append(changed, b.end(j, jobs.KindCancelled, reason))
+	}
+	return changed, err
+}
+
+func (b byHand) Retry(_ context.Context, keys []uint64) (changed []*jobs.Job, refused []jobs.Refusal, err error) {
+	list, err := b.byKeys(keys)
+	for _, j := range list {
+		if err := b.taken(&jobs.Message{Terms: j.Terms}); err != nil {
+			wrong, _ := jobs.AsError(err)
+			refused = append(refused, jobs.Refusal{ID: j.ID, Err: wrong})
+			continue
+		}
+		changed = append(changed, b.become(j, func(j *jobs.Job) {
+			jobs.Rerun(j, jobs.Now())
+			j.Enqueue(j.Key, jobs.Now())
+		}))
+	}
+	return changed, refused, err
+}
+
+func (b byHand) Count(f jobs.Filter) (n int, err error) {
+	err = b.Scan(context.Background(), f, func(*jobs.Job) error { n++; return nil })
+	return n, err
+}
+
+func (b byHand) Scan(_ context.Context, f jobs.Filter, yield func(*jobs.Job) error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, j := range b.all {
+		if f.Match(j) {
+			if err := yield(j); err != nil {
+				return err
+			}
+		}
+	}
+	return b.err
+}
+
+// remove leaves a gap that no id leads to.
+func (b *backend) remove(_ context.Context, ended []*jobs.Job) (deleted int, freed int64, err error) {
+	for _, j := range ended {
+		b.become(j, func(j *jobs.Job) { *j = jobs.Job{Key: j.Key} })
+		deleted++
+	}
+	return deleted, 0, nil
+}
+
+func (b *backend) Counts(ctx context.Context, f jobs.Filter) (c jobs.Counts, err error) {
+	err = byHand{b}.Scan(ctx, f, func(j *jobs.Job) error { c.Add(j.Type, j.Status, 1); return nil })
+	return c, err
+}
+
+func (b *backend) Types(ctx context.Context) (all []jobs.TypeInfo, err error) {
+	for _, name := range b.reg.Names() {
+		t, err := b.Type(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, *t)
+	}
+	return all, nil
+}
+
+func (b *backend) Type(_ context.Context, name string) (*jobs.TypeInfo, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.reg.Lookup(name)
+	if b.err != nil || t == nil || t.Internal {
+		return nil, cmp.Or[error](b.err, jobs.NoSuchType(name))
+	}
+	return &jobs.TypeInfo{Type: t, Paused: b.paused[name]}, nil
+}
+
+func (b *backend) SetPaused(ctx context.Context, name string, paused bool) (*jobs.TypeInfo, error) {
+	if _, err := b.Type(ctx, name); err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	b.paused[name] = paused
+	b.mu.Unlock()
+	return b.Type(ctx, name)
 }
 
 func (b *backend) find(match func(*jobs.Job) bool) (*jobs.Job, error) {
@@ -92,16 +302,17 @@ func (b *backend) JobBySeq(_ context.Context, seq uint64) (*jobs.Job, error) {
 	return b.find(func(j *jobs.Job) bool { return j.Seq == seq })
 }
 
-func (b *backend) List(_ context.Context, p jobs.Page) (found []*jobs.Job, next string, err error) {
+func (b *backend) List(_ context.Context, p jobs.Page) (l jobs.Listing, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.lastPage = p
 	after := uint64(0)
 	if p.Cursor != "" {
 		if after, err = strconv.ParseUint(p.Cursor, 10, 64); err != nil {
-			return nil, "", jobs.Invalid("query/cursor", "is not a cursor")
+			return l, jobs.Invalid("query/cursor", "is not a cursor")
 		}
 	}
+	l.TellScanned = p.Scans()
 	limit := p.Limit
 	if limit == 0 {
 		limit = jobs.DefaultLimit
@@ -110,12 +321,14 @@ func (b *backend) List(_ context.Context, p jobs.Page) (found []*jobs.Job, next 
 		if j.Seq <= after || !p.Match(j) {
 			continue
 		}
-		if len(found) == limit {
-			return found, strconv.FormatUint(found[limit-1].Seq, 10), b.err
+		if len(l.Jobs) == limit {
+			l.Next = strconv.FormatUint(l.Jobs[limit-1].Seq, 10)
+			break
 		}
-		found = append(found, j)
+		l.Scanned++
+		l.Jobs = append(l.Jobs, j)
 	}
-	return found, "", b.err
+	return l, b.err
 }
 
 func (b *backend) Stats(context.Context) (jobs.Stats, error) {
@@ -166,7 +379,7 @@ func (b *backend) submit(t *testing.T, body string) *jobs.Job {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j, err := b.Submit(t.Context(), s)
+	j, _, err := b.Submit(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
 	}

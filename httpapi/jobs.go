@@ -10,39 +10,6 @@ import (
 	"jobstream/jobs"
 )
 
-// drainRetry is when a refused client should try again while this process
-// stops: by then its successor may be there.
-const drainRetry = 10 * time.Second
-
-// submit is POST /jobs.
-func (s *Server) submit(c echo.Context) error {
-	r := c.Request()
-	if s.draining.Load() {
-		return &jobs.Error{Kind: jobs.ShuttingDown, Detail: "the server is stopping and takes no more jobs", RetryAfter: drainRetry}
-	}
-	if err := noQuery(r); err != nil {
-		return err
-	}
-	if len(r.Header["Idempotency-Key"]) > 0 {
-		// ignoring it would let a client repeat a request in the belief that this is safe
-		return jobs.Invalid("header/Idempotency-Key", "is not supported; without it, every request makes a job of its own")
-	}
-	body, err := s.body(c.Response().Writer, r)
-	if err != nil {
-		return err
-	}
-	sub, err := jobs.ParseSubmission(body)
-	if err != nil {
-		return err
-	}
-	j, err := s.backend.Submit(r.Context(), sub)
-	if err != nil {
-		return err
-	}
-	c.Response().Header()["Location"] = []string{"/jobs/" + j.ID.String()}
-	return answer(c, http.StatusAccepted, j.AppendJSON)
-}
-
 // list is GET /jobs.
 func (s *Server) list(c echo.Context) error {
 	var page jobs.Page
@@ -55,20 +22,65 @@ func (s *Server) list(c echo.Context) error {
 			return err
 		}
 	}
-	found, next, err := s.backend.List(c.Request().Context(), page)
+	found, err := s.backend.List(c.Request().Context(), page)
 	if err != nil {
 		return err
 	}
-	return send(c, http.StatusOK, jsonType, append(jobs.ListJSON(found, next), '\n'))
+	return send(c, http.StatusOK, jsonType, append(found.AppendJSON(nil), '\n'))
+}
+
+// counts is GET /jobs/counts.
+func (s *Server) counts(c echo.Context) error {
+	values, err := query(c.Request())
+	if err != nil {
+		return err
+	}
+	filter, err := jobs.ParseCountsQuery(values)
+	if err != nil {
+		return err
+	}
+	found, err := s.backend.Counts(c.Request().Context(), filter)
+	if err != nil {
+		return err
+	}
+	return answer(c, http.StatusOK, found.AppendJSON)
 }
 
 // job is GET /jobs/{id}.
 func (s *Server) job(c echo.Context) error {
-	j, err := s.find(c)
+	var wait time.Duration
+	if r := c.Request(); r.URL.RawQuery != "" {
+		values, err := query(r)
+		if err != nil {
+			return err
+		}
+		if wait, err = jobs.ParseWaitQuery(values); err != nil {
+			return err
+		}
+	}
+	j, err := s.named(c)
+	if err == nil && wait > 0 && !j.Status.Ended() {
+		j, err = s.await(c, j.ID, wait)
+	}
 	if err != nil {
 		return err
 	}
-	return answer(c, http.StatusOK, j.AppendJSON)
+	return answer(c, http.StatusOK, func(b []byte) []byte { return j.AppendWaiting(b, s.backend.Waiting(j)) })
+}
+
+// await waits until a job has ended, but not longer than d, and returns it as it
+// is then.
+func (s *Server) await(c echo.Context, id jobs.ID, d time.Duration) (*jobs.Job, error) {
+	ctx, cancel := context.WithTimeout(c.Request().Context(), d)
+	defer cancel()
+	defer context.AfterFunc(s.open, cancel)()
+	// the bound on answers is for clients that take them slowly, not for the reverse
+	_ = http.NewResponseController(c.Response().Writer).SetWriteDeadline(time.Now().Add(d + writeTimeout)) // not all writers have one
+	j, err := s.backend.Wait(ctx, id)
+	if err == nil && j == nil {
+		err = jobs.NoSuchJob(id.String())
+	}
+	return j, err
 }
 
 // events is GET /jobs/{id}/events.
@@ -80,11 +92,68 @@ func (s *Server) events(c echo.Context) error {
 	return answer(c, http.StatusOK, j.AppendEventsJSON)
 }
 
-// find looks up the job that the path names; none of these paths knows a query.
+// cancel is POST /jobs/{id}/cancel.
+func (s *Server) cancel(c echo.Context) error {
+	j, err := s.find(c)
+	if err != nil {
+		return err
+	}
+	body, err := s.body(c.Response().Writer, c.Request())
+	if err != nil {
+		return err
+	}
+	reason, err := jobs.ParseCancel(body)
+	if err != nil {
+		return err
+	}
+	if j, err = s.backend.Cancel(c.Request().Context(), j, reason); err != nil {
+		return err
+	}
+	return answer(c, http.StatusAccepted, j.AppendJSON)
+}
+
+// retry is POST /jobs/{id}/retry.
+func (s *Server) retry(c echo.Context) error {
+	j, err := s.findEmpty(c)
+	if err != nil {
+		return err
+	}
+	if j, err = s.backend.Retry(c.Request().Context(), j); err != nil {
+		return err
+	}
+	return answer(c, http.StatusAccepted, j.AppendJSON)
+}
+
+// remove is DELETE /jobs/{id}.
+func (s *Server) remove(c echo.Context) error {
+	j, err := s.findEmpty(c)
+	if err != nil {
+		return err
+	}
+	if err := s.backend.Delete(c.Request().Context(), j); err != nil {
+		return err
+	}
+	return c.NoContent(http.StatusNoContent)
+}
+
+// findEmpty is find for a request that has neither query nor body.
+func (s *Server) findEmpty(c echo.Context) (*jobs.Job, error) {
+	if err := s.noContent(c); err != nil {
+		return nil, err
+	}
+	return s.named(c)
+}
+
+// find looks up the job that the path names, for a request without a query.
 func (s *Server) find(c echo.Context) (*jobs.Job, error) {
 	if err := noQuery(c.Request()); err != nil {
 		return nil, err
 	}
+	return s.named(c)
+}
+
+// named looks up the job that the path names.
+func (s *Server) named(c echo.Context) (*jobs.Job, error) {
 	ref := c.Param("id")
 	id, seq, err := jobs.ParseRefText(ref)
 	if err != nil {

@@ -12,10 +12,21 @@ func (s *Server) routes(e *echo.Echo) {
 	}
 
 	e.POST("/jobs", s.submit)
+	e.POST("/jobs/batch", s.submitBatch)
+	e.POST("/jobs/bulk", s.bulk)
 	get("/jobs", s.list)
+	get("/jobs/counts", s.counts)
 	get(jobPath, s.job)
+	e.DELETE(jobPath, s.remove)
 	get(jobPath+"/events", s.events)
 	get(jobPath+"/result", s.result)
+	e.POST(jobPath+"/cancel", s.cancel)
+	e.POST(jobPath+"/retry", s.retry)
+
+	get("/types", s.types)
+	get(typePath, s.jobType)
+	e.POST(typePath+"/pause", s.pause)
+	e.POST(typePath+"/resume", s.resume)
 
 	get("/workers/stats", s.stats)
 	e.PUT("/workers", s.resize)
@@ -30,3 +41,6 @@ func (s *Server) routes(e *echo.Echo) {
 
 // jobPath begins the paths of one job; its id is a UUID or a sequence.
 const jobPath = "/jobs/:id"
+
+// typePath begins the paths of one job type.
+const typePath = "/types/:type"

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net"
@@ -18,9 +19,13 @@ import (
 // Submitter takes jobs in.
 type Submitter interface {
 	// Submit checks and admits s, waits until it is durable and returns the
-	// committed job, which is shared. It may keep s and its payload. What is wrong
-	// with s, or keeps the server from taking it, comes back as a *jobs.Error.
-	Submit(ctx context.Context, s *jobs.Submission) (*jobs.Job, error)
+	// committed job, which is shared; replayed says that it is the one which s's
+	// token made before. It may keep s and its payload. What is wrong with s, or
+	// keeps the server from taking it, comes back as a *jobs.Error.
+	Submit(ctx context.Context, s *jobs.Submission) (j *jobs.Job, replayed bool, err error)
+	// SubmitBatch does that for all of subs or none, by the token of them all, which
+	// may be nil.
+	SubmitBatch(ctx context.Context, subs []*jobs.Submission, token *jobs.Token) (made []*jobs.Job, replayed bool, err error)
 }
 
 // Reader looks jobs up. The jobs it returns are shared and never changed.
@@ -30,10 +35,41 @@ type Reader interface {
 	// JobBySeq finds a job by its sequence in JOBS; nil without an error if there
 	// is none.
 	JobBySeq(ctx context.Context, seq uint64) (*jobs.Job, error)
-	// List finds a page of jobs and the cursor of the next page, "" if there is
-	// none. A cursor that makes no sense is a *jobs.Error of kind invalid_request
-	// with the pointer "query/cursor".
-	List(ctx context.Context, p jobs.Page) (found []*jobs.Job, next string, err error)
+	// Wait returns the job with this id once it has ended; when ctx ends or the
+	// server stops before that, as it is then. It is nil if there is none.
+	Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error)
+	// Waiting says why a job is not running; nil if it is, or has ended.
+	Waiting(j *jobs.Job) *jobs.Waiting
+	// List finds a page of jobs. A cursor that makes no sense is a *jobs.Error of
+	// kind invalid_request with the pointer "query/cursor".
+	List(ctx context.Context, p jobs.Page) (jobs.Listing, error)
+	// Counts counts the jobs that f chooses.
+	Counts(ctx context.Context, f jobs.Filter) (jobs.Counts, error)
+}
+
+// Operator changes jobs by hand; see [jobs.Operator].
+type Operator interface {
+	// Cancel ends a job that has not ended.
+	Cancel(ctx context.Context, j *jobs.Job, reason string) (*jobs.Job, error)
+	// Retry lets a failed or cancelled job run again.
+	Retry(ctx context.Context, j *jobs.Job) (*jobs.Job, error)
+	// Delete removes an ended job and what it has left behind.
+	Delete(ctx context.Context, j *jobs.Job) error
+	// Bulk submits the job that does a change of many jobs.
+	Bulk(ctx context.Context, request json.RawMessage, token *jobs.Token) (j *jobs.Job, replayed bool, err error)
+	// CountBulk is the number of jobs that b would change.
+	CountBulk(ctx context.Context, b *jobs.Bulk) (int, error)
+}
+
+// Types are the job types. A type that does not exist, or is internal, is a
+// *jobs.Error of kind not_found.
+type Types interface {
+	// Types lists all that are not internal.
+	Types(ctx context.Context) ([]jobs.TypeInfo, error)
+	// Type finds one by its name.
+	Type(ctx context.Context, name string) (*jobs.TypeInfo, error)
+	// SetPaused pauses one for good, or lets it go on.
+	SetPaused(ctx context.Context, name string, paused bool) (*jobs.TypeInfo, error)
 }
 
 // Workers is the pool as its operator sees it.
@@ -49,6 +85,8 @@ type Workers interface {
 type Backend interface {
 	Submitter
 	Reader
+	Operator
+	Types
 	Workers
 }
 
@@ -73,7 +111,7 @@ type Options struct {
 const DefaultMaxBody = 1 << 20
 
 // Bounds on how long and how much a client may keep a connection busy with one
-// request. Downloads get more time by their size; see downloadTime.
+// request. Downloads get more time by their size, waiting by its length.
 const (
 	readHeaderTimeout = 10 * time.Second
 	readTimeout       = time.Minute
@@ -94,6 +132,8 @@ type Server struct {
 	echo     *echo.Echo
 	http     *http.Server
 	draining atomic.Bool
+	open     context.Context // ends when the server drains, and with it all waiting
+	close    context.CancelFunc
 	silent   sync.Map // connections that have not asked for anything yet; see hush
 }
 
@@ -103,6 +143,7 @@ func New(o Options) *Server {
 		backend: o.Backend, health: o.Health, schedules: o.Schedules, artifacts: o.Artifacts, maxBody: o.MaxBody, log: o.Logger,
 		echo: echo.New(),
 	}
+	s.open, s.close = context.WithCancel(context.Background())
 	if s.maxBody <= 0 {
 		s.maxBody = DefaultMaxBody
 	}
@@ -157,9 +198,13 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-// Drain announces the end: /readyz answers 503 and submissions are refused with
-// shutting_down, while everything else goes on.
-func (s *Server) Drain() { s.draining.Store(true) }
+// Drain announces the end: /readyz answers 503, submissions are refused with
+// shutting_down, and whoever waits for a job to end gets it as it is, while
+// everything else goes on.
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	s.close()
+}
 
 // Shutdown drains, takes no more connections and waits until the requests that
 // run are answered. When ctx ends first it cuts them off and returns ctx's

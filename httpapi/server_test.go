@@ -196,14 +196,17 @@ func TestSubmitRefused(t *testing.T) {
 		{name: "null", body: `null`, status: 422, code: "invalid_request", pointers: []string{""}},
 		{name: "no type", body: `{}`, status: 422, code: "invalid_request", pointers: []string{"/type"}},
 		{name: "unknown type", body: `{"type":"fax"}`, status: 422, code: "unknown_type", pointers: []string{"/type"}},
-		{name: "unknown fields", body: `{"type":"email","delay":5,"unique_key":"x"}`, status: 422, code: "invalid_request", pointers: []string{"/delay", "/unique_key"}},
+		{name: "unknown fields", body: `{"type":"email","callback_url":"x","colour":"red"}`, status: 422, code: "invalid_request", pointers: []string{"/callback_url", "/colour"}},
+		{name: "bad terms", body: `{"type":"email","delay":-5,"unique_key":""}`, status: 422, code: "invalid_request", pointers: []string{"/delay", "/unique_key"}},
 		{name: "twice", body: `{"type":"email","type":"email"}`, status: 422, code: "invalid_request", pointers: []string{"/type"}},
 		{name: "bad values", body: `{"type":"email","priority":6,"retry_count":-1,"timeout":0,"tags":"a"}`, status: 422, code: "invalid_request", pointers: []string{"/priority", "/retry_count", "/timeout", "/tags"}},
 		{name: "bad payload", body: `{"type":"email","payload":{}}`, status: 422, code: "invalid_request", pointers: []string{"/payload/to"}},
 		{name: "wait", path: "?wait=30s", body: anEmail, status: 422, code: "invalid_request", pointers: []string{"query/wait"}},
 		{name: "queries", path: "?x=1&a=2&x=3", body: anEmail, status: 422, code: "invalid_request", pointers: []string{"query/a", "query/x"}},
 		{name: "bad query", path: "?x=%zz", body: anEmail, status: 422, code: "invalid_request", pointers: []string{"query"}},
-		{name: "idempotency key", body: anEmail, header: []string{"Idempotency-Key", "k"}, status: 422, code: "invalid_request", pointers: []string{"header/Idempotency-Key"}},
+		{name: "empty idempotency key", body: anEmail, header: []string{"Idempotency-Key", ""}, status: 422, code: "invalid_request", pointers: []string{"header/Idempotency-Key"}},
+		{name: "long idempotency key", body: anEmail, header: []string{"Idempotency-Key", strings.Repeat("k", 257)}, status: 422, code: "invalid_request", pointers: []string{"header/Idempotency-Key"}},
+		{name: "tab in an idempotency key", body: anEmail, header: []string{"Idempotency-Key", "a\tb"}, status: 422, code: "invalid_request", pointers: []string{"header/Idempotency-Key"}},
 		{name: "gzip", body: anEmail, header: []string{"Content-Encoding", "gzip"}, status: 422, code: "invalid_request", pointers: []string{"header/Content-Encoding"}},
 		{name: "too large", body: `{"type":"` + strings.Repeat("x", 1024) + `"}`, status: 413, code: "payload_too_large"},
 	}
@@ -233,6 +236,17 @@ func TestBackendErrors(t *testing.T) {
 	}
 	requests := []struct{ method, path, body string }{
 		{"POST", "/jobs", anEmail},
+		{"POST", "/jobs/batch", `{"jobs":[` + anEmail + `]}`},
+		{"POST", "/jobs/bulk", `{"action":"cancel","all":true}`},
+		{"POST", "/jobs/bulk", `{"action":"cancel","all":true,"dry_run":true}`},
+		{"GET", "/jobs/counts", ""},
+		{"POST", "/jobs/1/cancel", ""},
+		{"POST", "/jobs/1/retry", ""},
+		{"DELETE", "/jobs/1", ""},
+		{"GET", "/types", ""},
+		{"GET", "/types/email", ""},
+		{"POST", "/types/email/pause", ""},
+		{"POST", "/types/email/resume", ""},
 		{"GET", "/jobs", ""},
 		{"GET", "/jobs/1", ""},
 		{"GET", "/jobs/" + jobs.NewID().String(), ""},
@@ -315,15 +329,15 @@ func TestNotFound(t *testing.T) {
 		"/jobs/99999999999999999999", "/jobs/" + id[:35], "/jobs/" + id + "0", "/jobs/{" + id + "}",
 		"/jobs/" + strings.ReplaceAll(id, "-", ""), "/jobs/urn:uuid:" + id,
 		"/jobs/%00", "/jobs/%2f", "/jobs/%ff", "/jobs/%31", "/jobs/..", "/jobs/%2e%2e/events", "//jobs", "/jobs//events", "/%6aobs",
-		"/Jobs", "/jobs/1/Events", "/workers/", "/workers/x", "/jobs/batch", "/schedules", "/metrics", "/openapi.json",
-		"/docs", "/types", "/events", "/jobs/99/events", "/jobs/99/result", "/jobs/x/result",
+		"/Jobs", "/jobs/1/Events", "/workers/", "/workers/x", "/jobs/batch", "/jobs/bulk", "/schedules", "/metrics", "/openapi.json",
+		"/docs", "/types/", "/types/fax", "/types/Email", "/types/" + jobs.BulkType, "/types/email/x", "/events", "/jobs/99/events", "/jobs/99/result", "/jobs/x/result",
 	}
 	for _, path := range paths {
 		t.Run(path, func(t *testing.T) {
 			r.do(t, "GET", path, "").wantProblem(t, 404, "not_found")
 		})
 	}
-	for _, path := range []string{"/jobs/1/cancel", "/jobs/1/retry", "/jobs/batch", "/schedules", "/", "/types/email/pause", "/jobs/x", "/jobs/x/events"} {
+	for _, path := range []string{"/jobs/x/cancel", "/jobs/99x/retry", "/schedules", "/", "/jobs/x", "/jobs/x/events"} {
 		for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "OPTIONS"} {
 			t.Run(method+" "+path, func(t *testing.T) {
 				r.do(t, method, path, "{}").wantProblem(t, 404, "not_found")
@@ -337,8 +351,14 @@ func TestMethods(t *testing.T) {
 	id := r.submit(t, anEmail).ID.String()
 	allowed := map[string][]string{
 		"/jobs":                   {"GET", "HEAD", "POST"},
-		"/jobs/" + id:             {"GET", "HEAD"},
-		"/jobs/1":                 {"GET", "HEAD"},
+		"/jobs/" + id:             {"GET", "HEAD", "DELETE"},
+		"/jobs/1":                 {"GET", "HEAD", "DELETE"},
+		"/jobs/1/cancel":          {"POST"},
+		"/jobs/1/retry":           {"POST"},
+		"/types":                  {"GET", "HEAD"},
+		"/types/email":            {"GET", "HEAD"},
+		"/types/email/pause":      {"POST"},
+		"/types/email/resume":     {"POST"},
 		"/jobs/" + id + "/events": {"GET", "HEAD"},
 		"/jobs/" + id + "/result": {"GET", "HEAD"},
 		"/workers":                {"PUT"},
@@ -389,7 +409,7 @@ func TestHead(t *testing.T) {
 	for range 60 { // a list that does not fit into net/http's own buffer
 		r.submit(t, anEmail)
 	}
-	for _, path := range []string{"/jobs", "/jobs?limit=1", "/jobs/1", "/jobs/1/events", "/jobs/1/result", "/jobs/99", "/nothing", "/workers/stats", "/livez", "/readyz", "/health", "/healthz"} {
+	for _, path := range []string{"/jobs", "/jobs?limit=1", "/jobs/1", "/jobs/1/events", "/jobs/1/result", "/jobs/99", "/nothing", "/workers/stats", "/types", "/jobs/counts", "/livez", "/readyz", "/health", "/healthz"} {
 		t.Run(path, func(t *testing.T) {
 			get, head := r.do(t, "GET", path, ""), r.do(t, "HEAD", path, "")
 			if head.StatusCode != get.StatusCode || len(head.body) != 0 {
@@ -453,7 +473,7 @@ func TestList(t *testing.T) {
 			r.do(t, "GET", "/jobs"+q, "").wantProblem(t, 422, "invalid_request", pointer)
 		})
 	}
-	for _, path := range []string{"/jobs/1", "/jobs/1/events", "/jobs/1/result", "/workers/stats"} {
+	for _, path := range []string{"/jobs/counts", "/jobs/1/events", "/jobs/1/result", "/workers/stats", "/types", "/types/email"} {
 		t.Run(path, func(t *testing.T) {
 			r.do(t, "GET", path+"?wait=30s", "").wantProblem(t, 422, "invalid_request", "query/wait")
 		})
@@ -540,10 +560,12 @@ func TestHealth(t *testing.T) {
 		check(t, r, "/livez", 200, `{"status":"ok","checks":{}}`)
 		check(t, r, "/healthz", 200, `{"status":"ok","checks":{}}`)
 		check(t, r, "/readyz", 503, `{"status":"unavailable","checks":{"server":"shutting down"}}`)
-		a := r.do(t, "POST", "/jobs", anEmail)
-		a.wantProblem(t, 503, "shutting_down")
-		if a.Header.Get("Retry-After") == "" {
-			t.Error("no Retry-After")
+		for path, body := range map[string]string{"": anEmail, "/batch": `{"jobs":[` + anEmail + `]}`, "/bulk": `{"action":"cancel","all":true}`} {
+			a := r.do(t, "POST", "/jobs"+path, body)
+			a.wantProblem(t, 503, "shutting_down")
+			if a.Header.Get("Retry-After") == "" {
+				t.Error("no Retry-After")
+			}
 		}
 		r.do(t, "GET", "/jobs/1", "").wantJSON(t, 200, new(jobs.Job))
 		r.do(t, "PUT", "/workers", `{"max_workers":1}`).wantJSON(t, 200, new(jobs.Stats))

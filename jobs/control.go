@@ -219,3 +219,30 @@ func readKnown(name string, raw json.RawMessage, known []string, read func(name 
 	}
 	return fmt.Errorf("is not a known field; known are %s", strings.Join(known, ", "))
 }
+
+// CheckIdempotencyKey says what is wrong with the values of an Idempotency-Key
+// header, if anything: there may be one, see [CheckKey]. The error is an
+// [*Error].
+func CheckIdempotencyKey(values []string) error {
+	const header = "header/Idempotency-Key"
+	if len(values) > 1 {
+		return Invalid(header, "is given more than once")
+	}
+	if len(values) == 1 {
+		if err := CheckKey(values[0]); err != nil {
+			return Invalid(header, err.Error())
+		}
+	}
+	return nil
+}
+
+// AppendWaiting appends the job resource as AppendJSON does, with what the job
+// waits for behind it; w may be nil.
+func (j *Job) AppendWaiting(b []byte, w *Waiting) []byte {
+	b = j.AppendJSON(b)
+	if w == nil {
+		return b
+	}
+	b = append(b[:len(b)-1], `,"waiting":`...) // instead of the closing brace
+	return append(w.AppendJSON(b), '}')
+}
