@@ -25,7 +25,7 @@ func (n *node) startSchedules(ctx context.Context) error {
 	if err := n.schedules.Adopt(ctx, specs); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done, stop := make(chan struct{}), n.stopParts
 	n.stopParts = func() { cancel(); stop() }
 	n.stopSchedules = func() { cancel(); <-done }

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"container/heap"
 	"context"
 	"errors"
 	"log/slog"
@@ -71,9 +72,38 @@ func (r *Runner) Changed(name string) {
 
 // slot is what the loop knows of one schedule.
 type slot struct {
+	name  string
 	next  jobs.Time // when to look at it; 0 = not before it changes
-	busy  bool      // somebody does
+	place int       // in the line; -1 = it does not stand there
+	busy  bool      // somebody looks at it
 	dirty bool      // it has changed meanwhile
+}
+
+// line is a heap of slots: the one to look at next comes first.
+type line []*slot
+
+func (l line) Len() int           { return len(l) }
+func (l line) Less(i, k int) bool { return l[i].next < l[k].next }
+
+func (l line) Swap(i, k int) {
+	l[i], l[k] = l[k], l[i]
+	l[i].place, l[k].place = i, k
+}
+
+// Push is called by package heap only.
+func (l *line) Push(x any) {
+	s := x.(*slot)
+	s.place = len(*l)
+	*l = append(*l, s)
+}
+
+// Pop is called by package heap only.
+func (l *line) Pop() any {
+	last := len(*l) - 1
+	s := (*l)[last]
+	(*l)[last], *l = nil, (*l)[:last]
+	s.place = -1
+	return s
 }
 
 // report is the end of a look at one schedule.
@@ -99,7 +129,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 	l := loop{r: r, slots: make(map[string]*slot, len(all)), reports: make(chan report)}
 	for _, e := range all {
-		l.slots[e.Name] = &slot{next: now}
+		l.lookAt(e.Name, now)
 	}
 	defer l.looks.Wait()
 	return l.run(ctx)
@@ -109,6 +139,7 @@ func (r *Runner) Run(ctx context.Context) error {
 type loop struct {
 	r       *Runner
 	slots   map[string]*slot
+	line    line
 	reports chan report
 	looks   sync.WaitGroup
 }
@@ -133,38 +164,51 @@ func (l *loop) run(ctx context.Context) error {
 // start starts to look at all schedules that are due and says how long there is
 // nothing to do after that.
 func (l *loop) start(ctx context.Context) time.Duration {
-	wait := lookEvery
 	now := l.r.moment().Now
-	for name, s := range l.slots {
-		switch {
-		case s.busy || s.next == 0:
-		case s.next > now:
-			wait = min(wait, s.next.Sub(now))
-		default:
-			s.busy = true
-			l.looks.Go(func() {
-				select {
-				case l.reports <- l.r.look(ctx, name):
-				case <-ctx.Done():
-				}
-			})
-		}
+	for len(l.line) > 0 && l.line[0].next <= now {
+		s := heap.Pop(&l.line).(*slot)
+		s.busy = true
+		l.looks.Go(func() {
+			select {
+			case l.reports <- l.r.look(ctx, s.name):
+			case <-ctx.Done():
+			}
+		})
 	}
-	if len(l.slots) == 0 {
+	switch {
+	case len(l.slots) == 0:
 		return time.Hour // for nothing: a change wakes it
+	case len(l.line) == 0:
+		return lookEvery
 	}
-	return wait
+	return min(lookEvery, l.line[0].next.Sub(now))
 }
 
 // take notes that schedules have changed.
 func (l *loop) take(names map[string]bool) {
 	now := l.r.o.Now()
 	for name := range names {
-		if s := l.slots[name]; s == nil {
-			l.slots[name] = &slot{next: now}
-		} else {
-			s.next, s.dirty = now, s.busy
-		}
+		l.lookAt(name, now)
+	}
+}
+
+// lookAt makes the loop look at a schedule at a moment, instead of when it would
+// have; 0 = not before it changes. Somebody who does already has to look again.
+func (l *loop) lookAt(name string, at jobs.Time) {
+	s := l.slots[name]
+	if s == nil {
+		s = &slot{name: name, place: -1}
+		l.slots[name] = s
+	}
+	s.next, s.dirty = at, s.busy
+	switch {
+	case s.busy:
+	case s.place < 0 && at != 0:
+		heap.Push(&l.line, s)
+	case s.place >= 0 && at != 0:
+		heap.Fix(&l.line, s.place)
+	case s.place >= 0:
+		heap.Remove(&l.line, s.place)
 	}
 }
 
@@ -174,11 +218,11 @@ func (l *loop) settle(rep report) {
 	s.busy = false
 	switch {
 	case s.dirty: // what the report says may be old
-		s.dirty = false
+		l.lookAt(s.name, s.next)
 	case rep.gone:
-		delete(l.slots, rep.name)
+		delete(l.slots, s.name)
 	default:
-		s.next = rep.next
+		l.lookAt(s.name, rep.next)
 	}
 }
 

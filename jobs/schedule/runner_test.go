@@ -1,6 +1,7 @@
 package schedule_test
 
 import (
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -288,6 +289,29 @@ func TestStoreErrors(t *testing.T) {
 		g.storeErr = errBroken
 		if err := g.runner.Run(t.Context()); err == nil {
 			t.Error("a runner without a store runs")
+		}
+	})
+}
+
+// Thousands that are due at once are all fired at once, and again.
+func TestManyAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig()
+		const n = 3000
+		for i := range n {
+			g.create(t, fmt.Sprintf(`{"name":"s%d","cron":"0 * * * * *","type":"report","overlap":"queue"}`, i))
+		}
+		g.refuse = func(*jobs.Message) error { time.Sleep(10 * time.Millisecond); return nil }
+		g.run(t)
+		defer g.stop()
+		pass(3*time.Minute + time.Second)
+		if len(g.made) != 3*n {
+			t.Fatalf("%d jobs", len(g.made))
+		}
+		for _, j := range g.made {
+			if late := j.CreatedAt.Sub(j.Terms.ScheduledFor); late != 10*time.Millisecond {
+				t.Fatalf("%s's job for %s was made %s late", j.Terms.Schedule, j.Terms.ScheduledFor, late)
+			}
 		}
 	})
 }
