@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"path/filepath"
 	"strconv"
@@ -207,7 +208,7 @@ func (b *Broker) start(ctx context.Context) error {
 		SyncInterval:      b.o.SyncInterval,
 		SyncAlways:        b.o.SyncAlways,
 		JetStreamMaxStore: unlimitedDisk,
-		MaxPayload:        int32(b.o.MaxPayload + headerBytes),
+		MaxPayload:        int32(min(b.o.MaxPayload+headerBytes+batchAnswer, math.MaxInt32)),
 		MaxPending:        clientPending,
 	}
 	opts.JetStreamLimits.DefaultMaxConsumers = -1

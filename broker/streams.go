@@ -69,6 +69,8 @@ const (
 	ackTimeout    = 5 * time.Second
 	heartbeat     = 2 * time.Second // of the readers' consumers
 	defaultMax    = 1 << 20         // MaxPayload, bytes
+	// The answer to a batch has what was submitted, and something more per job.
+	batchAnswer   = jobs.MaxBatch << 10
 	defaultLease  = 30 * time.Second
 	defaultQueue  = 100_000
 	unlimitedDisk = 1 << 60 // bytes; a full disk is noticed when a write fails

@@ -2,70 +2,158 @@ package main
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"jobstream/jobs"
 )
 
 // backend is the node as both doors see it.
-type backend struct{ n *node }
+type backend struct {
+	*jobs.Operator
+	n       *node
+	pausing sync.Mutex // keeps pauses in the same order in tracker and pool
+}
+
+// newBackend makes one for a node that runs; remove deletes ended jobs and what
+// they have left behind.
+func newBackend(n *node, remove func(context.Context, []*jobs.Job) (int, int64, error)) *backend {
+	return &backend{n: n, Operator: jobs.NewOperator(jobs.OperatorOptions{
+		Manual: n.store, History: n.store, Find: n.store.Job, Remove: remove, Submit: n.submitter.SubmitMessage,
+	})}
+}
 
 // Submit takes a job; see jobs.Submitter.
-func (b backend) Submit(ctx context.Context, s *jobs.Submission) (*jobs.Job, error) {
+func (b *backend) Submit(ctx context.Context, s *jobs.Submission) (j *jobs.Job, replayed bool, err error) {
 	return b.n.submitter.Submit(ctx, s)
 }
 
+// SubmitBatch takes jobs, all or none; see jobs.Submitter.
+func (b *backend) SubmitBatch(ctx context.Context, subs []*jobs.Submission, token *jobs.Token) (made []*jobs.Job, replayed bool, err error) {
+	return b.n.submitter.SubmitBatch(ctx, subs, token)
+}
+
 // Job finds a job by id.
-func (b backend) Job(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
+func (b *backend) Job(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
 	return b.n.store.Job(ctx, id)
 }
 
 // JobBySeq finds a job by the sequence of its message.
-func (b backend) JobBySeq(ctx context.Context, seq uint64) (*jobs.Job, error) {
+func (b *backend) JobBySeq(ctx context.Context, seq uint64) (*jobs.Job, error) {
 	return b.n.store.JobBySeq(ctx, seq)
 }
 
+// Wait finds a job by id when it has ended, or when ctx ends or the server stops.
+func (b *backend) Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
+	last := context.WithoutCancel(ctx) // for a look after the end of ctx
+	return b.n.endings.Wait(ctx, id, func() (*jobs.Job, error) { return b.n.store.Job(last, id) })
+}
+
+// Waiting says why a job is not running.
+func (b *backend) Waiting(j *jobs.Job) *jobs.Waiting {
+	if j.Status.Ended() || j.Status == jobs.Processing {
+		return nil
+	}
+	position, err := b.n.store.Position(j)
+	if err != nil {
+		b.n.log.Error("the place of a job in its lane cannot be read", "job", j.ID, "error", err)
+	}
+	unfinished, _ := b.n.store.Totals()
+	return b.n.pool.Waiting(j, jobs.Queueing{Position: position, Full: unfinished >= b.n.o.releaseRoom()})
+}
+
 // List finds a page of jobs.
-func (b backend) List(ctx context.Context, p jobs.Page) ([]*jobs.Job, string, error) {
-	return b.n.store.List(ctx, p)
+func (b *backend) List(ctx context.Context, p jobs.Page) (jobs.Listing, error) {
+	return b.n.store.Search(ctx, p)
+}
+
+// Counts counts jobs by type and status.
+func (b *backend) Counts(ctx context.Context, f jobs.Filter) (jobs.Counts, error) {
+	return b.n.store.Counts(ctx, f)
+}
+
+// Types lists the job types.
+func (b *backend) Types(context.Context) ([]jobs.TypeInfo, error) {
+	workers, figures := b.n.pool.Workers(), b.n.store.Figures()
+	var all []jobs.TypeInfo
+	for _, name := range b.n.o.registry.Names() {
+		w := workers.Types[name]
+		all = append(all, jobs.TypeInfo{
+			Type: b.n.o.registry.Lookup(name), MaxWorkers: w.Max, ActiveWorkers: w.Active, Paused: w.Paused,
+			Depth: figures[name].Now,
+		})
+	}
+	return all, nil
+}
+
+// Type finds a job type.
+func (b *backend) Type(ctx context.Context, name string) (*jobs.TypeInfo, error) {
+	all, err := b.Types(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		if all[i].Name == name {
+			return &all[i], nil
+		}
+	}
+	return nil, jobs.NoSuchType(name)
+}
+
+// SetPaused makes the jobs of a type wait, or lets them go on. That is stored
+// before it takes effect.
+func (b *backend) SetPaused(ctx context.Context, name string, paused bool) (*jobs.TypeInfo, error) {
+	if _, err := b.Type(ctx, name); err != nil {
+		return nil, err
+	}
+	b.pausing.Lock()
+	defer b.pausing.Unlock()
+	if err := b.n.store.SetPaused(ctx, name, paused); err != nil {
+		return nil, err
+	}
+	b.n.pool.SetPaused(name, paused)
+	b.n.log.Info("job type "+map[bool]string{true: "paused", false: "resumed"}[paused], "type", name)
+	return b.Type(ctx, name)
 }
 
 // Resize changes the number of workers.
-func (b backend) Resize(ctx context.Context, r jobs.Resize) (jobs.Stats, error) {
+func (b *backend) Resize(ctx context.Context, r jobs.Resize) (jobs.Stats, error) {
 	if err := b.n.o.registry.CheckResize(&r); err != nil {
 		return jobs.Stats{}, err
 	}
-	b.n.pool.Resize(&r)
+	if err := b.n.pool.Resize(&r); err != nil {
+		return jobs.Stats{}, err
+	}
 	w := b.n.pool.Workers()
-	b.n.log.Info("workers resized", "max_workers", w.Max)
+	b.n.log.Info("workers resized", "min_workers", w.Min, "max_workers", w.Max)
 	return b.Stats(ctx)
 }
 
-// Stats puts together what the pool and the tracker know.
-func (b backend) Stats(context.Context) (jobs.Stats, error) {
+// Stats puts together what the pool and the tracker know. The jobs of internal
+// types count in the sums only.
+func (b *backend) Stats(context.Context) (jobs.Stats, error) {
 	w := b.n.pool.Workers()
-	st := jobs.Stats{
-		ActiveWorkers: w.Active, MaxWorkers: w.Max, QueueSize: b.n.o.queueSize,
-		UptimeSeconds: int64(time.Since(b.n.started) / time.Second),
-		Types:         make(map[string]jobs.TypeStats),
-	}
-	for name, t := range w.Types {
-		st.Types[name] = jobs.TypeStats{ActiveWorkers: t.Active, MaxWorkers: t.Max}
-	}
+	st := w.Stats()
+	st.QueueSize, st.UptimeSeconds = b.n.o.queueSize, int64(time.Since(b.n.started)/time.Second)
 	for name, f := range b.n.store.Figures() {
 		t, known := st.Types[name]
 		t.QueuedJobs = f.Now[jobs.Pending]
+		t.ScheduledJobs = f.Now[jobs.Scheduled]
 		t.RetryingJobs = f.Now[jobs.Retrying]
 		t.CompletedJobs = int64(f.Ever[jobs.Completed])
 		t.FailedJobs = int64(f.Ever[jobs.Failed])
 		t.CancelledJobs = int64(f.Ever[jobs.Cancelled])
 		st.QueuedJobs += t.QueuedJobs
-		st.ScheduledJobs += f.Now[jobs.Scheduled]
+		st.ScheduledJobs += t.ScheduledJobs
 		st.RetryingJobs += t.RetryingJobs
 		st.CompletedJobs += t.CompletedJobs
 		st.FailedJobs += t.FailedJobs
 		st.CancelledJobs += t.CancelledJobs
-		if known || t.QueuedJobs+t.RetryingJobs > 0 {
+		hidden := false
+		if typ := b.n.o.registry.Lookup(name); typ != nil {
+			hidden = typ.Internal
+		}
+		if !hidden && (known || t.QueuedJobs+t.ScheduledJobs+t.RetryingJobs > 0) {
 			st.Types[name] = t
 		}
 	}

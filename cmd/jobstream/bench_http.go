@@ -25,7 +25,7 @@ func (b *bench) http(ctx context.Context, dir string) error {
 			return fmt.Errorf("cannot listen on the loopback: %w", err)
 		}
 		rest := httpapi.New(httpapi.Options{
-			Backend: backend{n.node}, Health: n.node, Artifacts: jobs.ArtifactDir(n.o.dirs.artifacts),
+			Backend: newBackend(n.node, nil), Health: n.node, Artifacts: jobs.ArtifactDir(n.o.dirs.artifacts),
 			MaxBody: int64(n.o.maxPayload + 1<<10), Logger: n.log,
 		})
 		serving := make(chan error, 1)

@@ -36,6 +36,10 @@ type nodeOptions struct {
 	logger     *slog.Logger
 }
 
+// releaseRoom is the number of unfinished jobs from which scheduled ones wait
+// though their time has come: they come on top of the jobs that the doors let in.
+func (o *nodeOptions) releaseRoom() int { return o.queueSize + o.queueSize/2 }
+
 // node is a running jobstream without its REST door: broker, tracker, pool and
 // what goes on between them.
 type node struct {
@@ -140,7 +144,7 @@ func (n *node) start(ctx context.Context) (err error) {
 		QueueSize: n.o.queueSize, MaxScheduled: n.o.scheduled, Healthy: n.healthy,
 	}, unfinished, scheduled)
 	n.releaser = jobs.NewReleaser(jobs.ReleaserOptions{
-		Agenda: n.store, Inbox: inbox, Room: n.o.queueSize + n.o.queueSize/2, Logger: n.log,
+		Agenda: n.store, Inbox: inbox, Room: n.o.releaseRoom(), Logger: n.log,
 	}, unfinished)
 	clean, err := n.openBroker(ctx)
 	if err != nil {
@@ -279,8 +283,8 @@ func (n *node) forgetTokens(ctx context.Context) error {
 // are not known any more: their jobs wait until the type is back.
 func (n *node) lanesNeeded() []jobs.Lane {
 	names := make(map[string]bool)
-	for _, name := range n.o.registry.Names() {
-		names[name] = true
+	for _, t := range n.o.registry.Types() {
+		names[t.Name] = true
 	}
 	for name, f := range n.store.Figures() {
 		waiting := 0

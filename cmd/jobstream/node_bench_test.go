@@ -32,7 +32,7 @@ func BenchmarkSustained(b *testing.B) {
 	for range submitters * inFlight {
 		wg.Go(func() {
 			for range work {
-				if _, err := n.submitter.Submit(b.Context(), sub); err != nil {
+				if _, _, err := n.submitter.Submit(b.Context(), sub); err != nil {
 					b.Error(err)
 				}
 			}

@@ -160,13 +160,13 @@ func (s *server) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	back := backend{s.node}
+	back := newBackend(s.node, s.kept.cleanup.Remove)
 	s.rest = httpapi.New(httpapi.Options{
 		Backend: back, Health: s.node, Schedules: s.node.schedules, Artifacts: jobs.ArtifactDir(s.dirs.artifacts),
 		MaxBody: s.cfg.Server.MaxBody, Logger: s.log,
 	})
 	version, _, _ := versions()
-	return s.node.broker.Serve(serviceVersion(version), "background jobs: submit, get, list, stats", back.endpoints())
+	return s.node.broker.Serve(serviceVersion(version), "background jobs: submit, run, watch and control them", back.endpoints())
 }
 
 // serviceVersion is version as the service protocol wants it: a semantic one.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"jobstream/broker"
 	"jobstream/jobs"
@@ -13,57 +14,130 @@ import (
 
 // endpoints are the requests of the NATS service: the same as REST, by the same
 // checks.
-func (b backend) endpoints() []broker.Endpoint {
+func (b *backend) endpoints() []broker.Endpoint {
 	return []broker.Endpoint{
-		{Name: "submit", Handle: func(ctx context.Context, body []byte) ([]byte, error) {
-			s, err := jobs.ParseSubmission(body)
-			if err != nil {
-				return nil, err
-			}
-			j, err := b.Submit(ctx, s)
-			if err != nil {
-				return nil, err
-			}
-			return j.MarshalJSON()
-		}},
-		{Name: "get", Handle: func(ctx context.Context, body []byte) ([]byte, error) {
-			id, seq, err := jobs.ParseRef(body)
-			if err != nil {
-				return nil, err
-			}
-			var j *jobs.Job
-			if seq != 0 {
-				j, err = b.JobBySeq(ctx, seq)
-			} else {
-				j, err = b.Job(ctx, id)
-			}
-			if err != nil {
-				return nil, err
-			}
-			if j == nil {
-				return nil, jobs.NoSuchJob(ref(id, seq))
-			}
-			return j.MarshalJSON()
-		}},
-		{Name: "list", Handle: func(ctx context.Context, body []byte) ([]byte, error) {
-			page, err := jobs.ParseListRequest(body)
-			if err != nil {
-				return nil, err
-			}
-			found, next, err := b.List(ctx, page)
-			if err != nil {
-				return nil, inBody(err)
-			}
-			return jobs.ListJSON(found, next), nil
-		}},
-		{Name: "stats", Handle: func(ctx context.Context, _ []byte) ([]byte, error) {
-			st, err := b.Stats(ctx)
-			if err != nil {
-				return nil, err
-			}
-			return st.AppendJSON(nil), nil
-		}},
+		{Name: "submit", Handle: b.serveSubmit},
+		{Name: "batch", Handle: b.serveBatch},
+		{Name: "run", Handle: b.serveRun},
+		{Name: "get", Handle: b.serveGet},
+		{Name: "list", Handle: b.serveList},
+		{Name: "counts", Handle: b.serveCounts},
+		{Name: "cancel", Handle: b.serveCancel},
+		{Name: "retry", Handle: b.serveRetry},
+		{Name: "delete", Handle: b.serveDelete},
+		{Name: "stats", Handle: b.serveStats},
+		{Name: "pause", Handle: func(ctx context.Context, r *broker.Request) ([]byte, error) { return b.servePause(ctx, r, true) }},
+		{Name: "resume", Handle: func(ctx context.Context, r *broker.Request) ([]byte, error) { return b.servePause(ctx, r, false) }},
 	}
+}
+
+func (b *backend) serveSubmit(ctx context.Context, r *broker.Request) ([]byte, error) {
+	j, err := b.submitted(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return j.MarshalJSON()
+}
+
+// submitted takes the job of a request.
+func (b *backend) submitted(ctx context.Context, r *broker.Request) (*jobs.Job, error) {
+	s, err := jobs.ParseSubmission(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	if s.Token, err = token(r); err != nil {
+		return nil, err
+	}
+	j, _, err := b.Submit(ctx, s)
+	return j, err
+}
+
+// token is that of a request's idempotency key, nil if it has none.
+func token(r *broker.Request) (*jobs.Token, error) {
+	keys := r.Header("Idempotency-Key")
+	if err := jobs.CheckIdempotencyKey(keys); err != nil || len(keys) == 0 {
+		return nil, err
+	}
+	return jobs.NewToken("nats", keys[0], r.Body), nil
+}
+
+func (b *backend) serveBatch(ctx context.Context, r *broker.Request) ([]byte, error) {
+	subs, err := jobs.ParseBatch(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	t, err := token(r)
+	if err != nil {
+		return nil, err
+	}
+	made, _, err := b.SubmitBatch(ctx, subs, t)
+	if err != nil {
+		return nil, err
+	}
+	return jobs.AppendJobsJSON(nil, made), nil
+}
+
+// maxRun is how long jobstream.run waits for the end of its job.
+const maxRun = 5 * time.Minute
+
+// serveRun takes a job and answers when it has ended; after five minutes, or when
+// the server stops, with the job as it is.
+func (b *backend) serveRun(ctx context.Context, r *broker.Request) ([]byte, error) {
+	j, err := b.submitted(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	// The job is there, whatever comes now: an error would make the client submit it
+	// again.
+	if now, err := b.serveWait(ctx, r, j, maxRun); err == nil {
+		j = now
+	}
+	return j.MarshalJSON()
+}
+
+// serveWait waits until the job has ended, but not longer than d.
+func (b *backend) serveWait(ctx context.Context, r *broker.Request, j *jobs.Job, d time.Duration) (*jobs.Job, error) {
+	if j.Status.Ended() || d == 0 {
+		return j, nil
+	}
+	if err := r.Wait(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	now, err := b.Wait(ctx, j.ID)
+	if err == nil && now == nil {
+		err = jobs.NoSuchJob(j.ID.String())
+	}
+	return now, err
+}
+
+func (b *backend) serveGet(ctx context.Context, r *broker.Request) ([]byte, error) {
+	q, err := jobs.ParseGetRequest(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	j, err := b.lookup(ctx, q.ID, q.Seq)
+	if err == nil {
+		j, err = b.serveWait(ctx, r, j, q.Wait)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return j.AppendWaiting(nil, b.Waiting(j)), nil
+}
+
+// lookup finds a job by its id, or by its sequence if that is not 0.
+func (b *backend) lookup(ctx context.Context, id jobs.ID, seq uint64) (j *jobs.Job, err error) {
+	if seq != 0 {
+		j, err = b.JobBySeq(ctx, seq)
+	} else {
+		j, err = b.Job(ctx, id)
+	}
+	if err == nil && j == nil {
+		err = jobs.NoSuchJob(ref(id, seq))
+	}
+	return j, err
 }
 
 // ref is what a request named a job by.
@@ -72,6 +146,96 @@ func ref(id jobs.ID, seq uint64) string {
 		return strconv.FormatUint(seq, 10)
 	}
 	return id.String()
+}
+
+func (b *backend) serveList(ctx context.Context, r *broker.Request) ([]byte, error) {
+	page, err := jobs.ParseListRequest(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	found, err := b.List(ctx, page)
+	if err != nil {
+		return nil, inBody(err)
+	}
+	return found.AppendJSON(nil), nil
+}
+
+func (b *backend) serveCounts(ctx context.Context, r *broker.Request) ([]byte, error) {
+	filter, err := jobs.ParseCountsRequest(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	found, err := b.Counts(ctx, filter)
+	if err != nil {
+		return nil, err
+	}
+	return found.AppendJSON(nil), nil
+}
+
+func (b *backend) serveCancel(ctx context.Context, r *broker.Request) ([]byte, error) {
+	q, err := jobs.ParseCancelRequest(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	j, err := b.lookup(ctx, q.ID, q.Seq)
+	if err == nil {
+		j, err = b.Cancel(ctx, j, q.Reason)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return j.MarshalJSON()
+}
+
+// serveNamed looks up the job that a request with an id only is about.
+func (b *backend) serveNamed(ctx context.Context, r *broker.Request) (*jobs.Job, error) {
+	id, seq, err := jobs.ParseRef(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	return b.lookup(ctx, id, seq)
+}
+
+func (b *backend) serveRetry(ctx context.Context, r *broker.Request) ([]byte, error) {
+	j, err := b.serveNamed(ctx, r)
+	if err == nil {
+		j, err = b.Retry(ctx, j)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return j.MarshalJSON()
+}
+
+func (b *backend) serveDelete(ctx context.Context, r *broker.Request) ([]byte, error) {
+	j, err := b.serveNamed(ctx, r)
+	if err == nil {
+		err = b.Delete(ctx, j)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []byte("{}"), nil
+}
+
+func (b *backend) serveStats(ctx context.Context, _ *broker.Request) ([]byte, error) {
+	st, err := b.Stats(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return st.AppendJSON(nil), nil
+}
+
+func (b *backend) servePause(ctx context.Context, r *broker.Request, paused bool) ([]byte, error) {
+	name, err := jobs.ParseTypeRequest(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	t, err := b.SetPaused(ctx, name, paused)
+	if err != nil {
+		return nil, err
+	}
+	return t.AppendJSON(nil), nil
 }
 
 // inBody names a list's parameters where a request of the service has them.

@@ -2,9 +2,11 @@ package main
 
 import (
 	"path/filepath"
+	"time"
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
+	"jobstream/jobs/handlers/bulk"
 	"jobstream/jobs/handlers/cleanup"
 	"jobstream/jobs/handlers/email"
 	"jobstream/jobs/handlers/export"
@@ -30,6 +32,7 @@ func foldersIn(root string) folders {
 type builtins struct {
 	byName  map[string]jobs.Handler
 	cleanup *cleanup.Handler
+	bulk    *bulk.Handler
 }
 
 func newBuiltins(c *config.Config, dirs folders, tracker *lateTracker) (*builtins, error) {
@@ -45,7 +48,7 @@ func newBuiltins(c *config.Config, dirs folders, tracker *lateTracker) (*builtin
 	}
 	artifacts := jobs.ArtifactDir(dirs.artifacts)
 	clean := cleanup.New(tracker, artifacts, func(id jobs.ID) (int64, error) { return email.RemoveMail(dirs.outbox, id) })
-	return &builtins{cleanup: clean, byName: map[string]jobs.Handler{
+	return &builtins{cleanup: clean, bulk: bulk.New(tracker, clean.Remove), byName: map[string]jobs.Handler{
 		"email":   mail,
 		"export":  export.New(tracker, artifacts),
 		"cleanup": clean,
@@ -53,9 +56,19 @@ func newBuiltins(c *config.Config, dirs folders, tracker *lateTracker) (*builtin
 	}}, nil
 }
 
-// registry makes the job types that the configuration names.
+// bulkType is the type of bulk jobs. Few run at once, as each keeps the tracker
+// busy; there may be millions of jobs to change.
+func (b *builtins) bulkType() *jobs.Type {
+	return &jobs.Type{
+		Name: jobs.BulkType, Internal: true, Handler: b.bulk,
+		RetryCount: 3, Timeout: 24 * time.Hour, MaxWorkers: 2, Backoff: jobs.DefaultBackoff(),
+	}
+}
+
+// registry makes the job types that the configuration names, and the server's
+// own.
 func (b *builtins) registry(types map[string]config.JobType) *jobs.Registry {
-	var all []*jobs.Type
+	all := []*jobs.Type{b.bulkType()}
 	for name, t := range types {
 		all = append(all, &jobs.Type{
 			Name: name, RetryCount: t.RetryCount, Timeout: t.Timeout, MaxWorkers: t.MaxWorkers,
