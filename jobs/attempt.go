@@ -263,7 +263,7 @@ func (p *Pool) enter(x *execution) bool {
 		return false
 	}
 	x.h.exec = x
-	x.h.token = false // used
+	x.h.token = time.Time{} // used
 	p.meter.enter(x.begun)
 	killed := p.killed
 	p.mu.Unlock()

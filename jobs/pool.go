@@ -100,7 +100,7 @@ type held struct {
 	outcome *Event     // set when the attempt has ended
 	sent    time.Time  // when outcome was last recorded
 	seen    uint64     // Pool.surprises when a worker took it
-	token   bool       // it has one of its type's, and has not used it
+	token   time.Time  // when it took one of its type's that it has not used
 	letOut  bool       // it is a suspect whose turn has come
 	keyed   bool       // its job shares a concurrency key
 	key     *keyOfType // while it counts there
@@ -408,8 +408,8 @@ func (p *Pool) pick() *held {
 				l.typ.running++
 				h.seen = p.surprises
 				if l.typ.tokens != nil {
-					l.typ.tokens.take(time.Now())
-					h.token = true
+					h.token = time.Now()
+					l.typ.tokens.take(h.token)
 				}
 				p.refill(l)
 				return h
@@ -560,9 +560,9 @@ func (p *Pool) vacate(h *held) {
 		}
 		h.key = nil
 	}
-	if h.token {
-		h.token = false
-		h.lane.typ.tokens.put(time.Now())
+	if !h.token.IsZero() {
+		h.lane.typ.tokens.put(h.token, time.Now())
+		h.token = time.Time{}
 	}
 }
 

@@ -124,10 +124,11 @@ func (b *bucket) take(now time.Time) {
 	b.tokens--
 }
 
-// put gives a token back that was not used. The next new one is an interval away
-// then, so that the rate holds for every span of time.
-func (b *bucket) put(now time.Time) {
-	if b.tokens < b.size {
+// put gives a token back that was taken and not used. The next new one is an
+// interval away then, and a token is lost that was out for longer than that: so
+// the rate holds for every span of time.
+func (b *bucket) put(taken, now time.Time) {
+	if b.tokens < b.size && now.Sub(taken) < b.every {
 		b.tokens++
 		b.last = now
 	}

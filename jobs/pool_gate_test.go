@@ -310,9 +310,7 @@ func TestPutBackKeepsTheOrder(t *testing.T) {
 		r.onFind = nil
 		r.mu.Unlock()
 		one := 1
-		if err := r.pool.Resize(&jobs.Resize{MaxWorkers: &one}); err != nil {
-			t.Fatal(err)
-		}
+		r.resize(&jobs.Resize{MaxWorkers: &one})
 		r.pool.SetPaused("a", false)
 		r.settle()
 		r.drain()

@@ -124,20 +124,20 @@ func TestResize(t *testing.T) {
 		}
 		r.settle()
 		r.want("two", r.running(), "1 2")
-		r.pool.Resize(size(5, nil))
+		r.resize(size(5, nil))
 		r.settle()
 		r.want("up to five", r.running(), "1 2 3 4 5")
-		r.pool.Resize(size(1, nil))
+		r.resize(size(1, nil))
 		r.settle()
 		r.want("down to one: nobody is stopped", r.running(), "1 2 3 4 5")
 		r.finish(1, 2, 3, 4)
 		r.want("four have ended", r.running(), "5")
 		r.finish(5)
 		r.want("one goes on", r.running(), "6")
-		r.pool.Resize(size(4, map[string]int{"a": 2, "unknown": 7}))
+		r.resize(size(4, map[string]int{"a": 2, "unknown": 7}))
 		r.settle()
 		r.want("a cap of two", r.running(), "6 7")
-		r.pool.Resize(size(0, map[string]int{"a": 0}))
+		r.resize(size(0, map[string]int{"a": 0}))
 		r.settle()
 		r.want("no cap", r.running(), "6 7 8 9")
 		r.drain()
@@ -635,7 +635,7 @@ func TestEveryJobEndsOnce(t *testing.T) {
 				n++
 			case k == 8:
 				size := 1 + rnd.IntN(8)
-				r.pool.Resize(&jobs.Resize{MaxWorkers: &size, Types: map[string]int{"a": rnd.IntN(3)}})
+				r.resize(&jobs.Resize{MaxWorkers: &size, Types: map[string]int{"a": rnd.IntN(3)}})
 			case k == 9:
 				r.mu.Lock()
 				r.losing = 1

@@ -627,6 +627,13 @@ func (r *rig) drain() {
 	}
 }
 
+// resize resizes the pool, which takes it.
+func (r *rig) resize(z *jobs.Resize) {
+	if err := r.pool.Resize(z); err != nil {
+		r.t.Errorf("resize: %v", err)
+	}
+}
+
 func (r *rig) want(what, got, want string) {
 	r.t.Helper()
 	if got != want {

@@ -177,11 +177,11 @@ func (m *meter) read(now time.Time) sample {
 	}
 }
 
-// sample remembers the sums, once a second.
+// sample remembers the sums, once a second or a little more often.
 func (m *meter) sample(now time.Time) {
 	s := m.read(now)
 	newest := &m.samples[(m.next+windowSamples-1)%windowSamples]
-	if s.at-newest.at < time.Second {
+	if s.at-newest.at < 900*time.Millisecond { // else a tick that comes early would leave a gap
 		return
 	}
 	m.samples[m.next] = s

@@ -32,12 +32,19 @@ func TestParseResize(t *testing.T) {
 	tests := []struct {
 		body  string
 		pool  int // 0 = not named
+		min   int // -1 = 0, 0 = not named
 		types map[string]int
 		err   string
 	}{
 		{body: `{"max_workers":20}`, pool: 20},
 		{body: `{"max_workers":1}`, pool: 1},
 		{body: `{"max_workers":10000}`, pool: 10000},
+		{body: `{"min_workers":0}`, min: -1},
+		{body: `{"min_workers":5}`, min: 5},
+		{body: `{"max_workers":20,"min_workers":20}`, pool: 20, min: 20},
+		{body: `{"min_workers":-1}`, err: "invalid_request /min_workers"},
+		{body: `{"min_workers":10001}`, err: "invalid_request /min_workers"},
+		{body: `{"min_workers":"1"}`, err: "invalid_request /min_workers"},
 		{body: `{"types":{"email":{"max_workers":2}}}`, types: map[string]int{"email": 2}},
 		{body: `{"max_workers":3,"types":{"email":{"max_workers":0},"x":{"max_workers":10000}}}`, pool: 3, types: map[string]int{"email": 0, "x": 10000}},
 		{body: `{}`, err: "invalid_request /max_workers"},
@@ -75,6 +82,15 @@ func TestParseResize(t *testing.T) {
 			if r.MaxWorkers != nil {
 				pool = *r.MaxWorkers
 			}
+			least := 0
+			if r.MinWorkers != nil {
+				if least = *r.MinWorkers; least == 0 {
+					least = -1
+				}
+			}
+			if least != tt.min {
+				t.Errorf("got a minimum of %d, want %d", least, tt.min)
+			}
 			if pool != tt.pool || !maps.Equal(r.Types, tt.types) {
 				t.Errorf("got pool %d, types %v; want %d, %v", pool, r.Types, tt.pool, tt.types)
 			}
@@ -84,12 +100,12 @@ func TestParseResize(t *testing.T) {
 
 func TestCheckResize(t *testing.T) {
 	nothing := jobs.HandlerFunc(func(context.Context, *jobs.Task) (jobs.Result, error) { return jobs.Result{}, nil })
-	reg := jobs.NewRegistry(&jobs.Type{Name: "email", Handler: nothing}, &jobs.Type{Name: "export", Handler: nothing})
+	reg := jobs.NewRegistry(&jobs.Type{Name: "email", Handler: nothing}, &jobs.Type{Name: "export", Handler: nothing}, &jobs.Type{Name: "own", Handler: nothing, Internal: true})
 	if err := reg.CheckResize(&jobs.Resize{Types: map[string]int{"email": 1, "export": 0}}); err != nil {
 		t.Errorf("known types are refused: %v", err)
 	}
-	err := reg.CheckResize(&jobs.Resize{Types: map[string]int{"email": 1, "z": 1, "a": 1}})
-	if got, want := failure(t, err), "unknown_type /types/a /types/z"; got != want {
+	err := reg.CheckResize(&jobs.Resize{Types: map[string]int{"email": 1, "z": 1, "a": 1, "own": 1}})
+	if got, want := failure(t, err), "unknown_type /types/a /types/own /types/z"; got != want {
 		t.Errorf("error %q, want %q", got, want)
 	}
 	if !strings.Contains(err.Error(), "email, export") {
@@ -108,7 +124,7 @@ func TestStatsJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{
-		"active_workers", "max_workers", "queued_jobs", "scheduled_jobs", "completed_jobs", "failed_jobs",
+		"active_workers", "workers", "max_workers", "utilisation", "queued_jobs", "scheduled_jobs", "completed_jobs", "failed_jobs",
 		"cancelled_jobs", "retrying_jobs", "uptime_seconds", "queue_size", "types",
 	} {
 		if _, ok := got[name]; !ok {

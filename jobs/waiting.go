@@ -137,7 +137,8 @@ func (p *Pool) inLane(j *Job, q Queueing, now Time) *Waiting {
 	if t.tokens != nil {
 		clock := time.Now()
 		if wait := t.tokens.next(clock).Sub(clock); wait > 0 {
-			wait += time.Duration(max(q.Position-1, 0)) * t.tokens.every
+			before := float64(max(q.Position-1, 0)) * float64(t.tokens.every) // for those before it
+			wait += time.Duration(min(before, float64(MaxDelay)))
 			return &Waiting{Reason: WaitRateLimit, Until: now.Add(wait), Detail: "at most " + t.Rate.String() + " may start"}
 		}
 	}
