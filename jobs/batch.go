@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -10,12 +11,17 @@ import (
 // the queue.
 type pendingBatch struct {
 	*Batch
-	sent time.Time // when they were last published
+	next time.Time     // when they are published next
+	wait time.Duration // from then until they are published again
 }
 
-// republishAfter is after how long the messages of a batch are published again
-// that is not complete by then: the queue may have refused some.
-const republishAfter = time.Second
+// The messages of a batch are published again if it is not complete after a
+// while: the queue may have refused some. The waits double from the shortest to
+// the longest, since a queue that is slow gets no faster by that.
+const (
+	republishAfter  = time.Second
+	republishAtMost = time.Minute
+)
 
 // SubmitBatch takes all of these jobs or none. When it returns them, they are
 // durable, in the order of subs; replayed says that they are those which the
@@ -42,7 +48,7 @@ func (s *Submitter) SubmitBatch(ctx context.Context, subs []*Submission, token *
 	// Once it is stored it is published, whether or not anybody still waits.
 	storing, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.o.Timeout)
 	defer cancel()
-	known, err := s.o.Ledger.Reserve(storing, b)
+	known, err := s.reserve(storing, b)
 	if known != nil || err != nil {
 		s.withdraw(b)
 		if _, expected := AsError(err); err != nil && !expected {
@@ -55,6 +61,29 @@ func (s *Submitter) SubmitBatch(ctx context.Context, subs []*Submission, token *
 		return wait.made, false, wait.err
 	case <-ctx.Done():
 		return nil, false, context.Cause(ctx)
+	}
+}
+
+// ErrUnderway is what [Ledger.Reserve] says of a token whose batch is stored and
+// not complete.
+var ErrUnderway = errors.New("the batch with this token is not complete yet")
+
+// reserve stores a batch. If one with its token is on its way, it waits for the
+// jobs of that.
+func (s *Submitter) reserve(ctx context.Context, b *Batch) (known []*Job, err error) {
+	for {
+		s.mu.Lock()
+		completed := s.completed // before the look, so that nothing is missed between the two
+		s.mu.Unlock()
+		known, err = s.o.Ledger.Reserve(ctx, b)
+		if !errors.Is(err, ErrUnderway) {
+			return known, err
+		}
+		select {
+		case <-completed:
+		case <-ctx.Done():
+			return nil, err
+		}
 	}
 }
 
@@ -77,10 +106,11 @@ func uniqueWithin(subs []*Submission) error {
 }
 
 func newBatch(subs []*Submission, token *Token) *Batch {
-	b := &Batch{ID: NewID(), Token: token, Messages: make([]*Message, len(subs))}
+	b := &Batch{Token: token, Messages: make([]*Message, len(subs))}
 	for i, sub := range subs {
 		b.Messages[i] = sub.message()
 	}
+	b.ID = b.Messages[0].ID
 	b.Messages[len(subs)-1].BatchEnd = b.ID
 	return b
 }
@@ -142,9 +172,14 @@ func (s *Submitter) Resume(batches []*Batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, b := range batches {
-		s.batches[b.ID] = &pendingBatch{Batch: b}
-		s.publishSoon()
+		s.pend(b)
 	}
+}
+
+// pend makes Run publish a batch until it is complete. s.mu is held.
+func (s *Submitter) pend(b *Batch) {
+	s.batches[b.ID] = &pendingBatch{Batch: b, wait: republishAfter}
+	s.publishSoon()
 }
 
 // publishSoon makes Run publish batches. s.mu is held.
@@ -162,8 +197,8 @@ func (s *Submitter) publishBatches(now time.Time) {
 	s.mu.Lock()
 	var all []*pendingBatch
 	for _, b := range s.batches {
-		if now.Sub(b.sent) >= republishAfter {
-			b.sent = now
+		if !now.Before(b.next) {
+			b.next, b.wait = now.Add(b.wait), min(2*b.wait, republishAtMost)
 			all = append(all, b)
 		}
 	}

@@ -172,7 +172,7 @@ func (j *Job) Again() *Message {
 // stored as a whole before the first of its messages is published, and completed
 // by the next start if the process dies in between.
 type Batch struct {
-	ID       ID
+	ID       ID // that of its first job
 	Token    *Token
 	Messages []*Message
 }

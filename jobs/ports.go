@@ -134,16 +134,17 @@ type Ledger interface {
 	Recall(t *Token) ([]*Job, error)
 	// Reserve stores a batch for good, unless one of its unique keys is taken, which
 	// gives an *Error of kind [Duplicate], or its token is known: then it returns the
-	// jobs of that.
+	// jobs of that, or [ErrUnderway] while not all of them are there.
 	Reserve(ctx context.Context, b *Batch) (known []*Job, err error)
 }
 
 // Agenda knows which jobs wait for a moment.
 type Agenda interface {
-	// Due returns up to limit of the jobs whose message has to be published by now,
-	// those first that are due first, and the moment of the next one after them (0 =
-	// none).
-	Due(now Time, limit int) (due []*Job, next Time, err error)
+	// Due returns up to limit of the jobs whose message has to be published by now:
+	// first those that count as unfinished already, since these need no room, then
+	// up to scheduled others. Of both those come first that are due first. next is
+	// the first moment after now at which more are due, 0 = none.
+	Due(now Time, limit, scheduled int) (due []*Job, next Time, err error)
 	// Expire ends jobs that should have started or ended by now, a bounded number,
 	// and returns when it has to be called next (0 = nothing is bounded in time).
 	Expire(ctx context.Context, now Time) (next Time, err error)

@@ -16,9 +16,19 @@ type Releaser struct {
 	o ReleaserOptions
 
 	mu         sync.Mutex
-	sent       map[uint64]time.Time // published and not committed, by the job's key
+	sent       map[uint64]errand   // published and not committed, by the job's key
+	told       map[uint64]struct{} // what commits took out of sent during the present round
 	unfinished int
+	crowded    bool      // the last round left something since too much was on its way
+	full       bool      // the last round left something since the queue has no room
+	rest       time.Time // when the queue is asked again, after it has refused one
 	wake       chan struct{}
+}
+
+// errand is a message that was published for a job.
+type errand struct {
+	due Time      // the job's DueAt
+	at  time.Time // when it was published
 }
 
 // ReleaserOptions are what a Releaser needs.
@@ -37,33 +47,46 @@ const (
 	releaseBatch = 4096             // messages published and not committed
 	releaseAgain = 10 * time.Second // until one of them is published again
 	lookAgain    = time.Second      // the longest pause: the wall clock may be set
+	restFor      = lookAgain / 2    // after a refusal
 )
 
 // NewReleaser makes a Releaser; unfinished is the tracker's number of them.
 func NewReleaser(o ReleaserOptions, unfinished int) *Releaser {
-	return &Releaser{o: o, unfinished: unfinished, sent: make(map[uint64]time.Time), wake: make(chan struct{}, 1)}
+	return &Releaser{o: o, unfinished: unfinished, sent: make(map[uint64]errand), wake: make(chan struct{}, 1)}
 }
 
 // Committed takes what a commit made true.
 func (r *Releaser) Committed(c *Commit) {
 	r.mu.Lock()
-	full := r.unfinished >= r.o.Room
 	r.unfinished = c.Unfinished
-	again := c.Due != 0 || full && c.Unfinished < r.o.Room
 	if len(r.sent) > 0 {
-		again = again || len(r.sent) >= releaseBatch
-		for _, j := range c.Submitted {
-			delete(r.sent, j.Key)
-		}
-		for _, j := range c.Ended {
-			delete(r.sent, j.Key)
-		}
+		r.arrived(c.Submitted)
+		r.arrived(c.Ended)
 	}
+	// Not for every place that becomes free: a round reads all that is on its way.
+	again := c.Due != 0 || r.crowded && len(r.sent) <= releaseBatch/2 || r.full && r.room() > r.o.Room/256
 	r.mu.Unlock()
 	if again {
 		r.signal()
 	}
 }
+
+// arrived takes jobs out of those that are on their way. r.mu is held.
+func (r *Releaser) arrived(all []*Job) {
+	for _, j := range all {
+		if _, ok := r.sent[j.Key]; !ok {
+			continue
+		}
+		delete(r.sent, j.Key)
+		if r.told != nil {
+			r.told[j.Key] = struct{}{}
+		}
+	}
+}
+
+// room is how many scheduled jobs may be published now. What is on its way is
+// not among the unfinished ones yet. r.mu is held.
+func (r *Releaser) room() int { return max(r.o.Room-r.unfinished-len(r.sent), 0) }
 
 func (r *Releaser) signal() {
 	select {
@@ -97,13 +120,18 @@ func (r *Releaser) round(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return lookAgain, err
 	}
-	now := Now()
-	due, next, err := r.o.Agenda.Due(now, 2*releaseBatch)
+	known, room := r.begin()
+	// Of those that are due some are on their way already.
+	due, next, err := r.o.Agenda.Due(Now(), known+releaseBatch, known+room)
+	if err == nil {
+		err = r.publish(due)
+	}
+	again := r.end(numScheduled(due) >= known+room)
 	if err != nil {
 		return lookAgain, err
 	}
-	if err := r.publish(due); err != nil {
-		return lookAgain, err
+	if again {
+		return 0, nil
 	}
 	if next == 0 || limit != 0 && limit < next {
 		next = limit
@@ -113,6 +141,41 @@ func (r *Releaser) round(ctx context.Context) (time.Duration, error) {
 	}
 	// Never before its time: timers may fire a hair early by the wall clock.
 	return min(max(next.Sub(Now()), time.Millisecond), lookAgain), nil
+}
+
+// begin begins a round, and returns how many jobs are on their way and how many
+// scheduled ones may follow them.
+func (r *Releaser) begin() (known, room int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, e := range r.sent {
+		if time.Since(e.at) >= releaseAgain {
+			delete(r.sent, key) // lost, or nobody has to hear of it any more
+		}
+	}
+	// A job that arrives from now on is due by what the agenda is about to say.
+	r.told, r.crowded, r.full = make(map[uint64]struct{}), false, false
+	return len(r.sent), min(r.room(), releaseBatch)
+}
+
+func numScheduled(due []*Job) (n int) {
+	for _, j := range due {
+		if j.Status == Scheduled {
+			n++
+		}
+	}
+	return n
+}
+
+// end ends a round. cut says that there may be scheduled jobs that are due and
+// were not looked at; if there is room for them by now, again is true.
+func (r *Releaser) end(cut bool) (again bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.told = nil
+	r.crowded = r.crowded || len(r.sent) >= releaseBatch
+	r.full = r.full || cut && r.room() == 0
+	return cut && !r.full && !r.crowded
 }
 
 // publish puts jobs into the queue, as far as there is room.
@@ -135,29 +198,31 @@ func (r *Releaser) publish(due []*Job) error {
 func (r *Releaser) take(j *Job) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := time.Now()
-	if at, ok := r.sent[j.Key]; ok {
-		if now.Sub(at) < releaseAgain {
-			return false
-		}
-	} else {
-		if len(r.sent) >= releaseBatch {
-			return false
-		}
-		if j.Status == Scheduled {
-			// What is on its way is not among the unfinished ones yet.
-			if r.unfinished+len(r.sent) >= r.o.Room {
-				return false
-			}
-		}
+	if _, ok := r.told[j.Key]; ok {
+		return false
 	}
-	r.sent[j.Key] = now
+	if e, ok := r.sent[j.Key]; ok && e.due == j.DueAt {
+		return false
+	}
+	switch {
+	case time.Now().Before(r.rest):
+		return false
+	case len(r.sent) >= releaseBatch:
+		r.crowded = true
+		return false
+	case j.Status == Scheduled && r.room() == 0:
+		r.full = true
+		return false
+	}
+	r.sent[j.Key] = errand{j.DueAt, time.Now()}
 	return true
 }
 
-// refused forgets one that the queue did not take: it is tried again.
+// refused forgets one that the queue did not take: it is tried again, but not
+// at once, as it would be refused again.
 func (r *Releaser) refused(key uint64) {
 	r.mu.Lock()
 	delete(r.sent, key)
+	r.full, r.rest = true, time.Now().Add(restFor)
 	r.mu.Unlock()
 }

@@ -22,6 +22,7 @@ type Submitter struct {
 	batches    map[ID]*pendingBatch // stored, and not complete
 	draining   bool
 	stored     chan struct{} // holds a token when there are batches to publish
+	completed  chan struct{} // closed when the next batch is complete
 }
 
 // counts are numbers of jobs by what bounds them.
@@ -68,6 +69,7 @@ func NewSubmitter(o SubmitterOptions, unfinished, scheduled int) *Submitter {
 	return &Submitter{
 		o: o, waiting: make(map[ID]*waiter), batches: make(map[ID]*pendingBatch),
 		unfinished: unfinished, scheduled: scheduled, stored: make(chan struct{}, 1),
+		completed: make(chan struct{}),
 	}
 }
 
@@ -256,11 +258,14 @@ func (s *Submitter) Committed(c *Commit) {
 		s.answer(r.ID, answer{job: r.Job, replayed: true})
 	}
 	for _, b := range c.Reserved {
-		s.batches[b.ID] = &pendingBatch{Batch: b}
-		s.publishSoon()
+		s.pend(b)
 	}
 	for _, id := range c.Completed {
 		delete(s.batches, id)
+	}
+	if len(c.Completed) > 0 {
+		close(s.completed)
+		s.completed = make(chan struct{})
 	}
 }
 

@@ -136,12 +136,17 @@ func Rerun(j *Job, at Time) {
 }
 
 // Enqueue notes that the job's message is in the queue again, under a new
-// sequence.
-func (j *Job) Enqueue(seq uint64, at Time) {
+// sequence. It reports whether it is to be: a copy that was published at the end
+// of an earlier wait, and comes late, does not end the present one.
+func (j *Job) Enqueue(seq uint64, at Time) bool {
+	if j.Place == Due && at < j.DueAt {
+		return false
+	}
 	if j.Status == Scheduled {
 		j.Due(at)
 	}
 	j.Place, j.Seq = InQueue, seq
+	return true
 }
 
 // Due notes that a scheduled job waits no longer for its time.

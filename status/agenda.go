@@ -1,6 +1,7 @@
 package status
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 
@@ -19,22 +20,39 @@ func inQueue(j *jobs.Job) bool { return j.Place == jobs.InQueue && !j.Status.End
 // special says whether a record has anything that index looks after.
 func special(j *jobs.Job) bool { return j != nil && (j.Terms != nil || j.Place != jobs.InQueue) }
 
-// isDue says whether the job stands in the due index; it does at its DueAt.
-func isDue(j *jobs.Job) bool { return j != nil && j.Place == jobs.Due && !j.Status.Ended() }
+// The due index has two parts, which the first byte tells apart.
+const (
+	dueUnfinished = 'u' // jobs that count as unfinished already
+	dueScheduled  = 's' // jobs that wait while the queue is full
+)
+
+// dueKey is the job's key in the due index, nil if it does not stand there.
+func dueKey(j *jobs.Job) []byte {
+	if j == nil || j.Place != jobs.Due || j.Status.Ended() {
+		return nil
+	}
+	part := byte(dueUnfinished)
+	if j.Status == jobs.Scheduled {
+		part = dueScheduled
+	}
+	return append([]byte{part}, momentKey(j.DueAt, j.Key)...)
+}
 
 // index brings the entries of a job up to date.
 func (f *fold) index(old, j *jobs.Job) error {
 	due := f.tx.Bucket(bucketDue)
-	if isDue(old) && !(isDue(j) && j.DueAt == old.DueAt) {
-		if err := due.Delete(momentKey(old.DueAt, old.Key)); err != nil {
-			return err
+	if was, is := dueKey(old), dueKey(j); !bytes.Equal(was, is) {
+		if was != nil {
+			if err := due.Delete(was); err != nil {
+				return err
+			}
 		}
-	}
-	if isDue(j) && !(isDue(old) && j.DueAt == old.DueAt) {
-		if err := due.Put(momentKey(j.DueAt, j.Key), nil); err != nil {
-			return err
+		if is != nil {
+			if err := due.Put(is, nil); err != nil {
+				return err
+			}
+			f.appoint(j.DueAt)
 		}
-		f.appoint(j.DueAt)
 	}
 	if err := f.indexLimit(old, j); err != nil {
 		return err
@@ -51,6 +69,9 @@ func (f *fold) indexLimit(old, j *jobs.Job) error {
 	was, is := jobs.Time(0), j.LimitAt()
 	if old != nil {
 		was = old.LimitAt()
+	}
+	if is != 0 && old != nil && old.Status == jobs.Processing && j.Status != jobs.Processing {
+		f.appoint(is) // it may have passed meanwhile
 	}
 	if was == is {
 		return nil
@@ -85,27 +106,56 @@ func splitMoment(k []byte) (at jobs.Time, key uint64) {
 }
 
 // Due lists jobs that are to be published; see [jobs.Agenda].
-func (s *Store) Due(now jobs.Time, limit int) (due []*jobs.Job, next jobs.Time, err error) {
+func (s *Store) Due(now jobs.Time, limit, scheduled int) (due []*jobs.Job, next jobs.Time, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
-		records, payloads := tx.Bucket(bucketJobs), tx.Bucket(bucketPayloads)
-		c := tx.Bucket(bucketDue).Cursor()
-		for k, _ := c.First(); len(k) == 16; k, _ = c.Next() {
-			at, key := splitMoment(k)
-			if at > now || len(due) == limit {
-				next = max(at, 1)
-				return nil
+		for _, part := range []byte{dueUnfinished, dueScheduled} {
+			most := limit - len(due)
+			if part == dueScheduled {
+				most = min(most, scheduled)
 			}
-			j, err := readJob(records, payloads, key)
+			some, err := duePart(tx, part, now, most)
 			if err != nil {
 				return err
 			}
-			if j != nil {
-				due = append(due, j)
+			due = append(due, some...)
+			if at := dueAfter(tx, part, now); next == 0 || at != 0 && at < next {
+				next = at
 			}
 		}
 		return nil
 	})
 	return due, next, err
+}
+
+// duePart reads up to limit jobs of one part of the index that are due by now.
+func duePart(tx *bbolt.Tx, part byte, now jobs.Time, limit int) (due []*jobs.Job, err error) {
+	records, payloads := tx.Bucket(bucketJobs), tx.Bucket(bucketPayloads)
+	c := tx.Bucket(bucketDue).Cursor()
+	for k, _ := c.Seek([]byte{part}); len(k) == 17 && k[0] == part && len(due) < limit; k, _ = c.Next() {
+		at, key := splitMoment(k[1:])
+		if at > now {
+			break
+		}
+		j, err := readJob(records, payloads, key)
+		if err != nil {
+			return nil, err
+		}
+		if j != nil {
+			due = append(due, j)
+		}
+	}
+	return due, nil
+}
+
+// dueAfter is the first moment after now in one part of the index, 0 if there is
+// none.
+func dueAfter(tx *bbolt.Tx, part byte, now jobs.Time) jobs.Time {
+	k, _ := tx.Bucket(bucketDue).Cursor().Seek(append([]byte{part}, momentKey(now+1, 0)...))
+	if len(k) != 17 || k[0] != part {
+		return 0
+	}
+	at, _ := splitMoment(k[1:])
+	return at
 }
 
 // expireBatch is how many jobs one call of Expire ends at most.

@@ -18,7 +18,10 @@ import (
 
 // Reserve stores a batch; see [jobs.Ledger].
 func (s *Store) Reserve(ctx context.Context, b *jobs.Batch) (known []*jobs.Job, err error) {
-	type result struct{ known []*jobs.Job }
+	type result struct {
+		known    []*jobs.Job
+		underway bool
+	}
 	var r result // read only when do has returned without an error
 	err = s.do(ctx, func(f *fold) error {
 		r = result{}
@@ -33,13 +36,25 @@ func (s *Store) Reserve(ctx context.Context, b *jobs.Batch) (known []*jobs.Job, 
 			if have != nil {
 				return nil
 			}
+			if r.underway, err = f.underway(b.Token); r.underway || err != nil {
+				return err
+			}
 		}
 		return f.reserve(b)
 	})
 	if err != nil {
 		return nil, err
 	}
+	if r.underway {
+		return nil, jobs.ErrUnderway
+	}
 	return r.known, nil
+}
+
+// underway says whether the batch that a token stands for is not complete.
+func (f *fold) underway(t *jobs.Token) (bool, error) {
+	ids, err := tokenIDs(f.tx.Bucket(bucketTokens), t, jobs.Now())
+	return len(ids) > 0 && f.tx.Bucket(bucketBatches).Get(ids[0][:]) != nil, err
 }
 
 // reserve checks the unique keys of a batch, takes them and stores it. It

@@ -23,7 +23,7 @@
 // and these, which only jobs with special wishes use (agenda.go, keys.go,
 // batches.go, control.go):
 //
-//	due       moment, key → nothing: jobs whose message is to be published then
+//	due       part, moment, key → nothing: jobs whose message is to be published then
 //	limits    moment, key → nothing: jobs that have to have started or ended by then
 //	unique    unique key → id of the unfinished job that has it
 //	slots     type, concurrency key → keys of the jobs that have their turn

@@ -31,6 +31,7 @@ type fold struct {
 	out      jobs.Commit
 	arena    []byte
 	special  bool // some of the jobs have terms
+	silent   bool // nobody is told of those that end: they have been
 }
 
 // work is a job on its way through a transaction.
@@ -117,10 +118,13 @@ func (f *fold) submitted(m *jobs.Message) error {
 	if err != nil {
 		return err
 	}
-	if w == nil {
-		err = f.submittedNew(m)
-	} else {
+	switch {
+	case w != nil:
 		err = f.submittedAgain(w, m)
+	case m.Moved && f.s.gone.has(m.ID):
+		// It was published again, and then ended and was deleted.
+	default:
+		err = f.submittedNew(m)
 	}
 	if err == nil && m.BatchEnd != (jobs.ID{}) {
 		err = f.completeBatch(m.BatchEnd)
@@ -160,6 +164,11 @@ func (f *fold) submittedAgain(w *work, m *jobs.Message) error {
 	if w.job.Payload == nil && (w.job.Seq == m.Seq || m.Moved) {
 		f.complete(w, m)
 	}
+	if m.Token != nil && f.s.rebuild {
+		if err := f.rememberAgain(w.job, m); err != nil {
+			return err
+		}
+	}
 	if w.job.Seq == m.Seq {
 		return nil
 	}
@@ -168,12 +177,12 @@ func (f *fold) submittedAgain(w *work, m *jobs.Message) error {
 	}
 	// Any client can write the header, so a job never moves into another lane.
 	same := m.Type == w.job.Type && m.Priority == w.job.Priority
-	if m.Moved && same && !w.job.Status.Ended() && m.Seq > w.job.Seq {
-		w.edit().Enqueue(m.Seq, m.At)
+	switch {
+	case !m.Moved:
+		f.out.Replayed = append(f.out.Replayed, jobs.Replay{ID: m.ID, Job: w.job})
+	case same && !w.job.Status.Ended() && m.Seq > w.job.Seq && w.edit().Enqueue(m.Seq, m.At):
 		w.dirty, w.sub = true, true
 		f.bySeq[m.Seq] = w
-	} else if !m.Moved {
-		f.out.Replayed = append(f.out.Replayed, jobs.Replay{ID: m.ID, Job: w.job})
 	}
 	return nil
 }
@@ -196,6 +205,7 @@ func (f *fold) complete(w *work, m *jobs.Message) {
 	}
 	jobs.Merge(w.edit(), &submission)
 	w.dirty, w.sub, w.late = true, true, w.old != nil
+	f.special = f.special || w.job.Terms != nil
 }
 
 func (f *fold) create(w *work) {
@@ -272,6 +282,9 @@ func (f *fold) finish(pos jobs.Positions) error {
 		if err := meta.Put([]byte(prefixType+name), c.encode()); err != nil {
 			return err
 		}
+	}
+	if f.silent {
+		f.out.Ended = nil
 	}
 	if err := f.writeOutbox(); err != nil {
 		return err
@@ -395,6 +408,12 @@ func (f *fold) counter(name string) *typeCounters {
 
 // remove deletes the record of an ended job.
 func (f *fold) remove(key uint64) (size int64, err error) {
+	if w := f.touched[key]; w != nil {
+		if w.dirty {
+			return 0, nil // it has changed in this transaction, so somebody wants it
+		}
+		delete(f.touched, key)
+	}
 	raw := f.records.Get(key8(key))
 	if raw == nil {
 		return 0, nil

@@ -111,7 +111,7 @@ func (tr *tracker) verify() {
 				byTag[tag] = append(byTag[tag], j.Key)
 			}
 		}
-		if !j.Status.Ended() {
+		if inQueue(j) {
 			unfinished++
 			low = min(low, j.Seq)
 		}
@@ -148,8 +148,9 @@ func (tr *tracker) verify() {
 		}
 	}
 	if floor, n := tr.Floor(); floor != low || n != unfinished {
-		tr.t.Fatalf("floor %d, unfinished %d; want %d, %d", floor, n, low, unfinished)
+		tr.t.Fatalf("floor %d, in the queue %d; want %d, %d", floor, n, low, unfinished)
 	}
+	tr.verifyTerms(all)
 }
 
 // all is everything that a filter chooses, oldest first.

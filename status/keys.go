@@ -71,10 +71,26 @@ func (f *fold) takeKeys(j *jobs.Job, m *jobs.Message) error {
 			return err
 		}
 	}
-	if j.Status.Ended() || j.Terms == nil || j.Terms.UniqueKey == "" {
+	if m.Terms == nil || m.Terms.UniqueKey == "" {
 		return nil
 	}
-	return f.tx.Bucket(bucketUnique).Put([]byte(j.Terms.UniqueKey), j.ID[:])
+	unique, key := f.tx.Bucket(bucketUnique), []byte(m.Terms.UniqueKey)
+	if !j.Status.Ended() {
+		return unique.Put(key, j.ID[:])
+	}
+	if v := unique.Get(key); len(v) >= 16 && jobs.ID(v[:16]) == j.ID {
+		return unique.Delete(key) // its batch had reserved it
+	}
+	return nil
+}
+
+// rememberAgain gives a new tracker the token of a job that it knew before its
+// submission came, unless that is known.
+func (f *fold) rememberAgain(j *jobs.Job, m *jobs.Message) error {
+	if m.Moved || f.tx.Bucket(bucketTokens).Get(m.Token.Key[:]) != nil {
+		return nil
+	}
+	return f.remember(m.Token, m.At, []jobs.ID{j.ID})
 }
 
 // A token's entry: when (8 bytes), the hash of what was asked for (16), and the
@@ -199,7 +215,7 @@ func (f *fold) indexUnique(old, j *jobs.Job) error {
 		if v := bucket.Get(key); len(v) >= 16 && jobs.ID(v[:16]) == j.ID {
 			return bucket.Delete(key)
 		}
-	case old == nil || old.Status.Ended():
+	case old == nil || old.Status.Ended() || old.Terms == nil: // new, again, or known from events alone before
 		return bucket.Put(key, j.ID[:])
 	}
 	return nil
@@ -222,7 +238,7 @@ func (f *fold) balance() error {
 
 func (f *fold) balanceOne(w *work) error {
 	j := w.job
-	if j.Status == jobs.Retrying && j.Place == jobs.InQueue && (w.old == nil || w.old.Status != jobs.Retrying) {
+	if j.Status == jobs.Retrying && j.Place == jobs.InQueue && failedAnew(w) {
 		// While it waits for its next attempt another one has its turn.
 		j = w.edit()
 		j.Place = jobs.Due
@@ -233,13 +249,19 @@ func (f *fold) balanceOne(w *work) error {
 		}
 	}
 	switch {
-	case j.Slot && (j.Status.Ended() || j.Place == jobs.Due && j.DueAt != 0):
+	case (j.Slot || w.old != nil && w.old.Slot) && (j.Status.Ended() || j.Place == jobs.Due && j.DueAt != 0):
 		w.edit().Slot = false
 		return f.pass(j, j.Key, 0)
 	case !j.Slot && inQueue(j):
 		return f.pass(j, 0, j.Key)
 	}
 	return nil
+}
+
+// failedAnew says whether a retrying job has come to wait for its next attempt
+// in this transaction, rather than waited for it before.
+func failedAnew(w *work) bool {
+	return w.old == nil || w.old.Terms == nil || w.old.Status != jobs.Retrying || w.old.DueAt != w.job.DueAt
 }
 
 // pass takes a turn of j's concurrency key from the job out (0 = none), and gives

@@ -245,6 +245,7 @@ func (s *Store) committed(f *fold, pos jobs.Positions) *jobs.Commit {
 	f.out.Queued = s.live.n
 	s.live.mu.Unlock()
 	s.recent.update(f.order)
+	s.gone.add(f.removed, jobs.Now())
 	s.mu.Lock()
 	for name, c := range f.counters {
 		s.counters[name] = c

@@ -128,6 +128,7 @@ func (s *Store) direct(run func(*fold) error, pos jobs.Positions) error {
 // Seed takes an ended job from its notification, into a new tracker.
 func (s *Store) Seed(ended []*jobs.Job) error {
 	return s.direct(func(f *fold) error {
+		f.silent = true
 		for _, j := range ended {
 			have, err := f.byID(j.ID)
 			if err != nil {
@@ -146,28 +147,8 @@ func (s *Store) Seed(ended []*jobs.Job) error {
 				have.job, have.dirty = j, true
 			}
 		}
-		return f.settleSeeds()
+		return nil
 	}, s.Positions())
-}
-
-// settleSeeds writes seeded jobs without telling anybody again that they ended.
-func (f *fold) settleSeeds() error {
-	for _, w := range f.order {
-		if !w.dirty {
-			continue
-		}
-		if err := f.write(w); err != nil {
-			return err
-		}
-		sp := span{}
-		sp.include(w.job.CreatedAt)
-		if err := putSpan(f.tx.Bucket(bucketTimes), chunkOf(w.job.Key), sp); err != nil {
-			return err
-		}
-		w.dirty = false
-	}
-	f.out.Ended = nil
-	return nil
 }
 
 // LoseProcessing records for every processing job that its worker died: the

@@ -52,6 +52,7 @@ type Store struct {
 	bits    bitsCache // projector only
 	commits uint64    // number of the last commit with an outbox entry; projector only
 	rebuild bool      // the file is not complete yet: take jobs from events, too; projector only
+	gone    goneJobs  // projector only
 
 	position       atomic.Uint64 // in JOBS
 	statusPosition atomic.Uint64
