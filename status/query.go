@@ -20,6 +20,13 @@ func (s *Store) Find(seq uint64) (j *jobs.Job, err error) {
 	if j = s.recent.get(seq); j != nil {
 		return j, nil
 	}
+	return s.JobBySeq(context.Background(), seq)
+}
+
+// JobBySeq is [Store.Find] for lookups: it reads the file even of jobs that are
+// kept in memory. That is a moment behind the file after a commit, so that a
+// lookup by the sequence could show less than one by the id has shown before.
+func (s *Store) JobBySeq(_ context.Context, seq uint64) (j *jobs.Job, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		records, payloads := tx.Bucket(bucketJobs), tx.Bucket(bucketPayloads)
 		if j, err = readJob(records, payloads, seq); j != nil || err != nil {
@@ -43,9 +50,6 @@ func (s *Store) Job(_ context.Context, id jobs.ID) (j *jobs.Job, err error) {
 	})
 	return j, err
 }
-
-// JobBySeq returns the job that a message in JOBS became, nil if there is none.
-func (s *Store) JobBySeq(_ context.Context, seq uint64) (*jobs.Job, error) { return s.Find(seq) }
 
 // List is [Store.Search] without what it says of the scan.
 func (s *Store) List(ctx context.Context, p jobs.Page) (found []*jobs.Job, next string, err error) {

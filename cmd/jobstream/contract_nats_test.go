@@ -191,7 +191,10 @@ func TestContractService(t *testing.T) {
 		subjects = append(subjects, e.Subject)
 	}
 	slices.Sort(subjects)
-	if info.Name != "jobstream" || !slices.Equal(subjects, []string{"jobstream.get", "jobstream.list", "jobstream.stats", "jobstream.submit"}) {
+	if info.Name != "jobstream" || !slices.Equal(subjects, []string{
+		"jobstream.batch", "jobstream.cancel", "jobstream.counts", "jobstream.delete", "jobstream.get", "jobstream.list",
+		"jobstream.pause", "jobstream.resume", "jobstream.retry", "jobstream.run", "jobstream.stats", "jobstream.submit",
+	}) {
 		t.Errorf("the service says %s", m.Data)
 	}
 	for _, verb := range []string{"PING", "STATS"} {
@@ -242,7 +245,25 @@ func TestContractService(t *testing.T) {
 		{"submit", `{"type":"nope"}`, 422, "unknown_type", "/type"},
 		{"submit", `{"type":"email"}`, 422, "invalid_request", "/payload"},
 		{"submit", `{"type":"quick","priority":7}`, 422, "invalid_request", "/priority"},
-		{"submit", `{"type":"quick","delay":7}`, 422, "invalid_request", "/delay"},
+		{"submit", `{"type":"quick","delay":-7}`, 422, "invalid_request", "/delay"},
+		{"run", `{"type":"nope"}`, 422, "unknown_type", "/type"},
+		{"run", `{"type":"quick","wait":7}`, 422, "invalid_request", "/wait"},
+		{"batch", `{}`, 422, "invalid_request", "/jobs"},
+		{"batch", `{"jobs":[{"type":"quick"},{"type":"nope"}]}`, 422, "unknown_type", "/jobs/1/type"},
+		{"cancel", `{"id":999999}`, 404, "not_found", ""},
+		{"cancel", `{"id":1,"reason":5}`, 422, "invalid_request", "/reason"},
+		{"cancel", `{"id":1}`, 409, "conflict", ""},
+		{"retry", `{"id":1}`, 409, "conflict", ""},
+		{"retry", `{"id":1,"reason":"x"}`, 422, "invalid_request", "/reason"},
+		{"retry", `{}`, 422, "invalid_request", "/id"},
+		{"delete", `{"id":999999}`, 404, "not_found", ""},
+		{"delete", ``, 400, "malformed_json", ""},
+		{"counts", `{"status":"done"}`, 422, "invalid_request", "/status"},
+		{"counts", `{"error":"x"}`, 422, "invalid_request", "/error"},
+		{"pause", `{"type":"nope"}`, 404, "not_found", ""},
+		{"pause", `{}`, 422, "invalid_request", "/type"},
+		{"resume", `{"type":"jobstream-bulk"}`, 404, "not_found", ""},
+		{"get", `{"id":1,"wait":"11m"}`, 422, "invalid_request", "/wait"},
 		{"get", ``, 400, "malformed_json", ""},
 		{"get", `{}`, 422, "invalid_request", "/id"},
 		{"get", `{"id":"nope"}`, 404, "not_found", ""},
@@ -262,11 +283,6 @@ func TestContractService(t *testing.T) {
 		p := wantProblem(t, m.Data, c.status, c.code)
 		if c.pointer != "" && !slices.Contains(p.pointers(), c.pointer) {
 			t.Errorf("%s %s: the errors are at %v, want %s", c.endpoint, c.body, p.pointers(), c.pointer)
-		}
-	}
-	for _, later := range []string{"batch", "cancel", "retry"} {
-		if _, err := nc.Request("jobstream."+later, []byte(`{}`), patience); err != nats.ErrNoResponders { //nolint:errorlint // it comes bare
-			t.Errorf("jobstream.%s: %v", later, err)
 		}
 	}
 	if found, _ := h.list(""); len(found) != 5 {
