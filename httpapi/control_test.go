@@ -229,12 +229,9 @@ func TestCounts(t *testing.T) {
 	r.submit(t, anEmail)
 	r.end(r.submit(t, `{"type":"cleanup"}`), jobs.KindCompleted, "")
 	for query, want := range map[string]string{"": "2 1", "?status=completed": "1 0", "?type=email&type=fax": "1 1", "?tag=x": "0 0"} {
-		var got struct {
-			Total    int
-			Statuses map[string]int
-		}
+		var got map[string]any // total, seven statuses, types
 		r.do(t, "GET", "/jobs/counts"+query, "").wantJSON(t, 200, &got)
-		if s := fmt.Sprint(got.Total, got.Statuses["pending"]); s != want || len(got.Statuses) != 7 {
+		if s := fmt.Sprint(got["total"], got["pending"]); s != want || len(got) != 9 {
 			t.Errorf("%s: %s of %v, want %s", query, s, got, want)
 		}
 	}

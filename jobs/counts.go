@@ -31,8 +31,8 @@ func (c *Counts) Add(typ string, status Status, n int) {
 
 // AppendJSON appends the answer of GET /jobs/counts:
 //
-//	{"total":3,"statuses":{"scheduled":0,"pending":1,…,"failed":2,"cancelled":0},
-//	 "types":{"email":{"total":3,"statuses":{"scheduled":0,…}}}}
+//	{"total":3,"scheduled":0,"pending":1,…,"failed":2,"cancelled":0,
+//	 "types":{"email":{"total":3,"scheduled":0,…}}}
 //
 // Every status is there; of the types only those that have jobs, sorted by name.
 func (c *Counts) AppendJSON(b []byte) []byte {
@@ -58,14 +58,11 @@ func (c *Counts) AppendJSON(b []byte) []byte {
 func appendStatuses(b []byte, total int, counts *[NumStatus]int) []byte {
 	b = append(b, `"total":`...)
 	b = strconv.AppendInt(b, int64(total), 10)
-	b = append(b, `,"statuses":{`...)
 	for st := Scheduled; int(st) < NumStatus; st++ {
-		if st != Scheduled {
-			b = append(b, ',')
-		}
+		b = append(b, ',')
 		b = AppendString(b, st.String())
 		b = append(b, ':')
 		b = strconv.AppendInt(b, int64(counts[st]), 10)
 	}
-	return append(b, '}')
+	return b
 }
