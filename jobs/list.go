@@ -54,12 +54,6 @@ func (l *Listing) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// ListJSON is the JSON of a [Listing] of these jobs that tells nothing of a scan.
-func ListJSON(found []*Job, next string) []byte {
-	l := Listing{Jobs: found, Next: next}
-	return l.AppendJSON(nil)
-}
-
 // Bounds of a filter's parameters.
 const (
 	// MaxFilterValues is how often one parameter may be given: every value is

@@ -18,7 +18,7 @@ func TestListJSON(t *testing.T) {
 			Jobs []*jobs.Job
 			Next *string `json:"next_cursor"`
 		}
-		if err := json.Unmarshal(jobs.ListJSON(found, `c"1`), &got); err != nil {
+		if err := json.Unmarshal((&jobs.Listing{Jobs: found, Next: `c"1`}).AppendJSON(nil), &got); err != nil {
 			t.Fatal(err)
 		}
 		if got.Jobs == nil || len(got.Jobs) != len(found) || got.Next == nil || *got.Next != `c"1` {

@@ -51,12 +51,6 @@ func (s *Store) Job(_ context.Context, id jobs.ID) (j *jobs.Job, err error) {
 	return j, err
 }
 
-// List is [Store.Search] without what it says of the scan.
-func (s *Store) List(ctx context.Context, p jobs.Page) (found []*jobs.Job, next string, err error) {
-	l, err := s.Search(ctx, p)
-	return l.Jobs, l.Next, err
-}
-
 // A cursor is the order and the last key of a page.
 func makeCursor(key uint64, asc bool) string {
 	b := []byte{'d'}
