@@ -33,6 +33,7 @@ type tracker struct {
 	refuse   func(m *jobs.Message) error
 	submits  int
 	storeErr error
+	slow     time.Duration // how old an entry is when it has been read
 }
 
 func newTracker() *tracker {
@@ -51,6 +52,7 @@ func (s *tracker) Schedules(context.Context) ([]*schedule.Entry, error) {
 
 func (s *tracker) Schedule(_ context.Context, name string) (*schedule.Entry, error) {
 	s.mu.Lock()
+	defer time.Sleep(s.slow)
 	defer s.mu.Unlock()
 	return s.entries[name], s.storeErr
 }

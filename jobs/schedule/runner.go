@@ -127,7 +127,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		}
 		return err
 	}
-	l := loop{r: r, slots: make(map[string]*slot, len(all)), reports: make(chan report)}
+	l := loop{r: r, slots: make(map[string]*slot, len(all)), since: now, reports: make(chan report)}
 	for _, e := range all {
 		l.lookAt(e.Name, now)
 	}
@@ -140,6 +140,7 @@ type loop struct {
 	r       *Runner
 	slots   map[string]*slot
 	line    line
+	since   jobs.Time // as of the last start
 	reports chan report
 	looks   sync.WaitGroup
 }
@@ -164,7 +165,14 @@ func (l *loop) run(ctx context.Context) error {
 // start starts to look at all schedules that are due and says how long there is
 // nothing to do after that.
 func (l *loop) start(ctx context.Context) time.Duration {
-	now := l.r.moment().Now
+	m := l.r.moment()
+	if m.Since != l.since { // the clock has jumped: what is next may be another time
+		l.since = m.Since
+		for name := range l.slots {
+			l.lookAt(name, m.Now)
+		}
+	}
+	now := m.Now
 	for len(l.line) > 0 && l.line[0].next <= now {
 		s := heap.Pop(&l.line).(*slot)
 		s.busy = true

@@ -217,6 +217,23 @@ func TestChangesAreHeard(t *testing.T) {
 	})
 }
 
+// A change is heard even while somebody looks at what was before it.
+func TestChangedWhileItIsLookedAt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig()
+		g.slow = 100 * time.Millisecond
+		g.run(t)
+		defer g.stop()
+		g.create(t, `{"name":"a","every":"1h","type":"report"}`)
+		pass(50 * time.Millisecond) // it has been read
+		if _, _, err := g.book.Put(t.Context(), spec(t, `{"name":"a","every":"10s","type":"report"}`)); err != nil {
+			t.Fatal(err)
+		}
+		pass(11 * time.Second)
+		wantFires(t, g, "a", "10.05s")
+	})
+}
+
 func TestRemovedWhileItIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig()
@@ -267,6 +284,29 @@ func TestClockJumps(t *testing.T) {
 		pass(5 * time.Minute)
 		wantFires(t, g, "one", "10m", "20m", "50m", "1h0m0s")
 		wantFires(t, g, "none", "10m", "20m", "1h0m0s")
+	})
+}
+
+// A time that was missed, and comes again because the clock was put back, is not
+// missed any more.
+func TestClockGoesBackBehindTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig()
+		g.create(t, `{"name":"none","every":"10m","type":"report","catch_up":"none"}`)
+		pass(15 * time.Minute) // nobody fires the first
+		g.run(t)
+		defer g.stop()
+		pass(time.Minute)
+		wantFires(t, g, "none")
+		g.jump(-8 * time.Minute)
+		pass(3 * time.Minute)
+		wantFires(t, g, "none", "10m")
+		pass(10 * time.Minute)
+		g.end()
+		wantFires(t, g, "none", "10m")
+		if e := g.get("none"); e.Skipped != 1 {
+			t.Errorf("%d times were skipped", e.Skipped)
+		}
 	})
 }
 
