@@ -78,6 +78,7 @@ type modelJob struct {
 	typ       string
 	priority  int
 	key       string
+	begun     time.Time
 	running   bool
 	over      bool
 	cancelled bool
@@ -96,7 +97,10 @@ type model struct {
 	// step and have not had their turn since, the types of the same priority that
 	// had one.
 	passed map[string]map[string]int
-	wrong  []string
+	// odd are lanes that had jobs which take a turn and do not run: cancelled ones
+	// and those whose key is taken.
+	odd   map[string]bool
+	wrong []string
 }
 
 func (m *model) fail(format string, args ...any) {
@@ -107,7 +111,7 @@ func (m *model) fail(format string, args ...any) {
 func play(t *testing.T, script []step) string {
 	r := newRig(t, rigOptions{workers: 3, types: modelTypes()})
 	defer r.shut()
-	m := &model{rig: r, paused: make(map[string]bool), caps: map[string]int{"b": 2}, max: 3, passed: make(map[string]map[string]int)}
+	m := &model{rig: r, paused: make(map[string]bool), caps: map[string]int{"b": 2}, max: 3, passed: make(map[string]map[string]int), odd: make(map[string]bool)}
 	for i, s := range script {
 		m.do(s)
 		if m.check(s); len(m.wrong) > 0 {
@@ -125,6 +129,7 @@ func (m *model) do(s step) {
 			j := &modelJob{typ: s.Lane[:1], priority: int(s.Lane[1] - '0')}
 			if s.M > 0 && j.typ != "r" {
 				j.key = fmt.Sprint("k", s.M)
+				m.odd[s.Lane] = true
 			}
 			j.seq = m.submitWith(s.Lane, func(msg *jobs.Message) {
 				if j.key != "" {
@@ -145,6 +150,7 @@ func (m *model) do(s step) {
 		all := m.those(func(j *modelJob) bool { return !j.over && (j.typ != "r" || j.running) })
 		if len(all) > 0 {
 			j := all[s.N%len(all)]
+			m.odd[j.lane()] = m.odd[j.lane()] || !j.running
 			j.running, j.over, j.cancelled = false, true, true
 			m.rig.cancel(j.seq, "by hand")
 		}
@@ -185,22 +191,27 @@ func (j *modelJob) lane() string { return fmt.Sprint(j.typ, j.priority) }
 
 func (j *modelJob) waits() bool { return !j.running && !j.over }
 
-// tokens says whether one more job of r may start now: with it, no span of time
-// up to now has more starts than the burst and the rate allow.
-func (m *model) tokens() bool {
-	for i, from := range m.starts {
-		if len(m.starts)-i+1 > modelBurst+int(time.Since(from)/modelEvery) {
+// tokens says whether one more job of r might have started at some moment: with
+// it, no span of time up to then has more starts than the burst and the rate
+// allow.
+func (m *model) tokens(at time.Time) bool {
+	starts := slices.DeleteFunc(slices.Clone(m.starts), at.Before)
+	for i, from := range starts {
+		if len(starts)-i+1 > modelBurst+int(at.Sub(from)/modelEvery) {
 			return false
 		}
 	}
 	return true
 }
 
-// mayRun says whether a job that waits may run but for the number of workers and
-// its type's bound. Those with a key may be on their way back to the queue.
-func (m *model) mayRun(j *modelJob) bool {
-	return j.waits() && j.key == "" && !m.paused[j.typ] && (j.typ != "r" || m.tokens())
+// mightRun says whether a job that waits might have run at some moment, but for
+// the number of workers and its type's bound. Those with a key may be on their way
+// back to the queue.
+func (m *model) mightRun(j *modelJob, at time.Time) bool {
+	return j.waits() && j.key == "" && !m.paused[j.typ] && (j.typ != "r" || m.tokens(at))
 }
+
+func (m *model) mayRun(j *modelJob) bool { return m.mightRun(j, time.Now()) }
 
 func (m *model) full(typ string) bool { return m.caps[typ] > 0 && m.atWork(typ) >= m.caps[typ] }
 
@@ -219,9 +230,9 @@ func (m *model) begunNow() (all []*modelJob) {
 		if !j.waits() {
 			m.fail("job %d has begun though it is running or over", seq)
 		}
-		j.running = true
+		j.running, j.begun = true, m.gate.at[m.seen]
 		if j.typ == "r" {
-			m.starts = append(m.starts, m.gate.at[m.seen])
+			m.starts = append(m.starts, j.begun)
 		}
 		all = append(all, j)
 	}
@@ -296,7 +307,7 @@ func (m *model) checkOrder(begun []*modelJob) {
 			case !o.waits() || o.key != "" || m.paused[o.typ]:
 			case o.typ == j.typ && (o.priority < j.priority || o.priority == j.priority && o.seq < j.seq && j.key == ""):
 				m.fail("job %d of %s has begun before job %d of %s", j.seq, j.lane(), o.seq, o.lane())
-			case o.priority < j.priority && m.mayRun(o) && !m.full(o.typ):
+			case o.priority < j.priority && m.mightRun(o, j.begun) && !m.full(o.typ):
 				m.fail("job %d of %s has begun, and job %d of %s has not", j.seq, j.lane(), o.seq, o.lane())
 			}
 		}
@@ -307,7 +318,11 @@ func (m *model) checkOrder(begun []*modelJob) {
 // priority waits for its first.
 func (m *model) checkTurns(begun []*modelJob) {
 	for _, j := range begun {
-		delete(m.passed, j.lane())
+		for lane := range m.passed {
+			if lane[:1] == j.typ { // it may have been at its bound or without a token since
+				delete(m.passed, lane)
+			}
+		}
 	}
 	for lane, turns := range m.passed {
 		for _, j := range begun {
@@ -320,7 +335,7 @@ func (m *model) checkTurns(begun []*modelJob) {
 	}
 	waiting := make(map[string]bool)
 	for _, j := range m.those(m.mayRun) {
-		if !m.full(j.typ) {
+		if !m.full(j.typ) && !m.odd[j.lane()] {
 			waiting[j.lane()] = true
 			if m.passed[j.lane()] == nil {
 				m.passed[j.lane()] = make(map[string]int)
@@ -339,8 +354,9 @@ func (m *model) finale() {
 	for _, name := range []string{"a", "b", "r"} {
 		m.pool.SetPaused(name, false)
 	}
+	m.settle()
 	for range 10 * (len(m.jobs) + 1) {
-		if m.count(func(j *modelJob) bool { return !j.over }) == 0 {
+		if m.count(func(j *modelJob) bool { return !j.over }) == 0 && len(m.left()) == 0 {
 			break
 		}
 		m.begunNow()

@@ -133,6 +133,23 @@ func TestResizeOfBothBounds(t *testing.T) {
 	})
 }
 
+// TestPoolGrowsByWhatIsMissing: after it was made smaller more may run than there
+// are workers, and growing a little is then no reason to start more.
+func TestPoolGrowsByWhatIsMissing(t *testing.T) {
+	n := func(n int) *int { return &n }
+	inRig(t, rigOptions{workers: 3}, func(r *rig) {
+		r.submit(many(5, "a3")...)
+		r.settle()
+		r.resize(&jobs.Resize{MaxWorkers: n(1), MinWorkers: n(1)})
+		r.resize(&jobs.Resize{MaxWorkers: n(2)})
+		r.settle()
+		r.want("no more start", r.running(), "1 2 3")
+		r.resize(&jobs.Resize{MaxWorkers: n(8)})
+		pass(time.Second)
+		r.want("until there are more workers", r.running(), "1 2 3 4 5")
+	})
+}
+
 func TestUtilisation(t *testing.T) {
 	inRig(t, rigOptions{workers: 4}, func(r *rig) {
 		share := func(want float64) {

@@ -276,3 +276,33 @@ func TestRetryOfAKeyedJobLeavesTheQueue(t *testing.T) {
 		r.want("record", brief(r.job(1)), "completed 2/1 100%")
 	})
 }
+
+// TestFailedBetweenAttempts: time may be over when no attempt runs; then none has
+// failed that had not.
+func TestFailedBetweenAttempts(t *testing.T) {
+	over := func(attempt int) jobs.Event {
+		e := event(jobs.KindFailed, attempt, 50, 0)
+		e.StartedAt, e.Error = 0, "deadline exceeded"
+		return e
+	}
+	started, retrying := event(jobs.KindStarted, 1, 1, 1), event(jobs.KindRetrying, 1, 2, 1)
+	for name, tt := range map[string]struct {
+		before  []jobs.Event
+		attempt int
+		want    string
+	}{
+		"before the first":               {want: "failed 0/0 deadline exceeded"},
+		"before the second":              {before: []jobs.Event{retrying}, attempt: 1, want: "failed 1/1 deadline exceeded"},
+		"while the second runs":          {before: []jobs.Event{retrying, event(jobs.KindStarted, 2, 3, 3)}, attempt: 1, want: "processing 2/1 error of attempt 1"},
+		"of an attempt that is over":     {before: []jobs.Event{retrying, event(jobs.KindRetrying, 2, 4, 3)}, attempt: 1, want: "retrying 2/2 error of attempt 2"},
+		"while the attempt itself runs":  {before: []jobs.Event{started}, attempt: 1, want: "failed 1/1 deadline exceeded"},
+		"before the first, after an end": {before: []jobs.Event{event(jobs.KindCompleted, 1, 2, 1)}, want: "completed 1/0 100%"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := apply(submitted(), append(tt.before, over(tt.attempt))...)
+			if got := brief(j); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}

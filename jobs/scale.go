@@ -70,8 +70,8 @@ func (s *scale) bounds(r *Resize) error {
 }
 
 // grow makes the pool larger if there is more to do than its workers can, and
-// says whether it did. If it is too early for that, the pool wakes when it is
-// not. p.mu is held.
+// says whether one more may run now. If it is too early for that, the pool wakes
+// when it is not. p.mu is held.
 func (p *Pool) grow() bool {
 	s := &p.scale
 	if s.size >= s.max || !p.backlog() {
@@ -79,11 +79,11 @@ func (p *Pool) grow() bool {
 	}
 	now := time.Now()
 	l := load{size: s.size, min: s.min, max: s.max, running: p.running, backlog: true, unchanged: now.Sub(s.changed)}
-	grown := p.resize(l.next(), now)
+	p.resize(l.next(), now)
 	if s.size < s.max {
 		p.wake.set(s.changed.Add(growEvery))
 	}
-	return grown
+	return p.running < s.size // more may run than there are workers, after a Resize
 }
 
 // rescale takes a measurement, and makes a pool smaller that is underused.
@@ -97,14 +97,12 @@ func (p *Pool) rescale(now time.Time) {
 	p.resize(l.next(), now)
 }
 
-// resize gives the pool another size, and says whether it is one. p.mu is held.
-func (p *Pool) resize(size int, now time.Time) bool {
-	if size == p.scale.size {
-		return false
+// resize gives the pool another size. p.mu is held.
+func (p *Pool) resize(size int, now time.Time) {
+	if size != p.scale.size {
+		p.scale.size, p.scale.changed = size, now
+		p.meter.resize(size, now)
 	}
-	p.scale.size, p.scale.changed = size, now
-	p.meter.resize(size, now)
-	return true
 }
 
 // backlog says whether there is something for one more worker. p.mu is held.
