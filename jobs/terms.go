@@ -139,7 +139,7 @@ func Rerun(j *Job, at Time) {
 // sequence. It reports whether it is to be: a copy that was published at the end
 // of an earlier wait, and comes late, does not end the present one.
 func (j *Job) Enqueue(seq uint64, at Time) bool {
-	if j.Place == Due && at < j.DueAt {
+	if j.Place == Held || j.Place == Due && at < j.DueAt {
 		return false
 	}
 	if j.Status == Scheduled {

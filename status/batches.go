@@ -113,17 +113,41 @@ func (f *fold) completeBatch(id jobs.ID) error {
 	return bucket.Delete(id[:])
 }
 
+// inBatch says whether a job belongs to a batch that is not complete. Its message
+// is published again then, and would make a new job of one that was deleted.
+func (f *fold) inBatch(id jobs.ID) (bool, error) {
+	if f.batched == nil {
+		f.batched = make(map[jobs.ID]bool)
+		all, err := readBatches(f.tx)
+		if err != nil {
+			return false, err
+		}
+		for _, b := range all {
+			for _, m := range b.Messages {
+				f.batched[m.ID] = true
+			}
+		}
+	}
+	return f.batched[id], nil
+}
+
 // Batches are those that are stored and not complete.
 func (s *Store) Batches() (all []*jobs.Batch, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketBatches).ForEach(func(id, v []byte) error {
-			if len(id) != 16 {
-				return errBatch
-			}
-			b, err := decodeBatch(jobs.ID(id), v)
-			all = append(all, b)
-			return err
-		})
+	err = s.db.View(func(tx *bbolt.Tx) (err error) {
+		all, err = readBatches(tx)
+		return err
+	})
+	return all, err
+}
+
+func readBatches(tx *bbolt.Tx) (all []*jobs.Batch, err error) {
+	err = tx.Bucket(bucketBatches).ForEach(func(id, v []byte) error {
+		if len(id) != 16 {
+			return errBatch
+		}
+		b, err := decodeBatch(jobs.ID(id), v)
+		all = append(all, b)
+		return err
 	})
 	return all, err
 }

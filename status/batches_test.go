@@ -279,3 +279,24 @@ func TestBatchesTogether(t *testing.T) {
 		t.Errorf("%d are stored, %d were told of another", len(c.Reserved), underway)
 	}
 }
+
+// A job stays until its batch is complete: what is published again would bring it
+// back.
+func TestBatchKeepsItsJobs(t *testing.T) {
+	tr := byHand(t)
+	a, b := message(1), message(2)
+	if _, err, _ := tr.reserves(batchOf(nil, a, b)); err != nil {
+		t.Fatal(err)
+	}
+	tr.takes(a)
+	tr.cancels(1)
+	if n := tr.deletes(1); n != 0 {
+		t.Fatal("it is deleted while its batch is not complete")
+	}
+	tr.folds(placed(2, a, b))
+	tr.everywhere(func() { tr.states("cancelled") })
+	if n := tr.deletes(1); n != 1 {
+		t.Error("it cannot be deleted once its batch is complete")
+	}
+	tr.verify()
+}

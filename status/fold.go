@@ -30,8 +30,9 @@ type fold struct {
 	counters map[string]*typeCounters
 	out      jobs.Commit
 	arena    []byte
-	special  bool // some of the jobs have terms
-	silent   bool // nobody is told of those that end: they have been
+	batched  map[jobs.ID]bool // the jobs of batches that are not complete; nil until somebody asks
+	special  bool             // some of the jobs have terms
+	silent   bool             // nobody is told of those that end: they have been
 }
 
 // work is a job on its way through a transaction.
@@ -420,6 +421,9 @@ func (f *fold) remove(key uint64) (size int64, err error) {
 	}
 	j, err := readJob(f.records, f.loads, key)
 	if err != nil || !j.Status.Ended() {
+		return 0, err
+	}
+	if wanted, err := f.inBatch(j.ID); wanted || err != nil {
 		return 0, err
 	}
 	size = int64(len(raw))

@@ -35,7 +35,7 @@ func (g *goneJobs) add(removed []*jobs.Job, now jobs.Time) {
 		}
 	}
 	for _, j := range removed {
-		if age := now.Sub(j.EndedAt); age < 0 || age > goneFor || len(g.at) >= maxGone {
+		if now.Sub(j.EndedAt) > goneFor || len(g.at) >= maxGone {
 			continue
 		}
 		if g.at == nil {

@@ -290,6 +290,7 @@ func (f *fold) pass(j *jobs.Job, out, in uint64) error {
 		h := w.edit()
 		h.Slot, h.Place, h.DueAt = true, jobs.Due, 0
 		w.dirty = true
+		f.appoint(0) // its entry may be the one that it had before
 		taken = append(taken, h.Key)
 	}
 	if in != 0 {

@@ -1,0 +1,157 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// ending is a job that somebody waits for.
+type ending struct {
+	*Endings
+	mu     sync.Mutex
+	status Status
+	gone   bool
+	err    error
+	looks  int
+	during func() // what happens right after a look
+}
+
+func (e *ending) find() (*Job, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.looks++
+	j := &Job{ID: ID{1}, Status: e.status}
+	if e.during != nil {
+		f := e.during
+		e.during = nil
+		e.mu.Unlock()
+		f()
+		e.mu.Lock()
+	}
+	if e.gone {
+		return nil, e.err
+	}
+	return j, e.err
+}
+
+// set makes the job's status known as a commit does.
+func (e *ending) set(s Status) {
+	e.mu.Lock()
+	e.status = s
+	j := &Job{ID: ID{1}, Status: s}
+	e.mu.Unlock()
+	if s.Ended() {
+		e.Committed(&Commit{Ended: []*Job{{ID: ID{2}, Status: s}, j}})
+	} else {
+		e.Committed(&Commit{Submitted: []*Job{j}})
+	}
+}
+
+// left is how much is still kept for those that wait.
+func (e *ending) left() int {
+	e.Endings.mu.Lock()
+	defer e.Endings.mu.Unlock()
+	return len(e.waiting)
+}
+
+func TestEndings(t *testing.T) {
+	for name, tt := range map[string]struct {
+		first Status
+		do    func(e *ending, cancel context.CancelFunc)
+		want  Status
+		after time.Duration
+	}{
+		"ended already":        {Completed, func(*ending, context.CancelFunc) {}, Completed, 0},
+		"ends":                 {Pending, func(e *ending, _ context.CancelFunc) { e.set(Failed) }, Failed, 0},
+		"ends after something": {Pending, func(e *ending, _ context.CancelFunc) { e.set(Pending); time.Sleep(time.Second); e.set(Cancelled) }, Cancelled, time.Second},
+		"the caller goes":      {Pending, func(_ *ending, cancel context.CancelFunc) { time.Sleep(time.Minute); cancel() }, Pending, time.Minute},
+		"the server stops":     {Processing, func(e *ending, _ context.CancelFunc) { time.Sleep(time.Minute); e.Close(); e.Close() }, Processing, time.Minute},
+		"runs again before a look": {Processing, func(e *ending, _ context.CancelFunc) {
+			e.set(Failed)
+			e.mu.Lock()
+			e.status = Pending // by the time of the look somebody has retried it
+			e.mu.Unlock()
+			time.Sleep(time.Second)
+			e.set(Completed)
+		}, Completed, time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := &ending{Endings: NewEndings(), status: tt.first}
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				begin := time.Now()
+				type result struct {
+					j   *Job
+					err error
+				}
+				done := make(chan result, 3)
+				for range 3 {
+					go func() {
+						j, err := e.Wait(ctx, ID{1}, e.find)
+						done <- result{j, err}
+					}()
+				}
+				synctest.Wait()
+				tt.do(e, cancel)
+				for range 3 {
+					if r := <-done; r.err != nil || r.j.Status != tt.want {
+						t.Errorf("%+v, %v; want %s", r.j, r.err, tt.want)
+					}
+				}
+				if took := time.Since(begin); took != tt.after {
+					t.Errorf("it took %s, want %s", took, tt.after)
+				}
+				if n := e.left(); n != 0 {
+					t.Errorf("%d entries are left", n)
+				}
+			})
+		})
+	}
+}
+
+// The end of a job that comes between the look and the waiting is not missed.
+func TestEndingsMissNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &ending{Endings: NewEndings(), status: Pending}
+		e.during = func() { e.set(Completed) }
+		j, err := e.Wait(t.Context(), ID{1}, func() (*Job, error) {
+			j, err := e.find()
+			if e.looks == 1 {
+				j.Status = Pending // as it was when the look began
+			}
+			return j, err
+		})
+		if err != nil || j.Status != Completed || e.looks != 2 {
+			t.Errorf("%+v, %v after %d looks", j, err, e.looks)
+		}
+	})
+}
+
+// Nothing to wait for, or no way to look, ends the waiting; so does a stop that
+// came before it.
+func TestEndingsGiveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := errors.New("a damaged page")
+		e := &ending{Endings: NewEndings(), status: Pending, err: broken}
+		if _, err := e.Wait(t.Context(), ID{1}, e.find); !errors.Is(err, broken) {
+			t.Error(err)
+		}
+		e.err, e.gone = nil, true
+		if j, err := e.Wait(t.Context(), ID{1}, e.find); j != nil || err != nil {
+			t.Errorf("%+v, %v", j, err)
+		}
+		e.gone = false
+		e.Close()
+		if j, err := e.Wait(t.Context(), ID{1}, e.find); err != nil || j.Status != Pending {
+			t.Errorf("%+v, %v", j, err)
+		}
+		if n := e.left(); n != 0 {
+			t.Errorf("%d entries are left", n)
+		}
+	})
+}
