@@ -195,12 +195,11 @@ type execution struct {
 }
 
 func (p *Pool) run(h *held, job *Job) bool {
-	now := time.Now()
 	x := &execution{
-		p: p, h: h, job: job, typ: h.lane.typ.Type, attempt: job.Failures + 1, begun: now,
+		p: p, h: h, job: job, typ: h.lane.typ.Type, attempt: job.Failures + 1, begun: time.Now(),
 		// The later start is the newer execution (see Apply), even if the clock was
 		// set back meanwhile.
-		started: max(TimeOf(now), job.StartedAt+1),
+		started: max(Now(), job.StartedAt+1),
 	}
 	x.ctx, x.cancel = context.WithCancelCause(context.Background())
 	defer x.cancel(nil)

@@ -115,7 +115,9 @@ func TestRetriesComeWithBackoff(t *testing.T) {
 }
 
 func TestDeliveryBeforeItsTimeGoesBack(t *testing.T) {
-	inRig(t, rigOptions{}, func(r *rig) {
+	a := typ("a")
+	a.Backoff.Base = time.Minute
+	inRig(t, rigOptions{types: []*jobs.Type{a}}, func(r *rig) {
 		seq := r.preset("a3", func(j *jobs.Job) {
 			j.Status, j.Attempt, j.Failures, j.DueAt = jobs.Retrying, 1, 1, jobs.Now().Add(time.Minute)
 		})

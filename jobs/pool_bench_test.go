@@ -16,7 +16,6 @@ import (
 // records at once.
 type benchQueue struct {
 	pool    *jobs.Pool
-	left    int
 	seq     uint64
 	commits chan []jobs.Event
 	pulls   chan int

@@ -106,6 +106,33 @@ func TestCancelWhileAWorkerTakesTheJob(t *testing.T) {
 	}
 }
 
+// TestCancelBetweenTheSecondLookupAndTheStart of a job that was published again.
+func TestCancelBetweenTheSecondLookupAndTheStart(t *testing.T) {
+	inRig(t, rigOptions{workers: 1}, func(r *rig) {
+		r.preset("a3", func(j *jobs.Job) { j.Place = jobs.Due })
+		r.settle()
+		r.said()
+		looked := 0
+		r.mu.Lock()
+		r.onFind = func(seq uint64) {
+			if looked++; looked == 2 {
+				r.change(1, func(j *jobs.Job) { jobs.Cancel(j, jobs.Now(), "by hand") })
+			}
+		}
+		r.mu.Unlock()
+		next := r.publish(1)
+		r.settle()
+		if looked != 2 {
+			t.Fatalf("it was looked up %d times", looked)
+		}
+		r.want("begun", r.begun(), "")
+		r.want("calls", r.said(), fmt.Sprintf("ack %d", next))
+		r.submit("a3")
+		r.settle()
+		r.want("the next", r.running(), fmt.Sprint(next+1))
+	})
+}
+
 func TestCancelWhileTheStartIsStored(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		r.hold(true)

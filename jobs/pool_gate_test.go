@@ -111,6 +111,13 @@ func TestPausedTypeDoesNotMakeOthersWaitForADelivery(t *testing.T) {
 		r.pool.SetPaused("b", true)
 		pass(0)
 		r.want("but not when that is paused", r.running(), "2")
+		pass(time.Second)
+		r.submit("a5")
+		r.pool.SetPaused("b", false)
+		r.finish(2)
+		r.want("and again after the pause", r.running(), "")
+		pass(100 * time.Millisecond)
+		r.want("for a while", r.running(), "3")
 	})
 }
 

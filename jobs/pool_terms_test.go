@@ -34,6 +34,7 @@ func TestDeliveryOfAJobThatIsNotInTheQueue(t *testing.T) {
 				r.want("calls", r.said(), fmt.Sprintf("ack %d", seq))
 				r.want("running", r.running(), "")
 				pass(time.Hour)
+				r.change(seq, func(j *jobs.Job) { j.Place = jobs.Due }) // its turn has come
 				next := r.publish(seq)
 				r.settle()
 				r.want("when it is in the queue again", r.running(), fmt.Sprint(next))

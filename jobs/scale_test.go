@@ -158,12 +158,13 @@ func TestBucket(t *testing.T) {
 				}
 			case 3:
 				if n := len(out); n > 0 {
+					i := rapid.IntRange(0, n-1).Draw(t, "which")
 					if rapid.Bool().Draw(t, "used") {
-						starts = append(starts, out[n-1])
+						starts = append(starts, out[i])
 					} else {
-						b.put(out[n-1], now)
+						b.put(out[i], now)
 					}
-					out = out[:n-1]
+					out = slices.Delete(out, i, i+1)
 				}
 			}
 		}
