@@ -99,7 +99,8 @@ type Broker struct {
 	room      atomic.Bool // see SetRoom
 	listening atomic.Bool
 	fatal     <-chan string // what nats-server would have ended the process with
-	asked     atomic.Int64  // when a submission's answer was last asked for, Unix nanoseconds
+	opened    time.Time
+	asked     atomic.Int64 // when a submission's answer was last asked for, nanoseconds since opened
 	submitted pendingAcks
 	notices   notices
 	lanes     laneTable
@@ -115,6 +116,10 @@ type Broker struct {
 	tasks  sync.WaitGroup
 	closed atomic.Bool
 }
+
+// clock is the time since the broker was opened, in nanoseconds, by a clock that
+// nobody can set.
+func (b *Broker) clock() int64 { return int64(time.Since(b.opened)) }
 
 var (
 	_ jobs.Queue    = (*Broker)(nil)
@@ -141,7 +146,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 		return nil, fmt.Errorf("cannot use the broker's folder %s: %w", o.Dir, err)
 	}
 	o.Dir = dir
-	b := &Broker{o: o, log: o.Logger, inbox: "_INBOX." + nuid.Next()}
+	b := &Broker{o: o, log: o.Logger, opened: time.Now(), inbox: "_INBOX." + nuid.Next()}
 	b.submitted.room.L = &b.submitted.mu
 	if o.Rebuild {
 		if err := b.dropLanes(); err != nil {

@@ -101,7 +101,7 @@ type feed struct {
 
 	link   *link
 	inbox  string
-	heard  atomic.Int64  // when the last frame came, Unix nanoseconds
+	heard  atomic.Int64  // when the last frame came, nanoseconds since the broker was opened
 	broken chan struct{} // the consumer must be replaced
 
 	mu     sync.Mutex
@@ -165,8 +165,8 @@ func (f *feed) awaitBreak(ctx context.Context, tick <-chan time.Time) {
 		case <-f.broken:
 			f.b.log.Warn("lost track of a stream; reading on with a new consumer", "stream", f.stream)
 			return
-		case now := <-tick:
-			if now.UnixNano()-f.heard.Load() > int64(3*heartbeat) {
+		case <-tick:
+			if f.b.clock()-f.heard.Load() > int64(3*heartbeat) {
 				f.b.log.Warn("a stream's consumer is silent; reading on with a new one", "stream", f.stream)
 				return
 			}
@@ -199,7 +199,7 @@ func (f *feed) consume(ctx context.Context) (name string, err error) {
 	case <-f.broken:
 	default:
 	}
-	f.heard.Store(time.Now().UnixNano())
+	f.heard.Store(f.b.clock())
 	name = "reader-" + nuid.Next()
 	_, err = f.b.js.CreateOrUpdatePushConsumer(ctx, f.stream, readerConfig(name, deliver, start))
 	return name, err
@@ -232,7 +232,7 @@ func (f *feed) receive(round int, m *frame) {
 	if f.expect == 0 || round != f.round {
 		return
 	}
-	f.heard.Store(time.Now().UnixNano())
+	f.heard.Store(f.b.clock())
 	if m.status() != 0 {
 		f.control(m)
 		return

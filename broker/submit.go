@@ -76,7 +76,7 @@ func (b *Broker) mayGoUnanswered() bool {
 	if !b.room.Load() || b.health.failing.Load() {
 		return false
 	}
-	now := time.Now().UnixNano()
+	now := b.clock()
 	asked := b.asked.Load()
 	return now-asked < int64(answerEvery) || !b.asked.CompareAndSwap(asked, now)
 }

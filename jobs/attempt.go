@@ -65,11 +65,17 @@ func (p *Pool) lookUp(h *held) *Job {
 		p.dismiss(h)
 		return nil
 	}
-	if wait := job.DueAt.Sub(Now()); job.DueAt != 0 && wait > 0 {
+	if wait := job.DueAt.Sub(Now()); job.DueAt != 0 && wait > 0 && !setBack(h.lane.typ, job, wait) {
 		p.giveBack(h, wait)
 		return nil
 	}
 	return job
+}
+
+// setBack says whether a retry would have to wait longer than its type ever lets
+// one wait: the wall clock was set back since its time was fixed.
+func setBack(t *poolType, j *Job, wait time.Duration) bool {
+	return j.Status == Retrying && wait > t.Backoff.Longest(j.Failures)+time.Second
 }
 
 // dismiss ends a delivery for good that nobody needs.

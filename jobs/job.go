@@ -37,9 +37,6 @@ func NewID() (id ID) {
 // set". A record has seven of them, so they are kept in 8 bytes each.
 type Time int64
 
-// Now is the present moment by the wall clock.
-func Now() Time { return Time(time.Now().UnixNano()) }
-
 // TimeOf converts; the zero time.Time becomes 0.
 func TimeOf(t time.Time) Time {
 	if t.IsZero() {
