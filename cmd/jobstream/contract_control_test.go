@@ -177,6 +177,14 @@ func TestContractIdempotency(t *testing.T) {
 	if other.code != http.StatusAccepted || other.header.Get("Idempotent-Replay") != "" || strings.Contains(first["REST submit"], readJob(t, other.body).ID) {
 		t.Errorf("another key gets %d %s", other.code, other.body)
 	}
+	// What was deleted cannot be answered with again.
+	id := readJob(t, other.body).ID
+	h.await(id, "completed")
+	h.do(http.MethodDelete, "/jobs/"+id, "")
+	after := h.do(http.MethodPost, "/jobs", requests["submit"], "Idempotency-Key", "another")
+	if after.code != http.StatusAccepted || after.header.Get("Idempotent-Replay") != "" || readJob(t, after.body).ID == id {
+		t.Errorf("the key of a deleted job gets %d %s", after.code, after.body)
+	}
 }
 
 // TestContractUniqueKey has one unfinished job at a time hold a key.
