@@ -146,11 +146,15 @@ func (s *server) start(ctx context.Context) (err error) {
 	for name, h := range s.extra {
 		s.kept.byName[name] = h
 	}
+	registry := s.kept.registry(s.cfg.Jobs)
+	if err := checkSchedules(registry, s.cfg.Schedules); err != nil {
+		return err
+	}
 	if err := email.SweepOutbox(s.dirs.outbox); err != nil {
 		return err
 	}
 	s.node, err = startNode(ctx, nodeOptions{
-		dirs: s.dirs, registry: s.kept.registry(s.cfg.Jobs), tracker: tracker,
+		dirs: s.dirs, registry: registry, tracker: tracker,
 		host: s.cfg.Broker.Host, port: s.cfg.Broker.Port,
 		sync: s.cfg.Broker.Sync, syncAlways: s.cfg.Broker.Sync == config.SyncAlways,
 		maxWorkers: s.cfg.Worker.MaxWorkers, minWorkers: s.cfg.Worker.MinWorkers,
