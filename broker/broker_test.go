@@ -857,9 +857,9 @@ func TestReopen(t *testing.T) {
 				overwrite(t, s+"/"+name+"/meta.sum", 0)
 			}
 		}, false, func(n uint64) bool { return n == 50 }},
-		{"torn lane", func(t *testing.T, s string) {
-			overwrite(t, s+"/JOBS/obs/email-3/meta.inf", 10)
-			overwrite(t, s+"/JOBS/obs/email-3/o.dat", 5)
+		{"torn lane", func(t *testing.T, s string) { // as a server leaves it that keeps lanes on disk
+			write(t, s+"/JOBS/obs/email-3/meta.inf", `{"name":"e`)
+			write(t, s+"/JOBS/obs/email-3/o.dat", "\x16\x02\x00\x00\x00")
 		}, false, func(n uint64) bool { return n == 50 }},
 		{"truncated block", func(t *testing.T, s string) {
 			remove(t, s+"/JOBS/msgs/index.db")
@@ -925,6 +925,16 @@ func TestLanesAfterReopen(t *testing.T) {
 func overwrite(t *testing.T, path string, size int64) {
 	t.Helper()
 	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -59,9 +59,6 @@ func (b *Broker) OpenLanes(ctx context.Context, lanes []jobs.Lane, r jobs.Receiv
 			return err
 		}
 	}
-	if err := b.syncLanes(lanes); err != nil {
-		return err
-	}
 	if err := b.receive(lanes, r); err != nil {
 		return err
 	}
@@ -105,14 +102,6 @@ func (b *Broker) makeLane(ctx context.Context, l jobs.Lane) error {
 		return fmt.Errorf("cannot open lane %s: %w", l, err)
 	}
 	return nil
-}
-
-func (b *Broker) syncLanes(lanes []jobs.Lane) error {
-	names := make([]string, len(lanes))
-	for i, l := range lanes {
-		names[i] = l.String()
-	}
-	return b.syncMeta(b.streamDir(JobsStream)+"/obs", names...)
 }
 
 // CloseLanes ends the deliveries: the receiver is not called any more when it

@@ -148,7 +148,7 @@ func (b *Broker) repair(ctx context.Context, broken []string) error {
 	return b.start(ctx)
 }
 
-// syncMeta makes the descriptions of streams or consumers in dir durable. The
+// syncMeta makes the descriptions of streams in dir durable. The
 // server writes them without fsync, and a power cut could leave them empty.
 func (b *Broker) syncMeta(dir string, names ...string) error {
 	for _, name := range names {

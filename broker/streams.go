@@ -141,6 +141,7 @@ func (o *Options) laneConfig(lane jobs.Lane) jetstream.ConsumerConfig {
 		AckWait:       o.Lease,
 		MaxDeliver:    -1,
 		MaxAckPending: -1,
+		MemoryStorage: true,
 	}
 }
 
