@@ -113,6 +113,10 @@ func (i *inbox) take(b *batch) {
 	i.mu.Lock()
 	i.filled, *b = *b, i.filled
 	i.bytes = 0
+	select {
+	case <-i.ready: // what it told of came while the projector was awake already
+	default:
+	}
 	i.room.Broadcast()
 	i.mu.Unlock()
 }

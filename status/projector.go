@@ -20,8 +20,12 @@ type Source interface {
 // errClosed ends what waits for a tracker that stops.
 var errClosed = errors.New("the tracker is closed")
 
-// busy is the batch size from which commits keep their spacing.
-const busy = 64
+// A batch of this size makes commits keep their spacing for a while, so that
+// the pauses in a heavy load are not filled with commits of single jobs.
+const (
+	busy    = 64
+	busyFor = 50 * time.Millisecond
+)
 
 // maxPause is the longest wait between tries of a commit that fails.
 const maxPause = 2 * time.Second
@@ -63,7 +67,7 @@ func (s *Store) Run(ctx context.Context, source Source, told func(*jobs.Commit))
 	tick := time.NewTicker(s.o.OutboxAge / 2)
 	defer tick.Stop()
 	var b batch
-	var last time.Time
+	var pace pace
 	for {
 		select {
 		case <-s.queue.ready:
@@ -86,9 +90,9 @@ func (s *Store) Run(ctx context.Context, source Source, told func(*jobs.Commit))
 			s.queue.close()
 			return fmt.Errorf("reading the streams: %w", err)
 		}
-		s.space(ctx, last)
-		last = time.Now()
+		s.space(ctx, pace.wait(time.Now(), s.o.Spacing))
 		s.queue.take(&b)
+		begun := time.Now()
 		for !s.commit(ctx, &b, commits, false) {
 			if ctx.Err() != nil {
 				s.queue.close()
@@ -96,25 +100,47 @@ func (s *Store) Run(ctx context.Context, source Source, told func(*jobs.Commit))
 				return s.Health()
 			}
 		}
-		if n := len(b.messages) + len(b.events); n < busy {
-			last = time.Time{}
-		}
+		pace.done(begun, time.Now(), len(b.messages)+len(b.events))
 		b.reset()
 	}
 }
 
-// space waits until the spacing since the last busy commit has passed.
-func (s *Store) space(ctx context.Context, last time.Time) {
-	if last.IsZero() {
+// pace keeps commits apart while there is much to do. What comes meanwhile
+// shares the next one; and while the disk syncs the tracker's file, it may keep
+// the streams from writing theirs (ext4 does), so that commits without a pause
+// between them bring next to nothing each.
+type pace struct {
+	begun, ended time.Time // of the last commit
+	busy         time.Time // when the last large one ended
+}
+
+// done takes note of a commit of n messages and events.
+func (p *pace) done(begun, ended time.Time, n int) {
+	p.begun, p.ended = begun, ended
+	if n >= busy {
+		p.busy = ended
+	}
+}
+
+// wait is how long the next commit must wait: until spacing has passed since the
+// last one's start, and half of it since its end.
+func (p *pace) wait(now time.Time, spacing time.Duration) time.Duration {
+	if now.Sub(p.busy) > busyFor {
+		return 0
+	}
+	return max(spacing-now.Sub(p.begun), spacing/2-now.Sub(p.ended))
+}
+
+// space waits for d, but not beyond the end of ctx.
+func (s *Store) space(ctx context.Context, d time.Duration) {
+	if d <= 0 {
 		return
 	}
-	if d := s.o.Spacing - time.Since(last); d > 0 {
-		t := time.NewTimer(d)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-		}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
 	}
 }
 

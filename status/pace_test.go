@@ -1,0 +1,63 @@
+package status
+
+import (
+	"testing"
+	"time"
+
+	"jobstream/jobs"
+)
+
+func TestPace(t *testing.T) {
+	const spacing = 5 * time.Millisecond
+	begun := time.Now()
+	after := func(ms int) time.Time { return begun.Add(time.Duration(ms) * time.Millisecond) }
+	type commit struct{ begun, ended, n int }
+	for name, tt := range map[string]struct {
+		before []commit
+		now    int
+		want   time.Duration
+	}{
+		"the first":                       {nil, 0, 0},
+		"after one job":                   {[]commit{{0, 1, 1}}, 1, 0},
+		"after many":                      {[]commit{{0, 1, busy}}, 1, 4 * time.Millisecond},
+		"after many, later":               {[]commit{{0, 1, busy}}, 5, 0},
+		"after a slow one":                {[]commit{{0, 20, busy}}, 20, spacing / 2},
+		"after one job that follows many": {[]commit{{0, 1, busy}, {5, 6, 1}}, 6, 4 * time.Millisecond},
+		"when the load is over":           {[]commit{{0, 1, busy}, {5, 6, 1}, {60, 61, 1}}, 61, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var p pace
+			for _, c := range tt.before {
+				p.done(after(c.begun), after(c.ended), c.n)
+			}
+			if got := max(p.wait(after(tt.now), spacing), 0); got != tt.want {
+				t.Errorf("waits %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestInboxSignal: what is taken leaves no signal behind, which would make the
+// projector commit nothing.
+func TestInboxSignal(t *testing.T) {
+	i := newInbox()
+	var b batch
+	i.submitted(&jobs.Message{Seq: 1})
+	<-i.ready
+	i.submitted(&jobs.Message{Seq: 2}) // before the projector takes what it was woken for
+	i.take(&b)
+	if len(b.messages) != 2 {
+		t.Fatalf("%d messages taken, want 2", len(b.messages))
+	}
+	select {
+	case <-i.ready:
+		t.Error("an empty inbox says that there is something")
+	default:
+	}
+	i.submitted(&jobs.Message{Seq: 3})
+	select {
+	case <-i.ready:
+	default:
+		t.Error("an inbox with a message says nothing")
+	}
+}
