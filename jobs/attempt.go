@@ -228,7 +228,7 @@ func (p *Pool) run(h *held, job *Job) bool {
 			return true
 		}
 	} else {
-		p.o.Recorder.Started(x.event(KindStarted))
+		p.o.Recorder.Started(h.Seq, x.started, x)
 	}
 	x.bound()
 	timer := time.AfterFunc(x.timeout, x.overdue)
@@ -330,6 +330,9 @@ func (x *execution) abandon(cause error) {
 		go x.p.work(next)
 	}
 }
+
+// StartEvent is the event of the attempt's start; see [Recorder.Started].
+func (x *execution) StartEvent() Event { return x.event(KindStarted) }
 
 // event is an event of this attempt.
 func (x *execution) event(kind Kind) Event {

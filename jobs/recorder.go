@@ -16,10 +16,14 @@ type Recorder struct {
 
 	mu     sync.Mutex
 	queue  []Event
-	starts map[uint64]Event // by sequence in JOBS
-	oldest time.Time        // when the oldest of starts came
+	starts map[uint64]Beginning // by sequence in JOBS
+	oldest Time                 // when the oldest of starts was
 	wake   chan struct{}
 }
+
+// Beginning is an attempt that has begun. StartEvent makes the event of that,
+// which is needed only where the attempt has not ended soon after.
+type Beginning interface{ StartEvent() Event }
 
 const (
 	// packWindow is the least time between two sendings.
@@ -33,16 +37,17 @@ func NewRecorder(log EventLog, fail func(error)) *Recorder {
 	if fail == nil {
 		fail = func(error) {}
 	}
-	return &Recorder{log: log, fail: fail, starts: make(map[uint64]Event), wake: make(chan struct{}, 1)}
+	return &Recorder{log: log, fail: fail, starts: make(map[uint64]Beginning), wake: make(chan struct{}, 1)}
 }
 
-// Started records the start of an attempt, some milliseconds later.
-func (r *Recorder) Started(e Event) {
+// Started records the start of an attempt, some milliseconds later: of the one
+// that has begun now at the message seq of JOBS.
+func (r *Recorder) Started(seq uint64, now Time, b Beginning) {
 	r.mu.Lock()
 	if len(r.starts) == 0 {
-		r.oldest = time.Now()
+		r.oldest = now
 	}
-	r.starts[e.Seq] = e
+	r.starts[seq] = b
 	r.mu.Unlock()
 	r.signal()
 }
@@ -53,9 +58,9 @@ func (r *Recorder) Record(e Event) {
 	r.mu.Lock()
 	if e.Kind.Settles() {
 		delete(r.starts, e.Seq)
-	} else if start, ok := r.starts[e.Seq]; ok {
+	} else if b, ok := r.starts[e.Seq]; ok {
 		delete(r.starts, e.Seq)
-		r.queue = append(r.queue, start)
+		r.queue = append(r.queue, b.StartEvent())
 	}
 	r.queue = append(r.queue, e)
 	r.mu.Unlock()
@@ -108,11 +113,12 @@ func (r *Recorder) send(spare []Event, all bool) ([]Event, time.Duration) {
 	r.mu.Lock()
 	next := time.Hour
 	if len(r.starts) > 0 {
-		if age := time.Since(r.oldest); all || age >= startHold {
+		// below zero if the clock was set back meanwhile
+		if age := Now().Sub(r.oldest); all || age >= startHold || age < 0 {
 			// Those that came later go with the oldest: the hold is an economy, not a
 			// promise.
-			for seq, e := range r.starts {
-				r.queue = append(r.queue, e)
+			for seq, b := range r.starts {
+				r.queue = append(r.queue, b.StartEvent())
 				delete(r.starts, seq)
 			}
 		} else {

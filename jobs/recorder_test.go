@@ -76,6 +76,13 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
+// beginning is the message that an attempt has begun at.
+type beginning uint64
+
+func (b beginning) StartEvent() jobs.Event { return ev(jobs.KindStarted, uint64(b)) }
+
+func begin(r *jobs.Recorder, seq uint64) { r.Started(seq, jobs.Now(), beginning(seq)) }
+
 func ev(kind jobs.Kind, seq uint64) jobs.Event { return jobs.Event{Kind: kind, Seq: seq} }
 
 func TestRecorderSendsAtOnceWhenIdle(t *testing.T) {
@@ -127,40 +134,40 @@ func TestRecorderHoldsStartsBack(t *testing.T) {
 		does func(r *jobs.Recorder)
 		want string
 	}{
-		{name: "alone", does: func(r *jobs.Recorder) { r.Started(ev(jobs.KindStarted, 1)) }, want: "started/1"},
+		{name: "alone", does: func(r *jobs.Recorder) { begin(r, 1) }, want: "started/1"},
 		{name: "completed at once", does: func(r *jobs.Recorder) {
-			r.Started(ev(jobs.KindStarted, 1))
+			begin(r, 1)
 			r.Record(ev(jobs.KindCompleted, 1))
 		}, want: "completed/1"},
 		{name: "every outcome makes it superfluous", does: func(r *jobs.Recorder) {
 			for i, k := range []jobs.Kind{jobs.KindCompleted, jobs.KindFailed, jobs.KindRetrying, jobs.KindReleased, jobs.KindCancelled} {
-				r.Started(ev(jobs.KindStarted, uint64(i)))
+				begin(r, uint64(i))
 				r.Record(ev(k, uint64(i)))
 			}
 		}, want: "completed/0 failed/1 retrying/2 released/3 cancelled/4"},
 		{name: "another job's outcome doesn't", does: func(r *jobs.Recorder) {
-			r.Started(ev(jobs.KindStarted, 1))
+			begin(r, 1)
 			r.Record(ev(jobs.KindCompleted, 2))
 		}, want: "completed/2 started/1"},
 		{name: "progress needs it first", does: func(r *jobs.Recorder) {
-			r.Started(ev(jobs.KindStarted, 1))
+			begin(r, 1)
 			r.Record(ev(jobs.KindProgress, 1))
 			r.Record(ev(jobs.KindProgress, 1))
 		}, want: "started/1 progress/1 progress/1"},
 		{name: "completed after 3 ms", does: func(r *jobs.Recorder) {
-			r.Started(ev(jobs.KindStarted, 1))
+			begin(r, 1)
 			pass(3 * time.Millisecond)
 			r.Record(ev(jobs.KindCompleted, 1))
 		}, want: "completed/1"},
 		{name: "completed after 5 ms", does: func(r *jobs.Recorder) {
-			r.Started(ev(jobs.KindStarted, 1))
+			begin(r, 1)
 			pass(5 * time.Millisecond)
 			r.Record(ev(jobs.KindCompleted, 1))
 		}, want: "started/1 completed/1"},
 		{name: "an attempt after another", does: func(r *jobs.Recorder) {
-			r.Started(ev(jobs.KindStarted, 1))
+			begin(r, 1)
 			r.Record(ev(jobs.KindRetrying, 1))
-			r.Started(ev(jobs.KindStarted, 1))
+			begin(r, 1)
 			pass(5 * time.Millisecond)
 			r.Record(ev(jobs.KindCompleted, 1))
 		}, want: "retrying/1 started/1 completed/1"},
@@ -185,7 +192,7 @@ func TestRecorderHoldsStartsBack(t *testing.T) {
 func TestRecorderHoldsNoStartForLong(t *testing.T) {
 	record(t, func(r *jobs.Recorder, log *eventLog) {
 		for seq := range uint64(20) {
-			r.Started(ev(jobs.KindStarted, seq))
+			begin(r, seq)
 			pass(time.Millisecond)
 		}
 		pass(20 * time.Millisecond)
@@ -210,10 +217,10 @@ func TestRecorderSendsEverythingAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &eventLog{}
 		r := jobs.NewRecorder(log, nil)
-		r.Started(ev(jobs.KindStarted, 1))
+		begin(r, 1)
 		r.Record(ev(jobs.KindCompleted, 2))
 		r.Record(ev(jobs.KindRetrying, 3))
-		r.Started(ev(jobs.KindStarted, 4))
+		begin(r, 4)
 		ctx, stop := context.WithCancel(t.Context())
 		stop()
 		if err := r.Run(ctx); err != nil {
@@ -265,7 +272,7 @@ func TestRecorderKeepsOrder(t *testing.T) {
 	for seq := range uint64(writers) {
 		wg.Go(func() {
 			for range rounds {
-				r.Started(ev(jobs.KindStarted, seq))
+				begin(r, seq)
 				r.Record(ev(jobs.KindProgress, seq))
 				r.Record(ev(jobs.KindRetrying, seq))
 			}
