@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"log/slog"
 	"sync"
 	"testing"
@@ -13,10 +12,14 @@ import (
 // BenchmarkSustained measures the whole way of no-op jobs of 200 bytes,
 // submitted in process by 16 submitters, run by 100 workers and notified.
 func BenchmarkSustained(b *testing.B) {
-	noop := jobs.HandlerFunc(func(context.Context, *jobs.Task) (jobs.Result, error) { return jobs.Result{}, nil })
+	b.Run("lanes=1", func(b *testing.B) { benchmarkSustained(b, &benchCommand{Types: 1, Priorities: 1}) })
+	b.Run("lanes=100", func(b *testing.B) { benchmarkSustained(b, &benchCommand{Types: 20, Priorities: 5}) })
+}
+
+func benchmarkSustained(b *testing.B, c *benchCommand) {
 	n, err := startNode(b.Context(), nodeOptions{
 		dirs:     foldersIn(b.TempDir()),
-		registry: jobs.NewRegistry(&jobs.Type{Name: "noop", Timeout: time.Minute, Handler: noop}),
+		registry: c.registry(nil),
 		sync:     time.Second, maxWorkers: 100, queueSize: 10_000_000, maxPayload: 1 << 20,
 		lease: 30 * time.Second, maxLost: 5, logger: slog.New(slog.DiscardHandler),
 	})
@@ -24,26 +27,29 @@ func BenchmarkSustained(b *testing.B) {
 		b.Fatal(err)
 	}
 	const submitters, inFlight = 16, 64
-	sub := &jobs.Submission{Type: "noop", Priority: 3, RetryCount: -1, Payload: payload200()}
+	var subs []*jobs.Submission
+	for _, l := range c.lanes() {
+		subs = append(subs, &jobs.Submission{Type: l.Type, Priority: l.Priority, RetryCount: -1, Payload: makePayload(200, 0)})
+	}
 	b.ReportAllocs()
 	b.ResetTimer()
 	var wg sync.WaitGroup
-	work := make(chan struct{}, 1024)
+	work := make(chan int, 1024)
 	for range submitters * inFlight {
 		wg.Go(func() {
-			for range work {
-				if _, _, err := n.submitter.Submit(b.Context(), sub); err != nil {
+			for i := range work {
+				if _, _, err := n.submitter.Submit(b.Context(), subs[i%len(subs)]); err != nil {
 					b.Error(err)
 				}
 			}
 		})
 	}
-	for range b.N {
-		work <- struct{}{}
+	for i := range b.N {
+		work <- i
 	}
 	close(work)
 	wg.Wait()
-	for n.store.Figures()["noop"].Ever[jobs.Completed] < b.N {
+	for done, _ := (&benchNode{node: n}).ends(); done < b.N; done, _ = (&benchNode{node: n}).ends() {
 		pos := n.store.Positions()
 		pos.Status++
 		if err := n.store.WaitFor(b.Context(), pos); err != nil {
@@ -61,12 +67,4 @@ func BenchmarkSustained(b *testing.B) {
 	if err := n.close(); err != nil {
 		b.Fatal(err)
 	}
-}
-
-func payload200() []byte {
-	p := []byte(`{"data":"`)
-	for len(p) < 198 {
-		p = append(p, 'x')
-	}
-	return append(p, '"', '}')
 }
