@@ -29,7 +29,6 @@ type fold struct {
 	removed  []*jobs.Job       // deleted records
 	counters map[string]*typeCounters
 	out      jobs.Commit
-	arena    []byte
 	batched  map[jobs.ID]bool // the jobs of batches that are not complete; nil until somebody asks
 	special  bool             // some of the jobs have terms
 	silent   bool             // nobody is told of those that end: they have been
@@ -54,6 +53,7 @@ func (w *work) edit() *jobs.Job {
 
 // newFold begins a transaction that will touch about n jobs.
 func (s *Store) newFold(tx *bbolt.Tx, n int) *fold {
+	s.arena.reset()
 	return &fold{
 		s: s, tx: tx,
 		records: tx.Bucket(bucketJobs), ids: tx.Bucket(bucketIDs), moved: tx.Bucket(bucketMoved),
@@ -343,22 +343,9 @@ func (f *fold) write(w *work) error {
 	return nil
 }
 
-// arenaSize is the size of the blocks that encoded records are put into; bbolt
-// keeps the slices until the commit.
-const arenaSize = 64 << 10
-
 // encode gives the record of j, in memory that lives as long as the transaction.
 func (f *fold) encode(j *jobs.Job) []byte {
-	if cap(f.arena)-len(f.arena) < 2048 {
-		f.arena = make([]byte, 0, arenaSize)
-	}
-	from := len(f.arena)
-	b := appendRecord(f.arena[from:], j)
-	if from+len(b) > cap(f.arena) {
-		return b // it did not fit and was moved
-	}
-	f.arena = f.arena[:from+len(b)]
-	return b[:len(b):len(b)]
+	return f.s.arena.append(func(b []byte) []byte { return appendRecord(b, j) })
 }
 
 // writeNew stores what only a new job needs.

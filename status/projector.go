@@ -192,6 +192,7 @@ func (s *Store) fold(b *batch) (*jobs.Commit, error) {
 	var f *fold
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		f = s.newFold(tx, min(len(b.messages)+len(b.events), maxBatch))
+		f.out.Settled = make([]jobs.Event, 0, len(b.events)) // nearly all of them are of that kind
 		limit := pos.Jobs
 		for i := range b.messages {
 			m := &b.messages[i]

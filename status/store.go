@@ -50,6 +50,7 @@ type Store struct {
 
 	queue   *inbox
 	bits    bitsCache // projector only
+	arena   arena     // its transactions only
 	commits uint64    // number of the last commit with an outbox entry; projector only
 	rebuild bool      // the file is not complete yet: take jobs from events, too; projector only
 	gone    goneJobs  // projector only
