@@ -51,10 +51,15 @@ func (w *work) edit() *jobs.Job {
 	return w.job
 }
 
+// recordFill is how full a page of records is made when it is split. bbolt's half
+// is for keys in any order; ours come in theirs, so that a page is not written
+// again once its jobs have ended. Some room is left as records grow until then.
+const recordFill = 0.8
+
 // newFold begins a transaction that will touch about n jobs.
 func (s *Store) newFold(tx *bbolt.Tx, n int) *fold {
 	s.arena.reset()
-	return &fold{
+	f := &fold{
 		s: s, tx: tx,
 		records: tx.Bucket(bucketJobs), ids: tx.Bucket(bucketIDs), moved: tx.Bucket(bucketMoved),
 		loads: tx.Bucket(bucketPayloads), bits: tx.Bucket(bucketBits),
@@ -62,6 +67,8 @@ func (s *Store) newFold(tx *bbolt.Tx, n int) *fold {
 		order:    make([]*work, 0, n),
 		counters: make(map[string]*typeCounters),
 	}
+	f.records.FillPercent = recordFill
+	return f
 }
 
 // get finds the job with this key, nil if there is none.
