@@ -28,6 +28,11 @@ type batch struct {
 	tasks    []*task
 }
 
+// empty says whether there is nothing to fold.
+func (b *batch) empty() bool {
+	return len(b.messages) == 0 && len(b.events) == 0 && b.jobs == 0 && b.status == 0
+}
+
 func (b *batch) reset() {
 	clear(b.messages)
 	clear(b.events)

@@ -61,3 +61,25 @@ func TestInboxSignal(t *testing.T) {
 		t.Error("an inbox with a message says nothing")
 	}
 }
+
+// TestTaskAlone: a task by itself costs one commit.
+func TestTaskAlone(t *testing.T) {
+	tr := startTemp(t, Options{})
+	before, err := tr.Syncs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const tasks = 5
+	for range tasks {
+		if err := tr.do(t.Context(), func(*fold) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	after, err := tr.Syncs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := (after - before) / syncsPerCommit; n != tasks {
+		t.Errorf("%d commits for %d tasks", n, tasks)
+	}
+}

@@ -148,10 +148,15 @@ func (s *Store) space(ctx context.Context, d time.Duration) {
 // that it failed and a pause is over: try again. With once it is tried once.
 func (s *Store) commit(ctx context.Context, b *batch, commits chan<- *jobs.Commit, once bool) bool {
 	if len(b.tasks) > 0 {
-		if c := s.runTasks(b.tasks); c != nil {
-			commits <- c
-		}
+		c := s.runTasks(b.tasks)
 		b.tasks = nil
+		if c != nil {
+			commits <- c
+			if b.empty() && s.Health() == nil {
+				s.wake()
+				return true // their commit wrote all that there is
+			}
+		}
 	}
 	c, err := s.fold(b)
 	if err == nil {
