@@ -318,11 +318,11 @@ func (m *model) checkOrder(begun []*modelJob) {
 // checkTurns wants that no type has two turns while another one with the same
 // priority waits for its first.
 func (m *model) checkTurns(begun []*modelJob) {
-	for _, j := range begun {
-		for lane := range m.passed {
-			if lane[:1] == j.typ { // it may have been at its bound or without a token since
-				delete(m.passed, lane)
-			}
+	for lane := range m.passed {
+		typ := lane[:1]
+		mine := func(j *modelJob) bool { return j.typ == typ } // it may have been at its bound or without a token
+		if m.odd[lane] || m.paused[typ] || m.full(typ) || slices.ContainsFunc(begun, mine) {
+			delete(m.passed, lane)
 		}
 	}
 	for lane, turns := range m.passed {
