@@ -306,7 +306,7 @@ func (u *unpacker) artifact() *jobs.Artifact {
 // checkEvent refuses what no fold could use.
 func checkEvent(e *jobs.Event, idLength int) error {
 	switch {
-	case e.Kind < jobs.KindStarted || e.Kind > jobs.KindCancelled:
+	case e.Kind < jobs.KindStarted || e.Kind > jobs.KindSnoozed:
 		return fmt.Errorf("unknown kind %d", e.Kind)
 	case idLength != len(e.ID):
 		return fmt.Errorf("the id has %d bytes", idLength)

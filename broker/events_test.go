@@ -103,7 +103,7 @@ func eventGen() *rapid.Generator[jobs.Event] {
 	moment := rapid.Map(rapid.Int64Range(0, 4_000_000_000_000_000_000), func(n int64) jobs.Time { return jobs.Time(n) })
 	return rapid.Custom(func(t *rapid.T) jobs.Event {
 		e := jobs.Event{
-			Kind:     jobs.Kind(rapid.IntRange(int(jobs.KindStarted), int(jobs.KindCancelled)).Draw(t, "kind")),
+			Kind:     jobs.Kind(rapid.IntRange(int(jobs.KindStarted), int(jobs.KindSnoozed)).Draw(t, "kind")),
 			Seq:      rapid.Uint64().Draw(t, "seq"),
 			Type:     rapid.StringMatching(`[a-zA-Z0-9_-]{1,64}`).Draw(t, "type"),
 			Priority: jobs.Priority(rapid.IntRange(1, 5).Draw(t, "priority")), CreatedAt: moment.Draw(t, "created"),
