@@ -340,6 +340,13 @@ func (r *rig) said(kinds ...string) string {
 	return strings.Join(found, ", ")
 }
 
+// saidSorted is said, for calls of several workers.
+func (r *rig) saidSorted() string {
+	calls := strings.Split(r.said(), ", ")
+	slices.Sort(calls)
+	return strings.Join(calls, ", ")
+}
+
 // The tracker.
 
 func (r *rig) Find(seq uint64) (*jobs.Job, error) {
