@@ -45,6 +45,12 @@ func (s *Store) Retry(ctx context.Context, keys []uint64) (changed []*jobs.Job, 
 				return false, duplicate(j.Terms.UniqueKey, owner)
 			}
 		}
+		if w.dirty {
+			return false, &jobs.Error{Kind: jobs.Conflict, Detail: "the job is being changed by somebody else at this moment; try again"}
+		}
+		if err := f.keepEnd(j); err != nil {
+			return false, err
+		}
 		jobs.Rerun(w.edit(), jobs.Now())
 		if w.job.Terms != nil && w.job.Terms.UniqueKey != "" { // for the next one of these keys
 			if err := f.tx.Bucket(bucketUnique).Put([]byte(w.job.Terms.UniqueKey), w.job.ID[:]); err != nil {

@@ -32,4 +32,5 @@
 //	tokenage  moment, idempotency key → nothing
 //	batches   id → the messages of a batch that is not complete
 //	types     type → what an operator has set
+//	ends      moment, key → record of a job that ended and was run again then
 package status

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"go.etcd.io/bbolt"
 
@@ -23,6 +24,9 @@ func (f *fold) writeOutbox() error {
 	bucket := f.tx.Bucket(bucketOutbox)
 	now := jobs.Now()
 	if err := f.trimOutbox(bucket, now); err != nil {
+		return err
+	}
+	if err := f.trimEnds(bucket); err != nil {
 		return err
 	}
 	if len(f.out.Ended) == 0 {
@@ -57,6 +61,51 @@ func (f *fold) trimOutbox(bucket *bbolt.Bucket, now jobs.Time) error {
 	return nil
 }
 
+// keepEnd keeps a copy of an ended job that is about to run again: the outbox has
+// only its key, and its end may have to be notified of once more.
+func (f *fold) keepEnd(j *jobs.Job) error {
+	return f.tx.Bucket(bucketEnds).Put(momentKey(jobs.Now(), j.Key), appendRecord(nil, j))
+}
+
+// trimEnds drops the copies of ends that the outbox has no more.
+func (f *fold) trimEnds(outbox *bbolt.Bucket) error {
+	ends := f.tx.Bucket(bucketEnds).Cursor()
+	k, _ := ends.First()
+	if k == nil {
+		return nil
+	}
+	oldest := jobs.Time(math.MaxInt64)
+	if _, v := outbox.Cursor().First(); len(v) >= 8 {
+		oldest = jobs.Time(binary.BigEndian.Uint64(v))
+	}
+	for ; len(k) == 16; k, _ = ends.First() {
+		if at, _ := splitMoment(k); at >= oldest {
+			break
+		}
+		if err := ends.Delete(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readEnds are all copies of ends.
+func readEnds(tx *bbolt.Tx) (ended []*jobs.Job, err error) {
+	payloads := tx.Bucket(bucketPayloads)
+	err = tx.Bucket(bucketEnds).ForEach(func(_, v []byte) error {
+		j, apart, err := decodeRecord(v)
+		if err != nil {
+			return fmt.Errorf("outbox: %w", err)
+		}
+		if apart {
+			j.Payload = slices.Clone(payloads.Get(key8(j.Key)))
+		}
+		ended = append(ended, j)
+		return nil
+	})
+	return ended, err
+}
+
 // outboxDue says whether there is anything to drop from the outbox, so that an
 // idle tracker gets a commit for it.
 func (s *Store) outboxDue() (due bool) {
@@ -81,6 +130,17 @@ func (s *Store) HoldOutbox(hold bool) { s.held.Store(hold) }
 // stored: entries of before the crash are dropped only when all of them have
 // been, and Options.OutboxAge later.
 func (s *Store) Outbox(f func(ended []*jobs.Job) error) error {
+	var again []*jobs.Job // those that have run again since
+	err := s.db.View(func(tx *bbolt.Tx) (err error) {
+		again, err = readEnds(tx)
+		return err
+	})
+	if err == nil && len(again) > 0 {
+		err = f(again)
+	}
+	if err != nil {
+		return err
+	}
 	for after := uint64(0); ; {
 		var ended []*jobs.Job
 		err := s.db.View(func(tx *bbolt.Tx) error {

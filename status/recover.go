@@ -76,10 +76,12 @@ func (s *Store) MarkClean(mark Clean) error {
 		return err
 	}
 	return s.db.Update(func(tx *bbolt.Tx) error {
-		bucket := tx.Bucket(bucketOutbox)
-		for k, _ := bucket.Cursor().First(); k != nil; k, _ = bucket.Cursor().First() {
-			if err := bucket.Delete(k); err != nil {
-				return err
+		for _, name := range [][]byte{bucketOutbox, bucketEnds} {
+			bucket := tx.Bucket(name)
+			for k, _ := bucket.Cursor().First(); k != nil; k, _ = bucket.Cursor().First() {
+				if err := bucket.Delete(k); err != nil {
+					return err
+				}
 			}
 		}
 		meta := tx.Bucket(bucketMeta)

@@ -86,6 +86,7 @@ var (
 	bucketBits     = []byte("bits")
 	bucketTimes    = []byte("times")
 	bucketOutbox   = []byte("outbox")
+	bucketEnds     = []byte("ends")
 	bucketAliases  = []byte("aliases")
 	bucketDue      = []byte("due")
 	bucketLimits   = []byte("limits")
@@ -100,7 +101,7 @@ var (
 	bucketSchedules = []byte("schedules")
 
 	allBuckets = [][]byte{
-		bucketMeta, bucketJobs, bucketPayloads, bucketIDs, bucketMoved, bucketBits, bucketTimes, bucketOutbox,
+		bucketMeta, bucketJobs, bucketPayloads, bucketIDs, bucketMoved, bucketBits, bucketTimes, bucketOutbox, bucketEnds,
 		bucketAliases, bucketDue, bucketLimits, bucketUnique, bucketSlots, bucketHeld, bucketTokens, bucketTokenAge,
 		bucketBatches, bucketTypes, bucketSchedules,
 	}

@@ -392,7 +392,7 @@ func (m *termsModel) control() {
 				m.says("Cancel", err, len(changed) == 1, want)
 			})
 		case "retry":
-			want := there && (j.Status == jobs.Failed || j.Status == jobs.Cancelled) && termTypes.Lookup(j.Type) != nil &&
+			want := there && !touched[j.ID] && (j.Status == jobs.Failed || j.Status == jobs.Cancelled) && termTypes.Lookup(j.Type) != nil &&
 				(j.Terms == nil || j.Terms.UniqueKey == "" || m.owner(j.Terms.UniqueKey) == jobs.ID{})
 			if want {
 				jobs.Rerun(j, m.now)
