@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -78,7 +79,12 @@ func runChild(dir string) int {
 		return 1
 	}
 	note := func(t *jobs.Task) {
-		_, _ = fmt.Fprintf(starts, "%s %d %d\n", t.Job.ID, t.Attempt, os.Getpid())
+		_, _ = fmt.Fprintf(starts, "%s %d %d %d\n", t.Job.ID, t.Job.Run, t.Attempt, os.Getpid())
+	}
+	handlers, err := termsChild(cfg, dir, note)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
 	s := &server{cfg: cfg, log: newLogger(cfg.Log, os.Stderr), signals: childSignals(), extra: map[string]jobs.Handler{
 		"quick": jobs.HandlerFunc(func(_ context.Context, t *jobs.Task) (jobs.Result, error) {
@@ -118,6 +124,7 @@ func runChild(dir string) int {
 			select {}
 		}),
 	}}
+	maps.Copy(s.extra, handlers)
 	if err := s.serve(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -200,11 +207,13 @@ type acked struct {
 	mu    sync.Mutex
 	jobs  []promise
 	count atomic.Int64
+	terms termsTally
 }
 
 type promise struct {
 	id, kind string
 	bare     bool // acknowledged by the stream only
+	more     *terms
 }
 
 func (a *acked) add(p promise) {
@@ -231,7 +240,7 @@ func load(ctx context.Context, c *child, seed uint64, promised *acked) {
 				kind := [...]string{"quick", "quick", "quick", "flaky", "doomed", "slow"}[rng.IntN(6)]
 				prio := 1 + rng.IntN(5)
 				if ref, bare, ok := submitSomehow(ctx, client, nc, c.rest, kind, prio, rng); ok {
-					promised.add(promise{ref, kind, bare})
+					promised.add(promise{id: ref, kind: kind, bare: bare})
 				}
 			}
 		})
@@ -369,11 +378,12 @@ func TestCrashKilled(t *testing.T) {
 	for round := range rounds(t, 3) {
 		c := startChild(t, dir)
 		missing(t, c, promised, damaged, fresh)
+		checkParked(t, c, promised)
 		fresh = len(promised.jobs)
 		ctx, cancel := context.WithCancel(t.Context())
 		loaded := make(chan struct{})
 		seed := rng.Uint64()
-		go func() { load(ctx, c, seed, promised); close(loaded) }()
+		go func() { loadAll(ctx, c, seed, promised); close(loaded) }()
 		after := promised.count.Load() + int64(50+rng.IntN(600))
 		waitUntil(t, func() bool { return promised.count.Load() >= after })
 		if rng.IntN(2) == 0 {
@@ -486,7 +496,8 @@ func missingAccepted(t *testing.T, c *child, promised *acked) {
 // verifyAll waits until nothing is unfinished and compares every promise.
 func verifyAll(t *testing.T, c *child, dir string, promised *acked) {
 	t.Helper()
-	waitUntil(t, func() bool { return unfinished(t, c) == 0 })
+	resumeParked(t, c, promised)
+	waitFinished(t, c)
 	var told map[string]map[string]bool
 	waitUntil(t, func() bool {
 		told = notifications(t, c) // the last ones follow the commit that ended their job
@@ -504,6 +515,10 @@ func verifyAll(t *testing.T, c *child, dir string, promised *acked) {
 		if code := get(t, c.rest+"/jobs/"+p.id, &j); code != http.StatusOK {
 			t.Fatalf("%s job %s answers %d at the end", p.kind, p.id, code)
 		}
+		if p.more != nil {
+			p.more.verify(t, &j, told[p.id])
+			continue
+		}
 		if j.Status.String() != wants[p.kind] {
 			t.Errorf("%s job %s is %s: %s", p.kind, p.id, j.Status, j.Error)
 		}
@@ -516,13 +531,30 @@ func verifyAll(t *testing.T, c *child, dir string, promised *acked) {
 		}
 	}
 	checkStarts(t, filepath.Join(dir, "starts"))
+	verifyTerms(t, c, dir, promised)
+}
+
+// waitFinished waits until nothing is unfinished, and says what is if that takes
+// too long.
+func waitFinished(t *testing.T, c *child) {
+	t.Helper()
+	defer func() {
+		if t.Failed() {
+			var list struct{ Jobs []json.RawMessage }
+			get(t, c.rest+"/jobs?status=scheduled&status=pending&status=processing&status=retrying&limit=10", &list)
+			for _, j := range list.Jobs {
+				t.Logf("unfinished: %s", j)
+			}
+		}
+	}()
+	waitUntil(t, func() bool { return unfinished(t, c) == 0 })
 }
 
 // unfinished is how many jobs the child shows that have not ended, up to a few.
 func unfinished(t *testing.T, c *child) int {
 	t.Helper()
 	var list struct{ Jobs []json.RawMessage }
-	get(t, c.rest+"/jobs?status=pending&status=processing&status=retrying&limit=10", &list)
+	get(t, c.rest+"/jobs?status=scheduled&status=pending&status=processing&status=retrying&limit=10", &list)
 	return len(list.Jobs)
 }
 

@@ -153,7 +153,7 @@ func calmLoad(ctx context.Context, c *child, seed uint64, promised *acked) {
 				ref, bare, ok := submitSomehow(short, client, nc, c.rest, kind, 1+rng.IntN(5), rng)
 				cancel()
 				if ok {
-					promised.add(promise{ref, kind, bare})
+					promised.add(promise{id: ref, kind: kind, bare: bare})
 				}
 				<-pace.C
 			}

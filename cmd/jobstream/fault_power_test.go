@@ -51,11 +51,12 @@ func TestCrashPowerCut(t *testing.T) {
 		mustDo(t, os.WriteFile(boot, []byte(strconv.Itoa(round)), 0o600)) // a power cut ends the operating system, too
 		c := startChild(t, dir)
 		missing(t, c, promised, true, fresh)
+		checkParked(t, c, promised)
 		fresh = len(promised.jobs)
 		ctx, cancel := context.WithCancel(t.Context())
 		loaded := make(chan struct{})
 		loadSeed := rng.Uint64()
-		go func() { load(ctx, c, loadSeed, promised); close(loaded) }()
+		go func() { loadAll(ctx, c, loadSeed, promised); close(loaded) }()
 		after := promised.count.Load() + int64(50+rng.IntN(800))
 		waitUntil(t, func() bool { return promised.count.Load() >= after })
 		how := "at a random moment"
