@@ -202,6 +202,7 @@ func (b *Broker) start(ctx context.Context) error {
 	if err := b.checkPort(ctx); err != nil {
 		return err
 	}
+	largest := min(b.o.MaxPayload+headerBytes+batchAnswer, math.MaxInt32)
 	opts := &server.Options{
 		ServerName:        b.o.Node,
 		Host:              b.o.Host,
@@ -213,8 +214,8 @@ func (b *Broker) start(ctx context.Context) error {
 		SyncInterval:      b.o.SyncInterval,
 		SyncAlways:        b.o.SyncAlways,
 		JetStreamMaxStore: unlimitedDisk,
-		MaxPayload:        int32(min(b.o.MaxPayload+headerBytes+batchAnswer, math.MaxInt32)),
-		MaxPending:        clientPending,
+		MaxPayload:        int32(largest),
+		MaxPending:        int64(max(clientPending, largest)),
 	}
 	opts.JetStreamLimits.DefaultMaxConsumers = -1
 	srv, err := server.NewServer(opts)

@@ -945,3 +945,14 @@ func remove(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 }
+
+// TestLargestMessages: the bound of what a client may be behind follows the
+// largest message, or the server would not start.
+func TestLargestMessages(t *testing.T) {
+	for _, size := range []int{8 << 20, 32 << 20} {
+		b := brokertest.New(t, func(o *broker.Options) { o.MaxPayload = size })
+		if err := b.Healthy(); err != nil {
+			t.Errorf("with messages of %d bytes: %v", size, err)
+		}
+	}
+}

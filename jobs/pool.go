@@ -394,7 +394,7 @@ func (p *Pool) pick() *held {
 				n -= len(row)
 			}
 			l := row[n]
-			if !p.open(l) {
+			if len(l.buf) == 0 && l.committed <= l.delivered || !p.open(l) {
 				continue
 			}
 			if len(l.buf) > 0 && l.buf[0].Seq <= p.position {
