@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -182,6 +183,16 @@ func (s *Store) Expire(ctx context.Context, now jobs.Time) (next jobs.Time, err 
 	return next, err
 }
 
+// startGrace is how long the tracker waits for word that a job in the queue has
+// started before its expiry: no worker starts one after it.
+const startGrace = 250 * time.Millisecond
+
+// mayHaveStarted says whether a job that would expire at a moment may have
+// started before it, which nobody has told yet.
+func mayHaveStarted(j *jobs.Job, at jobs.Time) bool {
+	return inQueue(j) && j.Attempt == 0 && at == j.Terms.ExpiresAt
+}
+
 // overdue lists jobs whose limit has passed and that are not running, and when
 // the next look is worth it.
 func (s *Store) overdue(now jobs.Time) (keys []uint64, next jobs.Time, err error) {
@@ -191,15 +202,22 @@ func (s *Store) overdue(now jobs.Time) (keys []uint64, next jobs.Time, err error
 		for k, _ := c.First(); len(k) == 16; k, _ = c.Next() {
 			at, key := splitMoment(k)
 			if at > now || len(keys) == expireBatch {
-				next = at
+				if next == 0 || at < next {
+					next = at
+				}
 				return nil
 			}
 			j, _, err := decodeRecord(records.Get(key8(key)))
 			if err != nil {
 				return err
 			}
-			// The worker of a running one looks after that.
-			if j.Status != jobs.Processing {
+			switch over := at.Add(startGrace); {
+			case j.Status == jobs.Processing: // its worker looks after that
+			case mayHaveStarted(j, at) && now < over:
+				if next == 0 || over < next {
+					next = over
+				}
+			default:
 				keys = append(keys, key)
 			}
 		}

@@ -195,7 +195,7 @@ func TestExpire(t *testing.T) {
 			if next, c := tr.expires(limit - 2); len(c.Ended) != 0 || next != first {
 				t.Errorf("before its time: next %v, want %v; %+v", next, first, c.Ended)
 			}
-			_, c = tr.expires(limit)
+			_, c = tr.expires(limit.Add(startGrace))
 			if ended := tt.error != ""; (len(c.Ended) == 1) != ended {
 				t.Fatalf("ended: %+v", c.Ended)
 			}
@@ -204,7 +204,7 @@ func TestExpire(t *testing.T) {
 				if j.Status.String() != tt.want || !strings.HasPrefix(j.Error, tt.error) {
 					t.Fatalf("%s: %s", j.Status, j.Error)
 				}
-				if next, c := tr.expires(limit + 2); len(c.Ended) != 0 || next != 0 {
+				if next, c := tr.expires(limit.Add(startGrace) + 2); len(c.Ended) != 0 || next != 0 {
 					t.Errorf("again: next %v, %+v", next, c.Ended)
 				}
 			})
@@ -234,6 +234,23 @@ func failsFirst(tr *tracker) {
 
 func snoozesFirst(tr *tracker) {
 	tr.folds(nil, of(jobs.KindSnoozed, tr.find(1), epoch.Add(seconds(10))))
+}
+
+// A job that started just before its expiry has started, though word of that
+// comes after it.
+func TestExpireWaitsForWord(t *testing.T) {
+	tr := byHand(t)
+	limit := epoch.Add(seconds(1000))
+	tr.takes(with(1, jobs.Terms{ExpiresAt: limit}), with(2, jobs.Terms{ExpiresAt: limit}), with(3, jobs.Terms{ExpiresAt: limit + 5}))
+	if next, c := tr.expires(limit + 1); len(c.Ended) != 0 || next != limit+5 {
+		t.Fatalf("ended %v, next %v", keysOf(c.Ended), next)
+	}
+	if next, c := tr.expires(limit + 6); len(c.Ended) != 0 || next != limit.Add(startGrace) {
+		t.Fatalf("ended %v, next %v", keysOf(c.Ended), next)
+	}
+	tr.folds(nil, of(jobs.KindStarted, tr.find(1), limit-1))
+	tr.expires(limit.Add(startGrace) + 5)
+	tr.everywhere(func() { tr.states("processing", "cancelled", "cancelled") })
 }
 
 // An attempt that ends after its job's deadline makes somebody look.
@@ -275,7 +292,7 @@ func TestExpireInBatches(t *testing.T) {
 		ended int
 		next  jobs.Time
 	}{{expireBatch, limit}, {10, 0}, {0, 0}} {
-		if next, c := tr.expires(limit); len(c.Ended) != want.ended || next != want.next {
+		if next, c := tr.expires(limit.Add(startGrace)); len(c.Ended) != want.ended || next != want.next {
 			t.Fatalf("ended %d, next %v; want %+v", len(c.Ended), next, want)
 		}
 	}

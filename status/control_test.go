@@ -121,7 +121,7 @@ func TestRetryEveryStatus(t *testing.T) {
 func TestRetryAfterExpiry(t *testing.T) {
 	tr := byHand(t)
 	tr.takes(with(1, jobs.Terms{ExpiresAt: epoch.Add(seconds(10)), Deadline: epoch.Add(seconds(20)), UniqueKey: "u"}))
-	tr.expires(epoch.Add(seconds(10)))
+	tr.expires(epoch.Add(seconds(11)))
 	tr.retries(1)
 	if _, c := tr.expires(epoch.Add(seconds(1000))); len(c.Ended) != 0 {
 		t.Errorf("%+v", c.Ended)

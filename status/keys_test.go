@@ -39,7 +39,7 @@ func TestUniqueKeyThroughLife(t *testing.T) {
 		"cancelled, rerun":  {{"cancel", cancel, true}, {"retry", retry, false}, {"release", release(30), false}, {"complete", ev(jobs.KindCompleted, 40), true}},
 		"snoozed":           {{"snooze", ev(jobs.KindSnoozed, 10), false}, {"release", release(40), false}, {"complete", ev(jobs.KindCompleted, 50), true}},
 		"deleted":           {{"cancel", cancel, true}, {"delete", func(tr *tracker) { tr.deletes(1) }, true}},
-		"expired":           {{"expire", func(tr *tracker) { tr.expires(epoch.Add(seconds(5000))) }, true}},
+		"expired":           {{"expire", func(tr *tracker) { tr.expires(epoch.Add(seconds(5001))) }, true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tr := byHand(t)
@@ -347,7 +347,7 @@ func TestTurnsPassOn(t *testing.T) {
 		"retrying":  {end(jobs.KindRetrying), "retrying due"},
 		"snoozed":   {end(jobs.KindSnoozed), "scheduled due"},
 		"cancelled": {func(tr *tracker) *jobs.Commit { _, c := tr.cancels(1); return c }, "cancelled"},
-		"expired":   {func(tr *tracker) *jobs.Commit { _, c := tr.expires(epoch.Add(seconds(5000))); return c }, "cancelled"},
+		"expired":   {func(tr *tracker) *jobs.Commit { _, c := tr.expires(epoch.Add(seconds(5001))); return c }, "cancelled"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tr := byHand(t)

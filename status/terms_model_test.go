@@ -433,10 +433,15 @@ func (m *termsModel) says(what string, err error, got, want bool) {
 func (m *termsModel) expire() {
 	first := jobs.Time(0)
 	for _, j := range m.jobs {
-		if !jobs.Expire(j, m.now) && j.Status != jobs.Processing {
-			if at := j.LimitAt(); at != 0 && (first == 0 || at < first) {
-				first = at
-			}
+		at := j.LimitAt()
+		if at != 0 && mayHaveStarted(j, at) && at <= m.now {
+			at = at.Add(startGrace)
+		}
+		if at != 0 && at <= m.now && jobs.Expire(j, m.now) || j.Status == jobs.Processing {
+			continue
+		}
+		if at != 0 && (first == 0 || at < first) {
+			first = at
 		}
 	}
 	before := m.held()
