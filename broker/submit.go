@@ -127,7 +127,9 @@ func appendTerms(b []byte, t *jobs.Terms) []byte {
 		name string
 		at   jobs.Time
 	}{
-		{HeaderRunAt, t.RunAt}, {HeaderExpiresAt, t.ExpiresAt}, {HeaderDeadline, t.Deadline},
+		{HeaderRunAt, t.RunAt},
+		{HeaderExpiresAt, t.ExpiresAt},
+		{HeaderDeadline, t.Deadline},
 		{HeaderScheduledFor, t.ScheduledFor},
 	} {
 		if h.at != 0 {

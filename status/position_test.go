@@ -16,8 +16,15 @@ func TestPosition(t *testing.T) {
 		later    bool
 	}
 	subs := []sub{
-		{"email", 3, false}, {"email", 1, false}, {"export", 3, false}, {"email", 3, true}, {"email", 3, false},
-		{"email", 1, false}, {"email", 5, false}, {"export", 3, false}, {"email", 3, false},
+		{"email", 3, false},
+		{"email", 1, false},
+		{"export", 3, false},
+		{"email", 3, true},
+		{"email", 3, false},
+		{"email", 1, false},
+		{"email", 5, false},
+		{"export", 3, false},
+		{"email", 3, false},
 	}
 	want := []int{1, 1, 1, 0, 2, 2, 1, 2, 3}
 	for i, s := range subs {
