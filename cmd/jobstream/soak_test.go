@@ -3,8 +3,11 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,9 +25,7 @@ import (
 // 100,000 retries that sleep, and prints what that costs and how long a start
 // takes with them. It is run by hand: JOBSTREAM_SOAK=1 go test -run Soak -v.
 func TestSoakMillion(t *testing.T) {
-	if os.Getenv("JOBSTREAM_SOAK") == "" {
-		t.Skip("set JOBSTREAM_SOAK=1 to run it: it takes minutes and gigabytes")
-	}
+	soak(t)
 	for _, c := range []struct {
 		kind string
 		n    int
@@ -64,6 +65,51 @@ func TestSoakMillion(t *testing.T) {
 			child.kill()
 		})
 	}
+}
+
+func soak(t *testing.T) {
+	t.Helper()
+	if os.Getenv("JOBSTREAM_SOAK") == "" {
+		t.Skip("set JOBSTREAM_SOAK=1 to run it: it takes minutes and gigabytes")
+	}
+}
+
+// TestSoakSlowSubscribers runs jobs while a thousand NATS clients have asked for
+// every notification and read none, and prints how much memory that takes.
+func TestSoakSlowSubscribers(t *testing.T) {
+	soak(t)
+	const clients, n = 1000, 100_000
+	child := startChild(t, t.TempDir())
+	var s jobs.Stats
+	publishMany(t, child, "quick", n)
+	waitLong(t, func() bool { get(t, child.rest+"/workers/stats", &s); return s.CompletedJobs >= n })
+	t.Logf("without them: memory %d MiB", rss(t, child)>>20)
+	var silent []net.Conn
+	for range clients {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(child.nats, "nats://")) //nolint:noctx // a plain socket is what is wanted
+		mustDo(t, err)
+		defer func() { _ = conn.Close() }()
+		silent = append(silent, conn)
+		_, err = conn.Write([]byte("CONNECT {\"verbose\":false}\r\nSUB job.> 1\r\n"))
+		mustDo(t, err)
+	}
+	most := int64(0)
+	publishMany(t, child, "quick", n)
+	waitLong(t, func() bool {
+		most = max(most, rss(t, child))
+		get(t, child.rest+"/workers/stats", &s)
+		return s.CompletedJobs >= 2*n
+	})
+	dropped := 0
+	for _, conn := range silent {
+		mustDo(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
+		if _, err := io.Copy(io.Discard, conn); err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			dropped++
+			continue
+		}
+		break // each would take a minute
+	}
+	t.Logf("with %d that do not read: memory %d MiB at most, at least %d of them were dropped", clients, most>>20, dropped)
 }
 
 func publishMany(t *testing.T, c *child, kind string, n int) {
