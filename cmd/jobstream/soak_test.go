@@ -27,14 +27,16 @@ import (
 func TestSoakMillion(t *testing.T) {
 	soak(t)
 	for _, c := range []struct {
-		kind string
-		n    int
-		done func(jobs.Stats) int
+		kind   string
+		header string
+		n      int
+		done   func(jobs.Stats) int
 	}{
-		{"held", 1_000_000, func(s jobs.Stats) int { return s.QueuedJobs + s.ActiveWorkers }},
-		{"asleep", 100_000, func(s jobs.Stats) int { return s.RetryingJobs }},
+		{"held", "", 1_000_000, func(s jobs.Stats) int { return s.QueuedJobs + s.ActiveWorkers }},
+		{"quick", "Job-Delay", 1_000_000, func(s jobs.Stats) int { return s.ScheduledJobs }},
+		{"asleep", "", 100_000, func(s jobs.Stats) int { return s.RetryingJobs }},
 	} {
-		t.Run(c.kind, func(t *testing.T) {
+		t.Run(c.kind+c.header, func(t *testing.T) {
 			dir := t.TempDir()
 			begun := time.Now()
 			child := startChild(t, dir)
@@ -45,7 +47,7 @@ func TestSoakMillion(t *testing.T) {
 					rss(t, child)>>20, folderSize(filepath.Join(dir, "data", "status.db"))>>20,
 					folderSize(filepath.Join(dir, "data", "broker", "jetstream", "$G", "streams", "JOBS"))>>20)
 			}
-			publishMany(t, child, c.kind, c.n)
+			publishMany(t, child, c.kind, c.n, c.header)
 			report(fmt.Sprintf("%d %s jobs are in", c.n, c.kind))
 			child.kill()
 			begun = time.Now()
@@ -81,7 +83,7 @@ func TestSoakSlowSubscribers(t *testing.T) {
 	const clients, n = 1000, 100_000
 	child := startChild(t, t.TempDir())
 	var s jobs.Stats
-	publishMany(t, child, "quick", n)
+	publishMany(t, child, "quick", n, "")
 	waitLong(t, func() bool { get(t, child.rest+"/workers/stats", &s); return s.CompletedJobs >= n })
 	t.Logf("without them: memory %d MiB", rss(t, child)>>20)
 	var silent []net.Conn
@@ -94,7 +96,7 @@ func TestSoakSlowSubscribers(t *testing.T) {
 		mustDo(t, err)
 	}
 	most := int64(0)
-	publishMany(t, child, "quick", n)
+	publishMany(t, child, "quick", n, "")
 	waitLong(t, func() bool {
 		most = max(most, rss(t, child))
 		get(t, child.rest+"/workers/stats", &s)
@@ -112,7 +114,9 @@ func TestSoakSlowSubscribers(t *testing.T) {
 	t.Logf("with %d that do not read: memory %d MiB at most, at least %d of them were dropped", clients, most>>20, dropped)
 }
 
-func publishMany(t *testing.T, c *child, kind string, n int) {
+// publishMany publishes n jobs as bare messages; header, if there is one, is given
+// with an hour.
+func publishMany(t *testing.T, c *child, kind string, n int, header string) {
 	t.Helper()
 	nc, err := nats.Connect(c.nats)
 	mustDo(t, err)
@@ -121,7 +125,11 @@ func publishMany(t *testing.T, c *child, kind string, n int) {
 	mustDo(t, err)
 	payload := []byte(`{"data":"` + strings.Repeat("x", 180) + `"}`)
 	for range n {
-		_, err := js.PublishAsync("jobs."+kind, payload, jetstream.WithStallWait(time.Minute))
+		m := &nats.Msg{Subject: "jobs." + kind, Data: payload, Header: nats.Header{}}
+		if header != "" {
+			m.Header.Set(header, "1h")
+		}
+		_, err := js.PublishMsgAsync(m, jetstream.WithStallWait(time.Minute))
 		mustDo(t, err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
