@@ -33,7 +33,7 @@ type benchCommand struct {
 	LatencyTime time.Duration `default:"5s" help:"Length of the latency phase."`
 	MaxTime     time.Duration `default:"1m" help:"When a phase stops and reports what it got through by then."`
 	HTTP        bool          `default:"true" negatable:"" help:"Measure REST, too (the default)."`
-	Phase       []string      `placeholder:"NAME" help:"Only these phases: raw, submit, drain (with submit), sustained, http, nats, latency."`
+	Phase       []string      `placeholder:"NAME" help:"Only these phases: raw, submit, drain (with submit), batch, sustained, http, nats, latency."`
 	Dir         string        `placeholder:"FOLDER" help:"Where to make the temporary folder, so: which disk to measure (default: the system's)."`
 	JSON        bool          `name:"json" help:"Print one JSON object instead of a table."`
 }
@@ -43,13 +43,14 @@ const (
 	phaseRaw       = "raw"
 	phaseSubmit    = "submit"
 	phaseDrain     = "drain"
+	phaseBatch     = "batch"
 	phaseSustained = "sustained"
 	phaseHTTP      = "http"
 	phaseNATS      = "nats"
 	phaseLatency   = "latency"
 )
 
-var benchPhases = []string{phaseRaw, phaseSubmit, phaseDrain, phaseSustained, phaseHTTP, phaseNATS, phaseLatency}
+var benchPhases = []string{phaseRaw, phaseSubmit, phaseDrain, phaseBatch, phaseSustained, phaseHTTP, phaseNATS, phaseLatency}
 
 // Validate says what is wrong with the flags; kong calls it.
 func (c *benchCommand) Validate() error {
@@ -150,6 +151,7 @@ func (b *bench) run(ctx context.Context) error {
 	}{
 		{b.c.wants(phaseRaw), phaseRaw, b.raw},
 		{b.c.wants(phaseSubmit) || b.c.wants(phaseDrain), phaseSubmit, b.backlog},
+		{b.c.wants(phaseBatch), phaseBatch, b.batch},
 		{b.c.wants(phaseSustained), phaseSustained, b.sustained},
 		{b.c.wants(phaseHTTP), phaseHTTP, b.http},
 		{b.c.wants(phaseNATS), phaseNATS, b.nats},
@@ -229,6 +231,25 @@ func (b *bench) backlog(ctx context.Context, dir string) error {
 			return fmt.Errorf("drain: %w", err)
 		}
 		b.report.Drain = newThroughput(accepted, b.c.Jobs, time.Since(begun))
+		return nil
+	})
+}
+
+// batch is submitting in batches of a thousand while no job gets done.
+func (b *bench) batch(ctx context.Context, dir string) error {
+	o := b.options
+	o.registry = b.c.registry(make(chan struct{}))
+	return b.withNode(ctx, dir, o, func(n *benchNode) error {
+		b.progress.begin(phaseBatch, b.c.Jobs, n.accepted.Load)
+		begun := time.Now()
+		accepted, err := n.submitBatches(ctx, b.c)
+		if err != nil {
+			return err
+		}
+		b.report.Batch = newThroughput(accepted, b.c.Jobs, time.Since(begun))
+		if known := n.known(); known != accepted {
+			return fmt.Errorf("%d jobs were accepted, but the tracker knows %d", accepted, known)
+		}
 		return nil
 	})
 }

@@ -54,6 +54,31 @@ func (n *benchNode) submit(ctx context.Context, c *benchCommand) (accepted int, 
 	})
 }
 
+// batchers is how many submit batches at the same time.
+const batchers = 4
+
+// submitBatches is submit in batches of [jobs.MaxBatch].
+func (n *benchNode) submitBatches(ctx context.Context, c *benchCommand) (accepted int, err error) {
+	lanes, payload := c.lanes(), makePayload(c.Payload, 0)
+	batches := *c
+	batches.Jobs = (c.Jobs + jobs.MaxBatch - 1) / jobs.MaxBatch
+	return n.spread(ctx, &batches, batchers, func() (func(i int) error, error) {
+		return func(i int) error {
+			size := min(jobs.MaxBatch, c.Jobs-i*jobs.MaxBatch)
+			subs := make([]*jobs.Submission, size)
+			for k := range subs {
+				l := lanes[k%len(lanes)]
+				subs[k] = &jobs.Submission{Type: l.Type, Priority: l.Priority, RetryCount: -1, Payload: payload}
+			}
+			_, _, err := n.submitter.SubmitBatch(ctx, subs, nil)
+			if err == nil {
+				n.accepted.Add(int64(size - 1)) // spread counts one
+			}
+			return err
+		}, nil
+	})
+}
+
 // spread has c.Jobs jobs submitted by a number of goroutines, one at a time by
 // each, until all are, or time is up, or one fails. begin makes the function
 // with which a goroutine submits; i is the job's number.

@@ -16,6 +16,7 @@ type benchReport struct {
 	Raw       *throughput `json:"raw,omitempty"`
 	Submit    *throughput `json:"submit,omitempty"`
 	Drain     *throughput `json:"drain,omitempty"`
+	Batch     *throughput `json:"batch,omitempty"`
 	Sustained *sustained  `json:"sustained,omitempty"`
 	HTTP      *throughput `json:"http,omitempty"`
 	NATS      *throughput `json:"nats,omitempty"`
@@ -143,6 +144,7 @@ func (r *benchReport) table() string {
 	t.throughput("raw JetStream: publish, consume, ack", r.Raw)
 	t.throughput("submit: until durable", r.Submit)
 	t.throughput("drain: backlog, until notified", r.Drain)
+	t.throughput("batches of 1,000, until durable", r.Batch)
 	if s := r.Sustained; s != nil {
 		t.throughput("sustained: submit, run, notify", &s.throughput)
 		if s.RatioToRaw > 0 {

@@ -55,7 +55,7 @@ func TestBenchJSON(t *testing.T) {
 			t.Errorf("%s is %v, want a number above 0", key, lookup(report, key))
 		}
 	}
-	for _, phase := range []string{"raw", "submit", "drain", "sustained", "http", "nats"} {
+	for _, phase := range []string{"raw", "submit", "drain", "batch", "sustained", "http", "nats"} {
 		if n := lookup(report, phase+".jobs"); n != 2000.0 {
 			t.Errorf("%s took %v jobs, want 2000", phase, n)
 		}
@@ -162,7 +162,7 @@ func TestBenchRefusesFlags(t *testing.T) {
 // A phase that has no time for all jobs stops and says what it got through.
 func TestBenchStopsInTime(t *testing.T) {
 	dir := t.TempDir()
-	code, out, errs := runBench(t.Context(), "--jobs=100000000", "--max-time=300ms", "--phase=raw,drain,sustained,http,nats", "--json", "--dir="+dir)
+	code, out, errs := runBench(t.Context(), "--jobs=100000000", "--max-time=300ms", "--phase=raw,drain,batch,sustained,http,nats", "--json", "--dir="+dir)
 	if code != exitOK {
 		t.Fatalf("exit code %d, stderr %q", code, errs)
 	}
@@ -170,7 +170,7 @@ func TestBenchStopsInTime(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &report); err != nil {
 		t.Fatal(err)
 	}
-	for _, phase := range []string{"raw", "submit", "drain", "sustained", "http", "nats"} {
+	for _, phase := range []string{"raw", "submit", "drain", "batch", "sustained", "http", "nats"} {
 		n, _ := lookup(report, phase+".jobs").(float64)
 		if n < 1 || n >= 100_000_000 || lookup(report, phase+".cut") != true {
 			t.Errorf("%s: %v", phase, report[phase])
