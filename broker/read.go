@@ -404,7 +404,7 @@ func readTerms(m *jobs.Message, key []byte, value string) (err error) {
 	case equalFold(key, HeaderSchedule):
 		terms().Schedule, err = value, jobs.CheckKey(value)
 	case equalFold(key, HeaderMessageID):
-		if m.Token == nil {
+		if m.Token == nil && value != "" { // for the server, too, an empty one is none
 			m.Token = jobs.NewToken("nats", value, nil)
 		}
 	case equalFold(key, HeaderToken):

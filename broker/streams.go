@@ -39,7 +39,9 @@ const (
 	HeaderKey        = "Job-Concurrency-Key"
 	HeaderMessageID  = "Nats-Msg-Id" // the same one again within a day is ignored
 
-	// Internal ones: any client may write them, and gains nothing by it.
+	// Internal ones. Any client may write them: what they say is checked where it
+	// can be, but a client that may publish jobs can take an idempotency key or a
+	// schedule's next run away with them.
 	HeaderSchedule     = "Job-Schedule"      // name of the schedule that made the job
 	HeaderScheduledFor = "Job-Scheduled-For" // RFC 3339
 	HeaderToken        = "Job-Token"         // hex of an idempotency key's two hashes

@@ -34,6 +34,9 @@ func (s *Submitter) SubmitBatch(ctx context.Context, subs []*Submission, token *
 	if err := uniqueWithin(subs); err != nil {
 		return nil, false, err
 	}
+	if err := s.fits(subs); err != nil {
+		return nil, false, err
+	}
 	if known, err := s.recall(token); known != nil || err != nil {
 		return known, true, err
 	}
@@ -101,6 +104,20 @@ func uniqueWithin(subs []*Submission) error {
 			seen = make(map[string]int)
 		}
 		seen[sub.Terms.UniqueKey] = i
+	}
+	return nil
+}
+
+// fits says whether the queue will take all payloads: a batch that is stored must
+// not hang on one that it never takes.
+func (s *Submitter) fits(subs []*Submission) error {
+	for i, sub := range subs {
+		if s.o.MaxPayload > 0 && len(sub.Payload) > s.o.MaxPayload {
+			text := fmt.Sprintf("has %d bytes; at most %d are allowed", len(sub.Payload), s.o.MaxPayload)
+			e := Invalid(fmt.Sprintf("/jobs/%d/payload", i), text)
+			e.Kind = PayloadTooLarge
+			return e
+		}
 	}
 	return nil
 }

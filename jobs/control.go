@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -22,6 +23,9 @@ const (
 // duration; 0 to [MaxWait].
 func ParseWait(text string) (time.Duration, error) {
 	d, err := ParseDuration(text)
+	if f, wrong := strconv.ParseFloat(text, 64); err != nil && wrong == nil && f >= 0 && f <= MaxWait.Seconds() {
+		d, err = seconds(f), nil
+	}
 	if err != nil || d > MaxWait {
 		return 0, badWait(quote(text))
 	}

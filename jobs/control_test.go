@@ -16,8 +16,8 @@ import (
 func TestParseWait(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"0": 0, "30": 30 * time.Second, "30s": 30 * time.Second, "1m30s": 90 * time.Second, "250ms": 250 * time.Millisecond,
-		"10m": 10 * time.Minute, "600": 10 * time.Minute,
-		"": -1, "-1": -1, "601": -1, "11m": -1, "1.5": -1, "soon": -1, "1e2": -1, "9999999999999999999": -1,
+		"10m": 10 * time.Minute, "600": 10 * time.Minute, "1.5": 1500 * time.Millisecond, "1e2": 100 * time.Second,
+		"": -1, "-1": -1, "601": -1, "11m": -1, "soon": -1, "NaN": -1, "-0.5": -1, "9999999999999999999": -1,
 	} {
 		got, err := jobs.ParseWait(text)
 		if (err != nil) != (want < 0) || err == nil && got != want {
@@ -82,7 +82,7 @@ func TestJobRequests(t *testing.T) {
 		{parse: get, body: `{"wait":30,"id":7}`, want: jobs.JobRequest{Seq: 7, Wait: 30 * time.Second}},
 		{parse: get, body: `{"id":7,"wait":"1h"}`, err: "invalid_request /wait"},
 		{parse: get, body: `{"id":7,"wait":null}`, err: "invalid_request /wait"},
-		{parse: get, body: `{"wait":1.5}`, err: "invalid_request /wait /id"},
+		{parse: get, body: `{"wait":-1.5}`, err: "invalid_request /wait /id"},
 		{parse: get, body: `{"id":7,"reason":"r"}`, err: "invalid_request /reason"},
 		{parse: cancel, body: `{"id":7,"reason":"no need"}`, want: jobs.JobRequest{Seq: 7, Reason: "no need"}},
 		{parse: cancel, body: `{"id":7}`, want: jobs.JobRequest{Seq: 7}},

@@ -145,6 +145,9 @@ type Agenda interface {
 	// up to scheduled others. Of both those come first that are due first. next is
 	// the first moment after now at which more are due, 0 = none.
 	Due(now Time, limit, scheduled int) (due []*Job, next Time, err error)
+	// Whole returns a job of Due with its payload, which Due may leave out so that
+	// thousands of large ones are not in memory together; nil if it is gone.
+	Whole(j *Job) (*Job, error)
 	// Expire ends jobs that should have started or ended by now, a bounded number,
 	// and returns when it has to be called next (0 = nothing is bounded in time).
 	Expire(ctx context.Context, now Time) (next Time, err error)

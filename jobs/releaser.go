@@ -185,7 +185,10 @@ func (r *Releaser) publish(due []*Job) error {
 			continue
 		}
 		key := j.Key
-		err := r.o.Inbox.Submit(j.Again(), func(error) { r.refused(key) })
+		whole, err := r.o.Agenda.Whole(j)
+		if err == nil && whole != nil {
+			err = r.o.Inbox.Submit(whole.Again(), func(error) { r.refused(key) })
+		}
 		if err != nil {
 			r.refused(key)
 			return err

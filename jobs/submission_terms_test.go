@@ -94,3 +94,18 @@ func TestParseBatch(t *testing.T) {
 		}
 	}
 }
+
+// TestBatchOfTooLarge: a batch with a payload that the queue never takes is
+// refused before it is stored.
+func TestBatchOfTooLarge(t *testing.T) {
+	s := jobs.NewSubmitter(jobs.SubmitterOptions{
+		Registry:  jobs.NewRegistry(&jobs.Type{Name: "a", Handler: nothing}),
+		QueueSize: 10, MaxPayload: 100, Healthy: func() error { t.Error("it went on"); return nil },
+	}, 0, 0)
+	small := &jobs.Submission{Type: "a", Priority: 3, Payload: []byte(`{}`)}
+	large := &jobs.Submission{Type: "a", Priority: 3, Payload: []byte(`"` + strings.Repeat("x", 100) + `"`)}
+	_, _, err := s.SubmitBatch(t.Context(), []*jobs.Submission{small, large}, nil)
+	if f := failure(t, err); f != "payload_too_large /jobs/1/payload" {
+		t.Errorf("error %q (%v)", f, err)
+	}
+}

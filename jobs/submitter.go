@@ -35,6 +35,7 @@ type SubmitterOptions struct {
 	Registry     *Registry
 	QueueSize    int           // pending, processing and retrying jobs; more are refused
 	MaxScheduled int           // scheduled jobs; more are refused
+	MaxPayload   int           // bytes of a batched job's payload, as the Inbox takes it; 0 = no bound
 	Timeout      time.Duration // how long a commit may take before the caller is told "unavailable"
 	// Healthy says why nothing can be taken at the moment, or nil.
 	Healthy func() error

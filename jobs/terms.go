@@ -36,7 +36,7 @@ const (
 // key again gives the job of the first time.
 type Token struct {
 	Key  [16]byte // a hash of where the key came from and the key
-	Body [16]byte // a hash of the request; all 0 = any request is the same
+	Body [16]byte // a hash of the request; all 0 where only the key counts
 }
 
 // TokenTime is how long a token is remembered.

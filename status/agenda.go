@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -130,22 +131,36 @@ func (s *Store) Due(now jobs.Time, limit, scheduled int) (due []*jobs.Job, next 
 
 // duePart reads up to limit jobs of one part of the index that are due by now.
 func duePart(tx *bbolt.Tx, part byte, now jobs.Time, limit int) (due []*jobs.Job, err error) {
-	records, payloads := tx.Bucket(bucketJobs), tx.Bucket(bucketPayloads)
+	records := tx.Bucket(bucketJobs)
 	c := tx.Bucket(bucketDue).Cursor()
 	for k, _ := c.Seek([]byte{part}); len(k) == 17 && k[0] == part && len(due) < limit; k, _ = c.Next() {
 		at, key := splitMoment(k[1:])
 		if at > now {
 			break
 		}
-		j, err := readJob(records, payloads, key)
+		raw := records.Get(key8(key))
+		if raw == nil {
+			continue
+		}
+		j, _, err := decodeRecord(raw)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("record %d: %w", key, err)
 		}
-		if j != nil {
-			due = append(due, j)
-		}
+		due = append(due, j)
 	}
 	return due, nil
+}
+
+// Whole gives a job of Due with its payload; see [jobs.Agenda].
+func (s *Store) Whole(j *jobs.Job) (whole *jobs.Job, err error) {
+	if len(j.Payload) > 0 {
+		return j, nil
+	}
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		whole, err = readJob(tx.Bucket(bucketJobs), tx.Bucket(bucketPayloads), j.Key)
+		return err
+	})
+	return whole, err
 }
 
 // dueAfter is the first moment after now in one part of the index, 0 if there is

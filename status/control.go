@@ -158,7 +158,7 @@ func (s *Store) ForgetTokens(ctx context.Context, before jobs.Time) (n int, err 
 	if err != nil || len(old) == 0 {
 		return 0, err
 	}
-	return len(old), s.do(ctx, func(f *fold) error {
+	err = s.do(ctx, func(f *fold) error {
 		tokens, ages := f.tx.Bucket(bucketTokens), f.tx.Bucket(bucketTokenAge)
 		for _, k := range old {
 			if err := ages.Delete(k); err != nil {
@@ -173,4 +173,8 @@ func (s *Store) ForgetTokens(ctx context.Context, before jobs.Time) (n int, err 
 		}
 		return nil
 	})
+	if err != nil {
+		return 0, err
+	}
+	return len(old), nil
 }

@@ -2,7 +2,6 @@ package status
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -18,7 +17,7 @@ type Source interface {
 }
 
 // errClosed ends what waits for a tracker that stops.
-var errClosed = errors.New("the tracker is closed")
+var errClosed error = &jobs.Error{Kind: jobs.ShuttingDown, Detail: "the tracker is closed", RetryAfter: 5 * time.Second}
 
 // A batch of this size makes commits keep their spacing for a while, so that
 // the pauses in a heavy load are not filled with commits of single jobs.
@@ -246,8 +245,9 @@ func (s *Store) runTasks(tasks []*task) *jobs.Commit {
 	})
 	if err != nil {
 		s.bits.reset()
+		s.log.Error("a change by hand could not be committed", "error", err)
 		for _, t := range tasks {
-			t.done <- err
+			t.done <- unavailable(err)
 		}
 		return nil
 	}
@@ -290,18 +290,41 @@ func (s *Store) committed(f *fold, pos jobs.Positions) *jobs.Commit {
 	return &f.out
 }
 
-// do runs a task on the writer, which must be running.
+// taskLook is how often a task that waits for its turn looks whether there will
+// be one.
+const taskLook = 250 * time.Millisecond
+
+// do runs a task on the writer, which must be running. While the tracker cannot
+// commit it fails with an [*jobs.Error] of kind Unavailable, and the task is not
+// begun later.
 func (s *Store) do(ctx context.Context, run func(*fold) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := s.Health(); err != nil {
+		return unavailable(err)
+	}
 	t := &task{ctx: ctx, run: run, done: make(chan error, 1)}
 	if !s.queue.add(t) {
 		return errClosed
 	}
-	select {
-	case err := <-t.done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
+	tick := time.NewTicker(taskLook)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-t.done:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+			if err := s.Health(); err != nil {
+				return unavailable(err)
+			}
+		}
 	}
+}
+
+func unavailable(err error) *jobs.Error {
+	return &jobs.Error{Kind: jobs.Unavailable, Detail: err.Error(), RetryAfter: time.Second}
 }
 
 // WaitFor returns once the committed positions have reached at least pos.

@@ -76,6 +76,9 @@ func (s *Store) UpdateSchedule(ctx context.Context, name string, change func(old
 // any client can write the header.
 func (f *fold) scheduleRan(m *jobs.Message) error {
 	t := m.Terms
+	if t.ScheduledFor == 0 && (f.s.o.Checked == nil || !f.s.o.Checked(m.ID)) {
+		return nil // not run by hand here
+	}
 	if t.ScheduledFor != 0 && (m.ID != schedule.FireID(t.Schedule, t.ScheduledFor) || t.ScheduledFor > m.At) {
 		return nil
 	}

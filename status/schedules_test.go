@@ -100,7 +100,8 @@ func fired(e *schedule.Entry, seq uint64, at int) *jobs.Message {
 }
 
 func TestAJobMovesItsScheduleOn(t *testing.T) {
-	tr := startTemp(t, Options{})
+	byHand := jobs.NewID() // of the run that this process has made
+	tr := startTemp(t, Options{Checked: func(id jobs.ID) bool { return id == byHand }})
 	e := entry(t, `{"name":"a","every":"10s","type":"email","payload":{"to":"x"}}`)
 	tr.putSchedule(t, e)
 	first := fired(e, 1, 10)
@@ -125,7 +126,7 @@ func TestAJobMovesItsScheduleOn(t *testing.T) {
 
 	// by hand: the times stay
 	hand := fired(e, 3, 15)
-	hand.ID, hand.Terms = jobs.NewID(), &jobs.Terms{Schedule: "a"}
+	hand.ID, hand.Terms = byHand, &jobs.Terms{Schedule: "a"}
 	tr.submit(hand)
 	tr.wait(3, 0)
 	want.LastRunAt, want.LastJob = hand.At, hand.ID
@@ -189,5 +190,20 @@ func TestUnreadableSchedule(t *testing.T) {
 		if err := f(); err == nil {
 			t.Errorf("%s: it can be read", what)
 		}
+	}
+}
+
+// TestAForgedScheduleHeader: a message that names a schedule without having been
+// made by it is a job like any other.
+func TestAForgedScheduleHeader(t *testing.T) {
+	tr := startTemp(t, Options{})
+	e := entry(t, `{"name":"a","every":"10s","type":"email","payload":{"to":"x"}}`)
+	tr.putSchedule(t, e)
+	m := fired(e, 1, 10)
+	m.ID, m.Terms = jobs.NewID(), &jobs.Terms{Schedule: "a"}
+	tr.submit(m)
+	tr.wait(1, 0)
+	if got := tr.schedule(t, "a"); got.LastJob == m.ID || tr.find(1) == nil {
+		t.Errorf("the schedule's state is %+v", got.State)
 	}
 }

@@ -141,7 +141,7 @@ func (n *node) start(ctx context.Context) (err error) {
 	inbox := inboxFunc(func(m *jobs.Message, refused func(error)) error { return n.broker.Submit(m, refused) })
 	n.submitter = jobs.NewSubmitter(jobs.SubmitterOptions{
 		Inbox: inbox, Ledger: n.store, Registry: n.o.registry,
-		QueueSize: n.o.queueSize, MaxScheduled: n.o.scheduled, Healthy: n.healthy,
+		QueueSize: n.o.queueSize, MaxScheduled: n.o.scheduled, MaxPayload: n.o.maxPayload, Healthy: n.healthy,
 	}, unfinished, scheduled)
 	n.releaser = jobs.NewReleaser(jobs.ReleaserOptions{
 		Agenda: n.store, Inbox: inbox, Room: n.o.releaseRoom(), Logger: n.log,
@@ -274,7 +274,7 @@ func (n *node) forgetTokens(ctx context.Context) error {
 			var err error
 			if some, err = n.store.ForgetTokens(ctx, jobs.Now().Add(-jobs.TokenTime)); err != nil && ctx.Err() == nil {
 				n.log.Warn("old idempotency keys could not be dropped; trying again", "error", err)
-			}
+			} // and some is 0
 		}
 	}
 }

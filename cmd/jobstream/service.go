@@ -58,7 +58,7 @@ func token(r *broker.Request) (*jobs.Token, error) {
 	if err := jobs.CheckIdempotencyKey(keys); err != nil || len(keys) == 0 {
 		return nil, err
 	}
-	return jobs.NewToken("nats", keys[0], r.Body), nil
+	return jobs.NewToken("service", keys[0], r.Body), nil
 }
 
 func (b *backend) serveBatch(ctx context.Context, r *broker.Request) ([]byte, error) {

@@ -183,10 +183,7 @@ func (l *loop) start(ctx context.Context) time.Duration {
 			}
 		})
 	}
-	switch {
-	case len(l.slots) == 0:
-		return time.Hour // for nothing: a change wakes it
-	case len(l.line) == 0:
+	if len(l.line) == 0 {
 		return lookEvery
 	}
 	return min(lookEvery, l.line[0].next.Sub(now))
