@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,7 @@ type trimmer struct {
 	n       *node
 	kick    chan struct{}
 	trimmed atomic.Uint64 // everything up to here is gone
+	mu      sync.Mutex    // one trim at a time: bench asks for one, too
 	last    time.Time     // of a purge
 }
 
@@ -70,6 +72,8 @@ func (t *trimmer) run(ctx context.Context) error {
 // the floor down while others pass, it goes lane by lane, and the stream's bound
 // is lifted by what still has to stay.
 func (t *trimmer) trim(ctx context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	floor, queued := t.n.store.Floor()
 	// A purge makes lanes forget what they are about to deliver again (see
 	// jobs.Pool), so it is not done for a few messages.
