@@ -3,6 +3,7 @@ package jobs
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -280,24 +281,32 @@ func intValue(raw []byte, lo, hi int) (int, error) {
 }
 
 func timeoutValue(raw []byte) (time.Duration, error) {
-	var d time.Duration
-	var err error
+	d, err := spanValue(raw, MaxTimeout)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("must be seconds above 0 or a duration like \"5m\", at most 7d, not %s", describe(raw))
+	}
+	return d, nil
+}
+
+// spanValue reads seconds, in any spelling of a number (300, 300.0, 3e2, 0.5), or
+// a duration as text, 0 to longest.
+func spanValue(raw []byte, longest time.Duration) (d time.Duration, err error) {
 	if raw[0] == '"' {
 		var text string
 		if text, err = stringValue(raw); err == nil {
 			d, err = ParseDuration(text)
 		}
 	} else {
-		// any spelling of a number: 300, 300.0, 3e2, 0.5
 		var f float64
-		if f, err = strconv.ParseFloat(string(raw), 64); err == nil && f <= MaxTimeout.Seconds() {
+		f, err = strconv.ParseFloat(string(raw), 64)
+		if d = -1; err == nil && f >= 0 && f <= longest.Seconds() {
 			d = seconds(f)
 		}
 	}
-	if err != nil || d <= 0 || d > MaxTimeout {
-		return 0, fmt.Errorf("must be seconds above 0 or a duration like \"5m\", at most 7d, not %s", describe(raw))
+	if err == nil && (d < 0 || d > longest) {
+		err = errors.New("out of range")
 	}
-	return d, nil
+	return d, err
 }
 
 // seconds is f seconds to the nearest nanosecond: 16560.404 is not a hair less.

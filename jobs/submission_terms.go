@@ -3,7 +3,6 @@ package jobs
 import (
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -100,20 +99,9 @@ func (p *termsParser) terms(now Time, fail func(pointer, format string, args ...
 }
 
 // delayValue reads seconds or a duration, 0 to [MaxDelay].
-func delayValue(raw json.RawMessage) (d time.Duration, err error) {
-	if raw[0] == '"' {
-		var text string
-		if text, err = stringValue(raw); err == nil {
-			d, err = ParseDuration(text)
-		}
-	} else {
-		var f float64
-		f, err = strconv.ParseFloat(string(raw), 64) // any spelling of a number
-		if d = -1; err == nil && f >= 0 && f <= MaxDelay.Seconds() {
-			d = seconds(f)
-		}
-	}
-	if err != nil || d < 0 || d > MaxDelay {
+func delayValue(raw json.RawMessage) (time.Duration, error) {
+	d, err := spanValue(raw, MaxDelay)
+	if err != nil {
 		return 0, fmt.Errorf("must be seconds or a duration like \"5m\", at most ten years, not %s", describe(raw))
 	}
 	return d, nil

@@ -270,11 +270,19 @@ func (n *node) forgetTokens(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		for some := 1; some > 0; {
-			var err error
-			if some, err = n.store.ForgetTokens(ctx, jobs.Now().Add(-jobs.TokenTime)); err != nil && ctx.Err() == nil {
-				n.log.Warn("old idempotency keys could not be dropped; trying again", "error", err)
-			} // and some is 0
+		n.forgetOldTokens(ctx)
+	}
+}
+
+// forgetOldTokens drops all of them; what fails is tried again at the next tick.
+func (n *node) forgetOldTokens(ctx context.Context) {
+	for {
+		some, err := n.store.ForgetTokens(ctx, jobs.Now().Add(-jobs.TokenTime))
+		if err != nil && ctx.Err() == nil {
+			n.log.Warn("old idempotency keys could not be dropped; trying again", "error", err)
+		}
+		if err != nil || some == 0 {
+			return
 		}
 	}
 }
