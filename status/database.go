@@ -14,6 +14,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"jobstream/status/journal"
 )
 
 // ErrDamaged says that the tracker's file is not what was written to it: a bad
@@ -24,14 +26,18 @@ var ErrDamaged = errors.New("the tracker's file is damaged")
 // finds nonsense, and faults when it follows a wrong number out of the file.
 type database struct {
 	*bbolt.DB
-	path   string
-	opened os.FileInfo
-	log    *slog.Logger
-	trace  sync.Once
+	journal *journal.Journal // nil where there is none: bbolt syncs by itself
+	path    string
+	opened  os.FileInfo
+	log     *slog.Logger
+	trace   sync.Once
 }
 
 func openDatabase(path string, timeout time.Duration, log *slog.Logger) (db *database, err error) {
 	db = &database{path: path, log: log}
+	if err := journal.Recover(path, journalOf(path), timeout, log); err != nil {
+		return nil, db.unreadable(err)
+	}
 	if err := db.check(timeout); err != nil {
 		return nil, err
 	}
@@ -53,9 +59,45 @@ func openDatabase(path string, timeout time.Duration, log *slog.Logger) (db *dat
 	// is locked now is no file of anybody's.
 	db.opened, err = os.Stat(path)
 	if err != nil || before != nil && !os.SameFile(before, db.opened) {
-		return nil, errors.Join(bolterrors.ErrTimeout, db.Close())
+		return nil, errors.Join(bolterrors.ErrTimeout, db.DB.Close())
+	}
+	if db.journal, _, err = journal.Attach(db.DB, journalOf(path)); err != nil {
+		return nil, errors.Join(err, db.DB.Close())
 	}
 	return db, nil
+}
+
+// journalOf is where the journal of the file at a path is.
+func journalOf(path string) string { return path + "-journal" }
+
+// unreadable makes what the journal says of itself one of the errors of this
+// package.
+func (db *database) unreadable(err error) error {
+	if errors.Is(err, journal.ErrDamaged) {
+		return db.damaged(err)
+	}
+	return err
+}
+
+// Close brings everything to disk and closes the file.
+func (db *database) Close() error {
+	var err error
+	if db.journal != nil {
+		err = db.journal.Close()
+	}
+	return errors.Join(err, db.DB.Close())
+}
+
+// syncs counts the fsyncs since the file was opened.
+func (db *database) syncs() (n uint64, err error) {
+	if db.journal != nil {
+		return db.journal.Syncs(), nil
+	}
+	err = db.View(func(tx *bbolt.Tx) error {
+		n = 2 * uint64(tx.ID()) // bbolt numbers its commits, and syncs twice in each
+		return nil
+	})
+	return n, err
 }
 
 // View is bbolt's.

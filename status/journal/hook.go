@@ -1,0 +1,23 @@
+package journal
+
+import (
+	"reflect"
+
+	"go.etcd.io/bbolt"
+)
+
+// writeHook is the place where bbolt keeps the function that writes to its file.
+// bbolt has it for its own tests, and no other way to hear of the pages of a commit.
+// ok is false if a later version does not have it: then there is no journal, and
+// everything works as bbolt does it.
+func writeHook(db *bbolt.DB) (hook *func([]byte, int64) (int, error), ok bool) {
+	ops := reflect.ValueOf(db).Elem().FieldByName("ops")
+	if ops.Kind() != reflect.Struct {
+		return nil, false
+	}
+	f := ops.FieldByName("writeAt")
+	if !f.IsValid() || f.Type() != reflect.TypeFor[func([]byte, int64) (int, error)]() || f.IsNil() {
+		return nil, false
+	}
+	return (*func([]byte, int64) (int, error))(f.Addr().UnsafePointer()), true
+}

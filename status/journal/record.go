@@ -1,0 +1,177 @@
+package journal
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"hash/fnv"
+	"io"
+)
+
+// A record is a header of whole blocks, and the pages of one commit, the meta page
+// last. Whole blocks, so that the system never has to read what it is to overwrite.
+// All numbers are little endian:
+//
+//	 0  magic
+//	 8  version
+//	12  CRC-32C of header (with 0 here) and pages
+//	16  LSN: the record's number, without gaps
+//	24  checkpoint: all records up to this LSN are in bbolt's file, synced
+//	32  length of the pages
+//	40  number of spans
+//	48  the meta that was valid before
+//	112 spans: offset in bbolt's file, length
+const (
+	magic      = 0x6c6e72756f6a736a // "jsjournl"
+	version    = 1
+	blockSize  = 4096
+	spansStart = 112
+	spanSize   = 16
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// span is where a run of neighbouring pages belongs in bbolt's file.
+type span struct {
+	offset int64
+	length int
+}
+
+// record is one commit, as it stands in the journal.
+type record struct {
+	lsn        uint64
+	checkpoint uint64
+	before     meta   // that was valid before
+	after      meta   // that this commit makes valid
+	spans      []span // the last one is the meta page
+	pages      []byte // of all spans, one after the other
+}
+
+// headerSize is that of a record with n spans, in bytes.
+func headerSize(n int) int {
+	return roundUp(spansStart+n*spanSize, blockSize)
+}
+
+func roundUp[T int | int64](n, to T) T { return (n + to - 1) / to * to }
+
+// appendHeader encodes all but the pages.
+func (r *record) appendHeader(b []byte) []byte {
+	start := len(b)
+	b = append(b, make([]byte, headerSize(len(r.spans)))...)
+	h := b[start:]
+	binary.LittleEndian.PutUint64(h, magic)
+	binary.LittleEndian.PutUint32(h[8:], version)
+	binary.LittleEndian.PutUint64(h[16:], r.lsn)
+	binary.LittleEndian.PutUint64(h[24:], r.checkpoint)
+	binary.LittleEndian.PutUint64(h[32:], uint64(len(r.pages)))
+	binary.LittleEndian.PutUint32(h[40:], uint32(len(r.spans))) //nolint:gosec // a commit has no 4 billion pages
+	copy(h[48:], r.before[:])
+	at := h[spansStart:]
+	for _, s := range r.spans {
+		binary.LittleEndian.PutUint64(at, uint64(s.offset)) //nolint:gosec // offsets are not negative
+		binary.LittleEndian.PutUint64(at[8:], uint64(s.length))
+		at = at[spanSize:]
+	}
+	binary.LittleEndian.PutUint32(h[12:], checksum(h, r.pages))
+	return b
+}
+
+// checksum is that of a record whose header has 0 as its checksum.
+func checksum(header, pages []byte) uint32 {
+	return crc32.Update(crc32.Checksum(header, castagnoli), castagnoli, pages)
+}
+
+// readRecord reads the record at an offset of an area's end or earlier. ok is
+// false if there is none, or not a whole one.
+func readRecord(f io.ReaderAt, at, end int64) (r record, size int64, ok bool) {
+	head := make([]byte, blockSize)
+	if at+blockSize > end || !readFull(f, head, at) || binary.LittleEndian.Uint64(head) != magic || binary.LittleEndian.Uint32(head[8:]) != version {
+		return record{}, 0, false
+	}
+	length, n := binary.LittleEndian.Uint64(head[32:]), binary.LittleEndian.Uint32(head[40:])
+	if length > areaSize || n == 0 || n > areaSize/blockSize {
+		return record{}, 0, false
+	}
+	hs := headerSize(int(n))
+	size = int64(hs) + int64(length) //nolint:gosec // bounded above
+	if at+size > end {
+		return record{}, 0, false
+	}
+	all := make([]byte, size)
+	if !readFull(f, all, at) {
+		return record{}, 0, false
+	}
+	h, pages := all[:hs], all[hs:]
+	sum := binary.LittleEndian.Uint32(h[12:])
+	binary.LittleEndian.PutUint32(h[12:], 0)
+	if checksum(h, pages) != sum {
+		return record{}, 0, false
+	}
+	r = record{lsn: binary.LittleEndian.Uint64(h[16:]), checkpoint: binary.LittleEndian.Uint64(h[24:]), before: meta(h[48:]), pages: pages}
+	rest := len(pages)
+	for from := h[spansStart:]; len(r.spans) < int(n); from = from[spanSize:] {
+		s := span{int64(binary.LittleEndian.Uint64(from)), int(binary.LittleEndian.Uint64(from[8:]))} //nolint:gosec // checked by the sum
+		rest -= s.length
+		r.spans = append(r.spans, s)
+	}
+	page := r.spans[n-1].length
+	if rest != 0 || page < metaStart+metaSize {
+		return record{}, 0, false
+	}
+	r.after = meta(pages[len(pages)-page+metaStart:])
+	return r, size, true
+}
+
+func readFull(f io.ReaderAt, b []byte, at int64) bool {
+	n, err := f.ReadAt(b, at)
+	return n == len(b) && (err == nil || err == io.EOF)
+}
+
+// apply writes the pages to bbolt's file, the meta page last.
+func (r *record) apply(write func([]byte, int64) (int, error)) error {
+	pages := r.pages
+	for _, s := range r.spans {
+		if _, err := write(pages[:s.length], s.offset); err != nil {
+			return err
+		}
+		pages = pages[s.length:]
+	}
+	return nil
+}
+
+// meta is the part of bbolt's meta page that says which tree is valid, as it
+// stands in the file: magic, version, page size, flags, root, free list, number of
+// pages, transaction, checksum. See bbolt's internal/common/meta.go.
+type meta [metaSize]byte
+
+const (
+	metaSize  = 64
+	metaStart = 16 // behind the page's header
+	metaTx    = 48
+	metaSum   = 56
+)
+
+// valid says whether a commit has written it, whole.
+func (m *meta) valid() bool {
+	h := fnv.New64a()
+	_, _ = h.Write(m[:metaSum])
+	return binary.NativeEndian.Uint32(m[:]) == boltMagic && binary.NativeEndian.Uint64(m[metaSum:]) == h.Sum64()
+}
+
+// tx is the number of the commit that wrote it.
+func (m *meta) tx() uint64 { return binary.NativeEndian.Uint64(m[metaTx:]) }
+
+const boltMagic = 0xED0CDAED
+
+// latest reads both metas of a bbolt file. whole says whether both are valid; if
+// none is, the one returned is not either.
+func latest(f io.ReaderAt, pageSize int64) (newest meta, whole bool) {
+	var found [2]meta
+	var valid [2]bool
+	for i := range found {
+		valid[i] = readFull(f, found[i][:], int64(i)*pageSize+metaStart) && found[i].valid()
+	}
+	if valid[1] && (!valid[0] || found[1].tx() > found[0].tx()) {
+		return found[1], valid[0]
+	}
+	return found[0], valid[0] && valid[1]
+}

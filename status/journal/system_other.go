@@ -1,0 +1,17 @@
+//go:build !unix || solaris || illumos || aix
+
+package journal
+
+import (
+	"errors"
+	"os"
+	"time"
+)
+
+// supported says whether journals can be used on this system: bbolt's lock is
+// another one here.
+const supported = false
+
+func lock(*os.File, time.Duration) error {
+	return errors.New("a journal of another system cannot be read here; start jobstream there once")
+}

@@ -1,0 +1,30 @@
+//go:build unix && !solaris && !illumos && !aix
+
+package journal
+
+import (
+	"errors"
+	"os"
+	"syscall"
+	"time"
+)
+
+// supported says whether journals can be used on this system.
+const supported = true
+
+// lockRetry is how long to wait between tries of a lock, as bbolt does.
+const lockRetry = 50 * time.Millisecond
+
+// lock takes the same lock that bbolt takes while it has the file open. It ends
+// when the file is closed.
+func lock(f *os.File, timeout time.Duration) error {
+	for end := time.Now().Add(timeout); ; time.Sleep(lockRetry) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return err
+		}
+		if time.Now().Add(lockRetry).After(end) {
+			return errLocked
+		}
+	}
+}
