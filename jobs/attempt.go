@@ -65,9 +65,11 @@ func (p *Pool) lookUp(h *held) *Job {
 		p.dismiss(h)
 		return nil
 	}
-	if wait := job.DueAt.Sub(Now()); job.DueAt != 0 && wait > 0 && !setBack(h.lane.typ, job, wait) {
-		p.giveBack(h, wait)
-		return nil
+	if job.DueAt != 0 {
+		if wait := job.DueAt.Sub(Now()); wait > 0 && !setBack(h.lane.typ, job, wait) {
+			p.giveBack(h, wait)
+			return nil
+		}
 	}
 	return job
 }
@@ -194,6 +196,7 @@ type execution struct {
 	limit   error // what the end of the time is called: ErrTimeout or ErrDeadline
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
+	task    Task // what the handler gets
 	state   atomic.Int32
 	ended   atomic.Pointer[Job] // the job, if it ended elsewhere meanwhile
 
@@ -255,8 +258,8 @@ func (x *execution) handle() (result Result, err error) {
 			err = fmt.Errorf("panic: %v", r)
 		}
 	}()
-	t := &Task{Job: x.job, Attempt: x.attempt, progress: x.report}
-	return x.typ.Handler.Handle(x.ctx, t)
+	x.task = Task{Job: x.job, Attempt: x.attempt, progress: x.report}
+	return x.typ.Handler.Handle(x.ctx, &x.task)
 }
 
 // enter makes a running attempt known, so that a stop or a cancel can end it. It
@@ -332,7 +335,10 @@ func (x *execution) abandon(cause error) {
 }
 
 // StartEvent is the event of the attempt's start; see [Recorder.Started].
-func (x *execution) StartEvent() Event { return x.event(KindStarted) }
+func (x *execution) StartEvent() *Event {
+	e := x.event(KindStarted)
+	return &e
+}
 
 // event is an event of this attempt.
 func (x *execution) event(kind Kind) Event {
@@ -470,7 +476,7 @@ func (p *Pool) conclude(h *held, e *Event) {
 	p.unsettled.count++
 	p.unsettled.bytes += e.size()
 	p.mu.Unlock()
-	p.o.Recorder.Record(*e)
+	p.o.Recorder.Record(e)
 }
 
 // startDurably records the start of an attempt and waits until the tracker has
@@ -485,7 +491,7 @@ func (p *Pool) startDurably(x *execution) bool {
 		delete(p.awaited, x.h.Seq)
 		p.mu.Unlock()
 	}()
-	p.o.Recorder.Record(x.event(KindStarted))
+	p.o.Recorder.Record(x.StartEvent())
 	t := time.NewTimer(resendAfter)
 	defer t.Stop()
 	select {
@@ -555,7 +561,7 @@ func (x *execution) recordProgress() {
 	e := x.event(KindProgress)
 	e.At = Now()
 	e.Progress, e.Message = t.percent, t.message
-	x.p.o.Recorder.Record(e)
+	x.p.o.Recorder.Record(&e)
 }
 
 // stop ends the reports. It returns the message of one that was held back.

@@ -198,7 +198,7 @@ func (p *Pool) Run(ctx context.Context) error {
 
 func (p *Pool) renew(now time.Time) {
 	var refs []string
-	var again []Event
+	var again []*Event
 	p.mu.Lock()
 	for _, h := range p.held {
 		if now.Sub(h.touched) >= p.o.Lease/3 {
@@ -207,7 +207,7 @@ func (p *Pool) renew(now time.Time) {
 		}
 		if h.outcome != nil && now.Sub(h.sent) >= resendAfter {
 			h.sent = now
-			again = append(again, *h.outcome)
+			again = append(again, h.outcome)
 		}
 	}
 	for _, l := range p.lanes {

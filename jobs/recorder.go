@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -23,7 +24,7 @@ type Recorder struct {
 
 // Beginning is an attempt that has begun. StartEvent makes the event of that,
 // which is needed only where the attempt has not ended soon after.
-type Beginning interface{ StartEvent() Event }
+type Beginning interface{ StartEvent() *Event }
 
 const (
 	// packWindow is the least time between two sendings.
@@ -52,19 +53,28 @@ func (r *Recorder) Started(seq uint64, now Time, b Beginning) {
 	r.signal()
 }
 
-// Record records an event. One that settles an attempt makes its held-back
-// start superfluous.
-func (r *Recorder) Record(e Event) {
+// Record records an event, of which it takes a copy. One that settles an attempt
+// makes its held-back start superfluous.
+func (r *Recorder) Record(e *Event) {
 	r.mu.Lock()
 	if e.Kind.Settles() {
 		delete(r.starts, e.Seq)
 	} else if b, ok := r.starts[e.Seq]; ok {
 		delete(r.starts, e.Seq)
-		r.queue = append(r.queue, b.StartEvent())
+		r.push(b.StartEvent())
 	}
-	r.queue = append(r.queue, e)
+	r.push(e)
 	r.mu.Unlock()
 	r.signal()
+}
+
+// push copies an event right to its place in the queue: with an event or two on
+// the way there, a worker's goroutine would outgrow the stack that it starts
+// with. r.mu is held.
+func (r *Recorder) push(e *Event) {
+	n := len(r.queue)
+	r.queue = slices.Grow(r.queue, 1)[:n+1]
+	r.queue[n] = *e
 }
 
 func (r *Recorder) signal() {
@@ -118,7 +128,7 @@ func (r *Recorder) send(spare []Event, all bool) ([]Event, time.Duration) {
 			// Those that came later go with the oldest: the hold is an economy, not a
 			// promise.
 			for seq, b := range r.starts {
-				r.queue = append(r.queue, b.StartEvent())
+				r.push(b.StartEvent())
 				delete(r.starts, seq)
 			}
 		} else {

@@ -79,11 +79,11 @@ func pass(d time.Duration) {
 // beginning is the message that an attempt has begun at.
 type beginning uint64
 
-func (b beginning) StartEvent() jobs.Event { return ev(jobs.KindStarted, uint64(b)) }
+func (b beginning) StartEvent() *jobs.Event { return ev(jobs.KindStarted, uint64(b)) }
 
 func begin(r *jobs.Recorder, seq uint64) { r.Started(seq, jobs.Now(), beginning(seq)) }
 
-func ev(kind jobs.Kind, seq uint64) jobs.Event { return jobs.Event{Kind: kind, Seq: seq} }
+func ev(kind jobs.Kind, seq uint64) *jobs.Event { return &jobs.Event{Kind: kind, Seq: seq} }
 
 func TestRecorderSendsAtOnceWhenIdle(t *testing.T) {
 	record(t, func(r *jobs.Recorder, log *eventLog) {
