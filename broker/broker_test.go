@@ -211,6 +211,7 @@ func TestBareMessages(t *testing.T) {
 			},
 		},
 		{subject: "jobs.email", header: nats.Header{"Job-Id": {"4711"}}, typ: "email", prio: 3, problem: `header Job-Id: "4711"`},
+		{subject: "jobs.email", header: nats.Header{"Job-Id": {id.String()[:35] + "x"}}, typ: "email", prio: 3, problem: "header Job-Id: invalid UUID"},
 		{subject: "jobs.email", header: nats.Header{"Job-Tags": {"a,,b"}}, typ: "email", prio: 3, problem: `header Job-Tags: "a,,b"`},
 		{subject: "jobs.email", header: nats.Header{"Job-Retry-Count": {"many"}}, typ: "email", prio: 3, problem: `header Job-Retry-Count: "many"`},
 		{subject: "jobs.email", header: nats.Header{"Job-Retry-Count": {"1001"}}, typ: "email", prio: 3, problem: `header Job-Retry-Count: "1001"`},

@@ -353,7 +353,7 @@ func readHeader(m *jobs.Message, key, value []byte) {
 	var err error
 	switch {
 	case equalFold(key, HeaderJobID):
-		m.ID, err = jobs.ParseID(string(value))
+		m.ID, err = parseID(value)
 	case equalFold(key, HeaderTags):
 		m.Tags, err = parseTags(m.Tags, string(value))
 	case equalFold(key, HeaderRetryCount):
@@ -369,6 +369,15 @@ func readHeader(m *jobs.Message, key, value []byte) {
 	if err != nil && m.Problem == "" {
 		m.Problem = fmt.Sprintf("header %s: %v", key, err)
 	}
+}
+
+// parseID is jobs.ParseID without a string for each message.
+func parseID(value []byte) (id jobs.ID, err error) {
+	if len(value) != 36 {
+		return jobs.ParseID(string(value))
+	}
+	err = id.UnmarshalText(value)
+	return id, err
 }
 
 // readTerms takes a header that most messages don't have.
