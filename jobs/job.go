@@ -210,10 +210,28 @@ func (j *Job) Lane() Lane { return Lane{j.Type, j.Priority} }
 // Clone is a copy whose own fields and lists may be changed. Payload, Result,
 // Tags, Terms and Artifact are shared: they are replaced, never edited.
 func (j *Job) Clone() *Job {
-	c := *j
+	c := newJob(j)
+	if n := len(j.History) + 2; n > shortHistory {
+		c.History = make([]HistoryEntry, 0, n)
+	}
 	c.Errors = append([]AttemptError(nil), j.Errors...)
-	c.History = append(make([]HistoryEntry, 0, len(j.History)+2), j.History...)
-	return &c
+	c.History = append(c.History, j.History...)
+	return c
+}
+
+// shortHistory is how many entries most jobs end with: submitted, started,
+// completed.
+const shortHistory = 3
+
+// newJob is a copy of j with an empty history that has room for that many, in one
+// piece of memory.
+func newJob(j *Job) *Job {
+	c := &struct {
+		Job
+		history [shortHistory]HistoryEntry
+	}{Job: *j}
+	c.History = c.history[:0]
+	return &c.Job
 }
 
 // remember appends to the history, dropping progress entries first and then the

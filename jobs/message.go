@@ -17,14 +17,12 @@ type Message struct {
 	ID         ID
 	Type       string
 	Priority   Priority
+	Moved      bool // published again for a job that the tracker knows already, which takes the new sequence
 	Payload    json.RawMessage
 	Tags       []string
 	RetryCount int           // -1 = the type's
 	Timeout    time.Duration // 0 = the type's
 
-	// Moved marks a message that was published again for a job that the tracker
-	// knows already: the job takes the new sequence.
-	Moved bool
 	// CreatedAt is when the job was submitted at first, for a moved message; 0 if
 	// that is At.
 	CreatedAt Time
@@ -61,12 +59,12 @@ func DerivedID(seq uint64, at Time) ID {
 // nil if that is unknown; a message with a problem (its own, or one that check
 // finds) gives a job that has failed and says why.
 func NewJob(m *Message, t *Type, checked bool) *Job {
-	j := &Job{
+	j := newJob(&Job{
 		ID: m.ID, Key: m.Seq, Seq: m.Seq, Type: m.Type, Priority: m.Priority,
 		Status: Pending, Run: 1, Payload: m.Payload, Tags: m.Tags, Timeout: m.Timeout,
 		CreatedAt: m.submitted(), UpdatedAt: m.At,
-	}
-	j.History = append(make([]HistoryEntry, 0, 3), HistoryEntry{Kind: KindSubmitted, At: j.CreatedAt})
+	})
+	j.History = append(j.History, HistoryEntry{Kind: KindSubmitted, At: j.CreatedAt})
 	j.MaxAttempts = 1 + max(m.RetryCount, 0)
 	if t != nil && m.RetryCount < 0 {
 		j.MaxAttempts = 1 + t.RetryCount
