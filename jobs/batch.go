@@ -153,8 +153,8 @@ func newBatchWait(b *Batch) *batchWait {
 
 func (w *batchWait) admissions(b *Batch) []admission {
 	now := time.Now()
-	queued := &waiter{since: now, done: w.answer}
-	later := &waiter{since: now, done: w.answer, scheduled: true}
+	queued := &waiter{since: now, caller: w}
+	later := &waiter{since: now, caller: w, scheduled: true}
 	all := make([]admission, len(b.Messages))
 	for i, m := range b.Messages {
 		all[i] = admission{m.ID, queued}

@@ -46,7 +46,19 @@ type waiter struct {
 	since     time.Time
 	scheduled bool // counted so
 	free      bool // not counted at all
-	done      func(ID, answer)
+	caller    interface{ answer(ID, answer) }
+}
+
+// caller waits for a single submission.
+type caller struct {
+	waiter
+	told answer
+	done chan struct{} // closed when told is set
+}
+
+func (c *caller) answer(_ ID, a answer) {
+	c.told = a
+	close(c.done)
 }
 
 // admission is a message that asks to be let in, with who waits for it.
@@ -91,7 +103,7 @@ func (s *Submitter) Submit(ctx context.Context, sub *Submission) (j *Job, replay
 		return nil, false, unavailable(err)
 	}
 	m := sub.message()
-	return s.submit(ctx, m, &waiter{scheduled: m.putsOff()})
+	return s.submit(ctx, m, waiter{scheduled: m.putsOff()})
 }
 
 // SubmitMessage publishes a message that makes a job by itself, past all bounds,
@@ -101,20 +113,20 @@ func (s *Submitter) SubmitMessage(ctx context.Context, m *Message) (j *Job, repl
 	if err := s.o.Healthy(); err != nil {
 		return nil, false, unavailable(err)
 	}
-	return s.submit(ctx, m, &waiter{free: true})
+	return s.submit(ctx, m, waiter{free: true})
 }
 
 // submit publishes a message and waits for what becomes of it.
-func (s *Submitter) submit(ctx context.Context, m *Message, w *waiter) (j *Job, replayed bool, err error) {
-	done := make(chan answer, 1)
-	w.since, w.done = time.Now(), func(_ ID, a answer) { done <- a }
-	if err := s.admit(admission{m.ID, w}); err != nil {
+func (s *Submitter) submit(ctx context.Context, m *Message, w waiter) (j *Job, replayed bool, err error) {
+	c := &caller{waiter: w, done: make(chan struct{})}
+	c.since, c.caller = time.Now(), c
+	if err := s.admit(admission{m.ID, &c.waiter}); err != nil {
 		return nil, false, err
 	}
 	s.send(m)
 	select {
-	case a := <-done:
-		return a.job, a.replayed, a.err
+	case <-c.done:
+		return c.told.job, c.told.replayed, c.told.err
 	case <-ctx.Done():
 		return nil, false, context.Cause(ctx)
 	}
@@ -232,7 +244,7 @@ func (s *Submitter) answer(id ID, a answer) {
 	}
 	delete(s.waiting, id)
 	s.inflight.add(w, -1)
-	w.done(id, a)
+	w.caller.answer(id, a)
 }
 
 // Checked says whether id is a submission on its way that has been checked
