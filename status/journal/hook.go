@@ -2,6 +2,7 @@ package journal
 
 import (
 	"reflect"
+	"sync"
 
 	"go.etcd.io/bbolt"
 )
@@ -20,4 +21,14 @@ func writeHook(db *bbolt.DB) (hook *func([]byte, int64) (int, error), ok bool) {
 		return nil, false
 	}
 	return (*func([]byte, int64) (int, error))(f.Addr().UnsafePointer()), true
+}
+
+// metaLock is bbolt's lock on its meta pages, nil if a later version has none of
+// that name.
+func metaLock(db *bbolt.DB) *sync.Mutex {
+	f := reflect.ValueOf(db).Elem().FieldByName("metalock")
+	if !f.IsValid() || f.Type() != reflect.TypeFor[sync.Mutex]() {
+		return nil
+	}
+	return (*sync.Mutex)(f.Addr().UnsafePointer())
 }

@@ -38,7 +38,8 @@ type Journal struct {
 	path  string
 	write func([]byte, int64) (int, error) // to bbolt's file
 	hook  *func([]byte, int64) (int, error)
-	page  int64 // bytes of one
+	metas *sync.Mutex // bbolt's, or nil
+	page  int64       // bytes of one
 
 	mu     sync.Mutex // between a commit and Close
 	file   *os.File   // nil before the first commit
@@ -53,6 +54,7 @@ type Journal struct {
 	limit      int64
 	switched   time.Time
 	running    *checkpoint // or nil
+	behind     bool        // the meta page that is written next must be synced, too
 	failed     bool        // a checkpoint: bbolt's file may lack anything behind the last good one
 
 	syncs atomic.Uint64
@@ -78,7 +80,7 @@ func Attach(db *bbolt.DB, path string) (j *Journal, ok bool, err error) {
 	if !ok || !supported {
 		return nil, false, nil
 	}
-	j = &Journal{db: db, path: path, write: *hook, hook: hook, page: int64(db.Info().PageSize), limit: firstLimit}
+	j = &Journal{db: db, path: path, write: *hook, hook: hook, metas: metaLock(db), page: int64(db.Info().PageSize), limit: firstLimit}
 	f, err := os.Open(db.Path())
 	if err != nil {
 		return nil, false, err
@@ -129,11 +131,31 @@ func (j *Journal) writeAt(pages []byte, offset int64) (int, error) {
 	defer j.mu.Unlock()
 	defer j.reset()
 	j.next.after = meta(pages[metaStart:])
-	if err := j.commit(); err != nil {
+	if err := j.unlocked(j.commit); err != nil {
 		return 0, err
+	}
+	if _, err := j.write(pages, offset); err != nil {
+		return 0, err
+	}
+	if j.behind {
+		if err := j.sync(); err != nil {
+			return 0, err
+		}
+		j.behind = false
 	}
 	j.before = j.next.after
 	return len(pages), nil
+}
+
+// unlocked runs f without bbolt's lock on its meta pages, which every transaction
+// takes for a moment when it begins: else readers would wait for the disk. bbolt
+// itself takes it just for writing the page.
+func (j *Journal) unlocked(f func() error) error {
+	if j.metas != nil {
+		j.metas.Unlock()
+		defer j.metas.Lock()
+	}
+	return f()
 }
 
 // add collects pages; bbolt uses their memory again.
@@ -155,8 +177,9 @@ func (j *Journal) reset() {
 	}
 }
 
-// commit makes durable what is collected, and writes it to bbolt's file. If it
-// fails the commit may, or may not, be there after the next start.
+// commit makes durable what is collected, and writes the pages to bbolt's file; the
+// meta page is left to do. If it fails the commit may, or may not, be there after the
+// next start.
 func (j *Journal) commit() error {
 	if err := j.open(); err != nil {
 		return err
@@ -176,7 +199,8 @@ func (j *Journal) commit() error {
 	if err := j.append(size); err != nil {
 		return err
 	}
-	return j.next.apply(j.write)
+	body, _ := j.next.split()
+	return body.apply(j.write)
 }
 
 // open makes the file, durably, before the first record.
@@ -308,26 +332,18 @@ func (j *Journal) sync() error {
 	return nil
 }
 
-// direct is a commit too large for the journal. It does what bbolt would do: it
+// direct is for a commit too large for the journal. It does what bbolt would do: it
 // syncs the pages, which nothing refers to yet, and then the meta page. After that
 // the file is no longer as any record left it, and a start lets the journal be.
 func (j *Journal) direct() error {
 	if err := j.settle(); err != nil {
 		return err
 	}
-	last := len(j.next.spans) - 1
-	m := j.next.spans[last].length
-	body := record{spans: j.next.spans[:last], pages: j.next.pages[:len(j.next.pages)-m]}
+	body, _ := j.next.split()
 	if err := body.apply(j.write); err != nil {
 		return err
 	}
-	if err := j.sync(); err != nil {
-		return err
-	}
-	page := record{spans: j.next.spans[last:], pages: j.next.pages[len(j.next.pages)-m:]}
-	if err := page.apply(j.write); err != nil {
-		return err
-	}
+	j.behind = true
 	return j.sync()
 }
 

@@ -138,6 +138,13 @@ func (r *record) apply(write func([]byte, int64) (int, error)) error {
 	return nil
 }
 
+// split returns the pages without the meta page, and that by itself.
+func (r *record) split() (body, page record) {
+	last := len(r.spans) - 1
+	at := len(r.pages) - r.spans[last].length
+	return record{spans: r.spans[:last], pages: r.pages[:at]}, record{spans: r.spans[last:], pages: r.pages[at:]}
+}
+
 // meta is the part of bbolt's meta page that says which tree is valid, as it
 // stands in the file: magic, version, page size, flags, root, free list, number of
 // pages, transaction, checksum. See bbolt's internal/common/meta.go.
