@@ -193,7 +193,8 @@ type execution struct {
 	begun   time.Time
 	started Time // begun, as the record has it
 	timeout time.Duration
-	limit   error // what the end of the time is called: ErrTimeout or ErrDeadline
+	until   time.Time // when that is over, while the handler runs
+	limit   error     // what the end of the time is called: ErrTimeout or ErrDeadline
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	task    Task // what the handler gets
@@ -234,9 +235,8 @@ func (p *Pool) run(h *held, job *Job) bool {
 		p.o.Recorder.Started(h.Seq, x.started, x)
 	}
 	x.bound()
-	timer := time.AfterFunc(x.timeout, x.overdue)
+	p.limit(x)
 	result, err := x.handle()
-	timer.Stop()
 	if !x.state.CompareAndSwap(executing, finished) {
 		p.o.Logger.Warn("a handler returned after its job was given up; what it did is ignored", "job", job.ID, "type", job.Type)
 		return false
@@ -302,8 +302,42 @@ func (x *execution) deadline() Time {
 	return x.job.Terms.Deadline
 }
 
-// overdue ends an attempt whose time is over.
-func (x *execution) overdue() { x.interrupt(x.limit) }
+// limit has an attempt interrupted when its time is over. One alarm does that
+// for all: a timer each is set in vain for nearly every job.
+func (p *Pool) limit(x *execution) {
+	until := time.Now().Add(x.timeout)
+	p.mu.Lock()
+	x.until = until
+	p.limits.set(until)
+	p.mu.Unlock()
+}
+
+// overdue interrupts the attempts whose time is over.
+func (p *Pool) overdue() {
+	now := time.Now()
+	var late []*execution
+	var next time.Time
+	p.mu.Lock()
+	for _, h := range p.begun {
+		x := h.exec
+		switch {
+		case x == nil || x.until.IsZero():
+		case !x.until.After(now):
+			x.until = time.Time{}
+			late = append(late, x)
+		case next.IsZero() || x.until.Before(next):
+			next = x.until
+		}
+	}
+	p.limits.at = time.Time{}
+	if !next.IsZero() {
+		p.limits.set(next)
+	}
+	p.mu.Unlock()
+	for _, x := range late {
+		x.interrupt(x.limit)
+	}
+}
 
 // interrupt cancels the handler's context and gives it a second to notice.
 func (x *execution) interrupt(cause error) {

@@ -153,6 +153,34 @@ func TestTimeout(t *testing.T) {
 	})
 }
 
+// All attempts share one alarm: it is set for those that begin later and end
+// earlier, too, and goes on to the next one after a ring, also one in vain.
+func TestTimeoutsOfSeveral(t *testing.T) {
+	inRig(t, rigOptions{workers: 4}, func(r *rig) {
+		lasting := func(d time.Duration) uint64 {
+			return r.submitWith("a3", func(m *jobs.Message) { m.Timeout, m.RetryCount = d, 0 })
+		}
+		long, short, quick := lasting(60*time.Second), lasting(30*time.Second), lasting(10*time.Second)
+		r.settle()
+		r.finish(quick)
+		pass(5 * time.Second)
+		late := lasting(15 * time.Second)
+		r.settle()
+		pass(14 * time.Second)
+		r.want("before", r.running(), fmt.Sprint(long, short, late))
+		pass(time.Second)
+		r.want("the one that came last", brief(r.job(late)), "failed 1/1 timed out after 15s")
+		r.want("the others", r.running(), fmt.Sprint(long, short))
+		pass(10 * time.Second)
+		r.want("the one in the middle", brief(r.job(short)), "failed 1/1 timed out after 30s")
+		pass(29 * time.Second)
+		r.want("the last one", r.running(), fmt.Sprint(long))
+		pass(time.Second)
+		r.want("the last one", brief(r.job(long)), "failed 1/1 timed out after 1m0s")
+		r.want("the quick one", brief(r.job(quick)), "completed 1/0 100%")
+	})
+}
+
 func TestDeafHandlerIsGivenUp(t *testing.T) {
 	a := typ("a")
 	a.Timeout = 10 * time.Second

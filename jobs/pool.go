@@ -32,6 +32,7 @@ type Pool struct {
 	running   int
 	meter     meter
 	wake      alarm // ends the wait for a token, or to grow
+	limits    alarm // rings when an attempt's time is over
 	asleep    sleepers
 	unsettled struct{ count, bytes int } // outcomes that are not committed
 	suspects  suspects
@@ -157,6 +158,7 @@ func NewPool(o PoolOptions, lanes []Lane) *Pool {
 	p.giveUp = time.AfterFunc(time.Hour, p.stopExpecting)
 	p.giveUp.Stop()
 	p.wake.init(p.awake)
+	p.limits.init(p.overdue)
 	now := time.Now()
 	p.scale.init(o.MinWorkers, o.MaxWorkers)
 	p.meter.init(p.scale.size, now)
@@ -657,6 +659,7 @@ func (p *Pool) Stop(ctx context.Context) error {
 	defer p.mu.Unlock()
 	p.giveUp.Stop()
 	p.wake.stop()
+	p.limits.stop()
 	if p.running > 0 || len(p.held) > 0 {
 		return fmt.Errorf("%d jobs still run and %d outcomes are not stored; they will run again", p.running, len(p.held)-p.running)
 	}
