@@ -403,9 +403,7 @@ func (p *Pool) pick() *held {
 				if p.turn[pr] = n + 1; n+1 == len(row) {
 					p.turn[pr] = 0
 				}
-				h := l.buf[0]
-				l.buf[0] = nil
-				l.buf = l.buf[1:]
+				h := l.take()
 				p.running++
 				l.typ.running++
 				h.seen = p.surprises
@@ -423,6 +421,18 @@ func (p *Pool) pick() *held {
 		}
 	}
 	return nil
+}
+
+// take takes the first delivery out.
+func (l *lane) take() *held {
+	h := l.buf[0]
+	l.buf[0] = nil
+	if len(l.buf) > 1 {
+		l.buf = l.buf[1:]
+	} else {
+		l.buf = l.buf[:0] // else the next delivery would need memory for its place
+	}
+	return h
 }
 
 // congested says whether so many outcomes wait for their commit that nothing
