@@ -25,6 +25,7 @@ type Pool struct {
 	lanes     map[Lane]*lane
 	rows      [LowestPriority + 1][]*lane // by priority
 	turn      [LowestPriority + 1]int     // whose turn it is within a row
+	lively    [LowestPriority + 1]laneSet // who in a row may have something; see pick
 	held      map[uint64]*held            // by sequence
 	begun     map[ID]*held                // those of them whose job is a worker's
 	keys      map[keyOfType]int           // executions of keyed jobs
@@ -84,6 +85,7 @@ type poolType struct {
 type lane struct {
 	Lane
 	typ       *poolType
+	place     int     // in its row
 	buf       []*held // delivered, waiting for a worker
 	asked     int     // pulled, not yet delivered
 	committed uint64  // highest sequence of this lane that the tracker has committed
@@ -151,9 +153,12 @@ func NewPool(o PoolOptions, lanes []Lane) *Pool {
 			pt = newPoolType(t, o.Paused[t.Name])
 			p.types[l.Type] = pt
 		}
-		ln := &lane{Lane: l, typ: pt}
+		ln := &lane{Lane: l, typ: pt, place: len(p.rows[l.Priority])}
 		p.lanes[l] = ln
 		p.rows[l.Priority] = append(p.rows[l.Priority], ln)
+	}
+	for i, row := range p.rows {
+		p.lively[i] = makeLaneSet(len(row))
 	}
 	p.giveUp = time.AfterFunc(time.Hour, p.stopExpecting)
 	p.giveUp.Stop()
@@ -174,6 +179,7 @@ func (p *Pool) Start(position, last uint64) {
 	p.position = max(p.position, position)
 	for _, l := range p.lanes {
 		l.committed = max(l.committed, last)
+		p.enliven(l)
 		p.refill(l)
 	}
 }
@@ -275,6 +281,7 @@ func (p *Pool) Deliver(d Delivery) {
 	h := &held{Delivery: d, lane: l, touched: time.Now()}
 	p.held[d.Seq] = h
 	l.buf = append(l.buf, h)
+	p.enliven(l)
 	p.dispatch()
 }
 
@@ -296,6 +303,7 @@ func (p *Pool) Committed(c *Commit) {
 	for _, j := range c.Submitted {
 		if l := p.lanes[j.Lane()]; l != nil && !j.Status.Ended() && j.Place == InQueue {
 			l.committed = max(l.committed, j.Seq)
+			p.enliven(l)
 		}
 	}
 	void := p.overtaken(c.Ended)
@@ -381,46 +389,66 @@ func (p *Pool) dispatch() {
 	}
 }
 
+// enliven has pick look at a lane that has something for it now. p.mu is held.
+func (p *Pool) enliven(l *lane) { p.lively[l.Priority].add(l.place) }
+
 // pick takes the delivery that is to run next and a worker's place for it, nil
-// if there is none. p.mu is held.
+// if there is none. It leaves out the lanes that had nothing when it last looked:
+// of a hundred most have nothing, and it is called several times per job. p.mu is
+// held.
 func (p *Pool) pick() *held {
 	if p.congested() {
 		return nil // a commit dispatches again
 	}
 	for pr := HighestPriority; pr <= LowestPriority; pr++ {
-		row := p.rows[pr]
-		coming := false
-		for i := range row {
-			n := p.turn[pr] + i
-			if n >= len(row) {
-				n -= len(row)
-			}
-			l := row[n]
-			if len(l.buf) == 0 && l.committed <= l.delivered || !p.open(l) {
-				continue
-			}
-			if len(l.buf) > 0 && l.buf[0].Seq <= p.position {
-				if p.turn[pr] = n + 1; n+1 == len(row) {
-					p.turn[pr] = 0
-				}
-				h := l.take()
-				p.running++
-				l.typ.running++
-				h.seen = p.surprises
-				if l.typ.tokens != nil {
-					h.token = time.Now()
-					l.typ.tokens.take(h.token)
-				}
-				p.refill(l)
-				return h
-			}
-			coming = p.expects(l) || coming
+		h, coming := p.pickFrom(pr, p.turn[pr], len(p.rows[pr]))
+		if h == nil {
+			var more bool
+			h, more = p.pickFrom(pr, 0, p.turn[pr])
+			coming = coming || more
 		}
-		if coming {
-			return nil
+		if h != nil || coming {
+			return h
 		}
 	}
 	return nil
+}
+
+// pickFrom is pick for the places of a row from at on and before end. It also
+// says whether something of theirs must come. p.mu is held.
+func (p *Pool) pickFrom(pr Priority, at, end int) (h *held, coming bool) {
+	row, lively := p.rows[pr], p.lively[pr]
+	for n := lively.next(at, end); n < end; n = lively.next(n+1, end) {
+		l := row[n]
+		switch {
+		case len(l.buf) == 0 && l.committed <= l.delivered:
+			lively.remove(n)
+		case !p.open(l):
+		case p.ready(l):
+			if p.turn[pr] = n + 1; n+1 == len(row) {
+				p.turn[pr] = 0
+			}
+			return p.occupy(l), false
+		default:
+			coming = p.expects(l) || coming
+		}
+	}
+	return nil, coming
+}
+
+// occupy takes the lane's first delivery and a worker's place for it. p.mu is
+// held.
+func (p *Pool) occupy(l *lane) *held {
+	h := l.take()
+	p.running++
+	l.typ.running++
+	h.seen = p.surprises
+	if l.typ.tokens != nil {
+		h.token = time.Now()
+		l.typ.tokens.take(h.token)
+	}
+	p.refill(l)
+	return h
 }
 
 // take takes the first delivery out.

@@ -83,6 +83,7 @@ func (p *Pool) putBack(h *held) {
 		at++
 	}
 	l.buf = slices.Insert(l.buf, at, h)
+	p.enliven(l)
 }
 
 // bucket is a token bucket: each start takes a token, and a new one comes after

@@ -88,6 +88,25 @@ func TestPausedWhileAWorkerTakesTheJob(t *testing.T) {
 	})
 }
 
+// TestPausedWhileAWorkerTakesTheOnlyJob of a lane: it is looked at again, though it
+// had nothing in the meantime.
+func TestPausedWhileAWorkerTakesTheOnlyJob(t *testing.T) {
+	inRig(t, rigOptions{workers: 2}, func(r *rig) {
+		r.mu.Lock()
+		r.onFind = func(uint64) { r.pool.SetPaused("a", true) }
+		r.mu.Unlock()
+		r.submit("a3")
+		r.settle()
+		r.want("while it is paused", r.running(), "")
+		r.mu.Lock()
+		r.onFind = nil
+		r.mu.Unlock()
+		r.pool.SetPaused("a", false)
+		r.settle()
+		r.want("afterwards", r.running(), "1")
+	})
+}
+
 func TestPausedTypeDoesNotMakeOthersWaitForADelivery(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		r.submit("a5")

@@ -110,6 +110,7 @@ func (p *Pool) unpark() {
 	for _, w := range slices.Backward(out) { // so that they keep their order
 		w.h.letOut = true
 		w.h.lane.buf = append([]*held{w.h}, w.h.lane.buf...)
+		p.enliven(w.h.lane)
 	}
 	p.dispatch()
 }
