@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,7 +20,7 @@ import (
 
 const (
 	// areaSize is the most that one of the two areas holds; the second one begins
-	// there.
+	// there, so it is part of the format.
 	areaSize = 32 << 20
 	// firstLimit is how much of an area is used at first. An area that is full
 	// sooner than haste after the last one was is too small for what goes on, and
@@ -34,35 +36,52 @@ const (
 
 // Journal is the journal of one open database. bbolt has one writer, and so has it.
 type Journal struct {
-	db    *bbolt.DB
-	path  string
-	write func([]byte, int64) (int, error) // to bbolt's file
-	hook  *func([]byte, int64) (int, error)
-	metas *sync.Mutex // bbolt's, or nil
-	page  int64       // bytes of one
+	path   string
+	create func(path string) (disk, error)
+	target disk        // bbolt's file
+	metas  *sync.Mutex // bbolt's, or nil
+	page   int64       // bytes of one
+	size   int64       // of an area
 
 	mu     sync.Mutex // between a commit and Close
-	file   *os.File   // nil before the first commit
+	closed bool
+	file   disk // nil before the first commit
 	areas  [2]area
 	active int
 	next   record // that is being collected
 	head   []byte // memory for its header
 
-	lsn        uint64 // of the last record
+	lsn        uint64 // of the last commit that is in bbolt's file
 	checkpoint uint64 // up to here all is in bbolt's file, synced
+	noted      uint64 // the checkpoint that the last record tells of
 	before     meta   // the last commit's
-	limit      int64
+	limit      int64  // of what is used of an area
+	salt       uint64
 	switched   time.Time
 	running    *checkpoint // or nil
-	behind     bool        // the meta page that is written next must be synced, too
 	failed     bool        // a checkpoint: bbolt's file may lack anything behind the last good one
 
 	syncs atomic.Uint64
 }
 
+// disk is what is needed of a file: an *os.File, or in tests one that forgets what
+// was not synced.
+type disk interface {
+	io.ReaderAt
+	io.WriterAt
+	Sync() error
+	Close() error
+}
+
+// diskFile syncs no more than is needed to read the content again.
+type diskFile struct{ *os.File }
+
+func (f diskFile) Sync() error { return syncData(f.File) }
+
 // area is one half of the file.
 type area struct {
 	used, zeroed int64
+	last         uint64 // the LSN of the last record in it
 }
 
 // checkpoint is a sync of bbolt's file that is under way.
@@ -76,22 +95,46 @@ type checkpoint struct {
 // have either file open. From then on bbolt's own syncs are off. ok is false, and
 // nothing has changed, where journals are not supported: bbolt goes on by itself.
 func Attach(db *bbolt.DB, path string) (j *Journal, ok bool, err error) {
-	hook, ok := writeHook(db)
-	if !ok || !supported {
+	if _, ok := writeHook(db); !ok || !supported {
 		return nil, false, nil
 	}
-	j = &Journal{db: db, path: path, write: *hook, hook: hook, metas: metaLock(db), page: int64(db.Info().PageSize), limit: firstLimit}
-	f, err := os.Open(db.Path())
+	// Another process had the database between Recover and now, and did not stop
+	// cleanly. The next try recovers that.
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil, false, errors.Join(errLocked, err)
+	}
+	// A file of its own: the system tells each file that is open once of what it
+	// could not write, and bbolt's is also synced when bbolt makes it longer.
+	target, err := os.OpenFile(db.Path(), os.O_RDWR, 0)
 	if err != nil {
 		return nil, false, err
 	}
-	j.before, _ = latest(f, j.page)
-	if err := f.Close(); err != nil {
-		return nil, false, err
+	return attach(db, path, diskFile{target}, create, areaSize), true, nil
+}
+
+// attach is Attach to a database with a hook.
+func attach(db *bbolt.DB, path string, target disk, create func(string) (disk, error), size int64) *Journal {
+	j := &Journal{
+		path: path, create: create, target: target, metas: metaLock(db),
+		page: int64(db.Info().PageSize), size: size, limit: min(firstLimit, size-blockSize),
 	}
+	j.before, _ = latest(target, j.page)
+	hook, _ := writeHook(db)
 	*hook = j.writeAt
 	db.NoSync = true
-	return j, true, nil
+	return j
+}
+
+// create makes the file of a journal, durably.
+func create(path string) (disk, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	if err := jobs.SyncDir(filepath.Dir(path)); err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(path))
+	}
+	return diskFile{f}, nil
 }
 
 // Syncs counts the fsyncs since the journal was attached: one per commit, and the
@@ -104,19 +147,25 @@ func (j *Journal) Syncs() uint64 { return j.syncs.Load() }
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	*j.hook = func([]byte, int64) (int, error) { return 0, os.ErrClosed }
-	if j.file == nil {
+	if j.closed {
 		return nil
+	}
+	j.closed = true
+	if j.file == nil {
+		return j.target.Close()
 	}
 	err := j.settle()
 	if err == nil && j.checkpoint < j.lsn {
 		err = j.sync()
 	}
-	err = errors.Join(err, j.file.Close())
-	if err != nil {
+	err = errors.Join(err, j.file.Close(), j.target.Close())
+	if err == nil {
+		err = os.Remove(j.path)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // all is on disk, so nobody misses it
 		return fmt.Errorf("close the tracker's journal %s: %w", j.path, err)
 	}
-	return os.Remove(j.path)
+	return nil
 }
 
 // writeAt is what bbolt calls instead of writing to its file: for each run of
@@ -130,32 +179,23 @@ func (j *Journal) writeAt(pages []byte, offset int64) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	defer j.reset()
+	if j.closed {
+		return 0, os.ErrClosed
+	}
 	j.next.after = meta(pages[metaStart:])
-	if err := j.unlocked(j.commit); err != nil {
+	size, err := j.commit()
+	if err != nil {
 		return 0, err
 	}
-	if _, err := j.write(pages, offset); err != nil {
-		return 0, err
-	}
-	if j.behind {
-		if err := j.sync(); err != nil {
+	if _, err := j.target.WriteAt(pages, offset); err != nil {
+		// bbolt goes by what it finds there, and so must the next record.
+		if now, _ := latest(j.target, j.page); now != j.next.after {
 			return 0, err
 		}
-		j.behind = false
 	}
+	j.appended(size)
 	j.before = j.next.after
 	return len(pages), nil
-}
-
-// unlocked runs f without bbolt's lock on its meta pages, which every transaction
-// takes for a moment when it begins: else readers would wait for the disk. bbolt
-// itself takes it just for writing the page.
-func (j *Journal) unlocked(f func() error) error {
-	if j.metas != nil {
-		j.metas.Unlock()
-		defer j.metas.Lock()
-	}
-	return f()
 }
 
 // add collects pages; bbolt uses their memory again.
@@ -178,55 +218,61 @@ func (j *Journal) reset() {
 }
 
 // commit makes durable what is collected, and writes the pages to bbolt's file; the
-// meta page is left to do. If it fails the commit may, or may not, be there after the
-// next start.
-func (j *Journal) commit() error {
+// meta page is left to do, and the record counts only then: one whose commit failed
+// after that is overwritten by the next. If it fails the commit may, or may not, be
+// there after the next start.
+//
+// Meanwhile it leaves bbolt's lock on its meta pages, which every transaction takes
+// for a moment when it begins: else readers would wait for the disk. bbolt itself
+// takes it just for writing the page.
+func (j *Journal) commit() (size int64, err error) {
+	if j.metas != nil {
+		j.metas.Unlock()
+		defer j.metas.Lock()
+	}
 	if err := j.open(); err != nil {
-		return err
+		return 0, err
 	}
 	if err := j.poll(); err != nil {
-		return err
+		return 0, err
 	}
-	size := int64(headerSize(len(j.next.spans)) + len(j.next.pages))
-	if size > areaSize {
-		return j.direct()
+	body, page := j.next.split()
+	size = j.next.size()
+	if size > j.size-blockSize {
+		if err := j.large(body); err != nil {
+			return 0, err
+		}
+		j.next.spans, j.next.pages = page.spans, page.pages
+		body, size = record{}, j.next.size()
 	}
 	if j.areas[j.active].used+size > max(j.limit, size) {
 		if err := j.turn(); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	if err := j.append(size); err != nil {
-		return err
+	if err := j.append(&j.next); err != nil {
+		return 0, err
 	}
-	body, _ := j.next.split()
-	return body.apply(j.write)
+	return size, body.apply(j.target.WriteAt)
 }
 
-// open makes the file, durably, before the first record.
-func (j *Journal) open() error {
-	if j.file != nil {
-		return nil
+// open makes the file before the first record.
+func (j *Journal) open() (err error) {
+	if j.file == nil {
+		j.file, err = j.create(j.path)
+		j.salt = rand.Uint64()
 	}
-	f, err := os.OpenFile(j.path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o640)
-	if err != nil {
-		return err
-	}
-	if err := jobs.SyncDir(filepath.Dir(j.path)); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	j.file = f
-	return nil
+	return err
 }
 
-// append writes the record that is collected, and syncs it.
-func (j *Journal) append(size int64) error {
+// append writes a record behind the last one, and syncs it.
+func (j *Journal) append(r *record) error {
 	a := &j.areas[j.active]
-	base := int64(j.active) * areaSize
-	j.next.lsn, j.next.checkpoint, j.next.before = j.lsn+1, j.checkpoint, j.before
-	j.head = j.next.appendHeader(j.head[:0])
-	end := a.used + size
-	if to := min(roundUp(end, zeroed), areaSize); end > a.zeroed && to > end {
+	base := int64(j.active) * j.size
+	r.salt, r.lsn, r.checkpoint, r.before = j.salt, j.lsn+1, j.checkpoint, j.before
+	j.head = r.appendHeader(j.head[:0])
+	end := a.used + r.size()
+	if to := min(roundUp(end, zeroed), j.size); end > a.zeroed && to > end {
 		if _, err := j.file.WriteAt(make([]byte, to-end), base+end); err == nil { // where there is no room, there may still be enough for the record
 			a.zeroed = to
 		}
@@ -234,35 +280,45 @@ func (j *Journal) append(size int64) error {
 	if _, err := j.file.WriteAt(j.head, base+a.used); err != nil {
 		return err
 	}
-	if _, err := j.file.WriteAt(j.next.pages, base+a.used+int64(len(j.head))); err != nil {
+	if _, err := j.file.WriteAt(r.pages, base+a.used+int64(len(j.head))); err != nil {
 		return err
 	}
 	j.syncs.Add(1)
-	if err := syncData(j.file); err != nil {
-		return err
-	}
-	a.used = end
+	return j.file.Sync()
+}
+
+// appended lets the last record that was written count.
+func (j *Journal) appended(size int64) {
 	j.lsn++
-	return nil
+	a := &j.areas[j.active]
+	a.used, a.last = a.used+size, j.lsn
+	j.noted = j.checkpoint
 }
 
 // turn begins to use the other area, and a checkpoint of what is in this one. The
-// checkpoint before must be over, as what the other area holds is overwritten now.
+// checkpoint before must be over, as what the other area holds is overwritten now,
+// and a record must tell so: each area has a block left for one without pages.
 func (j *Journal) turn() error {
 	if err := j.settle(); err != nil {
 		return err
 	}
+	if j.noted < j.areas[1-j.active].last {
+		if err := j.append(&record{}); err != nil {
+			return err
+		}
+		j.appended(blockSize)
+	}
 	now := time.Now()
 	if now.Sub(j.switched) < haste {
-		j.limit = min(2*j.limit, areaSize)
+		j.limit = min(2*j.limit, j.size-blockSize)
 	}
 	j.switched = now
 	j.active = 1 - j.active
-	j.areas[j.active].used = 0
+	j.areas[j.active].used, j.areas[j.active].last = 0, 0
 	c := &checkpoint{upTo: j.lsn, done: make(chan error, 1)}
 	j.running = c
 	j.syncs.Add(1)
-	go func() { c.done <- j.db.Sync() }()
+	go func() { c.done <- j.target.Sync() }()
 	return nil
 }
 
@@ -300,18 +356,30 @@ func (j *Journal) ended(err error) error {
 
 // mend makes up for a checkpoint that failed. After a failed fsync the system
 // takes pages for written that are not, so they are written again first, from the
-// journal.
+// journal: each as the last commit left it, as others may be reading it.
 func (j *Journal) mend() error {
 	if !j.failed {
 		return nil
 	}
-	todo, err := since(j.file)
+	todo, err := between(read(j.file, j.size), j.checkpoint, j.lsn)
 	if err != nil {
 		return err
 	}
-	for _, r := range todo {
-		if err := r.apply(j.write); err != nil {
-			return err
+	written := make(map[int64]bool)
+	for _, r := range slices.Backward(todo) {
+		end := len(r.pages)
+		for _, s := range slices.Backward(r.spans) {
+			for at := s.length - int(j.page); at >= 0; at -= int(j.page) {
+				end -= int(j.page)
+				offset := s.offset + int64(at)
+				if written[offset] {
+					continue
+				}
+				written[offset] = true
+				if _, err := j.target.WriteAt(r.pages[end:end+int(j.page)], offset); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	if err := j.sync(); err != nil {
@@ -324,7 +392,7 @@ func (j *Journal) mend() error {
 // sync is a checkpoint of all that is written.
 func (j *Journal) sync() error {
 	j.syncs.Add(1)
-	if err := j.db.Sync(); err != nil {
+	if err := j.target.Sync(); err != nil {
 		j.failed = true
 		return err
 	}
@@ -332,49 +400,14 @@ func (j *Journal) sync() error {
 	return nil
 }
 
-// direct is for a commit too large for the journal. It does what bbolt would do: it
-// syncs the pages, which nothing refers to yet, and then the meta page. After that
-// the file is no longer as any record left it, and a start lets the journal be.
-func (j *Journal) direct() error {
+// large writes the pages of a commit too large for the journal to bbolt's file, and
+// syncs them: nothing refers to them yet. The meta page alone becomes the record.
+func (j *Journal) large(body record) error {
 	if err := j.settle(); err != nil {
 		return err
 	}
-	body, _ := j.next.split()
-	if err := body.apply(j.write); err != nil {
+	if err := body.apply(j.target.WriteAt); err != nil {
 		return err
 	}
-	j.behind = true
 	return j.sync()
-}
-
-// since reads the records whose pages may not be in bbolt's file yet, in order.
-func since(f io.ReaderAt) ([]record, error) {
-	old, young := readArea(f, 0), readArea(f, 1)
-	if len(young) == 0 || len(old) > 0 && old[0].lsn > young[0].lsn {
-		old, young = young, old
-	}
-	if len(young) == 0 {
-		return nil, nil
-	}
-	// A record that could not be synced may be there all the same, and once more in
-	// the area that was begun after that.
-	old = slices.DeleteFunc(old, func(r record) bool { return r.lsn >= young[0].lsn })
-	newest := young[len(young)-1]
-	todo := slices.DeleteFunc(append(old, young...), func(r record) bool { return r.lsn <= newest.checkpoint })
-	if uint64(len(todo)) != newest.lsn-newest.checkpoint {
-		return nil, fmt.Errorf("%w: of the commits %d to %d only %d are whole", ErrDamaged, newest.checkpoint+1, newest.lsn, len(todo))
-	}
-	return todo, nil
-}
-
-// readArea reads the records of an area up to the first that is none, or an older
-// one that has not been overwritten yet.
-func readArea(f io.ReaderAt, area int64) (found []record) {
-	for at, end := area*areaSize, (area+1)*areaSize; ; {
-		r, size, ok := readRecord(f, at, end)
-		if !ok || len(found) > 0 && r.lsn != found[len(found)-1].lsn+1 {
-			return found
-		}
-		found, at = append(found, r), at+size
-	}
 }

@@ -18,13 +18,17 @@ import (
 //	24  checkpoint: all records up to this LSN are in bbolt's file, synced
 //	32  length of the pages
 //	40  number of spans
-//	48  the meta that was valid before
-//	112 spans: offset in bbolt's file, length
+//	48  salt: the same in all records of a journal, and a random one, so that nothing
+//	    that a page holds can be taken for a record
+//	56  the meta that was valid before
+//	120 spans: offset in bbolt's file, length
+//
+// A record without pages only tells of a checkpoint.
 const (
 	magic      = 0x6c6e72756f6a736a // "jsjournl"
 	version    = 1
 	blockSize  = 4096
-	spansStart = 112
+	spansStart = 120
 	spanSize   = 16
 )
 
@@ -38,13 +42,17 @@ type span struct {
 
 // record is one commit, as it stands in the journal.
 type record struct {
+	salt       uint64
 	lsn        uint64
 	checkpoint uint64
 	before     meta   // that was valid before
 	after      meta   // that this commit makes valid
-	spans      []span // the last one is the meta page
+	spans      []span // the last one is the meta page; none if it only tells of a checkpoint
 	pages      []byte // of all spans, one after the other
 }
+
+// size is that of the record in the journal, in bytes.
+func (r *record) size() int64 { return int64(headerSize(len(r.spans)) + len(r.pages)) }
 
 // headerSize is that of a record with n spans, in bytes.
 func headerSize(n int) int {
@@ -64,7 +72,8 @@ func (r *record) appendHeader(b []byte) []byte {
 	binary.LittleEndian.PutUint64(h[24:], r.checkpoint)
 	binary.LittleEndian.PutUint64(h[32:], uint64(len(r.pages)))
 	binary.LittleEndian.PutUint32(h[40:], uint32(len(r.spans))) //nolint:gosec // a commit has no 4 billion pages
-	copy(h[48:], r.before[:])
+	binary.LittleEndian.PutUint64(h[48:], r.salt)
+	copy(h[56:], r.before[:])
 	at := h[spansStart:]
 	for _, s := range r.spans {
 		binary.LittleEndian.PutUint64(at, uint64(s.offset)) //nolint:gosec // offsets are not negative
@@ -82,43 +91,47 @@ func checksum(header, pages []byte) uint32 {
 
 // readRecord reads the record at an offset of an area's end or earlier. ok is
 // false if there is none, or not a whole one.
-func readRecord(f io.ReaderAt, at, end int64) (r record, size int64, ok bool) {
+func readRecord(f io.ReaderAt, at, end int64) (r record, ok bool) {
 	head := make([]byte, blockSize)
 	if at+blockSize > end || !readFull(f, head, at) || binary.LittleEndian.Uint64(head) != magic || binary.LittleEndian.Uint32(head[8:]) != version {
-		return record{}, 0, false
+		return record{}, false
 	}
-	length, n := binary.LittleEndian.Uint64(head[32:]), binary.LittleEndian.Uint32(head[40:])
-	if length > areaSize || n == 0 || n > areaSize/blockSize {
-		return record{}, 0, false
+	length, n := binary.LittleEndian.Uint64(head[32:]), int64(binary.LittleEndian.Uint32(head[40:]))
+	room := end - at
+	if n > room/spanSize || length > uint64(room) { //nolint:gosec // there is room
+		return record{}, false
 	}
 	hs := headerSize(int(n))
-	size = int64(hs) + int64(length) //nolint:gosec // bounded above
-	if at+size > end {
-		return record{}, 0, false
+	if int64(hs)+int64(length) > room { //nolint:gosec // bounded above
+		return record{}, false
 	}
-	all := make([]byte, size)
+	all := make([]byte, hs+int(length)) //nolint:gosec // bounded above
 	if !readFull(f, all, at) {
-		return record{}, 0, false
+		return record{}, false
 	}
 	h, pages := all[:hs], all[hs:]
 	sum := binary.LittleEndian.Uint32(h[12:])
 	binary.LittleEndian.PutUint32(h[12:], 0)
 	if checksum(h, pages) != sum {
-		return record{}, 0, false
+		return record{}, false
 	}
-	r = record{lsn: binary.LittleEndian.Uint64(h[16:]), checkpoint: binary.LittleEndian.Uint64(h[24:]), before: meta(h[48:]), pages: pages}
+	r = record{
+		lsn: binary.LittleEndian.Uint64(h[16:]), checkpoint: binary.LittleEndian.Uint64(h[24:]),
+		salt: binary.LittleEndian.Uint64(h[48:]), before: meta(h[56:]), pages: pages,
+	}
 	rest := len(pages)
 	for from := h[spansStart:]; len(r.spans) < int(n); from = from[spanSize:] {
-		s := span{int64(binary.LittleEndian.Uint64(from)), int(binary.LittleEndian.Uint64(from[8:]))} //nolint:gosec // checked by the sum
+		s := span{int64(binary.LittleEndian.Uint64(from)), int(binary.LittleEndian.Uint64(from[8:]))} //nolint:gosec // checked below
+		if s.offset < 0 || s.length < metaStart+metaSize || s.length > rest {
+			return record{}, false
+		}
 		rest -= s.length
 		r.spans = append(r.spans, s)
 	}
-	page := r.spans[n-1].length
-	if rest != 0 || page < metaStart+metaSize {
-		return record{}, 0, false
+	if r.after = r.before; n > 0 {
+		r.after = meta(pages[len(pages)-r.spans[n-1].length+metaStart:])
 	}
-	r.after = meta(pages[len(pages)-page+metaStart:])
-	return r, size, true
+	return r, rest == 0 && r.lsn > r.checkpoint
 }
 
 func readFull(f io.ReaderAt, b []byte, at int64) bool {
@@ -153,6 +166,7 @@ type meta [metaSize]byte
 const (
 	metaSize  = 64
 	metaStart = 16 // behind the page's header
+	metaPages = 40
 	metaTx    = 48
 	metaSum   = 56
 )
@@ -166,6 +180,9 @@ func (m *meta) valid() bool {
 
 // tx is the number of the commit that wrote it.
 func (m *meta) tx() uint64 { return binary.NativeEndian.Uint64(m[metaTx:]) }
+
+// pages is the number of pages of the file, as of that commit.
+func (m *meta) pages() uint64 { return binary.NativeEndian.Uint64(m[metaPages:]) }
 
 const boltMagic = 0xED0CDAED
 
