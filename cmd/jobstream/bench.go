@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"syscall"
@@ -35,6 +36,7 @@ type benchCommand struct {
 	HTTP        bool          `default:"true" negatable:"" help:"Measure REST, too (the default)."`
 	Phase       []string      `placeholder:"NAME" help:"Only these phases: raw, submit, drain (with submit), batch, sustained, http, nats, latency."`
 	Dir         string        `placeholder:"FOLDER" help:"Where to make the temporary folder, so: which disk to measure (default: the system's)."`
+	CPUProfile  string        `name:"cpu-profile" placeholder:"FILE" help:"Write a CPU profile of it all, for go tool pprof."`
 	JSON        bool          `name:"json" help:"Print one JSON object instead of a table."`
 }
 
@@ -104,6 +106,10 @@ func (c *benchCommand) Run(p *program) error {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 
+	profiled, err := c.profile()
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp(c.Dir, "jobstream-bench-")
 	if err != nil {
 		return fmt.Errorf("cannot make a temporary folder (--dir): %w", err)
@@ -117,7 +123,7 @@ func (c *benchCommand) Run(p *program) error {
 		},
 	}
 	err = b.run(ctx)
-	err = errors.Join(err, os.RemoveAll(dir))
+	err = errors.Join(err, profiled(), os.RemoveAll(dir))
 	if ctx.Err() != nil {
 		return fmt.Errorf("stopped before the end; %s is removed", dir)
 	}
@@ -125,6 +131,24 @@ func (c *benchCommand) Run(p *program) error {
 		return err
 	}
 	return b.report.print(p.stdout, c.JSON)
+}
+
+// profile begins a CPU profile, if one is wanted, and returns what ends it.
+func (c *benchCommand) profile() (end func() error, err error) {
+	if c.CPUProfile == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(c.CPUProfile)
+	if err != nil {
+		return nil, fmt.Errorf("--cpu-profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, nil
 }
 
 // benchQueue is the smallest queue size to measure with: that of the

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -75,6 +76,21 @@ func lookup(v any, path string) any {
 		v = object[name]
 	}
 	return v
+}
+
+func TestBenchProfile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "cpu.prof")
+	code, _, errs := runBench(t.Context(), append(smallLoad(t), "--phase=submit", "--cpu-profile="+file)...)
+	if code != exitOK {
+		t.Fatalf("exit code %d, stderr %q", code, errs)
+	}
+	if head, err := os.ReadFile(file); err != nil || !bytes.HasPrefix(head, []byte{0x1f, 0x8b}) {
+		t.Errorf("%d bytes, not those of a profile: %v", len(head), err)
+	}
+	code, _, errs = runBench(t.Context(), append(smallLoad(t), "--cpu-profile="+filepath.Join(file, "none"))...)
+	if code == exitOK || !strings.Contains(errs, "--cpu-profile") {
+		t.Errorf("a file that cannot be made: exit code %d, stderr %q", code, errs)
+	}
 }
 
 func TestBenchTable(t *testing.T) {
