@@ -97,6 +97,13 @@ func (r *releases) Due(now jobs.Time, limit, scheduled int) (due []*jobs.Job, ne
 	return due, next, err
 }
 
+// lookedAt is how many jobs Due has named so far.
+func (r *releases) lookedAt() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.looked
+}
+
 // Whole gives the payload that Due has left out.
 func (r *releases) Whole(j *jobs.Job) (*jobs.Job, error) {
 	c := *j
@@ -312,8 +319,8 @@ func TestReleaserRoom(t *testing.T) {
 		r.put(jobs.Scheduled, 0, 1)
 		time.Sleep(time.Minute)
 		r.want("a full queue", r.take())
-		if r.looked != 0 {
-			t.Errorf("the agenda named %d jobs for which there is no room", r.looked)
+		if looked := r.lookedAt(); looked != 0 {
+			t.Errorf("the agenda named %d jobs for which there is no room", looked)
 		}
 		r.put(jobs.Pending, time.Minute+300*time.Millisecond, 2)
 		time.Sleep(300 * time.Millisecond)
@@ -353,8 +360,8 @@ func TestReleaseOfVeryMany(t *testing.T) {
 		if took := time.Since(r.begin.Std()); took > time.Second+time.Millisecond {
 			t.Errorf("it waited for %s", took-time.Second)
 		}
-		if r.looked > 5*n {
-			t.Errorf("%d jobs were read for %d", r.looked, n)
+		if looked := r.lookedAt(); looked > 5*n {
+			t.Errorf("%d jobs were read for %d", looked, n)
 		}
 	})
 }

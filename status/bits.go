@@ -153,6 +153,7 @@ type bitsID struct {
 
 type cachedBits struct {
 	m     bitmap
+	id    bitsID
 	dirty bool
 }
 
@@ -166,7 +167,8 @@ type bitsCache struct {
 		id bitsID
 		e  *cachedBits
 	}
-	turn int
+	turn  int
+	dirty []*cachedBits // since the last flush
 }
 
 // maxCachedBits bounds the cache: 4096 bitmaps are about 2 MiB.
@@ -183,7 +185,7 @@ func (c *bitsCache) get(bucket *bbolt.Bucket, attr string, chunk uint32) (*cache
 	id := bitsID{attr, chunk}
 	e, ok := c.m[id]
 	if !ok {
-		e = &cachedBits{}
+		e = &cachedBits{id: id}
 		if err := readBits(bucket, attr, chunk, &e.m); err != nil {
 			return nil, err
 		}
@@ -204,17 +206,17 @@ func (c *bitsCache) change(bucket *bbolt.Bucket, attr string, key uint64, on boo
 	} else {
 		e.m.clear(key)
 	}
-	e.dirty = true
+	if !e.dirty {
+		e.dirty = true
+		c.dirty = append(c.dirty, e)
+	}
 	return nil
 }
 
 // flush writes what has changed and forgets the rest if there is too much.
 func (c *bitsCache) flush(bucket *bbolt.Bucket) error {
-	for id, e := range c.m {
-		if !e.dirty {
-			continue
-		}
-		key := bitsKey(id.attr, id.chunk)
+	for _, e := range c.dirty {
+		key := bitsKey(e.id.attr, e.id.chunk)
 		var err error
 		if b := e.m.encode(); len(b) > 1 {
 			err = bucket.Put(key, b)
@@ -226,6 +228,7 @@ func (c *bitsCache) flush(bucket *bbolt.Bucket) error {
 		}
 		e.dirty = false
 	}
+	c.dirty = c.dirty[:0]
 	if len(c.m) > maxCachedBits {
 		c.reset()
 	}

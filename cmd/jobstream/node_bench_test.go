@@ -49,8 +49,11 @@ func benchmarkSustained(b *testing.B, c *benchCommand) {
 	}
 	close(work)
 	wg.Wait()
-	for done, _ := (&benchNode{node: n}).ends(); done < b.N; done, _ = (&benchNode{node: n}).ends() {
-		pos := n.store.Positions()
+	for {
+		pos := n.store.Positions() // before the look, else the last commit may come in between
+		if done, _ := (&benchNode{node: n}).ends(); done >= b.N {
+			break
+		}
 		pos.Status++
 		if err := n.store.WaitFor(b.Context(), pos); err != nil {
 			b.Fatal(err)
