@@ -53,6 +53,7 @@ type Journal struct {
 
 	lsn        uint64 // of the last commit that is in bbolt's file
 	checkpoint uint64 // up to here all is in bbolt's file, synced
+	doubtful   bool   // behind the last record there may be one that does not count
 	noted      uint64 // the checkpoint that the last record tells of
 	before     meta   // the last commit's
 	limit      int64  // of what is used of an area
@@ -154,7 +155,10 @@ func (j *Journal) Close() error {
 	if j.file == nil {
 		return j.target.Close()
 	}
-	err := j.settle()
+	err := j.forget()
+	if err == nil {
+		err = j.settle()
+	}
 	if err == nil && j.checkpoint < j.lsn {
 		err = j.sync()
 	}
@@ -219,7 +223,7 @@ func (j *Journal) reset() {
 
 // commit makes durable what is collected, and writes the pages to bbolt's file; the
 // meta page is left to do, and the record counts only then: one whose commit failed
-// after that is overwritten by the next. If it fails the commit may, or may not, be
+// after that is erased before the next. If it fails the commit may, or may not, be
 // there after the next start.
 //
 // Meanwhile it leaves bbolt's lock on its meta pages, which every transaction takes
@@ -231,6 +235,9 @@ func (j *Journal) commit() (size int64, err error) {
 		defer j.metas.Lock()
 	}
 	if err := j.open(); err != nil {
+		return 0, err
+	}
+	if err := j.forget(); err != nil {
 		return 0, err
 	}
 	if err := j.poll(); err != nil {
@@ -267,6 +274,7 @@ func (j *Journal) open() (err error) {
 
 // append writes a record behind the last one, and syncs it.
 func (j *Journal) append(r *record) error {
+	j.doubtful = true
 	a := &j.areas[j.active]
 	base := int64(j.active) * j.size
 	r.salt, r.lsn, r.checkpoint, r.before = j.salt, j.lsn+1, j.checkpoint, j.before
@@ -292,7 +300,24 @@ func (j *Journal) appended(size int64) {
 	j.lsn++
 	a := &j.areas[j.active]
 	a.used, a.last = a.used+size, j.lsn
-	j.noted = j.checkpoint
+	j.noted, j.doubtful = j.checkpoint, false
+}
+
+// forget erases the record of a commit that failed. A start would take it for one
+// that did not, while the pages that it stands on are free for others.
+func (j *Journal) forget() error {
+	if !j.doubtful {
+		return nil
+	}
+	if _, err := j.file.WriteAt(make([]byte, blockSize), int64(j.active)*j.size+j.areas[j.active].used); err != nil {
+		return err
+	}
+	j.syncs.Add(1)
+	if err := j.file.Sync(); err != nil {
+		return err
+	}
+	j.doubtful = false
+	return nil
 }
 
 // turn begins to use the other area, and a checkpoint of what is in this one. The

@@ -25,7 +25,12 @@ var ErrDamaged = errors.New("the tracker's journal is damaged")
 //
 // A journal that does not belong to the file as it is now is removed and changes
 // nothing: the file was deleted, or replaced by a backup.
-func Recover(db, path string, timeout time.Duration, log *slog.Logger) (err error) {
+func Recover(db, path string, timeout time.Duration, log *slog.Logger) error {
+	return recoverFile(db, path, timeout, areaSize, log)
+}
+
+// recoverFile is Recover with areas of any size.
+func recoverFile(db, path string, timeout time.Duration, size int64, log *slog.Logger) (err error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -50,7 +55,7 @@ func Recover(db, path string, timeout time.Duration, log *slog.Logger) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := redo(diskFile{target}, f, areaSize, log.With("journal", path)); err != nil {
+	if err := redo(diskFile{target}, f, size, log.With("journal", path)); err != nil {
 		return err
 	}
 	return os.Remove(path)
