@@ -101,9 +101,10 @@ func (r *Recorder) Run(ctx context.Context) error {
 		if d := packWindow - time.Since(last); d > 0 {
 			sleep(ctx, d)
 		}
-		last = time.Now()
 		var next time.Duration
-		spare, next = r.send(spare[:0], false)
+		if spare, next = r.send(spare[:0], false); len(spare) > 0 {
+			last = time.Now() // a start that is only held back makes nothing wait
+		}
 		timer.Reset(next)
 	}
 }

@@ -103,6 +103,20 @@ func TestRecorderSendsAtOnceWhenIdle(t *testing.T) {
 	})
 }
 
+// The outcome of a job that runs a moment does not wait because its start was
+// noted before.
+func TestRecorderSendsShortJobsAtOnce(t *testing.T) {
+	record(t, func(r *jobs.Recorder, log *eventLog) {
+		begin(r, 1)
+		pass(100 * time.Microsecond)
+		r.Record(ev(jobs.KindCompleted, 1))
+		synctest.Wait()
+		if log.String() != "completed/1" {
+			t.Errorf("at once: %q", log)
+		}
+	})
+}
+
 func TestRecorderPacksUnderLoad(t *testing.T) {
 	record(t, func(r *jobs.Recorder, log *eventLog) {
 		r.Record(ev(jobs.KindCompleted, 0))

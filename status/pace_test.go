@@ -25,6 +25,8 @@ func TestPace(t *testing.T) {
 		"after many, later":               {[]commit{{0, 1, busy}}, 5, 0},
 		"after a slow one":                {[]commit{{0, 20, busy}}, 20, spacing / 2},
 		"after one job that follows many": {[]commit{{0, 1, busy}, {5, 6, 1}}, 6, 4 * time.Millisecond},
+		"after a large one":               {[]commit{{0, 1, large}}, 1, largeSpace*spacing - time.Millisecond},
+		"after many that follow a large":  {[]commit{{0, 1, large}, {20, 21, busy}}, 21, 4 * time.Millisecond},
 		"when the load is over":           {[]commit{{0, 1, busy}, {5, 6, 1}, {60, 61, 1}}, 61, 0},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -26,6 +26,14 @@ const (
 	busyFor = 50 * time.Millisecond
 )
 
+// After a batch of this size the spacing is a multiple: whoever submits so much has
+// so much on its way that it does not notice, and a job is cheaper the more share
+// a commit.
+const (
+	large      = 600
+	largeSpace = 4
+)
+
 // maxPause is the longest wait between tries of a commit that fails.
 const maxPause = 2 * time.Second
 
@@ -110,22 +118,26 @@ func (s *Store) Run(ctx context.Context, source Source, told func(*jobs.Commit))
 // between them bring next to nothing each.
 type pace struct {
 	begun, ended time.Time // of the last commit
+	large        bool      // so was its batch
 	busy         time.Time // when the last large one ended
 }
 
 // done takes note of a commit of n messages and events.
 func (p *pace) done(begun, ended time.Time, n int) {
-	p.begun, p.ended = begun, ended
+	p.begun, p.ended, p.large = begun, ended, n >= large
 	if n >= busy {
 		p.busy = ended
 	}
 }
 
 // wait is how long the next commit must wait: until spacing has passed since the
-// last one's start, and half of it since its end.
+// last one's start, and half of it since its end; more after a large one.
 func (p *pace) wait(now time.Time, spacing time.Duration) time.Duration {
 	if now.Sub(p.busy) > busyFor {
 		return 0
+	}
+	if p.large {
+		spacing *= largeSpace
 	}
 	return max(spacing-now.Sub(p.begun), spacing/2-now.Sub(p.ended))
 }

@@ -14,7 +14,7 @@ type recentJobs struct {
 	m  map[uint64]*jobs.Job
 }
 
-const maxRecent = 1 << 15
+const maxRecent = 1 << 16
 
 func (r *recentJobs) init() { r.m = make(map[uint64]*jobs.Job) }
 
