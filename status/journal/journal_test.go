@@ -212,11 +212,12 @@ func (m *machine) commit() {
 			faults[rapid.IntRange(0, 12).Draw(m.rt, "fault")] = true
 		}
 	}
+	badSync := rapid.IntRange(0, 4).Draw(m.rt, "checkpoint fails") == 4
 	op, cutAt := 0, rapid.IntRange(0, 20).Draw(m.rt, "cut at")
 	var at moment
 	frozen := false
 	m.power.mu.Lock()
-	m.power.fails = func(*faulty, bool) bool { op++; return faults[op-1] }
+	m.power.fails = func(d *faulty, sync bool) bool { op++; return faults[op-1] || badSync && sync && d == m.target }
 	m.power.watch = func() {
 		if op == cutAt && !frozen {
 			var err error
@@ -315,7 +316,7 @@ func (m *machine) recovered(left images, allowed []content) content {
 		if !left.journals {
 			break
 		}
-		left.db = m.interrupted(path, left)
+		left = m.interrupted(path, left)
 	}
 	do(m.rt, os.WriteFile(path, left.db, 0o600))
 	if left.journals {
@@ -353,9 +354,9 @@ func (m *machine) one(path string, allowed []content) (found content) {
 	return found
 }
 
-// interrupted recovers until a write or sync that a power cut ends, and returns
-// bbolt's file.
-func (m *machine) interrupted(path string, left images) []byte {
+// interrupted recovers until a write or sync that a power cut ends, and returns what
+// is left then: without the journal, if it was done.
+func (m *machine) interrupted(path string, left images) images {
 	m.rt.Helper()
 	m.stats.interrupted++
 	do(m.rt, os.WriteFile(path, left.db, 0o600))
@@ -365,13 +366,16 @@ func (m *machine) interrupted(path string, left images) []byte {
 	d := &faulty{power: p, f: f, safe: append([]byte(nil), left.db...)}
 	n := rapid.IntRange(0, 60).Draw(m.rt, "at")
 	p.fails = func(*faulty, bool) bool { n--; return n < 0 }
-	if err := redo(d, newImage(left.journal), m.size, quiet); err != nil && !errors.Is(err, errFaulty) {
+	err = redo(d, newImage(left.journal), m.size, quiet)
+	left.journals = err != nil
+	if err != nil && !errors.Is(err, errFaulty) {
 		m.rt.Fatalf("interrupted: %v", err)
 	}
 	s, err := d.snap()
 	do(m.rt, err)
 	do(m.rt, d.Close())
-	return s.cut(p.rng, rapid.Bool().Draw(m.rt, "grown"))
+	left.db = s.cut(p.rng, rapid.Bool().Draw(m.rt, "grown"))
+	return left
 }
 
 // die cuts the power, and goes on with what is left.
