@@ -34,6 +34,8 @@ const (
 	keep = 8 << 20
 )
 
+var zeros [zeroed]byte
+
 // Journal is the journal of one open database. bbolt has one writer, and so has it.
 type Journal struct {
 	path   string
@@ -281,7 +283,7 @@ func (j *Journal) append(r *record) error {
 	j.head = r.appendHeader(j.head[:0])
 	end := a.used + r.size()
 	if to := min(roundUp(end, zeroed), j.size); end > a.zeroed && to > end {
-		if _, err := j.file.WriteAt(make([]byte, to-end), base+end); err == nil { // where there is no room, there may still be enough for the record
+		if _, err := j.file.WriteAt(zeros[:to-end], base+end); err == nil { // where there is no room, there may still be enough for the record
 			a.zeroed = to
 		}
 	}

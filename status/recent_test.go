@@ -1,0 +1,103 @@
+package status
+
+import (
+	"strings"
+	"testing"
+
+	"jobstream/jobs"
+)
+
+// Where one job has to be read, those behind it are read with it, and all of them
+// are as the next commits leave them.
+func TestFindReadsAhead(t *testing.T) {
+	tr := startTemp(t, Options{})
+	var ms []*jobs.Message
+	for seq := uint64(1); seq <= 2*readAhead; seq++ {
+		m := message(seq)
+		if seq == 5 {
+			m.Payload = []byte(`"` + strings.Repeat("x", inlinePayload) + `"`)
+		}
+		ms = append(ms, m)
+	}
+	tr.submit(ms...)
+	tr.wait(uint64(len(ms)), 0)
+	tr.reopen() // nothing is kept now
+	tr.run(idle{})
+	if j := tr.seek(2); j == nil || j.Seq != 2 || j.Status != jobs.Pending {
+		t.Fatalf("found %+v", j)
+	}
+	// the large one does not count
+	for seq, want := range map[uint64]bool{1: false, 2: true, 3: true, 5: false, 2 + readAhead: true, 3 + readAhead: false} {
+		if got := tr.recent.get(seq) != nil; got != want {
+			t.Errorf("job %d kept: %v", seq, got)
+		}
+	}
+	if j := tr.seek(5); j == nil || string(j.Payload) != string(ms[4].Payload) {
+		t.Errorf("the large one: %+v", j)
+	}
+	tr.Happened(1, []jobs.Event{event(jobs.KindStarted, ms[2], 1)})
+	tr.Happened(2, []jobs.Event{event(jobs.KindCompleted, ms[3], 1)})
+	tr.wait(0, 2)
+	if j := tr.seek(3); j.Status != jobs.Processing {
+		t.Errorf("job 3 is %s after its start", j.Status)
+	}
+	if j := tr.seek(4); j.Status != jobs.Completed {
+		t.Errorf("job 4 is %s after its end", j.Status)
+	}
+	if tr.recent.get(4) != nil {
+		t.Error("an ended job is kept")
+	}
+	tr.verify()
+}
+
+// seek is Find without an error.
+func (tr *tracker) seek(seq uint64) *jobs.Job {
+	tr.t.Helper()
+	j, err := tr.Find(seq)
+	if err != nil {
+		tr.t.Fatalf("find %d: %v", seq, err)
+	}
+	return j
+}
+
+// What was read before a commit is not kept after it.
+func TestReadAheadIsNotLate(t *testing.T) {
+	var r recentJobs
+	r.init()
+	read := &jobs.Job{Key: 1, Seq: 1}
+	version := r.version()
+	ended := &jobs.Job{Key: 1, Seq: 1, Status: jobs.Completed}
+	r.update([]*work{{old: read, job: ended}})
+	r.keep([]*jobs.Job{read}, version)
+	if r.get(1) != nil {
+		t.Error("a job is kept as it was before its end")
+	}
+	r.keep([]*jobs.Job{read}, r.version())
+	if r.get(1) != read {
+		t.Error("a job that was read after the last commit is not kept")
+	}
+}
+
+// The number of kept jobs is bounded, also where each is in a chunk of its own, and
+// what has ended makes room.
+func TestRecentIsBounded(t *testing.T) {
+	var r recentJobs
+	r.init()
+	const most = 10
+	for i := range uint64(2 * most) {
+		r.set(i*recentWidth, &jobs.Job{Seq: i}, most)
+	}
+	if r.n != most || len(r.chunks) != most {
+		t.Errorf("%d jobs in %d chunks", r.n, len(r.chunks))
+	}
+	r.set(0, &jobs.Job{Seq: 99}, most) // in the place of another
+	if r.get(0).Seq != 99 || r.n != most {
+		t.Errorf("job %+v, %d in all", r.get(0), r.n)
+	}
+	for i := range uint64(2 * most) {
+		r.set(i*recentWidth, nil, 0)
+	}
+	if r.n != 0 || len(r.chunks) != 0 {
+		t.Errorf("%d jobs in %d chunks are left", r.n, len(r.chunks))
+	}
+}
