@@ -31,6 +31,8 @@ type Pool struct {
 	keys      map[keyOfType]int           // executions of keyed jobs
 	scale     scale
 	running   int
+	resting   int        // goroutines of workers that wait for next
+	next      chan *held // closed by Stop
 	meter     meter
 	wake      alarm // ends the wait for a token, or to grow
 	limits    alarm // rings when an attempt's time is over
@@ -139,6 +141,7 @@ func NewPool(o PoolOptions, lanes []Lane) *Pool {
 		held: make(map[uint64]*held), begun: make(map[ID]*held), awaited: make(map[uint64]*startWait),
 	}
 	p.idle.L = &p.mu
+	p.next = make(chan *held, mostResting)
 	if p.o.MaxUnsettled <= 0 {
 		p.o.MaxUnsettled = defaultUnsettled
 	}
@@ -385,7 +388,12 @@ func (p *Pool) dispatch() {
 		if h == nil {
 			return
 		}
-		go p.work(h)
+		if p.resting > 0 {
+			p.resting--
+			p.next <- h // one of them is there, or about to be
+		} else {
+			go p.work(h)
+		}
 	}
 }
 
@@ -537,7 +545,12 @@ func (p *Pool) refill(l *lane) {
 	l.asked += ahead - have
 }
 
-// work is a worker: it runs deliveries until there is none for it.
+// mostResting is how many goroutines without work are kept: a new one would have to
+// grow its stack again.
+const mostResting = 128
+
+// work is a worker: it runs deliveries until there is none for it, and none comes
+// that it is to rest for.
 func (p *Pool) work(h *held) {
 	for h != nil {
 		if !p.attempt(h) {
@@ -545,7 +558,14 @@ func (p *Pool) work(h *held) {
 		}
 		p.mu.Lock()
 		h = p.leave(h.lane.typ)
+		rest := h == nil && !p.stopping && p.resting < mostResting
+		if rest {
+			p.resting++
+		}
 		p.mu.Unlock()
+		if rest {
+			h = <-p.next
+		}
 	}
 }
 
@@ -676,6 +696,9 @@ func (p *Pool) Workers() Workers {
 // projector must run on meanwhile; the error says what did not get that far.
 func (p *Pool) Stop(ctx context.Context) error {
 	p.mu.Lock()
+	if !p.stopping {
+		close(p.next)
+	}
 	p.stopping = true
 	for _, l := range p.lanes {
 		for _, h := range l.buf {
