@@ -35,8 +35,10 @@ const (
 	// while the others may be the youngest of a long queue.
 	maxRecent = 1 << 16
 	aheadRoom = 4096
-	// readAhead is how many jobs are read where one has to be.
+	// readAhead is how many jobs are read where one has to be, and passOver how many
+	// of other types or priorities are passed over for that: they may run much later.
 	readAhead = 64
+	passOver  = 4
 )
 
 func (r *recentJobs) init() { r.chunks = make(map[uint64]*recentChunk) }
@@ -124,7 +126,7 @@ func (r *recentJobs) keep(found []*jobs.Job, version uint64) {
 }
 
 // ahead reads the job whose first message was seq, and those behind it that are to
-// run, too: they are needed next. It returns nil if there is no such job.
+// run after it: they are needed next. It returns nil if there is no such job.
 func (s *Store) ahead(seq uint64) (j *jobs.Job, err error) {
 	version := s.recent.version()
 	var found []*jobs.Job
@@ -135,12 +137,16 @@ func (s *Store) ahead(seq uint64) (j *jobs.Job, err error) {
 		found = append(found, j)
 		c := tx.Bucket(bucketJobs).Cursor()
 		c.Seek(key8(seq))
-		for k, raw := c.Next(); k != nil && len(found) < readAhead; k, raw = c.Next() {
+		others := 0
+		for k, raw := c.Next(); k != nil && len(found) < readAhead && others < passOver; k, raw = c.Next() {
 			next, apart, err := decodeRecord(raw)
 			if err != nil || !inQueue(next) {
 				break // whoever looks that one up hears of an error
 			}
-			if !apart && next.Seq == binary.BigEndian.Uint64(k) {
+			switch {
+			case next.Type != j.Type || next.Priority != j.Priority:
+				others++
+			case !apart && next.Seq == binary.BigEndian.Uint64(k):
 				found = append(found, next)
 			}
 		}
