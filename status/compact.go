@@ -21,12 +21,12 @@ const compactBatch = 8 << 20
 // the file open ([ErrLocked]). It needs as much free space as the result takes,
 // and may be interrupted: the old file stays until the new one is complete and on
 // disk. It returns the sizes in bytes.
-func Compact(path string, lockTimeout time.Duration) (before, after int64, err error) {
+func Compact(path string, lockTimeout time.Duration, log *slog.Logger) (before, after int64, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return 0, 0, err
 	}
-	old, err := openDatabase(path, lockTimeout, slog.New(slog.DiscardHandler))
+	old, err := openDatabase(path, lockTimeout, log)
 	if err != nil {
 		return 0, 0, opening(path, err)
 	}

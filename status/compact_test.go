@@ -3,6 +3,7 @@ package status
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,8 @@ import (
 
 	"jobstream/jobs"
 )
+
+var quiet = slog.New(slog.DiscardHandler)
 
 func TestCompact(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "status.db")
@@ -25,7 +28,7 @@ func TestCompact(t *testing.T) {
 	if err := tr.WaitFor(context.Background(), jobs.Positions{Jobs: 2000, Status: 2000}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Compact(path, time.Millisecond); !errors.Is(err, ErrLocked) {
+	if _, _, err := Compact(path, time.Millisecond, quiet); !errors.Is(err, ErrLocked) {
 		t.Errorf("compacting an open tracker: %v, want ErrLocked", err)
 	}
 	var keys []uint64
@@ -36,7 +39,7 @@ func TestCompact(t *testing.T) {
 		t.Fatalf("Delete = %d, %v", n, err)
 	}
 	tr.stop()
-	before, after, err := Compact(path, time.Second)
+	before, after, err := Compact(path, time.Second, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +55,7 @@ func TestCompact(t *testing.T) {
 }
 
 func TestCompactWithoutFile(t *testing.T) {
-	if _, _, err := Compact(filepath.Join(t.TempDir(), "none.db"), time.Second); !errors.Is(err, os.ErrNotExist) {
+	if _, _, err := Compact(filepath.Join(t.TempDir(), "none.db"), time.Second, quiet); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 }

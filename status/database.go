@@ -118,6 +118,9 @@ func (s *Store) Present() error { return s.db.present() }
 func (db *database) present() error {
 	now, err := os.Stat(db.path)
 	if err == nil && os.SameFile(db.opened, now) {
+		if db.journal != nil {
+			return db.journal.Present()
+		}
 		return nil
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -1,8 +1,14 @@
 package status
 
 import (
+	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
+	"time"
 )
 
 // A tracker knows whether its file is still the one that others would open.
@@ -30,4 +36,75 @@ func TestPresent(t *testing.T) {
 	if err := tr.Present(); err != nil {
 		t.Errorf("a file that is back: %v", err)
 	}
+}
+
+// It knows that of its journal, too, and a clean stop makes up for one that is gone.
+func TestJournalRemoved(t *testing.T) {
+	tr := startTemp(t, Options{})
+	if tr.db.journal == nil {
+		t.Skip("NOT TESTED: there are no journals on this system")
+	}
+	tr.submit(message(1))
+	tr.wait(1, 0)
+	if err := os.Remove(journalOf(tr.o.Path)); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Present(); err == nil || !strings.Contains(err.Error(), "restart") {
+		t.Errorf("a journal that is gone: %v", err)
+	}
+	tr.submit(message(2))
+	tr.wait(2, 0)
+	tr.reopen()
+	if err := tr.Present(); err != nil {
+		t.Errorf("after a restart: %v", err)
+	}
+	tr.find(1)
+	tr.find(2)
+}
+
+// Where bbolt has what the journal needs, there is one: the version that is pinned
+// has it.
+func TestThereIsAJournal(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("NOT TESTED: journals on this system")
+	}
+	tr := startTemp(t, Options{})
+	if _, err := os.Stat(journalOf(tr.o.Path)); err != nil {
+		t.Errorf("an open tracker has no journal: %v", err)
+	}
+	path := tr.o.Path
+	tr.stop()
+	if _, err := os.Stat(journalOf(path)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a clean stop leaves its journal: %v", err)
+	}
+}
+
+// A compaction takes in what a crash has left in the journal first.
+func TestCompactAfterACrash(t *testing.T) {
+	tr := startTemp(t, Options{})
+	tr.submit(message(1), message(2))
+	tr.wait(2, 0)
+	crashed := filepath.Join(t.TempDir(), "status.db")
+	for from, to := range map[string]string{tr.o.Path: crashed, journalOf(tr.o.Path): journalOf(crashed)} {
+		content, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if from == tr.o.Path { // what the power cut left of the last commit
+			clear(content[2*os.Getpagesize():])
+		}
+		if err := os.WriteFile(to, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := Compact(crashed, time.Second, quiet); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(journalOf(crashed)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the journal of the old file is there: %v", err)
+	}
+	again := open(t, Options{Path: crashed})
+	defer again.stop()
+	again.find(1)
+	again.find(2)
 }

@@ -18,7 +18,7 @@ func (c *compactCommand) Run(p *program) error {
 		return err
 	}
 	path := foldersIn(cfg.Data.Dir).tracker
-	before, after, err := status.Compact(path, time.Second)
+	before, after, err := status.Compact(path, time.Second, newLogger(cfg.Log, p.stderr))
 	switch {
 	case errors.Is(err, status.ErrLocked):
 		return fmt.Errorf("%w Stop it first", err)

@@ -65,6 +65,7 @@ type Journal struct {
 	failed     bool        // a checkpoint: bbolt's file may lack anything behind the last good one
 
 	syncs atomic.Uint64
+	made  atomic.Pointer[os.FileInfo] // of file; nil before the first commit
 }
 
 // disk is what is needed of a file: an *os.File, or in tests one that forgets what
@@ -267,11 +268,34 @@ func (j *Journal) commit() (size int64, err error) {
 
 // open makes the file before the first record.
 func (j *Journal) open() (err error) {
-	if j.file == nil {
-		j.file, err = j.create(j.path)
-		j.salt = rand.Uint64()
+	if j.file != nil {
+		return nil
 	}
-	return err
+	if j.file, err = j.create(j.path); err != nil {
+		return err
+	}
+	j.salt = rand.Uint64()
+	if made, err := os.Stat(j.path); err == nil { // not in tests that have it elsewhere
+		j.made.Store(&made)
+	}
+	return nil
+}
+
+// Present is nil while the journal is where it was made. One that somebody has
+// removed still takes every commit, but a power cut loses them.
+func (j *Journal) Present() error {
+	made := j.made.Load()
+	if made == nil {
+		return nil
+	}
+	now, err := os.Stat(j.path)
+	if err == nil && os.SameFile(*made, now) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the tracker's journal cannot be looked at: %w", err)
+	}
+	return fmt.Errorf("the tracker's journal %s has been removed or replaced while it was in use; restart jobstream, which makes a new one", j.path)
 }
 
 // append writes a record behind the last one, and syncs it.
