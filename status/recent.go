@@ -131,27 +131,33 @@ func (s *Store) ahead(seq uint64) (j *jobs.Job, err error) {
 	version := s.recent.version()
 	var found []*jobs.Job
 	err = s.db.View(func(tx *bbolt.Tx) error {
-		if j, err = readJob(tx.Bucket(bucketJobs), tx.Bucket(bucketPayloads), seq); j == nil || err != nil {
-			return err
+		records := tx.Bucket(bucketJobs)
+		j, err = readJob(records, tx.Bucket(bucketPayloads), seq)
+		if j != nil && err == nil {
+			found = append(behind(records, j), j)
 		}
-		found = append(found, j)
-		c := tx.Bucket(bucketJobs).Cursor()
-		c.Seek(key8(seq))
-		others := 0
-		for k, raw := c.Next(); k != nil && len(found) < readAhead && others < passOver; k, raw = c.Next() {
-			next, apart, err := decodeRecord(raw)
-			if err != nil || !inQueue(next) {
-				break // whoever looks that one up hears of an error
-			}
-			switch {
-			case next.Type != j.Type || next.Priority != j.Priority:
-				others++
-			case !apart && next.Seq == binary.BigEndian.Uint64(k):
-				found = append(found, next)
-			}
-		}
-		return nil
+		return err
 	})
 	s.recent.keep(found, version)
 	return j, err
+}
+
+// behind reads the jobs behind j that have its type and priority and are to run. It
+// ends where others come, or something else that has to be looked at by itself.
+func behind(records *bbolt.Bucket, j *jobs.Job) (found []*jobs.Job) {
+	c := records.Cursor()
+	c.Seek(key8(j.Key))
+	others := 0
+	for k, raw := c.Next(); k != nil && len(found) < readAhead && others < passOver; k, raw = c.Next() {
+		next, apart, err := decodeRecord(raw)
+		switch {
+		case err != nil || !inQueue(next):
+			return found
+		case next.Type != j.Type || next.Priority != j.Priority:
+			others++
+		case !apart && next.Seq == binary.BigEndian.Uint64(k):
+			found = append(found, next)
+		}
+	}
+	return found
 }

@@ -27,7 +27,7 @@ func TestFindReadsAhead(t *testing.T) {
 		t.Fatalf("found %+v", j)
 	}
 	// the large one does not count
-	for seq, want := range map[uint64]bool{1: false, 2: true, 3: true, 5: false, 2 + readAhead: true, 3 + readAhead: false} {
+	for seq, want := range map[uint64]bool{1: false, 2: true, 3: true, 5: false, 3 + readAhead: true, 4 + readAhead: false} {
 		if got := tr.recent.get(seq) != nil; got != want {
 			t.Errorf("job %d kept: %v", seq, got)
 		}
