@@ -6,7 +6,8 @@
 // Where to start: [Store] is the open tracker; [Store.Run] is the projector, the
 // only writer; fold.go says what a batch does to the records, record.go how a
 // record is encoded, bits.go how jobs are found by status, type and tag, and
-// query.go what can be asked. recover.go is for the start after a crash.
+// query.go what can be asked. recover.go is for the start after a crash, and package
+// journal is what makes a commit durable.
 //
 // The file has these buckets, all keys big endian:
 //
