@@ -158,10 +158,7 @@ func (j *Journal) Close() error {
 	if j.file == nil {
 		return j.target.Close()
 	}
-	err := j.forget()
-	if err == nil {
-		err = j.settle()
-	}
+	err := errors.Join(j.forget(), j.settle())
 	if err == nil && j.checkpoint < j.lsn {
 		err = j.sync()
 	}
