@@ -170,6 +170,11 @@ func (db *database) check(timeout time.Duration) error {
 		}
 		defer func() { _ = found.Close() }()
 		return found.View(func(tx *bbolt.Tx) error {
+			// bbolt would use the free pages that are missing, and read what lies in
+			// memory behind the file.
+			if info.Size() < tx.Size() {
+				return db.damaged(fmt.Sprintf("it has %d bytes and should have %d", info.Size(), tx.Size()))
+			}
 			return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error { return walkKeys(b) })
 		})
 	})

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"go.etcd.io/bbolt"
 )
 
 // A tracker knows whether its file is still the one that others would open.
@@ -107,4 +109,26 @@ func TestCompactAfterACrash(t *testing.T) {
 	defer again.stop()
 	again.find(1)
 	again.find(2)
+}
+
+// A file that has lost its end is refused, also if there are only free pages in it.
+func TestShortFile(t *testing.T) {
+	tr := startTemp(t, Options{})
+	big := message(1)
+	big.Payload = []byte(`"` + strings.Repeat("x", 1<<20) + `"`)
+	tr.submit(big)
+	tr.wait(1, 0)
+	tr.reopen()
+	path := tr.o.Path
+	var size int64
+	if err := tr.db.View(func(tx *bbolt.Tx) error { size = tx.Size(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	tr.stop()
+	if err := os.Truncate(path, size-1); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := Open(Options{Path: path, Registry: testTypes}); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "bytes") {
+		t.Errorf("opened: %v, %v", s != nil, err)
+	}
 }
