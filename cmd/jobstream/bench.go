@@ -230,21 +230,13 @@ func (b *bench) backlog(ctx context.Context, dir string) error {
 	o := b.options
 	o.registry = b.c.registry(gate)
 	return b.withNode(ctx, dir, o, func(n *benchNode) error {
-		b.progress.begin(phaseSubmit, b.c.Jobs, n.accepted.Load)
-		begun := time.Now()
-		accepted, err := n.submit(ctx, b.c)
-		if err != nil {
+		accepted, submitted, err := b.fill(ctx, n, phaseSubmit, n.submit)
+		b.report.Submit = submitted
+		if err != nil || !b.c.wants(phaseDrain) {
 			return err
 		}
-		b.report.Submit = newThroughput(accepted, b.c.Jobs, time.Since(begun))
-		if known := n.known(); known != accepted {
-			return fmt.Errorf("%d jobs were accepted, but the tracker knows %d", accepted, known)
-		}
-		if !b.c.wants(phaseDrain) {
-			return nil
-		}
 		b.progress.begin(phaseDrain, accepted, n.ended)
-		begun = time.Now()
+		begun := time.Now()
 		close(gate)
 		err = n.awaitAll(ctx, accepted, b.c.MaxTime)
 		if errors.Is(err, errTooSlow) {
@@ -263,19 +255,25 @@ func (b *bench) backlog(ctx context.Context, dir string) error {
 func (b *bench) batch(ctx context.Context, dir string) error {
 	o := b.options
 	o.registry = b.c.registry(make(chan struct{}))
-	return b.withNode(ctx, dir, o, func(n *benchNode) error {
-		b.progress.begin(phaseBatch, b.c.Jobs, n.accepted.Load)
-		begun := time.Now()
-		accepted, err := n.submitBatches(ctx, b.c)
-		if err != nil {
-			return err
-		}
-		b.report.Batch = newThroughput(accepted, b.c.Jobs, time.Since(begun))
-		if known := n.known(); known != accepted {
-			return fmt.Errorf("%d jobs were accepted, but the tracker knows %d", accepted, known)
-		}
-		return nil
+	return b.withNode(ctx, dir, o, func(n *benchNode) (err error) {
+		_, b.report.Batch, err = b.fill(ctx, n, phaseBatch, n.submitBatches)
+		return err
 	})
+}
+
+// fill submits all jobs in one way, and holds what was accepted against what the
+// tracker knows.
+func (b *bench) fill(ctx context.Context, n *benchNode, phase string, submit func(context.Context, *benchCommand) (int, error)) (accepted int, took *throughput, err error) {
+	b.progress.begin(phase, b.c.Jobs, n.accepted.Load)
+	begun := time.Now()
+	if accepted, err = submit(ctx, b.c); err != nil {
+		return 0, nil, err
+	}
+	took = newThroughput(accepted, b.c.Jobs, time.Since(begun))
+	if known := n.known(); known != accepted {
+		err = fmt.Errorf("%d jobs were accepted, but the tracker knows %d", accepted, known)
+	}
+	return accepted, took, err
 }
 
 // sustained is everything at the same time: submitted in process, run, notified.

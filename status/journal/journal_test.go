@@ -509,7 +509,7 @@ func TestPowerCut(t *testing.T) {
 					m.power.open() // a checkpoint ends
 					synctest.Wait()
 				case 9:
-					time.Sleep(haste)
+					time.Sleep(haste) // of the bubble's clock: how soon an area was full decides how much of it is used
 				default:
 					m.commit()
 				}

@@ -88,28 +88,23 @@ func TestRecoverOtherFile(t *testing.T) {
 	if !supported {
 		t.Skip("NOT TESTED, journals: not on this system")
 	}
-	other := content{"other": "", "other/k": "v"}
+	another := func(l *left) content {
+		do(t, os.Remove(l.path))
+		db := openBolt(t, l.path, 0)
+		for range 9 {
+			do(t, db.Update(func(tx *bbolt.Tx) error { return apply(tx, []change{{bucket: "other", key: "k", value: "v"}}) }))
+		}
+		do(t, db.Close())
+		return content{"other": "", "other/k": "v"}
+	}
 	for name, replace := range map[string]func(l *left) content{
 		"gone":    func(l *left) content { do(t, os.Remove(l.path)); return content{} },
 		"emptied": func(l *left) content { do(t, os.WriteFile(l.path, nil, 0o600)); return content{} },
-		"another": func(l *left) content {
-			do(t, os.Remove(l.path))
-			db := openBolt(t, l.path, 0)
-			for range 9 {
-				do(t, db.Update(func(tx *bbolt.Tx) error { return apply(tx, []change{{bucket: "other", key: "k", value: "v"}}) }))
-			}
-			do(t, db.Close())
-			return other
-		},
+		"another": another,
 		"another, and the journal damaged": func(l *left) content {
-			do(t, os.Remove(l.path))
-			db := openBolt(t, l.path, 0)
-			for range 9 {
-				do(t, db.Update(func(tx *bbolt.Tx) error { return apply(tx, []change{{bucket: "other", key: "k", value: "v"}}) }))
-			}
-			do(t, db.Close())
+			is := another(l)
 			flip(l, 2)
-			return other
+			return is
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
