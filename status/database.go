@@ -116,17 +116,15 @@ func (db *database) Update(f func(*bbolt.Tx) error) error {
 func (s *Store) Present() error { return s.db.present() }
 
 func (db *database) present() error {
-	now, err := os.Stat(db.path)
-	if err == nil && os.SameFile(db.opened, now) {
-		if db.journal != nil {
-			return db.journal.Present()
-		}
-		return nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	switch there, err := journal.InPlace(db.path, db.opened); {
+	case err != nil:
 		return fmt.Errorf("the tracker's file cannot be looked at: %w", err)
+	case !there:
+		return fmt.Errorf("the tracker's file %s has been removed or replaced while it was in use; put the data folder back, or restart jobstream to begin with what is there now", db.path)
+	case db.journal != nil:
+		return db.journal.Present()
 	}
-	return fmt.Errorf("the tracker's file %s has been removed or replaced while it was in use; put the data folder back, or restart jobstream to begin with what is there now", db.path)
+	return nil
 }
 
 // guard runs f, and makes an error of a panic in it.

@@ -285,14 +285,23 @@ func (j *Journal) Present() error {
 	if made == nil {
 		return nil
 	}
-	now, err := os.Stat(j.path)
-	if err == nil && os.SameFile(*made, now) {
-		return nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	switch there, err := InPlace(j.path, *made); {
+	case err != nil:
 		return fmt.Errorf("the tracker's journal cannot be looked at: %w", err)
+	case !there:
+		return fmt.Errorf("the tracker's journal %s has been removed or replaced while it was in use; restart jobstream, which makes a new one", j.path)
 	}
-	return fmt.Errorf("the tracker's journal %s has been removed or replaced while it was in use; restart jobstream, which makes a new one", j.path)
+	return nil
+}
+
+// InPlace says whether the file at path is still the one that was opened. The error
+// is why that cannot be seen.
+func InPlace(path string, opened os.FileInfo) (bool, error) {
+	now, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(opened, now), err
 }
 
 // append writes a record behind the last one, and syncs it.
