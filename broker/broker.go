@@ -104,6 +104,7 @@ type Broker struct {
 	submitted pendingAcks
 	notices   notices
 	lanes     laneTable
+	index     *laneIndex // nil: the server finds the lanes' messages by itself
 	health    health
 
 	mu      sync.Mutex

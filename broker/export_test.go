@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/tinylib/msgp/msgp"
 
 	"jobstream/jobs"
@@ -44,3 +45,24 @@ func (b *Broker) Disconnect() {
 		_ = conn.Close()
 	}
 }
+
+// LaneIndex is what stands before the store of JOBS.
+type LaneIndex struct{ *laneIndex }
+
+// NewLaneIndex makes one that keeps so many sequences of a lane at most.
+func NewLaneIndex(store server.StreamStore, most int) LaneIndex {
+	x := newLaneIndex(store)
+	x.most = most
+	return LaneIndex{x}
+}
+
+func (x LaneIndex) Track(subject string) { x.track(subject) }
+
+// Stored tells the index of a message late, as if another thread had been faster.
+func (x LaneIndex) Stored(subject string, seq uint64) { x.stored(subject, seq) }
+
+// Next is where a search for a subject would begin.
+func (x LaneIndex) Next(subject string, start uint64) uint64 { return x.next(subject, start) }
+
+// LaneIndex is the index of the lanes of this broker; ok is false if there is none.
+func (b *Broker) LaneIndex() (x LaneIndex, ok bool) { return LaneIndex{b.index}, b.index != nil }
