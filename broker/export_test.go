@@ -66,3 +66,14 @@ func (x LaneIndex) Next(subject string, start uint64) uint64 { return x.next(sub
 
 // LaneIndex is the index of the lanes of this broker; ok is false if there is none.
 func (b *Broker) LaneIndex() (x LaneIndex, ok bool) { return LaneIndex{b.index}, b.index != nil }
+
+// IndexLanes tries once more to index the lanes.
+func (b *Broker) IndexLanes() { b.indexLanes() }
+
+// JobsConsumers is how many consumers JOBS has, those of the server itself included.
+func (b *Broker) JobsConsumers() int {
+	_, mu, consumers := storeOf(b.srv, JobsStream)
+	mu.RLock()
+	defer mu.RUnlock()
+	return consumers()
+}

@@ -34,7 +34,8 @@ type laneSeqs struct {
 }
 
 // maxLaneSeqs bounds the memory of a lane that nobody reads, a paused one for
-// instance: 8 bytes each. A lane that has more is known from the next one on only.
+// instance: 8 bytes each, and room to grow. A lane that has more forgets them all,
+// and is known again from the next one on.
 const maxLaneSeqs = 1 << 20
 
 func newLaneIndex(store server.StreamStore) *laneIndex {
@@ -69,7 +70,9 @@ func (x *laneIndex) LoadNextMsg(filter string, wc bool, start uint64, sm *server
 	return x.StreamStore.LoadNextMsg(filter, wc, start, sm)
 }
 
-// Truncate implements server.StreamStore.
+// Truncate implements server.StreamStore. The server cuts back only streams of a
+// cluster, and none is indexed; a stream that had lost its end unnoticed would lose
+// jobs.
 func (x *laneIndex) Truncate(seq uint64) error {
 	err := x.StreamStore.Truncate(seq)
 	var state server.StreamState
@@ -112,7 +115,7 @@ func (x *laneIndex) next(subject string, start uint64) uint64 {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	l := x.lanes[subject]
-	if l == nil || start < l.from {
+	if l == nil || start < l.from || start > x.last+1 {
 		return start
 	}
 	l.found(start)
@@ -131,7 +134,9 @@ func (l *laneSeqs) add(seq uint64) {
 	l.seqs = append(l.seqs, seq)
 }
 
-// found drops what lies before start: its reader has been there.
+// found drops what lies before start: the lane's reader has been there. Should it
+// have been another client's reader, which was ahead, then the lane's own one walks
+// until it is there, too.
 func (l *laneSeqs) found(start uint64) {
 	l.from = start
 	for l.head < len(l.seqs) && l.seqs[l.head] < start {
@@ -145,49 +150,58 @@ func (l *laneSeqs) found(start uint64) {
 // indexLanes puts a laneIndex before the store of JOBS. The server has no
 // interface for it: the store is an unexported field of its stream. Where a later
 // version has no such field, it is not done, and the lanes work as the server
-// does them, slower if they are many.
+// does them, slower if they are many. So they do if somebody deletes the stream and
+// makes it again.
 //
-// It must be called before anybody uses the stream. A consumer that another
-// client made durable runs as soon as the server does and reads the field under
-// no lock that could be had here, so then it is not done either.
-func (b *Broker) indexLanes(consumers int) {
+// It must be called before anybody uses the stream. Consumers of other clients, and
+// those of streams that source or mirror JOBS, run as soon as the server does, and
+// read the field under no lock that could be had here. They are made under the
+// stream's lock, so with that in hand there is one to be seen or there is none; and
+// if there is one, the field is left alone.
+func (b *Broker) indexLanes() {
 	b.index = nil
-	if consumers > 0 {
-		b.log.Info("many busy lanes will be slower in this run: other clients have durable consumers on the stream", "stream", JobsStream, "consumers", consumers)
-		return
-	}
-	field, mu := storeOf(b.srv, JobsStream)
+	field, mu, consumers := storeOf(b.srv, JobsStream)
 	if field == nil {
 		b.log.Warn("many busy lanes will be slower: this version of nats-server keeps its streams in another way", "version", server.VERSION)
 		return
 	}
 	mu.Lock()
 	defer mu.Unlock()
+	if n := consumers(); n > 0 {
+		b.log.Info("many busy lanes will be slower in this run: the stream has consumers of other clients, or is copied by another stream", "stream", JobsStream, "consumers", n)
+		return
+	}
 	b.index = newLaneIndex(*field)
 	*field = b.index
 }
 
 // storeOf is where the server keeps the store of a stream of the global account,
-// and the lock of that stream; nil if that is not where it is looked for.
-func storeOf(srv *server.Server, stream string) (*server.StreamStore, *sync.RWMutex) {
+// the lock of that stream, and under it the number of its consumers; nil if that is
+// not where it is looked for.
+func storeOf(srv *server.Server, stream string) (store *server.StreamStore, mu *sync.RWMutex, consumers func() int) {
 	at := reflect.ValueOf(srv.GlobalAccount())
 	for _, name := range []string{"js", "streams"} {
-		if at.Kind() != reflect.Pointer || at.IsNil() || at.Elem().Kind() != reflect.Struct {
-			return nil, nil
+		if !pointsToStruct(at) {
+			return nil, nil, nil
 		}
 		at = at.Elem().FieldByName(name)
 	}
 	if at.Kind() != reflect.Map || at.Type().Key().Kind() != reflect.String {
-		return nil, nil
+		return nil, nil, nil
 	}
 	at = at.MapIndex(reflect.ValueOf(stream))
-	if !at.IsValid() || at.Kind() != reflect.Pointer || at.IsNil() || at.Elem().Kind() != reflect.Struct {
-		return nil, nil
+	if !pointsToStruct(at) {
+		return nil, nil, nil
 	}
-	store, mu := at.Elem().FieldByName("store"), at.Elem().FieldByName("mu")
-	if !store.IsValid() || store.Type() != reflect.TypeFor[server.StreamStore]() || store.IsNil() ||
-		!mu.IsValid() || mu.Type() != reflect.TypeFor[sync.RWMutex]() {
-		return nil, nil
+	field, lock, readers := at.Elem().FieldByName("store"), at.Elem().FieldByName("mu"), at.Elem().FieldByName("consumers")
+	if !field.IsValid() || field.Type() != reflect.TypeFor[server.StreamStore]() || field.IsNil() ||
+		!lock.IsValid() || lock.Type() != reflect.TypeFor[sync.RWMutex]() ||
+		!readers.IsValid() || readers.Kind() != reflect.Map {
+		return nil, nil, nil
 	}
-	return (*server.StreamStore)(store.Addr().UnsafePointer()), (*sync.RWMutex)(mu.Addr().UnsafePointer())
+	return (*server.StreamStore)(field.Addr().UnsafePointer()), (*sync.RWMutex)(lock.Addr().UnsafePointer()), readers.Len
+}
+
+func pointsToStruct(v reflect.Value) bool {
+	return v.Kind() == reflect.Pointer && !v.IsNil() && v.Elem().Kind() == reflect.Struct
 }

@@ -3,6 +3,7 @@ package broker_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
@@ -103,7 +104,7 @@ func TestLaneIndexFindsTheSame(t *testing.T) {
 				name, wc := subject.Draw(t, "subject"), rapid.Bool().Draw(t, "all")
 				reader := fmt.Sprint(name, rapid.IntRange(1, 2).Draw(t, "reader"))
 				if rapid.IntRange(0, 9).Draw(t, "jump") == 0 {
-					positions[reader] = rapid.Uint64Range(0, s.last+1).Draw(t, "start")
+					positions[reader] = rapid.Uint64Range(0, s.last+9).Draw(t, "start")
 				}
 				for range rapid.IntRange(1, 10).Draw(t, "times") {
 					start := positions[reader]
@@ -227,31 +228,55 @@ func TestLaneIndexIsUsed(t *testing.T) {
 	}
 }
 
-// TestLaneIndexBesideOthers: while a durable consumer of another client may be
-// running, the server is left as it is, and the lanes work all the same.
+// TestLaneIndexBesideOthers: while a consumer of another client, or a stream that
+// copies JOBS, may be running, the server is left as it is, and the lanes work all
+// the same.
 func TestLaneIndexBesideOthers(t *testing.T) {
-	dir := t.TempDir()
-	there := func(o *broker.Options) { o.Dir, o.Port = dir, -1 }
-	b := brokertest.New(t, there)
-	_, js := connect(t, b)
-	if _, err := js.CreateConsumer(t.Context(), broker.JobsStream, jetstream.ConsumerConfig{Durable: "audit", FilterSubject: "jobs.>"}); err != nil {
-		t.Fatal(err)
-	}
-	b.Close()
-	b = brokertest.New(t, there)
-	if _, ok := b.LaneIndex(); ok {
-		t.Error("the store was exchanged under a consumer that runs")
-	}
-	lane := jobs.Lane{Type: "email", Priority: 3}
-	in := brokertest.NewInspector(1)
-	if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
-		t.Fatal(err)
-	}
-	submit(t, b, message(lane.Type, lane.Priority))
-	if err := b.Pull(lane, 1); err != nil {
-		t.Fatal(err)
-	}
-	if d := in.Next(t); d.Lane != lane || d.Seq != 1 {
-		t.Errorf("got %+v", d)
+	for name, begin := range map[string]func(jetstream.JetStream) error{
+		"durable consumer": func(js jetstream.JetStream) error {
+			_, err := js.CreateConsumer(t.Context(), broker.JobsStream, jetstream.ConsumerConfig{Durable: "audit", FilterSubject: "jobs.>"})
+			return err
+		},
+		"copying stream": func(js jetstream.JetStream) error {
+			_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ARCHIVE", Sources: []*jetstream.StreamSource{{Name: broker.JobsStream}}})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			there := func(o *broker.Options) { o.Dir, o.Port = dir, -1 }
+			b := brokertest.New(t, there)
+			_, js := connect(t, b)
+			if err := begin(js); err != nil {
+				t.Fatal(err)
+			}
+			b.Close()
+			b = brokertest.New(t, there)
+			// that of a copying stream comes a moment later
+			for late := time.Now().Add(patience); ; {
+				if n := b.JobsConsumers(); n > 0 {
+					break
+				}
+				if time.Now().After(late) {
+					t.Fatal("the stream has no consumer")
+				}
+			}
+			b.IndexLanes()
+			if _, ok := b.LaneIndex(); ok {
+				t.Error("the store was exchanged under a consumer that runs")
+			}
+			lane := jobs.Lane{Type: "email", Priority: 3}
+			in := brokertest.NewInspector(1)
+			if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
+				t.Fatal(err)
+			}
+			submit(t, b, message(lane.Type, lane.Priority))
+			if err := b.Pull(lane, 1); err != nil {
+				t.Fatal(err)
+			}
+			if d := in.Next(t); d.Lane != lane || d.Seq != 1 {
+				t.Errorf("got %+v", d)
+			}
+		})
 	}
 }

@@ -73,11 +73,7 @@ func (b *Broker) openStreams(ctx context.Context) error {
 			return err
 		}
 	}
-	st, err := b.js.Stream(ctx, JobsStream)
-	if err != nil {
-		return fmt.Errorf("cannot look at stream %s: %w", JobsStream, err)
-	}
-	b.indexLanes(st.CachedInfo().State.Consumers)
+	b.indexLanes()
 	return b.syncMeta(b.streamsDir(), streamNames[:]...)
 }
 

@@ -90,8 +90,10 @@ type lane struct {
 	place     int     // in its row
 	buf       []*held // delivered, waiting for a worker
 	asked     int     // pulled, not yet delivered
-	committed uint64  // highest sequence of this lane that the tracker has committed
-	delivered uint64  // highest sequence delivered, or given up on
+	most      int     // of both, see ahead
+	refilled  time.Time
+	committed uint64 // highest sequence of this lane that the tracker has committed
+	delivered uint64 // highest sequence delivered, or given up on
 	expected  time.Time
 }
 
@@ -518,11 +520,29 @@ func (p *Pool) stopExpecting() {
 	p.dispatch()
 }
 
-// Bounds of how much a lane holds in advance.
+// Bounds of how much a lane holds in advance: enough for the workers while more
+// comes. Each delivery held has a lease to renew, so slow jobs are not fetched far
+// ahead. A lane that uses up half of what it may hold within quickly asks for twice as
+// much the next time: fewer requests and fewer wake-ups, each for more jobs.
 const (
-	minAhead = 16
-	maxAhead = 512
+	minAhead     = 16
+	maxAhead     = 512
+	maxAheadFast = 2048
+	quickly      = 10 * time.Millisecond
 )
+
+// ahead is how much a lane that is refilled now may hold or be waiting for.
+func (l *lane) ahead(least int, now time.Time) int {
+	switch took := now.Sub(l.refilled); {
+	case took < quickly:
+		l.most *= 2
+	case took > 10*quickly:
+		l.most /= 2
+	}
+	l.most = min(max(l.most, least), maxAheadFast)
+	l.refilled = now
+	return l.most
+}
 
 // refill asks for more when a lane's store runs low. p.mu is held.
 func (p *Pool) refill(l *lane) {
@@ -533,11 +553,12 @@ func (p *Pool) refill(l *lane) {
 	if l.typ.cap > 0 {
 		workers = min(workers, l.typ.cap)
 	}
-	ahead := min(max(2*workers, minAhead), maxAhead)
+	least := min(max(2*workers, minAhead), maxAhead)
 	have := l.asked + len(l.buf)
-	if have > ahead/2 {
+	if have > max(l.most, least)/2 {
 		return
 	}
+	ahead := l.ahead(least, time.Now())
 	if err := p.o.Queue.Pull(l.Lane, ahead-have); err != nil {
 		p.o.Logger.Warn("cannot ask the queue for jobs", "lane", l.String(), "error", err)
 		return
