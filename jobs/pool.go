@@ -23,6 +23,7 @@ type Pool struct {
 	idle      sync.Cond // signalled when a worker or a held delivery goes
 	types     map[string]*poolType
 	lanes     map[Lane]*lane
+	asked     int                         // pulled from all of them, not yet delivered
 	rows      [LowestPriority + 1][]*lane // by priority
 	turn      [LowestPriority + 1]int     // whose turn it is within a row
 	lively    [LowestPriority + 1]laneSet // who in a row may have something; see pick
@@ -269,7 +270,7 @@ func (p *Pool) Deliver(d Delivery) {
 	if l == nil {
 		return
 	}
-	l.asked = max(l.asked-1, 0)
+	p.gotten(l, 1)
 	l.delivered = max(l.delivered, d.Seq)
 	l.expected = time.Time{}
 	p.asleep.came(d.Seq)
@@ -295,7 +296,7 @@ func (p *Pool) PullEnded(l Lane, n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if ln := p.lanes[l]; ln != nil {
-		ln.asked = max(ln.asked-n, 0)
+		p.gotten(ln, n)
 		p.refill(ln)
 	}
 }
@@ -529,15 +530,28 @@ const (
 	maxAhead     = 512
 	maxAheadFast = 2048
 	quickly      = 10 * time.Millisecond
+	// No lane is fetched further ahead while so many are on their way to all of them:
+	// the broker drops a connection that has too many bytes before it.
+	maxAsked = 4096
 )
 
-// ahead is how much a lane that is refilled now may hold or be waiting for.
-func (l *lane) ahead(least int, now time.Time) int {
+// gotten takes note of n deliveries that have come, or will not. p.mu is held.
+func (p *Pool) gotten(l *lane, n int) {
+	n = min(n, l.asked)
+	l.asked -= n
+	p.asked -= n
+}
+
+// ahead is how much a lane that is refilled now may hold or be waiting for; asked is
+// what is on its way to all lanes.
+func (l *lane) ahead(least, asked int, now time.Time) int {
 	switch took := now.Sub(l.refilled); {
-	case took < quickly:
-		l.most *= 2
 	case took > 10*quickly:
 		l.most /= 2
+	case asked+2*l.most > maxAsked:
+		l.most = min(l.most, max(maxAsked-asked, least))
+	case took < quickly:
+		l.most *= 2
 	}
 	l.most = min(max(l.most, least), maxAheadFast)
 	l.refilled = now
@@ -558,12 +572,13 @@ func (p *Pool) refill(l *lane) {
 	if have > max(l.most, least)/2 {
 		return
 	}
-	ahead := l.ahead(least, time.Now())
+	ahead := l.ahead(least, p.asked, time.Now())
 	if err := p.o.Queue.Pull(l.Lane, ahead-have); err != nil {
 		p.o.Logger.Warn("cannot ask the queue for jobs", "lane", l.String(), "error", err)
 		return
 	}
 	l.asked += ahead - have
+	p.asked += ahead - have
 }
 
 // mostResting is how many goroutines without work are kept: a new one would have to

@@ -13,6 +13,7 @@ func TestLaneAhead(t *testing.T) {
 	for i, step := range []struct {
 		after time.Duration
 		least int
+		asked int // on its way to all lanes
 		want  int
 	}{
 		{after: time.Second, least: 200, want: 200}, // the first time
@@ -28,9 +29,12 @@ func TestLaneAhead(t *testing.T) {
 		{after: time.Minute, least: 200, want: 200},
 		{after: time.Minute, least: 16, want: 100}, // the pool was made smaller
 		{after: 50 * time.Millisecond, least: 512, want: 512},
+		{after: 0, least: 512, asked: 3000, want: 1024},
+		{after: 0, least: 512, asked: 3500, want: 596}, // no further, and less for the others' sake
+		{after: 0, least: 512, asked: 20_000, want: 512},
 	} {
 		now = now.Add(step.after)
-		if got := l.ahead(step.least, now); got != step.want {
+		if got := l.ahead(step.least, step.asked, now); got != step.want {
 			t.Fatalf("step %d: %d, want %d", i, got, step.want)
 		}
 	}
