@@ -28,8 +28,8 @@ const (
 
 // After a batch of this size, of jobs of few types, the spacing is a multiple:
 // whoever submits so much has so much on its way that it does not notice, and a job
-// is cheaper the more share a commit. With many queues it is dearer: the broker looks
-// for each one's next message among those of the others that are not settled yet.
+// is cheaper the more share a commit. With many queues it brings nothing: the broker
+// looks for each one's lowest unsettled message among those of the others.
 const (
 	large      = 600
 	largeTypes = 4
