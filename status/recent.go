@@ -35,7 +35,7 @@ const (
 	// while the others may be the youngest of a long queue.
 	maxRecent = 1 << 16
 	aheadRoom = 4096
-	// readAhead is how many jobs are read where one has to be, and passOver how many
+	// readAhead is how many records are read where one has to be, and passOver how many
 	// of other types or priorities are passed over for that: they may run much later.
 	readAhead = 64
 	passOver  = 4
@@ -147,8 +147,9 @@ func (s *Store) ahead(seq uint64) (j *jobs.Job, err error) {
 func behind(records *bbolt.Bucket, j *jobs.Job) (found []*jobs.Job) {
 	c := records.Cursor()
 	c.Seek(key8(j.Key))
-	others := 0
-	for k, raw := c.Next(); k != nil && len(found) < readAhead && others < passOver; k, raw = c.Next() {
+	read, others := 0, 0
+	for k, raw := c.Next(); k != nil && read < readAhead && others < passOver; k, raw = c.Next() {
+		read++ // whether it is kept or not: there may be a million that are not
 		next, apart, err := decodeRecord(raw)
 		switch {
 		case err != nil || !inQueue(next):

@@ -26,8 +26,8 @@ func TestFindReadsAhead(t *testing.T) {
 	if j := tr.seek(2); j == nil || j.Seq != 2 || j.Status != jobs.Pending {
 		t.Fatalf("found %+v", j)
 	}
-	// the large one does not count
-	for seq, want := range map[uint64]bool{1: false, 2: true, 3: true, 5: false, 3 + readAhead: true, 4 + readAhead: false} {
+	// the large one is looked at, but not kept
+	for seq, want := range map[uint64]bool{1: false, 2: true, 3: true, 5: false, 2 + readAhead: true, 3 + readAhead: false} {
 		if got := tr.recent.get(seq) != nil; got != want {
 			t.Errorf("job %d kept: %v", seq, got)
 		}
@@ -48,6 +48,29 @@ func TestFindReadsAhead(t *testing.T) {
 		t.Error("an ended job is kept")
 	}
 	tr.verify()
+}
+
+// A job whose payload stands apart is found for the same however many such jobs
+// are behind it: none of them is kept, and once all were looked at for each.
+func TestFindCostsNothingForABacklog(t *testing.T) {
+	tr := startTemp(t, Options{})
+	find := func() float64 { return testing.AllocsPerRun(10, func() { tr.seek(1) }) }
+	grow := func(from, to uint64) {
+		var ms []*jobs.Message
+		for seq := from; seq <= to; seq++ {
+			m := message(seq)
+			m.Payload = []byte(`"` + strings.Repeat("x", inlinePayload) + `"`)
+			ms = append(ms, m)
+		}
+		tr.submit(ms...)
+		tr.wait(to, 0)
+	}
+	grow(1, 2*readAhead)
+	few := find()
+	grow(2*readAhead+1, 40*readAhead)
+	if many := find(); many > few+100 {
+		t.Errorf("finding a job takes %v allocations before %d others, %v before %d", many, 40*readAhead, few, 2*readAhead)
+	}
 }
 
 // seek is Find without an error.
