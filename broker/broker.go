@@ -216,7 +216,7 @@ func (b *Broker) start(ctx context.Context) error {
 		SyncAlways:        b.o.SyncAlways,
 		JetStreamMaxStore: unlimitedDisk,
 		MaxPayload:        int32(largest),
-		MaxPending:        int64(max(clientPending, largest)),
+		MaxPending:        int64(max(clientPending, 3*largest)),
 	}
 	opts.JetStreamLimits.DefaultMaxConsumers = -1
 	srv, err := server.NewServer(opts)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -380,17 +382,153 @@ func TestConnectionsComeBack(t *testing.T) {
 			}
 		}
 		submit(t, b, message("email", 3))
-		if err := b.Pull(lane, 1); err != nil {
+		if err := b.Pull(lane, int(round)+1); err != nil { // what was not lost comes again, too
 			t.Fatal(err)
 		}
-		d := in.Next(t)
-		if d.Seq != round+1 {
+		for want := range round + 1 {
+			d := in.Next(t)
+			if d.Seq != want+1 {
+				t.Fatalf("%+v, want message %d", d, want+1)
+			}
+			if err := b.Ack(d.Ref); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// What was on its way to the lanes when their connection was lost comes again at
+// once, not when its lease ends.
+func TestLostDeliveriesComeAgain(t *testing.T) {
+	b := brokertest.New(t, func(o *broker.Options) { o.Lease = time.Hour })
+	lanes := []jobs.Lane{{Type: "email", Priority: 1}, {Type: "email", Priority: 3}}
+	in := brokertest.NewInspector(10)
+	if err := b.OpenLanes(t.Context(), lanes, in); err != nil {
+		t.Fatal(err)
+	}
+	for i, l := range lanes {
+		submit(t, b, message(l.Type, l.Priority))
+		if err := b.Pull(l, 2); err != nil {
+			t.Fatal(err)
+		}
+		if d := in.Next(t); d.Lane != l || d.Seq != uint64(i+1) {
 			t.Fatalf("%+v", d)
 		}
-		if err := b.Ack(d.Ref); err != nil {
+	}
+	b.Disconnect()
+	if err := b.Pull(lanes[0], 1); err != nil && b.Flush() == nil {
+		t.Fatal(err)
+	}
+	for missing := 2; missing > 0; {
+		select {
+		case n := <-in.Ended:
+			missing -= min(n, missing)
+		case <-time.After(patience):
+			t.Fatal("the loss of the pulls was not reported")
+		}
+	}
+	for i, l := range lanes {
+		if err := b.Pull(l, 2); err != nil {
+			t.Fatal(err)
+		}
+		if d := in.Next(t); d.Lane != l || d.Seq != uint64(i+1) {
+			t.Fatalf("%+v", d)
+		}
+	}
+}
+
+// slowReceiver takes nothing until it is opened.
+type slowReceiver struct {
+	*brokertest.Inspector
+	open chan struct{}
+}
+
+func (r slowReceiver) Deliver(d jobs.Delivery) {
+	<-r.open
+	r.Inspector.Deliver(d)
+}
+
+// However large payloads are and however slowly they are taken: neither lanes nor
+// readers get so far behind that the server drops their connections.
+func TestLargePayloadsKeepConnections(t *testing.T) {
+	const n, size = 600, 64 << 10 // 38 MiB, where 8 MiB may be under way
+	lost := &lostConnections{Handler: brokertest.Logger(t).Handler()}
+	b := brokertest.New(t, withPort, func(o *broker.Options) { o.Logger = slog.New(lost) })
+	var lanes []jobs.Lane
+	for typ := range 20 {
+		for p := jobs.HighestPriority; p <= jobs.LowestPriority; p++ {
+			lanes = append(lanes, jobs.Lane{Type: fmt.Sprintf("t%d", typ), Priority: p})
+		}
+	}
+	r := slowReceiver{brokertest.NewInspector(n), make(chan struct{})}
+	open := sync.OnceFunc(func() { close(r.open) })
+	t.Cleanup(open)
+	if err := b.OpenLanes(t.Context(), lanes, r); err != nil {
+		t.Fatal(err)
+	}
+	g := &gate{open: make(chan struct{}), count: make(chan uint64, 1), fail: t.Errorf, want: n}
+	readInto(t, b, jobs.Positions{}, g)
+	for i := range n {
+		l := lanes[i%len(lanes)]
+		m := message(l.Type, l.Priority)
+		m.Payload = json.RawMessage(`"` + strings.Repeat("x", size) + `"`)
+		submit(t, b, m)
+	}
+	settled(t, b, n)
+	for _, l := range lanes {
+		if err := b.Pull(l, n); err != nil {
 			t.Fatal(err)
 		}
 	}
+	awaitDelivered(t, b, n)
+	open()
+	for range n {
+		if d := r.Next(t); !strings.Contains(d.Ref, "."+d.Lane.String()+".1.") {
+			t.Fatalf("%+v was delivered before", d)
+		}
+	}
+	close(g.open)
+	select {
+	case <-g.count:
+	case <-time.After(3 * patience):
+		t.Fatal("not all messages were read")
+	}
+	if n := lost.n.Load(); n > 0 {
+		t.Fatalf("%d connections were lost", n)
+	}
+}
+
+// awaitDelivered waits until the server has sent n messages to the lanes.
+func awaitDelivered(t *testing.T, b *broker.Broker, n int) {
+	t.Helper()
+	_, js := connect(t, b)
+	s, err := js.Stream(t.Context(), broker.JobsStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := 0
+	for late := time.Now().Add(patience); sent < n; {
+		if time.Now().After(late) {
+			t.Fatalf("%d of %d messages were sent", sent, n)
+		}
+		sent = 0
+		for info := range s.ListConsumers(t.Context()).Info() {
+			sent += info.NumAckPending
+		}
+	}
+}
+
+// lostConnections counts what the log says about them.
+type lostConnections struct {
+	slog.Handler
+	n atomic.Int64
+}
+
+func (l *lostConnections) Handle(ctx context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, "lost") {
+		l.n.Add(1)
+	}
+	return l.Handler.Handle(ctx, r)
 }
 
 func TestFullQueueRefuses(t *testing.T) {

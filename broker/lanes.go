@@ -39,7 +39,7 @@ type openLane struct {
 	pull     string // subject of pull requests
 	missing  int    // deliveries asked for that have not come
 	requests []pullRequest
-	gone     bool // the server does not know its consumer
+	gone     bool // its consumer must be made anew; till then nothing is asked of it
 }
 
 type pullRequest struct {
@@ -155,6 +155,11 @@ func (b *Broker) Pull(lane jobs.Lane, n int) error {
 	t.next++
 	l := &t.lanes[i]
 	l.missing += n
+	if l.gone {
+		l.requests = append(l.requests, pullRequest{number: number, size: n}) // it has run out already
+		t.mu.Unlock()
+		return nil
+	}
 	l.requests = append(l.requests, pullRequest{number: number, size: n, expires: time.Now().Add(pullExpiry + pullGrace)})
 	subject := l.pull
 	var to [96]byte
@@ -297,6 +302,8 @@ func (t *laneTable) end(i int, number uint64, missing int) (jobs.Lane, int) {
 	return l.lane, 0
 }
 
+// postpone has a request that was refused end a little later. It does nothing about
+// one that has ended already.
 func (t *laneTable) postpone(i int, number uint64, gone bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -304,24 +311,27 @@ func (t *laneTable) postpone(i int, number uint64, gone bool) {
 		return
 	}
 	l := &t.lanes[i]
-	l.gone = l.gone || gone
 	for k := range l.requests {
 		if r := &l.requests[k]; r.number == number {
 			r.expires = time.Now().Add(pullGrace)
+			l.gone = l.gone || gone
 		}
 	}
 }
 
-// endLostPulls reports requests whose end was not heard of, and makes lanes
-// anew whose consumers somebody deleted.
+// endLostPulls makes lanes anew whose consumers somebody deleted, or that may have
+// sent what never came, and reports requests whose end was not heard of.
 func (b *Broker) endLostPulls(ctx context.Context, now time.Time) {
 	t := &b.lanes
 	ended, gone := t.overdue(now)
+	if len(gone) > 0 {
+		b.log.Warn("lanes are made anew and deliver all their messages again", "lanes", len(gone), "first", gone[0].String())
+	}
 	for _, lane := range gone {
-		b.log.Warn("somebody deleted a lane; it is made anew and delivers all its messages again", "lane", lane.String())
-		if err := b.makeLane(ctx, lane); err != nil {
+		if err := b.makeLane(ctx, lane); err != nil && ctx.Err() == nil {
 			b.log.Error("cannot make a lane anew", "lane", lane.String(), "error", err)
 		}
+		t.back(lane) // if it is not, the next request says so
 	}
 	if len(ended) == 0 {
 		return
@@ -336,14 +346,26 @@ func (b *Broker) endLostPulls(ctx context.Context, now time.Time) {
 }
 
 // disconnected lets all requests run out: the server forgets them with the
-// connection.
+// connection. What was on its way is lost with it, and the server takes it for
+// delivered until its lease ends; lanes made anew deliver it at once.
 func (t *laneTable) disconnected() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := range t.lanes {
-		for k := range t.lanes[i].requests {
-			t.lanes[i].requests[k].expires = time.Time{}
+		l := &t.lanes[i]
+		l.gone = true
+		for k := range l.requests {
+			l.requests[k].expires = time.Time{}
 		}
+	}
+}
+
+// back takes note that a lane can be asked again.
+func (t *laneTable) back(lane jobs.Lane) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i, ok := t.index[lane]; ok {
+		t.lanes[i].gone = false
 	}
 }
 
@@ -359,7 +381,6 @@ func (t *laneTable) overdue(now time.Time) (ended []endedPull, gone []jobs.Lane)
 		l := &t.lanes[i]
 		if l.gone {
 			gone = append(gone, l.lane)
-			l.gone = false
 		}
 		alive := 0 // what the requests that have not run out can still bring
 		kept := l.requests[:0]

@@ -21,7 +21,7 @@ import (
 // Read follows JOBS and STATUS from behind the given positions and hands what
 // they hold to sink, until ctx ends; then it returns ctx's cause. Calls to the
 // sink come one at a time per stream. A call that blocks holds its stream up:
-// the server stops sending when about 32 MiB are under way.
+// the server sends no more than readAhead of what the sink has not taken.
 func (b *Broker) Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) error {
 	var names interner // of the feed of STATUS
 	var group sync.WaitGroup
@@ -81,17 +81,21 @@ type item struct {
 	seq     uint64
 	message *jobs.Message
 	body    []byte
-	flow    string // a flow control request to be answered, and nothing else
+	ended   bool // a pull request has ended, and nothing else
+	round   int  // whose, see feed
+	slot    int
 }
 
 func bodyItem(f *frame, a ackInfo) item {
 	return item{seq: a.seq, body: append(make([]byte, 0, len(f.body)), f.body...)}
 }
 
-// feed follows one stream through a push consumer of its own: unlike pulling,
-// that costs nothing per message and delivers at once. The consumer's delivery
-// numbers have no gaps; if one shows, or heartbeats stay out, a new consumer
-// goes on behind the last message that came.
+// feed follows one stream through a consumer of its own, with pull requests that
+// are bounded by bytes and as good as unbounded in messages: a push consumer with
+// flow control lets up to 32 MiB be under way, which is more than the server lets
+// any client be behind. A request is made again when what it brought has been taken.
+// The consumer's delivery numbers have no gaps; if one shows, or heartbeats stay out,
+// a new consumer goes on behind the last message that came.
 type feed struct {
 	b      *Broker
 	stream string
@@ -101,18 +105,26 @@ type feed struct {
 
 	link   *link
 	inbox  string
+	size   int           // bytes of a request
 	heard  atomic.Int64  // when the last frame came, nanoseconds since the broker was opened
 	broken chan struct{} // the consumer must be replaced
 
 	mu     sync.Mutex
 	last   uint64 // sequence of the last message that came
 	round  int    // number of the consumer
-	sid    int    // its subscription; -1 if there is none
+	pull   string // where it takes requests
+	slots  []feedSlot
 	expect uint64 // its next delivery; 0 = ignore what comes
-	flow   string // flow control request that was queued last
 	queue  []item
-	busy   bool          // take is being called
 	filled chan struct{} // there is something in the queue
+}
+
+// feedSlot is the place of one request. Each has a subject and a subscription of
+// its own, so that what comes shows which request it is for.
+type feedSlot struct {
+	inbox string
+	sid   int // -1 if there is none
+	left  int // bytes that the request can still bring; 0 = it has ended
 }
 
 func (f *feed) run(ctx context.Context) error {
@@ -122,7 +134,8 @@ func (f *feed) run(ctx context.Context) error {
 	}
 	defer l.close()
 	f.link = l
-	f.inbox, f.sid = "_INBOX."+nuid.Next(), -1
+	f.inbox = "_INBOX." + nuid.Next()
+	f.size, f.slots = f.b.o.feedRequests()
 	f.broken = make(chan struct{}, 1)
 	f.filled = make(chan struct{}, 1)
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -166,12 +179,20 @@ func (f *feed) awaitBreak(ctx context.Context, tick <-chan time.Time) {
 			f.b.log.Warn("lost track of a stream; reading on with a new consumer", "stream", f.stream)
 			return
 		case <-tick:
-			if f.b.clock()-f.heard.Load() > int64(3*heartbeat) {
+			if f.listening() && f.b.clock()-f.heard.Load() > int64(3*heartbeat) {
 				f.b.log.Warn("a stream's consumer is silent; reading on with a new one", "stream", f.stream)
 				return
 			}
 		}
 	}
+}
+
+// listening says whether heartbeats can be expected: not while all requests have
+// ended and what they brought waits to be taken.
+func (f *feed) listening() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.slots[0].left > 0
 }
 
 // consume makes a consumer behind the last message that came, or at the
@@ -182,17 +203,19 @@ func (f *feed) consume(ctx context.Context) (name string, err error) {
 		return "", err
 	}
 	start, round := f.nextRound(state.Last)
-	if f.sid >= 0 {
-		if err := f.link.unsubscribe(f.sid); err != nil {
+	for i := range f.slots {
+		s := &f.slots[i]
+		if s.sid >= 0 {
+			if err := f.link.unsubscribe(s.sid); err != nil {
+				return "", err
+			}
+		}
+		s.inbox = f.inbox + "." + strconv.Itoa(round) + "." + strconv.Itoa(i)
+		if s.sid, err = f.link.subscribe(s.inbox, func(m *frame) { f.receive(round, i, m) }); err != nil {
 			return "", err
 		}
 	}
-	deliver := f.inbox + "." + strconv.Itoa(round)
-	f.sid, err = f.link.subscribe(deliver, func(m *frame) { f.receive(round, m) })
-	if err != nil {
-		return "", err
-	}
-	if err := f.link.flush(ctx); err != nil { // else the consumer would see nobody listening
+	if err := f.link.flush(ctx); err != nil { // else the requests would find nobody listening
 		return "", err
 	}
 	select {
@@ -201,8 +224,16 @@ func (f *feed) consume(ctx context.Context) (name string, err error) {
 	}
 	f.heard.Store(f.b.clock())
 	name = "reader-" + nuid.Next()
-	_, err = f.b.js.CreateOrUpdatePushConsumer(ctx, f.stream, readerConfig(name, deliver, start))
-	return name, err
+	if _, err = f.b.js.CreateOrUpdateConsumer(ctx, f.stream, readerConfig(name, start)); err != nil {
+		return name, err
+	}
+	f.mu.Lock()
+	f.pull = "$JS.API.CONSUMER.MSG.NEXT." + f.stream + "." + name
+	f.mu.Unlock()
+	for i := range f.slots {
+		f.ask(round, i)
+	}
+	return name, nil
 }
 
 func (f *feed) nextRound(end uint64) (start uint64, round int) {
@@ -210,9 +241,35 @@ func (f *feed) nextRound(end uint64) (start uint64, round int) {
 	defer f.mu.Unlock()
 	f.round++
 	f.expect = 1
-	f.flow = ""
+	for i := range f.slots {
+		f.slots[i].left = 0
+	}
 	f.last = min(f.last, end)
 	return f.last + 1, f.round
+}
+
+// ask makes a slot's request.
+func (f *feed) ask(round, slot int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.expect == 0 || round != f.round {
+		return
+	}
+	s := &f.slots[slot]
+	s.left = f.size
+	var space [128]byte
+	body := append(space[:0], `{"batch":1000000000,"max_bytes":`...)
+	body = strconv.AppendInt(body, int64(f.size), 10)
+	body = append(body, `,"expires":`...)
+	body = strconv.AppendInt(body, int64(pullExpiry), 10)
+	if slot == 0 { // the heartbeats of one are enough
+		body = append(body, `,"idle_heartbeat":`...)
+		body = strconv.AppendInt(body, int64(heartbeat), 10)
+		f.heard.Store(f.b.clock())
+	}
+	if err := f.link.publish(f.pull, s.inbox, nil, append(body, '}')); err != nil {
+		f.fail()
+	}
 }
 
 func (f *feed) remove(name string) {
@@ -226,15 +283,15 @@ func (f *feed) remove(name string) {
 }
 
 // receive runs on the connection's goroutine.
-func (f *feed) receive(round int, m *frame) {
+func (f *feed) receive(round, slot int, m *frame) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.expect == 0 || round != f.round {
 		return
 	}
 	f.heard.Store(f.b.clock())
-	if m.status() != 0 {
-		f.control(m)
+	if code := m.status(); code != 0 {
+		f.control(code, slot, m)
 		return
 	}
 	a, ok := parseAck(m.reply)
@@ -245,30 +302,36 @@ func (f *feed) receive(round int, m *frame) {
 	f.expect++
 	f.last = a.seq
 	f.push(f.parse(m, a))
+	s := &f.slots[slot]
+	if s.left -= len(m.subject) + len(m.reply) + len(m.header) + len(m.body); s.left <= 0 {
+		f.ended(slot) // the server says nothing if a request is used up to its last byte
+	}
 }
 
-// control takes flow control requests and heartbeats. A request is answered
-// when all before it has been taken: that is what holds the server back.
-func (f *feed) control(m *frame) {
-	if len(m.reply) > 0 {
-		f.answerLater(string(m.reply))
-		return
-	}
-	if delivered := m.get("Nats-Last-Consumer"); parseUint(delivered)+1 != f.expect {
+// control takes heartbeats and the words of a request's end.
+func (f *feed) control(code, slot int, m *frame) {
+	switch text := m.statusText(); {
+	case code == 100:
+		if delivered := m.get("Nats-Last-Consumer"); parseUint(delivered)+1 != f.expect {
+			f.fail()
+		} else if f.beats {
+			f.push(item{seq: parseUint(m.get("Nats-Last-Stream"))})
+		}
+	case code == 408, code == 409 && strings.Contains(text, "MaxBytes"):
+		if f.slots[slot].left > 0 {
+			f.ended(slot)
+		}
+	default: // its consumer is gone, or the server is in trouble
+		f.b.log.Warn("a reader's request was refused", "stream", f.stream, "status", text)
 		f.fail()
-		return
-	}
-	if stalled := m.get("Nats-Consumer-Stalled"); stalled != nil && (string(stalled) != f.flow || len(f.queue) == 0 && !f.busy) {
-		f.answerLater(string(stalled))
-	}
-	if f.beats {
-		f.push(item{seq: parseUint(m.get("Nats-Last-Stream"))})
 	}
 }
 
-func (f *feed) answerLater(subject string) {
-	f.flow = subject
-	f.push(item{flow: subject})
+// ended has a request made again when all that came before has been taken. That
+// is what holds the server back.
+func (f *feed) ended(slot int) {
+	f.slots[slot].left = 0
+	f.push(item{ended: true, slot: slot, round: f.round})
 }
 
 func (f *feed) fail() {
@@ -301,7 +364,6 @@ func (f *feed) drain(ctx context.Context) error {
 		f.mu.Lock()
 		clear(batch)
 		batch, f.queue = f.queue, batch[:0]
-		f.busy = true
 		f.mu.Unlock()
 		for i := range batch {
 			if ctx.Err() != nil {
@@ -312,20 +374,15 @@ func (f *feed) drain(ctx context.Context) error {
 			}
 			batch[i] = item{}
 		}
-		f.mu.Lock()
-		f.busy = false
-		f.mu.Unlock()
 	}
 }
 
 func (f *feed) handle(it *item) error {
-	if it.flow == "" {
-		return f.take(it)
+	if it.ended {
+		f.ask(it.round, it.slot)
+		return nil
 	}
-	if err := f.link.publish(it.flow, "", nil, nil); err != nil {
-		f.b.log.Debug("a flow control request was not answered", "stream", f.stream, "error", err)
-	}
-	return nil
+	return f.take(it)
 }
 
 // messageParser makes messages of what JOBS holds.

@@ -67,6 +67,7 @@ const (
 	maxPacked     = 256 << 10 // bytes of one message of packed events
 	pullExpiry    = 30 * time.Second
 	clientPending = 8 << 20     // bytes that a client may be behind before it is dropped
+	readAhead     = 5 << 19     // bytes that a stream's reader may have asked for and not taken, see feedRequests
 	pullGrace     = time.Second // beyond a request's expiry, until it counts as lost
 	ackTimeout    = 5 * time.Second
 	heartbeat     = 2 * time.Second // of the readers' consumers
@@ -143,25 +144,43 @@ func (o *Options) laneConfig(lane jobs.Lane) jetstream.ConsumerConfig {
 		AckWait:       o.Lease,
 		MaxDeliver:    -1,
 		MaxAckPending: -1,
+		HeadersOnly:   true,
 		MemoryStorage: true,
 	}
 }
 
 // readerConfig is the consumer with which this process follows a stream from
 // the sequence start. It lives in memory and goes when its reader does.
-func readerConfig(name, deliver string, start uint64) jetstream.ConsumerConfig {
+func readerConfig(name string, start uint64) jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
 		Name:              name,
-		DeliverSubject:    deliver,
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       start,
 		AckPolicy:         jetstream.AckNonePolicy,
 		MaxDeliver:        1,
-		FlowControl:       true,
-		IdleHeartbeat:     heartbeat,
 		MemoryStorage:     true,
 		InactiveThreshold: 10 * time.Second,
 	}
+}
+
+// feedRequests are the requests of a reader: the bytes of each, and places for as
+// many as there may be at a time. Two make the second bring messages while the first
+// one's are taken; one must do if the largest message takes up most of readAhead.
+//
+// All together they must be less than half of what the server lets a client be
+// behind, less what the protocol adds: what the server is writing counts there until
+// the last byte is written, and the next may be asked for before.
+func (o *Options) feedRequests() (size int, slots []feedSlot) {
+	size = max(readAhead/2, o.MaxPayload+headerBytes)
+	n := 1
+	if 2*size <= readAhead {
+		n = 2
+	}
+	slots = make([]feedSlot, n)
+	for i := range slots {
+		slots[i].sid = -1
+	}
+	return size, slots
 }
 
 // laneSubject is where the jobs of a lane stand: jobs.<type>.<priority>.
