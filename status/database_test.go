@@ -1,8 +1,11 @@
 package status
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -130,5 +133,52 @@ func TestShortFile(t *testing.T) {
 	}
 	if s, err := Open(Options{Path: path, Registry: testTypes}); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "bytes") {
 		t.Errorf("opened: %v, %v", s != nil, err)
+	}
+}
+
+// A page that points to itself, as flipped bits can make it, is found before a
+// cursor of bbolt follows it for ever.
+func TestCheckFindsPagesInCircles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "status.db")
+	plain, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := plain.Info().PageSize
+	err = plain.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucket([]byte("many"))
+		for i := uint64(0); err == nil && i < 5000; i++ {
+			err = b.Put(key8(i), make([]byte, i%3*uint64(size)/2)) // some overflow their page
+		}
+		return err
+	})
+	if err := errors.Join(err, plain.Close()); err != nil {
+		t.Fatal(err)
+	}
+	db := &database{path: path, log: slog.New(slog.DiscardHandler)}
+	if err := db.check(time.Second); err != nil {
+		t.Fatalf("an undamaged file: %v", err)
+	}
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked := 0
+	for at := 2 * size; at < len(good); at += size {
+		if id := binary.NativeEndian.Uint64(good[at:]); id != uint64(at/size) || binary.NativeEndian.Uint16(good[at+8:]) != branchPage {
+			continue
+		}
+		bad := bytes.Clone(good)
+		binary.NativeEndian.PutUint64(bad[at+pageHead+8:], uint64(at/size)) // its first child
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.check(time.Second); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "used twice") {
+			t.Errorf("page %d points to itself: %v", at/size, err)
+		}
+		checked++
+	}
+	if checked == 0 {
+		t.Fatal("the file has no branch page")
 	}
 }

@@ -1,0 +1,184 @@
+package status
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+)
+
+// pageWalk looks at every page that a bbolt file uses, each once, before bbolt
+// does: a page that points to itself or to one above it makes a cursor of bbolt run
+// for ever, and one that points out of the file makes it read other memory. The
+// layout is that of go.etcd.io/bbolt/internal/common, in the machine's byte order:
+//
+//	page     id uint64, flags uint16, count uint16, overflow uint32, elements
+//	branch   pos uint32, ksize uint32, page uint64
+//	leaf     flags uint32, pos uint32, ksize uint32, vsize uint32
+//	bucket   root page uint64 (0: a leaf page follows), sequence uint64
+//
+// where pos counts from the element's own start.
+type pageWalk struct {
+	file  io.ReaderAt
+	size  int    // bytes of a page
+	pages uint64 // that the file has
+	seen  []uint64
+}
+
+const (
+	pageHead, pageElement, bucketHead = 16, 16, 16
+	branchPage, leafPage              = 0x01, 0x02
+	bucketElement                     = 0x01
+	deepest                           = 64 // pages above each other; ten hold more than any disk
+)
+
+func newPageWalk(file io.ReaderAt, size int, pages uint64) *pageWalk {
+	return &pageWalk{file: file, size: size, pages: pages, seen: make([]uint64, pages/64+1)}
+}
+
+// page is one page with those that overflow it. Of these only the first is in
+// memory if that is enough.
+type page struct {
+	id    uint64
+	flags uint16
+	count int
+	data  []byte // with the head
+	bytes uint64 // in all
+}
+
+func (w *pageWalk) load(id uint64) (*page, error) {
+	if id < 2 || id >= w.pages {
+		return nil, fmt.Errorf("page %d is used, of pages 2 to %d", id, w.pages-1)
+	}
+	p := &page{data: make([]byte, w.size)}
+	if _, err := w.file.ReadAt(p.data, int64(id)*int64(w.size)); err != nil {
+		return nil, fmt.Errorf("page %d cannot be read: %w", id, err)
+	}
+	order := binary.NativeEndian
+	p.id, p.flags, p.count = order.Uint64(p.data), order.Uint16(p.data[8:]), int(order.Uint16(p.data[10:]))
+	overflow := uint64(order.Uint32(p.data[12:]))
+	if p.id != id {
+		return nil, fmt.Errorf("page %d says that it is page %d", id, p.id)
+	}
+	if overflow >= w.pages-id {
+		return nil, fmt.Errorf("page %d goes on behind the end of the file", id)
+	}
+	for n := id; n <= id+overflow; n++ {
+		if w.seen[n/64]&(1<<(n%64)) != 0 {
+			return nil, fmt.Errorf("page %d is used twice", n)
+		}
+		w.seen[n/64] |= 1 << (n % 64)
+	}
+	p.bytes = (overflow + 1) * uint64(w.size)
+	if pageHead+p.count*pageElement > len(p.data) {
+		if pageHead+uint64(p.count)*pageElement > p.bytes {
+			return nil, fmt.Errorf("page %d is too small for its %d elements", id, p.count)
+		}
+		p.data = make([]byte, p.bytes)
+		if _, err := w.file.ReadAt(p.data, int64(id)*int64(w.size)); err != nil {
+			return nil, fmt.Errorf("page %d cannot be read: %w", id, err)
+		}
+	}
+	return p, nil
+}
+
+// part is so many bytes of a page.
+func (w *pageWalk) part(p *page, from, n uint64) ([]byte, error) {
+	if from+n > p.bytes {
+		return nil, fmt.Errorf("an element of page %d lies outside of it", p.id)
+	}
+	if from+n <= uint64(len(p.data)) {
+		return p.data[from : from+n], nil
+	}
+	b := make([]byte, n)
+	if _, err := w.file.ReadAt(b, int64(p.id)*int64(w.size)+int64(from)); err != nil {
+		return nil, fmt.Errorf("page %d cannot be read: %w", p.id, err)
+	}
+	return b, nil
+}
+
+// tree looks at the bucket with this root.
+func (w *pageWalk) tree(root uint64) error {
+	var last []byte
+	return w.below(root, &last, 0)
+}
+
+// below looks at a page and those below it. last is the key before.
+func (w *pageWalk) below(id uint64, last *[]byte, depth int) error {
+	if depth > deepest {
+		return fmt.Errorf("page %d lies %d pages deep", id, depth)
+	}
+	p, err := w.load(id)
+	switch {
+	case err != nil:
+		return err
+	case p.flags == leafPage:
+		return w.leaf(p, last, depth)
+	case p.flags != branchPage || p.count == 0:
+		return fmt.Errorf("page %d has flags %#x and %d elements", id, p.flags, p.count)
+	}
+	for i := range p.count {
+		at := uint64(pageHead + i*pageElement)
+		e := p.data[at:]
+		if _, err := w.part(p, at+uint64(binary.NativeEndian.Uint32(e)), uint64(binary.NativeEndian.Uint32(e[4:]))); err != nil {
+			return err
+		}
+		if err := w.below(binary.NativeEndian.Uint64(e[8:]), last, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leaf looks at a leaf page and at the buckets in it.
+func (w *pageWalk) leaf(p *page, last *[]byte, depth int) error {
+	order := binary.NativeEndian
+	for i := range p.count {
+		at := uint64(pageHead + i*pageElement)
+		e := p.data[at:]
+		from, ksize, vsize := at+uint64(order.Uint32(e[4:])), uint64(order.Uint32(e[8:])), uint64(order.Uint32(e[12:]))
+		key, err := w.part(p, from, ksize)
+		if err != nil {
+			return err
+		}
+		if from+ksize+vsize > p.bytes {
+			return fmt.Errorf("an element of page %d lies outside of it", p.id)
+		}
+		if *last != nil && bytes.Compare(*last, key) >= 0 {
+			return fmt.Errorf("the keys of page %d are not in order", p.id)
+		}
+		if *last = key; key == nil {
+			*last = []byte{}
+		}
+		if order.Uint32(e)&bucketElement != 0 {
+			if err := w.bucket(p, from+ksize, vsize, depth); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// bucket looks at a bucket that is the value of an element.
+func (w *pageWalk) bucket(p *page, from, n uint64, depth int) error {
+	v, err := w.part(p, from, n)
+	if err != nil {
+		return err
+	}
+	if len(v) < bucketHead {
+		return fmt.Errorf("a bucket in page %d has %d bytes", p.id, len(v))
+	}
+	var last []byte
+	if root := binary.NativeEndian.Uint64(v); root != 0 {
+		return w.below(root, &last, depth+1)
+	}
+	v = v[bucketHead:]
+	if len(v) < pageHead {
+		return fmt.Errorf("a bucket in page %d ends early", p.id)
+	}
+	inner := &page{id: p.id, flags: binary.NativeEndian.Uint16(v[8:]), count: int(binary.NativeEndian.Uint16(v[10:])), data: v, bytes: uint64(len(v))}
+	if inner.flags != leafPage || pageHead+inner.count*pageElement > len(v) {
+		return fmt.Errorf("a bucket in page %d has flags %#x and %d elements in %d bytes", p.id, inner.flags, inner.count, len(v))
+	}
+	return w.leaf(inner, &last, depth+1)
+}
