@@ -23,6 +23,7 @@ type pageWalk struct {
 	size  int    // bytes of a page
 	pages uint64 // that the file has
 	seen  []uint64
+	spare [deepest + 1]page // by depth: a page is done when its neighbour's turn comes
 }
 
 const (
@@ -46,11 +47,18 @@ type page struct {
 	bytes uint64 // in all
 }
 
-func (w *pageWalk) load(id uint64) (*page, error) {
+func (w *pageWalk) load(id uint64, depth int) (*page, error) {
+	if depth > deepest {
+		return nil, fmt.Errorf("page %d lies %d pages deep", id, depth)
+	}
 	if id < 2 || id >= w.pages {
 		return nil, fmt.Errorf("page %d is used, of pages 2 to %d", id, w.pages-1)
 	}
-	p := &page{data: make([]byte, w.size)}
+	p := &w.spare[depth]
+	if cap(p.data) < w.size {
+		p.data = make([]byte, w.size)
+	}
+	p.data = p.data[:w.size]
 	if _, err := w.file.ReadAt(p.data, int64(id)*int64(w.size)); err != nil {
 		return nil, fmt.Errorf("page %d cannot be read: %w", id, err)
 	}
@@ -105,10 +113,7 @@ func (w *pageWalk) tree(root uint64) error {
 
 // below looks at a page and those below it. last is the key before.
 func (w *pageWalk) below(id uint64, last *[]byte, depth int) error {
-	if depth > deepest {
-		return fmt.Errorf("page %d lies %d pages deep", id, depth)
-	}
-	p, err := w.load(id)
+	p, err := w.load(id, depth)
 	switch {
 	case err != nil:
 		return err
@@ -147,7 +152,7 @@ func (w *pageWalk) leaf(p *page, last *[]byte, depth int) error {
 		if *last != nil && bytes.Compare(*last, key) >= 0 {
 			return fmt.Errorf("the keys of page %d are not in order", p.id)
 		}
-		if *last = key; key == nil {
+		if *last = append((*last)[:0], key...); *last == nil {
 			*last = []byte{}
 		}
 		if order.Uint32(e)&bucketElement != 0 {
