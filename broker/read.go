@@ -276,6 +276,9 @@ func (f *feed) remove(name string) {
 	if name == "" {
 		return
 	}
+	f.mu.Lock()
+	f.expect = 0 // its requests are refused now
+	f.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 	defer cancel()
 	// if that fails the server removes it when it finds nobody listening
