@@ -19,7 +19,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net"
 	"path/filepath"
 	"strconv"
@@ -203,7 +202,6 @@ func (b *Broker) start(ctx context.Context) error {
 	if err := b.checkPort(ctx); err != nil {
 		return err
 	}
-	largest := min(b.o.MaxPayload+headerBytes+batchAnswer, math.MaxInt32)
 	opts := &server.Options{
 		ServerName:        b.o.Node,
 		Host:              b.o.Host,
@@ -215,8 +213,8 @@ func (b *Broker) start(ctx context.Context) error {
 		SyncInterval:      b.o.SyncInterval,
 		SyncAlways:        b.o.SyncAlways,
 		JetStreamMaxStore: unlimitedDisk,
-		MaxPayload:        int32(largest),
-		MaxPending:        int64(max(clientPending, 3*largest)),
+		MaxPayload:        int32(b.o.largest()),
+		MaxPending:        int64(b.o.maxPending()),
 	}
 	opts.JetStreamLimits.DefaultMaxConsumers = -1
 	srv, err := server.NewServer(opts)

@@ -81,7 +81,7 @@ func (b *Broker) receive(lanes []jobs.Lane, r jobs.Receiver) error {
 	t.lanes = nil
 	for i, l := range lanes {
 		t.index[l], t.names[l.String()] = i, i
-		t.lanes = append(t.lanes, openLane{lane: l, pull: "$JS.API.CONSUMER.MSG.NEXT." + JobsStream + "." + l.String()})
+		t.lanes = append(t.lanes, openLane{lane: l, pull: pullSubject(JobsStream, l.String())})
 	}
 	sid, err := b.work.subscribe(t.inbox+".*.*", b.delivered)
 	if err != nil {

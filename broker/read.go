@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,7 +22,7 @@ import (
 // Read follows JOBS and STATUS from behind the given positions and hands what
 // they hold to sink, until ctx ends; then it returns ctx's cause. Calls to the
 // sink come one at a time per stream. A call that blocks holds its stream up:
-// the server sends no more than readAhead of what the sink has not taken.
+// the server sends no more than Options.readAhead of what the sink has not taken.
 func (b *Broker) Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) error {
 	var names interner // of the feed of STATUS
 	var group sync.WaitGroup
@@ -81,19 +82,17 @@ type item struct {
 	seq     uint64
 	message *jobs.Message
 	body    []byte
-	ended   bool // a pull request has ended, and nothing else
-	round   int  // whose, see feed
-	slot    int
+	ended   int // a pull request of this round of the feed has ended, and nothing else; 0 = none
 }
 
 func bodyItem(f *frame, a ackInfo) item {
 	return item{seq: a.seq, body: append(make([]byte, 0, len(f.body)), f.body...)}
 }
 
-// feed follows one stream through a consumer of its own, with pull requests that
-// are bounded by bytes and as good as unbounded in messages: a push consumer with
+// feed follows one stream through a consumer of its own, with one pull request at a
+// time, bounded by bytes and as good as unbounded in messages: a push consumer with
 // flow control lets up to 32 MiB be under way, which is more than the server lets
-// any client be behind. A request is made again when what it brought has been taken.
+// any client be behind. The request is made again when what it brought has been taken.
 // The consumer's delivery numbers have no gaps; if one shows, or heartbeats stay out,
 // a new consumer goes on behind the last message that came.
 type feed struct {
@@ -105,26 +104,18 @@ type feed struct {
 
 	link   *link
 	inbox  string
-	size   int           // bytes of a request
 	heard  atomic.Int64  // when the last frame came, nanoseconds since the broker was opened
 	broken chan struct{} // the consumer must be replaced
 
 	mu     sync.Mutex
 	last   uint64 // sequence of the last message that came
-	round  int    // number of the consumer
+	round  int    // number of the consumer, from 1
+	sid    int    // its subscription; -1 if there is none
 	pull   string // where it takes requests
-	slots  []feedSlot
+	left   int    // bytes that the request can still bring; 0 = it has ended
 	expect uint64 // its next delivery; 0 = ignore what comes
 	queue  []item
 	filled chan struct{} // there is something in the queue
-}
-
-// feedSlot is the place of one request. Each has a subject and a subscription of
-// its own, so that what comes shows which request it is for.
-type feedSlot struct {
-	inbox string
-	sid   int // -1 if there is none
-	left  int // bytes that the request can still bring; 0 = it has ended
 }
 
 func (f *feed) run(ctx context.Context) error {
@@ -134,8 +125,7 @@ func (f *feed) run(ctx context.Context) error {
 	}
 	defer l.close()
 	f.link = l
-	f.inbox = "_INBOX." + nuid.Next()
-	f.size, f.slots = f.b.o.feedRequests()
+	f.inbox, f.sid = "_INBOX."+nuid.Next(), -1
 	f.broken = make(chan struct{}, 1)
 	f.filled = make(chan struct{}, 1)
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -187,12 +177,12 @@ func (f *feed) awaitBreak(ctx context.Context, tick <-chan time.Time) {
 	}
 }
 
-// listening says whether heartbeats can be expected: not while all requests have
-// ended and what they brought waits to be taken.
+// listening says whether heartbeats can be expected: not while the request has
+// ended and what it brought waits to be taken.
 func (f *feed) listening() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.slots[0].left > 0
+	return f.left > 0
 }
 
 // consume makes a consumer behind the last message that came, or at the
@@ -203,19 +193,16 @@ func (f *feed) consume(ctx context.Context) (name string, err error) {
 		return "", err
 	}
 	start, round := f.nextRound(state.Last)
-	for i := range f.slots {
-		s := &f.slots[i]
-		if s.sid >= 0 {
-			if err := f.link.unsubscribe(s.sid); err != nil {
-				return "", err
-			}
-		}
-		s.inbox = f.inbox + "." + strconv.Itoa(round) + "." + strconv.Itoa(i)
-		if s.sid, err = f.link.subscribe(s.inbox, func(m *frame) { f.receive(round, i, m) }); err != nil {
+	if f.sid >= 0 {
+		if err := f.link.unsubscribe(f.sid); err != nil {
 			return "", err
 		}
 	}
-	if err := f.link.flush(ctx); err != nil { // else the requests would find nobody listening
+	f.sid, err = f.link.subscribe(f.replies(round), func(m *frame) { f.receive(round, m) })
+	if err != nil {
+		return "", err
+	}
+	if err := f.link.flush(ctx); err != nil { // else the request would find nobody listening
 		return "", err
 	}
 	select {
@@ -228,46 +215,36 @@ func (f *feed) consume(ctx context.Context) (name string, err error) {
 		return name, err
 	}
 	f.mu.Lock()
-	f.pull = "$JS.API.CONSUMER.MSG.NEXT." + f.stream + "." + name
+	f.pull = pullSubject(f.stream, name)
 	f.mu.Unlock()
-	for i := range f.slots {
-		f.ask(round, i)
-	}
+	f.ask(round)
 	return name, nil
 }
+
+// replies is where the messages of a round go.
+func (f *feed) replies(round int) string { return f.inbox + "." + strconv.Itoa(round) }
 
 func (f *feed) nextRound(end uint64) (start uint64, round int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.round++
 	f.expect = 1
-	for i := range f.slots {
-		f.slots[i].left = 0
-	}
+	f.left = 0
 	f.last = min(f.last, end)
 	return f.last + 1, f.round
 }
 
-// ask makes a slot's request.
-func (f *feed) ask(round, slot int) {
+// ask makes the next request of a round.
+func (f *feed) ask(round int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.expect == 0 || round != f.round {
 		return
 	}
-	s := &f.slots[slot]
-	s.left = f.size
-	var space [128]byte
-	body := append(space[:0], `{"batch":1000000000,"max_bytes":`...)
-	body = strconv.AppendInt(body, int64(f.size), 10)
-	body = append(body, `,"expires":`...)
-	body = strconv.AppendInt(body, int64(pullExpiry), 10)
-	if slot == 0 { // the heartbeats of one are enough
-		body = append(body, `,"idle_heartbeat":`...)
-		body = strconv.AppendInt(body, int64(heartbeat), 10)
-		f.heard.Store(f.b.clock())
-	}
-	if err := f.link.publish(f.pull, s.inbox, nil, append(body, '}')); err != nil {
+	f.left = f.b.o.readAhead()
+	f.heard.Store(f.b.clock())
+	body := fmt.Appendf(nil, `{"batch":%d,"max_bytes":%d,"expires":%d,"idle_heartbeat":%d}`, math.MaxInt32, f.left, pullExpiry, heartbeat)
+	if err := f.link.publish(f.pull, f.replies(round), nil, body); err != nil {
 		f.fail()
 	}
 }
@@ -286,7 +263,7 @@ func (f *feed) remove(name string) {
 }
 
 // receive runs on the connection's goroutine.
-func (f *feed) receive(round, slot int, m *frame) {
+func (f *feed) receive(round int, m *frame) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.expect == 0 || round != f.round {
@@ -294,7 +271,7 @@ func (f *feed) receive(round, slot int, m *frame) {
 	}
 	f.heard.Store(f.b.clock())
 	if code := m.status(); code != 0 {
-		f.control(code, slot, m)
+		f.control(code, m)
 		return
 	}
 	a, ok := parseAck(m.reply)
@@ -305,14 +282,13 @@ func (f *feed) receive(round, slot int, m *frame) {
 	f.expect++
 	f.last = a.seq
 	f.push(f.parse(m, a))
-	s := &f.slots[slot]
-	if s.left -= len(m.subject) + len(m.reply) + len(m.header) + len(m.body); s.left <= 0 {
-		f.ended(slot) // the server says nothing if a request is used up to its last byte
+	if f.left -= len(m.subject) + len(m.reply) + len(m.header) + len(m.body); f.left <= 0 {
+		f.ended() // the server says nothing if a request is used up to its last byte
 	}
 }
 
-// control takes heartbeats and the words of a request's end.
-func (f *feed) control(code, slot int, m *frame) {
+// control takes heartbeats and the word of the request's end.
+func (f *feed) control(code int, m *frame) {
 	switch text := m.statusText(); {
 	case code == 100:
 		if delivered := m.get("Nats-Last-Consumer"); parseUint(delivered)+1 != f.expect {
@@ -321,8 +297,8 @@ func (f *feed) control(code, slot int, m *frame) {
 			f.push(item{seq: parseUint(m.get("Nats-Last-Stream"))})
 		}
 	case code == 408, code == 409 && strings.Contains(text, "MaxBytes"):
-		if f.slots[slot].left > 0 {
-			f.ended(slot)
+		if f.left > 0 {
+			f.ended()
 		}
 	default: // its consumer is gone, or the server is in trouble
 		f.b.log.Warn("a reader's request was refused", "stream", f.stream, "status", text)
@@ -330,11 +306,11 @@ func (f *feed) control(code, slot int, m *frame) {
 	}
 }
 
-// ended has a request made again when all that came before has been taken. That
+// ended has the next request made when all that came before has been taken. That
 // is what holds the server back.
-func (f *feed) ended(slot int) {
-	f.slots[slot].left = 0
-	f.push(item{ended: true, slot: slot, round: f.round})
+func (f *feed) ended() {
+	f.left = 0
+	f.push(item{ended: f.round})
 }
 
 func (f *feed) fail() {
@@ -381,8 +357,8 @@ func (f *feed) drain(ctx context.Context) error {
 }
 
 func (f *feed) handle(it *item) error {
-	if it.ended {
-		f.ask(it.round, it.slot)
+	if it.ended > 0 {
+		f.ask(it.ended)
 		return nil
 	}
 	return f.take(it)

@@ -66,8 +66,8 @@ const (
 	maxNotices    = 2_000_000
 	maxPacked     = 256 << 10 // bytes of one message of packed events
 	pullExpiry    = 30 * time.Second
-	clientPending = 8 << 20     // bytes that a client may be behind before it is dropped
-	readAhead     = 5 << 19     // bytes that a stream's reader may have asked for and not taken, see feedRequests
+	clientPending = 8 << 20     // see maxPending
+	leastAhead    = 5 << 19     // see readAhead
 	pullGrace     = time.Second // beyond a request's expiry, until it counts as lost
 	ackTimeout    = 5 * time.Second
 	heartbeat     = 2 * time.Second // of the readers' consumers
@@ -163,24 +163,21 @@ func readerConfig(name string, start uint64) jetstream.ConsumerConfig {
 	}
 }
 
-// feedRequests are the requests of a reader: the bytes of each, and places for as
-// many as there may be at a time. Two make the second bring messages while the first
-// one's are taken; one must do if the largest message takes up most of readAhead.
-//
-// All together they must be less than half of what the server lets a client be
-// behind, less what the protocol adds: what the server is writing counts there until
-// the last byte is written, and the next may be asked for before.
-func (o *Options) feedRequests() (size int, slots []feedSlot) {
-	size = max(readAhead/2, o.MaxPayload+headerBytes)
-	n := 1
-	if 2*size <= readAhead {
-		n = 2
-	}
-	slots = make([]feedSlot, n)
-	for i := range slots {
-		slots[i].sid = -1
-	}
-	return size, slots
+// largest is the most bytes that a message of this server can have, in any stream.
+func (o *Options) largest() int { return min(o.MaxPayload+headerBytes+batchAnswer, math.MaxInt32) }
+
+// readAhead is how many bytes a reader of a stream may have asked for and not taken:
+// at least one message, with the subjects that the server counts with it.
+func (o *Options) readAhead() int { return max(leastAhead, o.largest()+2<<10) }
+
+// maxPending is how many bytes a client may be behind before it is dropped. What the
+// server is writing counts until its last byte is written, and a reader may ask for
+// the next before: so it is twice what that has asked for, and what the protocol adds.
+func (o *Options) maxPending() int { return max(clientPending, 3*o.largest()) }
+
+// pullSubject is where a consumer takes pull requests.
+func pullSubject(stream, consumer string) string {
+	return "$JS.API.CONSUMER.MSG.NEXT." + stream + "." + consumer
 }
 
 // laneSubject is where the jobs of a lane stand: jobs.<type>.<priority>.
