@@ -90,10 +90,18 @@ func (w *pageWalk) load(id uint64, depth int) (*page, error) {
 	return p, nil
 }
 
+// holds is nil if a page has so many bytes from there on.
+func (p *page) holds(from, n uint64) error {
+	if from+n > p.bytes {
+		return fmt.Errorf("an element of page %d lies outside of it", p.id)
+	}
+	return nil
+}
+
 // part is so many bytes of a page.
 func (w *pageWalk) part(p *page, from, n uint64) ([]byte, error) {
-	if from+n > p.bytes {
-		return nil, fmt.Errorf("an element of page %d lies outside of it", p.id)
+	if err := p.holds(from, n); err != nil {
+		return nil, err
 	}
 	if from+n <= uint64(len(p.data)) {
 		return p.data[from : from+n], nil
@@ -125,7 +133,7 @@ func (w *pageWalk) below(id uint64, last *[]byte, depth int) error {
 	for i := range p.count {
 		at := uint64(pageHead + i*pageElement)
 		e := p.data[at:]
-		if _, err := w.part(p, at+uint64(binary.NativeEndian.Uint32(e)), uint64(binary.NativeEndian.Uint32(e[4:]))); err != nil {
+		if err := p.holds(at+uint64(binary.NativeEndian.Uint32(e)), uint64(binary.NativeEndian.Uint32(e[4:]))); err != nil {
 			return err
 		}
 		if err := w.below(binary.NativeEndian.Uint64(e[8:]), last, depth+1); err != nil {
@@ -142,19 +150,17 @@ func (w *pageWalk) leaf(p *page, last *[]byte, depth int) error {
 		at := uint64(pageHead + i*pageElement)
 		e := p.data[at:]
 		from, ksize, vsize := at+uint64(order.Uint32(e[4:])), uint64(order.Uint32(e[8:])), uint64(order.Uint32(e[12:]))
+		if err := p.holds(from, ksize+vsize); err != nil {
+			return err
+		}
 		key, err := w.part(p, from, ksize)
 		if err != nil {
 			return err
 		}
-		if from+ksize+vsize > p.bytes {
-			return fmt.Errorf("an element of page %d lies outside of it", p.id)
-		}
-		if *last != nil && bytes.Compare(*last, key) >= 0 {
+		if bytes.Compare(*last, key) >= 0 { // no key is empty
 			return fmt.Errorf("the keys of page %d are not in order", p.id)
 		}
-		if *last = append((*last)[:0], key...); *last == nil {
-			*last = []byte{}
-		}
+		*last = append((*last)[:0], key...)
 		if order.Uint32(e)&bucketElement != 0 {
 			if err := w.bucket(p, from+ksize, vsize, depth); err != nil {
 				return err
