@@ -221,13 +221,18 @@ func (f *fold) create(w *work) {
 	f.newIDs[w.job.ID] = w
 }
 
-// happened folds an event of STATUS. limit is the sequence in JOBS up to which
-// submissions are known: an event for an older one that has no record belongs to
-// a job that was deleted.
+// happened folds an event of STATUS.
 func (f *fold) happened(e *jobs.Event, limit uint64) error {
 	if e.Kind.Settles() {
 		f.out.Settled = append(f.out.Settled, *e)
 	}
+	return f.apply(e, limit)
+}
+
+// apply has an event change its job. limit is the sequence in JOBS up to which
+// submissions are known: an event for an older one that has no record belongs to
+// a job that was deleted.
+func (f *fold) apply(e *jobs.Event, limit uint64) error {
 	w, err := f.owner(e.Seq)
 	if err == nil && (w == nil || w.job.ID != e.ID) {
 		w, err = f.byID(e.ID)
@@ -249,6 +254,11 @@ func (f *fold) happened(e *jobs.Event, limit uint64) error {
 		w.dirty = true
 	}
 	return nil
+}
+
+// changed says whether what was folded changes any job.
+func (f *fold) changed() bool {
+	return slices.ContainsFunc(f.order, func(w *work) bool { return w.dirty })
 }
 
 // finish writes all that has changed, including indexes, counters, outbox and

@@ -57,7 +57,7 @@ func (tr *tracker) folds(ms []*jobs.Message, events ...jobs.Event) *jobs.Commit 
 	if len(events) > 0 {
 		b.status++
 	}
-	c, err := tr.fold(b)
+	c, err := tr.fold(b, false)
 	tr.must(err)
 	return c
 }

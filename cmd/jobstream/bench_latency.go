@@ -98,8 +98,7 @@ func (n *benchNode) paced(ctx context.Context, c *benchCommand, all []moments, v
 	return ids, context.Cause(ctx)
 }
 
-// follow submits one job and looks it up after every commit that could have
-// completed it.
+// follow submits one job and looks it up when a commit has ended it.
 func (n *benchNode) follow(ctx context.Context, sub *jobs.Submission, m *moments) (jobs.ID, error) {
 	m.begun = time.Now()
 	j, _, err := n.submitter.Submit(ctx, sub)
@@ -107,24 +106,17 @@ func (n *benchNode) follow(ctx context.Context, sub *jobs.Submission, m *moments
 		return jobs.ID{}, err
 	}
 	m.accepted = int64(time.Since(m.begun))
-	for {
-		pos := n.store.Positions() // before the look: a commit after it moves them
-		found, err := n.store.Job(ctx, j.ID)
-		switch {
-		case err != nil:
-			return j.ID, err
-		case found == nil:
-			return j.ID, fmt.Errorf("job %s was accepted and is not found", j.ID)
-		case found.Status == jobs.Completed:
-			m.visible = int64(time.Since(m.begun))
-			return j.ID, nil
-		case found.Status.Ended():
-			return j.ID, fmt.Errorf("job %s ended as %s: %s", j.ID, found.Status, found.Error)
-		}
-		if err := n.store.WaitFor(ctx, jobs.Positions{Status: pos.Status + 1}); err != nil {
-			return j.ID, err
-		}
+	found, err := n.endings.Wait(ctx, j.ID, func() (*jobs.Job, error) { return n.store.Job(ctx, j.ID) })
+	m.visible = int64(time.Since(m.begun))
+	switch {
+	case err != nil:
+		return j.ID, err
+	case found == nil:
+		return j.ID, fmt.Errorf("job %s was accepted and is not found", j.ID)
+	case found.Status != jobs.Completed:
+		return j.ID, errors.Join(context.Cause(ctx), fmt.Errorf("job %s is %s: %s", j.ID, found.Status, found.Error))
 	}
+	return j.ID, nil
 }
 
 // ear is a NATS subscriber outside that notes when it hears of which job.
