@@ -22,7 +22,7 @@ import (
 // benchCommand measures what the server can do on this machine. All that it
 // makes is in a temporary folder, which goes when it ends.
 type benchCommand struct {
-	Jobs        int           `default:"200000" help:"Jobs of every phase but latency."`
+	Jobs        int           `default:"200000" help:"Jobs of every phase but latency; a twentieth of it in the phase with large payloads."`
 	Workers     int           `default:"100" help:"Workers of the pool."`
 	Submitters  int           `default:"16" help:"Submitters in process."`
 	Window      int           `default:"256" help:"Jobs that each submitter has on their way at a time."`
@@ -34,25 +34,37 @@ type benchCommand struct {
 	LatencyTime time.Duration `default:"5s" help:"Length of the latency phase."`
 	MaxTime     time.Duration `default:"1m" help:"When a phase stops and reports what it got through by then."`
 	HTTP        bool          `default:"true" negatable:"" help:"Measure REST, too (the default)."`
-	Phase       []string      `placeholder:"NAME" help:"Only these phases: raw, submit, drain (with submit), batch, sustained, http, nats, latency."`
+	Phase       []string      `placeholder:"NAME" help:"Only these phases: latency, raw, submit, drain (with submit), batch, sustained, lanes, large, http, nats."`
 	Dir         string        `placeholder:"FOLDER" help:"Where to make the temporary folder, so: which disk to measure (default: the system's)."`
 	CPUProfile  string        `name:"cpu-profile" placeholder:"FILE" help:"Write a CPU profile of it all, for go tool pprof."`
 	JSON        bool          `name:"json" help:"Print one JSON object instead of a table."`
 }
 
-// The phases, in their order.
+// The phases, in their order. Latency comes first, as it is that of an idle machine:
+// the others leave much for the system to write.
 const (
+	phaseLatency   = "latency"
 	phaseRaw       = "raw"
 	phaseSubmit    = "submit"
 	phaseDrain     = "drain"
 	phaseBatch     = "batch"
 	phaseSustained = "sustained"
+	phaseLanes     = "lanes"
+	phaseLarge     = "large"
 	phaseHTTP      = "http"
 	phaseNATS      = "nats"
-	phaseLatency   = "latency"
 )
 
-var benchPhases = []string{phaseRaw, phaseSubmit, phaseDrain, phaseBatch, phaseSustained, phaseHTTP, phaseNATS, phaseLatency}
+var benchPhases = []string{
+	phaseLatency, phaseRaw, phaseSubmit, phaseDrain, phaseBatch, phaseSustained, phaseLanes, phaseLarge, phaseHTTP, phaseNATS,
+}
+
+// What the phases with many lanes and with large payloads are measured with.
+const (
+	manyTypes    = 20
+	largePayload = 16 << 10 // bytes
+	largeShare   = 20       // one of so many jobs
+)
 
 // Validate says what is wrong with the flags; kong calls it.
 func (c *benchCommand) Validate() error {
@@ -173,13 +185,15 @@ func (b *bench) run(ctx context.Context) error {
 		name   string
 		run    func(context.Context, string) error
 	}{
+		{b.c.wants(phaseLatency), phaseLatency, b.latency},
 		{b.c.wants(phaseRaw), phaseRaw, b.raw},
 		{b.c.wants(phaseSubmit) || b.c.wants(phaseDrain), phaseSubmit, b.backlog},
 		{b.c.wants(phaseBatch), phaseBatch, b.batch},
 		{b.c.wants(phaseSustained), phaseSustained, b.sustained},
+		{b.c.wants(phaseLanes), phaseLanes, b.lanes},
+		{b.c.wants(phaseLarge), phaseLarge, b.large},
 		{b.c.wants(phaseHTTP), phaseHTTP, b.http},
 		{b.c.wants(phaseNATS), phaseNATS, b.nats},
-		{b.c.wants(phaseLatency), phaseLatency, b.latency},
 	} {
 		if !phase.wanted {
 			continue
@@ -287,7 +301,7 @@ func (b *bench) sustained(ctx context.Context, dir string) error {
 		if err != nil {
 			return err
 		}
-		t, err := b.endToEnd(ctx, n, phaseSustained, func() (int, error) { return n.submit(ctx, b.c) })
+		t, err := b.endToEnd(ctx, n, b.c, phaseSustained, n.submit)
 		if err != nil {
 			return err
 		}
@@ -303,7 +317,34 @@ func (b *bench) sustained(ctx context.Context, dir string) error {
 	})
 }
 
-// nats is the same with bare messages that come in by the NATS port.
+// lanes is the same over many types and all priorities.
+func (b *bench) lanes(ctx context.Context, dir string) (err error) {
+	c := *b.c
+	c.Types, c.Priorities = manyTypes, int(jobs.LowestPriority)
+	b.report.Lanes, err = b.inProcess(ctx, dir, &c, phaseLanes)
+	return err
+}
+
+// large is the same with large payloads, and fewer jobs.
+func (b *bench) large(ctx context.Context, dir string) (err error) {
+	c := *b.c
+	c.Payload, c.Jobs = largePayload, (c.Jobs+largeShare-1)/largeShare
+	b.report.Large, err = b.inProcess(ctx, dir, &c, phaseLarge)
+	return err
+}
+
+// inProcess is end to end with jobs that are submitted in process.
+func (b *bench) inProcess(ctx context.Context, dir string, c *benchCommand, name string) (t *throughput, err error) {
+	o := b.options
+	o.registry = c.registry(nil)
+	err = b.withNode(ctx, dir, o, func(n *benchNode) (err error) {
+		t, err = b.endToEnd(ctx, n, c, name, n.submit)
+		return err
+	})
+	return t, err
+}
+
+// nats is end to end with bare messages that come in by the NATS port.
 func (b *bench) nats(ctx context.Context, dir string) error {
 	o := b.options
 	o.port = -1
@@ -314,7 +355,7 @@ func (b *bench) nats(ctx context.Context, dir string) error {
 		}
 		defer client.Close()
 		subjects := b.c.subjects()
-		b.report.NATS, err = b.endToEnd(ctx, n, phaseNATS, func() (int, error) {
+		b.report.NATS, err = b.endToEnd(ctx, n, b.c, phaseNATS, func(ctx context.Context, _ *benchCommand) (int, error) {
 			limited, cancel := context.WithTimeout(ctx, b.c.MaxTime)
 			defer cancel()
 			return client.Publish(limited, b.c.Jobs, func(i int) string { return subjects[i%len(subjects)] }, makePayload(b.c.Payload, 0))
@@ -325,20 +366,20 @@ func (b *bench) nats(ctx context.Context, dir string) error {
 
 // endToEnd measures from the first submission until the last notification is
 // stored.
-func (b *bench) endToEnd(ctx context.Context, n *benchNode, name string, submit func() (int, error)) (*throughput, error) {
-	b.progress.begin(name, b.c.Jobs, n.ended)
+func (b *bench) endToEnd(ctx context.Context, n *benchNode, c *benchCommand, name string, submit func(context.Context, *benchCommand) (int, error)) (*throughput, error) {
+	b.progress.begin(name, c.Jobs, n.ended)
 	begun := time.Now()
-	accepted, err := submit()
+	accepted, err := submit(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	if accepted == 0 {
 		return nil, context.Cause(ctx)
 	}
-	if err := n.awaitAll(ctx, accepted, max(b.c.MaxTime, benchPatience)); err != nil {
+	if err := n.awaitAll(ctx, accepted, max(c.MaxTime, benchPatience)); err != nil {
 		return nil, err
 	}
-	return newThroughput(accepted, b.c.Jobs, time.Since(begun)), nil
+	return newThroughput(accepted, c.Jobs, time.Since(begun)), nil
 }
 
 // typeNames are those of the job types.

@@ -32,7 +32,7 @@ func TestCostOfAJob(t *testing.T) {
 		}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		done, err := b.endToEnd(t.Context(), n, phaseSustained, func() (int, error) { return n.submit(t.Context(), c) })
+		done, err := b.endToEnd(t.Context(), n, c, phaseSustained, n.submit)
 		if err != nil {
 			return err
 		}

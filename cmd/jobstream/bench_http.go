@@ -35,8 +35,8 @@ func (b *bench) http(ctx context.Context, dir string) error {
 			defer cancel()
 			err = errors.Join(err, rest.Shutdown(closing), <-serving)
 		}()
-		b.report.HTTP, err = b.endToEnd(ctx, n, phaseHTTP, func() (int, error) {
-			return n.post(ctx, b.c, l.Addr().String())
+		b.report.HTTP, err = b.endToEnd(ctx, n, b.c, phaseHTTP, func(ctx context.Context, c *benchCommand) (int, error) {
+			return n.post(ctx, c, l.Addr().String())
 		})
 		return err
 	})

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"jobstream/jobs"
 )
 
 // benchReport is what bench prints. What was not measured is left out.
@@ -18,6 +20,9 @@ type benchReport struct {
 	Drain     *throughput `json:"drain,omitempty"`
 	Batch     *throughput `json:"batch,omitempty"`
 	Sustained *sustained  `json:"sustained,omitempty"`
+	Lanes     *throughput `json:"lanes,omitempty"`        // over 20 types and 5 priorities
+	OfOneLane float64     `json:"ratio_to_one,omitempty"` // of the lanes' jobs/s to the sustained ones, if those are of one lane
+	Large     *throughput `json:"large,omitempty"`        // with payloads of 16 KiB
 	HTTP      *throughput `json:"http,omitempty"`
 	NATS      *throughput `json:"nats,omitempty"`
 	Latency   *latencies  `json:"latency_ms,omitempty"`
@@ -117,6 +122,9 @@ func (r *benchReport) print(w io.Writer, asJSON bool) error {
 	if r.Raw != nil && r.Sustained != nil {
 		r.Sustained.RatioToRaw = r.Sustained.PerSecond / r.Raw.PerSecond
 	}
+	if r.Lanes != nil && r.Sustained != nil && r.Types == 1 && r.Priorities == 1 {
+		r.OfOneLane = r.Lanes.PerSecond / r.Sustained.PerSecond
+	}
 	if !asJSON {
 		_, err := io.WriteString(w, r.table())
 		return err
@@ -151,6 +159,11 @@ func (r *benchReport) table() string {
 			t.figure("  of raw JetStream", s.RatioToRaw, 3, "ratio")
 		}
 	}
+	t.throughput(fmt.Sprintf("the same over %d × %d queues", manyTypes, jobs.LowestPriority), r.Lanes)
+	if r.OfOneLane > 0 {
+		t.figure("  of one queue", r.OfOneLane, 3, "ratio")
+	}
+	t.throughput("the same with payloads of 16 KiB", r.Large)
 	t.throughput("REST, end to end", r.HTTP)
 	t.throughput("bare NATS, end to end", r.NATS)
 	if l := r.Latency; l != nil {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,7 +44,7 @@ func TestBenchJSON(t *testing.T) {
 	}
 	keys := []string{
 		"raw.jobs_per_second", "submit.jobs_per_second", "drain.jobs_per_second", "sustained.jobs_per_second",
-		"sustained.ratio_to_raw", "http.jobs_per_second", "nats.jobs_per_second",
+		"sustained.ratio_to_raw", "lanes.jobs_per_second", "large.jobs_per_second", "http.jobs_per_second", "nats.jobs_per_second",
 		"fsyncs_per_1000_jobs", "bytes_per_job", "rss_bytes", "jobs", "workers", "submitters", "cpus",
 	}
 	for _, what := range []string{"accepted", "started", "visible", "notified"} {
@@ -56,13 +57,16 @@ func TestBenchJSON(t *testing.T) {
 			t.Errorf("%s is %v, want a number above 0", key, lookup(report, key))
 		}
 	}
-	for _, phase := range []string{"raw", "submit", "drain", "batch", "sustained", "http", "nats"} {
+	for _, phase := range []string{"raw", "submit", "drain", "batch", "sustained", "lanes", "http", "nats"} {
 		if n := lookup(report, phase+".jobs"); n != 2000.0 {
 			t.Errorf("%s took %v jobs, want 2000", phase, n)
 		}
 		if cut := lookup(report, phase+".cut"); cut != nil {
 			t.Errorf("%s.cut is %v", phase, cut)
 		}
+	}
+	if n := lookup(report, "large.jobs"); n != 100.0 {
+		t.Errorf("the phase with large payloads took %v jobs, want 100", n)
 	}
 	if v := lookup(report, "go"); v == "" || v == nil {
 		t.Errorf("go is %v", v)
@@ -124,6 +128,7 @@ func TestBenchSomePhases(t *testing.T) {
 		{"submit", []string{"submit"}},
 		{"drain", []string{"submit", "drain"}},
 		{"http,sustained", []string{"sustained", "http"}},
+		{"lanes,large", []string{"lanes", "large"}},
 	} {
 		t.Run(c.phases, func(t *testing.T) {
 			code, out, errs := runBench(t.Context(), append(smallLoad(t), "--json", "--jobs=300", "--phase="+c.phases)...)
@@ -143,10 +148,32 @@ func TestBenchSomePhases(t *testing.T) {
 			if strings.Join(got, " ") != strings.Join(c.want, " ") {
 				t.Errorf("measured %v, want %v", got, c.want)
 			}
-			if _, has := lookup(report, "sustained.ratio_to_raw").(float64); has {
-				t.Error("there is a ratio to what was not measured")
+			for _, ratio := range []string{"sustained.ratio_to_raw", "ratio_to_one"} {
+				if lookup(report, ratio) != nil {
+					t.Errorf("there is a %s to what was not measured", ratio)
+				}
 			}
 		})
+	}
+}
+
+// Many lanes are compared with one, if there is one.
+func TestBenchComparesLanes(t *testing.T) {
+	for types, want := range map[string]bool{"1": true, "2": false} {
+		code, out, errs := runBench(t.Context(), append(smallLoad(t), "--json", "--jobs=300", "--types="+types, "--priorities=1", "--phase=sustained,lanes")...)
+		if code != exitOK {
+			t.Fatalf("exit code %d, stderr %q", code, errs)
+		}
+		var report map[string]any
+		if err := json.Unmarshal([]byte(out), &report); err != nil {
+			t.Fatal(err)
+		}
+		one, _ := lookup(report, "sustained.jobs_per_second").(float64)
+		many, _ := lookup(report, "lanes.jobs_per_second").(float64)
+		ratio, has := lookup(report, "ratio_to_one").(float64)
+		if has != want || has && math.Abs(ratio-many/one) > 1e-9 {
+			t.Errorf("%s types: %v jobs/s to %v in many lanes, ratio %v", types, one, many, lookup(report, "ratio_to_one"))
+		}
 	}
 }
 
@@ -162,7 +189,7 @@ func TestBenchRefusesFlags(t *testing.T) {
 		{[]string{"--priorities=6"}, "--priorities is 6; it must be 1 to 5"},
 		{[]string{"--max-time=0s"}, "--max-time is 0s"},
 		{[]string{"--types=0", "--rate=0"}, "--rate is 0; it must be 1 to 10000; --types is 0"},
-		{[]string{"--phase=raw,sleep"}, `--phase names "sleep"; there are raw, submit`},
+		{[]string{"--phase=raw,sleep"}, `--phase names "sleep"; there are latency, raw, submit`},
 		{[]string{"--phase=http", "--no-http"}, "contradict"},
 		{[]string{"--colour"}, "unknown flag --colour"},
 	} {
@@ -178,7 +205,7 @@ func TestBenchRefusesFlags(t *testing.T) {
 // A phase that has no time for all jobs stops and says what it got through.
 func TestBenchStopsInTime(t *testing.T) {
 	dir := t.TempDir()
-	code, out, errs := runBench(t.Context(), "--jobs=100000000", "--max-time=300ms", "--phase=raw,drain,batch,sustained,http,nats", "--json", "--dir="+dir)
+	code, out, errs := runBench(t.Context(), "--jobs=100000000", "--max-time=300ms", "--phase=raw,drain,batch,sustained,lanes,large,http,nats", "--json", "--dir="+dir)
 	if code != exitOK {
 		t.Fatalf("exit code %d, stderr %q", code, errs)
 	}
@@ -186,7 +213,7 @@ func TestBenchStopsInTime(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &report); err != nil {
 		t.Fatal(err)
 	}
-	for _, phase := range []string{"raw", "submit", "drain", "batch", "sustained", "http", "nats"} {
+	for _, phase := range []string{"raw", "submit", "drain", "batch", "sustained", "lanes", "http", "nats"} {
 		n, _ := lookup(report, phase+".jobs").(float64)
 		if n < 1 || n >= 100_000_000 || lookup(report, phase+".cut") != true {
 			t.Errorf("%s: %v", phase, report[phase])
