@@ -68,7 +68,7 @@ func (b *Broker) appendOne(e *jobs.Event, buffers *[2][]byte) error {
 	if err != nil {
 		return fmt.Errorf("cannot publish an event: %w", err)
 	}
-	b.pub.end(appendPub(buf, subject, "", nil, body))
+	b.pub.endNow(appendPub(buf, subject, "", nil, body))
 	return nil
 }
 
@@ -120,7 +120,7 @@ func (b *Broker) publishPacked(body []byte, n uint32) error {
 	if err != nil {
 		return fmt.Errorf("cannot publish events: %w", err)
 	}
-	b.pub.end(appendPub(buf, b.packedSubject(), "", nil, body))
+	b.pub.endNow(appendPub(buf, b.packedSubject(), "", nil, body))
 	return nil
 }
 

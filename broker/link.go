@@ -29,6 +29,7 @@ type link struct {
 	room   *sync.Cond
 	buf    []byte // to be written
 	spare  []byte // the buffer that was written last
+	busy   bool   // a buffer is being written
 	conn   net.Conn
 	closed bool
 	subs   []subscription
@@ -168,25 +169,36 @@ func (l *link) write(conn net.Conn, stop <-chan struct{}) {
 			return
 		}
 		l.mu.Lock()
-		out := l.buf
-		if len(out) == 0 {
-			l.mu.Unlock()
-			continue
+		if l.conn == conn {
+			l.writeOut()
 		}
-		l.buf, l.spare = l.spare[:0], nil
 		l.mu.Unlock()
-		_, err := conn.Write(out)
-		l.mu.Lock()
-		if cap(out) <= spareBuffer {
-			l.spare = out[:0]
-		}
-		l.room.Broadcast()
-		l.mu.Unlock()
-		if err != nil {
-			_ = conn.Close() // the reader notices and connects again
-			return
-		}
 	}
+}
+
+// writeOut writes the buffer, unless somebody is doing that: they wake the writer
+// when they are done. l.mu is held, and left meanwhile.
+func (l *link) writeOut() {
+	out, conn := l.buf, l.conn
+	if len(out) == 0 || l.busy || conn == nil {
+		return
+	}
+	l.buf, l.spare = l.spare[:0], nil
+	l.busy = true
+	l.mu.Unlock()
+	_, err := conn.Write(out)
+	if err != nil {
+		_ = conn.Close() // the reader notices and connects again
+	}
+	l.mu.Lock()
+	l.busy = false
+	if cap(out) <= spareBuffer {
+		l.spare = out[:0]
+	}
+	if len(l.buf) > 0 {
+		l.wake()
+	}
+	l.room.Broadcast()
 }
 
 // wake tells the writer that there is something in the buffer.
@@ -219,6 +231,15 @@ func (l *link) end(b []byte) {
 	l.buf = b
 	l.mu.Unlock()
 	l.wake()
+}
+
+// endNow is end for callers that may wait until the server has read what they
+// published: without the way over the writer it gets there sooner. A handler of this
+// link must not use it: the server may be waiting for it to return.
+func (l *link) endNow(b []byte) {
+	l.buf = b
+	l.writeOut()
+	l.mu.Unlock()
 }
 
 // publish sends one message. header is nil or a whole header block.

@@ -140,7 +140,7 @@ func (b *Broker) publishNotice(j *jobs.Job, reply string) error {
 	if s.plain[j.Status] {
 		buf = appendPub(buf, plain, "", s.head, s.body)
 	}
-	b.pub.end(buf)
+	b.pub.endNow(buf)
 	if cap(s.body) > 4*maxPacked {
 		s.body = nil
 	}

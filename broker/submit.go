@@ -41,7 +41,7 @@ func (b *Broker) Submit(m *jobs.Message, refused func(error)) error {
 		if err != nil {
 			return &jobs.Error{Kind: jobs.Unavailable, Detail: "the queue cannot be reached: " + err.Error(), RetryAfter: time.Second}
 		}
-		b.pub.end(appendPub(buf, subject, "", header, m.Payload))
+		b.pub.endNow(appendPub(buf, subject, "", header, m.Payload))
 		return nil
 	}
 	n := b.submitted.add(refused, time.Now())
@@ -55,7 +55,7 @@ func (b *Broker) Submit(m *jobs.Message, refused func(error)) error {
 	var to [64]byte
 	reply := append(append(to[:0], b.inbox...), ".s."...)
 	reply = strconv.AppendUint(reply, n, 10)
-	b.pub.end(appendPub(buf, subject, reply, header, m.Payload))
+	b.pub.endNow(appendPub(buf, subject, reply, header, m.Payload))
 	return nil
 }
 
