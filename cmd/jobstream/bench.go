@@ -30,11 +30,12 @@ type benchCommand struct {
 	Payload     int           `default:"200" help:"Bytes of a job's payload."`
 	Types       int           `default:"1" help:"Job types to spread the jobs over."`
 	Priorities  int           `default:"1" help:"Priorities to spread the jobs over, 1 to 5."`
+	History     int           `default:"0" help:"Finished jobs that the tracker knows in the history phase; 0 = leave that phase out."`
 	Rate        int           `default:"200" help:"Jobs a second of the latency phase."`
 	LatencyTime time.Duration `default:"5s" help:"Length of the latency phase."`
 	MaxTime     time.Duration `default:"1m" help:"When a phase stops and reports what it got through by then."`
 	HTTP        bool          `default:"true" negatable:"" help:"Measure REST, too (the default)."`
-	Phase       []string      `placeholder:"NAME" help:"Only these phases: latency, raw, submit, drain (with submit), batch, sustained, lanes, large, http, nats."`
+	Phase       []string      `placeholder:"NAME" help:"Only these phases: latency, raw, submit, drain (with submit), batch, sustained, lanes, large, history, http, nats."`
 	Dir         string        `placeholder:"FOLDER" help:"Where to make the temporary folder, so: which disk to measure (default: the system's)."`
 	CPUProfile  string        `name:"cpu-profile" placeholder:"FILE" help:"Write a CPU profile of it all, for go tool pprof."`
 	JSON        bool          `name:"json" help:"Print one JSON object instead of a table."`
@@ -51,12 +52,13 @@ const (
 	phaseSustained = "sustained"
 	phaseLanes     = "lanes"
 	phaseLarge     = "large"
+	phaseHistory   = "history"
 	phaseHTTP      = "http"
 	phaseNATS      = "nats"
 )
 
 var benchPhases = []string{
-	phaseLatency, phaseRaw, phaseSubmit, phaseDrain, phaseBatch, phaseSustained, phaseLanes, phaseLarge, phaseHTTP, phaseNATS,
+	phaseLatency, phaseRaw, phaseSubmit, phaseDrain, phaseBatch, phaseSustained, phaseLanes, phaseLarge, phaseHistory, phaseHTTP, phaseNATS,
 }
 
 // What the phases with many lanes and with large payloads are measured with.
@@ -64,6 +66,7 @@ const (
 	manyTypes    = 20
 	largePayload = 16 << 10 // bytes
 	largeShare   = 20       // one of so many jobs
+	largeWindow  = 4        // one of so many in flight, so that they are not most of the memory
 )
 
 // Validate says what is wrong with the flags; kong calls it.
@@ -82,6 +85,7 @@ func (c *benchCommand) Validate() error {
 	within("payload", c.Payload, minPayload, 1<<20)
 	within("types", c.Types, 1, 1000)
 	within("priorities", c.Priorities, 1, int(jobs.LowestPriority))
+	within("history", c.History, 0, 1_000_000_000)
 	within("rate", c.Rate, 1, 10_000)
 	for flag, d := range map[string]time.Duration{"latency-time": c.LatencyTime, "max-time": c.MaxTime} {
 		if d < 10*time.Millisecond || d > 24*time.Hour {
@@ -96,6 +100,9 @@ func (c *benchCommand) Validate() error {
 	if slices.Contains(c.Phase, phaseHTTP) && !c.HTTP {
 		problems = append(problems, "--phase=http and --no-http contradict each other")
 	}
+	if slices.Contains(c.Phase, phaseHistory) && c.History == 0 {
+		problems = append(problems, "--phase=history needs --history, the number of finished jobs")
+	}
 	if problems == nil {
 		return nil
 	}
@@ -105,7 +112,7 @@ func (c *benchCommand) Validate() error {
 
 // wants says whether a phase was asked for.
 func (c *benchCommand) wants(phase string) bool {
-	if phase == phaseHTTP && !c.HTTP {
+	if phase == phaseHTTP && !c.HTTP || phase == phaseHistory && c.History == 0 {
 		return false
 	}
 	return len(c.Phase) == 0 || slices.Contains(c.Phase, phase)
@@ -192,6 +199,7 @@ func (b *bench) run(ctx context.Context) error {
 		{b.c.wants(phaseSustained), phaseSustained, b.sustained},
 		{b.c.wants(phaseLanes), phaseLanes, b.lanes},
 		{b.c.wants(phaseLarge), phaseLarge, b.large},
+		{b.c.wants(phaseHistory), phaseHistory, b.history},
 		{b.c.wants(phaseHTTP), phaseHTTP, b.http},
 		{b.c.wants(phaseNATS), phaseNATS, b.nats},
 	} {
@@ -328,7 +336,7 @@ func (b *bench) lanes(ctx context.Context, dir string) (err error) {
 // large is the same with large payloads, and fewer jobs.
 func (b *bench) large(ctx context.Context, dir string) (err error) {
 	c := *b.c
-	c.Payload, c.Jobs = largePayload, (c.Jobs+largeShare-1)/largeShare
+	c.Payload, c.Jobs, c.Window = largePayload, (c.Jobs+largeShare-1)/largeShare, (c.Window+largeWindow-1)/largeWindow
 	b.report.Large, err = b.inProcess(ctx, dir, &c, phaseLarge)
 	return err
 }

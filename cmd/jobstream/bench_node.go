@@ -16,6 +16,7 @@ import (
 type benchNode struct {
 	*node
 	accepted atomic.Int64 // submitted in process or over HTTP
+	before   int64        // jobs that had ended before
 }
 
 const (
@@ -167,13 +168,13 @@ func (n *benchNode) until(ctx context.Context, done func() (bool, error)) error 
 	}
 }
 
-// ends counts the jobs that have ended: well, and in any other way.
+// ends counts the jobs that have ended here: well, and in any other way.
 func (n *benchNode) ends() (completed, failed int) {
 	for _, f := range n.store.Figures() {
 		completed += f.Ever[jobs.Completed]
 		failed += f.Ever[jobs.Failed] + f.Ever[jobs.Cancelled]
 	}
-	return completed, failed
+	return completed - int(n.before), failed
 }
 
 // ended is the number of jobs that have ended, in whatever way.

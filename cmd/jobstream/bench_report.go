@@ -20,9 +20,11 @@ type benchReport struct {
 	Drain     *throughput `json:"drain,omitempty"`
 	Batch     *throughput `json:"batch,omitempty"`
 	Sustained *sustained  `json:"sustained,omitempty"`
-	Lanes     *throughput `json:"lanes,omitempty"`        // over 20 types and 5 priorities
-	OfOneLane float64     `json:"ratio_to_one,omitempty"` // of the lanes' jobs/s to the sustained ones, if those are of one lane
-	Large     *throughput `json:"large,omitempty"`        // with payloads of 16 KiB
+	Lanes     *throughput `json:"lanes,omitempty"`               // over 20 types and 5 priorities
+	OfOneLane float64     `json:"ratio_to_one,omitempty"`        // of the lanes' jobs/s to the sustained ones, if those are of one lane
+	Large     *throughput `json:"large,omitempty"`               // with payloads of 16 KiB
+	Aged      *throughput `json:"history,omitempty"`             // with finished jobs in the tracker
+	OfNone    float64     `json:"ratio_to_no_history,omitempty"` // of that to the sustained jobs/s
 	HTTP      *throughput `json:"http,omitempty"`
 	NATS      *throughput `json:"nats,omitempty"`
 	Latency   *latencies  `json:"latency_ms,omitempty"`
@@ -39,6 +41,7 @@ type benchReport struct {
 	Payload     int    `json:"payload_bytes"`
 	Types       int    `json:"types"`
 	Priorities  int    `json:"priorities"`
+	History     int    `json:"finished_jobs,omitempty"`
 	Rate        int    `json:"latency_jobs_per_second"`
 	CPUs        int    `json:"cpus"`
 	Go          string `json:"go"`
@@ -51,7 +54,7 @@ type benchReport struct {
 func newBenchReport(c *benchCommand, dir string) *benchReport {
 	r := &benchReport{
 		Jobs: c.Jobs, Workers: c.Workers, Submitters: c.Submitters, Window: c.Window, Connections: c.Connections,
-		Payload: c.Payload, Types: c.Types, Priorities: c.Priorities, Rate: c.Rate, Dir: dir, InMemory: inMemory(dir),
+		Payload: c.Payload, Types: c.Types, Priorities: c.Priorities, History: c.History, Rate: c.Rate, Dir: dir, InMemory: inMemory(dir),
 	}
 	r.Go, r.CPUs = runtime.Version(), runtime.GOMAXPROCS(0)
 	r.Version, _, r.NATSServer = versions()
@@ -125,6 +128,9 @@ func (r *benchReport) print(w io.Writer, asJSON bool) error {
 	if r.Lanes != nil && r.Sustained != nil && r.Types == 1 && r.Priorities == 1 {
 		r.OfOneLane = r.Lanes.PerSecond / r.Sustained.PerSecond
 	}
+	if r.Aged != nil && r.Sustained != nil {
+		r.OfNone = r.Aged.PerSecond / r.Sustained.PerSecond
+	}
 	if !asJSON {
 		_, err := io.WriteString(w, r.table())
 		return err
@@ -164,6 +170,12 @@ func (r *benchReport) table() string {
 		t.figure("  of one queue", r.OfOneLane, 3, "ratio")
 	}
 	t.throughput("the same with payloads of 16 KiB", r.Large)
+	if r.Aged != nil {
+		t.throughput(fmt.Sprintf("the same behind %s finished jobs", grouped(float64(r.History), 0)), r.Aged)
+		if r.OfNone > 0 {
+			t.figure("  of that with no finished jobs", r.OfNone, 3, "ratio")
+		}
+	}
 	t.throughput("REST, end to end", r.HTTP)
 	t.throughput("bare NATS, end to end", r.NATS)
 	if l := r.Latency; l != nil {

@@ -177,6 +177,24 @@ func TestBenchComparesLanes(t *testing.T) {
 	}
 }
 
+// Finished jobs are there, and do not count as done.
+func TestBenchHistory(t *testing.T) {
+	code, out, errs := runBench(t.Context(), append(smallLoad(t), "--json", "--jobs=300", "--history=12345", "--phase=sustained,history")...)
+	if code != exitOK || errs != "" {
+		t.Fatalf("exit code %d, stderr %q", code, errs)
+	}
+	var report map[string]any
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		t.Fatal(err)
+	}
+	if n := lookup(report, "history.jobs"); n != 300.0 {
+		t.Errorf("%v jobs were done, want 300", n)
+	}
+	if r, _ := lookup(report, "ratio_to_no_history").(float64); r <= 0 {
+		t.Errorf("the ratio is %v", r)
+	}
+}
+
 func TestBenchRefusesFlags(t *testing.T) {
 	for _, c := range []struct {
 		flags []string
@@ -191,6 +209,8 @@ func TestBenchRefusesFlags(t *testing.T) {
 		{[]string{"--types=0", "--rate=0"}, "--rate is 0; it must be 1 to 10000; --types is 0"},
 		{[]string{"--phase=raw,sleep"}, `--phase names "sleep"; there are latency, raw, submit`},
 		{[]string{"--phase=http", "--no-http"}, "contradict"},
+		{[]string{"--phase=history"}, "--phase=history needs --history"},
+		{[]string{"--history=-1"}, "--history is -1; it must be 0 to"},
 		{[]string{"--colour"}, "unknown flag --colour"},
 	} {
 		t.Run(strings.Join(c.flags, " "), func(t *testing.T) {
@@ -228,7 +248,7 @@ func TestBenchInterrupted(t *testing.T) {
 			dir := t.TempDir()
 			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 			defer cancel()
-			code, out, errs := runBench(ctx, "--jobs=100000000", "--latency-time=1h", "--phase="+phase, "--dir="+dir)
+			code, out, errs := runBench(ctx, "--jobs=100000000", "--history=100000000", "--latency-time=1h", "--phase="+phase, "--dir="+dir)
 			if code != exitBroken || out != "" || !strings.Contains(errs, "stopped before the end") {
 				t.Errorf("exit code %d, stdout %q, stderr %q", code, out, errs)
 			}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"jobstream/jobs"
+	"jobstream/status"
+)
+
+// history is the sustained phase on a tracker that has finished jobs already.
+func (b *bench) history(ctx context.Context, dir string) error {
+	if err := b.remember(ctx, dir); err != nil {
+		return fmt.Errorf("cannot make the finished jobs: %w", err)
+	}
+	return b.withNode(ctx, dir, b.options, func(n *benchNode) (err error) {
+		if n.before = n.ended(); int(n.before) != b.c.History {
+			return fmt.Errorf("the tracker knows %d finished jobs, not %d", n.before, b.c.History)
+		}
+		b.report.Aged, err = b.endToEnd(ctx, n, b.c, phaseHistory, n.submit)
+		return err
+	})
+}
+
+// remember makes a tracker that knows so many finished jobs, as if the streams had
+// brought them, and as a clean stop leaves it. The streams themselves stay empty: the
+// start makes them anew from the tracker.
+func (b *bench) remember(ctx context.Context, dir string) (err error) {
+	dirs := foldersIn(dir)
+	if err := os.MkdirAll(dirs.root, 0o750); err != nil {
+		return err
+	}
+	store, err := status.Open(status.Options{
+		Path: dirs.tracker, Registry: b.options.registry, MaxLost: b.options.maxLost, Logger: b.options.logger,
+		OutboxAge: time.Second, Checked: func(jobs.ID) bool { return true },
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	store.Notified(math.MaxUint64) // there is nobody to tell
+	past := &pastJobs{c: b.c, over: make(chan struct{})}
+	b.progress.begin(phaseHistory+": making", b.c.History, past.made.Load)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- store.Run(ctx, past, func(*jobs.Commit) {}) }()
+	select {
+	case <-past.over:
+	case err := <-done:
+		return errors.Join(err, context.Cause(ctx))
+	}
+	if err := store.WaitFor(ctx, past.end()); err != nil {
+		return err
+	}
+	cancel()
+	if err := <-done; err != nil {
+		return err
+	}
+	return store.MarkClean(status.Clean{Jobs: past.end().Jobs, Status: past.end().Status})
+}
+
+// pastJobs are streams of jobs that have come and were completed.
+type pastJobs struct {
+	c    *benchCommand
+	made atomic.Int64
+	over chan struct{} // closed when all have been read
+}
+
+func (p *pastJobs) end() jobs.Positions {
+	return jobs.Positions{Jobs: uint64(p.c.History), Status: uint64(p.c.History)} //nolint:gosec // not negative
+}
+
+// Read hands all jobs to the sink; see [status.Source].
+func (p *pastJobs) Read(ctx context.Context, _ jobs.Positions, sink jobs.Sink) error {
+	lanes, payload := p.c.lanes(), makePayload(p.c.Payload, 0)
+	const packed = 100 // events per message
+	events := make([]jobs.Event, 0, packed)
+	at := jobs.Now().Add(-time.Duration(p.c.History) * time.Millisecond)
+	for seq := uint64(1); seq <= p.end().Jobs && ctx.Err() == nil; seq++ {
+		at = at.Add(time.Millisecond)
+		l := lanes[seq%uint64(len(lanes))]
+		m := &jobs.Message{Seq: seq, At: at, ID: jobs.DerivedID(seq, at), Type: l.Type, Priority: l.Priority, Payload: payload, RetryCount: -1}
+		sink.Submitted(m)
+		events = append(events, jobs.Event{
+			Kind: jobs.KindCompleted, ID: m.ID, Seq: seq, Type: m.Type, Priority: m.Priority, CreatedAt: at, MaxAttempts: 1,
+			Run: 1, Attempt: 1, StartedAt: at.Add(time.Microsecond), At: at.Add(2 * time.Microsecond), Node: "bench",
+		})
+		if len(events) == packed || seq == p.end().Jobs {
+			sink.Happened(seq, events)
+			events = events[:0]
+			p.made.Store(int64(seq)) //nolint:gosec // a number of jobs
+		}
+	}
+	if ctx.Err() == nil {
+		close(p.over)
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
