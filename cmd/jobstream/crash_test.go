@@ -39,6 +39,7 @@ import (
 const (
 	childEnv     = "TEST_CHILD_DIR"      // says that this process is the server, and where its data is
 	childMaxLost = "TEST_CHILD_MAX_LOST" // its worker.max_lost
+	childQueue   = "TEST_CHILD_QUEUE"    // its worker.queue_size
 )
 
 func TestMain(m *testing.M) {
@@ -63,6 +64,9 @@ func runChild(dir string) int {
 	if os.Getenv("JOBSTREAM_SOAK") != "" {
 		cfg.Worker.QueueSize, cfg.Worker.ShutdownGrace = 2_000_000, 0
 	}
+	if n, err := strconv.Atoi(os.Getenv(childQueue)); err == nil {
+		cfg.Worker.QueueSize = n
+	}
 	backoff := jobs.Backoff{Kind: jobs.Constant, Base: 50 * time.Millisecond}
 	cfg.Jobs = map[string]config.JobType{
 		"quick":  {Run: "quick", RetryCount: 3, Timeout: time.Minute, Backoff: backoff},
@@ -71,6 +75,7 @@ func runChild(dir string) int {
 		"slow":   {Run: "slow", RetryCount: 3, Timeout: time.Minute, Backoff: backoff},
 		"poison": {Run: "poison", RetryCount: 3, Timeout: time.Minute, Backoff: backoff},
 		"held":   {Run: "held", RetryCount: 3, Timeout: time.Hour},
+		"clean":  {Run: "cleanup", Timeout: 10 * time.Minute},
 		"asleep": {Run: "doomed", RetryCount: 3, Timeout: time.Minute, Backoff: jobs.Backoff{Kind: jobs.Constant, Base: time.Hour}},
 	}
 	starts, err := os.OpenFile(filepath.Join(dir, "starts"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)

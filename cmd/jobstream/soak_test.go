@@ -8,9 +8,13 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -112,6 +116,113 @@ func TestSoakSlowSubscribers(t *testing.T) {
 		break // each would take a minute
 	}
 	t.Logf("with %d that do not read: memory %d MiB at most, at least %d of them were dropped", clients, most>>20, dropped)
+}
+
+// TestSoakFlood has clients post and publish as fast as they can while nothing gets
+// done, first by REST, then as bare messages that nobody waits for, and prints what
+// memory and files that takes: the queue's bound holds both.
+func TestSoakFlood(t *testing.T) {
+	soak(t)
+	const queue, clients, length = 100_000, 256, 30 * time.Second
+	t.Setenv(childQueue, strconv.Itoa(queue))
+	dir := t.TempDir()
+	child := startChild(t, dir)
+	before := rss(t, child)
+	flood := func(what string, client func(ctx context.Context)) {
+		ctx, cancel := context.WithTimeout(t.Context(), length)
+		defer cancel()
+		var group sync.WaitGroup
+		for range clients {
+			group.Go(func() { client(ctx) })
+		}
+		most := int64(0)
+		for tick := time.NewTicker(100 * time.Millisecond); ctx.Err() == nil; <-tick.C {
+			most = max(most, rss(t, child))
+		}
+		group.Wait()
+		var s jobs.Stats
+		get(t, child.rest+"/workers/stats", &s)
+		unfinished := s.QueuedJobs + s.ActiveWorkers
+		t.Logf("%s: memory %d MiB before, %d MiB at most; %d jobs are in; tracker %d MiB, JOBS %d MiB", what, before>>20, most>>20, unfinished,
+			folderSize(filepath.Join(dir, "data", "status.db"))>>20, folderSize(filepath.Join(dir, "data", "broker", "jetstream", "$G", "streams", "JOBS"))>>20)
+		if unfinished < queue || unfinished > 2*queue+queue/10 {
+			t.Errorf("%d jobs are in, the queue's size is %d", unfinished, queue)
+		}
+		if most > 2<<30 {
+			t.Errorf("memory grew to %d MiB", most>>20)
+		}
+	}
+	body := `{"type":"held","payload":{"data":"` + strings.Repeat("x", 180) + `"}}`
+	var answers [600]atomic.Int64
+	flood("REST", func(ctx context.Context) {
+		client := &http.Client{Transport: &http.Transport{}}
+		defer client.CloseIdleConnections()
+		for ctx.Err() == nil {
+			req, _ := http.NewRequestWithContext(ctx, http.MethodPost, child.rest+"/jobs", strings.NewReader(body))
+			req.Header.Set("Content-Type", "application/json")
+			resp, err := client.Do(req)
+			if err != nil {
+				if ctx.Err() == nil {
+					t.Error(err)
+				}
+				return
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
+			answers[resp.StatusCode].Add(1)
+		}
+	})
+	for code := range answers {
+		if n := answers[code].Load(); n > 0 {
+			t.Logf("%d was answered %d times", code, n)
+			if code != http.StatusAccepted && code != http.StatusTooManyRequests {
+				t.Errorf("nobody expects a %d", code)
+			}
+		}
+	}
+	nc, err := nats.Connect(child.nats)
+	mustDo(t, err)
+	defer nc.Close()
+	payload := []byte(`{"data":"` + strings.Repeat("x", 180) + `"}`)
+	flood("bare NATS", func(ctx context.Context) {
+		for ctx.Err() == nil {
+			if err := nc.Publish("jobs.held", payload); err != nil {
+				return
+			}
+		}
+	})
+}
+
+// TestSoakRetention runs jobs and deletes them again, round after round, and prints
+// the sizes of the files: they level off.
+func TestSoakRetention(t *testing.T) {
+	soak(t)
+	const rounds, each, settled = 26, 100_000, 4
+	dir := t.TempDir()
+	child := startChild(t, dir)
+	var sizes []int64
+	for round := range rounds {
+		publishMany(t, child, "quick", each, "")
+		var s jobs.Stats
+		waitLong(t, func() bool { get(t, child.rest+"/workers/stats", &s); return s.CompletedJobs >= int64(round+1)*each })
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, child.rest+"/jobs", strings.NewReader(`{"type":"clean","payload":{"older_than":"0s"}}`))
+		mustDo(t, err)
+		req.Header.Set("Prefer", "wait=60")
+		resp, err := http.DefaultClient.Do(req)
+		mustDo(t, err)
+		text, err := io.ReadAll(resp.Body)
+		mustDo(t, errors.Join(err, resp.Body.Close()))
+		if !strings.Contains(string(text), `"completed"`) {
+			t.Fatalf("cleanup: %s", text)
+		}
+		size := folderSize(filepath.Join(dir, "data", "status.db"))
+		sizes = append(sizes, size)
+		t.Logf("round %2d: memory %4d MiB  tracker %4d MiB  broker %4d MiB", round+1, rss(t, child)>>20, size>>20,
+			folderSize(filepath.Join(dir, "data", "broker"))>>20)
+	}
+	if sizes[rounds-1] > sizes[settled]*11/10 {
+		t.Errorf("the tracker's file has %d MiB after %d rounds, and %d MiB after %d", sizes[settled]>>20, settled+1, sizes[rounds-1]>>20, rounds)
+	}
 }
 
 // publishMany publishes n jobs as bare messages; header, if there is one, is given

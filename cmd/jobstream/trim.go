@@ -74,6 +74,7 @@ func (t *trimmer) run(ctx context.Context) error {
 func (t *trimmer) trim(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	position := t.n.store.Positions().Jobs // first, as below what is behind it is taken for unknown
 	floor, queued := t.n.store.Floor()
 	// A purge makes lanes forget what they are about to deliver again (see
 	// jobs.Pool), so it is not done for a few messages.
@@ -91,13 +92,13 @@ func (t *trimmer) trim(ctx context.Context) error {
 	if state.First > floor && queued > 0 {
 		return t.restore(ctx, state.First)
 	}
-	dead := int(state.Msgs) - queued
+	dead := deadMessages(state, position, queued)
 	if dead > t.n.o.queueSize/2 && dead > queued {
 		if state, err = t.trimLanes(ctx); err != nil {
 			return err
 		}
 		_, queued = t.n.store.Floor()
-		dead = int(state.Msgs) - queued
+		dead = deadMessages(state, position, queued)
 	}
 	// Steps of half a queue, so that the stream isn't configured anew all the time.
 	step := max(t.n.o.queueSize/2, 1)
@@ -106,6 +107,14 @@ func (t *trimmer) trim(ctx context.Context) error {
 		extra = (dead/step + 1) * step
 	}
 	return t.n.broker.SetSlack(ctx, extra)
+}
+
+// deadMessages is how many messages of JOBS are of jobs that have ended: those up to a
+// position of the tracker without the queued jobs there. What is behind it may be a
+// flood that the tracker has not read yet, and must not make room for more of it.
+func deadMessages(state broker.StreamState, position uint64, queued int) int {
+	unread := max(state.Last, position) - position
+	return int(state.Msgs) - int(min(unread, state.Msgs)) - queued //nolint:gosec // fewer than 2^63
 }
 
 // trimLanes trims every lane up to its own lowest unfinished job.
