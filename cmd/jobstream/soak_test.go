@@ -99,13 +99,24 @@ func TestSoakSlowSubscribers(t *testing.T) {
 		_, err = conn.Write([]byte("CONNECT {\"verbose\":false}\r\nSUB job.> 1\r\n"))
 		mustDo(t, err)
 	}
+	nc, err := nats.Connect(child.nats)
+	mustDo(t, err)
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	mustDo(t, err)
+	stream, err := js.Stream(t.Context(), "NOTIFICATIONS")
+	mustDo(t, err)
 	most := int64(0)
 	publishMany(t, child, "quick", n, "")
-	waitLong(t, func() bool {
+	waitLong(t, func() bool { // the notifications come later than the jobs end
 		most = max(most, rss(t, child))
-		get(t, child.rest+"/workers/stats", &s)
-		return s.CompletedJobs >= 2*n
+		info, err := stream.Info(t.Context())
+		return err == nil && info.State.LastSeq >= 2*n
 	})
+	get(t, child.rest+"/workers/stats", &s)
+	if s.CompletedJobs < 2*n {
+		t.Errorf("%d jobs are completed", s.CompletedJobs)
+	}
 	dropped := 0
 	for _, conn := range silent {
 		mustDo(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
