@@ -18,23 +18,21 @@ func TestPace(t *testing.T) {
 		before []commit
 		now    int
 		want   time.Duration
-		types  int
 	}{
-		"the first":                       {nil, 0, 0, 1},
-		"after one job":                   {[]commit{{0, 1, 1}}, 1, 0, 1},
-		"after many":                      {[]commit{{0, 1, busy}}, 1, 4 * time.Millisecond, 1},
-		"after many, later":               {[]commit{{0, 1, busy}}, 5, 0, 1},
-		"after a slow one":                {[]commit{{0, 20, busy}}, 20, spacing / 2, 1},
-		"after one job that follows many": {[]commit{{0, 1, busy}, {5, 6, 1}}, 6, 4 * time.Millisecond, 1},
-		"after a large one":               {[]commit{{0, 1, large}}, 1, largeSpace*spacing - time.Millisecond, 1},
-		"after many that follow a large":  {[]commit{{0, 1, large}, {20, 21, busy}}, 21, 4 * time.Millisecond, 1},
-		"after a large one of many types": {[]commit{{0, 1, large}}, 1, 4 * time.Millisecond, largeTypes + 1},
-		"when the load is over":           {[]commit{{0, 1, busy}, {5, 6, 1}, {60, 61, 1}}, 61, 0, 1},
+		"the first":                       {nil, 0, 0},
+		"after one job":                   {[]commit{{0, 1, 1}}, 1, 0},
+		"after many":                      {[]commit{{0, 1, busy}}, 1, 4 * time.Millisecond},
+		"after many, later":               {[]commit{{0, 1, busy}}, 5, 0},
+		"after a slow one":                {[]commit{{0, 20, busy}}, 20, spacing / 2},
+		"after one job that follows many": {[]commit{{0, 1, busy}, {5, 6, 1}}, 6, 4 * time.Millisecond},
+		"after a large one":               {[]commit{{0, 1, large}}, 1, largeSpace*spacing - time.Millisecond},
+		"after many that follow a large":  {[]commit{{0, 1, large}, {20, 21, busy}}, 21, 4 * time.Millisecond},
+		"when the load is over":           {[]commit{{0, 1, busy}, {5, 6, 1}, {60, 61, 1}}, 61, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var p pace
 			for _, c := range tt.before {
-				p.done(after(c.begun), after(c.ended), c.n, tt.types)
+				p.done(after(c.begun), after(c.ended), c.n)
 			}
 			if got := max(p.wait(after(tt.now), spacing), 0); got != tt.want {
 				t.Errorf("waits %v, want %v", got, tt.want)

@@ -27,13 +27,11 @@ const (
 	busyFor = 50 * time.Millisecond
 )
 
-// After a batch of this size, of jobs of few types, the spacing is a multiple:
-// whoever submits so much has so much on its way that it does not notice, and a job
-// is cheaper the more share a commit. With many queues it brings nothing: the broker
-// looks for each one's lowest unsettled message among those of the others.
+// After a batch of this size the spacing is a multiple: whoever submits so much has
+// so much on its way that it does not notice, and a job is cheaper the more share a
+// commit.
 const (
 	large      = 600
-	largeTypes = 4
 	largeSpace = 4
 )
 
@@ -116,7 +114,7 @@ func (s *Store) Run(ctx context.Context, source Source, told func(*jobs.Commit))
 				return s.Health()
 			}
 		}
-		pace.done(begun, time.Now(), len(b.messages)+len(b.events), s.types)
+		pace.done(begun, time.Now(), len(b.messages)+len(b.events))
 		b.reset()
 	}
 }
@@ -131,9 +129,9 @@ type pace struct {
 	busy         time.Time // when the last large one ended
 }
 
-// done takes note of a commit of n messages and events, of jobs of so many types.
-func (p *pace) done(begun, ended time.Time, n, types int) {
-	p.begun, p.ended, p.large = begun, ended, n >= large && types <= largeTypes
+// done takes note of a commit of n messages and events.
+func (p *pace) done(begun, ended time.Time, n int) {
+	p.begun, p.ended, p.large = begun, ended, n >= large
 	if n >= busy {
 		p.busy = ended
 	}
@@ -316,7 +314,6 @@ func (s *Store) committed(f *fold, pos jobs.Positions) *jobs.Commit {
 	s.live.mu.Unlock()
 	s.recent.update(f.order)
 	s.gone.add(f.removed, jobs.Now())
-	s.types = len(f.counters)
 	s.mu.Lock()
 	for name, c := range f.counters {
 		s.counters[name] = c

@@ -54,7 +54,6 @@ type Store struct {
 	commits uint64    // number of the last commit with an outbox entry; projector only
 	rebuild bool      // the file is not complete yet: take jobs from events, too; projector only
 	gone    goneJobs  // projector only
-	types   int       // of the jobs that the last commit changed; projector only
 
 	position       atomic.Uint64 // in JOBS
 	statusPosition atomic.Uint64
