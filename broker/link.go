@@ -27,9 +27,10 @@ type link struct {
 
 	mu     sync.Mutex
 	room   *sync.Cond
-	buf    []byte // to be written
-	spare  []byte // the buffer that was written last
-	busy   bool   // a buffer is being written
+	buf    []byte    // to be written
+	spare  []byte    // the buffer that was written last
+	busy   bool      // a buffer is being written
+	wrote  time.Time // when a buffer was written last
 	conn   net.Conn
 	closed bool
 	subs   []subscription
@@ -59,6 +60,8 @@ var (
 const (
 	readBuffer  = 128 << 10
 	spareBuffer = 4 << 20 // largest write buffer that is kept for reuse
+
+	quiet = time.Millisecond / 2 // with nothing written for as long, a publisher writes itself
 )
 
 // openLink connects and returns when messages can be published.
@@ -190,8 +193,9 @@ func (l *link) writeOut() {
 	if err != nil {
 		_ = conn.Close() // the reader notices and connects again
 	}
+	now := time.Now()
 	l.mu.Lock()
-	l.busy = false
+	l.busy, l.wrote = false, now
 	if cap(out) <= spareBuffer {
 		l.spare = out[:0]
 	}
@@ -234,9 +238,15 @@ func (l *link) end(b []byte) {
 }
 
 // endNow is end for callers that may wait until the server has read what they
-// published: without the way over the writer it gets there sooner. A handler of this
-// link must not use it: the server may be waiting for it to return.
+// published: while little is published it goes out at once, without the way over
+// the writer. While there is much, it is left to the writer, who then finds more
+// to write at a time. A handler of this link must not use it: the server may be
+// waiting for it to return.
 func (l *link) endNow(b []byte) {
+	if time.Since(l.wrote) < quiet {
+		l.end(b)
+		return
+	}
 	l.buf = b
 	l.writeOut()
 	l.mu.Unlock()
