@@ -104,6 +104,7 @@ type Broker struct {
 	notices   notices
 	lanes     laneTable
 	index     *laneIndex // nil: the server finds the lanes' messages by itself
+	tap       *tap       // nil: JOBS is read by a consumer only
 	health    health
 
 	mu      sync.Mutex

@@ -39,8 +39,9 @@ type recorder struct {
 func newRecorder() *recorder { return &recorder{changed: make(chan struct{}, 1)} }
 
 func (r *recorder) Submitted(m *jobs.Message) {
+	kept := *m
 	r.mu.Lock()
-	r.messages = append(r.messages, m)
+	r.messages = append(r.messages, &kept)
 	r.mu.Unlock()
 	r.signal()
 }

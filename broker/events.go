@@ -441,12 +441,15 @@ func decodeEventJSON(body []byte) (jobs.Event, error) {
 // and not for use by several goroutines.
 type interner struct{ known map[string]string }
 
+// maxInterned strings are known at a time.
+const maxInterned = 1024
+
 func (n *interner) get(b []byte) string {
 	if s, ok := n.known[string(b)]; ok {
 		return s
 	}
 	s := string(b)
-	if n.known == nil || len(n.known) >= 1024 {
+	if n.known == nil || len(n.known) >= maxInterned {
 		n.known = make(map[string]string)
 	}
 	n.known[s] = s

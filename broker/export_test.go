@@ -1,6 +1,9 @@
 package broker
 
 import (
+	"fmt"
+	"time"
+
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/tinylib/msgp/msgp"
 
@@ -67,8 +70,89 @@ func (x LaneIndex) Next(subject string, start uint64) uint64 { return x.next(sub
 // LaneIndex is the index of the lanes of this broker; ok is false if there is none.
 func (b *Broker) LaneIndex() (x LaneIndex, ok bool) { return LaneIndex{b.index}, b.index != nil }
 
-// IndexLanes tries once more to index the lanes.
-func (b *Broker) IndexLanes() { b.indexLanes() }
+// WrapJobs tries once more to put our stores before that of JOBS.
+func (b *Broker) WrapJobs() { b.wrapJobs() }
+
+// LaneStates gives the lanes of a store the memory that ours have.
+func LaneStates(store server.StreamStore) server.StreamStore { return laneStates{store} }
+
+// NewTap makes one that stands before a store.
+func NewTap(store server.StreamStore) server.StreamStore { return &tap{StreamStore: store} }
+
+// TapFollowed reports whether the reader of JOBS follows the tap.
+func (b *Broker) TapFollowed() bool {
+	b.tap.mu.Lock()
+	defer b.tap.mu.Unlock()
+	return b.tap.reader != nil
+}
+
+// Feed is a feed without a server: the test is its consumer and its sink.
+type Feed struct {
+	f     *feed
+	round int
+	next  uint64 // delivery
+}
+
+// NewFeed makes one that follows a tap from behind the message last, with so many bytes
+// under way at most.
+func NewFeed(store server.StreamStore, last uint64, most int) *Feed {
+	f := &feed{b: &Broker{opened: time.Now()}, tap: store.(*tap), whole: true, last: last}
+	f.init()
+	f.most = most
+	return &Feed{f: f}
+}
+
+// Consume begins a new consumer, with the stream's end at that message, and returns
+// where it begins.
+func (f *Feed) Consume(end uint64) (start uint64) {
+	start, f.round = f.f.nextRound(end)
+	f.next = 1
+	f.f.calm()
+	f.f.mu.Lock()
+	f.f.left = 1 << 30
+	f.f.mu.Unlock()
+	return start
+}
+
+// Deliver brings a message by the consumer.
+func (f *Feed) Deliver(seq uint64, subject string, header, body []byte, pending int) {
+	f.f.receive(f.round, &frame{
+		subject: []byte(subject), header: header, body: body,
+		reply: fmt.Appendf(nil, "$JS.ACK.JOBS.c.1.%d.%d.1.%d", seq, f.next, pending),
+	})
+	f.next++
+}
+
+// Join tries to follow the tap.
+func (f *Feed) Join() bool { return f.f.joinTap() }
+
+// Level reports, once, that it is time to join.
+func (f *Feed) Level() bool { return signalled(f.f.level) }
+
+// Broken reports, once, that a new consumer must be made.
+func (f *Feed) Broken() bool { return signalled(f.f.broken) }
+
+func signalled(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// Take takes all that has come: the sequences, and what the messages say.
+func (f *Feed) Take() (seqs []uint64, bodies []string) {
+	f.f.mu.Lock()
+	defer f.f.mu.Unlock()
+	for _, it := range f.f.queue {
+		seqs = append(seqs, it.seq)
+		bodies = append(bodies, it.subject+string(it.header)+string(it.body))
+		f.f.tapped.ahead = max(f.f.tapped.ahead-it.size(), 0)
+	}
+	f.f.queue = nil
+	return seqs, bodies
+}
 
 // JobsConsumers is how many consumers JOBS has, those of the server itself included.
 func (b *Broker) JobsConsumers() int {

@@ -261,7 +261,7 @@ func TestLaneIndexBesideOthers(t *testing.T) {
 					t.Fatal("the stream has no consumer")
 				}
 			}
-			b.IndexLanes()
+			b.WrapJobs()
 			if _, ok := b.LaneIndex(); ok {
 				t.Error("the store was exchanged under a consumer that runs")
 			}

@@ -73,7 +73,7 @@ func (b *Broker) openStreams(ctx context.Context) error {
 			return err
 		}
 	}
-	b.indexLanes()
+	b.wrapJobs()
 	return b.syncMeta(b.streamsDir(), streamNames[:]...)
 }
 

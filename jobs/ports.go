@@ -69,7 +69,8 @@ type Positions struct {
 // Sink takes what stands in the streams, each stream in its order but the two
 // in any. A call may block: that holds its stream up.
 type Sink interface {
-	// Submitted hands over a message of JOBS.
+	// Submitted hands over a message of JOBS. m is the sink's for the time of the call,
+	// what it points to for good.
 	Submitted(m *Message)
 	// Happened hands over the events of one message of STATUS; seq is its sequence.
 	Happened(seq uint64, events []Event)

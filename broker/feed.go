@@ -1,0 +1,369 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nuid"
+)
+
+// item is one thing between those who bring messages and the one who calls the sink.
+type item struct {
+	seq          uint64
+	at           int64  // when it was stored, Unix nanoseconds
+	subject      string // this and the header only if the feed wants the whole message
+	header, body []byte
+	ended        int // a pull request of this round of the feed has ended, and nothing else; 0 = none
+}
+
+func (it *item) size() int { return len(it.subject) + len(it.header) + len(it.body) }
+
+// feed follows one stream through a consumer of its own, with one pull request at a
+// time, bounded by bytes and as good as unbounded in messages: a push consumer with
+// flow control lets up to 32 MiB be under way, which is more than the server lets
+// any client be behind. The request is made again when what it brought has been taken.
+// The consumer's delivery numbers have no gaps; if one shows, or heartbeats stay out,
+// a new consumer goes on behind the last message that came.
+//
+// Where there is a tap, the feed follows that one as soon as it is up to date, without
+// a consumer; see feed_tap.go.
+type feed struct {
+	b      *Broker
+	stream string
+	tap    *tap // of the stream; may be nil
+	whole  bool // items have subject and header, too
+	take   func(*item) error
+	beats  bool // heartbeats are handed to take as items without a body
+
+	most   int // bytes that may be under way
+	link   *link
+	inbox  string
+	heard  atomic.Int64  // when the last frame came, nanoseconds since the broker was opened
+	broken chan struct{} // the consumer must be replaced, or the tap has been left
+	level  chan struct{} // the consumer has brought the last message, or the tap is followed
+
+	mu     sync.Mutex
+	last   uint64 // sequence of the last message that came
+	round  int    // number of the consumer, from 1
+	sid    int    // its subscription; -1 if there is none
+	pull   string // where it takes requests
+	left   int    // bytes that the request can still bring; 0 = it has ended
+	expect uint64 // its next delivery; 0 = ignore what comes
+	failed bool   // it is of no use any more
+	names  interner
+	queue  []item
+	filled chan struct{} // there is something in the queue
+	tapped tapped
+}
+
+func (f *feed) run(ctx context.Context) error {
+	l, err := openLink("jobstream reader of "+f.stream, 0, f.b.log, f.b.srv.InProcessConn, nil)
+	if err != nil {
+		return fmt.Errorf("cannot read stream %s: %w", f.stream, err)
+	}
+	defer l.close()
+	f.init()
+	f.link = l
+	f.inbox, f.sid = "_INBOX."+nuid.Next(), -1
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var group sync.WaitGroup
+	group.Go(func() { cancel(f.drain(ctx)) })
+	f.keepReading(ctx)
+	group.Wait()
+	return context.Cause(ctx)
+}
+
+func (f *feed) init() {
+	f.most = f.b.o.readAhead()
+	f.broken = make(chan struct{}, 1)
+	f.level = make(chan struct{}, 1)
+	f.filled = make(chan struct{}, 1)
+}
+
+// keepReading follows the tap while it can, and makes a consumer where it can't, and
+// another one whenever that breaks.
+func (f *feed) keepReading(ctx context.Context) {
+	tick := time.NewTicker(heartbeat)
+	defer tick.Stop()
+	name := ""
+	defer func() { f.remove(name) }() //nolint:contextcheck // ctx has ended by then
+	for ctx.Err() == nil {
+		f.remove(name) //nolint:contextcheck // it must go even when ctx ends
+		name = ""
+		if f.followTap(ctx, tick.C) {
+			continue
+		}
+		var err error
+		if name, err = f.consume(ctx); err != nil {
+			if ctx.Err() == nil {
+				f.b.log.Error("cannot read a stream; trying again", "stream", f.stream, "error", err)
+			}
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+			}
+			continue
+		}
+		f.awaitBreak(ctx, tick.C)
+	}
+}
+
+// awaitBreak returns when the consumer is of no use any more.
+func (f *feed) awaitBreak(ctx context.Context, tick <-chan time.Time) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.broken:
+			if f.lostTrack() {
+				f.b.log.Warn("lost track of a stream; reading on with a new consumer", "stream", f.stream)
+			}
+			return
+		case <-f.level:
+			if f.joinTap() {
+				return
+			}
+		case <-tick:
+			if f.listening() && f.b.clock()-f.heard.Load() > int64(3*heartbeat) {
+				f.b.log.Warn("a stream's consumer is silent; reading on with a new one", "stream", f.stream)
+				return
+			}
+		}
+	}
+}
+
+// listening says whether heartbeats can be expected: not while the request has
+// ended and what it brought waits to be taken.
+func (f *feed) listening() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.left > 0
+}
+
+// lostTrack says whether something went wrong, and the tap was not just followed for a moment.
+func (f *feed) lostTrack() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.failed
+}
+
+// consume makes a consumer behind the last message that came, or at the
+// stream's end if the stream has gone back behind that.
+func (f *feed) consume(ctx context.Context) (name string, err error) {
+	state, err := f.b.state(ctx, f.stream)
+	if err != nil {
+		return "", err
+	}
+	start, round := f.nextRound(state.Last)
+	if f.sid >= 0 {
+		if err := f.link.unsubscribe(f.sid); err != nil {
+			return "", err
+		}
+	}
+	f.sid, err = f.link.subscribe(f.replies(round), func(m *frame) { f.receive(round, m) })
+	if err != nil {
+		return "", err
+	}
+	if err := f.link.flush(ctx); err != nil { // else the request would find nobody listening
+		return "", err
+	}
+	f.calm()
+	f.heard.Store(f.b.clock())
+	name = "reader-" + nuid.Next()
+	if _, err = f.b.js.CreateOrUpdateConsumer(ctx, f.stream, readerConfig(name, start)); err != nil {
+		return name, err
+	}
+	f.mu.Lock()
+	f.pull = pullSubject(f.stream, name)
+	f.mu.Unlock()
+	f.ask(round)
+	return name, nil
+}
+
+// replies is where the messages of a round go.
+func (f *feed) replies(round int) string { return f.inbox + "." + strconv.Itoa(round) }
+
+func (f *feed) nextRound(end uint64) (start uint64, round int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.round++
+	f.expect, f.failed = 1, false
+	f.left = 0
+	f.last = min(f.last, end)
+	f.tapped.reset()
+	return f.last + 1, f.round
+}
+
+// ask makes the next request of a round.
+func (f *feed) ask(round int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.expect == 0 || round != f.round {
+		return
+	}
+	f.left = f.most
+	f.heard.Store(f.b.clock())
+	body := fmt.Appendf(nil, `{"batch":%d,"max_bytes":%d,"expires":%d,"idle_heartbeat":%d}`, math.MaxInt32, f.left, pullExpiry, heartbeat)
+	if err := f.link.publish(f.pull, f.replies(round), nil, body); err != nil {
+		f.fail()
+	}
+}
+
+func (f *feed) remove(name string) {
+	if name == "" {
+		return
+	}
+	f.mu.Lock()
+	f.expect = 0 // its requests are refused now
+	f.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
+	defer cancel()
+	// if that fails the server removes it when it finds nobody listening
+	_ = f.b.js.DeleteConsumer(ctx, f.stream, name)
+}
+
+// receive runs on the connection's goroutine.
+func (f *feed) receive(round int, m *frame) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.expect == 0 || round != f.round {
+		return
+	}
+	f.heard.Store(f.b.clock())
+	if code := m.status(); code != 0 {
+		f.control(code, m)
+		return
+	}
+	a, ok := parseAck(m.reply)
+	if !ok || a.delivery != f.expect {
+		f.fail()
+		return
+	}
+	f.expect++
+	if f.tapped.meetAt == 0 || a.seq <= f.tapped.meetAt {
+		f.last = a.seq
+		f.push(f.item(m, a))
+	}
+	if f.meet(a.seq) {
+		return
+	}
+	if a.pending == 0 && f.tap != nil {
+		signal(f.level)
+	}
+	if f.left -= len(m.subject) + len(m.reply) + len(m.header) + len(m.body); f.left <= 0 {
+		f.ended() // the server says nothing if a request is used up to its last byte
+	}
+}
+
+// control takes heartbeats and the word of the request's end.
+func (f *feed) control(code int, m *frame) {
+	switch text := m.statusText(); {
+	case code == 100:
+		if delivered := m.get("Nats-Last-Consumer"); parseUint(delivered)+1 != f.expect {
+			f.fail()
+		} else if f.beats {
+			f.push(item{seq: parseUint(m.get("Nats-Last-Stream"))})
+		}
+	case code == 408, code == 409 && strings.Contains(text, "MaxBytes"):
+		if f.left > 0 {
+			f.ended()
+		}
+	default: // its consumer is gone, or the server is in trouble
+		f.b.log.Warn("a reader's request was refused", "stream", f.stream, "status", text)
+		f.fail()
+	}
+}
+
+// ended has the next request made when all that came before has been taken. That
+// is what holds the server back.
+func (f *feed) ended() {
+	f.left = 0
+	f.push(item{ended: f.round})
+}
+
+func (f *feed) fail() {
+	f.expect, f.failed = 0, true
+	signal(f.broken)
+}
+
+// calm forgets signals about what is over.
+func (f *feed) calm() {
+	for _, c := range []chan struct{}{f.broken, f.level} {
+		select {
+		case <-c:
+		default:
+		}
+	}
+}
+
+// signal leaves a token in a channel that has room for one.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// item copies what a frame brings.
+func (f *feed) item(m *frame, a ackInfo) item {
+	it := item{seq: a.seq, at: a.at}
+	if !f.whole {
+		it.body = bytes.Clone(m.body)
+		return it
+	}
+	both := append(append(make([]byte, 0, len(m.header)+len(m.body)), m.header...), m.body...)
+	it.subject, it.header, it.body = f.names.get(m.subject), both[:len(m.header):len(m.header)], both[len(m.header):]
+	return it
+}
+
+func (f *feed) push(it item) {
+	f.queue = append(f.queue, it)
+	if len(f.queue) == 1 {
+		signal(f.filled)
+	}
+}
+
+// drain hands the queue to take, all that is there at a time.
+func (f *feed) drain(ctx context.Context) error {
+	var batch []item
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-f.filled:
+		}
+		f.mu.Lock()
+		batch, f.queue = f.queue, batch[:0]
+		f.mu.Unlock()
+		size := 0
+		for i := range batch {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			size += batch[i].size()
+			if err := f.handle(&batch[i]); err != nil {
+				return err
+			}
+		}
+		clear(batch)
+		f.mu.Lock()
+		f.tapped.ahead = max(f.tapped.ahead-size, 0)
+		f.mu.Unlock()
+	}
+}
+
+func (f *feed) handle(it *item) error {
+	if it.ended > 0 {
+		f.ask(it.ended)
+		return nil
+	}
+	return f.take(it)
+}
