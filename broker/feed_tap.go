@@ -17,6 +17,7 @@ type tapped struct {
 	early     []item // what it has told of
 	ahead     int    // bytes that were told of and not taken
 	gone      bool   // the stream is not the one that the tap is in
+	due       uint64 // the stream's last message when it was looked at
 }
 
 // reset makes it neither follow nor be about to.
@@ -65,7 +66,7 @@ func (f *feed) join(last uint64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	t := &f.tapped
-	t.early = nil
+	t.early, t.due = nil, 0
 	switch {
 	case f.last == last:
 		f.follow()
@@ -138,19 +139,26 @@ func (f *feed) told(it item) bool {
 }
 
 // checkTap notices that the stream is gone, or another one of that name: its last
-// message is not that of the tap's store.
+// message is not that of the tap's store. And it lets go of a tap that has not told of
+// what the stream had when it was looked at before: no way of the server's into a
+// stream is known that passes it by, but a job that nobody sees would be the price.
 func (f *feed) checkTap(ctx context.Context) {
 	before := f.tap.last()
 	state, err := f.b.state(ctx, f.stream)
-	if err == nil && before <= state.Last && state.Last <= f.tap.last() || ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return
 	}
+	same := err == nil && before <= state.Last && state.Last <= f.tap.last()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.tapped.reset()
-	if err == nil { // else it may be there again later
+	if same && f.last >= f.tapped.due {
+		f.tapped.due = state.Last
+		return
+	}
+	if err == nil && !same { // after an error it may be there again later
 		f.b.log.Warn("somebody has made the stream anew; jobs will be slower until the next start", "stream", f.stream)
 		f.tapped.gone = true
 	}
+	f.tapped.reset()
 	signal(f.broken)
 }

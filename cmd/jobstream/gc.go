@@ -2,9 +2,9 @@ package main
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
-	"time"
 )
 
 // The garbage collector may let this many bytes become garbage before it works,
@@ -12,13 +12,12 @@ import (
 // What is alive is small here (some ten megabytes, as queued jobs are on disk),
 // and most of what a job allocates is dead a millisecond later, so collecting
 // more often is mostly in vain: it took 7 % of the time under load.
-const garbage = 192 << 20
+const garbage = 256 << 20
 
-// Bounds of the collector's percentage, and how often it is set.
+// Bounds of the collector's percentage.
 const (
 	leastGCPercent = 100
 	mostGCPercent  = 400
-	tuneEvery      = 5 * time.Second
 )
 
 // tuneGC sets the garbage collector's pace for the life of the process, unless
@@ -27,19 +26,29 @@ func tuneGC() {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	debug.SetGCPercent(mostGCPercent)
-	go func() {
-		alive := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-		for {
-			time.Sleep(tuneEvery)
-			metrics.Read(alive)
-			debug.SetGCPercent(gcPercent(alive[0].Value.Uint64()))
+	percent := mostGCPercent
+	debug.SetGCPercent(percent)
+	alive := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	afterEachGC(func() {
+		metrics.Read(alive)
+		if want := gcPercent(alive[0].Value.Uint64()); want != percent { // setting it stops the world
+			percent = want
+			debug.SetGCPercent(percent)
 		}
-	}()
+	})
 }
 
 // gcPercent is the collector's percentage for so many bytes alive.
 func gcPercent(alive uint64) int {
 	percent := uint64(garbage) * 100 / max(alive, 1)
 	return int(min(max(percent, leastGCPercent), mostGCPercent))
+}
+
+// afterEachGC calls f after every garbage collection, one call at a time.
+func afterEachGC(f func()) {
+	type mark struct{ _ [64]byte } // large enough to be an object of its own
+	runtime.AddCleanup(new(mark), func(struct{}) {
+		f()
+		afterEachGC(f)
+	}, struct{}{})
 }

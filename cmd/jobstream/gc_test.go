@@ -3,7 +3,7 @@ package main
 import "testing"
 
 func TestGCPercent(t *testing.T) {
-	for alive, want := range map[uint64]int{0: 400, 10 << 20: 400, 96 << 20: 200, 192 << 20: 100, 4 << 30: 100} {
+	for alive, want := range map[uint64]int{0: 400, 10 << 20: 400, 128 << 20: 200, 256 << 20: 100, 4 << 30: 100} {
 		if got := gcPercent(alive); got != want {
 			t.Errorf("%d bytes alive: %d %%, want %d", alive, got, want)
 		}
