@@ -148,9 +148,14 @@ func (f *Feed) Take() (seqs []uint64, bodies []string) {
 	for _, it := range f.f.queue {
 		seqs = append(seqs, it.seq)
 		bodies = append(bodies, it.subject+string(it.header)+string(it.body))
-		f.f.tapped.ahead = max(f.f.tapped.ahead-it.size(), 0)
+		if it.told {
+			f.f.tapped.ahead -= it.size()
+		}
 	}
 	f.f.queue = nil
+	if n := len(f.f.tapped.early); n == 0 && f.f.tapped.ahead != 0 {
+		panic(fmt.Sprintf("%d bytes are believed to be under way", f.f.tapped.ahead))
+	}
 	return seqs, bodies
 }
 

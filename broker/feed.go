@@ -20,7 +20,8 @@ type item struct {
 	at           int64  // when it was stored, Unix nanoseconds
 	subject      string // this and the header only if the feed wants the whole message
 	header, body []byte
-	ended        int // a pull request of this round of the feed has ended, and nothing else; 0 = none
+	told         bool // by the tap
+	ended        int  // a pull request of this round of the feed has ended, and nothing else; 0 = none
 }
 
 func (it *item) size() int { return len(it.subject) + len(it.header) + len(it.body) }
@@ -348,14 +349,16 @@ func (f *feed) drain(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			size += batch[i].size()
+			if batch[i].told {
+				size += batch[i].size()
+			}
 			if err := f.handle(&batch[i]); err != nil {
 				return err
 			}
 		}
 		clear(batch)
 		f.mu.Lock()
-		f.tapped.ahead = max(f.tapped.ahead-size, 0)
+		f.tapped.ahead -= size
 		f.mu.Unlock()
 	}
 }

@@ -21,7 +21,12 @@ type tapped struct {
 }
 
 // reset makes it neither follow nor be about to.
-func (t *tapped) reset() { t.following, t.meetAt, t.early = false, 0, nil }
+func (t *tapped) reset() {
+	for i := range t.early {
+		t.ahead -= t.early[i].size()
+	}
+	t.following, t.meetAt, t.early = false, 0, nil
+}
 
 // followTap follows the tap, if it can be done, until it can't be any more. False
 // says that it could not.
@@ -66,12 +71,13 @@ func (f *feed) join(last uint64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	t := &f.tapped
-	t.early, t.due = nil, 0
 	switch {
+	case t.meetAt > 0: // they are about to meet
 	case f.last == last:
+		t.due = 0
 		f.follow()
 	case f.expect > 0 && f.last < last:
-		t.meetAt = last
+		t.meetAt, t.due = last, 0
 	default:
 		return false
 	}
@@ -128,6 +134,7 @@ func (f *feed) told(it item) bool {
 		t.reset()
 		return false
 	}
+	it.told = true
 	t.ahead += it.size()
 	if t.following {
 		f.last = it.seq
