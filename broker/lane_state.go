@@ -15,10 +15,20 @@ type laneStates struct{ server.StreamStore }
 // ConsumerStore implements server.StreamStore.
 func (s laneStates) ConsumerStore(name string, created time.Time, cfg *server.ConsumerConfig) (server.ConsumerStore, error) {
 	store, err := s.StreamStore.ConsumerStore(name, created, cfg)
-	if err != nil || !isLaneName(name) || !cfg.MemoryStorage || cfg.AckPolicy != server.AckExplicit {
+	if err != nil || !isLane(name, cfg) {
 		return store, err
 	}
 	return &laneState{ConsumerStore: store}, nil
+}
+
+// isLane says whether a consumer is one of ours; another client's may have such a name.
+func isLane(name string, cfg *server.ConsumerConfig) bool {
+	if !isLaneName(name) {
+		return false
+	}
+	typ, level := name[:len(name)-2], name[len(name)-1:]
+	return cfg.FilterSubject == "jobs."+typ+"."+level && cfg.Durable == name && cfg.MemoryStorage &&
+		cfg.AckPolicy == server.AckExplicit && cfg.MaxDeliver == -1 && cfg.HeadersOnly
 }
 
 // laneState is what a lane shows of itself: how far it has delivered, and up to where

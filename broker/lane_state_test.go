@@ -27,7 +27,9 @@ func (stateStore) ConsumerStore(string, time.Time, *server.ConsumerConfig) (serv
 // all before are.
 func TestLaneState(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s, err := broker.LaneStates(stateStore{}).ConsumerStore("a-1", time.Now(), &server.ConsumerConfig{MemoryStorage: true, AckPolicy: server.AckExplicit})
+		s, err := broker.LaneStates(stateStore{}).ConsumerStore("a-1", time.Now(), &server.ConsumerConfig{
+			Durable: "a-1", FilterSubject: "jobs.a.1", MemoryStorage: true, AckPolicy: server.AckExplicit, MaxDeliver: -1, HeadersOnly: true,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
