@@ -376,6 +376,7 @@ func (b *Broker) watch(ctx context.Context) {
 type StreamState struct {
 	First, Last uint64 // sequences; Last stays when its message is gone
 	Msgs        uint64
+	Created     time.Time
 }
 
 // JobsState is the state of JOBS.
@@ -391,8 +392,8 @@ func (b *Broker) state(ctx context.Context, name string) (StreamState, error) {
 	if err != nil {
 		return StreamState{}, fmt.Errorf("cannot look up stream %s: %w", name, err)
 	}
-	st := s.CachedInfo().State
-	return StreamState{First: st.FirstSeq, Last: st.LastSeq, Msgs: st.Msgs}, nil
+	info := s.CachedInfo()
+	return StreamState{First: info.State.FirstSeq, Last: info.State.LastSeq, Msgs: info.State.Msgs, Created: info.Created}, nil
 }
 
 // JobsGaps lists the sequences between the first and the last message of JOBS

@@ -109,9 +109,22 @@ func (f *Feed) Consume(end uint64) (start uint64) {
 	f.next = 1
 	f.f.calm()
 	f.f.mu.Lock()
-	f.f.left = 1 << 30
+	f.f.ended()
 	f.f.mu.Unlock()
 	return start
+}
+
+// Asked reports whether the consumer may bring something.
+func (f *Feed) Asked() bool { return f.f.listening() }
+
+// Queued is how many bytes wait to be taken.
+func (f *Feed) Queued() (n int) {
+	f.f.mu.Lock()
+	defer f.f.mu.Unlock()
+	for i := range f.f.queue {
+		n += f.f.queue[i].size()
+	}
+	return n
 }
 
 // Deliver brings a message by the consumer.
@@ -122,6 +135,12 @@ func (f *Feed) Deliver(seq uint64, subject string, header, body []byte, pending 
 	})
 	f.next++
 }
+
+// LoseDelivery has the next delivery show that one did not come.
+func (f *Feed) LoseDelivery() { f.next++ }
+
+// Followed reports whether what comes is that of the tap.
+func (f *Feed) Followed() bool { return f.f.followed() }
 
 // Join tries to follow the tap.
 func (f *Feed) Join() bool { return f.f.joinTap() }
@@ -146,6 +165,12 @@ func (f *Feed) Take() (seqs []uint64, bodies []string) {
 	f.f.mu.Lock()
 	defer f.f.mu.Unlock()
 	for _, it := range f.f.queue {
+		if it.ended > 0 {
+			if it.ended == f.f.round && f.f.expect > 0 {
+				f.f.left = f.f.most
+			}
+			continue
+		}
 		seqs = append(seqs, it.seq)
 		bodies = append(bodies, it.subject+string(it.header)+string(it.body))
 		if it.told {

@@ -43,12 +43,13 @@ type feed struct {
 	take   func(*item) error
 	beats  bool // heartbeats are handed to take as items without a body
 
-	most   int // bytes that may be under way
-	link   *link
-	inbox  string
-	heard  atomic.Int64  // when the last frame came, nanoseconds since the broker was opened
-	broken chan struct{} // the consumer must be replaced, or the tap has been left
-	level  chan struct{} // the consumer has brought the last message, or the tap is followed
+	most    int       // bytes that may be under way
+	created time.Time // when the stream was made that the tap is in
+	link    *link
+	inbox   string
+	heard   atomic.Int64  // when the last frame came, nanoseconds since the broker was opened
+	broken  chan struct{} // the consumer must be replaced, or the tap has been left
+	level   chan struct{} // the consumer has brought the last message, or the tap is followed
 
 	mu     sync.Mutex
 	last   uint64 // sequence of the last message that came
@@ -72,6 +73,13 @@ func (f *feed) run(ctx context.Context) error {
 	defer l.close()
 	f.init()
 	f.link = l
+	if f.tap != nil {
+		state, err := f.b.state(ctx, f.stream)
+		if err != nil {
+			return err
+		}
+		f.created = state.Created
+	}
 	f.inbox, f.sid = "_INBOX."+nuid.Next(), -1
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -96,6 +104,9 @@ func (f *feed) keepReading(ctx context.Context) {
 	defer tick.Stop()
 	name := ""
 	defer func() { f.remove(name) }() //nolint:contextcheck // ctx has ended by then
+	if f.tap != nil {
+		defer f.tap.leave()
+	}
 	for ctx.Err() == nil {
 		f.remove(name) //nolint:contextcheck // it must go even when ctx ends
 		name = ""
@@ -183,9 +194,9 @@ func (f *feed) consume(ctx context.Context) (name string, err error) {
 		return name, err
 	}
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.pull = pullSubject(f.stream, name)
-	f.mu.Unlock()
-	f.ask(round)
+	f.ended() // so nothing is asked for before what came earlier has been taken
 	return name, nil
 }
 
@@ -233,16 +244,29 @@ func (f *feed) remove(name string) {
 
 // receive runs on the connection's goroutine.
 func (f *feed) receive(round int, m *frame) {
+	if refusal := f.took(round, m); refusal != "" {
+		f.b.log.Warn("a reader's request was refused", "stream", f.stream, "status", refusal)
+	}
+}
+
+// took is receive, and returns the server's words if it has refused a request. It does
+// not log: f.mu is needed by whoever stores a message, too.
+func (f *feed) took(round int, m *frame) (refusal string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.expect == 0 || round != f.round {
-		return
+		return ""
 	}
 	f.heard.Store(f.b.clock())
 	if code := m.status(); code != 0 {
-		f.control(code, m)
-		return
+		return f.control(code, m)
 	}
+	f.message(m)
+	return ""
+}
+
+// message takes a delivery. f.mu is held.
+func (f *feed) message(m *frame) {
 	a, ok := parseAck(m.reply)
 	if !ok || a.delivery != f.expect {
 		f.fail()
@@ -264,8 +288,9 @@ func (f *feed) receive(round int, m *frame) {
 	}
 }
 
-// control takes heartbeats and the word of the request's end.
-func (f *feed) control(code int, m *frame) {
+// control takes heartbeats and the word of the request's end; what else the server has
+// to say it returns. f.mu is held.
+func (f *feed) control(code int, m *frame) (refusal string) {
 	switch text := m.statusText(); {
 	case code == 100:
 		if delivered := m.get("Nats-Last-Consumer"); parseUint(delivered)+1 != f.expect {
@@ -278,9 +303,10 @@ func (f *feed) control(code int, m *frame) {
 			f.ended()
 		}
 	default: // its consumer is gone, or the server is in trouble
-		f.b.log.Warn("a reader's request was refused", "stream", f.stream, "status", text)
 		f.fail()
+		return text
 	}
+	return ""
 }
 
 // ended has the next request made when all that came before has been taken. That

@@ -2,13 +2,16 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
 // How a feed follows a tap. A consumer reads up to some message, and the tap tells of
-// what comes after it: while messages come all the time, what the tap tells of is kept until the
-// consumer has brought the message before it. Whoever is told too much lets go,
-// and the next consumer goes on behind the last message that came.
+// what comes after it. While messages come all the time, what the tap tells of is kept
+// until the consumer has brought the message before it. If that becomes too much, or
+// what was told of is not taken, the feed lets go, and the next consumer goes on behind
+// the last message that came. So at most twice what may be under way waits to be taken:
+// what the tap has told of, and what a consumer was asked for.
 
 // tapped is the feed's part in that, under the feed's lock.
 type tapped struct {
@@ -34,18 +37,25 @@ func (f *feed) followTap(ctx context.Context, tick <-chan time.Time) bool {
 	if !f.joinTap() {
 		return false
 	}
-	defer f.tap.leave()
 	for {
 		select {
 		case <-ctx.Done():
 			return true
-		case <-f.level: // told by a consumer that is gone
-		case <-f.broken:
-			return true
+		case <-f.level: // said of a consumer that is gone
+		case <-f.broken: // perhaps as well
+			if !f.followed() {
+				return true
+			}
 		case <-tick:
 			f.checkTap(ctx)
 		}
 	}
+}
+
+func (f *feed) followed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.tapped.following
 }
 
 // joinTap reports whether the feed follows the tap. If it is not up to date, though
@@ -61,9 +71,7 @@ func (f *feed) joinTap() bool {
 		return following
 	}
 	f.tap.follow(f.join, f.told)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.tapped.following
+	return f.followed()
 }
 
 // join has the tap tell of what comes after the message last.
@@ -145,27 +153,32 @@ func (f *feed) told(it item) bool {
 	return true
 }
 
-// checkTap notices that the stream is gone, or another one of that name: its last
-// message is not that of the tap's store. And it lets go of a tap that has not told of
-// what the stream had when it was looked at before: no way of the server's into a
-// stream is known that passes it by, but a job that nobody sees would be the price.
+// checkTap notices that the stream is gone, or another one of that name. And it lets
+// go of a tap that has not told of what the stream had when it was looked at before: no
+// way of the server's into a stream is known that passes it by, but a job that nobody
+// sees would be the price.
 func (f *feed) checkTap(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, heartbeat)
+	defer cancel()
 	before := f.tap.last()
 	state, err := f.b.state(ctx, f.stream)
-	if ctx.Err() != nil {
+	if errors.Is(ctx.Err(), context.Canceled) {
 		return
 	}
-	same := err == nil && before <= state.Last && state.Last <= f.tap.last()
+	same := err == nil && state.Created.Equal(f.created) && before <= state.Last && state.Last <= f.tap.last()
+	switch {
+	case err != nil:
+		f.b.log.Error("cannot read a stream; trying again", "stream", f.stream, "error", err)
+	case !same:
+		f.b.log.Warn("somebody has made the stream anew; jobs will be slower until the next start", "stream", f.stream)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if same && f.last >= f.tapped.due {
 		f.tapped.due = state.Last
 		return
 	}
-	if err == nil && !same { // after an error it may be there again later
-		f.b.log.Warn("somebody has made the stream anew; jobs will be slower until the next start", "stream", f.stream)
-		f.tapped.gone = true
-	}
+	f.tapped.gone = err == nil && !same // after an error it may be there again later
 	f.tapped.reset()
 	signal(f.broken)
 }

@@ -37,7 +37,7 @@ func isLane(name string, cfg *server.ConsumerConfig) bool {
 // looks for the next message without an ack sequence by sequence, past those of all
 // other lanes: with 100 busy ones, 4 % of all CPU. Here they stand in a list.
 type laneState struct {
-	server.ConsumerStore // the configuration, and the form for backups
+	server.ConsumerStore // the configuration; a backup finds it empty, so what is restored delivers all again
 
 	mu        sync.Mutex
 	delivered server.SequencePair
@@ -45,6 +45,7 @@ type laneState struct {
 	open      []laneDelivery      // by sequence; those before head are settled
 	head      int
 	acked     int // in open, from head on
+	most      int // deliveries of a message; not above 0 = any number
 }
 
 type laneDelivery struct {
@@ -56,9 +57,13 @@ type laneDelivery struct {
 const fewDeliveries = 256
 
 // UpdateDelivered implements server.ConsumerStore.
-func (s *laneState) UpdateDelivered(delivery, seq, _ uint64, _ int64) error {
+func (s *laneState) UpdateDelivered(delivery, seq, times uint64, _ int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.most > 0 && times > uint64(s.most) { // then the server gives it up
+		s.settle(seq)
+		return nil
+	}
 	if seq > s.delivered.Stream {
 		s.delivered.Stream = seq
 		if len(s.open) == cap(s.open) {
@@ -74,18 +79,34 @@ func (s *laneState) UpdateDelivered(delivery, seq, _ uint64, _ int64) error {
 func (s *laneState) UpdateAcks(_, seq uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.settle(seq) {
+		return server.ErrStoreMsgNotFound
+	}
+	return nil
+}
+
+// settle takes a delivery for acknowledged, if there is such an open one.
+func (s *laneState) settle(seq uint64) bool {
 	open := s.open[s.head:]
 	i := 0
 	if len(open) > 0 && open[0].seq != seq {
 		i = sort.Search(len(open), func(i int) bool { return open[i].seq >= seq })
 	}
 	if i == len(open) || open[i].seq != seq || open[i].acked {
-		return server.ErrStoreMsgNotFound
+		return false
 	}
 	open[i].acked = true
 	s.acked++
 	s.advance()
-	return nil
+	return true
+}
+
+// UpdateConfig implements server.ConsumerStore.
+func (s *laneState) UpdateConfig(cfg *server.ConsumerConfig) error {
+	s.mu.Lock()
+	s.most = cfg.MaxDeliver
+	s.mu.Unlock()
+	return s.ConsumerStore.UpdateConfig(cfg)
 }
 
 // advance moves head and floor past what is settled.
@@ -187,15 +208,3 @@ func (s *laneState) State() (*server.ConsumerState, error) {
 
 // BorrowState implements server.ConsumerStore.
 func (s *laneState) BorrowState() (*server.ConsumerState, error) { return s.State() }
-
-// EncodedState implements server.ConsumerStore.
-func (s *laneState) EncodedState() ([]byte, error) {
-	state, err := s.State()
-	if err != nil {
-		return nil, err
-	}
-	if err := s.ConsumerStore.ForceUpdate(state); err != nil {
-		return nil, err
-	}
-	return s.ConsumerStore.EncodedState()
-}

@@ -20,8 +20,12 @@ import (
 type stateStore struct{ server.StreamStore }
 
 func (stateStore) ConsumerStore(string, time.Time, *server.ConsumerConfig) (server.ConsumerStore, error) {
-	return nil, nil
+	return configStore{}, nil
 }
+
+type configStore struct{ server.ConsumerStore }
+
+func (configStore) UpdateConfig(*server.ConsumerConfig) error { return nil }
 
 // TestLaneState: in whatever order a lane's deliveries are settled, it shows how far
 // all before are.
@@ -78,6 +82,18 @@ func TestLaneState(t *testing.T) {
 				for seq := range open {
 					delivered.Consumer++
 					_ = s.UpdateDelivered(delivered.Consumer, seq, 2, 0)
+					return
+				}
+			},
+			"give up": func(t *rapid.T) {
+				for seq := range open {
+					if err := s.UpdateConfig(&server.ConsumerConfig{MaxDeliver: 3}); err != nil {
+						t.Fatal(err)
+					}
+					if err := s.UpdateDelivered(open[seq], seq, 4, 0); err != nil {
+						t.Fatal(err)
+					}
+					settle(seq)
 					return
 				}
 			},
