@@ -706,23 +706,37 @@ func TestBlockedSinkLosesNothing(t *testing.T) {
 	}
 }
 
+// That of JOBS has one where there is no tap.
 func TestReaderSurvivesLossOfItsConsumer(t *testing.T) {
 	b := brokertest.New(t, withPort)
+	b.WithoutTap()
 	r, _ := read(t, b, jobs.Positions{})
-	submit(t, b, message("email", 3))
-	r.until(t, "the first", func() bool { return len(r.messages) == 1 })
 	_, js := connect(t, b)
-	s, err := js.Stream(t.Context(), broker.JobsStream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for info := range s.ListConsumers(t.Context()).Info() {
-		if err := s.DeleteConsumer(t.Context(), info.Name); err != nil {
+	for round := range 2 {
+		submit(t, b, message("email", 3))
+		if err := b.Append([]jobs.Event{sampleEvent()}); err != nil {
 			t.Fatal(err)
+		}
+		r.until(t, "a message and an event", func() bool { return len(r.messages) == round+1 && len(r.events) == round+1 })
+		for _, name := range []string{broker.JobsStream, broker.StatusStream} {
+			s, err := js.Stream(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			deleted := 0
+			for info := range s.ListConsumers(t.Context()).Info() {
+				if err := s.DeleteConsumer(t.Context(), info.Name); err != nil {
+					t.Fatal(err)
+				}
+				deleted++
+			}
+			if deleted != 1 {
+				t.Fatalf("%s had %d consumers", name, deleted)
+			}
 		}
 	}
 	submit(t, b, message("email", 3))
-	r.until(t, "the second, by a new consumer", func() bool { return len(r.messages) == 2 && r.messages[1].Seq == 2 })
+	r.until(t, "the last, by a new consumer", func() bool { return len(r.messages) == 3 && r.messages[2].Seq == 3 })
 }
 
 func TestPortInUse(t *testing.T) {

@@ -79,6 +79,9 @@ func LaneStates(store server.StreamStore) server.StreamStore { return laneStates
 // NewTap makes one that stands before a store.
 func NewTap(store server.StreamStore) server.StreamStore { return &tap{StreamStore: store} }
 
+// WithoutTap has the reader of JOBS use consumers only.
+func (b *Broker) WithoutTap() { b.tap = nil }
+
 // TapFollowed reports whether the reader of JOBS follows the tap.
 func (b *Broker) TapFollowed() bool {
 	b.tap.mu.Lock()
