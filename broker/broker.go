@@ -10,6 +10,8 @@
 //     NOTIFICATIONS publish; [Broker.Read] follows the first two from a position.
 //   - [Broker.OpenLanes] starts handing out JOBS lane by lane, as pulled.
 //   - [Broker.Serve] answers requests as a NATS micro service.
+//   - feed.go is how a stream is read, store.go what we put before the server's store
+//     of JOBS so that this and the lanes cost little.
 //   - link.go is the small client under the messages of the hot path; all else
 //     goes through nats.go.
 package broker

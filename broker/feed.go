@@ -160,7 +160,8 @@ func (f *feed) listening() bool {
 	return f.left > 0
 }
 
-// lostTrack says whether something went wrong, and the tap was not just followed for a moment.
+// lostTrack says whether something went wrong: the tap may also just have been followed
+// and left again.
 func (f *feed) lostTrack() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
