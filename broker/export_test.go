@@ -154,15 +154,6 @@ func (f *Feed) Level() bool { return signalled(f.f.level) }
 // Broken reports, once, that a new consumer must be made.
 func (f *Feed) Broken() bool { return signalled(f.f.broken) }
 
-func signalled(c chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}
-
 // Take takes all that has come: the sequences, and what the messages say.
 func (f *Feed) Take() (seqs []uint64, bodies []string) {
 	f.f.mu.Lock()

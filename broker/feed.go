@@ -324,20 +324,8 @@ func (f *feed) fail() {
 
 // calm forgets signals about what is over.
 func (f *feed) calm() {
-	for _, c := range []chan struct{}{f.broken, f.level} {
-		select {
-		case <-c:
-		default:
-		}
-	}
-}
-
-// signal leaves a token in a channel that has room for one.
-func signal(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
+	signalled(f.broken)
+	signalled(f.level)
 }
 
 // item copies what a frame brings.

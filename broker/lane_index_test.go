@@ -153,7 +153,7 @@ func TestLaneIndexIsUsed(t *testing.T) {
 	b := brokertest.New(t, withPort)
 	x, ok := b.LaneIndex()
 	if !ok {
-		t.Fatal("there is no index: read lane_index.go beside the server's new version")
+		t.Fatal("there is no index: read store.go beside the server's new version")
 	}
 	lanes := []jobs.Lane{{Type: "email", Priority: 1}, {Type: "email", Priority: 3}, {Type: "export", Priority: 3}}
 	in := brokertest.NewInspector(100)

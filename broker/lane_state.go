@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"jobstream/jobs"
 )
 
 // laneStates gives each lane a laneState instead of what the server would keep in
@@ -26,8 +28,8 @@ func isLane(name string, cfg *server.ConsumerConfig) bool {
 	if !isLaneName(name) {
 		return false
 	}
-	typ, level := name[:len(name)-2], name[len(name)-1:]
-	return cfg.FilterSubject == "jobs."+typ+"."+level && cfg.Durable == name && cfg.MemoryStorage &&
+	lane := jobs.Lane{Type: name[:len(name)-2], Priority: jobs.Priority(name[len(name)-1] - '0')}
+	return cfg.FilterSubject == laneSubject(lane) && cfg.Durable == name && cfg.MemoryStorage &&
 		cfg.AckPolicy == server.AckExplicit && cfg.MaxDeliver == -1 && cfg.HeadersOnly
 }
 

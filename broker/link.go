@@ -206,10 +206,23 @@ func (l *link) writeOut() {
 }
 
 // wake tells the writer that there is something in the buffer.
-func (l *link) wake() {
+func (l *link) wake() { signal(l.kick) }
+
+// signal leaves a token in a channel that has room for one.
+func signal(c chan<- struct{}) {
 	select {
-	case l.kick <- struct{}{}:
+	case c <- struct{}{}:
 	default:
+	}
+}
+
+// signalled takes the token out, and says whether there was one.
+func signalled(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 

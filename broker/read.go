@@ -15,8 +15,8 @@ import (
 
 // Read follows JOBS and STATUS from behind the given positions and hands what
 // they hold to sink, until ctx ends; then it returns ctx's cause. Calls to the
-// sink come one at a time per stream. A call that blocks holds its stream up:
-// the server sends no more than Options.readAhead of what the sink has not taken.
+// sink come one at a time per stream. A call that blocks holds its stream up: no more
+// is read ahead of what the sink has taken than twice Options.readAhead; see feed.
 func (b *Broker) Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) error {
 	var names interner // of the feed of STATUS
 	var group sync.WaitGroup
