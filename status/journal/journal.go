@@ -30,8 +30,10 @@ const (
 	// zeroed is how far ahead the file is filled with zeros: to overwrite what is
 	// there costs an fsync half the time of making a file longer.
 	zeroed = 1 << 20
-	// keep is how much memory for pages is kept from one commit to the next.
-	keep = 8 << 20
+	// keep is how much memory for pages is kept from one commit to the next, in any
+	// case; more is kept while each keepFor commits have one that needs a quarter of it.
+	keep    = 1 << 20
+	keepFor = 64
 )
 
 var zeros [zeroed]byte
@@ -52,6 +54,7 @@ type Journal struct {
 	active int
 	next   record // that is being collected
 	head   []byte // memory for its header
+	spare  int    // commits in a row that needed little of the memory of next
 
 	lsn        uint64 // of the last commit that is in bbolt's file
 	checkpoint uint64 // up to here all is in bbolt's file, synced
@@ -210,14 +213,22 @@ func (j *Journal) add(pages []byte, offset int64) {
 	} else {
 		j.next.spans = append(j.next.spans, span{offset, len(pages)})
 	}
+	if need := len(j.next.pages) + len(pages); need > cap(j.next.pages) {
+		// Large slices grow by a quarter at a time if left to themselves.
+		j.next.pages = slices.Grow(j.next.pages, max(2*need, keep)-len(j.next.pages))
+	}
 	j.next.pages = append(j.next.pages, pages...)
 }
 
-// reset forgets what is collected.
+// reset forgets what is collected, and after a while memory for more than that.
 func (j *Journal) reset() {
+	j.spare++
+	if len(j.next.pages) > cap(j.next.pages)/4 {
+		j.spare = 0
+	}
 	j.next.spans, j.next.pages = j.next.spans[:0], j.next.pages[:0]
-	if cap(j.next.pages) > keep {
-		j.next.pages = nil
+	if j.spare >= keepFor && cap(j.next.pages) > keep {
+		j.next.pages, j.spare = nil, 0
 	}
 }
 
