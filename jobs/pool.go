@@ -27,6 +27,7 @@ type Pool struct {
 	rows      [LowestPriority + 1][]*lane // by priority
 	turn      [LowestPriority + 1]int     // whose turn it is within a row
 	lively    [LowestPriority + 1]laneSet // who in a row may have something; see pick
+	early     []*lane                     // who has nothing before position has moved on
 	held      map[uint64]*held            // by sequence
 	begun     map[ID]*held                // those of them whose job is a worker's
 	keys      map[keyOfType]int           // executions of keyed jobs
@@ -96,6 +97,7 @@ type lane struct {
 	committed uint64 // highest sequence of this lane that the tracker has committed
 	delivered uint64 // highest sequence delivered, or given up on
 	expected  time.Time
+	early     bool // it is in Pool.early
 }
 
 // held is a delivery that this process holds a lease on.
@@ -182,7 +184,7 @@ func (p *Pool) Start(position, last uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.started = true
-	p.position = max(p.position, position)
+	p.advance(position)
 	for _, l := range p.lanes {
 		l.committed = max(l.committed, last)
 		p.enliven(l)
@@ -305,7 +307,7 @@ func (p *Pool) PullEnded(l Lane, n int) {
 // workers.
 func (p *Pool) Committed(c *Commit) {
 	p.mu.Lock()
-	p.position = max(p.position, c.Position)
+	p.advance(c.Position)
 	for _, j := range c.Submitted {
 		if l := p.lanes[j.Lane()]; l != nil && !j.Status.Ended() && j.Place == InQueue {
 			l.committed = max(l.committed, j.Seq)
@@ -400,6 +402,31 @@ func (p *Pool) dispatch() {
 	}
 }
 
+// advance takes note of how far the tracker has committed JOBS, and has pick look at
+// the lanes that waited for it. p.mu is held.
+func (p *Pool) advance(position uint64) {
+	if position <= p.position {
+		return
+	}
+	p.position = position
+	for _, l := range p.early {
+		l.early = false
+		p.enliven(l)
+	}
+	clear(p.early)
+	p.early = p.early[:0]
+}
+
+// passOver has pick pass over a lane until the tracker's position has moved on: what was
+// delivered first is not committed. p.mu is held.
+func (p *Pool) passOver(l *lane) {
+	p.lively[l.Priority].remove(l.place)
+	if !l.early {
+		l.early = true
+		p.early = append(p.early, l)
+	}
+}
+
 // enliven has pick look at a lane that has something for it now. p.mu is held.
 func (p *Pool) enliven(l *lane) { p.lively[l.Priority].add(l.place) }
 
@@ -434,6 +461,8 @@ func (p *Pool) pickFrom(pr Priority, at, end int) (h *held, coming bool) {
 		switch {
 		case len(l.buf) == 0 && l.committed <= l.delivered:
 			lively.remove(n)
+		case len(l.buf) > 0 && !p.ready(l):
+			p.passOver(l)
 		case !p.open(l):
 		case p.ready(l):
 			if p.turn[pr] = n + 1; n+1 == len(row) {

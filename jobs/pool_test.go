@@ -159,6 +159,25 @@ func TestNothingRunsBeforeItsCommit(t *testing.T) {
 	})
 }
 
+// TestMessageWithoutAJobIsDropped, a repeated one, say: the commit that reaches it
+// names no job of the lane.
+func TestMessageWithoutAJobIsDropped(t *testing.T) {
+	inRig(t, rigOptions{workers: 1}, func(r *rig) {
+		r.hold(true)
+		r.submit("a3", "a3", "b3")
+		r.settle()
+		r.want("before the commit", r.said(), "")
+		r.mu.Lock()
+		r.submitted = nil
+		r.mu.Unlock()
+		for seq := uint64(1); seq <= 3; seq++ {
+			r.pool.Committed(&jobs.Commit{Position: seq})
+			r.settle()
+			r.want("after it", r.said(), fmt.Sprint("ack ", seq))
+		}
+	})
+}
+
 func TestOutcomeIsCommittedBeforeTheAck(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		r.submit("a3", "a3")
