@@ -30,7 +30,7 @@ func (p *pipeline) Submitted(*jobs.Message)           { p.submitted.Add(1); p.ch
 func (p *pipeline) Happened(_ uint64, e []jobs.Event) { p.happened.Add(int64(len(e))); p.check() }
 func (p *pipeline) Deliver(d jobs.Delivery) {
 	p.delivered.Add(1)
-	_ = p.b.Ack(d.Ref)
+	_ = p.b.Ack(d)
 	p.open[d.Lane]--
 	if p.open[d.Lane] < 500 {
 		p.open[d.Lane] += 500

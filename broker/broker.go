@@ -105,6 +105,7 @@ type Broker struct {
 	submitted pendingAcks
 	notices   notices
 	lanes     laneTable
+	acks      heldAcks
 	index     *laneIndex // nil: the server finds the lanes' messages by itself
 	tap       *tap       // nil: JOBS is read by a consumer only
 	health    health
@@ -429,7 +430,11 @@ func (b *Broker) Trim(ctx context.Context, floor uint64) error {
 	if floor == 0 {
 		return nil
 	}
-	return b.PurgeJobs(ctx, floor)
+	if err := b.PurgeJobs(ctx, floor); err != nil {
+		return err
+	}
+	b.acks.trim(floor)
+	return nil
 }
 
 // TrimLane removes one lane's messages up to and with the sequence floor.

@@ -300,7 +300,7 @@ func TestCloseLanesGivesBack(t *testing.T) {
 	b.CloseLanes()
 	for done := false; !done; {
 		seen[d.Seq] = true
-		if err := b.Ack(d.Ref); err != nil {
+		if err := b.Ack(d); err != nil {
 			t.Fatal(err)
 		}
 		select {
@@ -335,7 +335,7 @@ func TestDeletedLaneComesBack(t *testing.T) {
 	}
 	_, js := connect(t, b)
 	submit(t, b, message("email", 3))
-	if err := b.Ack(in.Next(t).Ref); err != nil {
+	if err := b.Ack(in.Next(t)); err != nil {
 		t.Fatal(err)
 	}
 	if err := js.DeleteConsumer(t.Context(), broker.JobsStream, lane.String()); err != nil {
@@ -391,7 +391,7 @@ func TestConnectionsComeBack(t *testing.T) {
 			if d.Seq != want+1 {
 				t.Fatalf("%+v, want message %d", d, want+1)
 			}
-			if err := b.Ack(d.Ref); err != nil {
+			if err := b.Ack(d); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -1005,7 +1005,7 @@ func seed(t *testing.T, dir string, lane jobs.Lane) {
 		t.Fatal(err)
 	}
 	for range 20 {
-		if err := b.Ack(in.Next(t).Ref); err != nil {
+		if err := b.Ack(in.Next(t)); err != nil {
 			t.Fatal(err)
 		}
 	}

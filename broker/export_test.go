@@ -185,3 +185,18 @@ func (b *Broker) JobsConsumers() int {
 	defer mu.RUnlock()
 	return consumers()
 }
+
+// HeldAcks are acks that are not sent at once.
+type HeldAcks struct{ heldAcks }
+
+func (h *HeldAcks) Hold(d *jobs.Delivery) bool { return h.hold(d) }
+func (h *HeldAcks) Trim(upTo uint64)           { h.trim(upTo) }
+func (h *HeldAcks) Turn() []string             { return h.turn() }
+func (h *HeldAcks) Close(closed bool) []string { return h.close(closed) }
+
+// How acks are held back.
+const (
+	PromptAcks = promptAcks
+	ManyAcks   = manyAcks
+	AckRest    = ackRest
+)

@@ -176,9 +176,9 @@ func TestLaneInfo(t *testing.T) {
 		t.Fatal(err)
 	}
 	order := []int{0, 1, 2, 4, 5, 3, 8} // 6, 7 and 9 stay
-	var refs []string
+	var deliveries []jobs.Delivery
 	for range 10 {
-		refs = append(refs, in.Next(t).Ref)
+		deliveries = append(deliveries, in.Next(t))
 	}
 	var messages []jetstream.Msg
 	for m := range batch.Messages() {
@@ -208,7 +208,7 @@ func TestLaneInfo(t *testing.T) {
 	}
 	same()
 	for _, i := range order {
-		if err := b.Ack(refs[i]); err != nil {
+		if err := b.Ack(deliveries[i]); err != nil {
 			t.Fatal(err)
 		}
 		if err := messages[i].DoubleAck(t.Context()); err != nil {

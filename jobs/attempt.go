@@ -83,7 +83,7 @@ func setBack(t *poolType, j *Job, wait time.Duration) bool {
 // dismiss ends a delivery for good that nobody needs.
 func (p *Pool) dismiss(h *held) {
 	p.drop(h)
-	p.check("acknowledge", p.o.Queue.Ack(h.Ref))
+	p.check("acknowledge", p.o.Queue.Ack(h.Delivery))
 }
 
 const (

@@ -370,7 +370,7 @@ func (p *Pool) settle(h *held) {
 	case k == KindReleased:
 		p.nak(h, 0)
 	default:
-		p.check("acknowledge", p.o.Queue.Ack(h.Ref))
+		p.check("acknowledge", p.o.Queue.Ack(h.Delivery))
 	}
 }
 

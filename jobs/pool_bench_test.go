@@ -30,7 +30,7 @@ func (q *benchQueue) Pull(l jobs.Lane, n int) error {
 	}
 	return nil
 }
-func (q *benchQueue) Ack(string) error                { q.acks.Add(1); return nil }
+func (q *benchQueue) Ack(jobs.Delivery) error         { q.acks.Add(1); return nil }
 func (q *benchQueue) Nak(string, time.Duration) error { return nil }
 func (q *benchQueue) Extend(string) error             { return nil }
 

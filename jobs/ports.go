@@ -22,8 +22,9 @@ type Queue interface {
 	// Pull asks for up to n more deliveries of a lane; they come to the Receiver
 	// that the lanes were opened with, as soon as there are any.
 	Pull(lane Lane, n int) error
-	// Ack ends a delivery for good.
-	Ack(ref string) error
+	// Ack ends a delivery for good. The queue may put that off for a part of the
+	// lease.
+	Ack(d Delivery) error
 	// Nak gives a delivery back, to come again after delay.
 	Nak(ref string, delay time.Duration) error
 	// Extend renews the lease of a delivery.

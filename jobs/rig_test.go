@@ -284,7 +284,8 @@ func (r *rig) again(ref, why string) {
 	r.serve(lane)
 }
 
-func (r *rig) Ack(ref string) error {
+func (r *rig) Ack(d jobs.Delivery) error {
+	ref := d.Ref
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if l := r.out[ref]; l != nil {

@@ -180,7 +180,7 @@ func pull(t *testing.T, q Rig, lane jobs.Lane, n int) {
 
 func ack(t *testing.T, q Rig, d jobs.Delivery) {
 	t.Helper()
-	if err := q.Queue.Ack(d.Ref); err != nil {
+	if err := q.Queue.Ack(d); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -49,14 +49,21 @@ func (t *trimmer) run(ctx context.Context) error {
 	tick := time.NewTicker(trimEvery)
 	defer tick.Stop()
 	for {
+		routine := false
 		select {
 		case <-t.kick:
 		case <-tick.C:
+			routine = true
 		case <-ctx.Done():
 			return nil
 		}
 		if err := t.trim(ctx); err != nil && ctx.Err() == nil {
 			t.n.log.Warn("cannot trim the JOBS stream; trying again", "error", err)
+		}
+		if routine {
+			if err := t.n.broker.SendAcks(); err != nil {
+				t.n.log.Warn("jobs that have ended are delivered again when their lease ends, and dropped", "error", err)
+			}
 		}
 		pause := time.NewTimer(trimAtLeast)
 		select {

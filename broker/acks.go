@@ -1,0 +1,138 @@
+package broker
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"jobstream/jobs"
+)
+
+// heldAcks are acks that have not been sent, since their messages are about to be
+// trimmed, and with its message the server forgets the delivery. To publish, parse and
+// route an ack, and to look for the lane's next message without one, is a tenth of
+// what a job costs.
+//
+// Only what comes in numbers is held back, and for two turns at most: see
+// [Broker.SendAcks]. Nobody depends on it. Whatever is acknowledged has ended, and if
+// it comes again it is looked up and dropped.
+type heldAcks struct {
+	mu   sync.Mutex
+	list []heldAck
+	aged int // so many of the list were there at the last turn
+	// Since the last turn:
+	since   int // acks
+	dropped int // acks that were not needed any more
+	trimmed bool
+	resting int // so many turns nothing is held back
+	closed  bool
+}
+
+type heldAck struct {
+	seq uint64
+	ref string
+}
+
+const (
+	// promptAcks are sent at once, of those between two turns.
+	promptAcks = 64
+	// maxHeldAcks are held back at most.
+	maxHeldAcks = 1 << 17
+	// holdLease is the shortest lease with which any are.
+	holdLease = 10 * time.Second
+	// ackRest is for how many turns none are, after one at which more than manyAcks,
+	// and more than were saved, had to be sent after all: an unfinished job stands
+	// before them.
+	ackRest  = 10
+	manyAcks = 1024
+)
+
+// hold takes an ack that need not be sent yet.
+func (h *heldAcks) hold(d *jobs.Delivery) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.since++
+	if h.closed || h.resting > 0 || h.since <= promptAcks || len(h.list) >= maxHeldAcks {
+		return false
+	}
+	h.list = append(h.list, heldAck{d.Seq, d.Ref})
+	return true
+}
+
+// trim forgets the acks up to and with a sequence.
+func (h *heldAcks) trim(upTo uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.trimmed = true
+	kept, aged := h.list[:0], 0
+	for i, a := range h.list {
+		if a.seq <= upTo {
+			continue
+		}
+		kept = append(kept, a)
+		if i < h.aged {
+			aged++
+		}
+	}
+	h.dropped += len(h.list) - len(kept)
+	clear(h.list[len(kept):])
+	h.list, h.aged = kept, aged
+}
+
+// turn returns those that have to be sent now: all if there was no trim since the last
+// turn, else the ones of before that.
+func (h *heldAcks) turn() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := h.aged
+	if !h.trimmed {
+		n = len(h.list)
+	}
+	h.resting = max(h.resting-1, 0)
+	if n > manyAcks && n > h.dropped {
+		h.resting = ackRest
+	}
+	h.since, h.dropped, h.trimmed = 0, 0, false
+	return h.take(n)
+}
+
+// close has nothing held back from now on, or things again, and returns what has been.
+func (h *heldAcks) close(closed bool) []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = closed
+	return h.take(len(h.list))
+}
+
+// take takes the first n out. What is left has seen a turn. h.mu is held.
+func (h *heldAcks) take(n int) (refs []string) {
+	for _, a := range h.list[:n] {
+		refs = append(refs, a.ref)
+	}
+	h.list = slices.Delete(h.list, 0, n)
+	h.aged = len(h.list)
+	return refs
+}
+
+// Ack ends a delivery for good. Of many in a short time most are not sent at once, and
+// not at all if [Broker.Trim] removes their messages; see [Broker.SendAcks].
+func (b *Broker) Ack(d jobs.Delivery) error {
+	if b.o.Lease >= holdLease && b.acks.hold(&d) {
+		return nil
+	}
+	return b.settle(d.Ref, nil)
+}
+
+// SendAcks sends acks that were held back and that the last trim did not make
+// needless. Whoever trims calls it once a second; an ack is held back until the second
+// call at most.
+func (b *Broker) SendAcks() error { return b.sendAcks(b.acks.turn()) }
+
+func (b *Broker) sendAcks(refs []string) error {
+	for _, ref := range refs {
+		if err := b.settle(ref, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,212 @@
+package broker_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"jobstream/broker"
+	"jobstream/broker/brokertest"
+	"jobstream/jobs"
+)
+
+// TestHeldAcks: each ack is sent once, or its message is trimmed; and none is held back
+// for more than two turns.
+func TestHeldAcks(t *testing.T) {
+	var saved, late, rested int
+	rapid.Check(t, func(t *rapid.T) {
+		type ack struct {
+			seq   uint64
+			turns int
+		}
+		var h broker.HeldAcks
+		var next uint64
+		var since, dropped, resting int
+		trimmed, closed := false, false
+		held := make(map[string]*ack)
+		sent := func(refs []string, want func(a *ack) bool) {
+			t.Helper()
+			for _, ref := range refs {
+				if a := held[ref]; a == nil || !want(a) {
+					t.Fatalf("%s was sent", ref)
+				}
+				delete(held, ref)
+			}
+			for ref, a := range held {
+				if want(a) {
+					t.Fatalf("%s was not sent: %+v", ref, a)
+				}
+			}
+		}
+		few := []int{1, 10, broker.PromptAcks - 1, broker.PromptAcks + 1}
+		t.Repeat(map[string]func(*rapid.T){
+			"ack": func(t *rapid.T) {
+				for range rapid.SampledFrom(append(few, 2*broker.ManyAcks)).Draw(t, "n") {
+					next++
+					ref := fmt.Sprint(next)
+					since++
+					was := h.Hold(&jobs.Delivery{Seq: next, Ref: ref})
+					if want := !closed && resting == 0 && since > broker.PromptAcks; was != want {
+						t.Fatalf("ack %d since the last turn: held is %v, not %v", since, was, want)
+					}
+					if was {
+						held[ref] = &ack{seq: next}
+					}
+				}
+			},
+			"trim": func(t *rapid.T) {
+				upTo := next - min(next, uint64(rapid.SampledFrom(append(few, 0, 3*broker.ManyAcks)).Draw(t, "behind")))
+				h.Trim(upTo)
+				trimmed = true
+				for ref, a := range held {
+					if a.seq <= upTo {
+						delete(held, ref)
+						dropped++
+						saved++
+					}
+				}
+			},
+			"turn": func(t *rapid.T) {
+				refs := h.Turn()
+				sent(refs, func(a *ack) bool { return !trimmed || a.turns == 1 })
+				for _, a := range held {
+					a.turns++
+				}
+				resting = max(resting-1, 0)
+				if len(refs) > broker.ManyAcks && len(refs) > dropped {
+					resting = broker.AckRest
+					rested++
+				}
+				late += len(refs)
+				since, dropped, trimmed = 0, 0, false
+			},
+			"close or open": func(t *rapid.T) {
+				closed = rapid.Bool().Draw(t, "closed")
+				sent(h.Close(closed), func(*ack) bool { return true })
+			},
+			"": func(*rapid.T) {},
+		})
+	})
+	if saved == 0 || late == 0 || rested == 0 {
+		t.Errorf("%d acks were saved, %d sent late, %d times it rested: not much was tried", saved, late, rested)
+	}
+}
+
+// TestAcksOfTrimmedMessages: the server forgets the deliveries of what is trimmed, and
+// what is not is acknowledged at the next turn but one.
+func TestAcksOfTrimmedMessages(t *testing.T) {
+	const all = 300
+	b := brokertest.New(t, withPort)
+	_, js := connect(t, b)
+	lane := jobs.Lane{Type: "email", Priority: 3}
+	in := brokertest.NewInspector(all)
+	if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
+		t.Fatal(err)
+	}
+	for range all {
+		submit(t, b, message("email", 3))
+	}
+	settled(t, b, all)
+	if err := b.Pull(lane, all); err != nil {
+		t.Fatal(err)
+	}
+	deliveries := make([]jobs.Delivery, 0, all)
+	for range all {
+		deliveries = append(deliveries, in.Next(t))
+	}
+	open := func(when string, want int, floor uint64) {
+		t.Helper()
+		for late := time.Now().Add(patience); ; {
+			c, err := js.Consumer(t.Context(), broker.JobsStream, lane.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			info := c.CachedInfo()
+			if info.NumAckPending == want && info.AckFloor.Stream == floor {
+				return
+			}
+			if time.Now().After(late) {
+				t.Fatalf("%s %d have no ack and the floor is at %d, want %d and %d", when, info.NumAckPending, info.AckFloor.Stream, want, floor)
+			}
+		}
+	}
+	slices.Reverse(deliveries[1:]) // the first one is acknowledged first, then the last one …
+	for _, d := range deliveries[:all-1] {
+		if err := b.Ack(d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open("at first", all-broker.PromptAcks, 1)
+	if err := b.Trim(t.Context(), 100); err != nil {
+		t.Fatal(err)
+	}
+	const prompt = broker.PromptAcks - 1 // of those behind the trim
+	open("trimmed", all-100-prompt, 100)
+	turn := func() {
+		t.Helper()
+		if err := b.SendAcks(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	turn()
+	if err := b.Trim(t.Context(), 200); err != nil {
+		t.Fatal(err)
+	}
+	open("trimmed again", all-200-prompt, 200)
+	turn()
+	open("a turn later", 0, all)
+}
+
+// TestAcksAreSentAfterAll if nothing trims, if the lanes are closed, and at once with a
+// short lease.
+func TestAcksAreSentAfterAll(t *testing.T) {
+	const all = 200
+	for name, tt := range map[string]struct {
+		lease time.Duration
+		then  func(b *broker.Broker) error
+	}{
+		"no trim":     {time.Minute, (*broker.Broker).SendAcks},
+		"closed":      {time.Minute, func(b *broker.Broker) error { b.CloseLanes(); return nil }},
+		"short lease": {5 * time.Second, func(*broker.Broker) error { return nil }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := brokertest.New(t, withPort, func(o *broker.Options) { o.Lease = tt.lease })
+			_, js := connect(t, b)
+			lane := jobs.Lane{Type: "email", Priority: 3}
+			in := brokertest.NewInspector(all)
+			if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
+				t.Fatal(err)
+			}
+			for range all {
+				submit(t, b, message("email", 3))
+			}
+			settled(t, b, all)
+			if err := b.Pull(lane, all); err != nil {
+				t.Fatal(err)
+			}
+			for range all {
+				if err := b.Ack(in.Next(t)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := tt.then(b); err != nil {
+				t.Fatal(err)
+			}
+			for late := time.Now().Add(patience); ; {
+				c, err := js.Consumer(t.Context(), broker.JobsStream, lane.String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if c.CachedInfo().NumAckPending == 0 {
+					return
+				}
+				if time.Now().After(late) {
+					t.Fatalf("%d have no ack", c.CachedInfo().NumAckPending)
+				}
+			}
+		})
+	}
+}
