@@ -2,6 +2,7 @@ package status
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -287,6 +288,9 @@ func (f *fold) finish(pos jobs.Positions) error {
 		}
 	}
 	f.order = changed
+	if err := f.writeRecords(); err != nil {
+		return err
+	}
 	for chunk, sp := range spans {
 		if err := putSpan(times, chunk, sp); err != nil {
 			return err
@@ -325,9 +329,6 @@ func (f *fold) write(w *work) error {
 			return err
 		}
 	}
-	if err := f.records.Put(key, f.encode(j)); err != nil {
-		return err
-	}
 	c := f.counter(j.Type)
 	if w.old == nil {
 		if err := f.writeNew(j, key); err != nil {
@@ -356,6 +357,20 @@ func (f *fold) write(w *work) error {
 	}
 	if w.sub {
 		f.out.Submitted = append(f.out.Submitted, j)
+	}
+	return nil
+}
+
+// writeRecords stores the records of what has changed, by key: jobs that end together
+// lie all over the file if there are priorities, and so each page is looked for and
+// filled while the processor still has it at hand.
+func (f *fold) writeRecords() error {
+	byKey := slices.Clone(f.order)
+	slices.SortFunc(byKey, func(a, b *work) int { return cmp.Compare(a.job.Key, b.job.Key) })
+	for _, w := range byKey {
+		if err := f.records.Put(key8(w.job.Key), f.encode(w.job)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
