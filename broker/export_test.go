@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -200,3 +201,13 @@ const (
 	ManyAcks   = manyAcks
 	AckRest    = ackRest
 )
+
+// LaneTrouble is what is logged about lanes.
+type LaneTrouble struct{ laneTrouble }
+
+func (t *LaneTrouble) Refuse(status string)                 { t.refuse(status) }
+func (t *LaneTrouble) Fail(err error)                       { t.fail(err) }
+func (t *LaneTrouble) Tell(log *slog.Logger, now time.Time) { t.tell(log, now) }
+
+// TroubleEvery is how often.
+const TroubleEvery = troubleEvery
