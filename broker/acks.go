@@ -13,18 +13,20 @@ import (
 // route an ack, and to look for the lane's next message without one, is a tenth of
 // what a job costs.
 //
-// Only what comes in numbers is held back, and for two turns at most: see
-// [Broker.SendAcks]. Nobody depends on it. Whatever is acknowledged has ended, and if
-// it comes again it is looked up and dropped.
+// Only what comes in numbers is held back, for two turns at most (see
+// [Broker.SendAcks]), and little where that did not pay: while an unfinished job stands
+// before all others nothing is trimmed, and what was held back goes out in bursts. Nobody
+// depends on it. Whatever is acknowledged has ended, and if it comes again it is looked
+// up and dropped.
 type heldAcks struct {
 	mu   sync.Mutex
 	list []heldAck
 	aged int // so many of the list were there at the last turn
+	most int // may be in the list; 0 before the first one is
 	// Since the last turn:
 	since   int // acks
 	dropped int // acks that were not needed any more
 	trimmed bool
-	resting int // so many turns nothing is held back
 	closed  bool
 }
 
@@ -36,15 +38,14 @@ type heldAck struct {
 const (
 	// promptAcks are sent at once, of those between two turns.
 	promptAcks = 64
-	// maxHeldAcks are held back at most.
-	maxHeldAcks = 1 << 17
+	// firstHeldAcks may be held back at first. A turn that saved more than it had to
+	// send lets four times as many be held back, up to mostHeldAcks; one that did not, a
+	// sixteenth, down to leastHeldAcks.
+	firstHeldAcks = 1 << 14
+	mostHeldAcks  = 1 << 17
+	leastHeldAcks = 1 << 8
 	// holdLease is the shortest lease with which any are.
 	holdLease = 10 * time.Second
-	// ackRest is for how many turns none are, after one at which more than manyAcks,
-	// and more than were saved, had to be sent after all: an unfinished job stands
-	// before them.
-	ackRest  = 10
-	manyAcks = 1024
 )
 
 // hold takes an ack that need not be sent yet.
@@ -52,7 +53,10 @@ func (h *heldAcks) hold(d *jobs.Delivery) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.since++
-	if h.closed || h.resting > 0 || h.since <= promptAcks || len(h.list) >= maxHeldAcks {
+	if h.most == 0 {
+		h.most = firstHeldAcks
+	}
+	if h.closed || h.since <= promptAcks || len(h.list) >= h.most {
 		return false
 	}
 	h.list = append(h.list, heldAck{d.Seq, d.Ref})
@@ -88,9 +92,11 @@ func (h *heldAcks) turn() []string {
 	if !h.trimmed {
 		n = len(h.list)
 	}
-	h.resting = max(h.resting-1, 0)
-	if n > manyAcks && n > h.dropped {
-		h.resting = ackRest
+	switch {
+	case h.dropped > n:
+		h.most = min(4*h.most, mostHeldAcks)
+	case n > leastHeldAcks/2:
+		h.most = max(h.most/16, leastHeldAcks)
 	}
 	h.since, h.dropped, h.trimmed = 0, 0, false
 	return h.take(n)

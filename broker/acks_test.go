@@ -16,7 +16,7 @@ import (
 // TestHeldAcks: each ack is sent once, or its message is trimmed; and none is held back
 // for more than two turns.
 func TestHeldAcks(t *testing.T) {
-	var saved, late, rested int
+	var saved, late, more, fewer int
 	rapid.Check(t, func(t *rapid.T) {
 		type ack struct {
 			seq   uint64
@@ -24,7 +24,8 @@ func TestHeldAcks(t *testing.T) {
 		}
 		var h broker.HeldAcks
 		var next uint64
-		var since, dropped, resting int
+		var since, dropped int
+		most := broker.FirstHeldAcks
 		trimmed, closed := false, false
 		held := make(map[string]*ack)
 		sent := func(refs []string, want func(a *ack) bool) {
@@ -44,12 +45,12 @@ func TestHeldAcks(t *testing.T) {
 		few := []int{1, 10, broker.PromptAcks - 1, broker.PromptAcks + 1}
 		t.Repeat(map[string]func(*rapid.T){
 			"ack": func(t *rapid.T) {
-				for range rapid.SampledFrom(append(few, 2*broker.ManyAcks)).Draw(t, "n") {
+				for range rapid.SampledFrom(append(few, 10, 10, 10, 1000, 1000, broker.FirstHeldAcks)).Draw(t, "n") {
 					next++
 					ref := fmt.Sprint(next)
 					since++
 					was := h.Hold(&jobs.Delivery{Seq: next, Ref: ref})
-					if want := !closed && resting == 0 && since > broker.PromptAcks; was != want {
+					if want := !closed && since > broker.PromptAcks && len(held) < most; was != want {
 						t.Fatalf("ack %d since the last turn: held is %v, not %v", since, was, want)
 					}
 					if was {
@@ -58,7 +59,7 @@ func TestHeldAcks(t *testing.T) {
 				}
 			},
 			"trim": func(t *rapid.T) {
-				upTo := next - min(next, uint64(rapid.SampledFrom(append(few, 0, 3*broker.ManyAcks)).Draw(t, "behind")))
+				upTo := next - min(next, uint64(rapid.SampledFrom(append(few, 0, 1000, 2*broker.FirstHeldAcks)).Draw(t, "behind")))
 				h.Trim(upTo)
 				trimmed = true
 				for ref, a := range held {
@@ -75,10 +76,13 @@ func TestHeldAcks(t *testing.T) {
 				for _, a := range held {
 					a.turns++
 				}
-				resting = max(resting-1, 0)
-				if len(refs) > broker.ManyAcks && len(refs) > dropped {
-					resting = broker.AckRest
-					rested++
+				switch {
+				case dropped > len(refs):
+					most = min(4*most, broker.MostHeldAcks)
+					more++
+				case len(refs) > broker.LeastHeldAcks/2:
+					most = max(most/16, broker.LeastHeldAcks)
+					fewer++
 				}
 				late += len(refs)
 				since, dropped, trimmed = 0, 0, false
@@ -90,8 +94,8 @@ func TestHeldAcks(t *testing.T) {
 			"": func(*rapid.T) {},
 		})
 	})
-	if saved == 0 || late == 0 || rested == 0 {
-		t.Errorf("%d acks were saved, %d sent late, %d times it rested: not much was tried", saved, late, rested)
+	if saved == 0 || late == 0 || more == 0 || fewer == 0 {
+		t.Errorf("%d acks were saved, %d sent late; more were to be held %d times, fewer %d times: not much was tried", saved, late, more, fewer)
 	}
 }
 

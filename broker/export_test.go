@@ -197,9 +197,10 @@ func (h *HeldAcks) Close(closed bool) []string { return h.close(closed) }
 
 // How acks are held back.
 const (
-	PromptAcks = promptAcks
-	ManyAcks   = manyAcks
-	AckRest    = ackRest
+	PromptAcks    = promptAcks
+	FirstHeldAcks = firstHeldAcks
+	MostHeldAcks  = mostHeldAcks
+	LeastHeldAcks = leastHeldAcks
 )
 
 // LaneTrouble is what is logged about lanes.
