@@ -129,9 +129,9 @@ func (b *Broker) Ack(d jobs.Delivery) error {
 	return b.settle(d.Ref, nil)
 }
 
-// SendAcks sends acks that were held back and that the last trim did not make
-// needless. Whoever trims calls it once a second; an ack is held back until the second
-// call at most.
+// SendAcks sends acks that were held back and that trims did not make needless. Whoever
+// trims calls it after that, once a second; an ack is held back until the second call at
+// most.
 func (b *Broker) SendAcks() error { return b.sendAcks(b.acks.turn()) }
 
 func (b *Broker) sendAcks(refs []string) error {

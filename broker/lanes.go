@@ -377,18 +377,18 @@ func (t *laneTable) postpone(i int, number uint64, gone bool) {
 func (b *Broker) endLostPulls(ctx context.Context, now time.Time) {
 	t := &b.lanes
 	ended, gone := t.overdue(now)
-	made := 0
+	var made []string
 	for _, lane := range gone {
 		switch err := b.makeLane(ctx, lane); {
 		case err == nil:
-			made++
+			made = append(made, lane.String())
 		case ctx.Err() == nil:
 			t.trouble.fail(err)
 		}
 		t.back(lane) // if it is not, the next request says so
 	}
-	if made > 0 {
-		b.log.Warn("lanes were made anew and deliver all their messages again", "lanes", made, "one of them", gone[0].String())
+	if len(made) > 0 {
+		b.log.Warn("lanes were made anew and deliver all their messages again", "lanes", len(made), "first", made[0])
 	}
 	t.trouble.tell(b.log, now)
 	if len(ended) == 0 {

@@ -317,7 +317,7 @@ func (f *fold) finish(pos jobs.Positions) error {
 	return meta.Put(keyPositions, v[:])
 }
 
-// write stores one job and its index entries.
+// write stores what belongs to one job, but for its record.
 func (f *fold) write(w *work) error {
 	if w.job.Place != jobs.InQueue && w.job.Status.Ended() {
 		w.edit().Place = jobs.InQueue

@@ -30,8 +30,8 @@ const (
 	// zeroed is how far ahead the file is filled with zeros: to overwrite what is
 	// there costs an fsync half the time of making a file longer.
 	zeroed = 1 << 20
-	// keep is how much memory for pages is kept from one commit to the next, in any
-	// case; more is kept while each keepFor commits have one that needs a quarter of it.
+	// keep is how much memory for pages is kept from one commit to the next; more is
+	// kept as long as one of keepFor commits needs a quarter of it.
 	keep    = 1 << 20
 	keepFor = 64
 )
@@ -185,7 +185,7 @@ func (j *Journal) writeAt(pages []byte, offset int64) (int, error) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	defer j.reset()
+	defer j.reset(len(j.next.pages))
 	if j.closed {
 		return 0, os.ErrClosed
 	}
@@ -220,10 +220,10 @@ func (j *Journal) add(pages []byte, offset int64) {
 	j.next.pages = append(j.next.pages, pages...)
 }
 
-// reset forgets what is collected, and after a while memory for more than that.
-func (j *Journal) reset() {
+// reset forgets what was collected, used bytes, and after a while memory for more.
+func (j *Journal) reset(used int) {
 	j.spare++
-	if len(j.next.pages) > cap(j.next.pages)/4 {
+	if used > cap(j.next.pages)/4 {
 		j.spare = 0
 	}
 	j.next.spans, j.next.pages = j.next.spans[:0], j.next.pages[:0]
@@ -260,7 +260,7 @@ func (j *Journal) commit() (size int64, err error) {
 		if err := j.large(body); err != nil {
 			return 0, err
 		}
-		j.next.spans, j.next.pages = page.spans, page.pages
+		j.next.keep(page)
 		body, size = record{}, j.next.size()
 	}
 	if j.areas[j.active].used+size > max(j.limit, size) {

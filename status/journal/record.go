@@ -158,6 +158,12 @@ func (r *record) split() (body, page record) {
 	return record{spans: r.spans[:last], pages: r.pages[:at]}, record{spans: r.spans[last:], pages: r.pages[at:]}
 }
 
+// keep makes a part of the record, from [record.split], the whole of it.
+func (r *record) keep(part record) {
+	r.spans = append(r.spans[:0], part.spans...)
+	r.pages = append(r.pages[:0], part.pages...) // in front: else its memory could not be used again
+}
+
 // meta is the part of bbolt's meta page that says which tree is valid, as it
 // stands in the file: magic, version, page size, flags, root, free list, number of
 // pages, transaction, checksum. See bbolt's internal/common/meta.go.
