@@ -104,38 +104,10 @@ func TestHeldAcks(t *testing.T) {
 func TestAcksOfTrimmedMessages(t *testing.T) {
 	const all = 300
 	b := brokertest.New(t, withPort)
-	_, js := connect(t, b)
-	lane := jobs.Lane{Type: "email", Priority: 3}
-	in := brokertest.NewInspector(all)
-	if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
-		t.Fatal(err)
-	}
-	for range all {
-		submit(t, b, message("email", 3))
-	}
-	settled(t, b, all)
-	if err := b.Pull(lane, all); err != nil {
-		t.Fatal(err)
-	}
-	deliveries := make([]jobs.Delivery, 0, all)
-	for range all {
-		deliveries = append(deliveries, in.Next(t))
-	}
+	shows, deliveries := fetch(t, b, all)
 	open := func(when string, want int, floor uint64) {
 		t.Helper()
-		for late := time.Now().Add(patience); ; {
-			c, err := js.Consumer(t.Context(), broker.JobsStream, lane.String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			info := c.CachedInfo()
-			if info.NumAckPending == want && info.AckFloor.Stream == floor {
-				return
-			}
-			if time.Now().After(late) {
-				t.Fatalf("%s %d have no ack and the floor is at %d, want %d and %d", when, info.NumAckPending, info.AckFloor.Stream, want, floor)
-			}
-		}
+		shows(when, want, &floor)
 	}
 	slices.Reverse(deliveries[1:]) // the first one is acknowledged first, then the last one …
 	for _, d := range deliveries[:all-1] {
@@ -179,44 +151,55 @@ func TestAcksAreSentAfterAll(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := brokertest.New(t, withPort, func(o *broker.Options) { o.Lease = tt.lease })
-			_, js := connect(t, b)
-			lane := jobs.Lane{Type: "email", Priority: 3}
-			in := brokertest.NewInspector(all)
-			if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
-				t.Fatal(err)
-			}
-			for range all {
-				submit(t, b, message("email", 3))
-			}
-			settled(t, b, all)
-			if err := b.Pull(lane, all); err != nil {
-				t.Fatal(err)
-			}
-			for range all {
-				if err := b.Ack(in.Next(t)); err != nil {
+			shows, deliveries := fetch(t, b, all)
+			for _, d := range deliveries {
+				if err := b.Ack(d); err != nil {
 					t.Fatal(err)
 				}
 			}
-			open := func(want int) {
-				t.Helper()
-				for late := time.Now().Add(patience); ; {
-					c, err := js.Consumer(t.Context(), broker.JobsStream, lane.String())
-					if err != nil {
-						t.Fatal(err)
-					}
-					if c.CachedInfo().NumAckPending == want {
-						return
-					}
-					if time.Now().After(late) {
-						t.Fatalf("%d have no ack, want %d", c.CachedInfo().NumAckPending, want)
-					}
-				}
-			}
-			open(tt.held)
+			shows("acked", tt.held, nil)
 			if err := tt.then(b); err != nil {
 				t.Fatal(err)
 			}
-			open(0)
+			shows("then", 0, nil)
 		})
 	}
+}
+
+// fetch has n messages delivered. shows waits until so many of them have no ack, and the
+// floor, if one is given, is there.
+func fetch(t *testing.T, b *broker.Broker, n int) (shows func(when string, open int, floor *uint64), deliveries []jobs.Delivery) {
+	t.Helper()
+	_, js := connect(t, b)
+	lane := jobs.Lane{Type: "email", Priority: 3}
+	in := brokertest.NewInspector(n)
+	if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
+		t.Fatal(err)
+	}
+	for range n {
+		submit(t, b, message("email", 3))
+	}
+	settled(t, b, uint64(n))
+	if err := b.Pull(lane, n); err != nil {
+		t.Fatal(err)
+	}
+	for range n {
+		deliveries = append(deliveries, in.Next(t))
+	}
+	return func(when string, open int, floor *uint64) {
+		t.Helper()
+		for late := time.Now().Add(patience); ; {
+			c, err := js.Consumer(t.Context(), broker.JobsStream, lane.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			info := c.CachedInfo()
+			if info.NumAckPending == open && (floor == nil || info.AckFloor.Stream == *floor) {
+				return
+			}
+			if time.Now().After(late) {
+				t.Fatalf("%s: %d have no ack and the floor is at %d, want %d", when, info.NumAckPending, info.AckFloor.Stream, open)
+			}
+		}
+	}, deliveries
 }

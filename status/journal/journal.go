@@ -260,7 +260,7 @@ func (j *Journal) commit() (size int64, err error) {
 		if err := j.large(body); err != nil {
 			return 0, err
 		}
-		j.next.keep(page)
+		j.next.only(page)
 		body, size = record{}, j.next.size()
 	}
 	if j.areas[j.active].used+size > max(j.limit, size) {

@@ -158,8 +158,8 @@ func (r *record) split() (body, page record) {
 	return record{spans: r.spans[:last], pages: r.pages[:at]}, record{spans: r.spans[last:], pages: r.pages[at:]}
 }
 
-// keep makes a part of the record, from [record.split], the whole of it.
-func (r *record) keep(part record) {
+// only makes a part of the record, from [record.split], the whole of it.
+func (r *record) only(part record) {
 	r.spans = append(r.spans[:0], part.spans...)
 	r.pages = append(r.pages[:0], part.pages...) // in front: else its memory could not be used again
 }
