@@ -470,7 +470,8 @@ func (p *Pool) pickFrom(pr Priority, at, end int) (h *held, coming bool) {
 			}
 			return p.occupy(l), false
 		default:
-			coming = p.expects(l) || coming
+			p.expect(l) // it has committed what was not delivered
+			coming = true
 		}
 	}
 	return nil, coming
@@ -509,20 +510,17 @@ func (p *Pool) congested() bool {
 	return p.unsettled.count >= p.o.MaxUnsettled || p.unsettled.bytes >= unsettledBytes
 }
 
-// expects says whether a committed job of the lane is on its way here, so that
-// a lesser lane must wait for it.
-func (p *Pool) expects(l *lane) bool {
-	if l.committed <= l.delivered || len(l.buf) > 0 {
-		return false
+// expect takes note that a committed job of the lane is on its way here, so that a
+// lesser lane must wait for it. p.mu is held.
+func (p *Pool) expect(l *lane) {
+	if !l.expected.IsZero() {
+		return
 	}
-	if l.expected.IsZero() {
-		l.expected = time.Now()
-		if !p.waiting { // else one that waits longer is due first
-			p.waiting = true
-			p.giveUp.Reset(expectFor)
-		}
+	l.expected = time.Now()
+	if !p.waiting { // else one that waits longer is due first
+		p.waiting = true
+		p.giveUp.Reset(expectFor)
 	}
-	return true
 }
 
 // stopExpecting gives up on deliveries that did not come: their messages were
