@@ -13,12 +13,20 @@ import (
 // message, so that the way from submission to the end of a job needs no read of
 // the file. It is bounded, and only what is small is kept.
 //
+// What waits is kept as long as there is more room than its queue has taken already
+// (a "dynamic threshold", as in the memory that the ports of a switch share: Choudhury
+// and Hahne, 1998). So a queue that stands still fills half of it at most, and there is
+// room for the others, whose jobs come and go.
+//
 // Neighbouring sequences are used together, so they share a chunk: that is quicker
 // than a map with an entry each.
 type recentJobs struct {
 	mu      sync.RWMutex
 	chunks  map[uint64]*recentChunk
 	n       int
+	shares  map[recentQueue]*int // of n
+	last    recentQueue          // whose share was asked for last
+	share   *int                 // its
 	changes uint64 // how often update was called
 }
 
@@ -28,12 +36,24 @@ type recentChunk struct {
 	n    int
 }
 
+// recentQueue is who shares the room: jobs of a type and priority that wait for a
+// worker, and those among them that sleep until their retry.
+type recentQueue struct {
+	typ      string
+	priority jobs.Priority
+	retry    bool
+}
+
+func queueOf(j *jobs.Job) recentQueue {
+	return recentQueue{typ: j.Type, priority: j.Priority, retry: j.Status == jobs.Retrying}
+}
+
 const (
 	recentWidth = 64
-	// maxRecent is how many jobs are kept as they come in, and what is read ahead may
-	// take the room of as many more as aheadRoom says. It holds those that run next,
-	// while the others may be the youngest of a long queue.
-	maxRecent = 1 << 16
+	// maxRecent is the room for jobs as they come in; what runs or is read ahead has
+	// room for as many more as aheadRoom says. The others may be the youngest of a long
+	// queue.
+	maxRecent = 1 << 17
 	aheadRoom = 4096
 	// readAhead is how many records are read where one has to be, and passOver how many
 	// of other types or priorities are passed over for that: they may run much later.
@@ -41,7 +61,10 @@ const (
 	passOver  = 4
 )
 
-func (r *recentJobs) init() { r.chunks = make(map[uint64]*recentChunk) }
+func (r *recentJobs) init() {
+	r.chunks = make(map[uint64]*recentChunk)
+	r.shares = make(map[recentQueue]*int)
+}
 
 func (r *recentJobs) get(seq uint64) (j *jobs.Job) {
 	r.mu.RLock()
@@ -59,12 +82,12 @@ func (r *recentJobs) update(changed []*work) {
 	r.changes++
 	for _, w := range changed {
 		if w.old != nil && w.old.Seq != w.job.Seq {
-			r.set(w.old.Seq, nil, 0)
+			r.drop(w.old.Seq)
 		}
 		if keeps(w.job) {
-			r.set(w.job.Seq, w.job, maxRecent)
+			r.put(w.job, w.job.Status == jobs.Processing)
 		} else {
-			r.set(w.job.Seq, nil, 0)
+			r.drop(w.job.Seq)
 		}
 	}
 }
@@ -74,33 +97,59 @@ func keeps(j *jobs.Job) bool {
 	return inQueue(j) && len(j.Payload) <= inlinePayload && len(j.Result) <= inlinePayload
 }
 
-// set puts a job in the place of what is there; if nothing is, only while there are
-// fewer than most. nil takes out. r.mu is held.
-func (r *recentJobs) set(seq uint64, j *jobs.Job, most int) {
+// put puts a job in the place of what is there. If nothing is, it is kept only if there
+// is room; needed says that it is next, or running. r.mu is held.
+func (r *recentJobs) put(j *jobs.Job, needed bool) {
+	share := r.shareOf(queueOf(j))
+	c := r.chunks[j.Seq/recentWidth]
+	if c != nil {
+		if old := &c.jobs[j.Seq%recentWidth]; *old != nil {
+			*r.shareOf(queueOf(*old))--
+			*share++
+			*old = j
+			return
+		}
+	}
+	if room := maxRecent - r.n; needed && room <= -aheadRoom || !needed && room <= *share {
+		return
+	}
+	if c == nil {
+		c = &recentChunk{}
+		r.chunks[j.Seq/recentWidth] = c
+	}
+	c.jobs[j.Seq%recentWidth] = j
+	c.n++
+	r.n++
+	*share++
+}
+
+// drop takes out what is there. r.mu is held.
+func (r *recentJobs) drop(seq uint64) {
 	c := r.chunks[seq/recentWidth]
 	if c == nil {
-		if j == nil || r.n >= most {
-			return
-		}
-		c = &recentChunk{}
-		r.chunks[seq/recentWidth] = c
+		return
 	}
 	old := &c.jobs[seq%recentWidth]
-	switch {
-	case *old == nil && j != nil:
-		if r.n >= most {
-			return
-		}
-		c.n++
-		r.n++
-	case *old != nil && j == nil:
-		c.n--
-		r.n--
+	if *old == nil {
+		return
 	}
-	*old = j
-	if c.n == 0 {
+	*r.shareOf(queueOf(*old))--
+	*old = nil
+	r.n--
+	if c.n--; c.n == 0 {
 		delete(r.chunks, seq/recentWidth)
 	}
+}
+
+// shareOf is where the jobs of a queue are counted. r.mu is held.
+func (r *recentJobs) shareOf(q recentQueue) *int {
+	if r.share == nil || q != r.last {
+		if r.last, r.share = q, r.shares[q]; r.share == nil {
+			r.share = new(int)
+			r.shares[q] = r.share
+		}
+	}
+	return r.share
 }
 
 // version changes with every commit.
@@ -120,7 +169,7 @@ func (r *recentJobs) keep(found []*jobs.Job, version uint64) {
 	}
 	for _, j := range found {
 		if keeps(j) {
-			r.set(j.Seq, j, maxRecent+aheadRoom)
+			r.put(j, true)
 		}
 	}
 }

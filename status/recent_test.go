@@ -101,26 +101,60 @@ func TestReadAheadIsNotLate(t *testing.T) {
 	}
 }
 
-// The number of kept jobs is bounded, also where each is in a chunk of its own, and
-// what has ended makes room.
+// The number of kept jobs is bounded, also where each is in a chunk of its own: a queue
+// that stands still takes half of the room, and leaves half of the rest to each other
+// one. What runs, and what is read ahead, still finds some; what has ended makes room.
 func TestRecentIsBounded(t *testing.T) {
-	var r recentJobs
-	r.init()
-	const most = 10
-	for i := range uint64(2 * most) {
-		r.set(i*recentWidth, &jobs.Job{Seq: i}, most)
-	}
-	if r.n != most || len(r.chunks) != most {
-		t.Errorf("%d jobs in %d chunks", r.n, len(r.chunks))
-	}
-	r.set(0, &jobs.Job{Seq: 99}, most) // in the place of another
-	if r.get(0).Seq != 99 || r.n != most {
-		t.Errorf("job %+v, %d in all", r.get(0), r.n)
-	}
-	for i := range uint64(2 * most) {
-		r.set(i*recentWidth, nil, 0)
-	}
-	if r.n != 0 || len(r.chunks) != 0 {
-		t.Errorf("%d jobs in %d chunks are left", r.n, len(r.chunks))
+	for _, width := range []uint64{1, recentWidth} {
+		var r recentJobs
+		r.init()
+		seq := uint64(0)
+		commit := func(typ string, status jobs.Status, count int) {
+			changed := make([]*work, count)
+			for i := range changed {
+				seq += width
+				changed[i] = &work{job: &jobs.Job{Key: seq, Seq: seq, Type: typ, Status: status, Place: jobs.InQueue}}
+			}
+			r.update(changed)
+		}
+		check := func(what string, want int) {
+			t.Helper()
+			if r.n != want {
+				t.Errorf("%s: %d jobs are kept, want %d", what, r.n, want)
+			}
+			sum := 0
+			for _, share := range r.shares {
+				sum += *share
+			}
+			if sum != r.n {
+				t.Errorf("%s: the shares are %d, the jobs %d", what, sum, r.n)
+			}
+		}
+		commit("a", jobs.Pending, 2*maxRecent)
+		check("one queue", maxRecent/2)
+		commit("a", jobs.Retrying, 2*maxRecent)
+		check("with sleepers", maxRecent*3/4)
+		commit("b", jobs.Pending, 2*maxRecent)
+		check("with another queue", maxRecent*7/8)
+		commit("a", jobs.Processing, 2*maxRecent)
+		check("with those that run", maxRecent+aheadRoom)
+		first := r.get(width)
+		if first == nil {
+			t.Fatal("the first job is not kept")
+		}
+		running := *first
+		running.Status = jobs.Processing
+		r.update([]*work{{old: first, job: &running}})
+		check("one starts", maxRecent+aheadRoom)
+		if r.get(width) != &running {
+			t.Error("a job is not kept as it is now")
+		}
+		for s := width; s <= seq; s += width {
+			r.drop(s)
+		}
+		check("all ended", 0)
+		if len(r.chunks) != 0 {
+			t.Errorf("%d chunks are left", len(r.chunks))
+		}
 	}
 }
