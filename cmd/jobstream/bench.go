@@ -30,12 +30,13 @@ type benchCommand struct {
 	Payload     int           `default:"200" help:"Bytes of a job's payload."`
 	Types       int           `default:"1" help:"Job types to spread the jobs over."`
 	Priorities  int           `default:"1" help:"Priorities to spread the jobs over, 1 to 5."`
+	Backlog     int           `default:"0" help:"Jobs that wait in the backlog phase; 0 = leave that phase out."`
 	History     int           `default:"0" help:"Finished jobs that the tracker knows in the history phase; 0 = leave that phase out."`
 	Rate        int           `default:"200" help:"Jobs a second of the latency phase."`
 	LatencyTime time.Duration `default:"5s" help:"Length of the latency phase."`
 	MaxTime     time.Duration `default:"1m" help:"When a phase stops and reports what it got through by then."`
 	HTTP        bool          `default:"true" negatable:"" help:"Measure REST, too (the default)."`
-	Phase       []string      `placeholder:"NAME" help:"Only these phases: latency, raw, submit, drain (with submit), batch, sustained, lanes, large, history, http, nats."`
+	Phase       []string      `placeholder:"NAME" help:"Only these phases: latency, raw, submit, drain (with submit), batch, sustained, lanes, large, backlog, history, http, nats."`
 	Dir         string        `placeholder:"FOLDER" help:"Where to make the temporary folder, so: which disk to measure (default: the system's)."`
 	CPUProfile  string        `name:"cpu-profile" placeholder:"FILE" help:"Write a CPU profile of it all, for go tool pprof."`
 	JSON        bool          `name:"json" help:"Print one JSON object instead of a table."`
@@ -52,13 +53,14 @@ const (
 	phaseSustained = "sustained"
 	phaseLanes     = "lanes"
 	phaseLarge     = "large"
+	phaseBacklog   = "backlog"
 	phaseHistory   = "history"
 	phaseHTTP      = "http"
 	phaseNATS      = "nats"
 )
 
 var benchPhases = []string{
-	phaseLatency, phaseRaw, phaseSubmit, phaseDrain, phaseBatch, phaseSustained, phaseLanes, phaseLarge, phaseHistory, phaseHTTP, phaseNATS,
+	phaseLatency, phaseRaw, phaseSubmit, phaseDrain, phaseBatch, phaseSustained, phaseLanes, phaseLarge, phaseBacklog, phaseHistory, phaseHTTP, phaseNATS,
 }
 
 // What the phases with many lanes and with large payloads are measured with.
@@ -85,6 +87,7 @@ func (c *benchCommand) Validate() error {
 	within("payload", c.Payload, minPayload, 1<<20)
 	within("types", c.Types, 1, 1000)
 	within("priorities", c.Priorities, 1, int(jobs.LowestPriority))
+	within("backlog", c.Backlog, 0, 1_000_000_000)
 	within("history", c.History, 0, 1_000_000_000)
 	within("rate", c.Rate, 1, 10_000)
 	for flag, d := range map[string]time.Duration{"latency-time": c.LatencyTime, "max-time": c.MaxTime} {
@@ -100,6 +103,9 @@ func (c *benchCommand) Validate() error {
 	if slices.Contains(c.Phase, phaseHTTP) && !c.HTTP {
 		problems = append(problems, "--phase=http and --no-http contradict each other")
 	}
+	if slices.Contains(c.Phase, phaseBacklog) && c.Backlog == 0 {
+		problems = append(problems, "--phase=backlog needs --backlog, the number of jobs that wait")
+	}
 	if slices.Contains(c.Phase, phaseHistory) && c.History == 0 {
 		problems = append(problems, "--phase=history needs --history, the number of finished jobs")
 	}
@@ -112,7 +118,7 @@ func (c *benchCommand) Validate() error {
 
 // wants says whether a phase was asked for.
 func (c *benchCommand) wants(phase string) bool {
-	if phase == phaseHTTP && !c.HTTP || phase == phaseHistory && c.History == 0 {
+	if phase == phaseHTTP && !c.HTTP || phase == phaseBacklog && c.Backlog == 0 || phase == phaseHistory && c.History == 0 {
 		return false
 	}
 	return len(c.Phase) == 0 || slices.Contains(c.Phase, phase)
@@ -199,6 +205,7 @@ func (b *bench) run(ctx context.Context) error {
 		{b.c.wants(phaseSustained), phaseSustained, b.sustained},
 		{b.c.wants(phaseLanes), phaseLanes, b.lanes},
 		{b.c.wants(phaseLarge), phaseLarge, b.large},
+		{b.c.wants(phaseBacklog), phaseBacklog, b.behindBacklog},
 		{b.c.wants(phaseHistory), phaseHistory, b.history},
 		{b.c.wants(phaseHTTP), phaseHTTP, b.http},
 		{b.c.wants(phaseNATS), phaseNATS, b.nats},
@@ -209,7 +216,7 @@ func (b *bench) run(ctx context.Context) error {
 		// What an earlier phase has left in memory is neither to slow this one down
 		// nor to count as its own.
 		debug.FreeOSMemory()
-		memory.watch(phase.name != phaseRaw)
+		memory.watch(!slices.Contains([]string{phaseRaw, phaseLanes, phaseBacklog, phaseHistory}, phase.name)) // no node, or two
 		if err := b.phase(ctx, phase.name, phase.run); err != nil {
 			return fmt.Errorf("%s: %w", phase.name, err)
 		}
@@ -258,17 +265,17 @@ func (b *bench) backlog(ctx context.Context, dir string) error {
 			return err
 		}
 		b.progress.begin(phaseDrain, accepted, n.ended)
-		begun := time.Now()
+		watch := startWatch()
 		close(gate)
 		err = n.awaitAll(ctx, accepted, b.c.MaxTime)
 		if errors.Is(err, errTooSlow) {
-			b.report.Drain = newThroughput(int(n.ended()), b.c.Jobs, time.Since(begun))
+			b.report.Drain = watch.throughput(int(n.ended()), b.c.Jobs)
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("drain: %w", err)
 		}
-		b.report.Drain = newThroughput(accepted, b.c.Jobs, time.Since(begun))
+		b.report.Drain = watch.throughput(accepted, b.c.Jobs)
 		return nil
 	})
 }
@@ -287,11 +294,11 @@ func (b *bench) batch(ctx context.Context, dir string) error {
 // tracker knows.
 func (b *bench) fill(ctx context.Context, n *benchNode, phase string, submit func(context.Context, *benchCommand) (int, error)) (accepted int, took *throughput, err error) {
 	b.progress.begin(phase, b.c.Jobs, n.accepted.Load)
-	begun := time.Now()
+	watch := startWatch()
 	if accepted, err = submit(ctx, b.c); err != nil {
 		return 0, nil, err
 	}
-	took = newThroughput(accepted, b.c.Jobs, time.Since(begun))
+	took = watch.throughput(accepted, b.c.Jobs)
 	if known := n.known(); known != accepted {
 		err = fmt.Errorf("%d jobs were accepted, but the tracker knows %d", accepted, known)
 	}
@@ -325,31 +332,29 @@ func (b *bench) sustained(ctx context.Context, dir string) error {
 	})
 }
 
-// lanes is the same over many types and all priorities.
+// lanes is the same over many types and all priorities, compared with one queue.
 func (b *bench) lanes(ctx context.Context, dir string) (err error) {
-	c := *b.c
-	c.Types, c.Priorities = manyTypes, int(jobs.LowestPriority)
-	b.report.Lanes, err = b.inProcess(ctx, dir, &c, phaseLanes)
+	one, many := b.spreadOver(1, 1), b.spreadOver(manyTypes, int(jobs.LowestPriority))
+	b.report.Lanes, err = b.compare(ctx, dir, phaseLanes, many, one)
 	return err
+}
+
+// spreadOver is the load of the flags, over other queues.
+func (b *bench) spreadOver(types, priorities int) benchLoad {
+	c, o := *b.c, b.options
+	c.Types, c.Priorities = types, priorities
+	o.registry = c.registry(nil)
+	return benchLoad{c: &c, options: o}
 }
 
 // large is the same with large payloads, and fewer jobs.
 func (b *bench) large(ctx context.Context, dir string) (err error) {
 	c := *b.c
 	c.Payload, c.Jobs, c.Window = largePayload, (c.Jobs+largeShare-1)/largeShare, (c.Window+largeWindow-1)/largeWindow
-	b.report.Large, err = b.inProcess(ctx, dir, &c, phaseLarge)
-	return err
-}
-
-// inProcess is end to end with jobs that are submitted in process.
-func (b *bench) inProcess(ctx context.Context, dir string, c *benchCommand, name string) (t *throughput, err error) {
-	o := b.options
-	o.registry = c.registry(nil)
-	err = b.withNode(ctx, dir, o, func(n *benchNode) (err error) {
-		t, err = b.endToEnd(ctx, n, c, name, n.submit)
+	return b.withNode(ctx, dir, b.options, func(n *benchNode) (err error) {
+		b.report.Large, err = b.endToEnd(ctx, n, &c, phaseLarge, n.submit)
 		return err
 	})
-	return t, err
 }
 
 // nats is end to end with bare messages that come in by the NATS port.
@@ -376,7 +381,7 @@ func (b *bench) nats(ctx context.Context, dir string) error {
 // stored.
 func (b *bench) endToEnd(ctx context.Context, n *benchNode, c *benchCommand, name string, submit func(context.Context, *benchCommand) (int, error)) (*throughput, error) {
 	b.progress.begin(name, c.Jobs, n.ended)
-	begun := time.Now()
+	watch := startWatch()
 	accepted, err := submit(ctx, c)
 	if err != nil {
 		return nil, err
@@ -387,7 +392,7 @@ func (b *bench) endToEnd(ctx context.Context, n *benchNode, c *benchCommand, nam
 	if err := n.awaitAll(ctx, accepted, max(c.MaxTime, benchPatience)); err != nil {
 		return nil, err
 	}
-	return newThroughput(accepted, c.Jobs, time.Since(begun)), nil
+	return watch.throughput(accepted, c.Jobs), nil
 }
 
 // typeNames are those of the job types.
@@ -426,10 +431,10 @@ func (c *benchCommand) subjects() []string {
 // registry makes the types. Their jobs do nothing; with a gate, they wait until
 // it is closed.
 func (c *benchCommand) registry(gate <-chan struct{}) *jobs.Registry {
+	if gate == nil {
+		return c.registryOf(noop)
+	}
 	return c.registryOf(jobs.HandlerFunc(func(ctx context.Context, _ *jobs.Task) (jobs.Result, error) {
-		if gate == nil {
-			return jobs.Result{}, nil
-		}
 		select {
 		case <-gate:
 			return jobs.Result{}, nil
@@ -440,9 +445,15 @@ func (c *benchCommand) registry(gate <-chan struct{}) *jobs.Registry {
 }
 
 func (c *benchCommand) registryOf(h jobs.Handler) *jobs.Registry {
-	var types []*jobs.Type
+	return jobs.NewRegistry(c.types(h)...)
+}
+
+func (c *benchCommand) types(h jobs.Handler) (types []*jobs.Type) {
 	for _, name := range c.typeNames() {
 		types = append(types, &jobs.Type{Name: name, Timeout: 48 * time.Hour, Handler: h})
 	}
-	return jobs.NewRegistry(types...)
+	return types
 }
+
+// noop does nothing, well.
+var noop = jobs.HandlerFunc(func(context.Context, *jobs.Task) (jobs.Result, error) { return jobs.Result{}, nil })

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -13,18 +14,27 @@ import (
 	"jobstream/status"
 )
 
-// history is the sustained phase on a tracker that has finished jobs already.
+// history is the sustained phase on a tracker that has finished jobs already, compared
+// with that on an empty one.
 func (b *bench) history(ctx context.Context, dir string) error {
-	if err := b.remember(ctx, dir); err != nil {
+	past := filepath.Join(dir, "past")
+	if err := b.remember(ctx, past); err != nil {
 		return fmt.Errorf("cannot make the finished jobs: %w", err)
 	}
-	return b.withNode(ctx, dir, b.options, func(n *benchNode) (err error) {
-		if n.before = n.ended(); int(n.before) != b.c.History {
-			return fmt.Errorf("the tracker knows %d finished jobs, not %d", n.before, b.c.History)
-		}
-		b.report.Aged, err = b.endToEnd(ctx, n, b.c, phaseHistory, n.submit)
+	b.progress.begin(phaseHistory+": syncing", 0, nil)
+	// Else the system writes all that to the disk while something is measured.
+	if err := syncTree(past); err != nil {
 		return err
-	})
+	}
+	aged := benchLoad{c: b.c, options: b.options, dir: past, prepare: func(_ context.Context, n *benchNode) error {
+		if known := n.ended(); int(known) != b.c.History {
+			return fmt.Errorf("the tracker knows %d finished jobs, not %d", known, b.c.History)
+		}
+		return nil
+	}}
+	var err error
+	b.report.Aged, err = b.compare(ctx, dir, phaseHistory, aged, benchLoad{c: b.c, options: b.options})
+	return err
 }
 
 // remember makes a tracker that knows so many finished jobs, as if the streams had

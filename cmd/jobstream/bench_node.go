@@ -16,7 +16,20 @@ import (
 type benchNode struct {
 	*node
 	accepted atomic.Int64 // submitted in process or over HTTP
-	before   int64        // jobs that had ended before
+
+	before   int64  // jobs that had ended before it was measured
+	notified uint64 // notifications before
+}
+
+// begin sets all counts to nothing.
+func (n *benchNode) begin(ctx context.Context) error {
+	state, err := n.broker.NotificationsState(ctx)
+	if err != nil {
+		return err
+	}
+	n.accepted.Store(0)
+	n.before, n.notified = n.before+n.ended(), state.Last
+	return nil
 }
 
 const (
@@ -43,8 +56,13 @@ func (b *bench) withNode(ctx context.Context, dir string, o nodeOptions, f func(
 // submit submits c.Jobs jobs, or as many as there is time for, and returns how
 // many are durable.
 func (n *benchNode) submit(ctx context.Context, c *benchCommand) (accepted int, err error) {
+	return n.submitTo(ctx, c, c.lanes())
+}
+
+// submitTo is submit over other lanes.
+func (n *benchNode) submitTo(ctx context.Context, c *benchCommand, lanes []jobs.Lane) (accepted int, err error) {
 	var all []*jobs.Submission
-	for _, l := range c.lanes() {
+	for _, l := range lanes {
 		all = append(all, &jobs.Submission{Type: l.Type, Priority: l.Priority, RetryCount: -1, Payload: makePayload(c.Payload, 0)})
 	}
 	return n.spread(ctx, c, c.Submitters*c.Window, func() (func(i int) error, error) {
@@ -135,7 +153,7 @@ func (n *benchNode) awaitAll(ctx context.Context, want int, limit time.Duration)
 			if err != nil && limited.Err() != nil {
 				err = context.Cause(limited)
 			}
-			return state.Last >= uint64(want), err
+			return state.Last >= n.notified+uint64(want), err
 		})
 	}
 	if errors.Is(err, errTooSlow) {

@@ -5,6 +5,7 @@ package main
 import (
 	"io/fs"
 	"runtime"
+	"time"
 )
 
 // residentBytes is what the Go runtime has from the system and has not given
@@ -17,6 +18,9 @@ func residentBytes() int64 {
 
 // allocated is the size of a file.
 func allocated(info fs.FileInfo) int64 { return info.Size() }
+
+// cpuTime is known on Linux only.
+func cpuTime() time.Duration { return 0 }
 
 // inMemory is known on Linux only.
 func inMemory(string) bool { return false }

@@ -20,11 +20,10 @@ type benchReport struct {
 	Drain     *throughput `json:"drain,omitempty"`
 	Batch     *throughput `json:"batch,omitempty"`
 	Sustained *sustained  `json:"sustained,omitempty"`
-	Lanes     *throughput `json:"lanes,omitempty"`               // over 20 types and 5 priorities
-	OfOneLane float64     `json:"ratio_to_one,omitempty"`        // of the lanes' jobs/s to the sustained ones, if those are of one lane
-	Large     *throughput `json:"large,omitempty"`               // with payloads of 16 KiB
-	Aged      *throughput `json:"history,omitempty"`             // with finished jobs in the tracker
-	OfNone    float64     `json:"ratio_to_no_history,omitempty"` // of that to the sustained jobs/s
+	Lanes     *comparison `json:"lanes,omitempty"`   // over 20 types and 5 priorities, beside one queue
+	Large     *throughput `json:"large,omitempty"`   // with payloads of 16 KiB
+	Behind    *comparison `json:"backlog,omitempty"` // with other jobs that wait, beside none
+	Aged      *comparison `json:"history,omitempty"` // with finished jobs in the tracker, beside none
 	HTTP      *throughput `json:"http,omitempty"`
 	NATS      *throughput `json:"nats,omitempty"`
 	Latency   *latencies  `json:"latency_ms,omitempty"`
@@ -41,6 +40,7 @@ type benchReport struct {
 	Payload     int    `json:"payload_bytes"`
 	Types       int    `json:"types"`
 	Priorities  int    `json:"priorities"`
+	Backlog     int    `json:"waiting_jobs,omitempty"`
 	History     int    `json:"finished_jobs,omitempty"`
 	Rate        int    `json:"latency_jobs_per_second"`
 	CPUs        int    `json:"cpus"`
@@ -54,7 +54,7 @@ type benchReport struct {
 func newBenchReport(c *benchCommand, dir string) *benchReport {
 	r := &benchReport{
 		Jobs: c.Jobs, Workers: c.Workers, Submitters: c.Submitters, Window: c.Window, Connections: c.Connections,
-		Payload: c.Payload, Types: c.Types, Priorities: c.Priorities, History: c.History, Rate: c.Rate, Dir: dir, InMemory: inMemory(dir),
+		Payload: c.Payload, Types: c.Types, Priorities: c.Priorities, Backlog: c.Backlog, History: c.History, Rate: c.Rate, Dir: dir, InMemory: inMemory(dir),
 	}
 	r.Go, r.CPUs = runtime.Version(), runtime.GOMAXPROCS(0)
 	r.Version, _, r.NATSServer = versions()
@@ -66,12 +66,43 @@ type throughput struct {
 	PerSecond float64 `json:"jobs_per_second"`
 	Jobs      int     `json:"jobs"`
 	Seconds   float64 `json:"seconds"`
-	Cut       bool    `json:"cut,omitempty"` // its time was up before all jobs were through
+	CPU       float64 `json:"cpu_us_per_job,omitempty"` // of this process, clients and server, in microseconds
+	Cut       bool    `json:"cut,omitempty"`            // its time was up before all jobs were through
 }
 
 func newThroughput(done, want int, took time.Duration) *throughput {
 	s := took.Seconds()
 	return &throughput{PerSecond: float64(done) / s, Jobs: done, Seconds: s, Cut: done < want}
+}
+
+// add adds a later part of the same measurement.
+func (t *throughput) add(p *throughput) {
+	*t = throughput{
+		Jobs: t.Jobs + p.Jobs, Seconds: t.Seconds + p.Seconds, Cut: t.Cut || p.Cut,
+		CPU: (t.CPU*float64(t.Jobs) + p.CPU*float64(p.Jobs)) / float64(t.Jobs+p.Jobs),
+	}
+	t.PerSecond = float64(t.Jobs) / t.Seconds
+}
+
+// stopwatch measures a phase from its beginning on.
+type stopwatch struct {
+	begun time.Time
+	cpu   time.Duration
+}
+
+func startWatch() stopwatch { return stopwatch{begun: time.Now(), cpu: cpuTime()} }
+
+func (w stopwatch) throughput(done, want int) *throughput {
+	t := newThroughput(done, want, time.Since(w.begun))
+	t.CPU = float64((cpuTime() - w.cpu).Microseconds()) / float64(max(done, 1))
+	return t
+}
+
+// comparison is a throughput with what was measured beside it, in turns.
+type comparison struct {
+	throughput
+	Beside throughput `json:"beside"`
+	Ratio  float64    `json:"ratio"` // to that
 }
 
 // sustained is a throughput that can be compared with that of raw JetStream.
@@ -125,12 +156,6 @@ func (r *benchReport) print(w io.Writer, asJSON bool) error {
 	if r.Raw != nil && r.Sustained != nil {
 		r.Sustained.RatioToRaw = r.Sustained.PerSecond / r.Raw.PerSecond
 	}
-	if r.Lanes != nil && r.Sustained != nil && r.Types == 1 && r.Priorities == 1 {
-		r.OfOneLane = r.Lanes.PerSecond / r.Sustained.PerSecond
-	}
-	if r.Aged != nil && r.Sustained != nil {
-		r.OfNone = r.Aged.PerSecond / r.Sustained.PerSecond
-	}
 	if !asJSON {
 		_, err := io.WriteString(w, r.table())
 		return err
@@ -165,17 +190,10 @@ func (r *benchReport) table() string {
 			t.figure("  of raw JetStream", s.RatioToRaw, 3, "ratio")
 		}
 	}
-	t.throughput(fmt.Sprintf("the same over %d × %d queues", manyTypes, jobs.LowestPriority), r.Lanes)
-	if r.OfOneLane > 0 {
-		t.figure("  of one queue", r.OfOneLane, 3, "ratio")
-	}
+	t.comparison(fmt.Sprintf("the same over %d × %d queues", manyTypes, jobs.LowestPriority), r.Lanes, "one queue")
 	t.throughput("the same with payloads of 16 KiB", r.Large)
-	if r.Aged != nil {
-		t.throughput(fmt.Sprintf("the same behind %s finished jobs", grouped(float64(r.History), 0)), r.Aged)
-		if r.OfNone > 0 {
-			t.figure("  of that with no finished jobs", r.OfNone, 3, "ratio")
-		}
-	}
+	t.comparison(fmt.Sprintf("the same beside %s waiting jobs", grouped(float64(r.Backlog), 0)), r.Behind, "none")
+	t.comparison(fmt.Sprintf("the same behind %s finished jobs", grouped(float64(r.History), 0)), r.Aged, "none")
 	t.throughput("REST, end to end", r.HTTP)
 	t.throughput("bare NATS, end to end", r.NATS)
 	if l := r.Latency; l != nil {
@@ -187,6 +205,9 @@ func (r *benchReport) table() string {
 	}
 	t.gap()
 	if r.Sustained != nil {
+		if r.Sustained.CPU > 0 {
+			t.figure("CPU, submitting included", r.Sustained.CPU, 1, "µs per job")
+		}
 		t.figure("tracker's fsyncs", r.FsyncsPer1000Jobs, 1, "per 1,000 jobs")
 		t.figure("disk", r.BytesPerJob, 0, "bytes per job")
 	}
@@ -220,6 +241,15 @@ func (t *benchTable) throughput(name string, v *throughput) {
 		unit += fmt.Sprintf(" (stopped after %s jobs, %.1f s)", grouped(float64(v.Jobs), 0), v.Seconds)
 	}
 	t.figure(name, v.PerSecond, 0, unit)
+}
+
+func (t *benchTable) comparison(name string, c *comparison, beside string) {
+	if c == nil {
+		return
+	}
+	t.throughput(name, &c.throughput)
+	t.throughput("  in turns with it: "+beside, &c.Beside)
+	t.figure("  ratio to that", c.Ratio, 3, "ratio")
 }
 
 func (t *benchTable) spreading(name string, s spreading) {

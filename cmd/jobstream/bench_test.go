@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -45,7 +46,7 @@ func TestBenchJSON(t *testing.T) {
 	keys := []string{
 		"raw.jobs_per_second", "submit.jobs_per_second", "drain.jobs_per_second", "sustained.jobs_per_second",
 		"sustained.ratio_to_raw", "lanes.jobs_per_second", "large.jobs_per_second", "http.jobs_per_second", "nats.jobs_per_second",
-		"fsyncs_per_1000_jobs", "bytes_per_job", "rss_bytes", "jobs", "workers", "submitters", "cpus",
+		"lanes.beside.jobs_per_second", "lanes.ratio", "fsyncs_per_1000_jobs", "bytes_per_job", "rss_bytes", "jobs", "workers", "submitters", "cpus",
 	}
 	for _, what := range []string{"accepted", "started", "visible", "notified"} {
 		for _, rank := range []string{"p50", "p99", "max"} {
@@ -57,7 +58,7 @@ func TestBenchJSON(t *testing.T) {
 			t.Errorf("%s is %v, want a number above 0", key, lookup(report, key))
 		}
 	}
-	for _, phase := range []string{"raw", "submit", "drain", "batch", "sustained", "lanes", "http", "nats"} {
+	for _, phase := range []string{"raw", "submit", "drain", "batch", "sustained", "lanes", "lanes.beside", "http", "nats"} {
 		if n := lookup(report, phase+".jobs"); n != 2000.0 {
 			t.Errorf("%s took %v jobs, want 2000", phase, n)
 		}
@@ -67,6 +68,9 @@ func TestBenchJSON(t *testing.T) {
 	}
 	if n := lookup(report, "large.jobs"); n != 100.0 {
 		t.Errorf("the phase with large payloads took %v jobs, want 100", n)
+	}
+	if cpu, _ := lookup(report, "sustained.cpu_us_per_job").(float64); cpu <= 0 && runtime.GOOS == "linux" {
+		t.Errorf("a job took %v µs of the processors", cpu)
 	}
 	if v := lookup(report, "go"); v == "" || v == nil {
 		t.Errorf("go is %v", v)
@@ -105,7 +109,7 @@ func TestBenchTable(t *testing.T) {
 	}
 	for _, want := range []string{
 		"2,000 of 200 bytes", "20 workers", "raw JetStream", "submit: until durable", "drain:", "sustained:",
-		"  of raw JetStream", "bare NATS", "submit → notified, p99", "per 1,000 jobs", "bytes per job", "MiB resident",
+		"  in turns with it: one queue", "  ratio to that", "  of raw JetStream", "bare NATS", "submit → notified, p99", "per 1,000 jobs", "bytes per job", "MiB resident",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing", want)
@@ -148,38 +152,18 @@ func TestBenchSomePhases(t *testing.T) {
 			if strings.Join(got, " ") != strings.Join(c.want, " ") {
 				t.Errorf("measured %v, want %v", got, c.want)
 			}
-			for _, ratio := range []string{"sustained.ratio_to_raw", "ratio_to_one"} {
-				if lookup(report, ratio) != nil {
-					t.Errorf("there is a %s to what was not measured", ratio)
-				}
+			if lookup(report, "sustained.ratio_to_raw") != nil {
+				t.Error("there is a ratio to what was not measured")
 			}
 		})
 	}
 }
 
-// Many lanes are compared with one, if there is one.
-func TestBenchComparesLanes(t *testing.T) {
-	for types, want := range map[string]bool{"1": true, "2": false} {
-		code, out, errs := runBench(t.Context(), append(smallLoad(t), "--json", "--jobs=300", "--types="+types, "--priorities=1", "--phase=sustained,lanes")...)
-		if code != exitOK {
-			t.Fatalf("exit code %d, stderr %q", code, errs)
-		}
-		var report map[string]any
-		if err := json.Unmarshal([]byte(out), &report); err != nil {
-			t.Fatal(err)
-		}
-		one, _ := lookup(report, "sustained.jobs_per_second").(float64)
-		many, _ := lookup(report, "lanes.jobs_per_second").(float64)
-		ratio, has := lookup(report, "ratio_to_one").(float64)
-		if has != want || has && math.Abs(ratio-many/one) > 1e-9 {
-			t.Errorf("%s types: %v jobs/s to %v in many lanes, ratio %v", types, one, many, lookup(report, "ratio_to_one"))
-		}
-	}
-}
-
-// Finished jobs are there, and do not count as done.
-func TestBenchHistory(t *testing.T) {
-	code, out, errs := runBench(t.Context(), append(smallLoad(t), "--json", "--jobs=300", "--history=12345", "--phase=sustained,history")...)
+// What is compared is measured in turns, with as many jobs as what it is compared with.
+// Jobs that have finished before, and those that only wait, do not count as done.
+func TestBenchCompares(t *testing.T) {
+	flags := append(smallLoad(t), "--json", "--jobs=303", "--history=12345", "--backlog=1234", "--phase=lanes,backlog,history")
+	code, out, errs := runBench(t.Context(), flags...)
 	if code != exitOK || errs != "" {
 		t.Fatalf("exit code %d, stderr %q", code, errs)
 	}
@@ -187,11 +171,21 @@ func TestBenchHistory(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &report); err != nil {
 		t.Fatal(err)
 	}
-	if n := lookup(report, "history.jobs"); n != 300.0 {
-		t.Errorf("%v jobs were done, want 300", n)
-	}
-	if r, _ := lookup(report, "ratio_to_no_history").(float64); r <= 0 {
-		t.Errorf("the ratio is %v", r)
+	for _, phase := range []string{"lanes", "backlog", "history"} {
+		number := func(name string) float64 {
+			n, _ := lookup(report, phase+"."+name).(float64)
+			return n
+		}
+		if this, other := number("jobs"), number("beside.jobs"); this != 303 || other != 303 {
+			t.Errorf("%s: %v jobs were done, and %v beside, want 303 each", phase, this, other)
+		}
+		this, other := number("jobs_per_second"), number("beside.jobs_per_second")
+		if this <= 0 || other <= 0 || math.Abs(number("ratio")-this/other) > 1e-9 {
+			t.Errorf("%s: %v jobs/s to %v beside, ratio %v", phase, this, other, number("ratio"))
+		}
+		if took := 303 / this; math.Abs(took-number("seconds")) > 1e-9 {
+			t.Errorf("%s: %v seconds at %v jobs/s", phase, number("seconds"), this)
+		}
 	}
 }
 
@@ -211,6 +205,8 @@ func TestBenchRefusesFlags(t *testing.T) {
 		{[]string{"--phase=http", "--no-http"}, "contradict"},
 		{[]string{"--phase=history"}, "--phase=history needs --history"},
 		{[]string{"--history=-1"}, "--history is -1; it must be 0 to"},
+		{[]string{"--phase=backlog"}, "--phase=backlog needs --backlog"},
+		{[]string{"--backlog=-1"}, "--backlog is -1; it must be 0 to"},
 		{[]string{"--colour"}, "unknown flag --colour"},
 	} {
 		t.Run(strings.Join(c.flags, " "), func(t *testing.T) {
@@ -233,7 +229,7 @@ func TestBenchStopsInTime(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &report); err != nil {
 		t.Fatal(err)
 	}
-	for _, phase := range []string{"raw", "submit", "drain", "batch", "sustained", "lanes", "http", "nats"} {
+	for _, phase := range []string{"raw", "submit", "drain", "batch", "sustained", "lanes", "lanes.beside", "http", "nats"} {
 		n, _ := lookup(report, phase+".jobs").(float64)
 		if n < 1 || n >= 100_000_000 || lookup(report, phase+".cut") != true {
 			t.Errorf("%s: %v", phase, report[phase])
@@ -248,7 +244,7 @@ func TestBenchInterrupted(t *testing.T) {
 			dir := t.TempDir()
 			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 			defer cancel()
-			code, out, errs := runBench(ctx, "--jobs=100000000", "--history=100000000", "--latency-time=1h", "--phase="+phase, "--dir="+dir)
+			code, out, errs := runBench(ctx, "--jobs=100000000", "--history=100000000", "--backlog=100000000", "--latency-time=1h", "--phase="+phase, "--dir="+dir)
 			if code != exitBroken || out != "" || !strings.Contains(errs, "stopped before the end") {
 				t.Errorf("exit code %d, stdout %q, stderr %q", code, out, errs)
 			}

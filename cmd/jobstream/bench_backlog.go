@@ -1,0 +1,32 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"jobstream/jobs"
+)
+
+// waitingType is the type of the jobs that wait in the backlog phase.
+const waitingType = "waiting"
+
+// behindBacklog is the sustained phase while many jobs of another type, which is
+// paused, wait in the same queue, compared with that while none do.
+func (b *bench) behindBacklog(ctx context.Context, dir string) (err error) {
+	o := b.options
+	o.queueSize += b.c.Backlog
+	o.registry = jobs.NewRegistry(append(b.c.types(noop), &jobs.Type{Name: waitingType, Handler: noop})...)
+	full := benchLoad{c: b.c, options: o, prepare: func(ctx context.Context, n *benchNode) error {
+		n.pool.SetPaused(waitingType, true)
+		c := *b.c
+		c.Jobs = b.c.Backlog
+		b.progress.begin(phaseBacklog+": making", c.Jobs, n.accepted.Load)
+		accepted, err := n.submitTo(ctx, &c, []jobs.Lane{{Type: waitingType, Priority: jobs.DefaultPriority}})
+		if err == nil && accepted != c.Jobs {
+			err = fmt.Errorf("only %d jobs could be submitted within --max-time", accepted)
+		}
+		return err
+	}}
+	b.report.Behind, err = b.compare(ctx, dir, phaseBacklog, full, benchLoad{c: b.c, options: o})
+	return err
+}

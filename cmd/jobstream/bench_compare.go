@@ -1,0 +1,87 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"path/filepath"
+	"time"
+)
+
+// compareTurns is how often each of two nodes has its turn in a comparison. What
+// else the machine does changes within seconds, so that two runs one after the other
+// say more about that than about the nodes.
+const compareTurns = 4
+
+// benchLoad is a node and what it gets to do.
+type benchLoad struct {
+	c       *benchCommand
+	options nodeOptions
+	dir     string                                  // of the node; "" = a new one
+	prepare func(context.Context, *benchNode) error // before it is measured; may be nil
+}
+
+// compare measures a load beside another one, each on a node of its own, which have
+// their turns one after the other: the other, this, this, the other, and so on. Between
+// them nothing is measured, and each cleans up what it has done.
+func (b *bench) compare(ctx context.Context, dir, name string, this, other benchLoad) (*comparison, error) {
+	var c *comparison
+	err := b.withLoad(ctx, cmp.Or(other.dir, filepath.Join(dir, "other")), other, func(n *benchNode) error {
+		return b.withLoad(ctx, cmp.Or(this.dir, filepath.Join(dir, "this")), this, func(m *benchNode) (err error) {
+			c, err = b.takeTurns(ctx, name, turns{c: this.c, node: m}, turns{c: other.c, node: n})
+			return err
+		})
+	})
+	return c, err
+}
+
+func (b *bench) withLoad(ctx context.Context, dir string, l benchLoad, f func(*benchNode) error) error {
+	return b.withNode(ctx, dir, l.options, func(n *benchNode) error {
+		if l.prepare != nil {
+			if err := l.prepare(ctx, n); err != nil {
+				return err
+			}
+		}
+		return f(n)
+	})
+}
+
+// turns are those of one node, and what came out so far.
+type turns struct {
+	c    *benchCommand
+	node *benchNode
+	sum  throughput
+}
+
+func (b *bench) takeTurns(ctx context.Context, name string, this, other turns) (*comparison, error) {
+	for i := range 2 * compareTurns {
+		turn, what := &other, name+": yardstick"
+		if i%4 == 1 || i%4 == 2 {
+			turn, what = &this, name
+		}
+		c := *turn.c
+		c.Jobs = share(c.Jobs, i/2)
+		c.MaxTime = max(c.MaxTime/(2*compareTurns), time.Millisecond)
+		if c.Jobs == 0 {
+			continue // fewer jobs than turns
+		}
+		if err := turn.node.begin(ctx); err != nil {
+			return nil, err
+		}
+		t, err := b.endToEnd(ctx, turn.node, &c, what, turn.node.submit)
+		if err != nil {
+			return nil, err
+		}
+		turn.sum.add(t)
+		// What it leaves is cleaned up now, and not in the other one's turn.
+		if err := errors.Join(turn.node.trimmer.trim(ctx), turn.node.broker.SendAcks()); err != nil {
+			return nil, err
+		}
+	}
+	return &comparison{throughput: this.sum, Beside: other.sum, Ratio: this.sum.PerSecond / other.sum.PerSecond}, nil
+}
+
+// share is how many of all jobs are for a turn.
+func share(all, turn int) int {
+	return all*(turn+1)/compareTurns - all*turn/compareTurns
+}
