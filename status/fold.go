@@ -19,6 +19,7 @@ type fold struct {
 	tx      *bbolt.Tx
 	records *bbolt.Bucket
 	ids     *bbolt.Bucket
+	known   *bbolt.Cursor // of ids: one for all, since each allocates its way down
 	moved   *bbolt.Bucket
 	loads   *bbolt.Bucket
 	bits    *bbolt.Bucket
@@ -68,6 +69,7 @@ func (s *Store) newFold(tx *bbolt.Tx, n int) *fold {
 		order:    make([]*work, 0, n),
 		counters: make(map[string]*typeCounters),
 	}
+	f.known = f.ids.Cursor()
 	f.records.FillPercent = recordFill
 	return f
 }
@@ -115,7 +117,7 @@ func (f *fold) byID(id jobs.ID) (*work, error) {
 	if w, ok := f.newIDs[id]; ok {
 		return w, nil
 	}
-	if v := f.ids.Get(id[:]); v != nil {
+	if k, v := f.known.Seek(id[:]); bytes.Equal(k, id[:]) {
 		return f.get(binary.BigEndian.Uint64(v))
 	}
 	return nil, nil

@@ -27,7 +27,7 @@ type recentJobs struct {
 	shares  map[recentQueue]*int // of n
 	last    recentQueue          // whose share was asked for last
 	share   *int                 // its
-	changes uint64 // how often update was called
+	changes uint64               // how often update was called
 }
 
 // recentChunk has the jobs of neighbouring sequences.
