@@ -223,6 +223,10 @@ func (j *Job) Clone() *Job {
 // completed.
 const shortHistory = 3
 
+// BlankJob is a job with no field set, and an empty history that has room for what most
+// jobs have, in one piece of memory.
+func BlankJob() *Job { return newJob(&Job{}) }
+
 // newJob is a copy of j with an empty history that has room for that many, in one
 // piece of memory.
 func newJob(j *Job) *Job {

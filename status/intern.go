@@ -1,14 +1,19 @@
 package status
 
-import "sync"
+import (
+	"cmp"
+	"maps"
+	"sync"
+	"sync/atomic"
+)
 
 // interns keeps one copy of the few strings that stand in nearly every record:
 // type and node names. It is bounded, since type names of bare messages may be
-// anything.
-var interns = struct {
-	sync.RWMutex
-	m map[string]string
-}{m: make(map[string]string)}
+// anything. A new string makes a new map, so that looking one up takes no lock.
+var interns struct {
+	sync.Mutex // for who adds one
+	known      atomic.Pointer[map[string]string]
+}
 
 const maxInterns = 4096
 
@@ -16,18 +21,26 @@ func intern(b []byte) string {
 	if len(b) == 0 {
 		return ""
 	}
-	interns.RLock()
-	s, ok := interns.m[string(b)]
-	interns.RUnlock()
-	if ok {
-		return s
+	if known := interns.known.Load(); known != nil {
+		if s, ok := (*known)[string(b)]; ok {
+			return s
+		}
 	}
-	s = string(b)
+	return internNew(string(b))
+}
+
+func internNew(s string) string {
 	interns.Lock()
-	if len(interns.m) < maxInterns {
-		interns.m[s] = s
+	defer interns.Unlock()
+	known := map[string]string{}
+	if old := interns.known.Load(); old != nil {
+		if have, ok := (*old)[s]; ok || len(*old) >= maxInterns {
+			return cmp.Or(have, s)
+		}
+		known = maps.Clone(*old)
 	}
-	interns.Unlock()
+	known[s] = s
+	interns.known.Store(&known)
 	return s
 }
 

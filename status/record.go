@@ -135,7 +135,7 @@ func decodeRecord(b []byte) (j *jobs.Job, apart bool, err error) {
 	if fields < recordFields {
 		return nil, false, fmt.Errorf("%w: %d fields", errRecord, fields)
 	}
-	j = &jobs.Job{}
+	j = jobs.BlankJob()
 	if id := r.raw(); len(id) == 16 {
 		copy(j.ID[:], id)
 	} else {
@@ -170,7 +170,9 @@ func decodeRecord(b []byte) (j *jobs.Job, apart bool, err error) {
 	j.Node = r.interned()
 	j.CreatedAt, j.UpdatedAt, j.DueAt, j.StartedAt, j.EndedAt = r.time(), r.time(), r.time(), r.time(), r.time()
 	if n := r.array(); n > 0 && r.err == nil {
-		j.History = make([]jobs.HistoryEntry, 0, min(n/7, jobs.MaxHistory)+2)
+		if n/7 > cap(j.History) {
+			j.History = make([]jobs.HistoryEntry, 0, min(n/7, jobs.MaxHistory))
+		}
 		for ; n >= 7 && r.err == nil; n -= 7 {
 			j.History = append(j.History, jobs.HistoryEntry{
 				Kind: jobs.Kind(r.uint64()), At: r.time(), Attempt: r.int(), Progress: r.int(),
