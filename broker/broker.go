@@ -437,9 +437,11 @@ func (b *Broker) Trim(ctx context.Context, floor uint64) error {
 	return nil
 }
 
-// TrimLane removes one lane's messages up to and with the sequence floor.
+// TrimLane removes one lane's messages up to and with the sequence floor; those of all
+// types if the lane has none, and of all priorities if it has none. The server looks at
+// all messages up to there, whatever it removes.
 func (b *Broker) TrimLane(ctx context.Context, lane jobs.Lane, floor uint64) error {
-	return b.purge(ctx, jetstream.WithPurgeSubject(laneSubject(lane)), jetstream.WithPurgeSequence(floor+1))
+	return b.purge(ctx, jetstream.WithPurgeSubject(laneFilter(lane)), jetstream.WithPurgeSequence(floor+1))
 }
 
 func (b *Broker) purge(ctx context.Context, how ...jetstream.StreamPurgeOpt) error {

@@ -16,6 +16,7 @@ type trimmer struct {
 	n       *node
 	kick    chan struct{}
 	trimmed atomic.Uint64 // everything up to here is gone
+	left    atomic.Int64  // dead messages that trimming the lanes could not take out
 	mu      sync.Mutex    // one trim at a time: bench asks for one, too
 	last    time.Time     // of a purge
 }
@@ -37,7 +38,7 @@ const roomyQueue = 10_000
 func (t *trimmer) committed(c *jobs.Commit) {
 	inStream := int64(c.Position) - int64(t.trimmed.Load())
 	t.n.broker.SetRoom(t.n.o.queueSize >= roomyQueue && inStream < int64(t.n.o.queueSize))
-	if dead := inStream - int64(c.Queued); dead > 0 && dead*2 >= int64(t.n.o.queueSize) {
+	if fresh := inStream - int64(c.Queued) - t.left.Load(); fresh > 0 && fresh*2 >= int64(t.n.o.queueSize) {
 		select {
 		case t.kick <- struct{}{}:
 		default:
@@ -100,13 +101,18 @@ func (t *trimmer) trim(ctx context.Context) error {
 		return t.restore(ctx, state.First)
 	}
 	dead := deadMessages(state, position, queued)
-	if dead > t.n.o.queueSize/2 && dead > queued {
-		if state, err = t.trimLanes(ctx); err != nil {
+	left := min(int(t.left.Load()), dead)
+	// A lane may have a job of its own that holds everything behind it: that is not
+	// tried again before there is half as much more of it.
+	if fresh := dead - left; fresh > t.n.o.queueSize/2 && fresh > left/2 && dead > queued {
+		if state, err = t.trimLanes(ctx, state); err != nil {
 			return err
 		}
 		_, queued = t.n.store.Floor()
 		dead = deadMessages(state, position, queued)
+		left = max(dead, 0)
 	}
+	t.left.Store(int64(left))
 	// Steps of half a queue, so that the stream isn't configured anew all the time.
 	step := max(t.n.o.queueSize/2, 1)
 	extra := 0
@@ -124,32 +130,57 @@ func deadMessages(state broker.StreamState, position uint64, queued int) int {
 	return int(state.Msgs) - int(min(unread, state.Msgs)) - queued //nolint:gosec // fewer than 2^63
 }
 
-// trimLanes trims every lane up to its own lowest unfinished job.
-func (t *trimmer) trimLanes(ctx context.Context) (state broker.StreamState, err error) {
+// The lanes that are trimmed together, from the many to the few.
+var trimGroups = []func(jobs.Lane) jobs.Lane{
+	func(l jobs.Lane) jobs.Lane { return jobs.Lane{Priority: l.Priority} },
+	func(l jobs.Lane) jobs.Lane { return jobs.Lane{Type: l.Type} },
+	func(l jobs.Lane) jobs.Lane { return l },
+}
+
+// trimLanes takes out what has ended above the lowest unfinished job of all, up to the
+// lowest one of a lane. To take out what one lane has, the server walks over the whole
+// stream, so whole priorities are tried first, then types, and single lanes last, until
+// half of what is dead is gone.
+func (t *trimmer) trimLanes(ctx context.Context, state broker.StreamState) (broker.StreamState, error) {
 	// What comes after this position is not looked at below.
 	position := t.n.store.Positions().Jobs
-	floors := make(map[jobs.Lane]uint64)
-	err = t.n.store.Unfinished(ctx, func(some []*jobs.Job) error {
+	floors, queued := make(map[jobs.Lane]uint64), 0
+	for _, l := range t.n.lanes {
+		floors[l] = position + 1
+	}
+	err := t.n.store.Unfinished(ctx, func(some []*jobs.Job) error {
 		for _, j := range some {
 			if low, ok := floors[j.Lane()]; !ok || j.Seq < low {
 				floors[j.Lane()] = j.Seq
 			}
 		}
+		queued += len(some)
 		return nil
 	})
 	if err != nil {
 		return state, err
 	}
-	for _, l := range t.n.lanes {
-		upTo := position
-		if low, ok := floors[l]; ok {
-			upTo = min(upTo, low-1)
+	enough := deadMessages(state, position, queued) / 2
+	for _, group := range trimGroups {
+		lowest := make(map[jobs.Lane]uint64)
+		for l, floor := range floors {
+			if low, ok := lowest[group(l)]; !ok || floor < low {
+				lowest[group(l)] = floor
+			}
 		}
-		if err := t.n.broker.TrimLane(ctx, l, upTo); err != nil {
-			return state, err
+		for g, floor := range lowest {
+			if floor = min(floor, position+1); floor <= state.First {
+				continue // nothing of it is below
+			}
+			if err := t.n.broker.TrimLane(ctx, g, floor-1); err != nil {
+				return state, err
+			}
+		}
+		if state, err = t.n.broker.JobsState(ctx); err != nil || deadMessages(state, position, queued) <= enough {
+			break
 		}
 	}
-	return t.n.broker.JobsState(ctx)
+	return state, err
 }
 
 // restore publishes again what somebody else has taken out of JOBS: nothing

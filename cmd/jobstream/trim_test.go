@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
@@ -105,6 +107,168 @@ func TestLateAcksAreSent(t *testing.T) {
 			if time.Since(begun) > patience {
 				t.Fatalf("%d of %d deliveries have no ack", open, messages)
 			}
+		}
+	}
+}
+
+// TestTrimLanes: jobs of three types and three priorities end, but for some of each that
+// hold on. What has ended goes by priority, by type or by lane, and what has not stays.
+func TestTrimLanes(t *testing.T) {
+	seed := time.Now().UnixNano()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(uint64(seed), 0)) //nolint:gosec // no secret
+	gate := make(chan struct{})
+	open := sync.OnceFunc(func() { close(gate) })
+	defer open()
+	const each, queue = 300, 500
+	c := &benchCommand{Types: 3, Priorities: 3}
+	o := nodeOptions{
+		dirs: foldersIn(t.TempDir()), host: "127.0.0.1", port: -1,
+		registry: c.registryOf(jobs.HandlerFunc(func(ctx context.Context, task *jobs.Task) (jobs.Result, error) {
+			if string(task.Job.Payload) == `"hold"` {
+				select {
+				case <-gate:
+				case <-ctx.Done():
+				}
+			}
+			return jobs.Result{}, context.Cause(ctx)
+		})),
+		sync: time.Second, maxWorkers: 200, queueSize: queue, maxPayload: 1 << 20,
+		lease: 30 * time.Second, maxLost: 5, logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
+	n, err := startNode(t.Context(), o)
+	mustDo(t, err)
+	b := benchNode{node: n}
+	defer func() { mustDo(t, errors.Join(n.stopTaking(0), n.close())) }()
+	nc, err := nats.Connect(n.broker.ClientURL())
+	mustDo(t, err)
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	mustDo(t, err)
+	stream, err := js.Stream(t.Context(), broker.JobsStream)
+	mustDo(t, err)
+
+	holding := 0
+	for round := 1; round <= 6; round++ {
+		holders := map[jobs.Lane]bool{} // who gets a job that holds on in this round
+		for range random.IntN(4) {
+			holders[c.lanes()[random.IntN(len(c.lanes()))]] = true
+		}
+		for i := range each {
+			l := c.lanes()[random.IntN(len(c.lanes()))]
+			payload := []byte(`{}`)
+			if i > each/2 && holders[l] {
+				payload = []byte(`"hold"`)
+				holding++
+				delete(holders, l)
+			}
+			_, _, err := n.submitter.Submit(t.Context(), &jobs.Submission{Type: l.Type, Priority: l.Priority, RetryCount: -1, Payload: payload})
+			mustDo(t, err)
+		}
+		mustDo(t, b.awaitAll(t.Context(), round*each-holding, patience))
+
+		before, err := n.broker.JobsState(t.Context())
+		mustDo(t, err)
+		after, err := n.trimmer.trimLanes(t.Context(), before)
+		mustDo(t, err)
+		floors := map[jobs.Lane]uint64{}
+		mustDo(t, n.store.Unfinished(t.Context(), func(some []*jobs.Job) error {
+			for _, j := range some {
+				if _, err := stream.GetMsg(t.Context(), j.Seq); err != nil {
+					t.Errorf("round %d: the message of unfinished job %d of lane %v: %v", round, j.Seq, j.Lane(), err)
+				}
+				if low, ok := floors[j.Lane()]; !ok || j.Seq < low {
+					floors[j.Lane()] = j.Seq
+				}
+			}
+			return nil
+		}))
+		if int(after.Msgs)-holding <= (int(before.Msgs)-holding)/2 {
+			continue // enough
+		}
+		for _, l := range c.lanes() {
+			m, err := stream.GetMsg(t.Context(), 1, jetstream.WithGetMsgSubject(fmt.Sprintf("jobs.%s.%d", l.Type, l.Priority)))
+			switch {
+			case errors.Is(err, jetstream.ErrMsgNotFound):
+			case err != nil:
+				t.Fatal(err)
+			case floors[l] == 0 || m.Sequence < floors[l]:
+				t.Errorf("round %d: lane %v begins at %d, its lowest unfinished job is %d", round, l, m.Sequence, floors[l])
+			}
+		}
+	}
+	open()
+	mustDo(t, b.awaitAll(t.Context(), 6*each, patience))
+	mustDo(t, n.trimmer.trim(t.Context()))
+	if state, err := n.broker.JobsState(t.Context()); err != nil || state.Msgs > trimMany {
+		t.Errorf("%d messages are left of jobs that have all ended, %v", state.Msgs, err)
+	}
+}
+
+// TestTrimIsNotTriedInVain: a job that runs long holds all of its lane behind it. Trying
+// to trim that again and again took a quarter of the jobs/s.
+func TestTrimIsNotTriedInVain(t *testing.T) {
+	const queue, ended = 1000, 600 // more than half of the queue
+	gate := make(chan struct{})
+	c := &benchCommand{Types: 2, Priorities: 1, Payload: 40, Jobs: ended, Submitters: 1, Window: 100, MaxTime: patience}
+	held, free := c.lanes()[0], c.lanes()[1]
+	types := c.types(noop)
+	types[0] = &jobs.Type{Name: held.Type, Timeout: time.Hour, Handler: jobs.HandlerFunc(func(ctx context.Context, _ *jobs.Task) (jobs.Result, error) {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+		}
+		return jobs.Result{}, context.Cause(ctx)
+	})}
+	n, err := startNode(t.Context(), nodeOptions{
+		dirs: foldersIn(t.TempDir()), registry: jobs.NewRegistry(types...),
+		sync: time.Second, maxWorkers: 10, queueSize: queue, maxPayload: 1 << 20,
+		lease: 30 * time.Second, maxLost: 5, logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
+	mustDo(t, err)
+	defer func() { mustDo(t, errors.Join(n.stopTaking(0), n.close())) }()
+	defer close(gate)
+	n.trimmer.mu.Lock() // it rests, and ours works
+	defer n.trimmer.mu.Unlock()
+	_, _, err = n.submitter.Submit(t.Context(), &jobs.Submission{Type: held.Type, Priority: held.Priority, RetryCount: -1, Payload: []byte(`{}`)})
+	mustDo(t, err)
+	b := benchNode{node: n}
+	_, err = b.submitTo(t.Context(), c, []jobs.Lane{free})
+	mustDo(t, err)
+	mustDo(t, b.awaitAll(t.Context(), ended, patience))
+
+	ours := &trimmer{n: n, kick: make(chan struct{}, 1)}
+	ours.left.Store(ended - queue/2) // not enough has come since
+	mustDo(t, ours.trim(t.Context()))
+	state, err := n.broker.JobsState(t.Context())
+	if err != nil || state.Msgs != ended+1 {
+		t.Errorf("%d messages are there, want %d: the lanes were trimmed again at once, or %v", state.Msgs, ended+1, err)
+	}
+	ours.left.Store(ended - queue/2 - 1)
+	mustDo(t, ours.trim(t.Context()))
+	state, err = n.broker.JobsState(t.Context())
+	if err != nil || state.Msgs != 1 || ours.left.Load() != 0 {
+		t.Errorf("%d messages are there, want 1; %d dead ones are noted, want 0; %v", state.Msgs, ours.left.Load(), err)
+	}
+
+	ours.trimmed.Store(0)
+	ours.left.Store(3000)
+	for _, c := range []struct {
+		position uint64
+		queued   int
+		want     bool
+	}{
+		{3001, 1, false},
+		{3001 + queue/2 - 1, 1, false},
+		{3001 + queue/2, 1, true},
+		{3001 + queue/2, 2, false},
+	} {
+		ours.committed(&jobs.Commit{Position: c.position, Queued: c.queued})
+		if asked := len(ours.kick) > 0; asked != c.want {
+			t.Errorf("with %d jobs in the queue at %d, a trim was asked for: %v", c.queued, c.position, asked)
+		}
+		for len(ours.kick) > 0 {
+			<-ours.kick
 		}
 	}
 }
