@@ -321,6 +321,9 @@ func (b *bench) sustained(ctx context.Context, dir string) error {
 			return err
 		}
 		b.report.Sustained = &sustained{throughput: *t}
+		if t.Jobs == 0 {
+			return nil
+		}
 		after, err := n.store.Syncs()
 		if err != nil {
 			return err
@@ -387,7 +390,7 @@ func (b *bench) endToEnd(ctx context.Context, n *benchNode, c *benchCommand, nam
 		return nil, err
 	}
 	if accepted == 0 {
-		return nil, context.Cause(ctx)
+		return watch.throughput(0, c.Jobs), context.Cause(ctx)
 	}
 	if err := n.awaitAll(ctx, accepted, max(c.MaxTime, benchPatience)); err != nil {
 		return nil, err

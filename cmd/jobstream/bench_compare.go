@@ -78,7 +78,11 @@ func (b *bench) takeTurns(ctx context.Context, name string, this, other turns) (
 			return nil, err
 		}
 	}
-	return &comparison{throughput: this.sum, Beside: other.sum, Ratio: this.sum.PerSecond / other.sum.PerSecond}, nil
+	c := &comparison{throughput: this.sum, Beside: other.sum}
+	if other.sum.Jobs > 0 {
+		c.Ratio = this.sum.PerSecond / other.sum.PerSecond
+	}
+	return c, nil
 }
 
 // share is how many of all jobs are for a turn.

@@ -77,11 +77,10 @@ func newThroughput(done, want int, took time.Duration) *throughput {
 
 // add adds a later part of the same measurement.
 func (t *throughput) add(p *throughput) {
-	*t = throughput{
-		Jobs: t.Jobs + p.Jobs, Seconds: t.Seconds + p.Seconds, Cut: t.Cut || p.Cut,
-		CPU: (t.CPU*float64(t.Jobs) + p.CPU*float64(p.Jobs)) / float64(t.Jobs+p.Jobs),
-	}
-	t.PerSecond = float64(t.Jobs) / t.Seconds
+	all := t.Jobs + p.Jobs
+	cpu := (t.CPU*float64(t.Jobs) + p.CPU*float64(p.Jobs)) / float64(max(all, 1))
+	seconds := t.Seconds + p.Seconds
+	*t = throughput{PerSecond: float64(all) / seconds, Jobs: all, Seconds: seconds, CPU: cpu, Cut: t.Cut || p.Cut}
 }
 
 // stopwatch measures a phase from its beginning on.
@@ -102,7 +101,7 @@ func (w stopwatch) throughput(done, want int) *throughput {
 type comparison struct {
 	throughput
 	Beside throughput `json:"beside"`
-	Ratio  float64    `json:"ratio"` // to that
+	Ratio  float64    `json:"ratio,omitempty"` // to that
 }
 
 // sustained is a throughput that can be compared with that of raw JetStream.
@@ -153,7 +152,7 @@ func newSpreading(all []int64) spreading {
 }
 
 func (r *benchReport) print(w io.Writer, asJSON bool) error {
-	if r.Raw != nil && r.Sustained != nil {
+	if r.Raw != nil && r.Raw.Jobs > 0 && r.Sustained != nil {
 		r.Sustained.RatioToRaw = r.Sustained.PerSecond / r.Raw.PerSecond
 	}
 	if !asJSON {

@@ -218,6 +218,23 @@ func TestBenchRefusesFlags(t *testing.T) {
 	}
 }
 
+// A phase that has hardly any time says so, too.
+func TestBenchWithoutTime(t *testing.T) {
+	code, out, errs := runBench(t.Context(), "--jobs=100000000", "--max-time=10ms", "--backlog=1", "--phase=raw,drain,batch,sustained,lanes,large,backlog,http,nats", "--json", "--dir="+t.TempDir())
+	if code != exitOK {
+		t.Fatalf("exit code %d, stderr %q", code, errs)
+	}
+	var report map[string]any
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		t.Fatal(err)
+	}
+	for _, phase := range []string{"raw", "submit", "drain", "batch", "sustained", "lanes", "large", "backlog", "http", "nats"} {
+		if lookup(report, phase+".cut") != true {
+			t.Errorf("%s: %v", phase, report[phase])
+		}
+	}
+}
+
 // A phase that has no time for all jobs stops and says what it got through.
 func TestBenchStopsInTime(t *testing.T) {
 	dir := t.TempDir()
