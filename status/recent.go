@@ -16,7 +16,8 @@ import (
 // What waits is kept as long as there is more room than its queue has taken already
 // (a "dynamic threshold", as in the memory that the ports of a switch share: Choudhury
 // and Hahne, 1998). So a queue that stands still fills half of it at most, and there is
-// room for the others, whose jobs come and go.
+// room for the others, whose jobs come and go. Jobs that sleep until their retry have to
+// find room anew when they fall asleep.
 //
 // Neighbouring sequences are used together, so they share a chunk: that is quicker
 // than a map with an entry each.
@@ -104,6 +105,10 @@ func (r *recentJobs) put(j *jobs.Job, needed bool) {
 	c := r.chunks[j.Seq/recentWidth]
 	if c != nil {
 		if old := &c.jobs[j.Seq%recentWidth]; *old != nil {
+			if !needed && queueOf(*old) != queueOf(j) && maxRecent-r.n <= *share {
+				r.drop(j.Seq)
+				return
+			}
 			*r.shareOf(queueOf(*old))--
 			*share++
 			*old = j
@@ -169,7 +174,7 @@ func (r *recentJobs) keep(found []*jobs.Job, version uint64) {
 	}
 	for _, j := range found {
 		if keeps(j) {
-			r.put(j, true)
+			r.put(j, j.Status != jobs.Retrying) // those are delivered long before they are due
 		}
 	}
 }

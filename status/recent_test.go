@@ -158,3 +158,29 @@ func TestRecentIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// Jobs that fall asleep until their retry give their places up, unless there is room for
+// sleepers.
+func TestSleepersLeaveRoom(t *testing.T) {
+	var r recentJobs
+	r.init()
+	for seq := uint64(1); seq <= 2*maxRecent; seq++ {
+		runs := &jobs.Job{Key: seq, Seq: seq, Type: "down", Status: jobs.Processing, Place: jobs.InQueue}
+		sleeps := *runs
+		sleeps.Status = jobs.Retrying
+		r.update([]*work{{job: runs}})
+		r.update([]*work{{old: runs, job: &sleeps}})
+	}
+	if r.n != maxRecent/2 || *r.shareOf(recentQueue{typ: "down", retry: true}) != r.n || *r.shareOf(recentQueue{typ: "down"}) != 0 {
+		t.Errorf("%d sleepers are kept, want %d", r.n, maxRecent/2)
+	}
+	r.keep([]*jobs.Job{{Key: 1 << 40, Seq: 1 << 40, Type: "down", Status: jobs.Retrying, Place: jobs.InQueue}}, r.version())
+	if r.n != maxRecent/2 {
+		t.Error("a sleeper that was looked up is kept though there is no room for it")
+	}
+	other := &jobs.Job{Key: 1 << 41, Seq: 1 << 41, Type: "fine", Status: jobs.Pending, Place: jobs.InQueue}
+	r.update([]*work{{job: other}})
+	if r.get(other.Seq) != other {
+		t.Error("there is no room for another type")
+	}
+}

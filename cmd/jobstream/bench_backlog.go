@@ -19,11 +19,11 @@ func (b *bench) behindBacklog(ctx context.Context, dir string) (err error) {
 	full := benchLoad{c: b.c, options: o, prepare: func(ctx context.Context, n *benchNode) error {
 		n.pool.SetPaused(waitingType, true)
 		c := *b.c
-		c.Jobs = b.c.Backlog
+		c.Jobs, c.MaxTime = b.c.Backlog, max(c.MaxTime, benchPatience)
 		b.progress.begin(phaseBacklog+": making", c.Jobs, n.accepted.Load)
 		accepted, err := n.submitTo(ctx, &c, []jobs.Lane{{Type: waitingType, Priority: jobs.DefaultPriority}})
 		if err == nil && accepted != c.Jobs {
-			err = fmt.Errorf("only %d jobs could be submitted within --max-time", accepted)
+			err = fmt.Errorf("only %d jobs could be submitted within %v", accepted, c.MaxTime)
 		}
 		return err
 	}}

@@ -30,7 +30,7 @@ type benchReport struct {
 
 	FsyncsPer1000Jobs float64 `json:"fsyncs_per_1000_jobs,omitempty"` // of the tracker, in the sustained phase
 	BytesPerJob       float64 `json:"bytes_per_job,omitempty"`        // on disk, in the sustained phase
-	RSSBytes          int64   `json:"rss_bytes,omitempty"`            // the most that the process had, but for the raw phase
+	RSSBytes          int64   `json:"rss_bytes,omitempty"`            // the most that the process had in the phases with one node
 
 	Jobs        int    `json:"jobs"`
 	Workers     int    `json:"workers"`
@@ -248,7 +248,9 @@ func (t *benchTable) comparison(name string, c *comparison, beside string) {
 	}
 	t.throughput(name, &c.throughput)
 	t.throughput("  in turns with it: "+beside, &c.Beside)
-	t.figure("  ratio to that", c.Ratio, 3, "ratio")
+	if c.Ratio > 0 {
+		t.figure("  ratio to that", c.Ratio, 3, "ratio")
+	}
 }
 
 func (t *benchTable) spreading(name string, s spreading) {

@@ -15,10 +15,12 @@ import (
 type trimmer struct {
 	n       *node
 	kick    chan struct{}
-	trimmed atomic.Uint64 // everything up to here is gone
-	left    atomic.Int64  // dead messages that trimming the lanes could not take out
+	gone    atomic.Uint64 // sequences that have no message any more, up to the position
+	left    atomic.Int64  // dead messages that trimming every lane could not take out
 	mu      sync.Mutex    // one trim at a time: bench asks for one, too
+	trimmed uint64        // everything up to here is gone
 	last    time.Time     // of a purge
+	tried   time.Time     // when lanes were trimmed
 }
 
 // Times of trimming.
@@ -26,6 +28,7 @@ const (
 	trimEvery   = time.Second
 	trimFew     = 5 * time.Second // what is less than trimMany waits so long
 	trimMany    = 1024
+	trimAgain   = 30 * time.Second      // what could not be taken out of the lanes
 	trimAtLeast = 10 * time.Millisecond // between two trims when it is urgent
 )
 
@@ -36,7 +39,7 @@ const roomyQueue = 10_000
 // committed asks for a trim when the stream holds half a queue of what the
 // tracker may know as ended.
 func (t *trimmer) committed(c *jobs.Commit) {
-	inStream := int64(c.Position) - int64(t.trimmed.Load())
+	inStream := int64(c.Position) - int64(t.gone.Load())
 	t.n.broker.SetRoom(t.n.o.queueSize >= roomyQueue && inStream < int64(t.n.o.queueSize))
 	if fresh := inStream - int64(c.Queued) - t.left.Load(); fresh > 0 && fresh*2 >= int64(t.n.o.queueSize) {
 		select {
@@ -86,12 +89,12 @@ func (t *trimmer) trim(ctx context.Context) error {
 	floor, queued := t.n.store.Floor()
 	// A purge makes lanes forget what they are about to deliver again (see
 	// jobs.Pool), so it is not done for a few messages.
-	if dead := floor - 1 - t.trimmed.Load(); dead >= uint64(min(trimMany, max(t.n.o.queueSize/2, 1))) || dead > 0 && time.Since(t.last) >= trimFew {
+	if dead := floor - 1 - t.trimmed; dead >= uint64(min(trimMany, max(t.n.o.queueSize/2, 1))) || dead > 0 && time.Since(t.last) >= trimFew {
 		t.last = time.Now()
 		if err := t.n.broker.Trim(ctx, floor-1); err != nil {
 			return err
 		}
-		t.trimmed.Store(floor - 1)
+		t.trimmed = floor - 1
 	}
 	state, err := t.n.broker.JobsState(ctx)
 	if err != nil {
@@ -102,17 +105,29 @@ func (t *trimmer) trim(ctx context.Context) error {
 	}
 	dead := deadMessages(state, position, queued)
 	left := min(int(t.left.Load()), dead)
-	// A lane may have a job of its own that holds everything behind it: that is not
-	// tried again before there is half as much more of it.
+	// A job that runs long holds all of its lane behind it, so what could not be taken out
+	// is left alone for a while, or until there is half as much more.
+	if time.Since(t.tried) >= trimAgain {
+		left = 0
+	}
 	if fresh := dead - left; fresh > t.n.o.queueSize/2 && fresh > left/2 && dead > queued {
-		if state, err = t.trimLanes(ctx, state); err != nil {
+		every, err := t.trimLanes(ctx, state)
+		if err != nil {
 			return err
 		}
+		t.tried = time.Now()
+		position = t.n.store.Positions().Jobs
 		_, queued = t.n.store.Floor()
-		dead = deadMessages(state, position, queued)
-		left = max(dead, 0)
+		if state, err = t.n.broker.JobsState(ctx); err != nil {
+			return err
+		}
+		dead, left = deadMessages(state, position, queued), 0
+		if every {
+			left = max(dead, 0)
+		}
 	}
 	t.left.Store(int64(left))
+	t.gone.Store(position - uint64(min(messagesUpTo(state, position), int(position)))) //nolint:gosec // neither is negative
 	// Steps of half a queue, so that the stream isn't configured anew all the time.
 	step := max(t.n.o.queueSize/2, 1)
 	extra := 0
@@ -126,8 +141,13 @@ func (t *trimmer) trim(ctx context.Context) error {
 // position of the tracker without the queued jobs there. What is behind it may be a
 // flood that the tracker has not read yet, and must not make room for more of it.
 func deadMessages(state broker.StreamState, position uint64, queued int) int {
+	return messagesUpTo(state, position) - queued
+}
+
+// messagesUpTo is how many messages JOBS has up to a position of the tracker.
+func messagesUpTo(state broker.StreamState, position uint64) int {
 	unread := max(state.Last, position) - position
-	return int(state.Msgs) - int(min(unread, state.Msgs)) - queued //nolint:gosec // fewer than 2^63
+	return int(state.Msgs - min(unread, state.Msgs)) //nolint:gosec // fewer than 2^63
 }
 
 // The lanes that are trimmed together, from the many to the few.
@@ -140,25 +160,27 @@ var trimGroups = []func(jobs.Lane) jobs.Lane{
 // trimLanes takes out what has ended above the lowest unfinished job of all, up to the
 // lowest one of a lane. To take out what one lane has, the server walks over the whole
 // stream, so whole priorities are tried first, then types, and single lanes last, until
-// half of what is dead is gone.
-func (t *trimmer) trimLanes(ctx context.Context, state broker.StreamState) (broker.StreamState, error) {
+// half of what is dead is gone. every says that it came to the last of them.
+func (t *trimmer) trimLanes(ctx context.Context, state broker.StreamState) (every bool, err error) {
 	// What comes after this position is not looked at below.
 	position := t.n.store.Positions().Jobs
 	floors, queued := make(map[jobs.Lane]uint64), 0
 	for _, l := range t.n.lanes {
 		floors[l] = position + 1
 	}
-	err := t.n.store.Unfinished(ctx, func(some []*jobs.Job) error {
+	err = t.n.store.Unfinished(ctx, func(some []*jobs.Job) error {
 		for _, j := range some {
+			if j.Seq <= position {
+				queued++
+			}
 			if low, ok := floors[j.Lane()]; !ok || j.Seq < low {
 				floors[j.Lane()] = j.Seq
 			}
 		}
-		queued += len(some)
 		return nil
 	})
 	if err != nil {
-		return state, err
+		return false, err
 	}
 	enough := deadMessages(state, position, queued) / 2
 	for _, group := range trimGroups {
@@ -173,14 +195,14 @@ func (t *trimmer) trimLanes(ctx context.Context, state broker.StreamState) (brok
 				continue // nothing of it is below
 			}
 			if err := t.n.broker.TrimLane(ctx, g, floor-1); err != nil {
-				return state, err
+				return false, err
 			}
 		}
 		if state, err = t.n.broker.JobsState(ctx); err != nil || deadMessages(state, position, queued) <= enough {
-			break
+			return false, err
 		}
 	}
-	return state, err
+	return true, nil
 }
 
 // restore publishes again what somebody else has taken out of JOBS: nothing

@@ -169,7 +169,7 @@ func TestTrimLanes(t *testing.T) {
 
 		before, err := n.broker.JobsState(t.Context())
 		mustDo(t, err)
-		after, err := n.trimmer.trimLanes(t.Context(), before)
+		every, err := n.trimmer.trimLanes(t.Context(), before)
 		mustDo(t, err)
 		floors := map[jobs.Lane]uint64{}
 		mustDo(t, n.store.Unfinished(t.Context(), func(some []*jobs.Job) error {
@@ -183,8 +183,13 @@ func TestTrimLanes(t *testing.T) {
 			}
 			return nil
 		}))
-		if int(after.Msgs)-holding <= (int(before.Msgs)-holding)/2 {
-			continue // enough
+		if !every {
+			after, err := n.broker.JobsState(t.Context())
+			mustDo(t, err)
+			if dead, was := int(after.Msgs)-holding, int(before.Msgs)-holding; dead > was/2 {
+				t.Errorf("round %d: %d of %d dead messages are left, and not every lane was trimmed", round, dead, was)
+			}
+			continue
 		}
 		for _, l := range c.lanes() {
 			m, err := stream.GetMsg(t.Context(), 1, jetstream.WithGetMsgSubject(fmt.Sprintf("jobs.%s.%d", l.Type, l.Priority)))
@@ -238,37 +243,91 @@ func TestTrimIsNotTriedInVain(t *testing.T) {
 	mustDo(t, b.awaitAll(t.Context(), ended, patience))
 
 	ours := &trimmer{n: n, kick: make(chan struct{}, 1)}
-	ours.left.Store(ended - queue/2) // not enough has come since
-	mustDo(t, ours.trim(t.Context()))
-	state, err := n.broker.JobsState(t.Context())
-	if err != nil || state.Msgs != ended+1 {
-		t.Errorf("%d messages are there, want %d: the lanes were trimmed again at once, or %v", state.Msgs, ended+1, err)
+	trim := func(left int, tried time.Time, want uint64) {
+		t.Helper()
+		ours.left.Store(int64(left))
+		ours.tried = tried
+		mustDo(t, ours.trim(t.Context()))
+		if state, err := n.broker.JobsState(t.Context()); err != nil || state.Msgs != want {
+			t.Errorf("%d messages are there, want %d, after a trim that knows of %d in vain; %v", state.Msgs, want, left, err)
+		}
 	}
-	ours.left.Store(ended - queue/2 - 1)
-	mustDo(t, ours.trim(t.Context()))
-	state, err = n.broker.JobsState(t.Context())
-	if err != nil || state.Msgs != 1 || ours.left.Load() != 0 {
-		t.Errorf("%d messages are there, want 1; %d dead ones are noted, want 0; %v", state.Msgs, ours.left.Load(), err)
+	trim(ended-queue/2, time.Now(), ended+1) // not enough has come since
+	trim(ended-queue/2-1, time.Now(), 1)
+	more := *c
+	_, err = b.submitTo(t.Context(), &more, []jobs.Lane{free})
+	mustDo(t, err)
+	mustDo(t, b.awaitAll(t.Context(), 2*ended, patience))
+	trim(ended, time.Now(), ended+1)
+	trim(ended, time.Now().Add(-trimAgain), 1) // what held them may have ended
+	if left := ours.left.Load(); left != 0 {
+		t.Errorf("%d dead messages are noted, want none", left)
 	}
 
-	ours.trimmed.Store(0)
+	// A trim is asked for by what is in the stream, however far its ends are apart.
+	position := uint64(2*ended + 1)
 	ours.left.Store(3000)
 	for _, c := range []struct {
-		position uint64
-		queued   int
-		want     bool
+		more   uint64
+		queued int
+		want   bool
 	}{
-		{3001, 1, false},
-		{3001 + queue/2 - 1, 1, false},
-		{3001 + queue/2, 1, true},
-		{3001 + queue/2, 2, false},
+		{3000 - 1, 0, false},
+		{3000 + queue/2 - 2, 0, false},
+		{3000 + queue/2 - 1, 0, true},
+		{3000 + queue/2 - 1, 1, false},
 	} {
-		ours.committed(&jobs.Commit{Position: c.position, Queued: c.queued})
+		ours.committed(&jobs.Commit{Position: position + c.more, Queued: c.queued})
 		if asked := len(ours.kick) > 0; asked != c.want {
-			t.Errorf("with %d jobs in the queue at %d, a trim was asked for: %v", c.queued, c.position, asked)
+			t.Errorf("with %d jobs in the queue, %d messages later, a trim was asked for: %v", c.queued, c.more, asked)
 		}
 		for len(ours.kick) > 0 {
 			<-ours.kick
 		}
+	}
+}
+
+// TestTrimGoesOn: a trim that stops when half is gone is followed by others, until only
+// the job that runs is left.
+func TestTrimGoesOn(t *testing.T) {
+	const queue, each = 1000, 3000
+	gate := make(chan struct{})
+	c := &benchCommand{Types: 2, Priorities: 2, Payload: 40, Jobs: 2 * each, Submitters: 1, Window: 100, MaxTime: patience}
+	held, free := c.typeNames()[0], c.typeNames()[1]
+	types := c.types(noop)
+	types[0] = &jobs.Type{Name: held, Timeout: time.Hour, Handler: jobs.HandlerFunc(func(ctx context.Context, _ *jobs.Task) (jobs.Result, error) {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+		}
+		return jobs.Result{}, context.Cause(ctx)
+	})}
+	n, err := startNode(t.Context(), nodeOptions{
+		dirs: foldersIn(t.TempDir()), registry: jobs.NewRegistry(types...),
+		sync: time.Second, maxWorkers: 10, queueSize: queue, maxPayload: 1 << 20,
+		lease: 30 * time.Second, maxLost: 5, logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
+	mustDo(t, err)
+	defer func() { mustDo(t, errors.Join(n.stopTaking(0), n.close())) }()
+	defer close(gate)
+	n.trimmer.mu.Lock() // it rests, and ours works
+	_, _, err = n.submitter.Submit(t.Context(), &jobs.Submission{Type: held, Priority: 1, RetryCount: -1, Payload: []byte(`{}`)})
+	mustDo(t, err)
+	b := benchNode{node: n}
+	ours := &trimmer{n: n, kick: make(chan struct{}, 1)}
+	mustDo(t, n.broker.SetSlack(t.Context(), 3*each)) // ours is not there yet
+	_, err = b.submitTo(t.Context(), c, []jobs.Lane{{Type: free, Priority: 1}, {Type: free, Priority: 2}})
+	mustDo(t, err)
+	mustDo(t, b.awaitAll(t.Context(), 2*each, patience))
+	var left []uint64
+	for range 3 {
+		mustDo(t, ours.trim(t.Context()))
+		state, err := n.broker.JobsState(t.Context())
+		mustDo(t, err)
+		left = append(left, state.Msgs)
+	}
+	n.trimmer.mu.Unlock()
+	if left[len(left)-1] != 1 {
+		t.Errorf("the messages after each trim were %d, want 1 at the end", left)
 	}
 }
