@@ -210,32 +210,42 @@ func TestTrimLanes(t *testing.T) {
 	}
 }
 
-// TestTrimIsNotTriedInVain: a job that runs long holds all of its lane behind it. Trying
-// to trim that again and again took a quarter of the jobs/s.
-func TestTrimIsNotTriedInVain(t *testing.T) {
-	const queue, ended = 1000, 600 // more than half of the queue
+// startHeld starts a node for the types of c. Jobs of the first one run until the test is
+// over.
+func startHeld(t *testing.T, c *benchCommand, queue int) *node {
+	t.Helper()
 	gate := make(chan struct{})
-	c := &benchCommand{Types: 2, Priorities: 1, Payload: 40, Jobs: ended, Submitters: 1, Window: 100, MaxTime: patience}
-	held, free := c.lanes()[0], c.lanes()[1]
 	types := c.types(noop)
-	types[0] = &jobs.Type{Name: held.Type, Timeout: time.Hour, Handler: jobs.HandlerFunc(func(ctx context.Context, _ *jobs.Task) (jobs.Result, error) {
+	types[0].Handler = jobs.HandlerFunc(func(ctx context.Context, _ *jobs.Task) (jobs.Result, error) {
 		select {
 		case <-gate:
 		case <-ctx.Done():
 		}
 		return jobs.Result{}, context.Cause(ctx)
-	})}
+	})
 	n, err := startNode(t.Context(), nodeOptions{
 		dirs: foldersIn(t.TempDir()), registry: jobs.NewRegistry(types...),
 		sync: time.Second, maxWorkers: 10, queueSize: queue, maxPayload: 1 << 20,
 		lease: 30 * time.Second, maxLost: 5, logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	mustDo(t, err)
-	defer func() { mustDo(t, errors.Join(n.stopTaking(0), n.close())) }()
-	defer close(gate)
+	t.Cleanup(func() {
+		close(gate)
+		mustDo(t, errors.Join(n.stopTaking(0), n.close()))
+	})
+	return n
+}
+
+// TestTrimIsNotTriedInVain: a job that runs long holds all of its lane behind it. Trying
+// to trim that again and again took a quarter of the jobs/s.
+func TestTrimIsNotTriedInVain(t *testing.T) {
+	const queue, ended = 1000, 600 // more than half of the queue
+	c := &benchCommand{Types: 2, Priorities: 1, Payload: 40, Jobs: ended, Submitters: 1, Window: 100, MaxTime: patience}
+	held, free := c.lanes()[0], c.lanes()[1]
+	n := startHeld(t, c, queue)
 	n.trimmer.mu.Lock() // it rests, and ours works
 	defer n.trimmer.mu.Unlock()
-	_, _, err = n.submitter.Submit(t.Context(), &jobs.Submission{Type: held.Type, Priority: held.Priority, RetryCount: -1, Payload: []byte(`{}`)})
+	_, _, err := n.submitter.Submit(t.Context(), &jobs.Submission{Type: held.Type, Priority: held.Priority, RetryCount: -1, Payload: []byte(`{}`)})
 	mustDo(t, err)
 	b := benchNode{node: n}
 	_, err = b.submitTo(t.Context(), c, []jobs.Lane{free})
@@ -254,8 +264,7 @@ func TestTrimIsNotTriedInVain(t *testing.T) {
 	}
 	trim(ended-queue/2, time.Now(), ended+1) // not enough has come since
 	trim(ended-queue/2-1, time.Now(), 1)
-	more := *c
-	_, err = b.submitTo(t.Context(), &more, []jobs.Lane{free})
+	_, err = b.submitTo(t.Context(), c, []jobs.Lane{free})
 	mustDo(t, err)
 	mustDo(t, b.awaitAll(t.Context(), 2*ended, patience))
 	trim(ended, time.Now(), ended+1)
@@ -291,27 +300,11 @@ func TestTrimIsNotTriedInVain(t *testing.T) {
 // the job that runs is left.
 func TestTrimGoesOn(t *testing.T) {
 	const queue, each = 1000, 3000
-	gate := make(chan struct{})
 	c := &benchCommand{Types: 2, Priorities: 2, Payload: 40, Jobs: 2 * each, Submitters: 1, Window: 100, MaxTime: patience}
 	held, free := c.typeNames()[0], c.typeNames()[1]
-	types := c.types(noop)
-	types[0] = &jobs.Type{Name: held, Timeout: time.Hour, Handler: jobs.HandlerFunc(func(ctx context.Context, _ *jobs.Task) (jobs.Result, error) {
-		select {
-		case <-gate:
-		case <-ctx.Done():
-		}
-		return jobs.Result{}, context.Cause(ctx)
-	})}
-	n, err := startNode(t.Context(), nodeOptions{
-		dirs: foldersIn(t.TempDir()), registry: jobs.NewRegistry(types...),
-		sync: time.Second, maxWorkers: 10, queueSize: queue, maxPayload: 1 << 20,
-		lease: 30 * time.Second, maxLost: 5, logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	})
-	mustDo(t, err)
-	defer func() { mustDo(t, errors.Join(n.stopTaking(0), n.close())) }()
-	defer close(gate)
+	n := startHeld(t, c, queue)
 	n.trimmer.mu.Lock() // it rests, and ours works
-	_, _, err = n.submitter.Submit(t.Context(), &jobs.Submission{Type: held, Priority: 1, RetryCount: -1, Payload: []byte(`{}`)})
+	_, _, err := n.submitter.Submit(t.Context(), &jobs.Submission{Type: held, Priority: 1, RetryCount: -1, Payload: []byte(`{}`)})
 	mustDo(t, err)
 	b := benchNode{node: n}
 	ours := &trimmer{n: n, kick: make(chan struct{}, 1)}
