@@ -437,14 +437,7 @@ func (c *benchCommand) registry(gate <-chan struct{}) *jobs.Registry {
 	if gate == nil {
 		return c.registryOf(noop)
 	}
-	return c.registryOf(jobs.HandlerFunc(func(ctx context.Context, _ *jobs.Task) (jobs.Result, error) {
-		select {
-		case <-gate:
-			return jobs.Result{}, nil
-		case <-ctx.Done():
-			return jobs.Result{}, context.Cause(ctx)
-		}
-	}))
+	return c.registryOf(gated(gate))
 }
 
 func (c *benchCommand) registryOf(h jobs.Handler) *jobs.Registry {
@@ -456,6 +449,18 @@ func (c *benchCommand) types(h jobs.Handler) (types []*jobs.Type) {
 		types = append(types, &jobs.Type{Name: name, Timeout: 48 * time.Hour, Handler: h})
 	}
 	return types
+}
+
+// gated waits until a gate is closed.
+func gated(gate <-chan struct{}) jobs.HandlerFunc {
+	return func(ctx context.Context, _ *jobs.Task) (jobs.Result, error) {
+		select {
+		case <-gate:
+			return jobs.Result{}, nil
+		case <-ctx.Done():
+			return jobs.Result{}, context.Cause(ctx)
+		}
+	}
 }
 
 // noop does nothing, well.

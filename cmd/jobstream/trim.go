@@ -170,9 +170,10 @@ func (t *trimmer) trimLanes(ctx context.Context, state broker.StreamState) (ever
 	}
 	err = t.n.store.Unfinished(ctx, func(some []*jobs.Job) error {
 		for _, j := range some {
-			if j.Seq <= position {
-				queued++
+			if j.Seq > position {
+				continue
 			}
+			queued++
 			if low, ok := floors[j.Lane()]; !ok || j.Seq < low {
 				floors[j.Lane()] = j.Seq
 			}
@@ -191,7 +192,7 @@ func (t *trimmer) trimLanes(ctx context.Context, state broker.StreamState) (ever
 			}
 		}
 		for g, floor := range lowest {
-			if floor = min(floor, position+1); floor <= state.First {
+			if floor <= state.First {
 				continue // nothing of it is below
 			}
 			if err := t.n.broker.TrimLane(ctx, g, floor-1); err != nil {

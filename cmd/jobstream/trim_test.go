@@ -75,11 +75,7 @@ func TestLateAcksAreSent(t *testing.T) {
 	})
 	mustDo(t, err)
 	defer func() { mustDo(t, errors.Join(n.stopTaking(0), n.close())) }()
-	nc, err := nats.Connect(n.broker.ClientURL())
-	mustDo(t, err)
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	mustDo(t, err)
+	js := jetStream(t, n)
 	state := func() (open int, messages uint64) {
 		lane, err := js.Consumer(t.Context(), broker.JobsStream, c.lanes()[0].String())
 		mustDo(t, err)
@@ -111,6 +107,17 @@ func TestLateAcksAreSent(t *testing.T) {
 	}
 }
 
+// jetStream is a client of the node's NATS port.
+func jetStream(t *testing.T, n *node) jetstream.JetStream {
+	t.Helper()
+	nc, err := nats.Connect(n.broker.ClientURL())
+	mustDo(t, err)
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	mustDo(t, err)
+	return js
+}
+
 // TestTrimLanes: jobs of three types and three priorities end, but for some of each that
 // hold on. What has ended goes by priority, by type or by lane, and what has not stays.
 func TestTrimLanes(t *testing.T) {
@@ -126,12 +133,9 @@ func TestTrimLanes(t *testing.T) {
 		dirs: foldersIn(t.TempDir()), host: "127.0.0.1", port: -1,
 		registry: c.registryOf(jobs.HandlerFunc(func(ctx context.Context, task *jobs.Task) (jobs.Result, error) {
 			if string(task.Job.Payload) == `"hold"` {
-				select {
-				case <-gate:
-				case <-ctx.Done():
-				}
+				return gated(gate)(ctx, task)
 			}
-			return jobs.Result{}, context.Cause(ctx)
+			return jobs.Result{}, nil
 		})),
 		sync: time.Second, maxWorkers: 200, queueSize: queue, maxPayload: 1 << 20,
 		lease: 30 * time.Second, maxLost: 5, logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
@@ -140,11 +144,7 @@ func TestTrimLanes(t *testing.T) {
 	mustDo(t, err)
 	b := benchNode{node: n}
 	defer func() { mustDo(t, errors.Join(n.stopTaking(0), n.close())) }()
-	nc, err := nats.Connect(n.broker.ClientURL())
-	mustDo(t, err)
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	mustDo(t, err)
+	js := jetStream(t, n)
 	stream, err := js.Stream(t.Context(), broker.JobsStream)
 	mustDo(t, err)
 
@@ -216,13 +216,7 @@ func startHeld(t *testing.T, c *benchCommand, queue int) *node {
 	t.Helper()
 	gate := make(chan struct{})
 	types := c.types(noop)
-	types[0].Handler = jobs.HandlerFunc(func(ctx context.Context, _ *jobs.Task) (jobs.Result, error) {
-		select {
-		case <-gate:
-		case <-ctx.Done():
-		}
-		return jobs.Result{}, context.Cause(ctx)
-	})
+	types[0].Handler = gated(gate)
 	n, err := startNode(t.Context(), nodeOptions{
 		dirs: foldersIn(t.TempDir()), registry: jobs.NewRegistry(types...),
 		sync: time.Second, maxWorkers: 10, queueSize: queue, maxPayload: 1 << 20,
