@@ -49,7 +49,10 @@ func TestFloodIsBounded(t *testing.T) {
 	for range flood {
 		mustDo(t, nc.Publish(c.subjects()[0], []byte(`{}`)))
 	}
-	mustDo(t, nc.FlushTimeout(patience))
+	// The stream takes messages in their order, and later than the server: its answer
+	// to the last one, a refusal, says that it is through with all of them.
+	_, err = nc.Request(c.subjects()[0], []byte(`{}`), patience)
+	mustDo(t, err)
 	state, err := n.broker.JobsState(t.Context())
 	mustDo(t, err)
 	mustDo(t, n.store.WaitFor(t.Context(), jobs.Positions{Jobs: state.Last}))
