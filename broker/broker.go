@@ -50,6 +50,7 @@ type Options struct {
 	SyncInterval time.Duration
 	SyncAlways   bool
 
+	MaxConns   int           // clients connected at a time; the server's default, 65,536, if 0
 	QueueSize  int           // JOBS takes twice as many messages; 100,000 if 0
 	MaxPayload int           // bytes of a job's payload; 1 MiB if 0
 	Lease      time.Duration // after which a delivery that nobody settled comes again; 30 s if 0
@@ -135,6 +136,8 @@ var (
 const (
 	startTimeout = 30 * time.Second
 	writeLimit   = 16 << 20 // bytes that publishers may be ahead of the server
+	longBacklog  = 1024     // connections that wait to be accepted, if so many may be open
+	ownConns     = 16       // connections of this process, which the server counts like all
 )
 
 // Open starts the server in o.Dir and makes or adopts the three streams. The
@@ -220,6 +223,9 @@ func (b *Broker) start(ctx context.Context) error {
 		MaxPayload:        int32(b.o.largest()),
 		MaxPending:        int64(b.o.maxPending()),
 	}
+	if b.o.MaxConns > 0 {
+		opts.MaxConn = b.o.MaxConns + ownConns
+	}
 	opts.JetStreamLimits.DefaultMaxConsumers = -1
 	srv, err := server.NewServer(opts)
 	if err != nil {
@@ -256,8 +262,11 @@ func (b *Broker) Listen(ctx context.Context) error {
 	case text := <-b.fatal:
 		return fmt.Errorf("the broker cannot listen on %s:%d: %s", b.o.Host, b.o.Port, text)
 	default:
-		return nil
 	}
+	if at, ok := b.srv.Addr().(*net.TCPAddr); ok && b.o.MaxConns > 0 {
+		shortenBacklog(at.Port, min(b.o.MaxConns, longBacklog))
+	}
+	return nil
 }
 
 // checkPort finds out early, and in words, that the port is taken.

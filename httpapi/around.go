@@ -44,6 +44,9 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 // served runs the handler, unless the path only looks like one that exists:
 // another method on /jobs/batch is not "not allowed", there is just no such job.
 func (s *Server) served(c echo.Context, next echo.HandlerFunc) error {
+	if why := s.in().away; why != nil && !probes[c.Path()] {
+		return why
+	}
 	if m := c.Request().Method; m != http.MethodGet && m != http.MethodHead && strings.HasPrefix(c.Path(), jobPath) {
 		parts := strings.Split(echo.GetPath(c.Request()), "/")
 		if _, _, err := jobs.ParseRefText(parts[2]); err != nil {

@@ -12,13 +12,19 @@ import (
 // checkTimeout bounds the checks behind one answer; probes give up soon.
 const checkTimeout = 5 * time.Second
 
+// probes are the paths that say how the server is. They are answered when nothing else
+// is.
+var probes = map[string]bool{"/livez": true, "/readyz": true, "/healthz": true, "/health": true}
+
 // live is GET /livez: the process answers, so restarting it would help nobody.
 func (s *Server) live(c echo.Context) error { return report(c, nil) }
 
 // ready is GET /readyz: send traffic here or not.
 func (s *Server) ready(c echo.Context) error {
 	checks := s.checks(c)
-	checks["server"] = "ok"
+	if checks["server"] == "" {
+		checks["server"] = "ok"
+	}
 	if s.draining.Load() {
 		checks["server"] = "shutting down"
 	}
@@ -31,12 +37,17 @@ func (s *Server) healthy(c echo.Context) error { return report(c, s.checks(c)) }
 // checks asks every part how it is: "ok" or what is wrong.
 func (s *Server) checks(c echo.Context) map[string]string {
 	found := make(map[string]string)
-	if s.health == nil {
+	in := s.in()
+	if in.away != nil {
+		found["server"] = in.away.Detail
+		return found
+	}
+	if in.health == nil {
 		return found
 	}
 	ctx, cancel := context.WithTimeout(c.Request().Context(), checkTimeout)
 	defer cancel()
-	for name, err := range s.health.Check(ctx) {
+	for name, err := range in.health.Check(ctx) {
 		found[name] = "ok"
 		if err != nil {
 			found[name] = err.Error()

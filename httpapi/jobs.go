@@ -22,7 +22,7 @@ func (s *Server) list(c echo.Context) error {
 			return err
 		}
 	}
-	found, err := s.backend.List(c.Request().Context(), page)
+	found, err := s.in().backend.List(c.Request().Context(), page)
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (s *Server) counts(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	found, err := s.backend.Counts(c.Request().Context(), filter)
+	found, err := s.in().backend.Counts(c.Request().Context(), filter)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (s *Server) job(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return answer(c, http.StatusOK, func(b []byte) []byte { return j.AppendWaiting(b, s.backend.Waiting(j)) })
+	return answer(c, http.StatusOK, func(b []byte) []byte { return j.AppendWaiting(b, s.in().backend.Waiting(j)) })
 }
 
 // await waits until a job has ended, but not longer than d, and returns it as it
@@ -76,7 +76,7 @@ func (s *Server) await(c echo.Context, id jobs.ID, d time.Duration) (*jobs.Job, 
 	defer context.AfterFunc(s.open, cancel)()
 	// the bound on answers is for clients that take them slowly, not for the reverse
 	_ = http.NewResponseController(c.Response().Writer).SetWriteDeadline(time.Now().Add(d + writeTimeout)) // not all writers have one
-	j, err := s.backend.Wait(ctx, id)
+	j, err := s.in().backend.Wait(ctx, id)
 	if err == nil && j == nil {
 		err = jobs.NoSuchJob(id.String())
 	}
@@ -106,7 +106,7 @@ func (s *Server) cancel(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if j, err = s.backend.Cancel(c.Request().Context(), j, reason); err != nil {
+	if j, err = s.in().backend.Cancel(c.Request().Context(), j, reason); err != nil {
 		return err
 	}
 	return answer(c, http.StatusAccepted, j.AppendJSON)
@@ -118,7 +118,7 @@ func (s *Server) retry(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if j, err = s.backend.Retry(c.Request().Context(), j); err != nil {
+	if j, err = s.in().backend.Retry(c.Request().Context(), j); err != nil {
 		return err
 	}
 	return answer(c, http.StatusAccepted, j.AppendJSON)
@@ -130,7 +130,7 @@ func (s *Server) remove(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.backend.Delete(c.Request().Context(), j); err != nil {
+	if err := s.in().backend.Delete(c.Request().Context(), j); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)
@@ -168,7 +168,7 @@ func (s *Server) named(c echo.Context) (*jobs.Job, error) {
 
 func (s *Server) lookup(ctx context.Context, id jobs.ID, seq uint64) (*jobs.Job, error) {
 	if seq != 0 {
-		return s.backend.JobBySeq(ctx, seq)
+		return s.in().backend.JobBySeq(ctx, seq)
 	}
-	return s.backend.Job(ctx, id)
+	return s.in().backend.Job(ctx, id)
 }

@@ -37,7 +37,7 @@ const schedulePath = "/schedules/:name"
 
 // scheduleRoutes is what is served about schedules, if there are any.
 func (s *Server) scheduleRoutes(e *echo.Echo, get func(path string, h echo.HandlerFunc)) {
-	if s.schedules == nil {
+	if s.in().schedules == nil {
 		return
 	}
 	get("/schedules", s.listSchedules)
@@ -55,7 +55,7 @@ func (s *Server) listSchedules(c echo.Context) error {
 	if err := noQuery(c.Request()); err != nil {
 		return err
 	}
-	all, err := s.schedules.List(c.Request().Context())
+	all, err := s.in().schedules.List(c.Request().Context())
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (s *Server) createSchedule(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	e, err := s.schedules.Create(c.Request().Context(), spec)
+	e, err := s.in().schedules.Create(c.Request().Context(), spec)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (s *Server) schedule(c echo.Context) error {
 	if err := noQuery(c.Request()); err != nil {
 		return err
 	}
-	e, err := s.schedules.Get(c.Request().Context(), c.Param("name"))
+	e, err := s.in().schedules.Get(c.Request().Context(), c.Param("name"))
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (s *Server) putSchedule(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	e, created, err := s.schedules.Put(c.Request().Context(), spec)
+	e, created, err := s.in().schedules.Put(c.Request().Context(), spec)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (s *Server) deleteSchedule(c echo.Context) error {
 	if err := s.noContent(c); err != nil {
 		return err
 	}
-	if err := s.schedules.Delete(c.Request().Context(), c.Param("name")); err != nil {
+	if err := s.in().schedules.Delete(c.Request().Context(), c.Param("name")); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)
@@ -130,7 +130,7 @@ func (s *Server) runSchedule(c echo.Context) error {
 	if err := s.noContent(c); err != nil {
 		return err
 	}
-	j, err := s.schedules.Run(c.Request().Context(), c.Param("name"))
+	j, err := s.in().schedules.Run(c.Request().Context(), c.Param("name"))
 	if err != nil {
 		return err
 	}
@@ -139,10 +139,14 @@ func (s *Server) runSchedule(c echo.Context) error {
 }
 
 // pauseSchedule is POST /schedules/{name}/pause.
-func (s *Server) pauseSchedule(c echo.Context) error { return s.changeSchedule(c, s.schedules.Pause) }
+func (s *Server) pauseSchedule(c echo.Context) error {
+	return s.changeSchedule(c, s.in().schedules.Pause)
+}
 
 // resumeSchedule is POST /schedules/{name}/resume.
-func (s *Server) resumeSchedule(c echo.Context) error { return s.changeSchedule(c, s.schedules.Resume) }
+func (s *Server) resumeSchedule(c echo.Context) error {
+	return s.changeSchedule(c, s.in().schedules.Resume)
+}
 
 func (s *Server) changeSchedule(c echo.Context, change func(context.Context, string) (*schedule.Entry, error)) error {
 	if err := s.noContent(c); err != nil {

@@ -104,6 +104,7 @@ type Options struct {
 	Schedules Schedules        // nil: there are none, and no paths for them
 	Artifacts jobs.ArtifactDir // where GET /jobs/{id}/result finds files
 	MaxBody   int64            // bytes of a request's body; 0 = DefaultMaxBody
+	MaxConns  int              // connections at a time; more are refused; 0 = no bound
 	Logger    *slog.Logger     // nil: silence
 }
 
@@ -122,15 +123,15 @@ const (
 
 // Server is the REST door. Its methods may be called from any goroutine.
 type Server struct {
-	backend   Backend
-	health    Health
-	schedules Schedules
 	artifacts jobs.ArtifactDir
 	maxBody   int64
+	maxConns  int
 	log       *slog.Logger
 
+	behind   atomic.Pointer[inside]
 	echo     *echo.Echo
 	http     *http.Server
+	listener *bounded // set by Serve
 	draining atomic.Bool
 	open     context.Context // ends when the server drains, and with it all waiting
 	close    context.CancelFunc
@@ -140,9 +141,10 @@ type Server struct {
 // New makes a server. It listens nowhere before [Server.Serve].
 func New(o Options) *Server {
 	s := &Server{
-		backend: o.Backend, health: o.Health, schedules: o.Schedules, artifacts: o.Artifacts, maxBody: o.MaxBody, log: o.Logger,
+		artifacts: o.Artifacts, maxBody: o.MaxBody, maxConns: o.MaxConns, log: o.Logger,
 		echo: echo.New(),
 	}
+	s.Replace(o.Backend, o.Health, o.Schedules)
 	s.open, s.close = context.WithCancel(context.Background())
 	if s.maxBody <= 0 {
 		s.maxBody = DefaultMaxBody
@@ -173,6 +175,9 @@ func (s *Server) follow(c net.Conn, state http.ConnState) {
 		return
 	}
 	s.silent.Delete(c)
+	if state == http.StateClosed || state == http.StateHijacked {
+		s.listener.left()
+	}
 }
 
 // hush closes the connections that have not asked for anything. Browsers and
@@ -190,9 +195,10 @@ func (s *Server) hush() {
 func (s *Server) Handler() http.Handler { return s.echo }
 
 // Serve answers requests that come in by l until [Server.Shutdown], after which
-// it returns nil. It closes l.
+// it returns nil. It closes l, and is called once.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	s.listener = bound(l, s.maxConns, s.log)
+	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

@@ -26,7 +26,7 @@ func (s *Server) submit(c echo.Context) error {
 		return err
 	}
 	sub.Token = token
-	j, replayed, err := s.backend.Submit(c.Request().Context(), sub)
+	j, replayed, err := s.in().backend.Submit(c.Request().Context(), sub)
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func (s *Server) submitBatch(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	made, replayed, err := s.backend.SubmitBatch(c.Request().Context(), subs, token)
+	made, replayed, err := s.in().backend.SubmitBatch(c.Request().Context(), subs, token)
 	if err != nil {
 		return err
 	}
@@ -73,13 +73,13 @@ func (s *Server) bulk(c echo.Context) error {
 		return err
 	}
 	if b.DryRun {
-		matched, err := s.backend.CountBulk(c.Request().Context(), b)
+		matched, err := s.in().backend.CountBulk(c.Request().Context(), b)
 		if err != nil {
 			return err
 		}
 		return answer(c, http.StatusOK, func(out []byte) []byte { return jobs.AppendBulkCount(out, b, matched) })
 	}
-	j, replayed, err := s.backend.Bulk(c.Request().Context(), body, token)
+	j, replayed, err := s.in().backend.Bulk(c.Request().Context(), body, token)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ func (s *Server) types(c echo.Context) error {
 	if err := noQuery(c.Request()); err != nil {
 		return err
 	}
-	all, err := s.backend.Types(c.Request().Context())
+	all, err := s.in().backend.Types(c.Request().Context())
 	if err != nil {
 		return err
 	}
@@ -25,7 +25,7 @@ func (s *Server) jobType(c echo.Context) error {
 	if err := noQuery(c.Request()); err != nil {
 		return err
 	}
-	t, err := s.backend.Type(c.Request().Context(), c.Param("type"))
+	t, err := s.in().backend.Type(c.Request().Context(), c.Param("type"))
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (s *Server) setPaused(c echo.Context, paused bool) error {
 	if err := s.noContent(c); err != nil {
 		return err
 	}
-	t, err := s.backend.SetPaused(c.Request().Context(), c.Param("type"), paused)
+	t, err := s.in().backend.SetPaused(c.Request().Context(), c.Param("type"), paused)
 	if err != nil {
 		return err
 	}

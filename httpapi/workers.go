@@ -13,7 +13,7 @@ func (s *Server) stats(c echo.Context) error {
 	if err := noQuery(c.Request()); err != nil {
 		return err
 	}
-	st, err := s.backend.Stats(c.Request().Context())
+	st, err := s.in().backend.Stats(c.Request().Context())
 	if err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func (s *Server) resize(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	st, err := s.backend.Resize(r.Context(), *wish)
+	st, err := s.in().backend.Resize(r.Context(), *wish)
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,7 @@ const (
 	childEnv     = "TEST_CHILD_DIR"      // says that this process is the server, and where its data is
 	childMaxLost = "TEST_CHILD_MAX_LOST" // its worker.max_lost
 	childQueue   = "TEST_CHILD_QUEUE"    // its worker.queue_size
+	childFiles   = "TEST_CHILD_FILES"    // how many files it may have open
 )
 
 func TestMain(m *testing.M) {
@@ -155,6 +156,9 @@ type child struct {
 func startChild(t *testing.T, dir string) *child {
 	t.Helper()
 	cmd := exec.Command(os.Args[0]) //nolint:noctx // it is killed by hand
+	if os.Getenv(childFiles) != "" {
+		cmd = exec.Command("sh", "-c", `ulimit -n "$`+childFiles+`" && exec "$0"`, os.Args[0]) //nolint:noctx // the same
+	}
 	cmd.Env = append(os.Environ(), childEnv+"="+dir)
 	out, err := cmd.StderrPipe()
 	if err != nil {

@@ -23,6 +23,7 @@ type nodeOptions struct {
 	tracker    *lateTracker // filled by startNode; may be nil
 	host       string       // of the NATS port
 	port       int          // -1 any, 0 none
+	maxConns   int          // there; 0 = no bound of ours
 	sync       time.Duration
 	syncAlways bool
 	maxWorkers int

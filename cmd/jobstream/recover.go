@@ -62,7 +62,7 @@ func (n *node) openBrokerOnce(ctx context.Context, rebuild bool) (*broker.Broker
 	return broker.Open(ctx, broker.Options{
 		Dir: n.o.dirs.broker, Node: n.name, Host: n.o.host, Port: n.o.port,
 		SyncInterval: n.o.sync, SyncAlways: n.o.syncAlways, QueueSize: n.o.queueSize,
-		MaxPayload: n.o.maxPayload, Lease: n.o.lease, Rebuild: rebuild, Logger: n.log,
+		MaxConns: n.o.maxConns, MaxPayload: n.o.maxPayload, Lease: n.o.lease, Rebuild: rebuild, Logger: n.log,
 		// What a client published before streams and tracker agree could get a
 		// sequence that was given before, and be purged.
 		HoldPort: true,

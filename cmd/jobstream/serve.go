@@ -153,9 +153,13 @@ func (s *server) start(ctx context.Context) (err error) {
 	if err := email.SweepOutbox(s.dirs.outbox); err != nil {
 		return err
 	}
+	maxConns, err := conns(s.cfg.Server.MaxConnections, s.cfg.Worker.MaxWorkers, s.log)
+	if err != nil {
+		return err
+	}
 	s.node, err = startNode(ctx, nodeOptions{
 		dirs: s.dirs, registry: registry, tracker: tracker,
-		host: s.cfg.Broker.Host, port: s.cfg.Broker.Port,
+		host: s.cfg.Broker.Host, port: s.cfg.Broker.Port, maxConns: maxConns,
 		sync: s.cfg.Broker.Sync, syncAlways: s.cfg.Broker.Sync == config.SyncAlways,
 		maxWorkers: s.cfg.Worker.MaxWorkers, minWorkers: s.cfg.Worker.MinWorkers,
 		queueSize: s.cfg.Worker.QueueSize, scheduled: s.cfg.Worker.MaxScheduled, schedules: s.cfg.Schedules, maxPayload: max(int(s.cfg.Server.MaxBody), leastMessage),
@@ -167,7 +171,7 @@ func (s *server) start(ctx context.Context) (err error) {
 	back := newBackend(s.node, s.kept.cleanup.Remove)
 	s.rest = httpapi.New(httpapi.Options{
 		Backend: back, Health: s.node, Schedules: s.node.schedules, Artifacts: jobs.ArtifactDir(s.dirs.artifacts),
-		MaxBody: s.cfg.Server.MaxBody, Logger: s.log,
+		MaxBody: s.cfg.Server.MaxBody, MaxConns: maxConns, Logger: s.log,
 	})
 	version, _, _ := versions()
 	return s.node.broker.Serve(serviceVersion(version), "background jobs: submit, run, watch and control them", back.endpoints())

@@ -44,10 +44,13 @@ type Config struct {
 
 // Server is the REST side.
 type Server struct {
-	Host     string // a name or an address, without port
-	Port     int    // 0 = any free port
-	MaxBody  int64  // of a request, in bytes
-	Insecure bool   // Host and Broker.Host may be reached from other machines
+	Host    string // a name or an address, without port
+	Port    int    // 0 = any free port
+	MaxBody int64  // of a request, in bytes
+	// MaxConnections are the connections that each of the two ports has at a time; fewer
+	// if the process may not open as many files.
+	MaxConnections int
+	Insecure       bool // Host and Broker.Host may be reached from other machines
 }
 
 // Data is where everything durable lives.
@@ -135,7 +138,7 @@ func Default() *Config {
 // scalarDefaults is Default without the job types.
 func scalarDefaults() *Config {
 	return &Config{
-		Server: Server{Host: "127.0.0.1", Port: 8080, MaxBody: 1 << 20},
+		Server: Server{Host: "127.0.0.1", Port: 8080, MaxBody: 1 << 20, MaxConnections: 10_000},
 		Data:   Data{Dir: "data"},
 		Broker: Broker{Host: "127.0.0.1", Port: 4222, Sync: time.Second},
 		Worker: Worker{

@@ -26,6 +26,7 @@ type key struct {
 const (
 	maxPort       = 65535
 	maxBodyLimit  = 8 << 20 // NATS advises against messages beyond 8 MiB
+	maxConns      = 1_000_000
 	maxWorkers    = 10_000
 	maxPerKey     = 10_000
 	maxQueue      = 10_000_000
@@ -48,6 +49,7 @@ func (c *Config) keys(types []namedType) []key {
 		host("server.host", &c.Server.Host),
 		whole("server.port", &c.Server.Port, 0, maxPort),
 		size("server.max_body", &c.Server.MaxBody, 1, maxBodyLimit),
+		whole("server.max_connections", &c.Server.MaxConnections, 1, maxConns),
 		boolean("server.insecure", &c.Server.Insecure),
 		folder("data.dir", &c.Data.Dir),
 		host("broker.host", &c.Broker.Host),
