@@ -238,14 +238,28 @@ func (p *Pool) renew(now time.Time) {
 	}
 }
 
-// wakeLate gives back once more what should have come again by now.
+// wakeLate gives back once more what should have come again by now, and forgets what
+// nobody needs any more.
 func (p *Pool) wakeLate(now time.Time) {
 	p.mu.Lock()
 	late := p.asleep.late(now)
 	p.mu.Unlock()
+	var needless []*sleeper
 	for _, e := range late {
+		if p.away(e.seq) {
+			needless = append(needless, e)
+			continue
+		}
 		p.check("give back", p.o.Queue.Nak(e.ref, 0))
 	}
+	if len(needless) == 0 {
+		return
+	}
+	p.mu.Lock()
+	for _, e := range needless {
+		p.asleep.forget(e.seq)
+	}
+	p.mu.Unlock()
 }
 
 // nak gives a delivery back, to come again after delay.
@@ -275,7 +289,7 @@ func (p *Pool) Deliver(d Delivery) {
 	p.gotten(l, 1)
 	l.delivered = max(l.delivered, d.Seq)
 	l.expected = time.Time{}
-	p.asleep.came(d.Seq)
+	p.asleep.forget(d.Seq)
 	if h := p.held[d.Seq]; h != nil {
 		// Delivered again though it is here: its lease ran out because this process
 		// was stopped or too slow. It stays the same delivery.
@@ -343,6 +357,7 @@ func (p *Pool) Committed(c *Commit) {
 // It comes before what is settled is forgotten. p.mu is held.
 func (p *Pool) overtaken(ended []*Job) (void []*execution) {
 	for _, j := range ended {
+		p.asleep.forget(j.Seq)
 		h := p.held[j.Seq]
 		if h == nil || h.id != j.ID {
 			h = p.begun[j.ID] // it may run under an earlier message
@@ -365,7 +380,7 @@ func (p *Pool) overtaken(ended []*Job) (void []*execution) {
 // waits without a message is published again when its time has come.
 func (p *Pool) settle(h *held) {
 	switch k := h.outcome.Kind; {
-	case k == KindRetrying && !(h.keyed && p.away(h)), k == KindSnoozed && !p.away(h):
+	case k == KindRetrying && !(h.keyed && p.away(h.Seq)), k == KindSnoozed && !p.away(h.Seq):
 		p.nak(h, max(h.outcome.Due.Sub(Now()), 0))
 	case k == KindReleased:
 		p.nak(h, 0)
@@ -374,11 +389,11 @@ func (p *Pool) settle(h *held) {
 	}
 }
 
-// away says whether the job of a delivery does not need its message any more. If
-// in doubt it does: looking at it again costs little.
-func (p *Pool) away(h *held) bool {
-	j, err := p.o.Tracker.Find(h.Seq)
-	return err == nil && !needs(j, h.Seq)
+// away says whether the message seq is not needed any more. If in doubt it is:
+// looking at it again costs little.
+func (p *Pool) away(seq uint64) bool {
+	j, err := p.o.Tracker.Find(seq)
+	return err == nil && !needs(j, seq)
 }
 
 // needs says whether j waits for the message seq to be delivered.
