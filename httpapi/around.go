@@ -22,9 +22,10 @@ const (
 	maxRequestID    = 128 // bytes
 )
 
-// around goes around every handler: it gives the request its id, turns errors
-// and panics into problems, and writes the access log. It is the only
-// middleware, because each one costs a submission time.
+// around goes around every handler: it gives the request its id, refuses what is
+// not meant for this server, turns errors and panics into problems, and writes
+// the access log. It is the only middleware, because each one costs a submission
+// time.
 func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
@@ -41,9 +42,13 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// served runs the handler, unless the path only looks like one that exists:
-// another method on /jobs/batch is not "not allowed", there is just no such job.
+// served runs the handler, unless the request comes from the wrong place or the
+// path only looks like one that exists: another method on /jobs/batch is not "not
+// allowed", there is just no such job.
 func (s *Server) served(c echo.Context, next echo.HandlerFunc) error {
+	if err := s.sources.check(c.Request()); err != nil {
+		return err
+	}
 	if why := s.in().away; why != nil && !probes[c.Path()] {
 		return why
 	}

@@ -22,11 +22,11 @@ func TestMaxConns(t *testing.T) {
 	s := httpapi.New(httpapi.Options{Backend: newBackend(), MaxConns: most})
 	addr, served := serve(t, s)
 	known := dial(t, addr)
-	known.write(t, "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+	known.write(t, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	known.read(t).wantJSON(t, 200, new(any))
 	for range most - 1 { // their answers say that they were let in
 		c := dial(t, addr)
-		c.write(t, "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+		c.write(t, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		c.read(t).wantJSON(t, 200, new(any))
 	}
 	first := dial(t, addr)
@@ -44,13 +44,13 @@ func TestMaxConns(t *testing.T) {
 			t.Fatalf("a connection too many was not closed: %v", err)
 		}
 	}
-	known.write(t, "POST /jobs HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 16\r\n\r\n{\"type\":\"email\"}")
+	known.write(t, "POST /jobs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 16\r\n\r\n{\"type\":\"email\"}")
 	if code := known.read(t).StatusCode; code != 422 && code != 202 {
 		t.Errorf("a connection that was there before got %d", code)
 	}
 	for end := time.Now().Add(deadline); ; { // the server hears of the end of a connection when it does
 		c := dial(t, addr)
-		c.write(t, "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+		c.write(t, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		line, err := c.r.ReadString('\n')
 		if err == nil && strings.HasPrefix(line, "HTTP/1.1 200") {
 			break

@@ -454,17 +454,17 @@ func TestWaitOutlastsTimeouts(t *testing.T) {
 		start := time.Now()
 		time.AfterFunc(9*time.Minute, func() { b.end(j, jobs.KindCompleted, "") })
 		var got jobs.Job
-		do("GET /jobs/1?wait=10m HTTP/1.1\r\nHost: x\r\n\r\n").wantJSON(t, 200, &got)
+		do("GET /jobs/1?wait=10m HTTP/1.1\r\nHost: localhost\r\n\r\n").wantJSON(t, 200, &got)
 		if took := time.Since(start); got.Status != jobs.Completed || took != 9*time.Minute {
 			t.Errorf("it is %s after %s", got.Status, took)
 		}
 		start = time.Now()
 		body := fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(anEmail), anEmail)
-		do("POST /jobs HTTP/1.1\r\nHost: x\r\nPrefer: wait=500\r\n"+body).wantJSON(t, 202, &got)
+		do("POST /jobs HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=500\r\n"+body).wantJSON(t, 202, &got)
 		if took := time.Since(start); got.Status != jobs.Pending || took != 500*time.Second {
 			t.Errorf("it is %s after %s", got.Status, took)
 		}
-		do("GET /jobs/2 HTTP/1.1\r\nHost: x\r\n\r\n").wantJSON(t, 200, &got)
+		do("GET /jobs/2 HTTP/1.1\r\nHost: localhost\r\n\r\n").wantJSON(t, 200, &got)
 		if err := s.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}

@@ -52,7 +52,7 @@ func FuzzQuery(f *testing.F) {
 	}
 	h := httpapi.New(httpapi.Options{Backend: newBackend()}).Handler()
 	f.Fuzz(func(t *testing.T, query string) {
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/jobs", nil)
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/jobs", nil)
 		r.URL = &url.URL{Path: "/jobs", RawQuery: query}
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
@@ -64,6 +64,6 @@ func FuzzQuery(f *testing.F) {
 
 func post(h http.Handler, body []byte) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/jobs", bytes.NewReader(body))) //nolint:noctx // benchmarks count it
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "http://localhost/jobs", bytes.NewReader(body))) //nolint:noctx // benchmarks count it
 	return w
 }

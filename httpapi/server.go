@@ -105,6 +105,7 @@ type Options struct {
 	Artifacts jobs.ArtifactDir // where GET /jobs/{id}/result finds files
 	MaxBody   int64            // bytes of a request's body; 0 = DefaultMaxBody
 	MaxConns  int              // connections at a time; more are refused; 0 = no bound
+	Hosts     []string         // names and addresses that requests may be for, besides loopback and where they come in
 	Logger    *slog.Logger     // nil: silence
 }
 
@@ -126,6 +127,7 @@ type Server struct {
 	artifacts jobs.ArtifactDir
 	maxBody   int64
 	maxConns  int
+	sources   *sources
 	log       *slog.Logger
 
 	behind   atomic.Pointer[inside]
@@ -142,7 +144,7 @@ type Server struct {
 func New(o Options) *Server {
 	s := &Server{
 		artifacts: o.Artifacts, maxBody: o.MaxBody, maxConns: o.MaxConns, log: o.Logger,
-		echo: echo.New(),
+		sources: newSources(o.Hosts), echo: echo.New(),
 	}
 	s.Replace(o.Backend, o.Health, o.Schedules)
 	s.open, s.close = context.WithCancel(context.Background())

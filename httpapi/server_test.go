@@ -618,7 +618,7 @@ func TestAccessLog(t *testing.T) {
 	r := newRig(t, func(o *httpapi.Options) {
 		o.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	})
-	r.server.Handler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), "GET", "/jobs/7", nil))
+	r.server.Handler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), "GET", "http://localhost/jobs/7", nil))
 	for _, part := range []string{"method=GET", "path=/jobs/7", "status=404", "request_id=", "took=", "bytes="} {
 		if !strings.Contains(log.String(), part) {
 			t.Errorf("%s is missing in %s", part, &log)
@@ -695,7 +695,7 @@ func TestShutdownWaits(t *testing.T) {
 	s := httpapi.New(httpapi.Options{Backend: b})
 	addr, served := serve(t, s)
 	c := dial(t, addr)
-	c.write(t, "POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: "+strconv.Itoa(len(anEmail))+"\r\n\r\n"+anEmail)
+	c.write(t, "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: "+strconv.Itoa(len(anEmail))+"\r\n\r\n"+anEmail)
 	receive(t, "the submission", b.entered)
 
 	stopped := make(chan error, 1)
@@ -721,7 +721,7 @@ func TestShutdownGivesUp(t *testing.T) {
 	s := httpapi.New(httpapi.Options{Backend: b})
 	addr, served := serve(t, s)
 	c := dial(t, addr)
-	c.write(t, "POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: "+strconv.Itoa(len(anEmail))+"\r\n\r\n"+anEmail)
+	c.write(t, "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: "+strconv.Itoa(len(anEmail))+"\r\n\r\n"+anEmail)
 	receive(t, "the submission", b.entered)
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -745,7 +745,7 @@ func TestBrokenBodies(t *testing.T) {
 
 	t.Run("shorter than said", func(t *testing.T) {
 		c := dial(t, addr)
-		c.write(t, "POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{}")
+		c.write(t, "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n{}")
 		if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
@@ -760,19 +760,19 @@ func TestBrokenBodies(t *testing.T) {
 	})
 	t.Run("bad chunks", func(t *testing.T) {
 		c := dial(t, addr)
-		c.write(t, "POST /jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+		c.write(t, "POST /jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
 		c.read(t).wantProblem(t, 400, "malformed_json")
 	})
 	t.Run("endless chunks", func(t *testing.T) {
 		c := dial(t, addr)
-		c.write(t, "POST /jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+		c.write(t, "POST /jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
 		chunk := "200\r\n" + strings.Repeat("x", 0x200) + "\r\n"
 		c.write(t, chunk+chunk+chunk)
 		c.read(t).wantProblem(t, 413, "payload_too_large")
 	})
 	t.Run("too large, not sent", func(t *testing.T) {
 		c := dial(t, addr)
-		c.write(t, "POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 1025\r\nExpect: 100-continue\r\n\r\n")
+		c.write(t, "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1025\r\nExpect: 100-continue\r\n\r\n")
 		a := c.read(t)
 		a.wantProblem(t, 413, "payload_too_large")
 		if !a.Close {
@@ -781,15 +781,15 @@ func TestBrokenBodies(t *testing.T) {
 	})
 	t.Run("a huge header", func(t *testing.T) {
 		c := dial(t, addr)
-		c.write(t, "GET /livez HTTP/1.1\r\nHost: x\r\nX: "+strings.Repeat("x", 80<<10)+"\r\n\r\n")
+		c.write(t, "GET /livez HTTP/1.1\r\nHost: localhost\r\nX: "+strings.Repeat("x", 80<<10)+"\r\n\r\n")
 		if a := c.read(t); a.StatusCode != 431 {
 			t.Errorf("got %d", a.StatusCode)
 		}
 	})
 	t.Run("odd targets", func(t *testing.T) {
-		for _, target := range []string{"/jobs/%2e%2e%2fetc", "/jobs/%e2%82", "/jobs/%252f", "http://x/nothing", "/jobs/1%20"} {
+		for _, target := range []string{"/jobs/%2e%2e%2fetc", "/jobs/%e2%82", "/jobs/%252f", "http://localhost/nothing", "/jobs/1%20"} {
 			c := dial(t, addr)
-			c.write(t, "GET "+target+" HTTP/1.1\r\nHost: x\r\n\r\n")
+			c.write(t, "GET "+target+" HTTP/1.1\r\nHost: localhost\r\n\r\n")
 			c.read(t).wantProblem(t, 404, "not_found")
 		}
 	})

@@ -15,6 +15,7 @@ type ErrorKind string
 // The kinds of errors that callers can meet.
 const (
 	MalformedJSON    ErrorKind = "malformed_json"
+	Forbidden        ErrorKind = "forbidden"
 	NotFound         ErrorKind = "not_found"
 	NoArtifact       ErrorKind = "no_artifact"
 	MethodNotAllowed ErrorKind = "method_not_allowed"
@@ -38,6 +39,7 @@ var problems = map[ErrorKind]struct {
 	title  string
 }{
 	MalformedJSON:       {http.StatusBadRequest, "The body is not JSON"},
+	Forbidden:           {http.StatusForbidden, "Not allowed"},
 	NotFound:            {http.StatusNotFound, "Not found"},
 	NoArtifact:          {http.StatusNotFound, "The job has no artifact"},
 	MethodNotAllowed:    {http.StatusMethodNotAllowed, "Method not allowed"},

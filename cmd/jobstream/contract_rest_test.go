@@ -33,6 +33,9 @@ func TestContractErrors(t *testing.T) {
 		code, pointer         string
 	}
 	tries := []try{
+		{"POST /jobs/bulk", `{"action":"delete","all":true}`, "Sec-Fetch-Site: cross-site", 403, "forbidden", ""},
+		{"POST /jobs/bulk", `{"action":"delete","all":true}`, "Origin: https://evil.example", 403, "forbidden", ""},
+		{"GET /jobs", "", "Origin: https://evil.example", 403, "forbidden", ""},
 		{"POST /jobs", ``, "", 400, "malformed_json", ""},
 		{"POST /jobs", "  \n", "", 400, "malformed_json", ""},
 		{"POST /jobs", `{"type":"export"`, "", 400, "malformed_json", ""},

@@ -171,7 +171,7 @@ func (s *server) start(ctx context.Context) (err error) {
 	back := newBackend(s.node, s.kept.cleanup.Remove)
 	s.rest = httpapi.New(httpapi.Options{
 		Backend: back, Health: s.node, Schedules: s.node.schedules, Artifacts: jobs.ArtifactDir(s.dirs.artifacts),
-		MaxBody: s.cfg.Server.MaxBody, MaxConns: maxConns, Logger: s.log,
+		MaxBody: s.cfg.Server.MaxBody, Hosts: append([]string{s.cfg.Server.Host}, s.cfg.Server.Hosts...), MaxConns: maxConns, Logger: s.log,
 	})
 	version, _, _ := versions()
 	return s.node.broker.Serve(serviceVersion(version), "background jobs: submit, run, watch and control them", back.endpoints())

@@ -44,9 +44,10 @@ type Config struct {
 
 // Server is the REST side.
 type Server struct {
-	Host    string // a name or an address, without port
-	Port    int    // 0 = any free port
-	MaxBody int64  // of a request, in bytes
+	Host    string   // a name or an address, without port
+	Port    int      // 0 = any free port
+	Hosts   []string // names that requests may be for, besides Host and loopback
+	MaxBody int64    // of a request, in bytes
 	// MaxConnections are the connections that each of the two ports has at a time; fewer
 	// if the process may not open as many files.
 	MaxConnections int

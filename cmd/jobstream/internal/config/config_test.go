@@ -133,6 +133,9 @@ func TestValues(t *testing.T) {
 		want any
 	}{
 		{"server: {host: localhost}", func(c *Config) any { return c.Server.Host }, "localhost"},
+		{"server: {hosts: [a.example, '::1', 10.0.0.1]}", func(c *Config) any { return strings.Join(c.Server.Hosts, " ") }, "a.example ::1 10.0.0.1"},
+		{"server: {hosts: }", func(c *Config) any { return len(c.Server.Hosts) }, 0},
+		{"server: {hosts: []}", func(c *Config) any { return len(c.Server.Hosts) }, 0},
 		{"server: {host: '::1'}", func(c *Config) any { return c.Server.Host }, "::1"},
 		{"server: {host: 127.9.9.9}", func(c *Config) any { return c.Server.Host }, "127.9.9.9"},
 		{"server: {host: 0.0.0.0" + insecure + "}", func(c *Config) any { return c.Server.Host }, "0.0.0.0"},
@@ -224,6 +227,7 @@ func TestValues(t *testing.T) {
 
 func TestProblems(t *testing.T) {
 	const at1 = " (config.yaml line 1)"
+	const names = "a list of host names or IP addresses (without port), like [jobs.example.com]"
 	const rates = `a rate like 100/s, 5/m or 10/30s, from 1/365d to 1000000/s, or "" for none`
 	const insecure = "is not loopback (127.0.0.1, ::1, localhost); there is no authentication yet, so listening for other machines needs server.insecure: true" + at1
 	tests := []struct {
@@ -243,6 +247,12 @@ func TestProblems(t *testing.T) {
 		{"worker: []", `worker: a list is not a section with max_workers, min_workers, queue_size, max_scheduled, job_timeout, shutdown_grace, lease, max_lost` + at1},
 		{"server: {insecure: 'true'}", `server.insecure: "true" is not true or false` + at1},
 		{"server: {host: 1}", `server.host: 1 is not a host name or an IP address (without port)` + at1},
+		{"server: {hosts: a.example}", `server.hosts: "a.example" is not ` + names + at1},
+		{"server: {hosts: {a: b}}", `server.hosts: a section is not ` + names + at1},
+		{"server: {hosts: [a.example, 1]}", `server.hosts: a list with 1 in it is not ` + names + at1},
+		{"server: {hosts: [[]]}", `server.hosts: a list with a list in it is not ` + names + at1},
+		{"server: {hosts: ['a.example:80']}", `server.hosts: ["a.example:80"] is not ` + names + at1},
+		{"server: {hosts: ['*']}", `server.hosts: ["*"] is not ` + names + at1},
 		{"- a", `a list is not a configuration: sections like server: are expected` + at1},
 		{"hello", `"hello" is not a configuration: sections like server: are expected` + at1},
 		// impossible values
@@ -411,7 +421,7 @@ func TestEnvironment(t *testing.T) {
 // Every key has its variable.
 func TestEnvironmentReachesEveryKey(t *testing.T) {
 	for _, k := range Default().keys(inOrder(builtinTypes())) {
-		if k.subtree {
+		if k.subtree || k.list {
 			continue
 		}
 		_, err := load(t, "", variable(k.path)+"=\x01")
@@ -436,6 +446,7 @@ func TestEnvironmentProblems(t *testing.T) {
 		{"", "WORKER_MAX_WROKERS=1", "JOBSTREAM_WORKER_MAX_WROKERS: is not a known variable; did you mean JOBSTREAM_WORKER_MAX_WORKERS?"},
 		{"", "CRASH=1", "JOBSTREAM_CRASH: is not a known variable; it is JOBSTREAM_ and a key's path in capitals, joined by _"},
 		{"", "PORT=9090", "JOBSTREAM_PORT: is not a known variable; it is JOBSTREAM_ and a key's path in capitals, joined by _"},
+		{"", "SERVER_HOSTS=a.example", "JOBSTREAM_SERVER_HOSTS: is not a known variable: lists are set in the file only"},
 		{"", "SCHEDULES=1", "JOBSTREAM_SCHEDULES: is not a known variable: schedules are set in the file only"},
 		{"schedules: {a: {every: 1s, type: email}}", "SCHEDULES_A_EVERY=2s", "JOBSTREAM_SCHEDULES_A_EVERY: is not a known variable: schedules are set in the file only"},
 		{"", "SCHEDULE=1", "JOBSTREAM_SCHEDULE: is not a known variable; it is JOBSTREAM_ and a key's path in capitals, joined by _"},
@@ -475,7 +486,7 @@ func TestYAML(t *testing.T) {
 	tests := map[string]*Config{
 		"defaults": Default(),
 		"everything changed": mustLoad(t, `
-server: {host: "::", port: 0, max_body: 1025, insecure: true}
+server: {host: "::", port: 0, hosts: [a.example, "::1", "null"], max_body: 1025, insecure: true}
 data: {dir: "C:\\data: #1"}
 broker: {host: host.example.com, port: -1, sync: always}
 worker: {max_workers: 7, min_workers: 6, queue_size: 8, max_scheduled: 9, job_timeout: 25h1m1s, shutdown_grace: 0, lease: 1h, max_lost: 1}

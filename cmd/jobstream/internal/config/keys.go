@@ -18,6 +18,7 @@ type key struct {
 	set     func(any) bool // takes a value of the file or a fromEnv; false if it is not allowed
 	get     func() any     // the value as YAML shows it
 	secret  bool           // never shown
+	list    bool           // a list of texts, which has no variable; set takes a []string
 	subtree bool           // a section that is read elsewhere and has no variable; nothing but the path is set
 }
 
@@ -48,6 +49,7 @@ func (c *Config) keys(types []namedType) []key {
 	list := []key{
 		host("server.host", &c.Server.Host),
 		whole("server.port", &c.Server.Port, 0, maxPort),
+		hosts("server.hosts", &c.Server.Hosts),
 		size("server.max_body", &c.Server.MaxBody, 1, maxBodyLimit),
 		whole("server.max_connections", &c.Server.MaxConnections, 1, maxConns),
 		boolean("server.insecure", &c.Server.Insecure),

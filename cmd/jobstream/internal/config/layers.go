@@ -116,6 +116,8 @@ func (l *loader) collect(n *node, path string, known map[string]bool, values map
 				l.fail(at, e.node.show(), "is not a section of names with cron or every, and type")
 			}
 			l.schedules = e.node
+		case leaf >= 0 && l.keys[leaf].list:
+			values[at] = e.node.texts()
 		case leaf >= 0 && e.node.value == nil:
 			l.fail(at, e.node.show(), "is not "+l.keys[leaf].allowed)
 		case leaf >= 0:
@@ -170,7 +172,7 @@ func (l *loader) variables() func(name, value string) (string, any) {
 	paths := make(map[string][]string)
 	var names []string
 	for _, k := range l.keys {
-		if k.subtree {
+		if k.subtree || k.list {
 			continue
 		}
 		v := variable(k.path)
@@ -188,6 +190,8 @@ func (l *loader) variables() func(name, value string) (string, any) {
 		case fromCluster(name, value):
 		case name == variable(schedulesKey) || strings.HasPrefix(name, variable(schedulesKey)+"_"):
 			l.failVariable(name, "is not a known variable: schedules are set in the file only")
+		case slices.ContainsFunc(l.keys, func(k key) bool { return k.list && name == variable(k.path) }):
+			l.failVariable(name, "is not a known variable: lists are set in the file only")
 		default:
 			text := "is not a known variable; it is " + envPrefix + " and a key's path in capitals, joined by _"
 			if meant := nearest(name, names, "\x00"); meant != "" {

@@ -88,6 +88,8 @@ func show(v any) string {
 		return "no value"
 	case string:
 		return quote(v)
+	case []string:
+		return mustJSON(v)
 	case fromEnv:
 		return quote(string(v))
 	}

@@ -45,6 +45,26 @@ func (n *node) show() string {
 	return show(n.value)
 }
 
+// texts is a list of texts as a []string, nothing as an empty one, and anything
+// else as what it is.
+func (n *node) texts() any {
+	if n.isNull() {
+		return []string(nil)
+	}
+	if n.section || n.value != nil {
+		return plain(n.show())
+	}
+	var all []string
+	for _, item := range n.list {
+		s, ok := item.value.(string)
+		if !ok {
+			return plain("a list with " + item.show() + " in it")
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
 // child finds an entry of a section; nil if there is none.
 func (n *node) child(key string) *node {
 	if n == nil {

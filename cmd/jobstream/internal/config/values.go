@@ -329,6 +329,26 @@ func host(path string, p *string) key {
 	return checkedText(path, p, "a host name or an IP address (without port)", validHost)
 }
 
+// hosts are names that clients may know this server by.
+func hosts(path string, p *[]string) key {
+	return key{
+		path:    path,
+		allowed: "a list of host names or IP addresses (without port), like [jobs.example.com]",
+		list:    true,
+		get:     func() any { return slices.Concat([]string{}, *p) },
+		set: func(v any) bool {
+			names, ok := v.([]string)
+			for _, name := range names {
+				ok = ok && validHost(name)
+			}
+			if ok {
+				*p = names
+			}
+			return ok
+		},
+	}
+}
+
 func validHost(s string) bool {
 	if _, err := netip.ParseAddr(s); err == nil {
 		return !strings.ContainsFunc(s, unicode.IsControl) // a zone may be anything
