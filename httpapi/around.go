@@ -29,13 +29,15 @@ const (
 func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
+		k := &call{Context: c, s: s}
+		defer k.end()
 		id := requestID(r)
 		c.Response().Header()[requestIDHeader] = []string{id}
 		if s.log.Enabled(r.Context(), slog.LevelDebug) {
 			defer s.access(c, id, time.Now())
 		}
 		defer s.recovered(c, id)
-		if err := s.served(c, next); err != nil {
+		if err := s.served(k, next); err != nil {
 			s.fail(c, id, err)
 		}
 		return nil
@@ -45,14 +47,18 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 // served runs the handler, unless the request comes from the wrong place or the
 // path only looks like one that exists: another method on /jobs/batch is not "not
 // allowed", there is just no such job.
-func (s *Server) served(c echo.Context, next echo.HandlerFunc) error {
+func (s *Server) served(c *call, next echo.HandlerFunc) error {
 	if err := s.sources.check(c.Request()); err != nil {
 		return err
 	}
 	if why := s.in().away; why != nil && !probes[c.Path()] {
 		return why
 	}
-	if m := c.Request().Method; m != http.MethodGet && m != http.MethodHead && strings.HasPrefix(c.Path(), jobPath) {
+	if r := c.Request(); reads(r) && !probes[c.Path()] {
+		if err := c.enter(); err != nil { // the others do when their bodies are there
+			return err
+		}
+	} else if !reads(r) && strings.HasPrefix(c.Path(), jobPath) {
 		parts := strings.Split(echo.GetPath(c.Request()), "/")
 		if _, _, err := jobs.ParseRefText(parts[2]); err != nil {
 			return errNoPath

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/labstack/echo/v4"
+
 	"jobstream/jobs"
 )
 
@@ -17,9 +19,21 @@ import (
 // alone; beyond that, memory follows what really arrives.
 const trusted = 64 << 10
 
-// body reads the whole body of a request. The result belongs to the caller:
-// payloads are slices of it and outlive the request.
-func (s *Server) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+// body reads the whole body of a request, which may be worked on from then on.
+// The result belongs to the caller: payloads are slices of it and outlive the
+// request.
+func (s *Server) body(c echo.Context) ([]byte, error) {
+	k := callOf(c)
+	b, err := s.read(k)
+	if err == nil {
+		err = k.enter()
+	}
+	return b, err
+}
+
+// read reads the whole body of a request.
+func (s *Server) read(k *call) ([]byte, error) {
+	r, w := k.Request(), k.Response().Writer
 	if err := plainEncoding(r.Header); err != nil {
 		return nil, err
 	}
@@ -29,6 +43,9 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		w.Header().Set("Connection", "close") // rather than read on
 		return nil, s.tooLarge()
 	case n >= 0 && n <= trusted:
+		if err := k.hold(n); err != nil {
+			return nil, err
+		}
 		b := make([]byte, n)
 		if _, err := io.ReadFull(r.Body, b); err != nil {
 			return nil, unread(err)
@@ -36,11 +53,14 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return b, nil
 	}
 	var buf bytes.Buffer
-	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, s.maxBody))
+	_, err := buf.ReadFrom(held{http.MaxBytesReader(w, r.Body, s.maxBody), k})
 	var over *http.MaxBytesError
+	var busy *jobs.Error
 	switch {
 	case errors.As(err, &over):
 		return nil, s.tooLarge()
+	case errors.As(err, &busy):
+		return nil, busy
 	case err != nil:
 		return nil, unread(err)
 	case buf.Cap() > buf.Len()+buf.Len()/4:

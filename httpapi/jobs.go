@@ -71,6 +71,9 @@ func (s *Server) job(c echo.Context) error {
 // await waits until a job has ended, but not longer than d, and returns it as it
 // is then.
 func (s *Server) await(c echo.Context, id jobs.ID, d time.Duration) (*jobs.Job, error) {
+	if err := callOf(c).wait(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(c.Request().Context(), d)
 	defer cancel()
 	defer context.AfterFunc(s.open, cancel)()
@@ -98,7 +101,7 @@ func (s *Server) cancel(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	body, err := s.body(c.Response().Writer, c.Request())
+	body, err := s.body(c)
 	if err != nil {
 		return err
 	}

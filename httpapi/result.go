@@ -106,6 +106,8 @@ func serveFile(c echo.Context, f *os.File, modified time.Time, size int64) {
 	limit := writeTimeout + time.Duration(size/slowest)*time.Second
 	_ = http.NewResponseController(c.Response().Writer).SetWriteDeadline(time.Now().Add(limit)) // not all writers have one
 
+	callOf(c).leave() // the rest costs little but time
+
 	// ServeContent gets net/http's own writer, which can hand the file to the
 	// kernel; Echo's can't, so it is told afterwards what went out
 	w := &fileWriter{ResponseWriter: c.Response().Writer}

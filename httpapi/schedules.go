@@ -172,7 +172,7 @@ func (s *Server) scheduleBody(c echo.Context) ([]byte, error) {
 	if err := noQuery(c.Request()); err != nil {
 		return nil, err
 	}
-	return s.body(c.Response().Writer, c.Request())
+	return s.body(c)
 }
 
 // noContent refuses a query, and a body that says anything: here it would be

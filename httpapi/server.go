@@ -106,6 +106,7 @@ type Options struct {
 	MaxBody   int64            // bytes of a request's body; 0 = DefaultMaxBody
 	MaxConns  int              // connections at a time; more are refused; 0 = no bound
 	Hosts     []string         // names and addresses that requests may be for, besides loopback and where they come in
+	Bounds    Bounds           // how much is done at a time
 	Logger    *slog.Logger     // nil: silence
 }
 
@@ -127,6 +128,10 @@ type Server struct {
 	artifacts jobs.ArtifactDir
 	maxBody   int64
 	maxConns  int
+	bounds    Bounds
+	calls     chan struct{} // holds a token for each request that is worked on
+	waits     chan struct{} // and one for each that waits
+	bodies    atomic.Int64  // bytes of the bodies of all
 	sources   *sources
 	log       *slog.Logger
 
@@ -146,6 +151,8 @@ func New(o Options) *Server {
 		artifacts: o.Artifacts, maxBody: o.MaxBody, maxConns: o.MaxConns, log: o.Logger,
 		sources: newSources(o.Hosts), echo: echo.New(),
 	}
+	s.bounds = o.Bounds.orDefault(o.MaxConns)
+	s.calls, s.waits = make(chan struct{}, s.bounds.Calls), make(chan struct{}, s.bounds.Waits)
 	s.Replace(o.Backend, o.Health, o.Schedules)
 	s.open, s.close = context.WithCancel(context.Background())
 	if s.maxBody <= 0 {

@@ -100,7 +100,7 @@ func (s *Server) submission(c echo.Context) (body []byte, token *jobs.Token, err
 	if err := jobs.CheckIdempotencyKey(keys); err != nil {
 		return nil, nil, err
 	}
-	if body, err = s.body(c.Response().Writer, r); err != nil {
+	if body, err = s.body(c); err != nil {
 		return nil, nil, err
 	}
 	if len(keys) > 0 {
@@ -134,11 +134,13 @@ func (s *Server) accepted(c echo.Context, j *jobs.Job, replayed bool) error {
 
 // acceptedLater answers when j has ended, or with what it is after the wait.
 func (s *Server) acceptedLater(c echo.Context, j *jobs.Job, wait time.Duration) error {
-	now, err := s.await(c, j.ID, wait)
+	known := *j
+	known.Payload = nil // may be large, and the wait long
+	now, err := s.await(c, known.ID, wait)
 	if err != nil {
 		// The job is there, which matters most: a client that heard of an error would
 		// submit it again.
-		now = j
+		now = &known
 	}
 	if !now.Status.Ended() {
 		return answer(c, http.StatusAccepted, now.AppendJSON)

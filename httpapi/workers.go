@@ -26,7 +26,7 @@ func (s *Server) resize(c echo.Context) error {
 	if err := noQuery(r); err != nil {
 		return err
 	}
-	body, err := s.body(c.Response().Writer, r)
+	body, err := s.body(c)
 	if err != nil {
 		return err
 	}
