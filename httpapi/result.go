@@ -110,6 +110,7 @@ func serveFile(c echo.Context, f *os.File, modified time.Time, size int64) {
 
 	// ServeContent gets net/http's own writer, which can hand the file to the
 	// kernel; Echo's can't, so it is told afterwards what went out
+	plainRange(c.Request(), size)
 	w := &fileWriter{ResponseWriter: c.Response().Writer}
 	http.ServeContent(w, c.Request(), "", modified, f)
 	c.Response().Committed, c.Response().Status, c.Response().Size = true, w.status, w.sent
