@@ -501,9 +501,11 @@ func truncate(s string, n int) string {
 // conclude records an outcome; the delivery is settled when that is committed.
 func (p *Pool) conclude(h *held, e *Event) {
 	p.mu.Lock()
-	h.outcome, h.sent = e, time.Now()
+	now := time.Now()
+	h.outcome = e
+	p.outcomes.append(&h.told, h, now)
 	if h.exec != nil {
-		p.meter.leave(h.exec.begun, h.sent)
+		p.meter.leave(h.exec.begun, now)
 		h.exec = nil
 	}
 	p.vacate(h)

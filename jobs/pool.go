@@ -23,12 +23,15 @@ type Pool struct {
 	idle      sync.Cond // signalled when a worker or a held delivery goes
 	types     map[string]*poolType
 	lanes     map[Lane]*lane
-	asked     int                         // pulled from all of them, not yet delivered
+	share     int                         // what each of them may hold in advance at least
+	extra     int                         // what they may beyond that, together
 	rows      [LowestPriority + 1][]*lane // by priority
 	turn      [LowestPriority + 1]int     // whose turn it is within a row
 	lively    [LowestPriority + 1]laneSet // who in a row may have something; see pick
 	early     []*lane                     // who has nothing before position has moved on
 	held      map[uint64]*held            // by sequence
+	leases    line                        // all of them, by when their lease was renewed
+	outcomes  line                        // those whose outcome was recorded, by when
 	begun     map[ID]*held                // those of them whose job is a worker's
 	keys      map[keyOfType]int           // executions of keyed jobs
 	scale     scale
@@ -93,6 +96,7 @@ type lane struct {
 	buf       []*held // delivered, waiting for a worker
 	asked     int     // pulled, not yet delivered
 	most      int     // of both, see ahead
+	extra     int     // of that, what is beyond the lane's share
 	refilled  time.Time
 	committed uint64 // highest sequence of this lane that the tracker has committed
 	delivered uint64 // highest sequence delivered, or given up on
@@ -105,10 +109,10 @@ type held struct {
 	Delivery
 	lane    *lane
 	id      ID         // of its job, once that is a worker's
-	touched time.Time  // when the lease was last renewed
+	lease   place      // in Pool.leases
 	exec    *execution // while an attempt runs
 	outcome *Event     // set when the attempt has ended
-	sent    time.Time  // when outcome was last recorded
+	told    place      // in Pool.outcomes, once there is one
 	seen    uint64     // Pool.surprises when a worker took it
 	token   time.Time  // when it took one of its type's that it has not used
 	letOut  bool       // it is a suspect whose turn has come
@@ -165,6 +169,7 @@ func NewPool(o PoolOptions, lanes []Lane) *Pool {
 		p.lanes[l] = ln
 		p.rows[l.Priority] = append(p.rows[l.Priority], ln)
 	}
+	p.share = max(sharedAhead/max(len(p.lanes), 1), 1)
 	for i, row := range p.rows {
 		p.lively[i] = makeLaneSet(len(row))
 	}
@@ -216,16 +221,8 @@ func (p *Pool) renew(now time.Time) {
 	var refs []string
 	var again []*Event
 	p.mu.Lock()
-	for _, h := range p.held {
-		if now.Sub(h.touched) >= p.o.Lease/3 {
-			h.touched = now
-			refs = append(refs, h.Ref)
-		}
-		if h.outcome != nil && now.Sub(h.sent) >= resendAfter {
-			h.sent = now
-			again = append(again, h.outcome)
-		}
-	}
+	p.leases.due(now, p.o.Lease/3, func(h *held) { refs = append(refs, h.Ref) })
+	p.outcomes.due(now, resendAfter, func(h *held) { again = append(again, h.outcome) })
 	for _, l := range p.lanes {
 		p.refill(l) // for those whose request the queue did not take
 	}
@@ -286,22 +283,24 @@ func (p *Pool) Deliver(d Delivery) {
 	if l == nil {
 		return
 	}
-	p.gotten(l, 1)
+	l.gotten(1)
 	l.delivered = max(l.delivered, d.Seq)
 	l.expected = time.Time{}
 	p.asleep.forget(d.Seq)
 	if h := p.held[d.Seq]; h != nil {
 		// Delivered again though it is here: its lease ran out because this process
 		// was stopped or too slow. It stays the same delivery.
-		h.Ref, h.touched = d.Ref, time.Now()
+		h.Ref = d.Ref
+		p.leases.append(&h.lease, h, time.Now())
 		return
 	}
 	if p.stopping {
 		p.check("give back", p.o.Queue.Nak(d.Ref, 0))
 		return
 	}
-	h := &held{Delivery: d, lane: l, touched: time.Now()}
+	h := &held{Delivery: d, lane: l}
 	p.held[d.Seq] = h
+	p.leases.append(&h.lease, h, time.Now())
 	l.buf = append(l.buf, h)
 	p.enliven(l)
 	p.dispatch()
@@ -312,7 +311,7 @@ func (p *Pool) PullEnded(l Lane, n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if ln := p.lanes[l]; ln != nil {
-		p.gotten(ln, n)
+		ln.gotten(n)
 		p.refill(ln)
 	}
 }
@@ -572,30 +571,26 @@ const (
 	maxAhead     = 512
 	maxAheadFast = 2048
 	quickly      = 10 * time.Millisecond
-	// No lane is fetched further ahead while so many are on their way to all of them:
-	// the broker drops a connection that has too many bytes before it.
-	maxAsked = 4096
+	// All lanes together hold no more than sharedAhead, which each has its share of,
+	// however many they are, but one at least; and extraAhead, which goes to those that
+	// are quick. The broker drops a connection that has too many bytes before it, too.
+	sharedAhead = 4096
+	extraAhead  = 4096
 )
 
-// gotten takes note of n deliveries that have come, or will not. p.mu is held.
-func (p *Pool) gotten(l *lane, n int) {
-	n = min(n, l.asked)
-	l.asked -= n
-	p.asked -= n
-}
+// gotten takes note of n deliveries that have come, or will not.
+func (l *lane) gotten(n int) { l.asked -= min(n, l.asked) }
 
-// ahead is how much a lane that is refilled now may hold or be waiting for; asked is
-// what is on its way to all lanes.
-func (l *lane) ahead(least, asked int, now time.Time) int {
+// ahead is how much a lane that is refilled now may hold or be waiting for. It has so
+// many, and spare is how many it may have beyond the least.
+func (l *lane) ahead(least, have, spare int, now time.Time) int {
 	switch took := now.Sub(l.refilled); {
 	case took > 10*quickly:
-		l.most /= 2
-	case asked+2*l.most > maxAsked:
-		l.most = min(l.most, max(maxAsked-asked, least))
+		l.most = have // about half, unless it had nothing to do
 	case took < quickly:
 		l.most *= 2
 	}
-	l.most = min(max(l.most, least), maxAheadFast)
+	l.most = min(max(l.most, least), maxAheadFast, least+max(spare, 0))
 	l.refilled = now
 	return l.most
 }
@@ -609,18 +604,23 @@ func (p *Pool) refill(l *lane) {
 	if l.typ.cap > 0 {
 		workers = min(workers, l.typ.cap)
 	}
-	least := min(max(2*workers, minAhead), maxAhead)
+	least := min(max(2*workers, minAhead), maxAhead, p.share)
 	have := l.asked + len(l.buf)
 	if have > max(l.most, least)/2 {
 		return
 	}
-	ahead := l.ahead(least, p.asked, time.Now())
+	p.extra -= l.extra
+	ahead := l.ahead(least, have, extraAhead-p.extra, time.Now())
+	l.extra = ahead - least
+	p.extra += l.extra
+	if ahead <= have { // the pool was made smaller
+		return
+	}
 	if err := p.o.Queue.Pull(l.Lane, ahead-have); err != nil {
 		p.o.Logger.Warn("cannot ask the queue for jobs", "lane", l.String(), "error", err)
 		return
 	}
 	l.asked += ahead - have
-	p.asked += ahead - have
 }
 
 // mostResting is how many goroutines without work are kept: a new one would have to
@@ -680,6 +680,8 @@ func (p *Pool) forget(h *held) {
 		p.unsettled.bytes -= h.outcome.size()
 	}
 	delete(p.held, h.Seq)
+	p.leases.remove(&h.lease)
+	p.outcomes.remove(&h.told)
 	if p.begun[h.id] == h {
 		delete(p.begun, h.id)
 	}

@@ -13,7 +13,8 @@ func TestLaneAhead(t *testing.T) {
 	for i, step := range []struct {
 		after time.Duration
 		least int
-		asked int // on its way to all lanes
+		idle  bool // it has nothing, instead of half of what it may
+		taken int  // of extraAhead, by other lanes
 		want  int
 	}{
 		{after: time.Second, least: 200, want: 200}, // the first time
@@ -25,16 +26,24 @@ func TestLaneAhead(t *testing.T) {
 		{after: 0, least: 200, want: 2048},
 		{after: 101 * time.Millisecond, least: 200, want: 1024},
 		{after: time.Minute, least: 200, want: 512},
-		{after: time.Minute, least: 200, want: 256},
-		{after: time.Minute, least: 200, want: 200},
-		{after: time.Minute, least: 16, want: 100}, // the pool was made smaller
+		{after: time.Minute, least: 200, idle: true, want: 200},
+		{after: 0, least: 200, want: 400},
+		{after: time.Minute, least: 16, want: 200}, // the pool was made smaller
 		{after: 50 * time.Millisecond, least: 512, want: 512},
-		{after: 0, least: 512, asked: 3000, want: 1024},
-		{after: 0, least: 512, asked: 3500, want: 596}, // no further, and less for the others' sake
-		{after: 0, least: 512, asked: 20_000, want: 512},
+		{after: 0, least: 512, taken: 3000, want: 1024},
+		{after: 0, least: 512, taken: 4000, want: 608}, // no further, and less for the others' sake
+		{after: 0, least: 512, taken: 4096, want: 512},
+		{after: 0, least: 1, want: 1024},
+		{after: 101 * time.Millisecond, least: 1, idle: true, want: 1},
+		{after: 0, least: 1, want: 2},
+		{after: 0, least: 1, want: 4},
 	} {
 		now = now.Add(step.after)
-		if got := l.ahead(step.least, step.asked, now); got != step.want {
+		have := l.most / 2
+		if step.idle {
+			have = 0
+		}
+		if got := l.ahead(step.least, have, extraAhead-step.taken, now); got != step.want {
 			t.Fatalf("step %d: %d, want %d", i, got, step.want)
 		}
 	}

@@ -21,9 +21,10 @@ func TestPoolModel(t *testing.T) {
 		// The script is drawn before the bubble is entered: rapid ends a run by a
 		// panic, which must not cross it.
 		least := rapid.IntRange(0, 2).Draw(rt, "min")
+		share := rapid.IntRange(0, 2).Draw(rt, "share")
 		script := rapid.SliceOfN(rapid.Custom(drawStep), 1, 80).Draw(rt, "script")
 		var wrong string
-		synctest.Test(t, func(t *testing.T) { wrong = play(t, least, script) })
+		synctest.Test(t, func(t *testing.T) { wrong = play(t, least, share, script) })
 		if wrong != "" {
 			rt.Fatal(wrong)
 		}
@@ -109,8 +110,8 @@ func (m *model) fail(format string, args ...any) {
 }
 
 // play plays a script and says what was wrong, "" if nothing.
-func play(t *testing.T, least int, script []step) string {
-	r := newRig(t, rigOptions{workers: 5, min: least, types: modelTypes()})
+func play(t *testing.T, least, share int, script []step) string {
+	r := newRig(t, rigOptions{workers: 5, min: least, share: share, types: modelTypes()})
 	defer r.shut()
 	m := &model{rig: r, paused: make(map[string]bool), caps: map[string]int{"b": 2}, min: least, max: 5, passed: make(map[string]map[string]int), odd: make(map[string]bool)}
 	for i, s := range script {

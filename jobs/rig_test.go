@@ -64,6 +64,7 @@ type lent struct {
 type rigOptions struct {
 	survivors uint64 // PoolOptions.SurvivorsUpTo
 	unsettled int    // PoolOptions.MaxUnsettled
+	share     int    // what a lane may hold in advance at least, 0 = its share of what all may
 	paused    map[string]bool
 	min       int // PoolOptions.MinWorkers
 	workers   int
@@ -203,6 +204,9 @@ func newRig(t *testing.T, o rigOptions) *rig {
 			}
 		}
 	})
+	if o.share > 0 {
+		r.pool.SetShare(o.share)
+	}
 	if !o.idle {
 		r.pool.Start(0, 0)
 	}
