@@ -220,6 +220,11 @@ func TestBareMessages(t *testing.T) {
 		{subject: "jobs.email", header: nats.Header{"Job-Retry-Count": {"1001"}}, typ: "email", prio: 3, problem: `header Job-Retry-Count: "1001"`},
 		{subject: "jobs.email", header: nats.Header{"Job-Timeout": {"0"}}, typ: "email", prio: 3, problem: `header Job-Timeout: "0"`},
 		{subject: "jobs.email", header: nats.Header{"Job-Timeout": {"8d"}}, typ: "email", prio: 3, problem: `header Job-Timeout: "8d"`},
+		{subject: "jobs.email", header: nats.Header{"Job-Dealy": {"1h"}}, typ: "email", prio: 3, problem: "header Job-Dealy: is not known; known are Job-Id, Job-Tags"},
+		{subject: "jobs.email", header: nats.Header{"job-prio": {"1"}}, typ: "email", prio: 3, problem: "header job-prio: is not known"},
+		{subject: "jobs.email", header: nats.Header{"Job-" + strings.Repeat("x", 500): {"1"}}, typ: "email", prio: 3, problem: "…: is not known"},
+		{subject: "jobs.email", header: nats.Header{"Job-Tags": {""}, "Job-Delay": {" "}, "Job-Unique-Key": {""}, "Job-Nothing": {""}}, typ: "email", prio: 3},
+		{subject: "jobs.email", header: nats.Header{"Jobs-Etc": {"1"}, "Job": {"1"}, "X-Job-Delay": {"1h"}}, typ: "email", prio: 3},
 	}
 	for _, tt := range tests {
 		if err := nc.PublishMsg(&nats.Msg{Subject: tt.subject, Header: tt.header, Data: []byte(`{}`)}); err != nil {

@@ -110,6 +110,9 @@ func (p *messageParser) message(it *item) *jobs.Message {
 
 // readHeader takes one header into m; the first thing wrong becomes its problem.
 func readHeader(m *jobs.Message, key, value []byte) {
+	if len(value) == 0 {
+		return // as if it were not there
+	}
 	var err error
 	switch {
 	case equalFold(key, HeaderJobID):
@@ -127,7 +130,7 @@ func readHeader(m *jobs.Message, key, value []byte) {
 		err = readTerms(m, key, string(value))
 	}
 	if err != nil && m.Problem == "" {
-		m.Problem = fmt.Sprintf("header %s: %v", key, err)
+		m.Problem = fmt.Sprintf("header %s: %v", clipText(string(key)), err)
 	}
 }
 
@@ -173,15 +176,23 @@ func readTerms(m *jobs.Message, key []byte, value string) (err error) {
 	case equalFold(key, HeaderSchedule):
 		terms().Schedule, err = value, jobs.CheckKey(value)
 	case equalFold(key, HeaderMessageID):
-		if m.Token == nil && value != "" { // for the server, too, an empty one is none
+		if m.Token == nil {
 			m.Token = jobs.NewToken("nats", value, nil)
 		}
 	case equalFold(key, HeaderToken):
 		m.Token, err = parseToken(value)
 	case equalFold(key, HeaderBatchEnd):
 		m.BatchEnd, err = jobs.ParseID(value)
+	case len(key) > 4 && equalFold(key[:4], "Job-"):
+		err = fmt.Errorf("is not known; known are %s", strings.Join(publicHeaders, ", "))
 	}
 	return err
+}
+
+// publicHeaders are those of a bare message that say something about its job.
+var publicHeaders = []string{
+	HeaderJobID, HeaderTags, HeaderRetryCount, HeaderTimeout, HeaderDelay, HeaderRunAt, HeaderTTL, HeaderExpiresAt,
+	HeaderDeadline, HeaderUniqueKey, HeaderKey,
 }
 
 // parseToken reads the hex of a token's two hashes.
@@ -232,12 +243,14 @@ func parseTimeout(value string) (time.Duration, error) {
 }
 
 // clip quotes a value for a message, shortened.
-func clip(s string) string {
+func clip(s string) string { return strconv.Quote(clipText(s)) }
+
+func clipText(s string) string {
 	const longest = 80
 	if len(s) > longest {
 		s = s[:longest] + "…"
 	}
-	return strconv.Quote(s)
+	return s
 }
 
 // parseSubject reads type and priority out of jobs.<type>.<priority>.

@@ -485,6 +485,9 @@ func encodeResult(v any) (json.RawMessage, error) {
 	if len(b) > MaxResult {
 		return nil, Permanentf("the handler's result has %d bytes of JSON, at most %d are kept; use an artifact", len(b), MaxResult)
 	}
+	if TooDeep(b) {
+		return nil, Permanentf("the handler's result is nested deeper than %d", MaxDepth)
+	}
 	return b, nil
 }
 

@@ -57,7 +57,7 @@ func ParseBulk(raw json.RawMessage, pointer string) (*Bulk, error) {
 		return nil, Invalid(pointer, `must be an object like {"action":"cancel","filter":{"type":"email"}}, not `+describe(raw))
 	}
 	p := bulkParser{pointer: pointer}
-	err := eachKnown(raw, bulkFields, []string{"action"}, p.field)
+	err := EachKnown(raw, bulkFields, []string{"action"}, p.field)
 	if e, ok := AsError(err); ok && e.Kind == MalformedJSON {
 		return nil, err
 	}

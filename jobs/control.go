@@ -102,7 +102,7 @@ func ParseCancelRequest(body []byte) (JobRequest, error) { return parseJobReques
 func parseJobRequest(body []byte, more ...string) (r JobRequest, err error) {
 	known := append([]string{"id"}, more...)
 	ref := ""
-	err = eachKnown(body, known, []string{"id"}, func(name string, raw json.RawMessage) (err error) {
+	err = EachKnown(body, known, []string{"id"}, func(name string, raw json.RawMessage) (err error) {
 		switch name {
 		case "id":
 			ref, err = refValue(raw)
@@ -145,7 +145,7 @@ func ParseCancel(body []byte) (reason string, err error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return "", nil
 	}
-	err = eachKnown(body, []string{"reason"}, nil, func(_ string, raw json.RawMessage) (err error) {
+	err = EachKnown(body, []string{"reason"}, nil, func(_ string, raw json.RawMessage) (err error) {
 		reason, err = reasonValue(raw)
 		return err
 	})
@@ -156,7 +156,7 @@ func ParseCancel(body []byte) (reason string, err error) {
 // {"type":"…"}.
 func ParseTypeRequest(body []byte) (name string, err error) {
 	names := []string{"type"}
-	err = eachKnown(body, names, names, func(_ string, raw json.RawMessage) (err error) {
+	err = EachKnown(body, names, names, func(_ string, raw json.RawMessage) (err error) {
 		name, err = stringValue(raw)
 		return err
 	})
@@ -175,53 +175,12 @@ func NoSuchType(name string) *Error {
 func ParseCountsRequest(body []byte) (Filter, error) {
 	r := params{known: countNames, where: "/"}
 	if len(bytes.TrimSpace(body)) > 0 {
-		err := EachField(body, func(name string, raw json.RawMessage) {
-			values, err := textValues(raw, false)
-			if err != nil {
-				r.fail(name, "%s", err)
-				return
-			}
-			r.set(name, values)
-		})
-		if err != nil {
+		if err := r.object(body, func(_ string, raw json.RawMessage) ([]string, error) { return textValues(raw, false) }); err != nil {
 			return Filter{}, err
 		}
 	}
 	p, err := r.result()
 	return p.Filter, err
-}
-
-// eachKnown is [EachField] for an object that has no other fields than known,
-// and all of required. What read says is wrong with a field is gathered.
-func eachKnown(body []byte, known, required []string, read func(name string, raw json.RawMessage) error) error {
-	var bad fieldErrors
-	given := make(map[string]bool, len(known))
-	err := EachField(body, func(name string, raw json.RawMessage) {
-		given[name] = true
-		bad.add(FieldPointer(name), readKnown(name, raw, known, read))
-	})
-	if err != nil {
-		return err
-	}
-	for _, name := range required {
-		if !given[name] {
-			bad.add(FieldPointer(name), fmt.Errorf("is required"))
-		}
-	}
-	if len(bad) > 0 {
-		return InvalidFields(bad...)
-	}
-	return nil
-}
-
-func readKnown(name string, raw json.RawMessage, known []string, read func(name string, raw json.RawMessage) error) error {
-	if slices.Contains(known, name) {
-		return read(name, raw)
-	}
-	if len(known) == 1 {
-		return fmt.Errorf("is not a known field; known is %s", known[0])
-	}
-	return fmt.Errorf("is not a known field; known are %s", strings.Join(known, ", "))
 }
 
 // CheckIdempotencyKey says what is wrong with the values of an Idempotency-Key

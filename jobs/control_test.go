@@ -81,7 +81,7 @@ func TestJobRequests(t *testing.T) {
 		{parse: get, body: `{"id":7,"wait":"30s"}`, want: jobs.JobRequest{Seq: 7, Wait: 30 * time.Second}},
 		{parse: get, body: `{"wait":30,"id":7}`, want: jobs.JobRequest{Seq: 7, Wait: 30 * time.Second}},
 		{parse: get, body: `{"id":7,"wait":"1h"}`, err: "invalid_request /wait"},
-		{parse: get, body: `{"id":7,"wait":null}`, err: "invalid_request /wait"},
+		{parse: get, body: `{"id":7,"wait":null}`, want: jobs.JobRequest{Seq: 7}},
 		{parse: get, body: `{"wait":-1.5}`, err: "invalid_request /wait /id"},
 		{parse: get, body: `{"id":7,"reason":"r"}`, err: "invalid_request /reason"},
 		{parse: cancel, body: `{"id":7,"reason":"no need"}`, want: jobs.JobRequest{Seq: 7, Reason: "no need"}},
@@ -100,7 +100,7 @@ func TestJobRequests(t *testing.T) {
 func TestParseCancel(t *testing.T) {
 	for body, want := range map[string]string{
 		"": "", " \n": "", "{}": "", `{"reason":"r"}`: "r", `{"reason":""}`: "",
-		`{"reason":null}`: "! invalid_request /reason", `{"why":"r"}`: "! invalid_request /why", "reason=r": "! malformed_json", `"r"`: "! invalid_request ",
+		`{"reason":null}`: "", `{"why":"r"}`: "! invalid_request /why", "reason=r": "! malformed_json", `"r"`: "! invalid_request ",
 	} {
 		got, err := jobs.ParseCancel([]byte(body))
 		if err != nil {

@@ -93,15 +93,7 @@ func ParseListRequest(body []byte) (Page, error) {
 	if len(body) == 0 {
 		return r.result()
 	}
-	err := EachField(body, func(name string, raw json.RawMessage) {
-		values, err := textValues(raw, name == "priority")
-		if err != nil {
-			r.fail(name, "%s", err)
-			return
-		}
-		r.set(name, values)
-	})
-	if err != nil {
+	if err := r.object(body, func(name string, raw json.RawMessage) ([]string, error) { return textValues(raw, name == "priority") }); err != nil {
 		return Page{}, err
 	}
 	return r.result()
@@ -136,14 +128,7 @@ func ParseFilter(raw json.RawMessage, pointer string) (Filter, error) {
 	if pointer != "" && (len(raw) == 0 || raw[0] != '{') {
 		return Filter{}, Invalid(pointer, `must be an object like {"status":"failed","type":"email"}, not `+describe(raw))
 	}
-	err := EachField(raw, func(name string, raw json.RawMessage) {
-		values, err := filterValues(name, raw)
-		if err != nil {
-			r.fail(name, "%s", err)
-			return
-		}
-		r.set(name, values)
-	})
+	err := r.object(raw, filterValues)
 	if e, ok := AsError(err); ok && e.Kind == MalformedJSON {
 		return Filter{}, err
 	}
@@ -170,6 +155,33 @@ func (r *params) result() (Page, error) {
 
 func (r *params) fail(name, format string, args ...any) {
 	r.bad.add(r.where+escapePointer(name), fmt.Errorf(format, args...))
+}
+
+// object takes all fields of a JSON object, by the texts that values makes of
+// each. A null is as if its field were not there.
+func (r *params) object(body []byte, values func(name string, raw json.RawMessage) ([]string, error)) error {
+	return EachField(body, func(name string, raw json.RawMessage) {
+		if string(raw) == "null" && slices.Contains(r.known, name) {
+			return
+		}
+		texts, err := values(name, raw)
+		if err != nil {
+			r.fail(name, "%s", err)
+			return
+		}
+		r.set(name, texts)
+	})
+}
+
+// moment reads a time. In a query a + is a space, unless it is escaped.
+func (r *params) moment(v string) (Time, error) {
+	t, err := ParseMoment(v)
+	if err != nil && r.where == "query/" && strings.Contains(v, " ") {
+		if _, again := ParseMoment(strings.ReplaceAll(v, " ", "+")); again == nil {
+			err = fmt.Errorf("%w; a + must be written as %%2B in a query", err)
+		}
+	}
+	return t, err
 }
 
 // query takes all parameters of a query string, in the order of their names.
@@ -237,17 +249,17 @@ func (r *params) one(name string, values []string) {
 	var err error
 	switch p, v := &r.page, values[0]; name {
 	case "created_after":
-		p.CreatedAfter, err = ParseMoment(v)
+		p.CreatedAfter, err = r.moment(v)
 	case "created_before":
-		p.CreatedBefore, err = ParseMoment(v)
+		p.CreatedBefore, err = r.moment(v)
 	case "started_after":
-		p.StartedAfter, err = ParseMoment(v)
+		p.StartedAfter, err = r.moment(v)
 	case "started_before":
-		p.StartedBefore, err = ParseMoment(v)
+		p.StartedBefore, err = r.moment(v)
 	case "ended_after":
-		p.EndedAfter, err = ParseMoment(v)
+		p.EndedAfter, err = r.moment(v)
 	case "ended_before":
-		p.EndedBefore, err = ParseMoment(v)
+		p.EndedBefore, err = r.moment(v)
 	case "error":
 		p.Error, err = filterText(v)
 	case "payload":

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -106,9 +107,11 @@ func (m *Message) refusal(t *Type) string {
 		return m.Problem
 	case t == nil:
 		return "unknown job type " + quote(m.Type)
-	}
-	if len(m.Payload) > 0 && !isJSON(m.Payload) {
+	case len(m.Payload) == 0:
+	case !isJSON(m.Payload):
 		return "the payload is not JSON"
+	case TooDeep(m.Payload):
+		return fmt.Sprintf("the payload is nested deeper than %d", MaxDepth)
 	}
 	if err := t.Check(m.Payload); err != nil {
 		return allFields(err)
@@ -136,9 +139,13 @@ func isJSON(b []byte) bool { return utf8.Valid(b) && json.Valid(b) }
 
 // reject ends a job that never started because it cannot be one.
 func (j *Job) reject(why string) {
-	if len(j.Payload) > 0 && !isJSON(j.Payload) {
+	switch {
+	case len(j.Payload) == 0:
+	case !isJSON(j.Payload):
 		// keep what came, as a JSON string, so that the resource stays JSON
 		j.Payload, _ = json.Marshal(string(j.Payload))
+	case TooDeep(j.Payload):
+		j.Payload = nil // many could not read the resource
 	}
 	j.Status = Failed
 	j.Error = why

@@ -94,25 +94,27 @@ type Resize struct {
 func ParseResize(body []byte) (*Resize, error) {
 	r := &Resize{}
 	var bad fieldErrors
-	err := EachField(body, func(name string, raw json.RawMessage) {
+	err := EachKnown(body, []string{"max_workers", "min_workers", "types"}, nil, func(name string, raw json.RawMessage) (err error) {
+		var n int
 		switch name {
 		case "max_workers":
-			n, err := intValue(raw, 1, MaxPoolSize)
-			bad.add("/max_workers", err)
+			n, err = intValue(raw, 1, MaxPoolSize)
 			r.MaxWorkers = &n
 		case "min_workers":
-			n, err := intValue(raw, 0, MaxPoolSize)
-			bad.add("/min_workers", err)
+			n, err = intValue(raw, 0, MaxPoolSize)
 			r.MinWorkers = &n
 		case "types":
 			r.typeBounds(raw, &bad)
-		default:
-			bad.add("/"+escapePointer(name), fmt.Errorf("is not a known field; known are max_workers, min_workers, types"))
 		}
+		return err
 	})
+	if e, ok := AsError(err); ok {
+		if len(e.Fields) == 0 {
+			return nil, err
+		}
+		bad = append(e.Fields, bad...)
+	}
 	switch {
-	case err != nil:
-		return nil, err
 	case len(bad) > 0:
 		return nil, InvalidFields(bad...)
 	case r.MaxWorkers == nil && r.MinWorkers == nil && len(r.Types) == 0:
@@ -134,7 +136,7 @@ func (r *Resize) typeBounds(raw json.RawMessage, bad *fieldErrors) {
 			bad.add(at, fmt.Errorf(`must be an object like {"max_workers":2}, not %s`, describe(entry)))
 			return
 		}
-		n, err := typeBound(entry, at, bad)
+		n, err := typeBound(entry)
 		bad.within(at, err)
 		if r.Types == nil {
 			r.Types = make(map[string]int)
@@ -144,23 +146,13 @@ func (r *Resize) typeBounds(raw json.RawMessage, bad *fieldErrors) {
 	bad.within("/types", err)
 }
 
-// typeBound reads the {"max_workers": 2} of the type at the pointer at.
-func typeBound(entry json.RawMessage, at string, bad *fieldErrors) (bound int, err error) {
-	given := false
-	err = EachField(entry, func(name string, raw json.RawMessage) {
-		if name != "max_workers" {
-			bad.add(at+"/"+escapePointer(name), fmt.Errorf("is not a known field; known is max_workers"))
-			return
-		}
-		given = true
-		var wrong error
-		bound, wrong = intValue(raw, 0, MaxPoolSize)
-		bad.add(at+"/max_workers", wrong)
+// typeBound reads the {"max_workers": 2} of a type.
+func typeBound(entry json.RawMessage) (bound int, err error) {
+	fields := []string{"max_workers"}
+	return bound, EachKnown(entry, fields, fields, func(_ string, raw json.RawMessage) (err error) {
+		bound, err = intValue(raw, 0, MaxPoolSize)
+		return err
 	})
-	if err == nil && !given {
-		bad.add(at+"/max_workers", fmt.Errorf("is required"))
-	}
-	return bound, err
 }
 
 // CheckResize says whether the registry has every type that r names.

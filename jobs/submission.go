@@ -39,23 +39,13 @@ const (
 // see [Registry.Check].
 func ParseSubmission(body []byte) (*Submission, error) {
 	s := &Submission{Priority: DefaultPriority, RetryCount: -1}
-	var bad []FieldError
-	fail := func(pointer, format string, args ...any) {
-		bad = append(bad, FieldError{Pointer: pointer, Detail: fmt.Sprintf(format, args...)})
-	}
-	hasType := false
 	var terms termsParser
-	err := EachField(body, func(name string, raw json.RawMessage) {
-		var err error
+	err := EachKnown(body, submissionFields, submissionNeeds, func(name string, raw json.RawMessage) (err error) {
 		switch name {
 		case "type":
-			hasType = true
 			s.Type, err = stringValue(raw)
 		case "payload":
 			s.Payload = raw
-			if string(raw) == "null" {
-				s.Payload = nil
-			}
 		case "priority":
 			var n int
 			if n, err = intValue(raw, int(HighestPriority), int(LowestPriority)); err == nil {
@@ -68,21 +58,17 @@ func ParseSubmission(body []byte) (*Submission, error) {
 		case "tags":
 			s.Tags, err = tagsValue(raw)
 		default:
-			var known bool
-			if known, err = terms.field(name, raw); !known {
-				err = fmt.Errorf("is not a known field; known are %s", submissionFields)
-			}
+			err = terms.field(name, raw)
 		}
-		if err != nil {
-			fail("/"+escapePointer(name), "%s", err)
-		}
+		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	s.Terms = terms.terms(Now(), fail)
-	if !hasType {
-		fail("/type", "is required")
+	var bad fieldErrors
+	s.Terms = terms.terms(Now(), &bad)
+	if e, ok := AsError(err); ok {
+		if len(e.Fields) == 0 {
+			return nil, err // nothing could be read
+		}
+		bad = append(e.Fields, bad...)
 	}
 	if len(bad) > 0 {
 		return nil, InvalidFields(bad...)
@@ -90,8 +76,14 @@ func ParseSubmission(body []byte) (*Submission, error) {
 	return s, nil
 }
 
-// submissionFields lists what a submission may have.
-const submissionFields = "type, payload, priority, delay, run_at, ttl, expires_at, deadline, retry_count, timeout, unique_key, concurrency_key, tags"
+// submissionFields are what a submission may have, submissionNeeds what it must.
+var (
+	submissionFields = []string{
+		"type", "payload", "priority", "delay", "run_at", "ttl", "expires_at", "deadline",
+		"retry_count", "timeout", "unique_key", "concurrency_key", "tags",
+	}
+	submissionNeeds = []string{"type"}
+)
 
 // Check says whether the registry has the submission's type, and whether that
 // type can use the payload.
@@ -106,9 +98,73 @@ func (r *Registry) Check(s *Submission) error {
 	return nil
 }
 
+// EachKnown is [EachField] for an object that has no other fields than known, and
+// all of required. A null is as if its field were not there. What read says is
+// wrong with a field is gathered, in one [*Error].
+func EachKnown(body []byte, known, required []string, read func(name string, raw json.RawMessage) error) error {
+	var bad fieldErrors
+	given := 0 // a bit for each of required
+	err := EachField(body, func(name string, raw json.RawMessage) {
+		switch {
+		case !slices.Contains(known, name):
+			bad.add(FieldPointer(name), unknownField(known))
+		case string(raw) != "null":
+			if i := slices.Index(required, name); i >= 0 {
+				given |= 1 << i
+			}
+			bad.add(FieldPointer(name), read(name, raw))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for i, name := range required {
+		if given&(1<<i) == 0 {
+			bad.add(FieldPointer(name), errors.New("is required"))
+		}
+	}
+	if len(bad) > 0 {
+		return InvalidFields(bad...)
+	}
+	return nil
+}
+
+func unknownField(known []string) error {
+	if len(known) == 1 {
+		return fmt.Errorf("is not a known field; known is %s", known[0])
+	}
+	return fmt.Errorf("is not a known field; known are %s", strings.Join(known, ", "))
+}
+
+// MaxDepth is how deep JSON may be nested: many programs cannot read what is
+// much deeper.
+const MaxDepth = 128
+
+// TooDeep says whether the JSON text b is nested deeper than [MaxDepth]. For what
+// is not JSON it says anything.
+func TooDeep(b []byte) bool {
+	depth, inString := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{' || c == '[':
+			if depth++; depth > MaxDepth {
+				return true
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return false
+}
+
 // EachField calls f for every field of the JSON object in body, in order. An
-// *Error comes back if body is not JSON ([MalformedJSON]), not an object, or
-// names a field twice. raw is a part of body.
+// *Error comes back if body is not JSON ([MalformedJSON]), not an object, nested
+// deeper than [MaxDepth], or names a field twice. raw is a part of body.
 func EachField(body []byte, f func(name string, raw json.RawMessage)) error {
 	switch {
 	case len(bytes.TrimSpace(body)) == 0:
@@ -119,6 +175,8 @@ func EachField(body []byte, f func(name string, raw json.RawMessage)) error {
 		return &Error{Kind: MalformedJSON, Detail: "the body is not UTF-8"}
 	case !json.Valid(body):
 		return malformed(body)
+	case TooDeep(body):
+		return Invalid("", fmt.Sprintf("is nested deeper than %d", MaxDepth))
 	}
 	i := skipSpace(body, 0)
 	if body[i] != '{' {
@@ -333,6 +391,8 @@ func CheckTags(tags []string) error {
 			return fmt.Errorf("entry %d is longer than %d bytes", i, MaxTagLength)
 		case strings.ContainsFunc(t, func(r rune) bool { return r < ' ' || r == 0x7f || r == ',' || r == utf8.RuneError }):
 			return fmt.Errorf("entry %d has a comma or a control character", i)
+		case strings.TrimSpace(t) != t:
+			return fmt.Errorf("entry %d begins or ends with a space", i)
 		}
 	}
 	return nil

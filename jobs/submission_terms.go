@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -18,8 +19,8 @@ type termsParser struct {
 	relative             bool // the deadline is given as a duration
 }
 
-// field takes one field; known is false if it is none of these.
-func (p *termsParser) field(name string, raw json.RawMessage) (known bool, err error) {
+// field takes one field.
+func (p *termsParser) field(name string, raw json.RawMessage) (err error) {
 	switch name {
 	case "delay":
 		p.hasDelay = true
@@ -41,10 +42,8 @@ func (p *termsParser) field(name string, raw json.RawMessage) (known bool, err e
 		p.t.UniqueKey, err = keyValue(raw)
 	case "concurrency_key":
 		p.t.ConcurrencyKey, err = keyValue(raw)
-	default:
-		return false, nil
 	}
-	return true, err
+	return err
 }
 
 // deadlineValue reads a moment, or how long from now.
@@ -62,13 +61,13 @@ func (p *termsParser) deadlineValue(raw json.RawMessage) (err error) {
 }
 
 // terms puts the fields together as of now, nil if there were none. What does
-// not go together is told to fail.
-func (p *termsParser) terms(now Time, fail func(pointer, format string, args ...any)) *Terms {
+// not go together is added to bad.
+func (p *termsParser) terms(now Time, bad *fieldErrors) *Terms {
 	if p.hasDelay && p.hasRunAt {
-		fail("/run_at", "cannot be given together with delay")
+		bad.add("/run_at", errors.New("cannot be given together with delay"))
 	}
 	if p.hasTTL && p.hasExpiresAt {
-		fail("/expires_at", "cannot be given together with ttl")
+		bad.add("/expires_at", errors.New("cannot be given together with ttl"))
 	}
 	if p.delay > 0 {
 		p.t.RunAt = now.Add(p.delay)
@@ -86,9 +85,9 @@ func (p *termsParser) terms(now Time, fail func(pointer, format string, args ...
 		switch {
 		case f.at == 0:
 		case f.at <= now:
-			fail("/"+f.name, "has passed already")
+			bad.add("/"+f.name, errors.New("has passed already"))
 		case f.at <= p.t.RunAt:
-			fail("/"+f.name, "comes before the job may start")
+			bad.add("/"+f.name, errors.New("comes before the job may start"))
 		}
 	}
 	if p.t == (Terms{}) {
@@ -147,23 +146,16 @@ const MaxBatch = 1000
 // errors begin with the job's: /jobs/3/type.
 func ParseBatch(body []byte) (subs []*Submission, err error) {
 	var bad fieldErrors
-	given := false
-	err = EachField(body, func(name string, raw json.RawMessage) {
-		if name != "jobs" {
-			bad.add("/"+escapePointer(name), fmt.Errorf("is not a known field; known is jobs"))
-			return
-		}
-		given = true
+	fields := []string{"jobs"}
+	err = EachKnown(body, fields, fields, func(_ string, raw json.RawMessage) error {
 		subs = parseBatch(raw, &bad)
+		return nil
 	})
-	switch {
-	case err != nil:
-		return nil, err
-	case !given:
-		bad.add("/jobs", fmt.Errorf("is required"))
+	if err == nil && len(bad) > 0 {
+		err = InvalidFields(bad...)
 	}
-	if len(bad) > 0 {
-		return nil, InvalidFields(bad...)
+	if err != nil {
+		return nil, err
 	}
 	return subs, nil
 }

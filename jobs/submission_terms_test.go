@@ -40,7 +40,6 @@ func TestTermsOfASubmission(t *testing.T) {
 			{fields: `"delay":-1`, err: "invalid_request /delay"},
 			{fields: `"delay":1e300`, err: "invalid_request /delay"},
 			{fields: `"delay":"soon"`, err: "invalid_request /delay"},
-			{fields: `"delay":null`, err: "invalid_request /delay"},
 			{fields: `"delay":"11000d"`, err: "invalid_request /delay"},
 			{fields: `"run_at":5`, err: "invalid_request /run_at"},
 			{fields: `"run_at":"tomorrow"`, err: "invalid_request /run_at"},

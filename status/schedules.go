@@ -63,12 +63,28 @@ func (s *Store) UpdateSchedule(ctx context.Context, name string, change func(old
 		if e == nil {
 			return f.tx.Bucket(bucketSchedules).Delete([]byte(name))
 		}
+		if err := roomForSchedule(f.tx, old, e); err != nil {
+			return err
+		}
 		return writeSchedule(f.tx, e)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return e, nil
+}
+
+// roomForSchedule says whether e fits in beside the others, in old's place if
+// that is not nil.
+func roomForSchedule(tx *bbolt.Tx, old, e *schedule.Entry) error {
+	stats := tx.Bucket(bucketSchedules).Stats()
+	switch {
+	case old == nil && stats.KeyN >= schedule.MaxSchedules:
+		return &jobs.Error{Kind: jobs.Conflict, Detail: fmt.Sprintf("there are %d schedules, as many as there may be; delete one first", schedule.MaxSchedules)}
+	case stats.LeafInuse+stats.InlineBucketInuse+len(e.Payload) > schedule.MaxStored && (old == nil || len(e.Payload) > len(old.Payload)):
+		return &jobs.Error{Kind: jobs.Conflict, Detail: fmt.Sprintf("the payloads of all schedules together have at most %d MiB; make some smaller, or delete some", schedule.MaxStored>>20)}
+	}
+	return nil
 }
 
 // scheduleRan notes with a new job that its schedule has made it. A time is

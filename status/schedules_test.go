@@ -3,7 +3,10 @@ package status
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -205,5 +208,62 @@ func TestAForgedScheduleHeader(t *testing.T) {
 	tr.wait(1, 0)
 	if got := tr.schedule(t, "a"); got.LastJob == m.ID || tr.find(1) == nil {
 		t.Errorf("the schedule's state is %+v", got.State)
+	}
+}
+
+// TestSchedulesAreBounded stores as many schedules as there may be, and as large
+// ones.
+func TestSchedulesAreBounded(t *testing.T) {
+	tr := startTemp(t, Options{})
+	ctx, cancel := within(t)
+	defer cancel()
+	put := func(name, payload string) error {
+		e := entry(t, `{"name":"`+name+`","every":"1h","type":"email","payload":`+payload+`}`)
+		_, err := tr.UpdateSchedule(ctx, name, func(*schedule.Entry) (*schedule.Entry, error) { return e, nil })
+		return err
+	}
+	full := func(err error) bool {
+		var e *jobs.Error
+		return errors.As(err, &e) && e.Kind == jobs.Conflict
+	}
+	large := `"` + strings.Repeat("x", 4<<20) + `"`
+	for i := range 7 {
+		if err := put(fmt.Sprintf("large%d", i), large); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(put("large7", large), put("large7", large)); !full(err) {
+		t.Errorf("more than 32 MiB: %v", err)
+	}
+	for i := range 7 { // they may become smaller
+		if err := put(fmt.Sprintf("large%d", i), `1`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rest := make(chan int)
+	var group sync.WaitGroup
+	for range 256 {
+		group.Go(func() {
+			for i := range rest {
+				if err := put(fmt.Sprintf("small%d", i), `1`); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all, err := tr.Schedules(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := len(all); i < schedule.MaxSchedules; i++ {
+		rest <- i
+	}
+	close(rest)
+	group.Wait()
+	if err := put("more", `1`); !full(err) {
+		t.Errorf("one more: %v", err)
+	}
+	if err := put("large0", `2`); err != nil {
+		t.Errorf("a change: %v", err)
 	}
 }

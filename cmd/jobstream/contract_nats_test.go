@@ -84,6 +84,8 @@ func TestContractBadMessages(t *testing.T) {
 		{"timeout 0", "jobs.email", letter, "Job-Timeout: 0", "Job-Timeout"},
 		{"id x", "jobs.email", letter, "Job-Id: mine", "Job-Id"},
 		{"tags", "jobs.email", letter, "Job-Tags: " + strings.Repeat("x", 200), "Job-Tags"},
+		{"header misspelt", "jobs.email", letter, "Job-Dealy: 1h", "Job-Dealy: is not known; known are Job-Id"},
+		{"too deep", "jobs.export", strings.Repeat("[", 1000) + strings.Repeat("]", 1000), "", "deeper than 128"},
 	}
 	for _, try := range tries {
 		t.Run(try.name, func(t *testing.T) {
@@ -99,6 +101,9 @@ func TestContractBadMessages(t *testing.T) {
 			}
 			m, err := failed.NextMsg(patience)
 			mustDo(t, err)
+			if deep := strings.Repeat("[", 200); strings.Contains(string(m.Data), deep) {
+				t.Error("the notification is nested deeper than many can read")
+			}
 			if told := readJob(t, m.Data); told.ID != j.ID || told.Status != "failed" {
 				t.Errorf("the notification is %s", m.Data)
 			}

@@ -19,7 +19,9 @@ type Store interface {
 	// UpdateSchedule replaces an entry by what change makes of it, in one
 	// transaction: old is nil if there is none, and a nil result deletes it. If
 	// change returns old itself, or an error, nothing is written. The result is the
-	// entry as it is then. change may be called more than once.
+	// entry as it is then. change may be called more than once. A new entry beyond
+	// [MaxSchedules], or any change beyond [MaxStored], is an [*jobs.Error] of kind
+	// Conflict.
 	UpdateSchedule(ctx context.Context, name string, change func(old *Entry) (*Entry, error)) (*Entry, error)
 }
 

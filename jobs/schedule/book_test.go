@@ -181,6 +181,10 @@ func TestEntryJSON(t *testing.T) {
 	if got := string(schedule.ListJSON([]*schedule.Entry{e, e}, now)); got != `{"schedules":[`+paused+`,`+paused+`]}` {
 		t.Error(got)
 	}
+	e.Cron, e.Every, e.EveryText, e.Timezone, e.Paused = "0 0 * * *", 0, "", "Europe/Gone", false // stored when there was such a zone
+	if got := string(e.AppendJSON(nil, now)); !strings.Contains(got, `"next_run_at":null`) || !strings.Contains(got, `"problem":"/timezone: must be the IANA name`) || !json.Valid([]byte(got)) {
+		t.Error(got)
+	}
 	if got := string(schedule.ListJSON(nil, now)); got != `{"schedules":[]}` {
 		t.Error(got)
 	}

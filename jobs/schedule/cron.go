@@ -8,56 +8,46 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	_ "time/tzdata" // zones are known on every machine
-
-	"github.com/robfig/cron/v3"
 
 	"jobstream/jobs"
 )
 
 // clock is a cron expression in a time zone. Each field is a set of bits.
 //
-// The expression is read by robfig/cron; the times are found here, because its
-// own search passes over what falls into a skipped hour and takes what falls into
-// a repeated hour twice.
+// It follows Vixie's cron, in what it takes and in when it fires; see crontab(5).
 type clock struct {
 	second, minute, hour, dom, month, dow uint64
 
-	// eitherDay: both days, of the month and of the week, are restricted, and one
-	// of them is enough.
+	// eitherDay: neither day field, of the month or of the week, begins with *, and
+	// one of them is enough.
 	eitherDay bool
-	// wild: the hour is a wildcard, so that the schedule goes by the time that
+	// wild: the hour begins with *, so that the schedule goes by the time that
 	// passes, and not by what the wall shows.
 	wild bool
 	loc  *time.Location
 }
 
-// location finds a zone by its IANA name.
-func location(name string) (*time.Location, error) {
-	// "Local" and "" mean something to Go, but not the same on every machine
-	if name != "" && name != "Local" {
-		if loc, err := time.LoadLocation(name); err == nil {
-			return loc, nil
-		}
-	}
-	return nil, fmt.Errorf("must be the name of a time zone like Europe/Berlin or UTC, not %q", name)
+// MaxCron is the longest cron expression, in bytes.
+const MaxCron = 256
+
+// cronField is one field of an expression.
+type cronField struct {
+	name      string
+	low, high int
+	cycle     int      // how many different values there are
+	names     []string // of the values from low on
+	set       func(c *clock) *uint64
 }
 
-// star is the bit that robfig/cron adds to a field that begins with * or ?.
-const star = 1 << 63
-
 // cronFields are the fields in their order, of which the first may be missing.
-var cronFields = []struct {
-	name   string
-	option cron.ParseOption
-	set    func(c *clock, from *cron.SpecSchedule)
-}{
-	{"seconds", cron.Second, func(c *clock, s *cron.SpecSchedule) { c.second = s.Second }},
-	{"minutes", cron.Minute, func(c *clock, s *cron.SpecSchedule) { c.minute = s.Minute }},
-	{"hours", cron.Hour, func(c *clock, s *cron.SpecSchedule) { c.hour = s.Hour }},
-	{"days of the month", cron.Dom, func(c *clock, s *cron.SpecSchedule) { c.dom = s.Dom }},
-	{"months", cron.Month, func(c *clock, s *cron.SpecSchedule) { c.month = s.Month }},
-	{"days of the week", cron.Dow, func(c *clock, s *cron.SpecSchedule) { c.dow = s.Dow }},
+var cronFields = []cronField{
+	{"seconds", 0, 59, 60, nil, func(c *clock) *uint64 { return &c.second }},
+	{"minutes", 0, 59, 60, nil, func(c *clock) *uint64 { return &c.minute }},
+	{"hours", 0, 23, 24, nil, func(c *clock) *uint64 { return &c.hour }},
+	{"days of the month", 1, 31, 31, nil, func(c *clock) *uint64 { return &c.dom }},
+	{"months", 1, 12, 12, []string{"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"}, func(c *clock) *uint64 { return &c.month }},
+	// 0 and 7 are both Sunday
+	{"days of the week", 0, 7, 7, []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}, func(c *clock) *uint64 { return &c.dow }},
 }
 
 // descriptors are short for common expressions.
@@ -69,6 +59,9 @@ var descriptors = map[string]string{
 // parseCron reads an expression of 5 fields, of 6 with the seconds first, or a
 // descriptor.
 func parseCron(expression string, loc *time.Location) (*clock, error) {
+	if len(expression) > MaxCron {
+		return nil, fmt.Errorf("must have at most %d characters, not %d", MaxCron, len(expression))
+	}
 	text := expression
 	if strings.HasPrefix(text, "@") {
 		if text = descriptors[text]; text == "" {
@@ -87,64 +80,90 @@ func parseCron(expression string, loc *time.Location) (*clock, error) {
 	}
 	c := &clock{loc: loc}
 	for i, f := range cronFields {
-		if err := c.field(i, fields[i]); err != nil {
+		set, err := f.parse(fields[i])
+		if err != nil {
 			return nil, fmt.Errorf("must be a cron expression; %q is not good for the %s: %w", fields[i], f.name, err)
 		}
+		*f.set(c) = set
 	}
-	c.wild = c.hour&star != 0 || strings.HasPrefix(fields[2], "*") || strings.HasPrefix(fields[2], "?")
-	c.eitherDay = (c.dom|c.dow)&star == 0
+	c.wild = beginsWithStar(fields[2])
+	c.eitherDay = !beginsWithStar(fields[3]) && !beginsWithStar(fields[5])
 	if !c.eitherDay && !c.comes() {
 		return nil, fmt.Errorf("must be true some day, and %q never is", expression)
 	}
 	return c, nil
 }
 
-// field reads one field.
-func (c *clock) field(i int, text string) error {
-	for _, part := range strings.Split(text, ",") {
-		if part == "" {
-			return errors.New("there is nothing before or after a comma")
-		}
-	}
-	f := cronFields[i]
-	if f.option == cron.Dow {
-		text = sundays(text)
-	}
-	s, err := cron.NewParser(f.option).Parse(text)
-	if err != nil {
-		return err
-	}
-	f.set(c, s.(*cron.SpecSchedule))
-	return nil
-}
+// beginsWithStar says whether a field begins with a wildcard. It then restricts
+// nothing that another field says, not even with a step behind it.
+func beginsWithStar(field string) bool { return field[0] == '*' || field[0] == '?' }
 
-// sundays writes the 7, which is a Sunday to most crons, as a 0, alone or as the
-// end of a range.
-func sundays(field string) string {
-	parts := strings.Split(field, ",")
-	for i, p := range parts {
-		if p == "7" {
-			parts[i] = "0"
+// parse reads a field: values, ranges and wildcards between commas, each but a
+// value with a step if wanted. A range may go over the end: FRI-MON, 22-4.
+func (f *cronField) parse(text string) (set uint64, err error) {
+	for part := range strings.SplitSeq(text, ",") {
+		if part == "" {
+			return 0, errors.New("there is nothing before or after a comma")
 		}
-		days, stepText, stepped := strings.Cut(p, "/")
-		low, isRange := strings.CutSuffix(days, "-7")
-		from, err := strconv.Atoi(low)
-		if !isRange || err != nil || from < 0 || from > 7 {
-			continue
-		}
+		span, stepText, stepped := strings.Cut(part, "/")
 		step := 1
 		if stepped {
-			if step, err = strconv.Atoi(stepText); err != nil || step < 1 {
-				continue
+			if step, err = strconv.Atoi(stepText); err != nil || step < 1 || step > f.cycle || stepText[0] == '+' {
+				return 0, fmt.Errorf("the step must be a number from 1 to %d, not %q", f.cycle, stepText)
 			}
 		}
-		var all []string
-		for d := from; d <= 7; d += step {
-			all = append(all, strconv.Itoa(d%7))
+		from, to, err := f.span(span, stepped)
+		if err != nil {
+			return 0, err
 		}
-		parts[i] = strings.Join(all, ",")
+		for v := from; v <= to; v += step {
+			set |= 1 << ((v-f.low)%f.cycle + f.low)
+		}
 	}
-	return strings.Join(parts, ",")
+	return set, nil
+}
+
+// span reads what stands before a step. A range over the end goes on behind the
+// highest value.
+func (f *cronField) span(text string, stepped bool) (from, to int, err error) {
+	if text == "*" || text == "?" {
+		return f.low, f.low + f.cycle - 1, nil
+	}
+	low, high, isRange := strings.Cut(text, "-")
+	if from, err = f.value(low); err != nil {
+		return 0, 0, err
+	}
+	switch {
+	case isRange:
+		if to, err = f.value(high); err != nil {
+			return 0, 0, err
+		}
+	case stepped:
+		to = f.low + f.cycle - 1
+	default:
+		to = from
+	}
+	if to < from {
+		to += f.cycle
+	}
+	return from, to, nil
+}
+
+// value reads a number, or a name.
+func (f *cronField) value(text string) (int, error) {
+	for i, name := range f.names {
+		if strings.EqualFold(text, name) {
+			return f.low + i, nil
+		}
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < f.low || n > f.high || text[0] == '+' {
+		if f.names != nil {
+			return 0, fmt.Errorf("%q is neither a number from %d to %d nor a name like %s", text, f.low, f.high, strings.ToUpper(f.names[1]))
+		}
+		return 0, fmt.Errorf("%q is not a number from %d to %d", text, f.low, f.high)
+	}
+	return n, nil
 }
 
 // comes says whether any month has the days.
@@ -202,8 +221,9 @@ func offsetBefore(t time.Time) int64 {
 	return int64(offset)
 }
 
-// horizon is how far a time is looked for: leap days are up to eight years apart.
-const horizon = 9 * 366 // days
+// horizon is how far a time is looked for: a leap day on one day of the week may
+// be forty years away.
+const horizon = 41 * 366 // days
 
 // onWall is the first reading of the wall's clock from one on that the
 // expression is true for. Readings are seconds as if the wall showed UTC.
@@ -244,7 +264,7 @@ func (c *clock) inDay(from int) (int, bool) {
 		}
 		for ; m < 60; m++ {
 			if c.minute&(1<<m) != 0 {
-				if n := bits.TrailingZeros64(c.second &^ star >> s); s+n < 60 {
+				if n := bits.TrailingZeros64(c.second >> s); s+n < 60 {
 					return h*3600 + m*60 + s + n, true
 				}
 			}

@@ -87,7 +87,8 @@ func FireID(name string, scheduledFor jobs.Time) jobs.ID {
 }
 
 // NextRunAt is when the entry fires next as seen at a moment; 0 if it is paused,
-// or never.
+// or never. Never is also what was stored when other rules or zones held: the
+// resource then has the problem.
 func (e *Entry) NextRunAt(now jobs.Time) jobs.Time {
 	p, err := e.Plan()
 	if err != nil || e.Paused {
@@ -153,6 +154,10 @@ func (e *Entry) AppendJSON(b []byte, now jobs.Time) []byte {
 	}
 	b = append(b, `,"skipped":`...)
 	b = strconv.AppendUint(b, e.Skipped, 10)
+	if _, err := e.Plan(); err != nil {
+		b = append(b, `,"problem":`...)
+		b = jobs.AppendString(b, err.Error())
+	}
 	b = append(b, `,"source":`...)
 	b = jobs.AppendString(b, string(e.Source))
 	b = append(b, `,"created_at":`...)

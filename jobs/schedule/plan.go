@@ -19,7 +19,7 @@ type Plan struct {
 // interval's times stand on: anchor + n·interval, n from 1. The error is a
 // [*jobs.Error] that points at /cron, /every or /timezone.
 func NewPlan(s *Spec, anchor jobs.Time) (*Plan, error) {
-	loc, err := location(s.Timezone)
+	loc, err := jobs.ParseZone(s.Timezone)
 	if err != nil {
 		return nil, jobs.Invalid("/timezone", err.Error())
 	}
@@ -46,7 +46,7 @@ func NewPlan(s *Spec, anchor jobs.Time) (*Plan, error) {
 	return &Plan{clock: c}, nil
 }
 
-// Next is the first time after a moment, and 0 if none comes within nine years
+// Next is the first time after a moment, and 0 if none comes within forty years
 // (or before the year 2262, where [jobs.Time] ends).
 func (p *Plan) Next(after jobs.Time) jobs.Time {
 	if p.every == 0 {

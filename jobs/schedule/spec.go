@@ -36,6 +36,12 @@ const (
 	MaxEvery = 366 * 24 * time.Hour
 )
 
+// Bounds of all schedules together: whoever asks for them gets them all at once.
+const (
+	MaxSchedules = 10_000
+	MaxStored    = 32 << 20 // bytes of their stored forms
+)
+
 // Spec is what a user wants of a schedule. It is not changed once it is part of
 // an [Entry].
 type Spec struct {
@@ -71,20 +77,27 @@ func parse(name string, body []byte) (*Spec, error) {
 		Name: name, Timezone: "UTC", Priority: jobs.DefaultPriority, RetryCount: -1,
 		Overlap: Skip, CatchUp: One,
 	}
-	err := jobs.EachField(body, func(field string, raw json.RawMessage) {
+	err := jobs.EachKnown(body, specFields, nil, func(field string, raw json.RawMessage) error {
 		r.given[field] = true
-		if err := r.read(field, raw, name); err != nil {
-			r.fail(jobs.FieldPointer(field), err.Error())
-		}
+		return r.read(field, raw, name)
 	})
-	if err != nil {
-		return nil, err
+	if e, ok := jobs.AsError(err); ok {
+		if len(e.Fields) == 0 || len(r.given) == 0 {
+			return nil, err // nothing could be read
+		}
+		r.bad = e.Fields
 	}
 	r.require(name)
 	if len(r.bad) > 0 {
 		return nil, jobs.InvalidFields(r.bad...)
 	}
 	return &r.spec, nil
+}
+
+// specFields are the fields of a schedule; the last ones are the server's.
+var specFields = []string{
+	"name", "cron", "every", "timezone", "type", "payload", "priority", "tags", "retry_count", "timeout", "paused", "overlap", "catch_up",
+	"next_run_at", "last_run_at", "last_job_id", "skipped", "source", "problem", "created_at", "updated_at",
 }
 
 // reader collects a spec and what is wrong with it.
@@ -114,9 +127,7 @@ func (r *reader) read(field string, raw json.RawMessage, name string) (err error
 	case "type":
 		s.Type, err = jobs.StringField(raw)
 	case "payload":
-		if s.Payload = raw; string(raw) == "null" {
-			s.Payload = nil
-		}
+		s.Payload = raw
 	case "priority":
 		var n int
 		n, err = jobs.IntField(raw, int(jobs.HighestPriority), int(jobs.LowestPriority))
@@ -133,11 +144,8 @@ func (r *reader) read(field string, raw json.RawMessage, name string) (err error
 		s.Overlap, err = choice(raw, Skip, Queue)
 	case "catch_up":
 		s.CatchUp, err = choice(raw, One, None)
-	case "next_run_at", "last_run_at", "last_job_id", "skipped", "source", "created_at", "updated_at":
-		err = errors.New("is kept by the server and cannot be set; leave it out")
 	default:
-		err = errors.New("is not a known field; known are name, cron, every, timezone, type, payload, priority, tags, " +
-			"retry_count, timeout, paused, overlap, catch_up")
+		err = errors.New("is kept by the server and cannot be set; leave it out")
 	}
 	return err
 }

@@ -2,9 +2,9 @@ package email
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/mail"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -62,6 +62,9 @@ func parse(raw json.RawMessage) (*payload, error) {
 	var p parser
 	given := map[string]bool{}
 	err := jobs.EachField(raw, func(name string, value json.RawMessage) {
+		if string(value) == "null" && slices.Contains(fields, name) {
+			return // as if it were not there
+		}
 		given[name] = true
 		p.field(name, value)
 	})
@@ -77,13 +80,13 @@ func parse(raw json.RawMessage) (*payload, error) {
 	return &p.payload, nil
 }
 
+// fields are what a payload may have.
+var fields = []string{"to", "cc", "bcc", "reply_to", "subject", "body", "html"}
+
 // unreadable takes over what jobs.EachField says, whose pointers begin at the
 // payload.
 func (p *parser) unreadable(err error) {
-	var e *jobs.Error
-	if !errors.As(err, &e) {
-		e = &jobs.Error{Detail: err.Error()}
-	}
+	e, _ := jobs.AsError(err)
 	if len(e.Fields) == 0 {
 		p.fail("", "%s", strings.Replace(e.Detail, "the body", "the payload", 1))
 	}
@@ -123,7 +126,7 @@ func (p *parser) field(name string, value json.RawMessage) {
 	case "from":
 		p.fail("/from", "is not a known field: the sender is set in the server's configuration")
 	default:
-		p.fail("/"+escapePointer(name), "is not a known field; known are to, cc, bcc, reply_to, subject, body, html")
+		p.fail("/"+escapePointer(name), "is not a known field; known are %s", strings.Join(fields, ", "))
 	}
 }
 

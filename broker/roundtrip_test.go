@@ -1,0 +1,80 @@
+package broker_test
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+	"time"
+
+	"jobstream/broker/brokertest"
+	"jobstream/jobs"
+)
+
+// TestAcceptedSurvivesHeaders submits whatever the door lets in, through the
+// stream, and reads the same out of it. So a tracker that is made anew from the
+// streams has it, too.
+func TestAcceptedSurvivesHeaders(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	pieces := []string{
+		"a", "B", "7", " ", "  ", ",", ":", ";", "\t", "\r", "\n", "\r\n", "\x00", "\x7f", "\u0085", "\u00a0", "\u2028", "\u3000", "\ufeff", "\ufffd",
+		"é", "日本", "👩‍👩‍👧", "\"", "\\", "%0d%0a", "Job-Id: x", "NATS/1.0", "'", "<", "=",
+	}
+	text := func() string {
+		s := ""
+		for range 1 + rng.IntN(4) {
+			s += pieces[rng.IntN(len(pieces))]
+		}
+		return s
+	}
+	b := brokertest.New(t)
+	r, _ := read(t, b, jobs.Positions{})
+	var sent []*jobs.Message
+	for tries := 0; len(sent) < 500; tries++ {
+		if tries > 100_000 {
+			t.Fatal("hardly anything is let in")
+		}
+		fields := map[string]any{"type": "email", "priority": 1 + rng.IntN(5)}
+		maybe := func(name string, value any) {
+			if rng.IntN(3) == 0 {
+				fields[name] = value
+			}
+		}
+		maybe("tags", []string{text(), text()}[:rng.IntN(3)])
+		maybe("unique_key", text())
+		maybe("concurrency_key", text())
+		maybe("payload", map[string]any{text(): text()})
+		maybe("retry_count", rng.IntN(1001))
+		maybe("timeout", rng.Float64()*600000)
+		maybe("delay", rng.Float64()*1e8)
+		maybe("ttl", 1+rng.Float64()*1e8)
+		maybe("deadline", 1e8+rng.Float64()*1e8)
+		body, err := json.Marshal(fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := jobs.ParseSubmission(body)
+		if err != nil {
+			continue
+		}
+		m := &jobs.Message{
+			ID: jobs.NewID(), Type: s.Type, Priority: s.Priority, Payload: s.Payload, Tags: s.Tags,
+			RetryCount: s.RetryCount, Timeout: s.Timeout, Terms: s.Terms,
+		}
+		if len(m.Tags) == 0 {
+			m.Tags = nil
+		}
+		submit(t, b, m)
+		sent = append(sent, m)
+	}
+	r.until(t, "all messages", func() bool { return len(r.messages) == len(sent) })
+	for i, want := range sent {
+		got := *r.messages[i]
+		got.Seq, got.At = 0, 0
+		if !reflect.DeepEqual(&got, want) {
+			t.Errorf("got  %+v %+v\nwant %+v %+v", got, got.Terms, *want, want.Terms)
+		}
+	}
+}
