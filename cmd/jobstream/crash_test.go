@@ -138,9 +138,8 @@ func runChild(dir string) int {
 	return 0
 }
 
-func childSignals() chan os.Signal {
-	ch := make(chan os.Signal, 2)
-	notifySignals(ch)
+func childSignals() <-chan os.Signal {
+	ch, _ := endSignals()
 	return ch
 }
 

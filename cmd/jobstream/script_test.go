@@ -23,9 +23,10 @@ import (
 // TestScript runs testdata/script: the built binary, used as people use it.
 // Besides testscript's own commands a script has:
 //
-//	serve [NAME=VALUE…] [ARG…]   starts jobstream on free ports, waits for its ready line, sets REST and NATS
+//	serve [nohup] [NAME=VALUE…] [ARG…]   starts jobstream on free ports, waits for its ready line, sets REST and NATS
+//	unread                       reads no more of what the server logs
 //	logged TEXT                  waits until the server has logged TEXT
-//	signal NAME                  sends a signal (TERM, INT, KILL)
+//	signal NAME                  sends a signal (TERM, INT, HUP, KILL)
 //	end NAME CODE                sends a signal and waits for this exit code; stderr is the whole log
 //	ended CODE                   waits for this exit code
 //	exits CODE ARG…              runs jobstream ARG… to its end, and wants this exit code
@@ -52,7 +53,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": cmdServe, "logged": cmdLogged, "signal": cmdSignal, "end": cmdEnd, "ended": cmdEnded,
-			"exits": cmdExits, "try": cmdTry, "http": cmdHTTP, "nats": cmdNATS, "tarpit": cmdTarpit,
+			"exits": cmdExits, "try": cmdTry, "http": cmdHTTP, "nats": cmdNATS, "tarpit": cmdTarpit, "unread": cmdUnread,
 		},
 	})
 }
@@ -65,6 +66,7 @@ type stage struct {
 	env    *testscript.Env
 	server *exec.Cmd
 	log    *logged
+	reader *os.File // where the log comes from
 	done   chan error
 }
 
@@ -79,16 +81,29 @@ func stageOf(ts *testscript.TestScript) *stage {
 func cmdServe(ts *testscript.TestScript, _ bool, args []string) {
 	s := stageOf(ts)
 	env := append(append([]string{}, s.env.Vars...), "JOBSTREAM_SERVER_PORT=0", "JOBSTREAM_BROKER_PORT=-1")
+	command := []string{s.bin}
+	if len(args) > 0 && args[0] == "nohup" {
+		command, args = []string{"nohup", s.bin}, args[1:]
+	}
 	for len(args) > 0 && strings.HasPrefix(args[0], "JOBSTREAM_") {
 		env, args = append(env, args[0]), args[1:]
 	}
-	s.server = exec.Command(s.bin, args...) //nolint:noctx // it is stopped by hand
+	command = append(command, args...)
+	s.server = exec.Command(command[0], command[1:]...) //nolint:noctx // it is stopped by hand
 	s.server.Dir, s.server.Env = ts.MkAbs("."), env
 	s.log, s.done = newLogged(), make(chan error, 1)
-	s.server.Stderr = s.log
+	reader, writer, err := os.Pipe()
+	ts.Check(err)
+	s.reader, s.server.Stderr = reader, writer
 	ts.Check(s.server.Start())
-	server, done := s.server, s.done
-	go func() { done <- server.Wait() }()
+	ts.Check(writer.Close())
+	server, log, done := s.server, s.log, s.done
+	go func() {
+		_, _ = io.Copy(log, reader) // until the server has ended, or nobody reads
+		err := server.Wait()
+		_ = reader.Close()
+		done <- err
+	}()
 	ts.Defer(func() { _ = server.Process.Kill() })
 	select {
 	case <-s.log.has("msg=ready"):
@@ -112,11 +127,13 @@ func cmdLogged(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-var signals = map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL}
+var signals = map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL}
 
 func cmdSignal(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(stageOf(ts).server.Process.Signal(signals[args[0]]))
 }
+
+func cmdUnread(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(stageOf(ts).reader.Close()) }
 
 func cmdEnd(ts *testscript.TestScript, neg bool, args []string) {
 	cmdSignal(ts, neg, args[:1])

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -33,15 +32,11 @@ func (c *serveCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	signals := make(chan os.Signal, 2)
-	notifySignals(signals)
-	defer signal.Stop(signals)
+	signals, stop := endSignals()
+	defer stop()
 	s := &server{cfg: cfg, log: newLogger(cfg.Log, p.stderr), signals: signals}
 	return s.serve(p.ctx)
 }
-
-// notifySignals sends what ends a server to ch.
-func notifySignals(ch chan os.Signal) { signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM) }
 
 func newLogger(c config.Log, w io.Writer) *slog.Logger {
 	var level slog.Level
