@@ -334,6 +334,10 @@ func TestProblems(t *testing.T) {
 		// unknown keys
 		{"worker: {max_wrokers: 3}", "worker.max_wrokers: is not a known key; did you mean worker.max_workers?" + at1},
 		{"worker: {max_later: 3}", "worker.max_later: is not a known key; worker has max_workers, min_workers, queue_size, max_scheduled, job_timeout, shutdown_grace, lease, max_lost" + at1},
+		{"jobs: {email: {retry: 3}}", "jobs.email.retry: is not a known key; did you mean jobs.email.retry_count?" + at1},
+		{"jobs: {email: {back: {}}}", "jobs.email.back: is not a known key; did you mean jobs.email.backoff?" + at1},
+		{"worker: {queue: 3}", "worker.queue: is not a known key; did you mean worker.queue_size?" + at1},
+		{"broker: {por: 3}", "broker.por: is not a known key; did you mean broker.port?" + at1},
 		{"sever: {port: 3}", "sever: is not a known key; did you mean server?" + at1},
 		{"queue_size: 3", "queue_size: is not a known key; did you mean worker.queue_size?" + at1},
 		{"nonsense: {a: {b: 3}}", "nonsense: is not a known key; known are server, data, broker, worker, retention, email, jobs, schedules, log" + at1},
@@ -372,6 +376,10 @@ func TestSyntaxError(t *testing.T) {
 		{"server: {port: 1", 1},
 		{"log: {}\nserver: [1, 2\n", 2},
 		{"log: {}\nserver:\n\tport: 1\n", 3},
+		{"server:\n  port: 1\n\thost: localhost\n", 3},
+		{"jobs:\n  email:\n\t\tretry_count: 1\n", 3},
+		{"\tserver: {}\n", 1},
+		{"email:\n  from: |\n\ta@b.example\n", 3},
 		{"log: {}\nserver: 'open\n", 2},
 		{"log: {}\nserver: \xff\n", 2},
 		{"log: {}\n\x00", 2},
@@ -383,6 +391,8 @@ func TestSyntaxError(t *testing.T) {
 			t.Errorf("%q gives %v, not a syntax error in line %d", tt.yaml, err, tt.line)
 		} else if !strings.HasPrefix(se.Error(), "config.yaml:") {
 			t.Errorf("%q: %v does not name the file", tt.yaml, err)
+		} else if strings.Contains(tt.yaml, "\t") && !strings.Contains(se.Error(), "is indented with a tab; YAML takes spaces there") {
+			t.Errorf("%q: %v does not speak of the tab", tt.yaml, err)
 		}
 	}
 }
@@ -444,6 +454,7 @@ func TestEnvironmentProblems(t *testing.T) {
 		{"", "WORKER_MIN_WORKERS=11", `worker.min_workers: 11 is more than worker.max_workers, 10; lower it, or 0 for a pool that always has max_workers (from JOBSTREAM_WORKER_MIN_WORKERS)`},
 		{"", "JOBS_EMAIL_BURST=1", `jobs.email.burst: 1 means something only with a rate; set jobs.email.rate as well, or leave burst out (from JOBSTREAM_JOBS_EMAIL_BURST)`},
 		{"", "WORKER_MAX_WROKERS=1", "JOBSTREAM_WORKER_MAX_WROKERS: is not a known variable; did you mean JOBSTREAM_WORKER_MAX_WORKERS?"},
+		{"", "JOBS_EMAIL_RETRY=1", "JOBSTREAM_JOBS_EMAIL_RETRY: is not a known variable; did you mean JOBSTREAM_JOBS_EMAIL_RETRY_COUNT?"},
 		{"", "CRASH=1", "JOBSTREAM_CRASH: is not a known variable; it is JOBSTREAM_ and a key's path in capitals, joined by _"},
 		{"", "PORT=9090", "JOBSTREAM_PORT: is not a known variable; it is JOBSTREAM_ and a key's path in capitals, joined by _"},
 		{"", "SERVER_HOSTS=a.example", "JOBSTREAM_SERVER_HOSTS: is not a known variable: lists are set in the file only"},
@@ -535,7 +546,7 @@ log: {level: error, format: json}`),
 	}
 }
 
-// sameAgain checks that what c prints loads as c, but for its password.
+// sameAgain checks that what c prints loads as c, but for its secrets.
 func sameAgain(t *testing.T, name string, c *Config) {
 	t.Helper()
 	text, err := c.YAML()
@@ -549,6 +560,12 @@ func sameAgain(t *testing.T, name string, c *Config) {
 	want := *c
 	if want.Email.SMTP.Password != "" {
 		want.Email.SMTP.Password = mask
+	}
+	want.Schedules = slices.Clone(want.Schedules)
+	for i, s := range want.Schedules {
+		if s.Payload != nil && string(s.Payload) != "{}" {
+			want.Schedules[i].Payload = json.RawMessage(`"` + mask + `"`)
+		}
 	}
 	if !reflect.DeepEqual(got, &want) {
 		t.Errorf("%s: printed as\n%s\nit loads as\n%+v\nnot\n%+v", name, text, got, &want)

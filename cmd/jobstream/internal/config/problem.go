@@ -104,12 +104,20 @@ func quote(s string) string {
 	return strconv.Quote(s)
 }
 
-// nearest finds what was probably meant by got, or "": a candidate that is few
-// edits away, or the only one that ends in the same word.
+// nearest finds what was probably meant by got, or "": the only candidate that
+// goes on where got ends, one that is few edits away, or the only one that ends in
+// the same word.
 func nearest(got string, candidates []string, separator string) string {
 	const longest = 200
 	if len(got) > longest {
 		return ""
+	}
+	goesOn := func(c string) bool {
+		rest, ok := strings.CutPrefix(c, got)
+		return ok && !strings.Contains(rest, separator)
+	}
+	if c := only(candidates, goesOn); c != "" {
+		return c
 	}
 	best, bestDistance := "", 1+max(1, min(3, len(got)/5))
 	for _, c := range candidates {
@@ -121,15 +129,22 @@ func nearest(got string, candidates []string, separator string) string {
 		return best
 	}
 	word := got[strings.LastIndex(got, separator)+1:]
+	return only(candidates, func(c string) bool { return strings.HasSuffix(c, separator+word) })
+}
+
+// only is the candidate that fits, or "" if none does or several do: any of them
+// would be a guess.
+func only(candidates []string, fits func(string) bool) (found string) {
 	for _, c := range candidates {
-		if strings.HasSuffix(c, separator+word) {
-			if best != "" {
-				return "" // more than one: any of them would be a guess
-			}
-			best = c
+		if !fits(c) {
+			continue
 		}
+		if found != "" {
+			return ""
+		}
+		found = c
 	}
-	return best
+	return found
 }
 
 // distance is the number of edits from a to b: characters put in, left out,

@@ -268,7 +268,7 @@ func scheduleFields(s *schedule.Spec) []field {
 		fields[0] = field{"every", showEvery(s)}
 	}
 	if s.Payload != nil {
-		fields = append(fields, field{"payload", s.Payload})
+		fields = append(fields, field{"payload", maskPayload(s.Payload)})
 	}
 	fields = append(fields, field{"priority", int(s.Priority)})
 	if len(s.Tags) > 0 {
@@ -281,6 +281,15 @@ func scheduleFields(s *schedule.Spec) []field {
 		fields = append(fields, field{"timeout", showDuration(s.Timeout)})
 	}
 	return append(fields, field{"paused", s.Paused}, field{"overlap", string(s.Overlap)}, field{"catch_up", string(s.CatchUp)})
+}
+
+// maskPayload shows no more of a payload than that there is something in it: it
+// may be a secret, and only its type knows where.
+func maskPayload(payload json.RawMessage) any {
+	if string(payload) == "{}" {
+		return plain("{}")
+	}
+	return mask
 }
 
 // showEvery is an interval as it was given, since that is how others see it too.
@@ -297,9 +306,7 @@ func showEvery(s *schedule.Spec) any {
 // inline writes a value, which may have others in it, in one line. What cannot
 // be seen in its texts is written as an escape.
 func inline(v any) (string, error) {
-	switch v.(type) {
-	case json.RawMessage, []string:
-	default:
+	if _, ok := v.([]string); !ok {
 		return scalar(v), nil
 	}
 	b, err := json.Marshal(v)

@@ -99,7 +99,7 @@ func parseYAML(name string, data []byte) (root *node, problems Problems, err err
 	}
 	file, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
-		return nil, nil, syntaxError(name, err)
+		return nil, nil, syntaxError(name, data, err)
 	}
 	b := &treeBuilder{file: name, anchors: make(map[string]*node)}
 	for _, doc := range file.Docs {
@@ -163,13 +163,19 @@ func tooDeep(data []byte) int {
 	return 0
 }
 
-func syntaxError(name string, err error) error {
+func syntaxError(name string, data []byte, err error) error {
 	e := &SyntaxError{File: name, Message: err.Error()}
 	var se *yaml.SyntaxError
 	if errors.As(err, &se) {
 		e.Message = se.Message
 		if se.Token != nil && se.Token.Position != nil {
 			e.Line, e.Column = se.Token.Position.Line, se.Token.Position.Column
+		}
+	}
+	if lines := bytes.Split(data, []byte("\n")); e.Line > 0 && e.Line <= len(lines) {
+		line := lines[e.Line-1]
+		if bytes.ContainsRune(line[:len(line)-len(bytes.TrimLeft(line, " \t"))], '\t') {
+			e.Message = "the line is indented with a tab; YAML takes spaces there"
 		}
 	}
 	return e
