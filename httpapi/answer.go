@@ -18,6 +18,8 @@ import (
 var (
 	jsonType    = []string{"application/json; charset=utf-8"}
 	problemType = []string{"application/problem+json"}
+	noSniff     = []string{"nosniff"}
+	noStore     = []string{"no-store"}
 )
 
 // errNoPath is the answer for a path that is not served.
@@ -70,7 +72,7 @@ func (s *Server) fail(c echo.Context, id string, err error) {
 			return // most likely the client is gone; nothing more can be said
 		}
 	}
-	problem, known := jobs.AsError(routing(err))
+	problem, known := jobs.AsError(routing(err, c.Response().Header().Get("Allow")))
 	if !known && r.Context().Err() != nil {
 		problem = &jobs.Error{Kind: jobs.Unavailable, Detail: "the request was given up before it was done"}
 	} else if !known {
@@ -103,8 +105,9 @@ func (s *Server) logLate(c echo.Context, id string, err error) {
 		slog.String("request_id", id), slog.Any("error", err))
 }
 
-// routing translates the errors of Echo's router. It has set Allow already.
-func routing(err error) error {
+// routing translates the errors of Echo's router, which has set the header Allow
+// already.
+func routing(err error, allow string) error {
 	var e *echo.HTTPError
 	if !errors.As(err, &e) {
 		return err
@@ -113,7 +116,7 @@ func routing(err error) error {
 	case http.StatusNotFound:
 		return errNoPath
 	case http.StatusMethodNotAllowed:
-		return &jobs.Error{Kind: jobs.MethodNotAllowed, Detail: "this path does not take that method; see the Allow header"}
+		return &jobs.Error{Kind: jobs.MethodNotAllowed, Detail: "this path does not take that method, but " + allow}
 	}
 	return err
 }

@@ -32,7 +32,10 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 		k := &call{Context: c, s: s}
 		defer k.end()
 		id := requestID(r)
-		c.Response().Header()[requestIDHeader] = []string{id}
+		h := c.Response().Header()
+		h[requestIDHeader] = []string{id}
+		h["X-Content-Type-Options"] = noSniff // what is JSON is nothing else
+		h["Cache-Control"] = noStore          // all of it is true only now; files know better
 		if s.log.Enabled(r.Context(), slog.LevelDebug) {
 			defer s.access(c, id, time.Now())
 		}

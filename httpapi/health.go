@@ -76,6 +76,5 @@ func report(c echo.Context, checks map[string]string) error {
 	if err != nil {
 		return err
 	}
-	c.Response().Header().Set("Cache-Control", "no-store")
 	return send(c, status, jsonType, append(b, '\n'))
 }

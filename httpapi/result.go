@@ -61,7 +61,6 @@ func setFileHeaders(h http.Header, a *jobs.Artifact, id jobs.ID) {
 		contentType = "application/octet-stream"
 	}
 	h.Set("Content-Type", contentType)
-	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Disposition", disposition(contentType, fileName(a.Name, id)))
 	h.Set("Content-Security-Policy", reportPolicy)
 	h.Set("Cache-Control", "private, no-cache") // ask again each time; the ETag makes that cheap
@@ -136,7 +135,7 @@ func (w *fileWriter) WriteHeader(status int) {
 	for _, name := range []string{"Content-Disposition", "Content-Security-Policy", "Etag", "Last-Modified"} {
 		h.Del(name) // they describe the file
 	}
-	h["Content-Type"] = problemType
+	h["Content-Type"], h["Cache-Control"] = problemType, noStore
 	h.Set("Content-Length", fmt.Sprint(len(body)))
 	w.ResponseWriter.WriteHeader(status)
 	n, _ := w.ResponseWriter.Write(body) // a client that is gone misses nothing

@@ -69,7 +69,7 @@ func TestResult(t *testing.T) {
 			}
 			for name, want := range map[string]string{
 				"Content-Type": "text/csv; charset=utf-8", "Content-Disposition": "attachment; filename=export.csv",
-				"X-Content-Type-Options": "nosniff", "Accept-Ranges": "bytes",
+				"X-Content-Type-Options": "nosniff", "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache",
 			} {
 				if got := a.Header.Get(name); got != want {
 					t.Errorf("%s is %q, want %q", name, got, want)

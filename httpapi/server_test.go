@@ -114,15 +114,28 @@ func (a answer) wantProblem(t *testing.T, status int, code string, pointers ...s
 	if strings.Join(got, " ") != strings.Join(pointers, " ") {
 		t.Errorf("pointers are %q, want %q", got, pointers)
 	}
+	a.wantPlain(t)
+	return p
+}
+
+// wantPlain checks the headers that all answers but files have.
+func (a answer) wantPlain(t *testing.T) {
+	t.Helper()
 	if a.Header.Get("X-Request-Id") == "" {
 		t.Error("no X-Request-Id")
 	}
-	return p
+	if got := a.Header.Get("X-Content-Type-Options"); got != "nosniff" {
+		t.Errorf("X-Content-Type-Options is %q", got)
+	}
+	if got := a.Header.Values("Cache-Control"); len(got) != 1 || got[0] != "no-store" {
+		t.Errorf("Cache-Control is %q", got)
+	}
 }
 
 // wantJSON checks the status and reads the body into v.
 func (a answer) wantJSON(t *testing.T, status int, v any) {
 	t.Helper()
+	a.wantPlain(t)
 	if a.StatusCode != status {
 		t.Fatalf("got %d %s, want %d", a.StatusCode, a.body, status)
 	}
@@ -388,7 +401,10 @@ func TestMethods(t *testing.T) {
 				case method == "HEAD" && a.StatusCode != 405:
 					t.Errorf("got %d, want 405", a.StatusCode)
 				case method != "OPTIONS" && method != "HEAD":
-					a.wantProblem(t, 405, "method_not_allowed")
+					p := a.wantProblem(t, 405, "method_not_allowed")
+					if allow := a.Header.Get("Allow"); allow == "" || !strings.Contains(p.Detail, allow) {
+						t.Errorf("the detail %q does not say what is allowed: %q", p.Detail, allow)
+					}
 				}
 				got := strings.Split(a.Header.Get("Allow"), ", ")
 				if len(got) != len(want) {
