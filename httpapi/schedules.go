@@ -28,8 +28,9 @@ type Schedules interface {
 	Pause(ctx context.Context, name string) (*schedule.Entry, error)
 	// Resume lets one go on.
 	Resume(ctx context.Context, name string) (*schedule.Entry, error)
-	// Run makes one's job at once and returns it when it is durable.
-	Run(ctx context.Context, name string) (*jobs.Job, error)
+	// Run makes one's job at once and returns it when it is durable; replayed says
+	// that it is the one which the token, nil for none, made before.
+	Run(ctx context.Context, name string, token *jobs.Token) (j *jobs.Job, replayed bool, err error)
 }
 
 // schedulePath begins the paths of one schedule.
@@ -130,12 +131,16 @@ func (s *Server) runSchedule(c echo.Context) error {
 	if err := s.noContent(c); err != nil {
 		return err
 	}
-	j, err := s.in().schedules.Run(c.Request().Context(), c.Param("name"))
+	name := c.Param("name")
+	token, err := tokenOf(c.Request(), []byte("schedule "+name))
 	if err != nil {
 		return err
 	}
-	c.Response().Header()["Location"] = []string{"/jobs/" + j.ID.String()}
-	return answer(c, http.StatusAccepted, j.AppendJSON)
+	j, replayed, err := s.in().schedules.Run(c.Request().Context(), name, token)
+	if err != nil {
+		return err
+	}
+	return s.accepted(c, j, replayed)
 }
 
 // pauseSchedule is POST /schedules/{name}/pause.

@@ -64,11 +64,11 @@ func scheduleRig(t *testing.T) (*rig, *shelf, *schedule.Book) {
 	book := schedule.NewBook(schedule.BookOptions{
 		Store: s,
 		Check: func(s *schedule.Spec) error { return r.reg.Check(&jobs.Submission{Type: s.Type, Payload: s.Payload}) },
-		Submit: func(_ context.Context, m *jobs.Message) (*jobs.Job, error) {
+		Submit: func(_ context.Context, m *jobs.Message) (*jobs.Job, bool, error) {
 			m.At = jobs.Now()
 			j := jobs.NewJob(m, r.reg.Lookup(m.Type), true)
 			r.put(j)
-			return j, nil
+			return j, false, nil
 		},
 	})
 	r = newRig(t, func(o *httpapi.Options) { o.Schedules = book })

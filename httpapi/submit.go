@@ -96,17 +96,21 @@ func (s *Server) submission(c echo.Context) (body []byte, token *jobs.Token, err
 	if err := noQuery(r); err != nil {
 		return nil, nil, err
 	}
-	keys := r.Header["Idempotency-Key"]
-	if err := jobs.CheckIdempotencyKey(keys); err != nil {
-		return nil, nil, err
-	}
 	if body, err = s.body(c); err != nil {
 		return nil, nil, err
 	}
-	if len(keys) > 0 {
-		token = jobs.NewToken("http", keys[0], body)
+	token, err = tokenOf(r, body)
+	return body, token, err
+}
+
+// tokenOf is that of a request's idempotency key, nil if it has none; content is
+// what is asked for.
+func tokenOf(r *http.Request, content []byte) (*jobs.Token, error) {
+	keys := r.Header["Idempotency-Key"]
+	if err := jobs.CheckIdempotencyKey(keys); err != nil || len(keys) == 0 {
+		return nil, err
 	}
-	return body, token, nil
+	return jobs.NewToken("http", keys[0], content), nil
 }
 
 var replayMark = []string{"true"} // shared, see jsonType

@@ -38,7 +38,7 @@ func (s *Submitter) SubmitBatch(ctx context.Context, subs []*Submission, token *
 		return nil, false, err
 	}
 	if known, err := s.recall(token); known != nil || err != nil {
-		return known, true, err
+		return s.forgotten(known, subs), true, err
 	}
 	if err := s.o.Healthy(); err != nil {
 		return nil, false, unavailable(err)
@@ -57,7 +57,7 @@ func (s *Submitter) SubmitBatch(ctx context.Context, subs []*Submission, token *
 		if _, expected := AsError(err); err != nil && !expected {
 			err = unavailable(err)
 		}
-		return known, known != nil, err
+		return s.forgotten(known, subs), known != nil, err
 	}
 	select {
 	case <-wait.done:

@@ -97,8 +97,10 @@ func (j *Job) AppendJSON(b []byte) []byte {
 	if j.Terms != nil {
 		b = j.Terms.appendJSON(b)
 	}
-	b = append(b, `,"seq":`...)
-	b = strconv.AppendUint(b, j.Seq, 10)
+	if j.Seq != 0 { // else it is not known any more
+		b = append(b, `,"seq":`...)
+		b = strconv.AppendUint(b, j.Seq, 10)
+	}
 	return append(b, '}')
 }
 

@@ -97,7 +97,7 @@ func (s *Submitter) Submit(ctx context.Context, sub *Submission) (j *Job, replay
 		return nil, false, err
 	}
 	if known, err := s.recall(sub.Token); known != nil || err != nil {
-		return first(known), true, err
+		return first(s.forgotten(known, []*Submission{sub})), true, err
 	}
 	if err := s.o.Healthy(); err != nil {
 		return nil, false, unavailable(err)
@@ -161,6 +161,17 @@ func (s *Submitter) recall(t *Token) ([]*Job, error) {
 		return nil, unavailable(err)
 	}
 	return known, err
+}
+
+// forgotten completes those of the known jobs whose records were deleted by the
+// submissions that ask for them again.
+func (s *Submitter) forgotten(known []*Job, again []*Submission) []*Job {
+	for i, j := range known {
+		if j.Key == 0 && i < len(again) {
+			known[i] = again[i].message().Forgotten(j.ID, j.CreatedAt, s.o.Registry.Lookup(again[i].Type))
+		}
+	}
+	return known
 }
 
 // send publishes a message whose waiter is known.

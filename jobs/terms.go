@@ -1,7 +1,6 @@
 package jobs
 
 import (
-	"crypto/sha256"
 	"time"
 )
 
@@ -31,29 +30,6 @@ const (
 	MaxKey   = 256                       // bytes of a unique, concurrency or idempotency key
 	MaxDelay = 10 * 365 * 24 * time.Hour // of a start put off, or of an expiry
 )
-
-// Token stands for an idempotency key and what was asked for with it: the same
-// key again gives the job of the first time.
-type Token struct {
-	Key  [16]byte // a hash of where the key came from and the key
-	Body [16]byte // a hash of the request; all 0 where only the key counts
-}
-
-// TokenTime is how long a token is remembered.
-const TokenTime = 24 * time.Hour
-
-// NewToken makes a token of a key. Keys of different realms (an HTTP header, a
-// NATS header) have nothing to do with each other. A nil body stands for any.
-func NewToken(realm, key string, body []byte) *Token {
-	t := &Token{}
-	sum := sha256.Sum256([]byte(realm + "\x00" + key))
-	copy(t.Key[:], sum[:])
-	if body != nil {
-		sum = sha256.Sum256(body)
-		copy(t.Body[:], sum[:])
-	}
-	return t
-}
 
 // Place says where the message of an unfinished job is.
 type Place uint8

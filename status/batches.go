@@ -30,10 +30,7 @@ func (s *Store) Reserve(ctx context.Context, b *jobs.Batch) (known []*jobs.Job, 
 			if err != nil {
 				return err
 			}
-			for _, w := range have {
-				r.known = append(r.known, w.job)
-			}
-			if have != nil {
+			if r.known = have; have != nil {
 				return nil
 			}
 			if r.underway, err = f.underway(b.Token); r.underway || err != nil {
@@ -53,7 +50,7 @@ func (s *Store) Reserve(ctx context.Context, b *jobs.Batch) (known []*jobs.Job, 
 
 // underway says whether the batch that a token stands for is not complete.
 func (f *fold) underway(t *jobs.Token) (bool, error) {
-	ids, err := tokenIDs(f.tx.Bucket(bucketTokens), t, jobs.Now())
+	ids, _, err := tokenIDs(f.tx.Bucket(bucketTokens), t, jobs.Now())
 	return len(ids) > 0 && f.tx.Bucket(bucketBatches).Get(ids[0][:]) != nil, err
 }
 

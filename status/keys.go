@@ -29,8 +29,14 @@ func (f *fold) settleKeys(m *jobs.Message, checked bool) (settled bool, err erro
 			return false, err
 		}
 		if known != nil {
-			f.out.Replayed = append(f.out.Replayed, jobs.Replay{ID: m.ID, Job: known[0].job})
-			return true, f.alias(m.Seq, known[0].job)
+			j := known[0]
+			if j.Key == 0 {
+				j = m.Forgotten(j.ID, j.CreatedAt, f.s.o.Registry.Lookup(m.Type))
+			} else if err := f.alias(m.Seq, j); err != nil {
+				return false, err
+			}
+			f.out.Replayed = append(f.out.Replayed, jobs.Replay{ID: m.ID, Job: j})
+			return true, nil
 		}
 	}
 	if m.Terms == nil || m.Terms.UniqueKey == "" || m.Problem != "" {
@@ -116,17 +122,19 @@ func (f *fold) remember(t *jobs.Token, at jobs.Time, ids []jobs.ID) error {
 	return ages.Put(slices.Concat(v[:8], t.Key[:]), nil)
 }
 
-// tokenIDs are the jobs that a token stands for at a moment, nil if it is new.
-func tokenIDs(tokens *bbolt.Bucket, t *jobs.Token, now jobs.Time) (ids []jobs.ID, err error) {
+// tokenIDs are the jobs that a token stands for at a moment, nil if it is new, and
+// when they were made.
+func tokenIDs(tokens *bbolt.Bucket, t *jobs.Token, now jobs.Time) (ids []jobs.ID, at jobs.Time, err error) {
 	v := tokens.Get(t.Key[:])
 	if len(v) < tokenHead+16 {
-		return nil, nil
+		return nil, 0, nil
 	}
-	if age := now.Sub(jobs.Time(binary.BigEndian.Uint64(v))); age >= jobs.TokenTime {
-		return nil, nil
+	at = jobs.Time(binary.BigEndian.Uint64(v))
+	if now.Sub(at) >= jobs.TokenTime {
+		return nil, 0, nil
 	}
-	if !bytes.Equal(v[8:tokenHead], t.Body[:]) {
-		return nil, &jobs.Error{
+	if !t.Same([16]byte(v[8:tokenHead])) {
+		return nil, 0, &jobs.Error{
 			Kind:   jobs.IdempotencyMismatch,
 			Detail: "this idempotency key was used for another request in the last 24 hours; use a new key for a new request",
 			Fields: []jobs.FieldError{{Pointer: "header/Idempotency-Key", Detail: "was used for another request"}},
@@ -135,48 +143,53 @@ func tokenIDs(tokens *bbolt.Bucket, t *jobs.Token, now jobs.Time) (ids []jobs.ID
 	for v = v[tokenHead:]; len(v) >= 16; v = v[16:] {
 		ids = append(ids, jobs.ID(v[:16]))
 	}
-	return ids, nil
+	return ids, at, nil
 }
 
-// recall finds the jobs that a token stands for, within the transaction. If one
-// of them is gone, the token is as good as new.
-func (f *fold) recall(t *jobs.Token, now jobs.Time) (known []*work, err error) {
-	ids, err := tokenIDs(f.tx.Bucket(bucketTokens), t, now)
-	if err != nil {
+// recallBy finds the jobs that a token stands for by find, which gives nil for one
+// that was deleted. While the batch that they make is not complete, they are not
+// there yet, and it finds none.
+func recallBy(tx *bbolt.Tx, t *jobs.Token, now jobs.Time, find func(jobs.ID) (*jobs.Job, error)) (known []*jobs.Job, err error) {
+	ids, at, err := tokenIDs(tx.Bucket(bucketTokens), t, now)
+	if err != nil || len(ids) == 0 || tx.Bucket(bucketBatches).Get(ids[0][:]) != nil {
 		return nil, err
 	}
 	for _, id := range ids {
+		j, err := find(id)
+		if err != nil {
+			return nil, err
+		}
+		if j == nil {
+			j = &jobs.Job{ID: id, CreatedAt: at}
+		}
+		known = append(known, j)
+	}
+	return known, nil
+}
+
+// recall finds the jobs that a token stands for, within the transaction.
+func (f *fold) recall(t *jobs.Token, now jobs.Time) (known []*jobs.Job, err error) {
+	return recallBy(f.tx, t, now, func(id jobs.ID) (*jobs.Job, error) {
 		w, err := f.byID(id)
 		if err != nil || w == nil {
 			return nil, err
 		}
-		known = append(known, w)
-	}
-	return known, nil
+		return w.job, nil
+	})
 }
 
 // Recall finds the jobs that a token stands for; see [jobs.Ledger].
 func (s *Store) Recall(t *jobs.Token) (known []*jobs.Job, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
-		ids, err := tokenIDs(tx.Bucket(bucketTokens), t, jobs.Now())
-		if err != nil {
-			return err
-		}
 		index, records, payloads := tx.Bucket(bucketIDs), tx.Bucket(bucketJobs), tx.Bucket(bucketPayloads)
-		for _, id := range ids {
+		known, err = recallBy(tx, t, jobs.Now(), func(id jobs.ID) (*jobs.Job, error) {
 			key := index.Get(id[:])
 			if len(key) != 8 {
-				known = nil
-				return nil
+				return nil, nil
 			}
-			j, err := readJob(records, payloads, binary.BigEndian.Uint64(key))
-			if err != nil || j == nil {
-				known = nil
-				return err
-			}
-			known = append(known, j)
-		}
-		return nil
+			return readJob(records, payloads, binary.BigEndian.Uint64(key))
+		})
+		return err
 	})
 	if err != nil {
 		return nil, err

@@ -141,7 +141,9 @@ func TestTokens(t *testing.T) {
 		{name: "another body after a day", second: token(2, "k", "other"), at: day, want: "new"},
 		{name: "the clock was set back", second: token(2, "k", "body"), at: -day, want: "replay"},
 		{name: "the job has ended", before: func(tr *tracker) { tr.cancels(1) }, second: token(2, "k", "body"), want: "replay"},
-		{name: "the job is gone", before: func(tr *tracker) { tr.cancels(1); tr.deletes(1) }, second: token(2, "k", "body"), want: "new"},
+		{name: "the job is gone", before: func(tr *tracker) { tr.cancels(1); tr.deletes(1) }, second: token(2, "k", "body"), want: "gone"},
+		{name: "the job is gone, another body", before: func(tr *tracker) { tr.cancels(1); tr.deletes(1) }, second: token(2, "k", "other"), want: "mismatch"},
+		{name: "the job is gone, after a day", before: func(tr *tracker) { tr.cancels(1); tr.deletes(1) }, second: token(2, "k", "body"), at: day, want: "new"},
 		{name: "opened again", before: func(tr *tracker) { tr.reopen() }, second: token(2, "k", "body"), want: "replay"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -157,6 +159,9 @@ func TestTokens(t *testing.T) {
 			switch {
 			case len(c.Replayed) == 1 && c.Replayed[0].ID == tt.second.ID && c.Replayed[0].Job.ID == first.ID:
 				got = "replay"
+				if j := c.Replayed[0].Job; j.Key == 0 && j.Type == tt.second.Type && string(j.Payload) == string(tt.second.Payload) && j.CreatedAt == first.At && j.Message != "" {
+					got = "gone"
+				}
 			case len(c.Refused) == 1 && c.Refused[0].ID == tt.second.ID && c.Refused[0].Err.Kind == jobs.IdempotencyMismatch:
 				got = "mismatch"
 			}
@@ -166,7 +171,7 @@ func TestTokens(t *testing.T) {
 			switch j, err := tr.Find(2); {
 			case err != nil:
 				t.Fatal(err)
-			case got == "replay" && (j == nil || j.ID != first.ID), got == "mismatch" && j != nil, got == "new" && (j == nil || j.ID != tt.second.ID):
+			case got == "replay" && (j == nil || j.ID != first.ID), (got == "mismatch" || got == "gone") && j != nil, got == "new" && (j == nil || j.ID != tt.second.ID):
 				t.Errorf("by its sequence: %+v", j)
 			}
 			tr.verify()
@@ -259,7 +264,7 @@ func TestRecall(t *testing.T) {
 	})
 	tr.cancels(1)
 	tr.deletes(1)
-	if id, err := recall("fresh", "body"); id != "" || err != nil {
+	if id, err := recall("fresh", "body"); id != fresh.ID.String() || err != nil {
 		t.Errorf("of a deleted job: %q, %v", id, err)
 	}
 }

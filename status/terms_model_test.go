@@ -40,8 +40,8 @@ type modelToken struct {
 	ids  []jobs.ID
 }
 
-// live says whether the token counts at a moment; known are its jobs, nil if one
-// is gone.
+// token says whether the token counts at a moment; known are its jobs, nil if they
+// are not all there yet. Of one that was deleted only the id is known.
 func (m *termsModel) token(t *jobs.Token, at jobs.Time) (known []*jobs.Job, mismatch bool) {
 	have := m.tokens[t.Key]
 	if have == nil || at.Sub(have.at) >= jobs.TokenTime {
@@ -50,10 +50,12 @@ func (m *termsModel) token(t *jobs.Token, at jobs.Time) (known []*jobs.Job, mism
 	for _, id := range have.ids {
 		j := m.jobs[id]
 		if j == nil {
-			known = nil
-			break
+			j = &jobs.Job{ID: id}
 		}
 		known = append(known, j)
+	}
+	if m.stored[have.ids[0]] != nil {
+		known = nil
 	}
 	return known, have.body != t.Body
 }

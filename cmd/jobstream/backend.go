@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -38,8 +39,29 @@ func (b *backend) Job(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
 	return b.n.store.Job(ctx, id)
 }
 
-// JobBySeq finds a job by the sequence of its message.
+// reachTime is how long the tracker may take to fold a message that JOBS has.
+const reachTime = 5 * time.Second
+
+// JobBySeq finds a job by the sequence of its message. Whoever has the stream's
+// answer to a bare message may ask before the tracker has folded it: then it waits
+// until that is done.
 func (b *backend) JobBySeq(ctx context.Context, seq uint64) (*jobs.Job, error) {
+	j, err := b.n.store.JobBySeq(ctx, seq)
+	if j != nil || err != nil || seq <= b.n.store.Positions().Jobs {
+		return j, err
+	}
+	state, err := b.n.broker.JobsState(ctx)
+	if err == nil && seq > state.Last {
+		return nil, nil
+	}
+	if err == nil {
+		waiting, cancel := context.WithTimeout(ctx, reachTime)
+		defer cancel()
+		err = b.n.store.WaitFor(waiting, jobs.Positions{Jobs: seq})
+	}
+	if err != nil {
+		return nil, &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: fmt.Sprintf("whether there is a job %d cannot be told at the moment: %v", seq, err)}
+	}
 	return b.n.store.JobBySeq(ctx, seq)
 }
 

@@ -177,14 +177,107 @@ func TestContractIdempotency(t *testing.T) {
 	if other.code != http.StatusAccepted || other.header.Get("Idempotent-Replay") != "" || strings.Contains(first["REST submit"], readJob(t, other.body).ID) {
 		t.Errorf("another key gets %d %s", other.code, other.body)
 	}
-	// What was deleted cannot be answered with again.
+	// What was deleted is answered with as far as it is known, and does not run again.
 	id := readJob(t, other.body).ID
 	h.await(id, "completed")
-	h.do(http.MethodDelete, "/jobs/"+id, "")
-	after := h.do(http.MethodPost, "/jobs", requests["submit"], "Idempotency-Key", "another")
-	if after.code != http.StatusAccepted || after.header.Get("Idempotent-Replay") != "" || readJob(t, after.body).ID == id {
-		t.Errorf("the key of a deleted job gets %d %s", after.code, after.body)
+	deletedIsReplayed := func() {
+		t.Helper()
+		after := h.do(http.MethodPost, "/jobs", `{"payload":{"a":1.0}, "type":"quick","delay":null}`, "Idempotency-Key", "another", "Prefer", "wait=1")
+		if after.code != http.StatusAccepted || after.header.Get("Idempotent-Replay") != "true" {
+			t.Fatalf("the key of a deleted job gets %d %v %s", after.code, after.header, after.body)
+		}
+		if j := readJob(t, after.body); j.ID != id || j.Type != "quick" || !strings.Contains(j.Message, "deleted") || j.Seq != 0 {
+			t.Errorf("the key of a deleted job gets %s", after.body)
+		}
+		h.do(http.MethodPost, "/jobs", `{"type":"quick","payload":{"a":2}}`, "Idempotency-Key", "another").wantProblem(t, 422, "idempotency_mismatch")
+		m, err := keyed(h.dial(), "batch", requests["batch"], "key-batch")
+		mustDo(t, err)
+		var ids []string
+		for _, id := range batchOf(t, m.Data) {
+			ids = append(ids, "{"+id+"}")
+		}
+		if got := "[" + strings.Join(ids, " ") + "]"; got != first["NATS batch"] {
+			t.Errorf("the batch with deleted jobs gets %s, want %s", got, first["NATS batch"])
+		}
 	}
+	h.do(http.MethodDelete, "/jobs/"+id, "")
+	deletedIsReplayed()
+	r := h.do(http.MethodPost, "/jobs/bulk", `{"action":"delete","all":true}`, "Prefer", "wait=30")
+	h.await(readJob(t, r.body).ID, "completed")
+	deletedIsReplayed()
+	h.close()
+	h = open(t, dir, s)
+	deletedIsReplayed()
+	if n := quick.n.Load(); n != 7 {
+		t.Errorf("%d ran, want 7", n)
+	}
+}
+
+// TestContractRunOnce runs a schedule by hand with an idempotency key, and asks for
+// a bulk change with one: each makes one job, and another request with the same
+// key is refused.
+func TestContractRunOnce(t *testing.T) {
+	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"quick": &counted{}}})
+	for _, name := range []string{"a", "b"} {
+		h.do(http.MethodPost, "/schedules", `{"name":"`+name+`","cron":"0 0 1 1 *","type":"quick"}`)
+	}
+	for path, body := range map[string]string{"/schedules/a/run": "", "/jobs/bulk": `{"action":"delete","filter":{"type":"quick","status":"failed"}}`} {
+		first := ""
+		for i := range 3 {
+			r := h.do(http.MethodPost, path, body, "Idempotency-Key", path)
+			if r.code != http.StatusAccepted || (r.header.Get("Idempotent-Replay") == "true") != (i > 0) {
+				t.Fatalf("%s is answered with %d %v %s", path, r.code, r.header, r.body)
+			}
+			id := readJob(t, r.body).ID
+			if first == "" {
+				first = id
+				h.await(id, "completed")
+			}
+			if id != first {
+				t.Errorf("%s made the jobs %s and %s", path, first, id)
+			}
+		}
+	}
+	h.do(http.MethodPost, "/schedules/b/run", "", "Idempotency-Key", "/schedules/a/run").wantProblem(t, 422, "idempotency_mismatch")
+	h.do(http.MethodPost, "/jobs", `{"type":"quick"}`, "Idempotency-Key", "/schedules/a/run").wantProblem(t, 422, "idempotency_mismatch")
+	h.do(http.MethodPost, "/schedules/a/run", "", "Idempotency-Key", " ").wantProblem(t, 422, "invalid_request")
+}
+
+// TestContractFoundBySeq asks for jobs by the sequence of the stream's answer, at
+// once, in every way.
+func TestContractFoundBySeq(t *testing.T) {
+	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"quick": &counted{}}})
+	nc := h.dial()
+	for i := range 200 {
+		seq := h.accepted(nc, "jobs.quick", `{}`, "Job-Delay", "1h")
+		path := fmt.Sprintf("/jobs/%d", seq)
+		code := 0
+		switch i % 6 {
+		case 0:
+			code = h.do(http.MethodGet, path, "").code
+		case 1:
+			code = h.do(http.MethodGet, path+"/events", "").code
+		case 2:
+			code = h.do(http.MethodGet, path+"?wait=0", "").code
+		case 3:
+			code = h.do(http.MethodPost, path+"/cancel", "").code - 2 // 202
+		case 4:
+			m := h.call(nc, "get", fmt.Sprintf(`{"id":%d}`, seq))
+			code = http.StatusOK
+			if m.Header.Get("Nats-Service-Error-Code") != "" {
+				t.Errorf("jobstream.get of %d: %s", seq, m.Data)
+			}
+		case 5: // found, and not to be retried or deleted
+			code = h.do(http.MethodPost, path+"/retry", "").code - 209 // 409
+			if c := h.do(http.MethodDelete, path, "").code; c != http.StatusConflict {
+				t.Errorf("DELETE %s: %d", path, c)
+			}
+		}
+		if code != http.StatusOK {
+			t.Fatalf("request %d for %s: %d", i%6, path, code)
+		}
+	}
+	h.do(http.MethodGet, "/jobs/100000", "").wantProblem(t, 404, "not_found")
 }
 
 // TestContractUniqueKey has one unfinished job at a time hold a key.

@@ -12,10 +12,7 @@ import (
 // startSchedules takes over the configuration's schedules and begins to fire all
 // that there are.
 func (n *node) startSchedules(ctx context.Context) error {
-	submit := func(ctx context.Context, m *jobs.Message) (*jobs.Job, error) {
-		j, _, err := n.submitter.SubmitMessage(ctx, m)
-		return j, err
-	}
+	submit := n.submitter.SubmitMessage
 	runner := schedule.NewRunner(schedule.RunnerOptions{Store: n.store, Submit: submit, Ended: n.hasEnded, Logger: n.log})
 	n.schedules = schedule.NewBook(schedule.BookOptions{
 		Store: n.store, Submit: submit, Check: n.checkSchedule, Changed: runner.Changed, Logger: n.log,

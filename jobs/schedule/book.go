@@ -26,8 +26,9 @@ type Store interface {
 }
 
 // Submit puts a message into the queue, past its bound, and waits until the job is
-// durable. A message whose id is known already gives the existing job.
-type Submit func(ctx context.Context, m *jobs.Message) (*jobs.Job, error)
+// durable. A message whose id or token is known already gives the existing job,
+// and replayed is true.
+type Submit func(ctx context.Context, m *jobs.Message) (j *jobs.Job, replayed bool, err error)
 
 // Book is what users do with schedules. Its methods return [*jobs.Error]s for
 // what users did wrong.
@@ -124,16 +125,19 @@ func (b *Book) setPaused(ctx context.Context, name string, paused bool) (*Entry,
 }
 
 // Run makes a schedule's job at once, whether it is paused or its last job has
-// ended or not. Its times stay as they are.
-func (b *Book) Run(ctx context.Context, name string) (*jobs.Job, error) {
+// ended or not. Its times stay as they are. A token (nil for none) that was used
+// before gives the job of that time, and replayed is true.
+func (b *Book) Run(ctx context.Context, name string, token *jobs.Token) (j *jobs.Job, replayed bool, err error) {
 	e, err := b.Get(ctx, name)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := b.o.Check(&e.Spec); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return b.o.Submit(ctx, e.Message(0))
+	m := e.Message(0)
+	m.Token = token
+	return b.o.Submit(ctx, m)
 }
 
 // changeKnown changes a schedule that has to be there.

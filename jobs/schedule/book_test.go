@@ -54,7 +54,7 @@ func TestBook(t *testing.T) {
 			func() error { _, err := g.book.Get(ctx, "x"); return err },
 			func() error { return g.book.Delete(ctx, "x") },
 			func() error { _, err := g.book.Pause(ctx, "x"); return err },
-			func() error { _, err := g.book.Run(ctx, strings.Repeat("x", 500)); return err },
+			func() error { _, _, err := g.book.Run(ctx, strings.Repeat("x", 500), nil); return err },
 		} {
 			if err := f(); kind(t, err) != jobs.NotFound || len(err.Error()) > 200 {
 				t.Error(err)
@@ -89,7 +89,7 @@ func TestBook(t *testing.T) {
 		}
 		done := g.get("a").Done
 		for range 2 {
-			j, err := g.book.Run(ctx, "a")
+			j, _, err := g.book.Run(ctx, "a", nil)
 			if err != nil || j.Terms.Schedule != "a" || j.Terms.ScheduledFor != 0 {
 				t.Errorf("%+v, %v", j, err)
 			} else if e := g.get("a"); e.LastJob != j.ID || e.Done != done {
@@ -138,7 +138,7 @@ func TestAdopt(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if _, err := g.book.Run(ctx, "stays"); err != nil {
+		if _, _, err := g.book.Run(ctx, "stays", nil); err != nil {
 			t.Error(err)
 		}
 		before := g.get("stays")

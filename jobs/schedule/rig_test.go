@@ -75,28 +75,28 @@ func (s *tracker) UpdateSchedule(_ context.Context, name string, change func(old
 	return e, nil
 }
 
-func (s *tracker) Submit(ctx context.Context, m *jobs.Message) (*jobs.Job, error) {
+func (s *tracker) Submit(_ context.Context, m *jobs.Message) (j *jobs.Job, replayed bool, err error) {
 	s.mu.Lock()
 	refuse := s.refuse
 	s.submits++
 	s.mu.Unlock()
 	if refuse != nil { // it may take its time
 		if err := refuse(m); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if j := s.jobs[m.ID]; j != nil {
-		return j, nil
+		return j, true, nil
 	}
-	j := &jobs.Job{ID: m.ID, Type: m.Type, Status: jobs.Pending, Payload: m.Payload, CreatedAt: jobs.Now(), Terms: m.Terms}
+	j = &jobs.Job{ID: m.ID, Type: m.Type, Status: jobs.Pending, Payload: m.Payload, CreatedAt: jobs.Now(), Terms: m.Terms}
 	s.jobs[m.ID] = j
 	s.made = append(s.made, j)
 	if e := s.entries[m.Terms.Schedule]; e != nil && !s.forget {
 		s.entries[e.Name] = e.Ran(j.ID, m.Terms.ScheduledFor, j.CreatedAt)
 	}
-	return j, nil
+	return j, false, nil
 }
 
 func (s *tracker) Ended(_ context.Context, id jobs.ID) (bool, error) {

@@ -330,7 +330,7 @@ func (r *Runner) do(ctx context.Context, e *Entry, d Decision) error {
 			"schedule", e.Name, "time", d.At.String(), "job", e.LastJob)
 		return r.note(ctx, e.Name, d.At, func(c *Entry) *Entry { c.Skipped++; return c })
 	}
-	j, err := r.o.Submit(ctx, e.Message(d.At))
+	j, _, err := r.o.Submit(ctx, e.Message(d.At))
 	if hopeless(err) {
 		r.o.Logger.Error("a schedule's job cannot be made; its time passes", "schedule", e.Name, "time", d.At.String(), "error", err)
 		return r.note(ctx, e.Name, d.At, func(c *Entry) *Entry { return c })
