@@ -2,7 +2,6 @@ package broker
 
 import (
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -202,13 +201,3 @@ const (
 	MostHeldAcks  = mostHeldAcks
 	LeastHeldAcks = leastHeldAcks
 )
-
-// LaneTrouble is what is logged about lanes.
-type LaneTrouble struct{ laneTrouble }
-
-func (t *LaneTrouble) Refuse(status string)                 { t.refuse(status) }
-func (t *LaneTrouble) Fail(err error)                       { t.fail(err) }
-func (t *LaneTrouble) Tell(log *slog.Logger, now time.Time) { t.tell(log, now) }
-
-// TroubleEvery is how often.
-const TroubleEvery = troubleEvery

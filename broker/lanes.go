@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strconv"
 	"sync"
 	"time"
@@ -33,57 +32,6 @@ type laneTable struct {
 	// never after: a receiver may pull.
 	calls    sync.Mutex
 	receiver jobs.Receiver // nil: closed
-
-	trouble laneTrouble // has a lock of its own
-}
-
-// laneTrouble is what goes wrong with lanes. It concerns all of them at the same time,
-// if the stream is gone, and again and again: so it is logged together, every
-// troubleEvery.
-type laneTrouble struct {
-	mu      sync.Mutex
-	refused int    // requests
-	status  string // of the first one
-	failed  int    // lanes that could not be made anew
-	err     error  // of the first one
-	logged  time.Time
-}
-
-const troubleEvery = 10 * time.Second
-
-func (t *laneTrouble) refuse(status string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.refused == 0 {
-		t.status = status
-	}
-	t.refused++
-}
-
-func (t *laneTrouble) fail(err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.failed == 0 {
-		t.err = err
-	}
-	t.failed++
-}
-
-// tell logs what has been noted, if it is time.
-func (t *laneTrouble) tell(log *slog.Logger, now time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.refused+t.failed == 0 || now.Sub(t.logged) < troubleEvery {
-		return
-	}
-	t.logged = now
-	if t.refused > 0 {
-		log.Warn("requests of lanes were refused; they are made again", "requests", t.refused, "status", t.status)
-	}
-	if t.failed > 0 {
-		log.Error("lanes cannot be made anew; trying again", "tries", t.failed, "error", t.err)
-	}
-	t.refused, t.failed, t.err = 0, 0, nil
 }
 
 type openLane struct {
@@ -299,7 +247,7 @@ func (b *Broker) pullEnded(f *frame, code int) {
 	if code != 404 && code != 408 {
 		// The consumer is gone, or the server is in trouble. Asking again at once
 		// would be a busy loop, so the watchdog ends this request a little later.
-		t.trouble.refuse(f.statusText())
+		b.log.Warn("a request of a lane was refused; it is made again", "status", f.statusText())
 		t.postpone(i, number, code == 503 || bytes.Contains(f.header, []byte("Consumer Deleted")))
 		return
 	}
@@ -383,14 +331,13 @@ func (b *Broker) endLostPulls(ctx context.Context, now time.Time) {
 		case err == nil:
 			made = append(made, lane.String())
 		case ctx.Err() == nil:
-			t.trouble.fail(err)
+			b.log.Error("a lane cannot be made anew; trying again", "error", err)
 		}
 		t.back(lane) // if it is not, the next request says so
 	}
 	if len(made) > 0 {
 		b.log.Warn("lanes were made anew and deliver all their messages again", "lanes", len(made), "first", made[0])
 	}
-	t.trouble.tell(b.log, now)
 	if len(ended) == 0 {
 		return
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"jobstream/jobs"
@@ -47,6 +48,7 @@ func (n *node) notifyAll(ctx context.Context, first notice) {
 		}
 		break
 	}
+	n.logFailures(all.ended)
 	pause := 100 * time.Millisecond
 	for len(all.ended) > 0 {
 		err := n.broker.Notify(ctx, all.ended)
@@ -72,6 +74,29 @@ func (n *node) notifyAll(ctx context.Context, first notice) {
 			close(ch)
 		}
 	}
+}
+
+// logFailures logs the jobs that have failed for good, a line each; the logger sees to
+// it that thousands are not.
+func (n *node) logFailures(ended []*jobs.Job) {
+	for _, j := range ended {
+		if j.Status == jobs.Failed {
+			n.log.Warn("a job failed", "type", j.Type, "job", j.ID, "attempts", j.Attempt, "error", firstLine(j.Error))
+		}
+	}
+}
+
+// firstLine is the first line of a text, shortened.
+func firstLine(text string) string {
+	const longest = 300
+	line, _, more := strings.Cut(strings.TrimSpace(text), "\n")
+	if len(line) > longest {
+		line, more = strings.ToValidUTF8(line[:longest], ""), true
+	}
+	if more {
+		line += " …"
+	}
+	return line
 }
 
 // awaitNotified waits until everything that was committed so far is notified.

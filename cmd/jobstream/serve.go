@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"jobstream/cmd/jobstream/internal/config"
+	"jobstream/cmd/jobstream/internal/lograte"
 	"jobstream/httpapi"
 	"jobstream/jobs"
 	"jobstream/jobs/handlers/email"
@@ -38,6 +39,8 @@ func (c *serveCommand) Run(p *program) error {
 	return s.serve(p.ctx)
 }
 
+// newLogger makes a logger that logs the same thing seldom: see lograte. Whoever is done
+// with it calls flushLog.
 func newLogger(c config.Log, w io.Writer) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
@@ -45,9 +48,16 @@ func newLogger(c config.Log, w io.Writer) *slog.Logger {
 	}
 	o := &slog.HandlerOptions{Level: level}
 	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, o))
+		return slog.New(lograte.New(slog.NewJSONHandler(w, o)))
 	}
-	return slog.New(slog.NewTextHandler(w, o))
+	return slog.New(lograte.New(slog.NewTextHandler(w, o)))
+}
+
+// flushLog logs what newLogger's logger has only counted so far.
+func flushLog(log *slog.Logger) {
+	if h, ok := log.Handler().(*lograte.Handler); ok {
+		h.Close()
+	}
 }
 
 // server is the process in serve mode: a node, its REST door and its service.
@@ -66,6 +76,7 @@ type server struct {
 // serve is the life of the server: it returns nil after a clean stop, which the
 // first signal or the end of ctx begins.
 func (s *server) serve(ctx context.Context) error {
+	defer flushLog(s.log)
 	listener, err := s.listen(ctx)
 	if err != nil {
 		return err

@@ -1,0 +1,156 @@
+// Package lograte keeps a log short when the same thing happens again and again:
+// whatever a stranger can cause is logged with a rate.
+package lograte
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Every is how often a message that comes again and again is logged.
+const Every = 10 * time.Second
+
+const (
+	// atOnce is how many of a message are logged as they come, of those that have been
+	// quiet.
+	atOnce = 3
+	// maxKinds is how many messages are told apart; more are logged as one.
+	maxKinds = 100
+	manyText = "there is more to log than is shown"
+)
+
+// Handler passes the first few records of a message on at once, and of what follows
+// the last one every ten seconds, with the number of those that it stands for. What
+// differs in its digits only is the same message; attributes make no difference.
+// Records below [slog.LevelInfo] all pass: who asks for them wants them.
+type Handler struct {
+	next slog.Handler
+	s    *state
+}
+
+// state is what a handler shares with those that were made of it.
+type state struct {
+	mu    sync.Mutex
+	kinds map[kind]*recent
+	timer *time.Timer // set while there are kinds
+}
+
+type kind struct {
+	level slog.Level
+	text  string
+}
+
+// recent is what there was of a message in the last ten seconds.
+type recent struct {
+	since  time.Time
+	passed int
+	more   int         // not shown
+	last   slog.Record // of those
+	to     slog.Handler
+}
+
+// New makes a Handler before another one.
+func New(next slog.Handler) *Handler {
+	s := &state{kinds: make(map[kind]*recent)}
+	s.timer = time.AfterFunc(time.Hour, s.tell)
+	s.timer.Stop()
+	return &Handler{next: next, s: s}
+}
+
+// Enabled asks the next handler.
+func (h *Handler) Enabled(ctx context.Context, level slog.Level) bool {
+	return h.next.Enabled(ctx, level)
+}
+
+// WithAttrs is that of the next handler.
+func (h *Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &Handler{next: h.next.WithAttrs(attrs), s: h.s}
+}
+
+// WithGroup is that of the next handler.
+func (h *Handler) WithGroup(name string) slog.Handler {
+	return &Handler{next: h.next.WithGroup(name), s: h.s}
+}
+
+// Handle passes a record on, or counts it.
+func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelInfo && h.s.tooMany(h.next, &r) {
+		return nil
+	}
+	return h.next.Handle(ctx, r)
+}
+
+// tooMany says whether a record is not to be shown now.
+func (s *state) tooMany(to slog.Handler, r *slog.Record) bool {
+	k := kind{r.Level, withoutDigits(r.Message)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := s.kinds[k]
+	if known == nil {
+		if len(s.kinds) == 0 {
+			s.timer.Reset(Every)
+		}
+		if len(s.kinds) >= maxKinds {
+			k = kind{text: manyText}
+			known = s.kinds[k]
+		}
+	}
+	if known == nil {
+		known = &recent{since: time.Now()}
+		s.kinds[k] = known
+	}
+	if known.passed < atOnce {
+		known.passed++
+		return false
+	}
+	known.more++
+	known.last, known.to = r.Clone(), to
+	return true
+}
+
+func withoutDigits(s string) string {
+	if !strings.ContainsAny(s, "0123456789") {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		if '0' <= r && r <= '9' {
+			return -1
+		}
+		return r
+	}, s)
+}
+
+// tell logs what was counted for ten seconds, and forgets what has become quiet.
+func (s *state) tell() { s.tellAged(Every) }
+
+// Close logs what was counted.
+func (h *Handler) Close() { h.s.tellAged(0) }
+
+func (s *state) tellAged(age time.Duration) {
+	now := time.Now()
+	var due []recent
+	s.mu.Lock()
+	for k, known := range s.kinds {
+		switch {
+		case now.Sub(known.since) < age:
+		case known.more == 0:
+			delete(s.kinds, k)
+		default:
+			due = append(due, *known)
+			*known = recent{since: now, passed: atOnce}
+		}
+	}
+	if len(s.kinds) > 0 && age > 0 {
+		s.timer.Reset(Every / 10)
+	}
+	s.mu.Unlock()
+	for i := range due {
+		d := &due[i]
+		d.last.Time = now
+		d.last.AddAttrs(slog.Int("times", d.more))
+		_ = d.to.Handle(context.Background(), d.last) // a log that fails has nobody to tell
+	}
+}
