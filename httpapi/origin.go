@@ -25,6 +25,9 @@ func newSources(hosts []string) *sources {
 	for _, name := range hosts {
 		if a, err := netip.ParseAddr(name); err == nil {
 			name = plainAddress(a).String()
+			if a.IsUnspecified() { // listening by one is listening by both
+				s.hosts["0.0.0.0"], s.hosts["::"] = true, true
+			}
 		}
 		s.hosts[plainName(name)] = true
 	}

@@ -66,7 +66,7 @@ func TestRequestsForOtherNamesAreRefused(t *testing.T) {
 	wildcard(t, r)
 	known := []string{
 		"localhost", "localhost:8080", "LOCALHOST", "localhost.", "a.localhost:1", "127.0.0.1", "127.9.9.9:5", "[::1]", "[::1]:80", "[::ffff:127.0.0.1]",
-		"jobs.example.com", "JOBS.EXAMPLE.COM.:443", "10.1.2.3", "10.1.2.3:99", "[2001:db8::1]:80", "0.0.0.0:8080", "127.0.0.2",
+		"jobs.example.com", "JOBS.EXAMPLE.COM.:443", "10.1.2.3", "10.1.2.3:99", "[2001:db8::1]:80", "0.0.0.0:8080", "[::]:8080", "127.0.0.2",
 	}
 	for _, host := range known {
 		if a := r.raw(t, "GET /jobs HTTP/1.1\r\nHost: "+host+"\r\n\r\n"); a.StatusCode != 200 {
@@ -78,7 +78,7 @@ func TestRequestsForOtherNamesAreRefused(t *testing.T) {
 	}
 	foreign := []string{
 		"evil.example", "evil.example:8080", "localhost.evil.example", "evillocalhost", "xjobs.example.com", "a.jobs.example.com", "jobs.example.com.evil.example",
-		"127.0.0.1.evil.example", "192.0.2.7", "[2001:db8::2]", "[::]", ":8080", "::1", "127.1", "2130706433", "0x7f000001", "[", "[]", "127.0.0.1@evil.example",
+		"127.0.0.1.evil.example", "192.0.2.7", "[2001:db8::2]", ":8080", "::1", "127.1", "2130706433", "0x7f000001", "[", "[]", "127.0.0.1@evil.example",
 	}
 	for _, host := range foreign {
 		for _, line := range []string{"GET /jobs", "HEAD /jobs", "GET /livez", "GET /nothing/here", "OPTIONS /jobs", "POST /jobs", "DELETE /jobs/1"} {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"slices"
 
 	"github.com/alecthomas/kong"
 
@@ -27,6 +28,9 @@ type commands struct {
 	Bench   benchCommand   `cmd:"" help:"Measure throughput and latency on this machine, in a temporary folder."`
 	Compact compactCommand `cmd:"" help:"Give back the disk space of deleted records, while no server runs."`
 	Version versionCommand `cmd:"" help:"Print versions."`
+	Help    helpCommand    `cmd:"" help:"Say what a command does."`
+
+	ShowVersion versionFlag `name:"version" help:"Print versions."`
 }
 
 // program is what a command gets to work with.
@@ -51,8 +55,11 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	if err != nil {
 		panic(err) // the commands struct is wrong
 	}
+	if len(args) > 0 && args[0] == "help" {
+		args = append(slices.Clone(args[1:]), "--help")
+	}
 	parsed, err := parser.Parse(args)
-	if exited { // --help has been printed
+	if exited { // --help or --version has been printed
 		return exitOK
 	}
 	if err != nil {
@@ -73,8 +80,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 }
 
 // loadConfig reads the configuration of a command.
-func (p *program) loadConfig(file string) (*config.Config, error) {
-	c, err := config.Load(file, p.environ)
+func (p *program) loadConfig(file string, flags ...config.Flag) (*config.Config, error) {
+	c, err := config.Load(file, p.environ, flags...)
 	if err != nil {
 		return nil, &usageError{err}
 	}
@@ -105,9 +112,26 @@ func (c *configCommand) Run(p *program) error {
 type versionCommand struct{}
 
 // Run prints versions.
-func (versionCommand) Run(p *program) error {
+func (versionCommand) Run(p *program) error { return printVersions(p.stdout) }
+
+// versionFlag is --version, which every command takes.
+type versionFlag bool
+
+// BeforeReset prints versions and ends the program, whatever else is on the command
+// line.
+func (versionFlag) BeforeReset(app *kong.Kong) error {
+	defer app.Exit(exitOK)
+	return printVersions(app.Stdout)
+}
+
+// helpCommand is there to be listed; run makes it the flag.
+type helpCommand struct {
+	Command []string `arg:"" optional:"" help:"The command; all of them if left out."`
+}
+
+func printVersions(w io.Writer) error {
 	version, commit, nats := versions()
-	_, err := fmt.Fprintf(p.stdout, "jobstream %s (commit %s)\n%s %s/%s\nnats-server %s\n", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH, nats)
+	_, err := fmt.Fprintf(w, "jobstream %s (commit %s)\n%s %s/%s\nnats-server %s\n", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH, nats)
 	return err
 }
 

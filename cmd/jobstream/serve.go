@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,14 +23,32 @@ import (
 	"jobstream/jobs/handlers/email"
 )
 
-type serveCommand struct{ configFlag }
+type serveCommand struct {
+	configFlag
+	Port     *string `placeholder:"PORT" help:"REST port, instead of server.port; 0 for any free one."`
+	NATSPort *string `name:"nats-port" placeholder:"PORT" help:"NATS port, instead of broker.port; --nats-port=-1 for any free one, 0 for none."`
+	Data     *string `placeholder:"DIR" help:"Data folder, instead of data.dir."`
+}
+
+// flags are those that were given.
+func (c *serveCommand) flags() (given []config.Flag) {
+	for _, f := range []struct {
+		name, key string
+		value     *string
+	}{{"--port", "server.port", c.Port}, {"--nats-port", "broker.port", c.NATSPort}, {"--data", "data.dir", c.Data}} {
+		if f.value != nil {
+			given = append(given, config.Flag{Name: f.name, Key: f.key, Value: *f.value})
+		}
+	}
+	return given
+}
 
 // errSecondSignal ends the server at once.
 var errSecondSignal = errors.New("stopped at once by a second signal; the next start recovers what was under way")
 
 // Run serves until a signal comes or something breaks.
 func (c *serveCommand) Run(p *program) error {
-	cfg, err := p.loadConfig(c.File)
+	cfg, err := p.loadConfig(c.File, c.flags()...)
 	if err != nil {
 		return err
 	}
@@ -81,6 +100,7 @@ func (s *server) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.warn()
 	defer func() { _ = listener.Close() }() // closed by the REST door, unless it never came to that
 	starting, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -138,6 +158,14 @@ func (s *server) listen(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
+// warn says so if there is reason to worry about who reaches the server.
+func (s *server) warn() {
+	if open := s.cfg.Exposed(); len(open) > 0 {
+		s.log.Warn("other machines can reach this server and nobody has to log in: whoever does may do everything (server.insecure)",
+			"addresses", strings.Join(open, ", "))
+	}
+}
+
 // leastMessage is the least bound of the broker's messages, in bytes: the event
 // that ends a job carries its result and error, which max_body does not bound.
 const leastMessage = 2*jobs.MaxResult + 64<<10
@@ -154,6 +182,9 @@ func (s *server) start(ctx context.Context) (err error) {
 	}
 	registry := s.kept.registry(s.cfg.Jobs)
 	if err := checkSchedules(registry, s.cfg.Schedules); err != nil {
+		return err
+	}
+	if err := s.dirs.make(); err != nil {
 		return err
 	}
 	if err := email.SweepOutbox(s.dirs.outbox); err != nil {

@@ -1,7 +1,12 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"jobstream/cmd/jobstream/internal/config"
@@ -26,6 +31,30 @@ func foldersIn(root string) folders {
 		root: root, broker: filepath.Join(root, "broker"), tracker: filepath.Join(root, "status.db"),
 		artifacts: filepath.Join(root, "artifacts"), outbox: filepath.Join(root, "outbox"),
 	}
+}
+
+// make makes the data folder, if need be, and looks for what would stop everything
+// else in it.
+func (f folders) make() error {
+	if info, err := os.Stat(f.root); err == nil && !info.IsDir() {
+		return fmt.Errorf("data.dir: %s is not a folder; move it away, or choose another place", f.root)
+	}
+	if err := os.MkdirAll(f.root, 0o750); err != nil {
+		return fmt.Errorf("data.dir: the folder %s cannot be made: %w", f.root, err)
+	}
+	probe, err := os.CreateTemp(f.root, ".probe-*")
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("data.dir: no file can be made in %s: %w", f.root, err)
+	}
+	if err == nil { // whatever else is wrong is said by those who meet it
+		_, _ = probe.Close(), os.Remove(probe.Name())
+	}
+	for _, dir := range []string{f.broker, f.artifacts, f.outbox} {
+		if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+			return fmt.Errorf("data.dir: %s is not a folder, but should be one; move it away", dir)
+		}
+	}
+	return nil
 }
 
 // builtins are the handlers by the name that a type's run gives.

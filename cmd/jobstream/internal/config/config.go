@@ -1,5 +1,5 @@
 // Package config reads jobstream's configuration: built-in defaults, over them
-// a YAML file, over that the environment.
+// a YAML file, over that the environment, over that flags.
 //
 // Start with [Load]; [Config] is what comes out, with every key decided and
 // checked. It is strict: whatever it does not understand is a [Problem], and
@@ -183,23 +183,30 @@ func builtinTypes() map[string]*JobType {
 	return types
 }
 
-// Load reads the configuration from the file at path and from env, which has
-// the form of os.Environ. With path "", it is ./config.yaml if there is one, and
+// Flag is a value from the command line.
+type Flag struct {
+	Name  string // as it was written, like --port
+	Key   string // path of the key that it sets
+	Value string
+}
+
+// Load reads the configuration from the file at path, from env, which has the form
+// of os.Environ, and from flags. With path "", it is ./config.yaml if there is one, and
 // the defaults if not. The error is a [Problems], a [*SyntaxError] or says why
 // the file could not be read.
-func Load(path string, env []string) (*Config, error) {
+func Load(path string, env []string, flags ...Flag) (*Config, error) {
 	name := path
 	if name == "" {
 		name = DefaultFile
 	}
 	data, err := readFile(name)
 	if path == "" && errors.Is(err, fs.ErrNotExist) {
-		return parse("", nil, env)
+		return parse("", nil, env, flags...)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the configuration cannot be read: %w", err)
 	}
-	return parse(name, data, env)
+	return parse(name, data, env, flags...)
 }
 
 // readFile is os.ReadFile with a bound.
@@ -222,9 +229,9 @@ func readFile(name string) (data []byte, err error) {
 	return data, nil
 }
 
-// parse makes a configuration from the content of the file called name and from
-// env.
-func parse(name string, data []byte, env []string) (*Config, error) {
+// parse makes a configuration from the content of the file called name, from env
+// and from flags.
+func parse(name string, data []byte, env []string, flags ...Flag) (*Config, error) {
 	root, problems, err := parseYAML(name, data)
 	if err != nil {
 		return nil, err
@@ -232,7 +239,7 @@ func parse(name string, data []byte, env []string) (*Config, error) {
 	l := &loader{file: name, problems: problems, config: scalarDefaults()}
 	l.declareTypes(root)
 	l.keys = l.config.keys(l.types)
-	if err := l.merge(root, env); err != nil {
+	if err := l.merge(root, env, flags); err != nil {
 		return nil, err
 	}
 	l.decide()

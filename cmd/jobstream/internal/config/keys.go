@@ -15,7 +15,7 @@ const schedulesKey = "schedules"
 type key struct {
 	path    string
 	allowed string         // what a value must be, to follow "is not"
-	set     func(any) bool // takes a value of the file or a fromEnv; false if it is not allowed
+	set     func(any) bool // takes a value of the file or a fromText; false if it is not allowed
 	get     func() any     // the value as YAML shows it
 	secret  bool           // never shown
 	list    bool           // a list of texts, which has no variable; set takes a []string

@@ -22,10 +22,10 @@ type loader struct {
 	config    *Config
 	types     []namedType
 	keys      []key
-	schedules *node          // the section of that name
-	merged    *koanf.Koanf   // the values of the file with those of the environment over them
-	lines     map[string]int // where a key stands in the file
-	vars      map[string]string
+	schedules *node             // the section of that name
+	merged    *koanf.Koanf      // the values of the file with those of the environment over them
+	lines     map[string]int    // where a key stands in the file
+	vars      map[string]string // the variable or the flag that a key's value comes from
 	problems  Problems
 }
 
@@ -78,7 +78,7 @@ func wrongTypeName(name string) string {
 }
 
 // merge gathers the layers.
-func (l *loader) merge(root *node, environ []string) error {
+func (l *loader) merge(root *node, environ []string, flags []Flag) error {
 	l.merged = koanf.New(".")
 	l.lines = make(map[string]int)
 	values := make(map[string]any)
@@ -96,6 +96,12 @@ func (l *loader) merge(root *node, environ []string) error {
 	})
 	if err := l.merged.Load(provider, nil); err != nil {
 		return fmt.Errorf("environment: %w", err)
+	}
+	for _, f := range flags {
+		l.vars[f.Key] = f.Name
+		if err := l.merged.Set(f.Key, fromText(f.Value)); err != nil {
+			return fmt.Errorf("%s: %w", f.Name, err)
+		}
 	}
 	return nil
 }
@@ -184,7 +190,7 @@ func (l *loader) variables() func(name, value string) (string, any) {
 		switch {
 		case len(found) == 1:
 			l.vars[found[0]] = name
-			return found[0], fromEnv(value)
+			return found[0], fromText(value)
 		case len(found) > 1:
 			l.failVariable(name, "could mean "+strings.Join(found, " or ")+"; set them in the file")
 		case fromCluster(name, value):
@@ -255,6 +261,18 @@ func (l *loader) crossCheck() {
 			l.fail(path+".backoff.max", formatDuration(b.Max), "is less than backoff.base, "+formatDuration(b.Base)+"; raise it, or 0 for no bound")
 		}
 	}
+}
+
+// Exposed lists the addresses, by the host and its key, that other machines may
+// reach. There are none unless Server.Insecure allows it.
+func (c *Config) Exposed() (hosts []string) {
+	if !loopback(c.Server.Host) {
+		hosts = append(hosts, "server.host "+c.Server.Host)
+	}
+	if c.Broker.Port != 0 && !loopback(c.Broker.Host) {
+		hosts = append(hosts, "broker.host "+c.Broker.Host)
+	}
+	return hosts
 }
 
 // checkReach refuses a host that other machines can reach, since whoever

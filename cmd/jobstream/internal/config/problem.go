@@ -10,7 +10,7 @@ import (
 // Problem is one thing that is wrong with the configuration.
 type Problem struct {
 	Key   string // full path, like worker.max_workers; "" for a variable that stands for no key
-	Env   string // the environment variable, if the value came from one
+	Env   string // the environment variable or the flag, if the value came from one
 	File  string // the file and the line, if it came from there
 	Line  int    // from 1; 0 if it did not
 	Value string // as it was given, shortened; "" for secrets and where there is none
@@ -90,7 +90,7 @@ func show(v any) string {
 		return quote(v)
 	case []string:
 		return mustJSON(v)
-	case fromEnv:
+	case fromText:
 		return quote(string(v))
 	}
 	return fmt.Sprint(v)

@@ -14,9 +14,10 @@ import (
 	"jobstream/jobs"
 )
 
-// fromEnv is a value out of the environment, where everything is text. A file
+// fromText is a value out of the environment or the command line, where everything
+// is text. A file
 // says what is text and what is a number, so there a quoted number is an error.
-type fromEnv string
+type fromText string
 
 // null is a key of the file without a value.
 type null struct{}
@@ -43,7 +44,7 @@ func asInt(v any) (int64, bool) {
 		return v, true
 	case uint64:
 		return int64(min(v, math.MaxInt64)), true
-	case fromEnv:
+	case fromText:
 		n, err := strconv.ParseInt(string(v), 10, 64)
 		return n, err == nil
 	}
@@ -70,7 +71,7 @@ func asFloat(v any) (float64, bool) {
 	switch v := v.(type) {
 	case float64:
 		return v, true
-	case fromEnv:
+	case fromText:
 		f, err := strconv.ParseFloat(string(v), 64)
 		return f, err == nil
 	}
@@ -86,9 +87,9 @@ func boolean(path string, p *bool) key {
 		get:     func() any { return *p },
 		set: func(v any) bool {
 			switch v {
-			case true, fromEnv("true"):
+			case true, fromText("true"):
 				*p = true
-			case false, fromEnv("false"):
+			case false, fromText("false"):
 				*p = false
 			default:
 				return false
@@ -104,7 +105,7 @@ func asText(v any, numbers bool) (string, bool) {
 	switch v := v.(type) {
 	case string:
 		return v, true
-	case fromEnv:
+	case fromText:
 		return string(v), true
 	case int64:
 		return strconv.FormatInt(v, 10), numbers
