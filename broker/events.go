@@ -187,12 +187,18 @@ func decodeEvents(body []byte, names *interner) ([]jobs.Event, error) {
 	return nil, fmt.Errorf("version %d of packed events is unknown", body[0])
 }
 
+// smallestEvent is how many bytes a packed event has at least: up to its priority no
+// field can be missing, and the id alone has 18.
+const smallestEvent = 24
+
+// decodePacked reads packed events. Whoever wrote the message also wrote how many they
+// are: so many are believed as can be in it, and in one of ours.
 func decodePacked(b []byte, names *interner) ([]jobs.Event, error) {
 	n, b, err := msgp.ReadArrayHeaderBytes(b)
 	if err != nil {
 		return nil, err
 	}
-	if uint64(n) > uint64(len(b)) { // an event has at least a byte
+	if int64(n) > int64(min(len(b), maxPacked)/smallestEvent) {
 		return nil, fmt.Errorf("%d events in %d bytes", n, len(b))
 	}
 	events := make([]jobs.Event, n)

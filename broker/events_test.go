@@ -1,8 +1,13 @@
 package broker_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
+	"math"
 	"reflect"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -99,6 +104,65 @@ func TestForeignStatusMessages(t *testing.T) {
 	}
 }
 
+// orderly is a sink that says how many submissions it had when the first event came.
+type orderly struct {
+	*recorder
+	before int
+}
+
+func (o *orderly) Happened(seq uint64, events []jobs.Event) {
+	o.mu.Lock()
+	if len(o.seqs) == 0 {
+		o.before = len(o.messages)
+	}
+	o.mu.Unlock()
+	o.recorder.Happened(seq, events)
+}
+
+// What both streams hold at the start comes in the only order in which an event's job is
+// always known, also where the last messages of JOBS are gone, or all.
+func TestEventsComeAfterSubmissions(t *testing.T) {
+	const all = 3000
+	for name, kept := range map[string]int{"all there": all, "the last ones gone": all - 10, "none there": 0} {
+		t.Run(name, func(t *testing.T) {
+			b := brokertest.New(t, withPort)
+			nc, js := connect(t, b)
+			e := sampleEvent()
+			if err := b.Append([]jobs.Event{e}); err != nil {
+				t.Fatal(err)
+			}
+			for range all - 1 {
+				if err := nc.Publish("jobs.email.3", []byte(`{}`)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := js.Publish(t.Context(), "jobs.email.3", nil); err != nil {
+				t.Fatal(err)
+			}
+			s, err := js.Stream(t.Context(), broker.JobsStream)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for seq := kept + 1; kept > 0 && seq <= all; seq++ {
+				if err := s.DeleteMsg(t.Context(), uint64(seq)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if kept == 0 {
+				if err := s.Purge(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			o := &orderly{recorder: newRecorder()}
+			readInto(t, b, jobs.Positions{}, o)
+			o.until(t, "the event", func() bool { return len(o.events) == 1 })
+			if o.before != kept {
+				t.Errorf("an event came after %d of %d submissions", o.before, kept)
+			}
+		})
+	}
+}
+
 func eventGen() *rapid.Generator[jobs.Event] {
 	moment := rapid.Map(rapid.Int64Range(0, 4_000_000_000_000_000_000), func(n int64) jobs.Time { return jobs.Time(n) })
 	return rapid.Custom(func(t *rapid.T) jobs.Event {
@@ -147,14 +211,59 @@ func TestNewerPackedEvents(t *testing.T) {
 	}
 }
 
+// What a message says of its own lengths is not believed: to read it takes memory in
+// proportion to its bytes.
+func TestLengthsInEventsAreNotBelieved(t *testing.T) {
+	const size = 2 << 20
+	array := func(n uint32) []byte { return binary.BigEndian.AppendUint32([]byte{1, 0xdd}, n) }
+	e := sampleEvent()
+	many := broker.EncodePacked(slices.Repeat([]jobs.Event{e}, 4000))
+	for name, body := range map[string][]byte{
+		"two million events": append(array(2_000_000), make([]byte, size)...),
+		"four billion":       append(array(math.MaxUint32), make([]byte, size)...),
+		"as many as bytes":   append(array(size), make([]byte, size)...),
+		"a tenth of that":    append(array(size/10), make([]byte, size)...),
+		"nested":             append(array(1), bytes.Repeat([]byte{0x91}, size)...),
+		"nested at the end":  append(broker.EncodePackedWithMore(&e), bytes.Repeat([]byte{0x91}, size)...),
+		"too many, all there": append(array(80_000), bytes.Repeat(
+			broker.EncodePacked([]jobs.Event{{Kind: jobs.KindStarted, ID: e.ID, Type: "x", Priority: 1}})[6:], 80_000)...),
+		"a long text": append(array(1), 0x9c, 2, 0xc6, 0xff, 0xff, 0xff, 0xff),
+	} {
+		var err error
+		if used := allocated(func() { _, err = broker.DecodeEvents(body) }); used > 1<<20 {
+			t.Errorf("%s: %d bytes of memory for %d", name, used, len(body))
+		} else if err == nil && !strings.HasPrefix(name, "nested at") {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	if got, err := broker.DecodeEvents(many); err != nil || len(got) != 4000 {
+		t.Errorf("what we write ourselves: %d, %v", len(got), err)
+	}
+}
+
+// allocated is how many bytes f allocates.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
 func FuzzDecodeEvents(f *testing.F) {
 	e := sampleEvent()
 	f.Add(broker.EncodeJSON(&e))
 	f.Add(broker.EncodePacked([]jobs.Event{e, e}))
 	f.Add(broker.EncodePackedWithMore(&e))
 	f.Add([]byte("\x01\xdd\x00\x00\x00\x01\x90"))
+	f.Add([]byte("\x01\xdd\x00\x1e\x84\x80"))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		events, err := broker.DecodeEvents(body)
+		var events []jobs.Event
+		var err error
+		// Others allocate, too: the fuzzer itself, and what is left of other tests.
+		if used := allocated(func() { events, err = broker.DecodeEvents(body) }); used > 1<<20+uint64(64*len(body)) {
+			t.Fatalf("%d bytes of memory for %d", used, len(body))
+		}
 		if err != nil {
 			return
 		}

@@ -10,26 +10,53 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"jobstream/jobs"
 )
 
 // Read follows JOBS and STATUS from behind the given positions and hands what
-// they hold to sink, until ctx ends; then it returns ctx's cause. Calls to the
+// they hold to sink, until ctx ends; then it returns ctx's cause. What STATUS holds comes
+// after what JOBS held when Read began: no event is earlier than its job's submission,
+// also for a tracker that is older than the streams. Calls to the
 // sink come one at a time per stream. A call that blocks holds its stream up: no more
 // is read ahead of what the sink has taken than twice Options.readAhead; see feed.
 func (b *Broker) Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) error {
 	var names interner // of the feed of STATUS
+	end, err := b.lastJob(ctx)
+	if err != nil {
+		return err
+	}
+	caughtUp := make(chan struct{})
+	if end <= from.Jobs {
+		close(caughtUp)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var group sync.WaitGroup
 	var errs [2]error
 	group.Go(func() {
 		var parser messageParser
+		last := from.Jobs
 		f := feed{b: b, stream: JobsStream, tap: b.tap, whole: true, last: from.Jobs, take: func(it *item) error {
 			sink.Submitted(parser.message(it))
+			if last < end && it.seq >= end {
+				close(caughtUp)
+			}
+			last = max(last, it.seq)
 			return nil
 		}}
-		errs[0] = f.run(ctx)
+		if errs[0] = f.run(ctx); errs[0] != nil {
+			cancel(errs[0])
+		}
 	})
 	group.Go(func() {
+		select {
+		case <-caughtUp:
+		case <-ctx.Done():
+			errs[1] = context.Cause(ctx)
+			return
+		}
 		f := feed{b: b, stream: StatusStream, last: from.Status, take: func(it *item) error {
 			events, err := decodeEvents(it.body, &names)
 			if err != nil {
@@ -43,6 +70,22 @@ func (b *Broker) Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) 
 	})
 	group.Wait()
 	return errors.Join(errs[0], errs[1])
+}
+
+// lastJob is the sequence of the last message that JOBS holds, 0 if it holds none.
+func (b *Broker) lastJob(ctx context.Context) (uint64, error) {
+	s, err := b.js.Stream(ctx, JobsStream)
+	if err != nil {
+		return 0, fmt.Errorf("cannot look up stream %s: %w", JobsStream, err)
+	}
+	m, err := s.GetLastMsgForSubject(ctx, jobsSubjects)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("cannot look for the last message of stream %s: %w", JobsStream, err)
+	}
+	return m.Sequence, nil
 }
 
 // Kept calls fn with the body of every message that NOTIFICATIONS holds now,

@@ -56,6 +56,9 @@ const (
 // than the server takes.
 const HeaderOmitted = "Jobstream-Omitted"
 
+// jobsSubjects are those of JOBS.
+const jobsSubjects = "jobs.>"
+
 const (
 	headerBytes = 64 << 10 // room for subject and headers beside a payload
 
@@ -87,7 +90,7 @@ func (o *Options) jobsConfig(extra int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        JobsStream,
 		Description: "submitted jobs; the body is the payload",
-		Subjects:    []string{"jobs.>"},
+		Subjects:    []string{jobsSubjects},
 		Retention:   jetstream.LimitsPolicy,
 		Storage:     jetstream.FileStorage,
 		Discard:     jetstream.DiscardNew,

@@ -225,17 +225,18 @@ func (f *fold) create(w *work) {
 }
 
 // happened folds an event of STATUS.
-func (f *fold) happened(e *jobs.Event, limit uint64) error {
+func (f *fold) happened(e *jobs.Event) error {
 	if e.Kind.Settles() {
 		f.out.Settled = append(f.out.Settled, *e)
 	}
-	return f.apply(e, limit)
+	return f.apply(e)
 }
 
-// apply has an event change its job. limit is the sequence in JOBS up to which
-// submissions are known: an event for an older one that has no record belongs to
-// a job that was deleted.
-func (f *fold) apply(e *jobs.Event, limit uint64) error {
+// apply has an event change its job. A job runs only after its record has been
+// committed, and of what a start finds JOBS is read first. So an event of a job that has
+// no record belongs to one that was deleted, or is made up by somebody: it makes a job
+// only while a lost tracker is made again from what the streams still hold.
+func (f *fold) apply(e *jobs.Event) error {
 	w, err := f.owner(e.Seq)
 	if err == nil && (w == nil || w.job.ID != e.ID) {
 		w, err = f.byID(e.ID)
@@ -244,7 +245,7 @@ func (f *fold) apply(e *jobs.Event, limit uint64) error {
 		return err
 	}
 	if w == nil {
-		if e.Seq <= limit && !f.s.rebuild || f.touched[e.Seq] != nil || e.Seq == 0 || !e.Priority.Valid() {
+		if !f.s.rebuild || f.touched[e.Seq] != nil || e.Seq == 0 || !e.Priority.Valid() {
 			return nil
 		}
 		w = &work{job: e.Stub(), dirty: true}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -426,15 +427,23 @@ func TestEventsOfUnknownJobs(t *testing.T) {
 	broken.Priority = 0
 	nowhere := event(jobs.KindCompleted, message(13), 1)
 	nowhere.Seq = 0
-	tr.Happened(1, []jobs.Event{event(jobs.KindCompleted, message(3), 1), broken, nowhere})
+	forged := []jobs.Event{event(jobs.KindCompleted, message(3), 1), broken, nowhere}
+	for seq := uint64(11); seq < 1200; seq++ { // as many as would fill a queue
+		forged = append(forged, event(jobs.KindStarted, message(seq), 1))
+	}
+	forged = append(forged, event(jobs.KindStarted, message(math.MaxUint64), 1))
+	tr.Happened(1, forged)
 	cs := tr.until("the events", func(cs []jobs.Commit) bool {
 		return slices.ContainsFunc(cs, func(c jobs.Commit) bool { return len(c.Settled) > 0 })
 	})
 	if last := cs[len(cs)-1]; len(last.Settled) != 3 || len(last.Ended) != 0 {
 		t.Errorf("%+v", last)
 	}
-	for _, seq := range []uint64{3, 12, 13} {
+	for _, seq := range []uint64{3, 12, 13, 1199, math.MaxUint64} {
 		tr.none(seq)
+	}
+	if unfinished, _ := tr.Totals(); unfinished != 1 {
+		t.Errorf("%d unfinished jobs", unfinished)
 	}
 	tr.verify()
 }

@@ -76,13 +76,7 @@ func (m *model) submitted(msg *jobs.Message) {
 func (m *model) happened(e jobs.Event) {
 	j := m.byID(e.ID)
 	if j == nil {
-		if e.Seq <= m.pos.Jobs {
-			return
-		}
-		j = e.Stub()
-		m.jobs[j.Key] = j
-		m.owner[e.Seq] = e.ID
-		m.count(j)
+		return
 	}
 	ended := j.Status.Ended()
 	if jobs.Apply(j, &e); j.Status.Ended() && !ended {

@@ -222,7 +222,6 @@ func (s *Store) fold(b *batch, last bool) (*jobs.Commit, error) {
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		f = s.newFold(tx, min(len(b.messages)+len(b.events), maxBatch))
 		f.out.Settled = make([]jobs.Event, 0, len(b.events)) // nearly all of them are of that kind
-		limit := pos.Jobs
 		for i := range b.messages {
 			m := &b.messages[i]
 			if m.Seq <= pos.Jobs {
@@ -231,15 +230,14 @@ func (s *Store) fold(b *batch, last bool) (*jobs.Commit, error) {
 			if err := f.submitted(m); err != nil {
 				return err
 			}
-			limit = m.Seq
 		}
 		for i := range b.events {
-			if err := f.happened(&b.events[i], limit); err != nil {
+			if err := f.happened(&b.events[i]); err != nil {
 				return err
 			}
 		}
 		for i := range b.ahead {
-			if err := f.apply(&b.ahead[i], limit); err != nil {
+			if err := f.apply(&b.ahead[i]); err != nil {
 				return err
 			}
 		}
