@@ -32,7 +32,6 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nuid"
 
 	"jobstream/jobs"
@@ -113,7 +112,7 @@ type Broker struct {
 
 	mu      sync.Mutex
 	slack   int
-	service micro.Service
+	service *service
 	serving context.CancelFunc
 	calls   sync.WaitGroup // requests being answered
 

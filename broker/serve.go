@@ -2,12 +2,10 @@ package broker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -75,20 +73,6 @@ func busy(format string, args ...any) error {
 	return &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: fmt.Sprintf(format, args...)}
 }
 
-// endpointStats is the data of an endpoint in "nats micro stats": requests are
-// answered concurrently, so micro's own counts see only their arrival.
-type endpointStats struct {
-	errors   atomic.Int64
-	answered atomic.Int64
-	nanos    atomic.Int64
-}
-
-func (s *endpointStats) MarshalJSON() ([]byte, error) {
-	return json.Marshal(map[string]int64{
-		"answered": s.answered.Load(), "errors": s.errors.Load(), "processing_time_ns": s.nanos.Load(),
-	})
-}
-
 // Serve starts answering requests with these endpoints; version must be a
 // semantic version. At most 256 requests are answered at a time, besides those
 // that wait; more get the problem "unavailable".
@@ -98,28 +82,21 @@ func (b *Broker) Serve(version, description string, endpoints []Endpoint) error 
 	if b.service != nil {
 		return errors.New("the service runs already")
 	}
-	stats := make(map[string]*endpointStats, len(endpoints))
-	for _, e := range endpoints {
-		stats[e.Name] = new(endpointStats)
-	}
-	service, err := micro.AddService(b.nc, micro.Config{
-		Name: ServiceName, Version: version, Description: description,
-		StatsHandler: func(e *micro.Endpoint) any { return stats[e.Name] },
-	})
-	if err != nil {
-		return fmt.Errorf("cannot start the NATS service: %w", err)
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	slots, waits := make(chan struct{}, maxCalls), make(chan struct{}, maxWaits)
-	group := service.AddGroup(ServiceName)
+	s := newService(version, description)
 	for _, e := range endpoints {
-		c := &caller{b: b, endpoint: e, slots: slots, waits: waits, stats: stats[e.Name], ctx: ctx}
-		if err := group.AddEndpoint(e.Name, micro.HandlerFunc(c.call)); err != nil {
+		c := &caller{b: b, endpoint: e, slots: slots, waits: waits, stats: s.add(e.Name), ctx: ctx}
+		if err := s.subscribe(b.nc, c); err != nil {
 			cancel()
-			return errors.Join(fmt.Errorf("cannot start the endpoint %s.%s: %w", ServiceName, e.Name, err), service.Stop())
+			return errors.Join(fmt.Errorf("cannot start the endpoint %s.%s: %w", ServiceName, e.Name, err), s.stop())
 		}
 	}
-	b.service, b.serving = service, cancel
+	if err := s.introduce(b.nc); err != nil {
+		cancel()
+		return errors.Join(fmt.Errorf("cannot start the NATS service: %w", err), s.stop())
+	}
+	b.service, b.serving = s, cancel
 	return b.nc.FlushTimeout(ackTimeout)
 }
 
@@ -131,7 +108,7 @@ func (b *Broker) StopServing() error {
 	if b.service == nil {
 		return nil
 	}
-	err := b.service.Stop()
+	err := b.service.stop()
 	late := time.AfterFunc(ackTimeout, b.serving)
 	b.calls.Wait()
 	late.Stop()
@@ -154,34 +131,41 @@ type caller struct {
 }
 
 // call runs on the subscription's goroutine, so it must not wait for the answer.
-func (c *caller) call(r micro.Request) {
-	reply, request := r.Reply(), &Request{Body: r.Data(), header: r.Headers(), place: c.slots, waits: c.waits}
+func (c *caller) call(m *nats.Msg) {
+	begun := time.Now()
+	request := &Request{Body: m.Data, header: m.Header, place: c.slots, waits: c.waits}
 	select {
 	case c.slots <- struct{}{}:
 	default:
-		c.fail(reply, busy("%d requests are being answered already; try again later", maxCalls))
+		c.answer(m.Reply, begun, nil, busy("%d requests are being answered already; try again later", maxCalls))
 		return
 	}
 	c.b.calls.Go(func() {
 		defer func() { <-request.place }()
-		c.answer(reply, request)
+		out, err := c.run(request)
+		c.answer(m.Reply, begun, out, err)
 	})
 }
 
-func (c *caller) answer(reply string, request *Request) {
-	start := time.Now()
-	out, err := c.run(request)
-	c.stats.nanos.Add(int64(time.Since(start)))
-	c.stats.answered.Add(1)
-	if err != nil {
-		c.fail(reply, err)
+// answer sends an answer, or what went wrong. It is counted before that: whoever has it
+// finds it in the statistics.
+func (c *caller) answer(reply string, begun time.Time, out []byte, err error) {
+	c.stats.answered(time.Since(begun))
+	if err == nil && reply != "" {
+		if err = c.b.nc.Publish(reply, out); err != nil {
+			err = fmt.Errorf("the answer of %d bytes cannot be sent: %w", len(out), err)
+		}
+	}
+	if err == nil {
 		return
 	}
-	if reply == "" {
-		return
+	problem, expected := jobs.AsError(err)
+	c.stats.failed(problem)
+	if !expected {
+		c.b.log.Error("a NATS request failed", "endpoint", ServiceName+"."+c.endpoint.Name, "error", err)
 	}
-	if err := c.b.nc.Publish(reply, out); err != nil {
-		c.fail(reply, fmt.Errorf("the answer of %d bytes cannot be sent: %w", len(out), err))
+	if reply != "" {
+		c.fail(reply, problem)
 	}
 }
 
@@ -195,15 +179,7 @@ func (c *caller) run(request *Request) (out []byte, err error) {
 	return c.endpoint.Handle(c.ctx, request)
 }
 
-func (c *caller) fail(reply string, err error) {
-	c.stats.errors.Add(1)
-	problem, expected := jobs.AsError(err)
-	if !expected {
-		c.b.log.Error("a NATS request failed", "endpoint", ServiceName+"."+c.endpoint.Name, "error", err)
-	}
-	if reply == "" {
-		return
-	}
+func (c *caller) fail(reply string, problem *jobs.Error) {
 	m := nats.NewMsg(reply)
 	m.Header[micro.ErrorHeader] = []string{problem.Detail}
 	m.Header[micro.ErrorCodeHeader] = []string{strconv.Itoa(problem.Status())}

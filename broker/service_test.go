@@ -1,0 +1,137 @@
+package broker_test
+
+import (
+	"context"
+	"encoding/json"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"jobstream/broker"
+	"jobstream/broker/brokertest"
+	"jobstream/jobs"
+)
+
+// ask asks a service about itself.
+func ask[T any](t *testing.T, nc *nats.Conn, subject string) (answer T) {
+	t.Helper()
+	m, err := nc.Request(subject, nil, patience)
+	if err != nil {
+		t.Fatalf("%s: %v", subject, err)
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		t.Fatalf("%s: %v", m.Data, err)
+	}
+	return answer
+}
+
+// TestServiceStatistics: errors count, and the time until the answer, as if the service
+// were one of the package micro's whose handlers answer before they return.
+func TestServiceStatistics(t *testing.T) {
+	b := brokertest.New(t, withPort)
+	took, release := make(chan time.Duration, 1), make(chan struct{})
+	err := b.Serve("1.2.3", "what it is for", []broker.Endpoint{
+		{Name: "slow", Handle: func(context.Context, *broker.Request) ([]byte, error) {
+			begun := time.Now()
+			<-release
+			took <- time.Since(begun)
+			return []byte("{}"), nil
+		}},
+		{Name: "missing", Handle: func(context.Context, *broker.Request) ([]byte, error) {
+			return nil, jobs.NoSuchJob("7")
+		}},
+		{Name: "broken", Handle: func(context.Context, *broker.Request) ([]byte, error) { panic("boom") }},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, _ := connect(t, b)
+	stats := func() micro.Stats { return ask[micro.Stats](t, nc, "$SRV.STATS.jobstream") }
+	answered := make(chan *nats.Msg, 1)
+	go func() {
+		m, _ := nc.Request("jobstream.slow", nil, patience)
+		answered <- m
+	}()
+	for range 2 {
+		if _, err := nc.Request("jobstream.missing", nil, patience); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := nc.Request("jobstream.broken", nil, patience); err != nil {
+		t.Fatal(err)
+	}
+	if s := stats(); s.Endpoints[0].NumRequests != 0 {
+		t.Errorf("what is not answered yet counts: %+v", s.Endpoints[0])
+	}
+	close(release)
+	<-answered
+	s := stats()
+	for i, want := range []micro.EndpointStats{
+		{Name: "slow", Subject: "jobstream.slow", NumRequests: 1},
+		{Name: "missing", Subject: "jobstream.missing", NumRequests: 2, NumErrors: 2, LastError: "404:" + jobs.NoSuchJob("7").Detail},
+		{Name: "broken", Subject: "jobstream.broken", NumRequests: 1, NumErrors: 1, LastError: "500:an internal error; the server's log says more"},
+	} {
+		got := *s.Endpoints[i]
+		if got.AverageProcessingTime != got.ProcessingTime/time.Duration(got.NumRequests) || got.ProcessingTime <= 0 {
+			t.Errorf("%s took %v, %v on average", got.Name, got.ProcessingTime, got.AverageProcessingTime)
+		}
+		if i == 0 {
+			if least := <-took; got.ProcessingTime < least {
+				t.Errorf("%s took %v, want at least %v", got.Name, got.ProcessingTime, least)
+			}
+		}
+		want.QueueGroup, want.ProcessingTime, want.AverageProcessingTime = "q", got.ProcessingTime, got.AverageProcessingTime
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("the statistics are %+v, want %+v", got, want)
+		}
+	}
+	if err := b.StopServing(); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := nc.Request("$SRV.PING.jobstream", nil, patience); err == nil {
+		t.Errorf("a stopped service says %s", m.Data)
+	}
+}
+
+// TestServiceIntroducesItself as one of the package micro does.
+func TestServiceIntroducesItself(t *testing.T) {
+	b := brokertest.New(t, withPort)
+	nothing := func(context.Context, *broker.Request) ([]byte, error) { return nil, nil }
+	if err := b.Serve("1.2.3", "what it is for", []broker.Endpoint{{Name: "one", Handle: nothing}, {Name: "two", Handle: nothing}}); err != nil {
+		t.Fatal(err)
+	}
+	nc, _ := connect(t, b)
+	peer, err := micro.AddService(nc, micro.Config{Name: "peer", Version: "1.2.3", Description: "what it is for"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := peer.AddGroup("jobstream")
+	for _, name := range []string{"one", "two"} {
+		if err := group.AddEndpoint(name, micro.HandlerFunc(func(micro.Request) {})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, verb := range []string{"PING", "INFO", "STATS"} {
+		ours, theirs := ask[map[string]any](t, nc, "$SRV."+verb+".jobstream"), ask[map[string]any](t, nc, "$SRV."+verb+".peer")
+		byID := ask[map[string]any](t, nc, "$SRV."+verb+".jobstream."+ours["id"].(string))
+		if !reflect.DeepEqual(ours, byID) {
+			t.Errorf("%s: asked by its id it says %v instead of %v", verb, byID, ours)
+		}
+		if ours["name"] != "jobstream" || ours["id"] == "" {
+			t.Errorf("%s: it is %v", verb, ours)
+		}
+		for _, own := range []string{"name", "id", "started"} {
+			if (ours[own] == nil) != (theirs[own] == nil) {
+				t.Errorf("%s: %s is %v, a service of micro says %v", verb, own, ours[own], theirs[own])
+			}
+			delete(ours, own)
+			delete(theirs, own)
+		}
+		if !reflect.DeepEqual(ours, theirs) {
+			t.Errorf("%s: it says %v, a service of micro %v", verb, ours, theirs)
+		}
+	}
+}
