@@ -136,7 +136,7 @@ func (l *link) run(r *bufio.Reader) {
 		l.log.Error("lost a connection to the broker; connecting again", "connection", l.name, "error", err)
 		for r = nil; r == nil; {
 			if r, err = l.connect(); err != nil {
-				if errors.Is(err, errLinkClosed) {
+				if l.isClosed() {
 					return
 				}
 				pause(time.Second / 10)
@@ -156,6 +156,12 @@ func (l *link) lost() bool {
 	}
 	l.pongs = nil
 	l.room.Broadcast()
+	return l.closed
+}
+
+func (l *link) isClosed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	return l.closed
 }
 
