@@ -46,8 +46,9 @@ const reachTime = 5 * time.Second
 // answer to a bare message may ask before the tracker has folded it: then it waits
 // until that is done.
 func (b *backend) JobBySeq(ctx context.Context, seq uint64) (*jobs.Job, error) {
+	known := b.n.store.Positions().Jobs // before the look, which is as of then or later
 	j, err := b.n.store.JobBySeq(ctx, seq)
-	if j != nil || err != nil || seq <= b.n.store.Positions().Jobs {
+	if j != nil || err != nil || seq <= known {
 		return j, err
 	}
 	state, err := b.n.broker.JobsState(ctx)
