@@ -230,7 +230,7 @@ func (b *Broker) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cannot start the embedded broker: %w", err)
 	}
-	logger := serverLog{log: b.log, fatal: make(chan string, 1)}
+	logger := serverLog{log: b.log, fatal: make(chan string, 1), broken: &b.health.broken}
 	srv.SetLoggerV2(logger, false, false, false)
 	b.srv = srv
 	srv.Start()
@@ -262,8 +262,8 @@ func (b *Broker) Listen(ctx context.Context) error {
 		return fmt.Errorf("the broker cannot listen on %s:%d: %s", b.o.Host, b.o.Port, text)
 	default:
 	}
-	if at, ok := b.srv.Addr().(*net.TCPAddr); ok && b.o.MaxConns > 0 {
-		shortenBacklog(at.Port, min(b.o.MaxConns, longBacklog))
+	if b.o.MaxConns > 0 {
+		shortenBacklog(b.Port(), min(b.o.MaxConns, longBacklog))
 	}
 	return nil
 }
@@ -357,6 +357,14 @@ func (b *Broker) ClientURL() string {
 		return ""
 	}
 	return b.srv.ClientURL()
+}
+
+// Port is where NATS clients connect; that of the options while none is open.
+func (b *Broker) Port() int {
+	if at, ok := b.srv.Addr().(*net.TCPAddr); ok {
+		return at.Port
+	}
+	return b.o.Port
 }
 
 // Flush returns when the server has read everything published so far, at most

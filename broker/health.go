@@ -19,6 +19,7 @@ const refusalCounts = 10 * time.Second
 // health remembers how submissions fared.
 type health struct {
 	failing atomic.Bool
+	broken  atomic.Pointer[string] // what a stream could not write, after which it writes nothing
 
 	mu    sync.Mutex
 	since time.Time // of the last failure
@@ -50,20 +51,26 @@ func (h *health) check() error {
 	return fmt.Errorf("the last submission was not stored: %w", h.err)
 }
 
+// ErrStuck says that the broker never writes again, though that may be possible by now.
+// Whoever runs it has to close it and to open its folder once more, which loses nothing.
+var ErrStuck = errors.New("free disk space or make the folder writable, if that is what is wrong: jobstream tries it all the time and then goes on by itself")
+
 // Healthy says whether the broker can do its work: the server runs, its three
 // streams are there and none has met a write error, and the last submission was
-// not refused for another reason than a full queue.
+// not refused for another reason than a full queue. See [ErrStuck].
 func (b *Broker) Healthy() error {
 	if b.closed.Load() || !b.srv.Running() {
 		return errors.New("the broker is not running")
 	}
 	if !b.srv.JetStreamEnabled() {
-		return errors.New("JetStream has been switched off, most likely after a write error; free disk space or repair the folder, then restart")
+		return fmt.Errorf("JetStream has switched itself off, most likely after a write error: %w", ErrStuck)
+	}
+	if text := b.health.broken.Load(); text != nil {
+		return fmt.Errorf("the broker cannot write to its folder (%s): %w", *text, ErrStuck)
 	}
 	if st := b.srv.Healthz(nil); st.Error != "" {
 		if strings.Contains(st.Error, "write error") {
-			// The server never writes to this stream again.
-			return fmt.Errorf("the broker cannot write to its folder (%s); free disk space or make the folder writable, then restart jobstream: only a restart ends this, and it loses nothing", st.Error)
+			return fmt.Errorf("the broker cannot write to its folder (%s): %w", st.Error, ErrStuck)
 		}
 		return fmt.Errorf("the broker is not healthy: %s", st.Error)
 	}
@@ -74,7 +81,7 @@ func (b *Broker) Healthy() error {
 	for _, name := range streamNames {
 		there := slices.ContainsFunc(acc.Streams, func(s server.StreamDetail) bool { return s.Name == name })
 		if !there {
-			return fmt.Errorf("stream %s is missing; restart to make it anew", name)
+			return fmt.Errorf("stream %s is missing: %w", name, ErrStuck)
 		}
 	}
 	return b.health.check()

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"regexp"
 	"strings"
+	"sync/atomic"
 )
 
 // serverLog passes what nats-server logs on to slog. Its notices are details
@@ -13,14 +14,23 @@ import (
 type serverLog struct {
 	log   *slog.Logger
 	fatal chan string // takes the first fatal message; the process lives on
+
+	broken *atomic.Pointer[string] // gets the write error of a stream
 }
 
 func (l serverLog) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
+func (l serverLog) Debugf(format string, v ...any)  { l.log.Debug(fmt.Sprintf(format, v...)) }
+func (l serverLog) Tracef(format string, v ...any)  { l.log.Debug(fmt.Sprintf(format, v...)) }
+
+// Errorf passes on an error. That a stream is broken stands here long before the server's
+// own health check says so: that one hears of it when a message is refused.
 func (l serverLog) Errorf(format string, v ...any) {
-	l.pass(slog.LevelError, fmt.Sprintf(format, v...))
+	text := fmt.Sprintf(format, v...)
+	if _, why, found := strings.Cut(text, "Critical write error: "); found {
+		l.broken.Store(&why)
+	}
+	l.pass(slog.LevelError, text)
 }
-func (l serverLog) Debugf(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
-func (l serverLog) Tracef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
 
 // Warnf passes on a warning, but one that comes in normal operation: when JOBS is
 // trimmed, a lane that has just been made has nothing to remember of it.

@@ -775,7 +775,31 @@ func (p *Pool) Workers() Workers {
 // attempt. Stop returns when the tracker has committed all that, so the
 // projector must run on meanwhile; the error says what did not get that far.
 func (p *Pool) Stop(ctx context.Context) error {
+	p.halt()
+	p.await(ctx, func() bool { return p.running == 0 })
+	p.kill()
+	settled, cancel := context.WithTimeout(context.Background(), 2*abandonAfter+resendAfter)
+	defer cancel()
+	p.await(settled, func() bool { return p.running == 0 && len(p.held) == 0 })
+	return p.closed()
+}
+
+// Break is Stop where nothing can be stored any more: handlers have their context
+// cancelled at once, and it returns when they have, or have been given up. Whatever
+// they have done, the tracker may still have their jobs as running.
+func (p *Pool) Break() {
+	p.halt()
+	p.kill()
+	ended, cancel := context.WithTimeout(context.Background(), 2*abandonAfter)
+	defer cancel()
+	p.await(ended, func() bool { return p.running == 0 })
+	_ = p.closed() // of course something is not stored
+}
+
+// halt begins nothing more and gives back what has not started.
+func (p *Pool) halt() {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if !p.stopping {
 		close(p.next)
 	}
@@ -790,12 +814,10 @@ func (p *Pool) Stop(ctx context.Context) error {
 		p.release(w.h)
 	}
 	p.suspects.parked = nil
-	p.mu.Unlock()
-	p.await(ctx, func() bool { return p.running == 0 })
-	p.kill()
-	settled, cancel := context.WithTimeout(context.Background(), 2*abandonAfter+resendAfter)
-	defer cancel()
-	p.await(settled, func() bool { return p.running == 0 && len(p.held) == 0 })
+}
+
+// closed stops the clocks, and says what was not stored.
+func (p *Pool) closed() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.giveUp.Stop()

@@ -615,6 +615,36 @@ func TestStopSaysWhatIsNotStored(t *testing.T) {
 	})
 }
 
+// TestBreak ends a pool whose outcomes nobody stores: handlers are told at once, and only
+// a deaf one is waited for, a second.
+func TestBreak(t *testing.T) {
+	for _, deaf := range []bool{false, true} {
+		inRig(t, rigOptions{workers: 2}, func(r *rig) {
+			r.gate.deaf = deaf
+			for range 3 {
+				r.submit("a3")
+			}
+			r.settle()
+			r.hold(true)
+			begin := time.Now()
+			r.pool.Break()
+			least, most := time.Duration(0), 100*time.Millisecond
+			if deaf {
+				least, most = time.Second, 1100*time.Millisecond
+			}
+			if d := time.Since(begin); d < least || d > most {
+				t.Errorf("deaf %v: it took %s", deaf, d)
+			}
+			if n := len(strings.Fields(r.begun())); n != 2 {
+				t.Errorf("deaf %v: begun %s", deaf, r.begun())
+			}
+			if calls := strings.Split(r.said(), ", "); !slices.Contains(calls, "nak 3 0s") {
+				t.Errorf("deaf %v: what had not begun was not given back: %v", deaf, calls)
+			}
+		})
+	}
+}
+
 func TestStopParkedSuspects(t *testing.T) {
 	inRig(t, rigOptions{workers: 3}, func(r *rig) {
 		for range 3 {

@@ -294,7 +294,7 @@ func (s *Submitter) Committed(c *Commit) {
 }
 
 // Run gives up on submissions whose commit takes too long, and completes
-// batches, until ctx ends.
+// batches, until ctx ends; then it gives up on all.
 func (s *Submitter) Run(ctx context.Context) error {
 	tick := time.NewTicker(s.o.Timeout / 5)
 	defer tick.Stop()
@@ -306,9 +306,22 @@ func (s *Submitter) Run(ctx context.Context) error {
 		case <-s.stored:
 			s.publishBatches(time.Now())
 		case <-ctx.Done():
+			s.giveUp()
 			return nil
 		}
 	}
+}
+
+// giveUp ends all waiting, now and in future: nobody hears of commits any more.
+func (s *Submitter) giveUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining = true
+	for id := range s.waiting {
+		s.answer(id, answer{err: unavailable(errors.New("the queue was closed before the job was on disk; it may or may not run"))})
+	}
+	close(s.completed)
+	s.completed = make(chan struct{})
 }
 
 // expire answers those that have waited since before a moment. They may still

@@ -327,6 +327,34 @@ func TestSubmitTimesOut(t *testing.T) {
 	})
 }
 
+// TestSubmitterGivesUp ends Run while somebody waits: nobody hears of commits any more.
+func TestSubmitterGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoor(5, 0)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- d.Run(ctx) }()
+		first, second := d.submit(t.Context()), d.submit(t.Context())
+		synctest.Wait()
+		begin := time.Now()
+		stop()
+		for _, c := range []<-chan submittedJob{first, second} {
+			if a := <-c; failure(t, a.err) != "unavailable" || !strings.Contains(a.err.Error(), "may or may not run") {
+				t.Errorf("got %+v", a)
+			}
+		}
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("it took %s", took)
+		}
+		if _, _, err := d.Submit(t.Context(), good()); failure(t, err) != "shutting_down" {
+			t.Errorf("a later one got %v", err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestSubmitterEndsWithItsCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDoor(1, 0)

@@ -26,7 +26,7 @@ func Compact(path string, lockTimeout time.Duration, log *slog.Logger) (before, 
 	if err != nil {
 		return 0, 0, err
 	}
-	old, err := openDatabase(path, lockTimeout, log)
+	old, err := openDatabase(path, lockTimeout, false, log)
 	if err != nil {
 		return 0, 0, opening(path, err)
 	}

@@ -32,8 +32,14 @@ type database struct {
 	trace   sync.Once
 }
 
-func openDatabase(path string, timeout time.Duration, log *slog.Logger) (db *database, err error) {
+// openDatabase opens a file, or makes one if there is none and existing is false.
+func openDatabase(path string, timeout time.Duration, existing bool, log *slog.Logger) (db *database, err error) {
 	db = &database{path: path, log: log}
+	if existing {
+		if info, err := os.Stat(path); err != nil || info.Size() == 0 {
+			return nil, errors.Join(fmt.Errorf("the tracker's file %s has been removed; put the data folder back, or restart jobstream to begin with what is there now", path), err)
+		}
+	}
 	if err := journal.Recover(path, journalOf(path), timeout, log); err != nil {
 		return nil, db.unreadable(err)
 	}
@@ -48,6 +54,12 @@ func openDatabase(path string, timeout time.Duration, log *slog.Logger) (db *dat
 			// The list of free pages is found by a scan at the next start instead of being
 			// written with every commit.
 			NoFreelistSync: true,
+			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+				if existing {
+					flag &^= os.O_CREATE
+				}
+				return os.OpenFile(name, flag, mode)
+			},
 		})
 		return err
 	})
@@ -101,7 +113,11 @@ func (db *database) syncs() (n uint64, err error) {
 
 // View is bbolt's.
 func (db *database) View(f func(*bbolt.Tx) error) error {
-	return db.guard(func() error { return db.DB.View(f) })
+	err := db.guard(func() error { return db.DB.View(f) })
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return errClosed
+	}
+	return err
 }
 
 // Update is bbolt's.

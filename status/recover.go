@@ -158,6 +158,32 @@ func (s *Store) Seed(ended []*jobs.Job) error {
 // were, and how many of them failed for it. Run must be running, and must have
 // caught up: the streams may hold the end of some.
 func (s *Store) LoseProcessing(ctx context.Context, at jobs.Time) (lost, failed int, err error) {
+	var jobsFailed int // not the result: the task may go on when do has given up
+	lost, err = s.endProcessing(ctx, func(j *jobs.Job) bool {
+		changed := jobs.Lose(j, at, s.o.MaxLost)
+		if changed && j.Status.Ended() {
+			jobsFailed++
+		}
+		return changed
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	return lost, jobsFailed, nil
+}
+
+// ReleaseProcessing is LoseProcessing where this process goes on and has interrupted
+// the workers itself: that speaks against none of the jobs.
+func (s *Store) ReleaseProcessing(ctx context.Context, at jobs.Time, why string) (released int, err error) {
+	return s.endProcessing(ctx, func(j *jobs.Job) bool {
+		return jobs.Apply(j, &jobs.Event{
+			Kind: jobs.KindReleased, Run: j.Run, Attempt: j.Attempt, StartedAt: j.StartedAt, At: at, Node: j.Node, Error: why,
+		})
+	})
+}
+
+// endProcessing changes every processing job, and returns how many that were.
+func (s *Store) endProcessing(ctx context.Context, end func(*jobs.Job) bool) (ended int, err error) {
 	var keys []uint64
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		return eachChunk(tx.Bucket(bucketBits), statusAttr(jobs.Processing), func(chunk uint32, m *bitmap) error {
@@ -166,30 +192,27 @@ func (s *Store) LoseProcessing(ctx context.Context, at jobs.Time) (lost, failed 
 		})
 	})
 	if err != nil || len(keys) == 0 {
-		return 0, 0, err
+		return 0, err
 	}
-	var jobsLost, jobsFailed int // not the results: the task may go on when do has given up
+	var changed int // not the result: the task may go on when do has given up
 	err = s.do(ctx, func(f *fold) error {
 		for _, key := range keys {
 			w, err := f.get(key)
 			if err != nil {
 				return err
 			}
-			if w == nil || !jobs.Lose(w.edit(), at, s.o.MaxLost) {
+			if w == nil || !end(w.edit()) {
 				continue
 			}
 			w.dirty = true
-			jobsLost++
-			if w.job.Status.Ended() {
-				jobsFailed++
-			}
+			changed++
 		}
 		return nil
 	})
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	return jobsLost, jobsFailed, nil
+	return changed, nil
 }
 
 // Unfinished calls f with all unfinished jobs whose message has to be in JOBS, in

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -257,6 +258,41 @@ func TestOpenFails(t *testing.T) {
 	}
 }
 
+// TestOpenExisting must not begin a new tracker where one was.
+func TestOpenExisting(t *testing.T) {
+	tr := openTemp(t, Options{})
+	o := tr.o
+	tr.stop()
+	o.Existing = true
+	again := open(t, o)
+	again.stop()
+	for name, damage := range map[string]func() error{
+		"empty":   func() error { return os.Truncate(o.Path, 0) },
+		"removed": func() error { return os.Remove(o.Path) },
+	} {
+		if err := damage(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(o); err == nil || !strings.Contains(err.Error(), "put the data folder back") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := os.WriteFile(o.Path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestClosed asks a tracker that is closed: an error for the caller, not a broken part.
+func TestClosed(t *testing.T) {
+	tr := openTemp(t, Options{})
+	closed := tr.Store
+	tr.stop()
+	var known *jobs.Error
+	if _, err := closed.Job(t.Context(), jobs.NewID()); !errors.As(err, &known) || known.Status() != 503 {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestNode(t *testing.T) {
 	tr := openTemp(t, Options{})
 	for _, fallback := range []string{"first", "second"} {
@@ -264,6 +300,28 @@ func TestNode(t *testing.T) {
 			t.Errorf("Node(%s) = %s, %v", fallback, name, err)
 		}
 		tr.reopen()
+	}
+}
+
+// TestReleaseProcessing: what this process has interrupted itself waits again, and that
+// speaks against no job.
+func TestReleaseProcessing(t *testing.T) {
+	tr := openTemp(t, Options{MaxLost: 1})
+	running, waiting := message(1), message(2)
+	tr.submit(running, waiting)
+	tr.Happened(1, []jobs.Event{event(jobs.KindStarted, running, 1)})
+	tr.run(idle{})
+	tr.wait(2, 1)
+	ctx, cancel := within(t)
+	defer cancel()
+	for _, want := range []int{1, 0} {
+		if n, err := tr.ReleaseProcessing(ctx, epoch.Add(time.Hour), "because"); n != want || err != nil {
+			t.Fatalf("%d, %v; want %d", n, err, want)
+		}
+	}
+	j := tr.find(1)
+	if j.Status != jobs.Pending || j.Lost != 0 || j.Failures != 0 {
+		t.Errorf("%+v", j)
 	}
 }
 

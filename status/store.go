@@ -25,6 +25,7 @@ var ErrLocked = errors.New("the data folder is in use by another process")
 // Options are what a Store needs to know.
 type Options struct {
 	Path     string         // of the bbolt file; its folder must exist
+	Existing bool           // so must the file, with something in it
 	Registry *jobs.Registry // the known types
 	MaxLost  int            // a job whose worker died so often has failed
 	// Spacing is the least time between the starts of two commits under load, so
@@ -136,7 +137,7 @@ func Open(o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	db, err := openDatabase(o.Path, o.LockTimeout, o.Logger)
+	db, err := openDatabase(o.Path, o.LockTimeout, o.Existing, o.Logger)
 	if err != nil {
 		return nil, opening(o.Path, err)
 	}

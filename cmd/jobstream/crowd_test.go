@@ -1,4 +1,4 @@
-//go:build unix
+//go:build linux
 
 package main
 
@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -98,4 +100,34 @@ func submitBoth(t *testing.T, client *http.Client, nc *nats.Conn, c *child, prom
 		}
 		promised.add(promise{id: id, kind: "quick", bare: true})
 	}
+}
+
+// TestCrashNoFiles takes the right to open files away from the server under load, until
+// a stream could not open one: it says so, and goes on by itself when it may again.
+func TestCrashNoFiles(t *testing.T) {
+	inCI(t)
+	rng := seeded(t)
+	dir := t.TempDir()
+	c := startChild(t, dir)
+	allow := func(files string) {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), "prlimit", "--pid", strconv.Itoa(c.cmd.Process.Pid), "--nofile="+files).CombinedOutput()
+		if err != nil {
+			t.Skipf("NOT TESTED, %s: prlimit: %v: %s", t.Name(), err, out)
+		}
+	}
+	promised := &acked{}
+	for range 2 {
+		if a := ask(t, http.MethodGet, c.rest+"/readyz", ""); a.code != http.StatusOK { // by the connection that is used below
+			t.Fatalf("readyz: %d %s", a.code, a.body)
+		}
+		under(t, c, rng.Uint64(), promised, func() {
+			allow("1:")
+			defer allow("1024:")
+			unready(t, c, "too many open files")
+		})
+		healed(t, c, promised)
+	}
+	finish(t, c, dir, promised)
+	terminate(t, c)
 }

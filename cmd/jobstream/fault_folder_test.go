@@ -77,7 +77,7 @@ func TestCrashReadOnly(t *testing.T) {
 	c := startChild(t, dir)
 	under(t, c, rng.Uint64(), promised, func() {
 		disk.fail()
-		unready(t, c, "restart")
+		unready(t, c, "make the folder writable")
 	})
 	terminate(t, c)
 	refuses(t, dir, disk.data, "read-only")
@@ -102,29 +102,26 @@ func (l *loopDisk) chattr(how, pattern string) {
 }
 
 // TestCrashStreamUnwritable takes the right to write away from one stream after
-// the other: the server says so, and a restart finds everything.
+// the other: the server says so, and goes on by itself once it has it again.
 func TestCrashStreamUnwritable(t *testing.T) {
 	inCI(t)
 	rng := seeded(t)
 	dir, disk := onLoop(t)
 	promised := &acked{}
+	c := startChild(t, dir)
 	for _, stream := range []string{"JOBS", "STATUS", "NOTIFICATIONS"} {
 		t.Run(stream, func(t *testing.T) {
 			disk.t = t
-			c := startChild(t, dir)
-			missing(t, c, promised, false, 0)
 			blocks := "broker/jetstream/*/streams/" + stream + "/msgs/*.blk"
 			under(t, c, rng.Uint64(), promised, func() {
 				disk.chattr("+i", blocks)
 				defer disk.chattr("-i", blocks)
-				unready(t, c, "restart")
+				unready(t, c, "make the folder writable")
 			})
-			terminate(t, c)
+			healed(t, c, promised)
 		})
 	}
 	disk.t = t
-	c := startChild(t, dir)
-	missing(t, c, promised, false, 0)
 	finish(t, c, dir, promised)
 	terminate(t, c)
 }
@@ -148,6 +145,28 @@ func TestCrashTrackerUnwritable(t *testing.T) {
 		})
 		missingAccepted(t, c, promised)
 	}
+	finish(t, c, dir, promised)
+	terminate(t, c)
+}
+
+// TestCrashFolderMoved moves the data folder away while the server runs: it takes
+// nothing, begins nothing anew, and goes on by itself when the folder is back.
+func TestCrashFolderMoved(t *testing.T) {
+	inCI(t)
+	rng := seeded(t)
+	dir := t.TempDir()
+	data, away := filepath.Join(dir, "data"), filepath.Join(dir, "away")
+	promised := &acked{}
+	c := startChild(t, dir)
+	for range 2 {
+		under(t, c, rng.Uint64(), promised, func() {
+			mustDo(t, os.Rename(data, away))
+			unready(t, c, "put the data folder back")
+		})
+		mustDo(t, os.Rename(away, data))
+		healed(t, c, promised)
+	}
+	under(t, c, rng.Uint64(), promised, func() {})
 	finish(t, c, dir, promised)
 	terminate(t, c)
 }

@@ -34,6 +34,8 @@ type nodeOptions struct {
 	maxPayload int
 	lease      time.Duration
 	maxLost    int
+	started    time.Time // when the process began to serve; zero = now
+	again      bool      // this process had a node on the folder before, and has broken it off
 	logger     *slog.Logger
 }
 
@@ -71,6 +73,7 @@ type node struct {
 	heard  *jobs.Pool // the pool, once it may hear of commits
 	parts  sync.WaitGroup
 	failed chan error // the first part that broke
+	mend   chan error // says why another start is needed, once that can help
 
 	stopSchedules func() // and waits until they have stopped
 	stopParts     context.CancelFunc
@@ -82,15 +85,26 @@ type node struct {
 // startNode brings a node up: it returns when everything that the tracker knows
 // to be unfinished is in the queue again and workers take from it.
 func startNode(ctx context.Context, o nodeOptions) (n *node, err error) {
-	n = &node{o: o, log: o.logger, started: time.Now(), notify: make(chan notice, 256), failed: make(chan error, 8), endings: jobs.NewEndings()}
-	if err := os.MkdirAll(o.dirs.root, 0o750); err != nil {
+	n = &node{
+		o: o, log: o.logger, started: o.started, notify: make(chan notice, 256), failed: make(chan error, 8), mend: make(chan error, 1),
+		endings: jobs.NewEndings(),
+	}
+	if n.started.IsZero() {
+		n.started = time.Now()
+	}
+	if o.again {
+		// What has been taken away must not begin anew in silence.
+		if _, err := os.Stat(o.dirs.tracker); err != nil {
+			return nil, fmt.Errorf("the tracker's file has been removed (%w); put the data folder back, or restart jobstream to begin with what is there now", err)
+		}
+	} else if err := os.MkdirAll(o.dirs.root, 0o750); err != nil {
 		return nil, fmt.Errorf("cannot make the data folder: %w", err)
 	}
 	if err := jobs.ArtifactDir(o.dirs.artifacts).Sweep(); err != nil {
 		return nil, err
 	}
 	n.store, err = status.Open(status.Options{
-		Path: o.dirs.tracker, Registry: o.registry, MaxLost: o.maxLost, Logger: o.logger,
+		Path: o.dirs.tracker, Existing: o.again, Registry: o.registry, MaxLost: o.maxLost, Logger: o.logger,
 		OutboxAge: max(10*time.Second, 5*o.sync),
 		Checked:   func(id jobs.ID) bool { return n.submitter.Checked(id) },
 	})
@@ -102,6 +116,9 @@ func startNode(ctx context.Context, o nodeOptions) (n *node, err error) {
 	}
 	if err = n.startWatched(ctx); err == nil {
 		return n, nil
+	}
+	if n.pool != nil {
+		n.pool.Break()
 	}
 	if n.stopParts != nil {
 		n.stopParts()
@@ -346,10 +363,11 @@ func (n *node) watchHealth(ctx context.Context) error {
 	tick := time.NewTicker(healthEvery)
 	defer tick.Stop()
 	bad := 0
+	var probed time.Time
 	for {
-		err := n.broker.Healthy()
+		err := n.store.Present()
 		if err == nil {
-			err = n.store.Present()
+			err = n.broker.Healthy()
 		}
 		// After a write error JetStream forgets, at its stop, some of what it
 		// acknowledged before.
@@ -362,6 +380,10 @@ func (n *node) watchHealth(ctx context.Context) error {
 		} else if bad++; bad >= 2 {
 			if n.brokerSick.Swap(&err) == nil {
 				n.log.Error("no jobs can be taken; submissions are refused until they can", "error", err)
+			}
+			if errors.Is(err, broker.ErrStuck) && time.Since(probed) >= probeEvery {
+				n.probe(err)
+				probed = time.Now()
 			}
 		}
 		select {
@@ -404,16 +426,30 @@ func (n *node) stopTaking(grace time.Duration) error {
 	return n.pool.Stop(ctx)
 }
 
+// abandon ends a node that has broken: handlers are interrupted, what has been read is
+// committed, and the next start finds the folder as after a crash.
+func (n *node) abandon(why error) {
+	n.stopSchedules()
+	n.submitter.Drain()
+	n.endings.Close()
+	n.broker.CloseLanes()
+	n.pool.Break()
+	_ = n.end(why) // it is no clean end, and the next start expects none
+}
+
 // close ends the rest after [node.stopTaking], in the order in which the parts
 // depend on each other, so that the next start finds everything settled.
-func (n *node) close() error {
+func (n *node) close() error { return n.end(n.brokerHealth()) }
+
+// end is close; sick is why nothing can be settled, if so.
+func (n *node) end(sick error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	err := n.broker.StopServing()
 	// What is sick may have lost what it acknowledged, and takes nothing more: that
 	// is no clean stop, and nothing is worth waiting for.
 	var mark status.Clean
-	settled := n.brokerHealth()
+	settled := sick
 	if settled == nil {
 		mark, settled = n.settle(ctx)
 	}

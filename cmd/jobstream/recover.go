@@ -114,7 +114,7 @@ func (n *node) recover(ctx context.Context, clean bool) error {
 	if err != nil {
 		return err
 	}
-	lost, failed, err := n.store.LoseProcessing(ctx, jobs.Now())
+	lost, failed, err := n.takeBack(ctx)
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,9 @@ func (n *node) recover(ctx context.Context, clean bool) error {
 	if err != nil {
 		return err
 	}
-	n.survivors = state.Last
+	if !n.o.again { // else none of the jobs has done any harm
+		n.survivors = state.Last
+	}
 	if isNew {
 		if err := n.store.EndRebuild(ctx); err != nil {
 			return err
@@ -139,10 +141,24 @@ func (n *node) recover(ctx context.Context, clean bool) error {
 		return err
 	}
 	if again+lost+notified > 0 || isNew && n.store.Positions() != old {
-		n.log.Info("recovered after a stop that was not clean", "queued again", again, "lost their worker", lost,
+		said, count := "recovered after a stop that was not clean", "lost their worker"
+		if n.o.again {
+			said, count = "recovered what the broker had", "interrupted"
+		}
+		n.log.Info(said, "queued again", again, count, lost,
 			"failed for it", failed, "notified again", notified, "took", time.Since(begun).Round(time.Millisecond))
 	}
 	return nil
+}
+
+// takeBack ends what was running. In a process that has died each job may be what
+// killed it, and that counts; one that lives on has interrupted them itself.
+func (n *node) takeBack(ctx context.Context) (lost, failed int, err error) {
+	if !n.o.again {
+		return n.store.LoseProcessing(ctx, jobs.Now())
+	}
+	lost, err = n.store.ReleaseProcessing(ctx, jobs.Now(), "the broker was started anew")
+	return lost, 0, err
 }
 
 // lift raises the sequence of JOBS above all that the tracker knows, if it was

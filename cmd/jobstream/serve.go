@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -86,10 +87,16 @@ type server struct {
 	signals <-chan os.Signal
 	extra   map[string]jobs.Handler // handlers besides the built-in ones, for tests
 
-	node *node
-	rest *httpapi.Server
-	dirs folders
-	kept *builtins
+	began    time.Time
+	rest     *httpapi.Server
+	dirs     folders
+	maxConns int // at each port
+	natsPort int // as the configuration says; then the one that was taken
+
+	node          *node        // nil between two; see heal.go
+	lives         atomic.Int64 // nodes that were started, or tried to be
+	healer        healer
+	stopRetention func()
 }
 
 // serve is the life of the server: it returns nil after a clean stop, which the
@@ -128,20 +135,32 @@ func (s *server) serve(ctx context.Context) error {
 	}
 	serving := make(chan error, 1)
 	go func() { serving <- s.rest.Serve(listener) }()
-	background, endBackground := context.WithCancel(ctx)
-	defer endBackground()
-	go s.retention(background)
 	s.ready(listener.Addr())
-	select {
-	case <-s.signals:
-	case <-ctx.Done():
-	case err = <-s.node.failed:
-		s.log.Error("a part of the server broke; stopping", "error", err)
-	case err = <-serving:
-		err = fmt.Errorf("the REST server broke: %w", err)
+	if err = s.run(ctx, serving); errors.Is(err, errSecondSignal) {
+		return err
 	}
-	endBackground()
 	return s.stop(ctx, err)
+}
+
+// run returns when the server is to end: with an error if something has broken.
+func (s *server) run(ctx context.Context, serving <-chan error) error {
+	for {
+		select {
+		case <-s.signals:
+			return nil
+		case <-ctx.Done():
+			return nil
+		case err := <-s.node.failed:
+			s.log.Error("a part of the server broke; stopping", "error", err)
+			return err
+		case err := <-serving:
+			return fmt.Errorf("the REST server broke: %w", err)
+		case why := <-s.node.mend:
+			if over, err := s.healing(ctx, why); over {
+				return err
+			}
+		}
+	}
 }
 
 // listen takes the REST port, before anything else is touched.
@@ -172,46 +191,71 @@ const leastMessage = 2*jobs.MaxResult + 64<<10
 
 // start brings node and doors up.
 func (s *server) start(ctx context.Context) (err error) {
-	s.dirs = foldersIn(s.cfg.Data.Dir)
+	s.began, s.dirs, s.natsPort = time.Now(), foldersIn(s.cfg.Data.Dir), s.cfg.Broker.Port
+	if s.maxConns, err = conns(s.cfg.Server.MaxConnections, s.cfg.Worker.MaxWorkers, s.log); err != nil {
+		return err
+	}
+	return s.up(ctx)
+}
+
+// up starts a node and opens the doors to it.
+func (s *server) up(ctx context.Context) (err error) {
+	s.lives.Add(1)
 	tracker := &lateTracker{}
-	if s.kept, err = newBuiltins(s.cfg, s.dirs, tracker); err != nil {
+	kept, err := newBuiltins(s.cfg, s.dirs, tracker)
+	if err != nil {
 		return err
 	}
 	for name, h := range s.extra {
-		s.kept.byName[name] = h
+		kept.byName[name] = h
 	}
-	registry := s.kept.registry(s.cfg.Jobs)
+	registry := kept.registry(s.cfg.Jobs)
 	if err := checkSchedules(registry, s.cfg.Schedules); err != nil {
 		return err
 	}
-	if err := s.dirs.make(); err != nil {
-		return err
+	if s.rest == nil { // else who has taken the folder away has to put it back
+		if err := s.dirs.make(); err != nil {
+			return err
+		}
 	}
 	if err := email.SweepOutbox(s.dirs.outbox); err != nil {
 		return err
 	}
-	maxConns, err := conns(s.cfg.Server.MaxConnections, s.cfg.Worker.MaxWorkers, s.log)
-	if err != nil {
-		return err
-	}
-	s.node, err = startNode(ctx, nodeOptions{
+	n, err := startNode(ctx, nodeOptions{
 		dirs: s.dirs, registry: registry, tracker: tracker,
-		host: s.cfg.Broker.Host, port: s.cfg.Broker.Port, maxConns: maxConns,
+		host: s.cfg.Broker.Host, port: s.natsPort, maxConns: s.maxConns,
 		sync: s.cfg.Broker.Sync, syncAlways: s.cfg.Broker.Sync == config.SyncAlways,
 		maxWorkers: s.cfg.Worker.MaxWorkers, minWorkers: s.cfg.Worker.MinWorkers,
 		queueSize: s.cfg.Worker.QueueSize, scheduled: s.cfg.Worker.MaxScheduled, schedules: s.cfg.Schedules, maxPayload: max(int(s.cfg.Server.MaxBody), leastMessage),
-		lease: s.cfg.Worker.Lease, maxLost: s.cfg.Worker.MaxLost, logger: s.log,
+		lease: s.cfg.Worker.Lease, maxLost: s.cfg.Worker.MaxLost, started: s.began, again: s.rest != nil, logger: s.log,
 	})
 	if err != nil {
 		return err
 	}
-	back := newBackend(s.node, s.kept.cleanup.Remove)
-	s.rest = httpapi.New(httpapi.Options{
-		Backend: back, Health: s.node, Schedules: s.node.schedules, Artifacts: jobs.ArtifactDir(s.dirs.artifacts),
-		MaxBody: s.cfg.Server.MaxBody, Hosts: append([]string{s.cfg.Server.Host}, s.cfg.Server.Hosts...), MaxConns: maxConns, Logger: s.log,
-	})
+	back := newBackend(n, kept.cleanup.Remove)
 	version, _, _ := versions()
-	return s.node.broker.Serve(serviceVersion(version), "background jobs: submit, run, watch and control them", back.endpoints())
+	if err := n.broker.Serve(serviceVersion(version), "background jobs: submit, run, watch and control them", back.endpoints()); err != nil {
+		n.abandon(err)
+		return err
+	}
+	s.node, s.natsPort = n, n.broker.Port()
+	s.stopRetention = s.startRetention(kept)
+	if s.rest != nil {
+		s.rest.Replace(back, n, n.schedules)
+		return nil
+	}
+	s.rest = httpapi.New(httpapi.Options{
+		Backend: back, Health: n, Schedules: n.schedules, Artifacts: jobs.ArtifactDir(s.dirs.artifacts),
+		MaxBody: s.cfg.Server.MaxBody, Hosts: append([]string{s.cfg.Server.Host}, s.cfg.Server.Hosts...), MaxConns: s.maxConns, Logger: s.log,
+	})
+	return nil
+}
+
+// down ends the node without settling anything, as it is stuck.
+func (s *server) down(why error) {
+	s.stopRetention()
+	s.node.abandon(why)
+	s.node = nil
 }
 
 // serviceVersion is version as the service protocol wants it: a semantic one.
@@ -279,32 +323,46 @@ func (s *server) stop(ctx context.Context, why error) error {
 }
 
 func (s *server) drain(ctx context.Context) error {
-	if s.rest != nil {
-		s.rest.Drain()
+	s.rest.Drain()
+	var err error
+	if s.node != nil {
+		s.stopRetention()
+		err = s.node.stopTaking(s.cfg.Worker.ShutdownGrace)
 	}
-	err := s.node.stopTaking(s.cfg.Worker.ShutdownGrace)
-	if s.rest != nil {
-		closing, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-		if e := s.rest.Shutdown(closing); e != nil {
-			s.log.Warn("some requests were cut off", "error", e)
-		}
+	closing, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if e := s.rest.Shutdown(closing); e != nil {
+		s.log.Warn("some requests were cut off", "error", e)
 	}
-	return errors.Join(err, s.node.close())
+	if s.node != nil {
+		err = errors.Join(err, s.node.close())
+	}
+	return err
 }
 
 // retentionEvery is how often what is old is deleted.
 const retentionEvery = time.Hour
 
-// retention deletes finished jobs that are old enough, now and then hourly.
-func (s *server) retention(ctx context.Context) {
+// startRetention deletes finished jobs that are old enough, now and then hourly, until
+// stop is called.
+func (s *server) startRetention(kept *builtins) (stop func()) {
 	if s.cfg.Retention.Finished <= 0 {
-		return
+		return func() {}
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.retention(ctx, kept)
+	}()
+	return func() { cancel(); <-done }
+}
+
+func (s *server) retention(ctx context.Context, kept *builtins) {
 	tick := time.NewTicker(retentionEvery)
 	defer tick.Stop()
 	for {
-		deleted, freed, err := s.kept.cleanup.Run(ctx, s.cfg.Retention.Finished, nil)
+		deleted, freed, err := kept.cleanup.Run(ctx, s.cfg.Retention.Finished, nil)
 		switch {
 		case ctx.Err() != nil:
 			return
