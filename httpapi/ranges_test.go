@@ -108,13 +108,13 @@ func TestRanges(t *testing.T) {
 	for _, tt := range tests {
 		name := fmt.Sprintf("%.60s %s", tt.rnge, tt.header)
 		a := r.do(t, "GET", path, "", append([]string{"Range", tt.rnge}, tt.header...)...)
-		switch {
-		case tt.want == none:
+		switch tt.want {
+		case none:
 			a.wantProblem(t, http.StatusRequestedRangeNotSatisfiable, "invalid_request")
 			if got := a.Header.Get("Content-Range"); got != "bytes */10" {
 				t.Errorf("%s: Content-Range is %q", name, got)
 			}
-		case tt.want == content:
+		case content:
 			if a.StatusCode != http.StatusOK || string(a.body) != content || a.Header.Get("Content-Range") != "" {
 				t.Errorf("%s: %d %q, not the whole", name, a.StatusCode, a.body)
 			}

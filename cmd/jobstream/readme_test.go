@@ -1,0 +1,194 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// TestReadme types the commands of the README's first two sections, one after the
+// other, against the built binary in an empty folder, and looks whether they show
+// what the comments behind them say: a status, "job N" (its seq), and pieces of
+// JSON up to an ellipsis. What has no status shows one of success. Between two
+// commands the server gets the time that a reader takes.
+func TestReadme(t *testing.T) {
+	for _, name := range []string{"sh", "curl"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skip(err)
+		}
+	}
+	text, err := os.ReadFile("../../README.md")
+	mustDo(t, err)
+	_, rest, ok := strings.Cut(string(text), "\n## A minute with it\n")
+	tour, _, end := strings.Cut(rest, "\n## What you can rely on\n")
+	if !ok || !end {
+		t.Fatal("the README has other sections")
+	}
+	r := startReader(t)
+	typed := 0
+	for line := range strings.Lines(tour) {
+		if line, ok := strings.CutPrefix(line, "    "); ok {
+			r.settle()
+			r.enter(strings.TrimSpace(line))
+			typed++
+		}
+	}
+	if typed < 30 {
+		t.Errorf("only %d commands were found", typed)
+	}
+}
+
+// reader is somebody who reads the README and types.
+type reader struct {
+	*house
+	dir    string
+	prefix string // assignments so far
+	nc     *nats.Conn
+	sub    *nats.Subscription
+}
+
+func startReader(t *testing.T) *reader {
+	t.Helper()
+	dir := t.TempDir()
+	bin := filepath.Join(dir, "jobstream")
+	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", bin, ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	cmd := exec.Command(bin, "--port=0", "--nats-port=-1") //nolint:noctx // it is stopped by hand
+	t.Cleanup(func() { _ = cmd.Process.Kill() })           // if it has not stopped by then
+	h := newHouse(t, func() { _ = cmd.Process.Signal(os.Interrupt) })
+	cmd.Dir, cmd.Stderr = dir, h.log
+	mustDo(t, cmd.Start())
+	go func() {
+		if err := cmd.Wait(); err != nil {
+			h.ended <- err.Error()
+		}
+		close(h.ended)
+	}()
+	h.awaitReady()
+	return &reader{house: h, dir: dir, nc: h.dial()}
+}
+
+// settle waits until nothing is under way but what is held back.
+func (r *reader) settle() {
+	r.t.Helper()
+	waitUntil(r.t, func() bool {
+		jobs, _ := r.list("?status=pending&status=processing&status=retrying")
+		return !slices.ContainsFunc(jobs, func(j *seen) bool {
+			var kind struct{ Paused bool }
+			mustDo(r.t, json.Unmarshal(r.do(http.MethodGet, "/types/"+j.Type, "").body, &kind))
+			return !kind.Paused
+		})
+	})
+}
+
+var assignment = regexp.MustCompile(`^[A-Z]+=\S+$`)
+
+// enter types one line and looks at what it shows.
+func (r *reader) enter(line string) {
+	r.t.Helper()
+	command, says, _ := strings.Cut(line, " #")
+	command = strings.ReplaceAll(strings.TrimSpace(command), "localhost:8080", strings.TrimPrefix(r.rest, "http://"))
+	name, _, _ := strings.Cut(command, " ")
+	wrong := ""
+	switch {
+	case assignment.MatchString(command):
+		r.prefix += command + "; "
+	case name == "go": // what it does has been done, or takes too long
+	case name == "nats":
+		wrong = compare(says, r.natsCommand(command))
+	case name == "curl":
+		wrong = compare(says, r.shell(command))
+		changes := strings.Contains(command, " -d ") || strings.Contains(command, " -X ")
+		for deadline := time.Now().Add(patience); wrong != "" && !changes && time.Now().Before(deadline); {
+			wrong = compare(says, r.shell(command)) // the reader was too fast
+		}
+	case name == "ls":
+		if wrong = "nothing"; strings.TrimSpace(r.shell(command)) != "" {
+			wrong = ""
+		}
+	default:
+		wrong = "something that nobody knows how to try"
+	}
+	if wrong != "" {
+		r.t.Errorf("%s\nshows %s", line, wrong)
+	}
+}
+
+// shell runs a command; what curl gets has the status as its last line.
+func (r *reader) shell(command string) string {
+	r.t.Helper()
+	script := `curl() { command curl -sS -w '\n%{http_code}' "$@"; }; ` + r.prefix + command
+	cmd := exec.CommandContext(r.t.Context(), "sh", "-c", script)
+	cmd.Dir = r.dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		r.t.Errorf("%s: %v", command, err)
+	}
+	return string(out)
+}
+
+// natsCommand does what the program nats does with a command line.
+func (r *reader) natsCommand(command string) string {
+	r.t.Helper()
+	args := strings.Split(strings.TrimSpace(r.shell(strings.Replace(command, "nats ", `printf '%s\n' `, 1))), "\n")
+	switch args[0] {
+	case "sub":
+		sub, err := r.nc.SubscribeSync(args[1])
+		mustDo(r.t, err)
+		mustDo(r.t, r.nc.Flush())
+		r.sub = sub
+	case "pub":
+		mustDo(r.t, r.nc.Publish(args[1], []byte(args[2])))
+		if r.sub != nil {
+			if _, err := r.sub.NextMsg(patience); err != nil {
+				r.t.Errorf("the subscription to %s has heard nothing of %s: %v", r.sub.Subject, command, err)
+			}
+		}
+	case "req":
+		m, err := r.nc.Request(args[1], []byte(args[2]), patience)
+		mustDo(r.t, err)
+		status := m.Header.Get("Nats-Service-Error-Code")
+		if status == "" {
+			status = "200"
+		}
+		return string(m.Data) + "\n" + status
+	default:
+		r.t.Errorf("nats %s is not known", args[0])
+	}
+	return "\n200"
+}
+
+var (
+	saysStatus = regexp.MustCompile(`^\s*([1-5][0-9][0-9])\b`)
+	saysJob    = regexp.MustCompile(`\bjob ([0-9]+)\b`)
+	saysJSON   = regexp.MustCompile(`"[a-z_]+":[^… ;]+`)
+)
+
+// compare says what is shown, unless it is what the comment says.
+func compare(says, shown string) (wrong string) {
+	end := strings.LastIndexByte(shown, '\n')
+	body, status := shown[:max(end, 0)], shown[end+1:]
+	if want := saysStatus.FindStringSubmatch(says); want == nil && status[:1] != "2" || want != nil && status != want[1] {
+		return shown
+	}
+	if want := saysJob.FindStringSubmatch(says); want != nil && !strings.Contains(body, `"seq":`+want[1]+"}") {
+		return "another job: " + body
+	}
+	for _, want := range saysJSON.FindAllString(says, -1) {
+		if !strings.Contains(body, want) {
+			return "no " + want + ": " + body
+		}
+	}
+	return ""
+}
