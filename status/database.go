@@ -142,12 +142,17 @@ func (db *database) present() error {
 	return nil
 }
 
-// guard runs f, and makes an error of a panic in it.
+// guard runs f, and makes an error of a panic in it: [ErrDamaged] if the file made it, or
+// one that says that it is ours.
 func (db *database) guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = db.damaged(p)
+			if ours(p) {
+				err = panicOf(p)
+			} else {
+				err = db.damaged(p)
+			}
 			// For whoever wants to know what it was, once: it may be tried again and again.
 			db.trace.Do(func() {
 				db.log.Error("a transaction of the tracker broke", "error", err, "stack", string(debug.Stack()))

@@ -125,6 +125,9 @@ func (f *fold) byID(id jobs.ID) (*work, error) {
 
 // submitted folds a message of JOBS.
 func (f *fold) submitted(m *jobs.Message) error {
+	if f.s.onFold != nil {
+		f.s.onFold(m)
+	}
 	w, err := f.byID(m.ID)
 	if err != nil {
 		return err
@@ -237,6 +240,9 @@ func (f *fold) happened(e *jobs.Event) error {
 // no record belongs to one that was deleted, or is made up by somebody: it makes a job
 // only while a lost tracker is made again from what the streams still hold.
 func (f *fold) apply(e *jobs.Event) error {
+	if f.s.onFold != nil {
+		f.s.onFold(e)
+	}
 	w, err := f.owner(e.Seq)
 	if err == nil && (w == nil || w.job.ID != e.ID) {
 		w, err = f.byID(e.ID)

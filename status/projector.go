@@ -165,25 +165,26 @@ func (s *Store) space(ctx context.Context, d time.Duration) {
 // commit makes one batch durable and passes on what it made true. False says
 // that it failed and a pause is over: try again. With once it is tried once.
 func (s *Store) commit(ctx context.Context, b *batch, commits chan<- *jobs.Commit, once bool) bool {
-	if len(b.tasks) > 0 {
-		c := s.runTasks(b.tasks)
-		b.tasks = nil
-		if c != nil {
-			commits <- c
-			if b.empty() && s.Health() == nil {
-				s.wake()
-				return true // their commit wrote all that there is
-			}
-		}
-	}
-	c, err := s.fold(b, once)
-	if err == nil {
-		if s.healthy.Swap(nil) != nil {
-			s.log.Info("the tracker can write again")
-		}
+	tell := func(c *jobs.Commit) {
 		if c != nil {
 			commits <- c
 			s.wake()
+		}
+	}
+	if len(b.tasks) > 0 {
+		done := s.runTasks(b.tasks, tell)
+		b.tasks = nil
+		if done && b.empty() && s.Health() == nil {
+			return true // their commit wrote all that there is
+		}
+	}
+	poison, err := s.foldOnce(b, once, tell)
+	if poison {
+		err = s.isolate(b, err, once, tell)
+	}
+	if err == nil {
+		if s.healthy.Swap(nil) != nil {
+			s.log.Info("the tracker can write again")
 		}
 		return true
 	}
@@ -219,9 +220,11 @@ var errNoChange = errors.New("nothing has changed")
 func (s *Store) fold(b *batch, last bool) (*jobs.Commit, error) {
 	pos := s.Positions()
 	var f *fold
+	begun, folded := false, false
 	err := s.db.Update(func(tx *bbolt.Tx) error {
+		begun = true
 		f = s.newFold(tx, min(len(b.messages)+len(b.events), maxBatch))
-		f.out.Settled = make([]jobs.Event, 0, len(b.events)) // nearly all of them are of that kind
+		f.out.Settled = append(make([]jobs.Event, 0, len(b.events)), b.settled...) // nearly all of them are of that kind
 		for i := range b.messages {
 			m := &b.messages[i]
 			if m.Seq <= pos.Jobs {
@@ -246,11 +249,15 @@ func (s *Store) fold(b *batch, last bool) (*jobs.Commit, error) {
 		if !last && b.jobs == 0 && len(b.events)+len(b.ahead) > 0 && !f.changed() {
 			return errNoChange
 		}
-		return f.finish(pos)
+		err := f.finish(pos)
+		folded = err == nil
+		return err
 	})
 	switch {
 	case errors.Is(err, errNoChange):
 		f.order = nil
+	case err != nil && begun && !folded && !errors.Is(err, ErrDamaged):
+		return nil, &foldError{err}
 	case err != nil:
 		return nil, err
 	}
@@ -259,8 +266,9 @@ func (s *Store) fold(b *batch, last bool) (*jobs.Commit, error) {
 
 // runTasks runs tasks in one transaction, and tells each what became of it. A
 // task that fails with a [*jobs.Error] has changed nothing, and the others count;
-// any other error undoes all.
-func (s *Store) runTasks(tasks []*task) *jobs.Commit {
+// any other error undoes all, and each is tried by itself. done says that all were
+// committed.
+func (s *Store) runTasks(tasks []*task, tell func(*jobs.Commit)) (done bool) {
 	refused := make([]error, len(tasks))
 	var f *fold
 	err := s.db.Update(func(tx *bbolt.Tx) error {
@@ -277,19 +285,28 @@ func (s *Store) runTasks(tasks []*task) *jobs.Commit {
 		}
 		return f.finish(s.Positions())
 	})
+	if err != nil && len(tasks) > 1 {
+		s.bits.reset()
+		done = true
+		for i := range tasks {
+			done = s.runTasks(tasks[i:i+1], tell) && done
+		}
+		return done
+	}
 	if err != nil {
 		s.bits.reset()
 		s.log.Error("a change by hand could not be committed", "error", err)
 		for _, t := range tasks {
 			t.done <- unavailable(err)
 		}
-		return nil
+		return false
 	}
 	c := s.committed(f, s.Positions())
 	for i, t := range tasks {
 		t.done <- refused[i]
 	}
-	return c
+	tell(c)
+	return true
 }
 
 // committed brings what is kept in memory up to date with a transaction.

@@ -70,6 +70,8 @@ type Store struct {
 
 	live   liveSet
 	recent recentJobs
+
+	onFold func(any) // a message or an event: tests break folds with it; nil otherwise
 }
 
 // typeCounters are the figures of one type.

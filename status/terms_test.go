@@ -86,7 +86,8 @@ func (tr *tracker) together(calls ...func()) *jobs.Commit {
 	}
 	var b batch
 	tr.queue.take(&b)
-	c := tr.runTasks(b.tasks)
+	var c *jobs.Commit
+	tr.runTasks(b.tasks, func(told *jobs.Commit) { c = told })
 	for range calls {
 		<-done
 	}

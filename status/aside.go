@@ -1,0 +1,259 @@
+package status
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"jobstream/jobs"
+)
+
+// What breaks the fold, whenever it is tried, is set aside, so that one message cannot
+// stop the server: it is found by folding the halves of its batch, a line in a file
+// says what it was, and the position moves past it. A submission becomes a job that has
+// failed and says so.
+
+// asideName is the file with what was set aside, beside the tracker's. It may have so
+// many bytes, and as many again of before.
+const (
+	asideName   = "set-aside.jsonl"
+	maxAside    = 1 << 20
+	asideClip   = 16 << 10 // of one text in it
+	asideTries  = 2        // of a message by itself, before it is set aside
+	asideReason = "jobstream could not take this in, which is a bug in it: "
+)
+
+// panicked is a panic of ours in a transaction: nothing is wrong with the file.
+type panicked struct {
+	text  string
+	stack string
+}
+
+func (p *panicked) Error() string { return "internal error: " + p.text }
+
+// foldError is an error of a fold before its commit: the disk has no part in it, so the
+// same batch gives it again.
+type foldError struct{ err error }
+
+func (e *foldError) Error() string { return e.err.Error() }
+func (e *foldError) Unwrap() error { return e.err }
+
+// ours says whether a panic that was just recovered began in our own code, and not in
+// bbolt's, which panics when it finds nonsense in its file. A fault at an address is
+// one of the file's memory wherever it happens: an address that cannot be read is in no
+// slice but those that point there.
+func ours(found any) bool {
+	if _, fault := found.(interface{ Addr() uintptr }); fault {
+		return false
+	}
+	pcs := make([]uintptr, 256)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
+	var who string // whose code began the outermost panic within the transaction: the first one
+	looking := false
+	for more := true; more; {
+		var f runtime.Frame
+		f, more = frames.Next()
+		switch {
+		case f.Function == "runtime.gopanic":
+			looking = true
+		case strings.HasSuffix(f.Function, "status.(*database).guard"):
+			return strings.HasPrefix(who, "jobstream/")
+		case looking && (strings.HasPrefix(f.Function, "jobstream/") || strings.HasPrefix(f.Function, "go.etcd.io/bbolt")):
+			who, looking = f.Function, false
+		}
+	}
+	return strings.HasPrefix(who, "jobstream/")
+}
+
+// panicOf makes an error of a panic of ours that was just recovered.
+func panicOf(found any) *panicked {
+	return &panicked{text: strings.Join(strings.Fields(fmt.Sprint(found)), " "), stack: string(debug.Stack())}
+}
+
+// size is the number of what there is to fold in b.
+func (b *batch) size() int { return len(b.messages) + len(b.events) + len(b.ahead) }
+
+// halves are two batches that are folded as b is, one after the other. The position in
+// STATUS moves with the second one.
+func (b *batch) halves() (first, second batch) {
+	n := b.size() / 2
+	second = batch{jobs: b.jobs, status: b.status}
+	first.messages, second.messages, n = cut(b.messages, n)
+	first.events, second.events, n = cut(b.events, n)
+	first.ahead, second.ahead, _ = cut(b.ahead, n)
+	if k := len(first.messages); k > 0 {
+		first.jobs = first.messages[k-1].Seq
+	}
+	return first, second
+}
+
+func cut[T any](list []T, n int) (head, tail []T, left int) {
+	k := min(n, len(list))
+	return list[:k], list[k:], n - k
+}
+
+// isolate folds a batch that could not be folded because of err, without what breaks it.
+// It returns an error if that is not a part of the batch, or nothing can be committed.
+func (s *Store) isolate(b *batch, err error, last bool, tell func(*jobs.Commit)) error {
+	if b.size() == 0 {
+		return err
+	}
+	if _, none := s.foldOnce(&batch{}, true, tell); none != nil {
+		return err // it has nothing to do with what is in the batch
+	}
+	return s.pieces(b, last, tell)
+}
+
+// pieces folds the halves of a batch, and theirs, and sets aside what fails by itself.
+func (s *Store) pieces(b *batch, last bool, tell func(*jobs.Commit)) error {
+	for try := 1; ; try++ {
+		poison, err := s.foldOnce(b, last, tell)
+		switch {
+		case !poison:
+			return err
+		case b.size() == 0:
+			return err
+		case b.size() == 1 && try >= asideTries:
+			return s.setAside(b, err, tell)
+		case b.size() > 1:
+			first, second := b.halves()
+			if err := s.pieces(&first, false, tell); err != nil {
+				return err
+			}
+			return s.pieces(&second, last, tell)
+		}
+	}
+}
+
+// foldOnce is fold, and tells of the commit. poison says that the error would come again.
+func (s *Store) foldOnce(b *batch, last bool, tell func(*jobs.Commit)) (poison bool, err error) {
+	c, err := s.fold(b, last)
+	if err != nil {
+		s.bits.reset()
+		var broke *foldError
+		return errors.As(err, &broke), err
+	}
+	tell(c)
+	return false, nil
+}
+
+// setAside moves past the only thing in b.
+func (s *Store) setAside(b *batch, why error, tell func(*jobs.Commit)) error {
+	line := aside{At: jobs.Now().String(), Reason: why.Error()}
+	var broke *panicked
+	if errors.As(why, &broke) {
+		line.Stack = broke.stack
+	}
+	instead := make([]batch, 0, 4)
+	switch {
+	case len(b.messages) > 0:
+		line.ofMessage(&b.messages[0])
+		instead = append(instead, failedJobs(&b.messages[0], why)...)
+	case len(b.events) > 0:
+		line.ofEvent(&b.events[0])
+		if b.events[0].Kind.Settles() {
+			instead = append(instead, failure(&b.events[0], why), batch{settled: b.events})
+		}
+	default:
+		line.ofEvent(&b.ahead[0]) // its message in STATUS is still to come
+	}
+	file, err := s.appendAside(&line)
+	s.log.Error("something that jobstream cannot take in was set aside; this is a bug in jobstream, please report it",
+		"stream", line.Stream, "seq", line.Seq, "job", line.Job, "reason", line.Reason, "file", file, "error", err, "stack", line.Stack)
+	for _, other := range append(instead, batch{}) {
+		other.jobs, other.status = b.jobs, b.status
+		var poison bool
+		if poison, err = s.foldOnce(&other, true, tell); !poison {
+			return err
+		}
+	}
+	return err
+}
+
+// failedJobs are what may be folded instead of a message that cannot: it as a job that
+// has failed, with as much of it as possible.
+func failedJobs(m *jobs.Message, why error) (instead []batch) {
+	failed := jobs.Message{
+		Seq: m.Seq, At: m.At, ID: m.ID, Type: m.Type, Priority: m.Priority, Payload: m.Payload,
+		Problem: asideReason + clipTo(why.Error(), 1000),
+	}
+	bare := failed
+	bare.Payload = nil
+	another := bare // its id may be what cannot be looked up
+	another.ID = jobs.DerivedID(m.Seq, m.At)
+	for _, m := range []jobs.Message{failed, bare, another} {
+		instead = append(instead, batch{messages: []jobs.Message{m}})
+	}
+	return instead
+}
+
+// failure is what may be folded instead of the end of an attempt that cannot: it has
+// failed for that, for good.
+func failure(e *jobs.Event, why error) batch {
+	return batch{settled: []jobs.Event{*e}, events: []jobs.Event{{
+		Kind: jobs.KindFailed, ID: e.ID, Seq: e.Seq, Type: e.Type, Priority: e.Priority, CreatedAt: e.CreatedAt,
+		MaxAttempts: e.MaxAttempts, Run: e.Run, Attempt: e.Attempt, At: e.At, StartedAt: e.StartedAt, Node: e.Node,
+		Error: asideReason + clipTo(why.Error(), 1000),
+	}}}
+}
+
+// aside is a line of the file with what was set aside.
+type aside struct {
+	At       string `json:"at"`
+	Stream   string `json:"stream"`
+	Seq      uint64 `json:"seq"` // in JOBS, also of an event
+	Job      string `json:"job_id"`
+	Type     string `json:"type"`
+	Priority int    `json:"priority"`
+	Kind     string `json:"kind"`
+	Run      int    `json:"run,omitempty"`
+	Attempt  int    `json:"attempt,omitempty"`
+	Error    string `json:"error,omitempty"`
+	Payload  string `json:"payload,omitempty"`
+	Result   string `json:"result,omitempty"`
+	Reason   string `json:"reason"`
+	Stack    string `json:"stack,omitempty"`
+}
+
+func (a *aside) ofMessage(m *jobs.Message) {
+	a.Stream, a.Seq, a.Job, a.Type, a.Priority = "JOBS", m.Seq, m.ID.String(), m.Type, int(m.Priority)
+	a.Kind, a.Payload, a.Error = jobs.KindSubmitted.String(), clipTo(string(m.Payload), asideClip), m.Problem
+}
+
+func (a *aside) ofEvent(e *jobs.Event) {
+	a.Stream, a.Seq, a.Job, a.Type, a.Priority = "STATUS", e.Seq, e.ID.String(), e.Type, int(e.Priority)
+	a.Kind, a.Run, a.Attempt = e.Kind.String(), e.Run, e.Attempt
+	a.Error, a.Result = clipTo(e.Error, asideClip), clipTo(string(e.Result), asideClip)
+}
+
+func clipTo(s string, n int) string {
+	if len(s) > n {
+		return s[:n] + "…"
+	}
+	return s
+}
+
+// appendAside adds a line to the file of what was set aside, which is on disk then.
+func (s *Store) appendAside(line *aside) (path string, err error) {
+	path = filepath.Join(filepath.Dir(s.o.Path), asideName)
+	if info, err := os.Stat(path); err == nil && info.Size() > maxAside {
+		if err := os.Rename(path, path+".old"); err != nil {
+			return path, err
+		}
+	}
+	body, err := json.Marshal(line)
+	if err != nil {
+		return path, err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+	if err != nil {
+		return path, err
+	}
+	_, err = f.Write(append(body, '\n'))
+	return path, errors.Join(err, f.Sync(), f.Close())
+}
