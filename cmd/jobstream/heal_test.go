@@ -136,6 +136,50 @@ func TestHealBeginsNothing(t *testing.T) {
 	mustDo(t, s.stop(t.Context(), nil))
 }
 
+// TestHealStopped stops a server that has no node because none can be started: it refuses
+// everything with a reason until then, and ends at once.
+func TestHealStopped(t *testing.T) {
+	hurry(t)
+	cfg := config.Default()
+	cfg.Data.Dir, cfg.Server.Port, cfg.Broker.Port = filepath.Join(t.TempDir(), "data"), 0, -1
+	signals := make(chan os.Signal, 2)
+	h := newHouse(t, func() { signals <- os.Interrupt })
+	s := &server{cfg: cfg, log: newLogger(cfg.Log, h.log), signals: signals}
+	go func() {
+		if err := s.serve(t.Context()); err != nil {
+			h.ended <- err.Error()
+		}
+		close(h.ended)
+	}()
+	h.awaitReady()
+	away := cfg.Data.Dir + ".away"
+	mustDo(t, os.Rename(cfg.Data.Dir, away))
+	s.node.mend <- errors.New("as if it were stuck")
+	select {
+	case <-h.log.has("could not be started anew"):
+	case <-time.After(patience):
+		t.Fatal("nothing is tried")
+	}
+	for path, want := range map[string]int{"/jobs": 503, "/readyz": 503, "/workers/stats": 503, "/livez": 200} {
+		r := h.do(http.MethodGet, path, "")
+		if r.code != want || path == "/jobs" && (r.header.Get("Retry-After") == "" || !strings.Contains(string(r.body), `"unavailable"`)) {
+			t.Errorf("%s: %d %v %s", path, r.code, r.header, r.body)
+		}
+	}
+	h.gone = true
+	h.end()
+	select {
+	case why := <-h.ended:
+		if !strings.Contains(why, errCutOff.Error()) {
+			t.Errorf("it ended with %q", why)
+		}
+	case <-time.After(patience):
+		t.Fatal("it does not stop")
+	}
+	mustDo(t, os.Rename(away, cfg.Data.Dir))
+	open(t, cfg.Data.Dir, setup{}).close()
+}
+
 // alive is the memory in use, in bytes.
 func alive() int {
 	runtime.GC()
