@@ -174,7 +174,7 @@ func TestContractDownload(t *testing.T) {
 		"bytes=10-":     {206, whole.body[10:], fmt.Sprintf("bytes 10-%d/%d", size-1, size)},
 		"bytes=-5":      {206, whole.body[size-5:], fmt.Sprintf("bytes %d-%d/%d", size-5, size-1, size)},
 		"bytes=0-99999": {206, whole.body, fmt.Sprintf("bytes 0-%d/%d", size-1, size)},
-		"rows=1-2":      {416, nil, ""},
+		"rows=1-2":      {200, whole.body, ""}, // a unit that nobody knows
 		"bytes=99999-":  {416, nil, fmt.Sprintf("bytes */%d", size)},
 	} {
 		r := h.do(http.MethodGet, path, "", "Range", ask)

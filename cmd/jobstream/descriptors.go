@@ -15,6 +15,8 @@ const (
 	// one to NATS and one that comes there to be refused.
 	filesOfClient = 4
 	leastConns    = 16
+	fewConns      = 100
+	usualConns    = 10_000
 	leastFiles    = storeFiles + 2*filesOfClient*leastConns
 )
 
@@ -29,16 +31,21 @@ func connsAllowed(want, workers int, files uint64) (int, error) {
 	return int(min(uint64(want), spare/filesOfClient)), nil
 }
 
-// conns is connsAllowed for this process, and tells if it is less than wanted.
+// conns is connsAllowed for this process; without a wish it is up to usualConns. It tells
+// if that is less than wanted, or too few to be meant.
 func conns(want, workers int, log *slog.Logger) (int, error) {
+	least := want
+	if want == 0 {
+		want, least = usualConns, fewConns
+	}
 	files, known := fileLimit()
 	if !known {
 		return want, nil
 	}
 	allowed, err := connsAllowed(want, workers, files)
-	if err == nil && allowed < want {
-		log.Warn("fewer connections are let in than server.max_connections says, as the rest of the files that may be open is the store's; raise the limit (ulimit -n 65536, or LimitNOFILE=65536 for systemd) or lower the value",
-			"connections", allowed, "max_connections", want, "open files", files)
+	if err == nil && allowed < least {
+		log.Warn("few connections are let in (server.max_connections), as the rest of the files that may be open is the store's; raise the limit: ulimit -n 65536, or LimitNOFILE=65536 for systemd",
+			"connections", allowed, "wanted", want, "open files", files)
 	}
 	return allowed, err
 }

@@ -1,6 +1,11 @@
 package main
 
-import "testing"
+import (
+	"strings"
+	"testing"
+
+	"jobstream/cmd/jobstream/internal/config"
+)
 
 func TestConnsAllowed(t *testing.T) {
 	for _, c := range []struct {
@@ -26,6 +31,30 @@ func TestConnsAllowed(t *testing.T) {
 		// Both doors full, a download on each connection of REST, every worker at work.
 		if used := storeFiles + allowed*filesOfClient; err == nil && uint64(used) > c.files {
 			t.Errorf("%d of %d files with %d workers: %d would be used", c.want, c.files, c.workers, used)
+		}
+	}
+}
+
+func TestConnsSaysWhatIsLess(t *testing.T) {
+	files, known := fileLimit()
+	if !known {
+		t.Skip("NOT TESTED: nobody says how many files may be open")
+	}
+	most, err := connsAllowed(1_000_000_000, 10, files)
+	mustDo(t, err)
+	for _, c := range []struct {
+		want, allowed int
+		said          bool
+	}{
+		{0, min(most, usualConns), most < fewConns},
+		{most, most, false},
+		{most + 1, most, true},
+		{1, 1, false},
+	} {
+		log := newLogged()
+		allowed, err := conns(c.want, 10, newLogger(config.Default().Log, log))
+		if said := strings.Contains(log.String(), "server.max_connections"); err != nil || allowed != c.allowed || said != c.said {
+			t.Errorf("%d of %d files: %d, %v, and it says %q", c.want, files, allowed, err, log)
 		}
 	}
 }

@@ -49,7 +49,7 @@ type Server struct {
 	Hosts   []string // names that requests may be for, besides Host and loopback
 	MaxBody int64    // of a request, in bytes
 	// MaxConnections are the connections that each of the two ports has at a time; fewer
-	// if the process may not open as many files.
+	// if the process may not open as many files. 0 = up to 10,000.
 	MaxConnections int
 	Insecure       bool // Host and Broker.Host may be reached from other machines
 }
@@ -139,7 +139,7 @@ func Default() *Config {
 // scalarDefaults is Default without the job types.
 func scalarDefaults() *Config {
 	return &Config{
-		Server: Server{Host: "127.0.0.1", Port: 8080, MaxBody: 1 << 20, MaxConnections: 10_000},
+		Server: Server{Host: "127.0.0.1", Port: 8080, MaxBody: 1 << 20},
 		Data:   Data{Dir: "data"},
 		Broker: Broker{Host: "127.0.0.1", Port: 4222, Sync: time.Second},
 		Worker: Worker{

@@ -51,7 +51,7 @@ func (c *Config) keys(types []namedType) []key {
 		whole("server.port", &c.Server.Port, 0, maxPort),
 		hosts("server.hosts", &c.Server.Hosts),
 		size("server.max_body", &c.Server.MaxBody, 1, maxBodyLimit),
-		whole("server.max_connections", &c.Server.MaxConnections, 1, maxConns),
+		whole("server.max_connections", &c.Server.MaxConnections, 0, maxConns),
 		boolean("server.insecure", &c.Server.Insecure),
 		folder("data.dir", &c.Data.Dir),
 		host("broker.host", &c.Broker.Host),
