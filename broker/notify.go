@@ -116,17 +116,8 @@ func (b *Broker) notifyEach(ctx context.Context, ended []*jobs.Job) error {
 
 func (b *Broker) publishNotice(j *jobs.Job, reply string) error {
 	s := &b.notices
-	s.body = j.AppendJSON(s.body[:0])
-	omitted := ""
-	if len(s.body) > b.o.MaxPayload {
-		short := j.Clone()
-		short.Payload, omitted = nil, "payload"
-		s.body = short.AppendJSON(s.body[:0])
-		if len(s.body) > b.o.MaxPayload {
-			short.Result, short.Errors, omitted = nil, nil, "payload,result,errors"
-			s.body = short.AppendJSON(s.body[:0])
-		}
-	}
+	var omitted string
+	s.body, omitted = j.AppendFitting(s.body[:0], nil, b.o.MaxPayload)
 	s.head = appendNoticeHeader(s.head[:0], j, b.o.Node, omitted)
 	var name [192]byte
 	plain := append(append(name[:0], "job."...), j.Status.String()...)

@@ -35,6 +35,11 @@ type Endpoint struct {
 // Request is what came to an endpoint. It is its handler's own.
 type Request struct {
 	Body []byte
+	// MaxAnswer is how many bytes the answer may have.
+	MaxAnswer int
+	// Omitted is for the handler: the fields that it left out of its answer's jobs to
+	// keep to that, as [HeaderOmitted] tells them.
+	Omitted string
 
 	header map[string][]string
 	place  chan struct{} // where the request holds a place
@@ -133,26 +138,36 @@ type caller struct {
 // call runs on the subscription's goroutine, so it must not wait for the answer.
 func (c *caller) call(m *nats.Msg) {
 	begun := time.Now()
-	request := &Request{Body: m.Data, header: m.Header, place: c.slots, waits: c.waits}
+	request := &Request{Body: m.Data, MaxAnswer: c.b.o.MaxPayload + batchAnswer, header: m.Header, place: c.slots, waits: c.waits}
 	select {
 	case c.slots <- struct{}{}:
 	default:
-		c.answer(m.Reply, begun, nil, busy("%d requests are being answered already; try again later", maxCalls))
+		c.answer(m.Reply, begun, request, nil, busy("%d requests are being answered already; try again later", maxCalls))
 		return
 	}
 	c.b.calls.Go(func() {
 		defer func() { <-request.place }()
 		out, err := c.run(request)
-		c.answer(m.Reply, begun, out, err)
+		c.answer(m.Reply, begun, request, out, err)
 	})
 }
 
 // answer sends an answer, or what went wrong. It is counted before that: whoever has it
 // finds it in the statistics.
-func (c *caller) answer(reply string, begun time.Time, out []byte, err error) {
+func (c *caller) answer(reply string, begun time.Time, request *Request, out []byte, err error) {
 	c.stats.answered(time.Since(begun))
+	if err == nil && len(out) > request.MaxAnswer {
+		err = &jobs.Error{Kind: jobs.AnswerTooLarge, Detail: fmt.Sprintf(
+			"the answer has %d bytes, and a message has room for %d; what was asked for is done, and can be seen over REST", len(out), request.MaxAnswer,
+		)}
+	}
 	if err == nil && reply != "" {
-		if err = c.b.nc.Publish(reply, out); err != nil {
+		m := nats.NewMsg(reply)
+		m.Data = out
+		if request.Omitted != "" {
+			m.Header[HeaderOmitted] = []string{request.Omitted}
+		}
+		if err = c.b.nc.PublishMsg(m); err != nil {
 			err = fmt.Errorf("the answer of %d bytes cannot be sent: %w", len(out), err)
 		}
 	}

@@ -51,9 +51,9 @@ const (
 	HeaderMoved = "Job-Moved" // published again for a known job, created at these Unix nanoseconds; internal
 )
 
-// HeaderOmitted is the header of a notification that names the fields of the
-// job resource which were left out because the message would have been larger
-// than the server takes.
+// HeaderOmitted is the header of a notification or of the service's answer that
+// names the fields of job resources which were left out because the message would
+// have been larger than the server takes.
 const HeaderOmitted = "Jobstream-Omitted"
 
 // jobsSubjects are those of JOBS.

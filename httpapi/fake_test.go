@@ -302,7 +302,7 @@ func (b *backend) JobBySeq(_ context.Context, seq uint64) (*jobs.Job, error) {
 	return b.find(func(j *jobs.Job) bool { return j.Seq == seq })
 }
 
-func (b *backend) List(_ context.Context, p jobs.Page) (l jobs.Listing, err error) {
+func (b *backend) List(_ context.Context, p jobs.Page, take func(*jobs.Job) bool) (l jobs.Listing, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.lastPage = p
@@ -321,12 +321,12 @@ func (b *backend) List(_ context.Context, p jobs.Page) (l jobs.Listing, err erro
 		if j.Seq <= after || !p.Match(j) {
 			continue
 		}
-		if len(l.Jobs) == limit {
-			l.Next = strconv.FormatUint(l.Jobs[limit-1].Seq, 10)
+		if l.Scanned == limit || !take(j) {
+			l.Next = strconv.FormatUint(after, 10)
 			break
 		}
 		l.Scanned++
-		l.Jobs = append(l.Jobs, j)
+		after = j.Seq
 	}
 	return l, b.err
 }

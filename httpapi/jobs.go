@@ -10,25 +10,6 @@ import (
 	"jobstream/jobs"
 )
 
-// list is GET /jobs.
-func (s *Server) list(c echo.Context) error {
-	var page jobs.Page
-	if r := c.Request(); r.URL.RawQuery != "" {
-		values, err := query(r)
-		if err != nil {
-			return err
-		}
-		if page, err = jobs.ParseListQuery(values); err != nil {
-			return err
-		}
-	}
-	found, err := s.in().backend.List(c.Request().Context(), page)
-	if err != nil {
-		return err
-	}
-	return send(c, http.StatusOK, jsonType, append(found.AppendJSON(nil), '\n'))
-}
-
 // counts is GET /jobs/counts.
 func (s *Server) counts(c echo.Context) error {
 	values, err := query(c.Request())

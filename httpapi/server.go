@@ -42,7 +42,7 @@ type Reader interface {
 	Waiting(j *jobs.Job) *jobs.Waiting
 	// List finds a page of jobs. A cursor that makes no sense is a *jobs.Error of
 	// kind invalid_request with the pointer "query/cursor".
-	List(ctx context.Context, p jobs.Page) (jobs.Listing, error)
+	List(ctx context.Context, p jobs.Page, take func(*jobs.Job) bool) (jobs.Listing, error)
 	// Counts counts the jobs that f chooses.
 	Counts(ctx context.Context, f jobs.Filter) (jobs.Counts, error)
 }

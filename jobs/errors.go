@@ -23,6 +23,7 @@ const (
 	Duplicate        ErrorKind = "duplicate"
 	PayloadTooLarge  ErrorKind = "payload_too_large"
 	InvalidRequest   ErrorKind = "invalid_request"
+	AnswerTooLarge   ErrorKind = "answer_too_large"
 
 	IdempotencyMismatch ErrorKind = "idempotency_mismatch"
 	UnknownType         ErrorKind = "unknown_type"
@@ -46,6 +47,7 @@ var problems = map[ErrorKind]struct {
 	Conflict:            {http.StatusConflict, "Conflict with the present state"},
 	Duplicate:           {http.StatusConflict, "An unfinished job has this unique key"},
 	PayloadTooLarge:     {http.StatusRequestEntityTooLarge, "The body is too large"},
+	AnswerTooLarge:      {http.StatusRequestEntityTooLarge, "The answer is too large for a message"},
 	InvalidRequest:      {http.StatusUnprocessableEntity, "The request is not valid"},
 	IdempotencyMismatch: {http.StatusUnprocessableEntity, "The idempotency key was used for another request"},
 	UnknownType:         {http.StatusUnprocessableEntity, "Unknown job type"},

@@ -104,6 +104,23 @@ func (j *Job) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
+// AppendFitting appends the job resource, with what the job waits for (nil for
+// most), without fields that would make it larger than most bytes: first the
+// payload goes, then the result and the attempts' errors. omitted names them.
+func (j *Job) AppendFitting(b []byte, w *Waiting, most int) (out []byte, omitted string) {
+	start := len(b)
+	if b = j.AppendWaiting(b, w); len(b)-start <= most {
+		return b, ""
+	}
+	short := j.Clone()
+	short.Payload = nil
+	if b = short.AppendWaiting(b[:start], w); len(b)-start <= most {
+		return b, "payload"
+	}
+	short.Result, short.Errors = nil, nil
+	return short.AppendWaiting(b[:start], w), "payload,result,errors"
+}
+
 // appendJSON appends the fields that are set, each with a comma before it.
 func (t *Terms) appendJSON(b []byte) []byte {
 	for _, f := range [...]struct {

@@ -225,3 +225,29 @@ func TestUnmarshalRefusesWhatIsNoJob(t *testing.T) {
 		}
 	}
 }
+
+// What makes a resource too large goes in turn, and the answer says so; the rest stays.
+func TestAppendFitting(t *testing.T) {
+	j := &jobs.Job{
+		ID: jobs.NewID(), Type: "email", Priority: 3, Status: jobs.Failed, Seq: 1, Error: "e",
+		Payload: json.RawMessage(`"` + strings.Repeat("p", 3000) + `"`), Result: json.RawMessage(`"` + strings.Repeat("r", 2000) + `"`),
+		Errors: []jobs.AttemptError{{Attempt: 1, Error: "e"}},
+	}
+	for most, want := range map[int]string{10_000: "", 4000: "payload", 1500: "payload,result,errors", 1: "payload,result,errors"} {
+		out, omitted := j.AppendFitting([]byte("before"), nil, most)
+		var got jobs.Job
+		if err := json.Unmarshal(out[len("before"):], &got); err != nil {
+			t.Fatal(err)
+		}
+		if omitted != want || (got.Payload == nil) != strings.Contains(want, "payload") || (got.Result == nil) != strings.Contains(want, "result") ||
+			(len(got.Errors) == 0) != strings.Contains(want, "errors") || got.ID != j.ID || got.Error != "e" {
+			t.Errorf("in %d bytes: left out %q, want %q: %d bytes", most, omitted, want, len(out))
+		}
+		if most > 1 && len(out) > most+len("before") {
+			t.Errorf("%d bytes, want at most %d", len(out), most)
+		}
+	}
+	if j.Payload == nil || j.Result == nil || j.Errors == nil {
+		t.Error("the job itself was changed")
+	}
+}

@@ -17,8 +17,9 @@ import (
 // range of created_at whose ends lie among many jobs) looks at a bounded number
 // of them: it may bring fewer jobs than it was asked for, or none, and still
 // have a Next to go on with.
+//
+// Its jobs are handed over one by one, so that no page is in memory as a whole.
 type Listing struct {
-	Jobs []*Job
 	Next string // the cursor of the next page; "" = there is none
 	// Scanned is how many records were read for this page.
 	Scanned int
@@ -27,24 +28,21 @@ type Listing struct {
 	TellScanned bool
 }
 
-// AppendJSON appends the answer of GET /jobs and jobstream.list:
+// MaxPageBytes is about how many bytes a page of a list has at most: it ends
+// before the job that would make it larger, unless that is its first.
+const MaxPageBytes = 8 << 20
+
+// OpenListing begins the answer of GET /jobs and jobstream.list:
 //
 //	{"jobs":[…],"next_cursor":"…","scanned":20000}
 //
-// next_cursor is "" behind the last page; no jobs with a next_cursor means "go
-// on"; scanned is left out where it is not worth telling.
-func (l *Listing) AppendJSON(b []byte) []byte {
-	size := 96
-	for _, j := range l.Jobs {
-		size += 640 + len(j.Payload) + len(j.Result) // most jobs, without growing
-	}
-	b = append(slices.Grow(b, size), `{"jobs":[`...)
-	for i, j := range l.Jobs {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = j.AppendJSON(b)
-	}
+// The jobs follow, with commas between them, and then what [Listing.AppendEnd]
+// appends. next_cursor is "" behind the last page; no jobs with a next_cursor
+// means "go on"; scanned is left out where it is not worth telling.
+const OpenListing = `{"jobs":[`
+
+// AppendEnd appends what stands behind the jobs of a list; see [OpenListing].
+func (l *Listing) AppendEnd(b []byte) []byte {
 	b = append(b, `],"next_cursor":`...)
 	b = AppendString(b, l.Next)
 	if l.TellScanned {

@@ -1,7 +1,6 @@
 package jobs_test
 
 import (
-	"encoding/json"
 	"net/url"
 	"reflect"
 	"strings"
@@ -10,40 +9,18 @@ import (
 	"jobstream/jobs"
 )
 
-func TestListJSON(t *testing.T) {
-	a := &jobs.Job{ID: jobs.NewID(), Type: "email", Priority: 3, Status: jobs.Pending, Seq: 1, Payload: json.RawMessage(`{"to":"a"}`)}
-	b := &jobs.Job{ID: jobs.NewID(), Type: "export", Priority: 1, Status: jobs.Completed, Seq: 2}
-	for _, found := range [][]*jobs.Job{nil, {a}, {a, b}} {
-		var got struct {
-			Jobs []*jobs.Job
-			Next *string `json:"next_cursor"`
-		}
-		if err := json.Unmarshal((&jobs.Listing{Jobs: found, Next: `c"1`}).AppendJSON(nil), &got); err != nil {
-			t.Fatal(err)
-		}
-		if got.Jobs == nil || len(got.Jobs) != len(found) || got.Next == nil || *got.Next != `c"1` {
-			t.Errorf("got %d jobs (nil: %v), want %d", len(got.Jobs), got.Jobs == nil, len(found))
-		}
-		for i := range got.Jobs {
-			if got.Jobs[i].ID != found[i].ID {
-				t.Errorf("job %d is %s, want %s", i, got.Jobs[i].ID, found[i].ID)
-			}
-		}
-	}
-}
-
 // Only a scan says how much it has looked at.
 func TestListingTellsOfAScan(t *testing.T) {
 	l := jobs.Listing{Next: "c", Scanned: 20000}
-	if got, want := string(l.AppendJSON([]byte("- "))), `- {"jobs":[],"next_cursor":"c"}`; got != want {
+	if got, want := string(l.AppendEnd([]byte(jobs.OpenListing))), `{"jobs":[],"next_cursor":"c"}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	l.TellScanned = true
-	if got, want := string(l.AppendJSON(nil)), `{"jobs":[],"next_cursor":"c","scanned":20000}`; got != want {
+	if got, want := string(l.AppendEnd([]byte(jobs.OpenListing))), `{"jobs":[],"next_cursor":"c","scanned":20000}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	l = jobs.Listing{TellScanned: true}
-	if got, want := string(l.AppendJSON(nil)), `{"jobs":[],"next_cursor":"","scanned":0}`; got != want {
+	if got, want := string(l.AppendEnd([]byte(jobs.OpenListing))), `{"jobs":[],"next_cursor":"","scanned":0}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

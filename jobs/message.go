@@ -137,13 +137,28 @@ func allFields(err error) string {
 // into strings.
 func isJSON(b []byte) bool { return utf8.Valid(b) && json.Valid(b) }
 
-// reject ends a job that never started because it cannot be one.
+// maxGarbage is how many bytes are kept of a payload that is not JSON.
+const maxGarbage = 1024
+
+// garbage is what is kept of a payload that is not JSON: the beginning, as a JSON
+// string so that the resource stays JSON, and of the rest what tells whether it was
+// this or that.
+func garbage(payload []byte) json.RawMessage {
+	text := string(payload[:min(len(payload), maxGarbage)])
+	if len(payload) > maxGarbage {
+		text += fmt.Sprintf("… (%d bytes, SHA-256 %x)", len(payload), sha256.Sum256(payload))
+	}
+	return AppendString(nil, text)
+}
+
+// reject ends a job that never started because it cannot be one. The reason may
+// quote what came.
 func (j *Job) reject(why string) {
+	why = truncate(why, maxError)
 	switch {
 	case len(j.Payload) == 0:
 	case !isJSON(j.Payload):
-		// keep what came, as a JSON string, so that the resource stays JSON
-		j.Payload, _ = json.Marshal(string(j.Payload))
+		j.Payload = garbage(j.Payload)
 	case TooDeep(j.Payload):
 		j.Payload = nil // many could not read the resource
 	}

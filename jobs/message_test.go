@@ -2,8 +2,10 @@ package jobs_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -170,5 +172,28 @@ func TestErrorsSpeakBothDoors(t *testing.T) {
 	base := errors.New("base")
 	if jobs.Permanent(nil) != nil || !jobs.IsPermanent(jobs.Permanent(base)) || !errors.Is(jobs.Permanentf("x: %w", base), base) || jobs.IsPermanent(base) || jobs.IsPermanent(nil) {
 		t.Error("permanent errors are not told from others")
+	}
+}
+
+// What cannot be JSON is kept short, and so is a reason that quotes what came: neither
+// grows in every list.
+func TestRefusedIsKeptShort(t *testing.T) {
+	long := strings.Repeat("\x01", 1<<20)
+	j := jobs.NewJob(&jobs.Message{ID: jobs.NewID(), Seq: 1, At: 1, Type: "email", Priority: 3, Payload: []byte(long)}, nil, false)
+	var kept string
+	if err := json.Unmarshal(j.Payload, &kept); err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("… (1048576 bytes, SHA-256 %x)", sha256.Sum256([]byte(long)))
+	if !strings.HasPrefix(kept, long[:1024]) || !strings.HasSuffix(kept, want) || len(j.Payload) > 8<<10 {
+		t.Errorf("%d bytes are kept, they end in %q", len(j.Payload), kept[max(0, len(kept)-100):])
+	}
+	j = jobs.NewJob(&jobs.Message{ID: jobs.NewID(), Seq: 1, At: 1, Type: "email", Priority: 3, Payload: []byte("to=me")}, nil, false)
+	if string(j.Payload) != `"to=me"` {
+		t.Errorf("a short one is %s", j.Payload)
+	}
+	j = jobs.NewJob(&jobs.Message{ID: jobs.NewID(), Seq: 1, At: 1, Type: "email", Priority: 3, Problem: long}, nil, false)
+	if size := len(j.Error) + len(j.Errors[0].Error) + len(j.History[1].Text); size > 3*4100 {
+		t.Errorf("the reason takes %d bytes", size)
 	}
 }

@@ -14,8 +14,20 @@ import (
 
 // List is Search for tests that ask for no scan.
 func (s *Store) List(ctx context.Context, p jobs.Page) (found []*jobs.Job, next string, err error) {
-	l, err := s.Search(ctx, p)
+	l, err := s.look(ctx, p, searchBounds)
 	return l.Jobs, l.Next, err
+}
+
+// found is a page with its jobs.
+type found struct {
+	jobs.Listing
+	Jobs []*jobs.Job
+}
+
+// look is search with all jobs of the page.
+func (s *Store) look(ctx context.Context, p jobs.Page, within bounds) (l found, err error) {
+	l.Listing, err = s.search(ctx, p, within, func(j *jobs.Job) bool { l.Jobs = append(l.Jobs, j); return true })
+	return l, err
 }
 
 // A cursor that is none, or one of the other order, is the caller's error.

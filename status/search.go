@@ -32,21 +32,22 @@ var (
 	searchPiece = budget{records: 2048, bytes: 8 << 20}
 	// searchBounds let a call take some 10 ms where records are small and in memory,
 	// and some 100 ms where they are large. They count records rather than time, so
-	// that the same call finds the same.
-	searchBounds = bounds{call: budget{records: 20_000, bytes: 64 << 20}, piece: searchPiece}
+	// that the same call finds the same. A piece is what a list has in memory at a time.
+	searchBounds = bounds{call: budget{records: 20_000, bytes: 64 << 20}, piece: budget{records: 2048, bytes: 1 << 20}}
 )
 
-// Search returns a page of jobs. Statuses, types and tags are answered by the
+// Search hands a page of jobs over, one after the other, until take says that there
+// is no room for the one it was given; the first must always find some. Statuses, types and tags are answered by the
 // indexes: only the records that are returned are read. With any other filter it
 // looks at 20,000 records or 64 MiB of them at most, and then returns what it has
 // found so far, possibly nothing, with a cursor to go on. A cursor that was not
 // made for this order gives an *[jobs.Error]; the end of ctx ends the search with
-// its cause.
-func (s *Store) Search(ctx context.Context, p jobs.Page) (jobs.Listing, error) {
-	return s.search(ctx, p, searchBounds)
+// its cause. After an error the cursor goes on behind the last job that was taken.
+func (s *Store) Search(ctx context.Context, p jobs.Page, take func(*jobs.Job) bool) (jobs.Listing, error) {
+	return s.search(ctx, p, searchBounds, take)
 }
 
-func (s *Store) search(ctx context.Context, p jobs.Page, within bounds) (l jobs.Listing, err error) {
+func (s *Store) search(ctx context.Context, p jobs.Page, within bounds, take func(*jobs.Job) bool) (l jobs.Listing, err error) {
 	limit := p.Limit
 	if limit == 0 {
 		limit = jobs.DefaultLimit
@@ -62,29 +63,40 @@ func (s *Store) search(ctx context.Context, p jobs.Page, within bounds) (l jobs.
 	if !match.mayRead() {
 		within.call = budget{math.MaxInt, math.MaxInt} // the limit is bound enough
 	}
-	left := within.call
+	left, taken := within.call, 0
+	full := false
 	for {
 		if ctx.Err() != nil {
-			return jobs.Listing{}, context.Cause(ctx)
+			return l, context.Cause(ctx)
 		}
 		piece := budget{min(left.records, within.piece.records), min(left.bytes, within.piece.bytes)}
 		rest := piece
-		found, next, err := s.piece(match, key, p.Asc, limit-len(l.Jobs), &rest)
+		found, next, err := s.piece(match, key, p.Asc, limit-taken, &rest)
 		if err != nil {
-			return jobs.Listing{}, err
+			return l, err
 		}
 		left.records -= piece.records - rest.records
 		left.bytes -= piece.bytes - rest.bytes
-		l.Jobs = append(l.Jobs, found...)
-		if key = next; key == 0 || len(l.Jobs) == limit || left.spent() {
+		for _, j := range found {
+			if full = !take(j); full {
+				break
+			}
+			taken++
+			key = j.Key
+			l.Next = makeCursor(key, p.Asc) // if there is an error behind it
+		}
+		if full {
+			break
+		}
+		if key = next; key == 0 || taken == limit || left.spent() {
 			break
 		}
 	}
-	if key != 0 {
+	if l.Next = ""; key != 0 {
 		l.Next = makeCursor(key, p.Asc)
 	}
 	l.Scanned = within.call.records - left.records
-	l.TellScanned = match.scans || key != 0 && len(l.Jobs) < limit
+	l.TellScanned = match.scans || key != 0 && taken < limit && !full
 	return l, nil
 }
 

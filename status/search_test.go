@@ -161,7 +161,7 @@ func checkSearch(rt *rapid.T, tr *tracker, f jobs.Filter, want []*jobs.Job) {
 	var got []*jobs.Job
 	scans := f.Scans() || f.CreatedAfter != 0 || f.CreatedBefore != 0
 	for pages := 0; ; pages++ {
-		l, err := tr.search(context.Background(), p, within)
+		l, err := tr.look(context.Background(), p, within)
 		if err != nil {
 			rt.Fatalf("%v", err)
 		}
@@ -268,7 +268,7 @@ func TestSparseMatchesReadNothingElse(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, asc := range []bool{true, false} {
-				l, err := tr.Search(t.Context(), jobs.Page{Filter: c.filter, Asc: asc})
+				l, err := tr.look(t.Context(), jobs.Page{Filter: c.filter, Asc: asc}, searchBounds)
 				got := keysOf(l.Jobs)
 				if !asc {
 					slices.Reverse(got)
@@ -280,7 +280,7 @@ func TestSparseMatchesReadNothingElse(t *testing.T) {
 		})
 	}
 	// A whole chunk within the range is read no more than the page needs.
-	l, err := tr.Search(t.Context(), jobs.Page{Filter: jobs.Filter{CreatedAfter: at(chunkSize), CreatedBefore: at(2 * chunkSize)}, Asc: true})
+	l, err := tr.look(t.Context(), jobs.Page{Filter: jobs.Filter{CreatedAfter: at(chunkSize), CreatedBefore: at(2 * chunkSize)}, Asc: true}, searchBounds)
 	if err != nil || len(l.Jobs) != jobs.DefaultLimit || l.Scanned != len(l.Jobs) || l.TellScanned {
 		t.Errorf("%d jobs, %d looked at, %v", len(l.Jobs), l.Scanned, err)
 	}
@@ -293,29 +293,29 @@ func TestSearchIsBounded(t *testing.T) {
 	tr := startTemp(t, Options{})
 	fill(tr, n, nil)
 	p := jobs.Page{Filter: jobs.Filter{Payload: `{"n":1}`}}
-	first, err := tr.Search(t.Context(), p)
+	first, err := tr.look(t.Context(), p, searchBounds)
 	if err != nil || len(first.Jobs) != 0 || first.Next == "" || first.Scanned != 20_000 || !first.TellScanned {
 		t.Fatalf("%+v, %v", first, err)
 	}
-	again, err := tr.Search(t.Context(), p)
+	again, err := tr.look(t.Context(), p, searchBounds)
 	if err != nil || again.Next != first.Next {
 		t.Errorf("the same call again: %+v, %v", again, err)
 	}
 	p.Cursor = first.Next
-	l, err := tr.Search(t.Context(), p)
+	l, err := tr.look(t.Context(), p, searchBounds)
 	if err != nil || !slices.Equal(keysOf(l.Jobs), []uint64{1}) || l.Next != "" || l.Scanned != chunkSize {
 		t.Errorf("%v, %+v, %v", keysOf(l.Jobs), l, err)
 	}
 	// A filter that takes everything is not ended by the bound, but by the limit.
 	p = jobs.Page{Filter: jobs.Filter{Payload: `n`}, Limit: jobs.MaxLimit}
-	l, err = tr.Search(t.Context(), p)
+	l, err = tr.look(t.Context(), p, searchBounds)
 	if err != nil || len(l.Jobs) != jobs.MaxLimit || l.Scanned != jobs.MaxLimit {
 		t.Errorf("%d jobs, %d looked at, %v", len(l.Jobs), l.Scanned, err)
 	}
 	why := errors.New("why")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(why)
-	if _, err := tr.Search(ctx, p); !errors.Is(err, why) {
+	if _, err := tr.look(ctx, p, searchBounds); !errors.Is(err, why) {
 		t.Errorf("an ended context: %v", err)
 	}
 	if _, err := tr.Counts(ctx, p.Filter); !errors.Is(err, why) {
@@ -331,19 +331,19 @@ func TestSearchIsBoundedInBytes(t *testing.T) {
 	within := searchBounds
 	within.call.bytes = 5 * size
 	p := jobs.Page{Filter: jobs.Filter{Payload: "y"}}
-	l, err := tr.search(t.Context(), p, within)
+	l, err := tr.look(t.Context(), p, within)
 	if err != nil || l.Scanned != 5 || l.Next == "" || !l.TellScanned {
 		t.Errorf("%+v, %v", l, err)
 	}
 	// Records count as well as payloads that are kept apart from them.
 	p.Filter = jobs.Filter{Priorities: []jobs.Priority{1}}
 	within.call.bytes = 1
-	if l, err = tr.search(t.Context(), p, within); err != nil || l.Scanned != 1 || l.Next == "" {
+	if l, err = tr.look(t.Context(), p, within); err != nil || l.Scanned != 1 || l.Next == "" {
 		t.Errorf("%+v, %v", l, err)
 	}
 	// Without a filter that scans, the limit alone counts.
 	p.Filter = jobs.Filter{}
-	if l, err = tr.search(t.Context(), p, within); err != nil || len(l.Jobs) != n || l.Next != "" || l.TellScanned {
+	if l, err = tr.look(t.Context(), p, within); err != nil || len(l.Jobs) != n || l.Next != "" || l.TellScanned {
 		t.Errorf("%d jobs, next %q, %v", len(l.Jobs), l.Next, err)
 	}
 }
@@ -396,7 +396,7 @@ func TestNamesThatBeginAlike(t *testing.T) {
 	fill(tr, 60, func(m *jobs.Message) { m.Tags = []string{names[m.Seq%6]} })
 	for i, name := range names {
 		for _, asc := range []bool{true, false} {
-			l, err := tr.Search(t.Context(), jobs.Page{Filter: jobs.Filter{Tags: []string{name}}, Asc: asc})
+			l, err := tr.look(t.Context(), jobs.Page{Filter: jobs.Filter{Tags: []string{name}}, Asc: asc}, searchBounds)
 			if err != nil || len(l.Jobs) != 10 {
 				t.Errorf("%q: %v, %v", name, keysOf(l.Jobs), err)
 			}

@@ -13,13 +13,14 @@ import (
 type backend struct {
 	*jobs.Operator
 	n       *node
-	pausing sync.Mutex // keeps pauses in the same order in tracker and pool
+	pausing sync.Mutex    // keeps pauses in the same order in tracker and pool
+	lists   chan struct{} // holds a token for each that is being read
 }
 
 // newBackend makes one for a node that runs; remove deletes ended jobs and what
 // they have left behind.
 func newBackend(n *node, remove func(context.Context, []*jobs.Job) (int, int64, error)) *backend {
-	return &backend{n: n, Operator: jobs.NewOperator(jobs.OperatorOptions{
+	return &backend{n: n, lists: make(chan struct{}, maxLists), Operator: jobs.NewOperator(jobs.OperatorOptions{
 		Manual: n.store, History: n.store, Find: n.store.Job, Remove: remove, Submit: n.submitter.SubmitMessage,
 	})}
 }
@@ -85,9 +86,29 @@ func (b *backend) Waiting(j *jobs.Job) *jobs.Waiting {
 	return b.n.pool.Waiting(j, jobs.Queueing{Position: position, Full: unfinished >= b.n.o.releaseRoom()})
 }
 
-// List finds a page of jobs.
-func (b *backend) List(ctx context.Context, p jobs.Page) (jobs.Listing, error) {
-	return b.n.store.Search(ctx, p)
+// Lists have so many bytes of jobs in memory as their pieces have, so only a few are
+// read at a time, whoever asks.
+const (
+	maxLists  = 16
+	listsWait = 5 * time.Second // for one of them to end
+)
+
+// List hands a page of jobs over, see [status.Store.Search].
+func (b *backend) List(ctx context.Context, p jobs.Page, take func(*jobs.Job) bool) (jobs.Listing, error) {
+	patience := time.NewTimer(listsWait)
+	defer patience.Stop()
+	select {
+	case b.lists <- struct{}{}:
+	case <-ctx.Done():
+		return jobs.Listing{}, context.Cause(ctx)
+	case <-patience.C:
+		return jobs.Listing{}, &jobs.Error{
+			Kind: jobs.Unavailable, RetryAfter: time.Second,
+			Detail: fmt.Sprintf("%d lists are being read, and none of them ended in %v; try again later", maxLists, listsWait),
+		}
+	}
+	defer func() { <-b.lists }()
+	return b.n.store.Search(ctx, p, take)
 }
 
 // Counts counts jobs by type and status.

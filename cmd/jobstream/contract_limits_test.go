@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -190,5 +191,75 @@ func TestContractSearch(t *testing.T) {
 		if len(found) != want || next != "" {
 			t.Errorf("%s finds %d jobs, next %q; want %d", query, len(found), next, want)
 		}
+	}
+}
+
+// TestContractPages: pages of large jobs end early, over REST as over NATS, and all of
+// them together are the whole list.
+func TestContractPages(t *testing.T) {
+	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"big": jobs.HandlerFunc(nothing)}})
+	payload := strings.Repeat("x", 900_000)
+	var want []string
+	for range 12 {
+		want = append(want, h.submit(`{"type":"big","payload":%q}`, payload).ID)
+	}
+	slices.Reverse(want)
+	waitUntil(t, func() bool { return h.stats().CompletedJobs == 12 })
+	type page struct {
+		Jobs []struct {
+			ID      string
+			Payload string
+		}
+		Next string `json:"next_cursor"`
+	}
+	nc := h.dial()
+	and := func(cursor string) string {
+		if cursor == "" {
+			return ""
+		}
+		return "&cursor=" + cursor
+	}
+	for door, ask := range map[string]struct {
+		most, pages int
+		get         func(cursor string) []byte
+	}{
+		"REST": {8<<20 + 1000, 2, func(cursor string) []byte {
+			if r := h.do(http.MethodHead, "/jobs?limit=500"+and(cursor), ""); r.code != http.StatusOK || len(r.body) != 0 {
+				t.Errorf("HEAD: %d", r.code)
+			}
+			return h.do(http.MethodGet, "/jobs?limit=500"+and(cursor), "").body
+		}},
+		"NATS": {2 << 20, 6, func(cursor string) []byte {
+			return h.call(nc, "list", strings.Replace(fmt.Sprintf(`{"limit":500,"cursor":%q}`, cursor), `,"cursor":""`, "", 1)).Data
+		}},
+	} {
+		var got []string
+		pages, cursor := 0, ""
+		for {
+			var p page
+			body := ask.get(cursor)
+			pages++
+			mustDo(t, json.Unmarshal(body, &p))
+			if len(body) > ask.most {
+				t.Errorf("%s: a page has %d bytes", door, len(body))
+			}
+			for _, j := range p.Jobs {
+				got = append(got, j.ID)
+				if j.Payload != payload {
+					t.Errorf("%s: a payload of %d bytes", door, len(j.Payload))
+				}
+			}
+			if cursor = p.Next; cursor == "" {
+				break
+			}
+		}
+		if !slices.Equal(got, want) || pages != ask.pages {
+			t.Errorf("%s: %d jobs on %d pages, want %d on %d", door, len(got), pages, len(want), ask.pages)
+		}
+	}
+	// The answer to a batch repeats its payloads with as much again around them.
+	batch := `{"jobs":[` + strings.TrimSuffix(strings.Repeat(`{"type":"big"},`, jobs.MaxBatch), ",") + `]}`
+	if m := h.call(nc, "batch", batch); m.Header.Get("Nats-Service-Error-Code") != "" {
+		t.Errorf("a batch is answered with %.200s", m.Data)
 	}
 }

@@ -36,7 +36,13 @@ func (b *backend) serveSubmit(ctx context.Context, r *broker.Request) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
-	return j.MarshalJSON()
+	return oneJob(r, j, nil), nil
+}
+
+// oneJob is the answer of a request with one job; w is what that waits for, if anything.
+func oneJob(r *broker.Request, j *jobs.Job, w *jobs.Waiting) (out []byte) {
+	out, r.Omitted = j.AppendFitting(make([]byte, 0, 640+min(len(j.Payload)+len(j.Result), r.MaxAnswer)), w, r.MaxAnswer)
+	return out
 }
 
 // submitted takes the job of a request.
@@ -74,7 +80,17 @@ func (b *backend) serveBatch(ctx context.Context, r *broker.Request) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	return jobs.AppendJobsJSON(nil, made), nil
+	out := jobs.AppendJobsJSON(nil, made)
+	if len(out) <= r.MaxAnswer {
+		return out, nil
+	}
+	r.Omitted = "payload" // the client has sent them
+	short := make([]*jobs.Job, len(made))
+	for i, j := range made {
+		short[i] = j.Clone()
+		short[i].Payload = nil
+	}
+	return jobs.AppendJobsJSON(out[:0], short), nil
 }
 
 // maxRun is how long jobstream.run waits for the end of its job.
@@ -92,7 +108,7 @@ func (b *backend) serveRun(ctx context.Context, r *broker.Request) ([]byte, erro
 	if now, err := b.serveWait(ctx, r, j, maxRun); err == nil {
 		j = now
 	}
-	return j.MarshalJSON()
+	return oneJob(r, j, nil), nil
 }
 
 // serveWait waits until the job has ended, but not longer than d.
@@ -124,7 +140,7 @@ func (b *backend) serveGet(ctx context.Context, r *broker.Request) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	return j.AppendWaiting(nil, b.Waiting(j)), nil
+	return oneJob(r, j, b.Waiting(j)), nil
 }
 
 // lookup finds a job by its id, or by its sequence if that is not 0.
@@ -148,16 +164,36 @@ func ref(id jobs.ID, seq uint64) string {
 	return id.String()
 }
 
+// listEnd is room for what stands behind the jobs of a list.
+const listEnd = 128
+
 func (b *backend) serveList(ctx context.Context, r *broker.Request) ([]byte, error) {
 	page, err := jobs.ParseListRequest(r.Body)
 	if err != nil {
 		return nil, err
 	}
-	found, err := b.List(ctx, page)
+	out, most := []byte(jobs.OpenListing), min(r.MaxAnswer, jobs.MaxPageBytes)-listEnd
+	first := true
+	found, err := b.List(ctx, page, func(j *jobs.Job) bool {
+		if first {
+			first = false
+			out, r.Omitted = j.AppendFitting(out, nil, most-len(out))
+			return true
+		}
+		if r.Omitted != "" {
+			return false // it has a page for itself, so that it is clear whose fields are missing
+		}
+		before := len(out)
+		if out = j.AppendJSON(append(out, ',')); len(out) > most {
+			out = out[:before]
+			return false
+		}
+		return true
+	})
 	if err != nil {
 		return nil, inBody(err)
 	}
-	return found.AppendJSON(nil), nil
+	return found.AppendEnd(out), nil
 }
 
 func (b *backend) serveCounts(ctx context.Context, r *broker.Request) ([]byte, error) {
@@ -184,7 +220,7 @@ func (b *backend) serveCancel(ctx context.Context, r *broker.Request) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
-	return j.MarshalJSON()
+	return oneJob(r, j, nil), nil
 }
 
 // serveNamed looks up the job that a request with an id only is about.
@@ -204,7 +240,7 @@ func (b *backend) serveRetry(ctx context.Context, r *broker.Request) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	return j.MarshalJSON()
+	return oneJob(r, j, nil), nil
 }
 
 func (b *backend) serveDelete(ctx context.Context, r *broker.Request) ([]byte, error) {

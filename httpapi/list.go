@@ -1,0 +1,119 @@
+package httpapi
+
+import (
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"jobstream/jobs"
+)
+
+// list is GET /jobs.
+func (s *Server) list(c echo.Context) error {
+	var page jobs.Page
+	if r := c.Request(); r.URL.RawQuery != "" {
+		values, err := query(r)
+		if err != nil {
+			return err
+		}
+		if page, err = jobs.ParseListQuery(values); err != nil {
+			return err
+		}
+	}
+	if c.Request().Method == http.MethodHead {
+		return s.listHead(c, page)
+	}
+	l := &listWriter{c: c, until: time.Now().Add(writeTimeout), buf: []byte(jobs.OpenListing)}
+	found, err := s.in().backend.List(c.Request().Context(), page, l.take)
+	if l.err != nil {
+		return l.err
+	}
+	if err != nil {
+		if l.sent == 0 {
+			return err
+		}
+		// What is sent is right, and the next page will say what is wrong.
+		s.logLate(c, c.Response().Header().Get(requestIDHeader), err)
+	}
+	return l.end(&found)
+}
+
+// listHead is HEAD /jobs: it looks for one job, since the answer is for what is wrong
+// with the request. The length is not said, which would cost as much as the list.
+func (s *Server) listHead(c echo.Context, page jobs.Page) error {
+	page.Limit = 1
+	if _, err := s.in().backend.List(c.Request().Context(), page, func(*jobs.Job) bool { return true }); err != nil {
+		return err
+	}
+	c.Response().Header()["Content-Type"] = jsonType
+	return c.NoContent(http.StatusOK)
+}
+
+// A list goes out in pieces; a client that takes none for so long is given up, as it
+// keeps others from theirs.
+const (
+	listPiece = 64 << 10 // bytes
+	pieceTime = 10 * time.Second
+)
+
+// listWriter sends a list while it is read.
+type listWriter struct {
+	c     echo.Context
+	until time.Time
+	buf   []byte // not sent yet
+	sent  int
+	some  bool  // there are jobs
+	err   error // of the client
+}
+
+// take sends a job, if there is room for it on the page.
+func (l *listWriter) take(j *jobs.Job) bool {
+	before := len(l.buf)
+	l.buf = slices.Grow(l.buf, 640+len(j.Payload)+len(j.Result)) // most jobs, without growing
+	if l.some {
+		l.buf = append(l.buf, ',')
+	}
+	l.buf = j.AppendJSON(l.buf)
+	if l.some && l.sent+len(l.buf) > jobs.MaxPageBytes {
+		l.buf = l.buf[:before]
+		return false
+	}
+	l.some = true
+	if len(l.buf) >= listPiece {
+		l.flush()
+	}
+	return l.err == nil
+}
+
+// flush sends what is in the buffer.
+func (l *listWriter) flush() {
+	if l.sent == 0 {
+		l.c.Response().Header()["Content-Type"] = jsonType
+		l.c.Response().WriteHeader(http.StatusOK)
+	}
+	control := http.NewResponseController(l.c.Response().Writer)
+	for piece := range slices.Chunk(l.buf, listPiece) {
+		limit := time.Now().Add(pieceTime)
+		if limit.After(l.until) {
+			limit = l.until
+		}
+		_ = control.SetWriteDeadline(limit) // not all writers have one
+		if _, l.err = l.c.Response().Write(piece); l.err != nil {
+			return
+		}
+	}
+	l.sent += len(l.buf)
+	l.buf = l.buf[:0]
+}
+
+// end sends the rest. The length of a list that is short enough is said.
+func (l *listWriter) end(found *jobs.Listing) error {
+	l.buf = append(found.AppendEnd(l.buf), '\n')
+	if l.sent == 0 {
+		return send(l.c, http.StatusOK, jsonType, l.buf)
+	}
+	l.flush()
+	return l.err
+}
