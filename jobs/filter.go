@@ -36,7 +36,7 @@ type Filter struct {
 func (f *Filter) Match(j *Job) bool {
 	switch {
 	case len(f.Statuses) > 0 && !slices.Contains(f.Statuses, j.Status),
-		len(f.Types) > 0 && !slices.Contains(f.Types, j.Type),
+		len(f.Types) > 0 && !slices.Contains(f.Types, j.ListedAs()),
 		!f.MatchPriority(j.Priority),
 		!f.MatchTimes(j.Status, j.CreatedAt, j.StartedAt, j.EndedAt),
 		len(f.Tags) > 0 && !slices.ContainsFunc(j.Tags, func(t string) bool { return slices.Contains(f.Tags, t) }):

@@ -202,6 +202,22 @@ type Job struct {
 	Terms *Terms // nil for most
 	Place Place
 	Slot  bool // it has one of the places of its concurrency key
+
+	// Unlisted says that its type was not known when it came: anybody can make up any
+	// number of those, so they share one name in counts and filters, [UnknownTypes].
+	Unlisted bool
+}
+
+// UnknownTypes is the name under which jobs of unknown types are counted and listed. It
+// is no valid type.
+const UnknownTypes = "(unknown)"
+
+// ListedAs is the type under which the job is counted and listed.
+func (j *Job) ListedAs() string {
+	if j.Unlisted {
+		return UnknownTypes
+	}
+	return j.Type
 }
 
 // Lane is the queue the job belongs to.

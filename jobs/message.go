@@ -63,7 +63,7 @@ func NewJob(m *Message, t *Type, checked bool) *Job {
 	j := newJob(&Job{
 		ID: m.ID, Key: m.Seq, Seq: m.Seq, Type: m.Type, Priority: m.Priority,
 		Status: Pending, Run: 1, Payload: m.Payload, Tags: m.Tags, Timeout: m.Timeout,
-		CreatedAt: m.submitted(), UpdatedAt: m.At,
+		CreatedAt: m.submitted(), UpdatedAt: m.At, Unlisted: t == nil,
 	})
 	j.History = append(j.History, HistoryEntry{Kind: KindSubmitted, At: j.CreatedAt})
 	j.MaxAttempts = 1 + max(m.RetryCount, 0)

@@ -334,6 +334,7 @@ func TestRecordTerms(t *testing.T) {
 		"place only":      func(j *jobs.Job) { j.Terms, j.Place = nil, jobs.Due },
 		"turn only":       func(j *jobs.Job) { j.Terms, j.Slot = nil, true },
 		"nothing of that": func(j *jobs.Job) { j.Terms = nil },
+		"unlisted":        func(j *jobs.Job) { j.Terms, j.Unlisted = nil, true },
 		"empty terms":     func(j *jobs.Job) { j.Terms = &jobs.Terms{} },
 	} {
 		j := full.Clone()
@@ -350,8 +351,12 @@ func TestRecordTerms(t *testing.T) {
 		}
 		// With fields of a later version behind them.
 		if head := len(msgp.AppendArrayHeader(nil, recordFields+rareFields)); name != "nothing of that" {
-			longer := msgp.AppendArrayHeader([]byte{recordVersion}, recordFields+rareFields+1)
-			longer = msgp.AppendString(append(longer, raw[1+head:]...), "a new field")
+			longer := msgp.AppendArrayHeader([]byte{recordVersion}, unlisted+1)
+			longer = append(longer, raw[1+head:]...)
+			if !j.Unlisted {
+				longer = msgp.AppendBool(longer, false)
+			}
+			longer = msgp.AppendString(longer, "a new field")
 			if got, _, err := decodeRecord(longer); err != nil || !same(got, j) {
 				t.Errorf("%s, with a new field: %v, %+v", name, err, got)
 			}

@@ -255,6 +255,7 @@ func (f *fold) apply(e *jobs.Event) error {
 			return nil
 		}
 		w = &work{job: e.Stub(), dirty: true}
+		w.job.Unlisted = f.s.o.Registry.Lookup(e.Type) == nil
 		f.create(w)
 	}
 	if w.job.Status.Ended() {
@@ -338,7 +339,7 @@ func (f *fold) write(w *work) error {
 			return err
 		}
 	}
-	c := f.counter(j.Type)
+	c := f.counter(j.ListedAs())
 	if w.old == nil {
 		if err := f.writeNew(j, key); err != nil {
 			return err
@@ -394,7 +395,7 @@ func (f *fold) writeNew(j *jobs.Job, key []byte) error {
 	if err := f.ids.Put(j.ID[:], key); err != nil {
 		return err
 	}
-	if err := f.s.bits.change(f.bits, typeAttr(j.Type), j.Key, true); err != nil {
+	if err := f.s.bits.change(f.bits, typeAttr(j.ListedAs()), j.Key, true); err != nil {
 		return err
 	}
 	if j.Priority != jobs.DefaultPriority {
@@ -469,7 +470,7 @@ func (f *fold) remove(key uint64) (size int64, err error) {
 	if err == nil {
 		err = f.removeAliases(key)
 	}
-	attrs := []string{statusAttr(j.Status), typeAttr(j.Type), priorityAttr(j.Priority)}
+	attrs := []string{statusAttr(j.Status), typeAttr(j.ListedAs()), priorityAttr(j.Priority)}
 	for _, t := range j.Tags {
 		attrs = append(attrs, tagAttr(t))
 	}
@@ -481,7 +482,7 @@ func (f *fold) remove(key uint64) (size int64, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("delete job %s: %w", j.ID, err)
 	}
-	f.counter(j.Type).now[j.Status]--
+	f.counter(j.ListedAs()).now[j.Status]--
 	f.removed = append(f.removed, j)
 	return size, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -103,10 +104,10 @@ func (tr *tracker) verify() {
 	byTag := make(map[string][]uint64)
 	unfinished, low := 0, tr.Positions().Jobs+1
 	for _, j := range all {
-		if now[j.Type] == nil {
-			now[j.Type] = &[jobs.NumStatus]int{}
+		if now[j.ListedAs()] == nil {
+			now[j.ListedAs()] = &[jobs.NumStatus]int{}
 		}
-		now[j.Type][j.Status]++
+		now[j.ListedAs()][j.Status]++
 		for _, tag := range j.Tags {
 			if l := byTag[tag]; len(l) == 0 || l[len(l)-1] != j.Key {
 				byTag[tag] = append(byTag[tag], j.Key)
@@ -272,6 +273,43 @@ func TestCheckedSubmission(t *testing.T) {
 	tr.wait(1, 0)
 	if j := tr.find(1); j.Status != jobs.Pending {
 		t.Errorf("%+v", j)
+	}
+}
+
+// Any number of made-up types is one in counts and filters; the jobs say theirs.
+func TestUnknownTypesShareOneName(t *testing.T) {
+	const all = 5000
+	tr := startTemp(t, Options{})
+	name := func(seq uint64) string { return "made-up-" + strconv.FormatUint(seq, 10) }
+	for seq := uint64(1); seq <= all; seq++ {
+		m := message(seq)
+		m.Type = name(seq)
+		tr.submit(m)
+	}
+	tr.submit(message(all + 1))
+	tr.wait(all+1, 0)
+	for range 2 {
+		if j := tr.find(7); j.Type != name(7) || !strings.Contains(j.Error, name(7)) || j.Status != jobs.Failed {
+			t.Errorf("the job says %q: %s", j.Type, j.Error)
+		}
+		figures := tr.Figures()
+		if f := figures[jobs.UnknownTypes]; len(figures) != 2 || f.Now[jobs.Failed] != all {
+			t.Errorf("%d types are counted, %+v", len(figures), f)
+		}
+		for _, filter := range []jobs.Filter{{}, {CreatedAfter: epoch.Add(1), CreatedBefore: epoch.Add(seconds(1_000_000))}, {Error: "job"}} {
+			c, err := tr.Counts(t.Context(), filter)
+			if err != nil || c.Types[jobs.UnknownTypes][jobs.Failed] != all || len(c.AppendJSON(nil)) > 1000 {
+				t.Errorf("%+v counts %d types, %v", filter, len(c.Types), err)
+			}
+		}
+		for typ, want := range map[string]int{jobs.UnknownTypes: all, name(7): 0, "email": 1} {
+			if n := tr.count(jobs.Filter{Types: []string{typ}}); n != want {
+				t.Errorf("%d jobs of type %s, want %d", n, typ, want)
+			}
+		}
+		tr.verify()
+		tr.reopen()
+		tr.run(idle{})
 	}
 }
 

@@ -43,11 +43,11 @@ func (m *model) bySeq(seq uint64) *jobs.Job {
 }
 
 func (m *model) count(j *jobs.Job) {
-	if m.ever[j.Type] == nil {
-		m.ever[j.Type] = &[jobs.NumStatus]int{}
+	if m.ever[j.ListedAs()] == nil {
+		m.ever[j.ListedAs()] = &[jobs.NumStatus]int{}
 	}
 	if j.Status.Ended() {
-		m.ever[j.Type][j.Status]++
+		m.ever[j.ListedAs()][j.Status]++
 	}
 }
 

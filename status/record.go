@@ -22,6 +22,7 @@ const recordVersion = 1
 const (
 	recordFields = 28
 	rareFields   = 3
+	unlisted     = recordFields + rareFields + 1 // of jobs whose type was not known
 	termFields   = 7
 )
 
@@ -35,10 +36,13 @@ const inlinePayload = 1024
 func appendRecord(b []byte, j *jobs.Job) []byte {
 	apart := len(j.Payload) > inlinePayload
 	b = append(b, recordVersion)
-	rare := j.Terms != nil || j.Place != jobs.InQueue || j.Slot
-	if rare {
+	rare := j.Terms != nil || j.Place != jobs.InQueue || j.Slot || j.Unlisted
+	switch {
+	case j.Unlisted:
+		b = msgp.AppendArrayHeader(b, unlisted)
+	case rare:
 		b = msgp.AppendArrayHeader(b, recordFields+rareFields)
-	} else {
+	default:
 		b = msgp.AppendArrayHeader(b, recordFields)
 	}
 	b = append(b, 0xc4, 16) // msgpack bin8 of 16 bytes
@@ -94,6 +98,9 @@ func appendRecord(b []byte, j *jobs.Job) []byte {
 		b = msgp.AppendUint8(b, uint8(j.Place))
 		b = msgp.AppendBool(b, j.Slot)
 	}
+	if j.Unlisted {
+		b = msgp.AppendBool(b, true)
+	}
 	return b
 }
 
@@ -142,7 +149,11 @@ func decodeRecord(b []byte) (j *jobs.Job, apart bool, err error) {
 		r.fail()
 	}
 	j.Seq = r.uint64()
-	j.Type = r.interned()
+	if fields >= unlisted {
+		j.Type = r.string() // made up by anybody
+	} else {
+		j.Type = r.interned()
+	}
 	j.Priority = jobs.Priority(r.uint64())
 	j.Status = jobs.Status(r.uint64())
 	j.Progress = r.int()
@@ -185,6 +196,9 @@ func decodeRecord(b []byte) (j *jobs.Job, apart bool, err error) {
 		j.Terms = r.terms()
 		j.Place = jobs.Place(r.uint64())
 		j.Slot = r.bool()
+	}
+	if fields >= unlisted {
+		j.Unlisted = r.bool()
 	}
 	if r.err != nil {
 		return nil, false, fmt.Errorf("%w: %w", errRecord, r.err)

@@ -143,9 +143,10 @@ func (s *Store) Seed(ended []*jobs.Job) error {
 			switch {
 			case !j.Status.Ended():
 			case have == nil && other == nil:
+				j.Unlisted = f.s.o.Registry.Lookup(j.Type) == nil
 				f.create(&work{job: j, dirty: true})
 			case have != nil && have.job.Run < j.Run: // it ended once more
-				j.Key = have.job.Key
+				j.Key, j.Unlisted = have.job.Key, have.job.Unlisted
 				have.job, have.dirty = j, true
 			}
 		}

@@ -143,7 +143,7 @@ func (g *glance) read(raw []byte) error {
 		return fmt.Errorf("%w: unknown version", errRecord)
 	}
 	r := reader{b: raw[1:]}
-	r.array()
+	fields := r.array()
 	r.skip(2) // id, seq
 	g.typ = take(&r, msgp.ReadStringZC)
 	g.priority = jobs.Priority(r.uint64())
@@ -158,6 +158,12 @@ func (g *glance) read(raw []byte) error {
 	g.created = r.time()
 	r.skip(2) // updated, due
 	g.started, g.ended = r.time(), r.time()
+	if fields >= unlisted {
+		r.skip(5) // history, key, terms, place, slot
+		if r.bool() {
+			g.typ = []byte(jobs.UnknownTypes)
+		}
+	}
 	if r.err != nil {
 		return fmt.Errorf("%w: %w", errRecord, r.err)
 	}

@@ -36,7 +36,7 @@ func chosen(f *jobs.Filter, j *jobs.Job) bool {
 	}
 	return tagged &&
 		(f.Statuses == nil || slices.Contains(f.Statuses, j.Status)) &&
-		(f.Types == nil || slices.Contains(f.Types, j.Type)) &&
+		(f.Types == nil || slices.Contains(f.Types, j.ListedAs())) &&
 		(f.Priorities == nil || slices.Contains(f.Priorities, j.Priority)) &&
 		within(j.CreatedAt, f.CreatedAfter, f.CreatedBefore) &&
 		within(j.StartedAt, f.StartedAfter, f.StartedBefore) &&
@@ -198,7 +198,7 @@ func checkNumbers(rt *rapid.T, tr *tracker, f jobs.Filter, want []*jobs.Job) {
 	}
 	var counts jobs.Counts
 	for _, j := range want {
-		counts.Add(j.Type, j.Status, 1)
+		counts.Add(j.ListedAs(), j.Status, 1)
 	}
 	check := func(what string, got jobs.Counts, err error) {
 		if err != nil || got.Total != counts.Total || got.Statuses != counts.Statuses || !maps.Equal(got.Types, counts.Types) {
@@ -364,7 +364,7 @@ func TestGlance(t *testing.T) {
 			if g.apart {
 				payload = nil
 			}
-			if string(g.typ) != j.Type || g.priority != j.Priority || g.status != j.Status || string(g.payload) != string(payload) ||
+			if string(g.typ) != j.ListedAs() || g.priority != j.Priority || g.status != j.Status || string(g.payload) != string(payload) ||
 				g.apart != (len(j.Payload) > inlinePayload) || string(g.err) != j.Error ||
 				g.created != j.CreatedAt || g.started != j.StartedAt || g.ended != j.EndedAt {
 				t.Errorf("%+v\nof %+v", g, j)
