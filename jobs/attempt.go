@@ -542,14 +542,20 @@ func (p *Pool) startDurably(x *execution) bool {
 	return false
 }
 
-// checkAwaited lets go those whose start is durable now. p.mu is held.
-func (p *Pool) checkAwaited() {
-	for seq, w := range p.awaited {
+// checkAwaited lets go those whose start is durable now. It may have to read the
+// tracker's file, so p.mu is not held.
+func (p *Pool) checkAwaited(awaited map[uint64]*startWait) {
+	for seq, w := range awaited {
 		j, err := p.o.Tracker.Find(seq)
-		if err == nil && j != nil && j.Status == Processing && j.StartedAt >= w.startedAt {
+		if err != nil || j == nil || j.Status != Processing || j.StartedAt < w.startedAt {
+			continue
+		}
+		p.mu.Lock()
+		if p.awaited[seq] == w { // or it was let go, or has given up
 			close(w.done)
 			delete(p.awaited, seq)
 		}
+		p.mu.Unlock()
 	}
 }
 

@@ -324,6 +324,25 @@ func TestSuspectsStartDurably(t *testing.T) {
 	}
 }
 
+// Looking for a start that is awaited may read a file, and must hold up nobody else.
+func TestAwaitedStartIsLookedForWithoutTheLock(t *testing.T) {
+	inRig(t, rigOptions{}, func(r *rig) {
+		found := 0
+		r.mu.Lock()
+		r.onFind = func(uint64) {
+			found++
+			r.pool.Workers() // would never come back
+		}
+		r.mu.Unlock()
+		r.preset("a3", func(j *jobs.Job) { j.Lost = 1 })
+		r.settle()
+		r.want("running", r.running(), "1")
+		if found < 2 {
+			t.Errorf("the job was looked for %d times", found)
+		}
+	})
+}
+
 func TestSuspectWhoseStartIsNotStoredGoesBack(t *testing.T) {
 	inRig(t, rigOptions{}, func(r *rig) {
 		r.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 )
@@ -338,11 +339,15 @@ func (p *Pool) Committed(c *Commit) {
 		}
 	}
 	p.dispatch()
-	p.checkAwaited()
+	var awaited map[uint64]*startWait
+	if len(p.awaited) > 0 {
+		awaited = maps.Clone(p.awaited)
+	}
 	if p.stopping {
 		p.idle.Broadcast()
 	}
 	p.mu.Unlock()
+	p.checkAwaited(awaited)
 	for _, x := range void {
 		x.interrupt(causeOf(x.ended.Load()))
 	}

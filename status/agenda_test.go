@@ -314,6 +314,11 @@ func TestUnfinishedIsWhatIsInTheQueue(t *testing.T) {
 		if !slices.Equal(got, []uint64{1, 3}) {
 			t.Errorf("%v", got)
 		}
+		got = nil
+		tr.must(tr.Queued(context.Background(), func(_ jobs.Lane, seq uint64) { got = append(got, seq) }))
+		if !slices.Equal(got, []uint64{1, 3}) {
+			t.Errorf("queued: %v", got)
+		}
 		if n, scheduled := tr.Totals(); n != 4 || scheduled != 1 {
 			t.Errorf("%d unfinished, %d scheduled", n, scheduled)
 		}

@@ -35,8 +35,8 @@ const (
 	largeSpace = 4
 )
 
-// maxPause is the longest wait between tries of a commit that fails.
-const maxPause = 2 * time.Second
+// retryPause is the wait between tries of a commit that fails.
+const retryPause = 500 * time.Millisecond
 
 // Submitted takes a message of JOBS; see [jobs.Sink].
 func (s *Store) Submitted(m *jobs.Message) { s.queue.submitted(m) }
@@ -192,7 +192,7 @@ func (s *Store) commit(ctx context.Context, b *batch, commits chan<- *jobs.Commi
 	if once {
 		return true
 	}
-	t := time.NewTimer(maxPause / 4)
+	t := time.NewTimer(retryPause)
 	defer t.Stop()
 	select {
 	case <-t.C:

@@ -222,12 +222,14 @@ func (s *Store) endProcessing(ctx context.Context, end func(*jobs.Job) bool) (en
 func (s *Store) Unfinished(ctx context.Context, f func([]*jobs.Job) error) error {
 	filter := jobs.Filter{Statuses: []jobs.Status{jobs.Pending, jobs.Processing, jobs.Retrying}}
 	var some []*jobs.Job
+	size := 0
 	flush := func() error {
 		if len(some) == 0 {
 			return nil
 		}
 		err := f(some)
-		some = some[:0]
+		clear(some) // what they hold may be large
+		some, size = some[:0], 0
 		return err
 	}
 	err := s.Scan(ctx, filter, func(j *jobs.Job) error {
@@ -235,7 +237,8 @@ func (s *Store) Unfinished(ctx context.Context, f func([]*jobs.Job) error) error
 			return nil
 		}
 		some = append(some, j)
-		if len(some) < scanBatch {
+		size += len(j.Payload)
+		if len(some) < scanBatch && size < searchPiece.bytes {
 			return nil
 		}
 		return flush()
@@ -244,6 +247,31 @@ func (s *Store) Unfinished(ctx context.Context, f func([]*jobs.Job) error) error
 		return err
 	}
 	return flush()
+}
+
+// Queued calls f with the lane and the sequence of every unfinished job whose message
+// has to be in JOBS. It reads no payload that is kept apart.
+func (s *Store) Queued(ctx context.Context, f func(jobs.Lane, uint64)) error {
+	match := newMatcher(&jobs.Filter{Statuses: []jobs.Status{jobs.Pending, jobs.Processing, jobs.Retrying}})
+	match.light = true
+	for after := uint64(0); ; {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		left := searchPiece
+		found, next, err := s.piece(match, after, true, scanBatch, &left)
+		if err != nil {
+			return err
+		}
+		for _, j := range found {
+			if inQueue(j) {
+				f(j.Lane(), j.Seq)
+			}
+		}
+		if after = next; next == 0 {
+			return nil
+		}
+	}
 }
 
 // Node returns the name that identifies this data folder in what it publishes,

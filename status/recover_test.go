@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -538,5 +539,21 @@ func TestWaitForEnds(t *testing.T) {
 	}
 	if err := tr.WaitFor(ctx, jobs.Positions{}); err != nil {
 		t.Errorf("already there: %v", err)
+	}
+}
+
+// Who wants to know which messages are needed reads no payloads: large ones cost no
+// memory.
+func TestQueuedReadsNoPayloads(t *testing.T) {
+	tr := startTemp(t, Options{})
+	const n, size = 20, 1 << 20
+	fill(tr, n, func(m *jobs.Message) { m.Payload = []byte(`"` + strings.Repeat("x", size) + `"`) })
+	var before, after runtime.MemStats
+	var got []uint64
+	runtime.ReadMemStats(&before)
+	tr.must(tr.Queued(t.Context(), func(l jobs.Lane, seq uint64) { got = append(got, seq) }))
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; len(got) != n || took > size {
+		t.Errorf("%d jobs, and %d bytes of memory for payloads of %d", len(got), took, size)
 	}
 }

@@ -106,6 +106,7 @@ type matcher struct {
 	err     jobs.Needle
 	payload jobs.Needle
 	scans   bool
+	light   bool // the payloads that are kept apart are not wanted
 }
 
 func newMatcher(f *jobs.Filter) *matcher {
@@ -284,7 +285,7 @@ func (r *reading) job(key uint64, match *matcher, look bool) (*jobs.Job, error) 
 	if err != nil {
 		return nil, r.damaged(err)
 	}
-	if apart {
+	if apart && !match.light {
 		j.Payload = slices.Clone(r.apart())
 	}
 	if !match.filter.Match(j) {

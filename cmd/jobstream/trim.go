@@ -168,17 +168,14 @@ func (t *trimmer) trimLanes(ctx context.Context, state broker.StreamState) (ever
 	for _, l := range t.n.lanes {
 		floors[l] = position + 1
 	}
-	err = t.n.store.Unfinished(ctx, func(some []*jobs.Job) error {
-		for _, j := range some {
-			if j.Seq > position {
-				continue
-			}
-			queued++
-			if low, ok := floors[j.Lane()]; !ok || j.Seq < low {
-				floors[j.Lane()] = j.Seq
-			}
+	err = t.n.store.Queued(ctx, func(lane jobs.Lane, seq uint64) {
+		if seq > position {
+			return
 		}
-		return nil
+		queued++
+		if low, ok := floors[lane]; !ok || seq < low {
+			floors[lane] = seq
+		}
 	})
 	if err != nil {
 		return false, err
