@@ -34,4 +34,6 @@
 //	batches   id → the messages of a batch that is not complete
 //	types     type → what an operator has set
 //	ends      moment, key → record of a job that ended and was run again then
+//
+// What cannot be folded is set aside in a file beside it, set-aside.jsonl.
 package status
