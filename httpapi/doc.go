@@ -4,5 +4,6 @@
 // package jobs, because the NATS service answers by the same rules.
 //
 // Where to start: routes.go lists everything that is served, [New] makes a
-// [Server] of it. Echo stays inside this package; others see an http.Handler.
+// [Server] of it, and what a request passes before its handler stands in
+// around.go. Echo stays inside this package; others see an http.Handler.
 package httpapi
