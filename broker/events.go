@@ -26,6 +26,7 @@ import (
 //	due          when the next attempt is due, for retrying
 //	lost         how many workers died, for failed
 //	artifact     {name, content_type, size, sha256}
+//	checkpoint   what the attempt left for the next one
 //
 // Times are RFC 3339 in UTC; empty fields are left out.
 //
@@ -126,7 +127,7 @@ func (b *Broker) publishPacked(body []byte, n uint32) error {
 
 func (b *Broker) packedSubject() string { return "status.packed." + safeType(b.o.Node) }
 
-const packedFields = 19
+const packedFields = 19 // one more with a checkpoint
 
 func appendPackedEvent(b []byte, e *jobs.Event) []byte {
 	n := packedFieldCount(e)
@@ -153,17 +154,25 @@ func appendPackedEvent(b []byte, e *jobs.Event) []byte {
 	b = msgp.AppendInt64(b, int64(e.Due))
 	b = msgp.AppendInt(b, e.Lost)
 	if e.Artifact == nil {
-		return msgp.AppendNil(b)
+		b = msgp.AppendNil(b)
+	} else {
+		b = msgp.AppendArrayHeader(b, 4)
+		b = msgp.AppendString(b, e.Artifact.Name)
+		b = msgp.AppendString(b, e.Artifact.ContentType)
+		b = msgp.AppendInt64(b, e.Artifact.Size)
+		b = msgp.AppendString(b, e.Artifact.SHA256)
 	}
-	b = msgp.AppendArrayHeader(b, 4)
-	b = msgp.AppendString(b, e.Artifact.Name)
-	b = msgp.AppendString(b, e.Artifact.ContentType)
-	b = msgp.AppendInt64(b, e.Artifact.Size)
-	return msgp.AppendString(b, e.Artifact.SHA256)
+	if n > packedFields {
+		b = msgp.AppendBytes(b, e.Checkpoint)
+	}
+	return b
 }
 
 // packedFieldCount leaves the rarer fields out where an event has none of them.
 func packedFieldCount(e *jobs.Event) int {
+	if len(e.Checkpoint) > 0 {
+		return packedFields + 1
+	}
 	if len(e.Result) == 0 && e.Progress == 0 && e.Message == "" && e.Error == "" && e.Due == 0 && e.Lost == 0 && e.Artifact == nil {
 		return 12
 	}
@@ -284,6 +293,9 @@ func decodePackedEvent(b []byte, e *jobs.Event, names *interner) ([]byte, error)
 	e.Due = jobs.Time(u.int())
 	e.Lost = int(u.int())
 	e.Artifact = u.artifact()
+	if c := u.bytes(); len(c) > 0 {
+		e.Checkpoint = append(json.RawMessage(nil), c...)
+	}
 	u.skip()
 	if u.err != nil {
 		return nil, u.err
@@ -352,6 +364,10 @@ func appendEventJSON(b []byte, e *jobs.Event) []byte {
 	if len(e.Result) > 0 {
 		b = append(b, `,"result":`...)
 		b = append(b, e.Result...)
+	}
+	if len(e.Checkpoint) > 0 {
+		b = append(b, `,"checkpoint":`...)
+		b = append(b, e.Checkpoint...)
 	}
 	if a := e.Artifact; a != nil {
 		b = append(b, `,"artifact":{"name":`...)
@@ -422,6 +438,7 @@ func decodeEventJSON(body []byte) (jobs.Event, error) {
 			Size        int64  `json:"size"`
 			SHA256      string `json:"sha256"`
 		} `json:"artifact"`
+		Checkpoint json.RawMessage `json:"checkpoint"`
 	}
 	if err := json.Unmarshal(body, &v); err != nil {
 		return jobs.Event{}, err
@@ -435,7 +452,7 @@ func decodeEventJSON(body []byte) (jobs.Event, error) {
 		Kind: kind, ID: id, Seq: v.Seq, Type: v.Type, Priority: v.Priority,
 		CreatedAt: jobs.TimeOf(v.CreatedAt), MaxAttempts: v.MaxAttempts, Run: v.Run, Attempt: v.Attempt,
 		At: jobs.TimeOf(v.At), StartedAt: jobs.TimeOf(v.StartedAt), Node: v.Node, Progress: v.Progress,
-		Message: v.Message, Error: v.Error, Due: jobs.TimeOf(v.Due), Lost: v.Lost, Result: v.Result,
+		Message: v.Message, Error: v.Error, Due: jobs.TimeOf(v.Due), Lost: v.Lost, Result: v.Result, Checkpoint: v.Checkpoint,
 	}
 	if v.Artifact != nil {
 		e.Artifact = &jobs.Artifact{Name: v.Artifact.Name, ContentType: v.Artifact.ContentType, Size: v.Artifact.Size, SHA256: v.Artifact.SHA256}

@@ -181,6 +181,9 @@ func eventGen() *rapid.Generator[jobs.Event] {
 		if rapid.Bool().Draw(t, "result") {
 			e.Result, _ = json.Marshal(rapid.String().Draw(t, "value"))
 		}
+		if rapid.Bool().Draw(t, "checkpoint") {
+			e.Checkpoint, _ = json.Marshal(rapid.String().Draw(t, "left"))
+		}
 		if rapid.Bool().Draw(t, "artifact") {
 			e.Artifact = &jobs.Artifact{Name: rapid.String().Draw(t, "name"), ContentType: rapid.String().Draw(t, "ct"), Size: rapid.Int64Min(0).Draw(t, "size"), SHA256: "ab"}
 		}

@@ -27,8 +27,9 @@ func EncodePackedWithMore(e *jobs.Event) []byte {
 	b := msgp.AppendArrayHeader([]byte{packedVersion}, 1)
 	one := appendPackedEvent(nil, e)
 	_, fields, _ := msgp.ReadArrayHeaderBytes(one)
-	b = msgp.AppendArrayHeader(b, packedFields+1)
+	b = msgp.AppendArrayHeader(b, packedFields+2)
 	b = append(b, fields...)
+	b = msgp.AppendBytes(b, nil) // no checkpoint
 	return msgp.AppendString(b, "more")
 }
 

@@ -258,7 +258,7 @@ func (x *execution) handle() (result Result, err error) {
 			err = fmt.Errorf("panic: %v", r)
 		}
 	}()
-	x.task = Task{Job: x.job, Attempt: x.attempt, progress: x.report}
+	x.task.Job, x.task.Attempt, x.task.progress = x.job, x.attempt, x.report
 	return x.typ.Handler.Handle(x.ctx, &x.task)
 }
 
@@ -418,6 +418,9 @@ func (x *execution) outcome(result Result, err error) *Event {
 		return &e
 	}
 	x.failed(&e, err)
+	if b := x.task.left.Load(); b != nil {
+		e.Checkpoint = *b
+	}
 	return &e
 }
 

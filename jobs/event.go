@@ -82,10 +82,13 @@ type Event struct {
 	Lost     int  // for failed after too many lost workers
 	Result   json.RawMessage
 	Artifact *Artifact
+	// Checkpoint is what the attempt left for the next one, nil for nothing; see
+	// [Task.SetCheckpoint].
+	Checkpoint json.RawMessage
 }
 
 // size is about how much memory the event's own texts take, in bytes.
-func (e *Event) size() int { return len(e.Result) + len(e.Error) + len(e.Message) }
+func (e *Event) size() int { return len(e.Result) + len(e.Error) + len(e.Message) + len(e.Checkpoint) }
 
 // Stub is the record for an event whose submission is not known (any more):
 // what a tracker rebuilt from the streams can still say about the job.
@@ -108,6 +111,19 @@ func (e *Event) Stub() *Job {
 // is the run, then the attempt, then the phase within the attempt. An ended job
 // never changes again.
 func Apply(j *Job, e *Event) bool {
+	if !apply(j, e) {
+		return false
+	}
+	switch {
+	case e.Kind == KindCompleted:
+		j.Checkpoint = nil
+	case len(e.Checkpoint) > 0:
+		j.Checkpoint = e.Checkpoint
+	}
+	return true
+}
+
+func apply(j *Job, e *Event) bool {
 	if j.Status.Ended() || e.Run != j.Run {
 		return false
 	}

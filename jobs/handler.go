@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -46,6 +47,7 @@ type Task struct {
 	Attempt int
 
 	progress func(percent int, message string)
+	left     atomic.Pointer[json.RawMessage] // the checkpoint for the next attempt
 }
 
 // NewTask makes a task outside a [Pool], for a handler's tests; report may be
@@ -61,6 +63,38 @@ func (t *Task) Progress(percent int, message string) {
 	if t.progress != nil {
 		t.progress(min(max(percent, 0), 100), message)
 	}
+}
+
+// MaxCheckpoint bounds a checkpoint, in bytes of JSON.
+const MaxCheckpoint = 256 << 10
+
+// Checkpoint is what the attempt before left, nil if nothing. It has survived
+// restarts, and a retry by hand. After a crash it may be that of an attempt
+// before the last.
+func (t *Task) Checkpoint() json.RawMessage { return t.Job.Checkpoint }
+
+// SetCheckpoint leaves v, as JSON of at most [MaxCheckpoint], for the next attempt:
+// it is stored together with the outcome of this one, unless that completes the
+// job.
+func (t *Task) SetCheckpoint(v any) error {
+	b, err := json.Marshal(v)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the checkpoint is not JSON: %w", err)
+	case len(b) > MaxCheckpoint:
+		return fmt.Errorf("the checkpoint has %d bytes, at most %d are kept", len(b), MaxCheckpoint)
+	}
+	t.left.Store((*json.RawMessage)(&b))
+	return nil
+}
+
+// NextCheckpoint is what this attempt has left so far: that of [Task.SetCheckpoint],
+// or what it had itself.
+func (t *Task) NextCheckpoint() json.RawMessage {
+	if b := t.left.Load(); b != nil {
+		return *b
+	}
+	return t.Job.Checkpoint
 }
 
 // Why a handler's context ended, by context.Cause.

@@ -186,10 +186,13 @@ type Job struct {
 	Payload  json.RawMessage
 	Result   json.RawMessage
 	Artifact *Artifact
-	Error    string // the last error
-	Errors   []AttemptError
-	Tags     []string
-	Node     string // where its last attempt ran
+	// Checkpoint is what the last attempt left for the next one, see
+	// [Task.SetCheckpoint]. It outlives a retry by hand.
+	Checkpoint json.RawMessage
+	Error      string // the last error
+	Errors     []AttemptError
+	Tags       []string
+	Node       string // where its last attempt ran
 
 	CreatedAt Time
 	UpdatedAt Time

@@ -340,6 +340,8 @@ func TestRecordTerms(t *testing.T) {
 		"turn only":       func(j *jobs.Job) { j.Terms, j.Slot = nil, true },
 		"nothing of that": func(j *jobs.Job) { j.Terms = nil },
 		"unlisted":        func(j *jobs.Job) { j.Terms, j.Unlisted = nil, true },
+		"checkpoint":      func(j *jobs.Job) { j.Terms, j.Checkpoint = nil, []byte(`{"a":1}`) },
+		"both":            func(j *jobs.Job) { j.Unlisted, j.Checkpoint = true, []byte(`1`) },
 		"empty terms":     func(j *jobs.Job) { j.Terms = &jobs.Terms{} },
 	} {
 		j := full.Clone()
@@ -356,10 +358,10 @@ func TestRecordTerms(t *testing.T) {
 		}
 		// With fields of a later version behind them.
 		if head := len(msgp.AppendArrayHeader(nil, recordFields+rareFields)); name != "nothing of that" {
-			longer := msgp.AppendArrayHeader([]byte{recordVersion}, unlisted+1)
+			longer := msgp.AppendArrayHeader([]byte{recordVersion}, recordFields+rareFields+lateFields+1)
 			longer = append(longer, raw[1+head:]...)
-			if !j.Unlisted {
-				longer = msgp.AppendBool(longer, false)
+			if !j.Unlisted && j.Checkpoint == nil {
+				longer = msgp.AppendBytes(msgp.AppendBool(longer, false), nil)
 			}
 			longer = msgp.AppendString(longer, "a new field")
 			if got, _, err := decodeRecord(longer); err != nil || !same(got, j) {

@@ -17,12 +17,12 @@ import (
 const recordVersion = 1
 
 // recordFields is the length of the array that appendRecord writes for most
-// jobs; those with terms, or in another place than the queue, have rareFields
-// more.
+// jobs; those with terms, or in another place than the queue, have rareFields more,
+// and those with something else besides lateFields on top.
 const (
 	recordFields = 28
-	rareFields   = 3
-	unlisted     = recordFields + rareFields + 1 // of jobs whose type was not known
+	rareFields   = 3 // terms, place, slot
+	lateFields   = 2 // whether its type was not known, checkpoint
 	termFields   = 7
 )
 
@@ -36,10 +36,11 @@ const inlinePayload = 1024
 func appendRecord(b []byte, j *jobs.Job) []byte {
 	apart := len(j.Payload) > inlinePayload
 	b = append(b, recordVersion)
-	rare := j.Terms != nil || j.Place != jobs.InQueue || j.Slot || j.Unlisted
+	rare := j.Terms != nil || j.Place != jobs.InQueue || j.Slot
+	late := j.Unlisted || len(j.Checkpoint) > 0
 	switch {
-	case j.Unlisted:
-		b = msgp.AppendArrayHeader(b, unlisted)
+	case late:
+		b = msgp.AppendArrayHeader(b, recordFields+rareFields+lateFields)
 	case rare:
 		b = msgp.AppendArrayHeader(b, recordFields+rareFields)
 	default:
@@ -93,13 +94,14 @@ func appendRecord(b []byte, j *jobs.Job) []byte {
 		b = msgp.AppendInt64(b, int64(h.Due))
 	}
 	b = msgp.AppendUint64(b, j.Key)
-	if rare {
+	if rare || late {
 		b = appendTerms(b, j.Terms)
 		b = msgp.AppendUint8(b, uint8(j.Place))
 		b = msgp.AppendBool(b, j.Slot)
 	}
-	if j.Unlisted {
-		b = msgp.AppendBool(b, true)
+	if late {
+		b = msgp.AppendBool(b, j.Unlisted)
+		b = msgp.AppendBytes(b, j.Checkpoint)
 	}
 	return b
 }
@@ -149,7 +151,7 @@ func decodeRecord(b []byte) (j *jobs.Job, apart bool, err error) {
 		r.fail()
 	}
 	j.Seq = r.uint64()
-	if fields >= unlisted {
+	if fields > recordFields+rareFields {
 		j.Type = r.string() // made up by anybody
 	} else {
 		j.Type = r.interned()
@@ -197,8 +199,11 @@ func decodeRecord(b []byte) (j *jobs.Job, apart bool, err error) {
 		j.Place = jobs.Place(r.uint64())
 		j.Slot = r.bool()
 	}
-	if fields >= unlisted {
+	if fields > recordFields+rareFields {
 		j.Unlisted = r.bool()
+	}
+	if fields >= recordFields+rareFields+lateFields {
+		j.Checkpoint = r.bytes()
 	}
 	if r.err != nil {
 		return nil, false, fmt.Errorf("%w: %w", errRecord, r.err)

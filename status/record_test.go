@@ -47,6 +47,9 @@ func drawJob(t *rapid.T) *jobs.Job {
 			Size: rapid.Int64().Draw(t, "size"), SHA256: text.Draw(t, "sum"),
 		}
 	}
+	if rapid.Bool().Draw(t, "has checkpoint") {
+		j.Checkpoint = rapid.SliceOfN(rapid.Byte(), 1, 50).Draw(t, "checkpoint")
+	}
 	for range rapid.SampledFrom([]int{0, 1, 5, jobs.MaxErrors}).Draw(t, "errors") {
 		j.Errors = append(j.Errors, jobs.AttemptError{Attempt: len(j.Errors), Error: "e", At: jobs.Time(len(j.Errors))})
 	}

@@ -159,7 +159,7 @@ func (g *glance) read(raw []byte) error {
 	g.created = r.time()
 	r.skip(2) // updated, due
 	g.started, g.ended = r.time(), r.time()
-	if fields >= unlisted {
+	if fields > recordFields+rareFields {
 		r.skip(5) // history, key, terms, place, slot
 		if r.bool() {
 			g.typ = []byte(jobs.UnknownTypes)

@@ -70,6 +70,7 @@ func newBuiltins(c *config.Config, dirs folders, tracker *lateTracker) (*builtin
 		SMTP: email.SMTP{
 			Host: c.Email.SMTP.Host, Port: c.Email.SMTP.Port, Username: c.Email.SMTP.Username,
 			Password: c.Email.SMTP.Password, TLS: c.Email.SMTP.TLS,
+			Timeout: c.Email.SMTP.Timeout, RetryUnknown: c.Email.SMTP.RetryUnknown,
 		},
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/mail"
 	"net/netip"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -26,11 +27,11 @@ func parseAddress(s string) (*mail.Address, error) {
 	if err := checkText(s); err != nil {
 		return nil, err
 	}
-	a, err := mail.ParseAddress(s)
+	a, err := mail.ParseAddress(untagged(s))
 	if err != nil {
 		return nil, notAnAddress(s, err)
 	}
-	return normal(a)
+	return normal(a, s)
 }
 
 // parseAddresses reads one or more addresses with commas between them.
@@ -38,7 +39,7 @@ func parseAddresses(s string) ([]*mail.Address, error) {
 	if err := checkText(s); err != nil {
 		return nil, err
 	}
-	list, err := mail.ParseAddressList(s)
+	list, err := mail.ParseAddressList(untagged(s))
 	if err != nil {
 		return nil, notAnAddress(s, err)
 	}
@@ -46,7 +47,7 @@ func parseAddresses(s string) ([]*mail.Address, error) {
 		return nil, fmt.Errorf("%s names no address", quote(s))
 	}
 	for i, a := range list {
-		if list[i], err = normal(a); err != nil {
+		if list[i], err = normal(a, s); err != nil {
 			return nil, err
 		}
 	}
@@ -69,14 +70,20 @@ func notAnAddress(s string, err error) error {
 	return fmt.Errorf("%s is not an email address: %s", quote(s), strings.TrimPrefix(err.Error(), "mail: "))
 }
 
-// normal checks what net/mail lets pass and brings the domain into ASCII.
-func normal(a *mail.Address) (*mail.Address, error) {
+// tag begins an IPv6 address between the brackets of a literal (RFC 5321, section
+// 4.1.3). net/mail knows such literals without it only.
+var tag = regexp.MustCompile(`(?i)@\[IPv6:`)
+
+func untagged(s string) string { return tag.ReplaceAllLiteralString(s, "@[") }
+
+// normal checks what net/mail lets pass of text and brings the domain into ASCII.
+func normal(a *mail.Address, text string) (*mail.Address, error) {
 	at := strings.LastIndexByte(a.Address, '@')
 	if at < 0 {
 		return nil, fmt.Errorf("%s has no @", quote(a.Address))
 	}
 	local := a.Address[:at]
-	domain, err := asciiDomain(a.Address[at+1:])
+	domain, err := asciiDomain(a.Address[at+1:], text)
 	switch {
 	case err != nil:
 		return nil, err
@@ -84,10 +91,8 @@ func normal(a *mail.Address) (*mail.Address, error) {
 		return nil, fmt.Errorf("the name before %s has a control character", quote(a.Address))
 	case len(a.Name) > maxName:
 		return nil, fmt.Errorf("the name before %s is longer than %d bytes", quote(a.Address), maxName)
-	case local == "" || len(local) > maxLocal || hasControl(local) || strings.Contains(local, " "):
-		return nil, fmt.Errorf("%s has no usable name before the @ (1 to %d characters, no spaces or control characters)", quote(a.Address), maxLocal)
-	case !isASCII(local):
-		return nil, fmt.Errorf("%s has letters beyond ASCII before the @; such addresses are not supported", quote(a.Address))
+	case local == "" || len(local) > maxLocal || hasControl(local) || oneSpace(local) != local:
+		return nil, fmt.Errorf("%s has no usable name before the @ (1 to %d bytes, no control characters, and single spaces between words only)", quote(a.Address), maxLocal)
 	case len(local)+1+len(domain) > maxAddress:
 		return nil, fmt.Errorf("%s is longer than %d bytes", quote(a.Address), maxAddress)
 	}
@@ -101,9 +106,9 @@ func oneSpace(s string) string {
 }
 
 // asciiDomain returns a domain as it travels: an international one in Punycode.
-func asciiDomain(domain string) (string, error) {
+func asciiDomain(domain, text string) (string, error) {
 	if strings.HasPrefix(domain, "[") {
-		return domain, checkLiteral(domain)
+		return literal(domain, text)
 	}
 	if !isASCII(domain) {
 		ascii, err := idna.Lookup.ToASCII(domain)
@@ -118,14 +123,18 @@ func asciiDomain(domain string) (string, error) {
 	return domain, nil
 }
 
-// checkLiteral checks an address literal like [192.0.2.1]. The IPv6 ones of
-// net/mail lack the tag that SMTP wants, and nobody has such an address.
-func checkLiteral(domain string) error {
-	ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(domain, "["), "]"))
-	if err != nil || !ip.Is4() {
-		return fmt.Errorf("%s is not an IPv4 address like [192.0.2.1]", quote(domain))
+// literal is an address literal like [192.0.2.1] or [IPv6:2001:db8::1] as it
+// travels. Whether an IPv6 address had its tag stands in the text only.
+func literal(domain, text string) (string, error) {
+	inside := strings.TrimSuffix(strings.TrimPrefix(domain, "["), "]")
+	ip, err := netip.ParseAddr(inside)
+	switch {
+	case err == nil && ip.Is4():
+		return domain, nil
+	case err == nil && ip.Zone() == "" && strings.Contains(strings.ToLower(text), "@[ipv6:"+strings.ToLower(inside)+"]"):
+		return "[IPv6:" + inside + "]", nil
 	}
-	return nil
+	return "", fmt.Errorf("%s is not an address literal like [192.0.2.1] or [IPv6:2001:db8::1]", quote(domain))
 }
 
 // isHostName says whether s is made of labels with letters, digits and hyphens.

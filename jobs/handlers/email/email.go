@@ -25,15 +25,18 @@
 //     refused login, since the server has understood and said no;
 //   - an answer that begins with 4, and everything that is no answer (no
 //     connection, a timeout, a certificate that does not fit) is tried again;
-//   - if the server takes some of the recipients only, they get the mail, the
-//     others are listed in the result with the server's words, and the job is
-//     completed: another attempt would send the mail twice to those that have it.
-//     Recipients refused for the moment get a second transaction over the same
-//     connection first, because a server that takes few recipients at a time
-//     answers in this way.
+//   - each recipient gets the mail once. Those that the server takes have it; those
+//     that it refuses for the moment are tried again, in a second transaction over
+//     the same connection (a server that takes few at a time answers in this way),
+//     and then with the next attempt, which knows who has it already; those that it
+//     refuses for good are listed in the result with the server's words, and if
+//     nobody else is left the job is completed, or failed if nobody was taken;
+//   - if the connection breaks when the message is sent whole and the server has
+//     not answered yet, the mail may be delivered: the job fails for good and says
+//     so, unless [SMTP].RetryUnknown.
 //
-// The Message-ID is made from the job's id: if a mail is sent twice, because the
-// connection broke before the server's last answer, receivers can tell.
+// The Message-ID is made from the job's id: if a mail is sent twice all the same,
+// because the process died before the outcome was stored, receivers can tell.
 package email
 
 import (
@@ -42,6 +45,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/mail"
 	"slices"
 	"strings"
@@ -64,10 +68,6 @@ const (
 	TLSImplicit      = "implicit"      // TLS from the first byte on, as on port 465
 )
 
-// DefaultTimeout bounds connecting and every wait for the server if [SMTP] says
-// nothing.
-const DefaultTimeout = 30 * time.Second
-
 // Config says who sends and how.
 type Config struct {
 	Transport string // TransportOutbox or TransportSMTP
@@ -87,12 +87,18 @@ type SMTP struct {
 	// or the server is this machine: what may go in clear text is not worse off
 	// behind a certificate that nobody knows.
 	TLS string
-	// Timeout bounds connecting, and each single wait for the server; 0 is
-	// DefaultTimeout. The whole is bounded by the job's own timeout.
+	// Timeout bounds connecting, and each single wait for the server; 0 are 30
+	// seconds for connecting, and the times of RFC 5321 for the rest. The whole is
+	// bounded by the job's own timeout.
 	Timeout time.Duration
+	// RetryUnknown has mails sent again whose fate is not known, and which may be
+	// delivered already.
+	RetryUnknown bool
 	// CA are the authorities that may sign the server's certificate; nil are the
 	// system's.
 	CA *x509.CertPool
+
+	connect func(ctx context.Context, network, address string) (net.Conn, error) // for tests; nil = net.Dialer
 }
 
 // Handler sends mails. It implements jobs.Handler and jobs.Checker and may be
@@ -112,9 +118,6 @@ var (
 func New(c Config) (*Handler, error) {
 	if c.SMTP.TLS == "" {
 		c.SMTP.TLS = TLSOpportunistic
-	}
-	if c.SMTP.Timeout == 0 {
-		c.SMTP.Timeout = DefaultTimeout
 	}
 	var errs []error
 	from, err := parseAddress(c.From)
@@ -230,12 +233,34 @@ func (h *Handler) sendSMTP(ctx context.Context, t *jobs.Task, l *letter) (*Sent,
 		return nil, err
 	}
 	defer s.close()
-	to := l.payload.recipients()
+	before, to := earlier(t, l.payload.recipients())
 	t.Progress(50, fmt.Sprintf("sending to %d recipient(s)", len(to)))
-	accepted, rejected, err := s.send(addrSpec(h.from), to, content)
+	d, err := s.send(addrSpec(h.from), to, content)
 	if err != nil {
-		return nil, err
+		if len(before.Accepted) == 0 {
+			return nil, err
+		}
+		d.give(to, err)
 	}
-	t.Progress(100, fmt.Sprintf("sent to %d recipient(s)", len(accepted)))
-	return &Sent{Accepted: accepted, Rejected: rejected, Bytes: len(content)}, nil
+	d.Run = before.Run
+	d.Accepted, d.Refused = append(before.Accepted, d.Accepted...), append(before.Refused, d.Refused...)
+	if len(d.deferred) > 0 || len(d.Accepted) == 0 {
+		if err := t.SetCheckpoint(d); err != nil {
+			return nil, jobs.Permanent(fmt.Errorf("who has got the mail cannot be remembered: %w", err))
+		}
+		return nil, s.undelivered(d)
+	}
+	t.Progress(100, fmt.Sprintf("sent to %d recipient(s)", len(d.Accepted)))
+	return &Sent{Accepted: d.Accepted, Rejected: d.Refused, Bytes: len(content)}, nil
+}
+
+// earlier is what the attempts before have done, and who is left of all.
+func earlier(t *jobs.Task, all []string) (d delivery, left []string) {
+	if c := t.Checkpoint(); c != nil && json.Unmarshal(c, &d) != nil {
+		d = delivery{} // not ours
+	}
+	if d.Run != t.Job.Run {
+		d.Run, d.Refused = t.Job.Run, nil // a retry by hand tries those again
+	}
+	return d, (&transaction{accepted: d.Accepted, refused: d.Refused}).rest(all)
 }

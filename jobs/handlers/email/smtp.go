@@ -19,8 +19,17 @@ import (
 	"jobstream/jobs"
 )
 
-// quitTimeout bounds the farewell: the mail is through, or has failed, by then.
-const quitTimeout = 2 * time.Second
+// How long a server may take at each stage of the dialogue, by RFC 5321, section
+// 4.5.3.2; all of it is bounded by the job's own timeout.
+const (
+	greetTimeout    = 5 * time.Minute // and each answer before the mail
+	addressTimeout  = 5 * time.Minute // MAIL FROM, RCPT TO
+	dataTimeout     = 2 * time.Minute // the answer to DATA
+	blockTimeout    = 3 * time.Minute // for each piece of the message
+	finalDotTimeout = 10 * time.Minute
+	connectTimeout  = 30 * time.Second
+	farewellTimeout = 2 * time.Second // the mail is through, or has failed, by then
+)
 
 func (s *SMTP) addr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
 
@@ -53,12 +62,15 @@ type session struct {
 // when ctx ends, which ends every wait at once.
 func dial(ctx context.Context, config *SMTP) (*session, error) {
 	s := &session{ctx: ctx, config: config}
-	dialer := net.Dialer{Timeout: config.Timeout}
-	raw, err := dialer.DialContext(ctx, "tcp", config.addr())
+	connect := config.connect
+	if connect == nil {
+		connect = (&net.Dialer{Timeout: s.wait(connectTimeout)}).DialContext
+	}
+	raw, err := connect(ctx, "tcp", config.addr())
 	if err != nil {
 		return nil, s.failed("connecting", err)
 	}
-	s.conn = &timedConn{Conn: raw, timeout: config.Timeout}
+	s.conn = &timedConn{Conn: raw, timeout: s.wait(greetTimeout)}
 	s.unhook = context.AfterFunc(ctx, func() { _ = raw.Close() }) // nothing can be done about an error
 	if err := s.open(); err != nil {
 		s.unhook()
@@ -67,6 +79,18 @@ func dial(ctx context.Context, config *SMTP) (*session, error) {
 	}
 	return s, nil
 }
+
+// wait is how long a stage may take: what the configuration says, or else the
+// standard.
+func (s *session) wait(standard time.Duration) time.Duration {
+	if s.config.Timeout > 0 {
+		return s.config.Timeout
+	}
+	return standard
+}
+
+// patient sets how long the server may take from now on, for each answer.
+func (s *session) patient(standard time.Duration) { s.conn.timeout = s.wait(standard) }
 
 func (s *session) open() error {
 	var conn net.Conn = s.conn
@@ -81,7 +105,6 @@ func (s *session) open() error {
 	if s.client, err = smtp.NewClient(conn, s.config.Host); err != nil {
 		return s.failed("greeting", err)
 	}
-	s.client.SkipSMTPUTF8(true) // addresses are ASCII, so no server needs to know it
 	if err := s.client.Hello(helloName(s.conn.LocalAddr())); err != nil {
 		return s.failed("EHLO", err)
 	}
@@ -170,37 +193,77 @@ func helloName(local net.Addr) string {
 	return "[IPv6:" + tcp.IP.String() + "]"
 }
 
-// send gives the message to the server for all recipients. It returns no error
-// once the server has taken the message for one of them.
-func (s *session) send(from string, to []string, message []byte) ([]string, []Rejected, error) {
-	var accepted []string
-	var rejected []Rejected
-	for pending := to; len(pending) > 0; {
-		t, err := s.transact(from, pending, message)
-		rejected = append(rejected, t.refused...)
-		pending = t.rest(pending)
-		switch first := len(accepted) == 0; {
-		case err != nil && first:
-			return nil, nil, err
-		case err != nil:
-			for _, a := range pending {
-				rejected = append(rejected, Rejected{a, err.Error()})
-			}
-			return accepted, rejected, nil
-		case len(t.accepted) == 0 && first:
-			return nil, nil, s.nobody(rejected, t.deferred)
-		case len(t.accepted) == 0:
-			return accepted, append(rejected, t.deferred...), nil
-		}
-		accepted = append(accepted, t.accepted...)
-	}
-	return accepted, rejected, nil
+// delivery is what became of the recipients of a mail.
+type delivery struct {
+	Run      int        `json:"run"` // of the job
+	Accepted []string   `json:"accepted,omitempty"`
+	Refused  []Rejected `json:"refused,omitempty"` // for good
+	deferred []Rejected // for now
 }
 
-// nobody is the error for a mail that no recipient may get.
-func (s *session) nobody(refused, deferred []Rejected) error {
+// send gives the message to the server for all recipients. With an error, none of
+// them has got it.
+func (s *session) send(from string, to []string, message []byte) (d delivery, err error) {
+	if err := s.internationalize(append([]string{from}, to...)); err != nil {
+		return d, err
+	}
+	for pending := to; len(pending) > 0; {
+		t, err := s.transact(from, pending, message)
+		d.Refused = append(d.Refused, t.refused...)
+		pending = t.rest(pending)
+		switch {
+		case err != nil && len(d.Accepted)+len(d.Refused)+len(t.deferred) == 0:
+			return delivery{}, err
+		case err != nil && len(t.accepted) > 0: // they were to get it; the others were not
+			d.give(t.accepted, err)
+			d.deferred = append(d.deferred, t.deferred...)
+			return d, nil
+		case err != nil:
+			d.give(pending, err)
+			return d, nil
+		case len(t.accepted) == 0:
+			d.deferred = t.deferred
+			return d, nil
+		}
+		d.Accepted = append(d.Accepted, t.accepted...)
+	}
+	return d, nil
+}
+
+// give notes that all of these did not get the mail for one reason.
+func (d *delivery) give(to []string, err error) {
+	for _, a := range to {
+		if jobs.IsPermanent(err) {
+			d.Refused = slices.Insert(d.Refused, 0, Rejected{a, err.Error()}) // to be told first
+		} else {
+			d.deferred = append(d.deferred, Rejected{a, err.Error()})
+		}
+	}
+}
+
+// internationalize has the server told of addresses with letters beyond ASCII
+// (RFC 6531), and of no others.
+func (s *session) internationalize(addresses []string) error {
+	i := slices.IndexFunc(addresses, func(a string) bool { return !isASCII(a) })
+	s.client.SkipSMTPUTF8(i < 0)
+	if i < 0 {
+		return nil
+	}
+	if offered, _ := s.client.Extension("SMTPUTF8"); !offered {
+		return jobs.Permanent(s.at("MAIL FROM", fmt.Errorf("the server does not offer SMTPUTF8, which the address %s needs: it has letters beyond ASCII before the @", addresses[i])))
+	}
+	return nil
+}
+
+// undelivered is the error for a mail that some recipients have not got yet, or
+// that none may get.
+func (s *session) undelivered(d delivery) error {
 	const shown = 3
-	all := slices.Concat(refused, deferred)
+	all := slices.Concat(d.Refused, d.deferred)
+	what := "no recipient was accepted: "
+	if len(d.Accepted) > 0 {
+		all, what = d.deferred, fmt.Sprintf("%d of %d recipients have to wait, the others are done with: ", len(d.deferred), len(d.Accepted)+len(d.Refused)+len(d.deferred))
+	}
 	var reasons []string
 	for _, r := range all[:min(shown, len(all))] {
 		reasons = append(reasons, r.Address+": "+r.Error)
@@ -208,8 +271,8 @@ func (s *session) nobody(refused, deferred []Rejected) error {
 	if n := len(all) - shown; n > 0 {
 		reasons = append(reasons, fmt.Sprintf("and %d more", n))
 	}
-	err := s.at("RCPT TO", errors.New("no recipient was accepted: "+strings.Join(reasons, "; ")))
-	if len(deferred) == 0 {
+	err := s.at("RCPT TO", errors.New(what+strings.Join(reasons, "; ")))
+	if len(d.deferred) == 0 {
 		return jobs.Permanent(err)
 	}
 	return err
@@ -231,9 +294,11 @@ func (t *transaction) rest(all []string) []string {
 }
 
 // transact runs one transaction. Without an error, the accepted have got the
-// message; with one, nobody has.
+// message; with one, nobody has, or nobody knows of the accepted: see
+// [session.data].
 func (s *session) transact(from string, to []string, message []byte) (transaction, error) {
 	var t transaction
+	s.patient(addressTimeout)
 	if err := s.client.Mail("<" + from + ">"); err != nil {
 		return t, s.failed("MAIL FROM", err)
 	}
@@ -247,11 +312,7 @@ func (s *session) transact(from string, to []string, message []byte) (transactio
 		_ = s.client.Reset() // politeness before QUIT; the outcome is known
 		return t, nil
 	}
-	if err := s.data(message); err != nil {
-		t.accepted = nil
-		return t, err
-	}
-	return t, nil
+	return t, s.data(message)
 }
 
 // recipient asks for one recipient. The error is one of the whole transaction.
@@ -273,23 +334,35 @@ func (s *session) recipient(t *transaction, address string) error {
 	return nil
 }
 
+// data sends the message. Once it is sent whole, only the server's answer says
+// whether it has taken it: without one the mail may be delivered already, and to
+// send it again may deliver it twice (RFC 5321, section 4.5.3.2.6). So that fails
+// for good, unless the configuration wants it otherwise.
 func (s *session) data(message []byte) error {
+	s.patient(dataTimeout)
 	w, err := s.client.Data()
 	if err != nil {
 		return s.failed("DATA", err)
 	}
+	s.patient(blockTimeout)
 	if _, err := w.Write(message); err != nil {
 		return s.failed("sending the message", err)
 	}
-	if err := w.Close(); err != nil {
+	s.patient(finalDotTimeout)
+	err = w.Close()
+	switch {
+	case err == nil:
+		return nil
+	case answerIn(err) != nil || s.config.RetryUnknown:
 		return s.failed("end of the message", err)
 	}
-	return nil
+	return jobs.Permanent(fmt.Errorf("%w; the message was sent whole, so the server may have delivered it: it is not sent again "+
+		"(email.smtp.retry_unknown: true would)", s.failed("end of the message", err)))
 }
 
 // close says goodbye; by now nothing that goes wrong matters.
 func (s *session) close() {
-	s.conn.timeout = min(s.conn.timeout, quitTimeout)
+	s.conn.timeout = min(s.conn.timeout, farewellTimeout)
 	_ = s.client.Quit()
 	s.unhook()
 	_ = s.conn.Close()

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/emersion/go-sasl"
@@ -43,9 +44,12 @@ type mailServer struct {
 	*smtp.Server
 	config SMTP // how to reach it
 	// answers for mail, recipient and data, nil = yes
+	utf8 bool // whether a mail is expected to need it
 	mail func() error
 	rcpt func(to string) error
 	data func() error
+	// dropped has the connection break when a message is there
+	dropped bool
 
 	mechanisms []string // of AUTH
 
@@ -72,8 +76,8 @@ func (s *serverSession) Logout() error  { return nil }
 func (s *serverSession) isSecure() bool { _, ok := s.conn.TLSConnectionState(); return ok }
 
 func (s *serverSession) Mail(from string, opts *smtp.MailOptions) error {
-	if opts.UTF8 {
-		return &smtp.SMTPError{Code: 555, Message: "SMTPUTF8 for an ASCII mail"}
+	if opts.UTF8 != s.server.utf8 {
+		return &smtp.SMTPError{Code: 555, Message: "SMTPUTF8 for an ASCII mail, or none for another"}
 	}
 	s.mail = received{from: from}
 	if s.server.mail != nil {
@@ -96,6 +100,9 @@ func (s *serverSession) Data(r io.Reader) error {
 	b, err := io.ReadAll(r)
 	if err != nil {
 		return err
+	}
+	if s.server.dropped {
+		return s.conn.Conn().Close()
 	}
 	if s.server.data != nil {
 		if err := s.server.data(); err != nil {
@@ -400,7 +407,6 @@ func TestSMTPRecipients(t *testing.T) {
 	}{
 		{name: "all", accepted: "a@x.org b@x.org c@x.org"},
 		{name: "one is unknown", answers: map[string]error{"b@x.org": gone}, accepted: "a@x.org c@x.org", rejected: []Rejected{{"b@x.org", "550 5.1.1 no such user"}}},
-		{name: "one has to wait", answers: map[string]error{"a@x.org": later}, accepted: "b@x.org c@x.org", rejected: []Rejected{{"a@x.org", "451 4.7.1 greylisted"}}},
 		{
 			name: "all unknown", answers: map[string]error{"a@x.org": gone, "b@x.org": gone, "c@x.org": gone},
 			failed: []string{"RCPT TO: no recipient was accepted: a@x.org: 550 5.1.1 no such user; b@x.org: 550", "; c@x.org: 550"}, final: true,
@@ -431,6 +437,167 @@ func TestSMTPRecipients(t *testing.T) {
 				t.Errorf("mails = %+v", mails)
 			}
 		})
+	}
+}
+
+// TestSMTPDeferred has recipients that are refused for the moment tried again by
+// the next attempt, and nobody gets the mail twice, over a retry by hand, too.
+func TestSMTPDeferred(t *testing.T) {
+	gone := &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "no such user"}
+	later := &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 7, 1}, Message: "greylisted"}
+	var answers map[string]error
+	var end error
+	server := startServer(t, func(m *mailServer) {
+		m.rcpt = func(to string) error { return answers[to] }
+		m.data = func() error { return end }
+	})
+	h := handlerFor(t, server.config)
+	job := task(`{"to":["a@x.org","b@x.org"],"cc":"c@x.org","bcc":"d@x.org","body":"x"}`).Job
+	job.Run = 1
+	attempt := func() (jobs.Result, error) {
+		task := jobs.NewTask(job, 1, nil)
+		r, err := h.Handle(t.Context(), task)
+		next := *job
+		next.Checkpoint = task.NextCheckpoint()
+		job = &next
+		return r, err
+	}
+	waits := func(says string) {
+		t.Helper()
+		if _, err := attempt(); err == nil || jobs.IsPermanent(err) || !strings.Contains(err.Error(), says) {
+			t.Fatalf("err = %v, want one with %q", err, says)
+		}
+	}
+	answers = map[string]error{"b@x.org": gone, "c@x.org": later, "d@x.org": later}
+	waits("2 of 4 recipients have to wait, the others are done with: c@x.org: 451 4.7.1 greylisted; d@x.org: 451")
+	answers = map[string]error{"a@x.org": errors.New("has it"), "b@x.org": errors.New("never"), "d@x.org": later}
+	waits("1 of 4 recipients have to wait")
+	end = &smtp.SMTPError{Code: 452, Message: "full"}
+	answers = nil
+	waits("1 of 4 recipients have to wait, the others are done with: d@x.org: SMTP server")
+	end = nil
+	job.Run = 2 // a retry by hand tries b again
+	r, err := attempt()
+	s := sent(t, r, err)
+	if strings.Join(s.Accepted, " ") != "a@x.org c@x.org b@x.org d@x.org" || s.Rejected != nil {
+		t.Errorf("result = %+v", s)
+	}
+	var to []string
+	for _, m := range server.got() {
+		to = append(to, strings.Join(m.to, " "))
+	}
+	if got := strings.Join(to, ", "); got != "a@x.org, c@x.org, b@x.org d@x.org" {
+		t.Errorf("the mail went to %s", got)
+	}
+}
+
+// TestSMTPUnknownFateOfSome has those retried that were not part of it.
+func TestSMTPUnknownFateOfSome(t *testing.T) {
+	later := &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 7, 1}, Message: "greylisted"}
+	var server *mailServer
+	server = startServer(t, func(m *mailServer) {
+		m.rcpt = func(to string) error { return map[string]error{"b@x.org": later}[to] }
+		m.dropped = true
+	})
+	job := task(`{"to":["a@x.org","b@x.org"],"body":"x"}`)
+	_, err := handlerFor(t, server.config).Handle(t.Context(), job)
+	if err == nil || jobs.IsPermanent(err) || !strings.Contains(err.Error(), "a@x.org: ") || !strings.Contains(err.Error(), "may have delivered it") {
+		t.Fatalf("err = %v", err)
+	}
+	server.rcpt, server.dropped = nil, false
+	again := *job.Job
+	again.Checkpoint = job.NextCheckpoint()
+	s := mustSend(t, handlerFor(t, server.config), jobs.NewTask(&again, 2, nil))
+	if strings.Join(s.Accepted, " ") != "b@x.org" || len(s.Rejected) != 1 || s.Rejected[0].Address != "a@x.org" {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestSMTPUTF8 sends to an address beyond ASCII, where the server can.
+func TestSMTPUTF8(t *testing.T) {
+	server := startServer(t, func(m *mailServer) { m.utf8 = true })
+	s := mustSend(t, handlerFor(t, server.config), task(`{"to":["jürgen@bücher.example","b@x.org"],"body":"x"}`))
+	if mails := server.got(); len(mails) != 1 || strings.Join(mails[0].to, " ") != "jürgen@xn--bcher-kva.example b@x.org" || len(s.Accepted) != 2 {
+		t.Errorf("%+v, %+v", mails, s)
+	}
+	old := startServer(t, func(m *mailServer) { m.EnableSMTPUTF8 = false })
+	_, err := handlerFor(t, old.config).Handle(t.Context(), task(`{"to":"jürgen@x.org","body":"x"}`))
+	if !jobs.IsPermanent(err) || !strings.Contains(err.Error(), "does not offer SMTPUTF8, which the address jürgen@x.org needs") || len(old.got()) != 0 {
+		t.Errorf("err = %v", err)
+	}
+}
+
+// TestSMTPWaits has the server take as long for each answer as RFC 5321 lets it,
+// and longer. Time is the bubble's.
+func TestSMTPWaits(t *testing.T) {
+	for _, tt := range []struct {
+		step    string
+		longest time.Duration
+		set     time.Duration // email.smtp.timeout
+	}{
+		{step: "connect", longest: 5 * time.Minute},
+		{step: "EHLO", longest: 5 * time.Minute},
+		{step: "MAIL", longest: 5 * time.Minute},
+		{step: "RCPT", longest: 5 * time.Minute},
+		{step: "DATA", longest: 2 * time.Minute},
+		{step: ".", longest: 10 * time.Minute},
+		{step: ".", longest: 40 * time.Second, set: 40 * time.Second},
+		{step: "connect", longest: 6 * time.Minute, set: 6 * time.Minute},
+	} {
+		for _, late := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s %s %t", tt.step, tt.longest, late), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := &script{step: tt.step, answer: "", reached: make(chan struct{}), wait: tt.longest - time.Second}
+					if late {
+						s.wait = tt.longest + time.Second
+					}
+					var serving sync.WaitGroup
+					config := SMTP{Host: "mail.example.com", Port: 25, TLS: TLSNone, Timeout: tt.set}
+					config.connect = func(context.Context, string, string) (net.Conn, error) {
+						client, server := net.Pipe()
+						serving.Go(func() { s.talk(server); _ = server.Close() })
+						return client, nil
+					}
+					defer serving.Wait()
+					_, err := handlerFor(t, config).Handle(t.Context(), task(simple))
+					if late && (err == nil || !strings.Contains(err.Error(), "did not answer within "+tt.longest.String())) || !late && err != nil {
+						t.Errorf("err = %v", err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestSMTPUnknownFate breaks the dialogue when the message is sent whole: it may
+// be delivered, so it is not sent again unless somebody wants that.
+func TestSMTPUnknownFate(t *testing.T) {
+	for _, cause := range []error{nil, jobs.ErrTimeout, jobs.ErrShutdown} {
+		for _, again := range []bool{false, true} {
+			t.Run(fmt.Sprint(cause, again), func(t *testing.T) {
+				answer := drop
+				if cause != nil {
+					answer = hang
+				}
+				s := startScript(t, ".", answer)
+				s.config.RetryUnknown = again
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				go func() {
+					<-s.reached
+					if cause != nil {
+						cancel(cause)
+					}
+				}()
+				_, err := handlerFor(t, s.config).Handle(ctx, task(simple))
+				if err == nil || jobs.IsPermanent(err) == again || strings.Contains(err.Error(), "may have delivered it") == again {
+					t.Errorf("err = %v", err)
+				}
+				if cause != nil && !errors.Is(err, cause) {
+					t.Errorf("err = %v, want %v in it", err, cause)
+				}
+			})
+		}
 	}
 }
 
@@ -511,6 +678,7 @@ const (
 type script struct {
 	step, answer string
 	reached      chan struct{} // closed when it has come to the step
+	wait         time.Duration // before it answers there
 	config       SMTP
 }
 
@@ -547,7 +715,12 @@ func (s *script) talk(conn net.Conn) {
 		}
 		if step == s.step || s.step == "EHLO" && step == "HELO" {
 			once.Do(func() { close(s.reached) })
-			answer = s.answer
+			if s.answer != "" {
+				answer = s.answer
+			}
+			if s.wait > 0 {
+				time.Sleep(s.wait) // of the bubble's clock
+			}
 		}
 		switch answer {
 		case drop:
@@ -590,6 +763,7 @@ func TestSMTPEveryStage(t *testing.T) {
 			t.Run(stage.name+" "+answer[:4], func(t *testing.T) {
 				s := startScript(t, stage.step, answer)
 				_, err := handlerFor(t, s.config).Handle(t.Context(), task(simple))
+				permanent := permanent || answer == drop && stage.step == "." // it may be delivered
 				if err == nil || jobs.IsPermanent(err) != permanent {
 					t.Fatalf("err = %v, permanent %v", err, jobs.IsPermanent(err))
 				}
@@ -622,7 +796,7 @@ func TestSMTPCancel(t *testing.T) {
 				cancel(jobs.ErrTimeout)
 			}()
 			_, err := handlerFor(t, s.config).Handle(ctx, task(simple))
-			if !errors.Is(err, jobs.ErrTimeout) || jobs.IsPermanent(err) {
+			if !errors.Is(err, jobs.ErrTimeout) || jobs.IsPermanent(err) != (stage.step == ".") {
 				t.Errorf("err = %v", err)
 			}
 		})
@@ -636,7 +810,7 @@ func TestSMTPTimeout(t *testing.T) {
 			s := startScript(t, stage.step, hang)
 			s.config.Timeout = 300 * time.Millisecond
 			_, err := handlerFor(t, s.config).Handle(t.Context(), task(simple))
-			if err == nil || !strings.Contains(err.Error(), "did not answer within 300ms") || jobs.IsPermanent(err) {
+			if err == nil || !strings.Contains(err.Error(), "did not answer within 300ms") || jobs.IsPermanent(err) != (stage.step == ".") {
 				t.Errorf("err = %v", err)
 			}
 		})

@@ -1,9 +1,12 @@
 package export
 
 import (
+	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"jobstream/jobs"
 )
@@ -17,19 +20,31 @@ type encoder interface {
 }
 
 // csvEncoder writes RFC 4180: a header, lines that end in CR LF, and quotes
-// where they are needed. A cell of foreign text that a spreadsheet would take
-// for a formula gets an apostrophe in front. JSON needs none: none of the signs
-// that begin a formula can begin it, but for the minus of a plain number.
+// where they are needed.
+//
+// Foreign text that a spreadsheet would take for a formula gets an apostrophe in
+// front. Many spreadsheets split at semicolons or tabs instead, and then a quote
+// in the middle of a cell quotes nothing: so what follows one of these, or the end
+// of a line, is looked at as if it began a cell. In JSON, where an apostrophe would
+// change what it says, the sign is written as an escape.
 type csvEncoder struct {
 	columns []column
+	zone    *time.Location // nil: times are RFC 3339 in UTC; else as the wall shows them there
+	bom     bool
 	b       []byte
 	cell    []byte // for cells that are put together
 }
 
-func newCSV(columns []column) encoder { return &csvEncoder{columns: columns} }
+func newCSV(o options) encoder { return &csvEncoder{columns: o.columns, zone: o.zone, bom: o.bom} }
+
+// byteOrderMark tells Excel that a file is UTF-8.
+const byteOrderMark = "\uFEFF"
 
 func (e *csvEncoder) head() []byte {
 	e.b = e.b[:0]
+	if e.bom {
+		e.b = append(e.b, byteOrderMark...)
+	}
 	for _, c := range e.columns {
 		e.name(c.name)
 	}
@@ -58,29 +73,30 @@ func (e *csvEncoder) endLine() []byte {
 }
 
 func (e *csvEncoder) text(s string) {
-	if isFormula(s) {
-		s = "'" + s
+	if strings.ContainsAny(s, formulaSigns) {
+		s = defused(s)
 	}
 	e.name(s)
 }
 
-// isFormula says whether a spreadsheet might calculate a cell that begins like
-// this. East Asian versions know the full-width signs too.
-func isFormula(s string) bool {
-	if s == "" {
-		return false
+func defused(s string) string {
+	s = formula.ReplaceAllString(s, "$1'$2")
+	if s != "" && strings.IndexByte("\t\r\n", s[0]) >= 0 {
+		s = "'" + s
 	}
-	switch s[0] {
-	case '=', '+', '-', '@', '\t', '\r', '\n':
-		return true
-	}
-	for _, sign := range []string{"＝", "＋", "－", "＠"} {
-		if strings.HasPrefix(s, sign) {
-			return true
-		}
-	}
-	return false
+	return s
 }
+
+// formulaSigns begin what a spreadsheet might calculate. East Asian versions know
+// the full-width ones, too.
+const formulaSigns = "=+-@＝＋－＠\t\r\n"
+
+var (
+	// formula finds a sign where a cell may begin, behind spaces and quotes.
+	formula = regexp.MustCompile(`((?:^|[;\t\r\n])[ "]*)([=+\-@＝＋－＠])`)
+	// formulaInJSON is the same in compact JSON, where such a place is in a string.
+	formulaInJSON = regexp.MustCompile(`(;(?: |\\?")*)([=+\-@＝＋－＠])`)
+)
 
 func (e *csvEncoder) name(s string) {
 	s = clean(s)
@@ -111,13 +127,26 @@ func (e *csvEncoder) decimal(f float64) {
 }
 
 func (e *csvEncoder) time(t jobs.Time) {
-	if t != 0 {
+	switch {
+	case t == 0:
+	case e.zone != nil:
+		e.b = t.Std().In(e.zone).AppendFormat(e.b, time.DateTime) // which spreadsheets know as a date
+	default:
 		e.b = t.Std().AppendFormat(e.b, time.RFC3339Nano)
 	}
 	e.endCell()
 }
 
-func (e *csvEncoder) raw(json []byte) { e.name(string(json)) }
+func (e *csvEncoder) raw(json []byte) {
+	s := string(json)
+	if strings.Contains(s, ";") {
+		s = formulaInJSON.ReplaceAllStringFunc(s, func(match string) string {
+			sign, size := utf8.DecodeLastRuneInString(match)
+			return match[:len(match)-size] + fmt.Sprintf("\\u%04x", sign)
+		})
+	}
+	e.name(s)
+}
 
 // list joins with commas, which tags cannot contain.
 func (e *csvEncoder) list(items []string) {
@@ -137,18 +166,25 @@ func (e *csvEncoder) endCell() { e.b = append(e.b, ',') }
 // jsonEncoder writes one object to a line: an array, or JSON Lines.
 type jsonEncoder struct {
 	columns []column
+	zone    *time.Location
 	keys    [][]byte // "id": and so on
 	array   bool
 	rows    int
 	b       []byte
 }
 
-func newJSON(columns []column) encoder {
-	return &jsonEncoder{columns: columns, keys: keys(columns), array: true}
+func newJSON(o options) encoder {
+	e := newJSONL(o).(*jsonEncoder) //nolint:forcetypeassert // it makes no other
+	e.array = true
+	return e
 }
 
-func newJSONL(columns []column) encoder {
-	return &jsonEncoder{columns: columns, keys: keys(columns)}
+func newJSONL(o options) encoder {
+	zone := o.zone
+	if zone == nil {
+		zone = time.UTC
+	}
+	return &jsonEncoder{columns: o.columns, keys: keys(o.columns), zone: zone}
 }
 
 func keys(columns []column) [][]byte {
@@ -206,7 +242,7 @@ func (e *jsonEncoder) time(t jobs.Time) {
 		return
 	}
 	e.b = append(e.b, '"')
-	e.b = t.Std().AppendFormat(e.b, time.RFC3339Nano)
+	e.b = t.Std().In(e.zone).AppendFormat(e.b, time.RFC3339Nano)
 	e.b = append(e.b, '"')
 }
 

@@ -19,12 +19,16 @@ import (
 // Handler runs exports. A payload has these fields, all optional:
 //
 //   - format: csv (the default), json or jsonl;
-//   - filters: an object that chooses jobs. date is the year, month or day in UTC
+//   - filters: an object that chooses jobs. date is the year, month or day
 //     in which they were submitted ("2024", "2024-01", "2024-01-15"); or from and
 //     to, each a date or an RFC 3339 time: from is inclusive, a time in to is
 //     exclusive, a date in to takes in all of it. type, status and tag are each a
 //     string or a list of alternatives;
-//   - columns: the list of the fields to write, in that order, out of [Columns].
+//   - columns: the list of the fields to write, in that order, out of [Columns];
+//   - timezone: an IANA name, of dates in filters and of times in the file (UTC). In
+//     CSV the times are then as the wall shows them there, which spreadsheets know;
+//   - bom: true begins a CSV file with a byte order mark, so that Excel takes it for
+//     UTF-8.
 //
 // The export's own job is in its file too, as processing, if the filters choose
 // it.
@@ -95,7 +99,7 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 }
 
 func (h *Handler) write(ctx context.Context, out *bufio.Writer, t *jobs.Task, req *request) (int, error) {
-	enc := req.format.encoder(req.columns)
+	enc := req.format.encoder(req.options)
 	if _, err := out.Write(enc.head()); err != nil {
 		return 0, fmt.Errorf("write the export's file: %w", err)
 	}

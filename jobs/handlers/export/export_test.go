@@ -278,7 +278,7 @@ func TestCheckRefuses(t *testing.T) {
 		{`[]`, []string{"/payload"}},
 		{`7`, []string{"/payload"}},
 		{`{"format":"xml","filters":{"date":"soon","status":"done"},"columns":["id","colour"],"a/b":1}`, []string{
-			"/payload/format", "/payload/filters/date", "/payload/filters/status", "/payload/columns/1", "/payload/a~1b",
+			"/payload/format", "/payload/columns/1", "/payload/a~1b", "/payload/filters/date", "/payload/filters/status",
 		}},
 		{`{"format":1}`, []string{"/payload/format"}},
 		{`{"format":"csv","format":"json"}`, []string{"/payload/format"}},
@@ -470,9 +470,9 @@ func TestCSVRoundTrip(t *testing.T) {
 	for _, picked := range [][]string{names, {"error"}} {
 		t.Run(strconv.Itoa(len(picked))+" columns", func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
-				foreign := rapid.OneOf(rapid.String(), rapid.StringMatching("[-=+@\t\r\n\"', a＝]{0,8}"))
+				foreign := rapid.OneOf(rapid.String(), rapid.StringMatching("[-=+@\t\r\n\"', a＝;]{0,8}"))
 				var list []*jobs.Job
-				enc := newCSV(pick(picked))
+				enc := newCSV(options{columns: pick(picked)})
 				file := bytes.NewBuffer(bytes.Clone(enc.head()))
 				for range rapid.IntRange(0, 5).Draw(t, "rows") {
 					j := &jobs.Job{
@@ -486,12 +486,19 @@ func TestCSVRoundTrip(t *testing.T) {
 				if len(read) != len(list)+1 {
 					t.Fatalf("%d rows, want %d and a header", len(read), len(list))
 				}
+				// Where a spreadsheet splits at something else, and knows no quotes there.
+				for _, cell := range strings.FieldsFunc(file.String(), func(r rune) bool { return strings.ContainsRune(";\t\r\n", r) }) {
+					if first, _ := utf8.DecodeRuneInString(strings.TrimLeft(cell, ` "`)); strings.ContainsRune("=+-@＝＋－＠", first) {
+						t.Fatalf("a piece of %q may be a formula: %q", file.String(), cell)
+					}
+				}
 				for i, j := range list {
 					for k, name := range picked {
 						want := map[string]string{"error": j.Error, "message": j.Message, "priority": "3", "node": j.Node}[name]
 						got := read[i+1][k]
 						if name == "payload" {
-							if got != string(j.Payload) {
+							var is, was any
+							if json.Unmarshal([]byte(got), &is) != nil || json.Unmarshal(j.Payload, &was) != nil || is != was {
 								t.Fatalf("payload %q came back as %q", j.Payload, got)
 							}
 							continue
@@ -499,16 +506,41 @@ func TestCSVRoundTrip(t *testing.T) {
 						if first, _ := utf8.DecodeRuneInString(got); strings.ContainsRune("=+-@\t\r\n＝＋－＠", first) && got != "" {
 							t.Fatalf("%s: %q may be a formula", name, got)
 						}
-						if isFormula(want) {
-							want = "'" + want
-						}
-						if got != strings.ReplaceAll(want, "\r\n", "\n") {
+						if want = defused(want); got != strings.ReplaceAll(want, "\r\n", "\n") {
 							t.Fatalf("%s: %q came back as %q", name, want, got)
 						}
 					}
 				}
 			})
 		})
+	}
+}
+
+// TestForSpreadsheets: a mark that tells Excel of UTF-8, and times that it knows.
+func TestForSpreadsheets(t *testing.T) {
+	j := full(t)
+	j.CreatedAt = handlertest.At(t, "2026-06-30T22:30:00.5Z")
+	j.Error = "a;=1+1"
+	j.Payload = json.RawMessage(`{"a":"x; \"=1+1","b":"c;-2"}`)
+	h := newHandler(t, j)
+	_, _, content := run(t, h, `{"columns":["created_at","error","payload"],"bom":true,"timezone":"Europe/Berlin","filters":{"date":"2026-07-01"}}`)
+	if want := "\uFEFFcreated_at,error,payload\r\n2026-07-01 00:30:00,a;'=1+1," + `"{""a"":""x; \""\u003d1+1"",""b"":""c;\u002d2""}"` + "\r\n"; content != want {
+		t.Errorf("%q\nnot\n%q", content, want)
+	}
+	_, _, content = run(t, h, `{"format":"jsonl","columns":["created_at"],"timezone":"Europe/Berlin","filters":{"from":"2026-07-01","to":"2026-07-01"}}`)
+	if content != `{"created_at":"2026-07-01T00:30:00.5+02:00"}`+"\n" {
+		t.Error(content)
+	}
+	_, _, content = run(t, h, `{"format":"jsonl","columns":["created_at"],"filters":{"date":"2026-07-01"}}`)
+	if content != "" {
+		t.Errorf("in UTC it is still June: %s", content)
+	}
+	for payload, says := range map[string]string{
+		`{"timezone":"Local"}`: "/payload/timezone: must be the IANA name", `{"bom":true,"format":"json"}`: "/payload/bom: goes with", `{"bom":1}`: "/payload/bom: must be true or false",
+	} {
+		if err := h.Check(json.RawMessage(payload)); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", payload, err)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 
 	"jobstream/jobs"
 	"jobstream/jobs/handlers/internal/payload"
@@ -11,16 +12,23 @@ import (
 
 // request is a payload after reading.
 type request struct {
-	format  *format
-	filter  jobs.Filter
+	format *format
+	filter jobs.Filter
+	options
+}
+
+// options are how a file is written.
+type options struct {
 	columns []column
+	zone    *time.Location // of times; nil = UTC
+	bom     bool           // a byte order mark first
 }
 
 // format is a kind of file.
 type format struct {
 	name        string // also the end of the file's name
 	contentType string
-	encoder     func(columns []column) encoder
+	encoder     func(o options) encoder
 }
 
 var formats = []*format{
@@ -30,15 +38,25 @@ var formats = []*format{
 }
 
 func parse(raw json.RawMessage) (*request, error) {
-	req := &request{format: formats[0], columns: pick(defaultColumns)}
-	err := payload.Read(raw, payload.Fields{
+	var filters *payload.Value // read last, since dates are those of the time zone
+	req := &request{format: formats[0], options: options{columns: pick(defaultColumns)}}
+	err := payload.ReadThen(raw, payload.Fields{
 		"format": func(v payload.Value) {
 			if name, ok := v.OneOf(formatNames()...); ok {
 				req.format = formats[slices.Index(formatNames(), name)]
 			}
 		},
-		"filters": func(v payload.Value) { req.filter = readFilters(v) },
-		"columns": func(v payload.Value) { req.columns = readColumns(v) },
+		"filters":  func(v payload.Value) { filters = &v },
+		"columns":  func(v payload.Value) { req.columns = readColumns(v) },
+		"timezone": func(v payload.Value) { req.zone = v.Zone() },
+		"bom":      func(v payload.Value) { req.bom = v.Bool() },
+	}, func(whole payload.Value) {
+		if filters != nil {
+			req.filter = readFilters(*filters, req.zone)
+		}
+		if req.bom && req.format != formats[0] {
+			whole.At("bom").Fail("goes with the format csv only")
+		}
 	})
 	if err != nil {
 		return nil, err
@@ -54,9 +72,9 @@ func formatNames() []string {
 	return names
 }
 
-func readFilters(v payload.Value) jobs.Filter {
+func readFilters(v payload.Value, zone *time.Location) jobs.Filter {
 	var f jobs.Filter
-	var date, span payload.Period
+	date, span := payload.Period{Zone: zone}, payload.Period{Zone: zone}
 	v.Object(payload.Fields{
 		"date":   date.ReadDate,
 		"from":   span.ReadFrom,
@@ -65,11 +83,11 @@ func readFilters(v payload.Value) jobs.Filter {
 		"type":   func(v payload.Value) { f.Types = readTypes(v) },
 		"tag":    func(v payload.Value) { f.Tags = readTags(v) },
 	})
-	if date != (payload.Period{}) && span != (payload.Period{}) {
+	if !date.Empty() && !span.Empty() {
 		v.At("date").Fail("cannot stand together with from or to")
 	}
 	span.Check(v)
-	if date != (payload.Period{}) {
+	if !date.Empty() {
 		span = date
 	}
 	f.CreatedAfter, f.CreatedBefore = span.From, span.To

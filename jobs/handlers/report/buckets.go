@@ -41,10 +41,10 @@ func unitFor(d time.Duration) unit {
 }
 
 // buckets cuts a period into units. The first may begin before the period.
-func buckets(p payload.Period) (unit, []jobs.Time) {
+func buckets(p payload.Period, zone *time.Location) (unit, []jobs.Time) {
 	u := unitFor(p.To.Sub(p.From))
 	var edges []jobs.Time
-	for t := u.floor(p.From.Std()); ; t = u.next(t) {
+	for t := u.floor(p.From.Std().In(zone)); ; t = u.next(t) {
 		edge := jobs.Time(t.UnixNano())
 		if edge >= p.To {
 			return u, edges
@@ -61,9 +61,9 @@ func (u unit) floor(t time.Time) time.Time {
 	case weeks:
 		return midnight(t).AddDate(0, 0, -int(t.Weekday()+6)%7)
 	case monthly:
-		return date(t.Year(), t.Month(), 1)
+		return date(t.Year(), t.Month(), 1, t.Location())
 	case years:
-		return date(t.Year(), time.January, 1)
+		return date(t.Year(), time.January, 1, t.Location())
 	}
 	return midnight(t)
 }

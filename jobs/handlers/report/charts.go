@@ -63,7 +63,7 @@ func newVolumeChart(s *summary) *volumeChart {
 	for i, edge := range s.edges {
 		bar := volumeBar{
 			X: round((float64(i) + 0.12) * width), Width: round(0.76 * width),
-			Label: s.unit.long(edge.Std()),
+			Label: s.unit.long(edge.Std().In(s.zone)),
 		}
 		bar.Pieces = stack(s.volume[i], top)
 		bar.Counts = append(bar.Counts, number(s.volume[i].jobs()))
@@ -73,7 +73,7 @@ func newVolumeChart(s *summary) *volumeChart {
 		bar.Text = bar.Label + ": " + countsText(&s.volume[i])
 		c.Bars = append(c.Bars, bar)
 		if i%every == 0 {
-			c.X = append(c.X, mark{At: round((float64(i) + 0.5) * width), Label: s.unit.short(edge.Std()), Minor: i/every%2 == 1})
+			c.X = append(c.X, mark{At: round((float64(i) + 0.5) * width), Label: s.unit.short(edge.Std().In(s.zone)), Minor: i/every%2 == 1})
 		}
 	}
 	return c

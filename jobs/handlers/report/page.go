@@ -22,6 +22,7 @@ const (
 type page struct {
 	Title  string
 	Kind   string
+	Zone   string
 	Period string
 	Made   string
 	Empty  bool
@@ -81,8 +82,9 @@ func newPage(kind string, s *summary, now jobs.Time) *page {
 		Title:    titleOf[kind],
 		Kind:     kind,
 		Sections: sectionsOf[kind],
-		Period:   periodText(s.period.From.Std(), s.period.To.Std()),
-		Made:     now.Std().Format("2 January 2006, 15:04 UTC"),
+		Zone:     s.zone.String(),
+		Period:   periodText(s.period.From.Std().In(s.zone), s.period.To.Std().In(s.zone)),
+		Made:     now.Std().In(s.zone).Format("2 January 2006, 15:04 MST"),
 		Empty:    s.total.jobs() == 0,
 		Story:    story(s, byVolume),
 		Tiles:    tiles(&s.total, s.period.To.Sub(s.period.From)),
@@ -91,7 +93,7 @@ func newPage(kind string, s *summary, now jobs.Time) *page {
 		Success:  newSuccessChart(byVolume),
 		Wait:     newSpreadChart(byVolume, func(g *group) *histogram { return &g.wait }),
 		Run:      newSpreadChart(byVolume, func(g *group) *histogram { return &g.run }),
-		Slowest:  slowRows(s.slowest),
+		Slowest:  slowRows(s.slowest, s.zone),
 		Failing:  failingTypes(s),
 	}
 }
@@ -153,7 +155,7 @@ func story(s *summary, byVolume []*group) string {
 				busiest = i
 			}
 		}
-		text += fmt.Sprintf(" The busiest %s was %s with %s.", s.unit, s.unit.long(s.edges[busiest].Std()), plural(s.volume[busiest].jobs(), "job"))
+		text += fmt.Sprintf(" The busiest %s was %s with %s.", s.unit, s.unit.long(s.edges[busiest].Std().In(s.zone)), plural(s.volume[busiest].jobs(), "job"))
 	}
 	if all := s.total.outcomes[failed]; all > 0 {
 		worst := byVolume[0]
@@ -174,13 +176,13 @@ func wereWas(n int) string {
 	return "were"
 }
 
-func slowRows(list []slowJob) []slowRow {
+func slowRows(list []slowJob, zone *time.Location) []slowRow {
 	rows := make([]slowRow, len(list))
 	for i, j := range list {
 		rows[i] = slowRow{
 			Run: duration(j.run), Kind: j.kind, ID: j.id.String(),
 			Outcome: outcomeOf(j.status).String(), Status: j.status.String(),
-			Attempts: number(j.attempts), Started: j.started.Std().Format("2 Jan 2006, 15:04:05"),
+			Attempts: number(j.attempts), Started: j.started.Std().In(zone).Format("2 Jan 2006, 15:04:05"),
 		}
 	}
 	return rows

@@ -25,7 +25,8 @@ import (
 //
 //   - type: which sections the page has: summary (the default) has all,
 //     performance those about time, failures those about what went wrong;
-//   - date_range: the jobs submitted in that time, in UTC: last_7_days (the
+//   - timezone: an IANA name (UTC), of days and of the times that are shown;
+//   - date_range: the jobs submitted in that time: last_7_days (the
 //     default; any number will do, today is one of them), last_24_hours (any
 //     number, counted back from the hour that has begun), today, yesterday,
 //     this_month, last_month, this_year, all; a year, month or day like "2024",
@@ -64,7 +65,7 @@ type Result struct {
 	Unfinished   int      `json:"unfinished"`
 	Retries      int      `json:"retries"`        // attempts after a job's first
 	SuccessRate  *float64 `json:"success_rate"`   // 0 to 1: completed of completed and failed
-	MedianWaitMS *float64 `json:"median_wait_ms"` // from submission to the first start
+	MedianWaitMS *float64 `json:"median_wait_ms"` // from when it was due to the first start
 	P95RunMS     *float64 `json:"p95_run_ms"`     // of the last attempt
 
 	Bytes  int64  `json:"bytes"`
@@ -85,11 +86,11 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 		return jobs.Result{}, jobs.Permanent(err)
 	}
 	now := h.now()
-	period, err := h.resolve(ctx, req.span(now.Std()), now)
+	period, err := h.resolve(ctx, req.span(now.Std().In(req.location())), now)
 	if err != nil {
 		return jobs.Result{}, err
 	}
-	sum := newSummary(period)
+	sum := newSummary(period, req.location())
 	filter := jobs.Filter{CreatedAfter: period.From, CreatedBefore: period.To}
 	if _, err := history.Walk(ctx, h.history, filter, t, "looked at", func(j *jobs.Job) error {
 		if j.ID != t.Job.ID {
@@ -99,7 +100,7 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 	}); err != nil {
 		return jobs.Result{}, err
 	}
-	file, err := h.write(t.Job.ID, newPage(req.kind, sum, now), period)
+	file, err := h.write(t.Job.ID, newPage(req.kind, sum, now), sum)
 	if err != nil {
 		return jobs.Result{}, err
 	}
@@ -107,7 +108,7 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 	return jobs.Result{Artifact: file, Value: sum.result(req.kind, t.Job.ID, file)}, nil
 }
 
-func (h *Handler) write(id jobs.ID, p *page, period payload.Period) (*jobs.Artifact, error) {
+func (h *Handler) write(id jobs.ID, p *page, s *summary) (*jobs.Artifact, error) {
 	w, err := h.dir.Create(id)
 	if err != nil {
 		return nil, fmt.Errorf("begin the report's file: %w", err)
@@ -117,7 +118,7 @@ func (h *Handler) write(id jobs.ID, p *page, period payload.Period) (*jobs.Artif
 	if err := errors.Join(p.render(out), out.Flush()); err != nil {
 		return nil, fmt.Errorf("write the report's file: %w", err)
 	}
-	first, last := period.From.Std(), period.To.Add(-1).Std()
+	first, last := s.period.From.Std().In(s.zone), s.period.To.Add(-1).Std().In(s.zone)
 	name := "report-" + first.Format(time.DateOnly) + "-" + last.Format(time.DateOnly) + ".html"
 	file, err := w.Commit(name, "text/html; charset=utf-8")
 	if err != nil {

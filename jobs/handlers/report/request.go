@@ -25,17 +25,31 @@ type span func(now time.Time) payload.Period
 type request struct {
 	kind string
 	span span
+	zone *time.Location // of days and times; nil = UTC
+}
+
+func (r *request) location() *time.Location {
+	if r.zone == nil {
+		return time.UTC
+	}
+	return r.zone
 }
 
 func parse(raw json.RawMessage) (*request, error) {
 	req := &request{kind: kindSummary, span: lastDays(7)}
-	err := payload.Read(raw, payload.Fields{
+	var ranged *payload.Value // read last, since dates are those of the time zone
+	err := payload.ReadThen(raw, payload.Fields{
 		"type": func(v payload.Value) {
 			if kind, ok := v.OneOf(kindSummary, kindPerformance, kindFailures); ok {
 				req.kind = kind
 			}
 		},
-		"date_range": func(v payload.Value) { req.span = readRange(v) },
+		"date_range": func(v payload.Value) { ranged = &v },
+		"timezone":   func(v payload.Value) { req.zone = v.Zone() },
+	}, func(payload.Value) {
+		if ranged != nil {
+			req.span = readRange(*ranged, req.zone)
+		}
 	})
 	if err != nil {
 		return nil, err
@@ -43,9 +57,9 @@ func parse(raw json.RawMessage) (*request, error) {
 	return req, nil
 }
 
-func readRange(v payload.Value) span {
+func readRange(v payload.Value, zone *time.Location) span {
+	p := payload.Period{Zone: zone}
 	if v.IsObject() {
-		var p payload.Period
 		v.Object(payload.Fields{"from": p.ReadFrom, "to": p.ReadTo})
 		p.Check(v)
 		return fixed(p)
@@ -58,8 +72,7 @@ func readRange(v payload.Value) span {
 	if r := namedRange(s); r != nil {
 		return r
 	}
-	p, err := payload.ParseDate(s)
-	if err != nil {
+	if err := p.ParseDate(s); err != nil {
 		v.Fail("%q is not a range: last_7_days, last_24_hours (or other numbers), today, yesterday, this_month, last_month, this_year, all, "+
 			"a date like 2024, 2024-01 or 2024-01-15, or an object with from and to", s)
 	}
@@ -92,7 +105,7 @@ func namedRange(s string) span {
 	case "this_year":
 		return func(now time.Time) payload.Period {
 			year := now.Year()
-			return between(date(year, time.January, 1), date(year+1, time.January, 1))
+			return between(date(year, time.January, 1, now.Location()), date(year+1, time.January, 1, now.Location()))
 		}
 	case "all":
 		return fixed(payload.Period{})
@@ -123,7 +136,7 @@ func lastHours(n int) span {
 // months is one whole month, counted from the present one.
 func months(n int) span {
 	return func(now time.Time) payload.Period {
-		first := date(now.Year(), now.Month()+time.Month(n), 1)
+		first := date(now.Year(), now.Month()+time.Month(n), 1, now.Location())
 		return between(first, first.AddDate(0, 1, 0))
 	}
 }
@@ -132,8 +145,11 @@ func between(from, to time.Time) payload.Period {
 	return payload.Period{From: jobs.TimeOf(from), To: jobs.TimeOf(to)}
 }
 
-func date(year int, month time.Month, day int) time.Time {
-	return time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
+func date(year int, month time.Month, day int, zone *time.Location) time.Time {
+	return time.Date(year, month, day, 0, 0, 0, 0, zone)
 }
 
-func midnight(t time.Time) time.Time { return date(t.Date()) }
+func midnight(t time.Time) time.Time {
+	year, month, day := t.Date()
+	return date(year, month, day, t.Location())
+}

@@ -107,6 +107,7 @@ func (g *group) add(j *jobs.Job) {
 // summary is what a report knows about the jobs of a period.
 type summary struct {
 	period  payload.Period
+	zone    *time.Location // of what is shown
 	unit    unit
 	edges   []jobs.Time // beginnings of the buckets of volume, ascending
 	volume  []counts
@@ -125,9 +126,9 @@ type slowJob struct {
 	started  jobs.Time
 }
 
-func newSummary(p payload.Period) *summary {
-	s := &summary{period: p, byType: map[string]*group{}}
-	s.unit, s.edges = buckets(p)
+func newSummary(p payload.Period, zone *time.Location) *summary {
+	s := &summary{period: p, zone: zone, byType: map[string]*group{}}
+	s.unit, s.edges = buckets(p, zone)
 	s.volume = make([]counts, len(s.edges))
 	return s
 }

@@ -100,7 +100,10 @@ type SMTP struct {
 	Port     int
 	Username string // "" = no authentication
 	Password string
-	TLS      string // "none", "opportunistic" (STARTTLS if offered), "mandatory" (STARTTLS) or "implicit"
+	TLS      string        // "none", "opportunistic" (STARTTLS if offered), "mandatory" (STARTTLS) or "implicit"
+	Timeout  time.Duration // of each wait for the server; 0 = as RFC 5321 says
+	// RetryUnknown has mails sent again that may be delivered already.
+	RetryUnknown bool
 }
 
 // JobType is one entry of the jobs section.

@@ -343,7 +343,7 @@ func TestProblems(t *testing.T) {
 		{"nonsense: {a: {b: 3}}", "nonsense: is not a known key; known are server, data, broker, worker, retention, email, jobs, schedules, log" + at1},
 		{"server.port: 3", `"server.port": is not a known key; did you mean server.port?` + at1},
 		{"jobs: {email: {backof: {}}}", "jobs.email.backof: is not a known key; did you mean jobs.email.backoff?" + at1},
-		{"email: {smtp: {auth: {x: 1}}}", "email.smtp.auth: is not a known key; email.smtp has host, port, username, password, tls" + at1},
+		{"email: {smtp: {auth: {x: 1}}}", "email.smtp.auth: is not a known key; email.smtp has host, port, username, password, tls, timeout, retry_unknown" + at1},
 		// YAML's own means
 		{"server: {port: 1}\nlog: {}\nserver: {port: 2}", "server: is given twice, first in line 1 (config.yaml line 3)"},
 		{"server:\n  port: 1\n  port: 2", "server.port: is given twice, first in line 2 (config.yaml line 3)"},

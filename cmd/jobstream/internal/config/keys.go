@@ -25,21 +25,22 @@ type key struct {
 // The bounds of values. They are about what makes sense, not about what is
 // wise.
 const (
-	maxPort       = 65535
-	maxBodyLimit  = 8 << 20 // NATS advises against messages beyond 8 MiB
-	maxConns      = 1_000_000
-	maxWorkers    = 10_000
-	maxPerKey     = 10_000
-	maxQueue      = 10_000_000
-	maxScheduled  = 100_000_000
-	maxLost       = 1000
-	maxLease      = time.Hour
-	maxGrace      = time.Hour
-	maxBackoff    = jobs.MaxTimeout
-	maxRetention  = 100 * 365 * 24 * time.Hour
-	minSync       = 100 * time.Millisecond
-	maxSync       = 2 * time.Minute
-	minJobTimeout = time.Millisecond
+	maxPort        = 65535
+	maxBodyLimit   = 8 << 20 // NATS advises against messages beyond 8 MiB
+	maxConns       = 1_000_000
+	maxWorkers     = 10_000
+	maxPerKey      = 10_000
+	maxQueue       = 10_000_000
+	maxScheduled   = 100_000_000
+	maxLost        = 1000
+	maxLease       = time.Hour
+	maxSMTPTimeout = time.Hour
+	maxGrace       = time.Hour
+	maxBackoff     = jobs.MaxTimeout
+	maxRetention   = 100 * 365 * 24 * time.Hour
+	minSync        = 100 * time.Millisecond
+	maxSync        = 2 * time.Minute
+	minJobTimeout  = time.Millisecond
 )
 
 // keys is the table of all settings of c with these types, in the order of the
@@ -73,6 +74,8 @@ func (c *Config) keys(types []namedType) []key {
 		text("email.smtp.username", &smtp.Username),
 		secret(text("email.smtp.password", &smtp.Password)),
 		oneOf("email.smtp.tls", &smtp.TLS, "none", "opportunistic", "mandatory", "implicit"),
+		duration("email.smtp.timeout", &smtp.Timeout, 0, maxSMTPTimeout),
+		boolean("email.smtp.retry_unknown", &smtp.RetryUnknown),
 	}
 	for _, t := range types {
 		list = append(list, t.keys()...)

@@ -57,14 +57,19 @@ func Percent(done, total int64) int {
 	return int(min(float64(done)/float64(total)*100, almost))
 }
 
-// Wait is how long a job waited from its submission to the start of its first
-// attempt; ok is false if none has started or it is not known any more when.
+// Wait is how long a job waited from when it was due (its submission, or the time
+// that it was put off to) to the start of its first attempt; ok is false if none
+// has started or it is not known any more when.
 func Wait(j *jobs.Job) (wait time.Duration, ok bool) {
 	first := firstStart(j)
 	if first == 0 || j.CreatedAt == 0 {
 		return 0, false
 	}
-	return max(first.Sub(j.CreatedAt), 0), true // two clocks may be at odds
+	due := j.CreatedAt
+	if j.Terms != nil && j.Run <= 1 {
+		due = max(due, j.Terms.RunAt, j.Terms.ScheduledFor)
+	}
+	return max(first.Sub(due), 0), true // two clocks may be at odds
 }
 
 func firstStart(j *jobs.Job) jobs.Time {

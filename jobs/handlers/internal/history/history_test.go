@@ -35,6 +35,8 @@ func TestSpansOfAJob(t *testing.T) {
 		{"cancelled while waiting", jobs.Job{Status: jobs.Cancelled, EndedAt: at(9)}, none, none},
 		{"cancelled between attempts", jobs.Job{Status: jobs.Cancelled, Attempt: 1, Failures: 1, StartedAt: at(1), EndedAt: at(9)}, 1, none},
 		{"cancelled while running", jobs.Job{Status: jobs.Cancelled, Attempt: 1, StartedAt: at(1), EndedAt: at(9)}, 1, 8},
+		{"put off", jobs.Job{Status: jobs.Completed, Attempt: 1, Run: 1, StartedAt: at(90), EndedAt: at(95), Terms: &jobs.Terms{RunAt: at(88)}}, 2, 5},
+		{"of a schedule", jobs.Job{Status: jobs.Completed, Attempt: 1, Run: 1, StartedAt: at(3), EndedAt: at(5), Terms: &jobs.Terms{ScheduledFor: at(-10)}}, 3, 2},
 		{"clocks at odds", jobs.Job{Status: jobs.Completed, Attempt: 1, StartedAt: at(-1), EndedAt: at(-2)}, 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

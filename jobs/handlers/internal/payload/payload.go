@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"jobstream/jobs"
 )
@@ -109,6 +110,19 @@ func (v Value) Bool() (b bool) {
 		v.Fail("must be true or false, not %s", v.describe())
 	}
 	return b
+}
+
+// Zone reads v as the IANA name of a time zone.
+func (v Value) Zone() *time.Location {
+	s, ok := v.Text()
+	if !ok {
+		return nil
+	}
+	loc, err := jobs.ParseZone(s)
+	if err != nil {
+		v.Fail("%s", err)
+	}
+	return loc
 }
 
 // Texts reads v as a string, or a list of strings, and calls each for every one

@@ -19,13 +19,15 @@ func TestParseDate(t *testing.T) {
 		{"2024-02-29", "2024-02-29T00:00:00Z", "2024-03-01T00:00:00Z"},
 		{"2261", "2261-01-01T00:00:00Z", "2262-01-01T00:00:00Z"},
 	} {
-		p, err := ParseDate(c.in)
+		var p Period
+		err := p.ParseDate(c.in)
 		if err != nil || p.From.String() != c.from || p.To.String() != c.to {
 			t.Errorf("%s: %v – %v, %v", c.in, p.From, p.To, err)
 		}
 	}
 	for _, in := range []string{"", "24", "2024-1", "2024-00", "2023-02-29", "2024-01-15T00:00:00Z", "2262", "1970", "0000", " 2024", "20240115"} {
-		if p, err := ParseDate(in); err == nil {
+		var p Period
+		if err := p.ParseDate(in); err == nil {
 			t.Errorf("%q was taken for %v", in, p)
 		}
 	}
@@ -36,7 +38,8 @@ func TestDatesContainTheirMoments(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		at := time.Unix(rapid.Int64Range(40e6, 9e9).Draw(t, "second"), 0).UTC()
 		for _, layout := range []string{"2006", "2006-01", time.DateOnly} {
-			p, err := ParseDate(at.Format(layout))
+			var p Period
+			err := p.ParseDate(at.Format(layout))
 			if err != nil || p.From > jobs.TimeOf(at) || p.To <= jobs.TimeOf(at) {
 				t.Fatalf("%v by %s: %v – %v, %v", at, layout, p.From, p.To, err)
 			}

@@ -8,36 +8,51 @@ import (
 )
 
 // Period is the time from From, inclusive, to To, exclusive; 0 leaves that side
-// open.
-type Period struct{ From, To jobs.Time }
+// open. Dates are read in Zone; nil is UTC.
+type Period struct {
+	From, To jobs.Time
+	Zone     *time.Location
+}
 
-// ParseDate reads a year, a month or a day in UTC, like "2024", "2024-01" or
-// "2024-01-15", as the whole of it.
-func ParseDate(s string) (Period, error) {
+// Empty says whether both sides are open.
+func (p Period) Empty() bool { return p.From == 0 && p.To == 0 }
+
+func (p Period) zone() *time.Location {
+	if p.Zone == nil {
+		return time.UTC
+	}
+	return p.Zone
+}
+
+// ParseDate sets both bounds to those of a year, a month or a day, like "2024",
+// "2024-01" or "2024-01-15".
+func (p *Period) ParseDate(s string) error {
 	for _, form := range []struct {
 		layout              string
 		years, months, days int
 	}{{"2006", 1, 0, 0}, {"2006-01", 0, 1, 0}, {time.DateOnly, 0, 0, 1}} {
-		t, err := time.Parse(form.layout, s)
+		t, err := time.ParseInLocation(form.layout, s, p.zone())
 		if err != nil {
 			continue
 		}
 		if t.Year() < 1971 || t.Year() > 2261 {
-			return Period{}, fmt.Errorf("%q is out of range (1971 to 2261)", s)
+			return fmt.Errorf("%q is out of range (1971 to 2261)", s)
 		}
-		return Period{jobs.TimeOf(t), jobs.TimeOf(t.AddDate(form.years, form.months, form.days))}, nil
+		p.From, p.To = jobs.TimeOf(t), jobs.TimeOf(t.AddDate(form.years, form.months, form.days))
+		return nil
 	}
-	return Period{}, fmt.Errorf("%q is not a date; a year, month or day is expected, like 2024, 2024-01 or 2024-01-15", s)
+	return fmt.Errorf("%q is not a date; a year, month or day is expected, like 2024, 2024-01 or 2024-01-15", s)
 }
 
-// bounds reads a date, as [ParseDate] does, or an RFC 3339 time, which is both
+// bounds reads a date, as ParseDate does, or an RFC 3339 time, which is both
 // bounds at once.
-func bounds(s string) (Period, error) {
-	if p, err := ParseDate(s); err == nil {
+func (p Period) bounds(s string) (Period, error) {
+	if p.ParseDate(s) == nil {
 		return p, nil
 	}
 	t, err := jobs.ParseMoment(s)
-	return Period{t, t}, err
+	p.From, p.To = t, t
+	return p, err
 }
 
 // ReadDate sets both bounds from a date.
@@ -46,8 +61,7 @@ func (p *Period) ReadDate(v Value) {
 	if !ok {
 		return
 	}
-	var err error
-	if *p, err = ParseDate(s); err != nil {
+	if err := p.ParseDate(s); err != nil {
 		v.Fail("%s", err)
 	}
 }
@@ -55,7 +69,7 @@ func (p *Period) ReadDate(v Value) {
 // ReadFrom sets the lower bound: a time, or the first moment of a date.
 func (p *Period) ReadFrom(v Value) {
 	if s, ok := v.Text(); ok {
-		b, err := bounds(s)
+		b, err := p.bounds(s)
 		if err != nil {
 			v.Fail("%s", err)
 		}
@@ -67,7 +81,7 @@ func (p *Period) ReadFrom(v Value) {
 // end of a date, so that "to": "2024-01-15" takes that whole day in.
 func (p *Period) ReadTo(v Value) {
 	if s, ok := v.Text(); ok {
-		b, err := bounds(s)
+		b, err := p.bounds(s)
 		if err != nil {
 			v.Fail("%s", err)
 		}
