@@ -24,8 +24,8 @@ import (
 type recentJobs struct {
 	mu      sync.RWMutex
 	chunks  map[uint64]*recentChunk
-	n       int
-	shares  map[recentQueue]*int // of n
+	size    int                  // bytes of them all, see weight
+	shares  map[recentQueue]*int // of size
 	last    recentQueue          // whose share was asked for last
 	share   *int                 // its
 	changes uint64               // how often update was called
@@ -51,11 +51,15 @@ func queueOf(j *jobs.Job) recentQueue {
 
 const (
 	recentWidth = 64
-	// maxRecent is the room for jobs as they come in; what runs or is read ahead has
-	// room for as many more as aheadRoom says. The others may be the youngest of a long
-	// queue.
-	maxRecent = 1 << 17
-	aheadRoom = 4096
+	// maxRecent is the room in bytes for jobs as they come in; what runs or is read
+	// ahead has room for as many more as aheadRoom says. The others may be the youngest
+	// of a long queue.
+	maxRecent = 128 << 20
+	aheadRoom = 8 << 20
+	// jobWeight is about what a job takes besides its texts, with its place here and the
+	// history that most have; entryWeight what another line of a list does.
+	jobWeight   = 800
+	entryWeight = 96
 	// readAhead is how many records are read where one has to be, and passOver how many
 	// of other types or priorities are passed over for that: they may run much later.
 	readAhead = 64
@@ -98,24 +102,44 @@ func keeps(j *jobs.Job) bool {
 	return inQueue(j) && len(j.Payload) <= inlinePayload && len(j.Result) <= inlinePayload
 }
 
+// weight is about how many bytes of memory a job takes, with all that it has.
+func weight(j *jobs.Job) int {
+	n := jobWeight + len(j.Payload) + len(j.Result) + len(j.Error) + len(j.Message)
+	for _, t := range j.Tags {
+		n += 16 + len(t)
+	}
+	for i := range j.Errors {
+		n += entryWeight + len(j.Errors[i].Error)
+	}
+	for i := range j.History {
+		n += len(j.History[i].Text)
+	}
+	if j.Terms != nil {
+		n += 2*entryWeight + len(j.Terms.UniqueKey) + len(j.Terms.ConcurrencyKey)
+	}
+	return n + entryWeight*max(len(j.History)-4, 0)
+}
+
 // put puts a job in the place of what is there. If nothing is, it is kept only if there
 // is room; needed says that it is next, or running. r.mu is held.
 func (r *recentJobs) put(j *jobs.Job, needed bool) {
-	share := r.shareOf(queueOf(j))
+	share, w := r.shareOf(queueOf(j)), weight(j)
 	c := r.chunks[j.Seq/recentWidth]
 	if c != nil {
 		if old := &c.jobs[j.Seq%recentWidth]; *old != nil {
-			if !needed && queueOf(*old) != queueOf(j) && maxRecent-r.n <= *share {
+			grows := w - weight(*old)
+			if !needed && queueOf(*old) != queueOf(j) && maxRecent-r.size <= *share || r.size+grows > maxRecent+aheadRoom {
 				r.drop(j.Seq)
 				return
 			}
-			*r.shareOf(queueOf(*old))--
-			*share++
+			*r.shareOf(queueOf(*old)) -= weight(*old)
+			*share += w
+			r.size += grows
 			*old = j
 			return
 		}
 	}
-	if room := maxRecent - r.n; needed && room <= -aheadRoom || !needed && room <= *share {
+	if room := maxRecent - r.size; needed && room+aheadRoom < w || !needed && (room <= *share || room < w) {
 		return
 	}
 	if c == nil {
@@ -124,8 +148,8 @@ func (r *recentJobs) put(j *jobs.Job, needed bool) {
 	}
 	c.jobs[j.Seq%recentWidth] = j
 	c.n++
-	r.n++
-	*share++
+	r.size += w
+	*share += w
 }
 
 // drop takes out what is there. r.mu is held.
@@ -138,15 +162,16 @@ func (r *recentJobs) drop(seq uint64) {
 	if *old == nil {
 		return
 	}
-	*r.shareOf(queueOf(*old))--
+	w := weight(*old)
+	*r.shareOf(queueOf(*old)) -= w
 	*old = nil
-	r.n--
+	r.size -= w
 	if c.n--; c.n == 0 {
 		delete(r.chunks, seq/recentWidth)
 	}
 }
 
-// shareOf is where the jobs of a queue are counted. r.mu is held.
+// shareOf is where the bytes of a queue's jobs are counted. r.mu is held.
 func (r *recentJobs) shareOf(q recentQueue) *int {
 	if r.share == nil || q != r.last {
 		if r.last, r.share = q, r.shares[q]; r.share == nil {

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -101,7 +102,40 @@ func TestReadAheadIsNotLate(t *testing.T) {
 	}
 }
 
-// The number of kept jobs is bounded, also where each is in a chunk of its own: a queue
+// kib is what a job with this filling weighs.
+const kib = 1024
+
+var filling = json.RawMessage(strings.Repeat("1", kib-jobWeight))
+
+// All that a job has counts, not only its payload: jobs that have failed often, with
+// long errors, do not take more room than others.
+func TestRecentCountsAllOfAJob(t *testing.T) {
+	var r recentJobs
+	r.init()
+	text := strings.Repeat("x", 4096)
+	bare := func(seq uint64) *jobs.Job {
+		return &jobs.Job{Key: seq, Seq: seq, Type: "a", Status: jobs.Processing, Place: jobs.InQueue}
+	}
+	real := 0
+	for seq := uint64(1); seq <= 1000; seq++ {
+		j := bare(seq)
+		r.update([]*work{{job: j}})
+		grown := j.Clone()
+		for range jobs.MaxErrors {
+			grown.Errors = append(grown.Errors, jobs.AttemptError{Error: text})
+			grown.History = append(grown.History, jobs.HistoryEntry{Text: text})
+		}
+		r.update([]*work{{old: j, job: grown}})
+		if r.get(seq) == grown {
+			real += 2 * jobs.MaxErrors * len(text)
+		}
+	}
+	if real == 0 || real > maxRecent+aheadRoom || r.size > maxRecent+aheadRoom {
+		t.Errorf("texts of %d bytes are kept, counted as %d", real, r.size)
+	}
+}
+
+// What kept jobs take is bounded, in bytes, also where each is in a chunk of its own: a queue
 // that stands still takes half of the room, and leaves half of the rest to each other
 // one. What runs, and what is read ahead, still finds some; what has ended makes room.
 func TestRecentIsBounded(t *testing.T) {
@@ -113,30 +147,30 @@ func TestRecentIsBounded(t *testing.T) {
 			changed := make([]*work, count)
 			for i := range changed {
 				seq += width
-				changed[i] = &work{job: &jobs.Job{Key: seq, Seq: seq, Type: typ, Status: status, Place: jobs.InQueue}}
+				changed[i] = &work{job: &jobs.Job{Key: seq, Seq: seq, Type: typ, Status: status, Place: jobs.InQueue, Payload: filling}}
 			}
 			r.update(changed)
 		}
 		check := func(what string, want int) {
 			t.Helper()
-			if r.n != want {
-				t.Errorf("%s: %d jobs are kept, want %d", what, r.n, want)
+			if r.size != want {
+				t.Errorf("%s: %d bytes are kept, want %d", what, r.size, want)
 			}
 			sum := 0
 			for _, share := range r.shares {
 				sum += *share
 			}
-			if sum != r.n {
-				t.Errorf("%s: the shares are %d, the jobs %d", what, sum, r.n)
+			if sum != r.size {
+				t.Errorf("%s: the shares are %d, all %d", what, sum, r.size)
 			}
 		}
-		commit("a", jobs.Pending, 2*maxRecent)
+		commit("a", jobs.Pending, 2*maxRecent/kib)
 		check("one queue", maxRecent/2)
-		commit("a", jobs.Retrying, 2*maxRecent)
+		commit("a", jobs.Retrying, 2*maxRecent/kib)
 		check("with sleepers", maxRecent*3/4)
-		commit("b", jobs.Pending, 2*maxRecent)
+		commit("b", jobs.Pending, 2*maxRecent/kib)
 		check("with another queue", maxRecent*7/8)
-		commit("a", jobs.Processing, 2*maxRecent)
+		commit("a", jobs.Processing, 2*maxRecent/kib)
 		check("with those that run", maxRecent+aheadRoom)
 		first := r.get(width)
 		if first == nil {
@@ -164,21 +198,21 @@ func TestRecentIsBounded(t *testing.T) {
 func TestSleepersLeaveRoom(t *testing.T) {
 	var r recentJobs
 	r.init()
-	for seq := uint64(1); seq <= 2*maxRecent; seq++ {
-		runs := &jobs.Job{Key: seq, Seq: seq, Type: "down", Status: jobs.Processing, Place: jobs.InQueue}
+	for seq := uint64(1); seq <= 2*maxRecent/kib; seq++ {
+		runs := &jobs.Job{Key: seq, Seq: seq, Type: "down", Status: jobs.Processing, Place: jobs.InQueue, Payload: filling}
 		sleeps := *runs
 		sleeps.Status = jobs.Retrying
 		r.update([]*work{{job: runs}})
 		r.update([]*work{{old: runs, job: &sleeps}})
 	}
-	if r.n != maxRecent/2 || *r.shareOf(recentQueue{typ: "down", retry: true}) != r.n || *r.shareOf(recentQueue{typ: "down"}) != 0 {
-		t.Errorf("%d sleepers are kept, want %d", r.n, maxRecent/2)
+	if r.size != maxRecent/2 || *r.shareOf(recentQueue{typ: "down", retry: true}) != r.size || *r.shareOf(recentQueue{typ: "down"}) != 0 {
+		t.Errorf("%d bytes of sleepers are kept, want %d", r.size, maxRecent/2)
 	}
-	r.keep([]*jobs.Job{{Key: 1 << 40, Seq: 1 << 40, Type: "down", Status: jobs.Retrying, Place: jobs.InQueue}}, r.version())
-	if r.n != maxRecent/2 {
+	r.keep([]*jobs.Job{{Key: 1 << 40, Seq: 1 << 40, Type: "down", Status: jobs.Retrying, Place: jobs.InQueue, Payload: filling}}, r.version())
+	if r.size != maxRecent/2 {
 		t.Error("a sleeper that was looked up is kept though there is no room for it")
 	}
-	other := &jobs.Job{Key: 1 << 41, Seq: 1 << 41, Type: "fine", Status: jobs.Pending, Place: jobs.InQueue}
+	other := &jobs.Job{Key: 1 << 41, Seq: 1 << 41, Type: "fine", Status: jobs.Pending, Place: jobs.InQueue, Payload: filling}
 	r.update([]*work{{job: other}})
 	if r.get(other.Seq) != other {
 		t.Error("there is no room for another type")
