@@ -494,8 +494,7 @@ func TestSMTPDeferred(t *testing.T) {
 // TestSMTPUnknownFateOfSome has those retried that were not part of it.
 func TestSMTPUnknownFateOfSome(t *testing.T) {
 	later := &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 7, 1}, Message: "greylisted"}
-	var server *mailServer
-	server = startServer(t, func(m *mailServer) {
+	server := startServer(t, func(m *mailServer) {
 		m.rcpt = func(to string) error { return map[string]error{"b@x.org": later}[to] }
 		m.dropped = true
 	})
@@ -504,7 +503,7 @@ func TestSMTPUnknownFateOfSome(t *testing.T) {
 	if err == nil || jobs.IsPermanent(err) || !strings.Contains(err.Error(), "a@x.org: ") || !strings.Contains(err.Error(), "may have delivered it") {
 		t.Fatalf("err = %v", err)
 	}
-	server.rcpt, server.dropped = nil, false
+	server = startServer(t, nil)
 	again := *job.Job
 	again.Checkpoint = job.NextCheckpoint()
 	s := mustSend(t, handlerFor(t, server.config), jobs.NewTask(&again, 2, nil))
@@ -626,9 +625,18 @@ func TestSMTPSecondTransactionFails(t *testing.T) {
 			return nil
 		}
 	})
-	s := mustSend(t, handlerFor(t, server.config), task(`{"to":"a@x.org,b@x.org,c@x.org","body":"x"}`))
-	if strings.Join(s.Accepted, " ") != "a@x.org" || len(s.Rejected) != 2 || !strings.Contains(s.Rejected[1].Error, "554 5.6.0 enough") {
+	job := task(`{"to":"a@x.org,b@x.org,c@x.org","body":"x"}`)
+	if _, err := handlerFor(t, server.config).Handle(t.Context(), job); err == nil || jobs.IsPermanent(err) || !strings.Contains(err.Error(), "c@x.org: 452") {
+		t.Fatalf("err = %v", err)
+	}
+	again := *job.Job
+	again.Checkpoint = job.NextCheckpoint()
+	s := mustSend(t, handlerFor(t, server.config), jobs.NewTask(&again, 2, nil))
+	if strings.Join(s.Accepted, " ") != "a@x.org" || len(s.Rejected) != 2 || !strings.Contains(s.Rejected[0].Error, "554 5.6.0 enough") || !strings.Contains(s.Rejected[1].Error, "554 5.6.0 enough") {
 		t.Errorf("result = %+v", s)
+	}
+	if n := len(server.got()); n != 1 {
+		t.Errorf("%d mails", n)
 	}
 }
 
