@@ -562,9 +562,12 @@ func (p *Pool) checkAwaited(awaited map[uint64]*startWait) {
 	}
 }
 
-// progressThrottle passes progress on at most ten times a second. The last
-// report is never lost while the attempt runs.
+// progressThrottle passes progress on at most ten times a second, and less often if
+// the record is large: each report writes it again. The last report is never lost
+// while the attempt runs.
 type progressThrottle struct {
+	size    int // bytes of lists that a report writes, about
+	reports int
 	mu      sync.Mutex
 	last    time.Time
 	percent int
@@ -573,7 +576,27 @@ type progressThrottle struct {
 	stopped bool
 }
 
-const progressEvery = 100 * time.Millisecond
+const (
+	progressEvery = 100 * time.Millisecond
+	progressBytes = 80 << 10 // that the reports of one attempt write in a second
+	lineBytes     = 40       // of an entry of a list in a record, besides its text
+)
+
+// listBytes is about how many bytes the errors and the history take in the record.
+func (j *Job) listBytes() (n int) {
+	for i := range j.Errors {
+		n += lineBytes + len(j.Errors[i].Error)
+	}
+	for i := range j.History {
+		n += lineBytes + len(j.History[i].Text)
+	}
+	return n
+}
+
+// every is the time from one report to the next. t.mu is held.
+func (t *progressThrottle) every() time.Duration {
+	return max(progressEvery, time.Duration(t.size)*time.Second/progressBytes)
+}
 
 func (x *execution) report(percent int, message string) {
 	t := &x.progress
@@ -586,7 +609,7 @@ func (x *execution) report(percent int, message string) {
 	if t.timer != nil {
 		return // the one that waits will take it
 	}
-	if wait := progressEvery - time.Since(t.last); wait > 0 {
+	if wait := t.every() - time.Since(t.last); wait > 0 {
 		t.timer = time.AfterFunc(wait, x.sendProgress)
 		return
 	}
@@ -606,6 +629,12 @@ func (x *execution) sendProgress() {
 func (x *execution) recordProgress() {
 	t := &x.progress
 	t.last = time.Now()
+	if t.reports == 0 {
+		t.size = x.job.listBytes()
+	}
+	if t.reports++; t.reports <= MaxProgress {
+		t.size += lineBytes + len(t.message)
+	}
 	e := x.event(KindProgress)
 	e.At = Now()
 	e.Progress, e.Message = t.percent, t.message

@@ -275,6 +275,59 @@ func TestProgressIsThrottled(t *testing.T) {
 	})
 }
 
+// What progress writes is bounded, however large the record has become and however
+// often it is reported; the history still tells of the whole run.
+func TestProgressWritesLittle(t *testing.T) {
+	const minute = 60
+	for name, c := range map[string]struct{ errors, reports, bytes int }{
+		"small record": {0, 10 * minute, 1000 << 10},
+		"large record": {jobs.MaxErrors, 5, 6 << 20}, // 0.8 MB, ten times a second, would be half a gigabyte
+	} {
+		t.Run(name, func(t *testing.T) {
+			inRig(t, rigOptions{}, func(r *rig) {
+				r.preset("a3", func(j *jobs.Job) {
+					for range c.errors {
+						j.Errors = append(j.Errors, jobs.AttemptError{Error: strings.Repeat("x", 4096)})
+						j.History = append(j.History, jobs.HistoryEntry{Kind: jobs.KindRetrying, Text: strings.Repeat("x", 4096)})
+					}
+				})
+				r.settle()
+				task := r.passage(1).task
+				written, reports, seen := 0, 0, ""
+				for i := range 100 * minute {
+					task.Progress(i/minute, fmt.Sprintf("row %d", i))
+					pass(10 * time.Millisecond)
+					j := r.job(1)
+					if j.Message == seen {
+						continue
+					}
+					seen = j.Message
+					reports++
+					for _, e := range j.Errors {
+						written += len(e.Error)
+					}
+					for _, h := range j.History {
+						written += 40 + len(h.Text)
+					}
+				}
+				t.Logf("%d reports wrote %d KiB", reports, written>>10)
+				if written > c.bytes || reports < c.reports {
+					t.Errorf("%d reports wrote %d bytes in a minute, want %d at least and %d at most", reports, written, c.reports, c.bytes)
+				}
+				lines := 0
+				for _, h := range r.job(1).History {
+					if h.Kind == jobs.KindProgress {
+						lines++
+					}
+				}
+				if lines > jobs.MaxProgress || lines < min(reports, jobs.MaxProgress/2) {
+					t.Errorf("%d lines of %d reports", lines, reports)
+				}
+			})
+		})
+	}
+}
+
 func TestProgressEndsWithItsAttempt(t *testing.T) {
 	inRig(t, rigOptions{}, func(r *rig) {
 		r.submit("a3")

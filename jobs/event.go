@@ -208,6 +208,7 @@ func (j *Job) advance(e *Event) bool {
 	}
 	j.Progress, j.Message = e.Progress, e.Message
 	h := HistoryEntry{Kind: KindProgress, At: e.At, Attempt: e.Attempt, Progress: e.Progress, Text: e.Message}
+	j.thinOut()
 	j.remember(h)
 	j.touch(e.At)
 	return true

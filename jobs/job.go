@@ -160,8 +160,9 @@ type Artifact struct {
 
 // Bounds of what one record keeps; the newest entries win.
 const (
-	MaxErrors  = 100 // attempt errors
-	MaxHistory = 300 // history entries
+	MaxErrors   = 100 // attempt errors
+	MaxHistory  = 300 // history entries
+	MaxProgress = 40  // of them, those of progress
 )
 
 // Job is the record of one job: what was asked for and what has become of it.
@@ -255,6 +256,31 @@ func newJob(j *Job) *Job {
 	}{Job: *j}
 	c.History = c.history[:0]
 	return &c.Job
+}
+
+// thinOut drops every other progress entry once there are as many as are kept: each
+// report writes them all again. What is left tells of the whole run, the latest of it
+// in most detail.
+func (j *Job) thinOut() {
+	n := 0
+	for i := range j.History {
+		if j.History[i].Kind == KindProgress {
+			n++
+		}
+	}
+	if n < MaxProgress {
+		return
+	}
+	kept := j.History[:0]
+	for _, e := range j.History {
+		if e.Kind == KindProgress {
+			if n--; n%2 == 0 {
+				continue
+			}
+		}
+		kept = append(kept, e)
+	}
+	j.History = kept
 }
 
 // remember appends to the history, dropping progress entries first and then the
