@@ -50,6 +50,7 @@ type Options struct {
 	SyncAlways   bool
 
 	MaxConns   int           // clients connected at a time; the server's default, 65,536, if 0
+	MaxBehind  int           // bytes that all clients together may have to read yet; 64 MiB if 0
 	QueueSize  int           // JOBS takes twice as many messages; 100,000 if 0
 	MaxPayload int           // bytes of a job's payload; 1 MiB if 0
 	Lease      time.Duration // after which a delivery that nobody settled comes again; 30 s if 0
@@ -69,6 +70,9 @@ func (o *Options) fill() {
 	}
 	if o.Host == "" {
 		o.Host = "127.0.0.1"
+	}
+	if o.MaxBehind <= 0 {
+		o.MaxBehind = defaultBehind
 	}
 	if o.QueueSize <= 0 {
 		o.QueueSize = defaultQueue
@@ -109,6 +113,7 @@ type Broker struct {
 	index     *laneIndex // nil: the server finds the lanes' messages by itself
 	tap       *tap       // nil: JOBS is read by a consumer only
 	health    health
+	behind    behind
 
 	mu      sync.Mutex
 	slack   int
@@ -200,6 +205,7 @@ func (b *Broker) open(ctx context.Context) error {
 	tasks, stop := context.WithCancel(context.Background()) //nolint:contextcheck // they live until Close
 	b.stop = stop
 	b.tasks.Go(func() { b.watch(tasks) })
+	b.tasks.Go(func() { b.watchBehind(tasks) })
 	return b.pub.flush(ctx)
 }
 

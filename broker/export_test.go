@@ -202,3 +202,10 @@ const (
 	MostHeldAcks  = mostHeldAcks
 	LeastHeldAcks = leastHeldAcks
 )
+
+// Behind says how many clients there are but those of this process, and how many bytes
+// they have not read yet.
+func (b *Broker) Behind() (clients, bytes int) {
+	all, bytes := b.outside()
+	return len(all), bytes
+}

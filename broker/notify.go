@@ -20,6 +20,10 @@ type notices struct {
 	body []byte
 	// plain says for which statuses somebody listens to the plain subject
 	plain [jobs.NumStatus]bool
+	// crowded says that there are many clients, and room how many bytes may be sent to
+	// them until it is looked how far they are behind
+	crowded bool
+	room    int
 
 	mu      sync.Mutex
 	next    uint64
@@ -70,15 +74,30 @@ func (b *Broker) findListeners() {
 // published, some were refused, and all are published again, each with an answer
 // of its own: a repetition has the same ce-id.
 func (b *Broker) notifySome(ctx context.Context, ended []*jobs.Job) (int, error) {
+	s := &b.notices
+	s.crowded = b.crowded()
+	fan := b.fanOut(ended[0])
+	if s.lacksRoom(fan) {
+		var err error
+		if s.room, err = b.awaitRoom(ctx, fan); err != nil {
+			return 0, err
+		}
+	}
 	n, size := 0, 0
 	var answer chan noticeAck
 	var number uint64
 	for answer == nil {
 		j := ended[n]
 		n++
-		size += 1024 + len(j.Payload) + len(j.Result)
+		size += noticeSize(j)
+		s.room -= fan
+		last := n == len(ended) || n == noticeBatch || size > noticeBytes
+		if !last {
+			fan = b.fanOut(ended[n])
+			last = s.lacksRoom(fan)
+		}
 		reply := ""
-		if n == len(ended) || n == noticeBatch || size > noticeBytes {
+		if last {
 			answer, number, reply = b.expectNotice()
 		}
 		if err := b.publishNotice(j, reply); err != nil {
@@ -97,6 +116,10 @@ func (b *Broker) notifySome(ctx context.Context, ended []*jobs.Job) (int, error)
 	}
 	return n, err
 }
+
+// lacksRoom says whether clients have to read first before fan more bytes are sent to
+// all of them.
+func (s *notices) lacksRoom(fan int) bool { return fan > max(s.room, 0) }
 
 func (b *Broker) notifyEach(ctx context.Context, ended []*jobs.Job) error {
 	for _, j := range ended {

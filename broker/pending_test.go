@@ -1,0 +1,142 @@
+package broker_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"net"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"jobstream/broker"
+	"jobstream/broker/brokertest"
+	"jobstream/jobs"
+)
+
+// silent connects a client that subscribes to something and then reads no more.
+func silent(t testing.TB, b *broker.Broker, subject string) {
+	t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(b.ClientURL(), "nats://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.(*net.TCPConn).SetReadBuffer(4096); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write([]byte("CONNECT {\"verbose\":false}\r\nSUB " + subject + " 1\r\nPING\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	for r := bufio.NewReader(conn); ; {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(line, "PONG") {
+			return
+		}
+	}
+}
+
+// TestSilentSubscribersAreDropped has many clients ask for notifications that they do
+// not read, and one that does: what waits for all of them stays bounded, until all of
+// the many are dropped, and the one gets everything.
+func TestSilentSubscribersAreDropped(t *testing.T) {
+	const most, many, batch = 4 << 20, 60, 200
+	b := brokertest.New(t, withPort, func(o *broker.Options) { o.MaxBehind = most })
+	nc, _ := connect(t, b)
+	var told atomic.Int64
+	changed := make(chan struct{}, 1)
+	sub, err := nc.Subscribe("job.completed.>", func(*nats.Msg) {
+		told.Add(1)
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sub.SetPendingLimits(-1, -1); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for range many {
+		silent(t, b, "job.>")
+	}
+	stop, looked := make(chan struct{}), make(chan int)
+	go func() {
+		largest := 0
+		for {
+			select {
+			case <-stop:
+				looked <- largest
+				return
+			default:
+				_, bytes := b.Behind()
+				largest = max(largest, bytes)
+				runtime.Gosched()
+			}
+		}
+	}()
+	payload := json.RawMessage(`"` + strings.Repeat("x", 8<<10) + `"`)
+	n := 0
+	for clients := many + 1; clients > 1; clients, _ = b.Behind() {
+		ended := make([]*jobs.Job, batch)
+		for i := range ended {
+			n++
+			ended[i] = endedJob(n)
+			ended[i].Payload = payload
+		}
+		if err := b.Notify(t.Context(), ended); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	if largest := <-looked; largest > most {
+		t.Errorf("clients were %d bytes behind, want at most %d", largest, most)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for late := time.After(patience); told.Load() < int64(n); {
+		select {
+		case <-changed:
+		case <-late:
+			t.Fatalf("%d notifications came, want %d", told.Load(), n)
+		}
+	}
+	if nc.Stats().Reconnects > 0 {
+		t.Error("the client that reads was dropped")
+	}
+}
+
+// TestFloodedClientsAreDropped has other clients send what is not read.
+func TestFloodedClientsAreDropped(t *testing.T) {
+	const most, many = 4 << 20, 60
+	b := brokertest.New(t, withPort, func(o *broker.Options) { o.MaxBehind = most })
+	for range many {
+		silent(t, b, "foo")
+	}
+	nc, _ := connect(t, b)
+	body := make([]byte, 8<<10)
+	for clients := many + 1; clients > 1; clients, _ = b.Behind() {
+		for range 100 {
+			if err := nc.Publish("foo", body); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if nc.Stats().Reconnects > 0 {
+		t.Error("the client that publishes was dropped")
+	}
+}
