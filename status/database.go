@@ -28,6 +28,7 @@ type database struct {
 	journal *journal.Journal // nil where there is none: bbolt syncs by itself
 	path    string
 	opened  os.FileInfo
+	done    bool // the last commit was one before a clean stop
 	log     *slog.Logger
 	trace   sync.Once
 }
@@ -51,8 +52,8 @@ func openDatabase(path string, timeout time.Duration, existing bool, log *slog.L
 		db.DB, err = bbolt.Open(path, 0o640, &bbolt.Options{
 			Timeout:      timeout,
 			FreelistType: bbolt.FreelistMapType,
-			// The list of free pages is found by a scan at the next start instead of being
-			// written with every commit.
+			// The list of free pages is written with the last commit of a clean stop, see
+			// last, and not with every one. After a crash it is found by a scan.
 			NoFreelistSync: true,
 			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 				if existing {
@@ -71,6 +72,9 @@ func openDatabase(path string, timeout time.Duration, existing bool, log *slog.L
 	db.opened, err = os.Stat(path)
 	if err != nil || before != nil && !os.SameFile(before, db.opened) {
 		return nil, errors.Join(bolterrors.ErrTimeout, db.DB.Close())
+	}
+	if err := db.forgetIntact(); err != nil {
+		return nil, errors.Join(err, db.DB.Close())
 	}
 	if db.journal, _, err = journal.Attach(db.DB, journalOf(path)); err != nil {
 		return nil, errors.Join(err, db.DB.Close())
@@ -95,6 +99,11 @@ func (db *database) Close() error {
 	var err error
 	if db.journal != nil {
 		err = db.journal.Close()
+	}
+	if err == nil && db.done {
+		if err := db.noteIntact(); err != nil { // it saves time, no more
+			db.log.Warn("the next start will read the whole tracker", "error", err)
+		}
 	}
 	return errors.Join(err, db.DB.Close())
 }
@@ -169,7 +178,8 @@ func (db *database) damaged(found any) error {
 }
 
 // check walks over the whole file, because bbolt does so when it opens one, in a
-// goroutine whose panics nobody can catch.
+// goroutine whose panics nobody can catch. A file that is just as a clean stop left it
+// needs neither.
 func (db *database) check(timeout time.Duration) error {
 	info, err := os.Stat(db.path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
@@ -198,9 +208,11 @@ func (db *database) check(timeout time.Duration) error {
 				return err
 			}
 			defer func() { _ = file.Close() }()
-			size := found.Info().PageSize
-			walk := newPageWalk(file, size, uint64(tx.Size())/uint64(size))
-			if err := walk.tree(uint64(tx.Cursor().Bucket().Root())); err != nil {
+			if db.intact(file, info, tx) {
+				return nil
+			}
+			walk := walkOf(file, tx)
+			if err := walk.all(uint64(tx.Cursor().Bucket().Root()), uint64(tx.ID())); err != nil {
 				return db.damaged(err)
 			}
 			return nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io"
 )
 
@@ -16,6 +17,8 @@ import (
 //	branch   pos uint32, ksize uint32, page uint64
 //	leaf     flags uint32, pos uint32, ksize uint32, vsize uint32
 //	bucket   root page uint64 (0: a leaf page follows), sequence uint64
+//	meta     16 bytes, root bucket, free list's page uint64 (all ones: none), pages uint64, commit uint64
+//	free     page uint64; if the count is 65,535 the first one is the true count
 //
 // where pos counts from the element's own start.
 type pageWalk struct {
@@ -28,7 +31,10 @@ type pageWalk struct {
 
 const (
 	pageHead, pageElement, bucketHead = 16, 16, 16
-	branchPage, leafPage              = 0x01, 0x02
+	branchPage, leafPage, freePage    = 0x01, 0x02, 0x10
+	metaFree, metaCommit, metaSize    = pageHead + 32, pageHead + 48, pageHead + 64
+	noFreeList                        = 1<<64 - 1
+	manyFree                          = 0xFFFF
 	bucketElement                     = 0x01
 	deepest                           = 64 // pages above each other; ten hold more than any disk
 )
@@ -78,7 +84,7 @@ func (w *pageWalk) load(id uint64, depth int) (*page, error) {
 		w.seen[n/64] |= 1 << (n % 64)
 	}
 	p.bytes = (overflow + 1) * uint64(w.size)
-	if pageHead+p.count*pageElement > len(p.data) {
+	if p.flags != freePage && pageHead+p.count*pageElement > len(p.data) {
 		if pageHead+uint64(p.count)*pageElement > p.bytes {
 			return nil, fmt.Errorf("page %d is too small for its %d elements", id, p.count)
 		}
@@ -111,6 +117,83 @@ func (w *pageWalk) part(p *page, from, n uint64) ([]byte, error) {
 		return nil, fmt.Errorf("page %d cannot be read: %w", p.id, err)
 	}
 	return b, nil
+}
+
+// all looks at everything that a commit has left: the tree, and the list of free
+// pages if there is one.
+func (w *pageWalk) all(root, commit uint64) error {
+	if err := w.tree(root); err != nil {
+		return err
+	}
+	list, err := w.freeList(commit)
+	if err != nil || list == noFreeList {
+		return err
+	}
+	return w.free(list)
+}
+
+// freeList is where a commit has left the list of free pages.
+func (w *pageWalk) freeList(commit uint64) (uint64, error) {
+	meta := make([]byte, metaSize)
+	if _, err := w.file.ReadAt(meta, int64(commit%2)*int64(w.size)); err != nil {
+		return 0, fmt.Errorf("page %d cannot be read: %w", commit%2, err)
+	}
+	if found := binary.NativeEndian.Uint64(meta[metaCommit:]); found != commit {
+		return 0, fmt.Errorf("page %d has commit %d, not %d", commit%2, found, commit)
+	}
+	return binary.NativeEndian.Uint64(meta[metaFree:]), nil
+}
+
+// freeSum is a checksum of the list of free pages, 0 if there is none.
+func (w *pageWalk) freeSum(commit uint64) (uint32, error) {
+	list, err := w.freeList(commit)
+	if err != nil || list == noFreeList {
+		return 0, err
+	}
+	p, err := w.load(list, 0)
+	if err != nil {
+		return 0, err
+	}
+	b, err := w.part(p, 0, p.bytes)
+	return crc32.ChecksumIEEE(b), err
+}
+
+// free looks at the list of free pages, which bbolt would write to. The tree must have
+// been looked at.
+func (w *pageWalk) free(list uint64) error {
+	p, err := w.load(list, 0)
+	if err != nil {
+		return err
+	}
+	if p.flags != freePage {
+		return fmt.Errorf("page %d has flags %#x and should be the list of free pages", list, p.flags)
+	}
+	n, at := uint64(p.count), uint64(pageHead)
+	if n == manyFree {
+		first, err := w.part(p, at, 8)
+		if err != nil {
+			return err
+		}
+		n, at = binary.NativeEndian.Uint64(first), at+8
+	}
+	if n > w.pages {
+		return fmt.Errorf("page %d lists %d free pages of %d", list, n, w.pages)
+	}
+	ids, err := w.part(p, at, 8*n)
+	if err != nil {
+		return err
+	}
+	for ; len(ids) > 0; ids = ids[8:] {
+		id := binary.NativeEndian.Uint64(ids)
+		if id < 2 || id >= w.pages {
+			return fmt.Errorf("page %d is free, of pages 2 to %d", id, w.pages-1)
+		}
+		if w.seen[id/64]&(1<<(id%64)) != 0 {
+			return fmt.Errorf("page %d is free, and used or free once more", id)
+		}
+		w.seen[id/64] |= 1 << (id % 64)
+	}
+	return nil
 }
 
 // tree looks at the bucket with this root.

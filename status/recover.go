@@ -75,7 +75,7 @@ func (s *Store) MarkClean(mark Clean) error {
 	if err != nil {
 		return err
 	}
-	return s.db.Update(func(tx *bbolt.Tx) error {
+	return s.db.last(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{bucketOutbox, bucketEnds} {
 			bucket := tx.Bucket(name)
 			for k, _ := bucket.Cursor().First(); k != nil; k, _ = bucket.Cursor().First() {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -122,4 +123,33 @@ func TestSecondSignalWhileStarting(t *testing.T) {
 		stacks := make([]byte, 1<<20)
 		return !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("(*server).start("))
 	})
+}
+
+// TestNoteOfACleanStop has a server stopped and killed: only after the stop there is the
+// note that spares the next start to read the whole tracker, and it is gone as soon as
+// that start is ready.
+func TestNoteOfACleanStop(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("NOT TESTED: notes of clean stops on this system")
+	}
+	dir := t.TempDir()
+	note := filepath.Join(dir, "data", "status.db-intact")
+	expect := func(when string, want bool) {
+		t.Helper()
+		if _, err := os.Stat(note); err != nil && !errors.Is(err, os.ErrNotExist) || err == nil != want {
+			t.Errorf("%s: there is a note: %v (%v), want %v", when, err == nil, err, want)
+		}
+	}
+	for range 2 {
+		c := startChild(t, dir)
+		expect("a server that is ready", false)
+		mustDo(t, c.cmd.Process.Signal(syscall.SIGTERM))
+		if err := <-c.done; err != nil {
+			t.Fatalf("the stop was not clean: %v\n%s", err, c.logged())
+		}
+		expect("after a clean stop", true)
+	}
+	c := startChild(t, dir)
+	c.kill()
+	expect("after kill -9", false)
 }
