@@ -24,6 +24,7 @@ type notices struct {
 	// them until it is looked how far they are behind
 	crowded bool
 	room    int
+	most    int // bytes of the next notification
 
 	mu      sync.Mutex
 	next    uint64
@@ -43,8 +44,9 @@ const (
 // Notify publishes that these jobs have ended, each to
 // job.<status>.<type>.<id>, and returns when the stream holds them all. Whoever
 // listens to the plain subject job.<status> gets them there, too.
-// A job resource that is larger than the broker's largest message goes without
-// its payload, then without its result; the header [HeaderOmitted] says so.
+// A job resource that is larger than the broker's largest message, or than 32 KiB
+// where hundreds get it, goes without its payload, then without its result; the
+// header [HeaderOmitted] says so.
 func (b *Broker) Notify(ctx context.Context, ended []*jobs.Job) error {
 	b.notices.one.Lock()
 	defer b.notices.one.Unlock()
@@ -92,6 +94,7 @@ func (b *Broker) notifySome(ctx context.Context, ended []*jobs.Job) (int, error)
 		size += noticeSize(j)
 		s.room -= fan
 		last := n == len(ended) || n == noticeBatch || size > noticeBytes
+		most := s.most
 		if !last {
 			fan = b.fanOut(ended[n])
 			last = s.lacksRoom(fan)
@@ -100,7 +103,7 @@ func (b *Broker) notifySome(ctx context.Context, ended []*jobs.Job) (int, error)
 		if last {
 			answer, number, reply = b.expectNotice()
 		}
-		if err := b.publishNotice(j, reply); err != nil {
+		if err := b.publishNotice(j, reply, most); err != nil {
 			b.forgetNotice(number, answer)
 			return 0, err
 		}
@@ -124,7 +127,8 @@ func (s *notices) lacksRoom(fan int) bool { return fan > max(s.room, 0) }
 func (b *Broker) notifyEach(ctx context.Context, ended []*jobs.Job) error {
 	for _, j := range ended {
 		answer, number, reply := b.expectNotice()
-		if err := b.publishNotice(j, reply); err != nil {
+		b.fanOut(j)
+		if err := b.publishNotice(j, reply, b.notices.most); err != nil {
 			b.forgetNotice(number, answer)
 			return err
 		}
@@ -137,10 +141,10 @@ func (b *Broker) notifyEach(ctx context.Context, ended []*jobs.Job) error {
 	return nil
 }
 
-func (b *Broker) publishNotice(j *jobs.Job, reply string) error {
+func (b *Broker) publishNotice(j *jobs.Job, reply string, most int) error {
 	s := &b.notices
 	var omitted string
-	s.body, omitted = j.AppendFitting(s.body[:0], nil, b.o.MaxPayload)
+	s.body, omitted = j.AppendFitting(s.body[:0], nil, most)
 	s.head = appendNoticeHeader(s.head[:0], j, b.o.Node, omitted)
 	var name [192]byte
 	plain := append(append(name[:0], "job."...), j.Status.String()...)

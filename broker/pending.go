@@ -188,8 +188,11 @@ func (b *Broker) awaitRoom(ctx context.Context, need int) (int, error) {
 }
 
 // fanOut is about how many bytes a notification is for all clients that get it; 0 if
-// there are so few that it does not matter.
+// there are so few that it does not matter. It may have no more than [notices].most:
+// one that is large is short where many get it, as one of them would go beyond any
+// bound.
 func (b *Broker) fanOut(j *jobs.Job) int {
+	b.notices.most = b.o.MaxPayload
 	if !b.notices.crowded {
 		return 0
 	}
@@ -199,8 +202,16 @@ func (b *Broker) fanOut(j *jobs.Job) int {
 	if b.notices.plain[j.Status] {
 		n += acc.Interest(plain)
 	}
-	return n * noticeSize(j)
+	size := noticeSize(j)
+	if n > 0 {
+		b.notices.most = min(b.o.MaxPayload, max(leastNotice, b.o.MaxBehind/2/n))
+		size = min(size, b.notices.most)
+	}
+	return n * size
 }
+
+// leastNotice is how large a notification may be, in bytes, however many get it.
+const leastNotice = 32 << 10
 
 // noticeSize is about how many bytes a notification has.
 func noticeSize(j *jobs.Job) int { return 1024 + len(j.Payload) + len(j.Result) }

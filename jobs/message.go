@@ -108,10 +108,10 @@ func (m *Message) refusal(t *Type) string {
 	case t == nil:
 		return "unknown job type " + quote(m.Type)
 	case len(m.Payload) == 0:
+	case TooDeep(m.Payload): // encoding/json reads no more than 10,000
+		return fmt.Sprintf("the payload is nested deeper than %d", MaxDepth)
 	case !isJSON(m.Payload):
 		return "the payload is not JSON"
-	case TooDeep(m.Payload):
-		return fmt.Sprintf("the payload is nested deeper than %d", MaxDepth)
 	}
 	if err := t.Check(m.Payload); err != nil {
 		return allFields(err)

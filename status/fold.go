@@ -24,16 +24,17 @@ type fold struct {
 	loads   *bbolt.Bucket
 	bits    *bbolt.Bucket
 
-	touched  map[uint64]*work  // by key
-	newIDs   map[jobs.ID]*work // jobs that this transaction creates
-	bySeq    map[uint64]*work  // touched jobs whose present message isn't their first
-	order    []*work           // touched, in order of first touch
-	removed  []*jobs.Job       // deleted records
-	counters map[string]*typeCounters
-	out      jobs.Commit
-	batched  map[jobs.ID]bool // the jobs of batches that are not complete; nil until somebody asks
-	special  bool             // some of the jobs have terms
-	silent   bool             // nobody is told of those that end: they have been
+	touched   map[uint64]*work  // by key
+	newIDs    map[jobs.ID]*work // jobs that this transaction creates
+	bySeq     map[uint64]*work  // touched jobs whose present message isn't their first
+	order     []*work           // touched, in order of first touch
+	removed   []*jobs.Job       // deleted records
+	counters  map[string]*typeCounters
+	out       jobs.Commit
+	batched   map[jobs.ID]bool // the jobs of batches that are not complete; nil until somebody asks
+	special   bool             // some of the jobs have terms
+	schedules *scheduleTotals  // nil until somebody asks
+	silent    bool             // nobody is told of those that end: they have been
 }
 
 // work is a job on its way through a transaction.

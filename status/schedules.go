@@ -61,9 +61,10 @@ func (s *Store) UpdateSchedule(ctx context.Context, name string, change func(old
 			return err
 		}
 		if e == nil {
+			f.schedules = nil // counted anew when that is needed
 			return f.tx.Bucket(bucketSchedules).Delete([]byte(name))
 		}
-		if err := roomForSchedule(f.tx, old, e); err != nil {
+		if err := f.roomForSchedule(old, e); err != nil {
 			return err
 		}
 		return writeSchedule(f.tx, e)
@@ -74,16 +75,35 @@ func (s *Store) UpdateSchedule(ctx context.Context, name string, change func(old
 	return e, nil
 }
 
+// scheduleTotals are those of all schedules, as a transaction has left them so far.
+type scheduleTotals struct{ number, payloads int }
+
 // roomForSchedule says whether e fits in beside the others, in old's place if
-// that is not nil.
-func roomForSchedule(tx *bbolt.Tx, old, e *schedule.Entry) error {
-	stats := tx.Bucket(bucketSchedules).Stats()
-	switch {
-	case old == nil && stats.KeyN >= schedule.MaxSchedules:
-		return &jobs.Error{Kind: jobs.Conflict, Detail: fmt.Sprintf("there are %d schedules, as many as there may be; delete one first", schedule.MaxSchedules)}
-	case stats.LeafInuse+stats.InlineBucketInuse+len(e.Payload) > schedule.MaxStored && (old == nil || len(e.Payload) > len(old.Payload)):
-		return &jobs.Error{Kind: jobs.Conflict, Detail: fmt.Sprintf("the payloads of all schedules together have at most %d MiB; make some smaller, or delete some", schedule.MaxStored>>20)}
+// that is not nil, and counts it.
+func (f *fold) roomForSchedule(old, e *schedule.Entry) error {
+	if f.schedules == nil {
+		f.schedules = &scheduleTotals{}
+		err := f.tx.Bucket(bucketSchedules).ForEach(func(_, v []byte) error {
+			f.schedules.number++
+			f.schedules.payloads += len(v)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
 	}
+	number, more := 1, len(e.Payload)
+	if old != nil {
+		number, more = 0, len(e.Payload)-len(old.Payload)
+	}
+	switch {
+	case f.schedules.number+number > schedule.MaxSchedules:
+		return &jobs.Error{Kind: jobs.Conflict, Detail: fmt.Sprintf("there are %d schedules, as many as there may be; delete one first", schedule.MaxSchedules)}
+	case more > 0 && f.schedules.payloads+more > schedule.MaxStored:
+		return &jobs.Error{Kind: jobs.Conflict, Detail: fmt.Sprintf("all schedules together have at most %d MiB; make some payloads smaller, or delete some", schedule.MaxStored>>20)}
+	}
+	f.schedules.number += number
+	f.schedules.payloads += more
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -241,25 +242,29 @@ func TestSchedulesAreBounded(t *testing.T) {
 		}
 	}
 	rest := make(chan int)
+	var refused atomic.Int64
 	var group sync.WaitGroup
 	for range 256 {
 		group.Go(func() {
 			for i := range rest {
-				if err := put(fmt.Sprintf("small%d", i), `1`); err != nil {
+				if err := put(fmt.Sprintf("small%d", i), `1`); full(err) {
+					refused.Add(1)
+				} else if err != nil {
 					t.Error(err)
 				}
 			}
 		})
 	}
-	all, err := tr.Schedules(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := len(all); i < schedule.MaxSchedules; i++ {
+	const more = 500 // than there may be, all at once
+	for i := range schedule.MaxSchedules + more {
 		rest <- i
 	}
 	close(rest)
 	group.Wait()
+	all, err := tr.Schedules(ctx)
+	if err != nil || len(all) != schedule.MaxSchedules || refused.Load() != more+7 {
+		t.Fatalf("%d schedules, %d refused, %v", len(all), refused.Load(), err)
+	}
 	if err := put("more", `1`); !full(err) {
 		t.Errorf("one more: %v", err)
 	}

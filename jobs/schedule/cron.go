@@ -59,9 +59,6 @@ var descriptors = map[string]string{
 // parseCron reads an expression of 5 fields, of 6 with the seconds first, or a
 // descriptor.
 func parseCron(expression string, loc *time.Location) (*clock, error) {
-	if len(expression) > MaxCron {
-		return nil, fmt.Errorf("must have at most %d characters, not %d", MaxCron, len(expression))
-	}
 	text := expression
 	if strings.HasPrefix(text, "@") {
 		if text = descriptors[text]; text == "" {

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"fmt"
 	"sort"
 	"strings"
 	"time"
@@ -31,6 +32,9 @@ func NewPlan(s *Spec, anchor jobs.Time) (*Plan, error) {
 			return nil, jobs.Invalid("/every", "must be from 1s to 366d")
 		}
 		return &Plan{every: s.Every, anchor: anchor}, nil
+	}
+	if len(s.Cron) > MaxCron {
+		return nil, jobs.Invalid("/cron", fmt.Sprintf("must have at most %d characters, not %d", MaxCron, len(s.Cron)))
 	}
 	if text, ok := strings.CutPrefix(s.Cron, "@every "); ok {
 		d, err := jobs.ParseDuration(strings.TrimSpace(text))

@@ -75,6 +75,7 @@ func TestBadSpecs(t *testing.T) {
 		{`{"name":"a","type":"b","every":true}`, "/every", "not true"},
 		{`{"name":"a","type":"b","cron":""}`, "/cron", "cron expression"},
 		{`{"name":"a","type":"b","cron":"@every 10ms"}`, "/cron", "from 1s"},
+		{`{"name":"a","type":"b","cron":"@every ` + strings.Repeat(" ", 300) + `1h"}`, "/cron", "at most 256"},
 		{`{"name":"a","type":"b","cron":"@every"}`, "/cron", "@every"},
 		{`{"name":"a","type":"b","cron":"@reboot"}`, "/cron", "@daily"},
 		{`{"name":"a","type":"b","cron":"* * * *"}`, "/cron", "not 4"},
