@@ -53,6 +53,7 @@ func TestMain(m *testing.M) {
 // runChild is the server under test. Its handlers write down every start in a
 // file, so that the parent sees what ran.
 func runChild(dir string) int {
+	tuneGC() // as main does
 	cfg := config.Default()
 	cfg.Data.Dir = filepath.Join(dir, "data")
 	cfg.Server.Port, cfg.Broker.Port = 0, -1

@@ -9,3 +9,11 @@ func TestGCPercent(t *testing.T) {
 		}
 	}
 }
+
+func TestMemoryLimit(t *testing.T) {
+	for alive, want := range map[uint64]int64{0: 320 << 20, 200 << 20: 320 << 20, 214 << 20: 352 << 20, 4 << 30: 6 << 30} {
+		if got := memoryLimit(alive); got != want {
+			t.Errorf("%d bytes alive: %d, want %d", alive, got, want)
+		}
+	}
+}
