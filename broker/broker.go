@@ -10,8 +10,7 @@
 //     NOTIFICATIONS publish; [Broker.Read] follows the first two from a position.
 //   - [Broker.OpenLanes] starts handing out JOBS lane by lane, as pulled.
 //   - [Broker.Serve] answers requests as a NATS micro service.
-//   - feed.go is how a stream is read, store.go what we put before the server's store
-//     of JOBS so that this and the lanes cost little.
+//   - feed.go is how a stream is read.
 //   - link.go is the small client under the messages of the hot path; all else
 //     goes through nats.go.
 package broker
@@ -110,8 +109,6 @@ type Broker struct {
 	notices   notices
 	lanes     laneTable
 	acks      heldAcks
-	index     *laneIndex // nil: the server finds the lanes' messages by itself
-	tap       *tap       // nil: JOBS is read by a consumer only
 	health    health
 	behind    behind
 
@@ -401,7 +398,6 @@ func (b *Broker) watch(ctx context.Context) {
 type StreamState struct {
 	First, Last uint64 // sequences; Last stays when its message is gone
 	Msgs        uint64
-	Created     time.Time
 }
 
 // JobsState is the state of JOBS.
@@ -418,7 +414,7 @@ func (b *Broker) state(ctx context.Context, name string) (StreamState, error) {
 		return StreamState{}, fmt.Errorf("cannot look up stream %s: %w", name, err)
 	}
 	info := s.CachedInfo()
-	return StreamState{First: info.State.FirstSeq, Last: info.State.LastSeq, Msgs: info.State.Msgs, Created: info.Created}, nil
+	return StreamState{First: info.State.FirstSeq, Last: info.State.LastSeq, Msgs: info.State.Msgs}, nil
 }
 
 // JobsGaps lists the sequences between the first and the last message of JOBS

@@ -770,10 +770,8 @@ func TestBlockedSinkLosesNothing(t *testing.T) {
 	}
 }
 
-// That of JOBS has one where there is no tap.
 func TestReaderSurvivesLossOfItsConsumer(t *testing.T) {
 	b := brokertest.New(t, withPort)
-	b.WithoutTap()
 	r, _ := read(t, b, jobs.Positions{})
 	_, js := connect(t, b)
 	for round := range 2 {

@@ -20,11 +20,8 @@ type item struct {
 	at           int64  // when it was stored, Unix nanoseconds
 	subject      string // this and the header only if the feed wants the whole message
 	header, body []byte
-	told         bool // by the tap
-	ended        int  // a pull request of this round of the feed has ended, and nothing else; 0 = none
+	ended        int // a pull request of this round of the feed has ended, and nothing else; 0 = none
 }
-
-func (it *item) size() int { return len(it.subject) + len(it.header) + len(it.body) }
 
 // feed follows one stream through a consumer of its own, with one pull request at a
 // time, bounded by bytes and as good as unbounded in messages: a push consumer with
@@ -32,24 +29,18 @@ func (it *item) size() int { return len(it.subject) + len(it.header) + len(it.bo
 // any client be behind. The request is made again when what it brought has been taken.
 // The consumer's delivery numbers have no gaps; if one shows, or heartbeats stay out,
 // a new consumer goes on behind the last message that came.
-//
-// Where there is a tap, the feed follows that one as soon as it is up to date, without
-// a consumer; see feed_tap.go.
 type feed struct {
 	b      *Broker
 	stream string
-	tap    *tap // of the stream; may be nil
 	whole  bool // items have subject and header, too
 	take   func(*item) error
 	beats  bool // heartbeats are handed to take as items without a body
 
-	most    int       // bytes that may be under way
-	created time.Time // when the stream was made that the tap is in
-	link    *link
-	inbox   string
-	heard   atomic.Int64  // when the last frame came, nanoseconds since the broker was opened
-	broken  chan struct{} // the consumer must be replaced, or the tap has been left
-	level   chan struct{} // the consumer has brought the last message, or the tap is followed
+	most   int // bytes that may be under way
+	link   *link
+	inbox  string
+	heard  atomic.Int64  // when the last frame came, nanoseconds since the broker was opened
+	broken chan struct{} // the consumer must be replaced
 
 	mu     sync.Mutex
 	last   uint64 // sequence of the last message that came
@@ -58,11 +49,9 @@ type feed struct {
 	pull   string // where it takes requests
 	left   int    // bytes that the request can still bring; 0 = it has ended
 	expect uint64 // its next delivery; 0 = ignore what comes
-	failed bool   // it is of no use any more
 	names  interner
 	queue  []item
 	filled chan struct{} // there is something in the queue
-	tapped tapped
 }
 
 func (f *feed) run(ctx context.Context) error {
@@ -71,15 +60,10 @@ func (f *feed) run(ctx context.Context) error {
 		return fmt.Errorf("cannot read stream %s: %w", f.stream, err)
 	}
 	defer l.close()
-	f.init()
 	f.link = l
-	if f.tap != nil {
-		state, err := f.b.state(ctx, f.stream)
-		if err != nil {
-			return err
-		}
-		f.created = state.Created
-	}
+	f.most = f.b.o.readAhead()
+	f.broken = make(chan struct{}, 1)
+	f.filled = make(chan struct{}, 1)
 	f.inbox, f.sid = "_INBOX."+nuid.Next(), -1
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -90,29 +74,14 @@ func (f *feed) run(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-func (f *feed) init() {
-	f.most = f.b.o.readAhead()
-	f.broken = make(chan struct{}, 1)
-	f.level = make(chan struct{}, 1)
-	f.filled = make(chan struct{}, 1)
-}
-
-// keepReading follows the tap while it can, and makes a consumer where it can't, and
-// another one whenever that breaks.
+// keepReading makes a consumer, and another one whenever that breaks.
 func (f *feed) keepReading(ctx context.Context) {
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	name := ""
 	defer func() { f.remove(name) }() //nolint:contextcheck // ctx has ended by then
-	if f.tap != nil {
-		defer f.tap.leave()
-	}
 	for ctx.Err() == nil {
 		f.remove(name) //nolint:contextcheck // it must go even when ctx ends
-		name = ""
-		if f.followTap(ctx, tick.C) {
-			continue
-		}
 		var err error
 		if name, err = f.consume(ctx); err != nil {
 			if ctx.Err() == nil {
@@ -135,14 +104,8 @@ func (f *feed) awaitBreak(ctx context.Context, tick <-chan time.Time) {
 		case <-ctx.Done():
 			return
 		case <-f.broken:
-			if f.lostTrack() {
-				f.b.log.Warn("lost track of a stream; reading on with a new consumer", "stream", f.stream)
-			}
+			f.b.log.Warn("lost track of a stream; reading on with a new consumer", "stream", f.stream)
 			return
-		case <-f.level:
-			if f.joinTap() {
-				return
-			}
 		case <-tick:
 			if f.listening() && f.b.clock()-f.heard.Load() > int64(3*heartbeat) {
 				f.b.log.Warn("a stream's consumer is silent; reading on with a new one", "stream", f.stream)
@@ -158,14 +121,6 @@ func (f *feed) listening() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.left > 0
-}
-
-// lostTrack says whether something went wrong: the tap may also just have been followed
-// and left again.
-func (f *feed) lostTrack() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.failed
 }
 
 // consume makes a consumer behind the last message that came, or at the
@@ -188,7 +143,7 @@ func (f *feed) consume(ctx context.Context) (name string, err error) {
 	if err := f.link.flush(ctx); err != nil { // else the request would find nobody listening
 		return "", err
 	}
-	f.calm()
+	signalled(f.broken) // said of the consumer that is gone
 	f.heard.Store(f.b.clock())
 	name = "reader-" + nuid.Next()
 	if _, err = f.b.js.CreateOrUpdateConsumer(ctx, f.stream, readerConfig(name, start)); err != nil {
@@ -208,10 +163,9 @@ func (f *feed) nextRound(end uint64) (start uint64, round int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.round++
-	f.expect, f.failed = 1, false
+	f.expect = 1
 	f.left = 0
 	f.last = min(f.last, end)
-	f.tapped.reset()
 	return f.last + 1, f.round
 }
 
@@ -251,7 +205,7 @@ func (f *feed) receive(round int, m *frame) {
 }
 
 // took is receive, and returns the server's words if it has refused a request. It does
-// not log: f.mu is needed by whoever stores a message, too.
+// not log: f.mu is held.
 func (f *feed) took(round int, m *frame) (refusal string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -274,16 +228,8 @@ func (f *feed) message(m *frame) {
 		return
 	}
 	f.expect++
-	if f.tapped.meetAt == 0 || a.seq <= f.tapped.meetAt {
-		f.last = a.seq
-		f.push(f.item(m, a))
-	}
-	if f.meet(a.seq) {
-		return
-	}
-	if a.pending == 0 && f.tap != nil {
-		signal(f.level)
-	}
+	f.last = a.seq
+	f.push(f.item(m, a))
 	if f.left -= len(m.subject) + len(m.reply) + len(m.header) + len(m.body); f.left <= 0 {
 		f.ended() // the server says nothing if a request is used up to its last byte
 	}
@@ -318,14 +264,8 @@ func (f *feed) ended() {
 }
 
 func (f *feed) fail() {
-	f.expect, f.failed = 0, true
+	f.expect = 0
 	signal(f.broken)
-}
-
-// calm forgets signals about what is over.
-func (f *feed) calm() {
-	signalled(f.broken)
-	signalled(f.level)
 }
 
 // item copies what a frame brings.
@@ -359,22 +299,15 @@ func (f *feed) drain(ctx context.Context) error {
 		f.mu.Lock()
 		batch, f.queue = f.queue, batch[:0]
 		f.mu.Unlock()
-		size := 0
 		for i := range batch {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
-			}
-			if batch[i].told {
-				size += batch[i].size()
 			}
 			if err := f.handle(&batch[i]); err != nil {
 				return err
 			}
 		}
 		clear(batch)
-		f.mu.Lock()
-		f.tapped.ahead -= size
-		f.mu.Unlock()
 	}
 }
 

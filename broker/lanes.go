@@ -99,9 +99,6 @@ func (b *Broker) makeLane(ctx context.Context, l jobs.Lane) error {
 	if err := b.js.DeleteConsumer(ctx, JobsStream, l.String()); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return fmt.Errorf("cannot delete lane %s: %w", l, err)
 	}
-	if b.index != nil {
-		b.index.track(laneSubject(l))
-	}
 	if _, err := b.js.CreateOrUpdateConsumer(ctx, JobsStream, b.o.laneConfig(l)); err != nil {
 		return fmt.Errorf("cannot open lane %s: %w", l, err)
 	}

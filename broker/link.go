@@ -532,7 +532,6 @@ type ackInfo struct {
 	seq      uint64 // in the stream
 	delivery uint64 // the consumer's own count
 	at       int64  // when it was stored, Unix nanoseconds
-	pending  uint64 // matching messages behind it
 }
 
 // parseAck reads $JS.ACK.<stream>.<consumer>.<tries>.<seq>.<delivery>.<at>.<pending>
@@ -555,12 +554,12 @@ func parseAck(reply []byte) (a ackInfo, ok bool) {
 	}
 	a.consumer, reply, _ = bytes.Cut(reply, []byte("."))
 	_, reply, _ = bytes.Cut(reply, []byte(".")) // the number of tries
-	var v [4]uint64
+	var v [3]uint64
 	for i := range v {
 		var token []byte
 		token, reply, _ = bytes.Cut(reply, []byte("."))
 		v[i] = parseUint(token)
 	}
-	a.seq, a.delivery, a.at, a.pending = v[0], v[1], int64(v[2]), v[3]
+	a.seq, a.delivery, a.at = v[0], v[1], int64(v[2])
 	return a, a.seq > 0
 }

@@ -38,7 +38,7 @@ func (b *Broker) Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) 
 	group.Go(func() {
 		var parser messageParser
 		last := from.Jobs
-		f := feed{b: b, stream: JobsStream, tap: b.tap, whole: true, last: from.Jobs, take: func(it *item) error {
+		f := feed{b: b, stream: JobsStream, whole: true, last: from.Jobs, take: func(it *item) error {
 			sink.Submitted(parser.message(it))
 			if last < end && it.seq >= end {
 				close(caughtUp)

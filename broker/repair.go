@@ -73,7 +73,6 @@ func (b *Broker) openStreams(ctx context.Context) error {
 			return err
 		}
 	}
-	b.wrapJobs()
 	return b.syncMeta(b.streamsDir(), streamNames[:]...)
 }
 

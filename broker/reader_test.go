@@ -1,0 +1,213 @@
+package broker_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"jobstream/broker"
+	"jobstream/broker/brokertest"
+	"jobstream/jobs"
+)
+
+// uneven is a sink that checks the order and now and then stops taking.
+type uneven struct {
+	mu    sync.Mutex
+	next  uint64
+	stops []uint64
+	stop  chan chan struct{}
+	fail  func(format string, args ...any)
+	want  uint64
+	done  chan struct{}
+}
+
+func (u *uneven) Submitted(m *jobs.Message) {
+	u.mu.Lock()
+	u.next++
+	if m.Seq != u.next || string(m.Payload) == "" || m.Type != "email" {
+		u.fail("message %d of type %q came, %d was due", m.Seq, m.Type, u.next)
+	}
+	stops := len(u.stops) > 0 && u.stops[0] == m.Seq
+	if stops {
+		u.stops = u.stops[1:]
+	}
+	if m.Seq == u.want {
+		close(u.done)
+	}
+	u.mu.Unlock()
+	if stops {
+		on := make(chan struct{})
+		u.stop <- on
+		<-on
+	}
+}
+
+func (u *uneven) Happened(uint64, []jobs.Event) {}
+
+// TestReaderUnderAFlood: several publishers, and a sink that stops so long that the
+// reader must hold the server back. It misses nothing.
+func TestReaderUnderAFlood(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Log("seed", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	const n, publishers = 40_000, 4
+	b := brokertest.New(t)
+	u := &uneven{stop: make(chan chan struct{}), fail: t.Errorf, want: n, done: make(chan struct{})}
+	for range 5 {
+		u.stops = append(u.stops, 1+r.Uint64N(n-1))
+	}
+	slices.Sort(u.stops)
+	u.stops = slices.Compact(u.stops)
+	stops := len(u.stops)
+	readInto(t, b, jobs.Positions{}, u)
+	payload := json.RawMessage(`"` + strings.Repeat("x", 500) + `"`)
+	ahead := make(chan struct{}, n)
+	for range publishers {
+		go func() {
+			for range n / publishers {
+				m := message("email", 3)
+				m.Payload = payload
+				if err := b.Submit(m, nil); err != nil {
+					t.Error(err)
+				}
+				ahead <- struct{}{}
+			}
+		}()
+	}
+	published := 0
+	for range stops {
+		on := <-u.stop
+		for range min(10_000, n-published) { // more than may be under way
+			<-ahead
+			published++
+		}
+		close(on)
+	}
+	select {
+	case <-u.done:
+	case <-time.After(3 * patience):
+		u.mu.Lock()
+		t.Fatalf("message %d came last of %d", u.next, n)
+	}
+}
+
+// TestReaderOfAStreamThatIsMadeAnew: somebody deletes JOBS and makes it again; the
+// reader's consumer was in the old one.
+func TestReaderOfAStreamThatIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	b := brokertest.New(t, withPort)
+	_, js := connect(t, b)
+	rec := newRecorder()
+	readInto(t, b, jobs.Positions{}, rec)
+	info, err := js.Stream(t.Context(), broker.JobsStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), "jobs.email.3", []byte("1")); err != nil {
+		t.Fatal(err)
+	}
+	heard := func(body string) {
+		t.Helper()
+		rec.until(t, "message "+body, func() bool {
+			return slices.ContainsFunc(rec.messages, func(m *jobs.Message) bool { return string(m.Payload) == body })
+		})
+	}
+	heard("1")
+	if err := js.DeleteStream(t.Context(), broker.JobsStream); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), info.CachedInfo().Config); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 { // the first of them may be taken for the one that was read
+		if _, err := js.Publish(t.Context(), "jobs.email.3", []byte(strconv.Itoa(10+i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	heard("14")
+	if _, err := js.Publish(t.Context(), "jobs.email.3", []byte("20")); err != nil {
+		t.Fatal(err)
+	}
+	heard("20")
+}
+
+// TestLanesGetWhatIsTheirs: lanes and other clients' consumers find their messages, in
+// their order, among those of all others.
+func TestLanesGetWhatIsTheirs(t *testing.T) {
+	b := brokertest.New(t, withPort)
+	lanes := []jobs.Lane{{Type: "email", Priority: 1}, {Type: "email", Priority: 3}, {Type: "export", Priority: 3}}
+	in := brokertest.NewInspector(100)
+	if err := b.OpenLanes(t.Context(), lanes, in); err != nil {
+		t.Fatal(err)
+	}
+	nc, js := connect(t, b)
+	const each = 20
+	for range each {
+		for _, l := range lanes {
+			submit(t, b, message(l.Type, l.Priority))
+		}
+		if err := nc.Publish("jobs.email", []byte(`{}`)); err != nil { // into lane 3
+			t.Fatal(err)
+		}
+		if err := nc.Publish("jobs.stray", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, b, 5*each)
+	info, err := js.Stream(t.Context(), broker.JobsStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := make(map[jobs.Lane][]uint64)
+	for seq := uint64(1); seq <= 5*each; seq++ {
+		m, err := info.GetMsg(t.Context(), seq)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range lanes {
+			if m.Subject == fmt.Sprintf("jobs.%s.%d", l.Type, l.Priority) {
+				want[l] = append(want[l], seq)
+			}
+		}
+	}
+	for _, l := range lanes {
+		if err := b.Pull(l, 2*each); err != nil {
+			t.Fatal(err)
+		}
+		for _, seq := range want[l] {
+			if d := in.Next(t); d.Lane != l || d.Seq != seq {
+				t.Fatalf("%s got message %d of %s, want %d", l, d.Seq, d.Lane, seq)
+			}
+		}
+	}
+	other, err := js.CreateConsumer(t.Context(), broker.JobsStream, jetstream.ConsumerConfig{FilterSubject: "jobs.email.3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch, err := other.FetchNoWait(100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []uint64
+	for m := range batch.Messages() {
+		md, err := m.Metadata()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, md.Sequence.Stream)
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want[lanes[1]]) {
+		t.Errorf("another client's consumer got %v, want %v", got, want[lanes[1]])
+	}
+}
