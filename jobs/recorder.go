@@ -11,17 +11,12 @@ import (
 // happens; under load it collects for a millisecond, so that many share a
 // message. The start of an attempt is held back for a moment and dropped if the
 // attempt has ended by then: its outcome says when it started.
-//
-// The end of a job that goes out by itself is told ahead, too, if nothing else was
-// recorded of its attempt: there is nothing that it could overtake. See [Recorder.Ahead].
 type Recorder struct {
-	log   EventLog
-	fail  func(error) // hears that events could not be sent; they are sent again
-	ahead func(*Event)
+	log  EventLog
+	fail func(error) // hears that events could not be sent; they are sent again
 
 	mu     sync.Mutex
 	queue  []Event
-	quick  bool                 // the last one in queue ends a job of whose attempt nothing else was recorded
 	starts map[uint64]Beginning // by sequence in JOBS
 	oldest Time                 // when the oldest of starts was
 	wake   chan struct{}
@@ -43,14 +38,8 @@ func NewRecorder(log EventLog, fail func(error)) *Recorder {
 	if fail == nil {
 		fail = func(error) {}
 	}
-	return &Recorder{log: log, fail: fail, ahead: func(*Event) {}, starts: make(map[uint64]Beginning), wake: make(chan struct{}, 1)}
+	return &Recorder{log: log, fail: fail, starts: make(map[uint64]Beginning), wake: make(chan struct{}, 1)}
 }
-
-// Ahead has take called with the ends of jobs that are about to be appended to the log
-// by themselves: whoever follows the log has them earlier so, and again by the log. The
-// event is take's until it returns, which should be at once. To be called before
-// [Recorder.Run].
-func (r *Recorder) Ahead(take func(*Event)) { r.ahead = take }
 
 // Started records the start of an attempt, some milliseconds later: of the one
 // that has begun now at the message seq of JOBS.
@@ -76,7 +65,6 @@ func (r *Recorder) Record(e *Event) {
 		r.push(b.StartEvent())
 	}
 	r.push(e)
-	r.quick = held && (e.Kind == KindCompleted || e.Kind == KindFailed)
 	r.mu.Unlock()
 	r.signal()
 }
@@ -149,12 +137,9 @@ func (r *Recorder) send(spare []Event, all bool) ([]Event, time.Duration) {
 			next = startHold - age
 		}
 	}
-	out, quick := r.queue, r.quick
+	out := r.queue
 	r.queue = spare
 	r.mu.Unlock()
-	if quick && len(out) == 1 {
-		r.ahead(&out[0])
-	}
 	if len(out) > 0 {
 		if err := r.log.Append(out); err != nil {
 			r.fail(err)

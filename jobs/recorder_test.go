@@ -273,59 +273,6 @@ func TestRecorderTellsOfFailures(t *testing.T) {
 	})
 }
 
-// TestRecorderTellsOfEndsAhead: only of those that nothing can overtake, as nothing
-// else was recorded of their attempt, and that go out by themselves.
-func TestRecorderTellsOfEndsAhead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		log := &eventLog{begin: time.Now()}
-		r := jobs.NewRecorder(log, nil)
-		var ahead eventLog
-		r.Ahead(func(e *jobs.Event) { _ = ahead.Append([]jobs.Event{*e}) })
-		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- r.Run(ctx) }()
-		run := func(record func()) {
-			record()
-			pass(10 * time.Millisecond)
-		}
-		short := func(kind jobs.Kind, seq uint64) {
-			begin(r, seq)
-			r.Record(ev(kind, seq))
-		}
-		run(func() { short(jobs.KindCompleted, 1) })
-		run(func() { short(jobs.KindFailed, 2) })
-		run(func() { short(jobs.KindRetrying, 3) }) // no end
-		run(func() { short(jobs.KindReleased, 4) })
-		run(func() { // the start has gone out
-			begin(r, 5)
-			pass(10 * time.Millisecond)
-			r.Record(ev(jobs.KindCompleted, 5))
-		})
-		run(func() { // so has progress
-			begin(r, 6)
-			r.Record(ev(jobs.KindProgress, 6))
-			pass(10 * time.Millisecond)
-			r.Record(ev(jobs.KindCompleted, 6))
-		})
-		run(func() { r.Record(ev(jobs.KindCompleted, 7)) }) // an outcome that is sent again
-		run(func() {                                        // not by themselves
-			short(jobs.KindCompleted, 8)
-			short(jobs.KindCompleted, 9)
-		})
-		run(func() { short(jobs.KindCompleted, 10) })
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		if want := "completed/1 failed/2 completed/10"; ahead.String() != want {
-			t.Errorf("told ahead of %q, want %q", &ahead, want)
-		}
-		if _, events := log.sent(); events != 13 {
-			t.Errorf("%d events are in the log: %s", events, log)
-		}
-	})
-}
-
 // TestRecorderKeepsOrder: the events of one job come in their order, whatever
 // many goroutines record at the same time.
 func TestRecorderKeepsOrder(t *testing.T) {

@@ -76,7 +76,7 @@ func panicOf(found any) *panicked {
 }
 
 // size is the number of what there is to fold in b.
-func (b *batch) size() int { return len(b.messages) + len(b.events) + len(b.ahead) }
+func (b *batch) size() int { return len(b.messages) + len(b.events) }
 
 // halves are two batches that are folded as b is, one after the other. The position in
 // STATUS moves with the second one.
@@ -84,8 +84,7 @@ func (b *batch) halves() (first, second batch) {
 	n := b.size() / 2
 	second = batch{jobs: b.jobs, status: b.status}
 	first.messages, second.messages, n = cut(b.messages, n)
-	first.events, second.events, n = cut(b.events, n)
-	first.ahead, second.ahead, _ = cut(b.ahead, n)
+	first.events, second.events, _ = cut(b.events, n)
 	if k := len(first.messages); k > 0 {
 		first.jobs = first.messages[k-1].Seq
 	}
@@ -99,20 +98,20 @@ func cut[T any](list []T, n int) (head, tail []T, left int) {
 
 // isolate folds a batch that could not be folded because of err, without what breaks it.
 // It returns an error if that is not a part of the batch, or nothing can be committed.
-func (s *Store) isolate(b *batch, err error, last bool, tell func(*jobs.Commit)) error {
+func (s *Store) isolate(b *batch, err error, tell func(*jobs.Commit)) error {
 	if b.size() == 0 {
 		return err
 	}
-	if _, none := s.foldOnce(&batch{}, true, tell); none != nil {
+	if _, none := s.foldOnce(&batch{}, tell); none != nil {
 		return err // it has nothing to do with what is in the batch
 	}
-	return s.pieces(b, last, tell)
+	return s.pieces(b, tell)
 }
 
 // pieces folds the halves of a batch, and theirs, and sets aside what fails by itself.
-func (s *Store) pieces(b *batch, last bool, tell func(*jobs.Commit)) error {
+func (s *Store) pieces(b *batch, tell func(*jobs.Commit)) error {
 	for try := 1; ; try++ {
-		poison, err := s.foldOnce(b, last, tell)
+		poison, err := s.foldOnce(b, tell)
 		switch {
 		case !poison:
 			return err
@@ -122,17 +121,17 @@ func (s *Store) pieces(b *batch, last bool, tell func(*jobs.Commit)) error {
 			return s.setAside(b, err, tell)
 		case b.size() > 1:
 			first, second := b.halves()
-			if err := s.pieces(&first, false, tell); err != nil {
+			if err := s.pieces(&first, tell); err != nil {
 				return err
 			}
-			return s.pieces(&second, last, tell)
+			return s.pieces(&second, tell)
 		}
 	}
 }
 
 // foldOnce is fold, and tells of the commit. poison says that the error would come again.
-func (s *Store) foldOnce(b *batch, last bool, tell func(*jobs.Commit)) (poison bool, err error) {
-	c, err := s.fold(b, last)
+func (s *Store) foldOnce(b *batch, tell func(*jobs.Commit)) (poison bool, err error) {
+	c, err := s.fold(b)
 	if err != nil {
 		s.bits.reset()
 		var broke *foldError
@@ -159,8 +158,6 @@ func (s *Store) setAside(b *batch, why error, tell func(*jobs.Commit)) error {
 		if b.events[0].Kind.Settles() {
 			instead = append(instead, failure(&b.events[0], why), batch{settled: b.events})
 		}
-	default:
-		line.ofEvent(&b.ahead[0]) // its message in STATUS is still to come
 	}
 	file, err := s.appendAside(&line)
 	s.log.Error("something that jobstream cannot take in was set aside; this is a bug in jobstream, please report it",
@@ -168,7 +165,7 @@ func (s *Store) setAside(b *batch, why error, tell func(*jobs.Commit)) error {
 	for _, other := range append(instead, batch{}) {
 		other.jobs, other.status = b.jobs, b.status
 		var poison bool
-		if poison, err = s.foldOnce(&other, true, tell); !poison {
+		if poison, err = s.foldOnce(&other, tell); !poison {
 			return err
 		}
 	}

@@ -268,11 +268,6 @@ func (f *fold) apply(e *jobs.Event) error {
 	return nil
 }
 
-// changed says whether what was folded changes any job.
-func (f *fold) changed() bool {
-	return slices.ContainsFunc(f.order, func(w *work) bool { return w.dirty })
-}
-
 // finish writes all that has changed, including indexes, counters, outbox and
 // positions.
 func (f *fold) finish(pos jobs.Positions) error {

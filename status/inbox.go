@@ -23,23 +23,21 @@ type inbox struct {
 type batch struct {
 	messages []jobs.Message
 	events   []jobs.Event
-	ahead    []jobs.Event // whose messages in STATUS come later; see Store.Ahead
-	jobs     uint64       // the last sequence of JOBS in it, 0 = none
-	status   uint64       // the same of STATUS
+	jobs     uint64 // the last sequence of JOBS in it, 0 = none
+	status   uint64 // the same of STATUS
 	tasks    []*task
 	settled  []jobs.Event // that are told of, and change nothing
 }
 
 // empty says whether there is nothing to fold.
 func (b *batch) empty() bool {
-	return len(b.messages) == 0 && len(b.events) == 0 && len(b.ahead) == 0 && b.jobs == 0 && b.status == 0
+	return len(b.messages) == 0 && len(b.events) == 0 && b.jobs == 0 && b.status == 0
 }
 
 func (b *batch) reset() {
 	clear(b.messages)
 	clear(b.events)
-	clear(b.ahead)
-	*b = batch{messages: b.messages[:0], events: b.events[:0], ahead: b.ahead[:0]}
+	*b = batch{messages: b.messages[:0], events: b.events[:0]}
 }
 
 // task is a piece of work for the writer that is no fold: it runs in a
@@ -101,21 +99,6 @@ func (i *inbox) happened(seq uint64, events []jobs.Event) {
 	for k := range events {
 		i.bytes += len(events[k].Result)
 	}
-	i.signal()
-}
-
-// maxAhead is how many events are taken ahead of their messages between two batches.
-const maxAhead = 64
-
-// ahead takes an event before its message in STATUS comes. It never waits: without
-// room the message will do.
-func (i *inbox) ahead(e *jobs.Event) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.closed || len(i.filled.ahead) >= maxAhead {
-		return
-	}
-	i.filled.ahead = append(i.filled.ahead, *e)
 	i.signal()
 }
 

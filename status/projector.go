@@ -44,12 +44,6 @@ func (s *Store) Submitted(m *jobs.Message) { s.queue.submitted(m) }
 // Happened takes events of STATUS; see [jobs.Sink].
 func (s *Store) Happened(seq uint64, events []jobs.Event) { s.queue.happened(seq, events) }
 
-// Ahead takes the end of a job whose message in STATUS is on its way, so that its
-// commit need not wait for that. It counts as settled only with the message, which is
-// what is there after a crash, and for a tracker that is made again. It must not overtake
-// another event of the same attempt.
-func (s *Store) Ahead(e *jobs.Event) { s.queue.ahead(e) }
-
 // Run is the projector: it reads from the source, folds, commits, and calls
 // told after every commit, in order and one at a time. It returns nil when ctx
 // has ended and what was read until then is committed; a source's error ends it,
@@ -178,9 +172,9 @@ func (s *Store) commit(ctx context.Context, b *batch, commits chan<- *jobs.Commi
 			return true // their commit wrote all that there is
 		}
 	}
-	poison, err := s.foldOnce(b, once, tell)
+	poison, err := s.foldOnce(b, tell)
 	if poison {
-		err = s.isolate(b, err, once, tell)
+		err = s.isolate(b, err, tell)
 	}
 	if err == nil {
 		if s.healthy.Swap(nil) != nil {
@@ -209,15 +203,9 @@ func (s *Store) fail(err error) {
 	}
 }
 
-// errNoChange undoes a transaction that would only move the position in STATUS.
-var errNoChange = errors.New("nothing has changed")
-
-// fold runs one transaction over the batch. It changes nothing in memory unless
-// the transaction is committed, so it may be repeated. If the events of the batch say
-// nothing new, as those do that were taken ahead, and it is not the last one, nothing is
-// committed: the position goes to the disk with the next commit, and a crash before that
-// has them read again.
-func (s *Store) fold(b *batch, last bool) (*jobs.Commit, error) {
+// fold runs one transaction over the batch; it changes nothing in memory unless
+// the transaction is committed, so it may be repeated.
+func (s *Store) fold(b *batch) (*jobs.Commit, error) {
 	pos := s.Positions()
 	var f *fold
 	begun, folded := false, false
@@ -239,23 +227,13 @@ func (s *Store) fold(b *batch, last bool) (*jobs.Commit, error) {
 				return err
 			}
 		}
-		for i := range b.ahead {
-			if err := f.apply(&b.ahead[i]); err != nil {
-				return err
-			}
-		}
 		pos.Jobs = max(pos.Jobs, b.jobs)
 		pos.Status = max(pos.Status, b.status)
-		if !last && b.jobs == 0 && len(b.events)+len(b.ahead) > 0 && !f.changed() {
-			return errNoChange
-		}
 		err := f.finish(pos)
 		folded = err == nil
 		return err
 	})
 	switch {
-	case errors.Is(err, errNoChange):
-		f.order = nil
 	case err != nil && begun && !folded && !errors.Is(err, ErrDamaged):
 		return nil, &foldError{err}
 	case err != nil:

@@ -57,7 +57,7 @@ func (tr *tracker) folds(ms []*jobs.Message, events ...jobs.Event) *jobs.Commit 
 	if len(events) > 0 {
 		b.status++
 	}
-	c, err := tr.fold(b, false)
+	c, err := tr.fold(b)
 	tr.must(err)
 	return c
 }

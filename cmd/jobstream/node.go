@@ -218,7 +218,6 @@ func (n *node) runParts() {
 	n.recorder = jobs.NewRecorder(n.broker, func(err error) {
 		n.log.Warn("events could not be sent; they are sent again", "error", err)
 	})
-	n.recorder.Ahead(n.store.Ahead)
 	n.part("submissions", func() error { return n.submitter.Run(ctx) })
 	n.part("events", func() error { return n.recorder.Run(ctx) })
 	n.part("health", func() error { return n.watchHealth(ctx) })
