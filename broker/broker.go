@@ -100,11 +100,9 @@ type Broker struct {
 	pub   *link  // submissions, events, notifications
 	work  *link  // lanes and acks
 
-	room      atomic.Bool // see SetRoom
 	listening atomic.Bool
 	fatal     <-chan string // what nats-server would have ended the process with
 	opened    time.Time
-	asked     atomic.Int64 // when a submission's answer was last asked for, nanoseconds since opened
 	submitted pendingAcks
 	notices   notices
 	lanes     laneTable

@@ -14,11 +14,10 @@ import (
 )
 
 // Submit publishes m to JOBS and returns when it is on its way; it waits while
-// tens of thousands are unanswered. Under load the stream is asked for an answer
-// to some submissions only, see [Broker.SetRoom]. refused, which may be nil, is called at most
-// once, from another goroutine, where it must neither block nor submit: with an [*jobs.Error] of kind QueueFull if the stream is full, and
-// Unavailable if it cannot store or does not answer within five seconds (it may
-// have stored the message even so).
+// tens of thousands are unanswered. refused, which may be nil, is called at most once,
+// from another goroutine, where it must neither block nor submit: with an [*jobs.Error]
+// of kind QueueFull if the stream is full, and Unavailable if it cannot store or does
+// not answer within five seconds (it may have stored the message even so).
 func (b *Broker) Submit(m *jobs.Message, refused func(error)) error {
 	if !jobs.ValidTypeName(m.Type) || !m.Priority.Valid() {
 		return fmt.Errorf("cannot submit a job of type %q with priority %d", m.Type, m.Priority)
@@ -34,16 +33,6 @@ func (b *Broker) Submit(m *jobs.Message, refused func(error)) error {
 	var name [96]byte
 	subject := appendLaneSubject(name[:0], m.Type, m.Priority)
 
-	// Whoever publishes a known job again waits for all of them: that one is lost
-	// must be heard.
-	if !m.Moved && b.mayGoUnanswered() {
-		buf, err := b.pub.begin()
-		if err != nil {
-			return &jobs.Error{Kind: jobs.Unavailable, Detail: "the queue cannot be reached: " + err.Error(), RetryAfter: time.Second}
-		}
-		b.pub.endNow(appendPub(buf, subject, "", header, m.Payload))
-		return nil
-	}
 	n := b.submitted.add(refused, time.Now())
 	buf, err := b.pub.begin()
 	if err != nil {
@@ -57,28 +46,6 @@ func (b *Broker) Submit(m *jobs.Message, refused func(error)) error {
 	reply = strconv.AppendUint(reply, n, 10)
 	b.pub.endNow(appendPub(buf, subject, reply, header, m.Payload))
 	return nil
-}
-
-// answerEvery is the least time between two submissions of which the stream's
-// answer is asked for, while there is room.
-const answerEvery = 500 * time.Microsecond
-
-// SetRoom says whether JOBS has so much room that no submission can be refused
-// for want of it.
-func (b *Broker) SetRoom(room bool) { b.room.Store(room) }
-
-// mayGoUnanswered says whether a submission needs no answer of the stream: its
-// caller hears from the tracker that the job is in. Answers cost 4 % of the
-// throughput, so under load only one in a while is asked for. It tells of a
-// write error for all, since such an error stays; then every one is asked for
-// again.
-func (b *Broker) mayGoUnanswered() bool {
-	if !b.room.Load() || b.health.failing.Load() {
-		return false
-	}
-	now := b.clock()
-	asked := b.asked.Load()
-	return now-asked < int64(answerEvery) || !b.asked.CompareAndSwap(asked, now)
 }
 
 // appendJobHeader writes the header block of a submission: its id, and the rest

@@ -32,15 +32,10 @@ const (
 	trimAtLeast = 10 * time.Millisecond // between two trims when it is urgent
 )
 
-// roomyQueue is the queue size from which a stream that is half full has room
-// for whatever may come before the next commit.
-const roomyQueue = 10_000
-
 // committed asks for a trim when the stream holds half a queue of what the
 // tracker may know as ended.
 func (t *trimmer) committed(c *jobs.Commit) {
 	inStream := int64(c.Position) - int64(t.gone.Load())
-	t.n.broker.SetRoom(t.n.o.queueSize >= roomyQueue && inStream < int64(t.n.o.queueSize))
 	if fresh := inStream - int64(c.Queued) - t.left.Load(); fresh > 0 && fresh*2 >= int64(t.n.o.queueSize) {
 		select {
 		case t.kick <- struct{}{}:
