@@ -60,6 +60,7 @@ type node struct {
 	endings   *jobs.Endings
 	schedules *schedule.Book
 	notify    chan notice
+	noticed   noticeRoom // of what is in notify, and with the notifier
 	trimmer   *trimmer
 	lanes     []jobs.Lane // the open ones
 
@@ -86,7 +87,7 @@ type node struct {
 // to be unfinished is in the queue again and workers take from it.
 func startNode(ctx context.Context, o nodeOptions) (n *node, err error) {
 	n = &node{
-		o: o, log: o.logger, started: o.started, notify: make(chan notice, 256), failed: make(chan error, 8), mend: make(chan error, 1),
+		o: o, log: o.logger, started: o.started, notify: make(chan notice, 256), noticed: noticeRoom{freed: make(chan struct{}, 1)}, failed: make(chan error, 8), mend: make(chan error, 1),
 		endings: jobs.NewEndings(),
 	}
 	if n.started.IsZero() {
@@ -342,8 +343,10 @@ func (n *node) committed(c *jobs.Commit) {
 		pool.Committed(c)
 	}
 	if len(c.Ended) > 0 {
+		told := notice{number: c.Number, ended: c.Ended}
+		n.noticed.take(told.bytes(), n.stopped)
 		select {
-		case n.notify <- notice{number: c.Number, ended: c.Ended}:
+		case n.notify <- told:
 		case <-n.stopped: // nobody takes it any more; the outbox keeps it for the next start
 		}
 	}

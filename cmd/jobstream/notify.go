@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"jobstream/jobs"
@@ -15,6 +16,54 @@ type notice struct {
 	number  uint64
 	ended   []*jobs.Job
 	reached chan struct{}
+}
+
+// maxNoticeBytes is how much memory the jobs that wait to be notified may take, about:
+// while clients read slowly, or the stream is stuck, commits wait for room.
+const maxNoticeBytes = 32 << 20
+
+// noticeRoom bounds the bytes of the notices that wait.
+type noticeRoom struct {
+	mu    sync.Mutex
+	taken int
+	freed chan struct{} // holds a token when some have been given back
+}
+
+// take waits for room for so many bytes, or for the end; what is too large by itself
+// gets in when nothing else waits.
+func (r *noticeRoom) take(n int, end <-chan struct{}) {
+	for {
+		r.mu.Lock()
+		if r.taken == 0 || r.taken+n <= maxNoticeBytes {
+			r.taken += n
+			r.mu.Unlock()
+			return
+		}
+		r.mu.Unlock()
+		select {
+		case <-r.freed:
+		case <-end:
+			return
+		}
+	}
+}
+
+func (r *noticeRoom) give(n int) {
+	r.mu.Lock()
+	r.taken = max(r.taken-n, 0)
+	r.mu.Unlock()
+	select {
+	case r.freed <- struct{}{}:
+	default:
+	}
+}
+
+// bytes is about how much memory the jobs of a notice take.
+func (n *notice) bytes() (size int) {
+	for _, j := range n.ended {
+		size += 1024 + len(j.Payload) + len(j.Result)
+	}
+	return size
 }
 
 // maxNotices is how many jobs are notified in one go at most.
@@ -37,6 +86,7 @@ func (n *node) runNotifier(ctx context.Context) error {
 // notifyAll takes what has queued up behind first as well.
 func (n *node) notifyAll(ctx context.Context, first notice) {
 	all, asked := first, []chan struct{}{first.reached}
+	defer func() { n.noticed.give(all.bytes()) }()
 	for len(all.ended) < maxNotices {
 		select {
 		case more := <-n.notify:
