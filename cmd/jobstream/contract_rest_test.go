@@ -510,8 +510,15 @@ func TestContractQueueFull(t *testing.T) {
 		p.next(t).finish()
 	}
 	waitUntil(t, func() bool { return h.stats().CompletedJobs == 2*size })
-	h.submit(`{"type":"held"}`)
-	waitUntil(t, func() bool { return h.bare(nc, "jobs.held", `{}`).Error == nil }) // the stream is trimmed by and by
+	// The stream, which is full of what has ended, is trimmed by and by.
+	waitUntil(t, func() bool {
+		r := h.do(http.MethodPost, "/jobs", `{"type":"held"}`)
+		if r.code != http.StatusAccepted {
+			r.wantProblem(t, http.StatusTooManyRequests, "queue_full")
+		}
+		return r.code == http.StatusAccepted
+	})
+	waitUntil(t, func() bool { return h.bare(nc, "jobs.held", `{}`).Error == nil })
 	for range 2 {
 		p.next(t).finish()
 	}
