@@ -91,7 +91,7 @@ func (b *Broker) notifySome(ctx context.Context, ended []*jobs.Job) (int, error)
 	for answer == nil {
 		j := ended[n]
 		n++
-		size += noticeSize(j)
+		size += j.SizeHint()
 		s.room -= fan
 		last := n == len(ended) || n == noticeBatch || size > noticeBytes
 		most := s.most

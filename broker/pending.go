@@ -202,7 +202,7 @@ func (b *Broker) fanOut(j *jobs.Job) int {
 	if b.notices.plain[j.Status] {
 		n += acc.Interest(plain)
 	}
-	size := noticeSize(j)
+	size := j.SizeHint()
 	if n > 0 {
 		b.notices.most = min(b.o.MaxPayload, max(leastNotice, b.o.MaxBehind/2/n))
 		size = min(size, b.notices.most)
@@ -212,6 +212,3 @@ func (b *Broker) fanOut(j *jobs.Job) int {
 
 // leastNotice is how large a notification may be, in bytes, however many get it.
 const leastNotice = 32 << 10
-
-// noticeSize is about how many bytes a notification has.
-func noticeSize(j *jobs.Job) int { return 1024 + len(j.Payload) + len(j.Result) }

@@ -47,16 +47,7 @@ func (r *rig) raw(t *testing.T, request string) answer {
 		t.Fatal(err)
 	}
 	method, _, _ := strings.Cut(request, " ")
-	resp, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close() //nolint:errcheck // it is read
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer{resp, b}
+	return readAnswer(t, bufio.NewReader(c), &http.Request{Method: method})
 }
 
 func TestRequestsForOtherNamesAreRefused(t *testing.T) {

@@ -697,7 +697,13 @@ func (c *raw) write(t *testing.T, text string) {
 
 func (c *raw) read(t *testing.T) answer {
 	t.Helper()
-	resp, err := http.ReadResponse(c.r, nil)
+	return readAnswer(t, c.r, nil)
+}
+
+// readAnswer reads the answer to a request, nil for a GET.
+func readAnswer(t *testing.T, r *bufio.Reader, request *http.Request) answer {
+	t.Helper()
+	resp, err := http.ReadResponse(r, request)
 	if err != nil {
 		t.Fatal(err)
 	}

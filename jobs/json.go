@@ -104,6 +104,9 @@ func (j *Job) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
+// SizeHint is about how many bytes the job resource has.
+func (j *Job) SizeHint() int { return 1024 + len(j.Payload) + len(j.Result) }
+
 // AppendFitting appends the job resource, with what the job waits for (nil for
 // most), without fields that would make it larger than most bytes: first the
 // payload goes, then the result and the attempts' errors. omitted names them.

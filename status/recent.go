@@ -104,7 +104,7 @@ func keeps(j *jobs.Job) bool {
 
 // weight is about how many bytes of memory a job takes, with all that it has.
 func weight(j *jobs.Job) int {
-	n := jobWeight + len(j.Payload) + len(j.Result) + len(j.Error) + len(j.Message)
+	n := jobWeight + len(j.Payload) + len(j.Result) + len(j.Error) + len(j.Message) + len(j.Checkpoint)
 	for _, t := range j.Tags {
 		n += 16 + len(t)
 	}

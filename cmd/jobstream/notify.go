@@ -61,7 +61,7 @@ func (r *noticeRoom) give(n int) {
 // bytes is about how much memory the jobs of a notice take.
 func (n *notice) bytes() (size int) {
 	for _, j := range n.ended {
-		size += 1024 + len(j.Payload) + len(j.Result)
+		size += j.SizeHint()
 	}
 	return size
 }
