@@ -973,8 +973,9 @@ func TestNotify(t *testing.T) {
 	want := nats.Header{
 		"ce-id": {j.ID.String() + ".completed.1"}, "ce-type": {"jobstream.job.completed"}, "ce-source": {"jobstream/test"},
 		"ce-specversion": {"1.0"}, "ce-time": {j.EndedAt.String()}, "content-type": {"application/json"},
+		"ce-subject": {j.ID.String()},
 	}
-	if fmt.Sprint(m.Header) != fmt.Sprint(want) || m.Subject != "job.completed.email."+j.ID.String() {
+	if fmt.Sprint(m.Header) != fmt.Sprint(want) || m.Subject != "job.completed.email._" {
 		t.Errorf("%s %v", m.Subject, m.Header)
 	}
 	if string(m.Data) != string(j.AppendJSON(nil)) {

@@ -15,7 +15,8 @@ import (
 
 // Events stand in STATUS in two forms.
 //
-// One event is a JSON object on status.<kind>.<type>.<id>:
+// One event is a JSON object on status.<kind>.<type>.<id>, stored under
+// status.<kind>.<type>._:
 //
 //	kind         started, progress, completed, failed, retrying, released, lost, cancelled
 //	id, seq      the job, and the message of JOBS that was delivered

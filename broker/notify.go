@@ -166,7 +166,8 @@ func (b *Broker) publishNotice(j *jobs.Job, reply string, most int) error {
 }
 
 // appendNoticeHeader writes CloudEvents' attributes in the binary mode of its
-// NATS binding. ce-id is the same for every repetition.
+// NATS binding. ce-id is the same for every repetition; ce-subject is the job's id,
+// which the subject of a stored notification does not have.
 func appendNoticeHeader(b []byte, j *jobs.Job, node, omitted string) []byte {
 	b = append(b, "NATS/1.0\r\nce-specversion: 1.0\r\nce-type: jobstream.job."...)
 	b = append(b, j.Status.String()...)
@@ -176,6 +177,8 @@ func appendNoticeHeader(b []byte, j *jobs.Job, node, omitted string) []byte {
 	b = appendID(b, j.ID)
 	b = append(append(append(b, '.'), j.Status.String()...), '.')
 	b = strconv.AppendInt(b, int64(j.Run), 10)
+	b = append(b, "\r\nce-subject: "...)
+	b = appendID(b, j.ID)
 	b = append(b, "\r\nce-time: "...)
 	b = j.EndedAt.Std().AppendFormat(b, time.RFC3339Nano)
 	b = append(b, "\r\ncontent-type: application/json"...)

@@ -59,16 +59,24 @@ const HeaderOmitted = "Jobstream-Omitted"
 // jobsSubjects are those of JOBS.
 const jobsSubjects = "jobs.>"
 
+// NoID stands in place of the id in the subjects under which STATUS and NOTIFICATIONS
+// keep their messages. nats-server holds every subject of a stream in memory, some 210
+// bytes each. Core subscribers see the id, and a filter that ends in > or * matches
+// both.
+const NoID = "_"
+
+// withoutID is the transform of subjects of three tokens behind the first that does that.
+func withoutID(first string) *jetstream.SubjectTransformConfig {
+	return &jetstream.SubjectTransformConfig{Source: first + ".*.*.*", Destination: first + ".{{wildcard(1)}}.{{wildcard(2)}}." + NoID}
+}
+
 const (
 	headerBytes = 64 << 10 // room for subject and headers beside a payload
 
-	eventAge   = 72 * time.Hour // how long STATUS and NOTIFICATIONS keep messages
-	eventBytes = 4 << 30        // and how many bytes of them
-	// Every subject that a stream has takes some 210 bytes of memory, and here
-	// nearly every message has its own.
-	maxEvents     = 250_000
-	maxNotices    = 2_000_000
-	maxPacked     = 256 << 10 // bytes of one message of packed events
+	eventAge      = 72 * time.Hour // how long STATUS and NOTIFICATIONS keep messages
+	eventBytes    = 4 << 30        // and how many bytes of them
+	maxKept       = 2_000_000      // and how many of them, in each of the two
+	maxPacked     = 256 << 10      // bytes of one message of packed events
 	pullExpiry    = 30 * time.Second
 	clientPending = 8 << 20     // see maxPending
 	leastAhead    = 5 << 19     // see readAhead
@@ -106,30 +114,34 @@ func (o *Options) jobsConfig(extra int) jetstream.StreamConfig {
 func statusConfig() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        StatusStream,
-		Description: "what happened to jobs: JSON on status.<kind>.<type>.<id>, or many events packed on status.packed.<node>",
+		Description: "what happened to jobs: JSON on status.<kind>.<type>._, or many events packed on status.packed.<node>",
 		Subjects:    []string{"status.>"},
 		Retention:   jetstream.LimitsPolicy,
 		Storage:     jetstream.FileStorage,
 		Discard:     jetstream.DiscardOld,
 		MaxAge:      eventAge,
 		MaxBytes:    eventBytes,
-		MaxMsgs:     maxEvents,
+		MaxMsgs:     maxKept,
 		AllowDirect: true,
+
+		SubjectTransform: withoutID("status"),
 	}
 }
 
 func notificationsConfig() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        NotificationsStream,
-		Description: "ended jobs: the job resource on job.<status>.<type>.<id>, and on the plain subject job.<status>",
+		Description: "ended jobs: the job resource on job.<status>.<type>._; live ones end with the id",
 		Subjects:    []string{"job.*.*.*"},
 		Retention:   jetstream.LimitsPolicy,
 		Storage:     jetstream.FileStorage,
 		Discard:     jetstream.DiscardOld,
 		MaxAge:      eventAge,
 		MaxBytes:    eventBytes,
-		MaxMsgs:     maxNotices,
+		MaxMsgs:     maxKept,
 		AllowDirect: true,
+
+		SubjectTransform: withoutID("job"),
 		// Without a write per message: what a killed process has not written yet
 		// stands in the tracker's outbox and is published again.
 		PersistMode: jetstream.AsyncPersistMode,

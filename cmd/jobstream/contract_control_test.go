@@ -697,15 +697,13 @@ func TestContractRetry(t *testing.T) {
 	h.do(http.MethodPost, "/jobs/"+id+"/retry", "").wantProblem(t, http.StatusConflict, "conflict")
 	js, err := h.dial().JetStream()
 	mustDo(t, err)
-	for _, want := range []string{"failed.held." + id + " " + id + ".failed.1", "cancelled.held." + id + " " + id + ".cancelled.2", "completed.held." + id + " " + id + ".completed.3"} {
-		subject, ce, _ := strings.Cut(want, " ")
-		var got *nats.RawStreamMsg
-		waitUntil(t, func() (there bool) { // what has ended is stored before it is told
-			got, err = js.GetLastMsg("NOTIFICATIONS", "job."+subject)
-			return err == nil
-		})
-		if got.Header.Get("ce-id") != ce {
-			t.Errorf("the notification on job.%s has the id %s, want %s", subject, got.Header.Get("ce-id"), ce)
+	kept, err := js.SubscribeSync("job.*.held.*", nats.OrderedConsumer())
+	mustDo(t, err)
+	for _, want := range []string{".failed.1", ".cancelled.2", ".completed.3"} {
+		m, err := kept.NextMsg(patience)
+		mustDo(t, err)
+		if ce := m.Header.Get("ce-id"); ce != id+want {
+			t.Errorf("the notification on %s has the id %s, want %s", m.Subject, ce, id+want)
 		}
 	}
 }

@@ -382,6 +382,9 @@ func TestContractDurableConsumer(t *testing.T) {
 			m, err := c.Next(jetstream.FetchMaxWait(patience))
 			mustDo(t, err)
 			got[m.Headers().Get("ce-id")]++
+			if id := readJob(t, m.Data()).ID; m.Subject() != "job.completed.quick._" || m.Headers().Get("ce-subject") != id {
+				t.Errorf("the notification of job %s is on %s, with %v", id, m.Subject(), m.Headers())
+			}
 			mustDo(t, m.DoubleAck(t.Context()))
 		}
 	}
