@@ -33,6 +33,11 @@ type Message struct {
 	// BatchEnd marks the last message of a batch, see [Batch].
 	BatchEnd ID
 
+	// Checked says that this process has checked the submission at its door, so that
+	// the payload needs no second look, and that somebody may wait for the answer. It
+	// does not travel.
+	Checked bool
+
 	// Problem says why this cannot be a job (a subject or header that makes no
 	// sense). The message becomes a failed job with that error.
 	Problem string

@@ -20,7 +20,7 @@ func BenchmarkFold(b *testing.B) {
 
 func benchmarkFold(b *testing.B, size int) {
 	payload := []byte(`{"text":"` + strings.Repeat("x", 189) + `"}`)
-	tr := open(b, Options{Path: filepath.Join(b.TempDir(), "status.db"), Checked: func(jobs.ID) bool { return true }})
+	tr := open(b, Options{Path: filepath.Join(b.TempDir(), "status.db")})
 	defer tr.stop()
 	tr.Notified(1 << 62)
 	seq := uint64(0)
@@ -28,7 +28,7 @@ func benchmarkFold(b *testing.B, size int) {
 		for range size {
 			seq++
 			m := message(seq)
-			m.Payload = payload
+			m.Payload, m.Checked = payload, true
 			in.messages = append(in.messages, *m)
 			out.events = append(out.events, event(jobs.KindCompleted, m, 1))
 		}

@@ -16,6 +16,7 @@ import (
 // it will tell the others once it is committed.
 type fold struct {
 	s       *Store
+	in      input
 	tx      *bbolt.Tx
 	records *bbolt.Bucket
 	ids     *bbolt.Bucket
@@ -35,6 +36,7 @@ type fold struct {
 	special   bool             // some of the jobs have terms
 	schedules *scheduleTotals  // nil until somebody asks
 	silent    bool             // nobody is told of those that end: they have been
+	rebuild   bool             // the file is not complete yet: take jobs from events, too
 }
 
 // work is a job on its way through a transaction.
@@ -59,11 +61,21 @@ func (w *work) edit() *jobs.Job {
 // again once its jobs have ended. Some room is left as records grow until then.
 const recordFill = 0.8
 
+// input is what a fold goes by, besides the file and its batch. It asks nobody while it
+// runs: the same inputs make the same file.
+type input struct {
+	now      jobs.Time
+	registry *jobs.Registry
+}
+
+// input is that of a fold which begins now.
+func (s *Store) input() input { return input{now: jobs.Now(), registry: s.o.Registry} }
+
 // newFold begins a transaction that will touch about n jobs.
-func (s *Store) newFold(tx *bbolt.Tx, n int) *fold {
+func (s *Store) newFold(tx *bbolt.Tx, n int, in input) *fold {
 	s.arena.reset()
 	f := &fold{
-		s: s, tx: tx,
+		s: s, in: in, tx: tx, rebuild: tx.Bucket(bucketMeta).Get(keyRebuild) != nil,
 		records: tx.Bucket(bucketJobs), ids: tx.Bucket(bucketIDs), moved: tx.Bucket(bucketMoved),
 		loads: tx.Bucket(bucketPayloads), bits: tx.Bucket(bucketBits),
 		touched: make(map[uint64]*work, n), newIDs: make(map[jobs.ID]*work, n), bySeq: make(map[uint64]*work),
@@ -150,17 +162,20 @@ func (f *fold) submitted(m *jobs.Message) error {
 // submittedNew folds the message of a job that is not known: it becomes one,
 // unless a key that it has says otherwise.
 func (f *fold) submittedNew(m *jobs.Message) error {
-	checked := f.s.o.Checked != nil && f.s.o.Checked(m.ID)
-	typ := f.s.o.Registry.Lookup(m.Type)
+	typ := f.in.registry.Lookup(m.Type)
 	if typ == nil && m.Problem == "" {
-		m.Problem = f.s.o.Registry.Unknown(m.Type).Detail
+		m = withProblem(m, f.in.registry.Unknown(m.Type).Detail)
 	}
 	if m.Token != nil || m.Terms != nil {
-		if settled, err := f.settleKeys(m, checked); settled || err != nil {
+		settled, taken, err := f.settleKeys(m)
+		if settled || err != nil {
 			return err
 		}
+		if taken != nil {
+			m = withProblem(m, taken.Detail)
+		}
 	}
-	w := &work{job: jobs.NewJob(m, typ, checked), dirty: true, sub: true}
+	w := &work{job: jobs.NewJob(m, typ, m.Checked), dirty: true, sub: true}
 	f.create(w)
 	if m.Terms != nil && m.Terms.Schedule != "" {
 		if err := f.scheduleRan(m); err != nil {
@@ -173,13 +188,20 @@ func (f *fold) submittedNew(m *jobs.Message) error {
 	return nil
 }
 
+// withProblem is m with a problem. The batch stays as it is: it may be folded again.
+func withProblem(m *jobs.Message, problem string) *jobs.Message {
+	c := *m
+	c.Problem = problem
+	return &c
+}
+
 // submittedAgain folds another message of a known job: its own, published again,
 // or a duplicate. Either can be asked for by its sequence.
 func (f *fold) submittedAgain(w *work, m *jobs.Message) error {
 	if w.job.Payload == nil && (w.job.Seq == m.Seq || m.Moved) {
 		f.complete(w, m)
 	}
-	if m.Token != nil && f.s.rebuild {
+	if m.Token != nil && f.rebuild {
 		if err := f.rememberAgain(w.job, m); err != nil {
 			return err
 		}
@@ -252,11 +274,11 @@ func (f *fold) apply(e *jobs.Event) error {
 		return err
 	}
 	if w == nil {
-		if !f.s.rebuild || f.touched[e.Seq] != nil || e.Seq == 0 || !e.Priority.Valid() {
+		if !f.rebuild || f.touched[e.Seq] != nil || e.Seq == 0 || !e.Priority.Valid() {
 			return nil
 		}
 		w = &work{job: e.Stub(), dirty: true}
-		w.job.Unlisted = f.s.o.Registry.Lookup(e.Type) == nil
+		w.job.Unlisted = f.in.registry.Lookup(e.Type) == nil
 		f.create(w)
 	}
 	if w.job.Status.Ended() {

@@ -17,42 +17,42 @@ import (
 // one does, and a repeated fold decides the same.
 
 // settleKeys says whether the keys of a message keep it from becoming a job; if
-// so, whoever submitted it has been answered.
-func (f *fold) settleKeys(m *jobs.Message, checked bool) (settled bool, err error) {
+// so, whoever submitted it has been answered. taken says that it becomes one that has
+// failed for that.
+func (f *fold) settleKeys(m *jobs.Message) (settled bool, taken *jobs.Error, err error) {
 	if m.Token != nil {
 		known, err := f.recall(m.Token, m.At)
 		if wrong, ok := asRefusal(err); ok {
 			f.out.Refused = append(f.out.Refused, jobs.Refusal{ID: m.ID, Err: wrong})
-			return true, nil
+			return true, nil, nil
 		}
 		if err != nil {
-			return false, err
+			return false, nil, err
 		}
 		if known != nil {
 			j := known[0]
 			if j.Key == 0 {
-				j = m.Forgotten(j.ID, j.CreatedAt, f.s.o.Registry.Lookup(m.Type))
+				j = m.Forgotten(j.ID, j.CreatedAt, f.in.registry.Lookup(m.Type))
 			} else if err := f.alias(m.Seq, j); err != nil {
-				return false, err
+				return false, nil, err
 			}
 			f.out.Replayed = append(f.out.Replayed, jobs.Replay{ID: m.ID, Job: j})
-			return true, nil
+			return true, nil, nil
 		}
 	}
 	if m.Terms == nil || m.Terms.UniqueKey == "" || m.Problem != "" {
-		return false, nil
+		return false, nil, nil
 	}
 	owner, err := f.uniqueOwner(m.Terms.UniqueKey)
 	if err != nil || owner == (jobs.ID{}) || owner == m.ID {
-		return false, err
+		return false, nil, err
 	}
-	taken := duplicate(m.Terms.UniqueKey, owner)
-	if checked {
+	taken = duplicate(m.Terms.UniqueKey, owner)
+	if m.Checked {
 		f.out.Refused = append(f.out.Refused, jobs.Refusal{ID: m.ID, Err: taken})
-		return true, nil
+		return true, nil, nil
 	}
-	m.Problem = taken.Detail // nobody waits for an answer: the record tells
-	return false, nil
+	return false, taken, nil // nobody waits for an answer: the record tells
 }
 
 func asRefusal(err error) (*jobs.Error, bool) {
@@ -289,7 +289,7 @@ func (f *fold) pass(j *jobs.Job, out, in uint64) error {
 		}
 	}
 	limit := 1
-	if t := f.s.o.Registry.Lookup(j.Type); t != nil {
+	if t := f.in.registry.Lookup(j.Type); t != nil {
 		limit = max(limit, t.ConcurrencyPerKey)
 	}
 	for len(taken) < limit {

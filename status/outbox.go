@@ -22,8 +22,7 @@ import (
 // old enough.
 func (f *fold) writeOutbox() error {
 	bucket := f.tx.Bucket(bucketOutbox)
-	now := jobs.Now()
-	if err := f.trimOutbox(bucket, now); err != nil {
+	if err := f.trimOutbox(bucket, f.in.now); err != nil {
 		return err
 	}
 	if err := f.trimEnds(bucket); err != nil {
@@ -32,7 +31,7 @@ func (f *fold) writeOutbox() error {
 	if len(f.out.Ended) == 0 {
 		return nil
 	}
-	v := binary.BigEndian.AppendUint64(make([]byte, 0, 8+8*len(f.out.Ended)), uint64(now))
+	v := binary.BigEndian.AppendUint64(make([]byte, 0, 8+8*len(f.out.Ended)), uint64(f.in.now))
 	for _, j := range f.out.Ended {
 		v = binary.BigEndian.AppendUint64(v, j.Key)
 	}
@@ -64,7 +63,7 @@ func (f *fold) trimOutbox(bucket *bbolt.Bucket, now jobs.Time) error {
 // keepEnd keeps a copy of an ended job that is about to run again: the outbox has
 // only its key, and its end may have to be notified of once more.
 func (f *fold) keepEnd(j *jobs.Job) error {
-	return f.tx.Bucket(bucketEnds).Put(momentKey(jobs.Now(), j.Key), appendRecord(nil, j))
+	return f.tx.Bucket(bucketEnds).Put(momentKey(f.in.now, j.Key), appendRecord(nil, j))
 }
 
 // trimEnds drops the copies of ends that the outbox has no more.

@@ -39,7 +39,10 @@ const (
 const retryPause = 500 * time.Millisecond
 
 // Submitted takes a message of JOBS; see [jobs.Sink].
-func (s *Store) Submitted(m *jobs.Message) { s.queue.submitted(m) }
+func (s *Store) Submitted(m *jobs.Message) {
+	m.Checked = s.o.Checked != nil && s.o.Checked(m.ID)
+	s.queue.submitted(m)
+}
 
 // Happened takes events of STATUS; see [jobs.Sink].
 func (s *Store) Happened(seq uint64, events []jobs.Event) { s.queue.happened(seq, events) }
@@ -206,12 +209,12 @@ func (s *Store) fail(err error) {
 // fold runs one transaction over the batch; it changes nothing in memory unless
 // the transaction is committed, so it may be repeated.
 func (s *Store) fold(b *batch) (*jobs.Commit, error) {
-	pos := s.Positions()
+	pos, in := s.Positions(), s.input()
 	var f *fold
 	begun, folded := false, false
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		begun = true
-		f = s.newFold(tx, min(len(b.messages)+len(b.events), maxBatch))
+		f = s.newFold(tx, min(len(b.messages)+len(b.events), maxBatch), in)
 		f.out.Settled = append(make([]jobs.Event, 0, len(b.events)), b.settled...) // nearly all of them are of that kind
 		for i := range b.messages {
 			m := &b.messages[i]
@@ -248,9 +251,10 @@ func (s *Store) fold(b *batch) (*jobs.Commit, error) {
 // committed.
 func (s *Store) runTasks(tasks []*task, tell func(*jobs.Commit)) (done bool) {
 	refused := make([]error, len(tasks))
+	in := s.input()
 	var f *fold
 	err := s.db.Update(func(tx *bbolt.Tx) error {
-		f = s.newFold(tx, 0)
+		f = s.newFold(tx, 0, in)
 		for i, t := range tasks {
 			if refused[i] = t.ctx.Err(); refused[i] != nil {
 				continue // nobody waits for it any more
@@ -292,6 +296,7 @@ func (s *Store) committed(f *fold, pos jobs.Positions) *jobs.Commit {
 	if f.out.Number != 0 {
 		s.commits = f.out.Number
 	}
+	s.rebuild.Store(f.rebuild)
 	s.live.mu.Lock()
 	for _, w := range f.order {
 		if w.old != nil && w.old.Seq != w.job.Seq {
@@ -306,7 +311,7 @@ func (s *Store) committed(f *fold, pos jobs.Positions) *jobs.Commit {
 	f.out.Queued = s.live.n
 	s.live.mu.Unlock()
 	s.recent.update(f.order)
-	s.gone.add(f.removed, jobs.Now())
+	s.gone.add(f.removed, f.in.now)
 	s.mu.Lock()
 	for name, c := range f.counters {
 		s.counters[name] = c

@@ -92,13 +92,13 @@ func (s *Store) MarkClean(mark Clean) error {
 // New says whether the streams may know jobs that the tracker does not: its file
 // was made by this process, or the one that made it did not get to
 // [Store.EndRebuild].
-func (s *Store) New() bool { return s.rebuild }
+func (s *Store) New() bool { return s.rebuild.Load() }
 
 // EndRebuild ends the taking of jobs from events alone. It may be called while
 // Run runs.
 func (s *Store) EndRebuild(ctx context.Context) error {
 	return s.do(ctx, func(f *fold) error {
-		f.s.rebuild = false
+		f.rebuild = false
 		return f.tx.Bucket(bucketMeta).Delete(keyRebuild)
 	})
 }
@@ -112,8 +112,9 @@ func (s *Store) LowerPositions(pos jobs.Positions) error {
 // direct runs a transaction before Run is there to do it.
 func (s *Store) direct(run func(*fold) error, pos jobs.Positions) error {
 	var f *fold
+	in := s.input()
 	err := s.db.Update(func(tx *bbolt.Tx) error {
-		f = s.newFold(tx, 0)
+		f = s.newFold(tx, 0, in)
 		if err := run(f); err != nil {
 			return err
 		}
@@ -143,7 +144,7 @@ func (s *Store) Seed(ended []*jobs.Job) error {
 			switch {
 			case !j.Status.Ended():
 			case have == nil && other == nil:
-				j.Unlisted = f.s.o.Registry.Lookup(j.Type) == nil
+				j.Unlisted = f.in.registry.Lookup(j.Type) == nil
 				f.create(&work{job: j, dirty: true})
 			case have != nil && have.job.Run < j.Run: // it ended once more
 				j.Key, j.Unlisted = have.job.Key, have.job.Unlisted

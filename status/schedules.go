@@ -112,7 +112,7 @@ func (f *fold) roomForSchedule(old, e *schedule.Entry) error {
 // any client can write the header.
 func (f *fold) scheduleRan(m *jobs.Message) error {
 	t := m.Terms
-	if t.ScheduledFor == 0 && (f.s.o.Checked == nil || !f.s.o.Checked(m.ID)) {
+	if t.ScheduledFor == 0 && !m.Checked {
 		return nil // not run by hand here
 	}
 	if t.ScheduledFor != 0 && (m.ID != schedule.FireID(t.Schedule, t.ScheduledFor) || t.ScheduledFor > m.At) {

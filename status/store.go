@@ -37,7 +37,7 @@ type Options struct {
 	// LockTimeout is how long to wait for another process to let go of the file.
 	LockTimeout time.Duration
 	// Checked says that the submission with this id has been checked at the door by
-	// this process, so that its payload needs no second look; nil = none has.
+	// this process, see [jobs.Message]; nil = none has.
 	Checked func(jobs.ID) bool
 	Logger  *slog.Logger
 }
@@ -53,7 +53,6 @@ type Store struct {
 	bits    bitsCache // projector only
 	arena   arena     // its transactions only
 	commits uint64    // number of the last commit with an outbox entry; projector only
-	rebuild bool      // the file is not complete yet: take jobs from events, too; projector only
 	gone    goneJobs  // projector only
 
 	position       atomic.Uint64 // in JOBS
@@ -61,6 +60,7 @@ type Store struct {
 	notified       atomic.Uint64 // the commit up to which notifications are stored
 	heldUntil      atomic.Int64  // jobs.Time until which nothing is dropped from the outbox
 	held           atomic.Bool   // nothing is dropped from the outbox at all
+	rebuild        atomic.Bool   // the file is not complete yet, see fold
 	healthy        atomic.Pointer[error]
 	told           atomic.Pointer[jobs.Positions] // the last commit that was told, or where Run began
 
@@ -186,7 +186,7 @@ func (s *Store) load() error {
 				return err
 			}
 		}
-		s.rebuild = meta.Get(keyRebuild) != nil
+		s.rebuild.Store(meta.Get(keyRebuild) != nil)
 		return meta.Put(keyFormat, []byte{formatVersion})
 	})
 	if err != nil {

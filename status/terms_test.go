@@ -51,7 +51,9 @@ func (tr *tracker) folds(ms []*jobs.Message, events ...jobs.Event) *jobs.Commit 
 	pos := tr.Positions()
 	b := &batch{events: events, jobs: pos.Jobs, status: pos.Status}
 	for _, m := range ms {
-		b.messages = append(b.messages, *m)
+		m := *m
+		m.Checked = tr.o.Checked != nil && tr.o.Checked(m.ID)
+		b.messages = append(b.messages, m)
 		b.jobs = max(b.jobs, m.Seq)
 	}
 	if len(events) > 0 {
