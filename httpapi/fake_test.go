@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"sync"
@@ -63,7 +64,7 @@ func newBackend() *backend {
 		tokens: make(map[[16]byte]made), waiting: make(map[jobs.ID]*jobs.Waiting), paused: make(map[string]bool),
 	}
 	b.Operator = jobs.NewOperator(jobs.OperatorOptions{
-		Manual: byHand{b}, History: byHand{b}, Find: b.Job, Remove: b.remove,
+		Doer: byHand{b}, History: byHand{b}, Find: b.Job, Remove: b.remove,
 		Submit: func(_ context.Context, m *jobs.Message) (*jobs.Job, bool, error) {
 			all, replayed, err := b.store(m.Token, m)
 			if err != nil {
@@ -198,28 +199,38 @@ func (b byHand) byKeys(keys []uint64) (list []*jobs.Job, err error) {
 	return list, b.err
 }
 
-func (b byHand) Cancel(_ context.Context, keys []uint64, reason string) (changed []*jobs.Job, err error) {
-	list, err := b.byKeys(keys)
-	for _, j := range list {
-		changed = append(changed, b.end(j, jobs.KindCancelled, reason))
+func (b byHand) Do(_ context.Context, c jobs.Command) (jobs.Effect, error) {
+	switch c := c.(type) {
+	case jobs.Cancel:
+		return b.cancel(c)
+	case jobs.Retry:
+		return b.retry(c)
 	}
-	return changed, err
+	return jobs.Effect{}, fmt.Errorf("%T is not known here", c)
 }
 
-func (b byHand) Retry(_ context.Context, keys []uint64) (changed []*jobs.Job, refused []jobs.Refusal, err error) {
-	list, err := b.byKeys(keys)
+func (b byHand) cancel(c jobs.Cancel) (r jobs.Effect, err error) {
+	list, err := b.byKeys(c.Keys)
+	for _, j := range list {
+		r.Changed = append(r.Changed, b.end(j, jobs.KindCancelled, c.Reason))
+	}
+	return r, err
+}
+
+func (b byHand) retry(c jobs.Retry) (r jobs.Effect, err error) {
+	list, err := b.byKeys(c.Keys)
 	for _, j := range list {
 		if err := b.taken(&jobs.Message{Terms: j.Terms}); err != nil {
 			wrong, _ := jobs.AsError(err)
-			refused = append(refused, jobs.Refusal{ID: j.ID, Err: wrong})
+			r.Refused = append(r.Refused, jobs.Refusal{ID: j.ID, Err: wrong})
 			continue
 		}
-		changed = append(changed, b.become(j, func(j *jobs.Job) {
-			jobs.Rerun(j, jobs.Now())
+		r.Changed = append(r.Changed, b.become(j, func(j *jobs.Job) {
+			j.Rerun(c.At)
 			j.Enqueue(j.Key, jobs.Now())
 		}))
 	}
-	return changed, refused, err
+	return r, err
 }
 
 func (b byHand) Count(f jobs.Filter) (n int, err error) {

@@ -159,7 +159,7 @@ func (p *Pool) tooLate(h *held, j *Job) *Event {
 	if ended.Status == Processing {
 		ended.Status = Pending // whoever ran it is gone
 	}
-	if !Expire(ended, now) {
+	if !ended.Expire(now) {
 		return nil
 	}
 	x := execution{p: p, h: h, job: j, attempt: j.Attempt}

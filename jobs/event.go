@@ -292,13 +292,13 @@ func (j *Job) snooze(e *Event) bool {
 
 // Cancel ends a job that has not ended, for a reason. A worker that runs it
 // hears of that by the commit.
-func Cancel(j *Job, at Time, reason string) bool {
-	return Apply(j, &Event{Kind: KindCancelled, Run: j.Run, Attempt: j.Attempt, At: at, Error: reason})
+func (j *Job) Cancel(at Time, reason string) bool {
+	return Apply(j, &Event{Kind: KindCancelled, Run: j.Run, Attempt: j.Attempt, At: max(at, j.StartedAt), Error: reason})
 }
 
 // Lose records that the worker of a processing job died: the job waits again,
 // or fails if that has happened maxLost times. It reports whether j changed.
-func Lose(j *Job, at Time, maxLost int) bool {
+func (j *Job) Lose(at Time, maxLost int) bool {
 	if j.Status != Processing {
 		return false
 	}

@@ -196,7 +196,7 @@ func TestCancelledKeepsNoResult(t *testing.T) {
 
 func TestLose(t *testing.T) {
 	j := submitted()
-	if jobs.Lose(j, born+1, 3) {
+	if j.Lose(born+1, 3) {
 		t.Error("a pending job lost a worker")
 	}
 	for n := 1; n <= 3; n++ {
@@ -205,7 +205,7 @@ func TestLose(t *testing.T) {
 		if j.Status != jobs.Processing {
 			t.Fatalf("after %d losses it does not start: %s", n-1, brief(j))
 		}
-		if !jobs.Lose(j, born+at+1, 3) || j.Lost != n {
+		if !j.Lose(born+at+1, 3) || j.Lost != n {
 			t.Fatalf("loss %d: %+v", n, j)
 		}
 		if n < 3 && (j.Status != jobs.Pending || j.Failures != 0 || j.Attempt != 1) {
@@ -218,7 +218,7 @@ func TestLose(t *testing.T) {
 	if want := "submitted started lost started lost started lost failed"; kinds(j) != want {
 		t.Errorf("history %q, want %q", kinds(j), want)
 	}
-	if jobs.Lose(j, born+99, 3) {
+	if j.Lose(born+99, 3) {
 		t.Error("an ended job lost a worker")
 	}
 	repeat := event(jobs.KindStarted, 1, 20, 20)
@@ -229,7 +229,7 @@ func TestLose(t *testing.T) {
 
 func TestLoseForgetsARepeatedStart(t *testing.T) {
 	j := apply(submitted(), event(jobs.KindStarted, 1, 1, 1))
-	jobs.Lose(j, born+5, 5)
+	j.Lose(born+5, 5)
 	repeat := event(jobs.KindStarted, 1, 1, 1)
 	if jobs.Apply(j, &repeat) || j.Status != jobs.Pending {
 		t.Errorf("the start of the lost execution counted again: %s", brief(j))
@@ -373,7 +373,7 @@ func TestApplyHoldsItsInvariants(t *testing.T) {
 			before := j.Clone()
 			var changed bool
 			if rapid.IntRange(0, 9).Draw(t, "lose") == 0 {
-				changed = jobs.Lose(j, born+jobs.Time(rapid.IntRange(1, 300).Draw(t, "lost at")), 3)
+				changed = j.Lose(born+jobs.Time(rapid.IntRange(1, 300).Draw(t, "lost at")), 3)
 			} else {
 				e := anyEvent(t)
 				changed = jobs.Apply(j, &e)

@@ -113,16 +113,13 @@ type History interface {
 	Scan(ctx context.Context, f Filter, yield func(*Job) error) error
 }
 
-// Cleaner deletes the records of ended jobs.
+// Cleaner knows the ended jobs, and deletes their records by [Delete].
 type Cleaner interface {
+	Doer
 	// Ended lists up to limit ended jobs among those with a key above after, that
 	// have one of the statuses (all ended ones if empty) and ended before the given
 	// moment, oldest first. next is the after of the next call; 0 = no more.
 	Ended(ctx context.Context, before Time, statuses []Status, after uint64, limit int) (found []*Job, next uint64, err error)
-	// Delete removes the records with these keys in one commit, as far as they
-	// exist and have ended, and returns how many there were and the bytes that
-	// their records took.
-	Delete(ctx context.Context, keys []uint64) (deleted int, bytes int64, err error)
 }
 
 // Page asks for a piece of a list.

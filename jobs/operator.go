@@ -9,23 +9,15 @@ import (
 	"time"
 )
 
-// Manual is the tracker as people change it by hand. Each call is one
-// transaction; keys that lead to no job are passed over.
-type Manual interface {
-	// Cancel ends those jobs that have not ended and returns them.
-	Cancel(ctx context.Context, keys []uint64, reason string) (changed []*Job, err error)
-	// Retry lets those that failed or were cancelled run again, and returns them as
-	// they are now, and which of them cannot and why.
-	Retry(ctx context.Context, keys []uint64) (changed []*Job, refused []Refusal, err error)
-}
-
 // Operator does to jobs what people ask for through either door.
 type Operator struct{ o OperatorOptions }
 
 // OperatorOptions are what an Operator needs.
 type OperatorOptions struct {
-	Manual  Manual
+	Doer    Doer
 	History History
+	// Actor is who gives the commands, see [Stamp].
+	Actor string
 	// Find returns a job as it is now, nil if there is none.
 	Find func(ctx context.Context, id ID) (*Job, error)
 	// Remove deletes ended jobs with all that they have left behind, and returns
@@ -38,17 +30,24 @@ type OperatorOptions struct {
 // NewOperator makes an Operator.
 func NewOperator(o OperatorOptions) *Operator { return &Operator{o} }
 
+// As is the operator with another actor.
+func (o *Operator) As(actor string) *Operator {
+	again := o.o
+	again.Actor = actor
+	return NewOperator(again)
+}
+
 // Cancel ends a job that has not ended: one that waits never starts, of one that
 // runs the handler is interrupted. The job comes back as it is then. Else the
 // error is of kind [Conflict], or [NotFound] if the job is gone.
 func (o *Operator) Cancel(ctx context.Context, j *Job, reason string) (*Job, error) {
 	if !j.Status.Ended() {
-		changed, err := o.o.Manual.Cancel(ctx, []uint64{j.Key}, reason)
+		r, err := o.o.Doer.Do(ctx, Cancel{By(o.o.Actor), []uint64{j.Key}, reason})
 		if err != nil {
 			return nil, err
 		}
-		if len(changed) > 0 {
-			return changed[0], nil
+		if len(r.Changed) > 0 {
+			return r.Changed[0], nil
 		}
 	}
 	return nil, o.conflict(ctx, j, "it cannot be cancelled any more")
@@ -68,14 +67,14 @@ const (
 // [NotFound] if the job is gone.
 func (o *Operator) Retry(ctx context.Context, j *Job) (*Job, error) {
 	if j.Status == Failed || j.Status == Cancelled {
-		changed, refused, err := o.o.Manual.Retry(ctx, []uint64{j.Key})
+		r, err := o.o.Doer.Do(ctx, Retry{By(o.o.Actor), []uint64{j.Key}})
 		switch {
 		case err != nil:
 			return nil, err
-		case len(refused) > 0:
-			return nil, refused[0].Err
-		case len(changed) > 0:
-			return o.requeued(ctx, changed[0]), nil
+		case len(r.Refused) > 0:
+			return nil, r.Refused[0].Err
+		case len(r.Changed) > 0:
+			return o.requeued(ctx, r.Changed[0]), nil
 		}
 	}
 	return nil, o.conflict(ctx, j, "only a failed or cancelled job can be retried")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -29,7 +30,7 @@ func newDesk(list ...*jobs.Job) *desk {
 	for _, j := range list {
 		d.all[j.Key] = j
 	}
-	d.op = jobs.NewOperator(jobs.OperatorOptions{Manual: d, History: d, Find: d.find, Remove: d.remove, Submit: d.submit})
+	d.op = jobs.NewOperator(jobs.OperatorOptions{Doer: d, Actor: "somebody", History: d, Find: d.find, Remove: d.remove, Submit: d.submit})
 	return d
 }
 
@@ -45,35 +46,39 @@ func (d *desk) meanwhile() {
 	}
 }
 
-func (d *desk) Cancel(_ context.Context, keys []uint64, reason string) (changed []*jobs.Job, err error) {
+func (d *desk) Do(_ context.Context, c jobs.Command) (r jobs.Effect, err error) {
 	d.meanwhile()
-	for _, k := range keys {
-		if j := d.all[k]; j != nil && !j.Status.Ended() {
-			j = j.Clone()
-			jobs.Apply(j, &jobs.Event{Kind: jobs.KindCancelled, Run: j.Run, Attempt: j.Attempt, At: jobs.Now(), Error: reason})
-			d.all[k] = j
-			changed = append(changed, j)
-		}
+	if by := c.Origin(); by.Actor != "somebody" || by.At == 0 {
+		return r, fmt.Errorf("it comes from %+v", by)
 	}
-	return changed, d.broken
+	switch c := c.(type) {
+	case jobs.Cancel:
+		d.change(c.Keys, func(j *jobs.Job) bool { return j.Cancel(c.At, c.Reason) }, &r)
+	case jobs.Retry:
+		d.change(c.Keys, func(j *jobs.Job) bool {
+			switch {
+			case j.Status != jobs.Failed && j.Status != jobs.Cancelled:
+				return false
+			case d.refuse != nil:
+				r.Refused = append(r.Refused, jobs.Refusal{ID: j.ID, Err: d.refuse})
+				return false
+			}
+			j.Rerun(c.At)
+			return true
+		}, &r)
+	}
+	return r, d.broken
 }
 
-func (d *desk) Retry(_ context.Context, keys []uint64) (changed []*jobs.Job, refused []jobs.Refusal, err error) {
-	d.meanwhile()
+func (d *desk) change(keys []uint64, f func(*jobs.Job) bool, r *jobs.Effect) {
 	for _, k := range keys {
-		j := d.all[k]
-		switch {
-		case j == nil || j.Status != jobs.Failed && j.Status != jobs.Cancelled:
-		case d.refuse != nil:
-			refused = append(refused, jobs.Refusal{ID: j.ID, Err: d.refuse})
-		default:
-			j = j.Clone()
-			jobs.Rerun(j, jobs.Now())
-			d.all[k] = j
-			changed = append(changed, j)
+		if j := d.all[k]; j != nil {
+			if j = j.Clone(); f(j) {
+				d.all[k] = j
+				r.Changed = append(r.Changed, j)
+			}
 		}
 	}
-	return changed, refused, d.broken
 }
 
 func (d *desk) remove(_ context.Context, list []*jobs.Job) (deleted int, freed int64, err error) {

@@ -89,7 +89,7 @@ func TestCancelWhileAWorkerTakesTheJob(t *testing.T) {
 					if !once && seq == 1 {
 						once = true
 						// The lookup has found it pending; now that is over.
-						r.change(1, func(j *jobs.Job) { jobs.Cancel(j, jobs.Now(), "by hand") })
+						r.change(1, func(j *jobs.Job) { j.Cancel(jobs.Now(), "by hand") })
 					}
 				}
 				r.mu.Unlock()
@@ -116,7 +116,7 @@ func TestCancelBetweenTheSecondLookupAndTheStart(t *testing.T) {
 		r.mu.Lock()
 		r.onFind = func(seq uint64) {
 			if looked++; looked == 2 {
-				r.change(1, func(j *jobs.Job) { jobs.Cancel(j, jobs.Now(), "by hand") })
+				r.change(1, func(j *jobs.Job) { j.Cancel(jobs.Now(), "by hand") })
 			}
 		}
 		r.mu.Unlock()
@@ -198,7 +198,7 @@ func TestOutcomeOfAnEarlierRun(t *testing.T) {
 		r.settle()
 		old := r.passage(1)
 		r.cancel(1, "by hand")
-		r.change(1, func(j *jobs.Job) { jobs.Rerun(j, jobs.Now()) })
+		r.change(1, func(j *jobs.Job) { j.Rerun(jobs.Now()) })
 		next := r.publish(1)
 		r.settle()
 		r.want("not beside itself", r.running(), "1")
@@ -225,7 +225,7 @@ func TestJobThatEndsElsewhere(t *testing.T) {
 		r.settle()
 		r.change(1, func(j *jobs.Job) {
 			j.Status = jobs.Pending
-			if !jobs.Expire(j, at) {
+			if !j.Expire(at) {
 				t.Error("it has not expired")
 			}
 		})

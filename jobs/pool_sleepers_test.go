@@ -30,7 +30,7 @@ func (r *rig) purge(seqs ...uint64) {
 func TestSleepersThatNeverCome(t *testing.T) {
 	for name, end := range map[string]func(r *rig, seq uint64){
 		"cancelled": func(r *rig, seq uint64) {
-			r.change(seq, func(j *jobs.Job) { jobs.Cancel(j, jobs.Now(), "in bulk") })
+			r.change(seq, func(j *jobs.Job) { j.Cancel(jobs.Now(), "in bulk") })
 			r.purge(seq)
 			if seq == 50 {
 				r.want("waited for after half of them", strconv.Itoa(r.pool.Asleep()), "50")

@@ -25,7 +25,7 @@ func TestDeliveryOfAJobThatIsNotInTheQueue(t *testing.T) {
 		"scheduled":      func(j *jobs.Job) { j.Status, j.Place, j.DueAt = jobs.Scheduled, jobs.Due, in(time.Hour) },
 		"scheduled, due": func(j *jobs.Job) { j.Status, j.Place, j.DueAt = jobs.Scheduled, jobs.Due, jobs.Now() },
 		"held":           func(j *jobs.Job) { j.Place = jobs.Held },
-		"to run again":   func(j *jobs.Job) { j.Status = jobs.Failed; jobs.Rerun(j, jobs.Now()) },
+		"to run again":   func(j *jobs.Job) { j.Status = jobs.Failed; j.Rerun(jobs.Now()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inRig(t, rigOptions{}, func(r *rig) {

@@ -387,7 +387,7 @@ func (r *rig) change(seq uint64, f func(*jobs.Job)) {
 
 // cancel cancels a job, and lets what follows happen.
 func (r *rig) cancel(seq uint64, reason string) {
-	r.change(seq, func(j *jobs.Job) { jobs.Cancel(j, jobs.Now(), reason) })
+	r.change(seq, func(j *jobs.Job) { j.Cancel(jobs.Now(), reason) })
 	r.settle()
 }
 

@@ -68,7 +68,7 @@ func (j *Job) unstarted() bool {
 
 // Expire ends a job whose expiry or deadline has passed, unless it is running:
 // then its worker does. It reports whether it did.
-func Expire(j *Job, now Time) bool {
+func (j *Job) Expire(now Time) bool {
 	at := j.LimitAt()
 	if at == 0 || now < at || j.Status == Processing {
 		return false
@@ -95,7 +95,7 @@ const (
 
 // Rerun makes an ended job wait for another run with fresh attempts: its history
 // and its errors stay. What bounded it in time is gone, as that has passed.
-func Rerun(j *Job, at Time) {
+func (j *Job) Rerun(at Time) {
 	j.Run++
 	j.Status, j.Place = Pending, Due
 	j.Attempt, j.Failures, j.Lost = 0, 0, 0

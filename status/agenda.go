@@ -189,7 +189,7 @@ func (s *Store) Expire(ctx context.Context, now jobs.Time) (next jobs.Time, err 
 			if err != nil {
 				return err
 			}
-			if w != nil && jobs.Expire(w.edit(), now) {
+			if w != nil && w.edit().Expire(now) {
 				w.dirty = true
 			}
 		}

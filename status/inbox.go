@@ -40,13 +40,19 @@ func (b *batch) reset() {
 	*b = batch{messages: b.messages[:0], events: b.events[:0]}
 }
 
-// task is a piece of work for the writer that is no fold: it runs in a
-// transaction of its own, and done gets its error once that is committed. It is
-// not begun any more once ctx has ended.
+// task is a command on its way to the writer: it is done in a transaction beside
+// those of the batches, and done gets what it has come to once that is committed. It
+// is not begun any more once ctx has ended.
 type task struct {
 	ctx  context.Context //nolint:containedctx // a task is a call that waits in a queue
-	run  func(*fold) error
-	done chan error
+	run  func(*fold) (jobs.Effect, error)
+	done chan answer
+}
+
+// answer is what a command has come to.
+type answer struct {
+	effect jobs.Effect
+	err    error
 }
 
 // Bounds of a batch.
@@ -132,7 +138,7 @@ func (i *inbox) close() {
 	i.mu.Lock()
 	i.closed = true
 	for _, t := range i.filled.tasks {
-		t.done <- errClosed
+		t.done <- answer{err: errClosed}
 	}
 	i.filled.tasks = nil
 	i.room.Broadcast()

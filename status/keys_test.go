@@ -321,7 +321,7 @@ func TestTokensAfterRebuild(t *testing.T) {
 	tr := openTemp(t, Options{Registry: termTypes})
 	m := token(1, "k", "body")
 	ended := jobs.NewJob(m, termTypes.Lookup("email"), true)
-	jobs.Cancel(ended, m.At, "")
+	ended.Cancel(m.At, "")
 	tr.must(tr.Seed([]*jobs.Job{ended}))
 	tr.takes(m)
 	tr.settleDown()
@@ -488,7 +488,7 @@ func TestSeedEndsATurn(t *testing.T) {
 	tr.takes(keyed(1, "email", "k", 3), keyed(2, "email", "k", 3))
 	ended := tr.find(1).Clone()
 	ended.Run++
-	jobs.Cancel(ended, epoch, "")
+	ended.Cancel(epoch, "")
 	ended.Slot = false
 	tr.must(tr.Seed([]*jobs.Job{ended}))
 	tr.everywhere(func() { tr.states("cancelled", "pending due turn") })

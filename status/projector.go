@@ -250,20 +250,20 @@ func (s *Store) fold(b *batch) (*jobs.Commit, error) {
 // any other error undoes all, and each is tried by itself. done says that all were
 // committed.
 func (s *Store) runTasks(tasks []*task, tell func(*jobs.Commit)) (done bool) {
-	refused := make([]error, len(tasks))
+	answers := make([]answer, len(tasks))
 	in := s.input()
 	var f *fold
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		f = s.newFold(tx, 0, in)
 		for i, t := range tasks {
-			if refused[i] = t.ctx.Err(); refused[i] != nil {
-				continue // nobody waits for it any more
+			a := answer{err: t.ctx.Err()}
+			if a.err == nil { // else nobody waits for it any more
+				a.effect, a.err = t.run(f)
+				if _, known := asRefusal(a.err); a.err != nil && !known {
+					return a.err
+				}
 			}
-			err := t.run(f)
-			if _, known := jobs.AsError(err); err != nil && !known {
-				return err
-			}
-			refused[i] = err
+			answers[i] = a
 		}
 		return f.finish(s.Positions())
 	})
@@ -277,15 +277,15 @@ func (s *Store) runTasks(tasks []*task, tell func(*jobs.Commit)) (done bool) {
 	}
 	if err != nil {
 		s.bits.reset()
-		s.log.Error("a change by hand could not be committed", "error", err)
+		s.log.Error("a command could not be committed", "error", err)
 		for _, t := range tasks {
-			t.done <- unavailable(err)
+			t.done <- answer{err: unavailable(err)}
 		}
 		return false
 	}
 	c := s.committed(f, s.Positions())
 	for i, t := range tasks {
-		t.done <- refused[i]
+		t.done <- answers[i]
 	}
 	tell(c)
 	return true
@@ -328,30 +328,39 @@ func (s *Store) committed(f *fold, pos jobs.Positions) *jobs.Commit {
 // be one.
 const taskLook = 250 * time.Millisecond
 
-// do runs a task on the writer, which must be running. While the tracker cannot
-// commit it fails with an [*jobs.Error] of kind Unavailable, and the task is not
-// begun later.
+// Do does a command on the writer, which must be running; see [jobs.Doer]. While the
+// tracker cannot commit it fails with an [*jobs.Error] of kind Unavailable, and the
+// command is not begun later.
+func (s *Store) Do(ctx context.Context, c jobs.Command) (jobs.Effect, error) {
+	return s.await(ctx, func(f *fold) (jobs.Effect, error) { return f.do(c) })
+}
+
 func (s *Store) do(ctx context.Context, run func(*fold) error) error {
+	_, err := s.await(ctx, func(f *fold) (jobs.Effect, error) { return jobs.Effect{}, run(f) })
+	return err
+}
+
+func (s *Store) await(ctx context.Context, run func(*fold) (jobs.Effect, error)) (r jobs.Effect, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if err := s.Health(); err != nil {
-		return unavailable(err)
+		return r, unavailable(err)
 	}
-	t := &task{ctx: ctx, run: run, done: make(chan error, 1)}
+	t := &task{ctx: ctx, run: run, done: make(chan answer, 1)}
 	if !s.queue.add(t) {
-		return errClosed
+		return r, errClosed
 	}
 	tick := time.NewTicker(taskLook)
 	defer tick.Stop()
 	for {
 		select {
-		case err := <-t.done:
-			return err
+		case a := <-t.done:
+			return a.effect, a.err
 		case <-ctx.Done():
-			return ctx.Err()
+			return r, ctx.Err()
 		case <-tick.C:
 			if err := s.Health(); err != nil {
-				return unavailable(err)
+				return r, unavailable(err)
 			}
 		}
 	}

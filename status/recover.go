@@ -162,7 +162,7 @@ func (s *Store) Seed(ended []*jobs.Job) error {
 func (s *Store) LoseProcessing(ctx context.Context, at jobs.Time) (lost, failed int, err error) {
 	var jobsFailed int // not the result: the task may go on when do has given up
 	lost, err = s.endProcessing(ctx, func(j *jobs.Job) bool {
-		changed := jobs.Lose(j, at, s.o.MaxLost)
+		changed := j.Lose(at, s.o.MaxLost)
 		if changed && j.Status.Ended() {
 			jobsFailed++
 		}
@@ -322,27 +322,4 @@ func (s *Store) Ended(ctx context.Context, before jobs.Time, statuses []jobs.Sta
 		}
 	}
 	return found, next, nil
-}
-
-// Delete removes ended jobs; see [jobs.Cleaner].
-func (s *Store) Delete(ctx context.Context, keys []uint64) (deleted int, bytes int64, err error) {
-	var n int // not the results: the task may go on when do has given up
-	var freed int64
-	err = s.do(ctx, func(f *fold) error {
-		for _, key := range keys {
-			size, err := f.remove(key)
-			if err != nil {
-				return err
-			}
-			if size > 0 {
-				n++
-				freed += size
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, 0, errors.Join(errors.New("deleting records"), err)
-	}
-	return n, freed, nil
 }

@@ -380,29 +380,29 @@ func (m *termsModel) control() {
 	}
 	var calls []func()
 	touched := make(map[jobs.ID]bool)
-	all := m.ordered()
+	all, at := m.ordered(), jobs.Stamp{At: m.now}
 	for range rapid.IntRange(1, 3).Draw(m.rt, "calls") {
 		j := rapid.SampledFrom(all[max(len(all)-10, 0):]).Draw(m.rt, "job")
 		keys := []uint64{j.Key}
 		there := m.jobs[j.ID] != nil
 		switch rapid.SampledFrom([]string{"cancel", "retry", "retry", "delete"}).Draw(m.rt, "call") {
 		case "cancel":
-			want := there && jobs.Cancel(j, m.now, "by hand")
+			want := there && j.Cancel(m.now, "by hand")
 			touched[j.ID] = touched[j.ID] || want
 			calls = append(calls, func() {
-				changed, err := m.Cancel(context.Background(), keys, "by hand")
-				m.says("Cancel", err, len(changed) == 1, want)
+				e, err := m.Do(context.Background(), jobs.Cancel{Stamp: at, Keys: keys, Reason: "by hand"})
+				m.says("Cancel", err, len(e.Changed) == 1, want)
 			})
 		case "retry":
 			want := there && !touched[j.ID] && (j.Status == jobs.Failed || j.Status == jobs.Cancelled) && termTypes.Lookup(j.Type) != nil &&
 				(j.Terms == nil || j.Terms.UniqueKey == "" || m.owner(j.Terms.UniqueKey) == jobs.ID{})
 			if want {
-				jobs.Rerun(j, m.now)
+				j.Rerun(m.now)
 				touched[j.ID] = true
 			}
 			calls = append(calls, func() {
-				changed, _, err := m.Retry(context.Background(), keys)
-				m.says("Retry", err, len(changed) == 1, want)
+				e, err := m.Do(context.Background(), jobs.Retry{Stamp: at, Keys: keys})
+				m.says("Retry", err, len(e.Changed) == 1, want)
 			})
 		default:
 			want := there && j.Status.Ended() && !touched[j.ID] && !m.inBatch(j.ID)
@@ -411,18 +411,13 @@ func (m *termsModel) control() {
 				m.gone[j.ID] = true
 			}
 			calls = append(calls, func() {
-				n, _, err := m.Delete(context.Background(), keys)
-				m.says("Delete", err, n == 1, want)
+				e, err := m.Do(context.Background(), jobs.Delete{Stamp: at, Keys: keys})
+				m.says("Delete", err, e.Removed == 1, want)
 			})
 		}
 	}
 	before := m.held()
 	c := m.together(calls...)
-	for id := range touched { // by its clock, not by the model's
-		if j, have := m.jobs[id], m.job(id); j != nil && have != nil && j.Status == have.Status && j.Run == have.Run {
-			j.UpdatedAt, j.EndedAt, j.History = have.UpdatedAt, have.EndedAt, have.History
-		}
-	}
 	m.check(c, before)
 }
 
@@ -439,7 +434,7 @@ func (m *termsModel) expire() {
 		if at != 0 && mayHaveStarted(j, at) && at <= m.now {
 			at = at.Add(startGrace)
 		}
-		if at != 0 && at <= m.now && jobs.Expire(j, m.now) || j.Status == jobs.Processing {
+		if at != 0 && at <= m.now && j.Expire(m.now) || j.Status == jobs.Processing {
 			continue
 		}
 		if at != 0 && (first == 0 || at < first) {

@@ -13,16 +13,24 @@ import (
 type backend struct {
 	*jobs.Operator
 	n       *node
-	pausing sync.Mutex    // keeps pauses in the same order in tracker and pool
+	door    string        // the actor of what it commands
+	pausing *sync.Mutex   // keeps pauses in the same order in tracker and pool
 	lists   chan struct{} // holds a token for each that is being read
 }
 
 // newBackend makes one for a node that runs; remove deletes ended jobs and what
 // they have left behind.
 func newBackend(n *node, remove func(context.Context, []*jobs.Job) (int, int64, error)) *backend {
-	return &backend{n: n, lists: make(chan struct{}, maxLists), Operator: jobs.NewOperator(jobs.OperatorOptions{
-		Manual: n.store, History: n.store, Find: n.store.Job, Remove: remove, Submit: n.submitter.SubmitMessage,
+	return &backend{n: n, pausing: &sync.Mutex{}, lists: make(chan struct{}, maxLists), Operator: jobs.NewOperator(jobs.OperatorOptions{
+		Doer: n.store, History: n.store, Find: n.store.Job, Remove: remove, Submit: n.submitter.SubmitMessage,
 	})}
+}
+
+// as is the backend behind a door, which gives its commands.
+func (b *backend) as(door string) *backend {
+	c := *b
+	c.door, c.Operator = door, b.Operator.As(door)
+	return &c
 }
 
 // Submit takes a job; see jobs.Submitter.
@@ -152,7 +160,7 @@ func (b *backend) SetPaused(ctx context.Context, name string, paused bool) (*job
 	}
 	b.pausing.Lock()
 	defer b.pausing.Unlock()
-	if err := b.n.store.SetPaused(ctx, name, paused); err != nil {
+	if _, err := b.n.store.Do(ctx, jobs.Pause{Stamp: jobs.By(b.door), Type: name, Paused: paused}); err != nil {
 		return nil, err
 	}
 	b.n.pool.SetPaused(name, paused)

@@ -234,18 +234,18 @@ func (s *server) up(ctx context.Context) (err error) {
 	}
 	back := newBackend(n, kept.cleanup.Remove)
 	version, _, _ := versions()
-	if err := n.broker.Serve(serviceVersion(version), "background jobs: submit, run, watch and control them", back.endpoints()); err != nil {
+	if err := n.broker.Serve(serviceVersion(version), "background jobs: submit, run, watch and control them", back.as("nats").endpoints()); err != nil {
 		n.abandon(err)
 		return err
 	}
 	s.node, s.natsPort = n, n.broker.Port()
 	s.stopRetention = s.startRetention(kept)
 	if s.rest != nil {
-		s.rest.Replace(back, n, n.schedules)
+		s.rest.Replace(back.as("rest"), n, n.schedules)
 		return nil
 	}
 	s.rest = httpapi.New(httpapi.Options{
-		Backend: back, Health: n, Schedules: n.schedules, Artifacts: jobs.ArtifactDir(s.dirs.artifacts),
+		Backend: back.as("rest"), Health: n, Schedules: n.schedules, Artifacts: jobs.ArtifactDir(s.dirs.artifacts),
 		MaxBody: s.cfg.Server.MaxBody, Hosts: append([]string{s.cfg.Server.Host}, s.cfg.Server.Hosts...), MaxConns: s.maxConns, Logger: s.log,
 	})
 	return nil

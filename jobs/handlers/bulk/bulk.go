@@ -17,7 +17,7 @@ import (
 // Tracker is what the handler needs from the tracker.
 type Tracker interface {
 	jobs.History
-	jobs.Manual
+	jobs.Doer
 }
 
 // Remove deletes ended jobs with all that they have left behind, and returns how
@@ -164,17 +164,25 @@ func (r *run) change(ctx context.Context) error {
 	}
 	switch r.bulk.Action {
 	case jobs.BulkCancel:
-		changed, err := r.tracker.Cancel(ctx, keys(page), r.bulk.Reason)
-		r.result.Changed += len(changed)
-		return wrap("cancel", err)
+		return r.do(ctx, jobs.Cancel{Stamp: jobs.By(actor), Keys: keys(page), Reason: r.bulk.Reason})
 	case jobs.BulkRetry:
-		changed, refused, err := r.tracker.Retry(ctx, keys(page))
-		r.result.Changed += len(changed)
-		r.refuse(refused)
-		return wrap("retry", err)
+		return r.do(ctx, jobs.Retry{Stamp: jobs.By(actor), Keys: keys(page)})
 	default:
 		return r.removePage(ctx, page)
 	}
+}
+
+// actor is who gives the commands.
+const actor = "bulk"
+
+func (r *run) do(ctx context.Context, c jobs.Command) error {
+	res, err := r.tracker.Do(ctx, c)
+	if err != nil {
+		return fmt.Errorf("%s a page of jobs: %w", r.bulk.Action, err)
+	}
+	r.result.Changed += len(res.Changed)
+	r.refuse(res.Refused)
+	return nil
 }
 
 func keys(page []*jobs.Job) []uint64 {
@@ -183,13 +191,6 @@ func keys(page []*jobs.Job) []uint64 {
 		list[i] = j.Key
 	}
 	return list
-}
-
-func wrap(what string, err error) error {
-	if err != nil {
-		return fmt.Errorf("%s a page of jobs: %w", what, err)
-	}
-	return nil
 }
 
 func (r *run) refuse(refused []jobs.Refusal) {

@@ -58,7 +58,8 @@ func newHandler(tr *handlertest.Tracker) *bulk.Handler {
 		for _, j := range ended {
 			keys = append(keys, j.Key)
 		}
-		return tr.Delete(ctx, keys)
+		r, err := tr.Do(ctx, jobs.Delete{Keys: keys})
+		return r.Removed, r.Freed, err
 	})
 }
 

@@ -262,9 +262,9 @@ func (s *sweep) remove(ctx context.Context, found []*jobs.Job) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	deleted, bytes, err := s.cleaner.Delete(ctx, keys)
-	s.deleted += deleted
-	s.freed += bytes
+	r, err := s.cleaner.Do(ctx, jobs.Delete{Stamp: jobs.By("cleanup"), Keys: keys})
+	s.deleted += r.Removed
+	s.freed += r.Freed
 	if err != nil {
 		return fmt.Errorf("delete the records of ended jobs: %w", err)
 	}

@@ -18,8 +18,8 @@ import (
 	"jobstream/jobs"
 )
 
-// Tracker is a [jobs.History], a [jobs.Cleaner] and a [jobs.Manual] over a list
-// of jobs, which must stand in the order of their keys. Keys are given to jobs without one.
+// Tracker is a [jobs.History] and a [jobs.Cleaner] over a list of jobs, which must
+// stand in the order of their keys. Keys are given to jobs without one.
 type Tracker struct {
 	Jobs []*jobs.Job
 	// OnDelete, if set, is called before each Delete; its error is returned.
@@ -35,7 +35,6 @@ type Tracker struct {
 var (
 	_ jobs.History = (*Tracker)(nil)
 	_ jobs.Cleaner = (*Tracker)(nil)
-	_ jobs.Manual  = (*Tracker)(nil)
 )
 
 // NewTracker makes a tracker of these jobs.
@@ -94,50 +93,53 @@ func (t *Tracker) Ended(_ context.Context, before jobs.Time, statuses []jobs.Sta
 	return found, 0, nil
 }
 
-// RecordSize is what Delete says that each record took, in bytes.
+// RecordSize is what a [jobs.Delete] says that each record took, in bytes.
 const RecordSize = 100
 
-// Delete removes ended jobs.
-func (t *Tracker) Delete(_ context.Context, keys []uint64) (deleted int, bytes int64, err error) {
+// Do does [jobs.Cancel], [jobs.Retry], but for jobs that are Taken, and [jobs.Delete].
+func (t *Tracker) Do(_ context.Context, c jobs.Command) (r jobs.Effect, err error) {
+	switch c := c.(type) {
+	case jobs.Cancel:
+		err = t.change(c.Keys, func(j *jobs.Job) {
+			if j.Cancel(c.At, c.Reason) {
+				r.Changed = append(r.Changed, j)
+			}
+		})
+	case jobs.Retry:
+		err = t.change(c.Keys, func(j *jobs.Job) {
+			switch {
+			case j.Status != jobs.Failed && j.Status != jobs.Cancelled:
+			case t.Taken[j.Key]:
+				r.Refused = append(r.Refused, jobs.Refusal{ID: j.ID, Err: &jobs.Error{Kind: jobs.Duplicate, Detail: "its unique key is taken"}})
+			default:
+				j.Rerun(c.At)
+				r.Changed = append(r.Changed, j)
+			}
+		})
+	case jobs.Delete:
+		r, err = t.remove(c.Keys)
+	default:
+		err = fmt.Errorf("%T is not known here", c)
+	}
+	return r, err
+}
+
+func (t *Tracker) remove(keys []uint64) (r jobs.Effect, err error) {
 	t.Batches = append(t.Batches, len(keys))
 	if t.OnDelete != nil {
 		if err := t.OnDelete(keys); err != nil {
-			return 0, 0, err
+			return r, err
 		}
 	}
 	t.Jobs = slices.DeleteFunc(t.Jobs, func(j *jobs.Job) bool {
 		if !j.Status.Ended() || !slices.Contains(keys, j.Key) {
 			return false
 		}
-		deleted++
+		r.Removed++
+		r.Freed += RecordSize
 		return true
 	})
-	return deleted, int64(deleted) * RecordSize, nil
-}
-
-// Cancel cancels jobs that have not ended.
-func (t *Tracker) Cancel(_ context.Context, keys []uint64, reason string) (changed []*jobs.Job, err error) {
-	err = t.change(keys, func(j *jobs.Job) {
-		if jobs.Apply(j, &jobs.Event{Kind: jobs.KindCancelled, Run: j.Run, Attempt: j.Attempt, At: jobs.Now(), Error: reason}) {
-			changed = append(changed, j)
-		}
-	})
-	return changed, err
-}
-
-// Retry lets failed and cancelled jobs run again, but for those that are Taken.
-func (t *Tracker) Retry(_ context.Context, keys []uint64) (changed []*jobs.Job, refused []jobs.Refusal, err error) {
-	err = t.change(keys, func(j *jobs.Job) {
-		switch {
-		case j.Status != jobs.Failed && j.Status != jobs.Cancelled:
-		case t.Taken[j.Key]:
-			refused = append(refused, jobs.Refusal{ID: j.ID, Err: &jobs.Error{Kind: jobs.Duplicate, Detail: "its unique key is taken"}})
-		default:
-			jobs.Rerun(j, jobs.Now())
-			changed = append(changed, j)
-		}
-	})
-	return changed, refused, err
+	return r, nil
 }
 
 // change calls f for copies of the jobs with these keys, which then take their

@@ -1,0 +1,72 @@
+package jobs
+
+import "context"
+
+// Command is a change of the tracker that comes by no stream: what people ask for,
+// what time brings about, what a start finds. It is plain data and says everything
+// that decides what becomes of it, so it can be written down and done again: the same
+// commands in the same order make of the same file the same file.
+//
+// Commands of other packages embed a [Stamp], too.
+type Command interface {
+	// Origin says whose command it is.
+	Origin() Stamp
+}
+
+// Stamp is the part of a [Command] that all have.
+type Stamp struct {
+	// Actor is who gives the command, like "rest" or "schedule"; "" if that is not said.
+	Actor string `json:"actor,omitempty"`
+	// At is when it was given. Whoever does the command looks at no other clock.
+	At Time `json:"at"`
+}
+
+// Origin is s.
+func (s Stamp) Origin() Stamp { return s }
+
+// By is the stamp of a command that actor gives now.
+func By(actor string) Stamp { return Stamp{Actor: actor, At: Now()} }
+
+// Doer does commands. Each is one transaction, and durable when Do returns. An
+// [*Error] says that it cannot be done as things are, and has changed nothing.
+type Doer interface {
+	Do(ctx context.Context, c Command) (Effect, error)
+}
+
+// Effect is what a command has come to. Each command says what it fills in.
+type Effect struct {
+	Changed []*Job    // jobs that it has changed, as they are then; shared
+	Refused []Refusal // jobs that it could not change, and why
+	Removed int       // what it has taken away
+	Freed   int64     // the bytes that the records of those took
+}
+
+// Commands about jobs pass over keys that lead to none.
+
+// Cancel ends those of the jobs that have not ended: they are Changed.
+type Cancel struct {
+	Stamp
+	Keys   []uint64 `json:"keys"`
+	Reason string   `json:"reason,omitempty"`
+}
+
+// Retry makes those of the jobs run again that have failed or were cancelled: they
+// are Changed. Those that cannot, because their type is not known or their unique key
+// taken, are Refused.
+type Retry struct {
+	Stamp
+	Keys []uint64 `json:"keys"`
+}
+
+// Delete removes the records of those of the jobs that have ended: Removed and Freed.
+type Delete struct {
+	Stamp
+	Keys []uint64 `json:"keys"`
+}
+
+// Pause makes the jobs of a type wait, or lets them go on.
+type Pause struct {
+	Stamp
+	Type   string `json:"type"`
+	Paused bool   `json:"paused"`
+}
