@@ -67,9 +67,9 @@ func (s *Submitter) SubmitBatch(ctx context.Context, subs []*Submission, token *
 	}
 }
 
-// ErrUnderway is what [Ledger.Reserve] says of a token whose batch is stored and
-// not complete.
-var ErrUnderway = errors.New("the batch with this token is not complete yet")
+// ErrUnderway is what [Reserve] says of a token whose batch is stored and not
+// complete.
+var ErrUnderway error = &Error{Kind: Conflict, Detail: "the batch with this token is not complete yet"}
 
 // reserve stores a batch. If one with its token is on its way, it waits for the
 // jobs of that.
@@ -78,14 +78,14 @@ func (s *Submitter) reserve(ctx context.Context, b *Batch) (known []*Job, err er
 		s.mu.Lock()
 		completed := s.completed // before the look, so that nothing is missed between the two
 		s.mu.Unlock()
-		known, err = s.o.Ledger.Reserve(ctx, b)
+		e, err := s.o.Ledger.Do(ctx, Reserve{By("submitter"), b})
 		if !errors.Is(err, ErrUnderway) {
-			return known, err
+			return e.Known, err
 		}
 		select {
 		case <-completed:
 		case <-ctx.Done():
-			return nil, err
+			return nil, unavailable(err)
 		}
 	}
 }

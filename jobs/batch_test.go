@@ -32,24 +32,25 @@ func (l *ledger) Recall(t *jobs.Token) ([]*jobs.Job, error) {
 	return l.tokens[*t], nil
 }
 
-func (l *ledger) Reserve(_ context.Context, b *jobs.Batch) ([]*jobs.Job, error) {
+func (l *ledger) Do(_ context.Context, c jobs.Command) (e jobs.Effect, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
-		return nil, l.err
+		return e, l.err
 	}
+	b := c.(jobs.Reserve).Batch
 	if b.Token != nil {
 		if l.open[*b.Token] {
-			return nil, jobs.ErrUnderway
+			return e, jobs.ErrUnderway
 		}
-		if known := l.tokens[*b.Token]; known != nil {
-			return known, nil
+		if e.Known = l.tokens[*b.Token]; e.Known != nil {
+			return e, nil
 		}
 		l.open[*b.Token] = true
 	}
 	l.stored = append(l.stored, b)
 	go l.told(&jobs.Commit{Reserved: []*jobs.Batch{b}})
-	return nil, nil
+	return e, nil
 }
 
 // hall is a submitter of batches with what a test needs around it.

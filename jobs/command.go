@@ -36,6 +36,7 @@ type Doer interface {
 // Effect is what a command has come to. Each command says what it fills in.
 type Effect struct {
 	Changed []*Job    // jobs that it has changed, as they are then; shared
+	Known   []*Job    // jobs that were there already instead of those that it asks for
 	Refused []Refusal // jobs that it could not change, and why
 	Removed int       // what it has taken away
 	Freed   int64     // the bytes that the records of those took
@@ -69,4 +70,21 @@ type Pause struct {
 	Stamp
 	Type   string `json:"type"`
 	Paused bool   `json:"paused"`
+}
+
+// Reserve stores a batch for good, unless one of its unique keys is taken, which gives
+// an [*Error] of kind [Duplicate], or its token is known: then the jobs of that are
+// Known, as [Ledger.Recall] has them, or the error is [ErrUnderway] while not all of
+// them are there.
+type Reserve struct {
+	Stamp
+	Batch *Batch `json:"batch"`
+}
+
+// ForgetTokens drops idempotency tokens from before a moment, the oldest ones first:
+// so many are Removed.
+type ForgetTokens struct {
+	Stamp
+	Before Time `json:"before"`
+	Most   int  `json:"most"` // so many at most
 }

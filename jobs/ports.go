@@ -129,16 +129,13 @@ type Replay struct {
 	Job *Job
 }
 
-// Ledger keeps what a [Submitter] has to know before it submits.
+// Ledger keeps what a [Submitter] has to know before it submits, and does [Reserve].
 type Ledger interface {
+	Doer
 	// Recall returns the jobs that a token stands for, nil if it is new, or an
 	// *Error of kind [IdempotencyMismatch]. Of one whose record was deleted it knows
 	// ID and CreatedAt only, and the Key is 0; see [Message.Forgotten].
 	Recall(t *Token) ([]*Job, error)
-	// Reserve stores a batch for good, unless one of its unique keys is taken, which
-	// gives an *Error of kind [Duplicate], or its token is known: then it returns the
-	// jobs of that, as Recall does, or [ErrUnderway] while not all of them are there.
-	Reserve(ctx context.Context, b *Batch) (known []*Job, err error)
 }
 
 // Agenda knows which jobs wait for a moment.

@@ -1,7 +1,6 @@
 package status
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -16,47 +15,32 @@ import (
 // its jobs have records, so that a process that dies in between leaves all of
 // them or none.
 
-// Reserve stores a batch; see [jobs.Ledger].
-func (s *Store) Reserve(ctx context.Context, b *jobs.Batch) (known []*jobs.Job, err error) {
-	type result struct {
-		known    []*jobs.Job
-		underway bool
-	}
-	var r result // read only when do has returned without an error
-	err = s.do(ctx, func(f *fold) error {
-		r = result{}
-		if b.Token != nil {
-			have, err := f.recall(b.Token, jobs.Now())
-			if err != nil {
-				return err
-			}
-			if r.known = have; have != nil {
-				return nil
-			}
-			if r.underway, err = f.underway(b.Token); r.underway || err != nil {
-				return err
-			}
+// reserve stores the batch of a command, unless its token is known.
+func (f *fold) reserve(c jobs.Reserve) (e jobs.Effect, err error) {
+	if t := c.Batch.Token; t != nil {
+		if e.Known, err = f.recall(t, c.At); err != nil || e.Known != nil {
+			return e, err
 		}
-		return f.reserve(b)
-	})
-	if err != nil {
-		return nil, err
+		underway, err := f.underway(t, c.At)
+		if err != nil {
+			return e, err
+		}
+		if underway {
+			return e, jobs.ErrUnderway
+		}
 	}
-	if r.underway {
-		return nil, jobs.ErrUnderway
-	}
-	return r.known, nil
+	return e, f.store(c.Batch, c.At)
 }
 
 // underway says whether the batch that a token stands for is not complete.
-func (f *fold) underway(t *jobs.Token) (bool, error) {
-	ids, _, err := tokenIDs(f.tx.Bucket(bucketTokens), t, jobs.Now())
+func (f *fold) underway(t *jobs.Token, now jobs.Time) (bool, error) {
+	ids, _, err := tokenIDs(f.tx.Bucket(bucketTokens), t, now)
 	return len(ids) > 0 && f.tx.Bucket(bucketBatches).Get(ids[0][:]) != nil, err
 }
 
-// reserve checks the unique keys of a batch, takes them and stores it. It
-// changes nothing if one is taken.
-func (f *fold) reserve(b *jobs.Batch) error {
+// store checks the unique keys of a batch, takes them and stores it. It changes
+// nothing if one is taken.
+func (f *fold) store(b *jobs.Batch, now jobs.Time) error {
 	for i, m := range b.Messages {
 		if m.Terms == nil || m.Terms.UniqueKey == "" {
 			continue
@@ -82,7 +66,7 @@ func (f *fold) reserve(b *jobs.Batch) error {
 		}
 	}
 	if b.Token != nil {
-		if err := f.remember(b.Token, jobs.Now(), ids); err != nil {
+		if err := f.remember(b.Token, now, ids); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,8 @@
 package status
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +22,10 @@ func (f *fold) do(c jobs.Command) (jobs.Effect, error) {
 		return f.delete(c.Keys)
 	case jobs.Pause:
 		return jobs.Effect{}, f.pause(c)
+	case jobs.Reserve:
+		return f.reserve(c)
+	case jobs.ForgetTokens:
+		return f.forget(c)
 	}
 	return jobs.Effect{}, fmt.Errorf("the tracker knows no command %T", c)
 }
@@ -115,4 +121,29 @@ func (f *fold) pause(c jobs.Pause) error {
 		return err
 	}
 	return bucket.Put([]byte(c.Type), v)
+}
+
+// forget drops old tokens.
+func (f *fold) forget(c jobs.ForgetTokens) (e jobs.Effect, err error) {
+	tokens, ages := f.tx.Bucket(bucketTokens), f.tx.Bucket(bucketTokenAge)
+	var old [][]byte
+	cursor := ages.Cursor()
+	for k, _ := cursor.First(); len(k) == 24 && len(old) < c.Most; k, _ = cursor.Next() {
+		if jobs.Time(binary.BigEndian.Uint64(k)) >= c.Before {
+			break
+		}
+		old = append(old, bytes.Clone(k))
+	}
+	for _, k := range old {
+		if err := ages.Delete(k); err != nil {
+			return e, err
+		}
+		// It may have been used again since.
+		if v := tokens.Get(k[8:]); len(v) >= 8 && string(v[:8]) == string(k[:8]) {
+			if err := tokens.Delete(k[8:]); err != nil {
+				return e, err
+			}
+		}
+	}
+	return jobs.Effect{Removed: len(old)}, nil
 }

@@ -1,7 +1,6 @@
 package status
 
 import (
-	"context"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -29,43 +28,13 @@ func (s *Store) Paused() (paused map[string]bool, err error) {
 	return paused, err
 }
 
-// forgetBatch is how many tokens one transaction drops at most.
-const forgetBatch = 10_000
-
-// ForgetTokens drops the idempotency tokens from before a moment, a bounded
-// number, and returns how many those were.
-func (s *Store) ForgetTokens(ctx context.Context, before jobs.Time) (n int, err error) {
-	var old [][]byte
+// OldestToken is when the oldest idempotency token was used, 0 if there is none.
+func (s *Store) OldestToken() (at jobs.Time, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
-		c := tx.Bucket(bucketTokenAge).Cursor()
-		for k, _ := c.First(); len(k) == 24 && len(old) < forgetBatch; k, _ = c.Next() {
-			if jobs.Time(binary.BigEndian.Uint64(k)) >= before {
-				break
-			}
-			old = append(old, append([]byte(nil), k...))
+		if k, _ := tx.Bucket(bucketTokenAge).Cursor().First(); len(k) == 24 {
+			at = jobs.Time(binary.BigEndian.Uint64(k))
 		}
 		return nil
 	})
-	if err != nil || len(old) == 0 {
-		return 0, err
-	}
-	err = s.do(ctx, func(f *fold) error {
-		tokens, ages := f.tx.Bucket(bucketTokens), f.tx.Bucket(bucketTokenAge)
-		for _, k := range old {
-			if err := ages.Delete(k); err != nil {
-				return err
-			}
-			// It may have been used again since.
-			if v := tokens.Get(k[8:]); len(v) >= 8 && string(v[:8]) == string(k[:8]) {
-				if err := tokens.Delete(k[8:]); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, err
-	}
-	return len(old), nil
+	return at, err
 }

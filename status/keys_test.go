@@ -278,17 +278,17 @@ func TestForgetTokens(t *testing.T) {
 	tr.takes(a, b)
 	forget := func(before jobs.Time, want int) {
 		t.Helper()
-		check := func(n int, err error) {
-			t.Helper()
-			if n != want || err != nil {
-				t.Errorf("forgot %d, %v; want %d", n, err, want)
+		oldest, err := tr.OldestToken()
+		tr.must(err)
+		if some := oldest != 0 && oldest < before; some != (want > 0) {
+			t.Errorf("the oldest is of %v, and %d are from before %v", oldest, want, before)
+		}
+		tr.together(func() {
+			e, err := tr.Do(context.Background(), jobs.ForgetTokens{Before: before, Most: 10})
+			if e.Removed != want || err != nil {
+				t.Errorf("forgot %d, %v; want %d", e.Removed, err, want)
 			}
-		}
-		if want == 0 {
-			check(tr.ForgetTokens(context.Background(), before))
-			return
-		}
-		tr.together(func() { check(tr.ForgetTokens(context.Background(), before)) })
+		})
 	}
 	forget(1000, 0)
 	forget(1001, 1)
@@ -306,6 +306,26 @@ func TestForgetTokens(t *testing.T) {
 	for _, bucket := range [][]byte{bucketTokens, bucketTokenAge} {
 		if keys, _ := tr.rows(bucket); len(keys) != 0 {
 			t.Errorf("%s: %d entries are left", bucket, len(keys))
+		}
+	}
+}
+
+// One command drops no more tokens than it says, the oldest first.
+func TestForgetSomeTokens(t *testing.T) {
+	tr := byHand(t)
+	for seq := uint64(1); seq <= 5; seq++ {
+		tr.takes(token(seq, string(rune('a'+seq)), ""))
+	}
+	for _, want := range []int{2, 2, 1, 0} {
+		tr.together(func() {
+			e, err := tr.Do(context.Background(), jobs.ForgetTokens{Before: message(6).At, Most: 2})
+			if e.Removed != want || err != nil {
+				t.Errorf("forgot %d, %v; want %d", e.Removed, err, want)
+			}
+		})
+		oldest, err := tr.OldestToken()
+		if keys, _ := tr.rows(bucketTokens); err != nil || len(keys) > 0 && oldest != message(uint64(6-len(keys))).At {
+			t.Errorf("the oldest of %d is of %v, %v", len(keys), oldest, err)
 		}
 	}
 }

@@ -72,7 +72,8 @@ type tracker struct {
 	*Store
 	t      tb
 	cancel context.CancelFunc
-	done   chan error // gets what Run returned
+	clock  func() jobs.Time // the test's clock, nil = the machine's
+	done   chan error       // gets what Run returned
 
 	mu   sync.Mutex
 	cond *sync.Cond

@@ -220,7 +220,7 @@ func (m *termsModel) reserve() {
 	}
 	want := "stored"
 	if b.Token != nil {
-		known, mismatch := m.token(b.Token, jobs.Now())
+		known, mismatch := m.token(b.Token, m.now)
 		have := m.tokens[b.Token.Key]
 		switch {
 		case mismatch:
@@ -254,7 +254,7 @@ func (m *termsModel) reserve() {
 	}
 	m.stored[b.ID] = b
 	if b.Token != nil {
-		t := &modelToken{at: jobs.Now(), body: b.Token.Body}
+		t := &modelToken{at: m.now, body: b.Token.Body}
 		for _, msg := range ms {
 			t.ids = append(t.ids, msg.ID)
 		}
@@ -380,7 +380,7 @@ func (m *termsModel) control() {
 	}
 	var calls []func()
 	touched := make(map[jobs.ID]bool)
-	all, at := m.ordered(), jobs.Stamp{At: m.now}
+	all := m.ordered()
 	for range rapid.IntRange(1, 3).Draw(m.rt, "calls") {
 		j := rapid.SampledFrom(all[max(len(all)-10, 0):]).Draw(m.rt, "job")
 		keys := []uint64{j.Key}
@@ -390,8 +390,8 @@ func (m *termsModel) control() {
 			want := there && j.Cancel(m.now, "by hand")
 			touched[j.ID] = touched[j.ID] || want
 			calls = append(calls, func() {
-				e, err := m.Do(context.Background(), jobs.Cancel{Stamp: at, Keys: keys, Reason: "by hand"})
-				m.says("Cancel", err, len(e.Changed) == 1, want)
+				changed, err := m.Cancel(context.Background(), keys, "by hand")
+				m.says("Cancel", err, len(changed) == 1, want)
 			})
 		case "retry":
 			want := there && !touched[j.ID] && (j.Status == jobs.Failed || j.Status == jobs.Cancelled) && termTypes.Lookup(j.Type) != nil &&
@@ -401,8 +401,8 @@ func (m *termsModel) control() {
 				touched[j.ID] = true
 			}
 			calls = append(calls, func() {
-				e, err := m.Do(context.Background(), jobs.Retry{Stamp: at, Keys: keys})
-				m.says("Retry", err, len(e.Changed) == 1, want)
+				changed, _, err := m.Retry(context.Background(), keys)
+				m.says("Retry", err, len(changed) == 1, want)
 			})
 		default:
 			want := there && j.Status.Ended() && !touched[j.ID] && !m.inBatch(j.ID)
@@ -411,8 +411,8 @@ func (m *termsModel) control() {
 				m.gone[j.ID] = true
 			}
 			calls = append(calls, func() {
-				e, err := m.Do(context.Background(), jobs.Delete{Stamp: at, Keys: keys})
-				m.says("Delete", err, e.Removed == 1, want)
+				n, _, err := m.Delete(context.Background(), keys)
+				m.says("Delete", err, n == 1, want)
 			})
 		}
 	}
@@ -610,6 +610,7 @@ func TestTermsModel(t *testing.T) {
 			tracker: tr, rt: rt, now: jobs.Now(), jobs: make(map[jobs.ID]*jobs.Job), gone: make(map[jobs.ID]bool),
 			tokens: make(map[[16]byte]*modelToken), stored: make(map[jobs.ID]*jobs.Batch),
 		}
+		tr.clock = func() jobs.Time { return m.now }
 		rt.Repeat(m.actions())
 	})
 }

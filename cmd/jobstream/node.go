@@ -296,7 +296,7 @@ func (n *node) forgetTokens(ctx context.Context) error {
 // forgetOldTokens drops all of them; what fails is tried again at the next tick.
 func (n *node) forgetOldTokens(ctx context.Context) {
 	for {
-		some, err := n.store.ForgetTokens(ctx, jobs.Now().Add(-jobs.TokenTime))
+		some, err := n.forgetSomeTokens(ctx)
 		if err != nil && ctx.Err() == nil {
 			n.log.Warn("old idempotency keys could not be dropped; trying again", "error", err)
 		}
@@ -304,6 +304,20 @@ func (n *node) forgetOldTokens(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// forgetBatch is how many tokens one transaction drops at most.
+const forgetBatch = 10_000
+
+func (n *node) forgetSomeTokens(ctx context.Context) (int, error) {
+	c := jobs.ForgetTokens{Stamp: jobs.By("cleanup"), Most: forgetBatch}
+	c.Before = c.At.Add(-jobs.TokenTime)
+	oldest, err := n.store.OldestToken()
+	if err != nil || oldest == 0 || oldest >= c.Before {
+		return 0, err
+	}
+	e, err := n.store.Do(ctx, c)
+	return e.Removed, err
 }
 
 // lanesNeeded are those of all known types, and of the types of unfinished jobs that
