@@ -323,7 +323,7 @@ func TestWaitQuery(t *testing.T) {
 // gone ends a job and lets nobody find it any more.
 func (b byHand) gone(j *jobs.Job) {
 	b.become(j, func(now *jobs.Job) { *now = jobs.Job{Key: j.Key} })
-	b.endings.Committed(&jobs.Commit{Ended: []*jobs.Job{j}})
+	b.endings.Committed(&jobs.Commit{Changes: []jobs.Change{{After: j}}})
 }
 
 // TestPrefer submits with a preference to wait.

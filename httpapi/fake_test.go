@@ -173,7 +173,7 @@ func (b *backend) become(j *jobs.Job, f func(j *jobs.Job)) *jobs.Job {
 	f(j)
 	b.all[j.Key-1] = j
 	if j.Status.Ended() {
-		b.endings.Committed(&jobs.Commit{Ended: []*jobs.Job{j}})
+		b.endings.Committed(&jobs.Commit{Changes: []jobs.Change{{After: j}}})
 	}
 	return j
 }

@@ -363,7 +363,7 @@ func TestSuspectsStartDurably(t *testing.T) {
 				r.hold(true)
 				r.preset("a3", func(j *jobs.Job) { j.Lost = c.lost })
 				r.settle()
-				r.pool.Committed(&jobs.Commit{Position: 1})
+				r.pool.Committed(&jobs.Commit{Positions: jobs.Positions{Jobs: 1}})
 				r.settle()
 				r.want("before its start is durable", r.running(), "")
 				r.hold(false)

@@ -49,7 +49,7 @@ func (l *ledger) Do(_ context.Context, c jobs.Command) (e jobs.Effect, err error
 		l.open[*b.Token] = true
 	}
 	l.stored = append(l.stored, b)
-	go l.told(&jobs.Commit{Reserved: []*jobs.Batch{b}})
+	go l.told(&jobs.Commit{Answers: []jobs.Answer{{Kind: jobs.BatchStored, ID: b.ID, Batch: b}}})
 	return e, nil
 }
 
@@ -110,9 +110,9 @@ func (h *hall) submit(ctx context.Context, n int, token *jobs.Token, change func
 func (h *hall) commits(ms ...*jobs.Message) {
 	c := &jobs.Commit{}
 	for _, m := range ms {
-		c.Submitted = append(c.Submitted, jobs.NewJob(m, &jobs.Type{Name: "a"}, true))
+		c.Changes = append(c.Changes, jobs.Change{After: jobs.NewJob(m, &jobs.Type{Name: "a"}, true)})
 		if m.BatchEnd != (jobs.ID{}) {
-			c.Completed = append(c.Completed, m.BatchEnd)
+			c.Answers = append(c.Answers, jobs.Answer{Kind: jobs.BatchDone, ID: m.BatchEnd})
 		}
 	}
 	h.Committed(c)

@@ -26,7 +26,7 @@ func (e *Endings) Committed(c *Commit) {
 	if len(e.waiting) == 0 {
 		return
 	}
-	for _, j := range c.Ended {
+	for j := range c.Ended() {
 		for _, ch := range e.waiting[j.ID] {
 			close(ch)
 		}

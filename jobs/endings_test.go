@@ -45,9 +45,9 @@ func (e *ending) set(s Status) {
 	j := &Job{ID: ID{1}, Status: s}
 	e.mu.Unlock()
 	if s.Ended() {
-		e.Committed(&Commit{Ended: []*Job{{ID: ID{2}, Status: s}, j}})
+		e.Committed(&Commit{Changes: []Change{{After: &Job{ID: ID{2}, Status: s}}, {After: j}}})
 	} else {
-		e.Committed(&Commit{Submitted: []*Job{j}})
+		e.Committed(&Commit{Changes: []Change{{After: j}}})
 	}
 }
 

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"fmt"
+	"iter"
 	"log/slog"
 	"maps"
 	"sync"
@@ -321,17 +322,17 @@ func (p *Pool) PullEnded(l Lane, n int) {
 // workers.
 func (p *Pool) Committed(c *Commit) {
 	p.mu.Lock()
-	p.advance(c.Position)
-	for _, j := range c.Submitted {
+	p.advance(c.Positions.Jobs)
+	for j := range c.Submitted() {
 		if l := p.lanes[j.Lane()]; l != nil && !j.Status.Ended() && j.Place == InQueue {
 			l.committed = max(l.committed, j.Seq)
 			p.enliven(l)
 		}
 	}
-	void := p.overtaken(c.Ended)
+	void := p.overtaken(c.Ended())
 	var settle []*held
-	for i := range c.Settled {
-		e := &c.Settled[i]
+	for i := range c.Outcomes {
+		e := &c.Outcomes[i]
 		h := p.held[e.Seq]
 		if h != nil && h.outcome != nil && h.outcome.Attempt == e.Attempt && h.outcome.Kind == e.Kind && h.outcome.StartedAt == e.StartedAt {
 			p.forget(h)
@@ -359,8 +360,8 @@ func (p *Pool) Committed(c *Commit) {
 // overtaken takes note of jobs that have ended, and returns the executions of
 // those whose worker here is still at it: what it says does not count any more.
 // It comes before what is settled is forgotten. p.mu is held.
-func (p *Pool) overtaken(ended []*Job) (void []*execution) {
-	for _, j := range ended {
+func (p *Pool) overtaken(ended iter.Seq[*Job]) (void []*execution) {
+	for j := range ended {
 		p.asleep.forget(j.Seq)
 		h := p.held[j.Seq]
 		if h == nil || h.id != j.ID {

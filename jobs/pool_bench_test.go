@@ -85,15 +85,15 @@ func BenchmarkPool(b *testing.B) {
 		for {
 			select {
 			case events := <-q.commits:
-				c := &jobs.Commit{Position: 1 << 60}
+				c := &jobs.Commit{Positions: jobs.Positions{Jobs: 1 << 60}}
 				for i := range events {
 					if e := &events[i]; e.Kind.Settles() {
-						c.Settled = append(c.Settled, *e)
-						c.Ended = append(c.Ended, &jobs.Job{ID: e.ID, Key: e.Seq, Seq: e.Seq, Run: 1, Status: jobs.Completed})
+						c.Outcomes = append(c.Outcomes, *e)
+						c.Changes = append(c.Changes, jobs.Change{After: &jobs.Job{ID: e.ID, Key: e.Seq, Seq: e.Seq, Run: 1, Status: jobs.Completed}})
 					}
 				}
 				q.pool.Committed(c)
-				if settled += len(c.Settled); settled == b.N {
+				if settled += len(c.Outcomes); settled == b.N {
 					close(all)
 				}
 			case <-ctx.Done():

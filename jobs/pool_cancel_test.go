@@ -138,7 +138,7 @@ func TestCancelWhileTheStartIsStored(t *testing.T) {
 		r.hold(true)
 		r.preset("a3", func(j *jobs.Job) { j.Lost = 2 })
 		r.preset("a3", func(j *jobs.Job) { j.Lost = 2 })
-		r.pool.Committed(&jobs.Commit{Position: 2})
+		r.pool.Committed(&jobs.Commit{Positions: jobs.Positions{Jobs: 2}})
 		r.settle()
 		r.cancel(1, "by hand")
 		r.want("calls", r.said(), "ack 1")

@@ -113,7 +113,7 @@ func TestPausedTypeDoesNotMakeOthersWaitForADelivery(t *testing.T) {
 		r.settle()
 		r.submit("a5")
 		r.settle()
-		expected := &jobs.Commit{Position: 10, Submitted: []*jobs.Job{{Seq: 10, Type: "b", Priority: 1, Status: jobs.Pending}}}
+		expected := &jobs.Commit{Positions: jobs.Positions{Jobs: 10}, Changes: []jobs.Change{{After: &jobs.Job{Seq: 10, Type: "b", Priority: 1, Status: jobs.Pending}}}}
 		r.pool.Committed(expected)
 		r.pool.SetPaused("b", true)
 		r.finish(1)
@@ -124,7 +124,7 @@ func TestPausedTypeDoesNotMakeOthersWaitForADelivery(t *testing.T) {
 		r.settle()
 		r.submit("a5")
 		r.settle()
-		r.pool.Committed(&jobs.Commit{Position: 10, Submitted: []*jobs.Job{{Seq: 10, Type: "b", Priority: 1, Status: jobs.Pending}}})
+		r.pool.Committed(&jobs.Commit{Positions: jobs.Positions{Jobs: 10}, Changes: []jobs.Change{{After: &jobs.Job{Seq: 10, Type: "b", Priority: 1, Status: jobs.Pending}}}})
 		r.finish(1)
 		r.want("it waits for the better one", r.running(), "")
 		r.pool.SetPaused("b", true)

@@ -52,8 +52,8 @@ func TestScheduledJobHoldsUpNoLesserLane(t *testing.T) {
 		r.settle()
 		r.submit("a5")
 		r.settle()
-		r.pool.Committed(&jobs.Commit{Position: 10, Submitted: []*jobs.Job{
-			{Seq: 10, Type: "b", Priority: 1, Status: jobs.Scheduled, Place: jobs.Due, DueAt: in(time.Hour)},
+		r.pool.Committed(&jobs.Commit{Positions: jobs.Positions{Jobs: 10}, Changes: []jobs.Change{
+			{After: &jobs.Job{Seq: 10, Type: "b", Priority: 1, Status: jobs.Scheduled, Place: jobs.Due, DueAt: in(time.Hour)}},
 		}})
 		r.finish(1)
 		r.want("running", r.running(), "2")

@@ -171,7 +171,7 @@ func TestMessageWithoutAJobIsDropped(t *testing.T) {
 		r.submitted = nil
 		r.mu.Unlock()
 		for seq := uint64(1); seq <= 3; seq++ {
-			r.pool.Committed(&jobs.Commit{Position: seq})
+			r.pool.Committed(&jobs.Commit{Positions: jobs.Positions{Jobs: seq}})
 			r.settle()
 			r.want("after it", r.said(), fmt.Sprint("ack ", seq))
 		}
@@ -215,10 +215,10 @@ func TestOnlyItsOwnOutcomeSettlesADelivery(t *testing.T) {
 		} {
 			e := own
 			change(&e)
-			r.pool.Committed(&jobs.Commit{Position: 1, Settled: []jobs.Event{e}})
+			r.pool.Committed(&jobs.Commit{Positions: jobs.Positions{Jobs: 1}, Outcomes: []jobs.Event{e}})
 			r.want(name, r.said(), "")
 		}
-		r.pool.Committed(&jobs.Commit{Position: 1, Settled: []jobs.Event{own}})
+		r.pool.Committed(&jobs.Commit{Positions: jobs.Positions{Jobs: 1}, Outcomes: []jobs.Event{own}})
 		r.want("its own", r.said(), "ack 1")
 	})
 }
@@ -269,7 +269,7 @@ func TestFreeWorkerWaitsForABetterLane(t *testing.T) {
 		r.mu.Lock()
 		r.seq = 10
 		r.mu.Unlock()
-		r.pool.Committed(&jobs.Commit{Position: 10, Submitted: []*jobs.Job{{Seq: 10, Type: "b", Priority: 1, Status: jobs.Pending}}})
+		r.pool.Committed(&jobs.Commit{Positions: jobs.Positions{Jobs: 10}, Changes: []jobs.Change{{After: &jobs.Job{Seq: 10, Type: "b", Priority: 1, Status: jobs.Pending}}}})
 		begin := time.Now()
 		r.finish(1)
 		r.want("at first", r.running(), "")
@@ -298,7 +298,7 @@ func TestSlowDeliveryOfABetterLaneRunsFirst(t *testing.T) {
 		r.records[10] = j
 		r.messages[10] = &jobs.Message{Seq: 10, Type: "b", Priority: 1}
 		r.mu.Unlock()
-		r.pool.Committed(&jobs.Commit{Position: 10, Submitted: []*jobs.Job{j}})
+		r.pool.Committed(&jobs.Commit{Positions: jobs.Positions{Jobs: 10}, Changes: []jobs.Change{{After: j}}})
 		r.finish(1)
 		pass(50 * time.Millisecond)
 		r.want("waiting", r.running(), "")
@@ -315,7 +315,7 @@ func TestSlowDeliveryOfABetterLaneRunsFirst(t *testing.T) {
 func TestMissingDeliveryStarvesNobody(t *testing.T) {
 	inRig(t, rigOptions{workers: 2}, func(r *rig) {
 		expected := func(typ string, seq uint64) {
-			r.pool.Committed(&jobs.Commit{Position: seq, Submitted: []*jobs.Job{{Seq: seq, Type: typ, Priority: 1, Status: jobs.Pending}}})
+			r.pool.Committed(&jobs.Commit{Positions: jobs.Positions{Jobs: seq}, Changes: []jobs.Change{{After: &jobs.Job{Seq: seq, Type: typ, Priority: 1, Status: jobs.Pending}}}})
 		}
 		r.submit("a5")
 		r.settle()

@@ -84,49 +84,10 @@ type Tracker interface {
 	Find(seq uint64) (*Job, error)
 }
 
-// Commit is what one transaction of the tracker made durable. The slices belong
-// to the receiver for the time of the call only; the jobs are shared.
-type Commit struct {
-	// Number identifies the commit in the tracker's outbox: whoever has stored the
-	// notifications of its Ended jobs reports it. 0 if none ended.
-	Number uint64
-	// Position is the sequence in JOBS up to which everything is folded, and
-	// StatusPosition that in STATUS.
-	Position, StatusPosition uint64
-	// Submitted are the jobs that are new, or have a new message.
-	Submitted []*Job
-	// Settled are the events that ended attempts, whether they changed anything or
-	// not (repeats).
-	Settled []Event
-	// Ended are the jobs that have ended with this commit.
-	Ended []*Job
-	// Refused are submissions that became no job, and Replayed those that stand
-	// for a job that was there before.
-	Refused  []Refusal
-	Replayed []Replay
-	// Reserved are batches that are stored now, and Completed those whose jobs all
-	// are.
-	Reserved  []*Batch
-	Completed []ID
-	// Unfinished is the number of pending, processing and retrying jobs now,
-	// Scheduled that of those whose time is to come, and Queued that of messages in
-	// JOBS that are still needed.
-	Unfinished, Scheduled, Queued int
-	// Due is the earliest moment at which a job that this commit put off has to be
-	// looked at, see [Agenda]; 0 = there is none.
-	Due Time
-}
-
-// Refusal says why the message with this id became no job.
+// Refusal says why the job with this id was not changed.
 type Refusal struct {
 	ID  ID
 	Err *Error
-}
-
-// Replay says which job the message with this id stands for.
-type Replay struct {
-	ID  ID
-	Job *Job
 }
 
 // Ledger keeps what a [Submitter] has to know before it submits, and does [Reserve].

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"sync"
 	"time"
@@ -58,13 +59,13 @@ func NewReleaser(o ReleaserOptions, unfinished int) *Releaser {
 // Committed takes what a commit made true.
 func (r *Releaser) Committed(c *Commit) {
 	r.mu.Lock()
-	r.unfinished = c.Unfinished
+	r.unfinished = c.Load.Unfinished
 	if len(r.sent) > 0 {
-		r.arrived(c.Submitted)
-		r.arrived(c.Ended)
+		r.arrived(c.Submitted())
+		r.arrived(c.Ended())
 	}
 	// Not for every place that becomes free: a round reads all that is on its way.
-	again := c.Due != 0 || r.crowded && len(r.sent) <= releaseBatch/2 || r.full && r.room() > r.o.Room/256
+	again := c.Due() != 0 || r.crowded && len(r.sent) <= releaseBatch/2 || r.full && r.room() > r.o.Room/256
 	r.mu.Unlock()
 	if again {
 		r.signal()
@@ -72,8 +73,8 @@ func (r *Releaser) Committed(c *Commit) {
 }
 
 // arrived takes jobs out of those that are on their way. r.mu is held.
-func (r *Releaser) arrived(all []*Job) {
-	for _, j := range all {
+func (r *Releaser) arrived(all iter.Seq[*Job]) {
+	for j := range all {
 		if _, ok := r.sent[j.Key]; !ok {
 			continue
 		}

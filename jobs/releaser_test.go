@@ -146,14 +146,12 @@ func (r *releases) put(status jobs.Status, at time.Duration, keys ...uint64) {
 	for _, key := range keys {
 		j := &jobs.Job{Key: key, ID: jobs.DerivedID(key, 0), Type: "a", Priority: 3, Status: status, Place: jobs.Due, DueAt: r.begin.Add(at), MaxAttempts: 1}
 		r.due[key], r.keys[j.ID] = j, key
-		if c.Due == 0 || j.DueAt < c.Due {
-			c.Due = j.DueAt
-		}
+		c.Changes = append(c.Changes, jobs.Change{After: j})
 		if status != jobs.Scheduled {
 			r.unfinished++
 		}
 	}
-	c.Unfinished = r.unfinished
+	c.Load.Unfinished = r.unfinished
 	r.mu.Unlock()
 	r.Committed(c)
 	synctest.Wait()
@@ -183,13 +181,20 @@ func (r *releases) arrive(ended int, keys ...uint64) {
 			r.unfinished++
 		}
 		delete(r.due, key)
-		c.Submitted = append(c.Submitted, j)
+		c.Changes = append(c.Changes, arrival(j))
 	}
 	r.unfinished -= ended
-	c.Unfinished = r.unfinished
+	c.Load.Unfinished = r.unfinished
 	r.mu.Unlock()
 	r.Committed(c)
 	synctest.Wait()
+}
+
+// arrival is the change that the message of a job makes.
+func arrival(j *jobs.Job) jobs.Change {
+	queued := j.Clone()
+	queued.Enqueue(j.Seq+1, jobs.Now())
+	return jobs.Change{Before: j, After: queued}
 }
 
 func (r *releases) want(what string, got []uint64, want ...uint64) {
@@ -374,7 +379,7 @@ func TestReleasedWhileItArrives(t *testing.T) {
 		r.meanwhile = func(due []*jobs.Job) {
 			r.meanwhile = nil
 			r.want("the agenda", keys(due), 1)
-			c := &jobs.Commit{Submitted: due, Unfinished: 1}
+			c := &jobs.Commit{Changes: []jobs.Change{arrival(due[0])}, Load: jobs.Load{Unfinished: 1}}
 			r.mu.Lock()
 			delete(r.due, 1)
 			r.mu.Unlock()
@@ -405,7 +410,13 @@ func TestReleaserForgets(t *testing.T) {
 			r.mu.Lock()
 			clear(r.due)
 			r.mu.Unlock()
-			r.Committed(&jobs.Commit{Ended: due})
+			c := &jobs.Commit{}
+			for _, j := range due {
+				cancelled := j.Clone()
+				jobs.Apply(cancelled, &jobs.Event{Kind: jobs.KindCancelled, Run: j.Run, At: jobs.Now()})
+				c.Changes = append(c.Changes, jobs.Change{Before: j, After: cancelled})
+			}
+			r.Committed(c)
 		}
 		for round := range uint64(3) {
 			var some []uint64

@@ -376,12 +376,13 @@ func (r *rig) find(seq uint64) *jobs.Job {
 // and tells the pool if the job has ended by that.
 func (r *rig) change(seq uint64, f func(*jobs.Job)) {
 	r.mu.Lock()
-	j := r.find(seq).Clone()
+	was := r.find(seq)
+	j := was.Clone()
 	f(j)
 	r.records[j.Key] = j
 	r.mu.Unlock()
 	if j.Status.Ended() {
-		r.pool.Committed(&jobs.Commit{Ended: []*jobs.Job{j}})
+		r.pool.Committed(&jobs.Commit{Changes: []jobs.Change{{Before: was, After: j}}})
 	}
 }
 
@@ -456,6 +457,7 @@ func (r *rig) fold() *jobs.Commit {
 	c := &jobs.Commit{}
 	for _, m := range r.submitted {
 		j := jobs.NewJob(m, r.reg.Lookup(m.Type), true)
+		change := jobs.Change{After: j}
 		if known := r.byID(m.ID); m.Moved && known != nil {
 			j = known.Clone()
 			if !j.Status.Ended() {
@@ -463,23 +465,22 @@ func (r *rig) fold() *jobs.Commit {
 			}
 			r.owner[m.Seq] = j.Key
 			r.records[j.Key] = j
+			change = jobs.Change{Before: known, After: j}
 		} else if r.records[m.Seq] == nil {
 			r.records[m.Seq] = j
 		}
-		c.Submitted = append(c.Submitted, j)
+		c.Changes = append(c.Changes, change)
 		r.position = max(r.position, m.Seq)
 	}
 	for i := range r.events {
 		e := &r.events[i]
 		if e.Kind.Settles() {
-			c.Settled = append(c.Settled, *e)
+			c.Outcomes = append(c.Outcomes, *e)
 		}
-		if j := r.find(e.Seq); j != nil {
-			j = j.Clone()
+		if was := r.find(e.Seq); was != nil {
+			j := was.Clone()
 			if jobs.Apply(j, e) {
-				if j.Status.Ended() {
-					c.Ended = append(c.Ended, j)
-				}
+				c.Changes = append(c.Changes, jobs.Change{Before: was, After: j})
 				if e.Kind == jobs.KindRetrying && j.Terms != nil && j.Terms.ConcurrencyKey != "" {
 					j.Place = jobs.Due // its turn is over
 				}
@@ -492,7 +493,7 @@ func (r *rig) fold() *jobs.Commit {
 		}
 	}
 	r.submitted, r.events = nil, nil
-	c.Position = r.position
+	c.Positions.Jobs = r.position
 	return c
 }
 

@@ -271,23 +271,25 @@ func (s *Submitter) Checked(id ID) bool {
 func (s *Submitter) Committed(c *Commit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.unfinished, s.scheduled = c.Unfinished, c.Scheduled
-	for _, j := range c.Submitted {
+	s.unfinished, s.scheduled = c.Load.Unfinished, c.Load.Scheduled
+	for j := range c.Submitted() {
 		s.answer(j.ID, answer{job: j})
 	}
-	for _, r := range c.Refused {
-		s.answer(r.ID, answer{err: r.Err})
+	done := false
+	for _, a := range c.Answers {
+		switch a.Kind {
+		case SubmissionRefused:
+			s.answer(a.ID, answer{err: a.Err})
+		case SubmissionReplayed:
+			s.answer(a.ID, answer{job: a.Job, replayed: true})
+		case BatchStored:
+			s.pend(a.Batch)
+		case BatchDone:
+			delete(s.batches, a.ID)
+			done = true
+		}
 	}
-	for _, r := range c.Replayed {
-		s.answer(r.ID, answer{job: r.Job, replayed: true})
-	}
-	for _, b := range c.Reserved {
-		s.pend(b)
-	}
-	for _, id := range c.Completed {
-		delete(s.batches, id)
-	}
-	if len(c.Completed) > 0 {
+	if done {
 		close(s.completed)
 		s.completed = make(chan struct{})
 	}

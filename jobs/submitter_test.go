@@ -75,11 +75,11 @@ func good() *jobs.Submission {
 func (d *door) commit(messages ...*jobs.Message) {
 	d.mu.Lock()
 	d.unfinished += len(messages)
-	c := &jobs.Commit{Unfinished: d.unfinished}
+	c := &jobs.Commit{Load: jobs.Load{Unfinished: d.unfinished}}
 	d.mu.Unlock()
 	for _, m := range messages {
-		c.Submitted = append(c.Submitted, jobs.NewJob(m, &jobs.Type{Name: "a", RetryCount: 3}, true))
-		c.Position = m.Seq
+		c.Changes = append(c.Changes, jobs.Change{After: jobs.NewJob(m, &jobs.Type{Name: "a", RetryCount: 3}, true)})
+		c.Positions.Jobs = m.Seq
 	}
 	d.Committed(c)
 }
@@ -88,7 +88,7 @@ func (d *door) commit(messages ...*jobs.Message) {
 func (d *door) end(n int) {
 	d.mu.Lock()
 	d.unfinished -= n
-	c := &jobs.Commit{Unfinished: d.unfinished}
+	c := &jobs.Commit{Load: jobs.Load{Unfinished: d.unfinished}}
 	d.mu.Unlock()
 	d.Committed(c)
 }

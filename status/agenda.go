@@ -53,7 +53,6 @@ func (f *fold) index(old, j *jobs.Job) error {
 			if err := due.Put(is, nil); err != nil {
 				return err
 			}
-			f.appoint(j.DueAt)
 		}
 	}
 	if err := f.indexLimit(old, j); err != nil {
@@ -72,9 +71,6 @@ func (f *fold) indexLimit(old, j *jobs.Job) error {
 	if old != nil {
 		was = old.LimitAt()
 	}
-	if is != 0 && old != nil && old.Status == jobs.Processing && j.Status != jobs.Processing {
-		f.appoint(is) // it may have passed meanwhile
-	}
 	if was == is {
 		return nil
 	}
@@ -87,15 +83,7 @@ func (f *fold) indexLimit(old, j *jobs.Job) error {
 	if is == 0 {
 		return nil
 	}
-	f.appoint(is)
 	return limits.Put(momentKey(is, j.Key), nil)
-}
-
-// appoint takes note that something has to happen at a moment, 0 = soon.
-func (f *fold) appoint(at jobs.Time) {
-	if at = max(at, 1); f.out.Due == 0 || at < f.out.Due {
-		f.out.Due = at
-	}
 }
 
 // momentKey sorts by the moment, then by the job.

@@ -80,19 +80,19 @@ func TestRelease(t *testing.T) {
 	tr := byHand(t)
 	c := tr.takes(later(1, 100))
 	runAt := epoch.Add(seconds(100))
-	if c.Due != runAt || c.Scheduled != 1 || c.Unfinished != 0 || c.Queued != 0 {
+	if c.Due() != runAt || c.Load.Scheduled != 1 || c.Load.Unfinished != 0 || c.Load.Queued != 0 {
 		t.Fatalf("%+v", c)
 	}
 	if floor, n := tr.Floor(); floor != 2 || n != 0 {
 		t.Errorf("floor %d, %d in the queue", floor, n)
 	}
 	early := again(tr.find(1), 2, runAt-1)
-	if c := tr.takes(early); len(c.Submitted) != 0 {
-		t.Errorf("an early copy: %+v", c.Submitted)
+	if c := tr.takes(early); len(slices.Collect(c.Submitted())) != 0 {
+		t.Errorf("an early copy: %+v", slices.Collect(c.Submitted()))
 	}
 	tr.everywhere(func() { tr.states("scheduled due") })
 	c = tr.takes(again(tr.find(1), 3, runAt))
-	if len(c.Submitted) != 1 || c.Unfinished != 1 || c.Scheduled != 0 || c.Queued != 1 {
+	if len(slices.Collect(c.Submitted())) != 1 || c.Load.Unfinished != 1 || c.Load.Scheduled != 0 || c.Load.Queued != 1 {
 		t.Fatalf("%+v", c)
 	}
 	tr.everywhere(func() {
@@ -136,8 +136,8 @@ func TestReleaseOfADeletedJob(t *testing.T) {
 	if n := tr.deletes(1); n != 1 {
 		t.Fatalf("deleted %d", n)
 	}
-	if c := tr.takes(copied); len(c.Submitted) != 0 {
-		t.Errorf("%+v", c.Submitted[0])
+	if c := tr.takes(copied); len(slices.Collect(c.Submitted())) != 0 {
+		t.Errorf("%+v", slices.Collect(c.Submitted())[0])
 	}
 	tr.none(1)
 	tr.none(2)
@@ -146,7 +146,7 @@ func TestReleaseOfADeletedJob(t *testing.T) {
 	// before the tracker.
 	other := message(3)
 	other.Moved, other.CreatedAt = true, epoch
-	if c := tr.takes(other); len(c.Submitted) != 1 {
+	if c := tr.takes(other); len(slices.Collect(c.Submitted())) != 1 {
 		t.Errorf("%+v", c)
 	}
 	tr.verify()
@@ -185,27 +185,27 @@ func TestExpire(t *testing.T) {
 			m.At = epoch.Add(1)
 			c := tr.takes(m)
 			key := m.Seq
-			if want := min(orLate(tt.terms.RunAt), orLate(tt.terms.ExpiresAt), orLate(tt.terms.Deadline)); c.Due != want {
-				t.Errorf("to be looked at %v, want %v", c.Due, want)
+			if want := min(orLate(tt.terms.RunAt), orLate(tt.terms.ExpiresAt), orLate(tt.terms.Deadline)); c.Due() != want {
+				t.Errorf("to be looked at %v, want %v", c.Due(), want)
 			}
 			if key == 1 && tt.before != nil {
 				tt.before(tr)
 			}
 			first := tr.find(key).LimitAt()
-			if next, c := tr.expires(limit - 2); len(c.Ended) != 0 || next != first {
-				t.Errorf("before its time: next %v, want %v; %+v", next, first, c.Ended)
+			if next, c := tr.expires(limit - 2); len(slices.Collect(c.Ended())) != 0 || next != first {
+				t.Errorf("before its time: next %v, want %v; %+v", next, first, slices.Collect(c.Ended()))
 			}
 			_, c = tr.expires(limit.Add(startGrace))
-			if ended := tt.error != ""; (len(c.Ended) == 1) != ended {
-				t.Fatalf("ended: %+v", c.Ended)
+			if ended := tt.error != ""; (len(slices.Collect(c.Ended())) == 1) != ended {
+				t.Fatalf("ended: %+v", slices.Collect(c.Ended()))
 			}
 			tr.everywhere(func() {
 				j := tr.find(key)
 				if j.Status.String() != tt.want || !strings.HasPrefix(j.Error, tt.error) {
 					t.Fatalf("%s: %s", j.Status, j.Error)
 				}
-				if next, c := tr.expires(limit.Add(startGrace) + 2); len(c.Ended) != 0 || next != 0 {
-					t.Errorf("again: next %v, %+v", next, c.Ended)
+				if next, c := tr.expires(limit.Add(startGrace) + 2); len(slices.Collect(c.Ended())) != 0 || next != 0 {
+					t.Errorf("again: next %v, %+v", next, slices.Collect(c.Ended()))
 				}
 			})
 		})
@@ -242,11 +242,11 @@ func TestExpireWaitsForWord(t *testing.T) {
 	tr := byHand(t)
 	limit := epoch.Add(seconds(1000))
 	tr.takes(with(1, jobs.Terms{ExpiresAt: limit}), with(2, jobs.Terms{ExpiresAt: limit}), with(3, jobs.Terms{ExpiresAt: limit + 5}))
-	if next, c := tr.expires(limit + 1); len(c.Ended) != 0 || next != limit+5 {
-		t.Fatalf("ended %v, next %v", keysOf(c.Ended), next)
+	if next, c := tr.expires(limit + 1); len(slices.Collect(c.Ended())) != 0 || next != limit+5 {
+		t.Fatalf("ended %v, next %v", keysOf(slices.Collect(c.Ended())), next)
 	}
-	if next, c := tr.expires(limit + 6); len(c.Ended) != 0 || next != limit.Add(startGrace) {
-		t.Fatalf("ended %v, next %v", keysOf(c.Ended), next)
+	if next, c := tr.expires(limit + 6); len(slices.Collect(c.Ended())) != 0 || next != limit.Add(startGrace) {
+		t.Fatalf("ended %v, next %v", keysOf(slices.Collect(c.Ended())), next)
 	}
 	tr.folds(nil, of(jobs.KindStarted, tr.find(1), limit-1))
 	tr.expires(limit.Add(startGrace) + 5)
@@ -265,8 +265,8 @@ func TestExpireAfterAnAttempt(t *testing.T) {
 	j := tr.find(1)
 	e := of(jobs.KindRetrying, j, limit+1)
 	e.StartedAt = j.StartedAt
-	if c := tr.folds(nil, e); c.Due == 0 || c.Due > limit {
-		t.Errorf("to be looked at %v", c.Due)
+	if c := tr.folds(nil, e); c.Due() == 0 || c.Due() > limit {
+		t.Errorf("to be looked at %v", c.Due())
 	}
 	tr.expires(limit + 1)
 	tr.everywhere(func() { tr.states("failed") })
@@ -292,8 +292,8 @@ func TestExpireInBatches(t *testing.T) {
 		ended int
 		next  jobs.Time
 	}{{expireBatch, limit}, {10, 0}, {0, 0}} {
-		if next, c := tr.expires(limit.Add(startGrace)); len(c.Ended) != want.ended || next != want.next {
-			t.Fatalf("ended %d, next %v; want %+v", len(c.Ended), next, want)
+		if next, c := tr.expires(limit.Add(startGrace)); len(slices.Collect(c.Ended())) != want.ended || next != want.next {
+			t.Fatalf("ended %d, next %v; want %+v", len(slices.Collect(c.Ended())), next, want)
 		}
 	}
 	if n, _ := tr.Totals(); n != 0 {

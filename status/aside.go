@@ -156,7 +156,7 @@ func (s *Store) setAside(b *batch, why error, tell func(*jobs.Commit)) error {
 	case len(b.events) > 0:
 		line.ofEvent(&b.events[0])
 		if b.events[0].Kind.Settles() {
-			instead = append(instead, failure(&b.events[0], why), batch{settled: b.events})
+			instead = append(instead, failure(&b.events[0], why), batch{outcomes: b.events})
 		}
 	}
 	file, err := s.appendAside(&line)
@@ -192,7 +192,7 @@ func failedJobs(m *jobs.Message, why error) (instead []batch) {
 // failure is what may be folded instead of the end of an attempt that cannot: it has
 // failed for that, for good.
 func failure(e *jobs.Event, why error) batch {
-	return batch{settled: []jobs.Event{*e}, events: []jobs.Event{{
+	return batch{outcomes: []jobs.Event{*e}, events: []jobs.Event{{
 		Kind: jobs.KindFailed, ID: e.ID, Seq: e.Seq, Type: e.Type, Priority: e.Priority, CreatedAt: e.CreatedAt,
 		MaxAttempts: e.MaxAttempts, Run: e.Run, Attempt: e.Attempt, At: e.At, StartedAt: e.StartedAt, Node: e.Node,
 		Error: asideReason + clipTo(why.Error(), 1000),

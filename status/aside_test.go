@@ -128,7 +128,7 @@ func TestPoisonEvents(t *testing.T) {
 	}
 	tr.until("the end is settled", func(cs []jobs.Commit) bool {
 		return slices.ContainsFunc(cs, func(c jobs.Commit) bool {
-			return slices.ContainsFunc(c.Settled, func(e jobs.Event) bool { return e.Seq == 2 && e.Kind == jobs.KindCompleted })
+			return slices.ContainsFunc(c.Outcomes, func(e jobs.Event) bool { return e.Seq == 2 && e.Kind == jobs.KindCompleted })
 		})
 	})
 	if n := strings.Count(tr.asideFile(), "\n"); n != 2 {

@@ -70,7 +70,7 @@ func (f *fold) store(b *jobs.Batch, now jobs.Time) error {
 			return err
 		}
 	}
-	f.out.Reserved = append(f.out.Reserved, b)
+	f.answer(jobs.Answer{Kind: jobs.BatchStored, ID: b.ID, Batch: b})
 	return f.tx.Bucket(bucketBatches).Put(b.ID[:], appendBatch(nil, b))
 }
 
@@ -90,7 +90,7 @@ func (f *fold) completeBatch(id jobs.ID) error {
 			return err // it is published again
 		}
 	}
-	f.out.Completed = append(f.out.Completed, id)
+	f.answer(jobs.Answer{Kind: jobs.BatchDone, ID: id})
 	return bucket.Delete(id[:])
 }
 

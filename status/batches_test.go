@@ -61,7 +61,7 @@ func TestBatchCompletes(t *testing.T) {
 			tr := byHand(t)
 			b := batchOf(nil, fill(1, 2, 3)...)
 			known, err, c := tr.reserves(b)
-			if known != nil || err != nil || len(c.Reserved) != 1 || c.Reserved[0] != b {
+			if known != nil || err != nil || len(answers(c, jobs.BatchStored)) != 1 || answers(c, jobs.BatchStored)[0].Batch != b {
 				t.Fatalf("%v, %v, %+v", known, err, c)
 			}
 			for i, round := range tt.rounds {
@@ -79,8 +79,8 @@ func TestBatchCompletes(t *testing.T) {
 					}
 				}
 				c := tr.folds(ms)
-				if done := len(c.Completed) == 1 && c.Completed[0] == b.ID; done != (i == tt.last) {
-					t.Fatalf("round %d: completed %v", i, c.Completed)
+				if done := len(answers(c, jobs.BatchDone)) == 1 && answers(c, jobs.BatchDone)[0].ID == b.ID; done != (i == tt.last) {
+					t.Fatalf("round %d: completed %v", i, answers(c, jobs.BatchDone))
 				}
 			}
 			tr.everywhere(func() {
@@ -150,8 +150,8 @@ func TestBatchUniqueKeys(t *testing.T) {
 		if e, ok := jobs.AsError(err); !ok || e.Kind != jobs.Duplicate || e.JobID != b.ID || len(e.Fields) != 1 || e.Fields[0].Pointer != "/jobs/1/unique_key" {
 			t.Fatalf("another batch: %v", err)
 		}
-		if len(c.Reserved) != 0 || len(tr.pending()) != 1 {
-			t.Fatalf("it is stored: %+v", c.Reserved)
+		if len(answers(c, jobs.BatchStored)) != 0 || len(tr.pending()) != 1 {
+			t.Fatalf("it is stored: %+v", answers(c, jobs.BatchStored))
 		}
 		// The other keys of the refused batch are free.
 		if tr.takes(unique(seq+1, "new")); tr.find(seq+1).Status != jobs.Pending {
@@ -222,7 +222,7 @@ func TestBatchTokens(t *testing.T) {
 		}
 	}
 	tr.everywhere(func() {
-		if known, err, c := tr.reserves(twin("body")); known != nil || !errors.Is(err, jobs.ErrUnderway) || len(c.Reserved) != 0 {
+		if known, err, c := tr.reserves(twin("body")); known != nil || !errors.Is(err, jobs.ErrUnderway) || len(answers(c, jobs.BatchStored)) != 0 {
 			t.Errorf("while it is on its way: %v, %v", known, err)
 		}
 		mismatch()
@@ -234,7 +234,7 @@ func TestBatchTokens(t *testing.T) {
 	tr.takes(b)
 	tr.everywhere(func() {
 		known, err, c := tr.reserves(twin("body"))
-		if err != nil || len(known) != 2 || known[0].ID != a.ID || known[1].ID != b.ID || len(c.Reserved) != 0 {
+		if err != nil || len(known) != 2 || known[0].ID != a.ID || known[1].ID != b.ID || len(answers(c, jobs.BatchStored)) != 0 {
 			t.Errorf("once it is complete: %v, %v", known, err)
 		}
 		if known, err := tr.Recall(key("body")); err != nil || len(known) != 2 || known[1].ID != b.ID {
@@ -244,7 +244,7 @@ func TestBatchTokens(t *testing.T) {
 	})
 	tr.cancels(2)
 	tr.deletes(2)
-	if known, err, c := tr.reserves(twin("body")); err != nil || len(known) != 2 || known[0].Key == 0 || known[1].ID != b.ID || known[1].Key != 0 || len(c.Reserved) != 0 {
+	if known, err, c := tr.reserves(twin("body")); err != nil || len(known) != 2 || known[0].Key == 0 || known[1].ID != b.ID || known[1].Key != 0 || len(answers(c, jobs.BatchStored)) != 0 {
 		t.Errorf("with one of its jobs gone: %v, %v", known, err)
 	}
 }
@@ -275,8 +275,8 @@ func TestBatchesTogether(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if len(c.Reserved) != 1 || underway != 9 || len(tr.pending()) != 1 {
-		t.Errorf("%d are stored, %d were told of another", len(c.Reserved), underway)
+	if len(answers(c, jobs.BatchStored)) != 1 || underway != 9 || len(tr.pending()) != 1 {
+		t.Errorf("%d are stored, %d were told of another", len(answers(c, jobs.BatchStored)), underway)
 	}
 }
 

@@ -55,8 +55,8 @@ func TestCancelEveryStatus(t *testing.T) {
 		}
 	}
 	slices.Sort(want)
-	if !slices.Equal(changed, want) || len(c.Ended) != len(want) {
-		t.Fatalf("cancelled %v, ended %v, want %v", changed, keysOf(c.Ended), want)
+	if !slices.Equal(changed, want) || len(slices.Collect(c.Ended())) != len(want) {
+		t.Fatalf("cancelled %v, ended %v, want %v", changed, keysOf(slices.Collect(c.Ended())), want)
 	}
 	tr.everywhere(func() {
 		for state, key := range byState {
@@ -78,7 +78,7 @@ func TestCancelEveryStatus(t *testing.T) {
 	})
 	// What a worker says after that counts for nothing, but its delivery is settled.
 	late := of(jobs.KindCompleted, tr.find(2), epoch.Add(seconds(200)))
-	if c := tr.folds(nil, late); len(c.Settled) != 1 || len(c.Ended) != 0 || tr.find(2).Status != jobs.Cancelled {
+	if c := tr.folds(nil, late); len(c.Outcomes) != 1 || len(slices.Collect(c.Ended())) != 0 || tr.find(2).Status != jobs.Cancelled {
 		t.Errorf("%+v", c)
 	}
 }
@@ -89,8 +89,8 @@ func TestRetryEveryStatus(t *testing.T) {
 	changed, refused, c := tr.retries(slices.Sorted(maps.Values(byState))...)
 	want := []uint64{byState["failed"], byState["cancelled"]}
 	slices.Sort(want)
-	if !slices.Equal(changed, want) || len(refused) != 0 || c.Due != 1 {
-		t.Fatalf("retried %v, refused %v, due %v; want %v", changed, refused, c.Due, want)
+	if !slices.Equal(changed, want) || len(refused) != 0 || c.Due() != 1 {
+		t.Fatalf("retried %v, refused %v, due %v; want %v", changed, refused, c.Due(), want)
 	}
 	key := byState["failed"]
 	tr.everywhere(func() {
@@ -123,8 +123,8 @@ func TestRetryAfterExpiry(t *testing.T) {
 	tr.takes(with(1, jobs.Terms{ExpiresAt: epoch.Add(seconds(10)), Deadline: epoch.Add(seconds(20)), UniqueKey: "u"}))
 	tr.expires(epoch.Add(seconds(11)))
 	tr.retries(1)
-	if _, c := tr.expires(epoch.Add(seconds(1000))); len(c.Ended) != 0 {
-		t.Errorf("%+v", c.Ended)
+	if _, c := tr.expires(epoch.Add(seconds(1000))); len(slices.Collect(c.Ended())) != 0 {
+		t.Errorf("%+v", slices.Collect(c.Ended()))
 	}
 	tr.everywhere(func() { tr.states("pending due") })
 }
@@ -269,7 +269,7 @@ func TestEndsOfJobsThatRunAgain(t *testing.T) {
 			}
 			// Once the outbox may forget them the copies go, too.
 			tr.heldUntil.Store(0)
-			tr.Notified(tr.commits)
+			tr.Notified(tr.number)
 			tr.o.OutboxAge = 1
 			tr.folds(nil)
 			if keys, _ := tr.rows(bucketEnds); len(keys) != 0 {

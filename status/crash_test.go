@@ -64,13 +64,14 @@ func crashChild(dir string) {
 		os.Exit(1)
 	}
 	told := jobs.Positions{}
-	err = s.Run(context.Background(), endless{s}, func(c *jobs.Commit) {
-		for i := range c.Ended {
-			told.Status = max(told.Status, c.Ended[i].Key)
+	s.Listen(func(c *jobs.Commit) {
+		for j := range c.Ended() {
+			told.Status = max(told.Status, j.Key)
 		}
-		told.Jobs = c.Position
+		told.Jobs = c.Positions.Jobs
 		fmt.Println(told.Jobs, told.Status)
 	})
+	err = s.Run(context.Background(), endless{s})
 	fmt.Println("error", err)
 }
 

@@ -114,7 +114,7 @@ func TestDiskFull(t *testing.T) {
 	tr.submit(running)
 	tr.Happened(1, []jobs.Event{event(jobs.KindStarted, running, 1)})
 	tr.wait(1, 1)
-	tr.until("the first", func(cs []jobs.Commit) bool { return len(cs) > 0 && cs[len(cs)-1].Position == 1 })
+	tr.until("the first", func(cs []jobs.Commit) bool { return len(cs) > 0 && cs[len(cs)-1].Positions.Jobs == 1 })
 
 	lift := limitFileSize(t, tr.size())
 	// More than fits into what the file has room for, even if part of it gets through.
@@ -143,7 +143,7 @@ func TestDiskFull(t *testing.T) {
 		t.Errorf("%+v", j)
 	}
 	tr.verify()
-	tr.until("what is committed", func(cs []jobs.Commit) bool { return cs[len(cs)-1].Position == pos.Jobs })
+	tr.until("what is committed", func(cs []jobs.Commit) bool { return cs[len(cs)-1].Positions.Jobs == pos.Jobs })
 	// Small things cannot be written either; who asks for them is told so or waits.
 	short, stop := context.WithCancel(ctx)
 	stop()
@@ -158,16 +158,16 @@ func TestDiskFull(t *testing.T) {
 		t.Errorf("Health = %v", err)
 	}
 	cs := tr.until("the rest", func(cs []jobs.Commit) bool {
-		return cs[len(cs)-1].Position == n && slices.ContainsFunc(cs, func(c jobs.Commit) bool { return len(c.Ended) > 0 })
+		return cs[len(cs)-1].Positions.Jobs == n && slices.ContainsFunc(cs, func(c jobs.Commit) bool { return len(slices.Collect(c.Ended())) > 0 })
 	})
 	submitted, ended, at := 0, 0, uint64(0)
 	for _, c := range cs {
-		submitted += len(c.Submitted)
-		ended += len(c.Ended)
-		if c.Position < at {
-			t.Errorf("position %d told after %d", c.Position, at)
+		submitted += len(slices.Collect(c.Submitted()))
+		ended += len(slices.Collect(c.Ended()))
+		if c.Positions.Jobs < at {
+			t.Errorf("position %d told after %d", c.Positions.Jobs, at)
 		}
-		at = c.Position
+		at = c.Positions.Jobs
 	}
 	if submitted != n || ended != 1 {
 		t.Errorf("told %d submissions and %d ends", submitted, ended)

@@ -28,10 +28,10 @@ type fold struct {
 	touched   map[uint64]*work  // by key
 	newIDs    map[jobs.ID]*work // jobs that this transaction creates
 	bySeq     map[uint64]*work  // touched jobs whose present message isn't their first
-	order     []*work           // touched, in order of first touch
+	order     []*work           // touched, in order of first touch; finish leaves those that changed
 	removed   []*jobs.Job       // deleted records
 	counters  map[string]*typeCounters
-	out       jobs.Commit
+	out       jobs.Commit      // what others hear of it
 	batched   map[jobs.ID]bool // the jobs of batches that are not complete; nil until somebody asks
 	special   bool             // some of the jobs have terms
 	schedules *scheduleTotals  // nil until somebody asks
@@ -44,7 +44,6 @@ type work struct {
 	old   *jobs.Job // as committed before; nil if new. Never changed.
 	job   *jobs.Job // as it will be; old itself until the first change
 	dirty bool
-	sub   bool // new, or with a new message
 	late  bool // made from events in an earlier transaction; now its submission is here
 }
 
@@ -82,6 +81,7 @@ func (s *Store) newFold(tx *bbolt.Tx, n int, in input) *fold {
 		order:    make([]*work, 0, n),
 		counters: make(map[string]*typeCounters),
 	}
+	f.out.At = in.now
 	f.known = f.ids.Cursor()
 	f.records.FillPercent = recordFill
 	return f
@@ -175,7 +175,7 @@ func (f *fold) submittedNew(m *jobs.Message) error {
 			m = withProblem(m, taken.Detail)
 		}
 	}
-	w := &work{job: jobs.NewJob(m, typ, m.Checked), dirty: true, sub: true}
+	w := &work{job: jobs.NewJob(m, typ, m.Checked), dirty: true}
 	f.create(w)
 	if m.Terms != nil && m.Terms.Schedule != "" {
 		if err := f.scheduleRan(m); err != nil {
@@ -216,9 +216,9 @@ func (f *fold) submittedAgain(w *work, m *jobs.Message) error {
 	same := m.Type == w.job.Type && m.Priority == w.job.Priority
 	switch {
 	case !m.Moved:
-		f.out.Replayed = append(f.out.Replayed, jobs.Replay{ID: m.ID, Job: w.job})
+		f.answer(jobs.Answer{Kind: jobs.SubmissionReplayed, ID: m.ID, Job: w.job})
 	case same && !w.job.Status.Ended() && m.Seq > w.job.Seq && w.edit().Enqueue(m.Seq, m.At):
-		w.dirty, w.sub = true, true
+		w.dirty = true
 		f.bySeq[m.Seq] = w
 	}
 	return nil
@@ -241,7 +241,7 @@ func (f *fold) complete(w *work, m *jobs.Message) {
 		submission.At = w.job.CreatedAt // the message is younger than the job
 	}
 	jobs.Merge(w.edit(), &submission)
-	w.dirty, w.sub, w.late = true, true, w.old != nil
+	w.dirty, w.late = true, w.old != nil
 	f.special = f.special || w.job.Terms != nil
 }
 
@@ -250,10 +250,13 @@ func (f *fold) create(w *work) {
 	f.newIDs[w.job.ID] = w
 }
 
+// answer tells whoever submitted something what became of it.
+func (f *fold) answer(a jobs.Answer) { f.out.Answers = append(f.out.Answers, a) }
+
 // happened folds an event of STATUS.
 func (f *fold) happened(e *jobs.Event) error {
 	if e.Kind.Settles() {
-		f.out.Settled = append(f.out.Settled, *e)
+		f.out.Outcomes = append(f.out.Outcomes, *e)
 	}
 	return f.apply(e)
 }
@@ -290,66 +293,77 @@ func (f *fold) apply(e *jobs.Event) error {
 	return nil
 }
 
-// finish writes all that has changed, including indexes, counters, outbox and
-// positions.
+// finish writes what the transaction has come to. The order of its steps matters:
+//
+//  1. The last edits: turns of concurrency keys are passed on, and who has ended waits
+//     nowhere. Passing on touches more jobs. No job is edited after this.
+//  2. The list of changes, which is what others hear of the commit.
+//  3. What each change means for indexes, spans, bitmaps and counters.
+//  4. The records, by key, and what step 3 has gathered in memory.
+//  5. The outbox, which lists those that end.
+//  6. The commit's number, and the positions.
 func (f *fold) finish(pos jobs.Positions) error {
+	if err := f.lastEdits(); err != nil {
+		return err
+	}
+	f.listChanges()
+	spans := make(map[uint32]span)
+	for _, w := range f.order {
+		if err := f.write(w, spans); err != nil {
+			return err
+		}
+	}
+	if err := f.writeRecords(); err != nil {
+		return err
+	}
+	if err := f.writeGathered(spans); err != nil {
+		return err
+	}
+	if err := f.writeOutbox(); err != nil {
+		return err
+	}
+	return f.writePosition(pos)
+}
+
+// lastEdits changes jobs for the last time, and leaves those in order that have changed.
+func (f *fold) lastEdits() error {
 	if f.special {
 		if err := f.balance(); err != nil {
 			return err
 		}
 	}
-	times := f.tx.Bucket(bucketTimes)
-	spans := make(map[uint32]span)
 	changed := f.order[:0]
 	for _, w := range f.order {
 		if !w.dirty {
 			continue
 		}
+		if w.job.Place != jobs.InQueue && w.job.Status.Ended() {
+			w.edit().Place = jobs.InQueue
+		}
 		changed = append(changed, w)
-		if err := f.write(w); err != nil {
-			return err
-		}
-		if w.old == nil || w.late {
-			sp := spans[chunkOf(w.job.Key)]
-			sp.include(w.job.CreatedAt)
-			spans[chunkOf(w.job.Key)] = sp
-		}
 	}
 	f.order = changed
-	if err := f.writeRecords(); err != nil {
-		return err
+	return nil
+}
+
+// listChanges numbers the commit, if there is anything in it.
+func (f *fold) listChanges() {
+	n := len(f.order) + len(f.removed)
+	if n == 0 {
+		return
 	}
-	for chunk, sp := range spans {
-		if err := putSpan(times, chunk, sp); err != nil {
-			return err
-		}
+	f.out.Number = f.s.number + 1
+	f.out.Changes = make([]jobs.Change, 0, n)
+	for _, w := range f.order {
+		f.out.Changes = append(f.out.Changes, jobs.Change{Before: w.old, After: w.job})
 	}
-	if err := f.s.bits.flush(f.bits); err != nil {
-		return err
+	for _, j := range f.removed {
+		f.out.Changes = append(f.out.Changes, jobs.Change{Before: j})
 	}
-	meta := f.tx.Bucket(bucketMeta)
-	for name, c := range f.counters {
-		if err := meta.Put([]byte(prefixType+name), c.encode()); err != nil {
-			return err
-		}
-	}
-	if f.silent {
-		f.out.Ended = nil
-	}
-	if err := f.writeOutbox(); err != nil {
-		return err
-	}
-	var v [16]byte
-	binary.BigEndian.PutUint64(v[:8], pos.Jobs)
-	binary.BigEndian.PutUint64(v[8:], pos.Status)
-	return meta.Put(keyPositions, v[:])
 }
 
 // write stores what belongs to one job, but for its record.
-func (f *fold) write(w *work) error {
-	if w.job.Place != jobs.InQueue && w.job.Status.Ended() {
-		w.edit().Place = jobs.InQueue
-	}
+func (f *fold) write(w *work, spans map[uint32]span) error {
 	j := w.job
 	key := key8(j.Key)
 	if special(j) || special(w.old) {
@@ -373,20 +387,54 @@ func (f *fold) write(w *work) error {
 			return err
 		}
 	}
+	if w.old == nil || w.late {
+		sp := spans[chunkOf(j.Key)]
+		sp.include(j.CreatedAt)
+		spans[chunkOf(j.Key)] = sp
+	}
 	if w.old == nil || w.old.Status != j.Status {
 		c.now[j.Status]++
-		if err := f.s.bits.change(f.bits, statusAttr(j.Status), j.Key, true); err != nil {
-			return err
-		}
 		if j.Status.Ended() {
 			c.ended[j.Status]++
-			f.out.Ended = append(f.out.Ended, j)
 		}
-	}
-	if w.sub {
-		f.out.Submitted = append(f.out.Submitted, j)
+		return f.s.bits.change(f.bits, statusAttr(j.Status), j.Key, true)
 	}
 	return nil
+}
+
+// writeGathered stores spans, bitmaps and counters.
+func (f *fold) writeGathered(spans map[uint32]span) error {
+	times := f.tx.Bucket(bucketTimes)
+	for chunk, sp := range spans {
+		if err := putSpan(times, chunk, sp); err != nil {
+			return err
+		}
+	}
+	if err := f.s.bits.flush(f.bits); err != nil {
+		return err
+	}
+	meta := f.tx.Bucket(bucketMeta)
+	for name, c := range f.counters {
+		if err := meta.Put([]byte(prefixType+name), c.encode()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writePosition stores which commit this is, and how far the streams are folded.
+func (f *fold) writePosition(pos jobs.Positions) error {
+	f.out.Positions = pos
+	meta := f.tx.Bucket(bucketMeta)
+	if f.out.Number != 0 {
+		if err := meta.Put(keyNumber, key8(f.out.Number)); err != nil {
+			return err
+		}
+	}
+	var v [16]byte
+	binary.BigEndian.PutUint64(v[:8], pos.Jobs)
+	binary.BigEndian.PutUint64(v[8:], pos.Status)
+	return meta.Put(keyPositions, v[:])
 }
 
 // writeRecords stores the records of what has changed, by key: jobs that end together

@@ -77,7 +77,7 @@ func TestSubmissionAndEventsInAnyOrder(t *testing.T) {
 					if jobsSeq > 0 {
 						tr.until("the submission", func(cs []jobs.Commit) bool {
 							return slices.ContainsFunc(cs, func(c jobs.Commit) bool {
-								return len(c.Submitted) == 1 && c.Submitted[0].ID == m.ID
+								return len(slices.Collect(c.Submitted())) == 1 && slices.Collect(c.Submitted())[0].ID == m.ID
 							})
 						})
 					}
@@ -194,26 +194,26 @@ func TestCommitTells(t *testing.T) {
 	tr.Happened(1, []jobs.Event{event(jobs.KindStarted, a, 1), event(jobs.KindProgress, a, 1), done, event(jobs.KindStarted, b, 1)})
 	tr.run(idle{})
 	c := tr.until("the batch", func(cs []jobs.Commit) bool { return len(cs) > 0 })[0]
-	if got := keysOf(c.Submitted); !slices.Equal(got, []uint64{1, 2, 3}) {
+	if got := keysOf(slices.Collect(c.Submitted())); !slices.Equal(got, []uint64{1, 2, 3}) {
 		t.Errorf("submitted %v", got)
 	}
-	if got := keysOf(c.Ended); !slices.Equal(got, []uint64{1, 3}) {
+	if got := keysOf(slices.Collect(c.Ended())); !slices.Equal(got, []uint64{1, 3}) {
 		t.Errorf("ended %v", got)
 	}
-	if len(c.Settled) != 1 || c.Settled[0].Kind != jobs.KindCompleted || c.Settled[0].Seq != 1 {
-		t.Errorf("settled %+v", c.Settled)
+	if len(c.Outcomes) != 1 || c.Outcomes[0].Kind != jobs.KindCompleted || c.Outcomes[0].Seq != 1 {
+		t.Errorf("settled %+v", c.Outcomes)
 	}
-	if c.Position != 3 || c.Unfinished != 1 || c.Number == 0 {
-		t.Errorf("position %d, unfinished %d, number %d", c.Position, c.Unfinished, c.Number)
+	if c.Positions.Jobs != 3 || c.Load.Unfinished != 1 || c.Number == 0 {
+		t.Errorf("position %d, unfinished %d, number %d", c.Positions.Jobs, c.Load.Unfinished, c.Number)
 	}
-	if j := c.Ended[1]; j.Status != jobs.Failed || !strings.Contains(j.Error, "nonsense") || j.Attempt != 0 || j.EndedAt == 0 {
+	if j := slices.Collect(c.Ended())[1]; j.Status != jobs.Failed || !strings.Contains(j.Error, "nonsense") || j.Attempt != 0 || j.EndedAt == 0 {
 		t.Errorf("a job of an unknown type became %+v", j)
 	}
 
 	// The same end again settles its delivery again, and ends nothing.
 	tr.Happened(2, []jobs.Event{done})
 	c = tr.until("the repeat", func(cs []jobs.Commit) bool { return len(cs) > 1 })[1]
-	if len(c.Settled) != 1 || len(c.Ended)+len(c.Submitted) != 0 || c.Number != 0 {
+	if len(c.Outcomes) != 1 || len(slices.Collect(c.Ended()))+len(slices.Collect(c.Submitted())) != 0 || c.Number != 0 {
 		t.Errorf("a repeat told %+v", c)
 	}
 	tr.verify()
@@ -229,10 +229,10 @@ func TestBatchCoalesces(t *testing.T) {
 	}
 	tr.run(idle{})
 	cs := tr.until("the batch", func(cs []jobs.Commit) bool { return len(cs) > 0 })
-	if len(cs) != 1 || len(cs[0].Ended) != 1 || len(cs[0].Submitted) != 1 || len(cs[0].Settled) != 2 {
+	if len(cs) != 1 || len(slices.Collect(cs[0].Ended())) != 1 || len(slices.Collect(cs[0].Submitted())) != 1 || len(cs[0].Outcomes) != 2 {
 		t.Fatalf("told %+v", cs)
 	}
-	if j := cs[0].Ended[0]; j.Status != jobs.Completed || len(j.History) != 6 || j != cs[0].Submitted[0] {
+	if j := slices.Collect(cs[0].Ended())[0]; j.Status != jobs.Completed || len(j.History) != 6 || j != slices.Collect(cs[0].Submitted())[0] {
 		t.Errorf("%+v", j)
 	}
 }
@@ -252,8 +252,8 @@ func TestRefusedSubmissions(t *testing.T) {
 			m := message(1)
 			c.change(m)
 			tr.submit(m)
-			cs := tr.until("the end", func(cs []jobs.Commit) bool { return len(cs) > 0 && len(cs[0].Ended) == 1 })
-			if j := cs[0].Ended[0]; j.Status != jobs.Failed || !strings.Contains(j.Error, c.want) {
+			cs := tr.until("the end", func(cs []jobs.Commit) bool { return len(cs) > 0 && len(slices.Collect(cs[0].Ended())) == 1 })
+			if j := slices.Collect(cs[0].Ended())[0]; j.Status != jobs.Failed || !strings.Contains(j.Error, c.want) {
 				t.Errorf("%+v", j)
 			}
 			if floor, n := tr.Floor(); floor != 2 || n != 0 {
@@ -338,10 +338,10 @@ func TestDuplicate(t *testing.T) {
 			if n := tr.count(jobs.Filter{}); n != 2 {
 				t.Errorf("%d jobs", n)
 			}
-			cs := tr.until("all", func(cs []jobs.Commit) bool { return len(cs) > 0 && cs[len(cs)-1].Position == 3 })
+			cs := tr.until("all", func(cs []jobs.Commit) bool { return len(cs) > 0 && cs[len(cs)-1].Positions.Jobs == 3 })
 			total := 0
 			for _, c := range cs {
-				total += len(c.Submitted)
+				total += len(slices.Collect(c.Submitted()))
 			}
 			if total != 2 {
 				t.Errorf("told %d submissions", total)
@@ -380,8 +380,8 @@ func TestMoved(t *testing.T) {
 			if floor, n := tr.Floor(); floor != 2 || n != 2 {
 				t.Errorf("floor %d, unfinished %d", floor, n)
 			}
-			cs := tr.until("the move", func(cs []jobs.Commit) bool { return len(cs) > 0 && cs[len(cs)-1].Position == 3 })
-			if last := cs[len(cs)-1].Submitted; !slices.ContainsFunc(last, func(j *jobs.Job) bool { return j.Seq == 3 && j.ID == a.ID }) {
+			cs := tr.until("the move", func(cs []jobs.Commit) bool { return len(cs) > 0 && cs[len(cs)-1].Positions.Jobs == 3 })
+			if last := slices.Collect(cs[len(cs)-1].Submitted()); !slices.ContainsFunc(last, func(j *jobs.Job) bool { return j.Seq == 3 && j.ID == a.ID }) {
 				t.Errorf("submitted %v", keysOf(last))
 			}
 			tr.verify()
@@ -472,9 +472,9 @@ func TestEventsOfUnknownJobs(t *testing.T) {
 	forged = append(forged, event(jobs.KindStarted, message(math.MaxUint64), 1))
 	tr.Happened(1, forged)
 	cs := tr.until("the events", func(cs []jobs.Commit) bool {
-		return slices.ContainsFunc(cs, func(c jobs.Commit) bool { return len(c.Settled) > 0 })
+		return slices.ContainsFunc(cs, func(c jobs.Commit) bool { return len(c.Outcomes) > 0 })
 	})
-	if last := cs[len(cs)-1]; len(last.Settled) != 3 || len(last.Ended) != 0 {
+	if last := cs[len(cs)-1]; len(last.Outcomes) != 3 || len(slices.Collect(last.Ended())) != 0 {
 		t.Errorf("%+v", last)
 	}
 	for _, seq := range []uint64{3, 12, 13, 1199, math.MaxUint64} {

@@ -26,7 +26,7 @@ type batch struct {
 	jobs     uint64 // the last sequence of JOBS in it, 0 = none
 	status   uint64 // the same of STATUS
 	tasks    []*task
-	settled  []jobs.Event // that are told of, and change nothing
+	outcomes []jobs.Event // that the commit has, and that change nothing
 }
 
 // empty says whether there is nothing to fold.

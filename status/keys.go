@@ -23,7 +23,7 @@ func (f *fold) settleKeys(m *jobs.Message) (settled bool, taken *jobs.Error, err
 	if m.Token != nil {
 		known, err := f.recall(m.Token, m.At)
 		if wrong, ok := asRefusal(err); ok {
-			f.out.Refused = append(f.out.Refused, jobs.Refusal{ID: m.ID, Err: wrong})
+			f.answer(jobs.Answer{Kind: jobs.SubmissionRefused, ID: m.ID, Err: wrong})
 			return true, nil, nil
 		}
 		if err != nil {
@@ -36,7 +36,7 @@ func (f *fold) settleKeys(m *jobs.Message) (settled bool, taken *jobs.Error, err
 			} else if err := f.alias(m.Seq, j); err != nil {
 				return false, nil, err
 			}
-			f.out.Replayed = append(f.out.Replayed, jobs.Replay{ID: m.ID, Job: j})
+			f.answer(jobs.Answer{Kind: jobs.SubmissionReplayed, ID: m.ID, Job: j})
 			return true, nil, nil
 		}
 	}
@@ -49,7 +49,7 @@ func (f *fold) settleKeys(m *jobs.Message) (settled bool, taken *jobs.Error, err
 	}
 	taken = duplicate(m.Terms.UniqueKey, owner)
 	if m.Checked {
-		f.out.Refused = append(f.out.Refused, jobs.Refusal{ID: m.ID, Err: taken})
+		f.answer(jobs.Answer{Kind: jobs.SubmissionRefused, ID: m.ID, Err: taken})
 		return true, nil, nil
 	}
 	return false, taken, nil // nobody waits for an answer: the record tells
@@ -303,7 +303,6 @@ func (f *fold) pass(j *jobs.Job, out, in uint64) error {
 		h := w.edit()
 		h.Slot, h.Place, h.DueAt = true, jobs.Due, 0
 		w.dirty = true
-		f.appoint(0) // its entry may be the one that it had before
 		taken = append(taken, h.Key)
 	}
 	if in != 0 {

@@ -53,7 +53,7 @@ func TestUniqueKeyThroughLife(t *testing.T) {
 					probe := unique(tr.Positions().Jobs+1, "k")
 					c := tr.takes(probe)
 					j := tr.find(probe.Seq)
-					if ended := j.Status == jobs.Failed; ended == free || len(c.Refused) != 0 {
+					if ended := j.Status == jobs.Failed; ended == free || len(answers(c, jobs.SubmissionRefused)) != 0 {
 						t.Fatalf("after %s: a second job is %s: %s", what, j.Status, j.Error)
 					}
 					if !free {
@@ -80,20 +80,20 @@ func TestUniqueKeyAtTheDoor(t *testing.T) {
 	tr := openTemp(t, Options{Registry: termTypes, Checked: func(jobs.ID) bool { return true }})
 	a, b, other := unique(1, "k"), unique(2, "k"), unique(3, "K")
 	c := tr.folds([]*jobs.Message{a, b, other})
-	if len(c.Submitted) != 2 || len(c.Refused) != 1 || c.Refused[0].ID != b.ID {
-		t.Fatalf("%d submitted, refused %+v", len(c.Submitted), c.Refused)
+	if len(slices.Collect(c.Submitted())) != 2 || len(answers(c, jobs.SubmissionRefused)) != 1 || answers(c, jobs.SubmissionRefused)[0].ID != b.ID {
+		t.Fatalf("%d submitted, refused %+v", len(slices.Collect(c.Submitted())), answers(c, jobs.SubmissionRefused))
 	}
-	if err := c.Refused[0].Err; err.Kind != jobs.Duplicate || err.JobID != a.ID {
+	if err := answers(c, jobs.SubmissionRefused)[0].Err; err.Kind != jobs.Duplicate || err.JobID != a.ID {
 		t.Errorf("%+v", err)
 	}
 	tr.none(2)
 	tr.verify()
 	// Ended and free in one transaction with the next one: messages come first.
 	c = tr.folds([]*jobs.Message{unique(4, "k")}, of(jobs.KindCompleted, tr.find(1), epoch.Add(seconds(60))))
-	if len(c.Refused) != 1 || len(c.Ended) != 1 {
+	if len(answers(c, jobs.SubmissionRefused)) != 1 || len(slices.Collect(c.Ended())) != 1 {
 		t.Fatalf("%+v", c)
 	}
-	if c = tr.takes(unique(5, "k")); len(c.Submitted) != 1 {
+	if c = tr.takes(unique(5, "k")); len(slices.Collect(c.Submitted())) != 1 {
 		t.Fatalf("the key is not free: %+v", c)
 	}
 	tr.verify()
@@ -159,12 +159,12 @@ func TestTokens(t *testing.T) {
 			c := tr.takes(tt.second)
 			got := "new"
 			switch {
-			case len(c.Replayed) == 1 && c.Replayed[0].ID == tt.second.ID && c.Replayed[0].Job.ID == first.ID:
+			case len(answers(c, jobs.SubmissionReplayed)) == 1 && answers(c, jobs.SubmissionReplayed)[0].ID == tt.second.ID && answers(c, jobs.SubmissionReplayed)[0].Job.ID == first.ID:
 				got = "replay"
-				if j := c.Replayed[0].Job; j.Key == 0 && j.Type == tt.second.Type && string(j.Payload) == string(tt.second.Payload) && j.CreatedAt == first.At && j.Message != "" {
+				if j := answers(c, jobs.SubmissionReplayed)[0].Job; j.Key == 0 && j.Type == tt.second.Type && string(j.Payload) == string(tt.second.Payload) && j.CreatedAt == first.At && j.Message != "" {
 					got = "gone"
 				}
-			case len(c.Refused) == 1 && c.Refused[0].ID == tt.second.ID && c.Refused[0].Err.Kind == jobs.IdempotencyMismatch:
+			case len(answers(c, jobs.SubmissionRefused)) == 1 && answers(c, jobs.SubmissionRefused)[0].ID == tt.second.ID && answers(c, jobs.SubmissionRefused)[0].Err.Kind == jobs.IdempotencyMismatch:
 				got = "mismatch"
 			}
 			if got != tt.want {
@@ -181,7 +181,7 @@ func TestTokens(t *testing.T) {
 				// The token is now that of the second one.
 				third := *tt.second
 				third.Seq, third.ID, third.At = 3, jobs.NewID(), tt.second.At+day-1
-				if c := tr.takes(&third); len(c.Replayed) != 1 || c.Replayed[0].Job.ID != tt.second.ID {
+				if c := tr.takes(&third); len(answers(c, jobs.SubmissionReplayed)) != 1 || answers(c, jobs.SubmissionReplayed)[0].Job.ID != tt.second.ID {
 					t.Errorf("a third one: %+v", c)
 				}
 			}
@@ -198,8 +198,8 @@ func TestTokensTogether(t *testing.T) {
 	}
 	ms[49].Token = jobs.NewToken("nats", "k", []byte("body")) // a realm of its own
 	c := tr.folds(ms)
-	if len(c.Submitted) != 2 || len(c.Replayed) != 48 {
-		t.Fatalf("%d submitted, %d replayed", len(c.Submitted), len(c.Replayed))
+	if len(slices.Collect(c.Submitted())) != 2 || len(answers(c, jobs.SubmissionReplayed)) != 48 {
+		t.Fatalf("%d submitted, %d replayed", len(slices.Collect(c.Submitted())), len(answers(c, jobs.SubmissionReplayed)))
 	}
 	tr.everywhere(func() {
 		for seq := uint64(1); seq < 50; seq++ {
@@ -227,7 +227,7 @@ func TestBareDuplicate(t *testing.T) {
 	a, b := message(1), message(2)
 	a.Token, b.Token = jobs.NewToken("nats", "id", nil), jobs.NewToken("nats", "id", nil)
 	b.Payload = []byte(`"another"`)
-	if c := tr.takes(a, b); len(c.Replayed) != 1 || c.Replayed[0].Job.ID != a.ID {
+	if c := tr.takes(a, b); len(answers(c, jobs.SubmissionReplayed)) != 1 || answers(c, jobs.SubmissionReplayed)[0].Job.ID != a.ID {
 		t.Fatalf("%+v", c)
 	}
 	if j := tr.find(2); j.ID != a.ID || string(j.Payload) != string(a.Payload) {
@@ -292,12 +292,12 @@ func TestForgetTokens(t *testing.T) {
 	}
 	forget(1000, 0)
 	forget(1001, 1)
-	if c := tr.takes(withToken(message(3), a.Token, 1001)); len(c.Submitted) != 1 {
+	if c := tr.takes(withToken(message(3), a.Token, 1001)); len(slices.Collect(c.Submitted())) != 1 {
 		t.Errorf("a forgotten one: %+v", c)
 	}
 	// Used anew after its day it is as old as its last use.
 	anew := withToken(message(4), b.Token, 2000+jobs.Time(jobs.TokenTime))
-	if c := tr.takes(anew); len(c.Submitted) != 1 {
+	if c := tr.takes(anew); len(slices.Collect(c.Submitted())) != 1 {
 		t.Errorf("%+v", c)
 	}
 	forget(2001, 1)
@@ -345,7 +345,7 @@ func TestTokensAfterRebuild(t *testing.T) {
 	tr.must(tr.Seed([]*jobs.Job{ended}))
 	tr.takes(m)
 	tr.settleDown()
-	if c := tr.takes(token(2, "k", "body")); len(c.Replayed) != 1 || c.Replayed[0].Job.ID != m.ID {
+	if c := tr.takes(token(2, "k", "body")); len(answers(c, jobs.SubmissionReplayed)) != 1 || answers(c, jobs.SubmissionReplayed)[0].Job.ID != m.ID {
 		t.Fatalf("%+v", c)
 	}
 }
@@ -388,13 +388,13 @@ func TestTurnsPassOn(t *testing.T) {
 				t.Fatalf("due: %v", due)
 			}
 			c := tt.do(tr)
-			if c.Due != 1 {
-				t.Errorf("nobody is told to publish the next one: due at %v", c.Due)
+			if c.Due() != 1 {
+				t.Errorf("nobody is told to publish the next one: due at %v", c.Due())
 			}
 			tr.everywhere(func() { tr.states(tt.left, "pending held", "pending due turn", "pending held") })
 			c = tr.folds(tr.released(at, 7))
-			if len(c.Submitted) != 1 || c.Submitted[0].Key != 3 || c.Submitted[0].Seq != 7 {
-				t.Fatalf("%+v", c.Submitted)
+			if len(slices.Collect(c.Submitted())) != 1 || slices.Collect(c.Submitted())[0].Key != 3 || slices.Collect(c.Submitted())[0].Seq != 7 {
+				t.Fatalf("%+v", slices.Collect(c.Submitted()))
 			}
 			tr.everywhere(func() { tr.states(tt.left, "pending held", "pending turn", "pending held") })
 			// The rest, by age and then by priority.

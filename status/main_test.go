@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -120,19 +121,30 @@ func (tr *tracker) run(source Source) {
 	var ctx context.Context
 	ctx, tr.cancel = context.WithCancel(context.Background())
 	tr.done = make(chan error, 1)
-	go func() { tr.done <- tr.Run(ctx, source, tr.tell) }()
+	tr.Listen(tr.tell)
+	go func() { tr.done <- tr.Run(ctx, source) }()
 }
 
 func (tr *tracker) tell(c *jobs.Commit) {
-	// The slices are the receiver's for the time of the call only.
+	// It is the receiver's for the time of the call only.
 	kept := *c
-	kept.Submitted = append([]*jobs.Job(nil), c.Submitted...)
-	kept.Settled = append([]jobs.Event(nil), c.Settled...)
-	kept.Ended = append([]*jobs.Job(nil), c.Ended...)
+	kept.Changes = slices.Clone(c.Changes)
+	kept.Outcomes = slices.Clone(c.Outcomes)
+	kept.Answers = slices.Clone(c.Answers)
 	tr.mu.Lock()
 	tr.told = append(tr.told, kept)
 	tr.mu.Unlock()
 	tr.cond.Broadcast()
+}
+
+// answers are those of one kind.
+func answers(c *jobs.Commit, kind jobs.AnswerKind) (some []jobs.Answer) {
+	for _, a := range c.Answers {
+		if a.Kind == kind {
+			some = append(some, a)
+		}
+	}
+	return some
 }
 
 // until waits until what has been told fulfils a condition, and returns it.

@@ -22,20 +22,22 @@ import (
 // old enough.
 func (f *fold) writeOutbox() error {
 	bucket := f.tx.Bucket(bucketOutbox)
-	if err := f.trimOutbox(bucket, f.in.now); err != nil {
+	if err := f.trimOutbox(bucket, f.out.At); err != nil {
 		return err
 	}
 	if err := f.trimEnds(bucket); err != nil {
 		return err
 	}
-	if len(f.out.Ended) == 0 {
+	if f.silent {
 		return nil
 	}
-	v := binary.BigEndian.AppendUint64(make([]byte, 0, 8+8*len(f.out.Ended)), uint64(f.in.now))
-	for _, j := range f.out.Ended {
+	v := binary.BigEndian.AppendUint64(make([]byte, 0, 8+8*len(f.out.Changes)), uint64(f.out.At))
+	for j := range f.out.Ended() {
 		v = binary.BigEndian.AppendUint64(v, j.Key)
 	}
-	f.out.Number = f.s.commits + 1
+	if len(v) == 8 {
+		return nil
+	}
 	return bucket.Put(key8(f.out.Number), v)
 }
 

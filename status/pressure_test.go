@@ -3,6 +3,7 @@ package status
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -66,6 +67,10 @@ func TestBackPressure(t *testing.T) {
 		var taken, told atomic.Int64
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
+		tr.Listen(func(c *jobs.Commit) {
+			<-gate
+			told.Add(int64(len(slices.Collect(c.Submitted()))))
+		})
 		go func() {
 			done <- tr.Run(ctx, feedingSource(func(ctx context.Context, _ jobs.Positions, sink jobs.Sink) error {
 				for seq := uint64(1); seq <= n; seq++ {
@@ -76,10 +81,7 @@ func TestBackPressure(t *testing.T) {
 				}
 				<-ctx.Done()
 				return ctx.Err()
-			}), func(c *jobs.Commit) {
-				<-gate
-				told.Add(int64(len(c.Submitted)))
-			})
+			}))
 		}()
 		synctest.Wait()
 		if got := taken.Load(); got > most || got == 0 {

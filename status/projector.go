@@ -47,12 +47,31 @@ func (s *Store) Submitted(m *jobs.Message) {
 // Happened takes events of STATUS; see [jobs.Sink].
 func (s *Store) Happened(seq uint64, events []jobs.Event) { s.queue.happened(seq, events) }
 
-// Run is the projector: it reads from the source, folds, commits, and calls
-// told after every commit, in order and one at a time. It returns nil when ctx
-// has ended and what was read until then is committed; a source's error ends it,
-// too. told runs while the next batch is folded; it may block, which holds the
-// projector up.
-func (s *Store) Run(ctx context.Context, source Source, told func(*jobs.Commit)) error {
+// Listen has hear called with every commit from now on: in order, one at a time, and
+// each after those who have listened longer have heard of it. hear runs while the next
+// batch is folded; it must not block for long, as that holds the projector up.
+func (s *Store) Listen(hear func(*jobs.Commit)) {
+	s.mu.Lock()
+	s.hearing = append(s.hearing, hear)
+	s.mu.Unlock()
+}
+
+// tell has all who listen hear of a commit.
+func (s *Store) tell(c *jobs.Commit) {
+	s.mu.RLock()
+	hearing := s.hearing
+	s.mu.RUnlock()
+	for _, hear := range hearing {
+		hear(c)
+	}
+	s.told.Store(&c.Positions)
+	s.wake()
+}
+
+// Run is the projector: it reads from the source, folds, commits, and tells those who
+// listen. It returns nil when ctx has ended and what was read until then is committed; a
+// source's error ends it, too.
+func (s *Store) Run(ctx context.Context, source Source) error {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	begun := s.Positions()
@@ -65,9 +84,7 @@ func (s *Store) Run(ctx context.Context, source Source, told func(*jobs.Commit))
 	go func() {
 		defer close(telling)
 		for c := range commits {
-			told(c)
-			s.told.Store(&jobs.Positions{Jobs: c.Position, Status: c.StatusPosition})
-			s.wake()
+			s.tell(c)
 		}
 	}()
 	defer func() {
@@ -163,10 +180,8 @@ func (s *Store) space(ctx context.Context, d time.Duration) {
 // that it failed and a pause is over: try again. With once it is tried once.
 func (s *Store) commit(ctx context.Context, b *batch, commits chan<- *jobs.Commit, once bool) bool {
 	tell := func(c *jobs.Commit) {
-		if c != nil {
-			commits <- c
-			s.wake()
-		}
+		commits <- c
+		s.wake()
 	}
 	if len(b.tasks) > 0 {
 		done := s.runTasks(b.tasks, tell)
@@ -215,7 +230,7 @@ func (s *Store) fold(b *batch) (*jobs.Commit, error) {
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		begun = true
 		f = s.newFold(tx, min(len(b.messages)+len(b.events), maxBatch), in)
-		f.out.Settled = append(make([]jobs.Event, 0, len(b.events)), b.settled...) // nearly all of them are of that kind
+		f.out.Outcomes = append(make([]jobs.Event, 0, len(b.events)), b.outcomes...) // nearly all of them are of that kind
 		for i := range b.messages {
 			m := &b.messages[i]
 			if m.Seq <= pos.Jobs {
@@ -242,7 +257,7 @@ func (s *Store) fold(b *batch) (*jobs.Commit, error) {
 	case err != nil:
 		return nil, err
 	}
-	return s.committed(f, pos), nil
+	return s.committed(f), nil
 }
 
 // runTasks runs tasks in one transaction, and tells each what became of it. A
@@ -283,7 +298,7 @@ func (s *Store) runTasks(tasks []*task, tell func(*jobs.Commit)) (done bool) {
 		}
 		return false
 	}
-	c := s.committed(f, s.Positions())
+	c := s.committed(f)
 	for i, t := range tasks {
 		t.done <- answers[i]
 	}
@@ -292,9 +307,9 @@ func (s *Store) runTasks(tasks []*task, tell func(*jobs.Commit)) (done bool) {
 }
 
 // committed brings what is kept in memory up to date with a transaction.
-func (s *Store) committed(f *fold, pos jobs.Positions) *jobs.Commit {
+func (s *Store) committed(f *fold) *jobs.Commit {
 	if f.out.Number != 0 {
-		s.commits = f.out.Number
+		s.number = f.out.Number
 	}
 	s.rebuild.Store(f.rebuild)
 	s.live.mu.Lock()
@@ -308,7 +323,7 @@ func (s *Store) committed(f *fold, pos jobs.Positions) *jobs.Commit {
 			s.live.remove(w.job.Seq)
 		}
 	}
-	f.out.Queued = s.live.n
+	f.out.Load.Queued = s.live.n
 	s.live.mu.Unlock()
 	s.recent.update(f.order)
 	s.gone.add(f.removed, f.in.now)
@@ -317,10 +332,9 @@ func (s *Store) committed(f *fold, pos jobs.Positions) *jobs.Commit {
 		s.counters[name] = c
 	}
 	s.mu.Unlock()
-	f.out.Unfinished, f.out.Scheduled = s.Totals()
-	s.position.Store(pos.Jobs)
-	s.statusPosition.Store(pos.Status)
-	f.out.Position, f.out.StatusPosition = pos.Jobs, pos.Status
+	f.out.Load.Unfinished, f.out.Load.Scheduled = s.Totals()
+	s.position.Store(f.out.Positions.Jobs)
+	s.statusPosition.Store(f.out.Positions.Status)
 	return &f.out
 }
 

@@ -124,7 +124,7 @@ func (s *Store) direct(run func(*fold) error, pos jobs.Positions) error {
 		s.bits.reset()
 		return err
 	}
-	s.committed(f, pos)
+	s.committed(f)
 	return nil
 }
 

@@ -56,7 +56,7 @@ func (tr *tracker) end(seqs ...uint64) (number uint64) {
 		tr.wait(seq, seq)
 		tr.until("the end", func(cs []jobs.Commit) bool {
 			return slices.ContainsFunc(cs, func(c jobs.Commit) bool {
-				if len(c.Ended) > 0 && c.Ended[0].Key == seq {
+				if len(slices.Collect(c.Ended())) > 0 && slices.Collect(c.Ended())[0].Key == seq {
 					number = c.Number
 				}
 				return number != 0
@@ -361,9 +361,11 @@ func TestLoseProcessing(t *testing.T) {
 	if j.Status != jobs.Failed || j.Lost != 2 || !strings.Contains(j.Error, "max_lost") {
 		t.Errorf("%+v", j)
 	}
-	itsEnd := func(c jobs.Commit) bool { return len(c.Ended) == 1 && c.Ended[0].Key == 1 }
+	itsEnd := func(c jobs.Commit) bool {
+		return len(slices.Collect(c.Ended())) == 1 && slices.Collect(c.Ended())[0].Key == 1
+	}
 	cs := tr.until("its end", func(cs []jobs.Commit) bool { return slices.ContainsFunc(cs, itsEnd) })
-	if c := cs[slices.IndexFunc(cs, itsEnd)]; c.Number == 0 || c.Unfinished != 1 {
+	if c := cs[slices.IndexFunc(cs, itsEnd)]; c.Number == 0 || c.Load.Unfinished != 1 {
 		t.Errorf("told %+v", c)
 	}
 	got := tr.outbox()

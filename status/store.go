@@ -49,11 +49,11 @@ type Store struct {
 	db  *database
 	log *slog.Logger
 
-	queue   *inbox
-	bits    bitsCache // projector only
-	arena   arena     // its transactions only
-	commits uint64    // number of the last commit with an outbox entry; projector only
-	gone    goneJobs  // projector only
+	queue  *inbox
+	bits   bitsCache // projector only
+	arena  arena     // its transactions only
+	number uint64    // of the last commit that changed something; projector only
+	gone   goneJobs  // projector only
 
 	position       atomic.Uint64 // in JOBS
 	statusPosition atomic.Uint64
@@ -67,6 +67,7 @@ type Store struct {
 	mu       sync.RWMutex
 	counters map[string]*typeCounters
 	waiters  map[chan struct{}]struct{}
+	hearing  []func(*jobs.Commit) // grows only, see Listen
 
 	live   liveSet
 	recent recentJobs
@@ -111,6 +112,7 @@ var (
 
 	keyFormat    = []byte("format")
 	keyPositions = []byte("positions")
+	keyNumber    = []byte("number") // of the last commit that changed something
 	keyClean     = []byte("clean")
 	keyNode      = []byte("node")
 	keyBoot      = []byte("boot")
@@ -198,12 +200,15 @@ func (s *Store) load() error {
 			s.position.Store(binary.BigEndian.Uint64(v))
 			s.statusPosition.Store(binary.BigEndian.Uint64(v[8:]))
 		}
+		if v := meta.Get(keyNumber); len(v) == 8 {
+			s.number = binary.BigEndian.Uint64(v)
+		}
 		if k, _ := tx.Bucket(bucketOutbox).Cursor().Last(); k != nil {
-			s.commits = binary.BigEndian.Uint64(k)
+			s.number = max(s.number, binary.BigEndian.Uint64(k)) // files of before have no other
 			// Nobody knows which of these were notified before the crash.
 			s.heldUntil.Store(math.MaxInt64)
 		}
-		s.notified.Store(s.commits)
+		s.notified.Store(s.number)
 		if err := eachCounter(tx, func(name string, c *typeCounters) { s.counters[name] = c }); err != nil {
 			return err
 		}

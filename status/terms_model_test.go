@@ -246,7 +246,7 @@ func (m *termsModel) reserve() {
 	case known != nil:
 		got = "known"
 	}
-	if got != want || (len(c.Reserved) == 1) != (want == "stored") {
+	if got != want || (len(answers(c, jobs.BatchStored)) == 1) != (want == "stored") {
 		m.rt.Fatalf("a batch is %s (%v), want %s", got, err, want)
 	}
 	if want != "stored" {
@@ -355,9 +355,9 @@ func (m *termsModel) step() {
 	}
 	before := m.held()
 	c := m.folds(ms, events...)
-	if len(c.Replayed) != replays || len(c.Refused) != refusals || len(c.Completed) != pending-len(m.stored) {
+	if len(answers(c, jobs.SubmissionReplayed)) != replays || len(answers(c, jobs.SubmissionRefused)) != refusals || len(answers(c, jobs.BatchDone)) != pending-len(m.stored) {
 		m.rt.Fatalf("%d replayed, %d refused, %d batches complete; want %d, %d, %d",
-			len(c.Replayed), len(c.Refused), len(c.Completed), replays, refusals, pending-len(m.stored))
+			len(answers(c, jobs.SubmissionReplayed)), len(answers(c, jobs.SubmissionRefused)), len(answers(c, jobs.BatchDone)), replays, refusals, pending-len(m.stored))
 	}
 	m.check(c, before)
 }
@@ -446,7 +446,7 @@ func (m *termsModel) expire() {
 	if first != 0 && (next == 0 || next > first) {
 		m.rt.Fatalf("the next limit is at %v, but %v", next, first)
 	}
-	if c.Position != 0 { // there was a transaction
+	if c.Positions.Jobs != 0 { // there was a transaction
 		m.check(c, before)
 	}
 }
@@ -466,7 +466,7 @@ func (m *termsModel) check(c *jobs.Commit, before map[uint64]*jobs.Job) {
 		if want.Status.Ended() {
 			want.Place, want.Slot = jobs.InQueue, false
 		} else if want.Terms != nil && want.Terms.ConcurrencyKey != "" {
-			if j.Place == jobs.Due && (want.Place != jobs.Due || j.DueAt != want.DueAt) && (c.Due == 0 || c.Due > max(j.DueAt, 1)) {
+			if j.Place == jobs.Due && (want.Place != jobs.Due || j.DueAt != want.DueAt) && (c.Due() == 0 || c.Due() > max(j.DueAt, 1)) {
 				m.rt.Fatalf("nobody was told that it is due: %+v", j)
 			}
 			want.Place, want.Slot, want.DueAt = j.Place, j.Slot, j.DueAt
@@ -485,8 +485,8 @@ func (m *termsModel) check(c *jobs.Commit, before map[uint64]*jobs.Job) {
 			queued++
 		}
 	}
-	if c.Unfinished != unfinished || c.Scheduled != scheduled || c.Queued != queued {
-		m.rt.Fatalf("%d unfinished, %d scheduled, %d in the queue; want %d, %d, %d", c.Unfinished, c.Scheduled, c.Queued, unfinished, scheduled, queued)
+	if c.Load.Unfinished != unfinished || c.Load.Scheduled != scheduled || c.Load.Queued != queued {
+		m.rt.Fatalf("%d unfinished, %d scheduled, %d in the queue; want %d, %d, %d", c.Load.Unfinished, c.Load.Scheduled, c.Load.Queued, unfinished, scheduled, queued)
 	}
 	m.checkOrder(all, before)
 	m.verify()

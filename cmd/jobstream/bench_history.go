@@ -59,7 +59,7 @@ func (b *bench) remember(ctx context.Context, dir string) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- store.Run(ctx, past, func(*jobs.Commit) {}) }()
+	go func() { done <- store.Run(ctx, past) }()
 	select {
 	case <-past.over:
 	case err := <-done:

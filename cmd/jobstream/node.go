@@ -70,8 +70,6 @@ type node struct {
 	intact    bool   // after a crash: JOBS has all that is needed
 	survivors uint64 // after a crash: the last sequence in JOBS
 
-	mu     sync.Mutex
-	heard  *jobs.Pool // the pool, once it may hear of commits
 	parts  sync.WaitGroup
 	failed chan error // the first part that broke
 	mend   chan error // says why another start is needed, once that can help
@@ -175,6 +173,11 @@ func (n *node) start(ctx context.Context) (err error) {
 		}
 	}
 	n.trimmer = &trimmer{n: n, kick: make(chan struct{}, 1)}
+	// Of a commit hear, in this order: who submitted, the releaser, the notifier; and once
+	// there is a pool (see startPool) the pool, who waits for ends, the trimmer.
+	n.store.Listen(n.submitter.Committed)
+	n.store.Listen(n.releaser.Committed)
+	n.store.Listen(n.noticeEnds)
 	n.runParts()
 	if err := n.recover(ctx, clean); err != nil {
 		return err
@@ -225,7 +228,7 @@ func (n *node) runParts() {
 	n.part("notifications", func() error { return n.runNotifier(ctx) })
 	n.part("tracker", func() error {
 		defer close(n.projected)
-		return n.store.Run(projecting, n.broker, n.committed)
+		return n.store.Run(projecting, n.broker)
 	})
 }
 
@@ -253,9 +256,9 @@ func (n *node) startPool(ctx context.Context) error {
 		MaxWorkers: n.o.maxWorkers, MinWorkers: n.o.minWorkers, Paused: paused, Lease: n.o.lease, MaxLost: n.o.maxLost, Node: n.name, Logger: n.log,
 		SurvivorsUpTo: n.survivors,
 	}, n.lanes)
-	n.mu.Lock()
-	n.heard = n.pool
-	n.mu.Unlock()
+	n.store.Listen(n.pool.Committed)
+	n.store.Listen(n.endings.Committed)
+	n.store.Listen(n.trimmer.committed)
 	if err := n.broker.OpenLanes(ctx, n.lanes, n.pool); err != nil {
 		return fmt.Errorf("open the lanes: %w", err)
 	}
@@ -344,28 +347,6 @@ func (n *node) lanesNeeded() []jobs.Lane {
 		}
 	}
 	return lanes
-}
-
-// committed passes on what a commit of the tracker made true.
-func (n *node) committed(c *jobs.Commit) {
-	n.submitter.Committed(c)
-	n.releaser.Committed(c)
-	n.mu.Lock()
-	pool := n.heard
-	n.mu.Unlock()
-	if pool != nil {
-		pool.Committed(c)
-	}
-	if len(c.Ended) > 0 {
-		told := notice{number: c.Number, ended: c.Ended}
-		n.noticed.take(told.bytes(), n.stopped)
-		select {
-		case n.notify <- told:
-		case <-n.stopped: // nobody takes it any more; the outbox keeps it for the next start
-		}
-	}
-	n.endings.Committed(c)
-	n.trimmer.committed(c)
 }
 
 // Health checks of the broker cost some hundred microseconds, so submissions go

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -64,6 +65,19 @@ func (n *notice) bytes() (size int) {
 		size += j.SizeHint()
 	}
 	return size
+}
+
+// noticeEnds hands over what ended with a commit.
+func (n *node) noticeEnds(c *jobs.Commit) {
+	told := notice{number: c.Number, ended: slices.Collect(c.Ended())}
+	if len(told.ended) == 0 {
+		return
+	}
+	n.noticed.take(told.bytes(), n.stopped)
+	select {
+	case n.notify <- told:
+	case <-n.stopped: // nobody takes it any more; the outbox keeps it for the next start
+	}
 }
 
 // maxNotices is how many jobs are notified in one go at most.

@@ -35,8 +35,8 @@ const (
 // committed asks for a trim when the stream holds half a queue of what the
 // tracker may know as ended.
 func (t *trimmer) committed(c *jobs.Commit) {
-	inStream := int64(c.Position) - int64(t.gone.Load())
-	if fresh := inStream - int64(c.Queued) - t.left.Load(); fresh > 0 && fresh*2 >= int64(t.n.o.queueSize) {
+	inStream := int64(c.Positions.Jobs) - int64(t.gone.Load())
+	if fresh := inStream - int64(c.Load.Queued) - t.left.Load(); fresh > 0 && fresh*2 >= int64(t.n.o.queueSize) {
 		select {
 		case t.kick <- struct{}{}:
 		default:

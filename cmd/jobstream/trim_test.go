@@ -283,7 +283,7 @@ func TestTrimIsNotTriedInVain(t *testing.T) {
 		{3000 + queue/2 - 1, 0, true},
 		{3000 + queue/2 - 1, 1, false},
 	} {
-		ours.committed(&jobs.Commit{Position: position + c.more, Queued: c.queued})
+		ours.committed(&jobs.Commit{Positions: jobs.Positions{Jobs: position + c.more}, Load: jobs.Load{Queued: c.queued}})
 		if asked := len(ours.kick) > 0; asked != c.want {
 			t.Errorf("with %d jobs in the queue, %d messages later, a trim was asked for: %v", c.queued, c.more, asked)
 		}

@@ -1,0 +1,112 @@
+package jobs
+
+import "iter"
+
+// Commit is what one transaction of the tracker made durable: a numbered list of
+// changes. It belongs to whoever hears of it for the time of the call only; the jobs are
+// shared.
+type Commit struct {
+	// Number counts the commits that changed something, without a gap and for as long as
+	// the tracker's file lives. It is 0 if nothing changed.
+	Number    uint64
+	At        Time
+	Positions Positions // up to where both streams are folded
+	Changes   []Change
+	// Outcomes are the ends of attempts that are folded now. Repeats are among them,
+	// which changed nothing.
+	Outcomes []Event
+	Answers  []Answer
+	Load     Load
+}
+
+// Change is what a commit made of one job.
+type Change struct {
+	Before *Job // nil: it is new
+	After  *Job // nil: its record was deleted
+}
+
+// Ended says whether the job ended with this change.
+func (c *Change) Ended() bool {
+	return c.After != nil && c.After.Status.Ended() && (c.Before == nil || !c.Before.Status.Ended())
+}
+
+// Submitted says whether the job is new, has a new message, or was known from events
+// alone until now.
+func (c *Change) Submitted() bool {
+	was, is := c.Before, c.After
+	return is != nil && (was == nil || was.Seq != is.Seq || was.Payload == nil && is.Payload != nil)
+}
+
+// due is the moment at which the job has to be looked at because of this change (see
+// [Agenda]), 0 = none.
+func (c *Change) due() (at Time) {
+	was, is := c.Before, c.After
+	if is == nil || is.Status.Ended() {
+		return 0
+	}
+	if is.Place == Due && (was == nil || was.Place != Due || was.DueAt != is.DueAt || was.Seq != is.Seq) {
+		at = max(is.DueAt, 1)
+	}
+	limit := is.LimitAt()
+	// While it ran its worker looked after the limit, which may have passed meanwhile.
+	if limit != 0 && (was == nil || was.LimitAt() != limit || was.Status == Processing && is.Status != Processing) {
+		if at == 0 || limit < at {
+			at = limit
+		}
+	}
+	return at
+}
+
+// Ended are the jobs that ended with this commit.
+func (c *Commit) Ended() iter.Seq[*Job] { return c.those((*Change).Ended) }
+
+// Submitted are the jobs that were submitted, see [Change.Submitted].
+func (c *Commit) Submitted() iter.Seq[*Job] { return c.those((*Change).Submitted) }
+
+func (c *Commit) those(which func(*Change) bool) iter.Seq[*Job] {
+	return func(yield func(*Job) bool) {
+		for i := range c.Changes {
+			if which(&c.Changes[i]) && !yield(c.Changes[i].After) {
+				return
+			}
+		}
+	}
+}
+
+// Due is the earliest moment at which a job has to be looked at that this commit put
+// off, 0 = there is none.
+func (c *Commit) Due() (first Time) {
+	for i := range c.Changes {
+		if at := c.Changes[i].due(); at != 0 && (first == 0 || at < first) {
+			first = at
+		}
+	}
+	return first
+}
+
+// Answer says what became of a submission that made no job, or of a batch.
+type Answer struct {
+	Kind  AnswerKind
+	ID    ID     // of the message, or of the batch
+	Err   *Error // why it was refused
+	Job   *Job   // the one that a repeated submission stands for
+	Batch *Batch // the one that is stored
+}
+
+// AnswerKind says what an [Answer] is about.
+type AnswerKind uint8
+
+// The kinds of answers.
+const (
+	SubmissionRefused  AnswerKind = iota + 1
+	SubmissionReplayed            // its job was there before
+	BatchStored                   // its messages may be published
+	BatchDone                     // all of its jobs are there
+)
+
+// Load is how much there is to do after a commit.
+type Load struct {
+	Unfinished int // pending, processing and retrying jobs
+	Scheduled  int // jobs whose time is to come
+	Queued     int // messages in JOBS that are still needed
+}

@@ -1,0 +1,41 @@
+package status
+
+import (
+	"testing"
+
+	"jobstream/jobs"
+)
+
+// Commits that change jobs are numbered without a gap, over restarts, too; the others
+// have no number.
+func TestCommitNumbers(t *testing.T) {
+	tr := byHand(t)
+	next := tr.number
+	numbered := func(what string, c *jobs.Commit, changes int) {
+		t.Helper()
+		if changes == 0 {
+			if c.Number != 0 || len(c.Changes) != 0 {
+				t.Fatalf("%s: number %d, %d changes", what, c.Number, len(c.Changes))
+			}
+			return
+		}
+		if next++; c.Number != next || len(c.Changes) != changes || c.At == 0 {
+			t.Fatalf("%s: number %d, want %d; %d changes, want %d; at %v", what, c.Number, next, len(c.Changes), changes, c.At)
+		}
+	}
+	a, b := message(1), message(2)
+	numbered("two jobs", tr.folds([]*jobs.Message{a, b}), 2)
+	numbered("nothing", tr.folds(nil), 0)
+	numbered("a repeat", tr.folds([]*jobs.Message{again(tr.find(1), 3, epoch)}, event(jobs.KindCompleted, a, 1)), 1)
+	numbered("a known end", tr.folds(nil, event(jobs.KindCompleted, a, 1)), 0)
+	tr.reopen()
+	_, c := tr.cancels(2)
+	numbered("a cancel", c, 1)
+	c = tr.together(func() { _, err := tr.Do(t.Context(), jobs.Delete{Keys: []uint64{1, 2}}); tr.must(err) })
+	numbered("a deletion", c, 2)
+	if c.Changes[0].Before == nil || c.Changes[0].After != nil {
+		t.Errorf("deleted: %+v", c.Changes[0])
+	}
+	tr.reopen()
+	numbered("another job", tr.folds([]*jobs.Message{message(9)}), 1)
+}
