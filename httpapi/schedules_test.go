@@ -39,20 +39,23 @@ func (s *shelf) Schedule(_ context.Context, name string) (*schedule.Entry, error
 	return s.entries[name], s.err
 }
 
-func (s *shelf) UpdateSchedule(_ context.Context, name string, change func(old *schedule.Entry) (*schedule.Entry, error)) (*schedule.Entry, error) {
+func (s *shelf) Do(_ context.Context, c jobs.Command) (jobs.Effect, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, err := change(s.entries[name])
+	change := c.(schedule.Command)
+	name := change.Schedule()
+	old := s.entries[name]
+	e, err := change.Apply(old)
 	if err == nil {
 		err = s.err
 	}
 	if err != nil {
-		return nil, err
+		return jobs.Effect{}, err
 	}
 	if s.entries[name] = e; e == nil {
 		delete(s.entries, name)
 	}
-	return e, nil
+	return jobs.Effect{Value: schedule.Change{Old: old, New: e}}, nil
 }
 
 // scheduleRig is a server with schedules that are kept and run for real, only

@@ -40,6 +40,7 @@ type Effect struct {
 	Refused []Refusal // jobs that it could not change, and why
 	Removed int       // what it has taken away
 	Freed   int64     // the bytes that the records of those took
+	Value   any       // what commands of other packages come to
 }
 
 // Commands about jobs pass over keys that lead to none.

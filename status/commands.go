@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"jobstream/jobs"
+	"jobstream/jobs/schedule"
 )
 
 // do does a command. What it decides by is in the command, the file and the fold's
@@ -26,6 +27,8 @@ func (f *fold) do(c jobs.Command) (jobs.Effect, error) {
 		return f.reserve(c)
 	case jobs.ForgetTokens:
 		return f.forget(c)
+	case schedule.Command:
+		return f.schedule(c)
 	}
 	return jobs.Effect{}, fmt.Errorf("the tracker knows no command %T", c)
 }

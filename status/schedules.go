@@ -38,41 +38,27 @@ func (s *Store) Schedule(_ context.Context, name string) (e *schedule.Entry, err
 	return e, err
 }
 
-// UpdateSchedule replaces a schedule by what change makes of it, and is durable
-// when it returns: old is nil if there is none, and a nil result deletes it. If
-// change returns old itself, or an error, nothing is written. change is called
-// more than once; [Store.Run] must be running.
-func (s *Store) UpdateSchedule(ctx context.Context, name string, change func(old *schedule.Entry) (*schedule.Entry, error)) (*schedule.Entry, error) {
-	// Often there is nothing to change, and that needs no transaction.
-	old, err := s.Schedule(ctx, name)
+// schedule does a command about a schedule.
+func (f *fold) schedule(c schedule.Command) (jobs.Effect, error) {
+	old, err := readSchedule(f.tx, c.Schedule())
 	if err != nil {
-		return nil, err
+		return jobs.Effect{}, err
 	}
-	if e, err := change(old); err != nil || e == old {
-		return e, err
+	e, err := c.Apply(old)
+	switch {
+	case err != nil || e == old:
+	case e == nil:
+		f.schedules = nil // counted anew when that is needed
+		err = f.tx.Bucket(bucketSchedules).Delete([]byte(old.Name))
+	default:
+		if err = f.roomForSchedule(old, e); err == nil {
+			err = writeSchedule(f.tx, e)
+		}
 	}
-	var e *schedule.Entry // read only when s.do has returned without an error
-	err = s.do(ctx, func(f *fold) error {
-		old, err := readSchedule(f.tx, name)
-		if err != nil {
-			return err
-		}
-		if e, err = change(old); err != nil || e == old {
-			return err
-		}
-		if e == nil {
-			f.schedules = nil // counted anew when that is needed
-			return f.tx.Bucket(bucketSchedules).Delete([]byte(name))
-		}
-		if err := f.roomForSchedule(old, e); err != nil {
-			return err
-		}
-		return writeSchedule(f.tx, e)
-	})
 	if err != nil {
-		return nil, err
+		return jobs.Effect{}, err
 	}
-	return e, nil
+	return jobs.Effect{Value: schedule.Change{Old: old, New: e}}, nil
 }
 
 // scheduleTotals are those of all schedules, as a transaction has left them so far.

@@ -28,13 +28,18 @@ func entry(t *testing.T, body string) *schedule.Entry {
 	return &schedule.Entry{Spec: *s, State: schedule.State{Source: schedule.FromAPI, CreatedAt: epoch, UpdatedAt: epoch, Anchor: epoch, Done: epoch}}
 }
 
+// putSchedule stores an entry that is new.
 func (tr *tracker) putSchedule(t *testing.T, e *schedule.Entry) {
 	t.Helper()
 	ctx, cancel := within(t)
 	defer cancel()
-	if _, err := tr.UpdateSchedule(ctx, e.Name, func(*schedule.Entry) (*schedule.Entry, error) { return e, nil }); err != nil {
+	if _, err := tr.Do(ctx, put(e)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func put(e *schedule.Entry) schedule.Put {
+	return schedule.Put{Stamp: jobs.Stamp{At: e.CreatedAt}, Source: e.Source, Spec: e.Spec}
 }
 
 func (tr *tracker) schedule(t *testing.T, name string) *schedule.Entry {
@@ -54,29 +59,17 @@ func TestSchedulesAreKept(t *testing.T) {
 	tr.putSchedule(t, b)
 	tr.putSchedule(t, a)
 
-	// what changes nothing, or fails, writes nothing
-	wrong := &jobs.Error{Kind: jobs.Conflict, Detail: "no"}
-	for _, change := range []func(old *schedule.Entry) (*schedule.Entry, error){
-		func(old *schedule.Entry) (*schedule.Entry, error) { return old, nil },
-		func(*schedule.Entry) (*schedule.Entry, error) { return nil, wrong },
+	before, _ := tr.rows(bucketSchedules)
+	again := put(a)
+	again.New = true
+	for name, c := range map[string]schedule.Command{
+		"a name that is taken": again,
+		"none of that name":    schedule.Delete{Name: "c", Source: schedule.FromAPI},
 	} {
-		before := tr.db.Stats()
-		_, err := tr.UpdateSchedule(ctx, "a", change)
-		after := tr.db.Stats()
-		if (err != nil && !errors.Is(err, wrong)) || after.TxStats.GetWrite() != before.TxStats.GetWrite() {
-			t.Errorf("%v, or something was written", err)
+		e, err := tr.Do(ctx, c)
+		if after, _ := tr.rows(bucketSchedules); failsAs(err) == "" || e.Value != nil || !reflect.DeepEqual(after, before) {
+			t.Errorf("%s: %+v, %v", name, e, err)
 		}
-	}
-	// an error that comes only in the transaction
-	calls := 0
-	_, err := tr.UpdateSchedule(ctx, "a", func(*schedule.Entry) (*schedule.Entry, error) {
-		if calls++; calls > 1 {
-			return nil, wrong
-		}
-		return b, nil
-	})
-	if !errors.Is(err, wrong) {
-		t.Error(err)
 	}
 
 	tr.reopen()
@@ -85,13 +78,13 @@ func TestSchedulesAreKept(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(all, []*schedule.Entry{a, b}) {
 		t.Errorf("%+v, %v", all, err)
 	}
-	e, err := tr.UpdateSchedule(ctx, "a", func(*schedule.Entry) (*schedule.Entry, error) { return nil, nil })
-	if e != nil || err != nil || tr.schedule(t, "a") != nil || tr.schedule(t, "b") == nil {
-		t.Errorf("%v, %v", e, err)
+	e, err := tr.Do(ctx, schedule.Delete{Name: "a", Source: schedule.FromAPI})
+	if made, _ := e.Value.(schedule.Change); !reflect.DeepEqual(made, schedule.Change{Old: a}) || err != nil || tr.schedule(t, "a") != nil || tr.schedule(t, "b") == nil {
+		t.Errorf("%+v, %v", e, err)
 	}
 	gone, cancelled := context.WithCancel(ctx)
 	cancelled()
-	if _, err := tr.UpdateSchedule(gone, "b", func(*schedule.Entry) (*schedule.Entry, error) { return nil, nil }); !errors.Is(err, context.Canceled) {
+	if _, err := tr.Do(gone, schedule.Delete{Name: "b", Source: schedule.FromAPI}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }
@@ -187,7 +180,7 @@ func TestUnreadableSchedule(t *testing.T) {
 		"one": func() error { _, err := tr.Schedule(t.Context(), "a"); return err },
 		"all": func() error { _, err := tr.Schedules(t.Context()); return err },
 		"change": func() error {
-			_, err := tr.UpdateSchedule(t.Context(), "a", func(old *schedule.Entry) (*schedule.Entry, error) { return old, nil })
+			_, err := tr.Do(t.Context(), schedule.Pause{Name: "a", Paused: true})
 			return err
 		},
 	} {
@@ -220,7 +213,7 @@ func TestSchedulesAreBounded(t *testing.T) {
 	defer cancel()
 	put := func(name, payload string) error {
 		e := entry(t, `{"name":"`+name+`","every":"1h","type":"email","payload":`+payload+`}`)
-		_, err := tr.UpdateSchedule(ctx, name, func(*schedule.Entry) (*schedule.Entry, error) { return e, nil })
+		_, err := tr.Do(ctx, put(e))
 		return err
 	}
 	full := func(err error) bool {

@@ -15,7 +15,7 @@ func (n *node) startSchedules(ctx context.Context) error {
 	submit := n.submitter.SubmitMessage
 	runner := schedule.NewRunner(schedule.RunnerOptions{Store: n.store, Submit: submit, Ended: n.hasEnded, Logger: n.log})
 	n.schedules = schedule.NewBook(schedule.BookOptions{
-		Store: n.store, Submit: submit, Check: n.checkSchedule, Changed: runner.Changed, Logger: n.log,
+		Store: n.store, Submit: submit, Check: n.checkSchedule, Changed: runner.Changed, Actor: "rest", Logger: n.log,
 	})
 	specs := make([]*schedule.Spec, len(n.o.schedules))
 	for i := range specs {

@@ -328,12 +328,12 @@ func (r *Runner) do(ctx context.Context, e *Entry, d Decision) error {
 	if d.Deed == Pass {
 		r.o.Logger.Debug("a schedule's time passes: its last job has not ended",
 			"schedule", e.Name, "time", d.At.String(), "job", e.LastJob)
-		return r.note(ctx, e.Name, d.At, func(c *Entry) *Entry { c.Skipped++; return c })
+		return r.note(ctx, Dealt{Name: e.Name, Time: d.At, Skipped: true})
 	}
 	j, _, err := r.o.Submit(ctx, e.Message(d.At))
 	if hopeless(err) {
 		r.o.Logger.Error("a schedule's job cannot be made; its time passes", "schedule", e.Name, "time", d.At.String(), "error", err)
-		return r.note(ctx, e.Name, d.At, func(c *Entry) *Entry { return c })
+		return r.note(ctx, Dealt{Name: e.Name, Time: d.At})
 	}
 	if err != nil {
 		return err
@@ -343,20 +343,13 @@ func (r *Runner) do(ctx context.Context, e *Entry, d Decision) error {
 	if e, err = r.o.Store.Schedule(ctx, e.Name); err != nil || e == nil || e.Done >= d.At {
 		return err
 	}
-	return r.note(ctx, e.Name, d.At, func(c *Entry) *Entry { return c.Ran(j.ID, d.At, j.CreatedAt) })
+	return r.note(ctx, Dealt{Name: e.Name, Time: d.At, Job: j.ID, MadeAt: j.CreatedAt})
 }
 
-// note makes sure that a time is dealt with. more may add to the copy that it
-// gets.
-func (r *Runner) note(ctx context.Context, name string, at jobs.Time, more func(c *Entry) *Entry) error {
-	_, err := r.o.Store.UpdateSchedule(ctx, name, func(old *Entry) (*Entry, error) {
-		if old == nil || old.Done >= at {
-			return old, nil
-		}
-		c := *old
-		c.Done = at
-		return more(&c), nil
-	})
+// note makes sure that a time is dealt with.
+func (r *Runner) note(ctx context.Context, c Dealt) error {
+	c.Stamp = jobs.Stamp{Actor: "schedule", At: r.o.Now()}
+	_, err := do(ctx, r.o.Store, c)
 	return err
 }
 

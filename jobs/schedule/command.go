@@ -1,0 +1,183 @@
+package schedule
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+
+	"jobstream/jobs"
+)
+
+// Command is a [jobs.Command] about one schedule.
+type Command interface {
+	jobs.Command
+	// Schedule is its name.
+	Schedule() string
+	// Apply is what the command makes of an entry: old is nil if there is none, and nil
+	// deletes it. It is old itself if there is nothing to change. Nothing but old and the
+	// command decides. An error is an [*jobs.Error].
+	Apply(old *Entry) (*Entry, error)
+}
+
+// Change is the value of a [Command]'s effect: the entry before and after it, nil
+// where there is none.
+type Change struct{ Old, New *Entry }
+
+// do has the store do a command, unless it changes nothing as things are: often that is
+// so, and needs no transaction.
+func do(ctx context.Context, s Store, c Command) (Change, error) {
+	old, err := s.Schedule(ctx, c.Schedule())
+	if err != nil {
+		return Change{}, err
+	}
+	switch e, err := c.Apply(old); {
+	case err != nil:
+		return Change{}, err
+	case e == old:
+		return Change{old, old}, nil
+	}
+	e, err := s.Do(ctx, c)
+	made, _ := e.Value.(Change)
+	return made, err
+}
+
+// Put adds a schedule or replaces the one that has its name, which goes on where that
+// was unless its times are others.
+type Put struct {
+	jobs.Stamp
+	Source Source `json:"source"`
+	Spec   Spec   `json:"spec"`
+	New    bool   `json:"new,omitempty"` // a name that is taken is a conflict
+}
+
+// Schedule is the name.
+func (c Put) Schedule() string { return c.Spec.Name }
+
+// Apply makes the entry what is asked for.
+func (c Put) Apply(old *Entry) (*Entry, error) {
+	if err := writable(old, c.Source); err != nil {
+		return nil, err
+	}
+	if old != nil && c.New {
+		return nil, &jobs.Error{
+			Kind:   jobs.Conflict,
+			Detail: fmt.Sprintf("there is a schedule %q already; change it with PUT /schedules/%s", old.Name, old.Name),
+		}
+	}
+	return merge(old, &c.Spec, c.Source, c.At), nil
+}
+
+// Pause stops a schedule that a request has made, or lets it go on with its next time.
+type Pause struct {
+	jobs.Stamp
+	Name   string `json:"name"`
+	Paused bool   `json:"paused"`
+}
+
+// Schedule is the name.
+func (c Pause) Schedule() string { return c.Name }
+
+// Apply pauses the entry or resumes it.
+func (c Pause) Apply(old *Entry) (*Entry, error) {
+	if old == nil {
+		return nil, noSuch(c.Name)
+	}
+	if err := writable(old, FromAPI); err != nil {
+		return nil, err
+	}
+	s := old.Spec
+	s.Paused = c.Paused
+	return merge(old, &s, FromAPI, c.At), nil
+}
+
+// Delete removes a schedule that comes from a source. Jobs that it has made stay.
+type Delete struct {
+	jobs.Stamp
+	Name   string `json:"name"`
+	Source Source `json:"source"`
+}
+
+// Schedule is the name.
+func (c Delete) Schedule() string { return c.Name }
+
+// Apply removes the entry.
+func (c Delete) Apply(old *Entry) (*Entry, error) {
+	if old == nil {
+		return nil, noSuch(c.Name)
+	}
+	if err := writable(old, c.Source); err != nil {
+		return nil, err
+	}
+	return nil, nil
+}
+
+// Dealt notes that a schedule's time is dealt with, unless that is known.
+type Dealt struct {
+	jobs.Stamp
+	Name string    `json:"name"`
+	Time jobs.Time `json:"time"`
+	// Job is the job that was made for it and MadeAt when, zero if there is none.
+	Job    jobs.ID   `json:"job"`
+	MadeAt jobs.Time `json:"made_at,omitempty"`
+	// Skipped says that the time passed because the job before had not ended.
+	Skipped bool `json:"skipped,omitempty"`
+}
+
+// Schedule is the name.
+func (c Dealt) Schedule() string { return c.Name }
+
+// Apply moves the entry on.
+func (c Dealt) Apply(old *Entry) (*Entry, error) {
+	if old == nil || old.Done >= c.Time {
+		return old, nil
+	}
+	e := *old
+	e.Done = c.Time
+	if c.Skipped {
+		e.Skipped++
+	}
+	if c.Job != (jobs.ID{}) {
+		return e.Ran(c.Job, c.Time, c.MadeAt), nil
+	}
+	return &e, nil
+}
+
+// writable says why a source may not change an entry.
+func writable(e *Entry, by Source) error {
+	if e == nil || e.Source != FromConfig || by == FromConfig {
+		return nil
+	}
+	return &jobs.Error{
+		Kind: jobs.Conflict,
+		Detail: fmt.Sprintf("schedule %q comes from the configuration file and is read-only here; "+
+			"change it there and restart (POST /schedules/%s/run works)", e.Name, e.Name),
+	}
+}
+
+// merge is a schedule after it was made to what s wants. It is old itself if
+// that is so already.
+func merge(old *Entry, s *Spec, source Source, now jobs.Time) *Entry {
+	if old == nil {
+		return &Entry{*s, State{Source: source, CreatedAt: now, UpdatedAt: now, Anchor: now, Done: now}}
+	}
+	if old.Source == source && reflect.DeepEqual(&old.Spec, s) {
+		return old
+	}
+	e := &Entry{*s, old.State}
+	e.Source, e.UpdatedAt = source, now
+	switch {
+	case !old.sameTimes(s):
+		e.Anchor, e.Done = now, now
+	case old.Paused && !s.Paused:
+		e.Done = now // what passed meanwhile is not caught up
+	}
+	return e
+}
+
+func noSuch(name string) *jobs.Error {
+	const longest = 80
+	if len(name) > longest {
+		name = name[:longest] + "…"
+	}
+	return &jobs.Error{Kind: jobs.NotFound, Detail: fmt.Sprintf("there is no schedule %q", name)}
+}
