@@ -89,3 +89,41 @@ type ForgetTokens struct {
 	Before Time `json:"before"`
 	Most   int  `json:"most"` // so many at most
 }
+
+// Expire ends those of the jobs whose expiry or deadline has passed, see [Job.Expire].
+type Expire struct {
+	Stamp
+	Keys []uint64 `json:"keys"`
+}
+
+// Lose notes for those of the jobs that are processing that their worker died: they are
+// Changed. One to whom that has happened MaxLost times has failed.
+type Lose struct {
+	Stamp
+	Keys    []uint64 `json:"keys"`
+	MaxLost int      `json:"max_lost"`
+}
+
+// Release puts those of the jobs that are processing back, which speaks against none of
+// them: they are Changed. Their workers must have been interrupted.
+type Release struct {
+	Stamp
+	Keys []uint64 `json:"keys"`
+	Why  string   `json:"why"`
+}
+
+// Seed takes ended jobs from their notifications, where the tracker was lost. Nobody is
+// notified of their end once more.
+type Seed struct {
+	Stamp
+	Ended []*Job `json:"ended"`
+}
+
+// EndRebuild ends the time in which events alone make jobs, as the tracker was lost.
+type EndRebuild struct{ Stamp }
+
+// Rewind sets up to where the streams are folded: they have gone back.
+type Rewind struct {
+	Stamp
+	To Positions `json:"to"`
+}

@@ -318,4 +318,12 @@ func (j *Job) Lose(at Time, maxLost int) bool {
 	return Apply(j, e)
 }
 
+// Release puts a processing job back, which speaks not against it: its worker was
+// interrupted. It reports whether j changed.
+func (j *Job) Release(at Time, why string) bool {
+	return Apply(j, &Event{
+		Kind: KindReleased, Run: j.Run, Attempt: j.Attempt, StartedAt: j.StartedAt, At: at, Node: j.Node, Error: why,
+	})
+}
+
 func (j *Job) touch(at Time) { j.UpdatedAt = max(j.UpdatedAt, at) }

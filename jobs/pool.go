@@ -69,7 +69,7 @@ type PoolOptions struct {
 	// Paused names the types that start nothing at first, see [Pool.SetPaused].
 	Paused  map[string]bool
 	Lease   time.Duration // of a delivery; renewed at a third of it
-	MaxLost int           // see [Lose]
+	MaxLost int           // see [Job.Lose]
 	Node    string        // stands in events
 	// SurvivorsUpTo is the sequence in JOBS up to which messages were there when a
 	// process died, 0 for none. One of their jobs may be what killed it.

@@ -99,8 +99,9 @@ type Ledger interface {
 	Recall(t *Token) ([]*Job, error)
 }
 
-// Agenda knows which jobs wait for a moment.
+// Agenda knows which jobs wait for a moment, and does [Expire].
 type Agenda interface {
+	Doer
 	// Due returns up to limit of the jobs whose message has to be published by now:
 	// first those that count as unfinished already, since these need no room, then
 	// up to scheduled others. Of both those come first that are due first. next is
@@ -109,7 +110,8 @@ type Agenda interface {
 	// Whole returns a job of Due with its payload, which Due may leave out so that
 	// thousands of large ones are not in memory together; nil if it is gone.
 	Whole(j *Job) (*Job, error)
-	// Expire ends jobs that should have started or ended by now, a bounded number,
-	// and returns when it has to be called next (0 = nothing is bounded in time).
-	Expire(ctx context.Context, now Time) (next Time, err error)
+	// Overdue lists jobs that should have started or ended by now and are not running,
+	// a bounded number, and returns when it has to be called next (0 = nothing is
+	// bounded in time).
+	Overdue(now Time) (keys []uint64, next Time, err error)
 }

@@ -117,7 +117,7 @@ func (r *Releaser) Run(ctx context.Context) error {
 
 // round does what is due and returns how long nothing else will be.
 func (r *Releaser) round(ctx context.Context) (time.Duration, error) {
-	limit, err := r.o.Agenda.Expire(ctx, Now())
+	limit, err := r.expire(ctx)
 	if err != nil {
 		return lookAgain, err
 	}
@@ -142,6 +142,16 @@ func (r *Releaser) round(ctx context.Context) (time.Duration, error) {
 	}
 	// Never before its time: timers may fire a hair early by the wall clock.
 	return min(max(next.Sub(Now()), time.Millisecond), lookAgain), nil
+}
+
+// expire ends jobs whose time is over, and returns when others' may be.
+func (r *Releaser) expire(ctx context.Context) (next Time, err error) {
+	by := By("clock")
+	keys, next, err := r.o.Agenda.Overdue(by.At)
+	if err == nil && len(keys) > 0 {
+		_, err = r.o.Agenda.Do(ctx, Expire{by, keys})
+	}
+	return next, err
 }
 
 // begin begins a round, and returns how many jobs are on their way and how many

@@ -27,7 +27,7 @@ type releases struct {
 	due        map[uint64]*jobs.Job
 	keys       map[jobs.ID]uint64
 	limits     []jobs.Time
-	expired    []jobs.Time // when Expire was called for a limit
+	expired    []jobs.Time // when a limit was said to be over
 	sent       []sentJob
 	refuse     []func(error)
 	full       error // what the queue answers at once
@@ -111,18 +111,32 @@ func (r *releases) Whole(j *jobs.Job) (*jobs.Job, error) {
 	return &c, nil
 }
 
-func (r *releases) Expire(_ context.Context, now jobs.Time) (next jobs.Time, err error) {
+// Overdue gives limits as keys.
+func (r *releases) Overdue(now jobs.Time) (keys []uint64, next jobs.Time, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.limits = slices.DeleteFunc(r.limits, func(at jobs.Time) bool {
+	for _, at := range r.limits {
 		if at <= now {
-			r.expired = append(r.expired, now-r.begin)
+			keys = append(keys, uint64(at))
 		} else if next == 0 || at < next {
 			next = at
 		}
-		return at <= now
+	}
+	return keys, next, r.broken
+}
+
+func (r *releases) Do(_ context.Context, c jobs.Command) (jobs.Effect, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := c.(jobs.Expire)
+	r.limits = slices.DeleteFunc(r.limits, func(at jobs.Time) bool {
+		over := slices.Contains(e.Keys, uint64(at))
+		if over {
+			r.expired = append(r.expired, e.At-r.begin)
+		}
+		return over
 	})
-	return next, r.broken
+	return jobs.Effect{}, r.broken
 }
 
 func (r *releases) Submit(m *jobs.Message, refused func(error)) error {

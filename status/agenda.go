@@ -2,7 +2,6 @@ package status
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -162,29 +161,8 @@ func dueAfter(tx *bbolt.Tx, part byte, now jobs.Time) jobs.Time {
 	return at
 }
 
-// expireBatch is how many jobs one call of Expire ends at most.
-const expireBatch = 4096
-
-// Expire ends jobs whose time is over; see [jobs.Agenda].
-func (s *Store) Expire(ctx context.Context, now jobs.Time) (next jobs.Time, err error) {
-	keys, next, err := s.overdue(now)
-	if err != nil || len(keys) == 0 {
-		return next, err
-	}
-	err = s.do(ctx, func(f *fold) error {
-		for _, key := range keys {
-			w, err := f.get(key)
-			if err != nil {
-				return err
-			}
-			if w != nil && w.edit().Expire(now) {
-				w.dirty = true
-			}
-		}
-		return nil
-	})
-	return next, err
-}
+// overdueBatch is how many jobs Overdue lists at most.
+const overdueBatch = 4096
 
 // startGrace is how long the tracker waits for word that a job in the queue has
 // started before its expiry: no worker starts one after it.
@@ -196,15 +174,14 @@ func mayHaveStarted(j *jobs.Job, at jobs.Time) bool {
 	return inQueue(j) && j.Attempt == 0 && at == j.Terms.ExpiresAt
 }
 
-// overdue lists jobs whose limit has passed and that are not running, and when
-// the next look is worth it.
-func (s *Store) overdue(now jobs.Time) (keys []uint64, next jobs.Time, err error) {
+// Overdue lists jobs whose limit has passed; see [jobs.Agenda].
+func (s *Store) Overdue(now jobs.Time) (keys []uint64, next jobs.Time, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		records := tx.Bucket(bucketJobs)
 		c := tx.Bucket(bucketLimits).Cursor()
 		for k, _ := c.First(); len(k) == 16; k, _ = c.Next() {
 			at, key := splitMoment(k)
-			if at > now || len(keys) == expireBatch {
+			if at > now || len(keys) == overdueBatch {
 				if next == 0 || at < next {
 					next = at
 				}

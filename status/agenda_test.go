@@ -276,10 +276,10 @@ func TestExpireAfterAnAttempt(t *testing.T) {
 func TestExpireInBatches(t *testing.T) {
 	tr := byHand(t)
 	limit := epoch.Add(seconds(9000))
-	for seq := uint64(0); seq < expireBatch+10; {
+	for seq := uint64(0); seq < overdueBatch+10; {
 		var ms []*jobs.Message
 		for range 1000 {
-			if seq++; seq > expireBatch+10 {
+			if seq++; seq > overdueBatch+10 {
 				break
 			}
 			m := with(seq, jobs.Terms{ExpiresAt: limit})
@@ -291,7 +291,7 @@ func TestExpireInBatches(t *testing.T) {
 	for _, want := range []struct {
 		ended int
 		next  jobs.Time
-	}{{expireBatch, limit}, {10, 0}, {0, 0}} {
+	}{{overdueBatch, limit}, {10, 0}, {0, 0}} {
 		if next, c := tr.expires(limit.Add(startGrace)); len(slices.Collect(c.Ended())) != want.ended || next != want.next {
 			t.Fatalf("ended %d, next %v; want %+v", len(slices.Collect(c.Ended())), next, want)
 		}

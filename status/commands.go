@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 
+	"go.etcd.io/bbolt"
+
 	"jobstream/jobs"
 	"jobstream/jobs/schedule"
 )
@@ -27,6 +29,20 @@ func (f *fold) do(c jobs.Command) (jobs.Effect, error) {
 		return f.reserve(c)
 	case jobs.ForgetTokens:
 		return f.forget(c)
+	case jobs.Expire:
+		return f.change(c.Keys, func(w *work) (bool, error) { return w.edit().Expire(c.At), nil })
+	case jobs.Lose:
+		return f.change(c.Keys, func(w *work) (bool, error) { return w.edit().Lose(c.At, c.MaxLost), nil })
+	case jobs.Release:
+		return f.change(c.Keys, func(w *work) (bool, error) { return w.edit().Release(c.At, c.Why), nil })
+	case jobs.Seed:
+		return jobs.Effect{}, f.seed(c.Ended)
+	case jobs.EndRebuild:
+		f.rebuild = false
+		return jobs.Effect{}, f.tx.Bucket(bucketMeta).Delete(keyRebuild)
+	case jobs.Rewind:
+		f.pos = c.To
+		return jobs.Effect{}, nil
 	case schedule.Command:
 		return f.schedule(c)
 	}
@@ -113,6 +129,24 @@ type typeSettings struct {
 	Paused bool `json:"paused,omitempty"`
 }
 
+// Paused are the types whose jobs wait.
+func (s *Store) Paused() (paused map[string]bool, err error) {
+	paused = make(map[string]bool)
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketTypes).ForEach(func(name, v []byte) error {
+			var t typeSettings
+			if err := json.Unmarshal(v, &t); err != nil {
+				return fmt.Errorf("settings of type %q: %w", name, err)
+			}
+			if t.Paused {
+				paused[string(name)] = true
+			}
+			return nil
+		})
+	})
+	return paused, err
+}
+
 // pause stores whether the jobs of a type wait.
 func (f *fold) pause(c jobs.Pause) error {
 	bucket := f.tx.Bucket(bucketTypes)
@@ -124,6 +158,43 @@ func (f *fold) pause(c jobs.Pause) error {
 		return err
 	}
 	return bucket.Put([]byte(c.Type), v)
+}
+
+// seed takes ended jobs from their notifications.
+func (f *fold) seed(ended []*jobs.Job) error {
+	f.silent = true
+	for _, j := range ended {
+		have, err := f.byID(j.ID)
+		if err != nil {
+			return err
+		}
+		other, err := f.get(j.Key)
+		if err != nil {
+			return err
+		}
+		j := j.Clone()
+		switch {
+		case !j.Status.Ended():
+		case have == nil && other == nil:
+			j.Unlisted = f.in.registry.Lookup(j.Type) == nil
+			f.create(&work{job: j, dirty: true})
+		case have != nil && have.job.Run < j.Run: // it ended once more
+			j.Key, j.Unlisted = have.job.Key, have.job.Unlisted
+			have.job, have.dirty = j, true
+		}
+	}
+	return nil
+}
+
+// OldestToken is when the oldest idempotency token was used, 0 if there is none.
+func (s *Store) OldestToken() (at jobs.Time, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		if k, _ := tx.Bucket(bucketTokenAge).Cursor().First(); len(k) == 24 {
+			at = jobs.Time(binary.BigEndian.Uint64(k))
+		}
+		return nil
+	})
+	return at, err
 }
 
 // forget drops old tokens.

@@ -40,3 +40,13 @@ func (tr *tracker) Reserve(ctx context.Context, b *jobs.Batch) ([]*jobs.Job, err
 	e, err := tr.Do(ctx, jobs.Reserve{Stamp: tr.by(), Batch: b})
 	return e.Known, err
 }
+
+func (tr *tracker) EndRebuild(ctx context.Context) error {
+	_, err := tr.Do(ctx, jobs.EndRebuild{Stamp: tr.by()})
+	return err
+}
+
+func (tr *tracker) Seed(ended ...*jobs.Job) error {
+	_, err := tr.Prepare(jobs.Seed{Stamp: tr.by(), Ended: ended})
+	return err
+}

@@ -18,6 +18,7 @@ type fold struct {
 	s       *Store
 	in      input
 	tx      *bbolt.Tx
+	pos     jobs.Positions // up to which the streams are folded then
 	records *bbolt.Bucket
 	ids     *bbolt.Bucket
 	known   *bbolt.Cursor // of ids: one for all, since each allocates its way down
@@ -74,7 +75,7 @@ func (s *Store) input() input { return input{now: jobs.Now(), registry: s.o.Regi
 func (s *Store) newFold(tx *bbolt.Tx, n int, in input) *fold {
 	s.arena.reset()
 	f := &fold{
-		s: s, in: in, tx: tx, rebuild: tx.Bucket(bucketMeta).Get(keyRebuild) != nil,
+		s: s, in: in, tx: tx, pos: s.Positions(), rebuild: tx.Bucket(bucketMeta).Get(keyRebuild) != nil,
 		records: tx.Bucket(bucketJobs), ids: tx.Bucket(bucketIDs), moved: tx.Bucket(bucketMoved),
 		loads: tx.Bucket(bucketPayloads), bits: tx.Bucket(bucketBits),
 		touched: make(map[uint64]*work, n), newIDs: make(map[jobs.ID]*work, n), bySeq: make(map[uint64]*work),

@@ -44,9 +44,9 @@ func (b *batch) reset() {
 // those of the batches, and done gets what it has come to once that is committed. It
 // is not begun any more once ctx has ended.
 type task struct {
-	ctx  context.Context //nolint:containedctx // a task is a call that waits in a queue
-	run  func(*fold) (jobs.Effect, error)
-	done chan answer
+	ctx     context.Context //nolint:containedctx // a task is a call that waits in a queue
+	command jobs.Command
+	done    chan answer
 }
 
 // answer is what a command has come to.

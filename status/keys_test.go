@@ -342,7 +342,7 @@ func TestTokensAfterRebuild(t *testing.T) {
 	m := token(1, "k", "body")
 	ended := jobs.NewJob(m, termTypes.Lookup("email"), true)
 	ended.Cancel(m.At, "")
-	tr.must(tr.Seed([]*jobs.Job{ended}))
+	tr.must(tr.Seed(ended))
 	tr.takes(m)
 	tr.settleDown()
 	if c := tr.takes(token(2, "k", "body")); len(answers(c, jobs.SubmissionReplayed)) != 1 || answers(c, jobs.SubmissionReplayed)[0].Job.ID != m.ID {
@@ -510,6 +510,6 @@ func TestSeedEndsATurn(t *testing.T) {
 	ended.Run++
 	ended.Cancel(epoch, "")
 	ended.Slot = false
-	tr.must(tr.Seed([]*jobs.Job{ended}))
+	tr.must(tr.Seed(ended))
 	tr.everywhere(func() { tr.states("cancelled", "pending due turn") })
 }

@@ -371,7 +371,7 @@ func TestModel(t *testing.T) {
 	dir, n := t.TempDir(), 0
 	rapid.Check(t, func(rt *rapid.T) {
 		n++
-		tr := open(rt, Options{Path: filepath.Join(dir, fmt.Sprint(n)), MaxLost: 3})
+		tr := open(rt, Options{Path: filepath.Join(dir, fmt.Sprint(n))})
 		m := &machine{tracker: tr, rt: rt, m: newModel()}
 		defer func() {
 			_ = m.halt()

@@ -224,7 +224,7 @@ func (s *Store) fail(err error) {
 // fold runs one transaction over the batch; it changes nothing in memory unless
 // the transaction is committed, so it may be repeated.
 func (s *Store) fold(b *batch) (*jobs.Commit, error) {
-	pos, in := s.Positions(), s.input()
+	in := s.input()
 	var f *fold
 	begun, folded := false, false
 	err := s.db.Update(func(tx *bbolt.Tx) error {
@@ -233,7 +233,7 @@ func (s *Store) fold(b *batch) (*jobs.Commit, error) {
 		f.out.Outcomes = append(make([]jobs.Event, 0, len(b.events)), b.outcomes...) // nearly all of them are of that kind
 		for i := range b.messages {
 			m := &b.messages[i]
-			if m.Seq <= pos.Jobs {
+			if m.Seq <= f.pos.Jobs {
 				continue
 			}
 			if err := f.submitted(m); err != nil {
@@ -245,9 +245,8 @@ func (s *Store) fold(b *batch) (*jobs.Commit, error) {
 				return err
 			}
 		}
-		pos.Jobs = max(pos.Jobs, b.jobs)
-		pos.Status = max(pos.Status, b.status)
-		err := f.finish(pos)
+		f.pos = jobs.Positions{Jobs: max(f.pos.Jobs, b.jobs), Status: max(f.pos.Status, b.status)}
+		err := f.finish(f.pos)
 		folded = err == nil
 		return err
 	})
@@ -260,30 +259,11 @@ func (s *Store) fold(b *batch) (*jobs.Commit, error) {
 	return s.committed(f), nil
 }
 
-// runTasks runs tasks in one transaction, and tells each what became of it. A
-// task that fails with a [*jobs.Error] has changed nothing, and the others count;
-// any other error undoes all, and each is tried by itself. done says that all were
-// committed.
+// runTasks does commands in one transaction, and tells each what it has come to. If that
+// fails, each is tried by itself. done says that all were committed.
 func (s *Store) runTasks(tasks []*task, tell func(*jobs.Commit)) (done bool) {
-	answers := make([]answer, len(tasks))
-	in := s.input()
-	var f *fold
-	err := s.db.Update(func(tx *bbolt.Tx) error {
-		f = s.newFold(tx, 0, in)
-		for i, t := range tasks {
-			a := answer{err: t.ctx.Err()}
-			if a.err == nil { // else nobody waits for it any more
-				a.effect, a.err = t.run(f)
-				if _, known := asRefusal(a.err); a.err != nil && !known {
-					return a.err
-				}
-			}
-			answers[i] = a
-		}
-		return f.finish(s.Positions())
-	})
+	answers, c, err := s.doAll(tasks)
 	if err != nil && len(tasks) > 1 {
-		s.bits.reset()
 		done = true
 		for i := range tasks {
 			done = s.runTasks(tasks[i:i+1], tell) && done
@@ -291,19 +271,41 @@ func (s *Store) runTasks(tasks []*task, tell func(*jobs.Commit)) (done bool) {
 		return done
 	}
 	if err != nil {
-		s.bits.reset()
-		s.log.Error("a command could not be committed", "error", err)
-		for _, t := range tasks {
-			t.done <- answer{err: unavailable(err)}
-		}
+		s.log.Error("a command could not be committed", "command", fmt.Sprintf("%T", tasks[0].command), "error", err)
+		tasks[0].done <- answer{err: unavailable(err)}
 		return false
 	}
-	c := s.committed(f)
 	for i, t := range tasks {
 		t.done <- answers[i]
 	}
 	tell(c)
 	return true
+}
+
+// doAll is one transaction of commands. One that fails with a [*jobs.Error] has changed
+// nothing, and the others count; any other error undoes all.
+func (s *Store) doAll(tasks []*task) (answers []answer, c *jobs.Commit, err error) {
+	answers, in := make([]answer, len(tasks)), s.input()
+	var f *fold
+	err = s.db.Update(func(tx *bbolt.Tx) error {
+		f = s.newFold(tx, 0, in)
+		for i, t := range tasks {
+			a := answer{err: t.ctx.Err()}
+			if a.err == nil { // else nobody waits for it any more
+				a.effect, a.err = f.do(t.command)
+				if _, known := asRefusal(a.err); a.err != nil && !known {
+					return a.err
+				}
+			}
+			answers[i] = a
+		}
+		return f.finish(f.pos)
+	})
+	if err != nil {
+		s.bits.reset()
+		return nil, nil, err
+	}
+	return answers, s.committed(f), nil
 }
 
 // committed brings what is kept in memory up to date with a transaction.
@@ -345,24 +347,15 @@ const taskLook = 250 * time.Millisecond
 // Do does a command on the writer, which must be running; see [jobs.Doer]. While the
 // tracker cannot commit it fails with an [*jobs.Error] of kind Unavailable, and the
 // command is not begun later.
-func (s *Store) Do(ctx context.Context, c jobs.Command) (jobs.Effect, error) {
-	return s.await(ctx, func(f *fold) (jobs.Effect, error) { return f.do(c) })
-}
-
-func (s *Store) do(ctx context.Context, run func(*fold) error) error {
-	_, err := s.await(ctx, func(f *fold) (jobs.Effect, error) { return jobs.Effect{}, run(f) })
-	return err
-}
-
-func (s *Store) await(ctx context.Context, run func(*fold) (jobs.Effect, error)) (r jobs.Effect, err error) {
+func (s *Store) Do(ctx context.Context, c jobs.Command) (e jobs.Effect, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if err := s.Health(); err != nil {
-		return r, unavailable(err)
+		return e, unavailable(err)
 	}
-	t := &task{ctx: ctx, run: run, done: make(chan answer, 1)}
+	t := &task{ctx: ctx, command: c, done: make(chan answer, 1)}
 	if !s.queue.add(t) {
-		return r, errClosed
+		return e, errClosed
 	}
 	tick := time.NewTicker(taskLook)
 	defer tick.Stop()
@@ -371,13 +364,22 @@ func (s *Store) await(ctx context.Context, run func(*fold) (jobs.Effect, error))
 		case a := <-t.done:
 			return a.effect, a.err
 		case <-ctx.Done():
-			return r, ctx.Err()
+			return e, ctx.Err()
 		case <-tick.C:
 			if err := s.Health(); err != nil {
-				return r, unavailable(err)
+				return e, unavailable(err)
 			}
 		}
 	}
+}
+
+// Prepare does a command before Run is there to do it; nobody is told.
+func (s *Store) Prepare(c jobs.Command) (jobs.Effect, error) {
+	answers, _, err := s.doAll([]*task{{ctx: context.Background(), command: c}})
+	if err != nil {
+		return jobs.Effect{}, err
+	}
+	return answers[0].effect, answers[0].err
 }
 
 func unavailable(err error) *jobs.Error {

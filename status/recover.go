@@ -91,130 +91,18 @@ func (s *Store) MarkClean(mark Clean) error {
 
 // New says whether the streams may know jobs that the tracker does not: its file
 // was made by this process, or the one that made it did not get to
-// [Store.EndRebuild].
+// [jobs.EndRebuild].
 func (s *Store) New() bool { return s.rebuild.Load() }
 
-// EndRebuild ends the taking of jobs from events alone. It may be called while
-// Run runs.
-func (s *Store) EndRebuild(ctx context.Context) error {
-	return s.do(ctx, func(f *fold) error {
-		f.rebuild = false
-		return f.tx.Bucket(bucketMeta).Delete(keyRebuild)
-	})
-}
-
-// LowerPositions commits positions that may be lower than the present ones: the
-// streams have gone back.
-func (s *Store) LowerPositions(pos jobs.Positions) error {
-	return s.direct(func(*fold) error { return nil }, pos)
-}
-
-// direct runs a transaction before Run is there to do it.
-func (s *Store) direct(run func(*fold) error, pos jobs.Positions) error {
-	var f *fold
-	in := s.input()
-	err := s.db.Update(func(tx *bbolt.Tx) error {
-		f = s.newFold(tx, 0, in)
-		if err := run(f); err != nil {
-			return err
-		}
-		return f.finish(pos)
-	})
-	if err != nil {
-		s.bits.reset()
-		return err
-	}
-	s.committed(f)
-	return nil
-}
-
-// Seed takes an ended job from its notification, into a new tracker.
-func (s *Store) Seed(ended []*jobs.Job) error {
-	return s.direct(func(f *fold) error {
-		f.silent = true
-		for _, j := range ended {
-			have, err := f.byID(j.ID)
-			if err != nil {
-				return err
-			}
-			other, err := f.get(j.Key)
-			if err != nil {
-				return err
-			}
-			switch {
-			case !j.Status.Ended():
-			case have == nil && other == nil:
-				j.Unlisted = f.in.registry.Lookup(j.Type) == nil
-				f.create(&work{job: j, dirty: true})
-			case have != nil && have.job.Run < j.Run: // it ended once more
-				j.Key, j.Unlisted = have.job.Key, have.job.Unlisted
-				have.job, have.dirty = j, true
-			}
-		}
-		return nil
-	}, s.Positions())
-}
-
-// LoseProcessing records for every processing job that its worker died: the
-// process that ran it is gone without a clean stop. It returns how many there
-// were, and how many of them failed for it. Run must be running, and must have
-// caught up: the streams may hold the end of some.
-func (s *Store) LoseProcessing(ctx context.Context, at jobs.Time) (lost, failed int, err error) {
-	var jobsFailed int // not the result: the task may go on when do has given up
-	lost, err = s.endProcessing(ctx, func(j *jobs.Job) bool {
-		changed := j.Lose(at, s.o.MaxLost)
-		if changed && j.Status.Ended() {
-			jobsFailed++
-		}
-		return changed
-	})
-	if err != nil {
-		return 0, 0, err
-	}
-	return lost, jobsFailed, nil
-}
-
-// ReleaseProcessing is LoseProcessing where this process goes on and has interrupted
-// the workers itself: that speaks against none of the jobs.
-func (s *Store) ReleaseProcessing(ctx context.Context, at jobs.Time, why string) (released int, err error) {
-	return s.endProcessing(ctx, func(j *jobs.Job) bool {
-		return jobs.Apply(j, &jobs.Event{
-			Kind: jobs.KindReleased, Run: j.Run, Attempt: j.Attempt, StartedAt: j.StartedAt, At: at, Node: j.Node, Error: why,
-		})
-	})
-}
-
-// endProcessing changes every processing job, and returns how many that were.
-func (s *Store) endProcessing(ctx context.Context, end func(*jobs.Job) bool) (ended int, err error) {
-	var keys []uint64
+// Running are the keys of the processing jobs.
+func (s *Store) Running() (keys []uint64, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		return eachChunk(tx.Bucket(bucketBits), statusAttr(jobs.Processing), func(chunk uint32, m *bitmap) error {
 			m.each(chunk, true, func(key uint64) bool { keys = append(keys, key); return true })
 			return nil
 		})
 	})
-	if err != nil || len(keys) == 0 {
-		return 0, err
-	}
-	var changed int // not the result: the task may go on when do has given up
-	err = s.do(ctx, func(f *fold) error {
-		for _, key := range keys {
-			w, err := f.get(key)
-			if err != nil {
-				return err
-			}
-			if w == nil || !end(w.edit()) {
-				continue
-			}
-			w.dirty = true
-			changed++
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, err
-	}
-	return changed, nil
+	return keys, err
 }
 
 // Unfinished calls f with all unfinished jobs whose message has to be in JOBS, in

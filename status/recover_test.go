@@ -304,10 +304,17 @@ func TestNode(t *testing.T) {
 	}
 }
 
-// TestReleaseProcessing: what this process has interrupted itself waits again, and that
-// speaks against no job.
-func TestReleaseProcessing(t *testing.T) {
-	tr := openTemp(t, Options{MaxLost: 1})
+// running are the keys of those that are processing.
+func (tr *tracker) running() []uint64 {
+	tr.t.Helper()
+	keys, err := tr.Running()
+	tr.must(err)
+	return keys
+}
+
+// What this process has interrupted itself waits again, and that speaks against no job.
+func TestReleaseRunning(t *testing.T) {
+	tr := openTemp(t, Options{})
 	running, waiting := message(1), message(2)
 	tr.submit(running, waiting)
 	tr.Happened(1, []jobs.Event{event(jobs.KindStarted, running, 1)})
@@ -315,9 +322,10 @@ func TestReleaseProcessing(t *testing.T) {
 	tr.wait(2, 1)
 	ctx, cancel := within(t)
 	defer cancel()
+	c := jobs.Release{Stamp: jobs.Stamp{At: epoch.Add(time.Hour)}, Keys: append(tr.running(), 2, 3), Why: "because"}
 	for _, want := range []int{1, 0} {
-		if n, err := tr.ReleaseProcessing(ctx, epoch.Add(time.Hour), "because"); n != want || err != nil {
-			t.Fatalf("%d, %v; want %d", n, err, want)
+		if e, err := tr.Do(ctx, c); len(e.Changed) != want || err != nil {
+			t.Fatalf("%+v, %v; want %d", e, err, want)
 		}
 	}
 	j := tr.find(1)
@@ -327,8 +335,8 @@ func TestReleaseProcessing(t *testing.T) {
 }
 
 // Jobs that ran in a process that died wait again, or have failed for good.
-func TestLoseProcessing(t *testing.T) {
-	tr := openTemp(t, Options{MaxLost: 2})
+func TestLoseRunning(t *testing.T) {
+	tr := openTemp(t, Options{})
 	running, waiting, ended := message(1), message(2), message(3)
 	tr.submit(running, waiting, ended)
 	tr.Happened(1, []jobs.Event{event(jobs.KindStarted, running, 1), event(jobs.KindCompleted, ended, 1)})
@@ -338,24 +346,31 @@ func TestLoseProcessing(t *testing.T) {
 	defer cancel()
 	at := epoch.Add(time.Hour)
 
-	lost, failed, err := tr.LoseProcessing(ctx, at)
-	if lost != 1 || failed != 0 || err != nil {
-		t.Fatalf("first: %d, %d, %v", lost, failed, err)
+	lose := func(at jobs.Time) (states []string) {
+		t.Helper()
+		e, err := tr.Do(ctx, jobs.Lose{Stamp: jobs.Stamp{At: at}, Keys: append(tr.running(), 2, 4), MaxLost: 2})
+		tr.must(err)
+		for _, j := range e.Changed {
+			states = append(states, j.Status.String())
+		}
+		return states
+	}
+	if got := lose(at); !slices.Equal(got, []string{"pending"}) {
+		t.Fatalf("first: %v", got)
 	}
 	if j := tr.find(1); j.Status != jobs.Pending || j.Lost != 1 || j.Failures != 0 {
 		t.Errorf("%+v", j)
 	}
-	if lost, failed, err = tr.LoseProcessing(ctx, at); lost != 0 || failed != 0 || err != nil {
-		t.Fatalf("none is running: %d, %d, %v", lost, failed, err)
+	if got := lose(at); len(got) != 0 {
+		t.Fatalf("none is running: %v", got)
 	}
 
 	again := event(jobs.KindStarted, running, 1)
 	again.StartedAt = at.Add(1)
 	tr.Happened(2, []jobs.Event{again})
 	tr.wait(3, 2)
-	lost, failed, err = tr.LoseProcessing(ctx, at.Add(2))
-	if lost != 1 || failed != 1 || err != nil {
-		t.Fatalf("second: %d, %d, %v", lost, failed, err)
+	if got := lose(at.Add(2)); !slices.Equal(got, []string{"failed"}) {
+		t.Fatalf("second: %v", got)
 	}
 	j := tr.find(1)
 	if j.Status != jobs.Failed || j.Lost != 2 || !strings.Contains(j.Error, "max_lost") {
@@ -398,7 +413,7 @@ func TestRebuild(t *testing.T) {
 	}
 	unended := jobs.NewJob(message(9), testTypes.Lookup("email"), true)
 	for range 2 { // seeds may come more than once
-		if err := tr.Seed([]*jobs.Job{seed, unended, seed}); err != nil {
+		if err := tr.Seed(seed, unended, seed); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -422,7 +437,7 @@ func TestRebuild(t *testing.T) {
 	if !tr.New() {
 		t.Fatal("a rebuild that was interrupted is not gone on with")
 	}
-	if err := tr.Seed([]*jobs.Job{seed}); err != nil {
+	if err := tr.Seed(seed); err != nil {
 		t.Fatal(err)
 	}
 	tr.run(idle{})
@@ -476,7 +491,7 @@ func TestRebuild(t *testing.T) {
 }
 
 // The streams may have gone back behind the tracker.
-func TestLowerPositions(t *testing.T) {
+func TestRewind(t *testing.T) {
 	tr := startTemp(t, Options{})
 	m := message(5)
 	tr.submit(m)
@@ -484,7 +499,7 @@ func TestLowerPositions(t *testing.T) {
 	tr.wait(5, 9)
 	want := jobs.Positions{Jobs: 5, Status: 3}
 	tr.reopen()
-	if err := tr.LowerPositions(want); err != nil {
+	if _, err := tr.Prepare(jobs.Rewind{To: want}); err != nil {
 		t.Fatal(err)
 	}
 	if got := tr.Positions(); got != want {

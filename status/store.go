@@ -27,7 +27,6 @@ type Options struct {
 	Path     string         // of the bbolt file; its folder must exist
 	Existing bool           // so must the file, with something in it
 	Registry *jobs.Registry // the known types
-	MaxLost  int            // a job whose worker died so often has failed
 	// Spacing is the least time between the starts of two commits under load, so
 	// that one fsync serves many jobs. An idle tracker commits at once.
 	Spacing time.Duration
@@ -134,9 +133,6 @@ func Open(o Options) (*Store, error) {
 	}
 	if o.LockTimeout <= 0 {
 		o.LockTimeout = time.Second
-	}
-	if o.MaxLost <= 0 {
-		o.MaxLost = 5
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

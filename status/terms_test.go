@@ -139,13 +139,13 @@ func (tr *tracker) deletes(keys ...uint64) (n int) {
 
 func (tr *tracker) expires(now jobs.Time) (next jobs.Time, c *jobs.Commit) {
 	tr.t.Helper()
-	if keys, next, err := tr.overdue(now); err != nil || len(keys) == 0 {
-		tr.must(err)
+	keys, next, err := tr.Overdue(now)
+	tr.must(err)
+	if len(keys) == 0 {
 		return next, &jobs.Commit{}
 	}
 	c = tr.together(func() {
-		var err error
-		next, err = tr.Expire(context.Background(), now)
+		_, err := tr.Do(context.Background(), jobs.Expire{Stamp: jobs.Stamp{At: now}, Keys: keys})
 		tr.must(err)
 	})
 	return next, c

@@ -46,7 +46,7 @@ func (b *bench) remember(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	store, err := status.Open(status.Options{
-		Path: dirs.tracker, Registry: b.options.registry, MaxLost: b.options.maxLost, Logger: b.options.logger,
+		Path: dirs.tracker, Registry: b.options.registry, Logger: b.options.logger,
 		OutboxAge: time.Second, Checked: func(jobs.ID) bool { return true },
 	})
 	if err != nil {

@@ -103,7 +103,7 @@ func startNode(ctx context.Context, o nodeOptions) (n *node, err error) {
 		return nil, err
 	}
 	n.store, err = status.Open(status.Options{
-		Path: o.dirs.tracker, Existing: o.again, Registry: o.registry, MaxLost: o.maxLost, Logger: o.logger,
+		Path: o.dirs.tracker, Existing: o.again, Registry: o.registry, Logger: o.logger,
 		OutboxAge: max(10*time.Second, 5*o.sync),
 		Checked:   func(id jobs.ID) bool { return n.submitter.Checked(id) },
 	})

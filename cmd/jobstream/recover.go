@@ -132,7 +132,7 @@ func (n *node) recover(ctx context.Context, clean bool) error {
 		n.survivors = state.Last
 	}
 	if isNew {
-		if err := n.store.EndRebuild(ctx); err != nil {
+		if _, err := n.store.Do(ctx, jobs.EndRebuild{Stamp: jobs.By(starting)}); err != nil {
 			return err
 		}
 	}
@@ -151,14 +151,28 @@ func (n *node) recover(ctx context.Context, clean bool) error {
 	return nil
 }
 
+// starting is the actor of what a start commands.
+const starting = "start"
+
 // takeBack ends what was running. In a process that has died each job may be what
-// killed it, and that counts; one that lives on has interrupted them itself.
+// killed it, and that counts; one that lives on has interrupted them itself. The
+// tracker must have caught up: the streams may hold the end of some.
 func (n *node) takeBack(ctx context.Context) (lost, failed int, err error) {
-	if !n.o.again {
-		return n.store.LoseProcessing(ctx, jobs.Now())
+	keys, err := n.store.Running()
+	if err != nil || len(keys) == 0 {
+		return 0, 0, err
 	}
-	lost, err = n.store.ReleaseProcessing(ctx, jobs.Now(), "the broker was started anew")
-	return lost, 0, err
+	var c jobs.Command = jobs.Lose{Stamp: jobs.By(starting), Keys: keys, MaxLost: n.o.maxLost}
+	if n.o.again {
+		c = jobs.Release{Stamp: jobs.By(starting), Keys: keys, Why: "the broker was started anew"}
+	}
+	e, err := n.store.Do(ctx, c)
+	for _, j := range e.Changed {
+		if j.Status.Ended() {
+			failed++
+		}
+	}
+	return len(e.Changed), failed, err
 }
 
 // lift raises the sequence of JOBS above all that the tracker knows, if it was
@@ -195,7 +209,7 @@ func (n *node) alignStreams(ctx context.Context) error {
 	if inStatus.Last < pos.Status {
 		n.log.Warn("STATUS has gone back", "from", pos.Status, "to", inStatus.Last)
 		pos.Status = inStatus.Last
-		if err := n.store.LowerPositions(pos); err != nil {
+		if _, err := n.store.Prepare(jobs.Rewind{Stamp: jobs.By(starting), To: pos}); err != nil {
 			return err
 		}
 	}
@@ -244,7 +258,7 @@ func (n *node) seed(ctx context.Context) error {
 			return nil
 		}
 		total += len(some)
-		err := n.store.Seed(some)
+		_, err := n.store.Prepare(jobs.Seed{Stamp: jobs.By(starting), Ended: some})
 		some = some[:0]
 		return err
 	}
