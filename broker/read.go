@@ -2,13 +2,11 @@ package broker
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -149,140 +147,6 @@ func (p *messageParser) message(it *item) *jobs.Message {
 		m.Payload = it.body
 	}
 	return m
-}
-
-// readHeader takes one header into m; the first thing wrong becomes its problem.
-func readHeader(m *jobs.Message, key, value []byte) {
-	if len(value) == 0 {
-		return // as if it were not there
-	}
-	var err error
-	switch {
-	case equalFold(key, HeaderJobID):
-		m.ID, err = parseID(value)
-	case equalFold(key, HeaderTags):
-		m.Tags, err = parseTags(m.Tags, string(value))
-	case equalFold(key, HeaderRetryCount):
-		m.RetryCount, err = parseRetryCount(string(value))
-	case equalFold(key, HeaderTimeout):
-		m.Timeout, err = parseTimeout(string(value))
-	case equalFold(key, HeaderMoved):
-		m.Moved = true
-		m.CreatedAt = jobs.Time(parseUint(value))
-	default:
-		err = readTerms(m, key, string(value))
-	}
-	if err != nil && m.Problem == "" {
-		m.Problem = fmt.Sprintf("header %s: %v", clipText(string(key)), err)
-	}
-}
-
-// parseID is jobs.ParseID without a string for each message.
-func parseID(value []byte) (id jobs.ID, err error) {
-	if len(value) != 36 {
-		return jobs.ParseID(string(value))
-	}
-	err = id.UnmarshalText(value)
-	return id, err
-}
-
-// readTerms takes a header that most messages don't have.
-func readTerms(m *jobs.Message, key []byte, value string) (err error) {
-	terms := func() *jobs.Terms {
-		if m.Terms == nil {
-			m.Terms = &jobs.Terms{}
-		}
-		return m.Terms
-	}
-	var d time.Duration
-	switch {
-	case equalFold(key, HeaderRunAt):
-		terms().RunAt, err = jobs.ParseMoment(value)
-	case equalFold(key, HeaderDelay):
-		if d, err = parseSpan(value); err == nil {
-			terms().RunAt = m.At.Add(d)
-		}
-	case equalFold(key, HeaderExpiresAt):
-		terms().ExpiresAt, err = jobs.ParseMoment(value)
-	case equalFold(key, HeaderTTL):
-		if d, err = parseSpan(value); err == nil {
-			terms().ExpiresAt = m.At.Add(d)
-		}
-	case equalFold(key, HeaderDeadline):
-		terms().Deadline, err = jobs.ParseMoment(value)
-	case equalFold(key, HeaderUniqueKey):
-		terms().UniqueKey, err = value, jobs.CheckKey(value)
-	case equalFold(key, HeaderKey):
-		terms().ConcurrencyKey, err = value, jobs.CheckKey(value)
-	case equalFold(key, HeaderScheduledFor):
-		terms().ScheduledFor, err = jobs.ParseMoment(value)
-	case equalFold(key, HeaderSchedule):
-		terms().Schedule, err = value, jobs.CheckKey(value)
-	case equalFold(key, HeaderMessageID):
-		if m.Token == nil {
-			m.Token = jobs.NewToken("nats", value, nil)
-		}
-	case equalFold(key, HeaderToken):
-		m.Token, err = parseToken(value)
-	case equalFold(key, HeaderBatchEnd):
-		m.BatchEnd, err = jobs.ParseID(value)
-	case len(key) > 4 && equalFold(key[:4], "Job-"):
-		err = fmt.Errorf("is not known; known are %s", strings.Join(publicHeaders, ", "))
-	}
-	return err
-}
-
-// publicHeaders are those of a bare message that say something about its job.
-var publicHeaders = []string{
-	HeaderJobID, HeaderTags, HeaderRetryCount, HeaderTimeout, HeaderDelay, HeaderRunAt, HeaderTTL, HeaderExpiresAt,
-	HeaderDeadline, HeaderUniqueKey, HeaderKey,
-}
-
-// parseToken reads the hex of a token's two hashes.
-func parseToken(value string) (*jobs.Token, error) {
-	b, err := hex.DecodeString(value)
-	t := &jobs.Token{}
-	if err != nil || len(b) != len(t.Key)+len(t.Body) {
-		return nil, fmt.Errorf("%s is not an idempotency token", clip(value))
-	}
-	copy(t.Key[:], b)
-	copy(t.Body[:], b[len(t.Key):])
-	return t, nil
-}
-
-// parseSpan reads how long something is put off.
-func parseSpan(value string) (time.Duration, error) {
-	d, err := jobs.ParseDuration(value)
-	if err != nil || d > jobs.MaxDelay {
-		return 0, fmt.Errorf("%s is not a time from 0 to ten years, like 300 or 5m", clip(value))
-	}
-	return d, nil
-}
-
-func parseTags(tags []string, value string) ([]string, error) {
-	for t := range strings.SplitSeq(value, ",") {
-		tags = append(tags, strings.TrimSpace(t))
-	}
-	if err := jobs.CheckTags(tags); err != nil {
-		return nil, fmt.Errorf("%s: %w", clip(value), err)
-	}
-	return tags, nil
-}
-
-func parseRetryCount(value string) (int, error) {
-	n, err := strconv.Atoi(value)
-	if err != nil || n < 0 || n > jobs.MaxRetryCount {
-		return -1, fmt.Errorf("%s is not a whole number from 0 to %d", clip(value), jobs.MaxRetryCount)
-	}
-	return n, nil
-}
-
-func parseTimeout(value string) (time.Duration, error) {
-	d, err := jobs.ParseDuration(value)
-	if err != nil || d <= 0 || d > jobs.MaxTimeout {
-		return 0, fmt.Errorf("%s is not a time above 0 and up to 7d, like 300 or 5m", clip(value))
-	}
-	return d, nil
 }
 
 // clip quotes a value for a message, shortened.

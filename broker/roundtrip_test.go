@@ -4,11 +4,16 @@ import (
 	"encoding/json"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"pgregory.net/rapid"
+
 	"jobstream/broker/brokertest"
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 )
 
 // TestAcceptedSurvivesHeaders submits whatever the door lets in, through the
@@ -76,5 +81,55 @@ func TestAcceptedSurvivesHeaders(t *testing.T) {
 		if !reflect.DeepEqual(&got, want) {
 			t.Errorf("got  %+v %+v\nwant %+v %+v", got, got.Terms, *want, want.Terms)
 		}
+	}
+}
+
+// TestTermsSurviveHeaders: every attribute of the table, and one more, comes out of the
+// stream as it went in. The one more is written to the field of another one.
+func TestTermsSurviveHeaders(t *testing.T) {
+	known := jobs.TermsFields
+	jobs.TermsFields = append(known[:len(known):len(known)], jobs.Field[jobs.Terms]{
+		Name: "colour", Header: "Job-Colour", Of: func(t *jobs.Terms) any { return &t.Schedule },
+	})
+	defer func() { jobs.TermsFields = known }()
+	seed := int(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	b := brokertest.New(t, withPort)
+	r, _ := read(t, b, jobs.Positions{})
+	var sent []*jobs.Message
+	terms := rapid.Custom(func(t *rapid.T) *jobs.Terms {
+		terms := &jobs.Terms{}
+		jobstest.Draw(t, jobs.TermsFields, terms)
+		return terms
+	})
+	for i := range 300 {
+		m := &jobs.Message{ID: jobs.NewID(), Type: "email", Priority: 3, RetryCount: -1, Terms: terms.Example(seed + i)}
+		submit(t, b, m)
+		if jobs.AllZero(jobs.TermsFields, m.Terms) {
+			m.Terms = nil
+		}
+		sent = append(sent, m)
+	}
+	r.until(t, "all messages", func() bool { return len(r.messages) == len(sent) })
+	for i, want := range sent {
+		got := *r.messages[i]
+		got.Seq, got.At = 0, 0
+		if !reflect.DeepEqual(&got, want) {
+			t.Errorf("got  %+v %+v\nwant %+v %+v", got, got.Terms, *want, want.Terms)
+		}
+	}
+	nc, _ := connect(t, b)
+	if err := nc.PublishMsg(&nats.Msg{Subject: "jobs.email", Header: nats.Header{"job-colour": {"red"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.PublishMsg(&nats.Msg{Subject: "jobs.email", Header: nats.Header{"Job-Color": {"red"}}}); err != nil {
+		t.Fatal(err)
+	}
+	r.until(t, "the bare messages", func() bool { return len(r.messages) == len(sent)+2 })
+	if m := r.messages[len(sent)]; m.Terms == nil || m.Terms.Schedule != "red" || m.Problem != "" {
+		t.Errorf("the new header gives %+v", m)
+	}
+	if m := r.messages[len(sent)+1]; !strings.Contains(m.Problem, "Job-Colour") {
+		t.Errorf("a wrong header gives %+v", m)
 	}
 }

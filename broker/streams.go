@@ -11,7 +11,7 @@ import (
 )
 
 // Everything that other NATS clients can see stands in this file: names,
-// subjects, headers and the settings of streams and consumers.
+// subjects and the settings of streams and consumers. Headers stand in headers.go.
 
 // The streams.
 const (
@@ -24,32 +24,6 @@ const (
 )
 
 var streamNames = [...]string{JobsStream, StatusStream, NotificationsStream}
-
-// The headers of a message in JOBS; all are optional.
-const (
-	HeaderJobID      = "Job-Id"          // a UUID
-	HeaderTags       = "Job-Tags"        // separated by commas
-	HeaderRetryCount = "Job-Retry-Count" // retries after the first attempt
-	HeaderTimeout    = "Job-Timeout"     // seconds, or like 5m
-	HeaderRunAt      = "Job-Run-At"      // RFC 3339: not to start before
-	HeaderDelay      = "Job-Delay"       // the same, as seconds or like 5m from when the stream stores the message
-	HeaderExpiresAt  = "Job-Expires-At"  // RFC 3339: cancelled unless it has started by then
-	HeaderTTL        = "Job-Ttl"         // the same, as seconds or like 5m
-	HeaderDeadline   = "Job-Deadline"    // RFC 3339: fails unless it has ended by then
-	HeaderUniqueKey  = "Job-Unique-Key"  // belongs to one unfinished job at a time
-	HeaderKey        = "Job-Concurrency-Key"
-	HeaderMessageID  = "Nats-Msg-Id" // the same one again within a day is ignored
-
-	// Internal ones. Any client may write them: what they say is checked where it
-	// can be, but a client that may publish jobs can take an idempotency key or a
-	// schedule's next run away with them.
-	HeaderSchedule     = "Job-Schedule"      // name of the schedule that made the job
-	HeaderScheduledFor = "Job-Scheduled-For" // RFC 3339
-	HeaderToken        = "Job-Token"         // hex of an idempotency key's two hashes
-	HeaderBatchEnd     = "Job-Batch-End"     // a UUID: the last message of that batch
-
-	HeaderMoved = "Job-Moved" // published again for a known job, created at these Unix nanoseconds; internal
-)
 
 // HeaderOmitted is the header of a notification or of the service's answer that
 // names the fields of job resources which were left out because the message would

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,73 +45,6 @@ func (b *Broker) Submit(m *jobs.Message, refused func(error)) error {
 	reply = strconv.AppendUint(reply, n, 10)
 	b.pub.endNow(appendPub(buf, subject, reply, header, m.Payload))
 	return nil
-}
-
-// appendJobHeader writes the header block of a submission: its id, and the rest
-// where it is not the default.
-func appendJobHeader(b []byte, m *jobs.Message) []byte {
-	b = append(b, "NATS/1.0\r\n"+HeaderJobID+": "...)
-	b = appendID(b, m.ID)
-	for i, t := range m.Tags {
-		if i == 0 {
-			b = append(b, "\r\n"+HeaderTags+": "...)
-		} else {
-			b = append(b, ',')
-		}
-		b = append(b, t...)
-	}
-	if m.RetryCount >= 0 {
-		b = append(b, "\r\n"+HeaderRetryCount+": "...)
-		b = strconv.AppendInt(b, int64(m.RetryCount), 10)
-	}
-	if m.Timeout > 0 {
-		b = append(b, "\r\n"+HeaderTimeout+": "...)
-		b = append(b, m.Timeout.String()...)
-	}
-	if m.Moved {
-		b = append(b, "\r\n"+HeaderMoved+": "...)
-		b = strconv.AppendUint(b, uint64(m.CreatedAt), 10)
-	}
-	if m.Terms != nil {
-		b = appendTerms(b, m.Terms)
-	}
-	if m.Token != nil {
-		b = append(b, "\r\n"+HeaderToken+": "...)
-		b = hex.AppendEncode(b, m.Token.Key[:])
-		b = hex.AppendEncode(b, m.Token.Body[:])
-	}
-	if m.BatchEnd != (jobs.ID{}) {
-		b = append(b, "\r\n"+HeaderBatchEnd+": "...)
-		b = appendID(b, m.BatchEnd)
-	}
-	return append(b, "\r\n\r\n"...)
-}
-
-// appendTerms writes the headers of what is set in t.
-func appendTerms(b []byte, t *jobs.Terms) []byte {
-	for _, h := range [...]struct {
-		name string
-		at   jobs.Time
-	}{
-		{HeaderRunAt, t.RunAt},
-		{HeaderExpiresAt, t.ExpiresAt},
-		{HeaderDeadline, t.Deadline},
-		{HeaderScheduledFor, t.ScheduledFor},
-	} {
-		if h.at != 0 {
-			b = append(append(append(b, "\r\n"...), h.name...), ": "...)
-			b = append(b, h.at.String()...)
-		}
-	}
-	for _, h := range [...]struct{ name, text string }{
-		{HeaderUniqueKey, t.UniqueKey}, {HeaderKey, t.ConcurrencyKey}, {HeaderSchedule, t.Schedule},
-	} {
-		if h.text != "" {
-			b = append(append(append(b, "\r\n"...), h.name...), ": "...)
-			b = append(b, h.text...)
-		}
-	}
-	return b
 }
 
 func appendID(b []byte, id jobs.ID) []byte {

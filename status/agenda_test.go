@@ -2,12 +2,9 @@ package status
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/tinylib/msgp/msgp"
 
 	"jobstream/jobs"
 )
@@ -326,56 +323,4 @@ func TestUnfinishedIsWhatIsInTheQueue(t *testing.T) {
 			t.Errorf("live: %v, %d", some, highest)
 		}
 	})
-}
-
-// Records of jobs with terms come back whole; those of before there were any are
-// read as they are.
-func TestRecordTerms(t *testing.T) {
-	full := fullJob()
-	full.Terms = &jobs.Terms{RunAt: 1, ExpiresAt: -2, Deadline: 3, UniqueKey: "u", ConcurrencyKey: "c\x01ö", Schedule: "nightly", ScheduledFor: 4}
-	for name, change := range map[string]func(j *jobs.Job){
-		"all":             func(j *jobs.Job) { j.Place, j.Slot = jobs.Held, true },
-		"terms only":      func(*jobs.Job) {},
-		"place only":      func(j *jobs.Job) { j.Terms, j.Place = nil, jobs.Due },
-		"turn only":       func(j *jobs.Job) { j.Terms, j.Slot = nil, true },
-		"nothing of that": func(j *jobs.Job) { j.Terms = nil },
-		"unlisted":        func(j *jobs.Job) { j.Terms, j.Unlisted = nil, true },
-		"checkpoint":      func(j *jobs.Job) { j.Terms, j.Checkpoint = nil, []byte(`{"a":1}`) },
-		"both":            func(j *jobs.Job) { j.Unlisted, j.Checkpoint = true, []byte(`1`) },
-		"empty terms":     func(j *jobs.Job) { j.Terms = &jobs.Terms{} },
-	} {
-		j := full.Clone()
-		change(j)
-		raw := appendRecord(nil, j)
-		got, _, err := decodeRecord(raw)
-		if err != nil || !same(got, j) {
-			t.Errorf("%s: %v\ngot  %+v %+v\nwant %+v %+v", name, err, got, got.Terms, j, j.Terms)
-		}
-		for n := range len(raw) {
-			if j, _, err := decodeRecord(raw[:n:n]); j != nil || err == nil {
-				t.Fatalf("%s: %d of %d bytes gave %v", name, n, len(raw), j)
-			}
-		}
-		// With fields of a later version behind them.
-		if head := len(msgp.AppendArrayHeader(nil, recordFields+rareFields)); name != "nothing of that" {
-			longer := msgp.AppendArrayHeader([]byte{recordVersion}, recordFields+rareFields+lateFields+1)
-			longer = append(longer, raw[1+head:]...)
-			if !j.Unlisted && j.Checkpoint == nil {
-				longer = msgp.AppendBytes(msgp.AppendBool(longer, false), nil)
-			}
-			longer = msgp.AppendString(longer, "a new field")
-			if got, _, err := decodeRecord(longer); err != nil || !same(got, j) {
-				t.Errorf("%s, with a new field: %v, %+v", name, err, got)
-			}
-		}
-	}
-	// Terms of a later version have more fields.
-	j := full.Clone()
-	raw := appendTerms(nil, j.Terms)
-	longer := append(msgp.AppendArrayHeader(nil, termFields+2), raw[len(msgp.AppendArrayHeader(nil, termFields)):]...)
-	longer = msgp.AppendBool(msgp.AppendMapHeader(longer, 0), true)
-	r := reader{b: append(longer, 0xc3)}
-	if got := r.terms(); fmt.Sprint(got) != fmt.Sprint(j.Terms) || !r.bool() || r.err != nil {
-		t.Errorf("got %+v, %v", got, r.err)
-	}
 }

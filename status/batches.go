@@ -3,12 +3,12 @@ package status
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/tinylib/msgp/msgp"
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/jobs/packed"
 )
 
 // A batch is stored before its messages are published and removed when all of
@@ -141,18 +141,7 @@ func appendBatch(b []byte, batch *jobs.Batch) []byte {
 	b = append(b, batchVersion)
 	b = msgp.AppendArrayHeader(b, uint32(len(batch.Messages)))
 	for _, m := range batch.Messages {
-		b = msgp.AppendArrayHeader(b, 8)
-		b = msgp.AppendBytes(b, m.ID[:])
-		b = msgp.AppendString(b, m.Type)
-		b = msgp.AppendUint8(b, uint8(m.Priority))
-		b = msgp.AppendBytes(b, m.Payload)
-		b = msgp.AppendArrayHeader(b, uint32(len(m.Tags)))
-		for _, t := range m.Tags {
-			b = msgp.AppendString(b, t)
-		}
-		b = msgp.AppendInt(b, m.RetryCount)
-		b = msgp.AppendInt64(b, int64(m.Timeout))
-		b = appendTerms(b, m.Terms)
+		b = packed.AppendArray(b, jobs.MessageFields, m, len(jobs.MessageFields))
 	}
 	return b
 }
@@ -161,29 +150,15 @@ func decodeBatch(id jobs.ID, b []byte) (*jobs.Batch, error) {
 	if len(b) == 0 || b[0] != batchVersion {
 		return nil, errBatch
 	}
-	r := reader{b: b[1:]}
+	r := packed.Reader{B: b[1:], Names: intern}
 	batch := &jobs.Batch{ID: id}
-	for n := r.array(); n > 0 && r.err == nil; n-- {
-		if r.array() != 8 {
-			r.fail()
-		}
+	for n := r.Array(); n > 0 && r.Err == nil; n-- {
 		m := &jobs.Message{}
-		if raw := r.raw(); len(raw) == 16 {
-			m.ID = jobs.ID(raw)
-		}
-		m.Type = r.interned()
-		m.Priority = jobs.Priority(r.uint64())
-		m.Payload = r.bytes()
-		for n := r.array(); n > 0 && r.err == nil; n-- {
-			m.Tags = append(m.Tags, r.string())
-		}
-		m.RetryCount = r.int()
-		m.Timeout = time.Duration(r.int64())
-		m.Terms = r.terms()
+		packed.ReadArray(&r, jobs.MessageFields, m)
 		batch.Messages = append(batch.Messages, m)
 	}
-	if r.err != nil || len(batch.Messages) == 0 {
-		return nil, errors.Join(errBatch, r.err)
+	if r.Err != nil || len(batch.Messages) == 0 {
+		return nil, errors.Join(errBatch, r.Err)
 	}
 	batch.Messages[len(batch.Messages)-1].BatchEnd = id
 	return batch, nil

@@ -3,10 +3,8 @@ package status
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"testing"
-	"time"
 
 	"jobstream/jobs"
 )
@@ -92,44 +90,6 @@ func TestBatchCompletes(t *testing.T) {
 				}
 			})
 		})
-	}
-}
-
-// A stored batch has everything that its messages have.
-func TestBatchRoundTrip(t *testing.T) {
-	tr := byHand(t)
-	var ms []*jobs.Message
-	for i := range 1000 {
-		ms = append(ms, &jobs.Message{
-			ID: jobs.NewID(), Type: "email", Priority: jobs.Priority(i%5 + 1), Payload: fmt.Appendf(nil, `{"n":%d}`, i),
-			Tags: []string{"a", fmt.Sprint(i)}[:i%3%2+1], RetryCount: i%4 - 1, Timeout: time.Duration(i) * time.Second,
-			Terms: []*jobs.Terms{nil, {RunAt: 5, UniqueKey: fmt.Sprint(i)}, {ConcurrencyKey: "c", Schedule: "s", ScheduledFor: 7, ExpiresAt: 8, Deadline: 9}}[i%3],
-		})
-	}
-	b := batchOf(nil, ms...)
-	if _, err, _ := tr.reserves(b); err != nil {
-		t.Fatal(err)
-	}
-	tr.reopen()
-	all, err := tr.Batches()
-	if err != nil || len(all) != 1 || all[0].ID != b.ID || len(all[0].Messages) != 1000 {
-		t.Fatalf("%d, %v", len(all), err)
-	}
-	for i, m := range all[0].Messages {
-		got, want := *m, *ms[i]
-		if fmt.Sprint(got.Terms) != fmt.Sprint(want.Terms) {
-			t.Fatalf("%d: %+v, want %+v", i, got.Terms, want.Terms)
-		}
-		got.Terms, want.Terms = nil, nil
-		if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
-			t.Fatalf("%d:\ngot  %+v\nwant %+v", i, got, want)
-		}
-	}
-	raw := appendBatch(nil, b)
-	for _, n := range []int{0, 1, 3, 100, len(raw) - 1} {
-		if got, err := decodeBatch(b.ID, raw[:n]); !errors.Is(err, errBatch) {
-			t.Errorf("%d bytes: %v, %v", n, got, err)
-		}
 	}
 }
 

@@ -8,10 +8,10 @@ import (
 	"math"
 	"slices"
 
-	"github.com/tinylib/msgp/msgp"
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/jobs/packed"
 )
 
 // budget is how much of the records may still be looked at.
@@ -122,62 +122,6 @@ func (m *matcher) mayRead() bool {
 // its jobs were created in the range.
 func (m *matcher) reads(inside bool) bool { return m.scans || !inside }
 
-// glance is what an encoded record says without being decoded. Its texts point
-// into the record.
-type glance struct {
-	typ      []byte
-	priority jobs.Priority
-	status   jobs.Status
-	apart    bool // the payload is in its own bucket
-	payload  []byte
-	err      []byte
-	errors   []byte // the list of attempts' errors, encoded
-	created  jobs.Time
-	started  jobs.Time
-	ended    jobs.Time
-}
-
-// read takes a glance at a record; what it leaves out costs no memory, and what
-// stands behind the times is not looked at.
-func (g *glance) read(raw []byte) error {
-	if len(raw) == 0 || raw[0] != recordVersion {
-		return fmt.Errorf("%w: unknown version", errRecord)
-	}
-	r := reader{b: raw[1:]}
-	fields := r.array()
-	r.skip(2) // id, seq
-	g.typ = take(&r, msgp.ReadStringZC)
-	g.priority = jobs.Priority(r.uint64())
-	g.status = jobs.Status(r.uint64())
-	r.skip(8) // progress, message, run, attempt, failures, max attempts, lost, timeout
-	g.apart = r.bool()
-	g.payload = r.raw()
-	r.skip(2) // result, artifact
-	g.err = take(&r, msgp.ReadStringZC)
-	g.errors = r.b
-	r.skip(3) // errors, tags, node
-	g.created = r.time()
-	r.skip(2) // updated, due
-	g.started, g.ended = r.time(), r.time()
-	if fields > recordFields+rareFields {
-		r.skip(5) // history, key, terms, place, slot
-		if r.bool() {
-			g.typ = []byte(jobs.UnknownTypes)
-		}
-	}
-	if r.err != nil {
-		return fmt.Errorf("%w: %w", errRecord, r.err)
-	}
-	return nil
-}
-
-// skip goes over n values.
-func (r *reader) skip(n int) {
-	for ; n > 0 && r.err == nil; n-- {
-		r.b, r.err = msgp.Skip(r.b)
-	}
-}
-
 // chooses says whether the filter may choose the job at a glance: by all but its
 // attributes. payload gives the one that is kept apart.
 func (m *matcher) chooses(g *glance, payload func() []byte) bool {
@@ -199,13 +143,13 @@ func (m *matcher) chooses(g *glance, payload func() []byte) bool {
 
 // inErrors looks through the encoded errors of attempts.
 func (m *matcher) inErrors(list []byte) bool {
-	r := reader{b: list}
-	for n := r.array(); n >= 3 && r.err == nil; n -= 3 {
-		r.skip(1) // attempt
-		if m.err.In(take(&r, msgp.ReadStringZC)) && r.err == nil {
+	r := packed.Reader{B: list}
+	for n := r.Array(); n >= 3 && r.Err == nil; n -= 3 {
+		r.Skip(1) // attempt
+		if m.err.In(r.RawText()) && r.Err == nil {
 			return true
 		}
-		r.skip(1) // moment
+		r.Skip(1) // moment
 	}
 	return false
 }

@@ -1,0 +1,256 @@
+package broker
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"jobstream/jobs"
+)
+
+// The headers of a message in JOBS; all are optional. Those of [jobs.TermsFields] come
+// beside them.
+const (
+	HeaderJobID      = "Job-Id"          // a UUID
+	HeaderTags       = "Job-Tags"        // separated by commas
+	HeaderRetryCount = "Job-Retry-Count" // retries after the first attempt
+	HeaderTimeout    = "Job-Timeout"     // seconds, or like 5m
+	HeaderMessageID  = "Nats-Msg-Id"     // the same one again within a day is ignored
+
+	// Internal ones. Any client may write them: what they say is checked where it
+	// can be, but a client that may publish jobs can take an idempotency key or a
+	// schedule's next run away with them.
+	HeaderMoved    = "Job-Moved"     // published again for a known job, created at these Unix nanoseconds
+	HeaderToken    = "Job-Token"     // hex of an idempotency key's two hashes
+	HeaderBatchEnd = "Job-Batch-End" // a UUID: the last message of that batch
+)
+
+// appendJobHeader writes the header block of a submission: its id, and the rest
+// where it is not the default.
+func appendJobHeader(b []byte, m *jobs.Message) []byte {
+	b = append(b, "NATS/1.0\r\n"+HeaderJobID+": "...)
+	b = appendID(b, m.ID)
+	if len(m.Tags) > 0 {
+		b = appendHeaderValue(appendHeaderName(b, HeaderTags), &m.Tags)
+	}
+	if m.RetryCount >= 0 {
+		b = appendHeaderValue(appendHeaderName(b, HeaderRetryCount), &m.RetryCount)
+	}
+	if m.Timeout > 0 {
+		b = appendHeaderValue(appendHeaderName(b, HeaderTimeout), &m.Timeout)
+	}
+	if m.Moved {
+		b = strconv.AppendUint(appendHeaderName(b, HeaderMoved), uint64(m.CreatedAt), 10)
+	}
+	if m.Terms != nil {
+		for i := range jobs.TermsFields {
+			f := &jobs.TermsFields[i]
+			if v := f.Of(m.Terms); !jobs.IsZero(v) {
+				b = appendHeaderValue(appendHeaderName(b, f.Header), v)
+			}
+		}
+	}
+	if m.Token != nil {
+		b = hex.AppendEncode(appendHeaderName(b, HeaderToken), m.Token.Key[:])
+		b = hex.AppendEncode(b, m.Token.Body[:])
+	}
+	if m.BatchEnd != (jobs.ID{}) {
+		b = appendID(appendHeaderName(b, HeaderBatchEnd), m.BatchEnd)
+	}
+	return append(b, "\r\n\r\n"...)
+}
+
+func appendHeaderName(b []byte, name string) []byte {
+	return append(append(append(b, "\r\n"...), name...), ": "...)
+}
+
+// appendHeaderValue writes the value of an attribute as the text of a header.
+func appendHeaderValue(b []byte, v any) []byte {
+	switch v := v.(type) {
+	case *string:
+		return append(b, *v...)
+	case *int:
+		return strconv.AppendInt(b, int64(*v), 10)
+	case *jobs.Time:
+		return append(b, v.String()...)
+	case *time.Duration:
+		return append(b, v.String()...)
+	case *[]string:
+		return append(b, strings.Join(*v, ",")...)
+	case *json.RawMessage: // line breaks may stand between its values only
+		return append(b, bytes.Map(spaceForBreak, *v)...)
+	}
+	panic(fmt.Sprintf("no header has attributes of type %T", v))
+}
+
+func spaceForBreak(r rune) rune {
+	if r == '\r' || r == '\n' {
+		return ' '
+	}
+	return r
+}
+
+// readHeader takes one header into m; the first thing wrong becomes its problem.
+func readHeader(m *jobs.Message, key, value []byte) {
+	if len(value) == 0 {
+		return // as if it were not there
+	}
+	var err error
+	switch {
+	case equalFold(key, HeaderJobID):
+		m.ID, err = parseID(value)
+	case equalFold(key, HeaderTags):
+		err = parseHeaderValue(&m.Tags, string(value))
+	case equalFold(key, HeaderRetryCount):
+		m.RetryCount, err = parseRetryCount(string(value))
+	case equalFold(key, HeaderTimeout):
+		m.Timeout, err = parseTimeout(string(value))
+	case equalFold(key, HeaderMoved):
+		m.Moved = true
+		m.CreatedAt = jobs.Time(parseUint(value))
+	case equalFold(key, HeaderMessageID):
+		if m.Token == nil {
+			m.Token = jobs.NewToken("nats", string(value), nil)
+		}
+	case equalFold(key, HeaderToken):
+		m.Token, err = parseToken(string(value))
+	case equalFold(key, HeaderBatchEnd):
+		m.BatchEnd, err = jobs.ParseID(string(value))
+	default:
+		err = readTerms(m, key, string(value))
+	}
+	if err != nil && m.Problem == "" {
+		m.Problem = fmt.Sprintf("header %s: %v", clipText(string(key)), err)
+	}
+}
+
+// readTerms takes a header that most messages don't have.
+func readTerms(m *jobs.Message, key []byte, value string) error {
+	for i := range jobs.TermsFields {
+		f := &jobs.TermsFields[i]
+		span := f.SpanHeader != "" && equalFold(key, f.SpanHeader)
+		if !span && !equalFold(key, f.Header) {
+			continue
+		}
+		if m.Terms == nil {
+			m.Terms = &jobs.Terms{}
+		}
+		v := f.Of(m.Terms)
+		if at, ok := v.(*jobs.Time); ok && span {
+			d, err := parseSpan(value)
+			if err == nil {
+				*at = m.At.Add(d)
+			}
+			return err
+		}
+		err := parseHeaderValue(v, value)
+		if err == nil && f.Check != nil {
+			err = f.Check(m.Terms)
+		}
+		return err
+	}
+	if len(key) > 4 && equalFold(key[:4], "Job-") {
+		return fmt.Errorf("is not known; known are %s", strings.Join(publicHeaders(), ", "))
+	}
+	return nil
+}
+
+// parseHeaderValue reads what [appendHeaderValue] has written, or others in its place.
+func parseHeaderValue(v any, text string) (err error) {
+	switch v := v.(type) {
+	case *string:
+		*v = text
+	case *int:
+		if *v, err = strconv.Atoi(text); err != nil {
+			err = fmt.Errorf("%s is not a whole number", clip(text))
+		}
+	case *jobs.Time:
+		*v, err = jobs.ParseMoment(text)
+	case *time.Duration:
+		*v, err = parseSpan(text)
+	case *[]string:
+		*v, err = parseTags(*v, text)
+	case *json.RawMessage:
+		if *v = json.RawMessage(text); jobs.TooDeep(*v) || !json.Valid(*v) {
+			err = fmt.Errorf("%s is not JSON, or nested deeper than %d", clip(text), jobs.MaxDepth)
+		}
+	default:
+		panic(fmt.Sprintf("no header has attributes of type %T", v))
+	}
+	return err
+}
+
+// publicHeaders are those of a bare message that say something about its job.
+func publicHeaders() []string {
+	names := []string{HeaderJobID, HeaderTags, HeaderRetryCount, HeaderTimeout}
+	for i := range jobs.TermsFields {
+		f := &jobs.TermsFields[i]
+		if f.SpanHeader != "" {
+			names = append(names, f.SpanHeader)
+		}
+		if !f.Server {
+			names = append(names, f.Header)
+		}
+	}
+	return names
+}
+
+// parseID is jobs.ParseID without a string for each message.
+func parseID(value []byte) (id jobs.ID, err error) {
+	if len(value) != 36 {
+		return jobs.ParseID(string(value))
+	}
+	err = id.UnmarshalText(value)
+	return id, err
+}
+
+// parseToken reads the hex of a token's two hashes.
+func parseToken(value string) (*jobs.Token, error) {
+	b, err := hex.DecodeString(value)
+	t := &jobs.Token{}
+	if err != nil || len(b) != len(t.Key)+len(t.Body) {
+		return nil, fmt.Errorf("%s is not an idempotency token", clip(value))
+	}
+	copy(t.Key[:], b)
+	copy(t.Body[:], b[len(t.Key):])
+	return t, nil
+}
+
+// parseSpan reads how long something is put off.
+func parseSpan(value string) (time.Duration, error) {
+	d, err := jobs.ParseDuration(value)
+	if err != nil || d > jobs.MaxDelay {
+		return 0, fmt.Errorf("%s is not a time from 0 to ten years, like 300 or 5m", clip(value))
+	}
+	return d, nil
+}
+
+func parseTags(tags []string, value string) ([]string, error) {
+	for t := range strings.SplitSeq(value, ",") {
+		tags = append(tags, strings.TrimSpace(t))
+	}
+	if err := jobs.CheckTags(tags); err != nil {
+		return nil, fmt.Errorf("%s: %w", clip(value), err)
+	}
+	return tags, nil
+}
+
+func parseRetryCount(value string) (int, error) {
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 0 || n > jobs.MaxRetryCount {
+		return -1, fmt.Errorf("%s is not a whole number from 0 to %d", clip(value), jobs.MaxRetryCount)
+	}
+	return n, nil
+}
+
+func parseTimeout(value string) (time.Duration, error) {
+	d, err := jobs.ParseDuration(value)
+	if err != nil || d <= 0 || d > jobs.MaxTimeout {
+		return 0, fmt.Errorf("%s is not a time above 0 and up to 7d, like 300 or 5m", clip(value))
+	}
+	return d, nil
+}

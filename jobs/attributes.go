@@ -1,0 +1,247 @@
+package jobs
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// The attributes of jobs stand in four tables: what a submission may ask for
+// ([TermsFields]), the message that brings it ([MessageFields]), the record of a job
+// ([JobFields]) and an event ([EventFields]).
+// Every codec walks over them: the headers of a message in JOBS, REST bodies, the job
+// resource, the tracker's records and batches, and both forms of events. So a new
+// attribute is a field of the struct and one entry at the end of its table, and the
+// tests of all codecs try it.
+//
+// The order of a table is that on disk, where the last fields may be missing. Entries
+// are only added at the end, and never removed.
+
+// Field is one attribute of a T.
+type Field[T any] struct {
+	// Name is its name in JSON, unless it is Hidden there.
+	Name string
+	// Of is a pointer to its value, of one of the types that [IsZero] knows.
+	Of func(*T) any
+	// JSON says whether JSON shows it.
+	JSON Showing
+	// Shown is what the job resource shows in place of Of, nil for nothing.
+	Shown func(*T) any
+	// Few says that the same few texts come again and again, so that they may share
+	// memory.
+	Few bool
+
+	// The rest is about what a submission may have.
+
+	// Header is the name of the header of a message in JOBS.
+	Header string
+	// Span and SpanHeader are the names under which a moment can be given as how long
+	// from now.
+	Span, SpanHeader string
+	// Server says that only the server writes it. A submission may not have it; a
+	// message is believed.
+	Server bool
+	// Check says what is wrong with a value that was given, if anything.
+	Check func(*T) error
+	// Doc is its line in the references of REST and NATS.
+	Doc string
+}
+
+// Showing says when JSON has a field.
+type Showing uint8
+
+// When JSON has a field.
+const (
+	WhenSet Showing = iota
+	Always
+	Hidden
+)
+
+// TermsFields are the attributes of [Terms].
+var TermsFields = []Field[Terms]{
+	{
+		Name: "run_at", Of: func(t *Terms) any { return &t.RunAt }, JSON: Hidden, // the job's shows it
+		Header: "Job-Run-At", Span: "delay", SpanHeader: "Job-Delay",
+		Doc: "not before: how long from now, or when",
+	},
+	{
+		Name: "expires_at", Of: func(t *Terms) any { return &t.ExpiresAt },
+		Header: "Job-Expires-At", Span: "ttl", SpanHeader: "Job-Ttl",
+		Doc: "cancelled with the error `expired…` unless its first attempt has started by then; as how long it counts from when the job may start (in a header from now)",
+	},
+	{
+		Name: "deadline", Of: func(t *Terms) any { return &t.Deadline },
+		Header: "Job-Deadline",
+		Doc:    "fails unless it has ended by then, over all attempts; REST takes how long from now as well",
+	},
+	{
+		Name: "scheduled_for", Of: func(t *Terms) any { return &t.ScheduledFor },
+		Header: "Job-Scheduled-For", Server: true,
+	},
+	{
+		Name: "unique_key", Of: func(t *Terms) any { return &t.UniqueKey },
+		Header: "Job-Unique-Key", Check: func(t *Terms) error { return CheckKey(t.UniqueKey) },
+		Doc: "belongs to one unfinished job at a time: REST answers a second one with 409 `duplicate` and that job's `job_id`, a bare message becomes a failed job",
+	},
+	{
+		Name: "concurrency_key", Of: func(t *Terms) any { return &t.ConcurrencyKey },
+		Header: "Job-Concurrency-Key", Check: func(t *Terms) error { return CheckKey(t.ConcurrencyKey) },
+		Doc: "at most `concurrency_per_key` jobs of the type run at once with this key (1 by default), and the keys take turns",
+	},
+	{
+		Name: "schedule", Of: func(t *Terms) any { return &t.Schedule }, Few: true,
+		Header: "Job-Schedule", Server: true, Check: func(t *Terms) error { return CheckKey(t.Schedule) },
+	},
+}
+
+// JobFields are the attributes of a [Job].
+var JobFields = []Field[Job]{
+	{Name: "id", Of: func(j *Job) any { return &j.ID }, JSON: Always},
+	{Name: "seq", Of: func(j *Job) any { return &j.Seq }}, // 0 if it is not known any more
+	{Name: "type", Of: func(j *Job) any { return &j.Type }, JSON: Always, Few: true},
+	{Name: "priority", Of: func(j *Job) any { return &j.Priority }, JSON: Always},
+	{Name: "status", Of: func(j *Job) any { return &j.Status }, JSON: Always},
+	{Name: "progress", Of: func(j *Job) any { return &j.Progress }, JSON: Always},
+	{Name: "message", Of: func(j *Job) any { return &j.Message }, JSON: Always},
+	{Name: "run", Of: func(j *Job) any { return &j.Run }, Shown: shownRun},
+	{Name: "attempt", Of: func(j *Job) any { return &j.Attempt }, JSON: Always},
+	{Name: "failures", Of: func(j *Job) any { return &j.Failures }, JSON: Hidden},
+	{Name: "max_attempts", Of: func(j *Job) any { return &j.MaxAttempts }, JSON: Always},
+	{Name: "lost", Of: func(j *Job) any { return &j.Lost }},
+	{Name: "timeout", Of: func(j *Job) any { return &j.Timeout }},
+	{Name: "payload", Of: func(j *Job) any { return &j.Payload }, JSON: Always},
+	{Name: "result", Of: func(j *Job) any { return &j.Result }, JSON: Always},
+	{Name: "artifact", Of: func(j *Job) any { return &j.Artifact }},
+	{Name: "error", Of: func(j *Job) any { return &j.Error }, JSON: Always},
+	{Name: "errors", Of: func(j *Job) any { return &j.Errors }, JSON: Always},
+	{Name: "tags", Of: func(j *Job) any { return &j.Tags }, JSON: Always},
+	{Name: "node", Of: func(j *Job) any { return &j.Node }, Few: true},
+	{Name: "created_at", Of: func(j *Job) any { return &j.CreatedAt }, JSON: Always},
+	{Name: "updated_at", Of: func(j *Job) any { return &j.UpdatedAt }, JSON: Always},
+	{Name: "run_at", Of: func(j *Job) any { return &j.DueAt }, JSON: Always, Shown: shownRunAt},
+	{Name: "started_at", Of: func(j *Job) any { return &j.StartedAt }, JSON: Always},
+	{Name: "ended_at", Of: func(j *Job) any { return &j.EndedAt }, JSON: Always},
+	{Name: "history", Of: func(j *Job) any { return &j.History }, JSON: Hidden},
+	{Name: "key", Of: func(j *Job) any { return &j.Key }, JSON: Hidden},
+	{Name: "terms", Of: func(j *Job) any { return &j.Terms }, JSON: Hidden}, // theirs are shown beside the job's
+	{Name: "place", Of: func(j *Job) any { return &j.Place }, JSON: Hidden},
+	{Name: "slot", Of: func(j *Job) any { return &j.Slot }, JSON: Hidden},
+	{Name: "unlisted", Of: func(j *Job) any { return &j.Unlisted }, JSON: Hidden},
+	{Name: "checkpoint", Of: func(j *Job) any { return &j.Checkpoint }, JSON: Hidden},
+}
+
+// MessageFields are the attributes of a [Message], as a batch keeps them.
+var MessageFields = []Field[Message]{
+	{Name: "id", Of: func(m *Message) any { return &m.ID }},
+	{Name: "type", Of: func(m *Message) any { return &m.Type }, Few: true},
+	{Name: "priority", Of: func(m *Message) any { return &m.Priority }},
+	{Name: "payload", Of: func(m *Message) any { return &m.Payload }},
+	{Name: "tags", Of: func(m *Message) any { return &m.Tags }},
+	{Name: "retry_count", Of: func(m *Message) any { return &m.RetryCount }},
+	{Name: "timeout", Of: func(m *Message) any { return &m.Timeout }},
+	{Name: "terms", Of: func(m *Message) any { return &m.Terms }},
+}
+
+// EventFields are the attributes of an [Event].
+var EventFields = []Field[Event]{
+	{Name: "kind", Of: func(e *Event) any { return &e.Kind }},
+	{Name: "id", Of: func(e *Event) any { return &e.ID }},
+	{Name: "seq", Of: func(e *Event) any { return &e.Seq }},
+	{Name: "type", Of: func(e *Event) any { return &e.Type }, Few: true},
+	{Name: "priority", Of: func(e *Event) any { return &e.Priority }},
+	{Name: "created_at", Of: func(e *Event) any { return &e.CreatedAt }},
+	{Name: "max_attempts", Of: func(e *Event) any { return &e.MaxAttempts }},
+	{Name: "run", Of: func(e *Event) any { return &e.Run }},
+	{Name: "attempt", Of: func(e *Event) any { return &e.Attempt }},
+	{Name: "at", Of: func(e *Event) any { return &e.At }},
+	{Name: "started_at", Of: func(e *Event) any { return &e.StartedAt }},
+	{Name: "node", Of: func(e *Event) any { return &e.Node }, Few: true},
+	{Name: "result", Of: func(e *Event) any { return &e.Result }},
+	{Name: "progress", Of: func(e *Event) any { return &e.Progress }},
+	{Name: "message", Of: func(e *Event) any { return &e.Message }},
+	{Name: "error", Of: func(e *Event) any { return &e.Error }},
+	{Name: "due", Of: func(e *Event) any { return &e.Due }},
+	{Name: "lost", Of: func(e *Event) any { return &e.Lost }},
+	{Name: "artifact", Of: func(e *Event) any { return &e.Artifact }},
+	{Name: "checkpoint", Of: func(e *Event) any { return &e.Checkpoint }},
+}
+
+// shownRun leaves the first run out.
+func shownRun(j *Job) any {
+	if j.Run <= 1 {
+		return nil
+	}
+	return &j.Run
+}
+
+// shownRunAt is when the next attempt may start, or when the first might.
+func shownRunAt(j *Job) any {
+	if j.DueAt == 0 && j.Terms != nil {
+		return &j.Terms.RunAt
+	}
+	return &j.DueAt
+}
+
+// IsZero says whether a value of a [Field] is not set.
+func IsZero(v any) bool {
+	switch v := v.(type) {
+	case *string:
+		return *v == ""
+	case *int:
+		return *v == 0
+	case *uint64:
+		return *v == 0
+	case *bool:
+		return !*v
+	case *Time:
+		return *v == 0
+	case *time.Duration:
+		return *v == 0
+	case *json.RawMessage:
+		return len(*v) == 0
+	case *[]string:
+		return len(*v) == 0
+	case *ID:
+		return *v == ID{}
+	case *Priority:
+		return *v == 0
+	case *Status:
+		return *v == 0
+	case *Kind:
+		return *v == 0
+	case *Place:
+		return *v == 0
+	case **Artifact:
+		return *v == nil
+	case **Terms:
+		return *v == nil
+	case *[]AttemptError:
+		return len(*v) == 0
+	case *[]HistoryEntry:
+		return len(*v) == 0
+	}
+	panic(fmt.Sprintf("no codec knows attributes of type %T", v))
+}
+
+// AllZero says whether none of the fields of v is set.
+func AllZero[T any](fields []Field[T], v *T) bool { return NumSet(fields, v, 0) == 0 }
+
+// NumSet is how many fields have to be written of v: all up to the last one that is
+// set, and at least so many.
+func NumSet[T any](fields []Field[T], v *T, least int) int {
+	n := len(fields)
+	for n > least && IsZero(fields[n-1].Of(v)) {
+		n--
+	}
+	return n
+}
+
+// FieldNamed is the field with this name, nil if there is none.
+func FieldNamed[T any](fields []Field[T], name string) *Field[T] {
+	for i := range fields {
+		if fields[i].Name == name {
+			return &fields[i]
+		}
+	}
+	return nil
+}

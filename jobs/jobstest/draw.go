@@ -1,0 +1,79 @@
+// Package jobstest makes up attributes of jobs for the tests of codecs: they walk over
+// the tables of [jobs.Field], so that an attribute that is added there is tested by all.
+package jobstest
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"jobstream/jobs"
+)
+
+// Draw sets about half of the fields of v to values that every codec has to keep.
+func Draw[T any](t *rapid.T, fields []jobs.Field[T], v *T) {
+	for i := range fields {
+		if f := &fields[i]; rapid.Bool().Draw(t, "has "+f.Name) {
+			Set(t, f.Name, f.Of(v))
+		}
+	}
+}
+
+var (
+	text   = rapid.StringMatching(`[a-zß]([ -+\--~äö€😀]{0,20}[0-9Z])?`) // without commas
+	number = rapid.IntRange(1, 1000)
+)
+
+func moment() *rapid.Generator[jobs.Time] {
+	first, last := time.Date(1971, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2261, 1, 1, 0, 0, 0, 0, time.UTC)
+	return rapid.Map(rapid.Int64Range(first.UnixNano(), last.UnixNano()), func(n int64) jobs.Time { return jobs.Time(n) })
+}
+
+// Set sets a value of a field.
+func Set(t *rapid.T, name string, v any) {
+	switch v := v.(type) {
+	case *string:
+		*v = text.Draw(t, name)
+	case *int:
+		*v = number.Draw(t, name)
+	case *uint64:
+		*v = rapid.Uint64Min(1).Draw(t, name)
+	case *bool:
+		*v = true
+	case *jobs.Time:
+		*v = moment().Draw(t, name)
+	case *time.Duration:
+		*v = time.Duration(number.Draw(t, name)) * time.Millisecond
+	case *json.RawMessage:
+		*v, _ = json.Marshal(map[string]any{"text": text.Draw(t, name), "list": []any{nil, 1.5}})
+	case *[]string:
+		*v = rapid.SliceOfN(text, 1, 4).Draw(t, name)
+	case *jobs.ID:
+		copy(v[:], rapid.SliceOfN(rapid.ByteMin(1), len(v), len(v)).Draw(t, name))
+	case *jobs.Priority:
+		*v = jobs.Priority(rapid.IntRange(int(jobs.HighestPriority), int(jobs.LowestPriority)).Draw(t, name))
+	case *jobs.Status:
+		*v = jobs.Status(rapid.IntRange(1, jobs.NumStatus-1).Draw(t, name))
+	case *jobs.Kind:
+		*v = jobs.Kind(rapid.IntRange(int(jobs.KindStarted), int(jobs.KindSnoozed)).Draw(t, name))
+	case *jobs.Place:
+		*v = rapid.SampledFrom([]jobs.Place{jobs.Due, jobs.Held}).Draw(t, name)
+	case **jobs.Artifact:
+		*v = &jobs.Artifact{Name: text.Draw(t, name), ContentType: text.Draw(t, name), Size: int64(number.Draw(t, name)), SHA256: text.Draw(t, name)}
+	case **jobs.Terms:
+		*v = &jobs.Terms{}
+		Draw(t, jobs.TermsFields, *v)
+	case *[]jobs.AttemptError:
+		for range rapid.SampledFrom([]int{1, 3, jobs.MaxErrors}).Draw(t, name) {
+			*v = append(*v, jobs.AttemptError{Attempt: number.Draw(t, name), Error: text.Draw(t, name), At: moment().Draw(t, name)})
+		}
+	case *[]jobs.HistoryEntry:
+		for n := range rapid.SampledFrom([]int{1, 3, 5, jobs.MaxHistory}).Draw(t, name) {
+			*v = append(*v, jobs.HistoryEntry{Kind: jobs.Kind(n % 12), At: jobs.Time(n), Attempt: -n, Progress: n % 101, Text: "t", Node: "n", Due: 5})
+		}
+	default:
+		panic(fmt.Sprintf("no test makes up attributes of type %T", v))
+	}
+}
