@@ -3,8 +3,10 @@ package broker_test
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"math"
+	"os"
 	"reflect"
 	"runtime"
 	"slices"
@@ -17,6 +19,7 @@ import (
 	"jobstream/broker"
 	"jobstream/broker/brokertest"
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 )
 
 func sampleEvent() jobs.Event {
@@ -163,55 +166,115 @@ func TestEventsComeAfterSubmissions(t *testing.T) {
 	}
 }
 
-func eventGen() *rapid.Generator[jobs.Event] {
-	moment := rapid.Map(rapid.Int64Range(0, 4_000_000_000_000_000_000), func(n int64) jobs.Time { return jobs.Time(n) })
-	return rapid.Custom(func(t *rapid.T) jobs.Event {
-		e := jobs.Event{
-			Kind:     jobs.Kind(rapid.IntRange(int(jobs.KindStarted), int(jobs.KindSnoozed)).Draw(t, "kind")),
-			Seq:      rapid.Uint64().Draw(t, "seq"),
-			Type:     rapid.StringMatching(`[a-zA-Z0-9_-]{1,64}`).Draw(t, "type"),
-			Priority: jobs.Priority(rapid.IntRange(1, 5).Draw(t, "priority")), CreatedAt: moment.Draw(t, "created"),
-			MaxAttempts: rapid.IntRange(0, 1001).Draw(t, "max"), Run: rapid.IntRange(0, 9).Draw(t, "run"),
-			Attempt: rapid.IntRange(0, 1001).Draw(t, "attempt"), At: moment.Draw(t, "at"), StartedAt: moment.Draw(t, "started"),
-			Node: rapid.String().Draw(t, "node"), Progress: rapid.IntRange(0, 100).Draw(t, "progress"),
-			Message: rapid.String().Draw(t, "message"), Error: rapid.String().Draw(t, "error"), Due: moment.Draw(t, "due"),
-			Lost: rapid.IntRange(0, 9).Draw(t, "lost"),
-		}
-		copy(e.ID[:], rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id"))
-		if rapid.Bool().Draw(t, "result") {
-			e.Result, _ = json.Marshal(rapid.String().Draw(t, "value"))
-		}
-		if rapid.Bool().Draw(t, "checkpoint") {
-			e.Checkpoint, _ = json.Marshal(rapid.String().Draw(t, "left"))
-		}
-		if rapid.Bool().Draw(t, "artifact") {
-			e.Artifact = &jobs.Artifact{Name: rapid.String().Draw(t, "name"), ContentType: rapid.String().Draw(t, "ct"), Size: rapid.Int64Min(0).Draw(t, "size"), SHA256: "ab"}
-		}
-		return e
-	})
+// drawEvent draws an event with what every one has, and anything else.
+func drawEvent(t *rapid.T) jobs.Event {
+	var e jobs.Event
+	jobstest.Draw(t, jobs.EventFields, &e)
+	jobstest.Set(t, "kind", &e.Kind)
+	jobstest.Set(t, "id", &e.ID)
+	jobstest.Set(t, "priority", &e.Priority)
+	e.Type = rapid.StringMatching(`[a-zA-Z0-9_-]{1,64}`).Draw(t, "type")
+	return e
 }
 
+// Both forms of events give back every attribute, and one that is added. Versions
+// without that pass it over.
 func TestEventsRoundTrip(t *testing.T) {
+	known := jobs.EventFields
+	of := jobstest.Extra(t, &jobs.EventFields)
+	more := jobs.EventFields
 	rapid.Check(t, func(t *rapid.T) {
-		events := rapid.SliceOfN(eventGen(), 1, 5).Draw(t, "events")
-		for _, body := range [][]byte{broker.EncodeJSON(&events[0]), broker.EncodePacked(events)} {
-			got, err := broker.DecodeEvents(body)
-			if err != nil {
-				t.Fatalf("%v of %q", err, body)
+		events := make([]jobs.Event, rapid.IntRange(1, 5).Draw(t, "events"))
+		for i := range events {
+			events[i] = drawEvent(t)
+			jobstest.Set(t, "colour", of(&events[i]))
+		}
+		defer func() { jobs.EventFields = more }()
+		bodies := [][]byte{broker.EncodeJSON(&events[0]), broker.EncodePacked(events)}
+		for _, later := range []bool{true, false} {
+			if !later {
+				jobs.EventFields = known
 			}
-			if want := events[:len(got)]; !reflect.DeepEqual(got, want) {
-				t.Fatalf("got  %+v\nwant %+v", got, want)
+			for _, body := range bodies {
+				got, err := broker.DecodeEvents(bytes.Clone(body))
+				if err != nil {
+					t.Fatalf("%v of %q", err, body)
+				}
+				if want := events[:len(got)]; !reflect.DeepEqual(got, want) {
+					t.Fatalf("got  %+v\nwant %+v", got, want)
+				}
+				for i := range got {
+					if later && *of(&got[i]) != *of(&events[i]) {
+						t.Fatalf("event %d has lost the added attribute", i)
+					}
+				}
 			}
 		}
 	})
 }
 
-func TestNewerPackedEvents(t *testing.T) {
-	e := sampleEvent()
-	got, err := broker.DecodeEvents(broker.EncodePackedWithMore(&e))
-	if err != nil || len(got) != 1 || !reflect.DeepEqual(got[0], e) {
-		t.Fatalf("%+v, %v", got, err)
+// goldenEvents are those that testdata/events.txt has, packed and one by one as JSON, as
+// they were written by hand, before there were tables of attributes.
+func goldenEvents() []jobs.Event {
+	core := jobs.Event{
+		Kind: jobs.KindStarted, ID: jobs.ID{1, 2, 3, 4, 5, 6, 0x70, 8, 0x80, 10, 11, 12, 13, 14, 15, 16}, Seq: 70_000, Type: "email", Priority: 2,
+		CreatedAt: 1_700_000_000_000_000_001, MaxAttempts: 1001, Run: 2, Attempt: 3,
+		At: 1_700_000_001_000_000_000, StartedAt: 1_700_000_000_500_000_000, Node: "n1",
 	}
+	completed, failed, left := core, core, core
+	completed.Kind, completed.Result = jobs.KindCompleted, json.RawMessage(`{"ok":true}`)
+	completed.Artifact = &jobs.Artifact{Name: "a.csv", ContentType: "text/csv", Size: 1 << 40, SHA256: "00ff"}
+	failed.Kind, failed.Progress, failed.Message, failed.Error = jobs.KindRetrying, 40, "half", "no \"route\"\nü"
+	failed.Due, failed.Lost = 1_700_000_009_000_000_000, 2
+	left.Kind, left.Error, left.Checkpoint = jobs.KindReleased, "stop", json.RawMessage(`{"at":5}`)
+	return []jobs.Event{core, completed, failed, left}
+}
+
+// TestEventsOfOld: what earlier versions have written is read as it was meant.
+func TestEventsOfOld(t *testing.T) {
+	golden, err := os.ReadFile("testdata/events.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed, single, _ := strings.Cut(string(golden), "\n")
+	body, err := hex.DecodeString(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := goldenEvents()
+	if got, err := broker.DecodeEvents(body); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("packed: %v\ngot  %+v\nwant %+v", err, got, want)
+	}
+	for line := range strings.Lines(single) {
+		if got, err := broker.DecodeEvents([]byte(line)); err != nil || !reflect.DeepEqual(got, want[:1]) {
+			t.Errorf("%s: %v\ngot  %+v\nwant %+v", line, err, got, want[0])
+		}
+		want = want[1:]
+	}
+	if len(want) != 0 {
+		t.Errorf("%d events are missing", len(want))
+	}
+}
+
+// BenchmarkEvents is the packed form of what most jobs report, an event at a time.
+func BenchmarkEvents(b *testing.B) {
+	e := sampleEvent()
+	e.Artifact = nil
+	body := broker.EncodePacked([]jobs.Event{e})
+	b.Run("encode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			body = broker.EncodePacked([]jobs.Event{e})
+		}
+	})
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := broker.DecodeEvents(body); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
 
 // What a message says of its own lengths is not believed: to read it takes memory in
@@ -227,7 +290,7 @@ func TestLengthsInEventsAreNotBelieved(t *testing.T) {
 		"as many as bytes":   append(array(size), make([]byte, size)...),
 		"a tenth of that":    append(array(size/10), make([]byte, size)...),
 		"nested":             append(array(1), bytes.Repeat([]byte{0x91}, size)...),
-		"nested at the end":  append(broker.EncodePackedWithMore(&e), bytes.Repeat([]byte{0x91}, size)...),
+		"nested at the end":  append(broker.EncodePacked([]jobs.Event{e}), bytes.Repeat([]byte{0x91}, size)...),
 		"too many, all there": append(array(80_000), bytes.Repeat(
 			broker.EncodePacked([]jobs.Event{{Kind: jobs.KindStarted, ID: e.ID, Type: "x", Priority: 1}})[6:], 80_000)...),
 		"a long text": append(array(1), 0x9c, 2, 0xc6, 0xff, 0xff, 0xff, 0xff),
@@ -257,7 +320,6 @@ func FuzzDecodeEvents(f *testing.F) {
 	e := sampleEvent()
 	f.Add(broker.EncodeJSON(&e))
 	f.Add(broker.EncodePacked([]jobs.Event{e, e}))
-	f.Add(broker.EncodePackedWithMore(&e))
 	f.Add([]byte("\x01\xdd\x00\x00\x00\x01\x90"))
 	f.Add([]byte("\x01\xdd\x00\x1e\x84\x80"))
 	f.Fuzz(func(t *testing.T, body []byte) {

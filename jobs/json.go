@@ -9,98 +9,14 @@ import (
 )
 
 // AppendJSON appends the job resource, as REST, the service and notifications
-// show it. It is written by hand because every job passes here at least once.
+// show it. The terms of a job are members beside its own.
 func (j *Job) AppendJSON(b []byte) []byte {
-	b = append(b, `{"id":"`...)
-	b = appendID(b, j.ID)
-	b = append(b, `","type":`...)
-	b = AppendString(b, j.Type)
-	b = append(b, `,"priority":`...)
-	b = strconv.AppendUint(b, uint64(j.Priority), 10)
-	b = append(b, `,"status":"`...)
-	b = append(b, j.Status.String()...)
-	b = append(b, `","progress":`...)
-	b = strconv.AppendInt(b, int64(j.Progress), 10)
-	b = append(b, `,"message":`...)
-	b = AppendString(b, j.Message)
-	b = append(b, `,"attempt":`...)
-	b = strconv.AppendInt(b, int64(j.Attempt), 10)
-	b = append(b, `,"max_attempts":`...)
-	b = strconv.AppendInt(b, int64(j.MaxAttempts), 10)
-	if j.Timeout > 0 {
-		b = append(b, `,"timeout":`...)
-		b = strconv.AppendFloat(b, j.Timeout.Seconds(), 'f', -1, 64)
-	}
-	b = append(b, `,"payload":`...)
-	b = appendRaw(b, j.Payload)
-	b = append(b, `,"result":`...)
-	b = appendRaw(b, j.Result)
-	b = append(b, `,"error":`...)
-	b = AppendString(b, j.Error)
-	b = append(b, `,"errors":[`...)
-	for i, e := range j.Errors {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, `{"attempt":`...)
-		b = strconv.AppendInt(b, int64(e.Attempt), 10)
-		b = append(b, `,"error":`...)
-		b = AppendString(b, e.Error)
-		b = append(b, `,"at":`...)
-		b = appendTime(b, e.At)
-		b = append(b, '}')
-	}
-	b = append(b, `],"tags":[`...)
-	for i, t := range j.Tags {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = AppendString(b, t)
-	}
-	b = append(b, `],"created_at":`...)
-	b = appendTime(b, j.CreatedAt)
-	b = append(b, `,"updated_at":`...)
-	b = appendTime(b, j.UpdatedAt)
-	b = append(b, `,"run_at":`...)
-	if j.DueAt == 0 && j.Terms != nil {
-		b = appendTime(b, j.Terms.RunAt)
-	} else {
-		b = appendTime(b, j.DueAt)
-	}
-	b = append(b, `,"started_at":`...)
-	b = appendTime(b, j.StartedAt)
-	b = append(b, `,"ended_at":`...)
-	b = appendTime(b, j.EndedAt)
-	if j.Node != "" {
-		b = append(b, `,"node":`...)
-		b = AppendString(b, j.Node)
-	}
-	if j.Lost > 0 {
-		b = append(b, `,"lost":`...)
-		b = strconv.AppendInt(b, int64(j.Lost), 10)
-	}
-	if j.Artifact != nil {
-		b = append(b, `,"artifact":{"name":`...)
-		b = AppendString(b, j.Artifact.Name)
-		b = append(b, `,"content_type":`...)
-		b = AppendString(b, j.Artifact.ContentType)
-		b = append(b, `,"size":`...)
-		b = strconv.AppendInt(b, j.Artifact.Size, 10)
-		b = append(b, `,"sha256":`...)
-		b = AppendString(b, j.Artifact.SHA256)
-		b = append(b, '}')
-	}
-	if j.Run > 1 {
-		b = append(b, `,"run":`...)
-		b = strconv.AppendInt(b, int64(j.Run), 10)
-	}
+	start := len(b)
+	b = appendMembers(b, JobFields, j)
 	if j.Terms != nil {
-		b = j.Terms.appendJSON(b)
+		b = appendMembers(b, TermsFields, j.Terms)
 	}
-	if j.Seq != 0 { // else it is not known any more
-		b = append(b, `,"seq":`...)
-		b = strconv.AppendUint(b, j.Seq, 10)
-	}
+	b[start] = '{'
 	return append(b, '}')
 }
 
@@ -124,141 +40,55 @@ func (j *Job) AppendFitting(b []byte, w *Waiting, most int) (out []byte, omitted
 	return short.AppendWaiting(b[:start], w), "payload,result,errors"
 }
 
-// appendJSON appends the fields that are set, each with a comma before it.
-func (t *Terms) appendJSON(b []byte) []byte {
-	for _, f := range [...]struct {
-		name string
-		at   Time
-	}{{"expires_at", t.ExpiresAt}, {"deadline", t.Deadline}, {"scheduled_for", t.ScheduledFor}} {
-		if f.at != 0 {
-			b = append(append(append(b, `,"`...), f.name...), `":`...)
-			b = appendTime(b, f.at)
-		}
-	}
-	for _, f := range [...]struct{ name, text string }{
-		{"unique_key", t.UniqueKey}, {"concurrency_key", t.ConcurrencyKey}, {"schedule", t.Schedule},
-	} {
-		if f.text != "" {
-			b = append(append(append(b, `,"`...), f.name...), `":`...)
-			b = AppendString(b, f.text)
-		}
-	}
-	return b
-}
-
 // MarshalJSON gives the job resource.
 func (j *Job) MarshalJSON() ([]byte, error) {
 	return j.AppendJSON(make([]byte, 0, 512+len(j.Payload)+len(j.Result))), nil
-}
-
-// resource is the job resource for reading it back.
-type resource struct {
-	ID          ID
-	Type        string
-	Priority    Priority
-	Status      string
-	Progress    int
-	Message     string
-	Attempt     int
-	MaxAttempts int `json:"max_attempts"`
-	Timeout     float64
-	Payload     json.RawMessage
-	Result      json.RawMessage
-	Error       string
-	Errors      []struct {
-		Attempt int
-		Error   string
-		At      time.Time
-	}
-	Tags      []string
-	CreatedAt time.Time `json:"created_at"`
-	UpdatedAt time.Time `json:"updated_at"`
-	RunAt     time.Time `json:"run_at"`
-	StartedAt time.Time `json:"started_at"`
-	EndedAt   time.Time `json:"ended_at"`
-	Node      string
-	Lost      int
-	Artifact  *struct {
-		Name        string
-		ContentType string `json:"content_type"`
-		Size        int64
-		SHA256      string
-	}
-	Seq uint64
-	Run int
-
-	ExpiresAt      time.Time `json:"expires_at"`
-	Deadline       time.Time
-	ScheduledFor   time.Time `json:"scheduled_for"`
-	UniqueKey      string    `json:"unique_key"`
-	ConcurrencyKey string    `json:"concurrency_key"`
-	Schedule       string
-}
-
-// terms are those that the resource tells of, nil if there are none.
-func (r *resource) terms() *Terms {
-	t := Terms{
-		RunAt: TimeOf(r.RunAt), ExpiresAt: TimeOf(r.ExpiresAt), Deadline: TimeOf(r.Deadline),
-		ScheduledFor: TimeOf(r.ScheduledFor), UniqueKey: r.UniqueKey, ConcurrencyKey: r.ConcurrencyKey, Schedule: r.Schedule,
-	}
-	if status, _ := ParseStatus(r.Status); !status.Ended() {
-		t.RunAt = 0 // it is when the next attempt is due
-	}
-	if t == (Terms{}) {
-		return nil
-	}
-	return &t
 }
 
 // UnmarshalJSON reads a job resource back, as far as it tells: the history is
 // rebuilt from the times in it. A lost tracker takes ended jobs from their
 // notifications that way.
 func (j *Job) UnmarshalJSON(b []byte) error {
-	var r resource
-	if err := json.Unmarshal(b, &r); err != nil {
+	*j = Job{}
+	var t Terms
+	if b[0] != '{' {
+		return fmt.Errorf("not a job resource: %s", describe(b))
+	}
+	err := eachMember(b, func(name string, raw json.RawMessage) error {
+		known, err := readMember(JobFields, j, name, raw)
+		if !known {
+			_, err = readMember(TermsFields, &t, name, raw)
+		}
+		return err
+	})
+	if err != nil {
 		return err
 	}
-	status, ok := ParseStatus(r.Status)
-	if !ok || !r.Priority.Valid() || r.ID == (ID{}) || r.Seq == 0 {
-		return fmt.Errorf("not a job resource (id %s, seq %d, status %q)", r.ID, r.Seq, r.Status)
+	if j.Status == 0 || !j.Priority.Valid() || j.ID == (ID{}) || j.Seq == 0 {
+		return fmt.Errorf("not a job resource (id %s, seq %d, status %q)", j.ID, j.Seq, j.Status)
 	}
-	*j = Job{
-		ID: r.ID, Key: r.Seq, Seq: r.Seq, Type: r.Type, Priority: r.Priority, Status: status,
-		Progress: r.Progress, Message: r.Message, Run: max(r.Run, 1), Attempt: r.Attempt, MaxAttempts: r.MaxAttempts,
-		Lost: r.Lost, Timeout: seconds(r.Timeout),
-		Payload: null2nil(r.Payload), Result: null2nil(r.Result), Error: r.Error, Tags: r.Tags, Node: r.Node,
-		CreatedAt: TimeOf(r.CreatedAt), UpdatedAt: TimeOf(r.UpdatedAt), Terms: r.terms(),
-		StartedAt: TimeOf(r.StartedAt), EndedAt: TimeOf(r.EndedAt),
+	if j.Status.Ended() { // else it is when the next attempt is due
+		t.RunAt, j.DueAt = j.DueAt, 0
 	}
-	if !status.Ended() {
-		j.DueAt = TimeOf(r.RunAt)
+	if !AllZero(TermsFields, &t) {
+		j.Terms = &t
 	}
-	if a := r.Artifact; a != nil {
-		j.Artifact = &Artifact{Name: a.Name, ContentType: a.ContentType, Size: a.Size, SHA256: a.SHA256}
-	}
+	j.Key, j.Run = j.Seq, max(j.Run, 1)
 	j.remember(HistoryEntry{Kind: KindSubmitted, At: j.CreatedAt})
-	for _, e := range r.Errors {
-		j.Errors = append(j.Errors, AttemptError{Attempt: e.Attempt, Error: e.Error, At: TimeOf(e.At)})
+	for _, e := range j.Errors {
 		j.Failures = max(j.Failures, e.Attempt)
 		if e.Attempt < j.Attempt {
-			j.remember(HistoryEntry{Kind: KindRetrying, At: TimeOf(e.At), Attempt: e.Attempt, Text: e.Error})
+			j.remember(HistoryEntry{Kind: KindRetrying, At: e.At, Attempt: e.Attempt, Text: e.Error})
 		}
 	}
 	if j.StartedAt != 0 {
 		j.remember(HistoryEntry{Kind: KindStarted, At: j.StartedAt, Attempt: j.Attempt, Node: j.Node})
 	}
 	if j.EndedAt != 0 {
-		kind, _ := ParseKind(status.String())
+		kind, _ := ParseKind(j.Status.String())
 		j.remember(HistoryEntry{Kind: kind, At: j.EndedAt, Attempt: j.Attempt, Text: j.Error, Node: j.Node})
 	}
 	return nil
-}
-
-func null2nil(raw json.RawMessage) json.RawMessage {
-	if string(raw) == "null" {
-		return nil
-	}
-	return raw
 }
 
 // AppendEventsJSON appends {"events":[…]}: the job's history, oldest first.

@@ -178,16 +178,29 @@ func EachField(body []byte, f func(name string, raw json.RawMessage)) error {
 	case TooDeep(body):
 		return Invalid("", fmt.Sprintf("is nested deeper than %d", MaxDepth))
 	}
-	i := skipSpace(body, 0)
-	if body[i] != '{' {
+	if body[skipSpace(body, 0)] != '{' {
 		return &Error{
 			Kind: InvalidRequest, Detail: "the body must be a JSON object",
 			Fields: []FieldError{{Pointer: "", Detail: "must be a JSON object"}},
 		}
 	}
-	// body is valid JSON, so the scan below needs no checks of its own
 	var seen fieldNames
-	for i = skipSpace(body, i+1); body[i] != '}'; i = skipSpace(body, i) {
+	return eachMember(body, func(name string, raw json.RawMessage) error {
+		switch seen.add(name) {
+		case nameTwice:
+			return Invalid("/"+escapePointer(name), "is given twice")
+		case nameTooMany:
+			return Invalid("", fmt.Sprintf("has more than %d fields", maxFields))
+		}
+		f(name, raw)
+		return nil
+	})
+}
+
+// eachMember calls f for every member of an object of valid JSON, until f finds an
+// error. raw is a part of body.
+func eachMember(body []byte, f func(name string, raw json.RawMessage) error) error {
+	for i := skipSpace(body, skipSpace(body, 0)+1); body[i] != '}'; i = skipSpace(body, i) {
 		if body[i] == ',' {
 			i = skipSpace(body, i+1)
 		}
@@ -195,13 +208,9 @@ func EachField(body []byte, f func(name string, raw json.RawMessage)) error {
 		name, _ := stringValue(body[i:end])
 		i = skipSpace(body, skipSpace(body, end)+1) // over the colon
 		end = skipValue(body, i)
-		switch seen.add(name) {
-		case nameTwice:
-			return Invalid("/"+escapePointer(name), "is given twice")
-		case nameTooMany:
-			return Invalid("", fmt.Sprintf("has more than %d fields", maxFields))
+		if err := f(name, json.RawMessage(body[i:end:end])); err != nil {
+			return err
 		}
-		f(name, json.RawMessage(body[i:end:end]))
 		i = end
 	}
 	return nil

@@ -182,7 +182,7 @@ func compare(says, shown string) (wrong string) {
 	if want := saysStatus.FindStringSubmatch(says); want == nil && status[:1] != "2" || want != nil && status != want[1] {
 		return shown
 	}
-	if want := saysJob.FindStringSubmatch(says); want != nil && !strings.Contains(body, `"seq":`+want[1]+"}") {
+	if want := saysJob.FindStringSubmatch(says); want != nil && !strings.Contains(body, `"seq":`+want[1]+",") {
 		return "another job: " + body
 	}
 	for _, want := range saysJSON.FindAllString(says, -1) {
