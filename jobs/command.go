@@ -1,6 +1,9 @@
 package jobs
 
-import "context"
+import (
+	"context"
+	"encoding/json"
+)
 
 // Command is a change of the tracker that comes by no stream: what people ask for,
 // what time brings about, what a start finds. It is plain data and says everything
@@ -117,6 +120,38 @@ type Release struct {
 type Seed struct {
 	Stamp
 	Ended []*Job `json:"ended"`
+}
+
+// seedJSON is a Seed in JSON, with each job as its notification has it.
+type seedJSON struct {
+	Stamp
+	Ended [][]byte `json:"ended"`
+}
+
+// MarshalJSON keeps payloads and results byte for byte.
+func (c Seed) MarshalJSON() ([]byte, error) {
+	out := seedJSON{Stamp: c.Stamp}
+	for _, j := range c.Ended {
+		out.Ended = append(out.Ended, j.AppendJSON(nil))
+	}
+	return json.Marshal(out)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (c *Seed) UnmarshalJSON(b []byte) error {
+	var in seedJSON
+	if err := json.Unmarshal(b, &in); err != nil {
+		return err
+	}
+	*c = Seed{Stamp: in.Stamp}
+	for _, body := range in.Ended {
+		j := &Job{}
+		if err := j.UnmarshalJSON(body); err != nil {
+			return err
+		}
+		c.Ended = append(c.Ended, j)
+	}
+	return nil
 }
 
 // EndRebuild ends the time in which events alone make jobs, as the tracker was lost.

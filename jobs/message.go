@@ -43,6 +43,27 @@ type Message struct {
 	Problem string
 }
 
+// MarshalJSON is for commands, in which the payload must stay as it is, byte for byte.
+func (m *Message) MarshalJSON() ([]byte, error) {
+	type plain Message
+	return json.Marshal(struct {
+		*plain
+		Payload []byte
+	}{(*plain)(m), m.Payload})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (m *Message) UnmarshalJSON(b []byte) error {
+	type plain Message
+	in := struct {
+		*plain
+		Payload []byte
+	}{plain: (*plain)(m)}
+	err := json.Unmarshal(b, &in)
+	m.Payload = in.Payload
+	return err
+}
+
 // DerivedID is the id of a bare message without a Job-Id: a UUID made from its
 // place in the stream alone, so that a rebuild gives the same. It is a version 7
 // UUID with the time at which the stream stored the message.

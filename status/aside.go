@@ -131,7 +131,7 @@ func (s *Store) pieces(b *batch, tell func(*jobs.Commit)) error {
 
 // foldOnce is fold, and tells of the commit. poison says that the error would come again.
 func (s *Store) foldOnce(b *batch, tell func(*jobs.Commit)) (poison bool, err error) {
-	c, err := s.fold(b)
+	c, err := s.fold(b, s.input())
 	if err != nil {
 		s.bits.reset()
 		var broke *foldError

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -61,15 +62,24 @@ func (w *work) edit() *jobs.Job {
 // again once its jobs have ended. Some room is left as records grow until then.
 const recordFill = 0.8
 
-// input is what a fold goes by, besides the file and its batch. It asks nobody while it
-// runs: the same inputs make the same file.
+// input is what a fold goes by, besides the file and its batch or commands. It asks
+// nobody while it runs: the same inputs make the same file.
 type input struct {
-	now      jobs.Time
-	registry *jobs.Registry
+	now       jobs.Time
+	registry  *jobs.Registry
+	gone      *goneJobs
+	notified  uint64        // commits up to this one may leave the outbox, 0 = none may
+	outboxAge time.Duration // when they are so old
 }
 
 // input is that of a fold which begins now.
-func (s *Store) input() input { return input{now: jobs.Now(), registry: s.o.Registry} }
+func (s *Store) input() input {
+	in := input{now: jobs.Now(), registry: s.o.Registry, gone: &s.gone, outboxAge: s.o.OutboxAge}
+	if int64(in.now) >= s.heldUntil.Load() && !s.held.Load() {
+		in.notified = s.notified.Load()
+	}
+	return in
+}
 
 // newFold begins a transaction that will touch about n jobs.
 func (s *Store) newFold(tx *bbolt.Tx, n int, in input) *fold {
@@ -149,7 +159,7 @@ func (f *fold) submitted(m *jobs.Message) error {
 	switch {
 	case w != nil:
 		err = f.submittedAgain(w, m)
-	case m.Moved && f.s.gone.has(m.ID):
+	case m.Moved && f.in.gone.has(m.ID):
 		// It was published again, and then ended and was deleted.
 	default:
 		err = f.submittedNew(m)

@@ -22,7 +22,7 @@ import (
 // old enough.
 func (f *fold) writeOutbox() error {
 	bucket := f.tx.Bucket(bucketOutbox)
-	if err := f.trimOutbox(bucket, f.out.At); err != nil {
+	if err := f.trimOutbox(bucket); err != nil {
 		return err
 	}
 	if err := f.trimEnds(bucket); err != nil {
@@ -41,18 +41,14 @@ func (f *fold) writeOutbox() error {
 	return bucket.Put(key8(f.out.Number), v)
 }
 
-func (f *fold) trimOutbox(bucket *bbolt.Bucket, now jobs.Time) error {
-	if int64(now) < f.s.heldUntil.Load() || f.s.held.Load() {
-		return nil
-	}
-	notified := f.s.notified.Load()
+func (f *fold) trimOutbox(bucket *bbolt.Bucket) error {
 	c := bucket.Cursor()
 	for k, v := c.First(); k != nil; k, v = c.First() {
-		if binary.BigEndian.Uint64(k) > notified || len(v) < 8 {
+		if binary.BigEndian.Uint64(k) > f.in.notified || len(v) < 8 {
 			return nil
 		}
-		age := now.Sub(jobs.Time(binary.BigEndian.Uint64(v)))
-		if age >= 0 && age < f.s.o.OutboxAge {
+		age := f.in.now.Sub(jobs.Time(binary.BigEndian.Uint64(v)))
+		if age >= 0 && age < f.in.outboxAge {
 			return nil
 		}
 		if err := bucket.Delete(k); err != nil {

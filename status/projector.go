@@ -223,8 +223,7 @@ func (s *Store) fail(err error) {
 
 // fold runs one transaction over the batch; it changes nothing in memory unless
 // the transaction is committed, so it may be repeated.
-func (s *Store) fold(b *batch) (*jobs.Commit, error) {
-	in := s.input()
+func (s *Store) fold(b *batch, in input) (*jobs.Commit, error) {
 	var f *fold
 	begun, folded := false, false
 	err := s.db.Update(func(tx *bbolt.Tx) error {
@@ -262,7 +261,7 @@ func (s *Store) fold(b *batch) (*jobs.Commit, error) {
 // runTasks does commands in one transaction, and tells each what it has come to. If that
 // fails, each is tried by itself. done says that all were committed.
 func (s *Store) runTasks(tasks []*task, tell func(*jobs.Commit)) (done bool) {
-	answers, c, err := s.doAll(tasks)
+	answers, c, err := s.doAll(tasks, s.input())
 	if err != nil && len(tasks) > 1 {
 		done = true
 		for i := range tasks {
@@ -284,8 +283,8 @@ func (s *Store) runTasks(tasks []*task, tell func(*jobs.Commit)) (done bool) {
 
 // doAll is one transaction of commands. One that fails with a [*jobs.Error] has changed
 // nothing, and the others count; any other error undoes all.
-func (s *Store) doAll(tasks []*task) (answers []answer, c *jobs.Commit, err error) {
-	answers, in := make([]answer, len(tasks)), s.input()
+func (s *Store) doAll(tasks []*task, in input) (answers []answer, c *jobs.Commit, err error) {
+	answers = make([]answer, len(tasks))
 	var f *fold
 	err = s.db.Update(func(tx *bbolt.Tx) error {
 		f = s.newFold(tx, 0, in)
@@ -375,7 +374,7 @@ func (s *Store) Do(ctx context.Context, c jobs.Command) (e jobs.Effect, err erro
 
 // Prepare does a command before Run is there to do it; nobody is told.
 func (s *Store) Prepare(c jobs.Command) (jobs.Effect, error) {
-	answers, _, err := s.doAll([]*task{{ctx: context.Background(), command: c}})
+	answers, _, err := s.doAll([]*task{{ctx: context.Background(), command: c}}, s.input())
 	if err != nil {
 		return jobs.Effect{}, err
 	}

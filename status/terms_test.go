@@ -59,7 +59,7 @@ func (tr *tracker) folds(ms []*jobs.Message, events ...jobs.Event) *jobs.Commit 
 	if len(events) > 0 {
 		b.status++
 	}
-	c, err := tr.fold(b)
+	c, err := tr.fold(b, tr.input())
 	tr.must(err)
 	return c
 }

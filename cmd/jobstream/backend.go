@@ -29,7 +29,7 @@ func newBackend(n *node, remove func(context.Context, []*jobs.Job) (int, int64, 
 // as is the backend behind a door, which gives its commands.
 func (b *backend) as(door string) *backend {
 	c := *b
-	c.door, c.Operator = door, b.Operator.As(door)
+	c.door, c.Operator = door, b.As(door)
 	return &c
 }
 

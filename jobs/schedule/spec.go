@@ -61,6 +61,27 @@ type Spec struct {
 	CatchUp    CatchUp
 }
 
+// MarshalJSON is for commands, in which the payload must stay as it is, byte for byte.
+func (s Spec) MarshalJSON() ([]byte, error) {
+	type plain Spec
+	return json.Marshal(struct {
+		*plain
+		Payload []byte
+	}{(*plain)(&s), s.Payload})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (s *Spec) UnmarshalJSON(b []byte) error {
+	type plain Spec
+	in := struct {
+		*plain
+		Payload []byte
+	}{plain: (*plain)(s)}
+	err := json.Unmarshal(b, &in)
+	s.Payload = in.Payload
+	return err
+}
+
 // ParseSpec reads a schedule from JSON, strictly: one object, known fields only,
 // each once, each with a sensible value, and a time that comes. It doesn't know
 // the job types. Errors are [*jobs.Error]s that point at the fields.
