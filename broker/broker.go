@@ -9,6 +9,7 @@
 //   - [Broker.Submit] → JOBS, [Broker.Append] → STATUS and [Broker.Notify] →
 //     NOTIFICATIONS publish; [Broker.Read] follows the first two from a position.
 //   - [Broker.OpenLanes] starts handing out JOBS lane by lane, as pulled.
+//   - [Tail] removes what jobs leave behind in JOBS.
 //   - [Broker.Serve] answers requests as a NATS micro service.
 //   - feed.go is how a stream is read.
 //   - link.go is the small client under the messages of the hot path; all else
@@ -106,7 +107,6 @@ type Broker struct {
 	submitted pendingAcks
 	notices   notices
 	lanes     laneTable
-	acks      heldAcks
 	health    health
 	behind    behind
 
@@ -437,33 +437,9 @@ func (b *Broker) JobsGaps(ctx context.Context, limit int) (gaps []uint64, ok boo
 // the stream has gone back behind upTo it is lifted: the next message gets
 // upTo+1.
 func (b *Broker) PurgeJobs(ctx context.Context, upTo uint64) error {
-	return b.purge(ctx, jetstream.WithPurgeSequence(upTo+1))
-}
-
-// Trim is [Broker.PurgeJobs] for the routine: it removes what is at or below
-// floor.
-func (b *Broker) Trim(ctx context.Context, floor uint64) error {
-	if floor == 0 {
-		return nil
-	}
-	if err := b.PurgeJobs(ctx, floor); err != nil {
-		return err
-	}
-	b.acks.trim(floor)
-	return nil
-}
-
-// TrimLane removes one lane's messages up to and with the sequence floor; those of all
-// types if the lane has none, and of all priorities if it has none. The server looks at
-// all messages up to there, whatever it removes.
-func (b *Broker) TrimLane(ctx context.Context, lane jobs.Lane, floor uint64) error {
-	return b.purge(ctx, jetstream.WithPurgeSubject(laneFilter(lane)), jetstream.WithPurgeSequence(floor+1))
-}
-
-func (b *Broker) purge(ctx context.Context, how ...jetstream.StreamPurgeOpt) error {
 	s, err := b.js.Stream(ctx, JobsStream)
 	if err == nil {
-		err = s.Purge(ctx, how...)
+		err = s.Purge(ctx, jetstream.WithPurgeSequence(upTo+1))
 	}
 	if err != nil {
 		return fmt.Errorf("cannot trim stream %s: %w", JobsStream, err)

@@ -585,13 +585,7 @@ func TestFullQueueRefuses(t *testing.T) {
 	if st := settled(t, b, 12); st.Msgs != 12 {
 		t.Fatalf("%+v", st)
 	}
-	if err := b.TrimLane(t.Context(), jobs.Lane{Type: "email", Priority: 3}, 4); err != nil {
-		t.Fatal(err)
-	}
-	if st := settled(t, b, 12); st.Msgs != 8 || st.First != 5 {
-		t.Fatalf("%+v", st)
-	}
-	if err := b.Trim(t.Context(), 6); err != nil {
+	if err := b.PurgeJobs(t.Context(), 6); err != nil {
 		t.Fatal(err)
 	}
 	if st := settled(t, b, 12); st.Msgs != 6 || st.First != 7 {
@@ -604,65 +598,6 @@ func TestFullQueueRefuses(t *testing.T) {
 	if st := settled(t, b, 1001); st.Msgs != 1 || st.First != 1001 || st.Last != 1001 {
 		t.Fatalf("the sequence was not lifted: %+v", st)
 	}
-}
-
-// Lanes are trimmed alone, or with all others of their type or priority.
-func TestTrimLane(t *testing.T) {
-	for _, c := range []struct {
-		lane jobs.Lane
-		want string // the lanes whose message at or below the floor goes
-	}{
-		{jobs.Lane{Type: "email", Priority: 3}, "email-3"},
-		{jobs.Lane{Type: "email"}, "email-1 email-3"},
-		{jobs.Lane{Priority: 3}, "email-3 report-3"},
-		{jobs.Lane{}, "email-1 email-3 report-1 report-3"},
-	} {
-		b := brokertest.New(t, withPort)
-		_, js := connect(t, b)
-		stream, err := js.Stream(t.Context(), broker.JobsStream)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var lanes []jobs.Lane
-		for _, typ := range []string{"email", "report"} {
-			for _, p := range []jobs.Priority{1, 3} {
-				lanes = append(lanes, jobs.Lane{Type: typ, Priority: p})
-			}
-		}
-		for range 2 {
-			for _, l := range lanes {
-				submit(t, b, message(l.Type, l.Priority))
-			}
-		}
-		settled(t, b, uint64(2*len(lanes)))
-		if err := b.TrimLane(t.Context(), c.lane, uint64(len(lanes))); err != nil {
-			t.Fatal(err)
-		}
-		var gone []string
-		for i, l := range lanes {
-			for _, seq := range []int{i + 1, len(lanes) + i + 1} {
-				switch there := hasMessage(t, stream, uint64(seq)); {
-				case !there && seq <= len(lanes):
-					gone = append(gone, l.String())
-				case !there:
-					t.Errorf("%+v: message %d of %v is gone", c.lane, seq, l)
-				}
-			}
-		}
-		if got := strings.Join(gone, " "); got != c.want {
-			t.Errorf("%+v: trimmed %q, want %q", c.lane, got, c.want)
-		}
-	}
-}
-
-// hasMessage says whether a stream has a message.
-func hasMessage(t *testing.T, stream jetstream.Stream, seq uint64) bool {
-	t.Helper()
-	_, err := stream.GetMsg(t.Context(), seq)
-	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
-		t.Fatal(err)
-	}
-	return err == nil
 }
 
 func TestTooLargePayload(t *testing.T) {

@@ -35,20 +35,20 @@ func (b *Broker) Disconnect() {
 	}
 }
 
-// HeldAcks are acks that are not sent at once.
-type HeldAcks struct{ heldAcks }
+// Asked says whether a sweep is asked for, once.
+func (t *Tail) Asked() bool {
+	select {
+	case <-t.kick:
+		return true
+	default:
+		return false
+	}
+}
 
-func (h *HeldAcks) Hold(d *jobs.Delivery) bool { return h.hold(d) }
-func (h *HeldAcks) Trim(upTo uint64)           { h.trim(upTo) }
-func (h *HeldAcks) Turn() []string             { return h.turn() }
-func (h *HeldAcks) Close(closed bool) []string { return h.close(closed) }
-
-// How acks are held back.
+// How acks wait, and how long a few messages do.
 const (
-	PromptAcks    = promptAcks
-	FirstHeldAcks = firstHeldAcks
-	MostHeldAcks  = mostHeldAcks
-	LeastHeldAcks = leastHeldAcks
+	UnsentWithin = unsentWithin
+	PurgeFew     = purgeFew
 )
 
 // Behind says how many clients there are but those of this process, and how many bytes

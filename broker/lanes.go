@@ -88,7 +88,6 @@ func (b *Broker) receive(lanes []jobs.Lane, r jobs.Receiver) error {
 		return err
 	}
 	t.sid, t.receiver = sid, r
-	b.acks.close(false)
 	return nil
 }
 
@@ -125,9 +124,6 @@ func (b *Broker) CloseLanes() {
 	t.calls.Unlock()
 	if !open {
 		return
-	}
-	if err := b.sendAcks(b.acks.close(true)); err != nil {
-		b.log.Warn("jobs that have ended are delivered again when their lease ends, and dropped", "error", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 	defer cancel()
@@ -184,6 +180,9 @@ func (b *Broker) Pull(lane jobs.Lane, n int) error {
 	b.work.end(appendPub(buf, subject, reply, nil, body))
 	return nil
 }
+
+// Ack ends a delivery for good, at once; see [Tail.Ack].
+func (b *Broker) Ack(d jobs.Delivery) error { return b.settle(d.Ref, nil) }
 
 // Nak gives a delivery back, to come again after delay.
 func (b *Broker) Nak(ref string, delay time.Duration) error {

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"math"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -173,18 +172,6 @@ func pullSubject(stream, consumer string) string {
 // laneSubject is where the jobs of a lane stand: jobs.<type>.<priority>.
 func laneSubject(lane jobs.Lane) string {
 	return string(appendLaneSubject(make([]byte, 0, 32), lane.Type, lane.Priority))
-}
-
-// laneFilter matches the subjects of a lane, or of several; see [Broker.TrimLane].
-func laneFilter(lane jobs.Lane) string {
-	typ, priority := "*", "*"
-	if lane.Type != "" {
-		typ = lane.Type
-	}
-	if lane.Priority != 0 {
-		priority = strconv.Itoa(int(lane.Priority))
-	}
-	return "jobs." + typ + "." + priority
 }
 
 func appendLaneSubject(b []byte, typ string, p jobs.Priority) []byte {

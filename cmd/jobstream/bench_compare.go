@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"path/filepath"
 	"time"
 )
@@ -74,7 +73,7 @@ func (b *bench) takeTurns(ctx context.Context, name string, this, other turns) (
 		}
 		turn.sum.add(t)
 		// What it leaves is cleaned up now, and not in the other one's turn.
-		if err := errors.Join(turn.node.trimmer.trim(ctx), turn.node.broker.SendAcks()); err != nil {
+		if err := turn.node.tail.Sweep(ctx); err != nil {
 			return nil, err
 		}
 	}

@@ -215,7 +215,7 @@ func (n *benchNode) known() (sum int) {
 // jobs are counted with what is kept of them. The broker removes trimmed files
 // in the background: the usage counts when it shrinks no more.
 func (n *benchNode) diskUsage(ctx context.Context, dir string) (int64, error) {
-	if err := n.trimmer.trim(ctx); err != nil {
+	if err := n.tail.Sweep(ctx); err != nil {
 		return 0, err
 	}
 	limited, cancel := context.WithTimeout(ctx, time.Second)

@@ -61,8 +61,7 @@ type node struct {
 	schedules *schedule.Book
 	notify    chan notice
 	noticed   noticeRoom // of what is in notify, and with the notifier
-	trimmer   *trimmer
-	lanes     []jobs.Lane // the open ones
+	tail      *broker.Tail
 
 	brokerSick atomic.Pointer[error] // what the last health checks of the broker said
 
@@ -172,9 +171,9 @@ func (n *node) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	n.trimmer = &trimmer{n: n, kick: make(chan struct{}, 1)}
+	n.tail = broker.NewTail(n.broker, n.store, n.restore)
 	// Of a commit hear, in this order: who submitted, the releaser, the notifier; and once
-	// there is a pool (see startPool) the pool, who waits for ends, the trimmer.
+	// there is a pool (see startPool) the pool, who waits for ends, the tail.
 	n.store.Listen(n.submitter.Committed)
 	n.store.Listen(n.releaser.Committed)
 	n.store.Listen(n.noticeEnds)
@@ -246,20 +245,20 @@ func (n *node) part(name string, run func() error) {
 
 // startPool opens the lanes and begins to take jobs from them.
 func (n *node) startPool(ctx context.Context) error {
-	n.lanes = n.lanesNeeded()
+	lanes := n.lanesNeeded()
 	paused, err := n.store.Paused()
 	if err != nil {
 		return err
 	}
 	n.pool = jobs.NewPool(jobs.PoolOptions{
-		Queue: n.broker, Tracker: n.store, Recorder: n.recorder, Registry: n.o.registry,
+		Queue: n.tail, Tracker: n.store, Recorder: n.recorder, Registry: n.o.registry,
 		MaxWorkers: n.o.maxWorkers, MinWorkers: n.o.minWorkers, Paused: paused, Lease: n.o.lease, MaxLost: n.o.maxLost, Node: n.name, Logger: n.log,
 		SurvivorsUpTo: n.survivors,
-	}, n.lanes)
+	}, lanes)
 	n.store.Listen(n.pool.Committed)
 	n.store.Listen(n.endings.Committed)
-	n.store.Listen(n.trimmer.committed)
-	if err := n.broker.OpenLanes(ctx, n.lanes, n.pool); err != nil {
+	n.store.Listen(n.tail.Committed)
+	if err := n.broker.OpenLanes(ctx, lanes, n.pool); err != nil {
 		return fmt.Errorf("open the lanes: %w", err)
 	}
 	state, err := n.broker.JobsState(ctx)
@@ -273,8 +272,8 @@ func (n *node) startPool(ctx context.Context) error {
 	n.part("scheduled jobs", func() error { return n.releaser.Run(ctx) })
 	n.part("idempotency keys", func() error { return n.forgetTokens(ctx) })
 	// Not before: while unfinished jobs are published again the floor is where
-	// JOBS begins no more, and the trimmer would publish them once more.
-	n.part("trimming", func() error { return n.trimmer.run(ctx) })
+	// JOBS begins no more, and the tail would publish them once more.
+	n.part("trimming", func() error { return n.tail.Run(ctx) })
 	n.pool.Start(n.store.Positions().Jobs, state.Last)
 	return nil
 }

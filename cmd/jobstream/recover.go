@@ -354,6 +354,16 @@ func (n *node) awaitRepublished(ctx context.Context, seq uint64, refusal *atomic
 	}
 }
 
+// restore publishes again what somebody else has taken out of JOBS while jobstream runs.
+func (n *node) restore(ctx context.Context, upTo uint64) error {
+	count, err := n.republish(ctx, upTo)
+	if err != nil {
+		return err
+	}
+	n.log.Warn("messages of unfinished jobs were removed from the JOBS stream; they have been published again", "jobs", count)
+	return nil
+}
+
 // notifyOutbox publishes again what may not have got through.
 func (n *node) notifyOutbox(ctx context.Context) (count int, err error) {
 	err = n.store.Outbox(func(ended []*jobs.Job) error {

@@ -66,7 +66,7 @@ func TestStopNotifiesTheLast(t *testing.T) {
 }
 
 // TestQueuedAgainOnce starts on a vanished broker folder: every unfinished job
-// is published again once. The trimmer, which looks for messages that others have
+// is published again once. The tail of JOBS, which looks for messages that others have
 // removed, must not join in.
 func TestQueuedAgainOnce(t *testing.T) {
 	const ended, waiting = 3000, 1500

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"jobstream/jobs"
+)
+
+// TestFloodIsBounded: bare messages faster than the tracker reads them fill JOBS to
+// twice the queue's size, however often it is trimmed meanwhile. What the tracker has
+// not read yet must not pass for what has ended, which would make room for more.
+func TestFloodIsBounded(t *testing.T) {
+	const queue, flood = 2000, 60_000
+	gate := make(chan struct{})
+	defer close(gate)
+	c := &benchCommand{Types: 1, Priorities: 1}
+	n, err := startNode(t.Context(), nodeOptions{
+		dirs: foldersIn(t.TempDir()), registry: c.registry(gate), host: "127.0.0.1", port: -1,
+		sync: time.Second, maxWorkers: 10, queueSize: queue, maxPayload: 1 << 20,
+		lease: 30 * time.Second, maxLost: 5, logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
+	mustDo(t, err)
+	defer func() { mustDo(t, errors.Join(n.stopTaking(0), n.close())) }()
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var trims sync.WaitGroup
+	trims.Go(func() {
+		for ctx.Err() == nil {
+			if err := n.tail.Sweep(ctx); err != nil && ctx.Err() == nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	nc, err := nats.Connect(n.broker.ClientURL())
+	mustDo(t, err)
+	defer nc.Close()
+	for range flood {
+		mustDo(t, nc.Publish(c.subjects()[0], []byte(`{}`)))
+	}
+	// The stream takes messages in their order, and later than the server: its answer
+	// to the last one, a refusal, says that it is through with all of them.
+	_, err = nc.Request(c.subjects()[0], []byte(`{}`), patience)
+	mustDo(t, err)
+	state, err := n.broker.JobsState(t.Context())
+	mustDo(t, err)
+	mustDo(t, n.store.WaitFor(t.Context(), jobs.Positions{Jobs: state.Last}))
+	cancel()
+	trims.Wait()
+
+	state, err = n.broker.JobsState(t.Context())
+	mustDo(t, err)
+	if _, queued := n.store.Floor(); queued != 2*queue || state.Msgs != 2*queue {
+		t.Errorf("%d jobs are in the queue and %d messages in JOBS, want %d of both", queued, state.Msgs, 2*queue)
+	}
+}
+
+// TestLongJobInFront: while one job runs, thousands of others come and go in its lane and
+// in another one. JOBS stays bounded, and takes no place from them.
+func TestLongJobInFront(t *testing.T) {
+	const queue, each, rounds = 200, 150, 20
+	gate := make(chan struct{})
+	c := &benchCommand{Types: 1, Priorities: 2, Payload: 40}
+	n, err := startNode(t.Context(), nodeOptions{
+		dirs: foldersIn(t.TempDir()), sync: time.Second, maxWorkers: 10, queueSize: queue, maxPayload: 1 << 20,
+		registry: c.registryOf(jobs.HandlerFunc(func(ctx context.Context, task *jobs.Task) (jobs.Result, error) {
+			if string(task.Job.Payload) == `"long"` {
+				return gated(gate)(ctx, task)
+			}
+			return jobs.Result{}, nil
+		})),
+		lease: 30 * time.Second, maxLost: 5, logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
+	mustDo(t, err)
+	defer func() { mustDo(t, errors.Join(n.stopTaking(0), n.close())) }()
+	b := benchNode{node: n}
+	lanes := c.lanes()
+	submit := func(l jobs.Lane, payload string) {
+		t.Helper()
+		_, _, err := n.submitter.Submit(t.Context(), &jobs.Submission{Type: l.Type, Priority: l.Priority, RetryCount: -1, Payload: []byte(payload)})
+		mustDo(t, err)
+	}
+	submit(lanes[0], `"long"`)
+	messages := func() int {
+		t.Helper()
+		mustDo(t, n.tail.Sweep(t.Context()))
+		state, err := n.broker.JobsState(t.Context())
+		mustDo(t, err)
+		return int(state.Msgs)
+	}
+	for round := 1; round <= rounds; round++ {
+		for i := range each {
+			submit(lanes[i%len(lanes)], `{}`)
+		}
+		mustDo(t, b.awaitAll(t.Context(), round*each, patience))
+		// What is behind the job in its own lane stays.
+		if has, stays := messages(), 1+round*each/len(lanes); has > stays+max(queue, stays)/2 {
+			t.Errorf("round %d: JOBS has %d messages, %d of them must stay", round, has, stays)
+		}
+	}
+	close(gate)
+	mustDo(t, b.awaitAll(t.Context(), rounds*each+1, patience))
+	if has := messages(); has > queue/2 {
+		t.Errorf("%d messages are there when all have ended", has)
+	}
+}
