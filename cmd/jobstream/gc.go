@@ -1,22 +1,25 @@
 package main
 
 import (
+	"math"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"time"
 )
 
-// The garbage collector may let this many bytes become garbage before it works,
-// or as many as are alive, whichever is more; Go's default is only the latter.
-// What is alive is small here (some ten megabytes, as queued jobs are on disk),
-// and most of what a job allocates is dead a millisecond later, so collecting
-// more often is mostly in vain: it took 7 % of the time under load.
-const garbage = 256 << 20
+// What is alive is small here (some ten megabytes: queued jobs are on disk), and most of
+// what a job allocates is dead a millisecond later. Go's default, to collect whenever as
+// much is garbage as is alive, is mostly in vain under load: it took 7 % of the time. So
+// the collector may let as much become garbage as is allocated in a second, within these bounds.
+const (
+	leastGarbage = 32 << 20
+	mostGarbage  = 256 << 20
+)
 
 // Bounds of the collector's percentage.
 const (
-	leastGCPercent = 100
+	leastGCPercent = 50
 	mostGCPercent  = 400
 )
 
@@ -26,45 +29,67 @@ const (
 const usualMemory = 320 << 20
 
 // tuneGC sets the garbage collector's pace for the life of the process, unless
-// the environment does.
+// the environment does. It looks every second, and returns memory to the system when
+// half as much garbage is enough.
 func tuneGC() {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	percent, limit := mostGCPercent, int64(usualMemory)
-	debug.SetGCPercent(percent)
-	debug.SetMemoryLimit(limit)
-	alive := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	afterEachGC(func() {
-		metrics.Read(alive)
-		if want := gcPercent(alive[0].Value.Uint64()); want != percent { // setting it stops the world
-			percent = want
-			debug.SetGCPercent(percent)
+	p := gcPace{percent: mostGCPercent, limit: usualMemory}
+	debug.SetGCPercent(p.percent)
+	debug.SetMemoryLimit(p.limit)
+	go func() {
+		for range time.Tick(time.Second) {
+			p.look()
 		}
-		if want := memoryLimit(alive[0].Value.Uint64()); want != limit {
-			limit = want
-			debug.SetMemoryLimit(limit)
-		}
-	})
+	}()
 }
 
-// gcPercent is the collector's percentage for so many bytes alive.
-func gcPercent(alive uint64) int {
-	percent := uint64(garbage) * 100 / max(alive, 1)
-	return int(min(max(percent, leastGCPercent), mostGCPercent))
+// gcPace is how the collector is set, and why.
+type gcPace struct {
+	percent   int
+	limit     int64
+	allocated uint64 // bytes in the life of the process, when it was looked last
+	garbage   uint64 // bytes that may be garbage now
+	returned  uint64 // garbage when memory was returned to the system last, or more since
+}
+
+func (p *gcPace) look() {
+	figures := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(figures)
+	alive, allocated := figures[0].Value.Uint64(), figures[1].Value.Uint64()
+	p.garbage = garbageFor(allocated-p.allocated, p.garbage)
+	p.allocated = allocated
+	if want := gcPercent(alive, p.garbage); want != p.percent { // setting it stops the world
+		p.percent = want
+		debug.SetGCPercent(want)
+	}
+	if want := memoryLimit(alive); want != p.limit {
+		p.limit = want
+		debug.SetMemoryLimit(want)
+	}
+	if p.returned = max(p.returned, p.garbage); p.garbage <= p.returned/2 {
+		p.returned = p.garbage
+		debug.FreeOSMemory()
+	}
+}
+
+// garbageFor is how many bytes may be garbage where so many were allocated in the last
+// second and before were allowed until now. It falls by a quarter at most, and has steps
+// of 16 MiB.
+func garbageFor(allocated, before uint64) uint64 {
+	const step = 16 << 20
+	want := max(allocated, before-before/4) / step * step
+	return min(max(want, leastGarbage), mostGarbage)
+}
+
+// gcPercent is the collector's percentage for so many bytes alive and garbage.
+func gcPercent(alive, garbage uint64) int {
+	return int(min(max(garbage*100/max(alive, 1), leastGCPercent), mostGCPercent)) //nolint:gosec // bounded
 }
 
 // memoryLimit is the collector's limit for so many bytes alive, in steps of 32 MiB.
 func memoryLimit(alive uint64) int64 {
 	const step = 32 << 20
-	return int64(max(usualMemory, (alive+alive/2+step-1)/step*step))
-}
-
-// afterEachGC calls f after every garbage collection, one call at a time.
-func afterEachGC(f func()) {
-	type mark struct{ _ [64]byte } // large enough to be an object of its own
-	runtime.AddCleanup(new(mark), func(struct{}) {
-		f()
-		afterEachGC(f)
-	}, struct{}{})
+	return int64(min(max(usualMemory, (alive+alive/2+step-1)/step*step), math.MaxInt64)) //nolint:gosec // bounded
 }
