@@ -128,7 +128,9 @@ func readValueJSON(v any, raw json.RawMessage) (err error) {
 	case *int:
 		*v, err = intValue(raw, math.MinInt, math.MaxInt)
 	case *uint64:
-		*v, err = strconv.ParseUint(string(raw), 10, 64)
+		if *v, err = strconv.ParseUint(string(raw), 10, 64); err != nil {
+			err = fmt.Errorf("must be a whole number, not %s", describe(raw))
+		}
 	case *bool:
 		*v, err = BoolField(raw)
 	case *Time:
@@ -140,7 +142,7 @@ func readValueJSON(v any, raw json.RawMessage) (err error) {
 	case *json.RawMessage:
 		*v = append(json.RawMessage(nil), raw...)
 	case *[]string:
-		if err = json.Unmarshal(raw, v); len(*v) == 0 {
+		if *v, err = listValue(raw); len(*v) == 0 {
 			*v = nil
 		}
 	case *ID:

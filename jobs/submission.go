@@ -40,7 +40,7 @@ const (
 func ParseSubmission(body []byte) (*Submission, error) {
 	s := &Submission{Priority: DefaultPriority, RetryCount: -1}
 	var terms termsParser
-	err := EachKnown(body, submissionFields, submissionNeeds, func(name string, raw json.RawMessage) (err error) {
+	err := EachKnown(body, submissionFields(), submissionNeeds, func(name string, raw json.RawMessage) (err error) {
 		switch name {
 		case "type":
 			s.Type, err = stringValue(raw)
@@ -76,14 +76,23 @@ func ParseSubmission(body []byte) (*Submission, error) {
 	return s, nil
 }
 
-// submissionFields are what a submission may have, submissionNeeds what it must.
-var (
-	submissionFields = []string{
-		"type", "payload", "priority", "delay", "run_at", "ttl", "expires_at", "deadline",
-		"retry_count", "timeout", "unique_key", "concurrency_key", "tags",
+// submissionNeeds are the fields that a submission must have.
+var submissionNeeds = []string{"type"}
+
+// submissionFields are those that it may have.
+func submissionFields() []string {
+	names := append(make([]string, 0, 6+2*len(TermsFields)), "type", "payload", "priority", "tags", "retry_count", "timeout")
+	for i := range TermsFields {
+		f := &TermsFields[i]
+		if f.Span != "" {
+			names = append(names, f.Span)
+		}
+		if !f.Server {
+			names = append(names, f.Name)
+		}
 	}
-	submissionNeeds = []string{"type"}
-)
+	return names
+}
 
 // Check says whether the registry has the submission's type, and whether that
 // type can use the payload.
@@ -380,11 +389,19 @@ func spanValue(raw []byte, longest time.Duration) (d time.Duration, err error) {
 func seconds(f float64) time.Duration { return time.Duration(math.Round(f * float64(time.Second))) }
 
 func tagsValue(raw []byte) ([]string, error) {
-	var tags []string
-	if raw[0] != '[' || json.Unmarshal(raw, &tags) != nil {
-		return nil, fmt.Errorf("must be a list of strings, not %s", describe(raw))
+	tags, err := listValue(raw)
+	if err != nil {
+		return nil, err
 	}
 	return tags, CheckTags(tags)
+}
+
+// listValue reads a list of strings.
+func listValue(raw []byte) (list []string, err error) {
+	if raw[0] != '[' || json.Unmarshal(raw, &list) != nil {
+		return nil, fmt.Errorf("must be a list of strings, not %s", describe(raw))
+	}
+	return list, nil
 }
 
 // CheckTags says what is wrong with a list of tags, if anything.

@@ -11,7 +11,7 @@ import (
 
 // termsParser reads the fields of a submission that make its [Terms].
 type termsParser struct {
-	t                    Terms
+	t                    *Terms // nil before the first field
 	delay, ttl           time.Duration
 	hasDelay, hasRunAt   bool
 	hasTTL, hasExpiresAt bool
@@ -19,29 +19,39 @@ type termsParser struct {
 	relative             bool // the deadline is given as a duration
 }
 
-// field takes one field.
+// field takes one field. What can be given in two ways is put together by terms; the
+// rest stands in [TermsFields] alone.
 func (p *termsParser) field(name string, raw json.RawMessage) (err error) {
+	if p.t == nil {
+		p.t = &Terms{}
+	}
 	switch name {
 	case "delay":
 		p.hasDelay = true
 		p.delay, err = delayValue(raw)
-	case "run_at":
-		p.hasRunAt = true
-		p.t.RunAt, err = momentValue(raw)
+		return err
 	case "ttl":
 		p.hasTTL = true
 		if p.ttl, err = delayValue(raw); err == nil && p.ttl == 0 {
 			err = fmt.Errorf("must be above 0")
 		}
+		return err
+	case "deadline":
+		return p.deadlineValue(raw)
+	case "run_at":
+		p.hasRunAt = true
 	case "expires_at":
 		p.hasExpiresAt = true
-		p.t.ExpiresAt, err = momentValue(raw)
-	case "deadline":
-		err = p.deadlineValue(raw)
-	case "unique_key":
-		p.t.UniqueKey, err = keyValue(raw)
-	case "concurrency_key":
-		p.t.ConcurrencyKey, err = keyValue(raw)
+	}
+	f := FieldNamed(TermsFields, name)
+	v := f.Of(p.t)
+	if at, ok := v.(*Time); ok {
+		*at, err = momentValue(raw)
+	} else {
+		err = readValueJSON(v, raw)
+	}
+	if err == nil && f.Check != nil {
+		err = f.Check(p.t)
 	}
 	return err
 }
@@ -63,6 +73,9 @@ func (p *termsParser) deadlineValue(raw json.RawMessage) (err error) {
 // terms puts the fields together as of now, nil if there were none. What does
 // not go together is added to bad.
 func (p *termsParser) terms(now Time, bad *fieldErrors) *Terms {
+	if p.t == nil {
+		return nil
+	}
 	if p.hasDelay && p.hasRunAt {
 		bad.add("/run_at", errors.New("cannot be given together with delay"))
 	}
@@ -90,11 +103,10 @@ func (p *termsParser) terms(now Time, bad *fieldErrors) *Terms {
 			bad.add("/"+f.name, errors.New("comes before the job may start"))
 		}
 	}
-	if p.t == (Terms{}) {
+	if AllZero(TermsFields, p.t) {
 		return nil
 	}
-	t := p.t
-	return &t
+	return p.t
 }
 
 // delayValue reads seconds or a duration, 0 to [MaxDelay].
@@ -113,14 +125,6 @@ func momentValue(raw json.RawMessage) (Time, error) {
 		return 0, err
 	}
 	return ParseMoment(text)
-}
-
-func keyValue(raw json.RawMessage) (string, error) {
-	text, err := stringValue(raw)
-	if err != nil {
-		return "", err
-	}
-	return text, CheckKey(text)
 }
 
 // CheckKey says what is wrong with a unique, concurrency or idempotency key, if

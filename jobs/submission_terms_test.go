@@ -2,12 +2,16 @@ package jobs_test
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 )
 
 // TestTermsOfASubmission: what a submission may ask for in time, and by which
@@ -63,6 +67,37 @@ func TestTermsOfASubmission(t *testing.T) {
 			}
 			if err == nil && fmt.Sprint(got.Terms) != fmt.Sprint(tt.want) {
 				t.Errorf("%s: got %+v, want %+v", tt.fields, got.Terms, tt.want)
+			}
+		}
+	})
+}
+
+// A submission may have every attribute of the table, and one that is added, but those
+// that the server writes.
+func TestAttributesOfASubmission(t *testing.T) {
+	of := jobstest.Extra(t, &jobs.TermsFields)
+	rapid.Check(t, func(rt *rapid.T) {
+		for i := range jobs.TermsFields {
+			f := jobs.TermsFields[i]
+			want := &jobs.Terms{}
+			jobstest.Set(rt, f.Name, f.Of(want))
+			if at, ok := f.Of(want).(*jobs.Time); ok {
+				*at = max(*at, jobs.Now().Add(time.Hour))
+			}
+			body := jobs.AppendFieldsJSON([]byte(`{"type":"x"`), []jobs.Field[jobs.Terms]{{Name: f.Name, Of: f.Of}}, want)
+			body[len(`{"type":"x"`)] = ','
+			got, err := jobs.ParseSubmission(body)
+			if f.Server {
+				if wrong := failure(t, err); wrong != "invalid_request /"+f.Name {
+					rt.Fatalf("%s: %v", body, err)
+				}
+				continue
+			}
+			if err != nil {
+				rt.Fatalf("%s: %v", body, err)
+			}
+			if !reflect.DeepEqual(got.Terms, want) || *of(got.Terms) != *of(want) {
+				rt.Fatalf("%s gives %+v, want %+v", body, got.Terms, want)
 			}
 		}
 	})
