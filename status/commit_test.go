@@ -10,7 +10,7 @@ import (
 // have no number.
 func TestCommitNumbers(t *testing.T) {
 	tr := byHand(t)
-	next := tr.number
+	next := tr.Number()
 	numbered := func(what string, c *jobs.Commit, changes int) {
 		t.Helper()
 		if changes == 0 {

@@ -2,10 +2,8 @@ package status
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"testing"
 
 	"jobstream/jobs"
@@ -228,53 +226,4 @@ func TestPausedTypes(t *testing.T) {
 	set("email", false)
 	set("never", false)
 	tr.everywhere(func() { want("export") })
-}
-
-// An end that was not notified of before a crash is notified of after it, though
-// the job runs again by then.
-func TestEndsOfJobsThatRunAgain(t *testing.T) {
-	for name, pad := range map[string]int{"small": 1, "large": inlinePayload} {
-		t.Run(name, func(t *testing.T) {
-			tr := byHand(t)
-			m := message(1)
-			m.Payload = []byte(`"` + strings.Repeat("x", pad) + `"`)
-			tr.takes(m, message(2))
-			at := epoch.Add(seconds(100))
-			for run := 1; run <= 2; run++ {
-				tr.folds(nil, of(jobs.KindFailed, tr.find(1), at))
-				tr.retries(1)
-				tr.folds(tr.released(at, uint64(10*run)))
-			}
-			tr.cancels(1, 2)
-			ends := func() (all []string) {
-				tr.must(tr.Outbox(func(ended []*jobs.Job) error {
-					for _, j := range ended {
-						if j.Key == 1 && string(j.Payload) != string(m.Payload) {
-							t.Errorf("its payload has %d bytes", len(j.Payload))
-						}
-						all = append(all, fmt.Sprintf("%d.%s.%d", j.Key, j.Status, j.Run))
-					}
-					return nil
-				}))
-				slices.Sort(all)
-				return slices.Compact(all)
-			}
-			want := []string{"1.cancelled.3", "1.failed.1", "1.failed.2", "2.cancelled.1"}
-			if got := ends(); !slices.Equal(got, want) {
-				t.Errorf("%v, want %v", got, want)
-			}
-			tr.reopen()
-			if got := ends(); !slices.Equal(got, want) {
-				t.Errorf("after a crash: %v, want %v", got, want)
-			}
-			// Once the outbox may forget them the copies go, too.
-			tr.heldUntil.Store(0)
-			tr.Notified(tr.number)
-			tr.o.OutboxAge = 1
-			tr.folds(nil)
-			if keys, _ := tr.rows(bucketEnds); len(keys) != 0 {
-				t.Errorf("%d copies are left", len(keys))
-			}
-		})
-	}
 }

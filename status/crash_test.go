@@ -69,15 +69,15 @@ func crashChild(dir string) {
 			told.Status = max(told.Status, j.Key)
 		}
 		told.Jobs = c.Positions.Jobs
-		fmt.Println(told.Jobs, told.Status)
+		fmt.Println(told.Jobs, told.Status, c.Number)
 	})
 	err = s.Run(context.Background(), endless{s})
 	fmt.Println("error", err)
 }
 
 // crash runs the child until it is killed, some told commits and a moment
-// later, and returns the last that it told.
-func crash(t *testing.T, dir string, commits int, later time.Duration) (told jobs.Positions) {
+// later, and returns the last that it told. Its commits are numbered on from after.
+func crash(t *testing.T, dir string, commits int, later time.Duration, after uint64) (told jobs.Positions, number uint64) {
 	t.Helper()
 	ctx, cancel := within(t)
 	defer cancel()
@@ -104,11 +104,16 @@ func crash(t *testing.T, dir string, commits int, later time.Duration) (told job
 			if n < commits || err != io.EOF { //nolint:errorlint // ReadString gives it bare
 				t.Fatalf("the child ended after %d commits: %v", n, err)
 			}
-			return told
+			return told, after
 		}
 		var p jobs.Positions
-		if _, err := fmt.Sscanln(line, &p.Jobs, &p.Status); err != nil {
+		if _, err := fmt.Sscanln(line, &p.Jobs, &p.Status, &number); err != nil {
 			t.Fatalf("the child says %q", line)
+		}
+		if number != 0 {
+			if after++; number != after {
+				t.Fatalf("the commit after %d has the number %d", after-1, number)
+			}
 		}
 		told.Jobs, told.Status = max(told.Jobs, p.Jobs), max(told.Status, p.Status)
 	}
@@ -126,10 +131,14 @@ func TestKill(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	dir := t.TempDir()
 	var last jobs.Positions
+	var number uint64
 	for round := range rounds {
-		told := crash(t, dir, 1+rng.IntN(20), time.Duration(rng.IntN(10000))*time.Microsecond)
+		told, toldNumber := crash(t, dir, 1+rng.IntN(20), time.Duration(rng.IntN(10000))*time.Microsecond, number)
 		tr := open(t, Options{Path: filepath.Join(dir, "status.db"), OutboxAge: time.Hour})
 		pos := tr.Positions()
+		if number = tr.Number(); number < toldNumber {
+			t.Fatalf("round %d: told of commit %d, but the file has %d", round, toldNumber, number)
+		}
 		if pos.Jobs < told.Jobs || pos.Status < told.Status || pos.Jobs < last.Jobs || pos.Status < last.Status {
 			t.Fatalf("round %d: told %+v, but the file is at %+v", round, told, pos)
 		}
@@ -150,7 +159,7 @@ func TestKill(t *testing.T) {
 		if seq != pos.Jobs {
 			t.Fatalf("round %d: %d jobs, position %d", round, seq, pos.Jobs)
 		}
-		ended := slices.Sorted(slices.Values(slices.Concat(tr.outbox()...)))
+		ended := slices.Sorted(slices.Values(tr.outbox()))
 		if n := uint64(len(ended)); n != pos.Status || n > 0 && (ended[0] != 1 || ended[n-1] != n) {
 			t.Fatalf("round %d: the outbox has %d jobs, of %d that have ended", round, n, pos.Status)
 		}

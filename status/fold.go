@@ -27,18 +27,19 @@ type fold struct {
 	loads   *bbolt.Bucket
 	bits    *bbolt.Bucket
 
-	touched   map[uint64]*work  // by key
-	newIDs    map[jobs.ID]*work // jobs that this transaction creates
-	bySeq     map[uint64]*work  // touched jobs whose present message isn't their first
-	order     []*work           // touched, in order of first touch; finish leaves those that changed
-	removed   []*jobs.Job       // deleted records
-	counters  map[string]*typeCounters
-	out       jobs.Commit      // what others hear of it
-	batched   map[jobs.ID]bool // the jobs of batches that are not complete; nil until somebody asks
-	special   bool             // some of the jobs have terms
-	schedules *scheduleTotals  // nil until somebody asks
-	silent    bool             // nobody is told of those that end: they have been
-	rebuild   bool             // the file is not complete yet: take jobs from events, too
+	touched    map[uint64]*work  // by key
+	newIDs     map[jobs.ID]*work // jobs that this transaction creates
+	bySeq      map[uint64]*work  // touched jobs whose present message isn't their first
+	order      []*work           // touched, in order of first touch; finish leaves those that changed
+	removed    []*jobs.Job       // deleted records
+	counters   map[string]*typeCounters
+	out        jobs.Commit      // what others hear of it
+	batched    map[jobs.ID]bool // the jobs of batches that are not complete; nil until somebody asks
+	unnotified map[uint64]bool  // see untold; nil until somebody asks
+	special    bool             // some of the jobs have terms
+	schedules  *scheduleTotals  // nil until somebody asks
+	silent     bool             // nobody is told of those that end: they have been
+	rebuild    bool             // the file is not complete yet: take jobs from events, too
 }
 
 // work is a job on its way through a transaction.
@@ -65,20 +66,19 @@ const recordFill = 0.8
 // input is what a fold goes by, besides the file and its batch or commands. It asks
 // nobody while it runs: the same inputs make the same file.
 type input struct {
-	now       jobs.Time
-	registry  *jobs.Registry
-	gone      *goneJobs
-	notified  uint64        // commits up to this one may leave the outbox, 0 = none may
-	outboxAge time.Duration // when they are so old
+	now      jobs.Time
+	registry *jobs.Registry
+	gone     *goneJobs
+	notified uint64 // the number of the commit up to which notifications are stored
+	outbox   uint64 // up to which entries may leave the outbox
 }
 
 // input is that of a fold which begins now.
 func (s *Store) input() input {
-	in := input{now: jobs.Now(), registry: s.o.Registry, gone: &s.gone, outboxAge: s.o.OutboxAge}
-	if int64(in.now) >= s.heldUntil.Load() && !s.held.Load() {
-		in.notified = s.notified.Load()
+	return input{
+		now: jobs.Now(), registry: s.o.Registry, gone: &s.gone,
+		notified: s.notified.Load(), outbox: s.droppable(time.Now()),
 	}
-	return in
 }
 
 // newFold begins a transaction that will touch about n jobs.
@@ -363,7 +363,7 @@ func (f *fold) listChanges() {
 	if n == 0 {
 		return
 	}
-	f.out.Number = f.s.number + 1
+	f.out.Number = f.s.number.Load() + 1
 	f.out.Changes = make([]jobs.Change, 0, n)
 	for _, w := range f.order {
 		f.out.Changes = append(f.out.Changes, jobs.Change{Before: w.old, After: w.job})
@@ -531,6 +531,11 @@ func (f *fold) remove(key uint64) (size int64, err error) {
 	}
 	if wanted, err := f.inBatch(j.ID); wanted || err != nil {
 		return 0, err
+	}
+	if f.untold(key) {
+		if err := f.keepEnd(j); err != nil {
+			return 0, err
+		}
 	}
 	size = int64(len(raw))
 	k := key8(key)

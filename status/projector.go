@@ -310,7 +310,7 @@ func (s *Store) doAll(tasks []*task, in input) (answers []answer, c *jobs.Commit
 // committed brings what is kept in memory up to date with a transaction.
 func (s *Store) committed(f *fold) *jobs.Commit {
 	if f.out.Number != 0 {
-		s.number = f.out.Number
+		s.number.Store(f.out.Number)
 	}
 	s.rebuild.Store(f.rebuild)
 	s.live.mu.Lock()
@@ -397,15 +397,23 @@ func (s *Store) WaitTold(ctx context.Context, pos jobs.Positions) error {
 }
 
 func (s *Store) waitFor(ctx context.Context, pos jobs.Positions, reached func() jobs.Positions) error {
+	return s.until(ctx, "the tracker to catch up", func() bool {
+		have := reached()
+		return have.Jobs >= pos.Jobs && have.Status >= pos.Status
+	})
+}
+
+// until waits for what becomes true with a commit, or is told of by wake.
+func (s *Store) until(ctx context.Context, what string, ok func() bool) error {
 	for {
 		ch := s.wait()
-		if have := reached(); have.Jobs >= pos.Jobs && have.Status >= pos.Status {
+		if ok() {
 			return nil
 		}
 		select {
 		case <-ch:
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for the tracker to catch up: %w", ctx.Err())
+			return fmt.Errorf("waiting for %s: %w", what, ctx.Err())
 		}
 	}
 }

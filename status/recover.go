@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"jobstream/jobs"
 )
@@ -76,12 +77,9 @@ func (s *Store) MarkClean(mark Clean) error {
 		return err
 	}
 	return s.db.last(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketOutbox, bucketEnds} {
-			bucket := tx.Bucket(name)
-			for k, _ := bucket.Cursor().First(); k != nil; k, _ = bucket.Cursor().First() {
-				if err := bucket.Delete(k); err != nil {
-					return err
-				}
+		for _, name := range [][]byte{bucketOutbox, bucketCopies, bucketCopyAges, bucketEnds} {
+			if err := tx.DeleteBucket(name); err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
+				return err
 			}
 		}
 		meta := tx.Bucket(bucketMeta)

@@ -17,175 +17,6 @@ import (
 	"jobstream/jobs"
 )
 
-// outbox is what Outbox gives, as keys, entry by entry.
-func (tr *tracker) outbox() (entries [][]uint64) {
-	tr.t.Helper()
-	err := tr.Outbox(func(ended []*jobs.Job) error {
-		entries = append(entries, keysOf(ended))
-		return nil
-	})
-	if err != nil {
-		tr.t.Fatalf("Outbox: %v", err)
-	}
-	return entries
-}
-
-// entries counts what stands in the outbox, without its being published.
-func (tr *tracker) entries() (n int) {
-	tr.t.Helper()
-	err := tr.db.View(func(tx *bbolt.Tx) error {
-		n = tx.Bucket(bucketOutbox).Stats().KeyN
-		return nil
-	})
-	if err != nil {
-		tr.t.Fatalf("%v", err)
-	}
-	return n
-}
-
-// end submits and completes the jobs with these sequences, one commit each, and
-// returns the last commit's number.
-func (tr *tracker) end(seqs ...uint64) (number uint64) {
-	tr.t.Helper()
-	for _, seq := range seqs {
-		number = 0
-		m := message(seq)
-		tr.submit(m)
-		tr.wait(seq, 0)
-		tr.Happened(seq, []jobs.Event{event(jobs.KindCompleted, m, 1)})
-		tr.wait(seq, seq)
-		tr.until("the end", func(cs []jobs.Commit) bool {
-			return slices.ContainsFunc(cs, func(c jobs.Commit) bool {
-				if len(slices.Collect(c.Ended())) > 0 && slices.Collect(c.Ended())[0].Key == seq {
-					number = c.Number
-				}
-				return number != 0
-			})
-		})
-	}
-	return number
-}
-
-// commitTwice makes the projector commit, so that it could drop from the outbox.
-func (tr *tracker) commitTwice() {
-	tr.t.Helper()
-	for range 2 {
-		pos := tr.Positions()
-		tr.Happened(pos.Status+1, nil)
-		tr.wait(pos.Jobs, pos.Status+1)
-	}
-}
-
-// An end stays in the outbox until its notification is stored and old enough.
-func TestOutboxTrim(t *testing.T) {
-	for name, c := range map[string]struct {
-		age    time.Duration
-		notify bool
-		want   int
-	}{
-		"neither":         {time.Hour, false, 2},
-		"notified, young": {time.Hour, true, 2},
-		"old, unnotified": {2, false, 2},
-		"old, notified":   {2, true, 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			// The ticker for idle trackers goes at half the age: keep it from spinning.
-			tr := openTemp(t, Options{OutboxAge: time.Hour})
-			tr.o.OutboxAge = c.age
-			if c.age < time.Second {
-				tr.o.OutboxAge = 20 * time.Millisecond
-			}
-			tr.run(idle{})
-			number := tr.end(1, 2)
-			if c.notify {
-				tr.Notified(number)
-			}
-			if c.want == 0 {
-				// Nothing else happens: the tracker looks by itself.
-				ctx, cancel := within(t)
-				defer cancel()
-				for tr.entries() > 0 {
-					ch := tr.Store.wait()
-					if tr.entries() == 0 {
-						break
-					}
-					select {
-					case <-ch:
-					case <-ctx.Done():
-						t.Fatal("the outbox was not emptied")
-					}
-				}
-			}
-			tr.commitTwice()
-			if n := tr.entries(); n != c.want {
-				t.Errorf("%d entries, want %d", n, c.want)
-			}
-		})
-	}
-}
-
-// Only entries up to the notified commit go.
-func TestOutboxTrimsInOrder(t *testing.T) {
-	tr := startTemp(t, Options{OutboxAge: 10 * time.Millisecond})
-	first := tr.end(1)
-	tr.end(2, 3)
-	tr.Notified(first)
-	ctx, cancel := within(t)
-	defer cancel()
-	for tr.entries() > 2 {
-		if ctx.Err() != nil {
-			t.Fatal("nothing was dropped")
-		}
-		tr.commitTwice()
-	}
-	tr.commitTwice()
-	if got := tr.outbox(); len(got) != 2 || got[0][0] != 2 || got[1][0] != 3 {
-		t.Errorf("left are %v", got)
-	}
-}
-
-// After a crash everything in the outbox is to be published again, and what a
-// commit has ended before that happens drops nothing of it, however old it is.
-func TestOutboxAfterCrash(t *testing.T) {
-	tr := startTemp(t, Options{OutboxAge: 20 * time.Millisecond})
-	tr.end(1, 2)
-	tr.reopen()
-	<-time.After(2 * tr.o.OutboxAge) // until they are old
-	tr.run(idle{})
-	tr.Notified(tr.end(3))
-	tr.commitTwice()
-	broken := errors.New("the broker is gone")
-	if err := tr.Outbox(func([]*jobs.Job) error { return broken }); !errors.Is(err, broken) {
-		t.Errorf("Outbox = %v", err)
-	}
-	tr.commitTwice()
-	if got := tr.outbox(); len(got) < 2 || got[0][0] != 1 || got[1][0] != 2 {
-		t.Fatalf("the outbox has %v, want the jobs 1 and 2 of before the crash", got)
-	}
-	// Now they are published, and go when they are old.
-	ctx, cancel := within(t)
-	defer cancel()
-	for tr.entries() > 0 {
-		if ctx.Err() != nil {
-			t.Fatalf("the outbox keeps %v", tr.outbox())
-		}
-		tr.commitTwice()
-	}
-}
-
-func TestOutboxPassesOverDeleted(t *testing.T) {
-	tr := startTemp(t, Options{})
-	tr.end(1, 2)
-	ctx, cancel := within(t)
-	defer cancel()
-	if n, _, err := tr.Delete(ctx, []uint64{1}); n != 1 || err != nil {
-		t.Fatal(n, err)
-	}
-	if got := tr.outbox(); len(got) != 1 || got[0][0] != 2 {
-		t.Errorf("%v", got)
-	}
-}
-
 // The mark of a clean stop is there once, and an unmarked start keeps the outbox.
 func TestCleanMark(t *testing.T) {
 	tr := startTemp(t, Options{})
@@ -383,8 +214,7 @@ func TestLoseRunning(t *testing.T) {
 	if c := cs[slices.IndexFunc(cs, itsEnd)]; c.Number == 0 || c.Load.Unfinished != 1 {
 		t.Errorf("told %+v", c)
 	}
-	got := tr.outbox()
-	if last := got[len(got)-1]; !slices.Equal(last, []uint64{1}) {
+	if got := tr.outbox(); len(got) == 0 || got[len(got)-1] != 1 {
 		t.Errorf("outbox %v", got)
 	}
 	tr.verify()
@@ -473,10 +303,8 @@ func TestRebuild(t *testing.T) {
 		t.Errorf("%d completed ever", got)
 	}
 	// The seeded one was notified before; the one from events may not have been.
-	for _, entry := range tr.outbox() {
-		if slices.Contains(entry, 1) || !slices.Contains(entry, 2) {
-			t.Errorf("outbox %v", tr.outbox())
-		}
+	if got := tr.outbox(); slices.Contains(got, 1) || !slices.Contains(got, 2) {
+		t.Errorf("outbox %v", got)
 	}
 	want := tr.all(jobs.Filter{})
 	tr.reopen()

@@ -126,7 +126,9 @@ type past struct {
 func (p *past) draw() step {
 	p.all = p.tracker.all(jobs.Filter{})
 	p.now = p.now.Add(time.Duration(rapid.SampledFrom([]int64{1, 1e6, 1e9, 30e9, 13 * 3600e9}).Draw(p.rt, "later")))
-	s := step{in: input{now: p.now, registry: termTypes, outboxAge: seconds(10), notified: rapid.Uint64Range(0, p.number).Draw(p.rt, "notified")}}
+	s := step{in: input{now: p.now, registry: termTypes}}
+	s.in.notified = rapid.Uint64Range(0, p.Number()).Draw(p.rt, "notified")
+	s.in.outbox = rapid.Uint64Range(0, s.in.notified).Draw(p.rt, "outbox")
 	if rapid.Bool().Draw(p.rt, "commands") {
 		for range rapid.IntRange(1, 3).Draw(p.rt, "n") {
 			name := rapid.SampledFrom(slices.Sorted(maps.Keys(drawCommand))).Draw(p.rt, "command")

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -48,16 +47,16 @@ type Store struct {
 	db  *database
 	log *slog.Logger
 
-	queue  *inbox
-	bits   bitsCache // projector only
-	arena  arena     // its transactions only
-	number uint64    // of the last commit that changed something; projector only
-	gone   goneJobs  // projector only
+	queue *inbox
+	bits  bitsCache // projector only
+	arena arena     // its transactions only
+	aging aging     // projector only
+	gone  goneJobs  // projector only
 
 	position       atomic.Uint64 // in JOBS
 	statusPosition atomic.Uint64
+	number         atomic.Uint64 // of the last commit that changed something
 	notified       atomic.Uint64 // the commit up to which notifications are stored
-	heldUntil      atomic.Int64  // jobs.Time until which nothing is dropped from the outbox
 	held           atomic.Bool   // nothing is dropped from the outbox at all
 	rebuild        atomic.Bool   // the file is not complete yet, see fold
 	healthy        atomic.Pointer[error]
@@ -89,7 +88,9 @@ var (
 	bucketBits     = []byte("bits")
 	bucketTimes    = []byte("times")
 	bucketOutbox   = []byte("outbox")
-	bucketEnds     = []byte("ends")
+	bucketCopies   = []byte("copies")
+	bucketCopyAges = []byte("copyages")
+	bucketEnds     = []byte("ends") // of earlier versions
 	bucketAliases  = []byte("aliases")
 	bucketDue      = []byte("due")
 	bucketLimits   = []byte("limits")
@@ -104,8 +105,8 @@ var (
 	bucketSchedules = []byte("schedules")
 
 	allBuckets = [][]byte{
-		bucketMeta, bucketJobs, bucketPayloads, bucketIDs, bucketMoved, bucketBits, bucketTimes, bucketOutbox, bucketEnds,
-		bucketAliases, bucketDue, bucketLimits, bucketUnique, bucketSlots, bucketHeld, bucketTokens, bucketTokenAge,
+		bucketMeta, bucketJobs, bucketPayloads, bucketIDs, bucketMoved, bucketBits, bucketTimes, bucketOutbox,
+		bucketCopies, bucketCopyAges, bucketAliases, bucketDue, bucketLimits, bucketUnique, bucketSlots, bucketHeld, bucketTokens, bucketTokenAge,
 		bucketBatches, bucketTypes, bucketSchedules,
 	}
 
@@ -197,14 +198,11 @@ func (s *Store) load() error {
 			s.statusPosition.Store(binary.BigEndian.Uint64(v[8:]))
 		}
 		if v := meta.Get(keyNumber); len(v) == 8 {
-			s.number = binary.BigEndian.Uint64(v)
+			s.number.Store(binary.BigEndian.Uint64(v))
 		}
 		if k, _ := tx.Bucket(bucketOutbox).Cursor().Last(); k != nil {
-			s.number = max(s.number, binary.BigEndian.Uint64(k)) // files of before have no other
-			// Nobody knows which of these were notified before the crash.
-			s.heldUntil.Store(math.MaxInt64)
+			s.number.Store(max(s.number.Load(), binary.BigEndian.Uint64(k))) // earlier versions stored no other
 		}
-		s.notified.Store(s.number)
 		if err := eachCounter(tx, func(name string, c *typeCounters) { s.counters[name] = c }); err != nil {
 			return err
 		}
@@ -289,10 +287,6 @@ func (s *Store) Health() error {
 	}
 	return nil
 }
-
-// Notified says that the notifications of all commits up to this one are
-// stored, see jobs.Commit.Number.
-func (s *Store) Notified(commit uint64) { s.notified.Store(commit) }
 
 // Totals are the numbers of unfinished and of scheduled jobs, see [jobs.Commit].
 func (s *Store) Totals() (unfinished, scheduled int) {

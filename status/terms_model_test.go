@@ -227,7 +227,7 @@ func (m *termsModel) reserve() {
 			want = string(jobs.IdempotencyMismatch)
 		case known != nil:
 			want = "known"
-		case have != nil && m.stored[have.ids[0]] != nil:
+		case have != nil && m.now.Sub(have.at) < jobs.TokenTime && m.stored[have.ids[0]] != nil:
 			want = "underway"
 		}
 	}

@@ -59,8 +59,7 @@ type node struct {
 	releaser  *jobs.Releaser
 	endings   *jobs.Endings
 	schedules *schedule.Book
-	notify    chan notice
-	noticed   noticeRoom // of what is in notify, and with the notifier
+	notifier  *notifier
 	tail      *broker.Tail
 
 	brokerSick atomic.Pointer[error] // what the last health checks of the broker said
@@ -76,15 +75,14 @@ type node struct {
 	stopSchedules func() // and waits until they have stopped
 	stopParts     context.CancelFunc
 	stopProjector context.CancelFunc
-	stopped       <-chan struct{} // closed by stopParts
-	projected     chan struct{}   // closed when the projector has told its last commit
+	projected     chan struct{} // closed when the projector has told its last commit
 }
 
 // startNode brings a node up: it returns when everything that the tracker knows
 // to be unfinished is in the queue again and workers take from it.
 func startNode(ctx context.Context, o nodeOptions) (n *node, err error) {
 	n = &node{
-		o: o, log: o.logger, started: o.started, notify: make(chan notice, 256), noticed: noticeRoom{freed: make(chan struct{}, 1)}, failed: make(chan error, 8), mend: make(chan error, 1),
+		o: o, log: o.logger, started: o.started, failed: make(chan error, 8), mend: make(chan error, 1),
 		endings: jobs.NewEndings(),
 	}
 	if n.started.IsZero() {
@@ -172,11 +170,13 @@ func (n *node) start(ctx context.Context) (err error) {
 		}
 	}
 	n.tail = broker.NewTail(n.broker, n.store, n.restore)
-	// Of a commit hear, in this order: who submitted, the releaser, the notifier; and once
-	// there is a pool (see startPool) the pool, who waits for ends, the tail.
+	n.notifier = newNotifier(n.store, n.broker.Notify, n.log)
+	// Of a commit hear, in this order: who submitted, the releaser, the notifier, the log;
+	// and once there is a pool (see startPool) the pool, who waits for ends, the tail.
 	n.store.Listen(n.submitter.Committed)
 	n.store.Listen(n.releaser.Committed)
-	n.store.Listen(n.noticeEnds)
+	n.store.Listen(n.notifier.committed)
+	n.store.Listen(n.logFailures)
 	n.runParts()
 	if err := n.recover(ctx, clean); err != nil {
 		return err
@@ -217,14 +217,14 @@ func (n *node) runParts() {
 	var ctx, projecting context.Context
 	ctx, n.stopParts = context.WithCancel(context.Background())
 	projecting, n.stopProjector = context.WithCancel(context.Background())
-	n.stopped, n.projected = ctx.Done(), make(chan struct{})
+	n.projected = make(chan struct{})
 	n.recorder = jobs.NewRecorder(n.broker, func(err error) {
 		n.log.Warn("events could not be sent; they are sent again", "error", err)
 	})
 	n.part("submissions", func() error { return n.submitter.Run(ctx) })
 	n.part("events", func() error { return n.recorder.Run(ctx) })
 	n.part("health", func() error { return n.watchHealth(ctx) })
-	n.part("notifications", func() error { return n.runNotifier(ctx) })
+	n.part("notifications", func() error { return n.notifier.run(ctx) })
 	n.part("tracker", func() error {
 		defer close(n.projected)
 		return n.store.Run(projecting, n.broker)
@@ -481,7 +481,7 @@ func (n *node) settle(ctx context.Context) (mark status.Clean, err error) {
 	if err := n.store.WaitTold(ctx, pos); err != nil {
 		return mark, err
 	}
-	if err := n.awaitNotified(ctx); err != nil {
+	if err := n.notifier.caughtUp(ctx); err != nil {
 		return mark, err
 	}
 	return status.Clean{Jobs: pos.Jobs, Status: pos.Status}, nil
@@ -492,7 +492,7 @@ func (n *node) settle(ctx context.Context) (mark status.Clean, err error) {
 func (n *node) awaitProjected(ctx context.Context) error {
 	select {
 	case <-n.projected:
-		return n.awaitNotified(ctx)
+		return n.notifier.caughtUp(ctx)
 	case <-ctx.Done():
 		return fmt.Errorf("the tracker does not stop: %w", ctx.Err())
 	}

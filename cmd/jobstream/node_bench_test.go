@@ -59,7 +59,7 @@ func benchmarkSustained(b *testing.B, c *benchCommand) {
 			b.Fatal(err)
 		}
 	}
-	if err := n.awaitNotified(b.Context()); err != nil {
+	if err := n.notifier.caughtUp(b.Context()); err != nil {
 		b.Fatal(err)
 	}
 	b.StopTimer()

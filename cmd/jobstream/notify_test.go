@@ -1,32 +1,147 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"jobstream/broker"
 	"jobstream/jobs"
 )
 
-// TestNoticeRoom has notices wait for room, but for one that is too large by itself.
-func TestNoticeRoom(t *testing.T) {
-	r := noticeRoom{freed: make(chan struct{}, 1)}
-	end := make(chan struct{})
-	large := notice{ended: []*jobs.Job{{Payload: make([]byte, 2*maxNoticeBytes)}}}
-	r.take(large.bytes(), end)
-	entered := make(chan struct{})
-	go func() {
-		for range 100 {
-			r.take(1, end)
-		}
-		close(entered)
-	}()
+// endsHeard gathers the jobs that commits end, in their order.
+type endsHeard struct {
+	mu    sync.Mutex
+	ids   []jobs.ID
+	count chan int // holds the latest number of them
+}
+
+func (e *endsHeard) committed(c *jobs.Commit) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for j := range c.Ended() {
+		e.ids = append(e.ids, j.ID)
+	}
 	select {
-	case <-entered:
-		t.Fatal("there was room beside a notice that is too large")
+	case <-e.count:
 	default:
 	}
-	r.give(large.bytes())
-	<-entered
-	r.take(maxNoticeBytes-100, end)
-	close(end)
-	r.take(1, end) // does not wait for ever
+	e.count <- len(e.ids)
+}
+
+func (e *endsHeard) await(t *testing.T, n int) {
+	t.Helper()
+	late := time.After(patience)
+	for {
+		select {
+		case have := <-e.count:
+			if have >= n {
+				return
+			}
+		case <-late:
+			t.Fatalf("fewer than %d jobs end", n)
+		}
+	}
+}
+
+// TestCommitsWithoutNotifications: while the stream of notifications takes nothing, jobs
+// come and end as ever. Then all of
+// them are notified, also by the next process.
+func TestCommitsWithoutNotifications(t *testing.T) {
+	const each = 3000
+	c := &benchCommand{Types: 2, Priorities: 1, Payload: 4 << 10, Jobs: each, Submitters: 4, Window: 100, MaxTime: patience}
+	o := nodeOptions{
+		dirs: foldersIn(t.TempDir()), registry: c.registry(nil), host: "127.0.0.1", port: -1,
+		sync: time.Second, maxWorkers: 10, queueSize: 10_000, maxPayload: 1 << 20,
+		lease: 30 * time.Second, maxLost: 5, logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
+	ends := &endsHeard{count: make(chan int, 1)}
+	open := func() *node {
+		n, err := startNode(t.Context(), o)
+		mustDo(t, err)
+		n.store.Listen(ends.committed)
+		return n
+	}
+	caughtUp := func(n *node) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		mustDo(t, n.notifier.caughtUp(ctx))
+	}
+	// full makes the stream refuse everything, or take it again.
+	full := func(n *node, on bool) {
+		nc, err := nats.Connect(n.broker.ClientURL())
+		mustDo(t, err)
+		defer nc.Close()
+		js, err := jetstream.New(nc)
+		mustDo(t, err)
+		stream, err := js.Stream(t.Context(), broker.NotificationsStream)
+		mustDo(t, err)
+		config := stream.CachedInfo().Config
+		if config.MaxMsgSize = -1; on {
+			config.MaxMsgSize = 1
+		}
+		_, err = js.UpdateStream(t.Context(), config)
+		mustDo(t, err)
+	}
+	submit := func(n *node) {
+		b := benchNode{node: n}
+		if _, err := b.submit(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	n := open()
+	full(n, true)
+	submit(n)
+	ends.await(t, each)
+	if got := notifiedIDs(t, n); len(got) != 0 {
+		t.Fatalf("%d notifications are stored", len(got))
+	}
+	full(n, false)
+	caughtUp(n)
+	told := make(map[jobs.ID]bool)
+	for _, id := range notifiedIDs(t, n) {
+		told[id] = true
+	}
+	if len(told) != each {
+		t.Errorf("%d of %d jobs were notified", len(told), each)
+	}
+
+	full(n, true)
+	submit(n)
+	ends.await(t, 2*each)
+	before := len(notifiedIDs(t, n))
+	n.abandon(errors.New("as if it were killed"))
+
+	n = open()
+	defer func() { mustDo(t, errors.Join(n.stopTaking(0), n.close())) }()
+	caughtUp(n)
+	// What was notified shortly before may be notified again, in front of the others.
+	got := notifiedIDs(t, n)[before:]
+	if at := len(ends.ids) - len(got); at < 0 || at > each || !slices.Equal(got, ends.ids[at:]) {
+		t.Errorf("%d jobs were notified after the restart, or in another order than they ended", len(got))
+	}
+}
+
+// notifiedIDs are the jobs that the stream of notifications tells of.
+func notifiedIDs(t *testing.T, n *node) (ids []jobs.ID) {
+	t.Helper()
+	mustDo(t, n.broker.Kept(t.Context(), func(body []byte) error {
+		var j struct {
+			ID jobs.ID `json:"id"`
+		}
+		ids = append(ids, jobs.ID{})
+		err := json.Unmarshal(body, &j)
+		ids[len(ids)-1] = j.ID
+		return err
+	}))
+	return ids
 }

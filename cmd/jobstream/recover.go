@@ -27,7 +27,7 @@ import (
 //  4. What both streams hold beyond the positions is folded.
 //  5. Jobs that were running have lost their worker.
 //  6. Every unfinished job whose message went with the purge is published again.
-//  7. The outbox is published again.
+//  7. The outbox is published again, while everything else goes on.
 //
 // Each step may be interrupted and done again.
 
@@ -102,6 +102,10 @@ func (n *node) recover(ctx context.Context, clean bool) error {
 	}
 	begun := time.Now()
 	old := n.store.Positions()
+	notified, err := n.store.Unnotified()
+	if err != nil {
+		return err
+	}
 	isNew := n.store.New()
 	if err := n.catchUp(ctx); err != nil {
 		return err
@@ -135,10 +139,6 @@ func (n *node) recover(ctx context.Context, clean bool) error {
 		if _, err := n.store.Do(ctx, jobs.EndRebuild{Stamp: jobs.By(starting)}); err != nil {
 			return err
 		}
-	}
-	notified, err := n.notifyOutbox(ctx)
-	if err != nil {
-		return err
 	}
 	if again+lost+notified > 0 || isNew && n.store.Positions() != old {
 		said, count := "recovered after a stop that was not clean", "lost their worker"
@@ -362,16 +362,4 @@ func (n *node) restore(ctx context.Context, upTo uint64) error {
 	}
 	n.log.Warn("messages of unfinished jobs were removed from the JOBS stream; they have been published again", "jobs", count)
 	return nil
-}
-
-// notifyOutbox publishes again what may not have got through.
-func (n *node) notifyOutbox(ctx context.Context) (count int, err error) {
-	err = n.store.Outbox(func(ended []*jobs.Job) error {
-		count += len(ended)
-		return n.broker.Notify(ctx, ended)
-	})
-	if err != nil {
-		return count, fmt.Errorf("publish notifications again: %w", err)
-	}
-	return count, nil
 }

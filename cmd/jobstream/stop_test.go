@@ -56,7 +56,7 @@ func TestStopNotifiesTheLast(t *testing.T) {
 		mustDo(t, err)
 		info, err := stream.Info(t.Context())
 		mustDo(t, err)
-		told = int(info.State.NumSubjects)
+		told = int(info.State.Msgs)
 		return waiting.State.Msgs == 0 && told == failed || time.Now().After(deadline)
 	})
 	if told != failed {
