@@ -320,10 +320,10 @@ func TestWaitQuery(t *testing.T) {
 	gone.Wait()
 }
 
-// gone ends a job and lets nobody find it any more.
+// gone deletes a job.
 func (b byHand) gone(j *jobs.Job) {
 	b.become(j, func(now *jobs.Job) { *now = jobs.Job{Key: j.Key} })
-	b.endings.Committed(&jobs.Commit{Changes: []jobs.Change{{After: j}}})
+	b.endings.Committed(&jobs.Commit{Changes: []jobs.Change{{Before: j}}})
 }
 
 // TestPrefer submits with a preference to wait.

@@ -19,7 +19,7 @@ import (
 type backend struct {
 	*jobs.Operator
 	reg     *jobs.Registry
-	endings *jobs.Endings
+	endings *jobs.Waits
 
 	mu       sync.Mutex
 	all      []*jobs.Job // all[i] has the sequence i+1
@@ -60,11 +60,11 @@ func newBackend() *backend {
 			&jobs.Type{Name: "cleanup", Handler: nothing},
 			&jobs.Type{Name: jobs.BulkType, Handler: nothing, Internal: true},
 		),
-		endings: jobs.NewEndings(), workers: 10,
+		endings: jobs.NewWaits(), workers: 10,
 		tokens: make(map[[16]byte]made), waiting: make(map[jobs.ID]*jobs.Waiting), paused: make(map[string]bool),
 	}
 	b.Operator = jobs.NewOperator(jobs.OperatorOptions{
-		Doer: byHand{b}, History: byHand{b}, Find: b.Job, Remove: b.remove,
+		Doer: byHand{b}, History: byHand{b}, Find: b.Job, Remove: b.remove, Waits: b.endings,
 		Submit: func(_ context.Context, m *jobs.Message) (*jobs.Job, bool, error) {
 			all, replayed, err := b.store(m.Token, m)
 			if err != nil {
@@ -156,7 +156,7 @@ func (b *backend) Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
 	if b.waits != nil {
 		b.waits <- struct{}{}
 	}
-	return b.endings.Wait(ctx, id, func() (*jobs.Job, error) { return b.Job(context.WithoutCancel(ctx), id) })
+	return b.endings.Wait(ctx, id, jobs.Ended, func() (*jobs.Job, error) { return b.Job(context.WithoutCancel(ctx), id) })
 }
 
 func (b *backend) Waiting(j *jobs.Job) *jobs.Waiting {

@@ -20,6 +20,8 @@ type OperatorOptions struct {
 	Actor string
 	// Find returns a job as it is now, nil if there is none.
 	Find func(ctx context.Context, id ID) (*Job, error)
+	// Waits hears of commits.
+	Waits *Waits
 	// Remove deletes ended jobs with all that they have left behind, and returns
 	// how many those were.
 	Remove func(ctx context.Context, ended []*Job) (deleted int, freed int64, err error)
@@ -53,12 +55,8 @@ func (o *Operator) Cancel(ctx context.Context, j *Job, reason string) (*Job, err
 	return nil, o.conflict(ctx, j, "it cannot be cancelled any more")
 }
 
-// How long Retry waits until the job is in the queue again, and how often it
-// looks.
-const (
-	requeueWait = 2 * time.Second
-	requeueLook = 2 * time.Millisecond
-)
+// requeueWait is how long Retry waits until the job is in the queue again.
+const requeueWait = 2 * time.Second
 
 // Retry lets a failed or cancelled job run again with fresh attempts. It comes
 // back when it is in the queue, or after two seconds as it is then. Errors are
@@ -83,21 +81,15 @@ func (o *Operator) Retry(ctx context.Context, j *Job) (*Job, error) {
 // requeued is the job once its message is in the queue. It will be, whether or
 // not anybody waits for it.
 func (o *Operator) requeued(ctx context.Context, j *Job) *Job {
-	ctx, cancel := context.WithTimeout(ctx, requeueWait)
+	waiting, cancel := context.WithTimeout(ctx, requeueWait)
 	defer cancel()
-	tick := time.NewTicker(requeueLook)
-	defer tick.Stop()
-	for j.Place == Due {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return j
-		}
-		if now, err := o.o.Find(ctx, j.ID); err == nil && now != nil {
-			j = now
-		}
+	last := context.WithoutCancel(ctx) // for a look after the end of ctx
+	queued := func(j *Job) bool { return j.Place != Due }
+	now, err := o.o.Waits.Wait(waiting, j.ID, queued, func() (*Job, error) { return o.o.Find(last, j.ID) })
+	if err != nil || now == nil {
+		return j
 	}
-	return j
+	return now
 }
 
 // Delete removes an ended job, its artifact and its mail for good. Else the error

@@ -22,7 +22,7 @@ type backend struct {
 // they have left behind.
 func newBackend(n *node, remove func(context.Context, []*jobs.Job) (int, int64, error)) *backend {
 	return &backend{n: n, pausing: &sync.Mutex{}, lists: make(chan struct{}, maxLists), Operator: jobs.NewOperator(jobs.OperatorOptions{
-		Doer: n.store, History: n.store, Find: n.store.Job, Remove: remove, Submit: n.submitter.SubmitMessage,
+		Doer: n.store, History: n.store, Find: n.store.Job, Remove: remove, Submit: n.submitter.SubmitMessage, Waits: n.waits,
 	})}
 }
 
@@ -78,7 +78,7 @@ func (b *backend) JobBySeq(ctx context.Context, seq uint64) (*jobs.Job, error) {
 // Wait finds a job by id when it has ended, or when ctx ends or the server stops.
 func (b *backend) Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
 	last := context.WithoutCancel(ctx) // for a look after the end of ctx
-	return b.n.endings.Wait(ctx, id, func() (*jobs.Job, error) { return b.n.store.Job(last, id) })
+	return b.n.waits.Wait(ctx, id, jobs.Ended, func() (*jobs.Job, error) { return b.n.store.Job(last, id) })
 }
 
 // Waiting says why a job is not running.

@@ -106,7 +106,7 @@ func (n *benchNode) follow(ctx context.Context, sub *jobs.Submission, m *moments
 		return jobs.ID{}, err
 	}
 	m.accepted = int64(time.Since(m.begun))
-	found, err := n.endings.Wait(ctx, j.ID, func() (*jobs.Job, error) { return n.store.Job(ctx, j.ID) })
+	found, err := n.waits.Wait(ctx, j.ID, jobs.Ended, func() (*jobs.Job, error) { return n.store.Job(ctx, j.ID) })
 	m.visible = int64(time.Since(m.begun))
 	switch {
 	case err != nil:

@@ -57,7 +57,7 @@ type node struct {
 	recorder  *jobs.Recorder
 	pool      *jobs.Pool
 	releaser  *jobs.Releaser
-	endings   *jobs.Endings
+	waits     *jobs.Waits
 	schedules *schedule.Book
 	notifier  *notifier
 	tail      *broker.Tail
@@ -83,7 +83,7 @@ type node struct {
 func startNode(ctx context.Context, o nodeOptions) (n *node, err error) {
 	n = &node{
 		o: o, log: o.logger, started: o.started, failed: make(chan error, 8), mend: make(chan error, 1),
-		endings: jobs.NewEndings(),
+		waits: jobs.NewWaits(),
 	}
 	if n.started.IsZero() {
 		n.started = time.Now()
@@ -172,7 +172,7 @@ func (n *node) start(ctx context.Context) (err error) {
 	n.tail = broker.NewTail(n.broker, n.store, n.restore)
 	n.notifier = newNotifier(n.store, n.broker.Notify, n.log)
 	// Of a commit hear, in this order: who submitted, the releaser, the notifier, the log;
-	// and once there is a pool (see startPool) the pool, who waits for ends, the tail.
+	// and once there is a pool (see startPool) the pool, who waits for a job, the tail.
 	n.store.Listen(n.submitter.Committed)
 	n.store.Listen(n.releaser.Committed)
 	n.store.Listen(n.notifier.committed)
@@ -256,7 +256,7 @@ func (n *node) startPool(ctx context.Context) error {
 		SurvivorsUpTo: n.survivors,
 	}, lanes)
 	n.store.Listen(n.pool.Committed)
-	n.store.Listen(n.endings.Committed)
+	n.store.Listen(n.waits.Committed)
 	n.store.Listen(n.tail.Committed)
 	if err := n.broker.OpenLanes(ctx, lanes, n.pool); err != nil {
 		return fmt.Errorf("open the lanes: %w", err)
@@ -415,7 +415,7 @@ func (n *node) Check(context.Context) map[string]error {
 func (n *node) stopTaking(grace time.Duration) error {
 	n.stopSchedules()
 	n.submitter.Drain()
-	n.endings.Close()
+	n.waits.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	n.broker.CloseLanes()
@@ -427,7 +427,7 @@ func (n *node) stopTaking(grace time.Duration) error {
 func (n *node) abandon(why error) {
 	n.stopSchedules()
 	n.submitter.Drain()
-	n.endings.Close()
+	n.waits.Close()
 	n.broker.CloseLanes()
 	n.pool.Break()
 	_ = n.end(why) // it is no clean end, and the next start expects none

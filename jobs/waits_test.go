@@ -11,7 +11,7 @@ import (
 
 // ending is a job that somebody waits for.
 type ending struct {
-	*Endings
+	*Waits
 	mu     sync.Mutex
 	status Status
 	gone   bool
@@ -53,12 +53,12 @@ func (e *ending) set(s Status) {
 
 // left is how much is still kept for those that wait.
 func (e *ending) left() int {
-	e.Endings.mu.Lock()
-	defer e.Endings.mu.Unlock()
+	e.Waits.mu.Lock()
+	defer e.Waits.mu.Unlock()
 	return len(e.waiting)
 }
 
-func TestEndings(t *testing.T) {
+func TestWaits(t *testing.T) {
 	for name, tt := range map[string]struct {
 		first Status
 		do    func(e *ending, cancel context.CancelFunc)
@@ -81,7 +81,7 @@ func TestEndings(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				e := &ending{Endings: NewEndings(), status: tt.first}
+				e := &ending{Waits: NewWaits(), status: tt.first}
 				ctx, cancel := context.WithCancel(context.Background())
 				defer cancel()
 				begin := time.Now()
@@ -92,7 +92,7 @@ func TestEndings(t *testing.T) {
 				done := make(chan result, 3)
 				for range 3 {
 					go func() {
-						j, err := e.Wait(ctx, ID{1}, e.find)
+						j, err := e.Wait(ctx, ID{1}, Ended, e.find)
 						done <- result{j, err}
 					}()
 				}
@@ -115,11 +115,11 @@ func TestEndings(t *testing.T) {
 }
 
 // The end of a job that comes between the look and the waiting is not missed.
-func TestEndingsMissNothing(t *testing.T) {
+func TestWaitsMissNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := &ending{Endings: NewEndings(), status: Pending}
+		e := &ending{Waits: NewWaits(), status: Pending}
 		e.during = func() { e.set(Completed) }
-		j, err := e.Wait(t.Context(), ID{1}, func() (*Job, error) {
+		j, err := e.Wait(t.Context(), ID{1}, Ended, func() (*Job, error) {
 			j, err := e.find()
 			if e.looks == 1 {
 				j.Status = Pending // as it was when the look began
@@ -134,20 +134,20 @@ func TestEndingsMissNothing(t *testing.T) {
 
 // Nothing to wait for, or no way to look, ends the waiting; so does a stop that
 // came before it.
-func TestEndingsGiveUp(t *testing.T) {
+func TestWaitsGiveUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken := errors.New("a damaged page")
-		e := &ending{Endings: NewEndings(), status: Pending, err: broken}
-		if _, err := e.Wait(t.Context(), ID{1}, e.find); !errors.Is(err, broken) {
+		e := &ending{Waits: NewWaits(), status: Pending, err: broken}
+		if _, err := e.Wait(t.Context(), ID{1}, Ended, e.find); !errors.Is(err, broken) {
 			t.Error(err)
 		}
 		e.err, e.gone = nil, true
-		if j, err := e.Wait(t.Context(), ID{1}, e.find); j != nil || err != nil {
+		if j, err := e.Wait(t.Context(), ID{1}, Ended, e.find); j != nil || err != nil {
 			t.Errorf("%+v, %v", j, err)
 		}
 		e.gone = false
 		e.Close()
-		if j, err := e.Wait(t.Context(), ID{1}, e.find); err != nil || j.Status != Pending {
+		if j, err := e.Wait(t.Context(), ID{1}, Ended, e.find); err != nil || j.Status != Pending {
 			t.Errorf("%+v, %v", j, err)
 		}
 		if n := e.left(); n != 0 {
