@@ -187,11 +187,6 @@ func (b *Broker) open(ctx context.Context) error {
 	if _, err = b.pub.subscribe(b.inbox+".n.*", b.noticeAnswered); err != nil {
 		return err
 	}
-	state, err := b.state(ctx, NotificationsStream)
-	if err != nil {
-		return err
-	}
-	b.notices.last = state.Last
 	if !b.o.HoldPort {
 		if err := b.Listen(ctx); err != nil {
 			return err

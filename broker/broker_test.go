@@ -958,7 +958,7 @@ func TestNotifyTooLargeAndRefused(t *testing.T) {
 	if err != nil || m.Header.Get(broker.HeaderOmitted) != "payload" || len(j.Payload) == 0 {
 		t.Fatalf("%+v, %v", m, err)
 	}
-	// a stream that refuses some in the middle: the batch is published again
+	// A stream that refuses some in the middle, while somebody else publishes there.
 	cfg := s.CachedInfo().Config
 	cfg.MaxMsgSize = 1000
 	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
@@ -966,6 +966,9 @@ func TestNotifyTooLargeAndRefused(t *testing.T) {
 	}
 	large := endedJob(2)
 	large.Message = strings.Repeat("x", 900)
+	if _, err := js.Publish(t.Context(), "job.completed.of.others", nil); err != nil {
+		t.Fatal(err)
+	}
 	if err := b.Notify(t.Context(), []*jobs.Job{large, endedJob(3)}); err == nil {
 		t.Fatal("a refused notification was taken for stored")
 	}

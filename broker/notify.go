@@ -3,7 +3,6 @@ package broker
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"sync"
@@ -14,8 +13,7 @@ import (
 
 // notices are the notifications under way.
 type notices struct {
-	one  sync.Mutex // one Notify at a time, so that sequences can be compared
-	last uint64     // sequence of the last message stored
+	one  sync.Mutex // one Notify at a time
 	head []byte     // buffers for use by the one
 	body []byte
 	// plain says for which statuses somebody listens to the plain subject
@@ -24,20 +22,18 @@ type notices struct {
 	// them until it is looked how far they are behind
 	crowded bool
 	room    int
-	most    int // bytes of the next notification
+	most    int   // bytes of the notification that was looked at last
+	mosts   []int // the same of a batch
 
 	mu      sync.Mutex
-	next    uint64
-	waiting map[uint64]chan noticeAck
-}
-
-type noticeAck struct {
-	seq uint64
-	err error
+	batch   uint64        // the number of the one whose answers count
+	open    int           // of its notifications, those that have no answer yet
+	refusal error         // of the first of them that was not stored
+	done    chan struct{} // closed when none is open
 }
 
 const (
-	noticeBatch = 1000    // notifications per answer waited for
+	noticeBatch = 1000    // notifications that wait for their answers together
 	noticeBytes = 4 << 20 // likewise, bytes
 )
 
@@ -71,10 +67,10 @@ func (b *Broker) findListeners() {
 	}
 }
 
-// notifySome publishes some of the jobs and waits for the last one's answer: a
-// stream answers in order. If its sequence has not advanced by as many as were
-// published, some were refused, and all are published again, each with an answer
-// of its own: a repetition has the same ce-id.
+// notifySome publishes some of the jobs, and returns how many when the stream has said of
+// each that it is stored. If it refuses one, all of them are to be published again: a
+// repetition has the same ce-id. The sequence of the last one does not tell: others can
+// publish into the stream, too.
 func (b *Broker) notifySome(ctx context.Context, ended []*jobs.Job) (int, error) {
 	s := &b.notices
 	s.crowded = b.crowded()
@@ -85,61 +81,29 @@ func (b *Broker) notifySome(ctx context.Context, ended []*jobs.Job) (int, error)
 			return 0, err
 		}
 	}
-	n, size := 0, 0
-	var answer chan noticeAck
-	var number uint64
-	for answer == nil {
-		j := ended[n]
-		n++
-		size += j.SizeHint()
+	mosts := append(s.mosts[:0], s.most)
+	n, size := 1, ended[0].SizeHint()
+	for s.room -= fan; n < len(ended) && n < noticeBatch && size <= noticeBytes; n++ {
+		if fan = b.fanOut(ended[n]); s.lacksRoom(fan) {
+			break
+		}
 		s.room -= fan
-		last := n == len(ended) || n == noticeBatch || size > noticeBytes
-		most := s.most
-		if !last {
-			fan = b.fanOut(ended[n])
-			last = s.lacksRoom(fan)
-		}
-		reply := ""
-		if last {
-			answer, number, reply = b.expectNotice()
-		}
-		if err := b.publishNotice(j, reply, most); err != nil {
-			b.forgetNotice(number, answer)
+		size += ended[n].SizeHint()
+		mosts = append(mosts, s.most)
+	}
+	s.mosts = mosts
+	done, reply := b.expectNotices(n)
+	for i, j := range ended[:n] {
+		if err := b.publishNotice(j, reply, mosts[i]); err != nil {
 			return 0, err
 		}
 	}
-	ack, err := b.awaitNotice(ctx, number, answer)
-	if err == nil && ack.seq >= b.notices.last+uint64(n) {
-		b.notices.last = ack.seq
-		return n, nil
-	}
-	if err == nil {
-		b.log.Warn("some notifications were refused; publishing them again one by one")
-		err = b.notifyEach(ctx, ended[:n])
-	}
-	return n, err
+	return n, b.awaitNotices(ctx, done)
 }
 
 // lacksRoom says whether clients have to read first before fan more bytes are sent to
 // all of them.
 func (s *notices) lacksRoom(fan int) bool { return fan > max(s.room, 0) }
-
-func (b *Broker) notifyEach(ctx context.Context, ended []*jobs.Job) error {
-	for _, j := range ended {
-		answer, number, reply := b.expectNotice()
-		b.fanOut(j)
-		if err := b.publishNotice(j, reply, b.notices.most); err != nil {
-			b.forgetNotice(number, answer)
-			return err
-		}
-		ack, err := b.awaitNotice(ctx, number, answer)
-		if err != nil {
-			return err
-		}
-		b.notices.last = ack.seq
-	}
-	return nil
-}
 
 func (b *Broker) publishNotice(j *jobs.Job, reply string, most int) error {
 	s := &b.notices
@@ -189,63 +153,45 @@ func appendNoticeHeader(b []byte, j *jobs.Job, node, omitted string) []byte {
 	return append(b, "\r\n\r\n"...)
 }
 
-func (b *Broker) expectNotice() (chan noticeAck, uint64, string) {
+// expectNotices begins a batch of n notifications, whose answers go to reply. What comes
+// for an earlier batch does not count any more.
+func (b *Broker) expectNotices(n int) (done <-chan struct{}, reply string) {
 	s := &b.notices
-	answer := make(chan noticeAck, 1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.waiting == nil {
-		s.waiting = make(map[uint64]chan noticeAck)
-	}
-	number := s.next
-	s.next++
-	s.waiting[number] = answer
-	return answer, number, b.inbox + ".n." + strconv.FormatUint(number, 10)
+	s.batch++
+	s.open, s.refusal, s.done = n, nil, make(chan struct{})
+	return s.done, b.inbox + ".n." + strconv.FormatUint(s.batch, 10)
 }
 
-func (b *Broker) forgetNotice(number uint64, answer chan noticeAck) {
-	if answer == nil {
-		return
-	}
-	b.notices.mu.Lock()
-	delete(b.notices.waiting, number)
-	b.notices.mu.Unlock()
-}
-
-func (b *Broker) awaitNotice(ctx context.Context, number uint64, answer chan noticeAck) (noticeAck, error) {
-	defer b.forgetNotice(number, answer)
+func (b *Broker) awaitNotices(ctx context.Context, done <-chan struct{}) error {
 	late := time.NewTimer(ackTimeout)
 	defer late.Stop()
 	select {
-	case ack := <-answer:
-		if ack.err != nil {
-			return ack, fmt.Errorf("the notification was not stored: %w", ack.err)
-		}
-		return ack, nil
+	case <-done:
 	case <-late.C:
-		return noticeAck{}, fmt.Errorf("stream %s did not answer within %v", NotificationsStream, ackTimeout)
+		return fmt.Errorf("stream %s did not answer within %v", NotificationsStream, ackTimeout)
 	case <-ctx.Done():
-		return noticeAck{}, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
+	b.notices.mu.Lock()
+	defer b.notices.mu.Unlock()
+	return b.notices.refusal
 }
 
 func (b *Broker) noticeAnswered(f *frame) {
-	number := parseUint(f.subject[bytes.LastIndexByte(f.subject, '.')+1:])
-	var ack noticeAck
-	if err := pubAckError(f); err != nil {
-		ack.err = err
-	} else {
-		var stored struct {
-			Seq uint64 `json:"seq"`
-		}
-		ack.err = json.Unmarshal(f.body, &stored)
-		ack.seq = stored.Seq
+	batch := parseUint(f.subject[bytes.LastIndexByte(f.subject, '.')+1:])
+	refusal := pubAckError(f)
+	s := &b.notices
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if batch != s.batch || s.open == 0 {
+		return
 	}
-	b.notices.mu.Lock()
-	answer := b.notices.waiting[number]
-	delete(b.notices.waiting, number)
-	b.notices.mu.Unlock()
-	if answer != nil {
-		answer <- ack
+	if refusal != nil && s.refusal == nil {
+		s.refusal = fmt.Errorf("a notification was not stored: %w", refusal)
+	}
+	if s.open--; s.open == 0 {
+		close(s.done)
 	}
 }
