@@ -170,7 +170,7 @@ func (n *node) start(ctx context.Context) (err error) {
 		}
 	}
 	n.tail = broker.NewTail(n.broker, n.store, n.restore)
-	n.notifier = newNotifier(n.store, n.broker.Notify, n.log)
+	n.notifier = newNotifier(n.store, n.broker, n.log)
 	// Of a commit hear, in this order: who submitted, the releaser, the notifier, the log;
 	// and once there is a pool (see startPool) the pool, who waits for a job, the tail.
 	n.store.Listen(n.submitter.Committed)

@@ -15,15 +15,15 @@ import (
 // written, or clients read slowly, what ends meanwhile takes 8 bytes in the file per job
 // and no memory.
 type notifier struct {
-	store   *status.Store
-	outbox  *status.Outbox
-	publish func(ctx context.Context, ended []*jobs.Job) error // returns when they are stored
-	log     *slog.Logger
-	wake    chan struct{} // holds a token when there may be something to publish
+	store  *status.Store
+	outbox *status.Outbox
+	stream jobs.Notifier
+	log    *slog.Logger
+	wake   chan struct{} // holds a token when there may be something to publish
 }
 
-func newNotifier(store *status.Store, publish func(context.Context, []*jobs.Job) error, log *slog.Logger) *notifier {
-	return &notifier{store: store, outbox: store.Outbox(), publish: publish, log: log, wake: make(chan struct{}, 1)}
+func newNotifier(store *status.Store, stream jobs.Notifier, log *slog.Logger) *notifier {
+	return &notifier{store: store, outbox: store.Outbox(), stream: stream, log: log, wake: make(chan struct{}, 1)}
 }
 
 // committed hears that jobs may have ended.
@@ -75,7 +75,7 @@ func (n *notifier) run(ctx context.Context) error {
 func (n *notifier) next(ctx context.Context) (count int, err error) {
 	ended, err := n.outbox.Read()
 	if err == nil && len(ended) > 0 {
-		err = n.publish(ctx, ended)
+		err = n.stream.Notify(ctx, ended)
 	}
 	if err == nil {
 		n.outbox.Stored()

@@ -146,7 +146,7 @@ func (n *node) recover(ctx context.Context, clean bool) error {
 			said, count = "recovered what the broker had", "interrupted"
 		}
 		n.log.Info(said, "queued again", again, count, lost,
-			"failed for it", failed, "notified again", notified, "took", time.Since(begun).Round(time.Millisecond))
+			"failed for it", failed, "notifying again", notified, "took", time.Since(begun).Round(time.Millisecond))
 	}
 	return nil
 }
