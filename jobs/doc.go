@@ -8,6 +8,7 @@
 //   - [Job] is the record of one job, [Event] something that happened to it, and
 //     [Apply] the fold of the one into the other: the only place where a job's
 //     status changes.
+//   - [Command] is any other change: what people ask for, what time brings about.
 //   - [Submission] is what a client asks for, [Message] what stands in the queue
 //     for it, [Submitter] the way from the one to the other.
 //   - [Registry] holds the job types with their settings and handlers; a

@@ -4,8 +4,8 @@
 // tells the rest of the program what each commit made true.
 //
 // Where to start: [Store] is the open tracker; [Store.Run] is the projector, the
-// only writer; fold.go says what a batch does to the records, record.go how a
-// record is encoded, bits.go how jobs are found by status, type and tag, and
+// only writer; fold.go says what a batch does to the records, commands.go what a
+// command does, record.go how a record is encoded, bits.go how jobs are found by status, type and tag, and
 // query.go what can be asked. recover.go is for the start after a crash, and package
 // journal is what makes a commit durable.
 //
@@ -22,7 +22,7 @@
 //	aliases   key, sequence of a later message → nothing: the moved entries of a job
 //
 // and these, which only jobs with special wishes use (agenda.go, keys.go,
-// batches.go, control.go):
+// batches.go, commands.go):
 //
 //	due       part, moment, key → nothing: jobs whose message is to be published then
 //	limits    moment, key → nothing: jobs that have to have started or ended by then
