@@ -129,16 +129,22 @@ func (s *Store) pieces(b *batch, tell func(*jobs.Commit)) error {
 	}
 }
 
-// foldOnce is fold, and tells of the commit. poison says that the error would come again.
+// foldOnce folds all of a batch, and tells of the commits. poison says that the error
+// would come again.
 func (s *Store) foldOnce(b *batch, tell func(*jobs.Commit)) (poison bool, err error) {
-	c, err := s.fold(b, s.input())
-	if err != nil {
-		s.bits.reset()
-		var broke *foldError
-		return errors.As(err, &broke), err
+	for part := *b; ; {
+		c, rest, err := s.fold(&part, s.input())
+		if err != nil {
+			s.bits.reset()
+			var broke *foldError
+			return errors.As(err, &broke), err
+		}
+		tell(c)
+		if len(rest) == 0 {
+			return false, nil
+		}
+		part = batch{events: rest, status: b.status}
 	}
-	tell(c)
-	return false, nil
 }
 
 // setAside moves past the only thing in b.

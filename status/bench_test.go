@@ -42,7 +42,7 @@ func benchmarkFold(b *testing.B, size int) {
 		in, out := made()
 		b.StartTimer()
 		for _, part := range []*batch{&in, &out} {
-			if _, err := tr.fold(part, tr.input()); err != nil {
+			if _, _, err := tr.fold(part, tr.input()); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -89,7 +89,7 @@ func BenchmarkQuery(b *testing.B) {
 				part.status = seq
 			}
 		}
-		if _, err := tr.fold(&part, tr.input()); err != nil {
+		if _, _, err := tr.fold(&part, tr.input()); err != nil {
 			b.Fatal(err)
 		}
 	}

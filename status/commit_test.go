@@ -1,6 +1,7 @@
 package status
 
 import (
+	"strings"
 	"testing"
 
 	"jobstream/jobs"
@@ -38,4 +39,33 @@ func TestCommitNumbers(t *testing.T) {
 	}
 	tr.reopen()
 	numbered("another job", tr.folds([]*jobs.Message{message(9)}), 1)
+}
+
+// A commit has so many bytes of payloads in memory as a batch may bring, however many
+// events of jobs with large ones come at once. The position moves with the last event.
+func TestCommitsOfLargeJobs(t *testing.T) {
+	tr := byHand(t)
+	const n, size = 20, 1 << 20
+	b := &batch{status: 1}
+	for seq := uint64(1); seq <= n; seq++ {
+		m := message(seq)
+		m.Payload = []byte(`"` + strings.Repeat("x", size-2) + `"`)
+		tr.takes(m)
+		b.events = append(b.events, event(jobs.KindCompleted, m, 1))
+	}
+	commits, ended := 0, 0
+	_, err := tr.foldOnce(b, func(c *jobs.Commit) {
+		commits++
+		bytes := 0
+		for i := range c.Changes {
+			bytes += len(c.Changes[i].After.Payload)
+		}
+		ended += len(c.Changes)
+		if bytes > maxBatchBytes || (c.Positions.Status == 1) != (ended == n) || len(c.Outcomes) != len(c.Changes) {
+			t.Errorf("commit %d: %d jobs, %d outcomes, %d bytes, at %+v", commits, len(c.Changes), len(c.Outcomes), bytes, c.Positions)
+		}
+	})
+	if tr.must(err); ended != n || commits != (n*size+maxBatchBytes-1)/maxBatchBytes {
+		t.Errorf("%d jobs ended with %d commits", ended, commits)
+	}
 }

@@ -36,6 +36,7 @@ type fold struct {
 	out        jobs.Commit      // what others hear of it
 	batched    map[jobs.ID]bool // the jobs of batches that are not complete; nil until somebody asks
 	unnotified map[uint64]bool  // see untold; nil until somebody asks
+	read       int              // bytes of payloads that stand beside records
 	special    bool             // some of the jobs have terms
 	schedules  *scheduleTotals  // nil until somebody asks
 	silent     bool             // nobody is told of those that end: they have been
@@ -108,6 +109,9 @@ func (f *fold) get(key uint64) (*work, error) {
 		var err error
 		if j, err = readJob(f.records, f.loads, key); err != nil || j == nil {
 			return nil, err
+		}
+		if len(j.Payload) > inlinePayload {
+			f.read += len(j.Payload)
 		}
 	}
 	w := &work{old: j, job: j}

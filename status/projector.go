@@ -222,12 +222,14 @@ func (s *Store) fail(err error) {
 }
 
 // fold runs one transaction over the batch; it changes nothing in memory unless
-// the transaction is committed, so it may be repeated.
-func (s *Store) fold(b *batch, in input) (*jobs.Commit, error) {
+// the transaction is committed, so it may be repeated. rest are events that are left for
+// the next one, as their jobs have so large payloads: only with them the position in
+// STATUS moves.
+func (s *Store) fold(b *batch, in input) (c *jobs.Commit, rest []jobs.Event, err error) {
 	var f *fold
 	begun, folded := false, false
-	err := s.db.Update(func(tx *bbolt.Tx) error {
-		begun = true
+	err = s.db.Update(func(tx *bbolt.Tx) error {
+		begun, rest = true, nil
 		f = s.newFold(tx, min(len(b.messages)+len(b.events), maxBatch), in)
 		f.out.Outcomes = append(make([]jobs.Event, 0, len(b.events)), b.outcomes...) // nearly all of them are of that kind
 		for i := range b.messages {
@@ -240,22 +242,29 @@ func (s *Store) fold(b *batch, in input) (*jobs.Commit, error) {
 			}
 		}
 		for i := range b.events {
+			if f.read >= maxBatchBytes {
+				rest = b.events[i:]
+				break
+			}
 			if err := f.happened(&b.events[i]); err != nil {
 				return err
 			}
 		}
-		f.pos = jobs.Positions{Jobs: max(f.pos.Jobs, b.jobs), Status: max(f.pos.Status, b.status)}
+		f.pos.Jobs = max(f.pos.Jobs, b.jobs)
+		if len(rest) == 0 {
+			f.pos.Status = max(f.pos.Status, b.status)
+		}
 		err := f.finish(f.pos)
 		folded = err == nil
 		return err
 	})
 	switch {
 	case err != nil && begun && !folded && !errors.Is(err, ErrDamaged):
-		return nil, &foldError{err}
+		return nil, nil, &foldError{err}
 	case err != nil:
-		return nil, err
+		return nil, nil, err
 	}
-	return s.committed(f), nil
+	return s.committed(f), rest, nil
 }
 
 // runTasks does commands in one transaction, and tells each what it has come to. If that

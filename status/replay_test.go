@@ -34,7 +34,7 @@ func (tr *tracker) does(s step) (told string) {
 	var answers []answer
 	var err error
 	if s.batch != nil {
-		c, err = tr.fold(s.batch, s.in)
+		c, _, err = tr.fold(s.batch, s.in)
 	} else {
 		tasks := make([]*task, len(s.commands))
 		for i := range tasks {

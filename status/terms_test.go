@@ -59,7 +59,10 @@ func (tr *tracker) folds(ms []*jobs.Message, events ...jobs.Event) *jobs.Commit 
 	if len(events) > 0 {
 		b.status++
 	}
-	c, err := tr.fold(b, tr.input())
+	c, rest, err := tr.fold(b, tr.input())
+	if len(rest) > 0 {
+		tr.t.Fatalf("%d events are left", len(rest))
+	}
 	tr.must(err)
 	return c
 }
