@@ -90,8 +90,29 @@ func (f *fold) completeBatch(id jobs.ID) error {
 			return err // it is published again
 		}
 	}
+	if err := f.freeReserved(b); err != nil {
+		return err
+	}
 	f.answer(jobs.Answer{Kind: jobs.BatchDone, ID: id})
 	return bucket.Delete(id[:])
+}
+
+// freeReserved frees the unique keys that no job of a complete batch has taken: another
+// client may have submitted one of its ids first, without the key.
+func (f *fold) freeReserved(b *jobs.Batch) error {
+	unique := f.tx.Bucket(bucketUnique)
+	for _, m := range b.Messages {
+		if m.Terms == nil || m.Terms.UniqueKey == "" {
+			continue
+		}
+		key := []byte(m.Terms.UniqueKey)
+		if v := unique.Get(key); len(v) == 32 && jobs.ID(v[16:]) == b.ID {
+			if err := unique.Delete(key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // inBatch says whether a job belongs to a batch that is not complete. Its message

@@ -161,6 +161,25 @@ func TestBatchKeyOfARefusedJob(t *testing.T) {
 	}
 }
 
+// A key is given back whose job somebody else has submitted without it.
+func TestBatchKeyOfAnotherJob(t *testing.T) {
+	tr := byHand(t)
+	b := batchOf(nil, unique(1, "u"), message(2))
+	if _, err, _ := tr.reserves(b); err != nil {
+		t.Fatal(err)
+	}
+	other := message(3)
+	other.ID = b.Messages[0].ID
+	tr.folds([]*jobs.Message{other})
+	tr.folds(placed(4, b.Messages...))
+	if len(tr.pending()) != 0 {
+		t.Fatal("the batch is not complete")
+	}
+	if c := tr.folds([]*jobs.Message{unique(6, "u")}); len(answers(c, jobs.SubmissionRefused)) != 0 {
+		t.Errorf("the key of a job that is none stays taken: %+v", c)
+	}
+}
+
 // The token of a batch stands for all of its jobs, from the moment that it is
 // stored.
 func TestBatchTokens(t *testing.T) {
