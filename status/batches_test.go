@@ -176,7 +176,9 @@ func TestBatchKeyOfAnotherJob(t *testing.T) {
 		t.Fatal("the batch is not complete")
 	}
 	tr.folds([]*jobs.Message{unique(6, "u")})
-	tr.states("pending", "pending", "pending")
+	if got := tr.state(6); got != "pending" {
+		t.Errorf("the next job with the key is %s", got)
+	}
 }
 
 // The token of a batch stands for all of its jobs, from the moment that it is
