@@ -339,10 +339,10 @@ func (p *Pool) overdue() {
 	}
 }
 
-// interrupt cancels the handler's context and gives it a second to notice.
+// interrupt cancels the handler's context and gives it the type's grace to return.
 func (x *execution) interrupt(cause error) {
 	x.cancel(cause)
-	time.AfterFunc(abandonAfter, func() { x.abandon(cause) })
+	time.AfterFunc(x.typ.grace(), func() { x.abandon(cause) })
 }
 
 // abandon ends an attempt whose handler does not return: its worker's place is

@@ -215,6 +215,79 @@ func TestDeafHandlerIsGivenUp(t *testing.T) {
 	})
 }
 
+// TestGraceOfAType: while a handler that has time to end takes that, its job does not
+// start again.
+func TestGraceOfAType(t *testing.T) {
+	slow := func() *jobs.Type {
+		a := typ("a")
+		a.Timeout, a.Grace = 10*time.Second, 30*time.Second
+		return a
+	}
+	t.Run("it returns within it", func(t *testing.T) {
+		inRig(t, rigOptions{workers: 2, types: []*jobs.Type{slow()}}, func(r *rig) {
+			r.gate.deaf = true
+			r.submit("a3")
+			r.settle()
+			p := r.passage(1)
+			pass(39 * time.Second)
+			r.want("one attempt", r.begun(), "a3/1")
+			r.want("it still has its worker", brief(r.job(1)), "processing 1/0")
+			p.end <- verdict{err: context.DeadlineExceeded}
+			r.settle()
+			r.want("what it says counts", brief(r.job(1)), "retrying 1/1 timed out after 10s")
+			pass(time.Second)
+			r.want("then it starts again", r.begun(), "a3/1 a3/1")
+		})
+	})
+	t.Run("it does not return", func(t *testing.T) {
+		inRig(t, rigOptions{workers: 2, types: []*jobs.Type{slow()}}, func(r *rig) {
+			r.gate.deaf = true
+			r.submit("a3")
+			r.settle()
+			p := r.passage(1)
+			pass(40 * time.Second)
+			r.want("it is given up", brief(r.job(1)), "retrying 1/1 timed out after 10s")
+			pass(time.Second)
+			r.want("then it starts again", r.begun(), "a3/1 a3/1")
+			p.end <- verdict{}
+		})
+	})
+	t.Run("cancelled and retried by hand", func(t *testing.T) {
+		inRig(t, rigOptions{workers: 2, types: []*jobs.Type{slow()}}, func(r *rig) {
+			r.gate.deaf = true
+			r.submit("a3")
+			r.settle()
+			p := r.passage(1)
+			r.cancel(1, "by hand")
+			r.change(1, func(j *jobs.Job) { j.Rerun(jobs.Now()) })
+			next := r.publish(1)
+			pass(29 * time.Second)
+			r.want("one attempt", r.begun(), "a3/1")
+			p.end <- verdict{}
+			pass(time.Second)
+			r.want("the next run", r.running(), fmt.Sprint(next))
+		})
+	})
+	t.Run("a stop", func(t *testing.T) {
+		inRig(t, rigOptions{types: []*jobs.Type{typ("b"), slow()}}, func(r *rig) {
+			r.gate.deaf = true
+			r.submit("a3")
+			r.settle()
+			p := r.passage(1)
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			begin := time.Now()
+			if err := r.pool.Stop(ctx); err != nil {
+				t.Error(err)
+			}
+			if d := time.Since(begin); d < 30*time.Second || d > 31*time.Second {
+				t.Errorf("it took %s, want the type's grace of 30 s", d)
+			}
+			p.end <- verdict{}
+		})
+	})
+}
+
 func TestTaskTellsItsJob(t *testing.T) {
 	inRig(t, rigOptions{}, func(r *rig) {
 		r.submitWith("a2", func(m *jobs.Message) { m.Payload = json.RawMessage(`{"n":1}`) })

@@ -136,9 +136,6 @@ const (
 	// resendAfter is how long the commit of an outcome may take before it is
 	// recorded again.
 	resendAfter = 5 * time.Second
-	// abandonAfter is how long a handler may ignore the end of its context before
-	// its worker is given up.
-	abandonAfter = time.Second
 
 	defaultUnsettled = 16 << 10
 	unsettledBytes   = 64 << 20
@@ -784,7 +781,7 @@ func (p *Pool) Stop(ctx context.Context) error {
 	p.halt()
 	p.await(ctx, func() bool { return p.running == 0 })
 	p.kill()
-	settled, cancel := context.WithTimeout(context.Background(), 2*abandonAfter+resendAfter)
+	settled, cancel := context.WithTimeout(context.Background(), 2*p.longestGrace()+resendAfter)
 	defer cancel()
 	p.await(settled, func() bool { return p.running == 0 && len(p.held) == 0 })
 	return p.closed()
@@ -796,10 +793,19 @@ func (p *Pool) Stop(ctx context.Context) error {
 func (p *Pool) Break() {
 	p.halt()
 	p.kill()
-	ended, cancel := context.WithTimeout(context.Background(), 2*abandonAfter)
+	ended, cancel := context.WithTimeout(context.Background(), 2*p.longestGrace())
 	defer cancel()
 	p.await(ended, func() bool { return p.running == 0 })
 	_ = p.closed() // of course something is not stored
+}
+
+// longestGrace is the time after which every handler has returned or is given up.
+func (p *Pool) longestGrace() time.Duration {
+	longest := DefaultGrace
+	for _, t := range p.types {
+		longest = max(longest, t.grace())
+	}
+	return longest
 }
 
 // halt begins nothing more and gives back what has not started.

@@ -82,10 +82,25 @@ type Type struct {
 	ConcurrencyPerKey int
 	Rate              Rate // at most so many starts; the zero Rate = no bound
 	Backoff           Backoff
-	Handler           Handler
+	// Grace is what a handler has to return once its context has ended; then it is
+	// given up, and its job may start again. 0 = [DefaultGrace].
+	Grace   time.Duration
+	Handler Handler
 	// Internal marks a type of the server's own: it works like any other, but is not
 	// among those that are shown.
 	Internal bool
+}
+
+// DefaultGrace is the grace of types that have none of their own: enough for a handler
+// that only has to notice.
+const DefaultGrace = time.Second
+
+// grace is Grace, or the default.
+func (t *Type) grace() time.Duration {
+	if t.Grace > 0 {
+		return t.Grace
+	}
+	return DefaultGrace
 }
 
 // Check says whether the type can use this payload. The error is an [*Error]
