@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"mime"
 	"net/http"
-	"os"
 	"path"
 	"strings"
 	"time"
@@ -48,7 +47,7 @@ func (s *Server) result(c echo.Context) error {
 		return err
 	}
 	if info.Size() != a.Size {
-		return fmt.Errorf("%s has %d bytes, its record says %d; restore it or run the job again", f.Name(), info.Size(), a.Size)
+		return fmt.Errorf("the file of job %s has %d bytes, its record says %d; restore it or run the job again", j.ID, info.Size(), a.Size)
 	}
 	setFileHeaders(c.Response().Header(), a, j.ID)
 	serveFile(c, f, info.ModTime(), a.Size)
@@ -100,7 +99,7 @@ func fileName(name string, id jobs.ID) string {
 }
 
 // serveFile sends f, or the ranges of it that were asked for.
-func serveFile(c echo.Context, f *os.File, modified time.Time, size int64) {
+func serveFile(c echo.Context, f io.ReadSeeker, modified time.Time, size int64) {
 	// a download may take longer than other answers; a client that stalls may not
 	limit := writeTimeout + time.Duration(size/slowest)*time.Second
 	_ = http.NewResponseController(c.Response().Writer).SetWriteDeadline(time.Now().Add(limit)) // not all writers have one

@@ -6,16 +6,17 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"jobstream/httpapi"
 	"jobstream/jobs"
 )
 
 // artifact stores a file for a new, completed job.
-func artifact(t *testing.T, r *rig, dir jobs.ArtifactDir, name, contentType string, content []byte) *jobs.Job {
+func artifact(t *testing.T, r *rig, files jobs.Artifacts, name, contentType string, content []byte) *jobs.Job {
 	t.Helper()
 	id := jobs.NewID()
-	w, err := dir.Create(id)
+	w, err := files.Create(id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +107,64 @@ func TestResult(t *testing.T) {
 	t.Run("condition that fails", func(t *testing.T) {
 		r.do(t, "GET", path, "", "If-Match", `"other"`).wantProblem(t, 412, "invalid_request")
 	})
+}
+
+// memory is Artifacts that are no files.
+type memory struct{ fstest.MapFS }
+
+func (m memory) Create(id jobs.ID) (jobs.ArtifactWriter, error) {
+	return &memoryWriter{in: m, id: id.String()}, nil
+}
+
+func (m memory) Open(id jobs.ID) (jobs.ArtifactFile, error) {
+	f, err := m.MapFS.Open(id.String())
+	if err != nil {
+		return nil, err
+	}
+	return f.(jobs.ArtifactFile), nil
+}
+
+func (m memory) Size(id jobs.ID) (int64, error) {
+	if f := m.MapFS[id.String()]; f != nil {
+		return int64(len(f.Data)), nil
+	}
+	return 0, nil
+}
+
+func (m memory) Remove(id jobs.ID) (int64, error) {
+	defer delete(m.MapFS, id.String())
+	return m.Size(id)
+}
+
+type memoryWriter struct {
+	bytes.Buffer
+	in memory
+	id string
+}
+
+func (w *memoryWriter) Commit(name, contentType string) (*jobs.Artifact, error) {
+	w.in.MapFS[w.id] = &fstest.MapFile{Data: w.Bytes(), Mode: 0o600}
+	return &jobs.Artifact{Name: name, ContentType: contentType, Size: int64(w.Len())}, nil
+}
+
+func (w *memoryWriter) Abort() {}
+
+// TestResultFromAnotherStore: any Artifacts will do, not only a folder.
+func TestResultFromAnotherStore(t *testing.T) {
+	files := memory{fstest.MapFS{}}
+	r := newRig(t, func(o *httpapi.Options) { o.Artifacts = files })
+	j := artifact(t, r, files, "a.txt", "text/plain", []byte("0123456789"))
+	path := "/jobs/" + j.ID.String() + "/result"
+	if a := r.do(t, "GET", path, ""); a.StatusCode != 200 || string(a.body) != "0123456789" {
+		t.Errorf("got %d and %q", a.StatusCode, a.body)
+	}
+	if a := r.do(t, "GET", path, "", "Range", "bytes=3-5"); a.StatusCode != 206 || string(a.body) != "345" {
+		t.Errorf("a range: got %d and %q", a.StatusCode, a.body)
+	}
+	if n, err := files.Remove(j.ID); n != 10 || err != nil {
+		t.Errorf("removed %d bytes, %v", n, err)
+	}
+	r.do(t, "GET", path, "").wantProblem(t, 404, "no_artifact")
 }
 
 func TestNoResult(t *testing.T) {

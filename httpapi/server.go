@@ -99,15 +99,15 @@ type Health interface {
 
 // Options configure a [Server].
 type Options struct {
-	Backend   Backend          // required
-	Health    Health           // nil: nothing to check but the server itself
-	Schedules Schedules        // nil: there are none, and no paths for them
-	Artifacts jobs.ArtifactDir // where GET /jobs/{id}/result finds files
-	MaxBody   int64            // bytes of a request's body; 0 = DefaultMaxBody
-	MaxConns  int              // connections at a time; more are refused; 0 = no bound
-	Hosts     []string         // names and addresses that requests may be for, besides loopback and where they come in
-	Bounds    Bounds           // how much is done at a time
-	Logger    *slog.Logger     // nil: silence
+	Backend   Backend        // required
+	Health    Health         // nil: nothing to check but the server itself
+	Schedules Schedules      // nil: there are none, and no paths for them
+	Artifacts jobs.Artifacts // where GET /jobs/{id}/result finds files; nil only where no job leaves one
+	MaxBody   int64          // bytes of a request's body; 0 = DefaultMaxBody
+	MaxConns  int            // connections at a time; more are refused; 0 = no bound
+	Hosts     []string       // names and addresses that requests may be for, besides loopback and where they come in
+	Bounds    Bounds         // how much is done at a time
+	Logger    *slog.Logger   // nil: silence
 }
 
 // DefaultMaxBody bounds a request's body unless [Options] say otherwise: 1 MiB.
@@ -125,7 +125,7 @@ const (
 
 // Server is the REST door. Its methods may be called from any goroutine.
 type Server struct {
-	artifacts jobs.ArtifactDir
+	artifacts jobs.Artifacts
 	maxBody   int64
 	maxConns  int
 	bounds    Bounds

@@ -12,15 +12,47 @@ import (
 	"strings"
 )
 
-// ArtifactDir is the folder where jobs leave files, one per job, named by the
-// job's id. A file appears there whole or not at all.
+// Artifacts is where jobs leave files, one per job. A file appears there whole or not
+// at all.
+type Artifacts interface {
+	// Create begins the artifact of a job. Nothing is visible before
+	// [ArtifactWriter.Commit]; a job that runs again replaces its artifact.
+	Create(id ID) (ArtifactWriter, error)
+	// Open opens a job's artifact for reading. The error is fs.ErrNotExist if it has
+	// none.
+	Open(id ID) (ArtifactFile, error)
+	// Size is how many bytes a job's artifact has; 0 if there is none.
+	Size(id ID) (int64, error)
+	// Remove deletes a job's artifact, if there is one, and returns its size in
+	// bytes.
+	Remove(id ID) (int64, error)
+}
+
+// ArtifactWriter takes the content of an artifact.
+type ArtifactWriter interface {
+	io.Writer
+	// Commit makes the artifact durable and visible.
+	Commit(name, contentType string) (*Artifact, error)
+	// Abort throws the artifact away; after Commit it does nothing. Its place is a
+	// defer.
+	Abort()
+}
+
+// ArtifactFile is an artifact that is being read.
+type ArtifactFile interface {
+	fs.File
+	io.Seeker
+}
+
+// ArtifactDir is a folder as [Artifacts]: a file's name there is the job's id.
 type ArtifactDir string
+
+var _ Artifacts = ArtifactDir("")
 
 func (d ArtifactDir) path(id ID) string { return filepath.Join(string(d), id.String()) }
 
-// Create begins the artifact of a job. Nothing is visible before
-// [ArtifactWriter.Commit]; a job that runs again replaces its artifact.
-func (d ArtifactDir) Create(id ID) (*ArtifactWriter, error) {
+// Create begins an artifact in a file under another name.
+func (d ArtifactDir) Create(id ID) (ArtifactWriter, error) {
 	if err := os.MkdirAll(string(d), 0o750); err != nil {
 		return nil, err
 	}
@@ -28,30 +60,40 @@ func (d ArtifactDir) Create(id ID) (*ArtifactWriter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ArtifactWriter{f: f, final: d.path(id), sum: sha256.New()}, nil
+	return &dirWriter{f: f, final: d.path(id), sum: sha256.New()}, nil
 }
 
-// Open opens a job's artifact for reading. The error is fs.ErrNotExist if it
-// has none.
-func (d ArtifactDir) Open(id ID) (*os.File, error) { return os.Open(d.path(id)) }
+// Open opens the file of a job.
+func (d ArtifactDir) Open(id ID) (ArtifactFile, error) {
+	f, err := os.Open(d.path(id))
+	if err != nil {
+		return nil, err // and no *os.File that is nil
+	}
+	return f, nil
+}
 
-// Remove deletes a job's artifact, if there is one, and returns its size in
-// bytes.
-func (d ArtifactDir) Remove(id ID) (int64, error) { return removeFile(d.path(id)) }
-
-// removeFile deletes a file that may not be there and returns its size.
-func removeFile(path string) (int64, error) {
-	info, err := os.Lstat(path)
+// Size is that of a job's file.
+func (d ArtifactDir) Size(id ID) (int64, error) {
+	info, err := os.Lstat(d.path(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
 	if err != nil {
 		return 0, err
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	return info.Size(), nil
+}
+
+// Remove deletes the file of a job.
+func (d ArtifactDir) Remove(id ID) (int64, error) {
+	size, err := d.Size(id)
+	if err != nil {
 		return 0, err
 	}
-	return info.Size(), nil
+	if err := os.Remove(d.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	return size, nil
 }
 
 // Sweep removes what half-written artifacts a crash has left. Call it before
@@ -69,8 +111,8 @@ func (d ArtifactDir) Sweep() error {
 	return err
 }
 
-// ArtifactWriter takes the content of an artifact.
-type ArtifactWriter struct {
+// dirWriter writes a file of an ArtifactDir.
+type dirWriter struct {
 	f     *os.File
 	final string
 	sum   hash.Hash
@@ -78,18 +120,16 @@ type ArtifactWriter struct {
 	done  bool
 }
 
-var _ io.Writer = (*ArtifactWriter)(nil)
-
 // Write appends p.
-func (w *ArtifactWriter) Write(p []byte) (int, error) {
+func (w *dirWriter) Write(p []byte) (int, error) {
 	n, err := w.f.Write(p)
 	w.sum.Write(p[:n])
 	w.size += int64(n)
 	return n, err
 }
 
-// Commit makes the artifact durable and visible under its final name.
-func (w *ArtifactWriter) Commit(name, contentType string) (*Artifact, error) {
+// Commit syncs the file and gives it its name.
+func (w *dirWriter) Commit(name, contentType string) (*Artifact, error) {
 	err := w.f.Sync()
 	if e := w.f.Close(); err == nil {
 		err = e
@@ -107,9 +147,8 @@ func (w *ArtifactWriter) Commit(name, contentType string) (*Artifact, error) {
 	return &Artifact{Name: name, ContentType: contentType, Size: w.size, SHA256: hex.EncodeToString(w.sum.Sum(nil))}, nil
 }
 
-// Abort throws the artifact away; after Commit it does nothing. Its place is a
-// defer.
-func (w *ArtifactWriter) Abort() {
+// Abort removes the file.
+func (w *dirWriter) Abort() {
 	if w.done {
 		return
 	}

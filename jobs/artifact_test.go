@@ -44,6 +44,9 @@ func read(t *testing.T, dir jobs.ArtifactDir, id jobs.ID) string {
 		t.Fatal(err)
 	}
 	defer f.Close()
+	if _, ok := f.(*os.File); !ok {
+		t.Errorf("%T cannot be sent by the kernel", f)
+	}
 	b, err := io.ReadAll(f)
 	if err != nil {
 		t.Fatal(err)
@@ -141,13 +144,16 @@ func TestArtifactRemove(t *testing.T) {
 	id, other := jobs.NewID(), jobs.NewID()
 	leave(t, dir, id, "12345")
 	leave(t, dir, other, "1")
+	if n, err := dir.Size(id); n != 5 || err != nil {
+		t.Errorf("it has %d bytes, %v", n, err)
+	}
 	for _, want := range []int64{5, 0} {
 		if n, err := dir.Remove(id); n != want || err != nil {
 			t.Errorf("removed %d bytes, %v; want %d", n, err, want)
 		}
 	}
-	if _, err := dir.Open(id); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("opened after removal: %v", err)
+	if f, err := dir.Open(id); f != nil || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("opened after removal: %v, %v", f, err)
 	}
 	if got := read(t, dir, other); got != "1" {
 		t.Errorf("the other is %q", got)

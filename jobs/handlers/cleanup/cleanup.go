@@ -8,9 +8,7 @@ package cleanup
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"jobstream/jobs"
@@ -29,7 +27,7 @@ import (
 // Only ended jobs are touched, so a cleanup never deletes itself.
 type Handler struct {
 	cleaner    jobs.Cleaner
-	dir        jobs.ArtifactDir
+	files      jobs.Artifacts
 	removeMail func(jobs.ID) (int64, error)
 	now        func() jobs.Time
 }
@@ -40,13 +38,13 @@ var (
 )
 
 // New makes the handler that deletes the records in c and their artifacts in
-// dir. removeMail deletes the mail of a job from the outbox, if there is one,
+// files. removeMail deletes the mail of a job from the outbox, if there is one,
 // and returns its size in bytes; nil if there is no outbox.
-func New(c jobs.Cleaner, dir jobs.ArtifactDir, removeMail func(jobs.ID) (int64, error)) *Handler {
+func New(c jobs.Cleaner, files jobs.Artifacts, removeMail func(jobs.ID) (int64, error)) *Handler {
 	if removeMail == nil {
 		removeMail = func(jobs.ID) (int64, error) { return 0, nil }
 	}
-	return &Handler{cleaner: c, dir: dir, removeMail: removeMail, now: jobs.Now}
+	return &Handler{cleaner: c, files: files, removeMail: removeMail, now: jobs.Now}
 }
 
 // Result is the result of a cleanup, as JSON.
@@ -220,7 +218,7 @@ func (s *sweep) count(found []*jobs.Job) error {
 	var b []byte
 	for _, j := range found {
 		b = j.AppendJSON(b[:0])
-		size, err := s.artifactSize(j.ID)
+		size, err := s.files.Size(j.ID)
 		if err != nil {
 			return fmt.Errorf("measure the artifact of job %s: %w", j.ID, err)
 		}
@@ -228,21 +226,6 @@ func (s *sweep) count(found []*jobs.Job) error {
 		s.deleted++
 	}
 	return nil
-}
-
-func (s *sweep) artifactSize(id jobs.ID) (int64, error) {
-	f, err := s.dir.Open(id)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	info, err := f.Stat()
-	if err := errors.Join(err, f.Close()); err != nil {
-		return 0, err
-	}
-	return info.Size(), nil
 }
 
 // remove deletes one batch. A job whose files resist keeps its record and does
@@ -272,7 +255,7 @@ func (s *sweep) remove(ctx context.Context, found []*jobs.Job) error {
 }
 
 func (s *sweep) removeFiles(id jobs.ID) error {
-	size, err := s.dir.Remove(id)
+	size, err := s.files.Remove(id)
 	s.freed += size
 	if err != nil {
 		return fmt.Errorf("remove its artifact: %w", err)

@@ -35,7 +35,7 @@ func newSite(t *testing.T, list ...*jobs.Job) *site {
 	at := handlertest.At(t, now)
 	s.now = func() jobs.Time { return at }
 	for i, j := range list {
-		w, err := s.dir.Create(j.ID)
+		w, err := s.files.Create(j.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +76,7 @@ func (s *site) left(t *testing.T) (records, files, mails []int) {
 		if slices.ContainsFunc(s.tracker.Jobs, func(j *jobs.Job) bool { return j.ID == id }) {
 			records = append(records, i)
 		}
-		if f, err := s.dir.Open(id); err == nil {
+		if f, err := s.files.Open(id); err == nil {
 			files = append(files, i)
 			if err := f.Close(); err != nil {
 				t.Fatal(err)

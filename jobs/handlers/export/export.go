@@ -34,7 +34,7 @@ import (
 // it.
 type Handler struct {
 	history jobs.History
-	dir     jobs.ArtifactDir
+	files   jobs.Artifacts
 }
 
 var (
@@ -42,9 +42,9 @@ var (
 	_ jobs.Checker = (*Handler)(nil)
 )
 
-// New makes the handler of exports of h into files in dir.
-func New(h jobs.History, dir jobs.ArtifactDir) *Handler {
-	return &Handler{history: h, dir: dir}
+// New makes the handler of exports of h into files.
+func New(h jobs.History, files jobs.Artifacts) *Handler {
+	return &Handler{history: h, files: files}
 }
 
 // Result is the result of an export, as JSON.
@@ -71,7 +71,7 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 	if err != nil {
 		return jobs.Result{}, jobs.Permanent(err)
 	}
-	w, err := h.dir.Create(t.Job.ID)
+	w, err := h.files.Create(t.Job.ID)
 	if err != nil {
 		return jobs.Result{}, fmt.Errorf("begin the export's file: %w", err)
 	}

@@ -44,7 +44,7 @@ func run(t *testing.T, h *Handler, payload string) (Result, *jobs.Artifact, stri
 	if err := task.CheckProgress(); err != nil {
 		t.Error(err)
 	}
-	f, err := h.dir.Open(task.Job.ID)
+	f, err := h.files.Open(task.Job.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,7 +333,7 @@ func TestARepeatedAttemptReplacesTheFile(t *testing.T) {
 			t.Fatalf("%+v, %v", res, err)
 		}
 	}
-	if files, err := os.ReadDir(string(h.dir)); err != nil || len(files) != 1 {
+	if files, err := os.ReadDir(string(h.files.(jobs.ArtifactDir))); err != nil || len(files) != 1 {
 		t.Errorf("files %v, %v", files, err)
 	}
 }
@@ -377,7 +377,7 @@ func TestStopsWithItsContext(t *testing.T) {
 	if !errors.Is(err, jobs.ErrShutdown) || seen > 5200 {
 		t.Errorf("stopped at %d with %v", seen, err)
 	}
-	if left, err := os.ReadDir(string(h.dir)); err != nil || len(left) > 0 {
+	if left, err := os.ReadDir(string(h.files.(jobs.ArtifactDir))); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
@@ -433,7 +433,7 @@ func TestAMillionRecordsInFlatMemory(t *testing.T) {
 				t.Errorf("the heap grew from %d to %d MiB", start>>20, highest>>20)
 			}
 			t.Logf("%d bytes in %v, heap +%d KiB", res.Artifact.Size, time.Since(begun).Round(time.Millisecond), (int64(highest)-int64(start))>>10)
-			f, err := h.dir.Open(task.Job.ID)
+			f, err := h.files.Open(task.Job.ID)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -37,7 +37,7 @@ import (
 // out.
 type Handler struct {
 	history jobs.History
-	dir     jobs.ArtifactDir
+	files   jobs.Artifacts
 	now     func() jobs.Time
 }
 
@@ -46,9 +46,9 @@ var (
 	_ jobs.Checker = (*Handler)(nil)
 )
 
-// New makes the handler of reports over h into files in dir.
-func New(h jobs.History, dir jobs.ArtifactDir) *Handler {
-	return &Handler{history: h, dir: dir, now: jobs.Now}
+// New makes the handler of reports over h into files.
+func New(h jobs.History, files jobs.Artifacts) *Handler {
+	return &Handler{history: h, files: files, now: jobs.Now}
 }
 
 // Result is the result of a report, as JSON. What cannot be said, because no job
@@ -109,7 +109,7 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 }
 
 func (h *Handler) write(id jobs.ID, p *page, s *summary) (*jobs.Artifact, error) {
-	w, err := h.dir.Create(id)
+	w, err := h.files.Create(id)
 	if err != nil {
 		return nil, fmt.Errorf("begin the report's file: %w", err)
 	}

@@ -50,7 +50,7 @@ func run(t *testing.T, h *Handler, payload string) (Result, string) {
 	if err := task.CheckProgress(); err != nil {
 		t.Error(err)
 	}
-	f, err := h.dir.Open(task.Job.ID)
+	f, err := h.files.Open(task.Job.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +319,7 @@ func TestStopsWithItsContext(t *testing.T) {
 	if !errors.Is(err, jobs.ErrTimeout) {
 		t.Errorf("got %v", err)
 	}
-	if left, err := os.ReadDir(string(h.dir)); err != nil || len(left) > 0 {
+	if left, err := os.ReadDir(string(h.files.(jobs.ArtifactDir))); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
