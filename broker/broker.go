@@ -355,6 +355,10 @@ func (b *Broker) ClientURL() string {
 	return b.srv.ClientURL()
 }
 
+// InProcessConn connects a NATS client of this process, without a port; see
+// [nats.InProcessServer].
+func (b *Broker) InProcessConn() (net.Conn, error) { return b.srv.InProcessConn() }
+
 // Port is where NATS clients connect; that of the options while none is open.
 func (b *Broker) Port() int {
 	if at, ok := b.srv.Addr().(*net.TCPAddr); ok {

@@ -1,11 +1,14 @@
 package main
 
 import (
-	"fmt"
+	"context"
+	"io"
 	"log/slog"
 	"runtime"
 	"testing"
 	"time"
+
+	"jobstream/cmd/jobstream/internal/bench"
 )
 
 // What a job may cost under load. These are no measurements but nets for what
@@ -18,44 +21,35 @@ const (
 
 func TestCostOfAJob(t *testing.T) {
 	const count = 10_000
-	c := &benchCommand{
-		Jobs: count, Workers: 100, Submitters: 16, Window: 64, Payload: 200, Types: 1, Priorities: 1, MaxTime: 2 * time.Minute,
-	}
-	b := &bench{c: c, progress: newProgress(t.Output()), options: nodeOptions{
-		registry: c.registry(nil), sync: time.Second, maxWorkers: c.Workers, queueSize: benchQueue, maxPayload: 1 << 20,
-		lease: 30 * time.Second, maxLost: 5, logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	}}
-	err := b.withNode(t.Context(), t.TempDir(), b.options, func(n *benchNode) error {
-		syncs, err := n.store.Syncs()
+	server := measured()
+	var before, after runtime.MemStats // while the node is up
+	server.Start = func(ctx context.Context, o bench.NodeOptions) (*bench.Node, error) {
+		n, err := startMeasured(ctx, o)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		var before, after runtime.MemStats
+		stop := n.Stop
+		n.Stop = func() error {
+			runtime.ReadMemStats(&after)
+			return stop()
+		}
 		runtime.ReadMemStats(&before)
-		done, err := b.endToEnd(t.Context(), n, c, phaseSustained, n.submit)
-		if err != nil {
-			return err
-		}
-		runtime.ReadMemStats(&after)
-		syncsAfter, err := n.store.Syncs()
-		if err != nil {
-			return err
-		}
-		if done.Jobs != count {
-			return fmt.Errorf("%d of %d jobs were done", done.Jobs, count)
-		}
-		allocations := (after.Mallocs - before.Mallocs) / count
-		per1000 := (syncsAfter - syncs) * 1000 / count
-		t.Logf("%d allocations and %d bytes per job, %d fsyncs per 1,000 jobs", allocations, (after.TotalAlloc-before.TotalAlloc)/count, per1000)
-		if allocations > mostAllocations {
-			t.Errorf("a job takes %d allocations, at most %d are meant", allocations, mostAllocations)
-		}
-		if per1000 > mostSyncs {
-			t.Errorf("1,000 jobs take %d fsyncs of the tracker, at most %d are meant", per1000, mostSyncs)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
+		return n, nil
+	}
+	report, err := bench.Run(t.Context(), bench.Options{
+		Jobs: count, Workers: 100, Submitters: 16, Window: 64, Payload: 200, Types: 1, Priorities: 1, MaxTime: 2 * time.Minute,
+		Phase: []string{"sustained"}, Dir: t.TempDir(),
+	}, server, slog.New(slog.NewTextHandler(t.Output(), nil)), io.Discard)
+	mustDo(t, err)
+	if done := report.Sustained.Jobs; done != count {
+		t.Fatalf("%d of %d jobs were done", done, count)
+	}
+	allocations := (after.Mallocs - before.Mallocs) / count
+	t.Logf("%d allocations and %d bytes per job, %.0f fsyncs per 1,000 jobs", allocations, (after.TotalAlloc-before.TotalAlloc)/count, report.FsyncsPer1000Jobs)
+	if allocations > mostAllocations {
+		t.Errorf("a job takes %d allocations, at most %d are meant", allocations, mostAllocations)
+	}
+	if report.FsyncsPer1000Jobs > mostSyncs {
+		t.Errorf("1,000 jobs take %.0f fsyncs of the tracker, at most %d are meant", report.FsyncsPer1000Jobs, mostSyncs)
 	}
 }

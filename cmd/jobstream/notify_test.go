@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,6 +24,8 @@ type endsHeard struct {
 	ids   []jobs.ID
 	count chan int // holds the latest number of them
 }
+
+func newEndsHeard() *endsHeard { return &endsHeard{count: make(chan int, 1)} }
 
 func (e *endsHeard) committed(c *jobs.Commit) {
 	e.mu.Lock()
@@ -56,14 +59,15 @@ func (e *endsHeard) await(t *testing.T, n int) {
 // come and end as ever. Then all of
 // them are notified, also by the next process.
 func TestCommitsWithoutNotifications(t *testing.T) {
-	const each = 3000
-	c := &benchCommand{Types: 2, Priorities: 1, Payload: 4 << 10, Jobs: each, Submitters: 4, Window: 100, MaxTime: patience}
+	const each, submitters = 3000, 100
+	payload := []byte(`"` + strings.Repeat("x", 4<<10) + `"`)
+	types := []string{"one", "two"}
 	o := nodeOptions{
-		dirs: foldersIn(t.TempDir()), registry: c.registry(nil), host: "127.0.0.1", port: -1,
+		dirs: foldersIn(t.TempDir()), registry: registryOf(jobs.HandlerFunc(nothing), types...), host: "127.0.0.1", port: -1,
 		sync: time.Second, maxWorkers: 10, queueSize: 10_000, maxPayload: 1 << 20,
 		lease: 30 * time.Second, maxLost: 5, logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
-	ends := &endsHeard{count: make(chan int, 1)}
+	ends := newEndsHeard()
 	open := func() *node {
 		n, err := startNode(t.Context(), o)
 		mustDo(t, err)
@@ -92,10 +96,18 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 		mustDo(t, err)
 	}
 	submit := func(n *node) {
-		b := benchNode{node: n}
-		if _, err := b.submit(t.Context(), c); err != nil {
-			t.Fatal(err)
+		var all sync.WaitGroup
+		for i := range submitters {
+			all.Go(func() {
+				for range each / submitters {
+					s := &jobs.Submission{Type: types[i%len(types)], Priority: jobs.DefaultPriority, RetryCount: -1, Payload: payload}
+					if _, _, err := n.submitter.Submit(t.Context(), s); err != nil {
+						t.Error(err)
+					}
+				}
+			})
 		}
+		all.Wait()
 	}
 
 	n := open()

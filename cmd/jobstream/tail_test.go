@@ -13,6 +13,27 @@ import (
 	"jobstream/jobs"
 )
 
+// registryOf makes types that one handler runs.
+func registryOf(h jobs.Handler, names ...string) *jobs.Registry {
+	var types []*jobs.Type
+	for _, name := range names {
+		types = append(types, &jobs.Type{Name: name, Timeout: time.Hour, Handler: h})
+	}
+	return jobs.NewRegistry(types...)
+}
+
+// gated waits until a gate is closed.
+func gated(gate <-chan struct{}) jobs.HandlerFunc {
+	return func(ctx context.Context, _ *jobs.Task) (jobs.Result, error) {
+		select {
+		case <-gate:
+			return jobs.Result{}, nil
+		case <-ctx.Done():
+			return jobs.Result{}, context.Cause(ctx)
+		}
+	}
+}
+
 // TestFloodIsBounded: bare messages faster than the tracker reads them fill JOBS to
 // twice the queue's size, however often it is trimmed meanwhile. What the tracker has
 // not read yet must not pass for what has ended, which would make room for more.
@@ -20,9 +41,8 @@ func TestFloodIsBounded(t *testing.T) {
 	const queue, flood = 2000, 60_000
 	gate := make(chan struct{})
 	defer close(gate)
-	c := &benchCommand{Types: 1, Priorities: 1}
 	n, err := startNode(t.Context(), nodeOptions{
-		dirs: foldersIn(t.TempDir()), registry: c.registry(gate), host: "127.0.0.1", port: -1,
+		dirs: foldersIn(t.TempDir()), registry: registryOf(gated(gate), "noop"), host: "127.0.0.1", port: -1,
 		sync: time.Second, maxWorkers: 10, queueSize: queue, maxPayload: 1 << 20,
 		lease: 30 * time.Second, maxLost: 5, logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
@@ -43,11 +63,11 @@ func TestFloodIsBounded(t *testing.T) {
 	mustDo(t, err)
 	defer nc.Close()
 	for range flood {
-		mustDo(t, nc.Publish(c.subjects()[0], []byte(`{}`)))
+		mustDo(t, nc.Publish("jobs.noop.3", []byte(`{}`)))
 	}
 	// The stream takes messages in their order, and later than the server: its answer
 	// to the last one, a refusal, says that it is through with all of them.
-	_, err = nc.Request(c.subjects()[0], []byte(`{}`), patience)
+	_, err = nc.Request("jobs.noop.3", []byte(`{}`), patience)
 	mustDo(t, err)
 	state, err := n.broker.JobsState(t.Context())
 	mustDo(t, err)
@@ -67,21 +87,21 @@ func TestFloodIsBounded(t *testing.T) {
 func TestLongJobInFront(t *testing.T) {
 	const queue, each, rounds = 200, 150, 20
 	gate := make(chan struct{})
-	c := &benchCommand{Types: 1, Priorities: 2, Payload: 40}
 	n, err := startNode(t.Context(), nodeOptions{
 		dirs: foldersIn(t.TempDir()), sync: time.Second, maxWorkers: 10, queueSize: queue, maxPayload: 1 << 20,
-		registry: c.registryOf(jobs.HandlerFunc(func(ctx context.Context, task *jobs.Task) (jobs.Result, error) {
+		registry: registryOf(jobs.HandlerFunc(func(ctx context.Context, task *jobs.Task) (jobs.Result, error) {
 			if string(task.Job.Payload) == `"long"` {
 				return gated(gate)(ctx, task)
 			}
 			return jobs.Result{}, nil
-		})),
+		}), "noop"),
 		lease: 30 * time.Second, maxLost: 5, logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	mustDo(t, err)
 	defer func() { mustDo(t, errors.Join(n.stopTaking(0), n.close())) }()
-	b := benchNode{node: n}
-	lanes := c.lanes()
+	ends := newEndsHeard()
+	n.store.Listen(ends.committed)
+	lanes := []jobs.Lane{{Type: "noop", Priority: 1}, {Type: "noop", Priority: 2}}
 	submit := func(l jobs.Lane, payload string) {
 		t.Helper()
 		_, _, err := n.submitter.Submit(t.Context(), &jobs.Submission{Type: l.Type, Priority: l.Priority, RetryCount: -1, Payload: []byte(payload)})
@@ -99,14 +119,14 @@ func TestLongJobInFront(t *testing.T) {
 		for i := range each {
 			submit(lanes[i%len(lanes)], `{}`)
 		}
-		mustDo(t, b.awaitAll(t.Context(), round*each, patience))
+		ends.await(t, round*each)
 		// What is behind the job in its own lane stays.
 		if has, stays := messages(), 1+round*each/len(lanes); has > stays+max(queue, stays)/2 {
 			t.Errorf("round %d: JOBS has %d messages, %d of them must stay", round, has, stays)
 		}
 	}
 	close(gate)
-	mustDo(t, b.awaitAll(t.Context(), rounds*each+1, patience))
+	ends.await(t, rounds*each+1)
 	if has := messages(); has > queue/2 {
 		t.Errorf("%d messages are there when all have ended", has)
 	}

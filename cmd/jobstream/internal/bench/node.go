@@ -1,20 +1,25 @@
-package main
+package bench
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"jobstream/jobs"
 )
 
-// benchNode is a node under load.
-type benchNode struct {
-	*node
+// node is a node under load.
+type node struct {
+	*Node
+	log      *slog.Logger
+	inside   *client      // in process, to see what there is
 	accepted atomic.Int64 // submitted in process or over HTTP
 
 	before   int64  // jobs that had ended before it was measured
@@ -22,19 +27,19 @@ type benchNode struct {
 }
 
 // begin sets all counts to nothing.
-func (n *benchNode) begin(ctx context.Context) error {
-	state, err := n.broker.NotificationsState(ctx)
+func (n *node) begin(ctx context.Context) error {
+	last, err := n.inside.notifications(ctx)
 	if err != nil {
 		return err
 	}
 	n.accepted.Store(0)
-	n.before, n.notified = n.before+n.ended(), state.Last
+	n.before, n.notified = n.before+n.ended(), last
 	return nil
 }
 
 const (
-	benchLook     = 2 * time.Millisecond // how often to look whether all is done
-	benchPatience = time.Minute          // for what was accepted to end, at least
+	lookEvery = 2 * time.Millisecond // how often to look whether all is done
+	patience  = time.Minute          // for what was accepted to end, at least
 )
 
 // errTooSlow says that not all jobs were through in time.
@@ -42,32 +47,36 @@ var errTooSlow = errors.New("not all jobs were done in time")
 
 // withNode runs f on a fresh node and stops that afterwards, at once: jobs that
 // f has left unfinished are given up with the folder.
-func (b *bench) withNode(ctx context.Context, dir string, o nodeOptions, f func(*benchNode) error) error {
-	o.dirs = foldersIn(dir)
-	n, err := startNode(ctx, o)
+func (b *bench) withNode(ctx context.Context, dir string, o NodeOptions, f func(*node) error) error {
+	o.Dir = dir
+	n, err := b.server.Start(ctx, o)
 	if err != nil {
 		return err
 	}
-	err = f(&benchNode{node: n})
+	inside, err := connect(nats.InProcessServer(n.Broker), o.Logger)
+	if err == nil {
+		err = f(&node{Node: n, log: o.Logger, inside: inside})
+		inside.close()
+	}
 	b.progress.end()
-	return errors.Join(err, n.stopTaking(0), n.close()) //nolint:contextcheck // ctx may have ended
+	return errors.Join(err, n.Stop()) //nolint:contextcheck // ctx may have ended
 }
 
 // submit submits c.Jobs jobs, or as many as there is time for, and returns how
 // many are durable.
-func (n *benchNode) submit(ctx context.Context, c *benchCommand) (accepted int, err error) {
+func (n *node) submit(ctx context.Context, c *Options) (accepted int, err error) {
 	return n.submitTo(ctx, c, c.lanes())
 }
 
 // submitTo is submit over other lanes.
-func (n *benchNode) submitTo(ctx context.Context, c *benchCommand, lanes []jobs.Lane) (accepted int, err error) {
+func (n *node) submitTo(ctx context.Context, c *Options, lanes []jobs.Lane) (accepted int, err error) {
 	var all []*jobs.Submission
 	for _, l := range lanes {
 		all = append(all, &jobs.Submission{Type: l.Type, Priority: l.Priority, RetryCount: -1, Payload: makePayload(c.Payload, 0)})
 	}
 	return n.spread(ctx, c, c.Submitters*c.Window, func() (func(i int) error, error) {
 		return func(i int) error {
-			_, _, err := n.submitter.Submit(ctx, all[i%len(all)])
+			_, _, err := n.Submitter.Submit(ctx, all[i%len(all)])
 			return err
 		}, nil
 	})
@@ -77,7 +86,7 @@ func (n *benchNode) submitTo(ctx context.Context, c *benchCommand, lanes []jobs.
 const batchers = 4
 
 // submitBatches is submit in batches of [jobs.MaxBatch].
-func (n *benchNode) submitBatches(ctx context.Context, c *benchCommand) (accepted int, err error) {
+func (n *node) submitBatches(ctx context.Context, c *Options) (accepted int, err error) {
 	lanes, payload := c.lanes(), makePayload(c.Payload, 0)
 	batches := *c
 	batches.Jobs = (c.Jobs + jobs.MaxBatch - 1) / jobs.MaxBatch
@@ -89,7 +98,7 @@ func (n *benchNode) submitBatches(ctx context.Context, c *benchCommand) (accepte
 				l := lanes[k%len(lanes)]
 				subs[k] = &jobs.Submission{Type: l.Type, Priority: l.Priority, RetryCount: -1, Payload: payload}
 			}
-			_, _, err := n.submitter.SubmitBatch(ctx, subs, nil)
+			_, _, err := n.Submitter.SubmitBatch(ctx, subs, nil)
 			if err == nil {
 				n.accepted.Add(int64(size - 1)) // spread counts one
 			}
@@ -101,7 +110,7 @@ func (n *benchNode) submitBatches(ctx context.Context, c *benchCommand) (accepte
 // spread has c.Jobs jobs submitted by a number of goroutines, one at a time by
 // each, until all are, or time is up, or one fails. begin makes the function
 // with which a goroutine submits; i is the job's number.
-func (n *benchNode) spread(ctx context.Context, c *benchCommand, goroutines int, begin func() (func(i int) error, error)) (accepted int, err error) {
+func (n *node) spread(ctx context.Context, c *Options, goroutines int, begin func() (func(i int) error, error)) (accepted int, err error) {
 	limited, cancel := context.WithTimeout(ctx, c.MaxTime)
 	defer cancel()
 	var next atomic.Int64
@@ -137,7 +146,7 @@ func (n *benchNode) spread(ctx context.Context, c *benchCommand, goroutines int,
 
 // awaitAll waits until want jobs are completed and as many notifications
 // are stored. It fails with errTooSlow after limit, and when jobs fail.
-func (n *benchNode) awaitAll(ctx context.Context, want int, limit time.Duration) error {
+func (n *node) awaitAll(ctx context.Context, want int, limit time.Duration) error {
 	limited, cancel := context.WithTimeoutCause(ctx, limit, errTooSlow)
 	defer cancel()
 	err := n.until(limited, func() (bool, error) {
@@ -149,11 +158,11 @@ func (n *benchNode) awaitAll(ctx context.Context, want int, limit time.Duration)
 	})
 	if err == nil {
 		err = n.until(limited, func() (bool, error) {
-			state, err := n.broker.NotificationsState(limited)
+			last, err := n.inside.notifications(limited)
 			if err != nil && limited.Err() != nil {
 				err = context.Cause(limited)
 			}
-			return state.Last >= n.notified+uint64(want), err
+			return last >= n.notified+uint64(want), err
 		})
 	}
 	if errors.Is(err, errTooSlow) {
@@ -169,8 +178,8 @@ func (n *benchNode) awaitAll(ctx context.Context, want int, limit time.Duration)
 }
 
 // until looks again and again until done says so.
-func (n *benchNode) until(ctx context.Context, done func() (bool, error)) error {
-	tick := time.NewTicker(benchLook)
+func (n *node) until(ctx context.Context, done func() (bool, error)) error {
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
 		if ok, err := done(); ok || err != nil {
@@ -178,7 +187,7 @@ func (n *benchNode) until(ctx context.Context, done func() (bool, error)) error 
 		}
 		select {
 		case <-tick.C:
-		case err := <-n.failed:
+		case err := <-n.Failed:
 			return err
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -187,8 +196,8 @@ func (n *benchNode) until(ctx context.Context, done func() (bool, error)) error 
 }
 
 // ends counts the jobs that have ended here: well, and in any other way.
-func (n *benchNode) ends() (completed, failed int) {
-	for _, f := range n.store.Figures() {
+func (n *node) ends() (completed, failed int) {
+	for _, f := range n.Store.Figures() {
 		completed += f.Ever[jobs.Completed]
 		failed += f.Ever[jobs.Failed] + f.Ever[jobs.Cancelled]
 	}
@@ -196,14 +205,14 @@ func (n *benchNode) ends() (completed, failed int) {
 }
 
 // ended is the number of jobs that have ended, in whatever way.
-func (n *benchNode) ended() int64 {
+func (n *node) ended() int64 {
 	completed, failed := n.ends()
 	return int64(completed + failed)
 }
 
 // known is the number of jobs in the tracker.
-func (n *benchNode) known() (sum int) {
-	for _, f := range n.store.Figures() {
+func (n *node) known() (sum int) {
+	for _, f := range n.Store.Figures() {
 		for _, count := range f.Now {
 			sum += count
 		}
@@ -214,8 +223,8 @@ func (n *benchNode) known() (sum int) {
 // diskUsage is what the folder takes once the queue is trimmed, so that ended
 // jobs are counted with what is kept of them. The broker removes trimmed files
 // in the background: the usage counts when it shrinks no more.
-func (n *benchNode) diskUsage(ctx context.Context, dir string) (int64, error) {
-	if err := n.tail.Sweep(ctx); err != nil {
+func (n *node) diskUsage(ctx context.Context, dir string) (int64, error) {
+	if err := n.Tail.Sweep(ctx); err != nil {
 		return 0, err
 	}
 	limited, cancel := context.WithTimeout(ctx, time.Second)

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -23,17 +23,17 @@ func (b *bench) history(ctx context.Context, dir string) error {
 	}
 	b.progress.begin(phaseHistory+": syncing", 0, nil)
 	// Else the system writes all that to the disk while something is measured.
-	if err := syncTree(past); err != nil {
+	if err := b.server.SyncFolder(past); err != nil {
 		return err
 	}
-	aged := benchLoad{c: b.c, options: b.options, dir: past, prepare: func(_ context.Context, n *benchNode) error {
+	aged := load{c: b.c, options: b.options, dir: past, prepare: func(_ context.Context, n *node) error {
 		if known := n.ended(); int(known) != b.c.History {
 			return fmt.Errorf("the tracker knows %d finished jobs, not %d", known, b.c.History)
 		}
 		return nil
 	}}
 	var err error
-	b.report.Aged, err = b.compare(ctx, dir, phaseHistory, aged, benchLoad{c: b.c, options: b.options})
+	b.report.Aged, err = b.compare(ctx, dir, phaseHistory, aged, load{c: b.c, options: b.options})
 	return err
 }
 
@@ -41,12 +41,11 @@ func (b *bench) history(ctx context.Context, dir string) error {
 // brought them, and as a clean stop leaves it. The streams themselves stay empty: the
 // start makes them anew from the tracker.
 func (b *bench) remember(ctx context.Context, dir string) (err error) {
-	dirs := foldersIn(dir)
-	if err := os.MkdirAll(dirs.root, 0o750); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
 	store, err := status.Open(status.Options{
-		Path: dirs.tracker, Registry: b.options.registry, Logger: b.options.logger,
+		Path: b.server.TrackerFile(dir), Registry: b.options.Registry, Logger: b.options.Logger,
 		OutboxAge: time.Second, Checked: func(jobs.ID) bool { return true },
 	})
 	if err != nil {
@@ -77,7 +76,7 @@ func (b *bench) remember(ctx context.Context, dir string) (err error) {
 
 // pastJobs are streams of jobs that have come and were completed.
 type pastJobs struct {
-	c    *benchCommand
+	c    *Options
 	made atomic.Int64
 	over chan struct{} // closed when all have been read
 }

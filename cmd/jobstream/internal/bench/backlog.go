@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -14,12 +14,12 @@ const waitingType = "waiting"
 // paused, wait in the same queue, compared with that while none do.
 func (b *bench) behindBacklog(ctx context.Context, dir string) (err error) {
 	o := b.options
-	o.queueSize += b.c.Backlog
-	o.registry = jobs.NewRegistry(append(b.c.types(noop), &jobs.Type{Name: waitingType, Handler: noop})...)
-	full := benchLoad{c: b.c, options: o, prepare: func(ctx context.Context, n *benchNode) error {
-		n.pool.SetPaused(waitingType, true)
+	o.QueueSize += b.c.Backlog
+	o.Registry = jobs.NewRegistry(append(b.c.types(noop), &jobs.Type{Name: waitingType, Handler: noop})...)
+	full := load{c: b.c, options: o, prepare: func(ctx context.Context, n *node) error {
+		n.Pool.SetPaused(waitingType, true)
 		c := *b.c
-		c.Jobs, c.MaxTime = b.c.Backlog, max(c.MaxTime, benchPatience)
+		c.Jobs, c.MaxTime = b.c.Backlog, max(c.MaxTime, patience)
 		b.progress.begin(phaseBacklog+": making", c.Jobs, n.accepted.Load)
 		accepted, err := n.submitTo(ctx, &c, []jobs.Lane{{Type: waitingType, Priority: jobs.DefaultPriority}})
 		if err == nil && accepted != c.Jobs {
@@ -27,6 +27,6 @@ func (b *bench) behindBacklog(ctx context.Context, dir string) (err error) {
 		}
 		return err
 	}}
-	b.report.Behind, err = b.compare(ctx, dir, phaseBacklog, full, benchLoad{c: b.c, options: o})
+	b.report.Behind, err = b.compare(ctx, dir, phaseBacklog, full, load{c: b.c, options: o})
 	return err
 }

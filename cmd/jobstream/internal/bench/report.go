@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"encoding/json"
@@ -13,8 +13,8 @@ import (
 	"jobstream/jobs"
 )
 
-// benchReport is what bench prints. What was not measured is left out.
-type benchReport struct {
+// Report is what was measured, and how. What was not measured is left out.
+type Report struct {
 	Raw       *throughput `json:"raw,omitempty"`
 	Submit    *throughput `json:"submit,omitempty"`
 	Drain     *throughput `json:"drain,omitempty"`
@@ -51,13 +51,13 @@ type benchReport struct {
 	InMemory    bool   `json:"dir_in_memory,omitempty"` // on a tmpfs, so fsync costs nothing
 }
 
-func newBenchReport(c *benchCommand, dir string) *benchReport {
-	r := &benchReport{
+func newReport(c *Options, s *Server, dir string) *Report {
+	r := &Report{
 		Jobs: c.Jobs, Workers: c.Workers, Submitters: c.Submitters, Window: c.Window, Connections: c.Connections,
 		Payload: c.Payload, Types: c.Types, Priorities: c.Priorities, Backlog: c.Backlog, History: c.History, Rate: c.Rate, Dir: dir, InMemory: inMemory(dir),
 	}
 	r.Go, r.CPUs = runtime.Version(), runtime.GOMAXPROCS(0)
-	r.Version, _, r.NATSServer = versions()
+	r.Version, r.NATSServer = s.Version, s.NATSServer
 	return r
 }
 
@@ -151,7 +151,8 @@ func newSpreading(all []int64) spreading {
 	return spreading{P50: rank(50), P99: rank(99), Max: rank(100)}
 }
 
-func (r *benchReport) print(w io.Writer, asJSON bool) error {
+// Print writes a table, or one JSON object.
+func (r *Report) Print(w io.Writer, asJSON bool) error {
 	if r.Raw != nil && r.Raw.Jobs > 0 && r.Sustained != nil {
 		r.Sustained.RatioToRaw = r.Sustained.PerSecond / r.Raw.PerSecond
 	}
@@ -168,8 +169,8 @@ func (r *benchReport) print(w io.Writer, asJSON bool) error {
 }
 
 // table is one line per figure.
-func (r *benchReport) table() string {
-	var t benchTable
+func (r *Report) table() string {
+	var t table
 	t.text("jobs", fmt.Sprintf("%s of %s bytes, %d type(s) × %d priority(s)", grouped(float64(r.Jobs), 0), grouped(float64(r.Payload), 0), r.Types, r.Priorities))
 	t.text("load", fmt.Sprintf("%d workers, %d submitters × %d in flight, %d connections", r.Workers, r.Submitters, r.Window, r.Connections))
 	t.text("machine", fmt.Sprintf("%d CPU(s), %s, nats-server %s", r.CPUs, r.Go, r.NATSServer))
@@ -216,22 +217,22 @@ func (r *benchReport) table() string {
 	return t.b.String()
 }
 
-// benchTable is text in columns.
-type benchTable struct {
+// table is text in columns.
+type table struct {
 	b strings.Builder
 }
 
-func (t *benchTable) text(name, text string) { _, _ = fmt.Fprintf(&t.b, "%-8s %s\n", name, text) }
+func (t *table) text(name, text string) { _, _ = fmt.Fprintf(&t.b, "%-8s %s\n", name, text) }
 
-func (t *benchTable) gap() { t.b.WriteByte('\n') }
+func (t *table) gap() { t.b.WriteByte('\n') }
 
-func (t *benchTable) figure(name string, v float64, decimals int, unit string) {
+func (t *table) figure(name string, v float64, decimals int, unit string) {
 	// not by %-38s, which counts bytes
 	pad := max(0, 38-len([]rune(name)))
 	_, _ = fmt.Fprintf(&t.b, "%s%s %12s  %s\n", name, strings.Repeat(" ", pad), grouped(v, decimals), unit)
 }
 
-func (t *benchTable) throughput(name string, v *throughput) {
+func (t *table) throughput(name string, v *throughput) {
 	if v == nil {
 		return
 	}
@@ -242,7 +243,7 @@ func (t *benchTable) throughput(name string, v *throughput) {
 	t.figure(name, v.PerSecond, 0, unit)
 }
 
-func (t *benchTable) comparison(name string, c *comparison, beside string) {
+func (t *table) comparison(name string, c *comparison, beside string) {
 	if c == nil {
 		return
 	}
@@ -253,7 +254,7 @@ func (t *benchTable) comparison(name string, c *comparison, beside string) {
 	}
 }
 
-func (t *benchTable) spreading(name string, s spreading) {
+func (t *table) spreading(name string, s spreading) {
 	t.figure(name+", p50", s.P50, 2, "ms")
 	t.figure(name+", p99", s.P99, 2, "ms")
 	t.figure(name+", max", s.Max, 2, "ms")

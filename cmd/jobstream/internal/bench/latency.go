@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -27,8 +27,8 @@ func (b *bench) latency(ctx context.Context, dir string) error {
 	count := max(1, int(float64(b.c.Rate)*b.c.LatencyTime.Seconds()))
 	all := make([]moments, warmUp+count)
 	o := b.options
-	o.port = -1
-	o.registry = b.c.registryOf(jobs.HandlerFunc(func(_ context.Context, t *jobs.Task) (jobs.Result, error) {
+	o.Port = -1
+	o.Registry = b.c.registryOf(jobs.HandlerFunc(func(_ context.Context, t *jobs.Task) (jobs.Result, error) {
 		now := time.Now()
 		i, err := payloadNumber(t.Job.Payload)
 		if err != nil || i < 0 || i >= len(all) {
@@ -37,7 +37,7 @@ func (b *bench) latency(ctx context.Context, dir string) error {
 		all[i].started.Store(int64(now.Sub(all[i].begun)))
 		return jobs.Result{}, nil
 	}))
-	return b.withNode(ctx, dir, o, func(n *benchNode) error {
+	return b.withNode(ctx, dir, o, func(n *node) error {
 		var visible atomic.Int64
 		b.progress.begin(phaseLatency, len(all), visible.Load)
 		ear, err := n.listen(ctx, len(all))
@@ -49,7 +49,7 @@ func (b *bench) latency(ctx context.Context, dir string) error {
 		if err != nil {
 			return err
 		}
-		if err := ear.wait(ctx, len(all), benchPatience); err != nil {
+		if err := ear.wait(ctx, len(all), patience); err != nil {
 			return err
 		}
 		for i, id := range ids {
@@ -62,8 +62,8 @@ func (b *bench) latency(ctx context.Context, dir string) error {
 
 // paced submits jobs at the given rate, each in a goroutine of its own, so that
 // a slow one delays no other, and follows them until they are seen completed.
-func (n *benchNode) paced(ctx context.Context, c *benchCommand, all []moments, visible *atomic.Int64) ([]jobs.ID, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.LatencyTime+benchPatience)
+func (n *node) paced(ctx context.Context, c *Options, all []moments, visible *atomic.Int64) ([]jobs.ID, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.LatencyTime+patience)
 	defer cancel()
 	ids := make([]jobs.ID, len(all))
 	lanes := c.lanes()
@@ -99,14 +99,14 @@ func (n *benchNode) paced(ctx context.Context, c *benchCommand, all []moments, v
 }
 
 // follow submits one job and looks it up when a commit has ended it.
-func (n *benchNode) follow(ctx context.Context, sub *jobs.Submission, m *moments) (jobs.ID, error) {
+func (n *node) follow(ctx context.Context, sub *jobs.Submission, m *moments) (jobs.ID, error) {
 	m.begun = time.Now()
-	j, _, err := n.submitter.Submit(ctx, sub)
+	j, _, err := n.Submitter.Submit(ctx, sub)
 	if err != nil {
 		return jobs.ID{}, err
 	}
 	m.accepted = int64(time.Since(m.begun))
-	found, err := n.waits.Wait(ctx, j.ID, jobs.Ended, func() (*jobs.Job, error) { return n.store.Job(ctx, j.ID) })
+	found, err := n.Waits.Wait(ctx, j.ID, jobs.Ended, func() (*jobs.Job, error) { return n.Store.Job(ctx, j.ID) })
 	m.visible = int64(time.Since(m.begun))
 	switch {
 	case err != nil:
@@ -130,13 +130,13 @@ type ear struct {
 
 // listen subscribes to completions by the NATS port. The ear's all is closed
 // when it has heard of so many jobs.
-func (n *benchNode) listen(ctx context.Context, count int) (*ear, error) {
-	client, err := n.broker.Dial()
+func (n *node) listen(ctx context.Context, count int) (*ear, error) {
+	client, err := dial(n.Broker, n.log)
 	if err != nil {
 		return nil, err
 	}
-	e := &ear{close: client.Close, all: make(chan struct{}), heard: make(map[string]time.Time)}
-	err = client.Subscribe(ctx, "job.completed.>", func(subject string, _ []byte) {
+	e := &ear{close: client.close, all: make(chan struct{}), heard: make(map[string]time.Time)}
+	err = client.subscribe(ctx, "job.completed.>", func(subject string, _ []byte) {
 		now := time.Now()
 		id := subject[strings.LastIndexByte(subject, '.')+1:]
 		e.mu.Lock()
@@ -149,7 +149,7 @@ func (n *benchNode) listen(ctx context.Context, count int) (*ear, error) {
 		}
 	})
 	if err != nil {
-		client.Close()
+		client.close()
 		return nil, err
 	}
 	return e, nil

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"cmp"
@@ -12,21 +12,21 @@ import (
 // say more about that than about the nodes.
 const compareTurns = 4
 
-// benchLoad is a node and what it gets to do.
-type benchLoad struct {
-	c       *benchCommand
-	options nodeOptions
-	dir     string                                  // of the node; "" = a new one
-	prepare func(context.Context, *benchNode) error // before it is measured; may be nil
+// load is a node and what it gets to do.
+type load struct {
+	c       *Options
+	options NodeOptions
+	dir     string                             // of the node; "" = a new one
+	prepare func(context.Context, *node) error // before it is measured; may be nil
 }
 
 // compare measures a load beside another one, each on a node of its own, which have
 // their turns one after the other: the other, this, this, the other, and so on. Between
 // them nothing is measured, and each cleans up what it has done.
-func (b *bench) compare(ctx context.Context, dir, name string, this, other benchLoad) (*comparison, error) {
+func (b *bench) compare(ctx context.Context, dir, name string, this, other load) (*comparison, error) {
 	var c *comparison
-	err := b.withLoad(ctx, cmp.Or(other.dir, filepath.Join(dir, "other")), other, func(n *benchNode) error {
-		return b.withLoad(ctx, cmp.Or(this.dir, filepath.Join(dir, "this")), this, func(m *benchNode) (err error) {
+	err := b.withLoad(ctx, cmp.Or(other.dir, filepath.Join(dir, "other")), other, func(n *node) error {
+		return b.withLoad(ctx, cmp.Or(this.dir, filepath.Join(dir, "this")), this, func(m *node) (err error) {
 			c, err = b.takeTurns(ctx, name, turns{c: this.c, node: m}, turns{c: other.c, node: n})
 			return err
 		})
@@ -34,8 +34,8 @@ func (b *bench) compare(ctx context.Context, dir, name string, this, other bench
 	return c, err
 }
 
-func (b *bench) withLoad(ctx context.Context, dir string, l benchLoad, f func(*benchNode) error) error {
-	return b.withNode(ctx, dir, l.options, func(n *benchNode) error {
+func (b *bench) withLoad(ctx context.Context, dir string, l load, f func(*node) error) error {
+	return b.withNode(ctx, dir, l.options, func(n *node) error {
 		if l.prepare != nil {
 			if err := l.prepare(ctx, n); err != nil {
 				return err
@@ -47,8 +47,8 @@ func (b *bench) withLoad(ctx context.Context, dir string, l benchLoad, f func(*b
 
 // turns are those of one node, and what came out so far.
 type turns struct {
-	c    *benchCommand
-	node *benchNode
+	c    *Options
+	node *node
 	sum  throughput
 }
 
@@ -73,7 +73,7 @@ func (b *bench) takeTurns(ctx context.Context, name string, this, other turns) (
 		}
 		turn.sum.add(t)
 		// What it leaves is cleaned up now, and not in the other one's turn.
-		if err := turn.node.tail.Sweep(ctx); err != nil {
+		if err := turn.node.Tail.Sweep(ctx); err != nil {
 			return nil, err
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"bufio"
@@ -11,23 +11,17 @@ import (
 	"strconv"
 	"sync"
 	"time"
-
-	"jobstream/httpapi"
-	"jobstream/jobs"
 )
 
 // http is end to end over REST: real connections on the loopback, kept alive.
 func (b *bench) http(ctx context.Context, dir string) error {
-	return b.withNode(ctx, dir, b.options, func(n *benchNode) (err error) {
+	return b.withNode(ctx, dir, b.options, func(n *node) (err error) {
 		var lc net.ListenConfig
 		l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return fmt.Errorf("cannot listen on the loopback: %w", err)
 		}
-		rest := httpapi.New(httpapi.Options{
-			Backend: newBackend(n.node, nil), Health: n.node, Artifacts: jobs.ArtifactDir(n.o.dirs.artifacts),
-			MaxBody: int64(n.o.maxPayload + 1<<10), Logger: n.log,
-		})
+		rest := n.REST()
 		serving := make(chan error, 1)
 		go func() { serving <- rest.Serve(l) }()
 		defer func() {
@@ -35,7 +29,7 @@ func (b *bench) http(ctx context.Context, dir string) error {
 			defer cancel()
 			err = errors.Join(err, rest.Shutdown(closing), <-serving)
 		}()
-		b.report.HTTP, err = b.endToEnd(ctx, n, b.c, phaseHTTP, func(ctx context.Context, c *benchCommand) (int, error) {
+		b.report.HTTP, err = b.endToEnd(ctx, n, b.c, phaseHTTP, func(ctx context.Context, c *Options) (int, error) {
 			return n.post(ctx, c, l.Addr().String())
 		})
 		return err
@@ -45,18 +39,18 @@ func (b *bench) http(ctx context.Context, dir string) error {
 // post submits over keep-alive connections, one request at a time on each. The
 // clients share the machine with what they measure, so they do no more than they
 // must.
-func (n *benchNode) post(ctx context.Context, c *benchCommand, addr string) (accepted int, err error) {
+func (n *node) post(ctx context.Context, c *Options, addr string) (accepted int, err error) {
 	var requests [][]byte
 	for _, l := range c.lanes() {
 		body := fmt.Sprintf(`{"type":"%s","priority":%d,"payload":%s}`, l.Type, l.Priority, makePayload(c.Payload, 0))
 		requests = append(requests, fmt.Appendf(nil,
 			"POST /jobs HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", addr, len(body), body))
 	}
-	var conns benchConns
-	defer conns.close()
-	defer context.AfterFunc(ctx, conns.close)() // so that no read waits for ever
+	var all connections
+	defer all.close()
+	defer context.AfterFunc(ctx, all.close)() // so that no read waits for ever
 	return n.spread(ctx, c, c.Connections, func() (func(i int) error, error) {
-		conn, err := conns.dial(ctx, addr)
+		conn, err := all.dial(ctx, addr)
 		if err != nil {
 			return nil, err
 		}
@@ -70,14 +64,14 @@ func (n *benchNode) post(ctx context.Context, c *benchCommand, addr string) (acc
 	})
 }
 
-// benchConns are connections that end together.
-type benchConns struct {
+// connections are connections that end together.
+type connections struct {
 	mu     sync.Mutex
 	all    []net.Conn
 	closed bool
 }
 
-func (c *benchConns) dial(ctx context.Context, addr string) (net.Conn, error) {
+func (c *connections) dial(ctx context.Context, addr string) (net.Conn, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
@@ -91,7 +85,7 @@ func (c *benchConns) dial(ctx context.Context, addr string) (net.Conn, error) {
 	return conn, nil
 }
 
-func (c *benchConns) close() {
+func (c *connections) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true

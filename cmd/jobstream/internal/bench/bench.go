@@ -1,27 +1,27 @@
-package main
+// Package bench measures what the server can do on this machine. Where to start: [Run]
+// goes through the phases, each on a [Node] of its own that it is handed the way to make.
+package bench
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"runtime/pprof"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"jobstream/broker"
-	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
 )
 
-// benchCommand measures what the server can do on this machine. All that it
-// makes is in a temporary folder, which goes when it ends.
-type benchCommand struct {
+// Options are what to measure, and with which load. The tags are those of the command
+// line (kong).
+type Options struct {
 	Jobs        int           `default:"200000" help:"Jobs of every phase but latency; a twentieth of it in the phase with large payloads."`
 	Workers     int           `default:"100" help:"Workers of the pool."`
 	Submitters  int           `default:"16" help:"Submitters in process."`
@@ -38,8 +38,6 @@ type benchCommand struct {
 	HTTP        bool          `default:"true" negatable:"" help:"Measure REST, too (the default)."`
 	Phase       []string      `placeholder:"NAME" help:"Only these phases: latency, raw, submit, drain (with submit), batch, sustained, lanes, large, backlog, history, http, nats."`
 	Dir         string        `placeholder:"FOLDER" help:"Where to make the temporary folder, so: which disk to measure (default: the system's)."`
-	CPUProfile  string        `name:"cpu-profile" placeholder:"FILE" help:"Write a CPU profile of it all, for go tool pprof."`
-	JSON        bool          `name:"json" help:"Print one JSON object instead of a table."`
 }
 
 // The phases, in their order. Latency comes first, as it is that of an idle machine:
@@ -59,7 +57,8 @@ const (
 	phaseNATS      = "nats"
 )
 
-var benchPhases = []string{
+// Phases are the names of all phases, in their order.
+var Phases = []string{
 	phaseLatency, phaseRaw, phaseSubmit, phaseDrain, phaseBatch, phaseSustained, phaseLanes, phaseLarge, phaseBacklog, phaseHistory, phaseHTTP, phaseNATS,
 }
 
@@ -72,7 +71,7 @@ const (
 )
 
 // Validate says what is wrong with the flags; kong calls it.
-func (c *benchCommand) Validate() error {
+func (c *Options) Validate() error {
 	var problems []string
 	within := func(flag string, n, low, high int) {
 		if n < low || n > high {
@@ -96,8 +95,8 @@ func (c *benchCommand) Validate() error {
 		}
 	}
 	for _, name := range c.Phase {
-		if !slices.Contains(benchPhases, name) {
-			problems = append(problems, fmt.Sprintf("--phase names %q; there are %s", name, strings.Join(benchPhases, ", ")))
+		if !slices.Contains(Phases, name) {
+			problems = append(problems, fmt.Sprintf("--phase names %q; there are %s", name, strings.Join(Phases, ", ")))
 		}
 	}
 	if slices.Contains(c.Phase, phaseHTTP) && !c.HTTP {
@@ -117,76 +116,50 @@ func (c *benchCommand) Validate() error {
 }
 
 // wants says whether a phase was asked for.
-func (c *benchCommand) wants(phase string) bool {
+func (c *Options) wants(phase string) bool {
 	if phase == phaseHTTP && !c.HTTP || phase == phaseBacklog && c.Backlog == 0 || phase == phaseHistory && c.History == 0 {
 		return false
 	}
 	return len(c.Phase) == 0 || slices.Contains(c.Phase, phase)
 }
 
-// Run measures and prints. A signal ends it, with an error, once everything is
-// cleaned up; a second one ends the process at once.
-func (c *benchCommand) Run(p *program) error {
-	ctx, stop := signal.NotifyContext(p.ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop)
-
-	profiled, err := c.profile()
+// Run measures a server. All that it makes is in a temporary folder, which is gone when
+// it returns. What it says meanwhile goes to terminal, if that is one. The end of ctx ends
+// it, with an error.
+func Run(ctx context.Context, o Options, s Server, log *slog.Logger, terminal io.Writer) (*Report, error) {
+	dir, err := os.MkdirTemp(o.Dir, "jobstream-bench-")
 	if err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp(c.Dir, "jobstream-bench-")
-	if err != nil {
-		return fmt.Errorf("cannot make a temporary folder (--dir): %w", err)
+		return nil, fmt.Errorf("cannot make a temporary folder (--dir): %w", err)
 	}
 	b := &bench{
-		c: c, dir: dir, progress: newProgress(p.stderr), report: newBenchReport(c, dir),
-		options: nodeOptions{
-			registry: c.registry(nil), host: "127.0.0.1", sync: time.Second, maxWorkers: c.Workers,
-			queueSize: max(benchQueue, c.Jobs), maxPayload: 1 << 20, lease: 30 * time.Second, maxLost: 5,
-			logger: newLogger(config.Log{Level: "error"}, p.stderr),
+		c: &o, server: &s, dir: dir, progress: newProgress(terminal), report: newReport(&o, &s, dir),
+		options: NodeOptions{
+			Registry: o.registry(nil), Host: "127.0.0.1", Sync: time.Second, Workers: o.Workers,
+			QueueSize: max(leastQueue, o.Jobs), MaxPayload: 1 << 20, Lease: 30 * time.Second, MaxLost: 5, Logger: log,
 		},
 	}
-	err = b.run(ctx)
-	err = errors.Join(err, profiled(), os.RemoveAll(dir))
+	err = errors.Join(b.run(ctx), os.RemoveAll(dir))
 	if ctx.Err() != nil {
-		return fmt.Errorf("stopped before the end; %s is removed", dir)
+		return nil, fmt.Errorf("stopped before the end; %s is removed", dir)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return b.report.print(p.stdout, c.JSON)
+	return b.report, nil
 }
 
-// profile begins a CPU profile, if one is wanted, and returns what ends it.
-func (c *benchCommand) profile() (end func() error, err error) {
-	if c.CPUProfile == "" {
-		return func() error { return nil }, nil
-	}
-	f, err := os.Create(c.CPUProfile)
-	if err != nil {
-		return nil, fmt.Errorf("--cpu-profile: %w", err)
-	}
-	if err := pprof.StartCPUProfile(f); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return func() error {
-		pprof.StopCPUProfile()
-		return f.Close()
-	}, nil
-}
-
-// benchQueue is the smallest queue size to measure with: that of the
+// leastQueue is the smallest queue size to measure with: that of the
 // configuration's default.
-const benchQueue = 100_000
+const leastQueue = 100_000
 
 // bench is one run of all phases.
 type bench struct {
-	c        *benchCommand
+	c        *Options
+	server   *Server
 	dir      string
-	options  nodeOptions // of every node, but for its folders
+	options  NodeOptions // of every node, but for its folders
 	progress *progress
-	report   *benchReport
+	report   *Report
 }
 
 func (b *bench) run(ctx context.Context) error {
@@ -241,9 +214,9 @@ func (b *bench) phase(ctx context.Context, name string, run func(context.Context
 // the node runs it with.
 func (b *bench) raw(ctx context.Context, dir string) error {
 	b.progress.begin(phaseRaw, b.c.Jobs, nil)
-	done, took, err := broker.RawThroughput(ctx, broker.Options{
-		Dir: dir, SyncInterval: b.options.sync, MaxPayload: b.options.maxPayload, QueueSize: b.options.queueSize,
-		Lease: b.options.lease, Logger: b.options.logger,
+	done, took, err := rawThroughput(ctx, broker.Options{
+		Dir: dir, SyncInterval: b.options.Sync, MaxPayload: b.options.MaxPayload, QueueSize: b.options.QueueSize,
+		Lease: b.options.Lease, Logger: b.options.Logger,
 	}, b.c.Jobs, b.c.Payload, b.c.MaxTime)
 	if err != nil {
 		return err
@@ -257,8 +230,8 @@ func (b *bench) raw(ctx context.Context, dir string) error {
 func (b *bench) backlog(ctx context.Context, dir string) error {
 	gate := make(chan struct{})
 	o := b.options
-	o.registry = b.c.registry(gate)
-	return b.withNode(ctx, dir, o, func(n *benchNode) error {
+	o.Registry = b.c.registry(gate)
+	return b.withNode(ctx, dir, o, func(n *node) error {
 		accepted, submitted, err := b.fill(ctx, n, phaseSubmit, n.submit)
 		b.report.Submit = submitted
 		if err != nil || !b.c.wants(phaseDrain) {
@@ -283,8 +256,8 @@ func (b *bench) backlog(ctx context.Context, dir string) error {
 // batch is submitting in batches of a thousand while no job gets done.
 func (b *bench) batch(ctx context.Context, dir string) error {
 	o := b.options
-	o.registry = b.c.registry(make(chan struct{}))
-	return b.withNode(ctx, dir, o, func(n *benchNode) (err error) {
+	o.Registry = b.c.registry(make(chan struct{}))
+	return b.withNode(ctx, dir, o, func(n *node) (err error) {
 		_, b.report.Batch, err = b.fill(ctx, n, phaseBatch, n.submitBatches)
 		return err
 	})
@@ -292,7 +265,7 @@ func (b *bench) batch(ctx context.Context, dir string) error {
 
 // fill submits all jobs in one way, and holds what was accepted against what the
 // tracker knows.
-func (b *bench) fill(ctx context.Context, n *benchNode, phase string, submit func(context.Context, *benchCommand) (int, error)) (accepted int, took *throughput, err error) {
+func (b *bench) fill(ctx context.Context, n *node, phase string, submit func(context.Context, *Options) (int, error)) (accepted int, took *throughput, err error) {
 	b.progress.begin(phase, b.c.Jobs, n.accepted.Load)
 	watch := startWatch()
 	if accepted, err = submit(ctx, b.c); err != nil {
@@ -307,8 +280,8 @@ func (b *bench) fill(ctx context.Context, n *benchNode, phase string, submit fun
 
 // sustained is everything at the same time: submitted in process, run, notified.
 func (b *bench) sustained(ctx context.Context, dir string) error {
-	return b.withNode(ctx, dir, b.options, func(n *benchNode) error {
-		syncs, err := n.store.Syncs()
+	return b.withNode(ctx, dir, b.options, func(n *node) error {
+		syncs, err := n.Store.Syncs()
 		if err != nil {
 			return err
 		}
@@ -324,7 +297,7 @@ func (b *bench) sustained(ctx context.Context, dir string) error {
 		if t.Jobs == 0 {
 			return nil
 		}
-		after, err := n.store.Syncs()
+		after, err := n.Store.Syncs()
 		if err != nil {
 			return err
 		}
@@ -343,18 +316,18 @@ func (b *bench) lanes(ctx context.Context, dir string) (err error) {
 }
 
 // spreadOver is the load of the flags, over other queues.
-func (b *bench) spreadOver(types, priorities int) benchLoad {
+func (b *bench) spreadOver(types, priorities int) load {
 	c, o := *b.c, b.options
 	c.Types, c.Priorities = types, priorities
-	o.registry = c.registry(nil)
-	return benchLoad{c: &c, options: o}
+	o.Registry = c.registry(nil)
+	return load{c: &c, options: o}
 }
 
 // large is the same with large payloads, and fewer jobs.
 func (b *bench) large(ctx context.Context, dir string) (err error) {
 	c := *b.c
 	c.Payload, c.Jobs, c.Window = largePayload, (c.Jobs+largeShare-1)/largeShare, (c.Window+largeWindow-1)/largeWindow
-	return b.withNode(ctx, dir, b.options, func(n *benchNode) (err error) {
+	return b.withNode(ctx, dir, b.options, func(n *node) (err error) {
 		b.report.Large, err = b.endToEnd(ctx, n, &c, phaseLarge, n.submit)
 		return err
 	})
@@ -363,18 +336,18 @@ func (b *bench) large(ctx context.Context, dir string) (err error) {
 // nats is end to end with bare messages that come in by the NATS port.
 func (b *bench) nats(ctx context.Context, dir string) error {
 	o := b.options
-	o.port = -1
-	return b.withNode(ctx, dir, o, func(n *benchNode) error {
-		client, err := n.broker.Dial()
+	o.Port = -1
+	return b.withNode(ctx, dir, o, func(n *node) error {
+		client, err := dial(n.Broker, n.log)
 		if err != nil {
 			return err
 		}
-		defer client.Close()
+		defer client.close()
 		subjects := b.c.subjects()
-		b.report.NATS, err = b.endToEnd(ctx, n, b.c, phaseNATS, func(ctx context.Context, _ *benchCommand) (int, error) {
+		b.report.NATS, err = b.endToEnd(ctx, n, b.c, phaseNATS, func(ctx context.Context, _ *Options) (int, error) {
 			limited, cancel := context.WithTimeout(ctx, b.c.MaxTime)
 			defer cancel()
-			return client.Publish(limited, b.c.Jobs, func(i int) string { return subjects[i%len(subjects)] }, makePayload(b.c.Payload, 0))
+			return client.publish(limited, b.c.Jobs, func(i int) string { return subjects[i%len(subjects)] }, makePayload(b.c.Payload, 0))
 		})
 		return err
 	})
@@ -382,7 +355,7 @@ func (b *bench) nats(ctx context.Context, dir string) error {
 
 // endToEnd measures from the first submission until the last notification is
 // stored.
-func (b *bench) endToEnd(ctx context.Context, n *benchNode, c *benchCommand, name string, submit func(context.Context, *benchCommand) (int, error)) (*throughput, error) {
+func (b *bench) endToEnd(ctx context.Context, n *node, c *Options, name string, submit func(context.Context, *Options) (int, error)) (*throughput, error) {
 	b.progress.begin(name, c.Jobs, n.ended)
 	watch := startWatch()
 	accepted, err := submit(ctx, c)
@@ -392,14 +365,14 @@ func (b *bench) endToEnd(ctx context.Context, n *benchNode, c *benchCommand, nam
 	if accepted == 0 {
 		return watch.throughput(0, c.Jobs), context.Cause(ctx)
 	}
-	if err := n.awaitAll(ctx, accepted, max(c.MaxTime, benchPatience)); err != nil {
+	if err := n.awaitAll(ctx, accepted, max(c.MaxTime, patience)); err != nil {
 		return nil, err
 	}
 	return watch.throughput(accepted, c.Jobs), nil
 }
 
 // typeNames are those of the job types.
-func (c *benchCommand) typeNames() []string {
+func (c *Options) typeNames() []string {
 	names := []string{"noop"}
 	for i := 2; i <= c.Types; i++ {
 		names = append(names, fmt.Sprintf("noop%d", i))
@@ -408,7 +381,7 @@ func (c *benchCommand) typeNames() []string {
 }
 
 // lanes are all pairs of a type and a priority to spread the jobs over.
-func (c *benchCommand) lanes() []jobs.Lane {
+func (c *Options) lanes() []jobs.Lane {
 	low, high := jobs.DefaultPriority, jobs.DefaultPriority
 	if c.Priorities > 1 {
 		low, high = jobs.HighestPriority, jobs.Priority(c.Priorities)
@@ -423,7 +396,7 @@ func (c *benchCommand) lanes() []jobs.Lane {
 }
 
 // subjects are where bare messages for the lanes go.
-func (c *benchCommand) subjects() []string {
+func (c *Options) subjects() []string {
 	var subjects []string
 	for _, l := range c.lanes() {
 		subjects = append(subjects, fmt.Sprintf("jobs.%s.%d", l.Type, l.Priority))
@@ -433,18 +406,18 @@ func (c *benchCommand) subjects() []string {
 
 // registry makes the types. Their jobs do nothing; with a gate, they wait until
 // it is closed.
-func (c *benchCommand) registry(gate <-chan struct{}) *jobs.Registry {
+func (c *Options) registry(gate <-chan struct{}) *jobs.Registry {
 	if gate == nil {
 		return c.registryOf(noop)
 	}
 	return c.registryOf(gated(gate))
 }
 
-func (c *benchCommand) registryOf(h jobs.Handler) *jobs.Registry {
+func (c *Options) registryOf(h jobs.Handler) *jobs.Registry {
 	return jobs.NewRegistry(c.types(h)...)
 }
 
-func (c *benchCommand) types(h jobs.Handler) (types []*jobs.Type) {
+func (c *Options) types(h jobs.Handler) (types []*jobs.Type) {
 	for _, name := range c.typeNames() {
 		types = append(types, &jobs.Type{Name: name, Timeout: 48 * time.Hour, Handler: h})
 	}

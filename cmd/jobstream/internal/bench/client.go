@@ -1,53 +1,56 @@
-package broker
+package bench
 
 import (
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"jobstream/broker"
 )
 
-// What is in this file is for measuring: the raw speed of JetStream as a
-// yardstick, and a client that comes in by the port like anybody's.
+// What is in this file uses nats.go as anybody could: the raw speed of JetStream as a
+// yardstick, and a client.
 
 const (
-	benchWindow   = 4096 // messages published ahead of their acknowledgements
-	benchFetch    = 500  // messages of one fetch
-	benchFetchers = 4    // fetches that overlap, so that none waits for another's end
-	benchPatience = 10 * time.Second
+	publishWindow = 4096 // messages published ahead of their acknowledgements
+	fetchSize     = 500  // messages of one fetch
+	fetchers      = 4    // fetches that overlap, so that none waits for another's end
+	natsPatience  = 10 * time.Second
 )
 
-// RawThroughput measures what JetStream itself can do with o's settings: n
+// rawThroughput measures what JetStream itself can do with o's settings: n
 // messages of size bytes, published asynchronously to a stream of its own while
 // a pull consumer fetches and acks them, both with nats.go over in-process
 // connections. done is how many were acked in the time took, n unless limit
 // ended it before. o.Dir must be empty and stays full of what was published.
-func RawThroughput(ctx context.Context, o Options, n, size int, limit time.Duration) (done int, took time.Duration, err error) {
+func rawThroughput(ctx context.Context, o broker.Options, n, size int, limit time.Duration) (done int, took time.Duration, err error) {
 	o.Port = 0
-	b, err := Open(ctx, o)
+	b, err := broker.Open(ctx, o)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer b.Close() //nolint:contextcheck // ctx may have ended by then
+	publisher, err := connect(nats.InProcessServer(b), o.Logger)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer publisher.close()
 	const subject = "raw"
-	if _, err := b.js.CreateStream(ctx, jetstream.StreamConfig{
+	if _, err := publisher.js.CreateStream(ctx, jetstream.StreamConfig{
 		Name: "RAW", Subjects: []string{subject}, Storage: jetstream.FileStorage, AllowDirect: true,
 	}); err != nil {
 		return 0, 0, fmt.Errorf("cannot make the stream to measure with: %w", err)
 	}
-	publisher, err := b.dial(nats.InProcessServer(b.srv))
-	if err != nil {
-		return 0, 0, err
-	}
-	defer publisher.Close()
 	r := rawConsumer{want: int64(n), all: make(chan struct{})}
-	if err := r.start(ctx, b); err != nil {
+	if err := r.start(ctx, b, o); err != nil {
 		return 0, 0, err
 	}
 	defer r.stop()
@@ -57,7 +60,7 @@ func RawThroughput(ctx context.Context, o Options, n, size int, limit time.Durat
 	begun := time.Now()
 	limited, cancel := context.WithTimeoutCause(ctx, limit, errLimit)
 	defer cancel()
-	if _, err := publisher.Publish(limited, n, func(int) string { return subject }, body); err != nil {
+	if _, err := publisher.publish(limited, n, func(int) string { return subject }, body); err != nil {
 		return 0, 0, err
 	}
 	select {
@@ -81,7 +84,7 @@ var errLimit = errors.New("the time for measuring is over")
 // fails.
 type rawConsumer struct {
 	want  int64
-	conn  *Client
+	conn  *client
 	acked atomic.Int64
 	all   chan struct{} // closed when want are acked
 
@@ -90,19 +93,19 @@ type rawConsumer struct {
 	broken atomic.Pointer[error]
 }
 
-func (r *rawConsumer) start(ctx context.Context, b *Broker) (err error) {
-	if r.conn, err = b.dial(nats.InProcessServer(b.srv)); err != nil {
+func (r *rawConsumer) start(ctx context.Context, b *broker.Broker, o broker.Options) (err error) {
+	if r.conn, err = connect(nats.InProcessServer(b), o.Logger); err != nil {
 		return err
 	}
 	consumer, err := r.conn.js.CreateConsumer(ctx, "RAW", jetstream.ConsumerConfig{
-		Durable: "raw", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: -1, AckWait: b.o.Lease,
+		Durable: "raw", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: -1, AckWait: o.Lease,
 	})
 	if err != nil {
-		r.conn.Close()
+		r.conn.close()
 		return fmt.Errorf("cannot make the consumer to measure with: %w", err)
 	}
 	ctx, r.cancel = context.WithCancel(ctx)
-	for range benchFetchers {
+	for range fetchers {
 		r.group.Go(func() { r.fetch(ctx, consumer) })
 	}
 	return nil
@@ -119,9 +122,9 @@ func (r *rawConsumer) fetch(ctx context.Context, consumer jetstream.Consumer) {
 }
 
 func (r *rawConsumer) fetchOnce(ctx context.Context, consumer jetstream.Consumer) error {
-	short, cancel := context.WithTimeout(ctx, benchPatience/2)
+	short, cancel := context.WithTimeout(ctx, natsPatience/2)
 	defer cancel()
-	some, err := consumer.Fetch(benchFetch, jetstream.FetchContext(short))
+	some, err := consumer.Fetch(fetchSize, jetstream.FetchContext(short))
 	if err != nil {
 		return err
 	}
@@ -148,33 +151,35 @@ func (r *rawConsumer) err() error {
 
 func (r *rawConsumer) stop() {
 	r.cancel()
-	r.conn.Close()
+	r.conn.close()
 	r.group.Wait()
 }
 
-// Client is a NATS client of a broker, as anybody could write one.
-type Client struct {
+// client is a NATS client of a broker.
+type client struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	refused atomic.Pointer[error]
 }
 
-// Dial connects a client to the broker's port; see [Options].Port.
-func (b *Broker) Dial() (*Client, error) {
+// dial connects a client to the broker's port; see [NodeOptions].Port.
+func dial(b *broker.Broker, log *slog.Logger) (*client, error) {
 	url := b.ClientURL()
 	if url == "" {
 		return nil, errors.New("the broker has no port that a client could connect to")
 	}
-	return b.dial(func(o *nats.Options) error { o.Url = url; return nil })
+	return connect(func(o *nats.Options) error { o.Url = url; return nil }, log)
 }
 
-func (b *Broker) dial(how nats.Option) (*Client, error) {
-	nc, err := nats.Connect("", how, nats.Name("measuring"), nats.ErrorHandler(b.clientError))
+func connect(how nats.Option, log *slog.Logger) (*client, error) {
+	nc, err := nats.Connect("", how, nats.Name("measuring"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		log.Error("the connection to the broker had an error", "error", err)
+	}))
 	if err != nil {
 		return nil, fmt.Errorf("cannot connect to the broker: %w", err)
 	}
-	c := &Client{nc: nc}
-	c.js, err = jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(benchWindow),
+	c := &client{nc: nc}
+	c.js, err = jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(publishWindow),
 		jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, _ *nats.Msg, err error) {
 			c.refused.CompareAndSwap(nil, &err)
 		}))
@@ -185,24 +190,24 @@ func (b *Broker) dial(how nats.Option) (*Client, error) {
 	return c, nil
 }
 
-// Publish publishes body n times, each time to the subject that belongs to the
+// publish publishes body n times, each time to the subject that belongs to the
 // number, and returns when the streams have acknowledged them all. A deadline of
 // ctx ends it early without an error. published is how many messages are stored.
-func (c *Client) Publish(ctx context.Context, n int, subject func(i int) string, body []byte) (published int, err error) {
+func (c *client) publish(ctx context.Context, n int, subject func(i int) string, body []byte) (published int, err error) {
 	for published < n && ctx.Err() == nil && c.refused.Load() == nil {
 		// The library gives up after 200 ms of a full window otherwise: a busy machine
 		// may well take longer.
-		if _, err := c.js.PublishAsync(subject(published), body, jetstream.WithStallWait(benchPatience)); err != nil {
+		if _, err := c.js.PublishAsync(subject(published), body, jetstream.WithStallWait(natsPatience)); err != nil {
 			return 0, fmt.Errorf("cannot publish: %w", err)
 		}
 		published++
 	}
-	patience := time.NewTimer(benchPatience)
-	defer patience.Stop()
+	late := time.NewTimer(natsPatience)
+	defer late.Stop()
 	select {
 	case <-c.js.PublishAsyncComplete():
-	case <-patience.C:
-		return 0, fmt.Errorf("%d messages were not acknowledged within %v", c.js.PublishAsyncPending(), benchPatience)
+	case <-late.C:
+		return 0, fmt.Errorf("%d messages were not acknowledged within %v", c.js.PublishAsyncPending(), natsPatience)
 	}
 	if p := c.refused.Load(); p != nil {
 		return 0, fmt.Errorf("a message was refused: %w", *p)
@@ -210,10 +215,10 @@ func (c *Client) Publish(ctx context.Context, n int, subject func(i int) string,
 	return published, nil
 }
 
-// Subscribe calls f for every message that comes on a subject, wildcards
+// subscribe calls f for every message that comes on a subject, wildcards
 // included, with its own subject, one at a time. It returns when the server
 // knows.
-func (c *Client) Subscribe(ctx context.Context, subject string, f func(subject string, body []byte)) error {
+func (c *client) subscribe(ctx context.Context, subject string, f func(subject string, body []byte)) error {
 	if _, err := c.nc.Subscribe(subject, func(m *nats.Msg) { f(m.Subject, m.Data) }); err != nil {
 		return fmt.Errorf("cannot subscribe to %s: %w", subject, err)
 	}
@@ -221,8 +226,8 @@ func (c *Client) Subscribe(ctx context.Context, subject string, f func(subject s
 }
 
 // flush returns when the server has read what was sent.
-func (c *Client) flush(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, benchPatience)
+func (c *client) flush(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, natsPatience)
 	defer cancel()
 	if err := c.nc.FlushWithContext(ctx); err != nil {
 		return fmt.Errorf("the broker does not answer: %w", err)
@@ -230,10 +235,13 @@ func (c *Client) flush(ctx context.Context) error {
 	return nil
 }
 
-// Close closes the connection.
-func (c *Client) Close() { c.nc.Close() }
+func (c *client) close() { c.nc.Close() }
 
-// NotificationsState is the state of NOTIFICATIONS.
-func (b *Broker) NotificationsState(ctx context.Context) (StreamState, error) {
-	return b.state(ctx, NotificationsStream)
+// notifications is the number of the last notification.
+func (c *client) notifications(ctx context.Context) (uint64, error) {
+	s, err := c.js.Stream(ctx, broker.NotificationsStream)
+	if err != nil {
+		return 0, fmt.Errorf("cannot look up stream %s: %w", broker.NotificationsStream, err)
+	}
+	return s.CachedInfo().State.LastSeq, nil
 }

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/pprof"
+	"syscall"
+
+	"jobstream/cmd/jobstream/internal/bench"
+	"jobstream/cmd/jobstream/internal/config"
+	"jobstream/httpapi"
+	"jobstream/jobs"
+)
+
+// benchCommand measures what the server can do on this machine.
+type benchCommand struct {
+	bench.Options
+	CPUProfile string `name:"cpu-profile" placeholder:"FILE" help:"Write a CPU profile of it all, for go tool pprof."`
+	JSON       bool   `name:"json" help:"Print one JSON object instead of a table."`
+}
+
+// Run measures and prints. A signal ends it, with an error, once everything is
+// cleaned up; a second one ends the process at once.
+func (c *benchCommand) Run(p *program) error {
+	ctx, stop := signal.NotifyContext(p.ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	profiled, err := c.profile()
+	if err != nil {
+		return err
+	}
+	log := newLogger(config.Log{Level: "error"}, p.stderr)
+	report, err := bench.Run(ctx, c.Options, measured(), log, p.stderr)
+	if err := errors.Join(err, profiled()); err != nil {
+		return err
+	}
+	return report.Print(p.stdout, c.JSON)
+}
+
+// profile begins a CPU profile, if one is wanted, and returns what ends it.
+func (c *benchCommand) profile() (end func() error, err error) {
+	if c.CPUProfile == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(c.CPUProfile)
+	if err != nil {
+		return nil, fmt.Errorf("--cpu-profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, nil
+}
+
+// measured is this server, for the bench.
+func measured() bench.Server {
+	version, _, nats := versions()
+	return bench.Server{
+		Start: startMeasured, TrackerFile: func(dir string) string { return foldersIn(dir).tracker }, SyncFolder: syncTree,
+		Version: version, NATSServer: nats,
+	}
+}
+
+func startMeasured(ctx context.Context, o bench.NodeOptions) (*bench.Node, error) {
+	n, err := startNode(ctx, nodeOptions{
+		dirs: foldersIn(o.Dir), registry: o.Registry, host: o.Host, port: o.Port, sync: o.Sync, maxWorkers: o.Workers,
+		queueSize: o.QueueSize, maxPayload: o.MaxPayload, lease: o.Lease, maxLost: o.MaxLost, logger: o.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &bench.Node{
+		Submitter: n.submitter, Waits: n.waits, Pool: n.pool, Store: n.store, Broker: n.broker, Tail: n.tail,
+		Failed: n.failed,
+		REST: func() *httpapi.Server {
+			return httpapi.New(httpapi.Options{
+				Backend: newBackend(n, nil), Health: n, Artifacts: jobs.ArtifactDir(n.o.dirs.artifacts),
+				MaxBody: int64(o.MaxPayload + 1<<10), Logger: o.Logger,
+			})
+		},
+		Stop: func() error { return errors.Join(n.stopTaking(0), n.close()) },
+	}, nil
+}
