@@ -171,7 +171,7 @@ func decodeBatch(id jobs.ID, b []byte) (*jobs.Batch, error) {
 	if len(b) == 0 || b[0] != batchVersion {
 		return nil, errBatch
 	}
-	r := packed.Reader{B: b[1:], Names: intern}
+	r := packed.Reader{B: b[1:]}
 	batch := &jobs.Batch{ID: id}
 	for n := r.Array(); n > 0 && r.Err == nil; n-- {
 		m := &jobs.Message{}

@@ -121,7 +121,7 @@ func (m *bitmap) decode(b []byte) error {
 
 // An attribute's name is its kind and its value; NUL ends it in the key.
 func statusAttr(s jobs.Status) string { return statusAttrs[s] }
-func typeAttr(name string) string     { return internAttr('t', name) }
+func typeAttr(name string) string     { return "t" + name }
 func namedType(name string) string    { return "t" + name } // the same of names that are not kept
 func tagAttr(tag string) string       { return "g" + tag }
 
@@ -161,14 +161,7 @@ type cachedBits struct {
 // bitsCache holds the bitmaps that the projector is working on, decoded. It is
 // only valid while every commit succeeds.
 type bitsCache struct {
-	m map[bitsID]*cachedBits
-	// The last few that were asked for: neighbouring jobs share chunk, status and
-	// type, so most changes find theirs here without hashing.
-	last [8]struct {
-		id bitsID
-		e  *cachedBits
-	}
-	turn  int
+	m     map[bitsID]*cachedBits
 	dirty []*cachedBits // since the last flush
 }
 
@@ -178,11 +171,6 @@ const maxCachedBits = 4096
 func (c *bitsCache) reset() { *c = bitsCache{m: make(map[bitsID]*cachedBits)} }
 
 func (c *bitsCache) get(bucket *bbolt.Bucket, attr string, chunk uint32) (*cachedBits, error) {
-	for i := range c.last {
-		if l := &c.last[i]; l.e != nil && l.id.chunk == chunk && l.id.attr == attr {
-			return l.e, nil
-		}
-	}
 	id := bitsID{attr, chunk}
 	e, ok := c.m[id]
 	if !ok {
@@ -192,8 +180,6 @@ func (c *bitsCache) get(bucket *bbolt.Bucket, attr string, chunk uint32) (*cache
 		}
 		c.m[id] = e
 	}
-	c.last[c.turn%len(c.last)].id, c.last[c.turn%len(c.last)].e = id, e
-	c.turn++
 	return e, nil
 }
 

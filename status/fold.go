@@ -22,7 +22,6 @@ type fold struct {
 	pos     jobs.Positions // up to which the streams are folded then
 	records *bbolt.Bucket
 	ids     *bbolt.Bucket
-	known   *bbolt.Cursor // of ids: one for all, since each allocates its way down
 	moved   *bbolt.Bucket
 	loads   *bbolt.Bucket
 	bits    *bbolt.Bucket
@@ -84,7 +83,10 @@ func (s *Store) input() input {
 
 // newFold begins a transaction that will touch about n jobs.
 func (s *Store) newFold(tx *bbolt.Tx, n int, in input) *fold {
-	s.arena.reset()
+	s.encoded = s.encoded[:0]
+	if cap(s.encoded) > maxEncoded {
+		s.encoded = nil
+	}
 	f := &fold{
 		s: s, in: in, tx: tx, pos: s.Positions(), rebuild: tx.Bucket(bucketMeta).Get(keyRebuild) != nil,
 		records: tx.Bucket(bucketJobs), ids: tx.Bucket(bucketIDs), moved: tx.Bucket(bucketMoved),
@@ -94,7 +96,6 @@ func (s *Store) newFold(tx *bbolt.Tx, n int, in input) *fold {
 		counters: make(map[string]*typeCounters),
 	}
 	f.out.At = in.now
-	f.known = f.ids.Cursor()
 	f.records.FillPercent = recordFill
 	return f
 }
@@ -145,7 +146,7 @@ func (f *fold) byID(id jobs.ID) (*work, error) {
 	if w, ok := f.newIDs[id]; ok {
 		return w, nil
 	}
-	if k, v := f.known.Seek(id[:]); bytes.Equal(k, id[:]) {
+	if v := f.ids.Get(id[:]); v != nil {
 		return f.get(binary.BigEndian.Uint64(v))
 	}
 	return nil, nil
@@ -466,9 +467,15 @@ func (f *fold) writeRecords() error {
 	return nil
 }
 
-// encode gives the record of j, in memory that lives as long as the transaction.
+// maxEncoded bounds the memory for records that a transaction leaves to the next.
+const maxEncoded = 4 << 20
+
+// encode gives the record of j. bbolt keeps it until the commit: where the memory for all
+// of them has to grow, those before stay where they are.
 func (f *fold) encode(j *jobs.Job) []byte {
-	return f.s.arena.append(func(b []byte) []byte { return appendRecord(b, j) })
+	from := len(f.s.encoded)
+	f.s.encoded = appendRecord(f.s.encoded, j)
+	return slices.Clip(f.s.encoded[from:])
 }
 
 // writeNew stores what only a new job needs.

@@ -76,9 +76,6 @@ func decodeRecord(b []byte) (j *jobs.Job, apart bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	if n <= unlistedField+1 {
-		r.Names = intern
-	} // else its type may be made up by anybody
 	j = jobs.BlankJob()
 	packed.ReadFields(&r, jobs.JobFields[:payloadField], payloadField, j)
 	apart = r.Bool()

@@ -136,7 +136,7 @@ func (t *tally) inRecord(key uint64) error {
 	}
 	g, chosen, err := t.look(t.match)
 	if chosen {
-		t.counts.Add(intern(g.typ), g.status, 1)
+		t.counts.Add(string(g.typ), g.status, 1)
 	}
 	return err
 }

@@ -47,11 +47,11 @@ type Store struct {
 	db  *database
 	log *slog.Logger
 
-	queue *inbox
-	bits  bitsCache // projector only
-	arena arena     // its transactions only
-	aging aging     // projector only
-	gone  goneJobs  // projector only
+	queue   *inbox
+	bits    bitsCache // projector only
+	encoded []byte    // records of a transaction, see fold.encode; projector only
+	aging   aging     // projector only
+	gone    goneJobs  // projector only
 
 	position       atomic.Uint64 // in JOBS
 	statusPosition atomic.Uint64
