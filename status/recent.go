@@ -9,53 +9,20 @@ import (
 	"jobstream/jobs"
 )
 
-// recentJobs keeps unfinished jobs decoded, by the sequence of their present
-// message, so that the way from submission to the end of a job needs no read of
-// the file. It is bounded, and only what is small is kept.
-//
-// What waits is kept as long as there is more room than its queue has taken already
-// (a "dynamic threshold", as in the memory that the ports of a switch share: Choudhury
-// and Hahne, 1998). So a queue that stands still fills half of it at most, and there is
-// room for the others, whose jobs come and go. Jobs that sleep until their retry have to
-// find room anew when they fall asleep.
-//
-// Neighbouring sequences are used together, so they share a chunk: that is quicker
-// than a map with an entry each.
+// recentJobs keeps unfinished jobs decoded, by the sequence of their present message, so
+// that the way from submission to the end of a job needs no read of the file. Only what
+// is small is kept, as long as there is room. A long queue may take all of that, so what
+// runs, or is read since it runs next, has some of its own.
 type recentJobs struct {
 	mu      sync.RWMutex
-	chunks  map[uint64]*recentChunk
-	size    int                  // bytes of them all, see weight
-	shares  map[recentQueue]*int // of size
-	last    recentQueue          // whose share was asked for last
-	share   *int                 // its
-	changes uint64               // how often update was called
-}
-
-// recentChunk has the jobs of neighbouring sequences.
-type recentChunk struct {
-	jobs [recentWidth]*jobs.Job
-	n    int
-}
-
-// recentQueue is who shares the room: jobs of a type and priority that wait for a
-// worker, and those among them that sleep until their retry.
-type recentQueue struct {
-	typ      string
-	priority jobs.Priority
-	retry    bool
-}
-
-func queueOf(j *jobs.Job) recentQueue {
-	return recentQueue{typ: j.Type, priority: j.Priority, retry: j.Status == jobs.Retrying}
+	jobs    map[uint64]*jobs.Job
+	size    int    // bytes of them all, see weight
+	changes uint64 // how often update was called
 }
 
 const (
-	recentWidth = 64
-	// maxRecent is the room in bytes for jobs as they come in; what runs or is read
-	// ahead has room for as many more as aheadRoom says. The others may be the youngest
-	// of a long queue.
-	maxRecent = 128 << 20
-	aheadRoom = 8 << 20
+	maxRecent = 64 << 20 // bytes for jobs as they come in
+	aheadRoom = 8 << 20  // and for what runs or is read ahead
 	// jobWeight is about what a job takes besides its texts, with its place here and the
 	// history that most have; entryWeight what another line of a list does.
 	jobWeight   = 800
@@ -66,18 +33,12 @@ const (
 	passOver  = 4
 )
 
-func (r *recentJobs) init() {
-	r.chunks = make(map[uint64]*recentChunk)
-	r.shares = make(map[recentQueue]*int)
-}
+func (r *recentJobs) init() { r.jobs = make(map[uint64]*jobs.Job) }
 
-func (r *recentJobs) get(seq uint64) (j *jobs.Job) {
+func (r *recentJobs) get(seq uint64) *jobs.Job {
 	r.mu.RLock()
-	if c := r.chunks[seq/recentWidth]; c != nil {
-		j = c.jobs[seq%recentWidth]
-	}
-	r.mu.RUnlock()
-	return j
+	defer r.mu.RUnlock()
+	return r.jobs[seq]
 }
 
 // update takes over what a commit has made true.
@@ -86,14 +47,10 @@ func (r *recentJobs) update(changed []*work) {
 	defer r.mu.Unlock()
 	r.changes++
 	for _, w := range changed {
-		if w.old != nil && w.old.Seq != w.job.Seq {
+		if w.old != nil {
 			r.drop(w.old.Seq)
 		}
-		if keeps(w.job) {
-			r.put(w.job, w.job.Status == jobs.Processing)
-		} else {
-			r.drop(w.job.Seq)
-		}
+		r.put(w.job, w.job.Status == jobs.Processing)
 	}
 }
 
@@ -120,66 +77,29 @@ func weight(j *jobs.Job) int {
 	return n + entryWeight*max(len(j.History)-4, 0)
 }
 
-// put puts a job in the place of what is there. If nothing is, it is kept only if there
-// is room; needed says that it is next, or running. r.mu is held.
+// put takes a job in place of what is there, if there is room; needed says that it runs,
+// or is next. r.mu is held.
 func (r *recentJobs) put(j *jobs.Job, needed bool) {
-	share, w := r.shareOf(queueOf(j)), weight(j)
-	c := r.chunks[j.Seq/recentWidth]
-	if c != nil {
-		if old := &c.jobs[j.Seq%recentWidth]; *old != nil {
-			grows := w - weight(*old)
-			if !needed && queueOf(*old) != queueOf(j) && maxRecent-r.size <= *share || r.size+grows > maxRecent+aheadRoom {
-				r.drop(j.Seq)
-				return
-			}
-			*r.shareOf(queueOf(*old)) -= weight(*old)
-			*share += w
-			r.size += grows
-			*old = j
-			return
-		}
+	r.drop(j.Seq)
+	room := maxRecent - r.size
+	if needed {
+		room += aheadRoom
 	}
-	if room := maxRecent - r.size; needed && room+aheadRoom < w || !needed && (room <= *share || room < w) {
+	if !keeps(j) {
 		return
 	}
-	if c == nil {
-		c = &recentChunk{}
-		r.chunks[j.Seq/recentWidth] = c
+	if w := weight(j); w <= room {
+		r.jobs[j.Seq] = j
+		r.size += w
 	}
-	c.jobs[j.Seq%recentWidth] = j
-	c.n++
-	r.size += w
-	*share += w
 }
 
 // drop takes out what is there. r.mu is held.
 func (r *recentJobs) drop(seq uint64) {
-	c := r.chunks[seq/recentWidth]
-	if c == nil {
-		return
+	if j := r.jobs[seq]; j != nil {
+		r.size -= weight(j)
+		delete(r.jobs, seq)
 	}
-	old := &c.jobs[seq%recentWidth]
-	if *old == nil {
-		return
-	}
-	w := weight(*old)
-	*r.shareOf(queueOf(*old)) -= w
-	*old = nil
-	r.size -= w
-	if c.n--; c.n == 0 {
-		delete(r.chunks, seq/recentWidth)
-	}
-}
-
-// shareOf is where the bytes of a queue's jobs are counted. r.mu is held.
-func (r *recentJobs) shareOf(q recentQueue) *int {
-	if r.share == nil || q != r.last {
-		if r.last, r.share = q, r.shares[q]; r.share == nil {
-			r.share = new(int)
-			r.shares[q] = r.share
-		}
-	}
-	return r.share
 }
 
 // version changes with every commit.
@@ -198,9 +118,7 @@ func (r *recentJobs) keep(found []*jobs.Job, version uint64) {
 		return
 	}
 	for _, j := range found {
-		if keeps(j) {
-			r.put(j, j.Status != jobs.Retrying) // those are delivered long before they are due
-		}
+		r.put(j, j.Status != jobs.Retrying) // those are delivered long before they are due
 	}
 }
 

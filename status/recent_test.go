@@ -135,86 +135,44 @@ func TestRecentCountsAllOfAJob(t *testing.T) {
 	}
 }
 
-// What kept jobs take is bounded, in bytes, also where each is in a chunk of its own: a queue
-// that stands still takes half of the room, and leaves half of the rest to each other
-// one. What runs, and what is read ahead, still finds some; what has ended makes room.
+// What kept jobs take is bounded, in bytes: a queue that stands still and jobs that sleep
+// until their retry may take all but what is left for those that run, or are read since
+// they run next. What has ended makes room.
 func TestRecentIsBounded(t *testing.T) {
-	for _, width := range []uint64{1, recentWidth} {
+	for status, want := range map[jobs.Status]int{jobs.Pending: maxRecent, jobs.Retrying: maxRecent, jobs.Processing: maxRecent + aheadRoom} {
 		var r recentJobs
 		r.init()
-		seq := uint64(0)
-		commit := func(typ string, status jobs.Status, count int) {
-			changed := make([]*work, count)
-			for i := range changed {
-				seq += width
-				changed[i] = &work{job: &jobs.Job{Key: seq, Seq: seq, Type: typ, Status: status, Place: jobs.InQueue, Payload: filling}}
+		commit := func(status jobs.Status, from, to uint64) {
+			for seq := from; seq < to; seq++ {
+				old := r.get(seq)
+				r.update([]*work{{old: old, job: &jobs.Job{Key: seq, Seq: seq, Type: "a", Status: status, Place: jobs.InQueue, Payload: filling}}})
 			}
-			r.update(changed)
 		}
 		check := func(what string, want int) {
 			t.Helper()
 			if r.size != want {
 				t.Errorf("%s: %d bytes are kept, want %d", what, r.size, want)
 			}
-			sum := 0
-			for _, share := range r.shares {
-				sum += *share
-			}
-			if sum != r.size {
-				t.Errorf("%s: the shares are %d, all %d", what, sum, r.size)
-			}
 		}
-		commit("a", jobs.Pending, 2*maxRecent/kib)
-		check("one queue", maxRecent/2)
-		commit("a", jobs.Retrying, 2*maxRecent/kib)
-		check("with sleepers", maxRecent*3/4)
-		commit("b", jobs.Pending, 2*maxRecent/kib)
-		check("with another queue", maxRecent*7/8)
-		commit("a", jobs.Processing, 2*maxRecent/kib)
-		check("with those that run", maxRecent+aheadRoom)
-		first := r.get(width)
-		if first == nil {
-			t.Fatal("the first job is not kept")
+		const most = 2 * (maxRecent + aheadRoom) / kib
+		commit(status, 1, most)
+		check(status.String(), want)
+		if kept := r.get(1); kept == nil || kept.Status != status {
+			t.Errorf("the first job is kept as %+v", kept)
 		}
-		running := *first
-		running.Status = jobs.Processing
-		r.update([]*work{{old: first, job: &running}})
-		check("one starts", maxRecent+aheadRoom)
-		if r.get(width) != &running {
-			t.Error("a job is not kept as it is now")
+		commit(jobs.Processing, 1, most)
+		check("all run", maxRecent+aheadRoom)
+		if kept := r.get(1); kept == nil || kept.Status != jobs.Processing {
+			t.Errorf("a job that runs is kept as %+v", kept)
 		}
-		for s := width; s <= seq; s += width {
-			r.drop(s)
+		commit(jobs.Retrying, 1, most)
+		check("all sleep", maxRecent)
+		read := &jobs.Job{Key: most, Seq: most, Type: "b", Place: jobs.InQueue, Payload: filling}
+		r.keep([]*jobs.Job{read}, r.version())
+		if r.get(most) != read {
+			t.Error("a job that is read ahead is not kept")
 		}
+		commit(jobs.Completed, 1, most+1)
 		check("all ended", 0)
-		if len(r.chunks) != 0 {
-			t.Errorf("%d chunks are left", len(r.chunks))
-		}
-	}
-}
-
-// Jobs that fall asleep until their retry give their places up, unless there is room for
-// sleepers.
-func TestSleepersLeaveRoom(t *testing.T) {
-	var r recentJobs
-	r.init()
-	for seq := uint64(1); seq <= 2*maxRecent/kib; seq++ {
-		runs := &jobs.Job{Key: seq, Seq: seq, Type: "down", Status: jobs.Processing, Place: jobs.InQueue, Payload: filling}
-		sleeps := *runs
-		sleeps.Status = jobs.Retrying
-		r.update([]*work{{job: runs}})
-		r.update([]*work{{old: runs, job: &sleeps}})
-	}
-	if r.size != maxRecent/2 || *r.shareOf(recentQueue{typ: "down", retry: true}) != r.size || *r.shareOf(recentQueue{typ: "down"}) != 0 {
-		t.Errorf("%d bytes of sleepers are kept, want %d", r.size, maxRecent/2)
-	}
-	r.keep([]*jobs.Job{{Key: 1 << 40, Seq: 1 << 40, Type: "down", Status: jobs.Retrying, Place: jobs.InQueue, Payload: filling}}, r.version())
-	if r.size != maxRecent/2 {
-		t.Error("a sleeper that was looked up is kept though there is no room for it")
-	}
-	other := &jobs.Job{Key: 1 << 41, Seq: 1 << 41, Type: "fine", Status: jobs.Pending, Place: jobs.InQueue, Payload: filling}
-	r.update([]*work{{job: other}})
-	if r.get(other.Seq) != other {
-		t.Error("there is no room for another type")
 	}
 }
