@@ -20,6 +20,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/schedule"
+	"jobstream/jobs/setting"
 )
 
 // DefaultFile is the file that [Load] reads if none is named.
@@ -227,7 +228,7 @@ func readFile(name string) (data []byte, err error) {
 		return nil, err
 	}
 	if len(data) > maxFile {
-		return nil, fmt.Errorf("%s is larger than %s", name, formatSize(maxFile))
+		return nil, fmt.Errorf("%s is larger than %s", name, setting.FormatSize(maxFile))
 	}
 	return data, nil
 }

@@ -37,19 +37,19 @@ func TestShippedFileExplainsEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range scalarDefaults().keys(nil) {
-		if k.subtree {
+		if subtree(k) {
 			continue
 		}
-		name := k.path[strings.LastIndex(k.path, ".")+1:]
+		name := k.Path[strings.LastIndex(k.Path, ".")+1:]
 		line := regexp.MustCompile(`(?m)^ +` + name + `: +\S`)
 		if !line.Match(data) {
-			t.Errorf("%s is not in config.yaml", k.path)
+			t.Errorf("%s is not in config.yaml", k.Path)
 		}
 	}
 	for _, k := range (namedType{"x", newType()}).keys() {
-		name := k.path[strings.LastIndex(k.path, ".")+1:]
+		name := k.Path[strings.LastIndex(k.Path, ".")+1:]
 		if !regexp.MustCompile(`(?m)^# +` + name + `: `).Match(data) {
-			t.Errorf("%s is not explained in config.yaml", k.path)
+			t.Errorf("%s is not explained in config.yaml", k.Path)
 		}
 	}
 	cron := schedule.Spec{Cron: "x", Payload: json.RawMessage("{}"), Tags: []string{"a"}, Timeout: 1}
@@ -431,13 +431,13 @@ func TestEnvironment(t *testing.T) {
 // Every key has its variable.
 func TestEnvironmentReachesEveryKey(t *testing.T) {
 	for _, k := range Default().keys(inOrder(builtinTypes())) {
-		if k.subtree || k.list {
+		if subtree(k) || k.List {
 			continue
 		}
-		_, err := load(t, "", variable(k.path)+"=\x01")
+		_, err := load(t, "", variable(k.Path)+"=\x01")
 		var problems Problems
-		if !errors.As(err, &problems) || problems[0].Key != k.path || problems[0].Env != variable(k.path) {
-			t.Errorf("%s: %v", variable(k.path), err)
+		if !errors.As(err, &problems) || problems[0].Key != k.Path || problems[0].Env != variable(k.Path) {
+			t.Errorf("%s: %v", variable(k.Path), err)
 		}
 	}
 }

@@ -1,26 +1,15 @@
 package config
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/setting"
 )
 
 // schedulesKey is the section that is read in schedules.go.
 const schedulesKey = "schedules"
-
-// key is one setting, bound to its place in a Config.
-type key struct {
-	path    string
-	allowed string         // what a value must be, to follow "is not"
-	set     func(any) bool // takes a value of the file or a fromText; false if it is not allowed
-	get     func() any     // the value as YAML shows it
-	secret  bool           // never shown
-	list    bool           // a list of texts, which has no variable; set takes a []string
-	subtree bool           // a section that is read elsewhere and has no variable; nothing but the path is set
-}
 
 // The bounds of values. They are about what makes sense, not about what is
 // wise.
@@ -43,65 +32,68 @@ const (
 	minJobTimeout  = time.Millisecond
 )
 
+// subtree says whether k is a section that is read elsewhere and has no variable.
+func subtree(k setting.Setting) bool { return k.Set == nil }
+
 // keys is the table of all settings of c with these types, in the order of the
 // shipped file.
-func (c *Config) keys(types []namedType) []key {
+func (c *Config) keys(types []namedType) []setting.Setting {
 	smtp := &c.Email.SMTP
-	list := []key{
+	list := []setting.Setting{
 		host("server.host", &c.Server.Host),
-		whole("server.port", &c.Server.Port, 0, maxPort),
+		setting.Whole("server.port", &c.Server.Port, 0, maxPort),
 		hosts("server.hosts", &c.Server.Hosts),
-		size("server.max_body", &c.Server.MaxBody, 1, maxBodyLimit),
-		whole("server.max_connections", &c.Server.MaxConnections, 0, maxConns),
-		boolean("server.insecure", &c.Server.Insecure),
+		setting.Size("server.max_body", &c.Server.MaxBody, 1, maxBodyLimit),
+		setting.Whole("server.max_connections", &c.Server.MaxConnections, 0, maxConns),
+		setting.Bool("server.insecure", &c.Server.Insecure),
 		folder("data.dir", &c.Data.Dir),
 		host("broker.host", &c.Broker.Host),
-		whole("broker.port", &c.Broker.Port, -1, maxPort),
+		setting.Whole("broker.port", &c.Broker.Port, -1, maxPort),
 		syncInterval("broker.sync", &c.Broker.Sync),
-		whole("worker.max_workers", &c.Worker.MaxWorkers, 1, maxWorkers),
-		whole("worker.min_workers", &c.Worker.MinWorkers, 0, maxWorkers),
-		whole("worker.queue_size", &c.Worker.QueueSize, 1, maxQueue),
-		whole("worker.max_scheduled", &c.Worker.MaxScheduled, 0, maxScheduled),
-		duration("worker.job_timeout", &c.Worker.JobTimeout, minJobTimeout, jobs.MaxTimeout),
-		duration("worker.shutdown_grace", &c.Worker.ShutdownGrace, 0, maxGrace),
-		duration("worker.lease", &c.Worker.Lease, time.Second, maxLease),
-		whole("worker.max_lost", &c.Worker.MaxLost, 1, maxLost),
-		duration("retention.finished", &c.Retention.Finished, 0, maxRetention),
-		oneOf("email.transport", &c.Email.Transport, "outbox", "smtp"),
+		setting.Whole("worker.max_workers", &c.Worker.MaxWorkers, 1, maxWorkers),
+		setting.Whole("worker.min_workers", &c.Worker.MinWorkers, 0, maxWorkers),
+		setting.Whole("worker.queue_size", &c.Worker.QueueSize, 1, maxQueue),
+		setting.Whole("worker.max_scheduled", &c.Worker.MaxScheduled, 0, maxScheduled),
+		setting.Duration("worker.job_timeout", &c.Worker.JobTimeout, minJobTimeout, jobs.MaxTimeout),
+		setting.Duration("worker.shutdown_grace", &c.Worker.ShutdownGrace, 0, maxGrace),
+		setting.Duration("worker.lease", &c.Worker.Lease, time.Second, maxLease),
+		setting.Whole("worker.max_lost", &c.Worker.MaxLost, 1, maxLost),
+		setting.Duration("retention.finished", &c.Retention.Finished, 0, maxRetention),
+		setting.OneOf("email.transport", &c.Email.Transport, "outbox", "smtp"),
 		address("email.from", &c.Email.From),
 		host("email.smtp.host", &smtp.Host),
-		whole("email.smtp.port", &smtp.Port, 1, maxPort),
-		text("email.smtp.username", &smtp.Username),
-		secret(text("email.smtp.password", &smtp.Password)),
-		oneOf("email.smtp.tls", &smtp.TLS, "none", "opportunistic", "mandatory", "implicit"),
-		duration("email.smtp.timeout", &smtp.Timeout, 0, maxSMTPTimeout),
-		boolean("email.smtp.retry_unknown", &smtp.RetryUnknown),
+		setting.Whole("email.smtp.port", &smtp.Port, 1, maxPort),
+		setting.Text("email.smtp.username", &smtp.Username),
+		setting.Secret(setting.Text("email.smtp.password", &smtp.Password)),
+		setting.OneOf("email.smtp.tls", &smtp.TLS, "none", "opportunistic", "mandatory", "implicit"),
+		setting.Duration("email.smtp.timeout", &smtp.Timeout, 0, maxSMTPTimeout),
+		setting.Bool("email.smtp.retry_unknown", &smtp.RetryUnknown),
 	}
 	for _, t := range types {
 		list = append(list, t.keys()...)
 	}
 	return append(list,
-		key{path: schedulesKey, subtree: true},
-		oneOf("log.level", &c.Log.Level, "debug", "info", "warn", "error"),
-		oneOf("log.format", &c.Log.Format, "text", "json"),
+		setting.Setting{Path: schedulesKey},
+		setting.OneOf("log.level", &c.Log.Level, "debug", "info", "warn", "error"),
+		setting.OneOf("log.format", &c.Log.Format, "text", "json"),
 	)
 }
 
 // keys is the table of the settings of one type.
-func (t namedType) keys() []key {
+func (t namedType) keys() []setting.Setting {
 	p := "jobs." + t.name + "."
-	return []key{
-		oneOf(p+"run", &t.Run, Kinds()...),
-		whole(p+"retry_count", &t.RetryCount, 0, jobs.MaxRetryCount),
-		duration(p+"timeout", &t.Timeout, minJobTimeout, jobs.MaxTimeout),
-		whole(p+"max_workers", &t.MaxWorkers, 0, maxWorkers),
-		whole(p+"concurrency_per_key", &t.ConcurrencyPerKey, 1, maxPerKey),
+	return []setting.Setting{
+		setting.OneOf(p+"run", &t.Run, Kinds()...),
+		setting.Whole(p+"retry_count", &t.RetryCount, 0, jobs.MaxRetryCount),
+		setting.Duration(p+"timeout", &t.Timeout, minJobTimeout, jobs.MaxTimeout),
+		setting.Whole(p+"max_workers", &t.MaxWorkers, 0, maxWorkers),
+		setting.Whole(p+"concurrency_per_key", &t.ConcurrencyPerKey, 1, maxPerKey),
 		rate(p+"rate", &t.Rate),
-		whole(p+"burst", &t.Rate.Burst, 0, jobs.MaxBurst),
-		oneOf(p+"backoff.kind", &t.Backoff.Kind, jobs.Linear, jobs.Exponential, jobs.Constant),
-		duration(p+"backoff.base", &t.Backoff.Base, 0, maxBackoff),
-		duration(p+"backoff.max", &t.Backoff.Max, 0, maxBackoff),
-		fraction(p+"backoff.jitter", &t.Backoff.Jitter),
+		setting.Whole(p+"burst", &t.Rate.Burst, 0, jobs.MaxBurst),
+		setting.OneOf(p+"backoff.kind", &t.Backoff.Kind, jobs.Linear, jobs.Exponential, jobs.Constant),
+		setting.Duration(p+"backoff.base", &t.Backoff.Base, 0, maxBackoff),
+		setting.Duration(p+"backoff.max", &t.Backoff.Max, 0, maxBackoff),
+		setting.Fraction(p+"backoff.jitter", &t.Backoff.Jitter),
 	}
 }
 
@@ -111,7 +103,7 @@ func variable(path string) string {
 }
 
 // under lists the names directly below section ("" is the top), in order.
-func under(keys []key, section string) []string {
+func under(keys []setting.Setting, section string) []string {
 	var names []string
 	prefix := section + "."
 	if section == "" {
@@ -119,7 +111,7 @@ func under(keys []key, section string) []string {
 	}
 	seen := make(map[string]bool)
 	for _, k := range keys {
-		rest, ok := strings.CutPrefix(k.path, prefix)
+		rest, ok := strings.CutPrefix(k.Path, prefix)
 		if !ok {
 			continue
 		}
@@ -133,17 +125,14 @@ func under(keys []key, section string) []string {
 }
 
 // sections is the set of paths that have keys below them.
-func sections(keys []key) map[string]bool {
+func sections(keys []setting.Setting) map[string]bool {
 	set := map[string]bool{"": true, "jobs": true}
 	for _, k := range keys {
-		for i, c := range k.path {
+		for i, c := range k.Path {
 			if c == '.' {
-				set[k.path[:i]] = true
+				set[k.Path[:i]] = true
 			}
 		}
 	}
 	return set
 }
-
-// spanText is "from lo to hi".
-func spanText(lo, hi any) string { return fmt.Sprintf("from %v to %v", lo, hi) }

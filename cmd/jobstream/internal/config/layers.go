@@ -12,6 +12,7 @@ import (
 	"github.com/knadh/koanf/v2"
 
 	"jobstream/jobs"
+	"jobstream/jobs/setting"
 )
 
 const envPrefix = "JOBSTREAM_"
@@ -21,7 +22,7 @@ type loader struct {
 	file      string
 	config    *Config
 	types     []namedType
-	keys      []key
+	keys      []setting.Setting
 	schedules *node             // the section of that name
 	merged    *koanf.Koanf      // the values of the file with those of the environment over them
 	lines     map[string]int    // where a key stands in the file
@@ -99,7 +100,7 @@ func (l *loader) merge(root *node, environ []string, flags []Flag) error {
 	}
 	for _, f := range flags {
 		l.vars[f.Key] = f.Name
-		if err := l.merged.Set(f.Key, fromText(f.Value)); err != nil {
+		if err := l.merged.Set(f.Key, setting.FromText(f.Value)); err != nil {
 			return fmt.Errorf("%s: %w", f.Name, err)
 		}
 	}
@@ -115,17 +116,17 @@ func (l *loader) collect(n *node, path string, known map[string]bool, values map
 		}
 		at := join(path, e.key)
 		l.lines[at] = e.line
-		leaf := slices.IndexFunc(l.keys, func(k key) bool { return k.path == at })
+		leaf := slices.IndexFunc(l.keys, func(k setting.Setting) bool { return k.Path == at })
 		switch {
-		case leaf >= 0 && l.keys[leaf].subtree:
+		case leaf >= 0 && subtree(l.keys[leaf]):
 			if !e.node.section && !e.node.isNull() {
 				l.fail(at, e.node.show(), "is not a section of names with cron or every, and type")
 			}
 			l.schedules = e.node
-		case leaf >= 0 && l.keys[leaf].list:
+		case leaf >= 0 && l.keys[leaf].List:
 			values[at] = e.node.texts()
 		case leaf >= 0 && e.node.value == nil:
-			l.fail(at, e.node.show(), "is not "+l.keys[leaf].allowed)
+			l.fail(at, e.node.show(), "is not "+l.keys[leaf].Allowed)
 		case leaf >= 0:
 			values[at] = e.node.value
 		case !known[at]:
@@ -146,7 +147,7 @@ func (l *loader) collect(n *node, path string, known map[string]bool, values map
 func (l *loader) hint(at, section string) string {
 	var paths []string
 	for _, k := range l.keys {
-		paths = append(paths, k.path)
+		paths = append(paths, k.Path)
 	}
 	for s := range sections(l.keys) {
 		if s != "" {
@@ -178,11 +179,11 @@ func (l *loader) variables() func(name, value string) (string, any) {
 	paths := make(map[string][]string)
 	var names []string
 	for _, k := range l.keys {
-		if k.subtree || k.list {
+		if subtree(k) || k.List {
 			continue
 		}
-		v := variable(k.path)
-		paths[v] = append(paths[v], k.path)
+		v := variable(k.Path)
+		paths[v] = append(paths[v], k.Path)
 		names = append(names, v)
 	}
 	return func(name, value string) (string, any) {
@@ -190,13 +191,13 @@ func (l *loader) variables() func(name, value string) (string, any) {
 		switch {
 		case len(found) == 1:
 			l.vars[found[0]] = name
-			return found[0], fromText(value)
+			return found[0], setting.FromText(value)
 		case len(found) > 1:
 			l.failVariable(name, "could mean "+strings.Join(found, " or ")+"; set them in the file")
 		case fromCluster(name, value):
 		case name == variable(schedulesKey) || strings.HasPrefix(name, variable(schedulesKey)+"_"):
 			l.failVariable(name, "is not a known variable: schedules are set in the file only")
-		case slices.ContainsFunc(l.keys, func(k key) bool { return k.list && name == variable(k.path) }):
+		case slices.ContainsFunc(l.keys, func(k setting.Setting) bool { return k.List && name == variable(k.Path) }):
 			l.failVariable(name, "is not a known variable: lists are set in the file only")
 		default:
 			text := "is not a known variable; it is " + envPrefix + " and a key's path in capitals, joined by _"
@@ -216,18 +217,18 @@ func (l *loader) failVariable(name, text string) {
 // decide sets every key that a layer has a value for.
 func (l *loader) decide() {
 	for _, k := range l.keys {
-		if !l.merged.Exists(k.path) {
+		if !l.merged.Exists(k.Path) {
 			continue
 		}
-		v := l.merged.Get(k.path)
-		if k.set(v) {
+		v := l.merged.Get(k.Path)
+		if k.Set(v) {
 			continue
 		}
 		value := show(v)
-		if k.secret {
+		if k.Secret {
 			value = "the value"
 		}
-		l.fail(k.path, value, "is not "+k.allowed)
+		l.fail(k.Path, value, "is not "+k.Allowed)
 	}
 	for _, t := range l.types {
 		t.finish(t.name, l.config.Worker.JobTimeout)
@@ -258,7 +259,7 @@ func (l *loader) crossCheck() {
 			l.fail(path+".burst", strconv.Itoa(t.Rate.Burst), "means something only with a rate; set "+path+".rate as well, or leave burst out")
 		}
 		if b := t.Backoff; b.Max != 0 && b.Max < b.Base {
-			l.fail(path+".backoff.max", formatDuration(b.Max), "is less than backoff.base, "+formatDuration(b.Base)+"; raise it, or 0 for no bound")
+			l.fail(path+".backoff.max", setting.FormatDuration(b.Max), "is less than backoff.base, "+setting.FormatDuration(b.Base)+"; raise it, or 0 for no bound")
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"jobstream/jobs/setting"
 )
 
 // Problem is one thing that is wrong with the configuration.
@@ -84,13 +86,13 @@ func (e *SyntaxError) Error() string {
 // show renders a value for a message.
 func show(v any) string {
 	switch v := v.(type) {
-	case null:
+	case setting.Null:
 		return "no value"
 	case string:
 		return quote(v)
 	case []string:
 		return mustJSON(v)
-	case fromText:
+	case setting.FromText:
 		return quote(string(v))
 	}
 	return fmt.Sprint(v)

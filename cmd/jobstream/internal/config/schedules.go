@@ -15,6 +15,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/schedule"
+	"jobstream/jobs/setting"
 )
 
 // Schedules are no keys of the table: their names are the user's own, payloads
@@ -161,7 +162,7 @@ type jsonWriter struct {
 func (w *jsonWriter) write(n *node, depth int) (at []string, value, wrong string) {
 	switch {
 	case len(w.out) > w.limit:
-		return nil, "", "makes the schedules larger than " + formatSize(maxSchedulesJSON) + ", which only aliases can do"
+		return nil, "", "makes the schedules larger than " + setting.FormatSize(maxSchedulesJSON) + ", which only aliases can do"
 	case depth > maxScheduleDepth:
 		return nil, "", fmt.Sprintf("is nested deeper than %d levels", maxScheduleDepth)
 	case n.section:
@@ -173,7 +174,7 @@ func (w *jsonWriter) write(n *node, depth int) (at []string, value, wrong string
 		return nil, "", ""
 	}
 	switch v := n.value.(type) {
-	case null:
+	case setting.Null:
 		w.out = append(w.out, "null"...)
 	case bool:
 		w.out = strconv.AppendBool(w.out, v)
@@ -278,7 +279,7 @@ func scheduleFields(s *schedule.Spec) []field {
 		fields = append(fields, field{"retry_count", s.RetryCount})
 	}
 	if s.Timeout > 0 {
-		fields = append(fields, field{"timeout", showDuration(s.Timeout)})
+		fields = append(fields, field{"timeout", setting.ShowDuration(s.Timeout)})
 	}
 	return append(fields, field{"paused", s.Paused}, field{"overlap", string(s.Overlap)}, field{"catch_up", string(s.CatchUp)})
 }
@@ -287,7 +288,7 @@ func scheduleFields(s *schedule.Spec) []field {
 // may be a secret, and only its type knows where.
 func maskPayload(payload json.RawMessage) any {
 	if string(payload) == "{}" {
-		return plain("{}")
+		return setting.Plain("{}")
 	}
 	return mask
 }
@@ -296,7 +297,7 @@ func maskPayload(payload json.RawMessage) any {
 func showEvery(s *schedule.Spec) any {
 	switch text := s.EveryText; {
 	case text != "" && text[len(text)-1] > '9': // a unit
-		return plain(text)
+		return setting.Plain(text)
 	case text != "":
 		return text
 	}

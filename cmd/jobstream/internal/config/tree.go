@@ -11,6 +11,8 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"jobstream/jobs/setting"
 )
 
 // node is a value of the file with its line. A file that is decoded into maps
@@ -32,7 +34,7 @@ type entry struct {
 }
 
 // isNull says whether nothing stands behind a key.
-func (n *node) isNull() bool { return n.value == null{} }
+func (n *node) isNull() bool { return n.value == setting.Null{} }
 
 // show renders n for a message.
 func (n *node) show() string {
@@ -52,13 +54,13 @@ func (n *node) texts() any {
 		return []string(nil)
 	}
 	if n.section || n.value != nil {
-		return plain(n.show())
+		return setting.Plain(n.show())
 	}
 	var all []string
 	for _, item := range n.list {
 		s, ok := item.value.(string)
 		if !ok {
-			return plain("a list with " + item.show() + " in it")
+			return setting.Plain("a list with " + item.show() + " in it")
 		}
 		all = append(all, s)
 	}
@@ -200,7 +202,7 @@ func (b *treeBuilder) build(n ast.Node, path string) *node {
 	out := &node{line: lineOf(n)}
 	switch n := n.(type) {
 	case nil:
-		out.value = null{}
+		out.value = setting.Null{}
 	case *ast.MappingNode:
 		out.section = true
 		b.fill(out, n.Values, path)
@@ -234,10 +236,10 @@ func (b *treeBuilder) build(n ast.Node, path string) *node {
 	case *ast.InfinityNode:
 		out.value = n.Value
 	case *ast.NullNode:
-		out.value = null{}
+		out.value = setting.Null{}
 	default:
 		b.fail(out.line, path, "", fmt.Sprintf("%s is not supported here; give a plain value", n.Type()))
-		out.value = null{}
+		out.value = setting.Null{}
 	}
 	return out
 }
@@ -304,7 +306,7 @@ func (b *treeBuilder) alias(n *ast.AliasNode, path string) *node {
 		return found
 	}
 	b.fail(lineOf(n), path, "", fmt.Sprintf("the alias %s stands for nothing that was given before; text that begins with * needs quotes", quote("*"+name)))
-	return &node{line: lineOf(n), value: null{}}
+	return &node{line: lineOf(n), value: setting.Null{}}
 }
 
 // nameOf is a key or the name of an anchor as text.

@@ -6,13 +6,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"jobstream/jobs/setting"
 )
 
 // mask stands for a secret that is set.
 const mask = "********"
-
-// plain is text that YAML reads as text without quotes.
-type plain string
 
 // YAML is the effective configuration, with every key of the shipped file in
 // its order, secrets masked. Loaded again it gives the same configuration,
@@ -28,7 +27,7 @@ func (c *Config) YAML() ([]byte, error) {
 	var out []byte
 	var open []string // the sections that the last line stands in
 	for _, k := range c.keys(inOrder(types)) {
-		if k.subtree {
+		if subtree(k) {
 			var err error
 			if out, err = c.appendSchedules(out); err != nil {
 				return nil, err
@@ -36,7 +35,7 @@ func (c *Config) YAML() ([]byte, error) {
 			open = nil
 			continue
 		}
-		path := strings.Split(k.path, ".")
+		path := strings.Split(k.Path, ".")
 		last := len(path) - 1
 		for i, name := range path[:last] {
 			if i < len(open) && open[i] == name {
@@ -46,8 +45,8 @@ func (c *Config) YAML() ([]byte, error) {
 			open = append(slices.Clone(open[:i]), name)
 		}
 		open = open[:last]
-		v := k.get()
-		if k.secret && v != "" {
+		v := k.Get()
+		if k.Secret && v != "" {
 			v = mask
 		}
 		out = fmt.Appendf(out, "%s%s: %s\n", indent(last), path[last], scalar(v))
@@ -74,7 +73,7 @@ var (
 // scalar writes a value; a JSON string is one in YAML as well.
 func scalar(v any) string {
 	switch v := v.(type) {
-	case plain:
+	case setting.Plain:
 		return string(v)
 	case string:
 		if bare.MatchString(v) && !slices.Contains(notBare, strings.ToLower(v)) {

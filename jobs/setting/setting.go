@@ -1,0 +1,299 @@
+// Package setting has what a key of the configuration can be: a number from one to
+// another, a duration, one of a few words and so on.
+//
+// A [Setting] binds a key to a field of a struct. Who has settings lists them in a
+// table; reading them, checking them, their environment variables and how they are
+// shown all follow from it.
+package setting
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"jobstream/jobs"
+)
+
+// Setting is one setting of the configuration, bound to its place in a struct.
+type Setting struct {
+	Path    string         // names joined by points
+	Allowed string         // what a value must be, to follow "is not"
+	Set     func(any) bool // takes a value of the file or a FromText; false if it is not allowed
+	Get     func() any     // the value as YAML shows it
+	Secret  bool           // never shown
+	List    bool           // a list of texts, which has no variable; Set takes a []string
+}
+
+// FromText is a value out of the environment or the command line, where everything
+// is text. A file says what is text and what is a number, so there a quoted number is
+// an error.
+type FromText string
+
+// Plain is text that YAML reads as text without quotes.
+type Plain string
+
+// Null is a key of the file without a value.
+type Null struct{}
+
+// Whole is an integer from lo to hi.
+func Whole(path string, p *int, lo, hi int) Setting {
+	return Setting{
+		Path:    path,
+		Allowed: "a whole number " + spanText(lo, hi),
+		Get:     func() any { return *p },
+		Set: func(v any) bool {
+			n, ok := asInt(v)
+			if ok = ok && n >= int64(lo) && n <= int64(hi); ok {
+				*p = int(n)
+			}
+			return ok
+		},
+	}
+}
+
+func asInt(v any) (int64, bool) {
+	switch v := v.(type) {
+	case int64:
+		return v, true
+	case uint64:
+		return int64(min(v, math.MaxInt64)), true
+	case FromText:
+		n, err := strconv.ParseInt(string(v), 10, 64)
+		return n, err == nil
+	}
+	return 0, false
+}
+
+// Fraction is a number from 0 to 1.
+func Fraction(path string, p *float64) Setting {
+	return Setting{
+		Path:    path,
+		Allowed: "a number from 0 to 1",
+		Get:     func() any { return *p },
+		Set: func(v any) bool {
+			f, ok := asFloat(v)
+			if ok = ok && f >= 0 && f <= 1; ok { // not so for NaN
+				*p = math.Abs(f) // -0 is 0
+			}
+			return ok
+		},
+	}
+}
+
+func asFloat(v any) (float64, bool) {
+	switch v := v.(type) {
+	case float64:
+		return v, true
+	case FromText:
+		f, err := strconv.ParseFloat(string(v), 64)
+		return f, err == nil
+	}
+	n, ok := asInt(v)
+	return float64(n), ok
+}
+
+// Bool is true or false.
+func Bool(path string, p *bool) Setting {
+	return Setting{
+		Path:    path,
+		Allowed: "true or false",
+		Get:     func() any { return *p },
+		Set: func(v any) bool {
+			switch v {
+			case true, FromText("true"):
+				*p = true
+			case false, FromText("false"):
+				*p = false
+			default:
+				return false
+			}
+			return true
+		},
+	}
+}
+
+// AsText is the text of a string, or of a whole number where one may stand for
+// a quantity (300 for 300s).
+func AsText(v any, numbers bool) (string, bool) {
+	switch v := v.(type) {
+	case string:
+		return v, true
+	case FromText:
+		return string(v), true
+	case int64:
+		return strconv.FormatInt(v, 10), numbers
+	case uint64:
+		return strconv.FormatUint(v, 10), numbers
+	}
+	return "", false
+}
+
+// Duration is a time from lo to hi.
+func Duration(path string, p *time.Duration, lo, hi time.Duration) Setting {
+	return Setting{
+		Path:    path,
+		Allowed: "seconds or a duration like 90s, 5m, 12h or 30d, " + spanText(FormatDuration(lo), FormatDuration(hi)),
+		Get:     func() any { return ShowDuration(*p) },
+		Set: func(v any) bool {
+			d, ok := asDuration(v)
+			if ok = ok && d >= lo && d <= hi; ok {
+				*p = d
+			}
+			return ok
+		},
+	}
+}
+
+func asDuration(v any) (time.Duration, bool) {
+	s, ok := AsText(v, true)
+	if !ok {
+		return 0, false
+	}
+	d, err := jobs.ParseDuration(s)
+	return d, err == nil
+}
+
+// ShowDuration is d as YAML shows it: 0 as the number.
+func ShowDuration(d time.Duration) any {
+	if d == 0 {
+		return 0
+	}
+	return Plain(FormatDuration(d))
+}
+
+// FormatDuration writes d so that jobs.ParseDuration reads the same: days, then
+// as time.Duration does, without its zero parts.
+func FormatDuration(d time.Duration) string {
+	const day = 24 * time.Hour
+	days, rest := d/day, d%day
+	s := ""
+	if days > 0 {
+		s = strconv.FormatInt(int64(days), 10) + "d"
+	}
+	if rest == 0 && days > 0 {
+		return s
+	}
+	r := rest.String()
+	if strings.HasSuffix(r, "m0s") {
+		r = strings.TrimSuffix(r, "0s")
+	}
+	if strings.HasSuffix(r, "h0m") {
+		r = strings.TrimSuffix(r, "0m")
+	}
+	return s + r
+}
+
+var sizeUnits = []struct {
+	name  string
+	bytes int64
+}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}
+
+// Size is a number of bytes from lo to hi.
+func Size(path string, p *int64, lo, hi int64) Setting {
+	return Setting{
+		Path:    path,
+		Allowed: "bytes or a size like 512KiB, 1MiB or 1GiB, " + spanText(FormatSize(lo), FormatSize(hi)),
+		Get:     func() any { return showSize(*p) },
+		Set: func(v any) bool {
+			n, ok := asSize(v)
+			if ok = ok && n >= lo && n <= hi; ok {
+				*p = n
+			}
+			return ok
+		},
+	}
+}
+
+func asSize(v any) (int64, bool) {
+	s, ok := AsText(v, true)
+	if !ok {
+		return 0, false
+	}
+	unit := int64(1)
+	for _, u := range sizeUnits {
+		if number, ok := strings.CutSuffix(s, u.name); ok {
+			s, unit = strings.TrimSpace(number), u.bytes
+			break
+		}
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 0 || n > math.MaxInt64/unit {
+		return 0, false
+	}
+	return n * unit, true
+}
+
+func showSize(n int64) any {
+	for _, u := range sizeUnits {
+		if n >= u.bytes && n%u.bytes == 0 {
+			return Plain(strconv.FormatInt(n/u.bytes, 10) + u.name)
+		}
+	}
+	return n
+}
+
+func FormatSize(n int64) string { return fmt.Sprint(showSize(n)) }
+
+// OneOf is one of a few words.
+func OneOf[T ~string](path string, p *T, words ...T) Setting {
+	list := make([]string, len(words))
+	for i, w := range words {
+		list[i] = string(w)
+	}
+	return Setting{
+		Path:    path,
+		Allowed: "one of " + strings.Join(list, ", "),
+		Get:     func() any { return string(*p) },
+		Set: func(v any) bool {
+			s, ok := AsText(v, false)
+			if ok = ok && slices.Contains(words, T(s)); ok {
+				*p = T(s)
+			}
+			return ok
+		},
+	}
+}
+
+// Text is any string; no value is the empty one.
+func Text(path string, p *string) Setting {
+	k := Checked(path, p, "text (a number needs quotes)", func(s string) bool {
+		return !strings.ContainsFunc(s, unicode.IsControl)
+	})
+	set := k.Set
+	k.Set = func(v any) bool {
+		if v == (Null{}) {
+			v = ""
+		}
+		return set(v)
+	}
+	return k
+}
+
+// Checked is a string that passes a check.
+func Checked(path string, p *string, allowed string, check func(string) bool) Setting {
+	return Setting{
+		Path:    path,
+		Allowed: allowed,
+		Get:     func() any { return *p },
+		Set: func(v any) bool {
+			s, ok := AsText(v, false)
+			if ok = ok && check(s); ok {
+				*p = s
+			}
+			return ok
+		},
+	}
+}
+
+// Secret marks a key whose value is never shown.
+func Secret(k Setting) Setting {
+	k.Secret = true
+	return k
+}
+
+// spanText is "from lo to hi".
+func spanText(lo, hi any) string { return fmt.Sprintf("from %v to %v", lo, hi) }
