@@ -15,11 +15,11 @@ func TestSpreading(t *testing.T) {
 	}
 	for _, c := range []struct {
 		in   []int64
-		want spreading
+		want Spreading
 	}{
-		{hundred, spreading{50, 99, 100}},
-		{[]int64{7e6}, spreading{7, 7, 7}},
-		{[]int64{3e6, 1e6}, spreading{1, 3, 3}},
+		{hundred, Spreading{50, 99, 100}},
+		{[]int64{7e6}, Spreading{7, 7, 7}},
+		{[]int64{3e6, 1e6}, Spreading{1, 3, 3}},
 	} {
 		if got := newSpreading(c.in); got != c.want {
 			t.Errorf("got %v, want %v", got, c.want)

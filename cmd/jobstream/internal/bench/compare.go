@@ -23,8 +23,8 @@ type load struct {
 // compare measures a load beside another one, each on a node of its own, which have
 // their turns one after the other: the other, this, this, the other, and so on. Between
 // them nothing is measured, and each cleans up what it has done.
-func (b *bench) compare(ctx context.Context, dir, name string, this, other load) (*comparison, error) {
-	var c *comparison
+func (b *bench) compare(ctx context.Context, dir, name string, this, other load) (*Comparison, error) {
+	var c *Comparison
 	err := b.withLoad(ctx, cmp.Or(other.dir, filepath.Join(dir, "other")), other, func(n *node) error {
 		return b.withLoad(ctx, cmp.Or(this.dir, filepath.Join(dir, "this")), this, func(m *node) (err error) {
 			c, err = b.takeTurns(ctx, name, turns{c: this.c, node: m}, turns{c: other.c, node: n})
@@ -49,10 +49,10 @@ func (b *bench) withLoad(ctx context.Context, dir string, l load, f func(*node) 
 type turns struct {
 	c    *Options
 	node *node
-	sum  throughput
+	sum  Throughput
 }
 
-func (b *bench) takeTurns(ctx context.Context, name string, this, other turns) (*comparison, error) {
+func (b *bench) takeTurns(ctx context.Context, name string, this, other turns) (*Comparison, error) {
 	for i := range 2 * compareTurns {
 		turn, what := &other, name+": yardstick"
 		if i%4 == 1 || i%4 == 2 {
@@ -77,7 +77,7 @@ func (b *bench) takeTurns(ctx context.Context, name string, this, other turns) (
 			return nil, err
 		}
 	}
-	c := &comparison{throughput: this.sum, Beside: other.sum}
+	c := &Comparison{Throughput: this.sum, Beside: other.sum}
 	if other.sum.Jobs > 0 {
 		c.Ratio = this.sum.PerSecond / other.sum.PerSecond
 	}

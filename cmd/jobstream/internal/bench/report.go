@@ -15,18 +15,18 @@ import (
 
 // Report is what was measured, and how. What was not measured is left out.
 type Report struct {
-	Raw       *throughput `json:"raw,omitempty"`
-	Submit    *throughput `json:"submit,omitempty"`
-	Drain     *throughput `json:"drain,omitempty"`
-	Batch     *throughput `json:"batch,omitempty"`
-	Sustained *sustained  `json:"sustained,omitempty"`
-	Lanes     *comparison `json:"lanes,omitempty"`   // over 20 types and 5 priorities, beside one queue
-	Large     *throughput `json:"large,omitempty"`   // with payloads of 16 KiB
-	Behind    *comparison `json:"backlog,omitempty"` // with other jobs that wait, beside none
-	Aged      *comparison `json:"history,omitempty"` // with finished jobs in the tracker, beside none
-	HTTP      *throughput `json:"http,omitempty"`
-	NATS      *throughput `json:"nats,omitempty"`
-	Latency   *latencies  `json:"latency_ms,omitempty"`
+	Raw       *Throughput `json:"raw,omitempty"`
+	Submit    *Throughput `json:"submit,omitempty"`
+	Drain     *Throughput `json:"drain,omitempty"`
+	Batch     *Throughput `json:"batch,omitempty"`
+	Sustained *Sustained  `json:"sustained,omitempty"`
+	Lanes     *Comparison `json:"lanes,omitempty"`   // over 20 types and 5 priorities, beside one queue
+	Large     *Throughput `json:"large,omitempty"`   // with payloads of 16 KiB
+	Behind    *Comparison `json:"backlog,omitempty"` // with other jobs that wait, beside none
+	Aged      *Comparison `json:"history,omitempty"` // with finished jobs in the tracker, beside none
+	HTTP      *Throughput `json:"http,omitempty"`
+	NATS      *Throughput `json:"nats,omitempty"`
+	Latency   *Latencies  `json:"latency_ms,omitempty"`
 
 	FsyncsPer1000Jobs float64 `json:"fsyncs_per_1000_jobs,omitempty"` // of the tracker, in the sustained phase
 	BytesPerJob       float64 `json:"bytes_per_job,omitempty"`        // on disk, in the sustained phase
@@ -61,8 +61,8 @@ func newReport(c *Options, s *Server, dir string) *Report {
 	return r
 }
 
-// throughput is how fast a phase was.
-type throughput struct {
+// Throughput is how fast a phase was.
+type Throughput struct {
 	PerSecond float64 `json:"jobs_per_second"`
 	Jobs      int     `json:"jobs"`
 	Seconds   float64 `json:"seconds"`
@@ -70,17 +70,17 @@ type throughput struct {
 	Cut       bool    `json:"cut,omitempty"`            // its time was up before all jobs were through
 }
 
-func newThroughput(done, want int, took time.Duration) *throughput {
+func newThroughput(done, want int, took time.Duration) *Throughput {
 	s := took.Seconds()
-	return &throughput{PerSecond: float64(done) / s, Jobs: done, Seconds: s, Cut: done < want}
+	return &Throughput{PerSecond: float64(done) / s, Jobs: done, Seconds: s, Cut: done < want}
 }
 
 // add adds a later part of the same measurement.
-func (t *throughput) add(p *throughput) {
+func (t *Throughput) add(p *Throughput) {
 	all := t.Jobs + p.Jobs
 	cpu := (t.CPU*float64(t.Jobs) + p.CPU*float64(p.Jobs)) / float64(max(all, 1))
 	seconds := t.Seconds + p.Seconds
-	*t = throughput{PerSecond: float64(all) / seconds, Jobs: all, Seconds: seconds, CPU: cpu, Cut: t.Cut || p.Cut}
+	*t = Throughput{PerSecond: float64(all) / seconds, Jobs: all, Seconds: seconds, CPU: cpu, Cut: t.Cut || p.Cut}
 }
 
 // stopwatch measures a phase from its beginning on.
@@ -91,42 +91,42 @@ type stopwatch struct {
 
 func startWatch() stopwatch { return stopwatch{begun: time.Now(), cpu: cpuTime()} }
 
-func (w stopwatch) throughput(done, want int) *throughput {
+func (w stopwatch) throughput(done, want int) *Throughput {
 	t := newThroughput(done, want, time.Since(w.begun))
 	t.CPU = float64((cpuTime() - w.cpu).Microseconds()) / float64(max(done, 1))
 	return t
 }
 
-// comparison is a throughput with what was measured beside it, in turns.
-type comparison struct {
-	throughput
-	Beside throughput `json:"beside"`
+// Comparison is a throughput with what was measured beside it, in turns.
+type Comparison struct {
+	Throughput
+	Beside Throughput `json:"beside"`
 	Ratio  float64    `json:"ratio,omitempty"` // to that
 }
 
-// sustained is a throughput that can be compared with that of raw JetStream.
-type sustained struct {
-	throughput
+// Sustained is a throughput that can be compared with that of raw JetStream.
+type Sustained struct {
+	Throughput
 	RatioToRaw float64 `json:"ratio_to_raw,omitempty"`
 }
 
-// latencies are the times from the submission on, in milliseconds.
-type latencies struct {
-	Accepted spreading `json:"accepted"` // the submission was answered
-	Started  spreading `json:"started"`  // its handler was called
-	Visible  spreading `json:"visible"`  // a lookup shows it completed
-	Notified spreading `json:"notified"` // a subscriber on the NATS port has the notification
+// Latencies are the times from the submission on, in milliseconds.
+type Latencies struct {
+	Accepted Spreading `json:"accepted"` // the submission was answered
+	Started  Spreading `json:"started"`  // its handler was called
+	Visible  Spreading `json:"visible"`  // a lookup shows it completed
+	Notified Spreading `json:"notified"` // a subscriber on the NATS port has the notification
 	Jobs     int       `json:"jobs"`
 }
 
-// spreading is how a time is spread, in milliseconds.
-type spreading struct {
+// Spreading is how a time is spread, in milliseconds.
+type Spreading struct {
 	P50 float64 `json:"p50"`
 	P99 float64 `json:"p99"`
 	Max float64 `json:"max"`
 }
 
-func newLatencies(all []moments) *latencies {
+func newLatencies(all []moments) *Latencies {
 	var accepted, started, visible, notified []int64
 	for i := range all {
 		m := &all[i]
@@ -135,20 +135,20 @@ func newLatencies(all []moments) *latencies {
 		visible = append(visible, m.visible)
 		notified = append(notified, m.notified.Load())
 	}
-	return &latencies{
+	return &Latencies{
 		Accepted: newSpreading(accepted), Started: newSpreading(started),
 		Visible: newSpreading(visible), Notified: newSpreading(notified), Jobs: len(all),
 	}
 }
 
 // newSpreading takes nanoseconds, which it sorts.
-func newSpreading(all []int64) spreading {
+func newSpreading(all []int64) Spreading {
 	slices.Sort(all)
 	rank := func(percent int) float64 { // the nearest rank
 		i := (len(all)*percent + 99) / 100
 		return float64(all[max(i, 1)-1]) / 1e6
 	}
-	return spreading{P50: rank(50), P99: rank(99), Max: rank(100)}
+	return Spreading{P50: rank(50), P99: rank(99), Max: rank(100)}
 }
 
 // Print writes a table, or one JSON object.
@@ -185,7 +185,7 @@ func (r *Report) table() string {
 	t.throughput("drain: backlog, until notified", r.Drain)
 	t.throughput("batches of 1,000, until durable", r.Batch)
 	if s := r.Sustained; s != nil {
-		t.throughput("sustained: submit, run, notify", &s.throughput)
+		t.throughput("sustained: submit, run, notify", &s.Throughput)
 		if s.RatioToRaw > 0 {
 			t.figure("  of raw JetStream", s.RatioToRaw, 3, "ratio")
 		}
@@ -232,7 +232,7 @@ func (t *table) figure(name string, v float64, decimals int, unit string) {
 	_, _ = fmt.Fprintf(&t.b, "%s%s %12s  %s\n", name, strings.Repeat(" ", pad), grouped(v, decimals), unit)
 }
 
-func (t *table) throughput(name string, v *throughput) {
+func (t *table) throughput(name string, v *Throughput) {
 	if v == nil {
 		return
 	}
@@ -243,18 +243,18 @@ func (t *table) throughput(name string, v *throughput) {
 	t.figure(name, v.PerSecond, 0, unit)
 }
 
-func (t *table) comparison(name string, c *comparison, beside string) {
+func (t *table) comparison(name string, c *Comparison, beside string) {
 	if c == nil {
 		return
 	}
-	t.throughput(name, &c.throughput)
+	t.throughput(name, &c.Throughput)
 	t.throughput("  in turns with it: "+beside, &c.Beside)
 	if c.Ratio > 0 {
 		t.figure("  ratio to that", c.Ratio, 3, "ratio")
 	}
 }
 
-func (t *table) spreading(name string, s spreading) {
+func (t *table) spreading(name string, s Spreading) {
 	t.figure(name+", p50", s.P50, 2, "ms")
 	t.figure(name+", p99", s.P99, 2, "ms")
 	t.figure(name+", max", s.Max, 2, "ms")
