@@ -12,7 +12,7 @@
 //   - [Tail] removes what jobs leave behind in JOBS.
 //   - [Broker.Serve] answers requests as a NATS micro service.
 //   - feed.go is how a stream is read.
-//   - link.go is the small client under the messages of the hot path; all else
+//   - Package wire is the small client under the messages of the hot path; all else
 //     goes through nats.go.
 package broker
 
@@ -34,6 +34,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
+	"jobstream/broker/internal/wire"
 	"jobstream/jobs"
 )
 
@@ -97,9 +98,9 @@ type Broker struct {
 	nc  *nats.Conn // for everything rare
 	js  jetstream.JetStream
 
-	inbox string // first tokens of all reply subjects
-	pub   *link  // submissions, events, notifications
-	work  *link  // lanes and acks
+	inbox string     // first tokens of all reply subjects
+	pub   *wire.Conn // submissions, events, notifications
+	work  *wire.Conn // lanes and acks
 
 	listening atomic.Bool
 	fatal     <-chan string // what nats-server would have ended the process with
@@ -137,6 +138,9 @@ const (
 	writeLimit   = 16 << 20 // bytes that publishers may be ahead of the server
 	longBacklog  = 1024     // connections that wait to be accepted, if so many may be open
 	ownConns     = 16       // connections of this process, which the server counts like all
+
+	publisherName = "jobstream publisher"
+	lanesName     = "jobstream lanes"
 )
 
 // Open starts the server in o.Dir and makes or adopts the three streams. The
@@ -174,17 +178,17 @@ func (b *Broker) open(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if b.pub, err = openLink("jobstream publisher", writeLimit, b.log, b.srv.InProcessConn, nil); err != nil {
-		return fmt.Errorf("cannot connect to the embedded broker: %w", err)
-	}
-	// the handlers on this link publish, so publishing on it must never wait
-	if b.work, err = openLink("jobstream lanes", 0, b.log, b.srv.InProcessConn, b.lanes.disconnected); err != nil {
-		return fmt.Errorf("cannot connect to the embedded broker: %w", err)
-	}
-	if _, err = b.pub.subscribe(b.inbox+".s.*", b.submitAnswered); err != nil {
+	if b.pub, err = b.connect(wire.Options{Name: publisherName, Limit: writeLimit}); err != nil {
 		return err
 	}
-	if _, err = b.pub.subscribe(b.inbox+".n.*", b.noticeAnswered); err != nil {
+	// the handlers on this one publish, so publishing on it must never wait
+	if b.work, err = b.connect(wire.Options{Name: lanesName, Gone: b.lanes.disconnected}); err != nil {
+		return err
+	}
+	if _, err = b.pub.Subscribe(b.inbox+".s.*", b.submitAnswered); err != nil {
+		return err
+	}
+	if _, err = b.pub.Subscribe(b.inbox+".n.*", b.noticeAnswered); err != nil {
 		return err
 	}
 	if !b.o.HoldPort {
@@ -196,7 +200,17 @@ func (b *Broker) open(ctx context.Context) error {
 	b.stop = stop
 	b.tasks.Go(func() { b.watch(tasks) })
 	b.tasks.Go(func() { b.watchBehind(tasks) })
-	return b.pub.flush(ctx)
+	return b.pub.Flush(ctx)
+}
+
+// connect makes a connection for what comes by the hundred thousand.
+func (b *Broker) connect(o wire.Options) (*wire.Conn, error) {
+	o.Dial, o.Log = b.srv.InProcessConn, b.log
+	c, err := wire.Open(o)
+	if err != nil {
+		return nil, fmt.Errorf("cannot connect to the embedded broker: %w", err)
+	}
+	return c, nil
 }
 
 // start runs the server and connects nats.go to it.
@@ -339,9 +353,9 @@ func (b *Broker) Close() {
 		b.stop()
 	}
 	b.tasks.Wait()
-	for _, l := range []*link{b.pub, b.work} {
-		if l != nil {
-			l.close()
+	for _, c := range []*wire.Conn{b.pub, b.work} {
+		if c != nil {
+			c.Close()
 		}
 	}
 	b.halt()
@@ -372,7 +386,7 @@ func (b *Broker) Port() int {
 func (b *Broker) Flush() error {
 	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 	defer cancel()
-	return errors.Join(b.pub.flush(ctx), b.work.flush(ctx))
+	return errors.Join(b.pub.Flush(ctx), b.work.Flush(ctx))
 }
 
 // watch does once and again what nothing else triggers: it fails submissions

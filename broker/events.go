@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 
+	"jobstream/broker/internal/wire"
 	"jobstream/jobs"
 	"jobstream/jobs/packed"
 )
@@ -50,11 +51,9 @@ func (b *Broker) appendOne(e *jobs.Event, buffers *[2][]byte) error {
 	subject = append(append(subject, '.'), e.Type...)
 	subject = appendID(append(subject, '.'), e.ID)
 	buffers[1] = subject
-	buf, err := b.pub.begin()
-	if err != nil {
+	if err := wire.Publish(b.pub, subject, "", nil, body); err != nil {
 		return fmt.Errorf("cannot publish an event: %w", err)
 	}
-	b.pub.endNow(appendPub(buf, subject, "", nil, body))
 	return nil
 }
 
@@ -102,11 +101,9 @@ func (b *Broker) publishPacked(body []byte, n uint32) error {
 	body[0] = packedVersion
 	body[1] = 0xdd // an array with a length of 32 bits
 	body[2], body[3], body[4], body[5] = byte(n>>24), byte(n>>16), byte(n>>8), byte(n)
-	buf, err := b.pub.begin()
-	if err != nil {
+	if err := wire.Publish(b.pub, b.packedSubject(), "", nil, body); err != nil {
 		return fmt.Errorf("cannot publish events: %w", err)
 	}
-	b.pub.endNow(appendPub(buf, b.packedSubject(), "", nil, body))
 	return nil
 }
 

@@ -338,26 +338,3 @@ func FuzzDecodeEvents(f *testing.F) {
 		}
 	})
 }
-
-func TestParseAck(t *testing.T) {
-	tests := []struct {
-		reply    string
-		consumer string
-		want     [3]uint64
-		ok       bool
-	}{
-		{"$JS.ACK.JOBS.email-3.1.7.8.1700000000000000000.9", "email-3", [3]uint64{7, 8, 1700000000000000000}, true},
-		{"$JS.ACK._.hash.JOBS.email-3.1.7.8.17.9", "email-3", [3]uint64{7, 8, 17}, true},
-		{"$JS.ACK.hub.hash.JOBS.email-3.1.7.8.17.9.random", "email-3", [3]uint64{7, 8, 17}, true},
-		{"$JS.ACK.JOBS.email-3.1.7.8.17", "", [3]uint64{}, false},
-		{"$JS.ACK.a.JOBS.email-3.1.7.8.17.9", "", [3]uint64{}, false},
-		{"_INBOX.1.2.3.4.5.6.7.8", "", [3]uint64{}, false},
-		{"", "", [3]uint64{}, false},
-	}
-	for _, tt := range tests {
-		consumer, got, ok := broker.ParseAck(tt.reply)
-		if ok != tt.ok || ok && (consumer != tt.consumer || got != tt.want) {
-			t.Errorf("%s: %s %v %v", tt.reply, consumer, got, ok)
-		}
-	}
-}

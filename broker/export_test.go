@@ -20,18 +20,16 @@ func EncodePacked(events []jobs.Event) []byte {
 
 func DecodeEvents(body []byte) ([]jobs.Event, error) { return decodeEvents(body, new(interner)) }
 
-func ParseAck(reply string) (consumer string, numbers [3]uint64, ok bool) {
-	a, ok := parseAck([]byte(reply))
-	return string(a.consumer), [3]uint64{a.seq, a.delivery, uint64(a.at)}, ok
-}
-
 // Disconnect breaks the connections of the hot path, as an upset server would.
 func (b *Broker) Disconnect() {
-	for _, l := range []*link{b.pub, b.work} {
-		l.mu.Lock()
-		conn := l.conn
-		l.mu.Unlock()
-		_ = conn.Close()
+	open, err := b.srv.Connz(nil)
+	if err != nil {
+		panic(err)
+	}
+	for _, c := range open.Conns {
+		if c.Name == publisherName || c.Name == lanesName {
+			_ = b.srv.DisconnectClientByID(c.Cid) // or it has gone by itself
+		}
 	}
 }
 

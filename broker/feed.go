@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nuid"
+
+	"jobstream/broker/internal/wire"
 )
 
 // item is one thing between those who bring messages and the one who calls the sink.
@@ -37,7 +39,7 @@ type feed struct {
 	beats  bool // heartbeats are handed to take as items without a body
 
 	most   int // bytes that may be under way
-	link   *link
+	conn   *wire.Conn
 	inbox  string
 	heard  atomic.Int64  // when the last frame came, nanoseconds since the broker was opened
 	broken chan struct{} // the consumer must be replaced
@@ -55,12 +57,12 @@ type feed struct {
 }
 
 func (f *feed) run(ctx context.Context) error {
-	l, err := openLink("jobstream reader of "+f.stream, 0, f.b.log, f.b.srv.InProcessConn, nil)
+	conn, err := f.b.connect(wire.Options{Name: "jobstream reader of " + f.stream})
 	if err != nil {
 		return fmt.Errorf("cannot read stream %s: %w", f.stream, err)
 	}
-	defer l.close()
-	f.link = l
+	defer conn.Close()
+	f.conn = conn
 	f.most = f.b.o.readAhead()
 	f.broken = make(chan struct{}, 1)
 	f.filled = make(chan struct{}, 1)
@@ -132,15 +134,15 @@ func (f *feed) consume(ctx context.Context) (name string, err error) {
 	}
 	start, round := f.nextRound(state.Last)
 	if f.sid >= 0 {
-		if err := f.link.unsubscribe(f.sid); err != nil {
+		if err := f.conn.Unsubscribe(f.sid); err != nil {
 			return "", err
 		}
 	}
-	f.sid, err = f.link.subscribe(f.replies(round), func(m *frame) { f.receive(round, m) })
+	f.sid, err = f.conn.Subscribe(f.replies(round), func(m *wire.Msg) { f.receive(round, m) })
 	if err != nil {
 		return "", err
 	}
-	if err := f.link.flush(ctx); err != nil { // else the request would find nobody listening
+	if err := f.conn.Flush(ctx); err != nil { // else the request would find nobody listening
 		return "", err
 	}
 	signalled(f.broken) // said of the consumer that is gone
@@ -179,7 +181,7 @@ func (f *feed) ask(round int) {
 	f.left = f.most
 	f.heard.Store(f.b.clock())
 	body := fmt.Appendf(nil, `{"batch":%d,"max_bytes":%d,"expires":%d,"idle_heartbeat":%d}`, math.MaxInt32, f.left, pullExpiry, heartbeat)
-	if err := f.link.publish(f.pull, f.replies(round), nil, body); err != nil {
+	if err := wire.Publish(f.conn, f.pull, f.replies(round), nil, body); err != nil {
 		f.fail()
 	}
 }
@@ -198,7 +200,7 @@ func (f *feed) remove(name string) {
 }
 
 // receive runs on the connection's goroutine.
-func (f *feed) receive(round int, m *frame) {
+func (f *feed) receive(round int, m *wire.Msg) {
 	if refusal := f.took(round, m); refusal != "" {
 		f.b.log.Warn("a reader's request was refused", "stream", f.stream, "status", refusal)
 	}
@@ -206,14 +208,14 @@ func (f *feed) receive(round int, m *frame) {
 
 // took is receive, and returns the server's words if it has refused a request. It does
 // not log: f.mu is held.
-func (f *feed) took(round int, m *frame) (refusal string) {
+func (f *feed) took(round int, m *wire.Msg) (refusal string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.expect == 0 || round != f.round {
 		return ""
 	}
 	f.heard.Store(f.b.clock())
-	if code := m.status(); code != 0 {
+	if code := m.Status(); code != 0 {
 		return f.control(code, m)
 	}
 	f.message(m)
@@ -221,29 +223,29 @@ func (f *feed) took(round int, m *frame) (refusal string) {
 }
 
 // message takes a delivery. f.mu is held.
-func (f *feed) message(m *frame) {
-	a, ok := parseAck(m.reply)
-	if !ok || a.delivery != f.expect {
+func (f *feed) message(m *wire.Msg) {
+	a, ok := wire.ParseAck(m.Reply)
+	if !ok || a.Delivery != f.expect {
 		f.fail()
 		return
 	}
 	f.expect++
-	f.last = a.seq
+	f.last = a.Seq
 	f.push(f.item(m, a))
-	if f.left -= len(m.subject) + len(m.reply) + len(m.header) + len(m.body); f.left <= 0 {
+	if f.left -= m.Size(); f.left <= 0 {
 		f.ended() // the server says nothing if a request is used up to its last byte
 	}
 }
 
 // control takes heartbeats and the word of the request's end; what else the server has
 // to say it returns. f.mu is held.
-func (f *feed) control(code int, m *frame) (refusal string) {
-	switch text := m.statusText(); {
+func (f *feed) control(code int, m *wire.Msg) (refusal string) {
+	switch text := m.StatusText(); {
 	case code == 100:
-		if delivered := m.get("Nats-Last-Consumer"); parseUint(delivered)+1 != f.expect {
+		if delivered := m.Get("Nats-Last-Consumer"); wire.ParseUint(delivered)+1 != f.expect {
 			f.fail()
 		} else if f.beats {
-			f.push(item{seq: parseUint(m.get("Nats-Last-Stream"))})
+			f.push(item{seq: wire.ParseUint(m.Get("Nats-Last-Stream"))})
 		}
 	case code == 408, code == 409 && strings.Contains(text, "MaxBytes"):
 		if f.left > 0 {
@@ -269,15 +271,33 @@ func (f *feed) fail() {
 }
 
 // item copies what a frame brings.
-func (f *feed) item(m *frame, a ackInfo) item {
-	it := item{seq: a.seq, at: a.at}
+func (f *feed) item(m *wire.Msg, a wire.Ack) item {
+	it := item{seq: a.Seq, at: a.At}
 	if !f.whole {
-		it.body = bytes.Clone(m.body)
+		it.body = bytes.Clone(m.Body)
 		return it
 	}
-	both := append(append(make([]byte, 0, len(m.header)+len(m.body)), m.header...), m.body...)
-	it.subject, it.header, it.body = f.names.get(m.subject), both[:len(m.header):len(m.header)], both[len(m.header):]
+	both := append(append(make([]byte, 0, len(m.Header)+len(m.Body)), m.Header...), m.Body...)
+	it.subject, it.header, it.body = f.names.get(m.Subject), both[:len(m.Header):len(m.Header)], both[len(m.Header):]
 	return it
+}
+
+// signal leaves a token in a channel that has room for one.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// signalled takes the token out, and says whether there was one.
+func signalled(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 func (f *feed) push(it item) {

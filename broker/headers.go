@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"jobstream/broker/internal/wire"
 	"jobstream/jobs"
 )
 
@@ -101,24 +102,24 @@ func readHeader(m *jobs.Message, key, value []byte) {
 	}
 	var err error
 	switch {
-	case equalFold(key, HeaderJobID):
+	case wire.EqualFold(key, HeaderJobID):
 		m.ID, err = parseID(value)
-	case equalFold(key, HeaderTags):
+	case wire.EqualFold(key, HeaderTags):
 		err = parseHeaderValue(&m.Tags, string(value))
-	case equalFold(key, HeaderRetryCount):
+	case wire.EqualFold(key, HeaderRetryCount):
 		m.RetryCount, err = parseRetryCount(string(value))
-	case equalFold(key, HeaderTimeout):
+	case wire.EqualFold(key, HeaderTimeout):
 		m.Timeout, err = parseTimeout(string(value))
-	case equalFold(key, HeaderMoved):
+	case wire.EqualFold(key, HeaderMoved):
 		m.Moved = true
-		m.CreatedAt = jobs.Time(parseUint(value))
-	case equalFold(key, HeaderMessageID):
+		m.CreatedAt = jobs.Time(wire.ParseUint(value))
+	case wire.EqualFold(key, HeaderMessageID):
 		if m.Token == nil {
 			m.Token = jobs.NewToken("nats", string(value), nil)
 		}
-	case equalFold(key, HeaderToken):
+	case wire.EqualFold(key, HeaderToken):
 		m.Token, err = parseToken(string(value))
-	case equalFold(key, HeaderBatchEnd):
+	case wire.EqualFold(key, HeaderBatchEnd):
 		m.BatchEnd, err = jobs.ParseID(string(value))
 	default:
 		err = readTerms(m, key, string(value))
@@ -132,8 +133,8 @@ func readHeader(m *jobs.Message, key, value []byte) {
 func readTerms(m *jobs.Message, key []byte, value string) error {
 	for i := range jobs.TermsFields {
 		f := &jobs.TermsFields[i]
-		span := f.SpanHeader != "" && equalFold(key, f.SpanHeader)
-		if !span && !equalFold(key, f.Header) {
+		span := f.SpanHeader != "" && wire.EqualFold(key, f.SpanHeader)
+		if !span && !wire.EqualFold(key, f.Header) {
 			continue
 		}
 		if m.Terms == nil {
@@ -153,7 +154,7 @@ func readTerms(m *jobs.Message, key []byte, value string) error {
 		}
 		return err
 	}
-	if len(key) > 4 && equalFold(key[:4], "Job-") {
+	if len(key) > 4 && wire.EqualFold(key[:4], "Job-") {
 		return fmt.Errorf("is not known; known are %s", strings.Join(publicHeaders(), ", "))
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
+	"jobstream/broker/internal/wire"
 	"jobstream/jobs"
 )
 
@@ -62,7 +63,7 @@ func (b *Broker) OpenLanes(ctx context.Context, lanes []jobs.Lane, r jobs.Receiv
 	if err := b.receive(lanes, r); err != nil {
 		return err
 	}
-	return b.work.flush(ctx)
+	return b.work.Flush(ctx)
 }
 
 // receive sets the table up and subscribes to what will be pulled.
@@ -83,7 +84,7 @@ func (b *Broker) receive(lanes []jobs.Lane, r jobs.Receiver) error {
 		t.index[l], t.names[l.String()] = i, i
 		t.lanes = append(t.lanes, openLane{lane: l, pull: pullSubject(JobsStream, l.String())})
 	}
-	sid, err := b.work.subscribe(t.inbox+".*.*", b.delivered)
+	sid, err := b.work.Subscribe(t.inbox+".*.*", b.delivered)
 	if err != nil {
 		return err
 	}
@@ -115,7 +116,7 @@ func (b *Broker) CloseLanes() {
 		// first the end of the interest, then the naks of what still comes: else the
 		// server would send it right back
 		t.mu.Lock()
-		if err := b.work.unsubscribe(t.sid); err != nil {
+		if err := b.work.Unsubscribe(t.sid); err != nil {
 			b.log.Warn("cannot end the deliveries", "error", err)
 		}
 		t.mu.Unlock()
@@ -128,7 +129,7 @@ func (b *Broker) CloseLanes() {
 	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 	defer cancel()
 	for range 2 { // the deliveries are in after the first, their naks out after the second
-		if err := b.work.flush(ctx); err != nil {
+		if err := b.work.Flush(ctx); err != nil {
 			b.log.Warn("deliveries on their way come again when their lease ends", "error", err)
 			return
 		}
@@ -172,12 +173,10 @@ func (b *Broker) Pull(lane jobs.Lane, n int) error {
 	body = append(body, `,"expires":`...)
 	body = strconv.AppendInt(body, int64(pullExpiry), 10)
 	body = append(body, '}')
-	buf, err := b.work.begin()
-	if err != nil {
+	if err := wire.Publish(b.work, subject, reply, nil, body); err != nil {
 		t.end(i, number, n)
 		return fmt.Errorf("cannot pull from lane %s: %w", lane, err)
 	}
-	b.work.end(appendPub(buf, subject, reply, nil, body))
 	return nil
 }
 
@@ -199,43 +198,41 @@ func (b *Broker) Nak(ref string, delay time.Duration) error {
 func (b *Broker) Extend(ref string) error { return b.settle(ref, []byte("+WPI")) }
 
 func (b *Broker) settle(ref string, body []byte) error {
-	buf, err := b.work.begin()
-	if err != nil {
+	if err := wire.Publish(b.work, ref, "", nil, body); err != nil {
 		return fmt.Errorf("cannot settle a delivery: %w", err)
 	}
-	b.work.end(appendPub(buf, ref, "", nil, body))
 	return nil
 }
 
 // delivered takes what comes for a pull request: a message, or the word that
 // the request has ended.
-func (b *Broker) delivered(f *frame) {
+func (b *Broker) delivered(f *wire.Msg) {
 	t := &b.lanes
 	t.calls.Lock()
 	defer t.calls.Unlock()
-	if code := f.status(); code != 0 {
+	if code := f.Status(); code != 0 {
 		b.pullEnded(f, code)
 		return
 	}
-	ack, ok := parseAck(f.reply)
+	ack, ok := wire.ParseAck(f.Reply)
 	if !ok {
-		b.log.Error("the broker delivered a message without an ack subject", "subject", string(f.subject), "reply", string(f.reply))
+		b.log.Error("the broker delivered a message without an ack subject", "subject", string(f.Subject), "reply", string(f.Reply))
 		return
 	}
 	if t.receiver == nil {
-		if err := b.Nak(string(f.reply), 0); err != nil {
+		if err := b.Nak(string(f.Reply), 0); err != nil {
 			b.log.Warn("a delivery comes again when its lease ends", "error", err)
 		}
 		return
 	}
-	if lane, ok := t.arrived(ack.consumer); ok {
-		t.receiver.Deliver(jobs.Delivery{Lane: lane, Seq: ack.seq, Ref: string(f.reply)})
+	if lane, ok := t.arrived(ack.Consumer); ok {
+		t.receiver.Deliver(jobs.Delivery{Lane: lane, Seq: ack.Seq, Ref: string(f.Reply)})
 	}
 }
 
 // pullEnded is called under calls.
-func (b *Broker) pullEnded(f *frame, code int) {
-	i, number := replyTokens(f.subject)
+func (b *Broker) pullEnded(f *wire.Msg, code int) {
+	i, number := replyTokens(f.Subject)
 	t := &b.lanes
 	if t.receiver == nil || code == 100 {
 		return
@@ -243,11 +240,11 @@ func (b *Broker) pullEnded(f *frame, code int) {
 	if code != 404 && code != 408 {
 		// The consumer is gone, or the server is in trouble. Asking again at once
 		// would be a busy loop, so the watchdog ends this request a little later.
-		b.log.Warn("a request of a lane was refused; it is made again", "status", f.statusText())
-		t.postpone(i, number, code == 503 || bytes.Contains(f.header, []byte("Consumer Deleted")))
+		b.log.Warn("a request of a lane was refused; it is made again", "status", f.StatusText())
+		t.postpone(i, number, code == 503 || bytes.Contains(f.Header, []byte("Consumer Deleted")))
 		return
 	}
-	if lane, missing := t.end(i, number, int(parseUint(f.get("Nats-Pending-Messages")))); missing > 0 {
+	if lane, missing := t.end(i, number, int(wire.ParseUint(f.Get("Nats-Pending-Messages")))); missing > 0 {
 		t.receiver.PullEnded(lane, missing)
 	}
 }
@@ -256,9 +253,9 @@ func (b *Broker) pullEnded(f *frame, code int) {
 // reply subject.
 func replyTokens(subject []byte) (i int, number uint64) {
 	last := bytes.LastIndexByte(subject, '.')
-	number = parseUint(subject[last+1:])
+	number = wire.ParseUint(subject[last+1:])
 	rest := subject[:max(last, 0)]
-	return int(parseUint(rest[bytes.LastIndexByte(rest, '.')+1:])), number
+	return int(wire.ParseUint(rest[bytes.LastIndexByte(rest, '.')+1:])), number
 }
 
 // arrived counts a delivery to its lane.

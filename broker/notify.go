@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"jobstream/broker/internal/wire"
 	"jobstream/jobs"
 )
 
@@ -114,15 +115,13 @@ func (b *Broker) publishNotice(j *jobs.Job, reply string, most int) error {
 	plain := append(append(name[:0], "job."...), j.Status.String()...)
 	subject := append(append(plain, '.'), j.Type...)
 	subject = appendID(append(subject, '.'), j.ID)
-	buf, err := b.pub.begin()
+	err := wire.Publish(b.pub, subject, reply, s.head, s.body)
+	if err == nil && s.plain[j.Status] {
+		err = wire.Publish(b.pub, plain, "", s.head, s.body)
+	}
 	if err != nil {
 		return fmt.Errorf("cannot notify: %w", err)
 	}
-	buf = appendPub(buf, subject, reply, s.head, s.body)
-	if s.plain[j.Status] {
-		buf = appendPub(buf, plain, "", s.head, s.body)
-	}
-	b.pub.endNow(buf)
 	if cap(s.body) > 4*maxPacked {
 		s.body = nil
 	}
@@ -179,8 +178,8 @@ func (b *Broker) awaitNotices(ctx context.Context, done <-chan struct{}) error {
 	return b.notices.refusal
 }
 
-func (b *Broker) noticeAnswered(f *frame) {
-	batch := parseUint(f.subject[bytes.LastIndexByte(f.subject, '.')+1:])
+func (b *Broker) noticeAnswered(f *wire.Msg) {
+	batch := wire.ParseUint(f.Subject[bytes.LastIndexByte(f.Subject, '.')+1:])
 	refusal := pubAckError(f)
 	s := &b.notices
 	s.mu.Lock()

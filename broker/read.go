@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"jobstream/broker/internal/wire"
 	"jobstream/jobs"
 )
 
@@ -138,7 +139,7 @@ func (p *messageParser) message(it *item) *jobs.Message {
 	m := &p.m
 	*m = jobs.Message{Seq: it.seq, At: jobs.Time(it.at), Type: s.typ, Priority: s.priority, Problem: s.problem, RetryCount: -1}
 	if len(it.header) > 0 {
-		eachHeader(it.header, func(key, value []byte) { readHeader(m, key, value) })
+		wire.EachHeader(it.header, func(key, value []byte) { readHeader(m, key, value) })
 	}
 	if m.ID == (jobs.ID{}) {
 		m.ID = jobs.DerivedID(m.Seq, m.At)

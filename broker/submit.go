@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"jobstream/broker/internal/wire"
 	"jobstream/jobs"
 )
 
@@ -33,17 +34,15 @@ func (b *Broker) Submit(m *jobs.Message, refused func(error)) error {
 	subject := appendLaneSubject(name[:0], m.Type, m.Priority)
 
 	n := b.submitted.add(refused, time.Now())
-	buf, err := b.pub.begin()
-	if err != nil {
+	var to [64]byte
+	reply := append(append(to[:0], b.inbox...), ".s."...)
+	reply = strconv.AppendUint(reply, n, 10)
+	if err := wire.Publish(b.pub, subject, reply, header, m.Payload); err != nil {
 		if _, ok := b.submitted.take(n); !ok {
 			return nil // refused has been told already
 		}
 		return &jobs.Error{Kind: jobs.Unavailable, Detail: "the queue cannot be reached: " + err.Error(), RetryAfter: time.Second}
 	}
-	var to [64]byte
-	reply := append(append(to[:0], b.inbox...), ".s."...)
-	reply = strconv.AppendUint(reply, n, 10)
-	b.pub.endNow(appendPub(buf, subject, reply, header, m.Payload))
 	return nil
 }
 
@@ -59,8 +58,8 @@ func appendID(b []byte, id jobs.ID) []byte {
 }
 
 // submitAnswered takes the stream's answer to a submission.
-func (b *Broker) submitAnswered(f *frame) {
-	refused, ok := b.submitted.take(parseUint(f.subject[bytes.LastIndexByte(f.subject, '.')+1:]))
+func (b *Broker) submitAnswered(f *wire.Msg) {
+	refused, ok := b.submitted.take(wire.ParseUint(f.Subject[bytes.LastIndexByte(f.Subject, '.')+1:]))
 	if !ok {
 		return
 	}
@@ -96,11 +95,11 @@ func (b *Broker) failUnanswered(now time.Time) {
 
 // pubAckError is nil for a PubAck that says "stored". The usual answer is
 // recognized by its first bytes: only refusals are decoded.
-func pubAckError(f *frame) *jobs.Error {
-	if f.status() == 503 {
+func pubAckError(f *wire.Msg) *jobs.Error {
+	if f.Status() == 503 {
 		return &jobs.Error{Kind: jobs.Unavailable, Detail: "no stream takes the message", RetryAfter: time.Second}
 	}
-	if bytes.HasPrefix(f.body, []byte(`{"stream":`)) {
+	if bytes.HasPrefix(f.Body, []byte(`{"stream":`)) {
 		return nil
 	}
 	var answer struct {
@@ -110,7 +109,7 @@ func pubAckError(f *frame) *jobs.Error {
 			Description string `json:"description"`
 		} `json:"error"`
 	}
-	if err := json.Unmarshal(f.body, &answer); err != nil {
+	if err := json.Unmarshal(f.Body, &answer); err != nil {
 		return &jobs.Error{Kind: jobs.Unavailable, Detail: "the queue gave an answer that makes no sense", RetryAfter: time.Second}
 	}
 	e := answer.Error
