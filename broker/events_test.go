@@ -172,7 +172,7 @@ func drawEvent(t *rapid.T) jobs.Event {
 	jobstest.Draw(t, jobs.EventFields, &e)
 	jobstest.Set(t, "kind", &e.Kind)
 	jobstest.Set(t, "id", &e.ID)
-	jobstest.Set(t, "priority", &e.Priority)
+	jobstest.Set(t, "priority", (*uint8)(&e.Priority))
 	e.Type = rapid.StringMatching(`[a-zA-Z0-9_-]{1,64}`).Draw(t, "type")
 	return e
 }

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// The attributes of jobs stand in four tables: what a submission may ask for
-// ([TermsFields]), the message that brings it ([MessageFields]), the record of a job
-// ([JobFields]) and an event ([EventFields]).
+// The attributes of jobs stand in tables: what a submission may ask for ([TermsFields]),
+// the message that brings it ([MessageFields]), the record of a job ([JobFields]) with
+// its parts, and an event ([EventFields]).
 // Every codec walks over them: the headers of a message in JOBS, REST bodies, the job
 // resource, the tracker's records and batches, and both forms of events. So a new
 // attribute is a field of the struct and one entry at the end of its table, and the
@@ -99,7 +99,7 @@ var JobFields = []Field[Job]{
 	{Name: "id", Of: func(j *Job) any { return &j.ID }, JSON: Always},
 	{Name: "seq", Of: func(j *Job) any { return &j.Seq }}, // 0 if it is not known any more
 	{Name: "type", Of: func(j *Job) any { return &j.Type }, JSON: Always, Few: true},
-	{Name: "priority", Of: func(j *Job) any { return &j.Priority }, JSON: Always},
+	{Name: "priority", Of: func(j *Job) any { return (*uint8)(&j.Priority) }, JSON: Always},
 	{Name: "status", Of: func(j *Job) any { return &j.Status }, JSON: Always},
 	{Name: "progress", Of: func(j *Job) any { return &j.Progress }, JSON: Always},
 	{Name: "message", Of: func(j *Job) any { return &j.Message }, JSON: Always},
@@ -124,7 +124,7 @@ var JobFields = []Field[Job]{
 	{Name: "history", Of: func(j *Job) any { return &j.History }, JSON: Hidden},
 	{Name: "key", Of: func(j *Job) any { return &j.Key }, JSON: Hidden},
 	{Name: "terms", Of: func(j *Job) any { return &j.Terms }, JSON: Hidden}, // theirs are shown beside the job's
-	{Name: "place", Of: func(j *Job) any { return &j.Place }, JSON: Hidden},
+	{Name: "place", Of: func(j *Job) any { return (*uint8)(&j.Place) }, JSON: Hidden},
 	{Name: "slot", Of: func(j *Job) any { return &j.Slot }, JSON: Hidden},
 	{Name: "unlisted", Of: func(j *Job) any { return &j.Unlisted }, JSON: Hidden},
 	{Name: "checkpoint", Of: func(j *Job) any { return &j.Checkpoint }, JSON: Hidden},
@@ -134,12 +134,38 @@ var JobFields = []Field[Job]{
 var MessageFields = []Field[Message]{
 	{Name: "id", Of: func(m *Message) any { return &m.ID }},
 	{Name: "type", Of: func(m *Message) any { return &m.Type }, Few: true},
-	{Name: "priority", Of: func(m *Message) any { return &m.Priority }},
+	{Name: "priority", Of: func(m *Message) any { return (*uint8)(&m.Priority) }},
 	{Name: "payload", Of: func(m *Message) any { return &m.Payload }},
 	{Name: "tags", Of: func(m *Message) any { return &m.Tags }},
 	{Name: "retry_count", Of: func(m *Message) any { return &m.RetryCount }},
 	{Name: "timeout", Of: func(m *Message) any { return &m.Timeout }},
 	{Name: "terms", Of: func(m *Message) any { return &m.Terms }},
+}
+
+// ArtifactFields are the attributes of an [Artifact].
+var ArtifactFields = []Field[Artifact]{
+	{Name: "name", Of: func(a *Artifact) any { return &a.Name }, JSON: Always},
+	{Name: "content_type", Of: func(a *Artifact) any { return &a.ContentType }, JSON: Always},
+	{Name: "size", Of: func(a *Artifact) any { return &a.Size }, JSON: Always},
+	{Name: "sha256", Of: func(a *Artifact) any { return &a.SHA256 }, JSON: Always},
+}
+
+// ErrorFields are the attributes of an [AttemptError].
+var ErrorFields = []Field[AttemptError]{
+	{Name: "attempt", Of: func(e *AttemptError) any { return &e.Attempt }, JSON: Always},
+	{Name: "error", Of: func(e *AttemptError) any { return &e.Error }, JSON: Always},
+	{Name: "at", Of: func(e *AttemptError) any { return &e.At }, JSON: Always},
+}
+
+// HistoryFields are the attributes of a [HistoryEntry].
+var HistoryFields = []Field[HistoryEntry]{
+	{Name: "kind", Of: func(h *HistoryEntry) any { return &h.Kind }},
+	{Name: "at", Of: func(h *HistoryEntry) any { return &h.At }},
+	{Name: "attempt", Of: func(h *HistoryEntry) any { return &h.Attempt }},
+	{Name: "progress", Of: func(h *HistoryEntry) any { return &h.Progress }},
+	{Name: "text", Of: func(h *HistoryEntry) any { return &h.Text }},
+	{Name: "node", Of: func(h *HistoryEntry) any { return &h.Node }, Few: true},
+	{Name: "due", Of: func(h *HistoryEntry) any { return &h.Due }},
 }
 
 // EventFields are the attributes of an [Event].
@@ -148,7 +174,7 @@ var EventFields = []Field[Event]{
 	{Name: "id", Of: func(e *Event) any { return &e.ID }},
 	{Name: "seq", Of: func(e *Event) any { return &e.Seq }},
 	{Name: "type", Of: func(e *Event) any { return &e.Type }, Few: true},
-	{Name: "priority", Of: func(e *Event) any { return &e.Priority }},
+	{Name: "priority", Of: func(e *Event) any { return (*uint8)(&e.Priority) }},
 	{Name: "created_at", Of: func(e *Event) any { return &e.CreatedAt }},
 	{Name: "max_attempts", Of: func(e *Event) any { return &e.MaxAttempts }},
 	{Name: "run", Of: func(e *Event) any { return &e.Run }},
@@ -189,7 +215,11 @@ func IsZero(v any) bool {
 		return *v == ""
 	case *int:
 		return *v == 0
+	case *int64:
+		return *v == 0
 	case *uint64:
+		return *v == 0
+	case *uint8:
 		return *v == 0
 	case *bool:
 		return !*v
@@ -203,13 +233,9 @@ func IsZero(v any) bool {
 		return len(*v) == 0
 	case *ID:
 		return *v == ID{}
-	case *Priority:
-		return *v == 0
 	case *Status:
 		return *v == 0
 	case *Kind:
-		return *v == 0
-	case *Place:
 		return *v == 0
 	case **Artifact:
 		return *v == nil

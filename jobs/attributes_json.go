@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,6 +43,8 @@ func appendValueJSON(b []byte, v any) []byte {
 		return AppendString(b, *v)
 	case *int:
 		return strconv.AppendInt(b, int64(*v), 10)
+	case *int64:
+		return strconv.AppendInt(b, *v, 10)
 	case *uint64:
 		return strconv.AppendUint(b, *v, 10)
 	case *bool:
@@ -53,45 +56,32 @@ func appendValueJSON(b []byte, v any) []byte {
 	case *json.RawMessage:
 		return appendRaw(b, *v)
 	case *[]string:
-		return appendListJSON(b, *v, AppendString)
+		return appendListJSON(b, *v, func(b []byte, s *string) []byte { return AppendString(b, *s) })
 	case *ID:
 		return append(appendID(append(b, '"'), *v), '"')
-	case *Priority:
+	case *uint8:
 		return strconv.AppendUint(b, uint64(*v), 10)
 	case *Status:
 		return AppendString(b, v.String())
 	case *Kind:
 		return AppendString(b, v.String())
 	case **Artifact:
-		return appendArtifact(b, *v)
+		return AppendFieldsJSON(b, ArtifactFields, *v)
 	case *[]AttemptError:
-		return appendListJSON(b, *v, appendAttemptError)
+		return appendListJSON(b, *v, func(b []byte, e *AttemptError) []byte { return AppendFieldsJSON(b, ErrorFields, e) })
 	}
 	panic(fmt.Sprintf("JSON has no attributes of type %T", v))
 }
 
-func appendListJSON[E any](b []byte, list []E, one func([]byte, E) []byte) []byte {
+func appendListJSON[E any](b []byte, list []E, one func([]byte, *E) []byte) []byte {
 	b = append(b, '[')
-	for i, e := range list {
+	for i := range list {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = one(b, e)
+		b = one(b, &list[i])
 	}
 	return append(b, ']')
-}
-
-func appendAttemptError(b []byte, e AttemptError) []byte {
-	b = strconv.AppendInt(append(b, `{"attempt":`...), int64(e.Attempt), 10)
-	b = AppendString(append(b, `,"error":`...), e.Error)
-	return append(appendTime(append(b, `,"at":`...), e.At), '}')
-}
-
-func appendArtifact(b []byte, a *Artifact) []byte {
-	b = AppendString(append(b, `{"name":`...), a.Name)
-	b = AppendString(append(b, `,"content_type":`...), a.ContentType)
-	b = strconv.AppendInt(append(b, `,"size":`...), a.Size, 10)
-	return append(AppendString(append(b, `,"sha256":`...), a.SHA256), '}')
 }
 
 // ReadFieldsJSON reads what [AppendFieldsJSON] has written. Unknown members are passed
@@ -127,6 +117,8 @@ func readValueJSON(v any, raw json.RawMessage) (err error) {
 		*v, err = stringValue(raw)
 	case *int:
 		*v, err = intValue(raw, math.MinInt, math.MaxInt)
+	case *int64:
+		*v, err = strconv.ParseInt(string(raw), 10, 64)
 	case *uint64:
 		if *v, err = strconv.ParseUint(string(raw), 10, 64); err != nil {
 			err = fmt.Errorf("must be a whole number, not %s", describe(raw))
@@ -147,33 +139,25 @@ func readValueJSON(v any, raw json.RawMessage) (err error) {
 		}
 	case *ID:
 		err = readTextJSON(v, raw, ParseID)
-	case *Priority:
+	case *uint8:
 		var n int
 		n, err = intValue(raw, 0, math.MaxUint8)
-		*v = Priority(n)
+		*v = uint8(n)
 	case *Status:
 		err = readTextJSON(v, raw, named(ParseStatus))
 	case *Kind:
 		err = readTextJSON(v, raw, named(ParseKind))
 	case **Artifact:
-		var a struct {
-			Name        string
-			ContentType string `json:"content_type"`
-			Size        int64
-			SHA256      string
-		}
-		err = json.Unmarshal(raw, &a)
-		*v = &Artifact{Name: a.Name, ContentType: a.ContentType, Size: a.Size, SHA256: a.SHA256}
+		*v = &Artifact{}
+		err = ReadFieldsJSON(raw, ArtifactFields, *v)
 	case *[]AttemptError:
-		var all []struct {
-			Attempt int
-			Error   string
-			At      time.Time
+		if raw[0] != '[' {
+			return fmt.Errorf("must be a list, not %s", describe(raw))
 		}
-		err = json.Unmarshal(raw, &all)
-		for _, e := range all {
-			*v = append(*v, AttemptError{Attempt: e.Attempt, Error: e.Error, At: TimeOf(e.At)})
-		}
+		eachElement(raw, func(entry json.RawMessage) {
+			*v = append(*v, AttemptError{})
+			err = cmp.Or(err, ReadFieldsJSON(entry, ErrorFields, &(*v)[len(*v)-1]))
+		})
 	default:
 		panic(fmt.Sprintf("JSON has no attributes of type %T", v))
 	}

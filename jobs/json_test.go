@@ -45,7 +45,7 @@ func anyJob(t *rapid.T) *jobs.Job {
 	jobstest.Set(t, "id", &j.ID)
 	jobstest.Set(t, "seq", &j.Seq)
 	jobstest.Set(t, "status", &j.Status)
-	jobstest.Set(t, "priority", &j.Priority)
+	jobstest.Set(t, "priority", (*uint8)(&j.Priority))
 	if rapid.Bool().Draw(t, "odd texts") {
 		for _, s := range []*string{&j.Type, &j.Message, &j.Error, &j.Node} {
 			*s = anyText(t, "text")

@@ -134,8 +134,10 @@ func (g *glance) read(raw []byte) error {
 	g.payload = r.RawBytes()
 	g.err = to(errorField).RawText()
 	r.Skip(errorsField - at)
-	g.errors = r.B
-	at = errorsField
+	list := r.B
+	r.Skip(1)
+	g.errors = list[:len(list)-len(r.B)]
+	at = errorsField + 1
 	g.created = jobs.Time(to(createdField).Int())
 	g.started = jobs.Time(to(startedField).Int())
 	g.ended = jobs.Time(to(endedField).Int())

@@ -32,6 +32,7 @@ func drawJob(t *rapid.T) *jobs.Job {
 func TestRecordRoundTrip(t *testing.T) {
 	known, knownTerms := jobs.JobFields, jobs.TermsFields
 	ofJob, ofTerms := jobstest.Extra(t, &jobs.JobFields), jobstest.Extra(t, &jobs.TermsFields)
+	ofHistory := jobstest.Extra(t, &jobs.HistoryFields)
 	more, moreTerms := jobs.JobFields, jobs.TermsFields
 	rapid.Check(t, func(t *rapid.T) {
 		j := drawJob(t)
@@ -61,6 +62,11 @@ func TestRecordRoundTrip(t *testing.T) {
 			}
 			if later && (*ofJob(got) != *ofJob(j) || j.Terms != nil && *ofTerms(got.Terms) != *ofTerms(j.Terms)) {
 				t.Fatal("the added attributes are lost")
+			}
+			for i := range j.History {
+				if *ofHistory(&got.History[i]) != *ofHistory(&j.History[i]) {
+					t.Fatal("the added attribute of the history is lost")
+				}
 			}
 		}
 		for n := range len(raw) {

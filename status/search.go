@@ -141,17 +141,12 @@ func (m *matcher) chooses(g *glance, payload func() []byte) bool {
 	return m.payload.In(g.payload)
 }
 
-// inErrors looks through the encoded errors of attempts.
+// inErrors looks through the encoded errors of attempts. They are decoded only if the
+// text is somewhere in them.
 func (m *matcher) inErrors(list []byte) bool {
 	r := packed.Reader{B: list}
-	for n := r.Array(); n >= 3 && r.Err == nil; n -= 3 {
-		r.Skip(1) // attempt
-		if m.err.In(r.RawText()) && r.Err == nil {
-			return true
-		}
-		r.Skip(1) // moment
-	}
-	return false
+	return m.err.In(list) &&
+		slices.ContainsFunc(r.Errors(), func(e jobs.AttemptError) bool { return m.err.In([]byte(e.Error)) })
 }
 
 // reading reads records, at best in the order of their keys or against it, as

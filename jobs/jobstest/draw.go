@@ -38,6 +38,8 @@ func Set(t *rapid.T, name string, v any) {
 		*v = text.Draw(t, name)
 	case *int:
 		*v = number.Draw(t, name)
+	case *int64:
+		*v = rapid.Int64Min(1).Draw(t, name)
 	case *uint64:
 		*v = rapid.Uint64Min(1).Draw(t, name)
 	case *bool:
@@ -52,28 +54,31 @@ func Set(t *rapid.T, name string, v any) {
 		*v = rapid.SliceOfN(text, 1, 4).Draw(t, name)
 	case *jobs.ID:
 		copy(v[:], rapid.SliceOfN(rapid.ByteMin(1), len(v), len(v)).Draw(t, name))
-	case *jobs.Priority:
-		*v = jobs.Priority(rapid.IntRange(int(jobs.HighestPriority), int(jobs.LowestPriority)).Draw(t, name))
+	case *uint8: // also a priority, and a place
+		*v = uint8(rapid.IntRange(1, 2).Draw(t, name))
 	case *jobs.Status:
 		*v = jobs.Status(rapid.IntRange(1, jobs.NumStatus-1).Draw(t, name))
 	case *jobs.Kind:
 		*v = jobs.Kind(rapid.IntRange(int(jobs.KindStarted), int(jobs.KindSnoozed)).Draw(t, name))
-	case *jobs.Place:
-		*v = rapid.SampledFrom([]jobs.Place{jobs.Due, jobs.Held}).Draw(t, name)
 	case **jobs.Artifact:
-		*v = &jobs.Artifact{Name: text.Draw(t, name), ContentType: text.Draw(t, name), Size: int64(number.Draw(t, name)), SHA256: text.Draw(t, name)}
+		*v = &jobs.Artifact{}
+		Draw(t, jobs.ArtifactFields, *v)
 	case **jobs.Terms:
 		*v = &jobs.Terms{}
 		Draw(t, jobs.TermsFields, *v)
 	case *[]jobs.AttemptError:
-		for range rapid.SampledFrom([]int{1, 3, jobs.MaxErrors}).Draw(t, name) {
-			*v = append(*v, jobs.AttemptError{Attempt: number.Draw(t, name), Error: text.Draw(t, name), At: moment().Draw(t, name)})
-		}
+		*v = list(t, jobs.ErrorFields)
 	case *[]jobs.HistoryEntry:
-		for n := range rapid.SampledFrom([]int{1, 3, 5, jobs.MaxHistory}).Draw(t, name) {
-			*v = append(*v, jobs.HistoryEntry{Kind: jobs.Kind(n % 12), At: jobs.Time(n), Attempt: -n, Progress: n % 101, Text: "t", Node: "n", Due: 5})
-		}
+		*v = list(t, jobs.HistoryFields)
 	default:
 		panic(fmt.Sprintf("no test makes up attributes of type %T", v))
 	}
+}
+
+func list[T any](t *rapid.T, fields []jobs.Field[T]) []T {
+	all := make([]T, rapid.IntRange(1, 6).Draw(t, "entries"))
+	for i := range all {
+		Draw(t, fields, &all[i])
+	}
+	return all
 }

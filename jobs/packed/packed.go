@@ -34,6 +34,8 @@ func appendValue(b []byte, v any) []byte {
 		return msgp.AppendString(b, *v)
 	case *int:
 		return msgp.AppendInt(b, *v)
+	case *int64:
+		return msgp.AppendInt64(b, *v)
 	case *uint64:
 		return msgp.AppendUint64(b, *v)
 	case *bool:
@@ -52,76 +54,39 @@ func appendValue(b []byte, v any) []byte {
 		return b
 	case *jobs.ID:
 		return msgp.AppendBytes(b, v[:])
-	case *jobs.Priority:
-		return msgp.AppendUint8(b, uint8(*v))
+	case *uint8:
+		return msgp.AppendUint8(b, *v)
 	case *jobs.Status:
 		return msgp.AppendUint8(b, uint8(*v))
 	case *jobs.Kind:
 		return msgp.AppendUint8(b, uint8(*v))
-	case *jobs.Place:
-		return msgp.AppendUint8(b, uint8(*v))
 	case **jobs.Artifact:
-		return appendArtifact(b, *v)
+		return appendPointer(b, jobs.ArtifactFields, *v)
 	case **jobs.Terms:
-		return AppendTerms(b, *v)
+		return appendPointer(b, jobs.TermsFields, *v)
 	case *[]jobs.AttemptError:
-		return appendErrors(b, *v)
+		return appendList(b, jobs.ErrorFields, *v)
 	case *[]jobs.HistoryEntry:
-		return appendHistory(b, *v)
+		return appendList(b, jobs.HistoryFields, *v)
 	}
 	panic(fmt.Sprintf("no form for attributes of type %T", v))
 }
 
-// AppendTerms appends terms: an empty array if t is nil, and never one otherwise.
-func AppendTerms(b []byte, t *jobs.Terms) []byte {
-	if t == nil {
+// appendPointer appends an empty array if v is nil, and never one otherwise.
+func appendPointer[T any](b []byte, fields []jobs.Field[T], v *T) []byte {
+	if v == nil {
 		return msgp.AppendArrayHeader(b, 0)
 	}
-	return AppendArray(b, jobs.TermsFields, t, 1)
+	return AppendArray(b, fields, v, 1)
 }
 
-func appendArtifact(b []byte, a *jobs.Artifact) []byte {
-	if a == nil {
-		return msgp.AppendArrayHeader(b, 0)
-	}
-	b = msgp.AppendArrayHeader(b, 4)
-	b = msgp.AppendString(b, a.Name)
-	b = msgp.AppendString(b, a.ContentType)
-	b = msgp.AppendInt64(b, a.Size)
-	return msgp.AppendString(b, a.SHA256)
-}
-
-func appendErrors(b []byte, errors []jobs.AttemptError) []byte {
-	b = msgp.AppendArrayHeader(b, uint32(errorFields*len(errors)))
-	for i := range errors {
-		e := &errors[i]
-		b = msgp.AppendInt(b, e.Attempt)
-		b = msgp.AppendString(b, e.Error)
-		b = msgp.AppendInt64(b, int64(e.At))
+func appendList[T any](b []byte, fields []jobs.Field[T], list []T) []byte {
+	b = msgp.AppendArrayHeader(b, uint32(len(list)))
+	for i := range list {
+		b = AppendArray(b, fields, &list[i], 1)
 	}
 	return b
 }
-
-func appendHistory(b []byte, history []jobs.HistoryEntry) []byte {
-	b = msgp.AppendArrayHeader(b, uint32(historyFields*len(history)))
-	for i := range history {
-		h := &history[i]
-		b = msgp.AppendUint8(b, uint8(h.Kind))
-		b = msgp.AppendInt64(b, int64(h.At))
-		b = msgp.AppendInt(b, h.Attempt)
-		b = msgp.AppendInt(b, h.Progress)
-		b = msgp.AppendString(b, h.Text)
-		b = msgp.AppendString(b, h.Node)
-		b = msgp.AppendInt64(b, int64(h.Due))
-	}
-	return b
-}
-
-// Lists of these stand in one array, entry after entry.
-const (
-	errorFields   = 3
-	historyFields = 7
-)
 
 // Reader reads MessagePack values one after the other. After an error every value is
 // zero.
@@ -154,12 +119,14 @@ func (r *Reader) value(v any, few bool) {
 	switch v := v.(type) {
 	case *string:
 		if few {
-			*v = r.Name()
+			*v = r.name()
 		} else {
-			*v = r.Text()
+			*v = r.text()
 		}
 	case *int:
 		*v = int(r.Int())
+	case *int64:
+		*v = r.Int()
 	case *uint64:
 		*v = r.Uint()
 	case *bool:
@@ -169,27 +136,25 @@ func (r *Reader) value(v any, few bool) {
 	case *time.Duration:
 		*v = time.Duration(r.Int())
 	case *json.RawMessage:
-		*v = r.Bytes()
+		*v = r.bytes()
 	case *[]string:
 		for n := r.Array(); n > 0 && r.Err == nil; n-- {
-			*v = append(*v, r.Text())
+			*v = append(*v, r.text())
 		}
 	case *jobs.ID:
-		*v = r.ID()
-	case *jobs.Priority:
-		*v = jobs.Priority(r.byte())
+		*v = r.id()
+	case *uint8:
+		*v = r.byte()
 	case *jobs.Status:
 		*v = jobs.Status(r.byte())
 	case *jobs.Kind:
 		*v = jobs.Kind(r.byte())
-	case *jobs.Place:
-		*v = jobs.Place(r.byte())
 	case **jobs.Artifact:
-		*v = r.artifact()
+		*v = readPointer(r, jobs.ArtifactFields)
 	case **jobs.Terms:
-		*v = r.Terms()
+		*v = readPointer(r, jobs.TermsFields)
 	case *[]jobs.AttemptError:
-		*v = r.errors()
+		*v = r.Errors()
 	case *[]jobs.HistoryEntry:
 		*v = r.history(*v)
 	default:
@@ -232,8 +197,7 @@ func (r *Reader) Uint() uint64 { return take(r, msgp.ReadUint64Bytes) }
 // Bool reads true or false.
 func (r *Reader) Bool() bool { return take(r, msgp.ReadBoolBytes) }
 
-// Text reads a text.
-func (r *Reader) Text() string { return take(r, msgp.ReadStringBytes) }
+func (r *Reader) text() string { return take(r, msgp.ReadStringBytes) }
 
 // RawText reads a text, as a part of what is read.
 func (r *Reader) RawText() []byte { return take(r, msgp.ReadStringZC) }
@@ -243,8 +207,7 @@ func (r *Reader) RawBytes() []byte { return take(r, msgp.ReadBytesZC) }
 
 func (r *Reader) byte() uint8 { return take(r, msgp.ReadUint8Bytes) }
 
-// Name reads a text that comes again and again.
-func (r *Reader) Name() string {
+func (r *Reader) name() string {
 	raw := r.RawText()
 	if r.Names == nil || len(raw) == 0 {
 		return string(raw)
@@ -252,8 +215,8 @@ func (r *Reader) Name() string {
 	return r.Names(raw)
 }
 
-// Bytes reads bytes, nil for none.
-func (r *Reader) Bytes() []byte {
+// bytes reads bytes, nil for none.
+func (r *Reader) bytes() []byte {
 	raw := r.RawBytes()
 	if len(raw) == 0 {
 		return nil
@@ -261,8 +224,7 @@ func (r *Reader) Bytes() []byte {
 	return append(make([]byte, 0, len(raw)), raw...)
 }
 
-// ID reads the id of a job.
-func (r *Reader) ID() (id jobs.ID) {
+func (r *Reader) id() (id jobs.ID) {
 	raw := r.RawBytes()
 	if len(raw) != len(id) {
 		r.Fail(fmt.Errorf("an id of %d bytes", len(raw)))
@@ -278,19 +240,9 @@ func (r *Reader) Skip(n int) {
 	}
 }
 
-// Terms reads what [AppendTerms] has written.
-func (r *Reader) Terms() *jobs.Terms {
-	n := r.Array()
-	if n == 0 {
-		return nil
-	}
-	t := &jobs.Terms{}
-	ReadFields(r, jobs.TermsFields, n, t)
-	return t
-}
-
-// artifact reads an artifact: nothing, or an array of four.
-func (r *Reader) artifact() *jobs.Artifact {
+// readPointer reads what appendPointer has written. The first versions of events had a
+// nil for no artifact.
+func readPointer[T any](r *Reader, fields []jobs.Field[T]) *T {
 	if r.Err == nil && msgp.IsNil(r.B) {
 		r.Skip(1)
 		return nil
@@ -299,40 +251,40 @@ func (r *Reader) artifact() *jobs.Artifact {
 	if n == 0 {
 		return nil
 	}
-	if n < 4 {
-		r.Fail(fmt.Errorf("an artifact of %d fields", n))
-		return nil
-	}
-	a := &jobs.Artifact{Name: r.Text(), ContentType: r.Text(), Size: r.Int(), SHA256: r.Text()}
-	r.Skip(n - 4)
-	return a
+	v := new(T)
+	ReadFields(r, fields, n, v)
+	return v
 }
 
-func (r *Reader) errors() (all []jobs.AttemptError) {
-	n := r.Array()
-	if n == 0 || r.Err != nil {
-		return nil
-	}
-	all = make([]jobs.AttemptError, 0, min(n/errorFields, jobs.MaxErrors))
-	for ; n >= errorFields && r.Err == nil; n -= errorFields {
-		all = append(all, jobs.AttemptError{Attempt: int(r.Int()), Error: r.Text(), At: jobs.Time(r.Int())})
-	}
-	r.Skip(n)
-	return all
+// Errors reads the errors of attempts.
+func (r *Reader) Errors() []jobs.AttemptError {
+	const flat = 3
+	return readList[jobs.AttemptError](r, jobs.ErrorFields, nil, flat, jobs.MaxErrors)
 }
 
-// history appends to space.
 func (r *Reader) history(space []jobs.HistoryEntry) []jobs.HistoryEntry {
+	const flat = 7
+	return readList(r, jobs.HistoryFields, space, flat, jobs.MaxHistory)
+}
+
+// readList appends a list to space, or to a new one if that is too small. No list has more
+// than most entries, whatever it says. The first records had lists without an array for
+// each entry, of which flat values are one.
+func readList[T any](r *Reader, fields []jobs.Field[T], space []T, flat, most int) []T {
 	n := r.Array()
-	if n/historyFields > cap(space) {
-		space = make([]jobs.HistoryEntry, 0, min(n/historyFields, jobs.MaxHistory))
+	isFlat := r.Err == nil && msgp.NextType(r.B) != msgp.ArrayType
+	if isFlat {
+		n /= flat
 	}
-	for ; n >= historyFields && r.Err == nil; n -= historyFields {
-		space = append(space, jobs.HistoryEntry{
-			Kind: jobs.Kind(r.byte()), At: jobs.Time(r.Int()), Attempt: int(r.Int()), Progress: int(r.Int()),
-			Text: r.Text(), Node: r.Name(), Due: jobs.Time(r.Int()),
-		})
+	if n > cap(space) {
+		space = make([]T, 0, min(n, most))
 	}
-	r.Skip(n)
+	for ; n > 0 && r.Err == nil; n-- {
+		if !isFlat {
+			flat = r.Array()
+		}
+		space = append(space, *new(T))
+		ReadFields(r, fields, flat, &space[len(space)-1])
+	}
 	return space
 }
