@@ -1,13 +1,13 @@
 package broker
 
 import (
-	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"jobstream/broker/internal/wire"
 	"jobstream/jobs"
@@ -83,16 +83,9 @@ func appendHeaderValue(b []byte, v any) []byte {
 	case *[]string:
 		return append(b, strings.Join(*v, ",")...)
 	case *json.RawMessage: // line breaks may stand between its values only
-		return append(b, bytes.Map(spaceForBreak, *v)...)
+		return append(b, strings.NewReplacer("\r", " ", "\n", " ").Replace(string(*v))...)
 	}
 	panic(fmt.Sprintf("no header has attributes of type %T", v))
-}
-
-func spaceForBreak(r rune) rune {
-	if r == '\r' || r == '\n' {
-		return ' '
-	}
-	return r
 }
 
 // readHeader takes one header into m; the first thing wrong becomes its problem.
@@ -176,7 +169,7 @@ func parseHeaderValue(v any, text string) (err error) {
 	case *[]string:
 		*v, err = parseTags(*v, text)
 	case *json.RawMessage:
-		if *v = json.RawMessage(text); jobs.TooDeep(*v) || !json.Valid(*v) {
+		if *v = json.RawMessage(text); jobs.TooDeep(*v) || !utf8.Valid(*v) || !json.Valid(*v) {
 			err = fmt.Errorf("%s is not JSON, or nested deeper than %d", clip(text), jobs.MaxDepth)
 		}
 	default:

@@ -262,6 +262,23 @@ func NumSet[T any](fields []Field[T], v *T, least int) int {
 	return n
 }
 
+// TextSize is how many bytes the texts of v have.
+func TextSize[T any](fields []Field[T], v *T) (n int) {
+	for i := range fields {
+		switch v := fields[i].Of(v).(type) {
+		case *string:
+			n += len(*v)
+		case *json.RawMessage:
+			n += len(*v)
+		case *[]string:
+			for _, s := range *v {
+				n += len(s)
+			}
+		}
+	}
+	return n
+}
+
 // FieldNamed is the field with this name, nil if there is none.
 func FieldNamed[T any](fields []Field[T], name string) *Field[T] {
 	for i := range fields {

@@ -19,11 +19,13 @@ func TestReferences(t *testing.T) {
 		names      func(f *jobs.Field[jobs.Terms]) (span, name string)
 	}{
 		{
-			"../httpapi/README.md", "### A submission", []string{"type", "payload", "priority", "tags", "retry_count", "timeout"},
+			"../httpapi/README.md", "### A submission",
+			[]string{"type", "payload", "priority", "tags", "retry_count", "timeout"},
 			func(f *jobs.Field[jobs.Terms]) (string, string) { return f.Span, f.Name },
 		},
 		{
-			"../broker/README.md", "| header, all optional", []string{"Job-Id", "Nats-Msg-Id", "Job-Tags", "Job-Retry-Count", "Job-Timeout"},
+			"../broker/README.md", "| header, all optional",
+			[]string{"Job-Id", "Nats-Msg-Id", "Job-Tags", "Job-Retry-Count", "Job-Timeout"},
 			func(f *jobs.Field[jobs.Terms]) (string, string) { return f.SpanHeader, f.Header },
 		},
 	} {

@@ -23,21 +23,6 @@ func anyText(t *rapid.T, label string) string {
 	).Draw(t, label)
 }
 
-func anyValue(t *rapid.T, label string) json.RawMessage {
-	if rapid.Bool().Draw(t, "no "+label) {
-		return nil
-	}
-	b, err := json.Marshal(map[string]any{"text": strings.ToValidUTF8(anyText(t, label), "?"), "n": 1.5, "list": []any{nil, true}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-func anyTime(t *rapid.T, label string) jobs.Time {
-	return jobs.Time(rapid.Int64Range(0, 9_000_000_000_000_000_000).Draw(t, label))
-}
-
 // anyJob draws a record; its parts need not fit each other.
 func anyJob(t *rapid.T) *jobs.Job {
 	j := &jobs.Job{}

@@ -72,7 +72,7 @@ func weight(j *jobs.Job) int {
 		n += len(j.History[i].Text)
 	}
 	if j.Terms != nil {
-		n += 2*entryWeight + len(j.Terms.UniqueKey) + len(j.Terms.ConcurrencyKey)
+		n += 2*entryWeight + jobs.TextSize(jobs.TermsFields, j.Terms)
 	}
 	return n + entryWeight*max(len(j.History)-4, 0)
 }

@@ -7,23 +7,28 @@ import (
 	"jobstream/jobs"
 )
 
-// Extra adds an attribute to a table until the test ends: a text that is called
-// colour, and not kept in the struct. of is where it is kept.
+// Extra adds a text that is called colour to a table, see [ExtraOf].
 func Extra[T any](t testing.TB, table *[]jobs.Field[T]) (of func(*T) *string) {
+	return ExtraOf[string](t, table, "colour", "Job-Colour")
+}
+
+// ExtraOf adds an attribute to a table until the test ends. It is not kept in the struct:
+// of is where it is kept.
+func ExtraOf[V, T any](t testing.TB, table *[]jobs.Field[T], name, header string) (of func(*T) *V) {
 	var mu sync.Mutex
-	kept := map[*T]*string{}
-	of = func(v *T) *string {
+	kept := map[*T]*V{}
+	of = func(v *T) *V {
 		mu.Lock()
 		defer mu.Unlock()
 		if kept[v] == nil {
-			kept[v] = new(string)
+			kept[v] = new(V)
 		}
 		return kept[v]
 	}
 	known := *table
 	t.Cleanup(func() { *table = known })
 	*table = append(known[:len(known):len(known)], jobs.Field[T]{
-		Name: "colour", Header: "Job-Colour", Doc: "any", Of: func(v *T) any { return of(v) },
+		Name: name, Header: header, Of: func(v *T) any { return of(v) },
 	})
 	return of
 }
