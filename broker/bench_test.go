@@ -13,6 +13,7 @@ import (
 	"jobstream/broker"
 	"jobstream/broker/brokertest"
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 )
 
 // pipeline is a sink and a receiver that acks.
@@ -109,7 +110,7 @@ func BenchmarkRaw(b *testing.B) {
 		b.Fatal(err)
 	}
 	lane := jobs.Lane{Type: "email", Priority: 3}
-	if err := br.OpenLanes(b.Context(), []jobs.Lane{lane}, brokertest.NewInspector(0)); err != nil {
+	if err := br.OpenLanes(b.Context(), []jobs.Lane{lane}, jobstest.NewInspector(0)); err != nil {
 		b.Fatal(err)
 	}
 	consumer, err := js.Consumer(b.Context(), broker.JobsStream, lane.String())

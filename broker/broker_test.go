@@ -23,6 +23,7 @@ import (
 	"jobstream/broker"
 	"jobstream/broker/brokertest"
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 )
 
 const patience = 20 * time.Second
@@ -251,7 +252,7 @@ func TestBareMessages(t *testing.T) {
 
 func TestBareJobGetsIntoLaneThreeAndIsDeduplicated(t *testing.T) {
 	b := brokertest.New(t, withPort)
-	in := brokertest.NewInspector(10)
+	in := jobstest.NewInspector(10)
 	lane := jobs.Lane{Type: "email", Priority: 3}
 	if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
 		t.Fatal(err)
@@ -272,14 +273,14 @@ func TestBareJobGetsIntoLaneThreeAndIsDeduplicated(t *testing.T) {
 }
 
 func TestQueue(t *testing.T) {
-	brokertest.TestQueue(t, func(t *testing.T, lanes []jobs.Lane, r jobs.Receiver) brokertest.Rig {
+	jobstest.TestQueue(t, func(t *testing.T, lanes []jobs.Lane, r jobs.Receiver) jobstest.Rig {
 		const lease = 500 * time.Millisecond
 		b := brokertest.New(t, func(o *broker.Options) { o.Lease = lease })
 		if err := b.OpenLanes(t.Context(), lanes, r); err != nil {
 			t.Fatal(err)
 		}
 		seq := uint64(0)
-		return brokertest.Rig{Queue: b, Lease: lease, Put: func(lane jobs.Lane) uint64 {
+		return jobstest.Rig{Queue: b, Lease: lease, Put: func(lane jobs.Lane) uint64 {
 			submit(t, b, message(lane.Type, lane.Priority))
 			seq++
 			return settled(t, b, seq).Last
@@ -290,7 +291,7 @@ func TestQueue(t *testing.T) {
 func TestCloseLanesGivesBack(t *testing.T) {
 	b := brokertest.New(t)
 	lane := jobs.Lane{Type: "email", Priority: 3}
-	in := brokertest.NewInspector(1000)
+	in := jobstest.NewInspector(1000)
 	if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
 		t.Fatal(err)
 	}
@@ -316,7 +317,7 @@ func TestCloseLanesGivesBack(t *testing.T) {
 	}
 	in.None(t, 20*time.Millisecond)
 	// the lease is 30 s: what comes within the test's patience was given back
-	again := brokertest.NewInspector(1000)
+	again := jobstest.NewInspector(1000)
 	if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, again); err != nil {
 		t.Fatal(err)
 	}
@@ -331,7 +332,7 @@ func TestCloseLanesGivesBack(t *testing.T) {
 func TestDeletedLaneComesBack(t *testing.T) {
 	b := brokertest.New(t, withPort)
 	lane := jobs.Lane{Type: "email", Priority: 3}
-	in := brokertest.NewInspector(10)
+	in := jobstest.NewInspector(10)
 	if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
 		t.Fatal(err)
 	}
@@ -365,7 +366,7 @@ func TestDeletedLaneComesBack(t *testing.T) {
 func TestConnectionsComeBack(t *testing.T) {
 	b := brokertest.New(t)
 	lane := jobs.Lane{Type: "email", Priority: 3}
-	in := brokertest.NewInspector(10)
+	in := jobstest.NewInspector(10)
 	if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
 		t.Fatal(err)
 	}
@@ -408,7 +409,7 @@ func TestConnectionsComeBack(t *testing.T) {
 func TestLostDeliveriesComeAgain(t *testing.T) {
 	b := brokertest.New(t, func(o *broker.Options) { o.Lease = time.Hour })
 	lanes := []jobs.Lane{{Type: "email", Priority: 1}, {Type: "email", Priority: 3}}
-	in := brokertest.NewInspector(10)
+	in := jobstest.NewInspector(10)
 	if err := b.OpenLanes(t.Context(), lanes, in); err != nil {
 		t.Fatal(err)
 	}
@@ -445,7 +446,7 @@ func TestLostDeliveriesComeAgain(t *testing.T) {
 
 // slowReceiver takes nothing until it is opened.
 type slowReceiver struct {
-	*brokertest.Inspector
+	*jobstest.Inspector
 	open chan struct{}
 }
 
@@ -466,7 +467,7 @@ func TestLargePayloadsKeepConnections(t *testing.T) {
 			lanes = append(lanes, jobs.Lane{Type: fmt.Sprintf("t%d", typ), Priority: p})
 		}
 	}
-	r := slowReceiver{brokertest.NewInspector(n), make(chan struct{})}
+	r := slowReceiver{jobstest.NewInspector(n), make(chan struct{})}
 	open := sync.OnceFunc(func() { close(r.open) })
 	t.Cleanup(open)
 	if err := b.OpenLanes(t.Context(), lanes, r); err != nil {
@@ -988,7 +989,7 @@ func seed(t *testing.T, dir string, lane jobs.Lane) {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	in := brokertest.NewInspector(100)
+	in := jobstest.NewInspector(100)
 	if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
 		t.Fatal(err)
 	}
@@ -1057,7 +1058,7 @@ func TestReopen(t *testing.T) {
 			if err != nil || !tt.msgs(st.Msgs) {
 				t.Fatalf("%+v, %v", st, err)
 			}
-			in := brokertest.NewInspector(100)
+			in := jobstest.NewInspector(100)
 			if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
 				t.Fatal(err)
 			}
@@ -1082,7 +1083,7 @@ func TestLanesAfterReopen(t *testing.T) {
 			dir := t.TempDir()
 			seed(t, dir, lane)
 			b := brokertest.New(t, func(o *broker.Options) { o.Dir, o.Rebuild = dir, rebuild })
-			in := brokertest.NewInspector(100)
+			in := jobstest.NewInspector(100)
 			if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
 				t.Fatal(err)
 			}

@@ -16,6 +16,7 @@ import (
 	"jobstream/broker"
 	"jobstream/broker/brokertest"
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 )
 
 // uneven is a sink that checks the order and now and then stops taking.
@@ -144,7 +145,7 @@ func TestReaderOfAStreamThatIsMadeAnew(t *testing.T) {
 func TestLanesGetWhatIsTheirs(t *testing.T) {
 	b := brokertest.New(t, withPort)
 	lanes := []jobs.Lane{{Type: "email", Priority: 1}, {Type: "email", Priority: 3}, {Type: "export", Priority: 3}}
-	in := brokertest.NewInspector(100)
+	in := jobstest.NewInspector(100)
 	if err := b.OpenLanes(t.Context(), lanes, in); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"jobstream/broker"
 	"jobstream/broker/brokertest"
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 )
 
 // fakeNeeds is a tracker that knows which messages are needed. Every message of JOBS has
@@ -260,7 +261,7 @@ func fetch(t *testing.T, b *broker.Broker, n int) (shows func(when string, open 
 	t.Helper()
 	_, js := connect(t, b)
 	lane := jobs.Lane{Type: "email", Priority: 3}
-	in := brokertest.NewInspector(n)
+	in := jobstest.NewInspector(n)
 	if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
 		t.Fatal(err)
 	}
