@@ -273,14 +273,41 @@ func TestBareJobGetsIntoLaneThreeAndIsDeduplicated(t *testing.T) {
 }
 
 func TestQueue(t *testing.T) {
-	jobstest.TestQueue(t, func(t *testing.T, lanes []jobs.Lane, r jobs.Receiver) jobstest.Rig {
-		const lease = 500 * time.Millisecond
+	testQueue(t, func(_ *testing.T, b *broker.Broker) (jobs.Queue, func()) { return b, func() {} })
+}
+
+// TestQueueOfTail: putting off acks changes nothing for those who use the queue.
+func TestQueueOfTail(t *testing.T) {
+	testQueue(t, func(t *testing.T, b *broker.Broker) (jobs.Queue, func()) {
+		tail := broker.NewTail(b, &fakeNeeds{}, nil)
+		ctx, stop := context.WithCancel(context.Background())
+		ran := make(chan error, 1)
+		go func() { ran <- tail.Run(ctx) }()
+		t.Cleanup(func() {
+			stop()
+			if err := <-ran; err != nil {
+				t.Error(err)
+			}
+		})
+		return tail, func() {
+			if err := tail.Sweep(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func testQueue(t *testing.T, open func(*testing.T, *broker.Broker) (q jobs.Queue, sweep func())) {
+	t.Helper()
+	jobstest.TestQueue(t, jobstest.Parallel, func(t *testing.T, lanes []jobs.Lane, r jobs.Receiver) jobstest.Rig {
+		const lease = time.Second
 		b := brokertest.New(t, func(o *broker.Options) { o.Lease = lease })
 		if err := b.OpenLanes(t.Context(), lanes, r); err != nil {
 			t.Fatal(err)
 		}
+		queue, sweep := open(t, b)
 		seq := uint64(0)
-		return jobstest.Rig{Queue: b, Lease: lease, Put: func(lane jobs.Lane) uint64 {
+		return jobstest.Rig{Queue: queue, Lease: lease, Sweep: sweep, Put: func(lane jobs.Lane) uint64 {
 			submit(t, b, message(lane.Type, lane.Priority))
 			seq++
 			return settled(t, b, seq).Last

@@ -610,8 +610,8 @@ func TestForgottenRetryIsAskedForAgain(t *testing.T) {
 		r.end(verdict{err: errors.New("again")}, 1)
 		r.want("calls", r.said(), "nak 1 1s")
 		r.mu.Lock()
-		for _, l := range r.out {
-			l.timer.Stop() // forgotten
+		for _, timer := range r.out {
+			timer.Stop() // forgotten
 		}
 		r.mu.Unlock()
 		pass(900 * time.Millisecond)

@@ -14,13 +14,7 @@ func (r *rig) purge(seqs ...uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, seq := range seqs {
-		for ref, l := range r.out {
-			if l.seq == seq {
-				l.timer.Stop()
-				delete(r.out, ref)
-			}
-		}
-		delete(r.messages, seq)
+		r.remove(seq)
 	}
 }
 

@@ -426,9 +426,9 @@ func TestRedeliveryOfAHeldJobDoesNotRunTwice(t *testing.T) {
 		r.submit("a3")
 		r.settle()
 		r.mu.Lock()
-		var old string
-		for ref := range r.out {
-			old = ref
+		var old uint64
+		for seq := range r.out {
+			old = seq
 		}
 		r.mu.Unlock()
 		r.again(old, "expired")
@@ -450,9 +450,9 @@ func TestRedeliveryWhileSettlingDoesNotRunTwice(t *testing.T) {
 		r.hold(true)
 		r.finish(1)
 		r.mu.Lock()
-		var old string
-		for ref := range r.out {
-			old = ref
+		var old uint64
+		for seq := range r.out {
+			old = seq
 		}
 		r.mu.Unlock()
 		r.again(old, "expired")
@@ -691,13 +691,13 @@ func TestEveryJobEndsOnce(t *testing.T) {
 				r.mu.Unlock()
 			case k == 10:
 				r.mu.Lock()
-				var ref string
-				for ref = range r.out {
+				var seq uint64
+				for seq = range r.out {
 					break
 				}
 				r.mu.Unlock()
-				if ref != "" && rnd.IntN(4) == 0 {
-					r.again(ref, "expired")
+				if seq != 0 && rnd.IntN(4) == 0 {
+					r.again(seq, "expired")
 				}
 			case k == 11:
 				pass(time.Duration(rnd.IntN(3000)) * time.Millisecond)

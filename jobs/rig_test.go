@@ -19,8 +19,7 @@ import (
 // rig is a pool with a queue and a tracker in memory around it, in a bubble of
 // its own time: after a settle() everything that can happen has happened.
 //
-// The queue gives what it holds to pull requests, lane by lane in order, under
-// a lease. The tracker folds submissions and events and tells the pool of its
+// The tracker folds submissions and events and tells the pool of its
 // commits; a test may hold it.
 type rig struct {
 	t    *testing.T
@@ -28,21 +27,12 @@ type rig struct {
 	gate *gate
 	reg  *jobs.Registry
 
-	mu        sync.Mutex
-	stopped   bool
+	*memQueue // its mu guards what follows, too
+
 	stop      context.CancelFunc
 	work      sync.WaitGroup
-	lease     time.Duration
 	begin     time.Time
 	seq       uint64
-	copies    int                      // deliveries made
-	messages  map[uint64]*jobs.Message // in the queue
-	ready     map[jobs.Lane][]uint64
-	pulled    map[jobs.Lane]int
-	out       map[string]*lent // by ref
-	calls     []string         // "ack 1", "nak 2 1s", "extend 3"
-	deaf      bool             // the queue refuses pull requests
-	deliver   chan jobs.Delivery
 	records   map[uint64]*jobs.Job // by key
 	owner     map[uint64]uint64    // keys by the sequences of later messages
 	onFind    func(seq uint64)     // called after each lookup, before it returns
@@ -53,12 +43,6 @@ type rig struct {
 	losing    int          // so many appends are lost
 	appended  []jobs.Event // all events, in order
 	commits   chan struct{}
-}
-
-// lent is a delivery under a lease.
-type lent struct {
-	seq   uint64
-	timer *time.Timer
 }
 
 type rigOptions struct {
@@ -169,9 +153,8 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		o.types = []*jobs.Type{typ("a"), typ("b")}
 	}
 	r := &rig{
-		t: t, gate: &gate{running: make(map[uint64]*passage)}, lease: o.lease, begin: time.Now(),
-		messages: make(map[uint64]*jobs.Message), ready: make(map[jobs.Lane][]uint64), pulled: make(map[jobs.Lane]int),
-		out: make(map[string]*lent), deliver: make(chan jobs.Delivery, 10_000), records: make(map[uint64]*jobs.Job),
+		t: t, gate: &gate{running: make(map[uint64]*passage)}, memQueue: newMemQueue(o.lease), begin: time.Now(),
+		records: make(map[uint64]*jobs.Job),
 		owner:   make(map[uint64]uint64),
 		commits: make(chan struct{}, 1),
 	}
@@ -185,7 +168,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	r.reg = jobs.NewRegistry(o.types...)
 	rec := jobs.NewRecorder(r, nil)
 	r.pool = jobs.NewPool(jobs.PoolOptions{
-		Queue: r, Tracker: r, Recorder: rec, Registry: r.reg, MaxWorkers: o.workers, Lease: o.lease, MaxLost: o.maxLost, Node: "here", SurvivorsUpTo: o.survivors, MaxUnsettled: o.unsettled,
+		Queue: r.memQueue, Tracker: r, Recorder: rec, Registry: r.reg, MaxWorkers: o.workers, Lease: o.lease, MaxLost: o.maxLost, Node: "here", SurvivorsUpTo: o.survivors, MaxUnsettled: o.unsettled,
 		MinWorkers: o.min, Paused: o.paused,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}, lanes)
@@ -194,16 +177,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	r.work.Go(func() { _ = rec.Run(ctx) })
 	r.work.Go(func() { _ = r.pool.Run(ctx) })
 	r.work.Go(func() { r.project(ctx) })
-	r.work.Go(func() {
-		for {
-			select {
-			case d := <-r.deliver:
-				r.pool.Deliver(d)
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
+	r.work.Go(func() { r.run(ctx, r.pool) })
 	if o.share > 0 {
 		r.pool.SetShare(o.share)
 	}
@@ -230,12 +204,7 @@ func (r *rig) shut() {
 	if err := r.pool.Stop(ctx); err != nil {
 		r.t.Errorf("the pool at the end: %v", err)
 	}
-	r.mu.Lock()
-	r.stopped = true
-	for _, l := range r.out {
-		l.timer.Stop()
-	}
-	r.mu.Unlock()
+	r.close()
 	r.stop()
 	r.work.Wait()
 }
@@ -243,114 +212,6 @@ func (r *rig) shut() {
 // settle waits until nothing more happens by itself, but for the recorder's
 // holding back, which it lets pass.
 func (r *rig) settle() { pass(10 * time.Millisecond) }
-
-// The queue.
-
-func (r *rig) Pull(l jobs.Lane, n int) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.deaf {
-		return fmt.Errorf("no connection")
-	}
-	r.pulled[l] += n
-	r.serve(l)
-	return nil
-}
-
-// serve hands out what is asked for. r.mu is held.
-func (r *rig) serve(l jobs.Lane) {
-	for r.pulled[l] > 0 && len(r.ready[l]) > 0 {
-		seq := r.ready[l][0]
-		r.ready[l] = r.ready[l][1:]
-		r.pulled[l]--
-		r.copies++
-		ref := fmt.Sprintf("%d#%d", seq, r.copies)
-		r.out[ref] = &lent{seq: seq, timer: time.AfterFunc(r.lease, func() { r.again(ref, "expired") })}
-		r.deliver <- jobs.Delivery{Lane: l, Seq: seq, Ref: ref}
-	}
-}
-
-// again puts a delivery back into its lane.
-func (r *rig) again(ref, why string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	l := r.out[ref]
-	if l == nil || r.stopped {
-		return
-	}
-	delete(r.out, ref)
-	if why != "" {
-		r.calls = append(r.calls, fmt.Sprintf("%s %d", why, l.seq))
-	}
-	m := r.messages[l.seq]
-	lane := jobs.Lane{Type: m.Type, Priority: m.Priority}
-	r.ready[lane] = append([]uint64{l.seq}, r.ready[lane]...)
-	r.serve(lane)
-}
-
-func (r *rig) Ack(d jobs.Delivery) error {
-	ref := d.Ref
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if l := r.out[ref]; l != nil {
-		l.timer.Stop()
-		delete(r.out, ref)
-		delete(r.messages, l.seq)
-		r.calls = append(r.calls, fmt.Sprintf("ack %d", l.seq))
-	} else {
-		r.calls = append(r.calls, "ack of nothing")
-	}
-	return nil
-}
-
-func (r *rig) Nak(ref string, delay time.Duration) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	l := r.out[ref]
-	if l == nil {
-		r.calls = append(r.calls, "nak of nothing")
-		return nil
-	}
-	l.timer.Stop()
-	r.calls = append(r.calls, fmt.Sprintf("nak %d %s", l.seq, delay.Round(10*time.Millisecond)))
-	l.timer = time.AfterFunc(delay, func() { r.again(ref, "") })
-	return nil
-}
-
-func (r *rig) Extend(ref string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if l := r.out[ref]; l != nil {
-		l.timer.Reset(r.lease)
-		r.calls = append(r.calls, fmt.Sprintf("extend %d", l.seq))
-	}
-	return nil
-}
-
-// said are the queue's calls since the last time, of these kinds ("" = all but
-// extend).
-func (r *rig) said(kinds ...string) string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(kinds) == 0 {
-		kinds = []string{"ack", "nak", "expired"}
-	}
-	var found []string
-	for _, c := range r.calls {
-		if word, _, _ := strings.Cut(c, " "); slices.Contains(kinds, word) {
-			found = append(found, c)
-		}
-	}
-	r.calls = nil
-	return strings.Join(found, ", ")
-}
-
-// saidSorted is said, for calls of several workers.
-func (r *rig) saidSorted() string {
-	calls := strings.Split(r.said(), ", ")
-	slices.Sort(calls)
-	return strings.Join(calls, ", ")
-}
 
 // The tracker.
 
@@ -528,11 +389,8 @@ func (r *rig) put(l string, change func(*jobs.Message)) *jobs.Message {
 		ID: jobs.DerivedID(r.seq, jobs.Now()),
 	}
 	change(m)
-	r.messages[m.Seq] = m
-	lane := jobs.Lane{Type: m.Type, Priority: m.Priority}
-	r.ready[lane] = append(r.ready[lane], m.Seq)
 	r.submitted = append(r.submitted, m)
-	r.serve(lane)
+	r.add(m)
 	return m
 }
 

@@ -16,9 +16,11 @@ type Rig struct {
 	Queue jobs.Queue
 	// Put puts a message into a lane and returns its sequence.
 	Put func(lane jobs.Lane) uint64
-	// Lease is how long a delivery may stay unsettled; well under a second, so that
-	// tests can wait for its end.
+	// Lease is how long a delivery may stay unsettled; about a second, so that tests can
+	// wait for its end.
 	Lease time.Duration
+	// Sweep sends the acks that the queue has put off.
+	Sweep func()
 }
 
 // Inspector is a jobs.Receiver that passes on what it gets through channels.
@@ -60,9 +62,10 @@ func (i *Inspector) None(t testing.TB, within time.Duration) {
 	}
 }
 
-// TestQueue is what every jobs.Queue must do. open makes a fresh queue with
-// these lanes, which delivers to r.
-func TestQueue(t *testing.T, open func(t *testing.T, lanes []jobs.Lane, r jobs.Receiver) Rig) {
+// TestQueue is what every jobs.Queue must do. open makes a fresh queue with these lanes,
+// which delivers to r. Each case runs inside of around: [synctest.Test] for a queue that
+// can live in a bubble of its own time, else [Parallel].
+func TestQueue(t *testing.T, around func(*testing.T, func(*testing.T)), open func(t *testing.T, lanes []jobs.Lane, r jobs.Receiver) Rig) {
 	first := jobs.Lane{Type: "email", Priority: 1}
 	third := jobs.Lane{Type: "email", Priority: 3}
 	lanes := []jobs.Lane{first, third}
@@ -110,6 +113,53 @@ func TestQueue(t *testing.T, open func(t *testing.T, lanes []jobs.Lane, r jobs.R
 			q.Put(third)
 			pull(t, q, third, 2)
 			ack(t, q, in.Next(t))
+			in.None(t, 2*q.Lease)
+		},
+		"a second ack and a late nak are for nothing": func(t *testing.T, q Rig, in *Inspector) {
+			q.Put(third)
+			pull(t, q, third, 1)
+			d := in.Next(t)
+			ack(t, q, d)
+			q.Sweep()
+			ack(t, q, d)
+			if err := q.Queue.Nak(d.Ref, 0); err != nil {
+				t.Fatal(err)
+			}
+			pull(t, q, third, 1)
+			in.None(t, 50*time.Millisecond)
+			seq := q.Put(third)
+			if d := in.Next(t); d.Seq != seq {
+				t.Fatalf("got %d, want %d", d.Seq, seq)
+			}
+		},
+		"an ack after the lease's end counts": func(t *testing.T, q Rig, in *Inspector) {
+			q.Put(third)
+			pull(t, q, third, 1)
+			d := in.Next(t)
+			in.None(t, 2*q.Lease)
+			ack(t, q, d)
+			q.Sweep()
+			in.None(t, q.Lease/4) // a server takes acks and requests each in their own time
+			pull(t, q, third, 1)
+			in.None(t, q.Lease/4)
+		},
+		"the ack of one delivery counts for the other": func(t *testing.T, q Rig, in *Inspector) {
+			q.Put(third)
+			pull(t, q, third, 2)
+			d := in.Next(t)
+			in.Next(t) // its lease has ended
+			ack(t, q, d)
+			pull(t, q, third, 1)
+			in.None(t, 2*q.Lease)
+		},
+		"an ack ends what was given back": func(t *testing.T, q Rig, in *Inspector) {
+			q.Put(third)
+			pull(t, q, third, 2)
+			d := in.Next(t)
+			if err := q.Queue.Nak(d.Ref, q.Lease); err != nil {
+				t.Fatal(err)
+			}
+			ack(t, q, d)
 			in.None(t, 2*q.Lease)
 		},
 		"nak brings it back": func(t *testing.T, q Rig, in *Inspector) {
@@ -165,10 +215,18 @@ func TestQueue(t *testing.T, open func(t *testing.T, lanes []jobs.Lane, r jobs.R
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			in := NewInspector(100)
-			test(t, open(t, lanes, in), in)
+			around(t, func(t *testing.T) {
+				in := NewInspector(100)
+				test(t, open(t, lanes, in), in)
+			})
 		})
 	}
+}
+
+// Parallel runs a case in parallel with the others; see [TestQueue].
+func Parallel(t *testing.T, f func(*testing.T)) {
+	t.Parallel()
+	f(t)
 }
 
 func pull(t *testing.T, q Rig, lane jobs.Lane, n int) {
