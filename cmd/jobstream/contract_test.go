@@ -18,6 +18,7 @@ import (
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
+	"jobstream/jobs/handlers"
 )
 
 // The contract tests hold the program to what its users are told, from outside:
@@ -44,10 +45,18 @@ type setup struct {
 	handlers map[string]jobs.Handler // each becomes a type of that name
 }
 
+// addKinds makes each handler a kind of its name, before those that are there.
+func addKinds(cfg *config.Config, more map[string]jobs.Handler) {
+	for name, h := range more {
+		k := handlers.Plain(name, nil, func(*handlers.Server) (jobs.Handler, error) { return h, nil })
+		cfg.Kinds = append([]*handlers.Kind{k}, cfg.Kinds...)
+	}
+}
+
 // open starts a server on the data folder dir.
 func open(t *testing.T, dir string, s setup) *house {
 	t.Helper()
-	cfg := config.Default()
+	cfg := config.Default(handlers.Kinds())
 	cfg.Data.Dir = dir
 	cfg.Server.Port, cfg.Broker.Port = 0, -1
 	cfg.Worker.ShutdownGrace = 10 * time.Second
@@ -60,9 +69,10 @@ func open(t *testing.T, dir string, s setup) *house {
 	if s.change != nil {
 		s.change(cfg)
 	}
+	addKinds(cfg, s.handlers)
 	signals := make(chan os.Signal, 2)
 	h := newHouse(t, func() { signals <- os.Interrupt })
-	srv := &server{cfg: cfg, log: newLogger(cfg.Log, h.log), signals: signals, extra: s.handlers}
+	srv := &server{cfg: cfg, log: newLogger(cfg.Log, h.log), signals: signals}
 	go func() {
 		err := srv.serve(context.Background())
 		if err != nil {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -29,6 +28,7 @@ import (
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
+	"jobstream/jobs/handlers"
 )
 
 // The crash tests run the server in a process of its own (this test binary,
@@ -54,7 +54,7 @@ func TestMain(m *testing.M) {
 // file, so that the parent sees what ran.
 func runChild(dir string) int {
 	tuneGC() // as main does
-	cfg := config.Default()
+	cfg := config.Default(handlers.Kinds())
 	cfg.Data.Dir = filepath.Join(dir, "data")
 	cfg.Server.Port, cfg.Broker.Port = 0, -1
 	cfg.Worker.MaxWorkers, cfg.Worker.MaxLost = 20, 1000 // whoever is killed at random is no poison
@@ -89,12 +89,12 @@ func runChild(dir string) int {
 	note := func(t *jobs.Task) {
 		_, _ = fmt.Fprintf(starts, "%s %d %d %d.%d\n", t.Job.ID, t.Job.Run, t.Attempt, os.Getpid(), s.lives.Load())
 	}
-	handlers, err := termsChild(cfg, dir, note)
+	terms, err := termsChild(cfg, dir, note)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	s.extra = map[string]jobs.Handler{
+	addKinds(cfg, map[string]jobs.Handler{
 		"quick": jobs.HandlerFunc(func(_ context.Context, t *jobs.Task) (jobs.Result, error) {
 			note(t)
 			return jobs.Result{Value: map[string]int{"attempt": t.Attempt}}, nil
@@ -131,8 +131,8 @@ func runChild(dir string) int {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}),
-	}
-	maps.Copy(s.extra, handlers)
+	})
+	addKinds(cfg, terms)
 	if err := s.serve(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

@@ -17,6 +17,7 @@ import (
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
+	"jobstream/jobs/handlers"
 )
 
 // hurry lets nodes follow each other quickly.
@@ -118,7 +119,7 @@ func TestHealLeavesNothing(t *testing.T) {
 // TestHealBeginsNothing has the data folder go while there is no node: a new one must not
 // begin with an empty folder.
 func TestHealBeginsNothing(t *testing.T) {
-	cfg := config.Default()
+	cfg := config.Default(handlers.Kinds())
 	cfg.Data.Dir, cfg.Server.Port, cfg.Broker.Port = filepath.Join(t.TempDir(), "data"), 0, -1
 	s := &server{cfg: cfg, log: slog.New(slog.DiscardHandler)}
 	mustDo(t, s.start(t.Context()))
@@ -140,7 +141,7 @@ func TestHealBeginsNothing(t *testing.T) {
 // everything with a reason until then, and ends at once.
 func TestHealStopped(t *testing.T) {
 	hurry(t)
-	cfg := config.Default()
+	cfg := config.Default(handlers.Kinds())
 	cfg.Data.Dir, cfg.Server.Port, cfg.Broker.Port = filepath.Join(t.TempDir(), "data"), 0, -1
 	signals := make(chan os.Signal, 2)
 	h := newHouse(t, func() { signals <- os.Interrupt })

@@ -12,6 +12,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"jobstream/cmd/jobstream/internal/config"
+	"jobstream/jobs/handlers"
 )
 
 // Exit codes.
@@ -81,7 +82,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 
 // loadConfig reads the configuration of a command.
 func (p *program) loadConfig(file string, flags ...config.Flag) (*config.Config, error) {
-	c, err := config.Load(file, p.environ, flags...)
+	c, err := config.Load(file, handlers.Kinds(), p.environ, flags...)
 	if err != nil {
 		return nil, &usageError{err}
 	}

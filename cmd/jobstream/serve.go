@@ -21,6 +21,8 @@ import (
 	"jobstream/cmd/jobstream/internal/lograte"
 	"jobstream/httpapi"
 	"jobstream/jobs"
+	"jobstream/jobs/handlers/bulk"
+	"jobstream/jobs/handlers/cleanup"
 	"jobstream/jobs/handlers/email"
 )
 
@@ -85,7 +87,6 @@ type server struct {
 	cfg     *config.Config
 	log     *slog.Logger
 	signals <-chan os.Signal
-	extra   map[string]jobs.Handler // handlers besides the built-in ones, for tests
 
 	began    time.Time
 	rest     *httpapi.Server
@@ -202,14 +203,13 @@ func (s *server) start(ctx context.Context) (err error) {
 func (s *server) up(ctx context.Context) (err error) {
 	s.lives.Add(1)
 	tracker := &lateTracker{}
-	kept, err := newBuiltins(s.cfg, s.dirs, tracker)
+	tools := handlerServer(s.cfg, s.dirs, tracker)
+	types, err := makeTypes(s.cfg, tools)
 	if err != nil {
 		return err
 	}
-	for name, h := range s.extra {
-		kept.byName[name] = h
-	}
-	registry := kept.registry(s.cfg.Jobs)
+	cleaner := tools.Cleaner()
+	registry := jobs.NewRegistry(append(types, bulkType(bulk.New(tracker, cleaner.Remove)))...)
 	if err := checkSchedules(registry, s.cfg.Schedules); err != nil {
 		return err
 	}
@@ -232,14 +232,14 @@ func (s *server) up(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	back := newBackend(n, kept.cleanup.Remove)
+	back := newBackend(n, cleaner.Remove)
 	version, _, _ := versions()
 	if err := n.broker.Serve(serviceVersion(version), "background jobs: submit, run, watch and control them", back.as("nats").endpoints()); err != nil {
 		n.abandon(err)
 		return err
 	}
 	s.node, s.natsPort = n, n.broker.Port()
-	s.stopRetention = s.startRetention(kept)
+	s.stopRetention = s.startRetention(cleaner)
 	if s.rest != nil {
 		s.rest.Replace(back.as("rest"), n, n.schedules)
 		return nil
@@ -345,7 +345,7 @@ const retentionEvery = time.Hour
 
 // startRetention deletes finished jobs that are old enough, now and then hourly, until
 // stop is called.
-func (s *server) startRetention(kept *builtins) (stop func()) {
+func (s *server) startRetention(cleaner *cleanup.Handler) (stop func()) {
 	if s.cfg.Retention.Finished <= 0 {
 		return func() {}
 	}
@@ -353,16 +353,16 @@ func (s *server) startRetention(kept *builtins) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.retention(ctx, kept)
+		s.retention(ctx, cleaner)
 	}()
 	return func() { cancel(); <-done }
 }
 
-func (s *server) retention(ctx context.Context, kept *builtins) {
+func (s *server) retention(ctx context.Context, cleaner *cleanup.Handler) {
 	tick := time.NewTicker(retentionEvery)
 	defer tick.Stop()
 	for {
-		deleted, freed, err := kept.cleanup.Run(ctx, s.cfg.Retention.Finished, nil)
+		deleted, freed, err := cleaner.Run(ctx, s.cfg.Retention.Finished, nil)
 		switch {
 		case ctx.Err() != nil:
 			return

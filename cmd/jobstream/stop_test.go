@@ -16,6 +16,7 @@ import (
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
+	"jobstream/jobs/handlers"
 	"jobstream/status"
 )
 
@@ -101,7 +102,7 @@ func TestQueuedAgainOnce(t *testing.T) {
 // TestSecondSignalWhileStarting holds up a start, here by the lock on the
 // tracker: the second signal ends it at once even then.
 func TestSecondSignalWhileStarting(t *testing.T) {
-	cfg := config.Default()
+	cfg := config.Default(handlers.Kinds())
 	cfg.Data.Dir, cfg.Server.Port, cfg.Broker.Port = t.TempDir(), 0, -1
 	other, err := status.Open(status.Options{Path: foldersIn(cfg.Data.Dir).tracker})
 	mustDo(t, err)

@@ -4,18 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
-	"jobstream/jobs/handlers/bulk"
-	"jobstream/jobs/handlers/cleanup"
+	"jobstream/jobs/handlers"
 	"jobstream/jobs/handlers/email"
-	"jobstream/jobs/handlers/export"
-	"jobstream/jobs/handlers/report"
 	"jobstream/status"
 )
 
@@ -57,54 +56,48 @@ func (f folders) make() error {
 	return nil
 }
 
-// builtins are the handlers by the name that a type's run gives.
-type builtins struct {
-	byName  map[string]jobs.Handler
-	cleanup *cleanup.Handler
-	bulk    *bulk.Handler
-}
-
-func newBuiltins(c *config.Config, dirs folders, tracker *lateTracker) (*builtins, error) {
-	mail, err := email.New(email.Config{
-		Transport: c.Email.Transport, From: c.Email.From, Outbox: dirs.outbox,
-		SMTP: email.SMTP{
-			Host: c.Email.SMTP.Host, Port: c.Email.SMTP.Port, Username: c.Email.SMTP.Username,
-			Password: c.Email.SMTP.Password, TLS: c.Email.SMTP.TLS,
-			Timeout: c.Email.SMTP.Timeout, RetryUnknown: c.Email.SMTP.RetryUnknown,
+// handlerServer is what handlers may use of this server.
+func handlerServer(c *config.Config, dirs folders, tracker *lateTracker) *handlers.Server {
+	smtp := c.Email.SMTP
+	return &handlers.Server{
+		Tracker: tracker, Artifacts: jobs.ArtifactDir(dirs.artifacts),
+		Mail: email.Config{
+			Transport: c.Email.Transport, From: c.Email.From, Outbox: dirs.outbox,
+			SMTP: email.SMTP{
+				Host: smtp.Host, Port: smtp.Port, Username: smtp.Username, Password: smtp.Password,
+				TLS: smtp.TLS, Timeout: smtp.Timeout, RetryUnknown: smtp.RetryUnknown,
+			},
 		},
-	})
-	if err != nil {
-		return nil, err
 	}
-	artifacts := jobs.ArtifactDir(dirs.artifacts)
-	clean := cleanup.New(tracker, artifacts, func(id jobs.ID) (int64, error) { return email.RemoveMail(dirs.outbox, id) })
-	return &builtins{cleanup: clean, bulk: bulk.New(tracker, clean.Remove), byName: map[string]jobs.Handler{
-		"email":   mail,
-		"export":  export.New(tracker, artifacts),
-		"cleanup": clean,
-		"report":  report.New(tracker, artifacts),
-	}}, nil
 }
 
 // bulkType is the type of bulk jobs. Few run at once, as each keeps the tracker
 // busy; there may be millions of jobs to change.
-func (b *builtins) bulkType() *jobs.Type {
+func bulkType(h jobs.Handler) *jobs.Type {
 	return &jobs.Type{
-		Name: jobs.BulkType, Internal: true, Handler: b.bulk,
+		Name: jobs.BulkType, Internal: true, Handler: h,
 		RetryCount: 3, Timeout: 24 * time.Hour, MaxWorkers: 2, Backoff: jobs.DefaultBackoff(),
 	}
 }
 
-// registry makes the job types that the configuration names, and the server's
+// makeTypes makes the job types that the configuration names, each with a handler of its
 // own.
-func (b *builtins) registry(types map[string]config.JobType) *jobs.Registry {
-	all := []*jobs.Type{b.bulkType()}
-	for name, t := range types {
-		all = append(all, &jobs.Type{
+func makeTypes(c *config.Config, s *handlers.Server) ([]*jobs.Type, error) {
+	var all []*jobs.Type
+	for _, name := range slices.Sorted(maps.Keys(c.Jobs)) {
+		t := c.Jobs[name]
+		h, err := handlers.Find(c.Kinds, t.Run).New(s, t.Options)
+		if err != nil {
+			return nil, err
+		}
+		made := &jobs.Type{
 			Name: name, RetryCount: t.RetryCount, Timeout: t.Timeout, MaxWorkers: t.MaxWorkers,
-			ConcurrencyPerKey: t.ConcurrencyPerKey, Rate: t.Rate,
-			Backoff: t.Backoff, Handler: b.byName[t.Run],
-		})
+			ConcurrencyPerKey: t.ConcurrencyPerKey, Rate: t.Rate, Backoff: t.Backoff, Handler: h,
+		}
+		if t.Options != nil {
+			made.Grace = t.Options.Grace()
+		}
+		all = append(all, made)
 	}
-	return jobs.NewRegistry(all...)
+	return all, nil
 }

@@ -8,6 +8,7 @@ package setting
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -25,8 +26,12 @@ type Setting struct {
 	Set     func(any) bool // takes a value of the file or a FromText; false if it is not allowed
 	Get     func() any     // the value as YAML shows it
 	Secret  bool           // never shown
-	List    bool           // a list of texts, which has no variable; Set takes a []string
+	List    bool           // a list of texts; Set takes a []string
+	Map     bool           // names with texts; Set takes a map[string]string
 }
+
+// FileOnly says whether the setting has no environment variable.
+func (s Setting) FileOnly() bool { return s.List || s.Map }
 
 // FromText is a value out of the environment or the command line, where everything
 // is text. A file says what is text and what is a number, so there a quoted number is
@@ -236,6 +241,7 @@ func showSize(n int64) any {
 	return n
 }
 
+// FormatSize writes n so that it is read as the same.
 func FormatSize(n int64) string { return fmt.Sprint(showSize(n)) }
 
 // OneOf is one of a few words.
@@ -260,9 +266,7 @@ func OneOf[T ~string](path string, p *T, words ...T) Setting {
 
 // Text is any string; no value is the empty one.
 func Text(path string, p *string) Setting {
-	k := Checked(path, p, "text (a number needs quotes)", func(s string) bool {
-		return !strings.ContainsFunc(s, unicode.IsControl)
-	})
+	k := Checked(path, p, "text (a number needs quotes)", printable)
 	set := k.Set
 	k.Set = func(v any) bool {
 		if v == (Null{}) {
@@ -288,6 +292,57 @@ func Checked(path string, p *string, allowed string, check func(string) bool) Se
 		},
 	}
 }
+
+// Texts is a list of texts.
+func Texts(path string, p *[]string) Setting {
+	return CheckedTexts(path, p, "a list of texts, like [one, two] (a number needs quotes)", printable)
+}
+
+// CheckedTexts is a list of strings that pass a check, each.
+func CheckedTexts(path string, p *[]string, allowed string, check func(string) bool) Setting {
+	return Setting{
+		Path:    path,
+		Allowed: allowed,
+		List:    true,
+		Get:     func() any { return slices.Concat([]string{}, *p) },
+		Set: func(v any) bool {
+			list, ok := v.([]string)
+			for _, s := range list {
+				ok = ok && check(s)
+			}
+			if ok {
+				*p = list
+			}
+			return ok
+		},
+	}
+}
+
+// Map is a section of names that the user chooses, each with a text.
+func Map(path string, p *map[string]string) Setting {
+	return Setting{
+		Path:    path,
+		Allowed: "a section of names with texts (a number needs quotes)",
+		Map:     true,
+		Get: func() any {
+			all := make(map[string]string, len(*p))
+			maps.Copy(all, *p)
+			return all
+		},
+		Set: func(v any) bool {
+			all, ok := v.(map[string]string)
+			for name, s := range all {
+				ok = ok && printable(name) && printable(s)
+			}
+			if ok {
+				*p = all
+			}
+			return ok
+		},
+	}
+}
+
+func printable(s string) bool { return !strings.ContainsFunc(s, unicode.IsControl) }
 
 // Secret marks a key whose value is never shown.
 func Secret(k Setting) Setting {

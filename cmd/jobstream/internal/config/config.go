@@ -5,20 +5,23 @@
 // checked. It is strict: whatever it does not understand is a [Problem], and
 // all problems are reported at once, since a mistyped key that is ignored in
 // silence costs more than a start that is refused. The keys stand in one table,
-// in keys.go, from which reading, checking, environment variables and
-// [Config.YAML] all follow.
+// in keys.go, to which kinds of work add those of their types. Reading, checking,
+// environment variables and [Config.YAML] all follow from it.
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/handlers"
 	"jobstream/jobs/schedule"
 	"jobstream/jobs/setting"
 )
@@ -38,6 +41,7 @@ type Config struct {
 	Worker    Worker
 	Retention Retention
 	Email     Email
+	Kinds     []*handlers.Kind   // what a type's run can be
 	Jobs      map[string]JobType // by name; never empty
 	Schedules []schedule.Spec    // by name; whether their types can use their payloads is not checked
 	Log       Log
@@ -109,13 +113,14 @@ type SMTP struct {
 
 // JobType is one entry of the jobs section.
 type JobType struct {
-	Run               string        // what does the work: one of [Kinds]
+	Run               string        // what does the work: the name of a kind
 	RetryCount        int           // retries after the first attempt
 	Timeout           time.Duration // of one attempt
 	MaxWorkers        int           // at most so many of this type at once; 0 = Worker.MaxWorkers
 	ConcurrencyPerKey int           // at most so many of this type with the same concurrency_key at once, from 1
 	Rate              jobs.Rate     // at most so many of this type start; zero = no limit
 	Backoff           jobs.Backoff
+	Options           handlers.Options // of its kind; nil: that has none
 }
 
 // Log is what goes to standard error.
@@ -124,16 +129,12 @@ type Log struct {
 	Format string // "text" or "json"
 }
 
-// Kinds lists what a type's run can be, in the order of the shipped file. They
-// are also the names of the types that exist without a jobs section.
-func Kinds() []string { return []string{"email", "export", "cleanup", "report"} }
-
 // Default is the configuration without a file and without environment
-// variables.
-func Default() *Config {
-	c := scalarDefaults()
+// variables, for these kinds.
+func Default(kinds []*handlers.Kind) *Config {
+	c := scalarDefaults(kinds)
 	c.Jobs = make(map[string]JobType)
-	for name, t := range builtinTypes() {
+	for name, t := range shippedTypes(kinds) {
 		t.finish(name, c.Worker.JobTimeout)
 		c.Jobs[name] = *t
 	}
@@ -141,8 +142,9 @@ func Default() *Config {
 }
 
 // scalarDefaults is Default without the job types.
-func scalarDefaults() *Config {
+func scalarDefaults(kinds []*handlers.Kind) *Config {
 	return &Config{
+		Kinds:  kinds,
 		Server: Server{Host: "127.0.0.1", Port: 8080, MaxBody: 1 << 20},
 		Data:   Data{Dir: "data"},
 		Broker: Broker{Host: "127.0.0.1", Port: 4222, Sync: time.Second},
@@ -159,10 +161,14 @@ func scalarDefaults() *Config {
 	}
 }
 
-// newType is a type before its own settings are read. What is empty in it comes
-// from elsewhere: see finish.
-func newType() *JobType {
-	return &JobType{RetryCount: 3, ConcurrencyPerKey: 1, Backoff: jobs.DefaultBackoff()}
+// newType is a type of a kind, which may be nil, before its own settings are read. What
+// is empty in it comes from elsewhere: see finish.
+func newType(k *handlers.Kind) *JobType {
+	t := &JobType{RetryCount: 3, ConcurrencyPerKey: 1, Backoff: jobs.DefaultBackoff()}
+	if k != nil && k.Options != nil {
+		t.Options = k.Options()
+	}
+	return t
 }
 
 // finish fills in what a type has not set itself.
@@ -175,15 +181,16 @@ func (t *JobType) finish(name string, jobTimeout time.Duration) {
 	}
 }
 
-// builtinTypes are the types without a jobs section, before finish.
-func builtinTypes() map[string]*JobType {
+// shippedTypes are the types without a jobs section, before finish.
+func shippedTypes(kinds []*handlers.Kind) map[string]*JobType {
 	types := make(map[string]*JobType)
-	for _, name := range Kinds() {
-		types[name] = newType()
+	for _, k := range kinds {
+		if k.Shipped != nil {
+			t := newType(k)
+			t.RetryCount, t.Timeout = k.Shipped.RetryCount, k.Shipped.Timeout
+			types[k.Name] = t
+		}
 	}
-	types["email"].Timeout = time.Minute
-	types["export"].RetryCount = 1
-	types["export"].Timeout = 10 * time.Minute
 	return types
 }
 
@@ -194,23 +201,23 @@ type Flag struct {
 	Value string
 }
 
-// Load reads the configuration from the file at path, from env, which has the form
-// of os.Environ, and from flags. With path "", it is ./config.yaml if there is one, and
+// Load reads the configuration for these kinds from the file at path, from env, which
+// has the form of os.Environ, and from flags. With path "", it is ./config.yaml if there is one, and
 // the defaults if not. The error is a [Problems], a [*SyntaxError] or says why
 // the file could not be read.
-func Load(path string, env []string, flags ...Flag) (*Config, error) {
+func Load(path string, kinds []*handlers.Kind, env []string, flags ...Flag) (*Config, error) {
 	name := path
 	if name == "" {
 		name = DefaultFile
 	}
 	data, err := readFile(name)
 	if path == "" && errors.Is(err, fs.ErrNotExist) {
-		return parse("", nil, env, flags...)
+		return parse("", nil, kinds, env, flags...)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the configuration cannot be read: %w", err)
 	}
-	return parse(name, data, env, flags...)
+	return parse(name, data, kinds, env, flags...)
 }
 
 // readFile is os.ReadFile with a bound.
@@ -235,13 +242,13 @@ func readFile(name string) (data []byte, err error) {
 
 // parse makes a configuration from the content of the file called name, from env
 // and from flags.
-func parse(name string, data []byte, env []string, flags ...Flag) (*Config, error) {
+func parse(name string, data []byte, kinds []*handlers.Kind, env []string, flags ...Flag) (*Config, error) {
 	root, problems, err := parseYAML(name, data)
 	if err != nil {
 		return nil, err
 	}
-	l := &loader{file: name, problems: problems, config: scalarDefaults()}
-	l.declareTypes(root)
+	l := &loader{file: name, problems: problems, config: scalarDefaults(kinds)}
+	l.declareTypes(root, env)
 	l.keys = l.config.keys(l.types)
 	if err := l.merge(root, env, flags); err != nil {
 		return nil, err
@@ -265,27 +272,22 @@ type namedType struct {
 	*JobType
 }
 
-// inOrder lists types as YAML shows them: the built-in names in their usual
-// order, then the others by name.
-func inOrder(types map[string]*JobType) []namedType {
+// inOrder lists types as YAML shows them: those with the names of kinds in the order of
+// these, then the others by name.
+func (c *Config) inOrder(types map[string]*JobType) []namedType {
 	list := make([]namedType, 0, len(types))
 	for name, t := range types {
 		list = append(list, namedType{name, t})
 	}
+	kinds := handlers.Names(c.Kinds)
 	rank := func(name string) int {
-		if i := slices.Index(Kinds(), name); i >= 0 {
+		if i := slices.Index(kinds, name); i >= 0 {
 			return i
 		}
-		return len(Kinds())
+		return len(kinds)
 	}
 	slices.SortFunc(list, func(a, b namedType) int {
-		if d := rank(a.name) - rank(b.name); d != 0 {
-			return d
-		}
-		if a.name < b.name {
-			return -1
-		}
-		return 1
+		return cmp.Or(rank(a.name)-rank(b.name), strings.Compare(a.name, b.name))
 	})
 	return list
 }

@@ -14,18 +14,19 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/handlers"
 	"jobstream/jobs/schedule"
 )
 
 const shippedFile = "../../../../config.yaml"
 
 func TestShippedFileIsTheDefault(t *testing.T) {
-	got, err := Load(shippedFile, nil)
+	got, err := Load(shippedFile, handlers.Kinds(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(got, Default()) {
-		t.Errorf("config.yaml gives\n%+v\nthe defaults are\n%+v", got, Default())
+	if !reflect.DeepEqual(got, Default(handlers.Kinds())) {
+		t.Errorf("config.yaml gives\n%+v\nthe defaults are\n%+v", got, Default(handlers.Kinds()))
 	}
 }
 
@@ -36,7 +37,7 @@ func TestShippedFileExplainsEveryKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, k := range scalarDefaults().keys(nil) {
+	for _, k := range scalarDefaults(handlers.Kinds()).keys(nil) {
 		if subtree(k) {
 			continue
 		}
@@ -46,10 +47,12 @@ func TestShippedFileExplainsEveryKey(t *testing.T) {
 			t.Errorf("%s is not in config.yaml", k.Path)
 		}
 	}
-	for _, k := range (namedType{"x", newType()}).keys() {
-		name := k.Path[strings.LastIndex(k.Path, ".")+1:]
-		if !regexp.MustCompile(`(?m)^# +` + name + `: `).Match(data) {
-			t.Errorf("%s is not explained in config.yaml", k.Path)
+	for _, kind := range append(handlers.Kinds(), nil) {
+		for _, k := range (namedType{"x", newType(kind)}).keys(nil) {
+			name := k.Path[strings.LastIndex(k.Path, ".")+1:]
+			if !regexp.MustCompile(`(?m)^# +` + name + `: `).Match(data) {
+				t.Errorf("%s is not explained in config.yaml", k.Path)
+			}
 		}
 	}
 	cron := schedule.Spec{Cron: "x", Payload: json.RawMessage("{}"), Tags: []string{"a"}, Timeout: 1}
@@ -63,7 +66,7 @@ func TestShippedFileExplainsEveryKey(t *testing.T) {
 // load is parse without a file of its own.
 func load(t *testing.T, yaml string, env ...string) (*Config, error) {
 	t.Helper()
-	return parse("config.yaml", []byte(yaml), env)
+	return parse("config.yaml", []byte(yaml), handlers.Kinds(), env)
 }
 
 func mustLoad(t *testing.T, yaml string, env ...string) *Config {
@@ -76,7 +79,7 @@ func mustLoad(t *testing.T, yaml string, env ...string) *Config {
 }
 
 func TestDefault(t *testing.T) {
-	c := Default()
+	c := Default(handlers.Kinds())
 	want := map[string]JobType{
 		"email":   {Run: "email", RetryCount: 3, Timeout: time.Minute, ConcurrencyPerKey: 1, Backoff: jobs.DefaultBackoff()},
 		"export":  {Run: "export", RetryCount: 1, Timeout: 10 * time.Minute, ConcurrencyPerKey: 1, Backoff: jobs.DefaultBackoff()},
@@ -96,24 +99,24 @@ func TestDefault(t *testing.T) {
 func TestLoadChoosesItsFile(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	if c, err := Load("", nil); err != nil || c.Server.Port != 8080 {
+	if c, err := Load("", handlers.Kinds(), nil); err != nil || c.Server.Port != 8080 {
 		t.Fatalf("without a file: %+v, %v", c, err)
 	}
 	write(t, filepath.Join(dir, "config.yaml"), "server: {port: 1234}")
 	write(t, filepath.Join(dir, "other.yaml"), "server: {port: 4321}")
-	if c, err := Load("", nil); err != nil || c.Server.Port != 1234 {
+	if c, err := Load("", handlers.Kinds(), nil); err != nil || c.Server.Port != 1234 {
 		t.Errorf("config.yaml: %+v, %v", c, err)
 	}
-	if c, err := Load("other.yaml", nil); err != nil || c.Server.Port != 4321 {
+	if c, err := Load("other.yaml", handlers.Kinds(), nil); err != nil || c.Server.Port != 4321 {
 		t.Errorf("other.yaml: %+v, %v", c, err)
 	}
 	for _, name := range []string{"missing.yaml", dir} {
-		if _, err := Load(name, nil); err == nil || !strings.Contains(err.Error(), name) {
+		if _, err := Load(name, handlers.Kinds(), nil); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: the error is %v", name, err)
 		}
 	}
 	write(t, filepath.Join(dir, "huge.yaml"), strings.Repeat("# much\n", maxFile/7+1))
-	if _, err := Load("huge.yaml", nil); err == nil || !strings.Contains(err.Error(), "larger than 64KiB") {
+	if _, err := Load("huge.yaml", handlers.Kinds(), nil); err == nil || !strings.Contains(err.Error(), "larger than 64KiB") {
 		t.Errorf("huge.yaml: the error is %v", err)
 	}
 }
@@ -430,8 +433,9 @@ func TestEnvironment(t *testing.T) {
 
 // Every key has its variable.
 func TestEnvironmentReachesEveryKey(t *testing.T) {
-	for _, k := range Default().keys(inOrder(builtinTypes())) {
-		if subtree(k) || k.List {
+	c := Default(handlers.Kinds())
+	for _, k := range c.keys(c.inOrder(shippedTypes(c.Kinds))) {
+		if subtree(k) || k.FileOnly() {
 			continue
 		}
 		_, err := load(t, "", variable(k.Path)+"=\x01")
@@ -495,7 +499,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 
 func TestYAML(t *testing.T) {
 	tests := map[string]*Config{
-		"defaults": Default(),
+		"defaults": Default(handlers.Kinds()),
 		"everything changed": mustLoad(t, `
 server: {host: "::", port: 0, hosts: [a.example, "::1", "null"], max_body: 1025, insecure: true}
 data: {dir: "C:\\data: #1"}
@@ -540,7 +544,7 @@ log: {level: error, format: json}`),
 		sameAgain(t, name, c)
 	}
 	for _, s := range []string{"~", "yes", "1e3", "0o7", "- a", "a: b", "#c", " lead", "trail ", "'", `"`, `\`, "&a", "*a", "!a", "%a", "@a", "`a", "{a}", "[a]", "|", ">", "?", "é\u00a0ü", "\u2028", "\U0001f600", "<<", "---", "...", "1_000", "0x", ".inf", "2024-01-01"} {
-		c := Default()
+		c := Default(handlers.Kinds())
 		c.Email.SMTP.Username = s
 		sameAgain(t, s, c)
 	}
@@ -553,7 +557,7 @@ func sameAgain(t *testing.T, name string, c *Config) {
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
-	got, err := parse("printed.yaml", text, nil)
+	got, err := parse("printed.yaml", text, c.Kinds, nil)
 	if err != nil {
 		t.Fatalf("%s: %v in\n%s", name, err, text)
 	}
@@ -574,7 +578,7 @@ func sameAgain(t *testing.T, name string, c *Config) {
 
 // The printed keys stand in the order of the shipped file.
 func TestYAMLOrder(t *testing.T) {
-	text, err := Default().YAML()
+	text, err := Default(handlers.Kinds()).YAML()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -609,7 +613,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte("? a\n: b\n!!str x: |+\n  text\n"), "JOBSTREAM_=")
 	f.Add([]byte("server: {port: 0x1F}\n---\n"), "JOBSTREAM_JOBS_EMAIL_RUN")
 	f.Fuzz(func(t *testing.T, data []byte, variable string) {
-		c, err := parse("config.yaml", data, []string{variable})
+		c, err := parse("config.yaml", data, handlers.Kinds(), []string{variable})
 		var problems Problems
 		var se *SyntaxError
 		switch {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/handlers"
 	"jobstream/jobs/setting"
 )
 
@@ -70,7 +71,7 @@ func (c *Config) keys(types []namedType) []setting.Setting {
 		setting.Bool("email.smtp.retry_unknown", &smtp.RetryUnknown),
 	}
 	for _, t := range types {
-		list = append(list, t.keys()...)
+		list = append(list, t.keys(handlers.Names(c.Kinds))...)
 	}
 	return append(list,
 		setting.Setting{Path: schedulesKey},
@@ -79,11 +80,11 @@ func (c *Config) keys(types []namedType) []setting.Setting {
 	)
 }
 
-// keys is the table of the settings of one type.
-func (t namedType) keys() []setting.Setting {
+// keys is the table of the settings of one type, whose run is one of these kinds.
+func (t namedType) keys(kinds []string) []setting.Setting {
 	p := "jobs." + t.name + "."
-	return []setting.Setting{
-		setting.OneOf(p+"run", &t.Run, Kinds()...),
+	list := []setting.Setting{
+		setting.OneOf(p+"run", &t.Run, kinds...),
 		setting.Whole(p+"retry_count", &t.RetryCount, 0, jobs.MaxRetryCount),
 		setting.Duration(p+"timeout", &t.Timeout, minJobTimeout, jobs.MaxTimeout),
 		setting.Whole(p+"max_workers", &t.MaxWorkers, 0, maxWorkers),
@@ -95,6 +96,13 @@ func (t namedType) keys() []setting.Setting {
 		setting.Duration(p+"backoff.max", &t.Backoff.Max, 0, maxBackoff),
 		setting.Fraction(p+"backoff.jitter", &t.Backoff.Jitter),
 	}
+	if t.Options != nil {
+		for _, k := range t.Options.Settings() {
+			k.Path = p + k.Path
+			list = append(list, k)
+		}
+	}
+	return list
 }
 
 // variable is the environment variable that overrides the key at path.

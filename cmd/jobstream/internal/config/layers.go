@@ -12,6 +12,7 @@ import (
 	"github.com/knadh/koanf/v2"
 
 	"jobstream/jobs"
+	"jobstream/jobs/handlers"
 	"jobstream/jobs/setting"
 )
 
@@ -40,16 +41,18 @@ func (l *loader) fail(path, value, text string) {
 }
 
 // declareTypes decides which types there are: those of the jobs section, or the
-// built-in ones without it.
-func (l *loader) declareTypes(root *node) {
+// shipped ones without it. It looks ahead for what runs them, since that decides what
+// keys they have.
+func (l *loader) declareTypes(root *node, environ []string) {
+	kinds := l.config.Kinds
 	section := root.child("jobs")
 	if section == nil {
-		l.types = inOrder(builtinTypes())
+		l.types = l.config.inOrder(shippedTypes(kinds))
 		return
 	}
 	l.lines = map[string]int{"jobs": section.line}
 	if len(section.entries) == 0 && (section.section || section.isNull()) {
-		l.fail("jobs", "", "has no type in it; name at least one, or leave the section out for "+strings.Join(Kinds(), ", "))
+		l.fail("jobs", "", "has no type in it; name at least one, or leave the section out for "+strings.Join(shippedNames(kinds), ", "))
 	}
 	types := make(map[string]*JobType)
 	for _, e := range section.entries {
@@ -59,9 +62,33 @@ func (l *loader) declareTypes(root *node) {
 			l.fail(path, "", wrong)
 			continue
 		}
-		types[e.key] = newType()
+		types[e.key] = newType(handlers.Find(kinds, runOf(e, environ)))
 	}
-	l.types = inOrder(types)
+	l.types = l.config.inOrder(types)
+}
+
+func shippedNames(kinds []*handlers.Kind) (names []string) {
+	for _, k := range kinds {
+		if k.Shipped != nil {
+			names = append(names, k.Name)
+		}
+	}
+	return names
+}
+
+// runOf is what will run the type of this entry, if that can be made out.
+func runOf(e entry, environ []string) string {
+	run := e.key
+	if n := e.node.child("run"); n != nil {
+		run, _ = n.value.(string)
+	}
+	v := variable("jobs."+e.key+".run") + "="
+	for _, s := range environ {
+		if value, ok := strings.CutPrefix(s, v); ok {
+			run = value
+		}
+	}
+	return run
 }
 
 // reservedPrefix begins the names of the types that the server has for itself.
@@ -125,6 +152,8 @@ func (l *loader) collect(n *node, path string, known map[string]bool, values map
 			l.schedules = e.node
 		case leaf >= 0 && l.keys[leaf].List:
 			values[at] = e.node.texts()
+		case leaf >= 0 && l.keys[leaf].Map:
+			values[at] = e.node.textMap()
 		case leaf >= 0 && e.node.value == nil:
 			l.fail(at, e.node.show(), "is not "+l.keys[leaf].Allowed)
 		case leaf >= 0:
@@ -179,7 +208,7 @@ func (l *loader) variables() func(name, value string) (string, any) {
 	paths := make(map[string][]string)
 	var names []string
 	for _, k := range l.keys {
-		if subtree(k) || k.List {
+		if subtree(k) || k.FileOnly() {
 			continue
 		}
 		v := variable(k.Path)
@@ -199,6 +228,8 @@ func (l *loader) variables() func(name, value string) (string, any) {
 			l.failVariable(name, "is not a known variable: schedules are set in the file only")
 		case slices.ContainsFunc(l.keys, func(k setting.Setting) bool { return k.List && name == variable(k.Path) }):
 			l.failVariable(name, "is not a known variable: lists are set in the file only")
+		case slices.ContainsFunc(l.keys, func(k setting.Setting) bool { return k.Map && strings.HasPrefix(name+"_", variable(k.Path)+"_") }):
+			l.failVariable(name, "is not a known variable: sections of names are set in the file only")
 		default:
 			text := "is not a known variable; it is " + envPrefix + " and a key's path in capitals, joined by _"
 			if meant := nearest(name, names, "\x00"); meant != "" {
@@ -252,9 +283,10 @@ func (l *loader) crossCheck() {
 	}
 	for _, t := range l.types {
 		path := "jobs." + t.name
-		if !slices.Contains(Kinds(), t.Run) && !l.merged.Exists(path+".run") {
-			l.fail(path, "", "says nothing about what runs it; set "+path+".run to one of "+strings.Join(Kinds(), ", "))
+		if handlers.Find(c.Kinds, t.Run) == nil && !l.merged.Exists(path+".run") {
+			l.fail(path, "", "says nothing about what runs it; set "+path+".run to one of "+strings.Join(handlers.Names(c.Kinds), ", "))
 		}
+		l.checkOptions(path, t.Options)
 		if t.Rate.Burst > 0 && t.Rate.IsZero() {
 			l.fail(path+".burst", strconv.Itoa(t.Rate.Burst), "means something only with a rate; set "+path+".rate as well, or leave burst out")
 		}
@@ -262,6 +294,24 @@ func (l *loader) crossCheck() {
 			l.fail(path+".backoff.max", setting.FormatDuration(b.Max), "is less than backoff.base, "+setting.FormatDuration(b.Base)+"; raise it, or 0 for no bound")
 		}
 	}
+}
+
+// checkOptions has the options of the type at path checked. What is known to be wrong
+// is not said twice.
+func (l *loader) checkOptions(path string, o handlers.Options) {
+	if o == nil {
+		return
+	}
+	o.Check(func(name, text string) {
+		at := path + "." + name
+		if slices.ContainsFunc(l.problems, func(p Problem) bool { return p.Key == at }) {
+			return
+		}
+		if _, there := l.lines[at]; !there {
+			l.lines[at] = l.lines[path]
+		}
+		l.fail(at, "", text)
+	})
 }
 
 // Exposed lists the addresses, by the host and its key, that other machines may

@@ -90,7 +90,7 @@ func show(v any) string {
 		return "no value"
 	case string:
 		return quote(v)
-	case []string:
+	case []string, map[string]string:
 		return mustJSON(v)
 	case setting.FromText:
 		return quote(string(v))

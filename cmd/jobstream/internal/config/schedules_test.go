@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"jobstream/jobs/handlers"
 	"jobstream/jobs/schedule"
 )
 
@@ -217,7 +218,7 @@ func TestTagsComeBack(t *testing.T) {
 		"<<", "~", "null", "- a", "? b", "&a", "*a", "!!str", "#c", "e: f", "'", `"`, `\`, "1e3", ".inf", "é", "\u00ad", "\U0001f600",
 		strings.Repeat("[", 100), strings.Repeat("]{", 50), strings.Repeat("- ", 49) + "-",
 	} {
-		c := Default()
+		c := Default(handlers.Kinds())
 		c.Schedules = []schedule.Spec{{
 			Name: "a", Every: time.Hour, Timezone: "UTC", Type: "email", Tags: []string{tag, "b"}, Priority: 3, RetryCount: -1,
 			Overlap: schedule.Skip, CatchUp: schedule.One,

@@ -67,6 +67,29 @@ func (n *node) texts() any {
 	return all
 }
 
+// textMap is a section of texts as a map[string]string, nothing as an empty one, and
+// anything else as what it is.
+func (n *node) textMap() any {
+	if n.isNull() {
+		return map[string]string(nil)
+	}
+	if !n.section {
+		return setting.Plain(n.show())
+	}
+	var all map[string]string
+	for _, e := range n.entries {
+		s, ok := e.node.value.(string)
+		if !ok {
+			return setting.Plain("a section with " + e.node.show() + " in it")
+		}
+		if all == nil {
+			all = make(map[string]string)
+		}
+		all[e.key] = s
+	}
+	return all
+}
+
 // child finds an entry of a section; nil if there is none.
 func (n *node) child(key string) *node {
 	if n == nil {

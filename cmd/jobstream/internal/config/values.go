@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/mail"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -67,22 +66,7 @@ func host(path string, p *string) setting.Setting {
 
 // hosts are names that clients may know this server by.
 func hosts(path string, p *[]string) setting.Setting {
-	return setting.Setting{
-		Path:    path,
-		Allowed: "a list of host names or IP addresses (without port), like [jobs.example.com]",
-		List:    true,
-		Get:     func() any { return slices.Concat([]string{}, *p) },
-		Set: func(v any) bool {
-			names, ok := v.([]string)
-			for _, name := range names {
-				ok = ok && validHost(name)
-			}
-			if ok {
-				*p = names
-			}
-			return ok
-		},
-	}
+	return setting.CheckedTexts(path, p, "a list of host names or IP addresses (without port), like [jobs.example.com]", validHost)
 }
 
 func validHost(s string) bool {

@@ -26,7 +26,7 @@ func (c *Config) YAML() ([]byte, error) {
 	}
 	var out []byte
 	var open []string // the sections that the last line stands in
-	for _, k := range c.keys(inOrder(types)) {
+	for _, k := range c.keys(c.inOrder(types)) {
 		if subtree(k) {
 			var err error
 			if out, err = c.appendSchedules(out); err != nil {
@@ -46,12 +46,33 @@ func (c *Config) YAML() ([]byte, error) {
 		}
 		open = open[:last]
 		v := k.Get()
-		if k.Secret && v != "" {
-			v = mask
+		if k.Secret {
+			v = masked(v)
 		}
 		out = fmt.Appendf(out, "%s%s: %s\n", indent(last), path[last], scalar(v))
 	}
 	return out, nil
+}
+
+// masked is v without what it says.
+func masked(v any) any {
+	switch v := v.(type) {
+	case string:
+		if v == "" {
+			return v
+		}
+	case []string:
+		for i := range v {
+			v[i] = mask
+		}
+		return v
+	case map[string]string:
+		for name := range v {
+			v[name] = mask
+		}
+		return v
+	}
+	return mask
 }
 
 func indent(depth int) string { return strings.Repeat("  ", depth) }
