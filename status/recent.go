@@ -21,7 +21,7 @@ type recentJobs struct {
 }
 
 const (
-	maxRecent = 64 << 20 // bytes for jobs as they come in
+	maxRecent = 24 << 20 // bytes for jobs as they come in
 	aheadRoom = 8 << 20  // and for what runs or is read ahead
 	// jobWeight is about what a job takes besides its texts, with its place here and the
 	// history that most have; entryWeight what another line of a list does.
