@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"time"
+
 	"github.com/tinylib/msgp/msgp"
 
 	"jobstream/jobs"
@@ -42,6 +44,9 @@ func (t *Tail) Asked() bool {
 		return false
 	}
 }
+
+// LongAgo makes the last purge one of long ago.
+func (t *Tail) LongAgo() { t.last = time.Time{} }
 
 // How acks wait, and how long a few messages do.
 const (

@@ -202,9 +202,10 @@ func deadIn(state StreamState, position uint64, queued int) int {
 // purgeBelow removes everything below the floor, unless that is not much.
 func (t *Tail) purgeBelow(ctx context.Context, floor uint64) error {
 	t.mu.Lock()
-	many := floor-1-min(t.purged, floor-1) >= uint64(min(purgeMany, t.half())) //nolint:gosec // not negative
+	below := floor - 1 - min(t.purged, floor-1)
 	t.mu.Unlock()
-	if floor == 1 || !many && time.Since(t.last) < purgeFew {
+	many := below >= uint64(min(purgeMany, t.half())) //nolint:gosec // not negative
+	if below == 0 || !many && time.Since(t.last) < purgeFew {
 		return nil
 	}
 	if err := t.PurgeJobs(ctx, floor-1); err != nil {

@@ -191,6 +191,34 @@ func TestFewAreNotPurged(t *testing.T) {
 	}
 }
 
+// TestNothingIsPurgedTwice, however long ago that was.
+func TestNothingIsPurgedTwice(t *testing.T) {
+	b := brokertest.New(t, withPort)
+	tail := broker.NewTail(b, &fakeNeeds{position: 1}, nil)
+	nc, _ := connect(t, b)
+	purges := make(chan *nats.Msg, 10)
+	if _, err := nc.ChanSubscribe("$JS.API.STREAM.PURGE.JOBS", purges); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	submit(t, b, message("email", 3))
+	settled(t, b, 1)
+	for range 3 {
+		if err := tail.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		tail.LongAgo()
+	}
+	if err := nc.Flush(); err != nil { // what the server has passed on is here
+		t.Fatal(err)
+	}
+	if n := len(purges); n != 1 {
+		t.Errorf("JOBS was purged %d times of one message", n)
+	}
+}
+
 // TestSweepIsAskedFor when half a queue has died since the last one, however much is
 // needed or still there.
 func TestSweepIsAskedFor(t *testing.T) {
