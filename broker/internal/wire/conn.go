@@ -293,10 +293,11 @@ func (c *Conn) wake() {
 }
 
 // begin locks the connection and returns its buffer to append protocol to; end must
-// follow unless there is an error.
-func (c *Conn) begin() ([]byte, error) {
+// follow unless there is an error. It waits until no more than limit bytes are in the
+// buffer; 0 is no limit.
+func (c *Conn) begin(limit int) ([]byte, error) {
 	c.mu.Lock()
-	for c.o.Limit > 0 && len(c.buf) > c.o.Limit && c.conn != nil {
+	for limit > 0 && len(c.buf) > limit && c.conn != nil {
 		c.room.Wait()
 	}
 	switch {
@@ -319,7 +320,7 @@ func (c *Conn) end(b []byte) {
 // Publish sends one message and returns when it is on its way. header is nil or a
 // whole header block. Nothing is kept of what it is given.
 func Publish[S, R string | []byte](c *Conn, subject S, reply R, header, body []byte) error {
-	b, err := c.begin()
+	b, err := c.begin(c.o.Limit)
 	if err != nil {
 		return err
 	}
@@ -359,11 +360,11 @@ func appendSub(b []byte, subject string, sid int) []byte {
 
 // Subscribe has handle called for every message on subject, on the goroutine that
 // reads, so it must not block; the message is valid only until it returns. The
-// number it returns is for Unsubscribe.
+// number it returns is for Unsubscribe; -1 with an error.
 func (c *Conn) Subscribe(subject string, handle func(*Msg)) (int, error) {
-	b, err := c.begin()
+	b, err := c.begin(0)
 	if err != nil {
-		return 0, err
+		return -1, err
 	}
 	sid := len(c.subs)
 	c.subs = append(c.subs, subscription{subject: subject, handle: handle})
@@ -374,7 +375,7 @@ func (c *Conn) Subscribe(subject string, handle func(*Msg)) (int, error) {
 // Unsubscribe ends the server's interest at once; what is on the way already
 // still reaches the handler.
 func (c *Conn) Unsubscribe(sid int) error {
-	b, err := c.begin()
+	b, err := c.begin(0)
 	if err != nil {
 		return err
 	}
@@ -386,7 +387,7 @@ func (c *Conn) Unsubscribe(sid int) error {
 // Flush returns when the server has read all that was published before, and what it
 // had sent by then has been handled.
 func (c *Conn) Flush(ctx context.Context) error {
-	b, err := c.begin()
+	b, err := c.begin(0)
 	if err != nil {
 		return err
 	}

@@ -278,6 +278,39 @@ func TestLimit(t *testing.T) {
 	}
 }
 
+// TestFlushDoesNotWaitForRoom of a server that reads nothing: its context bounds it.
+func TestFlushDoesNotWaitForRoom(t *testing.T) {
+	c, err := wire.Open(wire.Options{Limit: 4 << 10, Dial: func() (net.Conn, error) {
+		client, _ := fake("INFO {}\r\n")
+		return client, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	for range 2 { // one is being written, the other is more than the limit
+		if err := wire.Publish(c, "a", "", nil, make([]byte, 8<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	flushed := make(chan error, 1)
+	go func() { flushed <- c.Flush(ctx) }()
+	if err := await(t, "the end of the flush", flushed); !errors.Is(err, context.Canceled) {
+		t.Errorf("it ends with %v", err)
+	}
+}
+
+// TestRefusedSubscription has no number that another one has.
+func TestRefusedSubscription(t *testing.T) {
+	c := open(t, start(t, &server.Options{}), wire.Options{})
+	c.Close()
+	if sid, err := c.Subscribe("a", nil); err == nil || sid >= 0 {
+		t.Errorf("it has the number %d and the error %v", sid, err)
+	}
+}
+
 // TestCloses although the server has gone and cannot be reached any more.
 func TestCloses(t *testing.T) {
 	var remote net.Conn
