@@ -99,6 +99,16 @@ func TestTheRunFromTheEnvironment(t *testing.T) {
 	}
 }
 
+// TestTheRunOfAShippedType from the environment decides as well.
+func TestTheRunOfAShippedType(t *testing.T) {
+	for file, yaml := range map[string]string{"": "", "config.yaml": "log: {level: warn}"} {
+		_, err := parse(file, []byte(yaml), withTool, []string{"JOBSTREAM_JOBS_EMAIL_RUN=tool"})
+		if want := "jobs.email.command: is required"; err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("with %q the error is %v, want %s", yaml, err, want)
+		}
+	}
+}
+
 // TestKindsShareNoKeys with what every type has.
 func TestKindsShareNoKeys(t *testing.T) {
 	for _, kind := range withTool {

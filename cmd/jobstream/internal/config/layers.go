@@ -47,7 +47,13 @@ func (l *loader) declareTypes(root *node, environ []string) {
 	kinds := l.config.Kinds
 	section := root.child("jobs")
 	if section == nil {
-		l.types = l.config.inOrder(shippedTypes(kinds))
+		types := shippedTypes(kinds)
+		for name, t := range types {
+			if run := runOf(entry{key: name}, environ); run != name {
+				t.Options = newType(handlers.Find(kinds, run)).Options
+			}
+		}
+		l.types = l.config.inOrder(types)
 		return
 	}
 	l.lines = map[string]int{"jobs": section.line}
