@@ -122,7 +122,6 @@ func (m *bitmap) decode(b []byte) error {
 // An attribute's name is its kind and its value; NUL ends it in the key.
 func statusAttr(s jobs.Status) string { return statusAttrs[s] }
 func typeAttr(name string) string     { return "t" + name }
-func namedType(name string) string    { return "t" + name } // the same of names that are not kept
 func tagAttr(tag string) string       { return "g" + tag }
 
 // awayAttr is that of unfinished jobs whose message is not in JOBS.

@@ -11,7 +11,7 @@
 //
 // The file has these buckets, all keys big endian:
 //
-//	meta      positions, counters per type, the mark of a clean stop
+//	meta      positions, the number of the last commit, counters per type, the mark of a clean stop
 //	jobs      key → record; the key is the sequence of a job's first message in JOBS
 //	payloads  key → payload, for the large ones
 //	ids       job id → key
@@ -26,14 +26,16 @@
 //
 //	due       part, moment, key → nothing: jobs whose message is to be published then
 //	limits    moment, key → nothing: jobs that have to have started or ended by then
-//	unique    unique key → id of the unfinished job that has it
+//	unique    unique key → id of the unfinished job that has it, and of the batch that has reserved it
 //	slots     type, concurrency key → keys of the jobs that have their turn
 //	held      type, concurrency key, priority, key → nothing: jobs that wait for a turn
 //	tokens    idempotency key → moment, what was asked for, ids of its jobs
 //	tokenage  moment, idempotency key → nothing
 //	batches   id → the messages of a batch that is not complete
 //	types     type → what an operator has set
-//	ends      moment, key → record of a job that ended and was run again then
+//	copies    key, commit → record of an ended job that runs again or was deleted with that commit (outbox.go)
+//	copyages  commit, key → nothing: the copies by age
+//	ends      moment, key → the same as earlier versions had it
 //
 // What cannot be folded is set aside in a file beside it, set-aside.jsonl.
 package status

@@ -188,7 +188,7 @@ func newWalk(tx *bbolt.Tx, filter *jobs.Filter, asc bool, from uint64) *walk {
 	statuses, all := statusesOf(filter)
 	w.end = len(statuses) == 0
 	if len(filter.Types) > 0 {
-		w.groups = append(w.groups, newUnion(bits, attrs(filter.Types, namedType)))
+		w.groups = append(w.groups, newUnion(bits, attrs(filter.Types, typeAttr)))
 	}
 	if len(filter.Tags) > 0 {
 		w.groups = append(w.groups, newUnion(bits, attrs(filter.Tags, tagAttr)))

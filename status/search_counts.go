@@ -65,7 +65,7 @@ func (s *Store) countWalk(ctx context.Context, filter *jobs.Filter, piece budget
 // typesAndStatuses are the attributes by which is counted.
 func typesAndStatuses(tx *bbolt.Tx, filter *jobs.Filter) (types, statuses union) {
 	bits := tx.Bucket(bucketBits)
-	names := attrs(filter.Types, namedType)
+	names := attrs(filter.Types, typeAttr)
 	if len(names) == 0 {
 		// Each type's bitmaps stand together: from one type's first to the next's.
 		kind := []byte(typeAttr(""))
