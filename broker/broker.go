@@ -460,8 +460,8 @@ func (b *Broker) PurgeJobs(ctx context.Context, upTo uint64) error {
 	return nil
 }
 
-// SetSlack lets JOBS hold extra messages beyond twice the queue size, for jobs
-// that are published again at a start.
+// SetSlack lets JOBS hold extra messages beyond twice the queue size: for jobs that are
+// published again at a start, and for dead messages that have to stay (see [Tail]).
 func (b *Broker) SetSlack(ctx context.Context, extra int) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
