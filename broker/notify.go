@@ -179,6 +179,9 @@ func (b *Broker) awaitNotices(ctx context.Context, done <-chan struct{}) error {
 }
 
 func (b *Broker) noticeAnswered(f *wire.Msg) {
+	if !fromStream(f, NotificationsStream) {
+		return
+	}
 	batch := wire.ParseUint(f.Subject[bytes.LastIndexByte(f.Subject, '.')+1:])
 	refusal := pubAckError(f)
 	s := &b.notices

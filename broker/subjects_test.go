@@ -87,3 +87,42 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestStrangersAnswer has a client answer everything that it hears. Only what the streams
+// say counts.
+func TestStrangersAnswer(t *testing.T) {
+	b := brokertest.New(t, withPort)
+	nc, js := connect(t, b)
+	answered := make(chan string, 3000)
+	for _, subject := range []string{"jobs.>", "job.>"} {
+		_, err := nc.Subscribe(subject, func(m *nats.Msg) {
+			_ = m.Respond([]byte("thank you"))
+			answered <- m.Subject
+		})
+		must(t, err)
+	}
+	must(t, nc.Flush())
+	submit(t, b, message("email", 3))
+	var ended []*jobs.Job
+	for i := range 2000 {
+		ended = append(ended, endedJob(i))
+	}
+	must(t, b.Notify(t.Context(), ended))
+	for range 2001 {
+		select {
+		case <-answered:
+		case <-time.After(patience):
+			t.Fatal("not everything was heard")
+		}
+	}
+	must(t, nc.Flush()) // the answers are with the server
+	must(t, b.Flush())
+	submit(t, b, message("email", 3))
+	settled(t, b, 2)
+	must(t, b.Healthy())
+	s, err := js.Stream(t.Context(), broker.NotificationsStream)
+	must(t, err)
+	if n := s.CachedInfo().State.Msgs; n != 2000 {
+		t.Errorf("%d notifications are stored", n)
+	}
+}

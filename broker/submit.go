@@ -59,6 +59,9 @@ func appendID(b []byte, id jobs.ID) []byte {
 
 // submitAnswered takes the stream's answer to a submission.
 func (b *Broker) submitAnswered(f *wire.Msg) {
+	if !fromStream(f, JobsStream) {
+		return
+	}
 	refused, ok := b.submitted.take(wire.ParseUint(f.Subject[bytes.LastIndexByte(f.Subject, '.')+1:]))
 	if !ok {
 		return
@@ -91,6 +94,12 @@ func (b *Broker) failUnanswered(now time.Time) {
 			refused(err)
 		}
 	}
+}
+
+// fromStream says whether an answer comes from the stream. Any client that hears what is
+// published can answer it.
+func fromStream(f *wire.Msg, stream string) bool {
+	return f.Status() == 503 || bytes.Contains(f.Body, []byte(`"stream":"`+stream+`"`))
 }
 
 // pubAckError is nil for a PubAck that says "stored". The usual answer is
