@@ -26,7 +26,7 @@ const (
 // usualMemory is what the process may have, garbage included, before the collector
 // works harder: it must be enough for the garbage of a busy server. Where more is
 // alive than that, the limit follows it.
-const usualMemory = 320 << 20
+const usualMemory = 256 << 20
 
 // tuneGC sets the garbage collector's pace for the life of the process, unless
 // the environment does. It looks every second, and returns memory to the system when

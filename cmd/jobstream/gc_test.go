@@ -32,7 +32,7 @@ func TestGarbageFor(t *testing.T) {
 }
 
 func TestMemoryLimit(t *testing.T) {
-	for alive, want := range map[uint64]int64{0: 320 << 20, 200 << 20: 320 << 20, 214 << 20: 352 << 20, 4 << 30: 6 << 30} {
+	for alive, want := range map[uint64]int64{0: 256 << 20, 160 << 20: 256 << 20, 171 << 20: 288 << 20, 4 << 30: 6 << 30} {
 		if got := memoryLimit(alive); got != want {
 			t.Errorf("%d bytes alive: %d, want %d", alive, got, want)
 		}
