@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
 )
@@ -42,6 +44,7 @@ func TestContractPriority(t *testing.T) {
 	h.awaitStats(func(s *jobs.Stats) bool {
 		return s.QueuedJobs == n && s.ActiveWorkers == 1 && s.Types["a"].QueuedJobs == n/2 && s.Types["a"].ActiveWorkers == 1
 	})
+	h.awaitDelivered()
 	last := map[jobs.Lane]int{}
 	kinds := map[jobs.Priority]string{}
 	at := jobs.HighestPriority
@@ -69,6 +72,25 @@ func TestContractPriority(t *testing.T) {
 			t.Errorf("priority %d: types started in the order %s; some were starved", prio, order)
 		}
 	}
+}
+
+// awaitDelivered waits until the lanes have delivered all that is in JOBS. A free worker
+// waits for a delivery that must come, but only for 100 ms.
+func (h *house) awaitDelivered() {
+	h.t.Helper()
+	js, err := jetstream.New(h.dial())
+	mustDo(h.t, err)
+	stream, err := js.Stream(h.t.Context(), "JOBS")
+	mustDo(h.t, err)
+	waitUntil(h.t, func() bool {
+		lanes := stream.ListConsumers(h.t.Context())
+		left := uint64(0)
+		for lane := range lanes.Info() {
+			left += lane.NumPending
+		}
+		mustDo(h.t, lanes.Err())
+		return left == 0
+	})
 }
 
 // TestContractTypeCap has a type with a cap of its own.
