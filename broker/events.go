@@ -23,14 +23,10 @@ import (
 
 const packedVersion = 1
 
-// MaxEvent is the largest size in bytes of an encoded event; the result is the
-// part of it that can be long.
-func (b *Broker) MaxEvent() int { return b.o.MaxPayload }
-
 var eventBuffers = sync.Pool{New: func() any { return new([2][]byte) }}
 
 // Append publishes events to STATUS and returns when they are on their way, in
-// this order. An event larger than [Broker.MaxEvent] is left out and the others
+// this order. An event larger than Options.MaxPayload is left out and the others
 // are published; the error says so.
 func (b *Broker) Append(events []jobs.Event) error {
 	buffers := eventBuffers.Get().(*[2][]byte)

@@ -79,7 +79,7 @@ func TestAppendTooLarge(t *testing.T) {
 	b := brokertest.New(t, func(o *broker.Options) { o.MaxPayload = 1000 })
 	r, _ := read(t, b, jobs.Positions{})
 	large, small := sampleEvent(), sampleEvent()
-	large.Result = json.RawMessage(`"` + strings.Repeat("x", b.MaxEvent()) + `"`)
+	large.Result = json.RawMessage(`"` + strings.Repeat("x", 1000) + `"`)
 	for _, events := range [][]jobs.Event{{large}, {small, large, small}} {
 		if err := b.Append(events); err == nil || !strings.Contains(err.Error(), large.ID.String()) {
 			t.Fatalf("got %v", err)

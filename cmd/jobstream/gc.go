@@ -1,7 +1,6 @@
 package main
 
 import (
-	"math"
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
@@ -85,11 +84,11 @@ func garbageFor(allocated, before uint64) uint64 {
 
 // gcPercent is the collector's percentage for so many bytes alive and garbage.
 func gcPercent(alive, garbage uint64) int {
-	return int(min(max(garbage*100/max(alive, 1), leastGCPercent), mostGCPercent)) //nolint:gosec // bounded
+	return int(min(max(garbage*100/max(alive, 1), leastGCPercent), mostGCPercent))
 }
 
 // memoryLimit is the collector's limit for so many bytes alive, in steps of 32 MiB.
 func memoryLimit(alive uint64) int64 {
 	const step = 32 << 20
-	return int64(min(max(usualMemory, (alive+alive/2+step-1)/step*step), math.MaxInt64)) //nolint:gosec // bounded
+	return int64(max(usualMemory, (alive+alive/2+step-1)/step*step))
 }
