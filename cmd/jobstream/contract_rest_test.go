@@ -275,8 +275,12 @@ func TestContractRequests(t *testing.T) {
 	j := h.await(h.submit(`{"type":"export"}`).ID, "completed")
 	for _, path := range []string{"/jobs", "/jobs/" + j.ID, "/jobs/" + j.ID + "/events", "/jobs/" + j.ID + "/result", "/workers/stats", "/livez", "/jobs/nope"} {
 		g, hd := h.do(http.MethodGet, path, ""), h.do(http.MethodHead, path, "")
-		if path == "/jobs" { // it is not read only to know its length
+		switch path {
+		case "/jobs": // it is not read only to know its length
 			g.header.Del("Content-Length")
+		case "/workers/stats": // its figures change between the two
+			g.header.Del("Content-Length")
+			hd.header.Del("Content-Length")
 		}
 		if g.code != hd.code || len(hd.body) != 0 || g.header.Get("Content-Type") != hd.header.Get("Content-Type") || g.header.Get("Content-Length") != hd.header.Get("Content-Length") {
 			t.Errorf("%s: GET gives %d %v, HEAD %d %v with %d bytes", path, g.code, g.header, hd.code, hd.header, len(hd.body))
