@@ -14,13 +14,6 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of what an attempt may leave in the record.
-const (
-	MaxResult  = 256 << 10 // bytes of JSON
-	maxError   = 4096      // bytes of an error's text
-	maxMessage = 512       // bytes of a progress message
-)
-
 // attempt runs one delivery. It returns false if the worker's place was given
 // up meanwhile, because the handler ignored the end of its context.
 func (p *Pool) attempt(h *held) bool {
@@ -138,7 +131,7 @@ func (p *Pool) claim(h *held, j *Job) claim {
 	if other := p.begun[j.ID]; other != nil && other != h {
 		return elsewhere
 	}
-	if j.keyed() && !p.takeKey(h, j) {
+	if j.Keyed() && !p.takeKey(h, j) {
 		return keyTaken
 	}
 	h.id = j.ID
@@ -258,7 +251,7 @@ func (x *execution) handle() (result Result, err error) {
 			err = fmt.Errorf("panic: %v", r)
 		}
 	}()
-	x.task.Job, x.task.Attempt, x.task.progress = x.job, x.attempt, x.report
+	x.task.Begin(x.job, x.attempt, x.report)
 	return x.typ.Handler.Handle(x.ctx, &x.task)
 }
 
@@ -342,7 +335,7 @@ func (p *Pool) overdue() {
 // interrupt cancels the handler's context and gives it the type's grace to return.
 func (x *execution) interrupt(cause error) {
 	x.cancel(cause)
-	time.AfterFunc(x.typ.grace(), func() { x.abandon(cause) })
+	time.AfterFunc(x.typ.GraceOrDefault(), func() { x.abandon(cause) })
 }
 
 // abandon ends an attempt whose handler does not return: its worker's place is
@@ -418,26 +411,24 @@ func (x *execution) outcome(result Result, err error) *Event {
 		return &e
 	}
 	x.failed(&e, err)
-	if b := x.task.left.Load(); b != nil {
-		e.Checkpoint = *b
-	}
+	e.Checkpoint = x.task.Left()
 	return &e
 }
 
 // failed says what an error makes of the attempt.
 func (x *execution) failed(e *Event, err error) {
 	cause, permanent := context.Cause(x.ctx), IsPermanent(err)
-	var snooze *snoozeError
+	after, reason, snoozed := SnoozeOf(err)
 	switch {
 	case errors.Is(cause, ErrDeadline):
 		e.Kind = KindFailed
 		e.Error = DeadlineReason + " at " + x.deadline().String() + ownWords(err)
 	case permanent:
 		e.Kind = KindFailed
-		e.Error = truncate(err.Error(), maxError)
-	case errors.As(err, &snooze) && !errors.Is(cause, ErrTimeout):
+		e.Error = Shorten(err.Error(), MaxError)
+	case snoozed && !errors.Is(cause, ErrTimeout):
 		e.Kind, e.Artifact = KindSnoozed, nil
-		e.Message, e.Due = snooze.reason, e.At.Add(snooze.after)
+		e.Message, e.Due = reason, e.At.Add(after)
 	case errors.Is(cause, ErrShutdown):
 		e.Kind, e.Artifact = KindReleased, nil
 		e.Error = ErrShutdown.Error()
@@ -445,7 +436,7 @@ func (x *execution) failed(e *Event, err error) {
 		e.Error = fmt.Sprintf("timed out after %s", x.timeout) + ownWords(err)
 		x.again(e)
 	default:
-		e.Error = truncate(err.Error(), maxError)
+		e.Error = Shorten(err.Error(), MaxError)
 		x.again(e)
 	}
 }
@@ -457,7 +448,7 @@ func ownWords(err error) string {
 			return ""
 		}
 	}
-	return ": " + truncate(err.Error(), maxError)
+	return ": " + Shorten(err.Error(), MaxError)
 }
 
 // again makes a failed attempt one that is made again, if that may be.
@@ -494,16 +485,6 @@ func encodeResult(v any) (json.RawMessage, error) {
 	return b, nil
 }
 
-func truncate(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n] + "…"
-}
-
 // conclude records an outcome; the delivery is settled when that is committed.
 func (p *Pool) conclude(h *held, e *Event) {
 	p.mu.Lock()
@@ -516,7 +497,7 @@ func (p *Pool) conclude(h *held, e *Event) {
 	}
 	p.vacate(h)
 	p.unsettled.count++
-	p.unsettled.bytes += e.size()
+	p.unsettled.bytes += e.Size()
 	p.mu.Unlock()
 	p.o.Recorder.Record(e)
 }
@@ -583,7 +564,7 @@ const (
 )
 
 // listBytes is about how many bytes the errors and the history take in the record.
-func (j *Job) listBytes() (n int) {
+func listBytes(j *Job) (n int) {
 	for i := range j.Errors {
 		n += lineBytes + len(j.Errors[i].Error)
 	}
@@ -605,7 +586,7 @@ func (x *execution) report(percent int, message string) {
 	if t.stopped || percent == t.percent && message == t.message {
 		return
 	}
-	t.percent, t.message = percent, truncate(message, maxMessage)
+	t.percent, t.message = percent, Shorten(message, MaxMessage)
 	if t.timer != nil {
 		return // the one that waits will take it
 	}
@@ -630,7 +611,7 @@ func (x *execution) recordProgress() {
 	t := &x.progress
 	t.last = time.Now()
 	if t.reports == 0 {
-		t.size = x.job.listBytes()
+		t.size = listBytes(x.job)
 	}
 	if t.reports++; t.reports <= MaxProgress {
 		t.size += lineBytes + len(t.message)

@@ -176,7 +176,7 @@ func named[V any](parse func(string) (V, bool)) func(string) (V, error) {
 	return func(name string) (V, error) {
 		v, ok := parse(name)
 		if !ok {
-			return v, fmt.Errorf("is %s, which is unknown", quote(name))
+			return v, fmt.Errorf("is %s, which is unknown", Quote(name))
 		}
 		return v, nil
 	}

@@ -87,7 +87,7 @@ func (p *bulkParser) field(name string, raw json.RawMessage) (err error) {
 		if text, err = stringValue(raw); err == nil {
 			p.b.Action = BulkAction(text)
 			if p.b.Action.statuses() == nil {
-				err = fmt.Errorf("must be %s, %s or %s, not %s", BulkCancel, BulkRetry, BulkDelete, quote(text))
+				err = fmt.Errorf("must be %s, %s or %s, not %s", BulkCancel, BulkRetry, BulkDelete, Quote(text))
 			}
 		}
 	case "filter":

@@ -27,7 +27,7 @@ func ParseWait(text string) (time.Duration, error) {
 		d, err = seconds(f), nil
 	}
 	if err != nil || d > MaxWait {
-		return 0, badWait(quote(text))
+		return 0, badWait(Quote(text))
 	}
 	return d, nil
 }
@@ -166,7 +166,7 @@ func ParseTypeRequest(body []byte) (name string, err error) {
 // NoSuchType is the error for the address of a type that is not there, or is the
 // server's own.
 func NoSuchType(name string) *Error {
-	return &Error{Kind: NotFound, Detail: "there is no job type " + quote(name)}
+	return &Error{Kind: NotFound, Detail: "there is no job type " + Quote(name)}
 }
 
 // ParseCountsRequest is [ParseCountsQuery] for a JSON object with the same

@@ -143,7 +143,8 @@ func AsError(err error) (e *Error, ok bool) {
 	return &Error{Kind: Internal, Detail: "an internal error; the server's log says more"}, false
 }
 
-func quote(s string) string {
+// Quote is s as messages show it: in quotes, and not too long.
+func Quote(s string) string {
 	const longest = 80
 	if len(s) > longest {
 		s = s[:longest] + "…"

@@ -87,8 +87,8 @@ type Event struct {
 	Checkpoint json.RawMessage
 }
 
-// size is about how much memory the event's own texts take, in bytes.
-func (e *Event) size() int { return len(e.Result) + len(e.Error) + len(e.Message) + len(e.Checkpoint) }
+// Size is about how much memory the event's own texts take, in bytes.
+func (e *Event) Size() int { return len(e.Result) + len(e.Error) + len(e.Message) + len(e.Checkpoint) }
 
 // Stub is the record for an event whose submission is not known (any more):
 // what a tracker rebuilt from the streams can still say about the job.

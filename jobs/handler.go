@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 )
 
 // Handler does the work of a job type.
@@ -50,10 +51,17 @@ type Task struct {
 	left     atomic.Pointer[json.RawMessage] // the checkpoint for the next attempt
 }
 
-// NewTask makes a task outside a [Pool], for a handler's tests; report may be
-// nil.
+// NewTask makes a task for a handler's tests; report may be nil.
 func NewTask(j *Job, attempt int, report func(percent int, message string)) *Task {
-	return &Task{Job: j, Attempt: attempt, progress: report}
+	t := new(Task)
+	t.Begin(j, attempt, report)
+	return t
+}
+
+// Begin makes a zero Task that of an attempt; report, which may be nil, gets the
+// progress.
+func (t *Task) Begin(j *Job, attempt int, report func(percent int, message string)) {
+	t.Job, t.Attempt, t.progress = j, attempt, report
 }
 
 // Progress reports how far the attempt has come, in percent (0 to 100), and a
@@ -91,10 +99,18 @@ func (t *Task) SetCheckpoint(v any) error {
 // NextCheckpoint is what this attempt has left so far: that of [Task.SetCheckpoint],
 // or what it had itself.
 func (t *Task) NextCheckpoint() json.RawMessage {
+	if b := t.Left(); b != nil {
+		return b
+	}
+	return t.Job.Checkpoint
+}
+
+// Left is what this attempt has left so far, nil if nothing.
+func (t *Task) Left() json.RawMessage {
 	if b := t.left.Load(); b != nil {
 		return *b
 	}
-	return t.Job.Checkpoint
+	return nil
 }
 
 // Why a handler's context ended, by context.Cause.
@@ -147,5 +163,32 @@ func (e *snoozeError) Error() string { return "snoozed for " + e.after.String() 
 // time (at least a millisecond) with the same attempt: that something is not
 // ready yet is no failure. The reason becomes the job's message.
 func Snooze(after time.Duration, reason string) error {
-	return &snoozeError{max(after, time.Millisecond), truncate(reason, maxMessage)}
+	return &snoozeError{max(after, time.Millisecond), Shorten(reason, MaxMessage)}
+}
+
+// SnoozeOf is what [Snooze] was given, if err is such an error, or wraps one.
+func SnoozeOf(err error) (after time.Duration, reason string, ok bool) {
+	var s *snoozeError
+	if !errors.As(err, &s) {
+		return 0, "", false
+	}
+	return s.after, s.reason, true
+}
+
+// Bounds of what an attempt may leave in the record.
+const (
+	MaxResult  = 256 << 10 // bytes of JSON
+	MaxError   = 4096      // bytes of an error's text
+	MaxMessage = 512       // bytes of a progress message
+)
+
+// Shorten is s, or its first n bytes with an ellipsis behind them if it is longer.
+func Shorten(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "…"
 }

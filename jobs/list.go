@@ -200,7 +200,7 @@ func (r *params) set(name string, values []string) {
 		r.each(name, values, func(v string) error {
 			s, ok := ParseStatus(v)
 			if !ok {
-				return fmt.Errorf("%s is not a status; known are %s", quote(v), strings.Join(StatusNames(), ", "))
+				return fmt.Errorf("%s is not a status; known are %s", Quote(v), strings.Join(StatusNames(), ", "))
 			}
 			p.Statuses = append(p.Statuses, s)
 			return nil
@@ -269,7 +269,7 @@ func (r *params) one(name string, values []string) {
 	case "order":
 		p.Asc = v == "asc"
 		if v != "asc" && v != "desc" {
-			err = fmt.Errorf("must be asc or desc, not %s", quote(v))
+			err = fmt.Errorf("must be asc or desc, not %s", Quote(v))
 		}
 	}
 	if err != nil {
@@ -378,5 +378,5 @@ func ParseRefText(s string) (id ID, seq uint64, err error) {
 
 // NoSuchJob is the error for a reference that leads to no job.
 func NoSuchJob(ref string) *Error {
-	return &Error{Kind: NotFound, Detail: "there is no job " + quote(ref)}
+	return &Error{Kind: NotFound, Detail: "there is no job " + Quote(ref)}
 }

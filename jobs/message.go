@@ -132,7 +132,7 @@ func (m *Message) refusal(t *Type) string {
 	case m.Problem != "":
 		return m.Problem
 	case t == nil:
-		return "unknown job type " + quote(m.Type)
+		return "unknown job type " + Quote(m.Type)
 	case len(m.Payload) == 0:
 	case TooDeep(m.Payload): // encoding/json reads no more than 10,000
 		return fmt.Sprintf("the payload is nested deeper than %d", MaxDepth)
@@ -180,7 +180,7 @@ func garbage(payload []byte) json.RawMessage {
 // reject ends a job that never started because it cannot be one. The reason may
 // quote what came.
 func (j *Job) reject(why string) {
-	why = truncate(why, maxError)
+	why = Shorten(why, MaxError)
 	switch {
 	case len(j.Payload) == 0:
 	case !isJSON(j.Payload):

@@ -17,9 +17,9 @@ func ParseMoment(s string) (Time, error) {
 	}
 	switch {
 	case !ok:
-		return 0, fmt.Errorf("%s is not a time; RFC 3339 is expected, like 2024-01-15T08:00:00Z or 2024-01-15", quote(s))
+		return 0, fmt.Errorf("%s is not a time; RFC 3339 is expected, like 2024-01-15T08:00:00Z or 2024-01-15", Quote(s))
 	case t.Year() < 1971 || t.Year() > 2261:
-		return 0, fmt.Errorf("%s is out of range (1971 to 2261)", quote(s))
+		return 0, fmt.Errorf("%s is out of range (1971 to 2261)", Quote(s))
 	}
 	return TimeOf(t), nil
 }
@@ -108,5 +108,5 @@ func ParseZone(name string) (*time.Location, error) {
 			return loc, nil
 		}
 	}
-	return nil, fmt.Errorf("must be the IANA name of a time zone, like Europe/Berlin or UTC, not %s", quote(name))
+	return nil, fmt.Errorf("must be the IANA name of a time zone, like Europe/Berlin or UTC, not %s", Quote(name))
 }

@@ -680,7 +680,7 @@ func (p *Pool) forget(h *held) {
 	p.vacate(h)
 	if h.outcome != nil {
 		p.unsettled.count--
-		p.unsettled.bytes -= h.outcome.size()
+		p.unsettled.bytes -= h.outcome.Size()
 	}
 	delete(p.held, h.Seq)
 	p.leases.remove(&h.lease)
@@ -733,26 +733,6 @@ func (p *Pool) Resize(r *Resize) error {
 	return nil
 }
 
-// Workers are the figures of the pool: how many run and may run, in all and by
-// type.
-type Workers struct {
-	Active int
-	// Size is how many may run now. It is Max unless it follows the load, which it
-	// does between Min and Max if Min is not 0.
-	Size, Min, Max int
-	// Utilisation is how busy the workers were in the last ten seconds, 0 to 1.
-	Utilisation float64
-	Types       map[string]TypeWorkers // without internal ones
-}
-
-// TypeWorkers are the figures of one type.
-type TypeWorkers struct {
-	Active, Max       int // a Max of 0 is the pool's
-	Paused            bool
-	Rate              Rate
-	ConcurrencyPerKey int
-}
-
 // Workers returns the present figures.
 func (p *Pool) Workers() Workers {
 	p.mu.Lock()
@@ -803,7 +783,7 @@ func (p *Pool) Break() {
 func (p *Pool) longestGrace() time.Duration {
 	longest := DefaultGrace
 	for _, t := range p.types {
-		longest = max(longest, t.grace())
+		longest = max(longest, t.GraceOrDefault())
 	}
 	return longest
 }

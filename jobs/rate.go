@@ -30,7 +30,7 @@ func ParseRate(s string) (Rate, error) {
 	if s == "" {
 		return Rate{}, nil
 	}
-	bad := fmt.Errorf("%s is not a rate: a number and a time, like 100/s, 5/m, 0.5/h or 10/30s", quote(s))
+	bad := fmt.Errorf("%s is not a rate: a number and a time, like 100/s, 5/m, 0.5/h or 10/30s", Quote(s))
 	number, period, ok := strings.Cut(s, "/")
 	if !ok || !isDecimal(number) || period == "" {
 		return Rate{}, bad
@@ -52,11 +52,11 @@ func ParseRate(s string) (Rate, error) {
 	r := Rate{Count: count, Per: per}
 	switch {
 	case count == 0 || per == 0:
-		return Rate{}, fmt.Errorf("%s is not a rate: both numbers must be above 0; leave it empty for no limit", quote(s))
+		return Rate{}, fmt.Errorf("%s is not a rate: both numbers must be above 0; leave it empty for no limit", Quote(s))
 	case r.PerSecond() > MaxRatePerSecond:
-		return Rate{}, fmt.Errorf("%s is more than %d/s, the highest rate", quote(s), MaxRatePerSecond)
+		return Rate{}, fmt.Errorf("%s is more than %d/s, the highest rate", Quote(s), MaxRatePerSecond)
 	case per > MaxRateInterval || float64(per)/count > float64(MaxRateInterval):
-		return Rate{}, fmt.Errorf("%s is less than one in 365d, the lowest rate", quote(s))
+		return Rate{}, fmt.Errorf("%s is less than one in 365d, the lowest rate", Quote(s))
 	}
 	return r, nil
 }

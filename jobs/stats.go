@@ -45,6 +45,26 @@ type TypeStats struct {
 	ConcurrencyPerKey int    `json:"concurrency_per_key,omitempty"`
 }
 
+// Workers are the figures of the pool: how many run and may run, in all and by
+// type.
+type Workers struct {
+	Active int
+	// Size is how many may run now. It is Max unless it follows the load, which it
+	// does between Min and Max if Min is not 0.
+	Size, Min, Max int
+	// Utilisation is how busy the workers were in the last ten seconds, 0 to 1.
+	Utilisation float64
+	Types       map[string]TypeWorkers // without internal ones
+}
+
+// TypeWorkers are the figures of one type.
+type TypeWorkers struct {
+	Active, Max       int // a Max of 0 is the pool's
+	Paused            bool
+	Rate              Rate
+	ConcurrencyPerKey int
+}
+
 // Stats are the figures as a Stats has them, which still lacks what the tracker
 // knows.
 func (w *Workers) Stats() Stats {

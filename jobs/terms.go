@@ -45,8 +45,16 @@ const (
 	Held
 )
 
-// keyed says whether the job shares a concurrency key.
-func (j *Job) keyed() bool { return j.Terms != nil && j.Terms.ConcurrencyKey != "" }
+// Keyed says whether the job shares a concurrency key.
+func (j *Job) Keyed() bool { return j.ConcurrencyKey() != "" }
+
+// ConcurrencyKey is the key that the job shares, "" if none.
+func (j *Job) ConcurrencyKey() string {
+	if j.Terms == nil {
+		return ""
+	}
+	return j.Terms.ConcurrencyKey
+}
 
 // LimitAt is the next moment at which the job's expiry or deadline ends it, 0 if
 // there is none. An expiry counts until the first attempt has started.

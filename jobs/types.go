@@ -95,8 +95,8 @@ type Type struct {
 // that only has to notice.
 const DefaultGrace = time.Second
 
-// grace is Grace, or the default.
-func (t *Type) grace() time.Duration {
+// GraceOrDefault is Grace, or [DefaultGrace] if there is none.
+func (t *Type) GraceOrDefault() time.Duration {
 	if t.Grace > 0 {
 		return t.Grace
 	}
@@ -141,7 +141,7 @@ func NewRegistry(types ...*Type) *Registry {
 	r := &Registry{types: make(map[string]*Type, len(types))}
 	for _, t := range types {
 		if !ValidTypeName(t.Name) || r.types[t.Name] != nil || t.Handler == nil {
-			panic("jobs: bad or repeated type " + quote(t.Name))
+			panic("jobs: bad or repeated type " + Quote(t.Name))
 		}
 		r.types[t.Name] = t
 		if !t.Internal {
@@ -170,7 +170,7 @@ func (r *Registry) Types() []*Type {
 func (r *Registry) Unknown(name string) *Error {
 	return &Error{
 		Kind:   UnknownType,
-		Detail: "unknown job type " + quote(name) + "; known are " + strings.Join(r.names, ", "),
+		Detail: "unknown job type " + Quote(name) + "; known are " + strings.Join(r.names, ", "),
 		Fields: []FieldError{{Pointer: "/type", Detail: "must be one of " + strings.Join(r.names, ", ")}},
 	}
 }
