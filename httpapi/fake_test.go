@@ -12,14 +12,16 @@ import (
 
 	"jobstream/httpapi"
 	"jobstream/jobs"
+	"jobstream/jobs/api"
+	"jobstream/jobs/intake"
 )
 
 // backend is a Backend in memory. It admits, finds, lists and changes jobs for
 // real; they just never run.
 type backend struct {
-	*jobs.Operator
+	*api.Operator
 	reg     *jobs.Registry
-	endings *jobs.Waits
+	endings *intake.Waits
 
 	mu       sync.Mutex
 	all      []*jobs.Job // all[i] has the sequence i+1
@@ -60,10 +62,10 @@ func newBackend() *backend {
 			&jobs.Type{Name: "cleanup", Handler: nothing},
 			&jobs.Type{Name: jobs.BulkType, Handler: nothing, Internal: true},
 		),
-		endings: jobs.NewWaits(), workers: 10,
+		endings: intake.NewWaits(), workers: 10,
 		tokens: make(map[[16]byte]made), waiting: make(map[jobs.ID]*jobs.Waiting), paused: make(map[string]bool),
 	}
-	b.Operator = jobs.NewOperator(jobs.OperatorOptions{
+	b.Operator = api.NewOperator(api.OperatorOptions{
 		Doer: byHand{b}, History: byHand{b}, Find: b.Job, Remove: b.remove, Waits: b.endings,
 		Submit: func(_ context.Context, m *jobs.Message) (*jobs.Job, bool, error) {
 			all, replayed, err := b.store(m.Token, m)
@@ -156,7 +158,7 @@ func (b *backend) Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
 	if b.waits != nil {
 		b.waits <- struct{}{}
 	}
-	return b.endings.Wait(ctx, id, jobs.Ended, func() (*jobs.Job, error) { return b.Job(context.WithoutCancel(ctx), id) })
+	return b.endings.Wait(ctx, id, intake.Ended, func() (*jobs.Job, error) { return b.Job(context.WithoutCancel(ctx), id) })
 }
 
 func (b *backend) Waiting(j *jobs.Job) *jobs.Waiting {

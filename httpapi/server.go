@@ -47,7 +47,7 @@ type Reader interface {
 	Counts(ctx context.Context, f jobs.Filter) (jobs.Counts, error)
 }
 
-// Operator changes jobs by hand; see [jobs.Operator].
+// Operator changes jobs by hand; see [api.Operator].
 type Operator interface {
 	// Cancel ends a job that has not ended.
 	Cancel(ctx context.Context, j *jobs.Job, reason string) (*jobs.Job, error)

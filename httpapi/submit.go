@@ -9,6 +9,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // drainRetry is when a refused client should try again while this process
@@ -77,7 +78,7 @@ func (s *Server) bulk(c echo.Context) error {
 		if err != nil {
 			return err
 		}
-		return answer(c, http.StatusOK, func(out []byte) []byte { return jobs.AppendBulkCount(out, b, matched) })
+		return answer(c, http.StatusOK, func(out []byte) []byte { return api.AppendBulkCount(out, b, matched) })
 	}
 	j, replayed, err := s.in().backend.Bulk(c.Request().Context(), body, token)
 	if err != nil {

@@ -78,7 +78,7 @@ type Pause struct {
 
 // Reserve stores a batch for good, unless one of its unique keys is taken, which gives
 // an [*Error] of kind [Duplicate], or its token is known: then the jobs of that are
-// Known, as [Ledger.Recall] has them, or the error is [ErrUnderway] while not all of
+// Known, as [Ledger.Recall] has them, or the error is [jobstream/jobs/intake.ErrUnderway] while not all of
 // them are there.
 type Reserve struct {
 	Stamp

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 )
 
 func TestParseWait(t *testing.T) {
@@ -44,7 +45,7 @@ func TestParseWaitQuery(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := jobs.ParseWaitQuery(values)
-		if f := failure(t, err); f != want.err || got != want.wait && err == nil {
+		if f := jobstest.Failure(t, err); f != want.err || got != want.wait && err == nil {
 			t.Errorf("%q: %v, %q; want %v, %q", query, got, f, want.wait, want.err)
 		}
 	}
@@ -91,7 +92,7 @@ func TestJobRequests(t *testing.T) {
 		{parse: cancel, body: `{"id":7,"wait":5}`, err: "invalid_request /wait"},
 	} {
 		got, err := tt.parse([]byte(tt.body))
-		if f := failure(t, err); f != tt.err || err == nil && got != tt.want {
+		if f := jobstest.Failure(t, err); f != tt.err || err == nil && got != tt.want {
 			t.Errorf("%s: %+v, %q; want %+v, %q", tt.body, got, f, tt.want, tt.err)
 		}
 	}
@@ -104,7 +105,7 @@ func TestParseCancel(t *testing.T) {
 	} {
 		got, err := jobs.ParseCancel([]byte(body))
 		if err != nil {
-			got = "! " + failure(t, err)
+			got = "! " + jobstest.Failure(t, err)
 		}
 		if got != want {
 			t.Errorf("%q: %q, want %q", body, got, want)
@@ -118,7 +119,7 @@ func TestParseTypeRequest(t *testing.T) {
 	} {
 		got, err := jobs.ParseTypeRequest([]byte(body))
 		if err != nil {
-			got = "! " + failure(t, err)
+			got = "! " + jobstest.Failure(t, err)
 		}
 		if got != want {
 			t.Errorf("%q: %q, want %q", body, got, want)
@@ -146,11 +147,11 @@ func TestParseCountsRequest(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", body, got, want)
 		}
 		words := func(s string) []string { w := strings.Fields(s); slices.Sort(w); return w }
-		if a, b := words(failure(t, err)), words(strings.ReplaceAll(failure(t, wrong), "query/", "/")); !slices.Equal(a, b) {
+		if a, b := words(jobstest.Failure(t, err)), words(strings.ReplaceAll(jobstest.Failure(t, wrong), "query/", "/")); !slices.Equal(a, b) {
 			t.Errorf("%s: %v, want %v", body, a, b)
 		}
 	}
-	if _, err := jobs.ParseCountsRequest([]byte(`{"tag":true}`)); failure(t, err) != "invalid_request /tag" {
+	if _, err := jobs.ParseCountsRequest([]byte(`{"tag":true}`)); jobstest.Failure(t, err) != "invalid_request /tag" {
 		t.Errorf("a tag that is true: %v", err)
 	}
 }
@@ -181,7 +182,7 @@ func TestParseBulk(t *testing.T) {
 		{body: `{"action":`, err: "malformed_json"},
 	} {
 		got, err := jobs.ParseBulk([]byte(tt.body), "")
-		if f := failure(t, err); f != tt.err || err == nil && !reflect.DeepEqual(*got, tt.want) {
+		if f := jobstest.Failure(t, err); f != tt.err || err == nil && !reflect.DeepEqual(*got, tt.want) {
 			t.Errorf("%s: %+v, %q; want %+v, %q", tt.body, got, f, tt.want, tt.err)
 		}
 	}
@@ -189,7 +190,7 @@ func TestParseBulk(t *testing.T) {
 		``: "/payload", `5`: "/payload", `null`: "/payload", `{"action":"x","all":true}`: "/payload/action", `{"action":"retry","filter":{"a/b":1}}`: "/payload/filter/a~1b",
 	} {
 		_, err := jobs.ParseBulk(json.RawMessage(body), "/payload")
-		if got := failure(t, err); got != "invalid_request "+want {
+		if got := jobstest.Failure(t, err); got != "invalid_request "+want {
 			t.Errorf("as a payload, %s: %s, want %s", body, got, want)
 		}
 	}

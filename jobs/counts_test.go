@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 )
 
 func TestCountsJSON(t *testing.T) {
@@ -51,7 +52,7 @@ func TestParseCountsQuery(t *testing.T) {
 				t.Fatal(err)
 			}
 			f, err := jobs.ParseCountsQuery(values)
-			if got := failure(t, err); got != tt.err {
+			if got := jobstest.Failure(t, err); got != tt.err {
 				t.Fatalf("error %q (%v), want %q", got, err, tt.err)
 			}
 			if !reflect.DeepEqual(f, tt.want) {

@@ -10,9 +10,9 @@
 //     status changes.
 //   - [Command] is any other change: what people ask for, what time brings about.
 //   - [Submission] is what a client asks for, [Message] what stands in the queue
-//     for it, [Submitter] the way from the one to the other.
+//     for it, [jobstream/jobs/intake.Submitter] the way from the one to the other.
 //   - [Registry] holds the job types with their settings and handlers; a
 //     [Handler] does the work of one attempt, with a [Task] in its hand.
-//   - [Pool] takes deliveries from a [Queue], runs them and settles them.
+//   - [jobstream/jobs/pool.Pool] takes deliveries from a [Queue], runs them and settles them.
 //   - [Error] is what a caller did wrong, or what the server can't do now.
 package jobs

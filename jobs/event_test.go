@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 )
 
 // born is a moment long enough ago for any event to come after it.
@@ -61,26 +62,6 @@ func apply(j *jobs.Job, events ...jobs.Event) *jobs.Job {
 		jobs.Apply(j, &events[i])
 	}
 	return j
-}
-
-// brief is what the tables say of a job.
-func brief(j *jobs.Job) string {
-	s := fmt.Sprintf("%s %d/%d", j.Status, j.Attempt, j.Failures)
-	if j.Progress != 0 {
-		s += fmt.Sprintf(" %d%%", j.Progress)
-	}
-	if j.Error != "" {
-		s += " " + j.Error
-	}
-	return s
-}
-
-func kinds(j *jobs.Job) string {
-	var s []string
-	for _, h := range j.History {
-		s = append(s, h.Kind.String())
-	}
-	return strings.Join(s, " ")
 }
 
 func TestApply(t *testing.T) {
@@ -150,10 +131,10 @@ func TestApply(t *testing.T) {
 			if tt.same && !reflect.DeepEqual(j, before) {
 				t.Errorf("changed\n%+v to\n%+v", before, j)
 			}
-			if got := brief(j); got != tt.want {
+			if got := jobstest.Brief(j); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
-			if got := kinds(j); tt.kinds != "" && got != tt.kinds {
+			if got := jobstest.Kinds(j); tt.kinds != "" && got != tt.kinds {
 				t.Errorf("history is %q, want %q", got, tt.kinds)
 			}
 		})
@@ -180,8 +161,8 @@ func TestApplyKeepsWhatEventsSay(t *testing.T) {
 		j.Artifact.Name != "a.csv" || j.Message != "all done" || j.Error != "" || len(j.Errors) != 1 {
 		t.Errorf("completed: %+v", j)
 	}
-	if want := "submitted started retrying started completed"; kinds(j) != want {
-		t.Errorf("history %q, want %q", kinds(j), want)
+	if want := "submitted started retrying started completed"; jobstest.Kinds(j) != want {
+		t.Errorf("history %q, want %q", jobstest.Kinds(j), want)
 	}
 }
 
@@ -203,20 +184,20 @@ func TestLose(t *testing.T) {
 		at := jobs.Time(10 * n)
 		apply(j, event(jobs.KindStarted, 1, at, at))
 		if j.Status != jobs.Processing {
-			t.Fatalf("after %d losses it does not start: %s", n-1, brief(j))
+			t.Fatalf("after %d losses it does not start: %s", n-1, jobstest.Brief(j))
 		}
 		if !j.Lose(born+at+1, 3) || j.Lost != n {
 			t.Fatalf("loss %d: %+v", n, j)
 		}
 		if n < 3 && (j.Status != jobs.Pending || j.Failures != 0 || j.Attempt != 1) {
-			t.Fatalf("loss %d: %s", n, brief(j))
+			t.Fatalf("loss %d: %s", n, jobstest.Brief(j))
 		}
 	}
 	if j.Status != jobs.Failed || !strings.Contains(j.Error, "worker.max_lost") || j.Lost != 3 || j.EndedAt != born+31 {
 		t.Errorf("got %+v", j)
 	}
-	if want := "submitted started lost started lost started lost failed"; kinds(j) != want {
-		t.Errorf("history %q, want %q", kinds(j), want)
+	if want := "submitted started lost started lost started lost failed"; jobstest.Kinds(j) != want {
+		t.Errorf("history %q, want %q", jobstest.Kinds(j), want)
 	}
 	if j.Lose(born+99, 3) {
 		t.Error("an ended job lost a worker")
@@ -232,10 +213,10 @@ func TestLoseForgetsARepeatedStart(t *testing.T) {
 	j.Lose(born+5, 5)
 	repeat := event(jobs.KindStarted, 1, 1, 1)
 	if jobs.Apply(j, &repeat) || j.Status != jobs.Pending {
-		t.Errorf("the start of the lost execution counted again: %s", brief(j))
+		t.Errorf("the start of the lost execution counted again: %s", jobstest.Brief(j))
 	}
 	if e := event(jobs.KindCompleted, 1, 20, 10); !jobs.Apply(j, &e) || j.Lost != 1 {
-		t.Errorf("got %s, lost %d", brief(j), j.Lost)
+		t.Errorf("got %s, lost %d", jobstest.Brief(j), j.Lost)
 	}
 }
 
@@ -420,14 +401,44 @@ func TestStubAndMerge(t *testing.T) {
 
 func TestCloneOwnsItsLists(t *testing.T) {
 	j := apply(submitted(), event(jobs.KindRetrying, 1, 2, 1))
-	before := brief(j) + kinds(j)
+	before := jobstest.Brief(j) + jobstest.Kinds(j)
 	c := j.Clone()
 	if !reflect.DeepEqual(j, c) {
 		t.Fatalf("the clone differs:\n%+v\n%+v", j, c)
 	}
 	apply(c, event(jobs.KindFailed, 2, 20, 10))
 	c.Errors[0].Error, c.History[0].Text = "x", "x"
-	if brief(j)+kinds(j) != before || j.Errors[0].Error == "x" || j.History[0].Text == "x" {
+	if jobstest.Brief(j)+jobstest.Kinds(j) != before || j.Errors[0].Error == "x" || j.History[0].Text == "x" {
 		t.Errorf("the original changed: %+v", j)
+	}
+}
+
+// TestFailedBetweenAttempts: time may be over when no attempt runs; then none has
+// failed that had not.
+func TestFailedBetweenAttempts(t *testing.T) {
+	over := func(attempt int) jobs.Event {
+		e := event(jobs.KindFailed, attempt, 50, 0)
+		e.StartedAt, e.Error = 0, "deadline exceeded"
+		return e
+	}
+	started, retrying := event(jobs.KindStarted, 1, 1, 1), event(jobs.KindRetrying, 1, 2, 1)
+	for name, tt := range map[string]struct {
+		before  []jobs.Event
+		attempt int
+		want    string
+	}{
+		"before the first":               {want: "failed 0/0 deadline exceeded"},
+		"before the second":              {before: []jobs.Event{retrying}, attempt: 1, want: "failed 1/1 deadline exceeded"},
+		"while the second runs":          {before: []jobs.Event{retrying, event(jobs.KindStarted, 2, 3, 3)}, attempt: 1, want: "processing 2/1 error of attempt 1"},
+		"of an attempt that is over":     {before: []jobs.Event{retrying, event(jobs.KindRetrying, 2, 4, 3)}, attempt: 1, want: "retrying 2/2 error of attempt 2"},
+		"while the attempt itself runs":  {before: []jobs.Event{started}, attempt: 1, want: "failed 1/1 deadline exceeded"},
+		"before the first, after an end": {before: []jobs.Event{event(jobs.KindCompleted, 1, 2, 1)}, want: "completed 1/0 100%"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := apply(submitted(), append(tt.before, over(tt.attempt))...)
+			if got := jobstest.Brief(j); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 )
 
 func moment(t *testing.T, s string) jobs.Time {
@@ -128,7 +129,7 @@ func TestParseFilter(t *testing.T) {
 	} {
 		t.Run(tt.raw, func(t *testing.T) {
 			f, err := jobs.ParseFilter(json.RawMessage(tt.raw), "/filter")
-			if got := failure(t, err); got != tt.err {
+			if got := jobstest.Failure(t, err); got != tt.err {
 				t.Fatalf("error %q (%v), want %q", got, err, tt.err)
 			}
 			if !reflect.DeepEqual(f, tt.want) {
@@ -139,7 +140,7 @@ func TestParseFilter(t *testing.T) {
 	for body, want := range map[string]string{
 		``: "malformed_json", `{`: "malformed_json", `[]`: "invalid_request ", `{"x":1}`: "invalid_request /x", `{"tag":1}`: "invalid_request /tag",
 	} {
-		if _, err := jobs.ParseFilter(json.RawMessage(body), ""); failure(t, err) != want {
+		if _, err := jobs.ParseFilter(json.RawMessage(body), ""); jobstest.Failure(t, err) != want {
 			t.Errorf("%s as a body gives %v, want %s", body, err, want)
 		}
 	}

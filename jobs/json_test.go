@@ -169,8 +169,8 @@ func TestEndedJobComesBackWhole(t *testing.T) {
 	if err := json.Unmarshal(j.AppendJSON(nil), &back); err != nil {
 		t.Fatal(err)
 	}
-	if back.Status != jobs.Failed || back.Failures != 2 || back.Attempt != 2 || kinds(&back) != "submitted retrying started failed" {
-		t.Errorf("got %s, history %s", brief(&back), kinds(&back))
+	if back.Status != jobs.Failed || back.Failures != 2 || back.Attempt != 2 || jobstest.Kinds(&back) != "submitted retrying started failed" {
+		t.Errorf("got %s, history %s", jobstest.Brief(&back), jobstest.Kinds(&back))
 	}
 }
 

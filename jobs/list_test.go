@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 )
 
 // Only a scan says how much it has looked at.
@@ -115,7 +116,7 @@ func TestParseList(t *testing.T) {
 		if wantErr != "" {
 			wantErr = "invalid_request " + wantErr
 		}
-		if got := failure(t, err); got != wantErr {
+		if got := jobstest.Failure(t, err); got != wantErr {
 			t.Fatalf("error %q (%v), want %q", got, err, wantErr)
 		}
 		if err == nil && !reflect.DeepEqual(page, want) {
@@ -142,7 +143,7 @@ func TestParseList(t *testing.T) {
 		t.Errorf("an empty body gives %+v, %v", page, err)
 	}
 	for body, want := range map[string]string{`{`: "malformed_json", `[]`: "invalid_request "} {
-		if _, err := jobs.ParseListRequest([]byte(body)); failure(t, err) != want {
+		if _, err := jobs.ParseListRequest([]byte(body)); jobstest.Failure(t, err) != want {
 			t.Errorf("%s gives %v, want %s", body, err, want)
 		}
 	}
@@ -185,7 +186,7 @@ func TestParseRef(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.body, func(t *testing.T) {
 			got, seq, err := jobs.ParseRef([]byte(tt.body))
-			if f := failure(t, err); f != tt.err {
+			if f := jobstest.Failure(t, err); f != tt.err {
 				t.Fatalf("error %q (%v), want %q", f, err, tt.err)
 			}
 			if got != tt.id || seq != tt.seq {

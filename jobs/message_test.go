@@ -1,7 +1,6 @@
 package jobs_test
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -12,21 +11,8 @@ import (
 	"unicode/utf8"
 
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 )
-
-// nothing is a handler that does nothing.
-var nothing = jobs.HandlerFunc(func(context.Context, *jobs.Task) (jobs.Result, error) { return jobs.Result{}, nil })
-
-// picky is a handler whose payload must have a "to".
-type picky struct{ jobs.HandlerFunc }
-
-func (picky) Check(payload json.RawMessage) error {
-	var p struct{ To string }
-	if json.Unmarshal(payload, &p) != nil || p.To == "" {
-		return jobs.Invalid("/payload/to", "is required")
-	}
-	return nil
-}
 
 func TestDerivedID(t *testing.T) {
 	at := jobs.TimeOf(time.Date(2024, 1, 15, 8, 0, 0, 123456789, time.UTC))
@@ -78,8 +64,8 @@ func TestParseID(t *testing.T) {
 }
 
 func TestNewJob(t *testing.T) {
-	email := &jobs.Type{Name: "email", RetryCount: 3, Handler: picky{nothing}}
-	plain := &jobs.Type{Name: "plain", RetryCount: 1, Handler: nothing}
+	email := &jobs.Type{Name: "email", RetryCount: 3, Handler: jobstest.Picky{HandlerFunc: jobstest.Nothing}}
+	plain := &jobs.Type{Name: "plain", RetryCount: 1, Handler: jobstest.Nothing}
 	good := json.RawMessage(`{"to":"a@b.c"}`)
 	tests := []struct {
 		name    string
@@ -120,11 +106,11 @@ func TestNewJob(t *testing.T) {
 				t.Errorf("got %+v", j)
 			}
 			if tt.problem == "" {
-				if j.Status != jobs.Pending || j.Error != "" || j.EndedAt != 0 || kinds(j) != "submitted" {
-					t.Errorf("got %s %q, history %s", j.Status, j.Error, kinds(j))
+				if j.Status != jobs.Pending || j.Error != "" || j.EndedAt != 0 || jobstest.Kinds(j) != "submitted" {
+					t.Errorf("got %s %q, history %s", j.Status, j.Error, jobstest.Kinds(j))
 				}
-			} else if j.Status != jobs.Failed || !strings.Contains(j.Error, tt.problem) || j.EndedAt != born || len(j.Errors) != 1 || kinds(j) != "submitted failed" {
-				t.Errorf("got %s %q, history %s", j.Status, j.Error, kinds(j))
+			} else if j.Status != jobs.Failed || !strings.Contains(j.Error, tt.problem) || j.EndedAt != born || len(j.Errors) != 1 || jobstest.Kinds(j) != "submitted failed" {
+				t.Errorf("got %s %q, history %s", j.Status, j.Error, jobstest.Kinds(j))
 			}
 			for _, b := range [][]byte{j.AppendJSON(nil), j.AppendEventsJSON(nil)} {
 				if !json.Valid(b) || !utf8.Valid(b) {

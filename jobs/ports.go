@@ -90,7 +90,7 @@ type Refusal struct {
 	Err *Error
 }
 
-// Ledger keeps what a [Submitter] has to know before it submits, and does [Reserve].
+// Ledger keeps what a [jobstream/jobs/intake.Submitter] has to know before it submits, and does [Reserve].
 type Ledger interface {
 	Doer
 	// Recall returns the jobs that a token stands for, nil if it is new, or an

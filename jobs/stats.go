@@ -110,7 +110,7 @@ type Resize struct {
 //	{"max_workers": 20, "min_workers": 2, "types": {"email": {"max_workers": 2}}}
 //
 // At least one bound must be named. It doesn't know the types, nor the bounds
-// that are there; see [Registry.CheckResize] and [Pool.Resize].
+// that are there; see [Registry.CheckResize] and [jobstream/jobs/pool.Pool.Resize].
 func ParseResize(body []byte) (*Resize, error) {
 	r := &Resize{}
 	var bad fieldErrors

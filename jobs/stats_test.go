@@ -3,30 +3,13 @@ package jobs_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"maps"
 	"strings"
 	"testing"
 
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 )
-
-// failure describes an error as "kind pointer pointer…", "" for nil.
-func failure(t *testing.T, err error) string {
-	t.Helper()
-	if err == nil {
-		return ""
-	}
-	var e *jobs.Error
-	if !errors.As(err, &e) {
-		t.Fatalf("error %v is a %T, not a *jobs.Error", err, err)
-	}
-	words := []string{string(e.Kind)}
-	for _, f := range e.Fields {
-		words = append(words, f.Pointer)
-	}
-	return strings.Join(words, " ")
-}
 
 func TestParseResize(t *testing.T) {
 	tests := []struct {
@@ -72,7 +55,7 @@ func TestParseResize(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.body, func(t *testing.T) {
 			r, err := jobs.ParseResize([]byte(tt.body))
-			if got := failure(t, err); got != tt.err {
+			if got := jobstest.Failure(t, err); got != tt.err {
 				t.Fatalf("error %q, want %q", got, tt.err)
 			}
 			if err != nil {
@@ -105,7 +88,7 @@ func TestCheckResize(t *testing.T) {
 		t.Errorf("known types are refused: %v", err)
 	}
 	err := reg.CheckResize(&jobs.Resize{Types: map[string]int{"email": 1, "z": 1, "a": 1, "own": 1}})
-	if got, want := failure(t, err), "unknown_type /types/a /types/own /types/z"; got != want {
+	if got, want := jobstest.Failure(t, err), "unknown_type /types/a /types/own /types/z"; got != want {
 		t.Errorf("error %q, want %q", got, want)
 	}
 	if !strings.Contains(err.Error(), "email, export") {

@@ -34,6 +34,14 @@ const (
 	MaxTagLength  = 128 // bytes
 )
 
+// Message is the message that submits s, with a new id.
+func (s *Submission) Message() *Message {
+	return &Message{
+		ID: NewID(), Type: s.Type, Priority: s.Priority, Payload: s.Payload, Tags: s.Tags,
+		RetryCount: s.RetryCount, Timeout: s.Timeout, Terms: s.Terms, Token: s.Token,
+	}
+}
+
 // ParseSubmission reads a submission from JSON, strictly: one object, known
 // fields only, each once, each with a sensible value. It doesn't know the types;
 // see [Registry.Check].

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"jobstream/jobs"
+	"jobstream/jobs/intake"
 	"jobstream/jobs/jobstest"
 )
 
@@ -61,7 +62,7 @@ func TestTermsOfASubmission(t *testing.T) {
 			{fields: `"concurrency_key":"` + strings.Repeat("x", 257) + `"`, err: "invalid_request /concurrency_key"},
 		} {
 			got, err := jobs.ParseSubmission([]byte(`{"type":"x",` + tt.fields + `}`))
-			if f := failure(t, err); f != tt.err {
+			if f := jobstest.Failure(t, err); f != tt.err {
 				t.Errorf("%s: error %q (%v), want %q", tt.fields, f, err, tt.err)
 				continue
 			}
@@ -88,7 +89,7 @@ func TestAttributesOfASubmission(t *testing.T) {
 			body[len(`{"type":"x"`)] = ','
 			got, err := jobs.ParseSubmission(body)
 			if f.Server {
-				if wrong := failure(t, err); wrong != "invalid_request /"+f.Name {
+				if wrong := jobstest.Failure(t, err); wrong != "invalid_request /"+f.Name {
 					rt.Fatalf("%s: %v", body, err)
 				}
 				continue
@@ -123,7 +124,7 @@ func TestParseBatch(t *testing.T) {
 		{body: ``, err: "malformed_json"},
 	} {
 		got, err := jobs.ParseBatch([]byte(tt.body))
-		if f := failure(t, err); f != tt.err || err == nil && len(got) != tt.n {
+		if f := jobstest.Failure(t, err); f != tt.err || err == nil && len(got) != tt.n {
 			t.Errorf("%.60s: %d jobs, error %q (%v); want %d, %q", tt.body, len(got), f, err, tt.n, tt.err)
 		}
 	}
@@ -132,14 +133,14 @@ func TestParseBatch(t *testing.T) {
 // TestBatchOfTooLarge: a batch with a payload that the queue never takes is
 // refused before it is stored.
 func TestBatchOfTooLarge(t *testing.T) {
-	s := jobs.NewSubmitter(jobs.SubmitterOptions{
-		Registry:  jobs.NewRegistry(&jobs.Type{Name: "a", Handler: nothing}),
+	s := intake.NewSubmitter(intake.SubmitterOptions{
+		Registry:  jobs.NewRegistry(&jobs.Type{Name: "a", Handler: jobstest.Nothing}),
 		QueueSize: 10, MaxPayload: 100, Healthy: func() error { t.Error("it went on"); return nil },
 	}, 0, 0)
 	small := &jobs.Submission{Type: "a", Priority: 3, Payload: []byte(`{}`)}
 	large := &jobs.Submission{Type: "a", Priority: 3, Payload: []byte(`"` + strings.Repeat("x", 100) + `"`)}
 	_, _, err := s.SubmitBatch(t.Context(), []*jobs.Submission{small, large}, nil)
-	if f := failure(t, err); f != "payload_too_large /jobs/1/payload" {
+	if f := jobstest.Failure(t, err); f != "payload_too_large /jobs/1/payload" {
 		t.Errorf("error %q (%v)", f, err)
 	}
 }

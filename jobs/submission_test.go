@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 )
 
 func TestParseSubmission(t *testing.T) {
@@ -157,7 +158,7 @@ func TestParseSubmission(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.body[:min(60, len(tt.body))], func(t *testing.T) {
 			got, err := jobs.ParseSubmission([]byte(tt.body))
-			if f := failure(t, err); f != tt.err {
+			if f := jobstest.Failure(t, err); f != tt.err {
 				t.Fatalf("error %q (%v), want %q", f, err, tt.err)
 			}
 			if !reflect.DeepEqual(got, tt.want) {
@@ -202,7 +203,7 @@ func TestManyFields(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			seen := 0
 			err := jobs.EachField(tt.body, func(string, json.RawMessage) { seen++ })
-			if got := failure(t, err); got != tt.want || seen != tt.seen {
+			if got := jobstest.Failure(t, err); got != tt.want || seen != tt.seen {
 				t.Errorf("error %q after %d fields, want %q after %d", got, seen, tt.want, tt.seen)
 			}
 			_, err = jobs.ParseSubmission(tt.body)

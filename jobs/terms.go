@@ -39,7 +39,7 @@ const (
 	// InQueue: in JOBS, where a worker gets it.
 	InQueue Place = iota
 	// Due: nowhere. It is published again at the job's DueAt, 0 = as soon as
-	// possible; see [Releaser].
+	// possible; see [jobstream/jobs/intake.Releaser].
 	Due
 	// Held: nowhere. Other jobs with its concurrency key have to end first.
 	Held

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 )
 
 func TestBackoffDelay(t *testing.T) {
@@ -68,8 +69,8 @@ func TestBackoffJitter(t *testing.T) {
 }
 
 func TestRegistry(t *testing.T) {
-	b := &jobs.Type{Name: "b", Handler: nothing}
-	a := &jobs.Type{Name: "a", Handler: picky{nothing}}
+	b := &jobs.Type{Name: "b", Handler: jobstest.Nothing}
+	a := &jobs.Type{Name: "a", Handler: jobstest.Picky{HandlerFunc: jobstest.Nothing}}
 	r := jobs.NewRegistry(b, a)
 	if !slices.Equal(r.Names(), []string{"a", "b"}) || r.Lookup("a") != a || r.Lookup("b") != b || r.Lookup("c") != nil {
 		t.Errorf("names %v", r.Names())
@@ -85,7 +86,7 @@ func TestRegistry(t *testing.T) {
 		{sub: jobs.Submission{}, want: "unknown_type /type"},
 	}
 	for _, tt := range tests {
-		if got := failure(t, r.Check(&tt.sub)); got != tt.want {
+		if got := jobstest.Failure(t, r.Check(&tt.sub)); got != tt.want {
 			t.Errorf("%s %s: got %q, want %q", tt.sub.Type, tt.sub.Payload, got, tt.want)
 		}
 	}
@@ -93,8 +94,8 @@ func TestRegistry(t *testing.T) {
 		t.Errorf("the known types are not named: %v", err)
 	}
 	for name, types := range map[string][]*jobs.Type{
-		"repeated":   {a, {Name: "a", Handler: nothing}},
-		"bad name":   {{Name: "a.b", Handler: nothing}},
+		"repeated":   {a, {Name: "a", Handler: jobstest.Nothing}},
+		"bad name":   {{Name: "a.b", Handler: jobstest.Nothing}},
 		"no handler": {{Name: "x"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -110,8 +111,8 @@ func TestRegistry(t *testing.T) {
 
 // TestRegistryInternal has a type that works and is not shown.
 func TestRegistryInternal(t *testing.T) {
-	hidden := &jobs.Type{Name: "a-own", Handler: nothing, Internal: true}
-	r := jobs.NewRegistry(&jobs.Type{Name: "b", Handler: nothing}, hidden)
+	hidden := &jobs.Type{Name: "a-own", Handler: jobstest.Nothing, Internal: true}
+	r := jobs.NewRegistry(&jobs.Type{Name: "b", Handler: jobstest.Nothing}, hidden)
 	if r.Lookup("a-own") != hidden || r.Check(&jobs.Submission{Type: "a-own"}) != nil {
 		t.Error("the internal type cannot be used")
 	}

@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/jobs/intake"
 	"jobstream/jobs/packed"
 )
 
@@ -26,7 +27,7 @@ func (f *fold) reserve(c jobs.Reserve) (e jobs.Effect, err error) {
 			return e, err
 		}
 		if underway {
-			return e, jobs.ErrUnderway
+			return e, intake.ErrUnderway
 		}
 	}
 	return e, f.store(c.Batch, c.At)

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"jobstream/jobs"
+	"jobstream/jobs/intake"
 )
 
 // termsModel is what jobs with terms come to, as a person would work it out: a
@@ -239,7 +240,7 @@ func (m *termsModel) reserve() {
 	known, err, c := m.reserves(b)
 	got := "stored"
 	switch {
-	case err == jobs.ErrUnderway: //nolint:errorlint // as it comes
+	case err == intake.ErrUnderway: //nolint:errorlint // as it comes
 		got = "underway"
 	case err != nil:
 		got = string(failsAs(err))

@@ -7,11 +7,14 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
+	"jobstream/jobs/intake"
+	"jobstream/jobs/pool"
 )
 
 // backend is the node as both doors see it.
 type backend struct {
-	*jobs.Operator
+	*api.Operator
 	n       *node
 	door    string        // the actor of what it commands
 	pausing *sync.Mutex   // keeps pauses in the same order in tracker and pool
@@ -21,7 +24,7 @@ type backend struct {
 // newBackend makes one for a node that runs; remove deletes ended jobs and what
 // they have left behind.
 func newBackend(n *node, remove func(context.Context, []*jobs.Job) (int, int64, error)) *backend {
-	return &backend{n: n, pausing: &sync.Mutex{}, lists: make(chan struct{}, maxLists), Operator: jobs.NewOperator(jobs.OperatorOptions{
+	return &backend{n: n, pausing: &sync.Mutex{}, lists: make(chan struct{}, maxLists), Operator: api.NewOperator(api.OperatorOptions{
 		Doer: n.store, History: n.store, Find: n.store.Job, Remove: remove, Submit: n.submitter.SubmitMessage, Waits: n.waits,
 	})}
 }
@@ -78,7 +81,7 @@ func (b *backend) JobBySeq(ctx context.Context, seq uint64) (*jobs.Job, error) {
 // Wait finds a job by id when it has ended, or when ctx ends or the server stops.
 func (b *backend) Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
 	last := context.WithoutCancel(ctx) // for a look after the end of ctx
-	return b.n.waits.Wait(ctx, id, jobs.Ended, func() (*jobs.Job, error) { return b.n.store.Job(last, id) })
+	return b.n.waits.Wait(ctx, id, intake.Ended, func() (*jobs.Job, error) { return b.n.store.Job(last, id) })
 }
 
 // Waiting says why a job is not running.
@@ -91,7 +94,7 @@ func (b *backend) Waiting(j *jobs.Job) *jobs.Waiting {
 		b.n.log.Error("the place of a job in its lane cannot be read", "job", j.ID, "error", err)
 	}
 	unfinished, _ := b.n.store.Totals()
-	return b.n.pool.Waiting(j, jobs.Queueing{Position: position, Full: unfinished >= b.n.o.releaseRoom()})
+	return b.n.pool.Waiting(j, pool.Queueing{Position: position, Full: unfinished >= b.n.o.releaseRoom()})
 }
 
 // Lists have so many bytes of jobs in memory as their pieces have, so only a few are

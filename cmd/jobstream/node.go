@@ -12,6 +12,8 @@ import (
 
 	"jobstream/broker"
 	"jobstream/jobs"
+	"jobstream/jobs/intake"
+	"jobstream/jobs/pool"
 	"jobstream/jobs/schedule"
 	"jobstream/status"
 )
@@ -53,11 +55,11 @@ type node struct {
 
 	store     *status.Store
 	broker    *broker.Broker
-	submitter *jobs.Submitter
-	recorder  *jobs.Recorder
-	pool      *jobs.Pool
-	releaser  *jobs.Releaser
-	waits     *jobs.Waits
+	submitter *intake.Submitter
+	recorder  *pool.Recorder
+	pool      *pool.Pool
+	releaser  *intake.Releaser
+	waits     *intake.Waits
 	schedules *schedule.Book
 	notifier  *notifier
 	tail      *broker.Tail
@@ -83,7 +85,7 @@ type node struct {
 func startNode(ctx context.Context, o nodeOptions) (n *node, err error) {
 	n = &node{
 		o: o, log: o.logger, started: o.started, failed: make(chan error, 8), mend: make(chan error, 1),
-		waits: jobs.NewWaits(),
+		waits: intake.NewWaits(),
 	}
 	if n.started.IsZero() {
 		n.started = time.Now()
@@ -153,11 +155,11 @@ func (n *node) start(ctx context.Context) (err error) {
 	}
 	unfinished, scheduled := n.store.Totals()
 	inbox := inboxFunc(func(m *jobs.Message, refused func(error)) error { return n.broker.Submit(m, refused) })
-	n.submitter = jobs.NewSubmitter(jobs.SubmitterOptions{
+	n.submitter = intake.NewSubmitter(intake.SubmitterOptions{
 		Inbox: inbox, Ledger: n.store, Registry: n.o.registry,
 		QueueSize: n.o.queueSize, MaxScheduled: n.o.scheduled, MaxPayload: n.o.maxPayload, Healthy: n.healthy,
 	}, unfinished, scheduled)
-	n.releaser = jobs.NewReleaser(jobs.ReleaserOptions{
+	n.releaser = intake.NewReleaser(intake.ReleaserOptions{
 		Agenda: n.store, Inbox: inbox, Room: n.o.releaseRoom(), Logger: n.log,
 	}, unfinished)
 	clean, err := n.openBroker(ctx)
@@ -218,7 +220,7 @@ func (n *node) runParts() {
 	ctx, n.stopParts = context.WithCancel(context.Background())
 	projecting, n.stopProjector = context.WithCancel(context.Background())
 	n.projected = make(chan struct{})
-	n.recorder = jobs.NewRecorder(n.broker, func(err error) {
+	n.recorder = pool.NewRecorder(n.broker, func(err error) {
 		n.log.Warn("events could not be sent; they are sent again", "error", err)
 	})
 	n.part("submissions", func() error { return n.submitter.Run(ctx) })
@@ -250,7 +252,7 @@ func (n *node) startPool(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.pool = jobs.NewPool(jobs.PoolOptions{
+	n.pool = pool.NewPool(pool.PoolOptions{
 		Queue: n.tail, Tracker: n.store, Recorder: n.recorder, Registry: n.o.registry,
 		MaxWorkers: n.o.maxWorkers, MinWorkers: n.o.minWorkers, Paused: paused, Lease: n.o.lease, MaxLost: n.o.maxLost, Node: n.name, Logger: n.log,
 		SurvivorsUpTo: n.survivors,

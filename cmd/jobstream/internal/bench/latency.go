@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/intake"
 )
 
 // moments are those of one job's way, as the time since it was submitted.
@@ -106,7 +107,7 @@ func (n *node) follow(ctx context.Context, sub *jobs.Submission, m *moments) (jo
 		return jobs.ID{}, err
 	}
 	m.accepted = int64(time.Since(m.begun))
-	found, err := n.Waits.Wait(ctx, j.ID, jobs.Ended, func() (*jobs.Job, error) { return n.Store.Job(ctx, j.ID) })
+	found, err := n.Waits.Wait(ctx, j.ID, intake.Ended, func() (*jobs.Job, error) { return n.Store.Job(ctx, j.ID) })
 	m.visible = int64(time.Since(m.begun))
 	switch {
 	case err != nil:

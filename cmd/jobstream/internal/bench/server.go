@@ -8,6 +8,8 @@ import (
 	"jobstream/broker"
 	"jobstream/httpapi"
 	"jobstream/jobs"
+	"jobstream/jobs/intake"
+	"jobstream/jobs/pool"
 	"jobstream/status"
 )
 
@@ -37,9 +39,9 @@ type NodeOptions struct {
 
 // Node is a running node, in the parts that are used to load it and to look at it.
 type Node struct {
-	Submitter *jobs.Submitter
-	Waits     *jobs.Waits
-	Pool      *jobs.Pool
+	Submitter *intake.Submitter
+	Waits     *intake.Waits
+	Pool      *pool.Pool
 	Store     *status.Store
 	Broker    *broker.Broker
 	Tail      *broker.Tail

@@ -1,0 +1,166 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"jobstream/jobs"
+	"jobstream/jobs/intake"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Operator does to jobs what people ask for through either door.
+type Operator struct{ o OperatorOptions }
+
+// OperatorOptions are what an Operator needs.
+type OperatorOptions struct {
+	Doer    jobs.Doer
+	History jobs.History
+	// Actor is who gives the commands, see [jobs.Stamp].
+	Actor string
+	// Find returns a job as it is now, nil if there is none.
+	Find func(ctx context.Context, id jobs.ID) (*jobs.Job, error)
+	// Waits hears of commits.
+	Waits *intake.Waits
+	// Remove deletes ended jobs with all that they have left behind, and returns
+	// how many those were.
+	Remove func(ctx context.Context, ended []*jobs.Job) (deleted int, freed int64, err error)
+	// Submit is [intake.Submitter.SubmitMessage].
+	Submit func(ctx context.Context, m *jobs.Message) (j *jobs.Job, replayed bool, err error)
+}
+
+// NewOperator makes an Operator.
+func NewOperator(o OperatorOptions) *Operator { return &Operator{o} }
+
+// As is the operator with another actor.
+func (o *Operator) As(actor string) *Operator {
+	again := o.o
+	again.Actor = actor
+	return NewOperator(again)
+}
+
+// Cancel ends a job that has not ended: one that waits never starts, of one that
+// runs the handler is interrupted. The job comes back as it is then. Else the
+// error is of kind [jobs.Conflict], or [jobs.NotFound] if the job is gone.
+func (o *Operator) Cancel(ctx context.Context, j *jobs.Job, reason string) (*jobs.Job, error) {
+	if !j.Status.Ended() {
+		r, err := o.o.Doer.Do(ctx, jobs.Cancel{Stamp: jobs.By(o.o.Actor), Keys: []uint64{j.Key}, Reason: reason})
+		if err != nil {
+			return nil, err
+		}
+		if len(r.Changed) > 0 {
+			return r.Changed[0], nil
+		}
+	}
+	return nil, o.conflict(ctx, j, "it cannot be cancelled any more")
+}
+
+// requeueWait is how long Retry waits until the job is in the queue again.
+const requeueWait = 2 * time.Second
+
+// Retry lets a failed or cancelled job run again with fresh attempts. It comes
+// back when it is in the queue, or after two seconds as it is then. Errors are
+// of kind [jobs.Conflict] if it has not ended that way, [jobs.Duplicate] if another job has
+// its unique key by now, [jobs.UnknownType] if its type is not configured any more,
+// [jobs.NotFound] if the job is gone.
+func (o *Operator) Retry(ctx context.Context, j *jobs.Job) (*jobs.Job, error) {
+	if j.Status == jobs.Failed || j.Status == jobs.Cancelled {
+		r, err := o.o.Doer.Do(ctx, jobs.Retry{Stamp: jobs.By(o.o.Actor), Keys: []uint64{j.Key}})
+		switch {
+		case err != nil:
+			return nil, err
+		case len(r.Refused) > 0:
+			return nil, r.Refused[0].Err
+		case len(r.Changed) > 0:
+			return o.requeued(ctx, r.Changed[0]), nil
+		}
+	}
+	return nil, o.conflict(ctx, j, "only a failed or cancelled job can be retried")
+}
+
+// requeued is the job once its message is in the queue. It will be, whether or
+// not anybody waits for it.
+func (o *Operator) requeued(ctx context.Context, j *jobs.Job) *jobs.Job {
+	waiting, cancel := context.WithTimeout(ctx, requeueWait)
+	defer cancel()
+	last := context.WithoutCancel(ctx) // for a look after the end of ctx
+	queued := func(j *jobs.Job) bool { return j.Place != jobs.Due }
+	now, err := o.o.Waits.Wait(waiting, j.ID, queued, func() (*jobs.Job, error) { return o.o.Find(last, j.ID) })
+	if err != nil || now == nil {
+		return j
+	}
+	return now
+}
+
+// Delete removes an ended job, its artifact and its mail for good. Else the error
+// is of kind [jobs.Conflict], or [jobs.NotFound] if the job is gone.
+func (o *Operator) Delete(ctx context.Context, j *jobs.Job) error {
+	if j.Status.Ended() {
+		deleted, _, err := o.o.Remove(ctx, []*jobs.Job{j})
+		if err != nil || deleted > 0 {
+			return err
+		}
+	}
+	return o.conflict(ctx, j, "only a job that has ended can be deleted; cancel it first")
+}
+
+// conflict says that the job's status does not allow what was asked for.
+func (o *Operator) conflict(ctx context.Context, j *jobs.Job, why string) error {
+	now, err := o.o.Find(ctx, j.ID)
+	switch {
+	case err != nil:
+		return err
+	case now == nil:
+		return jobs.NoSuchJob(j.ID.String())
+	}
+	return &jobs.Error{Kind: jobs.Conflict, Detail: fmt.Sprintf("job %s is %s; %s", j.ID, now.Status, why)}
+}
+
+// Bulk submits the job that does b; request is what b was read from. It gets in
+// past all bounds, as it may be there to make room.
+func (o *Operator) Bulk(ctx context.Context, request json.RawMessage, token *jobs.Token) (j *jobs.Job, replayed bool, err error) {
+	return o.o.Submit(ctx, &jobs.Message{
+		ID: jobs.NewID(), Type: jobs.BulkType, Priority: jobs.BulkPriority, Payload: request, RetryCount: -1, Token: token,
+	})
+}
+
+// CountBulk is the number of jobs that b would change now.
+func (o *Operator) CountBulk(ctx context.Context, b *jobs.Bulk) (matched int, err error) {
+	f, none := b.Target()
+	if none {
+		return 0, nil
+	}
+	if !f.Scans() && f.CreatedAfter == 0 && f.CreatedBefore == 0 {
+		return o.countIndexed(f)
+	}
+	err = o.o.History.Scan(ctx, f, func(j *jobs.Job) error {
+		if !b.Spares(j) {
+			matched++
+		}
+		return nil
+	})
+	return matched, err
+}
+
+// countIndexed counts without reading records, for a filter of which [jobs.History]
+// knows the number exactly.
+func (o *Operator) countIndexed(f jobs.Filter) (int, error) {
+	n, err := o.o.History.Count(f)
+	if err != nil || len(f.Types) > 0 && !slices.Contains(f.Types, jobs.BulkType) {
+		return n, err
+	}
+	f.Types = []string{jobs.BulkType}
+	spared, err := o.o.History.Count(f)
+	return max(n-spared, 0), err
+}
+
+// AppendBulkCount appends the answer to a bulk request that only counts.
+func AppendBulkCount(out []byte, b *jobs.Bulk, matched int) []byte {
+	out = append(out, `{"action":`...)
+	out = jobs.AppendString(out, string(b.Action))
+	out = append(out, `,"matched":`...)
+	out = strconv.AppendInt(out, int64(matched), 10)
+	return append(out, '}')
+}

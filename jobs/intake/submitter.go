@@ -1,0 +1,344 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"jobstream/jobs"
+	"sync"
+	"time"
+)
+
+// Submitter is the way into the queue for both doors: it checks a submission,
+// admits it if the queue has room, sends it on its way, and answers when the
+// tracker has made it durable.
+type Submitter struct {
+	o SubmitterOptions
+
+	mu         sync.Mutex
+	waiting    map[jobs.ID]*waiter
+	inflight   counts                    // admitted, not yet committed
+	unfinished int                       // as of the last commit
+	scheduled  int                       // the same
+	batches    map[jobs.ID]*pendingBatch // stored, and not complete
+	draining   bool
+	stored     chan struct{} // holds a token when there are batches to publish
+	completed  chan struct{} // closed when the next batch is complete
+}
+
+// counts are numbers of jobs by what bounds them.
+type counts struct{ queue, scheduled int }
+
+// SubmitterOptions are what a Submitter needs.
+type SubmitterOptions struct {
+	Inbox        jobs.Inbox
+	Ledger       jobs.Ledger
+	Registry     *jobs.Registry
+	QueueSize    int           // pending, processing and retrying jobs; more are refused
+	MaxScheduled int           // scheduled jobs; more are refused
+	MaxPayload   int           // bytes of a batched job's payload, as the Inbox takes it; 0 = no bound
+	Timeout      time.Duration // how long a commit may take before the caller is told "unavailable"
+	// Healthy says why nothing can be taken at the moment, or nil.
+	Healthy func() error
+}
+
+// waiter is a submission on its way.
+type waiter struct {
+	since     time.Time
+	scheduled bool // counted so
+	free      bool // not counted at all
+	caller    interface{ answer(jobs.ID, answer) }
+}
+
+// caller waits for a single submission.
+type caller struct {
+	waiter
+	told answer
+	done chan struct{} // closed when told is set
+}
+
+func (c *caller) answer(_ jobs.ID, a answer) {
+	c.told = a
+	close(c.done)
+}
+
+// admission is a message that asks to be let in, with who waits for it.
+type admission struct {
+	id jobs.ID
+	w  *waiter
+}
+
+type answer struct {
+	job      *jobs.Job
+	replayed bool
+	err      error
+}
+
+// NewSubmitter makes a Submitter; unfinished and scheduled are the numbers of
+// jobs that the tracker knows, see [jobs.Commit].
+func NewSubmitter(o SubmitterOptions, unfinished, scheduled int) *Submitter {
+	if o.Timeout <= 0 {
+		o.Timeout = 5 * time.Second
+	}
+	return &Submitter{
+		o: o, waiting: make(map[jobs.ID]*waiter), batches: make(map[jobs.ID]*pendingBatch),
+		unfinished: unfinished, scheduled: scheduled, stored: make(chan struct{}, 1),
+		completed: make(chan struct{}),
+	}
+}
+
+// Submit takes one job. When it returns a job, that is durable; replayed says
+// that it is the job which the submission's token made before. Errors are
+// [*jobs.Error]s: [jobs.UnknownType], [jobs.InvalidRequest], [jobs.Duplicate] and
+// [jobs.IdempotencyMismatch] for what the caller did wrong, [jobs.QueueFull],
+// [jobs.ShuttingDown] and [jobs.Unavailable] for what the server can't do. If ctx ends
+// first its error is returned, and the job may or may not get in.
+func (s *Submitter) Submit(ctx context.Context, sub *jobs.Submission) (j *jobs.Job, replayed bool, err error) {
+	if err := s.o.Registry.Check(sub); err != nil {
+		return nil, false, err
+	}
+	if known, err := s.recall(sub.Token); known != nil || err != nil {
+		return first(s.forgotten(known, []*jobs.Submission{sub})), true, err
+	}
+	if err := s.o.Healthy(); err != nil {
+		return nil, false, unavailable(err)
+	}
+	m := sub.Message()
+	return s.submit(ctx, m, waiter{scheduled: putsOff(m)})
+}
+
+// SubmitMessage publishes a message that makes a job by itself, past all bounds,
+// and waits until that is durable. If the job is known already, that is
+// returned, and replayed is true.
+func (s *Submitter) SubmitMessage(ctx context.Context, m *jobs.Message) (j *jobs.Job, replayed bool, err error) {
+	if err := s.o.Healthy(); err != nil {
+		return nil, false, unavailable(err)
+	}
+	return s.submit(ctx, m, waiter{free: true})
+}
+
+// submit publishes a message and waits for what becomes of it.
+func (s *Submitter) submit(ctx context.Context, m *jobs.Message, w waiter) (j *jobs.Job, replayed bool, err error) {
+	c := &caller{waiter: w, done: make(chan struct{})}
+	c.since, c.caller = time.Now(), c
+	if err := s.admit(admission{m.ID, &c.waiter}); err != nil {
+		return nil, false, err
+	}
+	s.send(m)
+	select {
+	case <-c.done:
+		return c.told.job, c.told.replayed, c.told.err
+	case <-ctx.Done():
+		return nil, false, context.Cause(ctx)
+	}
+}
+
+// putsOff says whether the job will be a scheduled one.
+func putsOff(m *jobs.Message) bool { return m.Terms != nil && m.Terms.RunAt > jobs.Now() }
+
+func first(known []*jobs.Job) *jobs.Job {
+	if len(known) == 0 {
+		return nil
+	}
+	return known[0]
+}
+
+// recall looks a token up before anything is published for it.
+func (s *Submitter) recall(t *jobs.Token) ([]*jobs.Job, error) {
+	if t == nil {
+		return nil, nil
+	}
+	known, err := s.o.Ledger.Recall(t)
+	var wrong *jobs.Error
+	if err != nil && !errors.As(err, &wrong) {
+		return nil, unavailable(err)
+	}
+	return known, err
+}
+
+// forgotten completes those of the known jobs whose records were deleted by the
+// submissions that ask for them again.
+func (s *Submitter) forgotten(known []*jobs.Job, again []*jobs.Submission) []*jobs.Job {
+	for i, j := range known {
+		if j.Key == 0 && i < len(again) {
+			known[i] = again[i].Message().Forgotten(j.ID, j.CreatedAt, s.o.Registry.Lookup(again[i].Type))
+		}
+	}
+	return known
+}
+
+// send publishes a message whose waiter is known.
+func (s *Submitter) send(m *jobs.Message) {
+	id := m.ID
+	if err := s.o.Inbox.Submit(m, func(err error) { s.resolve(id, answer{err: err}) }); err != nil {
+		var known *jobs.Error // it may be too large, too
+		if !errors.As(err, &known) {
+			known = unavailable(err)
+		}
+		s.resolve(id, answer{err: known})
+	}
+}
+
+func unavailable(err error) *jobs.Error {
+	return &jobs.Error{Kind: jobs.Unavailable, Detail: err.Error(), RetryAfter: time.Second}
+}
+
+// admit lets submissions in, all or none, or says why not.
+func (s *Submitter) admit(all ...admission) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var more counts
+	for _, a := range all {
+		more.add(a.w, 1)
+	}
+	if err := s.room(more); err != nil {
+		return err
+	}
+	s.inflight.queue += more.queue
+	s.inflight.scheduled += more.scheduled
+	for _, a := range all {
+		s.waiting[a.id] = a.w
+	}
+	return nil
+}
+
+// add counts n submissions like w's.
+func (c *counts) add(w *waiter, n int) {
+	switch {
+	case w.free:
+	case w.scheduled:
+		c.scheduled += n
+	default:
+		c.queue += n
+	}
+}
+
+// room says why there is none for so many more jobs. s.mu is held.
+func (s *Submitter) room(more counts) error {
+	if s.draining {
+		return &jobs.Error{Kind: jobs.ShuttingDown, Detail: "the server is shutting down and takes no new jobs", RetryAfter: 5 * time.Second}
+	}
+	if n := s.unfinished + s.inflight.queue; more.queue > 0 && n+more.queue > s.o.QueueSize {
+		return &jobs.Error{
+			Kind: jobs.QueueFull, RetryAfter: time.Second,
+			Detail: fmt.Sprintf("%d jobs are unfinished and worker.queue_size is %d; try again later", n, s.o.QueueSize),
+		}
+	}
+	if n := s.scheduled + s.inflight.scheduled; more.scheduled > 0 && n+more.scheduled > s.o.MaxScheduled {
+		return &jobs.Error{
+			Kind: jobs.QueueFull, RetryAfter: time.Minute,
+			Detail: fmt.Sprintf("%d jobs wait for their time and worker.max_scheduled is %d; try again later", n, s.o.MaxScheduled),
+		}
+	}
+	return nil
+}
+
+// resolve answers one submission, if it still waits.
+func (s *Submitter) resolve(id jobs.ID, a answer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer(id, a)
+}
+
+// answer is resolve with s.mu held.
+func (s *Submitter) answer(id jobs.ID, a answer) {
+	w, ok := s.waiting[id]
+	if !ok {
+		return
+	}
+	delete(s.waiting, id)
+	s.inflight.add(w, -1)
+	w.caller.answer(id, a)
+}
+
+// Checked says whether id is a submission on its way that has been checked
+// here; see status.Options.
+func (s *Submitter) Checked(id jobs.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.waiting[id]
+	return ok
+}
+
+// Committed takes what a commit made true.
+func (s *Submitter) Committed(c *jobs.Commit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unfinished, s.scheduled = c.Load.Unfinished, c.Load.Scheduled
+	for j := range c.Submitted() {
+		s.answer(j.ID, answer{job: j})
+	}
+	done := false
+	for _, a := range c.Answers {
+		switch a.Kind {
+		case jobs.SubmissionRefused:
+			s.answer(a.ID, answer{err: a.Err})
+		case jobs.SubmissionReplayed:
+			s.answer(a.ID, answer{job: a.Job, replayed: true})
+		case jobs.BatchStored:
+			s.pend(a.Batch)
+		case jobs.BatchDone:
+			delete(s.batches, a.ID)
+			done = true
+		}
+	}
+	if done {
+		close(s.completed)
+		s.completed = make(chan struct{})
+	}
+}
+
+// Run gives up on submissions whose commit takes too long, and completes
+// batches, until ctx ends; then it gives up on all.
+func (s *Submitter) Run(ctx context.Context) error {
+	tick := time.NewTicker(s.o.Timeout / 5)
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			s.expire(now.Add(-s.o.Timeout))
+			s.publishBatches(now)
+		case <-s.stored:
+			s.publishBatches(time.Now())
+		case <-ctx.Done():
+			s.giveUp()
+			return nil
+		}
+	}
+}
+
+// giveUp ends all waiting, now and in future: nobody hears of commits any more.
+func (s *Submitter) giveUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining = true
+	for id := range s.waiting {
+		s.answer(id, answer{err: unavailable(errors.New("the queue was closed before the job was on disk; it may or may not run"))})
+	}
+	close(s.completed)
+	s.completed = make(chan struct{})
+}
+
+// expire answers those that have waited since before a moment. They may still
+// become jobs: a message that is in the stream stays there.
+func (s *Submitter) expire(before time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, w := range s.waiting {
+		if w.since.After(before) {
+			continue
+		}
+		err := s.o.Healthy()
+		if err == nil {
+			err = fmt.Errorf("the job was not on disk after %s; it may or may not run", s.o.Timeout)
+		}
+		s.answer(id, answer{err: unavailable(err)})
+	}
+}
+
+// Drain makes every further submission fail with [jobs.ShuttingDown].
+func (s *Submitter) Drain() {
+	s.mu.Lock()
+	s.draining = true
+	s.mu.Unlock()
+}

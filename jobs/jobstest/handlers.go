@@ -1,0 +1,23 @@
+package jobstest
+
+import (
+	"context"
+	"encoding/json"
+
+	"jobstream/jobs"
+)
+
+// Nothing is a handler that does nothing.
+var Nothing = jobs.HandlerFunc(func(context.Context, *jobs.Task) (jobs.Result, error) { return jobs.Result{}, nil })
+
+// Picky is a handler whose payload must have a "to".
+type Picky struct{ jobs.HandlerFunc }
+
+// Check refuses a payload without a "to".
+func (Picky) Check(payload json.RawMessage) error {
+	var p struct{ To string }
+	if json.Unmarshal(payload, &p) != nil || p.To == "" {
+		return jobs.Invalid("/payload/to", "is required")
+	}
+	return nil
+}

@@ -1,0 +1,24 @@
+package pool
+
+import "math/bits"
+
+// laneSet is a set of positions in a row of lanes, a bit for each.
+type laneSet []uint64
+
+func makeLaneSet(size int) laneSet { return make(laneSet, (size+63)/64) }
+
+func (s laneSet) add(n int) { s[n/64] |= 1 << (n % 64) }
+
+func (s laneSet) remove(n int) { s[n/64] &^= 1 << (n % 64) }
+
+// next returns the first of the set from the position at on and before end, or
+// end.
+func (s laneSet) next(at, end int) int {
+	for at < end {
+		if w := s[at/64] >> (at % 64); w != 0 {
+			return min(at+bits.TrailingZeros64(w), end)
+		}
+		at += 64 - at%64
+	}
+	return end
+}

@@ -1,0 +1,54 @@
+package pool
+
+import "time"
+
+// line is held deliveries in the order in which something was last done for them, so
+// that whoever has to do it again looks at those only that are due.
+type line struct{ first, last *place }
+
+// place is a delivery's place in a line. The zero value is in none.
+type place struct {
+	before, behind *place
+	of             *held // nil: it is in no line
+	since          time.Time
+}
+
+// append puts h at the end of the line: something is done for it now.
+func (l *line) append(p *place, h *held, now time.Time) {
+	l.remove(p)
+	p.of, p.since, p.before = h, now, l.last
+	if l.last == nil {
+		l.first = p
+	} else {
+		l.last.behind = p
+	}
+	l.last = p
+}
+
+// remove takes p out of the line, if it is there.
+func (l *line) remove(p *place) {
+	if p.of == nil {
+		return
+	}
+	if p.before == nil {
+		l.first = p.behind
+	} else {
+		p.before.behind = p.behind
+	}
+	if p.behind == nil {
+		l.last = p.before
+	} else {
+		p.behind.before = p.before
+	}
+	*p = place{}
+}
+
+// due calls do for those for which nothing was done for the time span before now, and
+// puts them at the end.
+func (l *line) due(now time.Time, span time.Duration, do func(h *held)) {
+	for p := l.first; p != nil && now.Sub(p.since) >= span; p = l.first {
+		h := p.of
+		l.append(p, h, now)
+		do(h)
+	}
+}

@@ -1,0 +1,860 @@
+package pool
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"jobstream/jobs"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+)
+
+// Pool runs jobs: a bounded number of workers over all types that take from the
+// lane with the lowest priority number that has something, and from the types
+// within one number in turn.
+//
+// A delivery is run only after the tracker has committed its job, and it is
+// looked up there: what has ended in the meantime is acknowledged and skipped.
+// When an attempt ends its worker is free at once; the delivery is settled when
+// the tracker has committed the outcome ([Pool.Committed]).
+type Pool struct {
+	o PoolOptions
+
+	mu        sync.Mutex
+	idle      sync.Cond // signalled when a worker or a held delivery goes
+	types     map[string]*poolType
+	lanes     map[jobs.Lane]*lane
+	share     int                              // what each of them may hold in advance at least
+	extra     int                              // what they may beyond that, together
+	rows      [jobs.LowestPriority + 1][]*lane // by priority
+	turn      [jobs.LowestPriority + 1]int     // whose turn it is within a row
+	lively    [jobs.LowestPriority + 1]laneSet // who in a row may have something; see pick
+	early     []*lane                          // who has nothing before position has moved on
+	held      map[uint64]*held                 // by sequence
+	leases    line                             // all of them, by when their lease was renewed
+	outcomes  line                             // those whose outcome was recorded, by when
+	begun     map[jobs.ID]*held                // those of them whose job is a worker's
+	keys      map[keyOfType]int                // executions of keyed jobs
+	scale     scale
+	running   int
+	resting   int        // goroutines of workers that wait for next
+	next      chan *held // closed by Stop
+	meter     meter
+	wake      alarm // ends the wait for a token, or to grow
+	limits    alarm // rings when an attempt's time is over
+	asleep    sleepers
+	unsettled struct{ count, bytes int } // outcomes that are not committed
+	suspects  suspects
+	surprises uint64 // jobs that have ended without a worker here
+	position  uint64
+	started   bool
+	stopping  bool
+	killed    bool        // handlers are told to stop
+	giveUp    *time.Timer // ends the wait for a delivery that should have come
+	waiting   bool        // giveUp is set
+	awaited   map[uint64]*startWait
+}
+
+// PoolOptions are what a Pool needs.
+type PoolOptions struct {
+	Queue      jobs.Queue
+	Tracker    jobs.Tracker
+	Recorder   *Recorder
+	Registry   *jobs.Registry
+	MaxWorkers int
+	// MinWorkers lets the size of the pool follow the load: it is between MinWorkers
+	// and MaxWorkers. 0 = it is MaxWorkers.
+	MinWorkers int
+	// Paused names the types that start nothing at first, see [Pool.SetPaused].
+	Paused  map[string]bool
+	Lease   time.Duration // of a delivery; renewed at a third of it
+	MaxLost int           // see [jobs.Job.Lose]
+	Node    string        // stands in events
+	// SurvivorsUpTo is the sequence in JOBS up to which messages were there when a
+	// process died, 0 for none. One of their jobs may be what killed it.
+	SurvivorsUpTo uint64
+	// MaxUnsettled is how many outcomes may wait for their commit before no more
+	// jobs are started, so that a tracker that cannot commit does not fill the
+	// memory; 0 = 16,384. Their results are bounded, too, at 64 MiB.
+	MaxUnsettled int
+	Logger       *slog.Logger
+}
+
+type poolType struct {
+	*jobs.Type
+	cap     int // 0 = the pool's
+	running int
+	gated   bool // paused, or bounded by a rate: see passes
+	paused  bool
+	tokens  *bucket // nil without a rate
+}
+
+// lane is what the pool knows of one queue.
+type lane struct {
+	jobs.Lane
+	typ       *poolType
+	place     int     // in its row
+	buf       []*held // delivered, waiting for a worker
+	asked     int     // pulled, not yet delivered
+	most      int     // of both, see ahead
+	extra     int     // of that, what is beyond the lane's share
+	refilled  time.Time
+	committed uint64 // highest sequence of this lane that the tracker has committed
+	delivered uint64 // highest sequence delivered, or given up on
+	expected  time.Time
+	early     bool // it is in Pool.early
+}
+
+// held is a delivery that this process holds a lease on.
+type held struct {
+	jobs.Delivery
+	lane    *lane
+	id      jobs.ID     // of its job, once that is a worker's
+	lease   place       // in Pool.leases
+	exec    *execution  // while an attempt runs
+	outcome *jobs.Event // set when the attempt has ended
+	told    place       // in Pool.outcomes, once there is one
+	seen    uint64      // Pool.surprises when a worker took it
+	token   time.Time   // when it took one of its type's that it has not used
+	letOut  bool        // it is a suspect whose turn has come
+	keyed   bool        // its job shares a concurrency key
+	key     *keyOfType  // while it counts there
+	ended   *jobs.Job   // its job, if that ended before the attempt began
+}
+
+type startWait struct {
+	startedAt jobs.Time
+	done      chan struct{}
+}
+
+// Times of the pool's housekeeping.
+const (
+	// expectFor is how long a free worker waits for a delivery of a better lane
+	// that the tracker says must come, before it takes one of a lesser lane.
+	expectFor = 100 * time.Millisecond
+	// resendAfter is how long the commit of an outcome may take before it is
+	// recorded again.
+	resendAfter = 5 * time.Second
+
+	defaultUnsettled = 16 << 10
+	unsettledBytes   = 64 << 20
+)
+
+// NewPool makes a pool for these lanes. It does nothing before [Pool.Start].
+// Lanes of types that the registry does not know are never served.
+func NewPool(o PoolOptions, lanes []jobs.Lane) *Pool {
+	p := &Pool{
+		o: o, types: make(map[string]*poolType), lanes: make(map[jobs.Lane]*lane), keys: make(map[keyOfType]int),
+		held: make(map[uint64]*held), begun: make(map[jobs.ID]*held), awaited: make(map[uint64]*startWait),
+	}
+	p.idle.L = &p.mu
+	p.next = make(chan *held, mostResting)
+	if p.o.MaxUnsettled <= 0 {
+		p.o.MaxUnsettled = defaultUnsettled
+	}
+	p.asleep.init()
+	for _, l := range lanes {
+		t := o.Registry.Lookup(l.Type)
+		if t == nil {
+			continue
+		}
+		pt := p.types[l.Type]
+		if pt == nil {
+			pt = newPoolType(t, o.Paused[t.Name])
+			p.types[l.Type] = pt
+		}
+		ln := &lane{Lane: l, typ: pt, place: len(p.rows[l.Priority])}
+		p.lanes[l] = ln
+		p.rows[l.Priority] = append(p.rows[l.Priority], ln)
+	}
+	p.share = max(sharedAhead/max(len(p.lanes), 1), 1)
+	for i, row := range p.rows {
+		p.lively[i] = makeLaneSet(len(row))
+	}
+	p.giveUp = time.AfterFunc(time.Hour, p.stopExpecting)
+	p.giveUp.Stop()
+	p.wake.init(p.awake)
+	p.limits.init(p.overdue)
+	now := time.Now()
+	p.scale.init(o.MinWorkers, o.MaxWorkers)
+	p.meter.init(p.scale.size, now)
+	return p
+}
+
+// Start begins to pull. position is the tracker's in JOBS; last is the last
+// sequence there, up to which any lane may hold something.
+func (p *Pool) Start(position, last uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.started = true
+	p.advance(position)
+	for _, l := range p.lanes {
+		l.committed = max(l.committed, last)
+		p.enliven(l)
+		p.refill(l)
+	}
+}
+
+// Run renews leases, sends outcomes again that nobody has heard of, and asks
+// again where the queue did not take a request, until ctx ends.
+func (p *Pool) Run(ctx context.Context) error {
+	tick := time.NewTicker(min(p.o.Lease/6, time.Second))
+	defer tick.Stop()
+	wake := time.NewTicker(lateAfter)
+	defer wake.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			p.renew(now)
+			p.rescale(now)
+		case now := <-wake.C:
+			p.wakeLate(now)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (p *Pool) renew(now time.Time) {
+	var refs []string
+	var again []*jobs.Event
+	p.mu.Lock()
+	p.leases.due(now, p.o.Lease/3, func(h *held) { refs = append(refs, h.Ref) })
+	p.outcomes.due(now, resendAfter, func(h *held) { again = append(again, h.outcome) })
+	for _, l := range p.lanes {
+		p.refill(l) // for those whose request the queue did not take
+	}
+	p.mu.Unlock()
+	for _, ref := range refs {
+		p.check("renew a lease", p.o.Queue.Extend(ref))
+	}
+	for _, e := range again {
+		p.o.Recorder.Record(e)
+	}
+}
+
+// wakeLate gives back once more what should have come again by now, and forgets what
+// nobody needs any more.
+func (p *Pool) wakeLate(now time.Time) {
+	p.mu.Lock()
+	late := p.asleep.late(now)
+	p.mu.Unlock()
+	var needless []*sleeper
+	for _, e := range late {
+		if p.away(e.seq) {
+			needless = append(needless, e)
+			continue
+		}
+		p.check("give back", p.o.Queue.Nak(e.ref, 0))
+	}
+	if len(needless) == 0 {
+		return
+	}
+	p.mu.Lock()
+	for _, e := range needless {
+		p.asleep.forget(e.seq)
+	}
+	p.mu.Unlock()
+}
+
+// nak gives a delivery back, to come again after delay.
+func (p *Pool) nak(h *held, delay time.Duration) {
+	p.mu.Lock()
+	p.asleep.add(h, delay)
+	p.mu.Unlock()
+	p.check("give back", p.o.Queue.Nak(h.Ref, delay))
+}
+
+// check logs what the queue could not do. Nothing is lost by it: a lease that
+// is not renewed or given back ends by itself.
+func (p *Pool) check(what string, err error) {
+	if err != nil {
+		p.o.Logger.Warn("the queue did not take a request; the lease will run out instead", "request", what, "error", err)
+	}
+}
+
+// Deliver takes a delivery; see [jobs.Receiver].
+func (p *Pool) Deliver(d jobs.Delivery) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.lanes[d.Lane]
+	if l == nil {
+		return
+	}
+	l.gotten(1)
+	l.delivered = max(l.delivered, d.Seq)
+	l.expected = time.Time{}
+	p.asleep.forget(d.Seq)
+	if h := p.held[d.Seq]; h != nil {
+		// Delivered again though it is here: its lease ran out because this process
+		// was stopped or too slow. It stays the same delivery.
+		h.Ref = d.Ref
+		p.leases.append(&h.lease, h, time.Now())
+		return
+	}
+	if p.stopping {
+		p.check("give back", p.o.Queue.Nak(d.Ref, 0))
+		return
+	}
+	h := &held{Delivery: d, lane: l}
+	p.held[d.Seq] = h
+	p.leases.append(&h.lease, h, time.Now())
+	l.buf = append(l.buf, h)
+	p.enliven(l)
+	p.dispatch()
+}
+
+// PullEnded hears that a request ran out; see [jobs.Receiver].
+func (p *Pool) PullEnded(l jobs.Lane, n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if ln := p.lanes[l]; ln != nil {
+		ln.gotten(n)
+		p.refill(ln)
+	}
+}
+
+// Committed takes what a commit made true: it settles deliveries and wakes
+// workers.
+func (p *Pool) Committed(c *jobs.Commit) {
+	p.mu.Lock()
+	p.advance(c.Positions.Jobs)
+	for j := range c.Submitted() {
+		if l := p.lanes[j.Lane()]; l != nil && !j.Status.Ended() && j.Place == jobs.InQueue {
+			l.committed = max(l.committed, j.Seq)
+			p.enliven(l)
+		}
+	}
+	void := p.overtaken(c.Ended())
+	var settle []*held
+	for i := range c.Outcomes {
+		e := &c.Outcomes[i]
+		h := p.held[e.Seq]
+		if h != nil && h.outcome != nil && h.outcome.Attempt == e.Attempt && h.outcome.Kind == e.Kind && h.outcome.StartedAt == e.StartedAt {
+			p.forget(h)
+			settle = append(settle, h)
+		}
+	}
+	p.dispatch()
+	var awaited map[uint64]*startWait
+	if len(p.awaited) > 0 {
+		awaited = maps.Clone(p.awaited)
+	}
+	if p.stopping {
+		p.idle.Broadcast()
+	}
+	p.mu.Unlock()
+	p.checkAwaited(awaited)
+	for _, x := range void {
+		x.interrupt(causeOf(x.ended.Load()))
+	}
+	for _, h := range settle {
+		p.settle(h)
+	}
+}
+
+// overtaken takes note of jobs that have ended, and returns the executions of
+// those whose worker here is still at it: what it says does not count any more.
+// It comes before what is settled is forgotten. p.mu is held.
+func (p *Pool) overtaken(ended iter.Seq[*jobs.Job]) (void []*execution) {
+	for j := range ended {
+		p.asleep.forget(j.Seq)
+		h := p.held[j.Seq]
+		if h == nil || h.id != j.ID {
+			h = p.begun[j.ID] // it may run under an earlier message
+		}
+		switch {
+		case h == nil:
+			p.surprises++ // a worker may have looked it up just before
+		case h.outcome != nil: // it ended here
+		case h.exec == nil:
+			h.ended = j
+		case h.exec.job.Run == j.Run:
+			h.exec.ended.Store(j)
+			void = append(void, h.exec)
+		}
+	}
+	return void
+}
+
+// settle gives the queue its answer, now that the outcome is durable. A job that
+// waits without a message is published again when its time has come.
+func (p *Pool) settle(h *held) {
+	switch k := h.outcome.Kind; {
+	case k == jobs.KindRetrying && !(h.keyed && p.away(h.Seq)), k == jobs.KindSnoozed && !p.away(h.Seq):
+		p.nak(h, max(h.outcome.Due.Sub(jobs.Now()), 0))
+	case k == jobs.KindReleased:
+		p.nak(h, 0)
+	default:
+		p.check("acknowledge", p.o.Queue.Ack(h.Delivery))
+	}
+}
+
+// away says whether the message seq is not needed any more. If in doubt it is:
+// looking at it again costs little.
+func (p *Pool) away(seq uint64) bool {
+	j, err := p.o.Tracker.Find(seq)
+	return err == nil && !needs(j, seq)
+}
+
+// needs says whether j waits for the message seq to be delivered.
+func needs(j *jobs.Job, seq uint64) bool {
+	return j != nil && j.Seq == seq && j.Place == jobs.InQueue && !j.Status.Ended()
+}
+
+// dispatch gives free workers something to do. p.mu is held.
+func (p *Pool) dispatch() {
+	for !p.stopping && (p.running < p.scale.size || p.grow()) {
+		h := p.pick()
+		if h == nil {
+			return
+		}
+		if p.resting > 0 {
+			p.resting--
+			p.next <- h // one of them is there, or about to be
+		} else {
+			go p.work(h)
+		}
+	}
+}
+
+// advance takes note of how far the tracker has committed JOBS, and has pick look at
+// the lanes that waited for it. p.mu is held.
+func (p *Pool) advance(position uint64) {
+	if position <= p.position {
+		return
+	}
+	p.position = position
+	for _, l := range p.early {
+		l.early = false
+		p.enliven(l)
+	}
+	clear(p.early)
+	p.early = p.early[:0]
+}
+
+// passOver has pick pass over a lane until the tracker's position has moved on: what was
+// delivered first is not committed. p.mu is held.
+func (p *Pool) passOver(l *lane) {
+	p.lively[l.Priority].remove(l.place)
+	if !l.early {
+		l.early = true
+		p.early = append(p.early, l)
+	}
+}
+
+// enliven has pick look at a lane that has something for it now. p.mu is held.
+func (p *Pool) enliven(l *lane) { p.lively[l.Priority].add(l.place) }
+
+// pick takes the delivery that is to run next and a worker's place for it, nil
+// if there is none. It leaves out the lanes that had nothing when it last looked:
+// of a hundred most have nothing, and it is called several times per job. p.mu is
+// held.
+func (p *Pool) pick() *held {
+	if p.congested() {
+		return nil // a commit dispatches again
+	}
+	for pr := jobs.HighestPriority; pr <= jobs.LowestPriority; pr++ {
+		h, coming := p.pickFrom(pr, p.turn[pr], len(p.rows[pr]))
+		if h == nil {
+			var more bool
+			h, more = p.pickFrom(pr, 0, p.turn[pr])
+			coming = coming || more
+		}
+		if h != nil || coming {
+			return h
+		}
+	}
+	return nil
+}
+
+// pickFrom is pick for the places of a row from at on and before end. It also
+// says whether something of theirs must come. p.mu is held.
+func (p *Pool) pickFrom(pr jobs.Priority, at, end int) (h *held, coming bool) {
+	row, lively := p.rows[pr], p.lively[pr]
+	for n := lively.next(at, end); n < end; n = lively.next(n+1, end) {
+		l := row[n]
+		switch {
+		case len(l.buf) == 0 && l.committed <= l.delivered:
+			lively.remove(n)
+		case len(l.buf) > 0 && !p.ready(l):
+			p.passOver(l)
+		case !p.open(l):
+		case p.ready(l):
+			if p.turn[pr] = n + 1; n+1 == len(row) {
+				p.turn[pr] = 0
+			}
+			return p.occupy(l), false
+		default:
+			p.expect(l) // it has committed what was not delivered
+			coming = true
+		}
+	}
+	return nil, coming
+}
+
+// occupy takes the lane's first delivery and a worker's place for it. p.mu is
+// held.
+func (p *Pool) occupy(l *lane) *held {
+	h := l.take()
+	p.running++
+	l.typ.running++
+	h.seen = p.surprises
+	if l.typ.tokens != nil {
+		h.token = time.Now()
+		l.typ.tokens.take(h.token)
+	}
+	p.refill(l)
+	return h
+}
+
+// take takes the first delivery out.
+func (l *lane) take() *held {
+	h := l.buf[0]
+	l.buf[0] = nil
+	if len(l.buf) > 1 {
+		l.buf = l.buf[1:]
+	} else {
+		l.buf = l.buf[:0] // else the next delivery would need memory for its place
+	}
+	return h
+}
+
+// congested says whether so many outcomes wait for their commit that nothing
+// more may start. p.mu is held.
+func (p *Pool) congested() bool {
+	return p.unsettled.count >= p.o.MaxUnsettled || p.unsettled.bytes >= unsettledBytes
+}
+
+// expect takes note that a committed job of the lane is on its way here, so that a
+// lesser lane must wait for it. p.mu is held.
+func (p *Pool) expect(l *lane) {
+	if !l.expected.IsZero() {
+		return
+	}
+	l.expected = time.Now()
+	if !p.waiting { // else one that waits longer is due first
+		p.waiting = true
+		p.giveUp.Reset(expectFor)
+	}
+}
+
+// stopExpecting gives up on deliveries that did not come: their messages were
+// deleted, or another process has them.
+func (p *Pool) stopExpecting() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	next := expectFor
+	p.waiting = false
+	for _, l := range p.lanes {
+		if l.expected.IsZero() {
+			continue
+		}
+		if left := expectFor - time.Since(l.expected); left > 0 {
+			next = min(next, left)
+			p.waiting = true
+			continue
+		}
+		l.delivered = max(l.delivered, l.committed)
+		l.expected = time.Time{}
+	}
+	if p.waiting {
+		p.giveUp.Reset(next)
+	}
+	p.dispatch()
+}
+
+// Bounds of how much a lane holds in advance: enough for the workers while more
+// comes. Each delivery held has a lease to renew, so slow jobs are not fetched far
+// ahead. A lane that uses up half of what it may hold within quickly asks for twice as
+// much the next time: fewer requests and fewer wake-ups, each for more jobs.
+const (
+	minAhead     = 16
+	maxAhead     = 512
+	maxAheadFast = 2048
+	quickly      = 10 * time.Millisecond
+	// All lanes together hold no more than sharedAhead, which each has its share of,
+	// however many they are, but one at least; and extraAhead, which goes to those that
+	// are quick. The broker drops a connection that has too many bytes before it, too.
+	sharedAhead = 4096
+	extraAhead  = 4096
+)
+
+// gotten takes note of n deliveries that have come, or will not.
+func (l *lane) gotten(n int) { l.asked -= min(n, l.asked) }
+
+// ahead is how much a lane that is refilled now may hold or be waiting for. It has so
+// many, and spare is how many it may have beyond the least.
+func (l *lane) ahead(least, have, spare int, now time.Time) int {
+	switch took := now.Sub(l.refilled); {
+	case took > 10*quickly:
+		l.most = have // about half, unless it had nothing to do
+	case took < quickly:
+		l.most *= 2
+	}
+	l.most = min(max(l.most, least), maxAheadFast, least+max(spare, 0))
+	l.refilled = now
+	return l.most
+}
+
+// refill asks for more when a lane's store runs low. p.mu is held.
+func (p *Pool) refill(l *lane) {
+	if !p.started || p.stopping || l.typ.paused {
+		return
+	}
+	workers := p.scale.max
+	if l.typ.cap > 0 {
+		workers = min(workers, l.typ.cap)
+	}
+	least := min(max(2*workers, minAhead), maxAhead, p.share)
+	have := l.asked + len(l.buf)
+	if have > max(l.most, least)/2 {
+		return
+	}
+	p.extra -= l.extra
+	ahead := l.ahead(least, have, extraAhead-p.extra, time.Now())
+	l.extra = ahead - least
+	p.extra += l.extra
+	if ahead <= have { // the pool was made smaller
+		return
+	}
+	if err := p.o.Queue.Pull(l.Lane, ahead-have); err != nil {
+		p.o.Logger.Warn("cannot ask the queue for jobs", "lane", l.String(), "error", err)
+		return
+	}
+	l.asked += ahead - have
+}
+
+// mostResting is how many goroutines without work are kept: a new one would have to
+// grow its stack again.
+const mostResting = 128
+
+// work is a worker: it runs deliveries until there is none for it, and none comes
+// that it is to rest for.
+func (p *Pool) work(h *held) {
+	for h != nil {
+		if !p.attempt(h) {
+			return // its place was given up while the handler hung
+		}
+		p.mu.Lock()
+		h = p.leave(h.lane.typ)
+		rest := h == nil && !p.stopping && p.resting < mostResting
+		if rest {
+			p.resting++
+		}
+		p.mu.Unlock()
+		if rest {
+			h = <-p.next
+		}
+	}
+}
+
+// leave frees a worker's place and takes the next delivery for it, if there is
+// one. p.mu is held.
+func (p *Pool) leave(t *poolType) *held {
+	p.running--
+	t.running--
+	if p.stopping {
+		p.idle.Broadcast()
+		return nil
+	}
+	if p.running >= p.scale.size {
+		return nil
+	}
+	return p.pick()
+}
+
+// drop ends a held delivery without running it.
+func (p *Pool) drop(h *held) {
+	p.mu.Lock()
+	p.forget(h)
+	if p.stopping {
+		p.idle.Broadcast()
+	}
+	p.mu.Unlock()
+}
+
+// forget takes a delivery out. p.mu is held.
+func (p *Pool) forget(h *held) {
+	p.vacate(h)
+	if h.outcome != nil {
+		p.unsettled.count--
+		p.unsettled.bytes -= h.outcome.Size()
+	}
+	delete(p.held, h.Seq)
+	p.leases.remove(&h.lease)
+	p.outcomes.remove(&h.told)
+	if p.begun[h.id] == h {
+		delete(p.begun, h.id)
+	}
+}
+
+// vacate gives up what a delivery has of its job's key, its type's tokens and
+// the pool's time. p.mu is held.
+func (p *Pool) vacate(h *held) {
+	if h.exec != nil {
+		p.meter.leave(h.exec.begun, time.Now())
+		h.exec = nil
+	}
+	if h.key != nil {
+		if p.keys[*h.key]--; p.keys[*h.key] <= 0 {
+			delete(p.keys, *h.key)
+		}
+		h.key = nil
+	}
+	if !h.token.IsZero() {
+		h.lane.typ.tokens.put(h.token, time.Now())
+		h.token = time.Time{}
+	}
+}
+
+// Resize changes the bounds of the number of workers, and the caps of types; it
+// takes effect at once. Running jobs are never stopped by it. Types that the pool
+// has no lanes of are passed over; see [jobs.Registry.CheckResize]. A lower bound above
+// the upper one is an [*jobs.Error], and then nothing changes; but a new upper bound
+// alone takes the lower one with it.
+func (p *Pool) Resize(r *jobs.Resize) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.scale.bounds(r); err != nil {
+		return err
+	}
+	p.meter.resize(p.scale.size, time.Now())
+	for name, n := range r.Types {
+		if pt := p.types[name]; pt != nil {
+			pt.cap = n
+		}
+	}
+	for _, l := range p.lanes {
+		p.refill(l)
+	}
+	p.dispatch()
+	return nil
+}
+
+// Workers returns the present figures.
+func (p *Pool) Workers() jobs.Workers {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, utilisation := p.meter.used(time.Now())
+	w := jobs.Workers{
+		Active: p.running, Size: p.scale.size, Min: p.scale.min, Max: p.scale.max, Utilisation: utilisation,
+		Types: make(map[string]jobs.TypeWorkers, len(p.types)),
+	}
+	for name, t := range p.types {
+		if !t.Internal {
+			w.Types[name] = jobs.TypeWorkers{
+				Active: t.running, Max: t.cap, Paused: t.paused, Rate: t.Rate, ConcurrencyPerKey: t.ConcurrencyPerKey,
+			}
+		}
+	}
+	return w
+}
+
+// Stop ends taking jobs, gives back what has not started, and waits for what
+// runs until ctx ends. Handlers that are still at it then have their context
+// cancelled with [jobs.ErrShutdown]; their jobs go back to the queue and use up no
+// attempt. Stop returns when the tracker has committed all that, so the
+// projector must run on meanwhile; the error says what did not get that far.
+func (p *Pool) Stop(ctx context.Context) error {
+	p.halt()
+	p.await(ctx, func() bool { return p.running == 0 })
+	p.kill()
+	settled, cancel := context.WithTimeout(context.Background(), 2*p.longestGrace()+resendAfter)
+	defer cancel()
+	p.await(settled, func() bool { return p.running == 0 && len(p.held) == 0 })
+	return p.closed()
+}
+
+// Break is Stop where nothing can be stored any more: handlers have their context
+// cancelled at once, and it returns when they have, or have been given up. Whatever
+// they have done, the tracker may still have their jobs as running.
+func (p *Pool) Break() {
+	p.halt()
+	p.kill()
+	ended, cancel := context.WithTimeout(context.Background(), 2*p.longestGrace())
+	defer cancel()
+	p.await(ended, func() bool { return p.running == 0 })
+	_ = p.closed() // of course something is not stored
+}
+
+// longestGrace is the time after which every handler has returned or is given up.
+func (p *Pool) longestGrace() time.Duration {
+	longest := jobs.DefaultGrace
+	for _, t := range p.types {
+		longest = max(longest, t.GraceOrDefault())
+	}
+	return longest
+}
+
+// halt begins nothing more and gives back what has not started.
+func (p *Pool) halt() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.stopping {
+		close(p.next)
+	}
+	p.stopping = true
+	for _, l := range p.lanes {
+		for _, h := range l.buf {
+			p.release(h)
+		}
+		l.buf = nil
+	}
+	for _, w := range p.suspects.parked {
+		p.release(w.h)
+	}
+	p.suspects.parked = nil
+}
+
+// closed stops the clocks, and says what was not stored.
+func (p *Pool) closed() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.giveUp.Stop()
+	p.wake.stop()
+	p.limits.stop()
+	if p.running > 0 || len(p.held) > 0 {
+		return fmt.Errorf("%d jobs still run and %d outcomes are not stored; they will run again", p.running, len(p.held)-p.running)
+	}
+	return nil
+}
+
+// release gives back a delivery that has not started. p.mu is held.
+func (p *Pool) release(h *held) {
+	p.forget(h)
+	p.check("give back", p.o.Queue.Nak(h.Ref, 0))
+}
+
+// kill tells all handlers to stop.
+func (p *Pool) kill() {
+	p.mu.Lock()
+	p.killed = true
+	var left []*execution
+	for _, h := range p.held {
+		if h.exec != nil {
+			left = append(left, h.exec)
+		}
+	}
+	p.mu.Unlock()
+	for _, x := range left {
+		x.interrupt(jobs.ErrShutdown)
+	}
+}
+
+// await waits until done, which is called with p.mu held, or ctx ends.
+func (p *Pool) await(ctx context.Context, done func() bool) {
+	stop := context.AfterFunc(ctx, func() {
+		p.mu.Lock()
+		p.idle.Broadcast()
+		p.mu.Unlock()
+	})
+	defer stop()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for !done() && ctx.Err() == nil {
+		p.idle.Wait()
+	}
+}

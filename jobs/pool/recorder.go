@@ -1,0 +1,151 @@
+package pool
+
+import (
+	"context"
+	"jobstream/jobs"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Recorder brings events to an EventLog. An event goes out at once when little
+// happens; under load it collects for a millisecond, so that many share a
+// message. The start of an attempt is held back for a moment and dropped if the
+// attempt has ended by then: its outcome says when it started.
+type Recorder struct {
+	log  jobs.EventLog
+	fail func(error) // hears that events could not be sent; they are sent again
+
+	mu     sync.Mutex
+	queue  []jobs.Event
+	starts map[uint64]Beginning // by sequence in JOBS
+	oldest jobs.Time            // when the oldest of starts was
+	wake   chan struct{}
+}
+
+// Beginning is an attempt that has begun. StartEvent makes the event of that,
+// which is needed only where the attempt has not ended soon after.
+type Beginning interface{ StartEvent() *jobs.Event }
+
+const (
+	// packWindow is the least time between two sendings.
+	packWindow = time.Millisecond
+	// startHold is how long the start of an attempt is held back.
+	startHold = 4 * time.Millisecond
+)
+
+// NewRecorder makes a Recorder; fail may be nil.
+func NewRecorder(log jobs.EventLog, fail func(error)) *Recorder {
+	if fail == nil {
+		fail = func(error) {}
+	}
+	return &Recorder{log: log, fail: fail, starts: make(map[uint64]Beginning), wake: make(chan struct{}, 1)}
+}
+
+// Started records the start of an attempt, some milliseconds later: of the one
+// that has begun now at the message seq of JOBS.
+func (r *Recorder) Started(seq uint64, now jobs.Time, b Beginning) {
+	r.mu.Lock()
+	if len(r.starts) == 0 {
+		r.oldest = now
+	}
+	r.starts[seq] = b
+	r.mu.Unlock()
+	r.signal()
+}
+
+// Record records an event, of which it takes a copy. One that settles an attempt
+// makes its held-back start superfluous.
+func (r *Recorder) Record(e *jobs.Event) {
+	r.mu.Lock()
+	b, held := r.starts[e.Seq]
+	if held {
+		delete(r.starts, e.Seq)
+	}
+	if held && !e.Kind.Settles() {
+		r.push(b.StartEvent())
+	}
+	r.push(e)
+	r.mu.Unlock()
+	r.signal()
+}
+
+// push copies an event right to its place in the queue: with an event or two on
+// the way there, a worker's goroutine would outgrow the stack that it starts
+// with. r.mu is held.
+func (r *Recorder) push(e *jobs.Event) {
+	n := len(r.queue)
+	r.queue = slices.Grow(r.queue, 1)[:n+1]
+	r.queue[n] = *e
+}
+
+func (r *Recorder) signal() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run sends until ctx ends, and then what is left.
+func (r *Recorder) Run(ctx context.Context) error {
+	var last time.Time
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	var spare []jobs.Event
+	for {
+		select {
+		case <-r.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+			r.send(spare[:0], true)
+			return nil
+		}
+		if d := packWindow - time.Since(last); d > 0 {
+			sleep(ctx, d)
+		}
+		var next time.Duration
+		if spare, next = r.send(spare[:0], false); len(spare) > 0 {
+			last = time.Now() // a start that is only held back makes nothing wait
+		}
+		timer.Reset(next)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// send sends what is due and says when more will be. spare becomes the next
+// queue; the one that was sent comes back for reuse.
+func (r *Recorder) send(spare []jobs.Event, all bool) ([]jobs.Event, time.Duration) {
+	r.mu.Lock()
+	next := time.Hour
+	if len(r.starts) > 0 {
+		// below zero if the clock was set back meanwhile
+		if age := jobs.Now().Sub(r.oldest); all || age >= startHold || age < 0 {
+			// Those that came later go with the oldest: the hold is an economy, not a
+			// promise.
+			for seq, b := range r.starts {
+				r.push(b.StartEvent())
+				delete(r.starts, seq)
+			}
+		} else {
+			next = startHold - age
+		}
+	}
+	out := r.queue
+	r.queue = spare
+	r.mu.Unlock()
+	if len(out) > 0 {
+		if err := r.log.Append(out); err != nil {
+			r.fail(err)
+		}
+	}
+	clear(out)
+	return out, next
+}
