@@ -252,7 +252,7 @@ func (n *node) startPool(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.pool = pool.NewPool(pool.PoolOptions{
+	n.pool = pool.New(pool.Options{
 		Queue: n.tail, Tracker: n.store, Recorder: n.recorder, Registry: n.o.registry,
 		MaxWorkers: n.o.maxWorkers, MinWorkers: n.o.minWorkers, Paused: paused, Lease: n.o.lease, MaxLost: n.o.maxLost, Node: n.name, Logger: n.log,
 		SurvivorsUpTo: n.survivors,

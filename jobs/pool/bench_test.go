@@ -58,7 +58,7 @@ func BenchmarkPool(b *testing.B) {
 	for p := jobs.HighestPriority; p <= jobs.LowestPriority; p++ {
 		lanes = append(lanes, jobs.Lane{Type: "a", Priority: p})
 	}
-	q.pool = pool.NewPool(pool.PoolOptions{
+	q.pool = pool.New(pool.Options{
 		Queue: q, Tracker: q, Recorder: rec, Registry: jobs.NewRegistry(ty), MaxWorkers: 16, Lease: time.Minute, MaxLost: 5,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}, lanes)

@@ -20,7 +20,7 @@ import (
 // When an attempt ends its worker is free at once; the delivery is settled when
 // the tracker has committed the outcome ([Pool.Committed]).
 type Pool struct {
-	o PoolOptions
+	o Options
 
 	mu        sync.Mutex
 	idle      sync.Cond // signalled when a worker or a held delivery goes
@@ -57,8 +57,8 @@ type Pool struct {
 	awaited   map[uint64]*startWait
 }
 
-// PoolOptions are what a Pool needs.
-type PoolOptions struct {
+// Options are what a Pool needs.
+type Options struct {
 	Queue      jobs.Queue
 	Tracker    jobs.Tracker
 	Recorder   *Recorder
@@ -142,9 +142,9 @@ const (
 	unsettledBytes   = 64 << 20
 )
 
-// NewPool makes a pool for these lanes. It does nothing before [Pool.Start].
+// New makes a pool for these lanes. It does nothing before [Pool.Start].
 // Lanes of types that the registry does not know are never served.
-func NewPool(o PoolOptions, lanes []jobs.Lane) *Pool {
+func New(o Options, lanes []jobs.Lane) *Pool {
 	p := &Pool{
 		o: o, types: make(map[string]*poolType), lanes: make(map[jobs.Lane]*lane), keys: make(map[keyOfType]int),
 		held: make(map[uint64]*held), begun: make(map[jobs.ID]*held), awaited: make(map[uint64]*startWait),

@@ -47,11 +47,11 @@ type rig struct {
 }
 
 type rigOptions struct {
-	survivors uint64 // PoolOptions.SurvivorsUpTo
-	unsettled int    // PoolOptions.MaxUnsettled
+	survivors uint64 // Options.SurvivorsUpTo
+	unsettled int    // Options.MaxUnsettled
 	share     int    // what a lane may hold in advance at least, 0 = its share of what all may
 	paused    map[string]bool
-	min       int // PoolOptions.MinWorkers
+	min       int // Options.MinWorkers
 	workers   int
 	types     []*jobs.Type // their handlers are the gate
 	lease     time.Duration
@@ -168,7 +168,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	}
 	r.reg = jobs.NewRegistry(o.types...)
 	rec := pool.NewRecorder(r, nil)
-	r.pool = pool.NewPool(pool.PoolOptions{
+	r.pool = pool.New(pool.Options{
 		Queue: r.memQueue, Tracker: r, Recorder: rec, Registry: r.reg, MaxWorkers: o.workers, Lease: o.lease, MaxLost: o.maxLost, Node: "here", SurvivorsUpTo: o.survivors, MaxUnsettled: o.unsettled,
 		MinWorkers: o.min, Paused: o.paused,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
