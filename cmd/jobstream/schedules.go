@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"strings"
 
-	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
 	"jobstream/jobs/schedule"
 )
@@ -32,28 +30,6 @@ func (n *node) startSchedules(ctx context.Context) error {
 		defer close(done)
 		return runner.Run(ctx)
 	})
-	return nil
-}
-
-// checkSchedules says which of the configuration's schedules make jobs that their
-// types would refuse: as for any value that makes no sense, there is no start.
-func checkSchedules(r *jobs.Registry, specs []schedule.Spec) error {
-	var problems config.Problems
-	for i := range specs {
-		s := &specs[i]
-		err := r.Check(&jobs.Submission{Type: s.Type, Payload: s.Payload})
-		if err == nil {
-			continue
-		}
-		e, _ := jobs.AsError(err)
-		for _, f := range e.Fields {
-			key := "schedules." + s.Name + strings.ReplaceAll(f.Pointer, "/", ".")
-			problems = append(problems, config.Problem{Key: key, Text: f.Detail})
-		}
-	}
-	if len(problems) > 0 {
-		return &usageError{problems}
-	}
 	return nil
 }
 

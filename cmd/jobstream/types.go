@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"jobstream/jobs"
 	"jobstream/jobs/handlers"
 	"jobstream/jobs/handlers/email"
+	"jobstream/jobs/schedule"
 	"jobstream/status"
 )
 
@@ -100,4 +102,26 @@ func makeTypes(c *config.Config, s *handlers.Server) ([]*jobs.Type, error) {
 		all = append(all, made)
 	}
 	return all, nil
+}
+
+// checkSchedules says which of the configuration's schedules make jobs that their
+// types would refuse: as for any value that makes no sense, there is no start.
+func checkSchedules(r *jobs.Registry, specs []schedule.Spec) error {
+	var problems config.Problems
+	for i := range specs {
+		s := &specs[i]
+		err := r.Check(&jobs.Submission{Type: s.Type, Payload: s.Payload})
+		if err == nil {
+			continue
+		}
+		e, _ := jobs.AsError(err)
+		for _, f := range e.Fields {
+			key := "schedules." + s.Name + strings.ReplaceAll(f.Pointer, "/", ".")
+			problems = append(problems, config.Problem{Key: key, Text: f.Detail})
+		}
+	}
+	if len(problems) > 0 {
+		return &usageError{problems}
+	}
+	return nil
 }
