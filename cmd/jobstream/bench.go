@@ -11,6 +11,7 @@ import (
 
 	"jobstream/cmd/jobstream/internal/bench"
 	"jobstream/cmd/jobstream/internal/config"
+	"jobstream/cmd/node"
 	"jobstream/httpapi"
 	"jobstream/jobs"
 )
@@ -62,28 +63,28 @@ func (c *benchCommand) profile() (end func() error, err error) {
 func measured() bench.Server {
 	version, _, nats := versions()
 	return bench.Server{
-		Start: startMeasured, TrackerFile: func(dir string) string { return foldersIn(dir).tracker }, SyncFolder: syncTree,
+		Start: startMeasured, TrackerFile: func(dir string) string { return node.FoldersIn(dir).Tracker }, SyncFolder: node.SyncTree,
 		Version: version, NATSServer: nats,
 	}
 }
 
 func startMeasured(ctx context.Context, o bench.NodeOptions) (*bench.Node, error) {
-	n, err := startNode(ctx, nodeOptions{
-		dirs: foldersIn(o.Dir), registry: o.Registry, host: o.Host, port: o.Port, sync: o.Sync, maxWorkers: o.Workers,
-		queueSize: o.QueueSize, maxPayload: o.MaxPayload, lease: o.Lease, maxLost: o.MaxLost, logger: o.Logger,
+	n, err := node.Start(ctx, node.Options{
+		Dirs: node.FoldersIn(o.Dir), Registry: o.Registry, Host: o.Host, Port: o.Port, Sync: o.Sync, MaxWorkers: o.Workers,
+		QueueSize: o.QueueSize, MaxPayload: o.MaxPayload, Lease: o.Lease, MaxLost: o.MaxLost, Logger: o.Logger,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &bench.Node{
-		Submitter: n.submitter, Waits: n.waits, Pool: n.pool, Store: n.store, Broker: n.broker, Tail: n.tail,
-		Failed: n.failed,
+		Submitter: n.Submitter, Waits: n.Waits, Pool: n.Pool, Store: n.Store, Broker: n.Broker, Tail: n.Tail,
+		Failed: n.Failed,
 		REST: func() *httpapi.Server {
 			return httpapi.New(httpapi.Options{
-				Backend: newBackend(n, nil), Health: n, Artifacts: jobs.ArtifactDir(n.o.dirs.artifacts),
+				Backend: node.NewBackend(n, nil), Health: n, Artifacts: jobs.ArtifactDir(node.FoldersIn(o.Dir).Artifacts),
 				MaxBody: int64(o.MaxPayload + 1<<10), Logger: o.Logger,
 			})
 		},
-		Stop: func() error { return errors.Join(n.stopTaking(0), n.close()) },
+		Stop: func() error { return errors.Join(n.StopTaking(0), n.Close()) },
 	}, nil
 }

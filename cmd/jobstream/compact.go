@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"time"
 
+	"jobstream/cmd/node"
 	"jobstream/status"
 )
 
@@ -17,7 +18,7 @@ func (c *compactCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	path := foldersIn(cfg.Data.Dir).tracker
+	path := node.FoldersIn(cfg.Data.Dir).Tracker
 	before, after, err := status.Compact(path, time.Second, newLogger(cfg.Log, p.stderr))
 	switch {
 	case errors.Is(err, status.ErrLocked):

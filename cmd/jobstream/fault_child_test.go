@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"jobstream/cmd/jobstream/internal/config"
+	"jobstream/cmd/node"
 )
 
 // What the fault tests set in the environment of the server under test.
@@ -19,6 +20,6 @@ func faultSettings(cfg *config.Config) {
 		cfg.Worker.Lease = d
 	}
 	if file := os.Getenv(childBootFile); file != "" {
-		bootFile = file
+		node.BootFile = file
 	}
 }

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 
 	"jobstream/jobs"
@@ -18,73 +15,6 @@ import (
 // and another one made by what a start after a crash does. The process goes on: REST
 // answers 503 meanwhile, handlers are interrupted as at a stop, and the port for NATS
 // clients is the same afterwards.
-
-// probeEvery is how often a node that is stuck looks whether a new start could help.
-const probeEvery = time.Second
-
-// probe asks for a new start if the folder can be written to. The tracker, which writes
-// to the same disk, must be able to: it takes in what the streams have acknowledged
-// before they are closed.
-func (n *node) probe(why error) {
-	if n.store.Health() != nil || writable(n.o.dirs.root) != nil || openable(n.o.dirs.broker) != nil {
-		return
-	}
-	select {
-	case n.mend <- why:
-	default: // that has been said
-	}
-}
-
-// What must be possible before a new start is tried.
-const (
-	probeSize  = 1 << 20
-	probeFiles = 32
-)
-
-// writable says whether a folder takes a file, has room, and the process may open some
-// more.
-func writable(dir string) (err error) {
-	name := filepath.Join(dir, ".writable")
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	opened := []*os.File{f}
-	defer func() {
-		for _, f := range opened {
-			err = errors.Join(err, f.Close())
-		}
-		err = errors.Join(err, os.Remove(name))
-	}()
-	if _, err := f.Write(make([]byte, probeSize)); err != nil {
-		return err
-	}
-	for range probeFiles {
-		more, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		opened = append(opened, more)
-	}
-	return f.Sync()
-}
-
-// openable says whether all files below a folder, if there is one, can be opened to write.
-func openable(root string) error {
-	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // it is made anew, or was just deleted
-		}
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
-		if err != nil {
-			return err
-		}
-		return f.Close()
-	})
-}
 
 // The pause before a node is broken off again, and between the tries to start another
 // one: it doubles from the first to the long one, and whoever has been well for long
@@ -149,7 +79,7 @@ func (s *server) heal(ctx context.Context, why error) error {
 	begun := time.Now()
 	s.log.Warn("the folder can be written to again, so the broker is started anew; running jobs go back to the queue", "was", why)
 	s.rest.Away(&jobs.Error{Kind: jobs.Unavailable, Detail: "the broker is being started anew; try again in a moment", RetryAfter: time.Second})
-	workers := s.node.pool.Workers()
+	workers := s.node.Pool.Workers()
 	s.down(why) //nolint:contextcheck // it is brought to its end, whatever ctx does
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
 		err := s.up(ctx)
@@ -171,7 +101,7 @@ func (s *server) heal(ctx context.Context, why error) error {
 	for name, t := range workers.Types {
 		resize.Types[name] = t.Max
 	}
-	if err := s.node.pool.Resize(&resize); err != nil {
+	if err := s.node.Pool.Resize(&resize); err != nil {
 		s.log.Warn("the number of workers is that of the configuration again", "error", err)
 	}
 	s.healer.last = time.Now()

@@ -155,7 +155,7 @@ func TestHealStopped(t *testing.T) {
 	h.awaitReady()
 	away := cfg.Data.Dir + ".away"
 	mustDo(t, os.Rename(cfg.Data.Dir, away))
-	s.node.mend <- errors.New("as if it were stuck")
+	s.node.Mend <- errors.New("as if it were stuck")
 	select {
 	case <-h.log.has("could not be started anew"):
 	case <-time.After(patience):

@@ -3,8 +3,8 @@
 // and are tracked in a bbolt file.
 //
 // Where to start: main calls [run], which reads the command line; serve.go is
-// the life of the server as a process, node.go how its parts are put together,
-// recover.go what happens at a start, types.go which handlers there are.
+// the life of the server as a process, [node.Start] how its parts are put together,
+// types.go which handlers there are.
 package main
 
 import (

@@ -19,6 +19,7 @@ import (
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/jobstream/internal/lograte"
+	"jobstream/cmd/node"
 	"jobstream/httpapi"
 	"jobstream/jobs"
 	"jobstream/jobs/handlers/bulk"
@@ -90,11 +91,11 @@ type server struct {
 
 	began    time.Time
 	rest     *httpapi.Server
-	dirs     folders
+	dirs     node.Folders
 	maxConns int // at each port
 	natsPort int // as the configuration says; then the one that was taken
 
-	node          *node        // nil between two; see heal.go
+	node          *node.Node   // nil between two; see heal.go
 	lives         atomic.Int64 // nodes that were started, or tried to be
 	healer        healer
 	stopRetention func()
@@ -151,12 +152,12 @@ func (s *server) run(ctx context.Context, serving <-chan error) error {
 			return nil
 		case <-ctx.Done():
 			return nil
-		case err := <-s.node.failed:
+		case err := <-s.node.Failed:
 			s.log.Error("a part of the server broke; stopping", "error", err)
 			return err
 		case err := <-serving:
 			return fmt.Errorf("the REST server broke: %w", err)
-		case why := <-s.node.mend:
+		case why := <-s.node.Mend:
 			if over, err := s.healing(ctx, why); over {
 				return err
 			}
@@ -192,7 +193,7 @@ const leastMessage = 2*jobs.MaxResult + 64<<10
 
 // start brings node and doors up.
 func (s *server) start(ctx context.Context) (err error) {
-	s.began, s.dirs, s.natsPort = time.Now(), foldersIn(s.cfg.Data.Dir), s.cfg.Broker.Port
+	s.began, s.dirs, s.natsPort = time.Now(), node.FoldersIn(s.cfg.Data.Dir), s.cfg.Broker.Port
 	if s.maxConns, err = conns(s.cfg.Server.MaxConnections, s.cfg.Worker.MaxWorkers, s.log); err != nil {
 		return err
 	}
@@ -202,7 +203,7 @@ func (s *server) start(ctx context.Context) (err error) {
 // up starts a node and opens the doors to it.
 func (s *server) up(ctx context.Context) (err error) {
 	s.lives.Add(1)
-	tracker := &lateTracker{}
+	tracker := &node.LateTracker{}
 	tools := handlerServer(s.cfg, s.dirs, tracker)
 	types, err := makeTypes(s.cfg, tools)
 	if err != nil {
@@ -214,38 +215,38 @@ func (s *server) up(ctx context.Context) (err error) {
 		return err
 	}
 	if s.rest == nil { // else who has taken the folder away has to put it back
-		if err := s.dirs.make(); err != nil {
+		if err := s.dirs.Make(); err != nil {
 			return err
 		}
 	}
-	if err := email.SweepOutbox(s.dirs.outbox); err != nil {
+	if err := email.SweepOutbox(s.dirs.Outbox); err != nil {
 		return err
 	}
-	n, err := startNode(ctx, nodeOptions{
-		dirs: s.dirs, registry: registry, tracker: tracker,
-		host: s.cfg.Broker.Host, port: s.natsPort, maxConns: s.maxConns,
-		sync: s.cfg.Broker.Sync, syncAlways: s.cfg.Broker.Sync == config.SyncAlways,
-		maxWorkers: s.cfg.Worker.MaxWorkers, minWorkers: s.cfg.Worker.MinWorkers,
-		queueSize: s.cfg.Worker.QueueSize, scheduled: s.cfg.Worker.MaxScheduled, schedules: s.cfg.Schedules, maxPayload: max(int(s.cfg.Server.MaxBody), leastMessage),
-		lease: s.cfg.Worker.Lease, maxLost: s.cfg.Worker.MaxLost, started: s.began, again: s.rest != nil, logger: s.log,
+	n, err := node.Start(ctx, node.Options{
+		Dirs: s.dirs, Registry: registry, Tracker: tracker,
+		Host: s.cfg.Broker.Host, Port: s.natsPort, MaxConns: s.maxConns,
+		Sync: s.cfg.Broker.Sync, SyncAlways: s.cfg.Broker.Sync == config.SyncAlways,
+		MaxWorkers: s.cfg.Worker.MaxWorkers, MinWorkers: s.cfg.Worker.MinWorkers,
+		QueueSize: s.cfg.Worker.QueueSize, Scheduled: s.cfg.Worker.MaxScheduled, Schedules: s.cfg.Schedules, MaxPayload: max(int(s.cfg.Server.MaxBody), leastMessage),
+		Lease: s.cfg.Worker.Lease, MaxLost: s.cfg.Worker.MaxLost, Started: s.began, Again: s.rest != nil, Logger: s.log,
 	})
 	if err != nil {
 		return err
 	}
-	back := newBackend(n, cleaner.Remove)
+	back := node.NewBackend(n, cleaner.Remove)
 	version, _, _ := versions()
-	if err := n.broker.Serve(serviceVersion(version), "background jobs: submit, run, watch and control them", back.as("nats").endpoints()); err != nil {
-		n.abandon(err)
+	if err := n.Broker.Serve(serviceVersion(version), "background jobs: submit, run, watch and control them", back.As("nats").Endpoints()); err != nil {
+		n.Abandon(err)
 		return err
 	}
-	s.node, s.natsPort = n, n.broker.Port()
+	s.node, s.natsPort = n, n.Broker.Port()
 	s.stopRetention = s.startRetention(cleaner)
 	if s.rest != nil {
-		s.rest.Replace(back.as("rest"), n, n.schedules)
+		s.rest.Replace(back.As("rest"), n, n.Schedules)
 		return nil
 	}
 	s.rest = httpapi.New(httpapi.Options{
-		Backend: back.as("rest"), Health: n, Schedules: n.schedules, Artifacts: jobs.ArtifactDir(s.dirs.artifacts),
+		Backend: back.As("rest"), Health: n, Schedules: n.Schedules, Artifacts: jobs.ArtifactDir(s.dirs.Artifacts),
 		MaxBody: s.cfg.Server.MaxBody, Hosts: append([]string{s.cfg.Server.Host}, s.cfg.Server.Hosts...), MaxConns: s.maxConns, Logger: s.log,
 	})
 	return nil
@@ -254,7 +255,7 @@ func (s *server) up(ctx context.Context) (err error) {
 // down ends the node without settling anything, as it is stuck.
 func (s *server) down(why error) {
 	s.stopRetention()
-	s.node.abandon(why)
+	s.node.Abandon(why)
 	s.node = nil
 }
 
@@ -270,12 +271,12 @@ func serviceVersion(version string) string {
 func (s *server) ready(addr net.Addr) {
 	rest := "http://" + addr.String()
 	args := []any{"rest", rest}
-	if url := s.node.broker.ClientURL(); url != "" {
+	if url := s.node.Broker.ClientURL(); url != "" {
 		args = append(args, "nats", url)
 	}
-	dir, err := filepath.Abs(s.dirs.root)
+	dir, err := filepath.Abs(s.dirs.Root)
 	if err != nil {
-		dir = s.dirs.root
+		dir = s.dirs.Root
 	}
 	args = append(args, "data", dir, "workers", s.cfg.Worker.MaxWorkers,
 		"try", fmt.Sprintf(`curl %s/jobs -d '%s'`, rest, firstJob(s.cfg.Jobs)))
@@ -327,7 +328,7 @@ func (s *server) drain(ctx context.Context) error {
 	var err error
 	if s.node != nil {
 		s.stopRetention()
-		err = s.node.stopTaking(s.cfg.Worker.ShutdownGrace)
+		err = s.node.StopTaking(s.cfg.Worker.ShutdownGrace)
 	}
 	closing, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -335,7 +336,7 @@ func (s *server) drain(ctx context.Context) error {
 		s.log.Warn("some requests were cut off", "error", e)
 	}
 	if s.node != nil {
-		err = errors.Join(err, s.node.close())
+		err = errors.Join(err, s.node.Close())
 	}
 	return err
 }

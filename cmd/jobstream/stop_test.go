@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jobstream/cmd/jobstream/internal/config"
+	"jobstream/cmd/node"
 	"jobstream/jobs"
 	"jobstream/jobs/handlers"
 	"jobstream/status"
@@ -104,7 +105,7 @@ func TestQueuedAgainOnce(t *testing.T) {
 func TestSecondSignalWhileStarting(t *testing.T) {
 	cfg := config.Default(handlers.Kinds())
 	cfg.Data.Dir, cfg.Server.Port, cfg.Broker.Port = t.TempDir(), 0, -1
-	other, err := status.Open(status.Options{Path: foldersIn(cfg.Data.Dir).tracker})
+	other, err := status.Open(status.Options{Path: node.FoldersIn(cfg.Data.Dir).Tracker})
 	mustDo(t, err)
 	defer func() { mustDo(t, other.Close()) }()
 	signals := make(chan os.Signal)

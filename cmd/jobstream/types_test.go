@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"jobstream/cmd/jobstream/internal/config"
+	"jobstream/cmd/node"
 	"jobstream/jobs"
 	"jobstream/jobs/handlers"
 	"jobstream/jobs/setting"
@@ -46,7 +47,7 @@ func TestEachTypeHasItsOwnHandler(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	types, err := makeTypes(cfg, handlerServer(cfg, foldersIn(t.TempDir()), &lateTracker{}))
+	types, err := makeTypes(cfg, handlerServer(cfg, node.FoldersIn(t.TempDir()), &node.LateTracker{}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"context"
@@ -62,26 +62,26 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 	const each, submitters = 3000, 100
 	payload := []byte(`"` + strings.Repeat("x", 4<<10) + `"`)
 	types := []string{"one", "two"}
-	o := nodeOptions{
-		dirs: foldersIn(t.TempDir()), registry: registryOf(jobs.HandlerFunc(nothing), types...), host: "127.0.0.1", port: -1,
-		sync: time.Second, maxWorkers: 10, queueSize: 10_000, maxPayload: 1 << 20,
-		lease: 30 * time.Second, maxLost: 5, logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	o := Options{
+		Dirs: FoldersIn(t.TempDir()), Registry: registryOf(jobs.HandlerFunc(nothing), types...), Host: "127.0.0.1", Port: -1,
+		Sync: time.Second, MaxWorkers: 10, QueueSize: 10_000, MaxPayload: 1 << 20,
+		Lease: 30 * time.Second, MaxLost: 5, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	ends := newEndsHeard()
-	open := func() *node {
-		n, err := startNode(t.Context(), o)
+	open := func() *Node {
+		n, err := Start(t.Context(), o)
 		mustDo(t, err)
-		n.store.Listen(ends.committed)
+		n.Store.Listen(ends.committed)
 		return n
 	}
-	caughtUp := func(n *node) {
+	caughtUp := func(n *Node) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		mustDo(t, n.notifier.caughtUp(ctx))
 	}
 	// full makes the stream refuse everything, or take it again.
-	full := func(n *node, on bool) {
-		nc, err := nats.Connect(n.broker.ClientURL())
+	full := func(n *Node, on bool) {
+		nc, err := nats.Connect(n.Broker.ClientURL())
 		mustDo(t, err)
 		defer nc.Close()
 		js, err := jetstream.New(nc)
@@ -95,13 +95,13 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 		_, err = js.UpdateStream(t.Context(), config)
 		mustDo(t, err)
 	}
-	submit := func(n *node) {
+	submit := func(n *Node) {
 		var all sync.WaitGroup
 		for i := range submitters {
 			all.Go(func() {
 				for range each / submitters {
 					s := &jobs.Submission{Type: types[i%len(types)], Priority: jobs.DefaultPriority, RetryCount: -1, Payload: payload}
-					if _, _, err := n.submitter.Submit(t.Context(), s); err != nil {
+					if _, _, err := n.Submitter.Submit(t.Context(), s); err != nil {
 						t.Error(err)
 					}
 				}
@@ -131,10 +131,10 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 	submit(n)
 	ends.await(t, 2*each)
 	before := len(notifiedIDs(t, n))
-	n.abandon(errors.New("as if it were killed"))
+	n.Abandon(errors.New("as if it were killed"))
 
 	n = open()
-	defer func() { mustDo(t, errors.Join(n.stopTaking(0), n.close())) }()
+	defer func() { mustDo(t, errors.Join(n.StopTaking(0), n.Close())) }()
 	caughtUp(n)
 	// What was notified shortly before may be notified again, in front of the others.
 	got := notifiedIDs(t, n)[before:]
@@ -144,9 +144,9 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 }
 
 // notifiedIDs are the jobs that the stream of notifications tells of.
-func notifiedIDs(t *testing.T, n *node) (ids []jobs.ID) {
+func notifiedIDs(t *testing.T, n *Node) (ids []jobs.ID) {
 	t.Helper()
-	mustDo(t, n.broker.Kept(t.Context(), func(body []byte) error {
+	mustDo(t, n.Broker.Kept(t.Context(), func(body []byte) error {
 		var j struct {
 			ID jobs.ID `json:"id"`
 		}

@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"context"
@@ -18,51 +18,51 @@ import (
 	"jobstream/status"
 )
 
-// nodeOptions are what a node is made of.
-type nodeOptions struct {
-	dirs       folders
-	registry   *jobs.Registry
-	tracker    *lateTracker // filled by startNode; may be nil
-	host       string       // of the NATS port
-	port       int          // -1 any, 0 none
-	maxConns   int          // there; 0 = no bound of ours
-	sync       time.Duration
-	syncAlways bool
-	maxWorkers int
-	minWorkers int // 0 = always maxWorkers
-	queueSize  int
-	scheduled  int             // bound of jobs whose time is to come
-	schedules  []schedule.Spec // of the configuration
-	maxPayload int
-	lease      time.Duration
-	maxLost    int
-	started    time.Time // when the process began to serve; zero = now
-	again      bool      // this process had a node on the folder before, and has broken it off
-	logger     *slog.Logger
+// Options are what a node is made of.
+type Options struct {
+	Dirs       Folders
+	Registry   *jobs.Registry
+	Tracker    *LateTracker // filled by Start; may be nil
+	Host       string       // of the NATS port
+	Port       int          // -1 any, 0 none
+	MaxConns   int          // there; 0 = no bound of ours
+	Sync       time.Duration
+	SyncAlways bool
+	MaxWorkers int
+	MinWorkers int // 0 = always maxWorkers
+	QueueSize  int
+	Scheduled  int             // bound of jobs whose time is to come
+	Schedules  []schedule.Spec // of the configuration
+	MaxPayload int
+	Lease      time.Duration
+	MaxLost    int
+	Started    time.Time // when the process began to serve; zero = now
+	Again      bool      // this process had a node on the folder before, and has broken it off
+	Logger     *slog.Logger
 }
 
 // releaseRoom is the number of unfinished jobs from which scheduled ones wait
 // though their time has come: they come on top of the jobs that the doors let in.
-func (o *nodeOptions) releaseRoom() int { return o.queueSize + o.queueSize/2 }
+func (o *Options) releaseRoom() int { return o.QueueSize + o.QueueSize/2 }
 
-// node is a running jobstream without its REST door: broker, tracker, pool and
+// Node is a running jobstream without its REST door: broker, tracker, pool and
 // what goes on between them.
-type node struct {
-	o       nodeOptions
+type Node struct {
+	o       Options
 	log     *slog.Logger
 	name    string
 	started time.Time
 
-	store     *status.Store
-	broker    *broker.Broker
-	submitter *intake.Submitter
-	recorder  *pool.Recorder
-	pool      *pool.Pool
-	releaser  *intake.Releaser
-	waits     *intake.Waits
-	schedules *schedule.Book
+	Store     *status.Store
+	Broker    *broker.Broker
+	Submitter *intake.Submitter
+	Recorder  *pool.Recorder
+	Pool      *pool.Pool
+	Releaser  *intake.Releaser
+	Waits     *intake.Waits
+	Schedules *schedule.Book
 	notifier  *notifier
-	tail      *broker.Tail
+	Tail      *broker.Tail
 
 	brokerSick atomic.Pointer[error] // what the last health checks of the broker said
 
@@ -71,8 +71,8 @@ type node struct {
 	survivors uint64 // after a crash: the last sequence in JOBS
 
 	parts  sync.WaitGroup
-	failed chan error // the first part that broke
-	mend   chan error // says why another start is needed, once that can help
+	Failed chan error // the first part that broke
+	Mend   chan error // says why another start is needed, once that can help
 
 	stopSchedules func() // and waits until they have stopped
 	stopParts     context.CancelFunc
@@ -80,57 +80,57 @@ type node struct {
 	projected     chan struct{} // closed when the projector has told its last commit
 }
 
-// startNode brings a node up: it returns when everything that the tracker knows
+// Start brings a node up: it returns when everything that the tracker knows
 // to be unfinished is in the queue again and workers take from it.
-func startNode(ctx context.Context, o nodeOptions) (n *node, err error) {
-	n = &node{
-		o: o, log: o.logger, started: o.started, failed: make(chan error, 8), mend: make(chan error, 1),
-		waits: intake.NewWaits(),
+func Start(ctx context.Context, o Options) (n *Node, err error) {
+	n = &Node{
+		o: o, log: o.Logger, started: o.Started, Failed: make(chan error, 8), Mend: make(chan error, 1),
+		Waits: intake.NewWaits(),
 	}
 	if n.started.IsZero() {
 		n.started = time.Now()
 	}
-	if o.again {
+	if o.Again {
 		// What has been taken away must not begin anew in silence.
-		if _, err := os.Stat(o.dirs.tracker); err != nil {
+		if _, err := os.Stat(o.Dirs.Tracker); err != nil {
 			return nil, fmt.Errorf("the tracker's file has been removed (%w); put the data folder back, or restart jobstream to begin with what is there now", err)
 		}
-	} else if err := os.MkdirAll(o.dirs.root, 0o750); err != nil {
+	} else if err := os.MkdirAll(o.Dirs.Root, 0o750); err != nil {
 		return nil, fmt.Errorf("cannot make the data folder: %w", err)
 	}
-	if err := jobs.ArtifactDir(o.dirs.artifacts).Sweep(); err != nil {
+	if err := jobs.ArtifactDir(o.Dirs.Artifacts).Sweep(); err != nil {
 		return nil, err
 	}
-	n.store, err = status.Open(status.Options{
-		Path: o.dirs.tracker, Existing: o.again, Registry: o.registry, Logger: o.logger,
-		OutboxAge: max(10*time.Second, 5*o.sync),
-		Checked:   func(id jobs.ID) bool { return n.submitter.Checked(id) },
+	n.Store, err = status.Open(status.Options{
+		Path: o.Dirs.Tracker, Existing: o.Again, Registry: o.Registry, Logger: o.Logger,
+		OutboxAge: max(10*time.Second, 5*o.Sync),
+		Checked:   func(id jobs.ID) bool { return n.Submitter.Checked(id) },
 	})
 	if err != nil {
 		return nil, err
 	}
-	if o.tracker != nil {
-		o.tracker.Store = n.store
+	if o.Tracker != nil {
+		o.Tracker.Store = n.Store
 	}
 	if err = n.startWatched(ctx); err == nil {
 		return n, nil
 	}
-	if n.pool != nil {
-		n.pool.Break()
+	if n.Pool != nil {
+		n.Pool.Break()
 	}
 	if n.stopParts != nil {
 		n.stopParts()
 		n.stopProjector()
 		n.parts.Wait()
 	}
-	if n.broker != nil {
-		n.broker.Close()
+	if n.Broker != nil {
+		n.Broker.Close()
 	}
-	return nil, errors.Join(err, n.store.Close())
+	return nil, errors.Join(err, n.Store.Close())
 }
 
 // startWatched is start, ended early if a part breaks meanwhile.
-func (n *node) startWatched(ctx context.Context) error {
+func (n *Node) startWatched(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	started := make(chan error, 1)
@@ -138,29 +138,29 @@ func (n *node) startWatched(ctx context.Context) error {
 	select {
 	case err := <-started:
 		return err
-	case err := <-n.failed:
+	case err := <-n.Failed:
 		cancel(err)
 		<-started
 		return err
 	}
 }
 
-func (n *node) start(ctx context.Context) (err error) {
+func (n *Node) start(ctx context.Context) (err error) {
 	host, err := os.Hostname()
 	if err != nil || host == "" {
 		host = "jobstream"
 	}
-	if n.name, err = n.store.Node(safeName(host)); err != nil {
+	if n.name, err = n.Store.Node(safeName(host)); err != nil {
 		return err
 	}
-	unfinished, scheduled := n.store.Totals()
-	inbox := inboxFunc(func(m *jobs.Message, refused func(error)) error { return n.broker.Submit(m, refused) })
-	n.submitter = intake.NewSubmitter(intake.SubmitterOptions{
-		Inbox: inbox, Ledger: n.store, Registry: n.o.registry,
-		QueueSize: n.o.queueSize, MaxScheduled: n.o.scheduled, MaxPayload: n.o.maxPayload, Healthy: n.healthy,
+	unfinished, scheduled := n.Store.Totals()
+	inbox := inboxFunc(func(m *jobs.Message, refused func(error)) error { return n.Broker.Submit(m, refused) })
+	n.Submitter = intake.NewSubmitter(intake.SubmitterOptions{
+		Inbox: inbox, Ledger: n.Store, Registry: n.o.Registry,
+		QueueSize: n.o.QueueSize, MaxScheduled: n.o.Scheduled, MaxPayload: n.o.MaxPayload, Healthy: n.healthy,
 	}, unfinished, scheduled)
-	n.releaser = intake.NewReleaser(intake.ReleaserOptions{
-		Agenda: n.store, Inbox: inbox, Room: n.o.releaseRoom(), Logger: n.log,
+	n.Releaser = intake.NewReleaser(intake.ReleaserOptions{
+		Agenda: n.Store, Inbox: inbox, Room: n.o.releaseRoom(), Logger: n.log,
 	}, unfinished)
 	clean, err := n.openBroker(ctx)
 	if err != nil {
@@ -171,24 +171,24 @@ func (n *node) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	n.tail = broker.NewTail(n.broker, n.store, n.restore)
-	n.notifier = newNotifier(n.store, n.broker, n.log)
+	n.Tail = broker.NewTail(n.Broker, n.Store, n.restore)
+	n.notifier = newNotifier(n.Store, n.Broker, n.log)
 	// Of a commit hear, in this order: who submitted, the releaser, the notifier, the log;
 	// and once there is a pool (see startPool) the pool, who waits for a job, the tail.
-	n.store.Listen(n.submitter.Committed)
-	n.store.Listen(n.releaser.Committed)
-	n.store.Listen(n.notifier.committed)
-	n.store.Listen(n.logFailures)
+	n.Store.Listen(n.Submitter.Committed)
+	n.Store.Listen(n.Releaser.Committed)
+	n.Store.Listen(n.notifier.committed)
+	n.Store.Listen(n.logFailures)
 	n.runParts()
 	if err := n.recover(ctx, clean); err != nil {
 		return err
 	}
-	batches, err := n.store.Batches()
+	batches, err := n.Store.Batches()
 	if err != nil {
 		return err
 	}
-	n.submitter.Resume(batches)
-	if err := n.broker.Listen(ctx); err != nil {
+	n.Submitter.Resume(batches)
+	if err := n.Broker.Listen(ctx); err != nil {
 		return err
 	}
 	if err := n.startPool(ctx); err != nil {
@@ -215,30 +215,30 @@ type inboxFunc func(*jobs.Message, func(error)) error
 func (f inboxFunc) Submit(m *jobs.Message, refused func(error)) error { return f(m, refused) }
 
 // runParts starts everything that runs from now on, but the pool.
-func (n *node) runParts() {
+func (n *Node) runParts() {
 	var ctx, projecting context.Context
 	ctx, n.stopParts = context.WithCancel(context.Background())
 	projecting, n.stopProjector = context.WithCancel(context.Background())
 	n.projected = make(chan struct{})
-	n.recorder = pool.NewRecorder(n.broker, func(err error) {
+	n.Recorder = pool.NewRecorder(n.Broker, func(err error) {
 		n.log.Warn("events could not be sent; they are sent again", "error", err)
 	})
-	n.part("submissions", func() error { return n.submitter.Run(ctx) })
-	n.part("events", func() error { return n.recorder.Run(ctx) })
+	n.part("submissions", func() error { return n.Submitter.Run(ctx) })
+	n.part("events", func() error { return n.Recorder.Run(ctx) })
 	n.part("health", func() error { return n.watchHealth(ctx) })
 	n.part("notifications", func() error { return n.notifier.run(ctx) })
 	n.part("tracker", func() error {
 		defer close(n.projected)
-		return n.store.Run(projecting, n.broker)
+		return n.Store.Run(projecting, n.Broker)
 	})
 }
 
 // part runs one long-lived part; an error of it ends the node.
-func (n *node) part(name string, run func() error) {
+func (n *Node) part(name string, run func() error) {
 	n.parts.Go(func() {
 		if err := run(); err != nil {
 			select {
-			case n.failed <- fmt.Errorf("%s: %w", name, err):
+			case n.Failed <- fmt.Errorf("%s: %w", name, err):
 			default:
 			}
 		}
@@ -246,37 +246,37 @@ func (n *node) part(name string, run func() error) {
 }
 
 // startPool opens the lanes and begins to take jobs from them.
-func (n *node) startPool(ctx context.Context) error {
+func (n *Node) startPool(ctx context.Context) error {
 	lanes := n.lanesNeeded()
-	paused, err := n.store.Paused()
+	paused, err := n.Store.Paused()
 	if err != nil {
 		return err
 	}
-	n.pool = pool.New(pool.Options{
-		Queue: n.tail, Tracker: n.store, Recorder: n.recorder, Registry: n.o.registry,
-		MaxWorkers: n.o.maxWorkers, MinWorkers: n.o.minWorkers, Paused: paused, Lease: n.o.lease, MaxLost: n.o.maxLost, Node: n.name, Logger: n.log,
+	n.Pool = pool.New(pool.Options{
+		Queue: n.Tail, Tracker: n.Store, Recorder: n.Recorder, Registry: n.o.Registry,
+		MaxWorkers: n.o.MaxWorkers, MinWorkers: n.o.MinWorkers, Paused: paused, Lease: n.o.Lease, MaxLost: n.o.MaxLost, Node: n.name, Logger: n.log,
 		SurvivorsUpTo: n.survivors,
 	}, lanes)
-	n.store.Listen(n.pool.Committed)
-	n.store.Listen(n.waits.Committed)
-	n.store.Listen(n.tail.Committed)
-	if err := n.broker.OpenLanes(ctx, lanes, n.pool); err != nil {
+	n.Store.Listen(n.Pool.Committed)
+	n.Store.Listen(n.Waits.Committed)
+	n.Store.Listen(n.Tail.Committed)
+	if err := n.Broker.OpenLanes(ctx, lanes, n.Pool); err != nil {
 		return fmt.Errorf("open the lanes: %w", err)
 	}
-	state, err := n.broker.JobsState(ctx)
+	state, err := n.Broker.JobsState(ctx)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	stop := n.stopParts
 	n.stopParts = func() { cancel(); stop() }
-	n.part("workers", func() error { return n.pool.Run(ctx) })
-	n.part("scheduled jobs", func() error { return n.releaser.Run(ctx) })
+	n.part("workers", func() error { return n.Pool.Run(ctx) })
+	n.part("scheduled jobs", func() error { return n.Releaser.Run(ctx) })
 	n.part("idempotency keys", func() error { return n.forgetTokens(ctx) })
 	// Not before: while unfinished jobs are published again the floor is where
 	// JOBS begins no more, and the tail would publish them once more.
-	n.part("trimming", func() error { return n.tail.Run(ctx) })
-	n.pool.Start(n.store.Positions().Jobs, state.Last)
+	n.part("trimming", func() error { return n.Tail.Run(ctx) })
+	n.Pool.Start(n.Store.Positions().Jobs, state.Last)
 	return nil
 }
 
@@ -284,7 +284,7 @@ func (n *node) startPool(ctx context.Context) error {
 const forgetEvery = time.Minute
 
 // forgetTokens drops idempotency keys that are older than they are remembered.
-func (n *node) forgetTokens(ctx context.Context) error {
+func (n *Node) forgetTokens(ctx context.Context) error {
 	tick := time.NewTicker(forgetEvery)
 	defer tick.Stop()
 	for {
@@ -298,7 +298,7 @@ func (n *node) forgetTokens(ctx context.Context) error {
 }
 
 // forgetOldTokens drops all of them; what fails is tried again at the next tick.
-func (n *node) forgetOldTokens(ctx context.Context) {
+func (n *Node) forgetOldTokens(ctx context.Context) {
 	for {
 		some, err := n.forgetSomeTokens(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -313,25 +313,25 @@ func (n *node) forgetOldTokens(ctx context.Context) {
 // forgetBatch is how many tokens one transaction drops at most.
 const forgetBatch = 10_000
 
-func (n *node) forgetSomeTokens(ctx context.Context) (int, error) {
+func (n *Node) forgetSomeTokens(ctx context.Context) (int, error) {
 	c := jobs.ForgetTokens{Stamp: jobs.By("cleanup"), Most: forgetBatch}
 	c.Before = c.At.Add(-jobs.TokenTime)
-	oldest, err := n.store.OldestToken()
+	oldest, err := n.Store.OldestToken()
 	if err != nil || oldest == 0 || oldest >= c.Before {
 		return 0, err
 	}
-	e, err := n.store.Do(ctx, c)
+	e, err := n.Store.Do(ctx, c)
 	return e.Removed, err
 }
 
 // lanesNeeded are those of all known types, and of the types of unfinished jobs that
 // are not known any more: their jobs wait until the type is back.
-func (n *node) lanesNeeded() []jobs.Lane {
+func (n *Node) lanesNeeded() []jobs.Lane {
 	names := make(map[string]bool)
-	for _, t := range n.o.registry.Types() {
+	for _, t := range n.o.Registry.Types() {
 		names[t.Name] = true
 	}
-	for name, f := range n.store.Figures() {
+	for name, f := range n.Store.Figures() {
 		waiting := 0
 		for s := jobs.Scheduled; !s.Ended(); s++ {
 			waiting += f.Now[s]
@@ -357,19 +357,19 @@ const healthEvery = 250 * time.Millisecond
 // watchHealth checks the broker, and that the tracker's file is still there, all
 // the time. One bad answer is not believed at
 // once: a busy machine makes a check time out.
-func (n *node) watchHealth(ctx context.Context) error {
+func (n *Node) watchHealth(ctx context.Context) error {
 	tick := time.NewTicker(healthEvery)
 	defer tick.Stop()
 	bad := 0
 	var probed time.Time
 	for {
-		err := n.store.Present()
+		err := n.Store.Present()
 		if err == nil {
-			err = n.broker.Healthy()
+			err = n.Broker.Healthy()
 		}
 		// After a write error JetStream forgets, at its stop, some of what it
 		// acknowledged before.
-		n.store.HoldOutbox(err != nil)
+		n.Store.HoldOutbox(err != nil)
 		if err == nil {
 			if n.brokerSick.Swap(nil) != nil {
 				n.log.Info("jobs are taken again")
@@ -393,14 +393,14 @@ func (n *node) watchHealth(ctx context.Context) error {
 }
 
 // healthy is nil, or why nothing can be taken.
-func (n *node) healthy() error {
-	if err := n.store.Health(); err != nil {
+func (n *Node) healthy() error {
+	if err := n.Store.Health(); err != nil {
 		return err
 	}
 	return n.brokerHealth()
 }
 
-func (n *node) brokerHealth() error {
+func (n *Node) brokerHealth() error {
 	if p := n.brokerSick.Load(); p != nil {
 		return *p
 	}
@@ -408,42 +408,42 @@ func (n *node) brokerHealth() error {
 }
 
 // Check is the health by part; see httpapi.Health.
-func (n *node) Check(context.Context) map[string]error {
-	return map[string]error{"tracker": n.store.Health(), "broker": n.brokerHealth()}
+func (n *Node) Check(context.Context) map[string]error {
+	return map[string]error{"tracker": n.Store.Health(), "broker": n.brokerHealth()}
 }
 
-// stopTaking ends the taking of jobs through both doors, and the workers within
+// StopTaking ends the taking of jobs through both doors, and the workers within
 // grace. Lookups go on.
-func (n *node) stopTaking(grace time.Duration) error {
+func (n *Node) StopTaking(grace time.Duration) error {
 	n.stopSchedules()
-	n.submitter.Drain()
-	n.waits.Close()
+	n.Submitter.Drain()
+	n.Waits.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
-	n.broker.CloseLanes()
-	return n.pool.Stop(ctx)
+	n.Broker.CloseLanes()
+	return n.Pool.Stop(ctx)
 }
 
-// abandon ends a node that has broken: handlers are interrupted, what has been read is
+// Abandon ends a node that has broken: handlers are interrupted, what has been read is
 // committed, and the next start finds the folder as after a crash.
-func (n *node) abandon(why error) {
+func (n *Node) Abandon(why error) {
 	n.stopSchedules()
-	n.submitter.Drain()
-	n.waits.Close()
-	n.broker.CloseLanes()
-	n.pool.Break()
+	n.Submitter.Drain()
+	n.Waits.Close()
+	n.Broker.CloseLanes()
+	n.Pool.Break()
 	_ = n.end(why) // it is no clean end, and the next start expects none
 }
 
-// close ends the rest after [node.stopTaking], in the order in which the parts
+// close ends the rest after [node.StopTaking], in the order in which the parts
 // depend on each other, so that the next start finds everything settled.
-func (n *node) close() error { return n.end(n.brokerHealth()) }
+func (n *Node) Close() error { return n.end(n.brokerHealth()) }
 
 // end is close; sick is why nothing can be settled, if so.
-func (n *node) end(sick error) error {
+func (n *Node) end(sick error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	err := n.broker.StopServing()
+	err := n.Broker.StopServing()
 	// What is sick may have lost what it acknowledged, and takes nothing more: that
 	// is no clean stop, and nothing is worth waiting for.
 	var mark status.Clean
@@ -459,28 +459,28 @@ func (n *node) end(sick error) error {
 	}
 	n.stopParts()
 	n.parts.Wait()
-	err = errors.Join(err, settled, n.broker.Flush())
-	n.broker.Close()
+	err = errors.Join(err, settled, n.Broker.Flush())
+	n.Broker.Close()
 	if err == nil {
-		err = syncTree(n.o.dirs.broker) // the mark promises that it is all there
+		err = SyncTree(n.o.Dirs.Broker) // the mark promises that it is all there
 	}
 	if err == nil {
-		err = n.store.MarkClean(mark)
+		err = n.Store.MarkClean(mark)
 	}
-	return errors.Join(err, n.store.Close())
+	return errors.Join(err, n.Store.Close())
 }
 
 // settle waits until the tracker has folded all that is in the streams, and all
 // notifications are stored.
-func (n *node) settle(ctx context.Context) (mark status.Clean, err error) {
-	if err := n.broker.Flush(); err != nil {
+func (n *Node) settle(ctx context.Context) (mark status.Clean, err error) {
+	if err := n.Broker.Flush(); err != nil {
 		return mark, err
 	}
 	pos, err := n.ends(ctx)
 	if err != nil {
 		return mark, err
 	}
-	if err := n.store.WaitTold(ctx, pos); err != nil {
+	if err := n.Store.WaitTold(ctx, pos); err != nil {
 		return mark, err
 	}
 	if err := n.notifier.caughtUp(ctx); err != nil {
@@ -491,7 +491,7 @@ func (n *node) settle(ctx context.Context) (mark status.Clean, err error) {
 
 // awaitProjected waits until the last commit has been told, and notified: the
 // mark of a clean stop drops the outbox.
-func (n *node) awaitProjected(ctx context.Context) error {
+func (n *Node) awaitProjected(ctx context.Context) error {
 	select {
 	case <-n.projected:
 		return n.notifier.caughtUp(ctx)
@@ -502,16 +502,16 @@ func (n *node) awaitProjected(ctx context.Context) error {
 
 // ends are the sequences that the tracker must reach to have folded both
 // streams.
-func (n *node) ends(ctx context.Context) (jobs.Positions, error) {
-	inJobs, err := n.broker.JobsState(ctx)
+func (n *Node) ends(ctx context.Context) (jobs.Positions, error) {
+	inJobs, err := n.Broker.JobsState(ctx)
 	if err != nil {
 		return jobs.Positions{}, err
 	}
-	inStatus, err := n.broker.StatusState(ctx)
+	inStatus, err := n.Broker.StatusState(ctx)
 	if err != nil {
 		return jobs.Positions{}, err
 	}
-	pos := n.store.Positions()
+	pos := n.Store.Positions()
 	if inJobs.Msgs > 0 {
 		pos.Jobs = max(pos.Jobs, inJobs.Last)
 	}

@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"context"
@@ -12,43 +12,43 @@ import (
 	"jobstream/jobs/pool"
 )
 
-// backend is the node as both doors see it.
-type backend struct {
+// Backend is the node as both doors see it.
+type Backend struct {
 	*api.Operator
-	n       *node
+	n       *Node
 	door    string        // the actor of what it commands
 	pausing *sync.Mutex   // keeps pauses in the same order in tracker and pool
 	lists   chan struct{} // holds a token for each that is being read
 }
 
-// newBackend makes one for a node that runs; remove deletes ended jobs and what
+// NewBackend makes one for a node that runs; remove deletes ended jobs and what
 // they have left behind.
-func newBackend(n *node, remove func(context.Context, []*jobs.Job) (int, int64, error)) *backend {
-	return &backend{n: n, pausing: &sync.Mutex{}, lists: make(chan struct{}, maxLists), Operator: api.NewOperator(api.OperatorOptions{
-		Doer: n.store, History: n.store, Find: n.store.Job, Remove: remove, Submit: n.submitter.SubmitMessage, Waits: n.waits,
+func NewBackend(n *Node, remove func(context.Context, []*jobs.Job) (int, int64, error)) *Backend {
+	return &Backend{n: n, pausing: &sync.Mutex{}, lists: make(chan struct{}, maxLists), Operator: api.NewOperator(api.OperatorOptions{
+		Doer: n.Store, History: n.Store, Find: n.Store.Job, Remove: remove, Submit: n.Submitter.SubmitMessage, Waits: n.Waits,
 	})}
 }
 
-// as is the backend behind a door, which gives its commands.
-func (b *backend) as(door string) *backend {
+// As is the backend behind a door, which gives its commands.
+func (b *Backend) As(door string) *Backend {
 	c := *b
-	c.door, c.Operator = door, b.As(door)
+	c.door, c.Operator = door, b.Operator.As(door)
 	return &c
 }
 
 // Submit takes a job; see jobs.Submitter.
-func (b *backend) Submit(ctx context.Context, s *jobs.Submission) (j *jobs.Job, replayed bool, err error) {
-	return b.n.submitter.Submit(ctx, s)
+func (b *Backend) Submit(ctx context.Context, s *jobs.Submission) (j *jobs.Job, replayed bool, err error) {
+	return b.n.Submitter.Submit(ctx, s)
 }
 
 // SubmitBatch takes jobs, all or none; see jobs.Submitter.
-func (b *backend) SubmitBatch(ctx context.Context, subs []*jobs.Submission, token *jobs.Token) (made []*jobs.Job, replayed bool, err error) {
-	return b.n.submitter.SubmitBatch(ctx, subs, token)
+func (b *Backend) SubmitBatch(ctx context.Context, subs []*jobs.Submission, token *jobs.Token) (made []*jobs.Job, replayed bool, err error) {
+	return b.n.Submitter.SubmitBatch(ctx, subs, token)
 }
 
 // Job finds a job by id.
-func (b *backend) Job(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
-	return b.n.store.Job(ctx, id)
+func (b *Backend) Job(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
+	return b.n.Store.Job(ctx, id)
 }
 
 // reachTime is how long the tracker may take to fold a message that JOBS has.
@@ -57,44 +57,44 @@ const reachTime = 5 * time.Second
 // JobBySeq finds a job by the sequence of its message. Whoever has the stream's
 // answer to a bare message may ask before the tracker has folded it: then it waits
 // until that is done.
-func (b *backend) JobBySeq(ctx context.Context, seq uint64) (*jobs.Job, error) {
-	known := b.n.store.Positions().Jobs // before the look, which is as of then or later
-	j, err := b.n.store.JobBySeq(ctx, seq)
+func (b *Backend) JobBySeq(ctx context.Context, seq uint64) (*jobs.Job, error) {
+	known := b.n.Store.Positions().Jobs // before the look, which is as of then or later
+	j, err := b.n.Store.JobBySeq(ctx, seq)
 	if j != nil || err != nil || seq <= known {
 		return j, err
 	}
-	state, err := b.n.broker.JobsState(ctx)
+	state, err := b.n.Broker.JobsState(ctx)
 	if err == nil && seq > state.Last {
 		return nil, nil
 	}
 	if err == nil {
 		waiting, cancel := context.WithTimeout(ctx, reachTime)
 		defer cancel()
-		err = b.n.store.WaitFor(waiting, jobs.Positions{Jobs: seq})
+		err = b.n.Store.WaitFor(waiting, jobs.Positions{Jobs: seq})
 	}
 	if err != nil {
 		return nil, &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: fmt.Sprintf("whether there is a job %d cannot be told at the moment: %v", seq, err)}
 	}
-	return b.n.store.JobBySeq(ctx, seq)
+	return b.n.Store.JobBySeq(ctx, seq)
 }
 
 // Wait finds a job by id when it has ended, or when ctx ends or the server stops.
-func (b *backend) Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
+func (b *Backend) Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
 	last := context.WithoutCancel(ctx) // for a look after the end of ctx
-	return b.n.waits.Wait(ctx, id, intake.Ended, func() (*jobs.Job, error) { return b.n.store.Job(last, id) })
+	return b.n.Waits.Wait(ctx, id, intake.Ended, func() (*jobs.Job, error) { return b.n.Store.Job(last, id) })
 }
 
 // Waiting says why a job is not running.
-func (b *backend) Waiting(j *jobs.Job) *jobs.Waiting {
+func (b *Backend) Waiting(j *jobs.Job) *jobs.Waiting {
 	if j.Status.Ended() || j.Status == jobs.Processing {
 		return nil
 	}
-	position, err := b.n.store.Position(j)
+	position, err := b.n.Store.Position(j)
 	if err != nil {
 		b.n.log.Error("the place of a job in its lane cannot be read", "job", j.ID, "error", err)
 	}
-	unfinished, _ := b.n.store.Totals()
-	return b.n.pool.Waiting(j, pool.Queueing{Position: position, Full: unfinished >= b.n.o.releaseRoom()})
+	unfinished, _ := b.n.Store.Totals()
+	return b.n.Pool.Waiting(j, pool.Queueing{Position: position, Full: unfinished >= b.n.o.releaseRoom()})
 }
 
 // Lists have so many bytes of jobs in memory as their pieces have, so only a few are
@@ -105,7 +105,7 @@ const (
 )
 
 // List hands a page of jobs over, see [status.Store.Search].
-func (b *backend) List(ctx context.Context, p jobs.Page, take func(*jobs.Job) bool) (jobs.Listing, error) {
+func (b *Backend) List(ctx context.Context, p jobs.Page, take func(*jobs.Job) bool) (jobs.Listing, error) {
 	patience := time.NewTimer(listsWait)
 	defer patience.Stop()
 	select {
@@ -119,22 +119,22 @@ func (b *backend) List(ctx context.Context, p jobs.Page, take func(*jobs.Job) bo
 		}
 	}
 	defer func() { <-b.lists }()
-	return b.n.store.Search(ctx, p, take)
+	return b.n.Store.Search(ctx, p, take)
 }
 
 // Counts counts jobs by type and status.
-func (b *backend) Counts(ctx context.Context, f jobs.Filter) (jobs.Counts, error) {
-	return b.n.store.Counts(ctx, f)
+func (b *Backend) Counts(ctx context.Context, f jobs.Filter) (jobs.Counts, error) {
+	return b.n.Store.Counts(ctx, f)
 }
 
 // Types lists the job types.
-func (b *backend) Types(context.Context) ([]jobs.TypeInfo, error) {
-	workers, figures := b.n.pool.Workers(), b.n.store.Figures()
+func (b *Backend) Types(context.Context) ([]jobs.TypeInfo, error) {
+	workers, figures := b.n.Pool.Workers(), b.n.Store.Figures()
 	var all []jobs.TypeInfo
-	for _, name := range b.n.o.registry.Names() {
+	for _, name := range b.n.o.Registry.Names() {
 		w := workers.Types[name]
 		all = append(all, jobs.TypeInfo{
-			Type: b.n.o.registry.Lookup(name), MaxWorkers: w.Max, ActiveWorkers: w.Active, Paused: w.Paused,
+			Type: b.n.o.Registry.Lookup(name), MaxWorkers: w.Max, ActiveWorkers: w.Active, Paused: w.Paused,
 			Depth: figures[name].Now,
 		})
 	}
@@ -142,7 +142,7 @@ func (b *backend) Types(context.Context) ([]jobs.TypeInfo, error) {
 }
 
 // Type finds a job type.
-func (b *backend) Type(ctx context.Context, name string) (*jobs.TypeInfo, error) {
+func (b *Backend) Type(ctx context.Context, name string) (*jobs.TypeInfo, error) {
 	all, err := b.Types(ctx)
 	if err != nil {
 		return nil, err
@@ -157,40 +157,40 @@ func (b *backend) Type(ctx context.Context, name string) (*jobs.TypeInfo, error)
 
 // SetPaused makes the jobs of a type wait, or lets them go on. That is stored
 // before it takes effect.
-func (b *backend) SetPaused(ctx context.Context, name string, paused bool) (*jobs.TypeInfo, error) {
+func (b *Backend) SetPaused(ctx context.Context, name string, paused bool) (*jobs.TypeInfo, error) {
 	if _, err := b.Type(ctx, name); err != nil {
 		return nil, err
 	}
 	b.pausing.Lock()
 	defer b.pausing.Unlock()
-	if _, err := b.n.store.Do(ctx, jobs.Pause{Stamp: jobs.By(b.door), Type: name, Paused: paused}); err != nil {
+	if _, err := b.n.Store.Do(ctx, jobs.Pause{Stamp: jobs.By(b.door), Type: name, Paused: paused}); err != nil {
 		return nil, err
 	}
-	b.n.pool.SetPaused(name, paused)
+	b.n.Pool.SetPaused(name, paused)
 	b.n.log.Info("job type "+map[bool]string{true: "paused", false: "resumed"}[paused], "type", name)
 	return b.Type(ctx, name)
 }
 
 // Resize changes the number of workers.
-func (b *backend) Resize(ctx context.Context, r jobs.Resize) (jobs.Stats, error) {
-	if err := b.n.o.registry.CheckResize(&r); err != nil {
+func (b *Backend) Resize(ctx context.Context, r jobs.Resize) (jobs.Stats, error) {
+	if err := b.n.o.Registry.CheckResize(&r); err != nil {
 		return jobs.Stats{}, err
 	}
-	if err := b.n.pool.Resize(&r); err != nil {
+	if err := b.n.Pool.Resize(&r); err != nil {
 		return jobs.Stats{}, err
 	}
-	w := b.n.pool.Workers()
+	w := b.n.Pool.Workers()
 	b.n.log.Info("workers resized", "min_workers", w.Min, "max_workers", w.Max)
 	return b.Stats(ctx)
 }
 
 // Stats puts together what the pool and the tracker know. The jobs of internal
 // types count in the sums only.
-func (b *backend) Stats(context.Context) (jobs.Stats, error) {
-	w := b.n.pool.Workers()
+func (b *Backend) Stats(context.Context) (jobs.Stats, error) {
+	w := b.n.Pool.Workers()
 	st := w.Stats()
-	st.QueueSize, st.UptimeSeconds = b.n.o.queueSize, int64(time.Since(b.n.started)/time.Second)
-	for name, f := range b.n.store.Figures() {
+	st.QueueSize, st.UptimeSeconds = b.n.o.QueueSize, int64(time.Since(b.n.started)/time.Second)
+	for name, f := range b.n.Store.Figures() {
 		t, known := st.Types[name]
 		t.QueuedJobs = f.Now[jobs.Pending]
 		t.ScheduledJobs = f.Now[jobs.Scheduled]
@@ -205,7 +205,7 @@ func (b *backend) Stats(context.Context) (jobs.Stats, error) {
 		st.FailedJobs += t.FailedJobs
 		st.CancelledJobs += t.CancelledJobs
 		hidden := false
-		if typ := b.n.o.registry.Lookup(name); typ != nil {
+		if typ := b.n.o.Registry.Lookup(name); typ != nil {
 			hidden = typ.Internal
 		}
 		if !hidden && (known || t.QueuedJobs+t.ScheduledJobs+t.RetryingJobs > 0) {

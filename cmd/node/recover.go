@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"context"
@@ -33,13 +33,13 @@ import (
 
 // openBroker starts the broker. clean says that everything is as a clean stop
 // left it.
-func (n *node) openBroker(ctx context.Context) (clean bool, err error) {
-	mark, marked, sameBoot, err := n.store.TakeClean(bootID())
+func (n *Node) openBroker(ctx context.Context) (clean bool, err error) {
+	mark, marked, sameBoot, err := n.Store.TakeClean(bootID())
 	if err != nil {
 		return false, err
 	}
 	n.sameBoot = sameBoot
-	if n.broker, err = n.openBrokerOnce(ctx, !marked); err != nil {
+	if n.Broker, err = n.openBrokerOnce(ctx, !marked); err != nil {
 		return false, err
 	}
 	if !marked {
@@ -53,16 +53,16 @@ func (n *node) openBroker(ctx context.Context) (clean bool, err error) {
 		return true, nil
 	}
 	n.log.Warn("the streams are not as the last stop left them; making them anew from the tracker", "reason", why)
-	n.broker.Close()
-	n.broker, err = n.openBrokerOnce(ctx, true)
+	n.Broker.Close()
+	n.Broker, err = n.openBrokerOnce(ctx, true)
 	return false, err
 }
 
-func (n *node) openBrokerOnce(ctx context.Context, rebuild bool) (*broker.Broker, error) {
+func (n *Node) openBrokerOnce(ctx context.Context, rebuild bool) (*broker.Broker, error) {
 	return broker.Open(ctx, broker.Options{
-		Dir: n.o.dirs.broker, Node: n.name, Host: n.o.host, Port: n.o.port,
-		SyncInterval: n.o.sync, SyncAlways: n.o.syncAlways, QueueSize: n.o.queueSize,
-		MaxConns: n.o.maxConns, MaxPayload: n.o.maxPayload, Lease: n.o.lease, Rebuild: rebuild, Logger: n.log,
+		Dir: n.o.Dirs.Broker, Node: n.name, Host: n.o.Host, Port: n.o.Port,
+		SyncInterval: n.o.Sync, SyncAlways: n.o.SyncAlways, QueueSize: n.o.QueueSize,
+		MaxConns: n.o.MaxConns, MaxPayload: n.o.MaxPayload, Lease: n.o.Lease, Rebuild: rebuild, Logger: n.log,
 		// What a client published before streams and tracker agree could get a
 		// sequence that was given before, and be purged.
 		HoldPort: true,
@@ -71,16 +71,16 @@ func (n *node) openBrokerOnce(ctx context.Context, rebuild bool) (*broker.Broker
 
 // strayed says how the streams differ from what a clean stop left, "" if they
 // don't.
-func (n *node) strayed(ctx context.Context, mark status.Clean) (string, error) {
-	inJobs, err := n.broker.JobsState(ctx)
+func (n *Node) strayed(ctx context.Context, mark status.Clean) (string, error) {
+	inJobs, err := n.Broker.JobsState(ctx)
 	if err != nil {
 		return "", err
 	}
-	inStatus, err := n.broker.StatusState(ctx)
+	inStatus, err := n.Broker.StatusState(ctx)
 	if err != nil {
 		return "", err
 	}
-	floor, unfinished := n.store.Floor()
+	floor, unfinished := n.Store.Floor()
 	switch {
 	case inJobs.Last < mark.Jobs:
 		return fmt.Sprintf("JOBS ends at %d, not %d", inJobs.Last, mark.Jobs), nil
@@ -96,22 +96,22 @@ func (n *node) strayed(ctx context.Context, mark status.Clean) (string, error) {
 
 // recover makes the queue what the tracker says it is. The streams are aligned,
 // and the projector runs.
-func (n *node) recover(ctx context.Context, clean bool) error {
+func (n *Node) recover(ctx context.Context, clean bool) error {
 	if clean {
 		return n.catchUp(ctx)
 	}
 	begun := time.Now()
-	old := n.store.Positions()
-	notified, err := n.store.Unnotified()
+	old := n.Store.Positions()
+	notified, err := n.Store.Unnotified()
 	if err != nil {
 		return err
 	}
-	isNew := n.store.New()
+	isNew := n.Store.New()
 	if err := n.catchUp(ctx); err != nil {
 		return err
 	}
-	_, queued := n.store.Floor()
-	if err := n.broker.SetSlack(ctx, queued); err != nil {
+	_, queued := n.Store.Floor()
+	if err := n.Broker.SetSlack(ctx, queued); err != nil {
 		return err
 	}
 	upTo, err := n.lift(ctx, old.Jobs)
@@ -128,21 +128,21 @@ func (n *node) recover(ctx context.Context, clean bool) error {
 			return err
 		}
 	}
-	state, err := n.broker.JobsState(ctx)
+	state, err := n.Broker.JobsState(ctx)
 	if err != nil {
 		return err
 	}
-	if !n.o.again { // else none of the jobs has done any harm
+	if !n.o.Again { // else none of the jobs has done any harm
 		n.survivors = state.Last
 	}
 	if isNew {
-		if _, err := n.store.Do(ctx, jobs.EndRebuild{Stamp: jobs.By(starting)}); err != nil {
+		if _, err := n.Store.Do(ctx, jobs.EndRebuild{Stamp: jobs.By(starting)}); err != nil {
 			return err
 		}
 	}
-	if again+lost+notified > 0 || isNew && n.store.Positions() != old {
+	if again+lost+notified > 0 || isNew && n.Store.Positions() != old {
 		said, count := "recovered after a stop that was not clean", "lost their worker"
-		if n.o.again {
+		if n.o.Again {
 			said, count = "recovered what the broker had", "interrupted"
 		}
 		n.log.Info(said, "queued again", again, count, lost,
@@ -157,16 +157,16 @@ const starting = "start"
 // takeBack ends what was running. In a process that has died each job may be what
 // killed it, and that counts; one that lives on has interrupted them itself. The
 // tracker must have caught up: the streams may hold the end of some.
-func (n *node) takeBack(ctx context.Context) (lost, failed int, err error) {
-	keys, err := n.store.Running()
+func (n *Node) takeBack(ctx context.Context) (lost, failed int, err error) {
+	keys, err := n.Store.Running()
 	if err != nil || len(keys) == 0 {
 		return 0, 0, err
 	}
-	var c jobs.Command = jobs.Lose{Stamp: jobs.By(starting), Keys: keys, MaxLost: n.o.maxLost}
-	if n.o.again {
+	var c jobs.Command = jobs.Lose{Stamp: jobs.By(starting), Keys: keys, MaxLost: n.o.MaxLost}
+	if n.o.Again {
 		c = jobs.Release{Stamp: jobs.By(starting), Keys: keys, Why: "the broker was started anew"}
 	}
-	e, err := n.store.Do(ctx, c)
+	e, err := n.Store.Do(ctx, c)
 	for _, j := range e.Changed {
 		if j.Status.Ended() {
 			failed++
@@ -178,38 +178,38 @@ func (n *node) takeBack(ctx context.Context) (lost, failed int, err error) {
 // lift raises the sequence of JOBS above all that the tracker knows, if it was
 // rebuilt from the other streams and JOBS was lost, too: else new jobs would get
 // sequences that stand for old ones. It returns up to where JOBS has been purged.
-func (n *node) lift(ctx context.Context, purged uint64) (uint64, error) {
-	if !n.store.New() {
+func (n *Node) lift(ctx context.Context, purged uint64) (uint64, error) {
+	if !n.Store.New() {
 		return purged, nil
 	}
-	highest, err := n.store.HighestKey()
+	highest, err := n.Store.HighestKey()
 	if err != nil {
 		return purged, err
 	}
-	state, err := n.broker.JobsState(ctx)
+	state, err := n.Broker.JobsState(ctx)
 	if err != nil || state.Last >= highest {
 		return purged, err
 	}
-	return highest, n.broker.PurgeJobs(ctx, highest)
+	return highest, n.Broker.PurgeJobs(ctx, highest)
 }
 
 // alignStreams brings streams and positions together before anything reads or
 // writes them.
-func (n *node) alignStreams(ctx context.Context) error {
-	pos := n.store.Positions()
-	if n.store.New() {
+func (n *Node) alignStreams(ctx context.Context) error {
+	pos := n.Store.Positions()
+	if n.Store.New() {
 		if err := n.seed(ctx); err != nil {
 			return err
 		}
 	}
-	inStatus, err := n.broker.StatusState(ctx)
+	inStatus, err := n.Broker.StatusState(ctx)
 	if err != nil {
 		return err
 	}
 	if inStatus.Last < pos.Status {
 		n.log.Warn("STATUS has gone back", "from", pos.Status, "to", inStatus.Last)
 		pos.Status = inStatus.Last
-		if _, err := n.store.Prepare(jobs.Rewind{Stamp: jobs.By(starting), To: pos}); err != nil {
+		if _, err := n.Store.Prepare(jobs.Rewind{Stamp: jobs.By(starting), To: pos}); err != nil {
 			return err
 		}
 	}
@@ -217,7 +217,7 @@ func (n *node) alignStreams(ctx context.Context) error {
 		return err
 	}
 	if pos.Jobs > 0 {
-		return n.broker.PurgeJobs(ctx, pos.Jobs)
+		return n.Broker.PurgeJobs(ctx, pos.Jobs)
 	}
 	return nil
 }
@@ -229,28 +229,28 @@ const maxGaps = 1_000_000
 // can be told only within one run of the operating system: then whatever the
 // dead process wrote is in the files, synced or not, and what is not there was
 // taken away as a whole: an older copy ends too early, a lost block leaves a gap.
-func (n *node) jobsIntact(ctx context.Context) (bool, error) {
+func (n *Node) jobsIntact(ctx context.Context) (bool, error) {
 	if !n.sameBoot {
 		return false, nil
 	}
-	state, err := n.broker.JobsState(ctx)
+	state, err := n.Broker.JobsState(ctx)
 	if err != nil {
 		return false, err
 	}
-	floor, unfinished := n.store.Floor()
-	if state.Last < n.store.Positions().Jobs || unfinished > 0 && (state.Msgs == 0 || state.First > floor) {
+	floor, unfinished := n.Store.Floor()
+	if state.Last < n.Store.Positions().Jobs || unfinished > 0 && (state.Msgs == 0 || state.First > floor) {
 		return false, nil
 	}
-	gaps, all, err := n.broker.JobsGaps(ctx, maxGaps)
+	gaps, all, err := n.Broker.JobsGaps(ctx, maxGaps)
 	if err != nil || !all {
 		return false, err
 	}
-	missing, highest := n.store.Live(gaps)
+	missing, highest := n.Store.Live(gaps)
 	return !missing && highest <= state.Last, nil
 }
 
 // seed takes into a new tracker what the notifications know of ended jobs.
-func (n *node) seed(ctx context.Context) error {
+func (n *Node) seed(ctx context.Context) error {
 	var some []*jobs.Job
 	total := 0
 	flush := func() error {
@@ -258,11 +258,11 @@ func (n *node) seed(ctx context.Context) error {
 			return nil
 		}
 		total += len(some)
-		_, err := n.store.Prepare(jobs.Seed{Stamp: jobs.By(starting), Ended: some})
+		_, err := n.Store.Prepare(jobs.Seed{Stamp: jobs.By(starting), Ended: some})
 		some = some[:0]
 		return err
 	}
-	err := n.broker.Kept(ctx, func(body []byte) error {
+	err := n.Broker.Kept(ctx, func(body []byte) error {
 		j := &jobs.Job{}
 		if err := json.Unmarshal(body, j); err == nil { // else it is somebody else's message
 			some = append(some, j)
@@ -282,12 +282,12 @@ func (n *node) seed(ctx context.Context) error {
 }
 
 // catchUp waits until the tracker has folded what the streams hold.
-func (n *node) catchUp(ctx context.Context) error {
+func (n *Node) catchUp(ctx context.Context) error {
 	pos, err := n.ends(ctx)
 	if err != nil {
 		return err
 	}
-	return n.store.WaitFor(ctx, pos)
+	return n.Store.WaitFor(ctx, pos)
 }
 
 // republishWindow is how many messages may be on their way back into the queue.
@@ -295,27 +295,27 @@ const republishWindow = 8192
 
 // republish publishes every unfinished job again whose message is at or below a
 // sequence, in the order in which they came.
-func (n *node) republish(ctx context.Context, upTo uint64) (count int, err error) {
+func (n *Node) republish(ctx context.Context, upTo uint64) (count int, err error) {
 	if upTo == 0 {
 		return 0, nil
 	}
-	state, err := n.broker.JobsState(ctx)
+	state, err := n.Broker.JobsState(ctx)
 	if err != nil {
 		return 0, err
 	}
 	var refusal atomic.Pointer[error]
 	refused := func(err error) { refusal.CompareAndSwap(nil, &err) }
-	err = n.store.Unfinished(ctx, func(some []*jobs.Job) error {
+	err = n.Store.Unfinished(ctx, func(some []*jobs.Job) error {
 		for _, j := range some {
 			if j.Seq > upTo {
 				continue
 			}
-			if err := n.broker.Submit(j.Again(), refused); err != nil {
+			if err := n.Broker.Submit(j.Again(), refused); err != nil {
 				return err
 			}
 			count++
 		}
-		if err := n.broker.Flush(); err != nil {
+		if err := n.Broker.Flush(); err != nil {
 			return err
 		}
 		if p := refusal.Load(); p != nil {
@@ -324,7 +324,7 @@ func (n *node) republish(ctx context.Context, upTo uint64) (count int, err error
 		if count <= republishWindow {
 			return nil
 		}
-		return n.store.WaitFor(ctx, jobs.Positions{Jobs: state.Last + uint64(count-republishWindow)})
+		return n.Store.WaitFor(ctx, jobs.Positions{Jobs: state.Last + uint64(count-republishWindow)})
 	})
 	if err == nil {
 		err = n.awaitRepublished(ctx, state.Last+uint64(count), &refusal)
@@ -337,10 +337,10 @@ func (n *node) republish(ctx context.Context, upTo uint64) (count int, err error
 
 // awaitRepublished waits until the tracker has folded JOBS up to seq, or a
 // message was refused.
-func (n *node) awaitRepublished(ctx context.Context, seq uint64, refusal *atomic.Pointer[error]) error {
+func (n *Node) awaitRepublished(ctx context.Context, seq uint64, refusal *atomic.Pointer[error]) error {
 	for {
 		short, cancel := context.WithTimeout(ctx, time.Second)
-		err := n.store.WaitFor(short, jobs.Positions{Jobs: seq})
+		err := n.Store.WaitFor(short, jobs.Positions{Jobs: seq})
 		cancel()
 		if err == nil {
 			return nil
@@ -355,7 +355,7 @@ func (n *node) awaitRepublished(ctx context.Context, seq uint64, refusal *atomic
 }
 
 // restore publishes again what somebody else has taken out of JOBS while jobstream runs.
-func (n *node) restore(ctx context.Context, upTo uint64) error {
+func (n *Node) restore(ctx context.Context, upTo uint64) error {
 	count, err := n.republish(ctx, upTo)
 	if err != nil {
 		return err

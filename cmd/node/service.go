@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"context"
@@ -12,9 +12,9 @@ import (
 	"jobstream/jobs"
 )
 
-// endpoints are the requests of the NATS service: the same as REST, by the same
+// Endpoints are the requests of the NATS service: the same as REST, by the same
 // checks.
-func (b *backend) endpoints() []broker.Endpoint {
+func (b *Backend) Endpoints() []broker.Endpoint {
 	return []broker.Endpoint{
 		{Name: "submit", Handle: b.serveSubmit},
 		{Name: "batch", Handle: b.serveBatch},
@@ -31,7 +31,7 @@ func (b *backend) endpoints() []broker.Endpoint {
 	}
 }
 
-func (b *backend) serveSubmit(ctx context.Context, r *broker.Request) ([]byte, error) {
+func (b *Backend) serveSubmit(ctx context.Context, r *broker.Request) ([]byte, error) {
 	j, err := b.submitted(ctx, r)
 	if err != nil {
 		return nil, err
@@ -46,7 +46,7 @@ func oneJob(r *broker.Request, j *jobs.Job, w *jobs.Waiting) (out []byte) {
 }
 
 // submitted takes the job of a request.
-func (b *backend) submitted(ctx context.Context, r *broker.Request) (*jobs.Job, error) {
+func (b *Backend) submitted(ctx context.Context, r *broker.Request) (*jobs.Job, error) {
 	s, err := jobs.ParseSubmission(r.Body)
 	if err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func token(r *broker.Request) (*jobs.Token, error) {
 	return jobs.NewToken("service", keys[0], r.Body), nil
 }
 
-func (b *backend) serveBatch(ctx context.Context, r *broker.Request) ([]byte, error) {
+func (b *Backend) serveBatch(ctx context.Context, r *broker.Request) ([]byte, error) {
 	subs, err := jobs.ParseBatch(r.Body)
 	if err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ const maxRun = 5 * time.Minute
 
 // serveRun takes a job and answers when it has ended; after five minutes, or when
 // the server stops, with the job as it is.
-func (b *backend) serveRun(ctx context.Context, r *broker.Request) ([]byte, error) {
+func (b *Backend) serveRun(ctx context.Context, r *broker.Request) ([]byte, error) {
 	j, err := b.submitted(ctx, r)
 	if err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func (b *backend) serveRun(ctx context.Context, r *broker.Request) ([]byte, erro
 }
 
 // serveWait waits until the job has ended, but not longer than d.
-func (b *backend) serveWait(ctx context.Context, r *broker.Request, j *jobs.Job, d time.Duration) (*jobs.Job, error) {
+func (b *Backend) serveWait(ctx context.Context, r *broker.Request, j *jobs.Job, d time.Duration) (*jobs.Job, error) {
 	if j.Status.Ended() || d == 0 {
 		return j, nil
 	}
@@ -128,7 +128,7 @@ func (b *backend) serveWait(ctx context.Context, r *broker.Request, j *jobs.Job,
 	return now, err
 }
 
-func (b *backend) serveGet(ctx context.Context, r *broker.Request) ([]byte, error) {
+func (b *Backend) serveGet(ctx context.Context, r *broker.Request) ([]byte, error) {
 	q, err := jobs.ParseGetRequest(r.Body)
 	if err != nil {
 		return nil, err
@@ -144,7 +144,7 @@ func (b *backend) serveGet(ctx context.Context, r *broker.Request) ([]byte, erro
 }
 
 // lookup finds a job by its id, or by its sequence if that is not 0.
-func (b *backend) lookup(ctx context.Context, id jobs.ID, seq uint64) (j *jobs.Job, err error) {
+func (b *Backend) lookup(ctx context.Context, id jobs.ID, seq uint64) (j *jobs.Job, err error) {
 	if seq != 0 {
 		j, err = b.JobBySeq(ctx, seq)
 	} else {
@@ -167,7 +167,7 @@ func ref(id jobs.ID, seq uint64) string {
 // listEnd is room for what stands behind the jobs of a list.
 const listEnd = 128
 
-func (b *backend) serveList(ctx context.Context, r *broker.Request) ([]byte, error) {
+func (b *Backend) serveList(ctx context.Context, r *broker.Request) ([]byte, error) {
 	page, err := jobs.ParseListRequest(r.Body)
 	if err != nil {
 		return nil, err
@@ -196,7 +196,7 @@ func (b *backend) serveList(ctx context.Context, r *broker.Request) ([]byte, err
 	return found.AppendEnd(out), nil
 }
 
-func (b *backend) serveCounts(ctx context.Context, r *broker.Request) ([]byte, error) {
+func (b *Backend) serveCounts(ctx context.Context, r *broker.Request) ([]byte, error) {
 	filter, err := jobs.ParseCountsRequest(r.Body)
 	if err != nil {
 		return nil, err
@@ -208,7 +208,7 @@ func (b *backend) serveCounts(ctx context.Context, r *broker.Request) ([]byte, e
 	return found.AppendJSON(nil), nil
 }
 
-func (b *backend) serveCancel(ctx context.Context, r *broker.Request) ([]byte, error) {
+func (b *Backend) serveCancel(ctx context.Context, r *broker.Request) ([]byte, error) {
 	q, err := jobs.ParseCancelRequest(r.Body)
 	if err != nil {
 		return nil, err
@@ -224,7 +224,7 @@ func (b *backend) serveCancel(ctx context.Context, r *broker.Request) ([]byte, e
 }
 
 // serveNamed looks up the job that a request with an id only is about.
-func (b *backend) serveNamed(ctx context.Context, r *broker.Request) (*jobs.Job, error) {
+func (b *Backend) serveNamed(ctx context.Context, r *broker.Request) (*jobs.Job, error) {
 	id, seq, err := jobs.ParseRef(r.Body)
 	if err != nil {
 		return nil, err
@@ -232,7 +232,7 @@ func (b *backend) serveNamed(ctx context.Context, r *broker.Request) (*jobs.Job,
 	return b.lookup(ctx, id, seq)
 }
 
-func (b *backend) serveRetry(ctx context.Context, r *broker.Request) ([]byte, error) {
+func (b *Backend) serveRetry(ctx context.Context, r *broker.Request) ([]byte, error) {
 	j, err := b.serveNamed(ctx, r)
 	if err == nil {
 		j, err = b.Retry(ctx, j)
@@ -243,7 +243,7 @@ func (b *backend) serveRetry(ctx context.Context, r *broker.Request) ([]byte, er
 	return oneJob(r, j, nil), nil
 }
 
-func (b *backend) serveDelete(ctx context.Context, r *broker.Request) ([]byte, error) {
+func (b *Backend) serveDelete(ctx context.Context, r *broker.Request) ([]byte, error) {
 	j, err := b.serveNamed(ctx, r)
 	if err == nil {
 		err = b.Delete(ctx, j)
@@ -254,7 +254,7 @@ func (b *backend) serveDelete(ctx context.Context, r *broker.Request) ([]byte, e
 	return []byte("{}"), nil
 }
 
-func (b *backend) serveStats(ctx context.Context, _ *broker.Request) ([]byte, error) {
+func (b *Backend) serveStats(ctx context.Context, _ *broker.Request) ([]byte, error) {
 	st, err := b.Stats(ctx)
 	if err != nil {
 		return nil, err
@@ -262,7 +262,7 @@ func (b *backend) serveStats(ctx context.Context, _ *broker.Request) ([]byte, er
 	return st.AppendJSON(nil), nil
 }
 
-func (b *backend) servePause(ctx context.Context, r *broker.Request, paused bool) ([]byte, error) {
+func (b *Backend) servePause(ctx context.Context, r *broker.Request, paused bool) ([]byte, error) {
 	name, err := jobs.ParseTypeRequest(r.Body)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"errors"
@@ -8,22 +8,22 @@ import (
 	"strings"
 )
 
-// bootFile has a new text in it after every start of the operating system. A
+// BootFile has a new text in it after every start of the operating system. A
 // variable, so that tests can act as if there had been one.
-var bootFile = "/proc/sys/kernel/random/boot_id"
+var BootFile = "/proc/sys/kernel/random/boot_id"
 
 // bootID identifies the present run of the operating system; "" if it does not
 // say (anywhere but on Linux).
 func bootID() string {
-	b, err := os.ReadFile(bootFile)
+	b, err := os.ReadFile(BootFile)
 	if err != nil {
 		return ""
 	}
 	return strings.TrimSpace(string(b))
 }
 
-// syncTree brings all files and names below a folder to disk.
-func syncTree(root string) error {
+// SyncTree brings all files and names below a folder to disk.
+func SyncTree(root string) error {
 	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err

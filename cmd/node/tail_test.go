@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"context"
@@ -41,25 +41,25 @@ func TestFloodIsBounded(t *testing.T) {
 	const queue, flood = 2000, 60_000
 	gate := make(chan struct{})
 	defer close(gate)
-	n, err := startNode(t.Context(), nodeOptions{
-		dirs: foldersIn(t.TempDir()), registry: registryOf(gated(gate), "noop"), host: "127.0.0.1", port: -1,
-		sync: time.Second, maxWorkers: 10, queueSize: queue, maxPayload: 1 << 20,
-		lease: 30 * time.Second, maxLost: 5, logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	n, err := Start(t.Context(), Options{
+		Dirs: FoldersIn(t.TempDir()), Registry: registryOf(gated(gate), "noop"), Host: "127.0.0.1", Port: -1,
+		Sync: time.Second, MaxWorkers: 10, QueueSize: queue, MaxPayload: 1 << 20,
+		Lease: 30 * time.Second, MaxLost: 5, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	mustDo(t, err)
-	defer func() { mustDo(t, errors.Join(n.stopTaking(0), n.close())) }()
+	defer func() { mustDo(t, errors.Join(n.StopTaking(0), n.Close())) }()
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var trims sync.WaitGroup
 	trims.Go(func() {
 		for ctx.Err() == nil {
-			if err := n.tail.Sweep(ctx); err != nil && ctx.Err() == nil {
+			if err := n.Tail.Sweep(ctx); err != nil && ctx.Err() == nil {
 				t.Error(err)
 				return
 			}
 		}
 	})
-	nc, err := nats.Connect(n.broker.ClientURL())
+	nc, err := nats.Connect(n.Broker.ClientURL())
 	mustDo(t, err)
 	defer nc.Close()
 	for range flood {
@@ -69,15 +69,15 @@ func TestFloodIsBounded(t *testing.T) {
 	// to the last one, a refusal, says that it is through with all of them.
 	_, err = nc.Request("jobs.noop.3", []byte(`{}`), patience)
 	mustDo(t, err)
-	state, err := n.broker.JobsState(t.Context())
+	state, err := n.Broker.JobsState(t.Context())
 	mustDo(t, err)
-	mustDo(t, n.store.WaitFor(t.Context(), jobs.Positions{Jobs: state.Last}))
+	mustDo(t, n.Store.WaitFor(t.Context(), jobs.Positions{Jobs: state.Last}))
 	cancel()
 	trims.Wait()
 
-	state, err = n.broker.JobsState(t.Context())
+	state, err = n.Broker.JobsState(t.Context())
 	mustDo(t, err)
-	if _, queued := n.store.Floor(); queued != 2*queue || state.Msgs != 2*queue {
+	if _, queued := n.Store.Floor(); queued != 2*queue || state.Msgs != 2*queue {
 		t.Errorf("%d jobs are in the queue and %d messages in JOBS, want %d of both", queued, state.Msgs, 2*queue)
 	}
 }
@@ -87,31 +87,31 @@ func TestFloodIsBounded(t *testing.T) {
 func TestLongJobInFront(t *testing.T) {
 	const queue, each, rounds = 200, 150, 20
 	gate := make(chan struct{})
-	n, err := startNode(t.Context(), nodeOptions{
-		dirs: foldersIn(t.TempDir()), sync: time.Second, maxWorkers: 10, queueSize: queue, maxPayload: 1 << 20,
-		registry: registryOf(jobs.HandlerFunc(func(ctx context.Context, task *jobs.Task) (jobs.Result, error) {
+	n, err := Start(t.Context(), Options{
+		Dirs: FoldersIn(t.TempDir()), Sync: time.Second, MaxWorkers: 10, QueueSize: queue, MaxPayload: 1 << 20,
+		Registry: registryOf(jobs.HandlerFunc(func(ctx context.Context, task *jobs.Task) (jobs.Result, error) {
 			if string(task.Job.Payload) == `"long"` {
 				return gated(gate)(ctx, task)
 			}
 			return jobs.Result{}, nil
 		}), "noop"),
-		lease: 30 * time.Second, maxLost: 5, logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Lease: 30 * time.Second, MaxLost: 5, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	mustDo(t, err)
-	defer func() { mustDo(t, errors.Join(n.stopTaking(0), n.close())) }()
+	defer func() { mustDo(t, errors.Join(n.StopTaking(0), n.Close())) }()
 	ends := newEndsHeard()
-	n.store.Listen(ends.committed)
+	n.Store.Listen(ends.committed)
 	lanes := []jobs.Lane{{Type: "noop", Priority: 1}, {Type: "noop", Priority: 2}}
 	submit := func(l jobs.Lane, payload string) {
 		t.Helper()
-		_, _, err := n.submitter.Submit(t.Context(), &jobs.Submission{Type: l.Type, Priority: l.Priority, RetryCount: -1, Payload: []byte(payload)})
+		_, _, err := n.Submitter.Submit(t.Context(), &jobs.Submission{Type: l.Type, Priority: l.Priority, RetryCount: -1, Payload: []byte(payload)})
 		mustDo(t, err)
 	}
 	submit(lanes[0], `"long"`)
 	messages := func() int {
 		t.Helper()
-		mustDo(t, n.tail.Sweep(t.Context()))
-		state, err := n.broker.JobsState(t.Context())
+		mustDo(t, n.Tail.Sweep(t.Context()))
+		state, err := n.Broker.JobsState(t.Context())
 		mustDo(t, err)
 		return int(state.Msgs)
 	}

@@ -1,0 +1,51 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"jobstream/status"
+)
+
+// LateTracker is the tracker for handlers that are made before it is open: the
+// tracker itself needs the registry that the handlers are in.
+type LateTracker struct{ *status.Store }
+
+// Folders are the places in the data folder.
+type Folders struct{ Root, Broker, Tracker, Artifacts, Outbox string }
+
+// FoldersIn are those in a data folder.
+func FoldersIn(root string) Folders {
+	return Folders{
+		Root: root, Broker: filepath.Join(root, "broker"), Tracker: filepath.Join(root, "status.db"),
+		Artifacts: filepath.Join(root, "artifacts"), Outbox: filepath.Join(root, "outbox"),
+	}
+}
+
+// Make makes the data folder, if need be, and looks for what would stop everything
+// else in it.
+func (f Folders) Make() error {
+	if info, err := os.Stat(f.Root); err == nil && !info.IsDir() {
+		return fmt.Errorf("data.dir: %s is not a folder; move it away, or choose another place", f.Root)
+	}
+	if err := os.MkdirAll(f.Root, 0o750); err != nil {
+		return fmt.Errorf("data.dir: the folder %s cannot be made: %w", f.Root, err)
+	}
+	probe, err := os.CreateTemp(f.Root, ".probe-*")
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("data.dir: no file can be made in %s: %w", f.Root, err)
+	}
+	if err == nil { // whatever else is wrong is said by those who meet it
+		_, _ = probe.Close(), os.Remove(probe.Name())
+	}
+	for _, dir := range []string{f.Broker, f.Artifacts, f.Outbox} {
+		if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+			return fmt.Errorf("data.dir: %s is not a folder, but should be one; move it away", dir)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,76 @@
+package node
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// probeEvery is how often a node that is stuck looks whether a new start could help.
+const probeEvery = time.Second
+
+// probe asks for a new start if the folder can be written to. The tracker, which writes
+// to the same disk, must be able to: it takes in what the streams have acknowledged
+// before they are closed.
+func (n *Node) probe(why error) {
+	if n.Store.Health() != nil || writable(n.o.Dirs.Root) != nil || openable(n.o.Dirs.Broker) != nil {
+		return
+	}
+	select {
+	case n.Mend <- why:
+	default: // that has been said
+	}
+}
+
+// What must be possible before a new start is tried.
+const (
+	probeSize  = 1 << 20
+	probeFiles = 32
+)
+
+// writable says whether a folder takes a file, has room, and the process may open some
+// more.
+func writable(dir string) (err error) {
+	name := filepath.Join(dir, ".writable")
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	opened := []*os.File{f}
+	defer func() {
+		for _, f := range opened {
+			err = errors.Join(err, f.Close())
+		}
+		err = errors.Join(err, os.Remove(name))
+	}()
+	if _, err := f.Write(make([]byte, probeSize)); err != nil {
+		return err
+	}
+	for range probeFiles {
+		more, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		opened = append(opened, more)
+	}
+	return f.Sync()
+}
+
+// openable says whether all files below a folder, if there is one, can be opened to write.
+func openable(root string) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it is made anew, or was just deleted
+		}
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return f.Close()
+	})
+}
