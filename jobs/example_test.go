@@ -1,0 +1,143 @@
+package jobs_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"jobstream/jobs"
+)
+
+// A handler reports progress, leaves a checkpoint and returns a result.
+func ExampleHandlerFunc() {
+	double := jobs.HandlerFunc(func(_ context.Context, t *jobs.Task) (jobs.Result, error) {
+		t.Progress(50, "halfway")
+		if err := t.SetCheckpoint(map[string]int{"rows": 100}); err != nil {
+			return jobs.Result{}, err
+		}
+		return jobs.Result{Value: map[string]int{"attempt": t.Attempt}}, nil
+	})
+	task := jobs.NewTask(&jobs.Job{Type: "double"}, 1, func(percent int, message string) {
+		fmt.Println(percent, message)
+	})
+	result, err := double.Handle(context.Background(), task)
+	fmt.Println(result.Value, err)
+	fmt.Println(string(task.NextCheckpoint()))
+	// Output:
+	// 50 halfway
+	// map[attempt:1] <nil>
+	// {"rows":100}
+}
+
+// Errors say whether the attempt is made again: an ordinary one is, a permanent one is
+// not, and a snooze uses no attempt.
+func ExamplePermanent() {
+	gone := jobs.Permanentf("customer 42 does not exist")
+	fmt.Println(gone, jobs.IsPermanent(gone))
+	fmt.Println(jobs.IsPermanent(errors.New("connection refused")))
+	fmt.Println(jobs.Snooze(time.Minute, "the file is not there yet"))
+	// Output:
+	// customer 42 does not exist true
+	// false
+	// snoozed for 1m0s: the file is not there yet
+}
+
+// The registry finds a submission's type and has it check the payload.
+func ExampleRegistry_Check() {
+	work := jobs.HandlerFunc(func(context.Context, *jobs.Task) (jobs.Result, error) { return jobs.Result{}, nil })
+	registry := jobs.NewRegistry(&jobs.Type{Name: "email", Handler: work}, &jobs.Type{Name: "export", Handler: work})
+	err := registry.Check(&jobs.Submission{Type: "emial"})
+	var e *jobs.Error
+	fmt.Println(errors.As(err, &e), e.Kind)
+	fmt.Println(e)
+	// Output:
+	// true unknown_type
+	// unknown job type "emial"; known are email, export
+}
+
+// Apply is the only way in which a job's status changes.
+func ExampleApply() {
+	id := jobs.NewID()
+	m := &jobs.Message{ID: id, Seq: 7, At: 1_000, Type: "email", Priority: 3, RetryCount: 2}
+	j := jobs.NewJob(m, &jobs.Type{Name: "email"}, true)
+	fmt.Println(j.Status)
+	start := jobs.Event{Kind: jobs.KindStarted, ID: id, Seq: 7, Run: 1, Attempt: 1, At: 2_000, StartedAt: 2_000}
+	fmt.Println(jobs.Apply(j, &start), j.Status)
+	end := start
+	end.Kind, end.At = jobs.KindCompleted, 3_000
+	fmt.Println(jobs.Apply(j, &end), j.Status)
+	fmt.Println(jobs.Apply(j, &start), j.Status) // it comes once more
+	// Output:
+	// pending
+	// true processing
+	// true completed
+	// false completed
+}
+
+// The delays of retries grow, up to a bound.
+func ExampleBackoff() {
+	b := jobs.Backoff{Kind: jobs.Exponential, Base: time.Second, Max: 5 * time.Second}
+	for failures := 1; failures <= 4; failures++ {
+		fmt.Print(b.Longest(failures), " ")
+	}
+	// Output: 1s 2s 4s 5s
+}
+
+// A rate bounds how many jobs of a type start.
+func ExampleParseRate() {
+	r, err := jobs.ParseRate("90/m")
+	fmt.Println(r, r.PerSecond(), r.Capacity(), err)
+	// Output: 90/m 1.5 1 <nil>
+}
+
+// Durations know days and weeks.
+func ExampleParseDuration() {
+	d, err := jobs.ParseDuration("1d12h")
+	fmt.Println(d, err)
+	_, err = jobs.ParseDuration("soon")
+	fmt.Println(err)
+	// Output:
+	// 36h0m0s <nil>
+	// "soon" is not a duration: whole seconds, or like 90s, 5m, 1h30m, 30d, 2w
+}
+
+// A filter chooses jobs; what it leaves open does not matter.
+func ExampleFilter() {
+	f := jobs.Filter{Types: []string{"email"}, Statuses: []jobs.Status{jobs.Failed}}
+	for _, j := range []*jobs.Job{
+		{Type: "email", Status: jobs.Failed},
+		{Type: "email", Status: jobs.Completed},
+		{Type: "export", Status: jobs.Failed},
+	} {
+		fmt.Print(f.Match(j), " ")
+	}
+	// Output: true false false
+}
+
+// An artifact is there once it is committed, and not before.
+func ExampleArtifactDir() {
+	dir, err := os.MkdirTemp("", "artifacts")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	files, id := jobs.ArtifactDir(dir), jobs.NewID()
+	w, err := files.Create(id)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer w.Abort()
+	fmt.Fprintln(w, "name,amount")
+	a, err := w.Commit("list.csv", "text/csv")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	size, err := files.Size(id)
+	fmt.Println(a.Name, a.ContentType, size, err)
+	// Output: list.csv text/csv 12 <nil>
+}
