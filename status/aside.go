@@ -3,14 +3,11 @@ package status
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
-	"strings"
 
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 // What breaks the fold, whenever it is tried, is set aside, so that one message cannot
@@ -28,52 +25,12 @@ const (
 	asideReason = "jobstream could not take this in, which is a bug in it: "
 )
 
-// panicked is a panic of ours in a transaction: nothing is wrong with the file.
-type panicked struct {
-	text  string
-	stack string
-}
-
-func (p *panicked) Error() string { return "internal error: " + p.text }
-
 // foldError is an error of a fold before its commit: the disk has no part in it, so the
 // same batch gives it again.
 type foldError struct{ err error }
 
 func (e *foldError) Error() string { return e.err.Error() }
 func (e *foldError) Unwrap() error { return e.err }
-
-// ours says whether a panic that was just recovered began in our own code, and not in
-// bbolt's, which panics when it finds nonsense in its file. A fault at an address is
-// one of the file's memory wherever it happens: an address that cannot be read is in no
-// slice but those that point there.
-func ours(found any) bool {
-	if _, fault := found.(interface{ Addr() uintptr }); fault {
-		return false
-	}
-	pcs := make([]uintptr, 256)
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
-	var who string // whose code began the outermost panic within the transaction: the first one
-	looking := false
-	for more := true; more; {
-		var f runtime.Frame
-		f, more = frames.Next()
-		switch {
-		case f.Function == "runtime.gopanic":
-			looking = true
-		case strings.HasSuffix(f.Function, "status.(*database).guard"):
-			return strings.HasPrefix(who, "jobstream/")
-		case looking && (strings.HasPrefix(f.Function, "jobstream/") || strings.HasPrefix(f.Function, "go.etcd.io/bbolt")):
-			who, looking = f.Function, false
-		}
-	}
-	return strings.HasPrefix(who, "jobstream/")
-}
-
-// panicOf makes an error of a panic of ours that was just recovered.
-func panicOf(found any) *panicked {
-	return &panicked{text: strings.Join(strings.Fields(fmt.Sprint(found)), " "), stack: string(debug.Stack())}
-}
 
 // size is the number of what there is to fold in b.
 func (b *batch) size() int { return len(b.messages) + len(b.events) }
@@ -150,9 +107,9 @@ func (s *Store) foldOnce(b *batch, tell func(*jobs.Commit)) (poison bool, err er
 // setAside moves past the only thing in b.
 func (s *Store) setAside(b *batch, why error, tell func(*jobs.Commit)) error {
 	line := aside{At: jobs.Now().String(), Reason: why.Error()}
-	var broke *panicked
+	var broke *boltfile.Panic
 	if errors.As(why, &broke) {
-		line.Stack = broke.stack
+		line.Stack = broke.Stack
 	}
 	instead := make([]batch, 0, 4)
 	switch {

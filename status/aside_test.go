@@ -4,7 +4,6 @@ package status
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"log/slog"
 	"os"
@@ -12,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"go.etcd.io/bbolt"
@@ -181,50 +179,6 @@ func TestAsideIsBounded(t *testing.T) {
 	for _, f := range files {
 		if info, err := os.Stat(f); err != nil || info.Size() > maxAside+2*asideClip {
 			t.Errorf("%s: %v, %v", f, info, err)
-		}
-	}
-}
-
-// Only what bbolt finds wrong, and a fault in the file's memory, is damage: anybody who is
-// told to move the file away loses what is in it.
-func TestWhosePanic(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "file")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	if err := f.Truncate(4096); err != nil {
-		t.Fatal(err)
-	}
-	memory, err := syscall.Mmap(int(f.Fd()), 0, 4096, syscall.PROT_READ, syscall.MAP_SHARED)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = syscall.Munmap(memory) }()
-	if err := f.Truncate(0); err != nil {
-		t.Fatal(err)
-	}
-	tr := openTemp(t, Options{})
-	var short []byte
-	var list []int
-	for name, tt := range map[string]struct {
-		do      func(*bbolt.Tx)
-		damaged bool
-	}{
-		"ours":                       {func(*bbolt.Tx) { panic("ours") }, false},
-		"ours, by the runtime":       {func(*bbolt.Tx) { _ = list[len(short)] }, false},
-		"ours, nil":                  {func(*bbolt.Tx) { _ = (*jobs.Job)(nil).Lane() }, false},
-		"ours, in another's code":    {func(*bbolt.Tx) { _ = binary.BigEndian.Uint64(short) }, false},
-		"ours, called by others":     {func(*bbolt.Tx) { slices.SortFunc([]int{2, 1}, func(int, int) int { panic("ours") }) }, false},
-		"ours, called by bbolt":      {func(tx *bbolt.Tx) { _ = tx.ForEach(func([]byte, *bbolt.Bucket) error { panic("ours") }) }, false},
-		"bbolt's":                    {func(*bbolt.Tx) { (*bbolt.Bucket)(nil).Get(short) }, true},
-		"a fault in mapped memory":   {func(*bbolt.Tx) { short = append(short, memory[0]) }, true},
-		"the same in another's code": {func(*bbolt.Tx) { _ = bytes.IndexByte(memory, 1) }, true},
-	} {
-		err := tr.db.Update(func(tx *bbolt.Tx) error { tt.do(tx); return nil })
-		if err == nil || errors.Is(err, ErrDamaged) != tt.damaged || strings.Contains(err.Error(), "move it away") != tt.damaged {
-			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

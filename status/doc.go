@@ -7,7 +7,7 @@
 // only writer; fold.go says what a batch does to the records, commands.go what a
 // command does, record.go how a record is encoded, bits.go how jobs are found by status, type and tag, and
 // query.go what can be asked. recover.go is for the start after a crash, and package
-// journal is what makes a commit durable.
+// boltfile is the file itself.
 //
 // The file has these buckets, all keys big endian:
 //

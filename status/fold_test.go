@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 // twoAttempts is a job's way through two attempts.
@@ -562,7 +563,7 @@ func TestSourceBreaks(t *testing.T) {
 	tr.cancel = nil
 	ctx, cancel := within(t)
 	defer cancel()
-	if _, _, err := tr.Delete(ctx, []uint64{1}); !errors.Is(err, errClosed) {
+	if _, _, err := tr.Delete(ctx, []uint64{1}); !errors.Is(err, boltfile.ErrClosed) {
 		t.Errorf("Delete after the end: %v", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 // inbox is where the readers of both streams put what they have read and the
@@ -138,7 +139,7 @@ func (i *inbox) close() {
 	i.mu.Lock()
 	i.closed = true
 	for _, t := range i.filled.tasks {
-		t.done <- answer{err: errClosed}
+		t.done <- answer{err: boltfile.ErrClosed}
 	}
 	i.filled.tasks = nil
 	i.room.Broadcast()

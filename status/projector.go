@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 // Source reads both streams from given positions on and feeds a sink, until ctx
@@ -16,9 +17,6 @@ import (
 type Source interface {
 	Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) error
 }
-
-// errClosed ends what waits for a tracker that stops.
-var errClosed error = &jobs.Error{Kind: jobs.ShuttingDown, Detail: "the tracker is closed", RetryAfter: 5 * time.Second}
 
 // A batch of this size makes commits keep their spacing for a while, so that
 // the pauses in a heavy load are not filled with commits of single jobs.
@@ -259,7 +257,7 @@ func (s *Store) fold(b *batch, in input) (c *jobs.Commit, rest []jobs.Event, err
 		return err
 	})
 	switch {
-	case err != nil && begun && !folded && !errors.Is(err, ErrDamaged):
+	case err != nil && begun && !folded && !errors.Is(err, boltfile.ErrDamaged):
 		return nil, nil, &foldError{err}
 	case err != nil:
 		return nil, nil, err
@@ -363,7 +361,7 @@ func (s *Store) Do(ctx context.Context, c jobs.Command) (e jobs.Effect, err erro
 	}
 	t := &task{ctx: ctx, command: c, done: make(chan answer, 1)}
 	if !s.queue.add(t) {
-		return e, errClosed
+		return e, boltfile.ErrClosed
 	}
 	tick := time.NewTicker(taskLook)
 	defer tick.Stop()

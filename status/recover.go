@@ -76,7 +76,7 @@ func (s *Store) MarkClean(mark Clean) error {
 	if err != nil {
 		return err
 	}
-	return s.db.last(func(tx *bbolt.Tx) error {
+	return s.db.UpdateLast(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{bucketOutbox, bucketCopies, bucketCopyAges, bucketEnds} {
 			if err := tx.DeleteBucket(name); err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
 				return err

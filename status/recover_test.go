@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 // The mark of a clean stop is there once, and an unmarked start keeps the outbox.
@@ -60,7 +61,7 @@ func TestLocked(t *testing.T) {
 	begun := time.Now()
 	o := tr.o
 	o.LockTimeout = 50 * time.Millisecond
-	if _, err := Open(o); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), o.Path) {
+	if _, err := Open(o); !errors.Is(err, boltfile.ErrLocked) || !strings.Contains(err.Error(), o.Path) {
 		t.Fatalf("Open = %v", err)
 	}
 	if took := time.Since(begun); took > 5*time.Second {
@@ -73,7 +74,7 @@ func TestLocked(t *testing.T) {
 
 func TestOpenFails(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := Open(Options{Path: filepath.Join(dir, "no", "status.db")}); err == nil || errors.Is(err, ErrLocked) {
+	if _, err := Open(Options{Path: filepath.Join(dir, "no", "status.db")}); err == nil || errors.Is(err, boltfile.ErrLocked) {
 		t.Errorf("without its folder: %v", err)
 	}
 	tr := openTemp(t, Options{})
@@ -84,7 +85,7 @@ func TestOpenFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // the first failure has let go of the file
-		if _, err := Open(o); err == nil || errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "format") {
+		if _, err := Open(o); err == nil || errors.Is(err, boltfile.ErrLocked) || !strings.Contains(err.Error(), "format") {
 			t.Errorf("a file of the future: %v", err)
 		}
 	}

@@ -12,14 +12,10 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
-
-// ErrLocked says that another process has the tracker open: a second server on
-// one data folder.
-var ErrLocked = errors.New("the data folder is in use by another process")
 
 // Options are what a Store needs to know.
 type Options struct {
@@ -44,7 +40,7 @@ type Options struct {
 // is the only writer while it runs.
 type Store struct {
 	o   Options
-	db  *database
+	db  *boltfile.File
 	log *slog.Logger
 
 	queue   *inbox
@@ -123,8 +119,8 @@ var (
 // formatVersion is that of the whole file's layout.
 const formatVersion = 1
 
-// Open opens the tracker, or makes a new one. It fails with [ErrDamaged] if the
-// file makes no sense, and with [ErrLocked] if another process has it open.
+// Open opens the tracker, or makes a new one. It fails with [boltfile.ErrDamaged] if the
+// file makes no sense, and with [boltfile.ErrLocked] if another process has it open.
 func Open(o Options) (*Store, error) {
 	if o.Spacing <= 0 {
 		o.Spacing = 5 * time.Millisecond
@@ -138,9 +134,9 @@ func Open(o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	db, err := openDatabase(o.Path, o.LockTimeout, o.Existing, o.Logger)
+	db, err := boltfile.Open(o.Path, o.LockTimeout, o.Existing, o.Logger)
 	if err != nil {
-		return nil, opening(o.Path, err)
+		return nil, err
 	}
 	s := &Store{o: o, db: db, log: o.Logger, queue: newInbox(), counters: make(map[string]*typeCounters), waiters: make(map[chan struct{}]struct{})}
 	s.told.Store(&jobs.Positions{})
@@ -153,17 +149,6 @@ func Open(o Options) (*Store, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	return s, nil
-}
-
-// opening says why the file could not be opened.
-func opening(path string, err error) error {
-	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return fmt.Errorf("%w: %s is locked; is another jobstream running on it?", ErrLocked, path)
-	case errors.Is(err, ErrDamaged):
-		return err // it names the file
-	}
-	return fmt.Errorf("open the tracker %s: %w", path, err)
 }
 
 // load makes the buckets, reads counters and positions, and finds the
@@ -270,6 +255,11 @@ func (c *typeCounters) decode(b []byte) error {
 	}
 	return nil
 }
+
+// Present is nil while the tracker's file is where it was opened. A file that
+// somebody has removed or replaced still takes everything, and loses it at the
+// end of the process.
+func (s *Store) Present() error { return s.db.Present() }
 
 // Close closes the file. Run must have ended.
 func (s *Store) Close() error { return s.db.Close() }

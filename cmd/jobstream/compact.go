@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"jobstream/cmd/node"
-	"jobstream/status"
+	"jobstream/status/boltfile"
 )
 
 type compactCommand struct{ configFlag }
@@ -19,9 +19,9 @@ func (c *compactCommand) Run(p *program) error {
 		return err
 	}
 	path := node.FoldersIn(cfg.Data.Dir).Tracker
-	before, after, err := status.Compact(path, time.Second, newLogger(cfg.Log, p.stderr))
+	before, after, err := boltfile.Compact(path, time.Second, newLogger(cfg.Log, p.stderr))
 	switch {
-	case errors.Is(err, status.ErrLocked):
+	case errors.Is(err, boltfile.ErrLocked):
 		return fmt.Errorf("%w Stop it first", err)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("there is no tracker at %s (data.dir)", path)

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
-	"jobstream/status"
+	"jobstream/status/boltfile"
 )
 
 // A stream that could not write once, for want of space, of a file descriptor or of a
@@ -89,7 +89,7 @@ func (s *server) heal(ctx context.Context, why error) error {
 		if ctx.Err() != nil {
 			return errCutOff
 		}
-		if errors.Is(err, status.ErrDamaged) || errors.Is(err, status.ErrLocked) {
+		if errors.Is(err, boltfile.ErrDamaged) || errors.Is(err, boltfile.ErrLocked) {
 			return fmt.Errorf("the broker was being started anew: %w", err)
 		}
 		s.log.Error("the broker could not be started anew; trying again", "in", pause, "error", err)

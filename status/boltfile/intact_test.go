@@ -1,10 +1,10 @@
-package status
+package boltfile
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
-
-	"jobstream/jobs"
 )
 
 func needsNotes(t *testing.T) {
@@ -23,18 +21,6 @@ func needsNotes(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("NOT TESTED: notes of clean stops on this system")
 	}
-}
-
-// cleanly stops as a server does that is told to.
-func (tr *tracker) cleanly() {
-	tr.t.Helper()
-	if err := tr.halt(); err != nil {
-		tr.t.Fatalf("Run: %v", err)
-	}
-	if err := tr.MarkClean(Clean{}); err != nil {
-		tr.t.Fatalf("MarkClean: %v", err)
-	}
-	tr.stop()
 }
 
 func isThere(t *testing.T, path string) bool {
@@ -46,27 +32,23 @@ func isThere(t *testing.T, path string) bool {
 	return err == nil
 }
 
-// marked is a payload that lies in pages of its own, and can be found there.
+// marked is a value that lies in pages of its own, and can be found there.
 func marked(n int) []byte {
-	return []byte(`"here is payload ` + string(rune('a'+n)) + strings.Repeat("x", 3*os.Getpagesize()) + `"`)
+	return []byte(`here is value ` + string(rune('a'+n)) + strings.Repeat("x", 3*os.Getpagesize()))
 }
 
-// stopped gives the file of a tracker that has stopped cleanly, with some marked jobs.
+// stopped gives a file that has been closed cleanly, with some marked values.
 func stopped(t *testing.T) (path string) {
 	t.Helper()
-	tr := startTemp(t, Options{})
-	path = tr.o.Path
+	db := made(t)
 	for n := range 12 {
-		m := message(uint64(n + 1))
-		m.Payload = marked(n)
-		tr.submit(m)
+		db.put(t, marked(n), string(rune('a'+n)))
 	}
-	tr.wait(12, 0)
-	tr.cleanly()
-	return path
+	db.cleanly(t)
+	return db.path
 }
 
-// rot changes the page that has a marked payload into one that is none of bbolt's.
+// rot changes the page that has a marked value into one that is none of bbolt's.
 func rot(t *testing.T, path string, n int) {
 	t.Helper()
 	content, err := os.ReadFile(path)
@@ -82,13 +64,13 @@ func rot(t *testing.T, path string, n int) {
 		for id := 2; page == 0; {
 			p, err := tx.Page(id)
 			if err != nil || p == nil {
-				return errors.Join(errors.New("the payload is in no page that is used"), err)
+				return errors.Join(errors.New("the value is in no page that is used"), err)
 			}
 			next := id + 1
 			if p.Type != "free" {
 				next += p.OverflowCount
 			}
-			if p.Type == "leaf" && bytes.Contains(content[id*size:next*size], marked(n)[:20]) {
+			if p.Type == "leaf" && bytes.Contains(content[id*size:next*size], marked(n)[:15]) {
 				page = id
 			}
 			id = next
@@ -120,20 +102,18 @@ func TestCleanStopNeedsNoWalk(t *testing.T) {
 		t.Fatal(err)
 	}
 	rot(t, path, 6)
-	if s, err := Open(Options{Path: path, Registry: testTypes}); !errors.Is(err, ErrDamaged) {
-		t.Fatalf("a file that was changed after the stop: %v, %v", s != nil, err)
-	}
+	refused(t, path) // it was changed after the stop
 	makeFit(t, path, note)
-	tr := open(t, Options{Path: path})
-	defer tr.stop()
+	db := opened(t, path)
 	if isThere(t, intactOf(path)) {
-		t.Error("an open tracker has the note of a clean stop")
+		t.Error("an open file has the note of a clean stop")
 	}
-	tr.find(1)
-	if j, err := tr.Find(7); !errors.Is(err, ErrDamaged) {
-		t.Errorf("the job in the page that has rotted: %v, %v", j, err)
+	db.get(t, "a")
+	err = db.View(func(tx *bbolt.Tx) error { tx.Bucket(things).Get([]byte("g")); return nil })
+	if !errors.Is(err, ErrDamaged) {
+		t.Errorf("the value in the page that has rotted: %v", err)
 	}
-	tr.find(12)
+	db.get(t, "l")
 }
 
 // makeFit makes the note of a stop fit to the file as it is now, but for the content.
@@ -196,8 +176,7 @@ func TestWalkedUnlessIntact(t *testing.T) {
 	needsNotes(t)
 	t.Run("no note, as of an older jobstream", func(t *testing.T) {
 		path := stopped(t)
-		tr := open(t, Options{Path: path}) // and closed without the mark, as after an error
-		tr.stop()
+		mustDo(t, opened(t, path).Close()) // without a last commit, as after an error
 		if isThere(t, intactOf(path)) {
 			t.Error("there is a note")
 		}
@@ -232,11 +211,7 @@ func TestWalkedUnlessIntact(t *testing.T) {
 	})
 	t.Run("a killed process", func(t *testing.T) {
 		path, to := stopped(t), filepath.Join(t.TempDir(), "status.db")
-		tr := open(t, Options{Path: path})
-		defer tr.stop()
-		tr.run(idle{})
-		tr.submit(message(20))
-		tr.wait(20, 0)
+		opened(t, path).put(t, []byte("1"), "20")
 		if isThere(t, intactOf(path)) {
 			t.Error("there is a note while it is written to")
 		}
@@ -253,9 +228,9 @@ func TestWalkedUnlessIntact(t *testing.T) {
 		if isThere(t, intactOf(path)) {
 			t.Error("there is a note of the file before")
 		}
-		tr := open(t, Options{Path: path})
-		tr.find(2)
-		tr.cleanly()
+		db := opened(t, path)
+		db.get(t, "b")
+		db.cleanly(t)
 		if !isThere(t, intactOf(path)) {
 			t.Error("the next clean stop leaves no note")
 		}
@@ -275,12 +250,12 @@ func copyFile(t *testing.T, from, to string) {
 
 func refused(t *testing.T, path string) {
 	t.Helper()
-	s, err := Open(Options{Path: path, Registry: testTypes})
+	db, err := Open(path, time.Second, false, quiet)
 	if !errors.Is(err, ErrDamaged) {
-		t.Errorf("opened: %v, %v", s != nil, err)
+		t.Errorf("opened: %v, %v", db != nil, err)
 	}
-	if s != nil {
-		_ = s.Close()
+	if db != nil {
+		_ = db.Close()
 	}
 }
 
@@ -288,34 +263,27 @@ func refused(t *testing.T, path string) {
 // that were freed, used again, or held the list before.
 func TestFreeListOverStops(t *testing.T) {
 	needsNotes(t)
-	tr := openTemp(t, Options{})
-	path := tr.o.Path
+	db := made(t)
 	for round := range 8 {
-		tr.run(idle{})
-		var old []uint64
+		var old []string
 		for i := range 50 {
-			seq := uint64(50*round + i + 1)
-			m := message(seq)
-			m.Payload = marked(i % 3)
-			tr.Submitted(m)
-			tr.Happened(seq, []jobs.Event{event(jobs.KindCompleted, m, 1)})
-			if round > 0 && i%3 > 0 {
-				old = append(old, seq-50)
+			db.put(t, marked(i%3), fmt.Sprint(round, i))
+			if i%3 > 0 {
+				old = append(old, fmt.Sprint(round-1, i))
 			}
 		}
-		tr.wait(uint64(50*round+50), uint64(50*round+50))
-		if n, _, err := tr.Delete(context.Background(), old); err != nil || n != len(old) {
-			t.Fatalf("Delete = %d, %v", n, err)
-		}
-		tr.cleanly()
-		if !isThere(t, intactOf(path)) {
+		mustDo(t, db.Update(func(tx *bbolt.Tx) (err error) {
+			for _, key := range old {
+				err = errors.Join(err, tx.Bucket(things).Delete([]byte(key)))
+			}
+			return err
+		}))
+		db.cleanly(t)
+		if !isThere(t, intactOf(db.path)) {
 			t.Fatal("a clean stop has left no note")
 		}
-		walkAndCheck(t, path)
-		tr.Store = open(t, Options{Path: path}).Store
-		tr.mu.Lock()
-		tr.told = nil
-		tr.mu.Unlock()
+		walkAndCheck(t, db.path)
+		db = opened(t, db.path)
 	}
 }
 
@@ -331,7 +299,7 @@ func walkAndCheck(t *testing.T, path string) {
 	if err := os.WriteFile(other, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := (&database{path: other, log: quiet}).check(time.Second); err != nil {
+	if err := (&File{path: other, log: quiet}).check(time.Second); err != nil {
 		t.Error(err)
 	}
 	plain, err := bbolt.Open(other, 0o600, &bbolt.Options{ReadOnly: true, PreLoadFreelist: true})
@@ -403,7 +371,7 @@ func TestCheckFindsFalseFreePages(t *testing.T) {
 	if n := word(ids); n < large {
 		t.Fatalf("%d pages are free", n)
 	}
-	db := &database{path: path, log: quiet}
+	db := &File{path: path, log: quiet}
 	if err := db.check(time.Second); err != nil {
 		t.Fatalf("an undamaged file: %v", err)
 	}

@@ -1,4 +1,4 @@
-package status
+package boltfile
 
 import (
 	"errors"
@@ -20,7 +20,7 @@ import (
 // pages: bbolt overwrites what that says. The start removes it before it
 // writes, so a crash leaves none; and everything that is not exactly as the note says
 // (a copy of the folder, a file put back, an older jobstream in between) is walked
-// over, see [database.check].
+// over, see [File.check].
 
 // intactOf is where the note about the file at a path is.
 func intactOf(path string) string { return path + "-intact" }
@@ -29,9 +29,9 @@ func intactOf(path string) string { return path + "-intact" }
 // of any usual file system takes to move on.
 const clockTries = 100
 
-// last is Update for the commit before Close. It leaves bbolt's list of free pages in
+// UpdateLast is Update for the commit before Close. It leaves bbolt's list of free pages in
 // the file, for else the next start has to read all pages to find it.
-func (db *database) last(f func(*bbolt.Tx) error) error {
+func (db *File) UpdateLast(f func(*bbolt.Tx) error) error {
 	err := db.Update(func(tx *bbolt.Tx) error {
 		db.NoFreelistSync = false
 		return f(tx)
@@ -42,7 +42,7 @@ func (db *database) last(f func(*bbolt.Tx) error) error {
 
 // noteIntact leaves the note. All of the file must be on disk, and still locked. Where
 // the clock does not move on it leaves nothing.
-func (db *database) noteIntact() error {
+func (db *File) noteIntact() error {
 	if _, _, ok := identity(db.opened); !ok {
 		return nil
 	}
@@ -68,7 +68,7 @@ func (db *database) noteIntact() error {
 
 // tryNote leaves the note if a change from now on shows: one within the same tick of
 // the file system's clock would not. A file just written shows that clock.
-func (db *database) tryNote(file *os.File, tx *bbolt.Tx) (bool, error) {
+func (db *File) tryNote(file *os.File, tx *bbolt.Tx) (bool, error) {
 	note := intactOf(db.path)
 	if err := os.WriteFile(note, []byte("\n"), 0o640); err != nil {
 		return false, err
@@ -93,7 +93,7 @@ func (db *database) tryNote(file *os.File, tx *bbolt.Tx) (bool, error) {
 }
 
 // intact says whether the note says that this is the file that a clean stop left.
-func (db *database) intact(file *os.File, info os.FileInfo, tx *bbolt.Tx) bool {
+func (db *File) intact(file *os.File, info os.FileInfo, tx *bbolt.Tx) bool {
 	note, err := os.ReadFile(intactOf(db.path))
 	if err != nil || len(note) == 0 {
 		return false
@@ -119,7 +119,7 @@ func walkOf(file *os.File, tx *bbolt.Tx) *pageWalk {
 }
 
 // forgetIntact removes the note, durably.
-func (db *database) forgetIntact() error {
+func (db *File) forgetIntact() error {
 	err := os.Remove(intactOf(db.path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

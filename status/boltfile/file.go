@@ -1,4 +1,4 @@
-package status
+package boltfile
 
 import (
 	"errors"
@@ -14,16 +14,24 @@ import (
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
-	"jobstream/status/journal"
+	"jobstream/jobs"
+	"jobstream/status/boltfile/journal"
 )
 
 // ErrDamaged says that the tracker's file is not what was written to it: a bad
 // disk, or somebody changed it.
 var ErrDamaged = errors.New("the tracker's file is damaged")
 
-// database is bbolt, but a damaged file is an error. bbolt itself panics when it
+// ErrLocked says that another process has the tracker open: a second server on
+// one data folder.
+var ErrLocked = errors.New("the data folder is in use by another process")
+
+// ErrClosed ends what waits for a tracker that stops.
+var ErrClosed error = &jobs.Error{Kind: jobs.ShuttingDown, Detail: "the tracker is closed", RetryAfter: 5 * time.Second}
+
+// File is bbolt, but a damaged file is an error. bbolt itself panics when it
 // finds nonsense, and faults when it follows a wrong number out of the file.
-type database struct {
+type File struct {
 	*bbolt.DB
 	journal *journal.Journal // nil where there is none: bbolt syncs by itself
 	path    string
@@ -33,9 +41,30 @@ type database struct {
 	trace   sync.Once
 }
 
-// openDatabase opens a file, or makes one if there is none and existing is false.
-func openDatabase(path string, timeout time.Duration, existing bool, log *slog.Logger) (db *database, err error) {
-	db = &database{path: path, log: log}
+// Open opens a file, or makes one if there is none and existing is false. It fails with
+// [ErrDamaged] if the file makes no sense, and with [ErrLocked] if another process has
+// it open.
+func Open(path string, timeout time.Duration, existing bool, log *slog.Logger) (*File, error) {
+	db, err := open(path, timeout, existing, log)
+	if err != nil {
+		return nil, opening(path, err)
+	}
+	return db, nil
+}
+
+// opening says why the file could not be opened.
+func opening(path string, err error) error {
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return fmt.Errorf("%w: %s is locked; is another jobstream running on it?", ErrLocked, path)
+	case errors.Is(err, ErrDamaged):
+		return err // it names the file
+	}
+	return fmt.Errorf("open the tracker %s: %w", path, err)
+}
+
+func open(path string, timeout time.Duration, existing bool, log *slog.Logger) (db *File, err error) {
+	db = &File{path: path, log: log}
 	if existing {
 		if info, err := os.Stat(path); err != nil || info.Size() == 0 {
 			return nil, errors.Join(fmt.Errorf("the tracker's file %s has been removed; put the data folder back, or restart jobstream to begin with what is there now", path), err)
@@ -53,7 +82,7 @@ func openDatabase(path string, timeout time.Duration, existing bool, log *slog.L
 			Timeout:      timeout,
 			FreelistType: bbolt.FreelistMapType,
 			// The list of free pages is written with the last commit of a clean stop, see
-			// last, and not with every one. After a crash it is found by a scan.
+			// UpdateLast, and not with every one. After a crash it is found by a scan.
 			NoFreelistSync: true,
 			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 				if existing {
@@ -87,7 +116,7 @@ func journalOf(path string) string { return path + "-journal" }
 
 // unreadable makes what the journal says of itself one of the errors of this
 // package.
-func (db *database) unreadable(err error) error {
+func (db *File) unreadable(err error) error {
 	if errors.Is(err, journal.ErrDamaged) {
 		return db.damaged(err)
 	}
@@ -95,7 +124,7 @@ func (db *database) unreadable(err error) error {
 }
 
 // Close brings everything to disk and closes the file.
-func (db *database) Close() error {
+func (db *File) Close() error {
 	var err error
 	if db.journal != nil {
 		err = db.journal.Close()
@@ -108,8 +137,8 @@ func (db *database) Close() error {
 	return errors.Join(err, db.DB.Close())
 }
 
-// syncs counts the fsyncs since the file was opened.
-func (db *database) syncs() (n uint64, err error) {
+// Syncs counts the fsyncs since the file was opened.
+func (db *File) Syncs() (n uint64, err error) {
 	if db.journal != nil {
 		return db.journal.Syncs(), nil
 	}
@@ -121,25 +150,23 @@ func (db *database) syncs() (n uint64, err error) {
 }
 
 // View is bbolt's.
-func (db *database) View(f func(*bbolt.Tx) error) error {
+func (db *File) View(f func(*bbolt.Tx) error) error {
 	err := db.guard(func() error { return db.DB.View(f) })
 	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
-		return errClosed
+		return ErrClosed
 	}
 	return err
 }
 
 // Update is bbolt's.
-func (db *database) Update(f func(*bbolt.Tx) error) error {
+func (db *File) Update(f func(*bbolt.Tx) error) error {
 	return db.guard(func() error { return db.DB.Update(f) })
 }
 
 // Present is nil while the tracker's file is where it was opened. A file that
 // somebody has removed or replaced still takes everything, and loses it at the
 // end of the process.
-func (s *Store) Present() error { return s.db.present() }
-
-func (db *database) present() error {
+func (db *File) Present() error {
 	switch there, err := journal.InPlace(db.path, db.opened); {
 	case err != nil:
 		return fmt.Errorf("the tracker's file cannot be looked at: %w", err)
@@ -153,7 +180,7 @@ func (db *database) present() error {
 
 // guard runs f, and makes an error of a panic in it: [ErrDamaged] if the file made it, or
 // one that says that it is ours.
-func (db *database) guard(f func() error) (err error) {
+func (db *File) guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
@@ -171,7 +198,7 @@ func (db *database) guard(f func() error) (err error) {
 	return f()
 }
 
-func (db *database) damaged(found any) error {
+func (db *File) damaged(found any) error {
 	text := strings.Join(strings.Fields(fmt.Sprint(found)), " ")
 	return fmt.Errorf("%w: %s (%s); stop the server and restore the file from a backup, or move it away: "+
 		"then the next start makes a new one from what the streams still hold", ErrDamaged, db.path, text)
@@ -180,7 +207,7 @@ func (db *database) damaged(found any) error {
 // check walks over the whole file, because bbolt does so when it opens one, in a
 // goroutine whose panics nobody can catch. A file that is just as a clean stop left it
 // needs neither.
-func (db *database) check(timeout time.Duration) error {
+func (db *File) check(timeout time.Duration) error {
 	info, err := os.Stat(db.path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
 		return nil // a new one

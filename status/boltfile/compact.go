@@ -1,4 +1,4 @@
-package status
+package boltfile
 
 import (
 	"errors"
@@ -26,9 +26,9 @@ func Compact(path string, lockTimeout time.Duration, log *slog.Logger) (before, 
 	if err != nil {
 		return 0, 0, err
 	}
-	old, err := openDatabase(path, lockTimeout, false, log)
+	old, err := Open(path, lockTimeout, false, log)
 	if err != nil {
-		return 0, 0, opening(path, err)
+		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, old.Close()) }()
 	fresh := path + ".compact"

@@ -1,0 +1,219 @@
+package boltfile
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+var things = []byte("things")
+
+// opened opens a file, which the test closes at its end if it has not done so before.
+func opened(t *testing.T, path string) *File {
+	t.Helper()
+	f, err := Open(path, time.Second, false, quiet)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// made is a new file with no content.
+func made(t *testing.T) *File {
+	t.Helper()
+	return opened(t, filepath.Join(t.TempDir(), "status.db"))
+}
+
+func mustDo(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// put commits a value for each of the keys.
+func (db *File) put(t *testing.T, value []byte, keys ...string) {
+	t.Helper()
+	mustDo(t, db.Update(func(tx *bbolt.Tx) error { return putIn(tx, value, keys...) }))
+}
+
+func putIn(tx *bbolt.Tx, value []byte, keys ...string) error {
+	b, err := tx.CreateBucketIfNotExists(things)
+	for i := 0; i < len(keys) && err == nil; i++ {
+		err = b.Put([]byte(keys[i]), value)
+	}
+	return err
+}
+
+// get is the value of a key, which must have one.
+func (db *File) get(t *testing.T, key string) (value []byte) {
+	t.Helper()
+	mustDo(t, db.View(func(tx *bbolt.Tx) error {
+		value = bytes.Clone(tx.Bucket(things).Get([]byte(key)))
+		return nil
+	}))
+	if value == nil {
+		t.Fatalf("%s is not there", key)
+	}
+	return value
+}
+
+// cleanly closes a file as a server does that is told to stop.
+func (db *File) cleanly(t *testing.T) {
+	t.Helper()
+	mustDo(t, db.UpdateLast(func(*bbolt.Tx) error { return nil }))
+	mustDo(t, db.Close())
+}
+
+// It is known whether the file is still the one that others would open.
+func TestPresent(t *testing.T) {
+	db := made(t)
+	if err := db.Present(); err != nil {
+		t.Errorf("a file that is there: %v", err)
+	}
+	away := db.path + ".away"
+	mustDo(t, os.Rename(db.path, away))
+	if err := db.Present(); err == nil {
+		t.Error("a file that is gone")
+	}
+	mustDo(t, os.WriteFile(db.path, []byte("another"), 0o600))
+	if err := db.Present(); err == nil {
+		t.Error("a file that is another")
+	}
+	mustDo(t, os.Rename(away, db.path))
+	if err := db.Present(); err != nil {
+		t.Errorf("a file that is back: %v", err)
+	}
+}
+
+// So it is of the journal, and a clean stop makes up for one that is gone.
+func TestJournalRemoved(t *testing.T) {
+	db := made(t)
+	if db.journal == nil {
+		t.Skip("NOT TESTED: there are no journals on this system")
+	}
+	db.put(t, []byte("1"), "a")
+	mustDo(t, os.Remove(journalOf(db.path)))
+	if err := db.Present(); err == nil || !strings.Contains(err.Error(), "restart") {
+		t.Errorf("a journal that is gone: %v", err)
+	}
+	db.put(t, []byte("2"), "b")
+	mustDo(t, db.Close())
+	db = opened(t, db.path)
+	if err := db.Present(); err != nil {
+		t.Errorf("after a restart: %v", err)
+	}
+	db.get(t, "a")
+	db.get(t, "b")
+}
+
+// Where bbolt has what the journal needs, there is one: the version that is pinned
+// has it.
+func TestThereIsAJournal(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("NOT TESTED: journals on this system")
+	}
+	db := made(t)
+	db.put(t, []byte("1"), "a")
+	if _, err := os.Stat(journalOf(db.path)); err != nil {
+		t.Errorf("an open file has no journal: %v", err)
+	}
+	mustDo(t, db.Close())
+	if _, err := os.Stat(journalOf(db.path)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a clean stop leaves its journal: %v", err)
+	}
+}
+
+// A compaction takes in what a crash has left in the journal first.
+func TestCompactAfterACrash(t *testing.T) {
+	db := made(t)
+	db.put(t, []byte("1"), "a")
+	db.put(t, []byte("2"), "b")
+	crashed := filepath.Join(t.TempDir(), "status.db")
+	copyFile(t, journalOf(db.path), journalOf(crashed))
+	content, err := os.ReadFile(db.path)
+	mustDo(t, err)
+	clear(content[2*os.Getpagesize():]) // what the power cut left of the last commit
+	mustDo(t, os.WriteFile(crashed, content, 0o600))
+	_, _, err = Compact(crashed, time.Second, quiet)
+	mustDo(t, err)
+	if _, err := os.Stat(journalOf(crashed)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the journal of the old file is there: %v", err)
+	}
+	again := opened(t, crashed)
+	again.get(t, "a")
+	again.get(t, "b")
+}
+
+// A file that has lost its end is refused, also if there are only free pages in it.
+func TestShortFile(t *testing.T) {
+	db := made(t)
+	db.put(t, make([]byte, 1<<20), "large")
+	var size int64
+	mustDo(t, db.View(func(tx *bbolt.Tx) error { size = tx.Size(); return nil }))
+	mustDo(t, db.Close())
+	mustDo(t, os.Truncate(db.path, size-1))
+	if again, err := Open(db.path, time.Second, false, quiet); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "bytes") {
+		t.Errorf("opened: %v, %v", again != nil, err)
+	}
+}
+
+// A page that points to itself, as flipped bits can make it, is found before a
+// cursor of bbolt follows it for ever.
+func TestCheckFindsPagesInCircles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "status.db")
+	plain, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := plain.Info().PageSize
+	err = plain.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucket([]byte("many"))
+		for i := uint64(0); err == nil && i < 5000; i++ {
+			err = b.Put(binary.BigEndian.AppendUint64(nil, i), make([]byte, i%3*uint64(size)/2)) // some overflow their page
+		}
+		return err
+	})
+	if err := errors.Join(err, plain.Close()); err != nil {
+		t.Fatal(err)
+	}
+	db := &File{path: path, log: quiet}
+	if err := db.check(time.Second); err != nil {
+		t.Fatalf("an undamaged file: %v", err)
+	}
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked := 0
+	for at := 2 * size; at < len(good); at += size {
+		if id := binary.NativeEndian.Uint64(good[at:]); id != uint64(at/size) || binary.NativeEndian.Uint16(good[at+8:]) != branchPage {
+			continue
+		}
+		bad := bytes.Clone(good)
+		binary.NativeEndian.PutUint64(bad[at+pageHead+8:], uint64(at/size)) // its first child
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.check(time.Second); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "used twice") {
+			t.Errorf("page %d points to itself: %v", at/size, err)
+		}
+		checked++
+	}
+	if checked == 0 {
+		t.Fatal("the file has no branch page")
+	}
+}
