@@ -1,9 +1,9 @@
-// Package handlers lists the kinds of work that a job type can do: what its run can be.
+// Package handlers lists the kinds of work that a job type can do: the values of its
+// run.
 //
-// A kind is a package beside this file and an entry in the list that [Kinds] returns. If
-// its types can be set to something, the package has a struct of [Options], which says
-// what keys there are and what they may be; everything else about them follows from
-// that.
+// A kind is a package beside this file, and an entry in the list that [Kinds] returns.
+// If its types have settings, the package has a struct of [Options] with their keys and
+// values. The configuration follows from that.
 package handlers
 
 import (
@@ -18,39 +18,38 @@ import (
 	"jobstream/jobs/setting"
 )
 
-// Kind is what the run of a job type can be.
+// Kind is one possible run of a job type.
 type Kind struct {
 	Name string
-	// Shipped is how the type of the kind's own name is set that is there if the
-	// configuration names no types; nil: there is none.
+	// Shipped configures the type that has the kind's name and exists if the
+	// configuration names no types. nil: there is no such type.
 	Shipped *Shipped
-	// Options makes the options of one type, as they are by default; nil: the kind has
-	// none.
+	// Options makes the default options of one type. nil: the kind has none.
 	Options func() Options
-	// New makes the handler of one type. o is what Options has made, after the
-	// configuration has been read.
+	// New makes the handler of one type. o comes from Options; the configuration has
+	// been read into it.
 	New func(s *Server, o Options) (jobs.Handler, error)
 }
 
-// Shipped are the settings of a type that is there without a configuration.
+// Shipped are the settings of a type that exists without a configuration.
 type Shipped struct {
 	RetryCount int
 	Timeout    time.Duration // 0 = worker.job_timeout
 }
 
-// Options are what one type of a kind can be set to beside what every type has. Two are
-// the same if they are deeply equal.
+// Options are the settings of one type of a kind, beside those that every type has. Two
+// are the same if they are deeply equal.
 type Options interface {
-	// Settings binds the keys to their places. A path begins below the type: kill_after
+	// Settings binds the keys to their fields. A path begins below the type: kill_after
 	// is jobs.<type>.kill_after.
 	Settings() []setting.Setting
-	// Check tells what else is wrong, like a key that must be there, once all is set.
+	// Check reports problems between settings, like a missing key, after all are set.
 	Check(fail func(path, text string))
 	// Grace is [jobs.Type.Grace] of the type.
 	Grace() time.Duration
 }
 
-// Server is what handlers may use of the server that they run in.
+// Server is the part of the server that handlers may use.
 type Server struct {
 	Tracker   Tracker
 	Artifacts jobs.Artifacts
@@ -63,14 +62,14 @@ type Tracker interface {
 	jobs.Cleaner
 }
 
-// Cleaner makes what deletes ended jobs with all that they have left.
+// Cleaner makes the handler that deletes ended jobs and everything that they left.
 func (s *Server) Cleaner() *cleanup.Handler {
 	return cleanup.New(s.Tracker, s.Artifacts, func(id jobs.ID) (int64, error) {
 		return email.RemoveMail(s.Mail.Outbox, id)
 	})
 }
 
-// Kinds lists all kinds, in the order in which they are shown; the list is the caller's.
+// Kinds lists all kinds in their order in messages. The caller owns the list.
 func Kinds() []*Kind { return slices.Clone(kinds) }
 
 var kinds = []*Kind{

@@ -20,16 +20,16 @@ type Tracker interface {
 	jobs.Doer
 }
 
-// Remove deletes ended jobs with all that they have left behind, and returns how
-// many records there were. With an error about some it has done the others.
+// Remove deletes ended jobs and everything that they left behind. It returns how many
+// records there were. An error about some jobs does not keep it from the others.
 type Remove func(ctx context.Context, ended []*jobs.Job) (deleted int, freed int64, err error)
 
-// Handler runs bulk jobs. Only jobs that were submitted before the bulk job are
-// changed, so that it comes to an end, and no bulk job is, itself included.
+// Handler runs bulk jobs. It changes only jobs that were submitted before the bulk job,
+// so that it comes to an end. It changes no bulk job.
 //
-// An attempt that repeats an interrupted one goes on where that stopped: what has
-// been changed is not chosen any more, and a job that was retried since the bulk
-// job was submitted is not retried again, should it have failed by then.
+// An attempt goes on where an interrupted one stopped: the filter no longer chooses
+// changed jobs. A job that was retried since the bulk job was submitted is not retried
+// again, even if it has failed by then.
 type Handler struct {
 	tracker Tracker
 	remove  Remove
@@ -43,14 +43,14 @@ var (
 // New makes the handler that changes jobs by t and deletes them by remove.
 func New(t Tracker, remove Remove) *Handler { return &Handler{tracker: t, remove: remove} }
 
-// Result is the result of a bulk job, as JSON. An attempt that repeats an
-// interrupted one counts only what was left to do.
+// Result is the result of a bulk job, as JSON. It counts the work of the last attempt
+// only.
 type Result struct {
 	Action  jobs.BulkAction `json:"action"`
 	Matched int             `json:"matched"` // jobs that the filter chose
 	Changed int             `json:"changed"`
-	Refused int             `json:"refused"` // matched, but cannot be changed; others have changed by themselves
-	// Refusals says why, for the first few.
+	Refused int             `json:"refused"` // matched, but cannot be changed, or have been changed by somebody else
+	// Refusals has the reasons of the first few.
 	Refusals []Refusal `json:"refusals,omitempty"`
 	DryRun   bool      `json:"dry_run,omitempty"`
 }
@@ -63,11 +63,11 @@ type Refusal struct {
 
 const (
 	pageSize    = 500 // jobs changed in one transaction
-	maxRefusals = 10  // that the result tells of
+	maxRefusals = 10  // listed in the result
 	reportEvery = 1000
 )
 
-// Check says what is wrong with a payload.
+// Check validates a payload.
 func (h *Handler) Check(payload json.RawMessage) error {
 	_, err := jobs.ParseBulk(payload, "/payload")
 	return err
@@ -95,7 +95,7 @@ type run struct {
 	result Result
 
 	page  []*jobs.Job // matched, to be changed together
-	seen  int         // of about total
+	seen  int         // out of about total
 	total int
 	stuck error // the first job that could not be deleted
 }
@@ -126,7 +126,8 @@ func (r *run) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// take notes a job that the filter chose, and changes a page when it is full.
+// take adds a job that the filter chose to the page, and changes the page when it is
+// full.
 func (r *run) take(ctx context.Context, j *jobs.Job) error {
 	if r.seen++; r.seen%reportEvery == 0 {
 		r.task.Progress(history.Percent(int64(r.seen), int64(r.total)), r.summary())
@@ -144,8 +145,8 @@ func (r *run) take(ctx context.Context, j *jobs.Job) error {
 	return r.change(ctx)
 }
 
-// retried says whether the job has been retried since the bulk job was
-// submitted: by an earlier attempt, most likely.
+// retried says whether the job has been retried since the bulk job was submitted, most
+// likely by an earlier attempt.
 func (r *run) retried(j *jobs.Job) bool {
 	for i := len(j.History) - 1; i >= 0; i-- {
 		if h := &j.History[i]; h.Kind == jobs.KindRerun {
@@ -155,7 +156,7 @@ func (r *run) retried(j *jobs.Job) bool {
 	return false
 }
 
-// change does to a page of jobs what is asked for.
+// change applies the action to the page.
 func (r *run) change(ctx context.Context) error {
 	page := r.page
 	r.page = r.page[:0]
@@ -172,7 +173,7 @@ func (r *run) change(ctx context.Context) error {
 	}
 }
 
-// actor is who gives the commands.
+// actor signs the commands.
 const actor = "bulk"
 
 func (r *run) do(ctx context.Context, c jobs.Command) error {
@@ -203,8 +204,8 @@ func (r *run) refuse(refused []jobs.Refusal) {
 	}
 }
 
-// removePage deletes a page. What resists, like a file that cannot be removed,
-// does not keep the rest from going.
+// removePage deletes a page. A job that resists, because its file cannot be removed,
+// does not stop the others.
 func (r *run) removePage(ctx context.Context, page []*jobs.Job) error {
 	deleted, _, err := r.remove(ctx, page)
 	r.result.Changed += deleted
@@ -217,7 +218,7 @@ func (r *run) removePage(ctx context.Context, page []*jobs.Job) error {
 	return nil
 }
 
-// past is how the summary speaks of the actions.
+// past has the actions in the past tense, for the summary.
 var past = map[jobs.BulkAction]string{jobs.BulkCancel: "cancelled", jobs.BulkRetry: "retried", jobs.BulkDelete: "deleted"}
 
 func (r *run) summary() string {

@@ -14,10 +14,10 @@ import (
 	"jobstream/jobs/handlers/internal/handlertest"
 )
 
-const submitted = "2024-03-01T00:00:00Z" // when the bulk job was
+const submitted = "2024-03-01T00:00:00Z" // of the bulk job
 
-// mixed are n jobs of every status, submitted before the bulk job, one of every
-// status submitted after it, and two bulk jobs.
+// mixed has n jobs of every status from before the bulk job, one of every status from
+// after it, and two bulk jobs.
 func mixed(t *testing.T, n int) *handlertest.Tracker {
 	t.Helper()
 	at := handlertest.At(t, submitted)
@@ -42,7 +42,7 @@ func mixed(t *testing.T, n int) *handlertest.Tracker {
 	return handlertest.NewTracker(list...)
 }
 
-// counts are the numbers of jobs by status, without those of the server itself.
+// counts are the numbers of jobs by status, without the server's own.
 func counts(tr *handlertest.Tracker) (n [jobs.NumStatus]int) {
 	for _, j := range tr.Jobs {
 		if j.Type != jobs.BulkType {
@@ -158,7 +158,7 @@ func TestReasonAndResult(t *testing.T) {
 	}
 }
 
-// TestRefused has more jobs refused than the result tells of.
+// TestRefused has more refusals than the result lists.
 func TestRefused(t *testing.T) {
 	const n = 20
 	tr := mixed(t, n)
@@ -180,8 +180,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestAgain breaks an attempt in the middle and repeats it. The jobs of the
-// first one's pages have failed again meanwhile: they must not be retried twice.
+// TestAgain breaks an attempt in the middle and repeats it. Jobs of its first pages
+// have failed again meanwhile, and must not be retried twice.
 func TestAgain(t *testing.T) {
 	const n = 600
 	for _, action := range []string{"cancel", "retry", "delete"} {
@@ -200,7 +200,7 @@ func TestAgain(t *testing.T) {
 				t.Fatalf("a broken tracker: %v", err)
 			}
 			if action == "delete" {
-				tr.OnDelete = nil // the pages after the broken one are done already
+				tr.OnDelete = nil // the pages after the broken one have been deleted already
 			}
 			tr.OnChange = nil
 			for _, j := range tr.Jobs {
@@ -233,7 +233,7 @@ func sum(list []int) (n int) {
 	return n
 }
 
-// TestStuck has one page resist: the others go.
+// TestStuck has a page that resists: the others are deleted.
 func TestStuck(t *testing.T) {
 	const n = 400
 	tr := mixed(t, n)
@@ -253,7 +253,7 @@ func TestStuck(t *testing.T) {
 	}
 }
 
-// TestInterrupted ends the context while pages are being changed.
+// TestInterrupted ends the context while pages are changed.
 func TestInterrupted(t *testing.T) {
 	for _, action := range []string{"cancel", "retry", "delete"} {
 		tr := mixed(t, 600)

@@ -1,8 +1,8 @@
-// Package cleanup is the built-in job "cleanup": it deletes what ended jobs have
-// left behind, their records, artifacts and mail in the outbox.
+// Package cleanup is the built-in job "cleanup". It deletes the records, artifacts and
+// outbox mails of ended jobs.
 //
-// Start at [New]. The payload is described at [Handler]; [Handler.Run] does the
-// same for the server's own retention, [Handler.Remove] for single jobs.
+// Start at [New]. [Handler] describes the payload. [Handler.Run] does the same for the
+// server's own retention, [Handler.Remove] for single jobs.
 package cleanup
 
 import (
@@ -37,9 +37,9 @@ var (
 	_ jobs.Checker = (*Handler)(nil)
 )
 
-// New makes the handler that deletes the records in c and their artifacts in
-// files. removeMail deletes the mail of a job from the outbox, if there is one,
-// and returns its size in bytes; nil if there is no outbox.
+// New makes a handler that deletes the records in c and their artifacts in files.
+// removeMail deletes a job's mail from the outbox and returns its size in bytes. It is
+// nil if there is no outbox.
 func New(c jobs.Cleaner, files jobs.Artifacts, removeMail func(jobs.ID) (int64, error)) *Handler {
 	if removeMail == nil {
 		removeMail = func(jobs.ID) (int64, error) { return 0, nil }
@@ -49,20 +49,19 @@ func New(c jobs.Cleaner, files jobs.Artifacts, removeMail func(jobs.ID) (int64, 
 
 // Result is the result of a cleanup, as JSON.
 //
-// FreedBytes are those of records and files together. An attempt that repeats
-// an interrupted one counts only what was still there. A dry run counts the
-// artifacts exactly and the records by the length of their JSON, which is
-// somewhat more than they take; mail it leaves out.
+// FreedBytes covers records and files. It counts the work of the last attempt only. A
+// dry run counts artifacts exactly and leaves mail out. It counts records by the length
+// of their JSON, which is a little more than they take.
 type Result struct {
 	DeletedCount int      `json:"deleted_count"`
 	FreedBytes   int64    `json:"freed_bytes"`
 	Criteria     Criteria `json:"criteria"`
 }
 
-// Criteria says which jobs a cleanup was about.
+// Criteria are the conditions of a cleanup.
 type Criteria struct {
-	OlderThan string   `json:"older_than"` // as it was asked for
-	Before    string   `json:"before"`     // the moment that this means, RFC 3339
+	OlderThan string   `json:"older_than"` // as the request has it
+	Before    string   `json:"before"`     // the moment that OlderThan means, RFC 3339
 	Status    []string `json:"status"`
 	DryRun    bool     `json:"dry_run"`
 }
@@ -115,13 +114,13 @@ func (req *request) readAge(v payload.Value) {
 	req.olderThan = text
 }
 
-// Check says what is wrong with a payload.
+// Check validates a payload.
 func (h *Handler) Check(payload json.RawMessage) error {
 	_, err := parse(payload)
 	return err
 }
 
-// Handle deletes, or counts.
+// Handle deletes jobs, or counts them in a dry run.
 func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error) {
 	req, err := parse(t.Job.Payload)
 	if err != nil {
@@ -143,19 +142,18 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 	}}, nil
 }
 
-// Run deletes the jobs that ended longer than older ago with one of the statuses
-// (any ended one if there are none), and returns how many those were and the
-// bytes that were freed. With an error, they tell what was done up to then.
+// Run deletes the jobs that ended longer than older ago with one of the statuses; none
+// stands for all. It returns the number of records and of freed bytes, also with an
+// error: then up to that point.
 func (h *Handler) Run(ctx context.Context, older time.Duration, statuses []jobs.Status) (deleted int, freed int64, err error) {
 	s := h.sweep(older, statuses)
 	err = s.run(ctx)
 	return s.deleted, s.freed, err
 }
 
-// Remove deletes these jobs, which have ended, with all that they have left
-// behind, and returns how many records there still were and the bytes that were
-// freed. Jobs whose files resist are kept and do not stop the others; the error
-// tells of them.
+// Remove deletes these ended jobs and everything that they left behind. It returns the
+// number of records that still existed, and the bytes that it freed. A job whose files
+// resist is kept and does not stop the others; the error reports it.
 func (h *Handler) Remove(ctx context.Context, ended []*jobs.Job) (deleted int, freed int64, err error) {
 	s := &sweep{Handler: h}
 	if err = s.remove(ctx, ended); err == nil {
@@ -170,22 +168,22 @@ type sweep struct {
 	before   jobs.Time
 	statuses []jobs.Status
 	dryRun   bool
-	task     *jobs.Task // told about the progress; may be nil
+	task     *jobs.Task // gets the progress; may be nil
 
 	deleted int
 	freed   int64
-	oldest  jobs.Time // when the first job that was met had been submitted
+	oldest  jobs.Time // when the first job was submitted
 	stuck   int       // jobs whose files could not be removed
-	why     error     // for the first of them
+	why     error     // the first of their errors
 }
 
 func (h *Handler) sweep(older time.Duration, statuses []jobs.Status) *sweep {
 	return &sweep{Handler: h, before: h.now().Add(-older), statuses: statuses}
 }
 
-// run goes through the ended jobs batch by batch. Files go before records,
-// since nobody would find them once the record is gone; whatever interrupts
-// this is made good by doing it again.
+// run goes through the ended jobs in batches. It removes files before records, since
+// nobody could find them without the record. Another run makes up for an interrupted
+// one.
 func (s *sweep) run(ctx context.Context) error {
 	if s.before <= 0 { // nothing is that old, and 0 would mean "any time"
 		return nil
@@ -275,8 +273,8 @@ func (s *sweep) leftover() error {
 	return fmt.Errorf("deleted %d jobs, but the files of %d could not be removed, so these were kept; the first: %w", s.deleted, s.stuck, s.why)
 }
 
-// report estimates the progress by time: jobs come oldest first, so how far the
-// last one's submission lies between the first one's and the bound.
+// report estimates the progress by time. Jobs come oldest first, so it relates the last
+// submission to the first one and the bound.
 func (s *sweep) report(found []*jobs.Job) {
 	if s.task == nil || len(found) == 0 {
 		return
@@ -295,7 +293,7 @@ func (s *sweep) summary() string {
 	return fmt.Sprintf("deleted %d jobs", s.deleted)
 }
 
-// names lists the statuses; none means all ended ones.
+// names lists the names of the statuses; none stands for all ended ones.
 func names(statuses []jobs.Status) []string {
 	if len(statuses) == 0 {
 		statuses = []jobs.Status{jobs.Completed, jobs.Failed, jobs.Cancelled}

@@ -26,8 +26,8 @@ type site struct {
 	outbox  string
 }
 
-// newSite has these jobs; each has an artifact of 10 bytes, and every other one,
-// from the first, a mail of 5.
+// newSite has these jobs. Each has an artifact of 10 bytes; the first and every second
+// one after it have a mail of 5.
 func newSite(t *testing.T, list ...*jobs.Job) *site {
 	t.Helper()
 	s := &site{tracker: handlertest.NewTracker(list...), outbox: t.TempDir()}
@@ -67,8 +67,7 @@ func (s *site) unlinkMail(id jobs.ID) (int64, error) {
 	return info.Size(), os.Remove(s.mail(id))
 }
 
-// left lists the numbers of the jobs that still have a record, a file and a
-// mail.
+// left lists the numbers of the jobs that still have a record, a file or a mail.
 func (s *site) left(t *testing.T) (records, files, mails []int) {
 	t.Helper()
 	for i := range 1000 {
@@ -89,8 +88,8 @@ func (s *site) left(t *testing.T) (records, files, mails []int) {
 	return records, files, mails
 }
 
-// mixed has jobs 0 … 6: two of each ended status, 40 and 10 days ago, and one
-// that still waits.
+// mixed has jobs 0 to 6: two of each ended status, 40 and 10 days ago, and one that
+// waits.
 func mixed(t *testing.T) []*jobs.Job {
 	t.Helper()
 	at := handlertest.At(t, now)
@@ -239,8 +238,8 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestAnInterruptedCleanupIsMadeGood: the files are gone, the commit fails, and
-// the next attempt finishes.
+// TestAnInterruptedCleanupIsMadeGood removes the files and fails at the commit. The
+// next attempt finishes.
 func TestAnInterruptedCleanupIsMadeGood(t *testing.T) {
 	s := newSite(t, mixed(t)...)
 	broken := errors.New("broken")
@@ -259,7 +258,7 @@ func TestAnInterruptedCleanupIsMadeGood(t *testing.T) {
 	}
 }
 
-// TestOneStubbornFile keeps its own record but does not stop the others.
+// TestOneStubbornFile has a file that resists: its record stays, the others go.
 func TestOneStubbornFile(t *testing.T) {
 	s := newSite(t, mixed(t)...)
 	stubborn := errors.New("stubborn")
@@ -330,8 +329,7 @@ func TestCheckRefuses(t *testing.T) {
 	}
 }
 
-// TestRemove deletes single jobs with their files; those that have not ended
-// stay.
+// TestRemove deletes single jobs with their files. Jobs that have not ended stay.
 func TestRemove(t *testing.T) {
 	s := newSite(t, mixed(t)...)
 	deleted, freed, err := s.Remove(t.Context(), s.tracker.Jobs[:2])

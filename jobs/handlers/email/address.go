@@ -13,13 +13,14 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// Bounds of an address, in bytes (RFC 5321, 4.5.3.1, and what a line can hold).
+// Bounds of an address, in bytes: those of RFC 5321, section 4.5.3.1, and the length of
+// a line.
 const (
 	maxLocal   = 64
 	maxDomain  = 253
 	maxAddress = 254
 	maxName    = 256
-	maxText    = 64 << 10 // a string with addresses; it is read at the door
+	maxText    = 64 << 10 // a string with addresses, which is checked at the door
 )
 
 // parseAddress reads one address, with or without a display name.
@@ -71,12 +72,12 @@ func notAnAddress(s string, err error) error {
 }
 
 // tag begins an IPv6 address between the brackets of a literal (RFC 5321, section
-// 4.1.3). net/mail knows such literals without it only.
+// 4.1.3). net/mail accepts only literals without it.
 var tag = regexp.MustCompile(`(?i)@\[IPv6:`)
 
 func untagged(s string) string { return tag.ReplaceAllLiteralString(s, "@[") }
 
-// normal checks what net/mail lets pass of text and brings the domain into ASCII.
+// normal rejects what net/mail accepts wrongly, and converts the domain to ASCII.
 func normal(a *mail.Address, text string) (*mail.Address, error) {
 	at := strings.LastIndexByte(a.Address, '@')
 	if at < 0 {
@@ -87,7 +88,7 @@ func normal(a *mail.Address, text string) (*mail.Address, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case hasControl(a.Name): // an encoded word can hide one
+	case hasControl(a.Name): // an encoded word can hide it
 		return nil, fmt.Errorf("the name before %s has a control character", quote(a.Address))
 	case len(a.Name) > maxName:
 		return nil, fmt.Errorf("the name before %s is longer than %d bytes", quote(a.Address), maxName)
@@ -99,13 +100,12 @@ func normal(a *mail.Address, text string) (*mail.Address, error) {
 	return &mail.Address{Name: oneSpace(a.Name), Address: local + "@" + domain}, nil
 }
 
-// oneSpace leaves single spaces between words: more of them would not survive
-// the folding of a header.
+// oneSpace leaves single spaces between words. Folding a header would not keep more.
 func oneSpace(s string) string {
 	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == ' ' }), " ")
 }
 
-// asciiDomain returns a domain as it travels: an international one in Punycode.
+// asciiDomain returns a domain as it is sent: an international one in Punycode.
 func asciiDomain(domain, text string) (string, error) {
 	if strings.HasPrefix(domain, "[") {
 		return literal(domain, text)
@@ -123,8 +123,8 @@ func asciiDomain(domain, text string) (string, error) {
 	return domain, nil
 }
 
-// literal is an address literal like [192.0.2.1] or [IPv6:2001:db8::1] as it
-// travels. Whether an IPv6 address had its tag stands in the text only.
+// literal returns an address literal like [192.0.2.1] or [IPv6:2001:db8::1] as it is
+// sent. Only text shows whether an IPv6 address had its tag.
 func literal(domain, text string) (string, error) {
 	inside := strings.TrimSuffix(strings.TrimPrefix(domain, "["), "]")
 	ip, err := netip.ParseAddr(inside)
@@ -154,7 +154,7 @@ func isHostName(s string) bool {
 }
 
 func notInHostName(r rune) bool {
-	lower := r | 0x20 // letters only, of ASCII
+	lower := r | 0x20 // for ASCII letters only
 	return (lower < 'a' || lower > 'z' || r > unicode.MaxASCII) && (r < '0' || r > '9') && r != '-'
 }
 
@@ -167,8 +167,8 @@ func isASCII(s string) bool {
 	return true
 }
 
-// addrSpec is the address alone, with its local part quoted where that is
-// needed, as it stands between < and >.
+// addrSpec is the bare address as it stands between < and >, with a quoted local part
+// if need be.
 func addrSpec(a *mail.Address) string {
 	s := (&mail.Address{Address: a.Address}).String()
 	return s[1 : len(s)-1]

@@ -16,27 +16,26 @@
 //	body      plain text
 //	html      the same as HTML; with both, the reader's program chooses
 //
-// One of body and html must be there. The sender stands in the configuration
-// only, so that whoever may submit a job cannot write in anybody's name.
+// One of body and html is required. Only the configuration sets the sender. So a client
+// that may submit jobs cannot write in somebody else's name.
 //
-// What becomes of an attempt over SMTP:
+// An attempt over SMTP ends like this:
 //
-//   - an answer that begins with 5 ends the job for good, at any stage: also a
-//     refused login, since the server has understood and said no;
-//   - an answer that begins with 4, and everything that is no answer (no
-//     connection, a timeout, a certificate that does not fit) is tried again;
-//   - each recipient gets the mail once. Those that the server takes have it; those
-//     that it refuses for the moment are tried again, in a second transaction over
-//     the same connection (a server that takes few at a time answers in this way),
-//     and then with the next attempt, which knows who has it already; those that it
-//     refuses for good are listed in the result with the server's words, and if
-//     nobody else is left the job is completed, or failed if nobody was taken;
-//   - if the connection breaks when the message is sent whole and the server has
-//     not answered yet, the mail may be delivered: the job fails for good and says
-//     so, unless [SMTP].RetryUnknown.
+//   - An answer that begins with 5 is final, at any stage. That includes a refused
+//     login: the server understood it.
+//   - An answer that begins with 4 is tried again. So is every failure without an
+//     answer: no connection, a timeout, an invalid certificate.
+//   - Each recipient gets the mail once. Recipients that the server defers are tried
+//     again, in a second transaction over the same connection, because some servers
+//     take only a few at a time. The next attempt tries those who are still left.
+//     Recipients that the server refuses for good are listed in the result with its
+//     words. If the server accepts nobody, the job fails.
+//   - The connection may break between the last byte of the message and the server's
+//     answer. Then the mail may have been delivered, so the job fails for good and says
+//     so, unless [SMTP].RetryUnknown is set.
 //
-// The Message-ID is made from the job's id: if a mail is sent twice all the same,
-// because the process died before the outcome was stored, receivers can tell.
+// The Message-ID is made from the job's id. Receivers can recognize a mail that was
+// sent twice because the process died before the outcome was stored.
 package email
 
 import (
@@ -68,7 +67,7 @@ const (
 	TLSImplicit      = "implicit"      // TLS from the first byte on, as on port 465
 )
 
-// Config says who sends and how.
+// Config is the configuration of the sender and the transport.
 type Config struct {
 	Transport string // TransportOutbox or TransportSMTP
 	From      string // the sender, "a@example.com" or "Name <a@example.com>"
@@ -76,33 +75,32 @@ type Config struct {
 	SMTP      SMTP   // for TransportSMTP
 }
 
-// SMTP is how to reach the mail server.
+// SMTP is the configuration of the mail server.
 type SMTP struct {
 	Host     string
 	Port     int
 	Username string // "" = no login
 	Password string
 	// TLS is one of the TLS constants; "" is TLSOpportunistic. Certificates are
-	// checked, except with TLSOpportunistic when there is no password to protect
-	// or the server is this machine: what may go in clear text is not worse off
-	// behind a certificate that nobody knows.
+	// checked. TLSOpportunistic skips the check if there is no password to protect, or
+	// if the server is this machine. Clear text would be allowed there, so an unknown
+	// certificate does no harm.
 	TLS string
-	// Timeout bounds connecting, and each single wait for the server; 0 are 30
-	// seconds for connecting, and the times of RFC 5321 for the rest. The whole is
-	// bounded by the job's own timeout.
+	// Timeout bounds connecting, and each single wait for the server. 0 stands for 30
+	// seconds to connect, and for the times of RFC 5321. The job's own timeout bounds
+	// the whole.
 	Timeout time.Duration
-	// RetryUnknown has mails sent again whose fate is not known, and which may be
-	// delivered already.
+	// RetryUnknown sends a mail again even if it may have been delivered.
 	RetryUnknown bool
-	// CA are the authorities that may sign the server's certificate; nil are the
+	// CA are the authorities that may sign the server's certificate; nil stands for the
 	// system's.
 	CA *x509.CertPool
 
 	connect func(ctx context.Context, network, address string) (net.Conn, error) // for tests; nil = net.Dialer
 }
 
-// Handler sends mails. It implements jobs.Handler and jobs.Checker and may be
-// used by many goroutines at once.
+// Handler sends mails. It implements jobs.Handler and jobs.Checker. All methods may be
+// called concurrently.
 type Handler struct {
 	config Config
 	from   *mail.Address
@@ -113,8 +111,8 @@ var (
 	_ jobs.Checker = (*Handler)(nil)
 )
 
-// New checks the configuration and makes a handler of it. It touches neither
-// folder nor network. The error names every key that is wrong.
+// New checks the configuration and makes a handler. It uses neither the folder nor the
+// network. The error names every wrong key.
 func New(c Config) (*Handler, error) {
 	if c.SMTP.TLS == "" {
 		c.SMTP.TLS = TLSOpportunistic
@@ -161,8 +159,7 @@ func (s *SMTP) check() []error {
 	return errs
 }
 
-// Check says whether the payload can become a mail. The error is a *jobs.Error
-// with every field that is wrong.
+// Check validates a payload. The error is a *jobs.Error that names every wrong field.
 func (h *Handler) Check(payload json.RawMessage) error {
 	_, err := parse(payload)
 	return err
@@ -172,8 +169,8 @@ func (h *Handler) Check(payload json.RawMessage) error {
 type Sent struct {
 	MessageID string     `json:"message_id"`
 	Transport string     `json:"transport"`
-	Accepted  []string   `json:"accepted"`           // who gets the mail, Bcc too
-	Rejected  []Rejected `json:"rejected,omitempty"` // whom the server refused
+	Accepted  []string   `json:"accepted"`           // the recipients of the mail, Bcc included
+	Rejected  []Rejected `json:"rejected,omitempty"` // those that the server refused
 	File      string     `json:"file,omitempty"`     // path of the .eml file; outbox only
 	Bytes     int        `json:"bytes"`              // size of the message
 }
@@ -184,8 +181,8 @@ type Rejected struct {
 	Error   string `json:"error"` // the server's answer
 }
 
-// Handle sends the mail of one job; the result's value is a [Sent]. See the
-// package's description for which errors are permanent.
+// Handle sends the mail of one job. The value of the result is a [Sent]. The package
+// comment says which errors are permanent.
 func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error) {
 	p, err := parse(t.Job.Payload)
 	if err != nil {
@@ -254,13 +251,13 @@ func (h *Handler) sendSMTP(ctx context.Context, t *jobs.Task, l *letter) (*Sent,
 	return &Sent{Accepted: d.Accepted, Rejected: d.Refused, Bytes: len(content)}, nil
 }
 
-// earlier is what the attempts before have done, and who is left of all.
+// earlier returns what earlier attempts delivered, and the recipients who are left.
 func earlier(t *jobs.Task, all []string) (d delivery, left []string) {
 	if c := t.Checkpoint(); c != nil && json.Unmarshal(c, &d) != nil {
-		d = delivery{} // not ours
+		d = delivery{} // not a checkpoint of this package
 	}
 	if d.Run != t.Job.Run {
-		d.Run, d.Refused = t.Job.Run, nil // a retry by hand tries those again
+		d.Run, d.Refused = t.Job.Run, nil // a retry by hand tries the refused ones again
 	}
 	return d, (&transaction{accepted: d.Accepted, refused: d.Refused}).rest(all)
 }

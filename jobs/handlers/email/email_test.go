@@ -169,7 +169,7 @@ func TestRemoveMail(t *testing.T) {
 }
 
 func TestSweepOutbox(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "out[box") // no pattern
+	dir := filepath.Join(t.TempDir(), "out[box") // a name that is no pattern
 	if err := SweepOutbox(dir); err != nil {
 		t.Errorf("without a folder: %v", err)
 	}
@@ -190,7 +190,7 @@ func TestSweepOutbox(t *testing.T) {
 	}
 }
 
-// TestResultJSON holds the names that clients read.
+// TestResultJSON pins the names that clients read.
 func TestResultJSON(t *testing.T) {
 	got, err := json.Marshal(Sent{MessageID: "<x@y>", Transport: "smtp", Accepted: []string{"a@b.c"}, Rejected: []Rejected{{"d@e.f", "550 no"}}, Bytes: 7})
 	want := `{"message_id":"\u003cx@y\u003e","transport":"smtp","accepted":["a@b.c"],"rejected":[{"address":"d@e.f","error":"550 no"}],"bytes":7}`

@@ -14,7 +14,7 @@ import (
 	"jobstream/jobs"
 )
 
-// letter is a mail before it is written down.
+// letter is a mail in its parts.
 type letter struct {
 	id      jobs.ID
 	from    *mail.Address
@@ -29,9 +29,9 @@ func (l *letter) messageIDValue() string {
 	return l.id.String() + l.from.Address[strings.LastIndexByte(l.from.Address, '@'):]
 }
 
-// bytes is the message with CRLF line ends. With envelope, two header lines more
-// say from whom and to whom it goes, since a file has no SMTP dialogue around it
-// that would; only there Bcc recipients show.
+// bytes is the message with CRLF line ends. With envelope, two more header lines name
+// the sender and all recipients, Bcc included, because a file has no SMTP dialogue that
+// would.
 func (l *letter) bytes(envelope bool) ([]byte, error) {
 	m := gomail.NewMsg(gomail.WithNoDefaultUserAgent())
 	m.SetMessageIDWithValue(l.messageIDValue())
@@ -67,21 +67,21 @@ func (l *letter) bytes(envelope bool) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// crlf is text with the line ends that mail has. The quoted-printable writer
-// would do it too, but loses an LF that comes somewhere after a lone CR.
+// crlf converts line ends to those of mail. The quoted-printable writer would do it
+// too, but it loses an LF some way after a lone CR.
 func crlf(s string) string {
 	s = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(s)
 	return strings.ReplaceAll(s, "\n", "\r\n")
 }
 
-// headerText is s as encoded words (RFC 2047) unless it can stand as it is.
-// Besides text beyond ASCII that is text which a reader would take for encoded
-// words, and spaces and long words that folding would not leave alone.
+// headerText encodes s as encoded words (RFC 2047) unless it can stand as it is.
+// Besides text beyond ASCII it encodes text that looks like encoded words, and spaces
+// and long words that folding would change.
 func headerText(s string) string {
 	if plainHeader(s) {
 		return s
 	}
-	const chunk = 36 // bytes; with its clothes such a word fits into the first line
+	const chunk = 36 // bytes; encoded, such a word fits into the first line
 	var words []string
 	for len(s) > 0 {
 		n := min(chunk, len(s))

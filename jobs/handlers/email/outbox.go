@@ -15,8 +15,8 @@ func mailPath(outbox string, id jobs.ID) string {
 	return filepath.Join(outbox, id.String()+".eml")
 }
 
-// writeMail puts a message into the outbox, durably, whole or not at all, and
-// returns its path. A job that runs again replaces its mail.
+// writeMail puts a message into the outbox and returns its path. The write is durable
+// and atomic. A job that runs again replaces its mail.
 func writeMail(outbox string, id jobs.ID, content []byte) (string, error) {
 	if err := makeDir(outbox); err != nil {
 		return "", err
@@ -32,7 +32,7 @@ func writeMail(outbox string, id jobs.ID, content []byte) (string, error) {
 	return path, jobs.SyncDir(outbox)
 }
 
-// finish fills, syncs and closes f and gives it its final name.
+// finish writes, syncs and closes f, and gives it its final name.
 func finish(f *os.File, content []byte, path string) error {
 	_, err := f.Write(content)
 	if err == nil {
@@ -47,8 +47,8 @@ func finish(f *os.File, content []byte, path string) error {
 	return err
 }
 
-// makeDir creates the folder if need be; a new one must be durable too, or a
-// power cut takes it away with all that is in it.
+// makeDir creates the folder if need be, durably: a power cut would take a new folder
+// away with everything in it.
 func makeDir(dir string) error {
 	switch _, err := os.Stat(dir); {
 	case err == nil:
@@ -79,8 +79,8 @@ func RemoveMail(outbox string, id jobs.ID) (int64, error) {
 	return info.Size(), nil
 }
 
-// SweepOutbox removes the half-written mails that a crash has left in the
-// folder, which need not exist. Call it before any job runs.
+// SweepOutbox removes half-written mails that a crash left in the folder. The folder
+// need not exist. Call it before any job runs.
 func SweepOutbox(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {

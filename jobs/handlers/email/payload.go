@@ -33,7 +33,7 @@ func (p *payload) recipients() []string {
 		for _, a := range group {
 			spec := addrSpec(a)
 			at := strings.LastIndexByte(spec, '@')
-			key := spec[:at] + strings.ToLower(spec[at:]) // only the domain is the same in any case
+			key := spec[:at] + strings.ToLower(spec[at:]) // only the domain ignores case
 			if !seen[key] {
 				seen[key] = true
 				list = append(list, spec)
@@ -43,7 +43,7 @@ func (p *payload) recipients() []string {
 	return list
 }
 
-// parser collects what is wrong while it reads a payload.
+// parser collects problems while it reads a payload.
 type parser struct {
 	payload
 	bad []jobs.FieldError
@@ -63,7 +63,7 @@ func parse(raw json.RawMessage) (*payload, error) {
 	given := map[string]bool{}
 	err := jobs.EachField(raw, func(name string, value json.RawMessage) {
 		if string(value) == "null" && slices.Contains(fields, name) {
-			return // as if it were not there
+			return // null counts as absent
 		}
 		given[name] = true
 		p.field(name, value)
@@ -80,10 +80,10 @@ func parse(raw json.RawMessage) (*payload, error) {
 	return &p.payload, nil
 }
 
-// fields are what a payload may have.
+// fields are the fields of a payload.
 var fields = []string{"to", "cc", "bcc", "reply_to", "subject", "body", "html"}
 
-// unreadable takes over what jobs.EachField says, whose pointers begin at the
+// unreadable adds the problems that jobs.EachField found. Its pointers begin at the
 // payload.
 func (p *parser) unreadable(err error) {
 	e, _ := jobs.AsError(err)
@@ -135,7 +135,7 @@ func isEmptyList(raw json.RawMessage) bool {
 	return raw[0] == '[' && json.Unmarshal(raw, &list) == nil && len(list) == 0
 }
 
-// addresses reads a string with one or more addresses, or a list of strings with
+// addresses reads one string with any number of addresses, or a list of strings with
 // one each.
 func (p *parser) addresses(pointer string, raw json.RawMessage) []*mail.Address {
 	switch raw[0] {
@@ -241,7 +241,7 @@ func describe(raw json.RawMessage) string {
 	return string(raw)
 }
 
-// quote shows a value of the caller's in an error, not more of it than helps.
+// quote shortens a value of the caller for an error.
 func quote(s string) string {
 	const longest = 80
 	if len(s) <= longest {

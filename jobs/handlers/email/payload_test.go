@@ -131,14 +131,14 @@ func TestCheckAccepts(t *testing.T) {
 	}
 }
 
-// parsed is a message as a reader's program sees it.
+// parsed is a message as a mail program reads it.
 type parsed struct {
 	mail.Header
 	subject    string
 	text, html *string
 }
 
-// readMessage reads a message with nothing but the standard library.
+// readMessage reads a message with the standard library only.
 func readMessage(message []byte) (*parsed, error) {
 	for line := range bytes.SplitSeq(message, []byte("\r\n")) {
 		if bytes.ContainsAny(line, "\r\n") {
@@ -201,13 +201,13 @@ func (p *parsed) part(kind string, params map[string]string, encoding string, bo
 	return err
 }
 
-// sameText compares, but for the line end that a transport may add at the end.
+// sameText compares, except for the line end that a transport may add.
 func sameText(got *string, want string) bool {
 	return got != nil && (*got == crlf(want) || *got == crlf(want)+"\r\n")
 }
 
-// TestAnyAcceptedPayload says that whatever Check lets in becomes a message that
-// a reader takes apart into what was put in.
+// TestAnyAcceptedPayload makes a message of every payload that Check accepts. A reader
+// must get back the contents of the payload.
 func TestAnyAcceptedPayload(t *testing.T) {
 	from, err := parseAddress("jobstream <jobs@example.org>")
 	if err != nil {
@@ -306,8 +306,8 @@ func compare(t *rapid.T, in map[string]any, p *payload, out *parsed) {
 	}
 }
 
-// FuzzCheck feeds raw bytes: Check never panics, answers with its own kind of
-// error, and what it lets in becomes a message.
+// FuzzCheck feeds raw bytes. Check must not panic, and must return its own kind of
+// error. An accepted payload must become a message.
 func FuzzCheck(f *testing.F) {
 	for _, seed := range []string{
 		``, `null`, `{}`, `[]`, `{"to":"a@example.com","body":"x"}`, `{"to":["A <a@example.com>"],"html":"<p>","cc":"b@bücher.example"}`,

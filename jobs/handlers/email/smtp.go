@@ -19,8 +19,8 @@ import (
 	"jobstream/jobs"
 )
 
-// How long a server may take at each stage of the dialogue, by RFC 5321, section
-// 4.5.3.2; all of it is bounded by the job's own timeout.
+// The longest waits for the server at each stage, by RFC 5321, section 4.5.3.2. The
+// job's own timeout bounds them all.
 const (
 	greetTimeout    = 5 * time.Minute // and each answer before the mail
 	addressTimeout  = 5 * time.Minute // MAIL FROM, RCPT TO
@@ -28,12 +28,12 @@ const (
 	blockTimeout    = 3 * time.Minute // for each piece of the message
 	finalDotTimeout = 10 * time.Minute
 	connectTimeout  = 30 * time.Second
-	farewellTimeout = 2 * time.Second // the mail is through, or has failed, by then
+	farewellTimeout = 2 * time.Second // the mail has been sent or has failed by then
 )
 
 func (s *SMTP) addr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
 
-// isLocal says whether the server is this machine, so that nobody can listen in.
+// isLocal says whether the server is this machine, so that nobody can listen.
 func (s *SMTP) isLocal() bool {
 	ip := net.ParseIP(s.Host)
 	return strings.EqualFold(s.Host, "localhost") || ip != nil && ip.IsLoopback()
@@ -51,15 +51,15 @@ func (s *SMTP) tlsConfig() *tls.Config {
 
 // session is one connection to the mail server.
 type session struct {
-	ctx    context.Context // that of the one call of Handle which the session lives for
+	ctx    context.Context // of the one call of Handle that uses the session
 	config *SMTP
 	conn   *timedConn
 	client *smtp.Client
 	unhook func() bool
 }
 
-// dial connects, greets, secures the line and logs in. The connection breaks
-// when ctx ends, which ends every wait at once.
+// dial connects, greets, secures the line and logs in. The end of ctx closes the
+// connection, which ends every wait at once.
 func dial(ctx context.Context, config *SMTP) (*session, error) {
 	s := &session{ctx: ctx, config: config}
 	connect := config.connect
@@ -80,8 +80,7 @@ func dial(ctx context.Context, config *SMTP) (*session, error) {
 	return s, nil
 }
 
-// wait is how long a stage may take: what the configuration says, or else the
-// standard.
+// wait is the bound of one stage: the configured one, or else the standard.
 func (s *session) wait(standard time.Duration) time.Duration {
 	if s.config.Timeout > 0 {
 		return s.config.Timeout
@@ -89,7 +88,7 @@ func (s *session) wait(standard time.Duration) time.Duration {
 	return standard
 }
 
-// patient sets how long the server may take from now on, for each answer.
+// patient sets the bound of each answer from now on.
 func (s *session) patient(standard time.Duration) { s.conn.timeout = s.wait(standard) }
 
 func (s *session) open() error {
@@ -145,9 +144,9 @@ func (s *session) login() error {
 	return nil
 }
 
-// chooseAuth takes the best way to log in that the server offers. Ways that show
-// the password need a line that nobody can listen in on, or an administrator who
-// has ruled out TLS.
+// chooseAuth picks the best login that the server offers. A login that shows the
+// password needs a line on which nobody can listen, or an administrator who has ruled
+// out TLS.
 func (s *session) chooseAuth(offered []string) (smtp.Auth, error) {
 	c := s.config
 	_, secure := s.client.TLSConnectionState()
@@ -177,8 +176,8 @@ func (s *session) chooseAuth(offered []string) (smtp.Auth, error) {
 	return nil, fmt.Errorf("the server offers %s, none of which is known here (SCRAM, PLAIN, LOGIN, CRAM-MD5)", strings.Join(offered, ", "))
 }
 
-// helloName is what the client calls itself: the machine's full name, or its IP
-// address as RFC 5321 wants it if it has none.
+// helloName is the client's name for the greeting: the machine's full name, or else its
+// IP address in the form of RFC 5321.
 func helloName(local net.Addr) string {
 	if name, err := os.Hostname(); err == nil && strings.Contains(name, ".") && isHostName(name) {
 		return name
@@ -193,7 +192,7 @@ func helloName(local net.Addr) string {
 	return "[IPv6:" + tcp.IP.String() + "]"
 }
 
-// delivery is what became of the recipients of a mail.
+// delivery is the result of a mail for its recipients.
 type delivery struct {
 	Run      int        `json:"run"` // of the job
 	Accepted []string   `json:"accepted,omitempty"`
@@ -201,8 +200,8 @@ type delivery struct {
 	deferred []Rejected // for now
 }
 
-// send gives the message to the server for all recipients. With an error, none of
-// them has got it.
+// send gives the message to the server for all recipients. After an error none of them
+// has it.
 func (s *session) send(from string, to []string, message []byte) (d delivery, err error) {
 	if err := s.internationalize(append([]string{from}, to...)); err != nil {
 		return d, err
@@ -214,7 +213,7 @@ func (s *session) send(from string, to []string, message []byte) (d delivery, er
 		switch {
 		case err != nil && len(d.Accepted)+len(d.Refused)+len(t.deferred) == 0:
 			return delivery{}, err
-		case err != nil && len(t.accepted) > 0: // they were to get it; the others were not
+		case err != nil && len(t.accepted) > 0: // the fate of the accepted is the error's, not that of the others
 			d.give(t.accepted, err)
 			d.deferred = append(d.deferred, t.deferred...)
 			return d, nil
@@ -230,19 +229,19 @@ func (s *session) send(from string, to []string, message []byte) (d delivery, er
 	return d, nil
 }
 
-// give notes that all of these did not get the mail for one reason.
+// give records one reason for all of these recipients not to have the mail.
 func (d *delivery) give(to []string, err error) {
 	for _, a := range to {
 		if jobs.IsPermanent(err) {
-			d.Refused = slices.Insert(d.Refused, 0, Rejected{a, err.Error()}) // to be told first
+			d.Refused = slices.Insert(d.Refused, 0, Rejected{a, err.Error()}) // the first to be reported
 		} else {
 			d.deferred = append(d.deferred, Rejected{a, err.Error()})
 		}
 	}
 }
 
-// internationalize has the server told of addresses with letters beyond ASCII
-// (RFC 6531), and of no others.
+// internationalize announces addresses with letters beyond ASCII (RFC 6531), if there
+// are any.
 func (s *session) internationalize(addresses []string) error {
 	i := slices.IndexFunc(addresses, func(a string) bool { return !isASCII(a) })
 	s.client.SkipSMTPUTF8(i < 0)
@@ -255,8 +254,8 @@ func (s *session) internationalize(addresses []string) error {
 	return nil
 }
 
-// undelivered is the error for a mail that some recipients have not got yet, or
-// that none may get.
+// undelivered is the error for a mail that some recipients do not have yet, or that
+// none may have.
 func (s *session) undelivered(d delivery) error {
 	const shown = 3
 	all := slices.Concat(d.Refused, d.deferred)
@@ -278,14 +277,14 @@ func (s *session) undelivered(d delivery) error {
 	return err
 }
 
-// transaction is what became of the recipients of one SMTP transaction.
+// transaction is the result of one SMTP transaction for its recipients.
 type transaction struct {
 	accepted []string
 	refused  []Rejected // for good
 	deferred []Rejected // for now
 }
 
-// rest are those of all that have neither got the message nor been refused.
+// rest are those of all who neither have the message nor were refused.
 func (t *transaction) rest(all []string) []string {
 	return slices.DeleteFunc(slices.Clone(all), func(a string) bool {
 		return slices.Contains(t.accepted, a) ||
@@ -293,8 +292,8 @@ func (t *transaction) rest(all []string) []string {
 	})
 }
 
-// transact runs one transaction. Without an error, the accepted have got the
-// message; with one, nobody has, or nobody knows of the accepted: see
+// transact runs one transaction. Without an error the accepted recipients have the
+// message. With one, nobody has it, or the fate of the accepted is unknown: see
 // [session.data].
 func (s *session) transact(from string, to []string, message []byte) (transaction, error) {
 	var t transaction
@@ -309,13 +308,14 @@ func (s *session) transact(from string, to []string, message []byte) (transactio
 		}
 	}
 	if len(t.accepted) == 0 {
-		_ = s.client.Reset() // politeness before QUIT; the outcome is known
+		_ = s.client.Reset() // politeness before QUIT: the outcome is known
 		return t, nil
 	}
 	return t, s.data(message)
 }
 
-// recipient asks for one recipient. The error is one of the whole transaction.
+// recipient names one recipient to the server. An error is one of the whole
+// transaction.
 func (s *session) recipient(t *transaction, address string) error {
 	err := s.client.Rcpt("<" + address + ">")
 	if err == nil {
@@ -334,10 +334,10 @@ func (s *session) recipient(t *transaction, address string) error {
 	return nil
 }
 
-// data sends the message. Once it is sent whole, only the server's answer says
-// whether it has taken it: without one the mail may be delivered already, and to
-// send it again may deliver it twice (RFC 5321, section 4.5.3.2.6). So that fails
-// for good, unless the configuration wants it otherwise.
+// data sends the message. Once it is complete, only the server's answer tells whether
+// the server has it. Without that answer another try may deliver it twice (RFC 5321,
+// section 4.5.3.2.6). So it fails for good, unless the configuration wants it
+// otherwise.
 func (s *session) data(message []byte) error {
 	s.patient(dataTimeout)
 	w, err := s.client.Data()
@@ -360,7 +360,7 @@ func (s *session) data(message []byte) error {
 		"(email.smtp.retry_unknown: true would)", s.failed("end of the message", err)))
 }
 
-// close says goodbye; by now nothing that goes wrong matters.
+// close ends the session. Errors no longer matter.
 func (s *session) close() {
 	s.conn.timeout = min(s.conn.timeout, farewellTimeout)
 	_ = s.client.Quit()
@@ -368,10 +368,10 @@ func (s *session) close() {
 	_ = s.conn.Close()
 }
 
-// failed says where in the dialogue something went wrong; an answer of the class
-// 5 makes the error permanent.
+// failed adds the stage of the dialogue to an error. An answer of class 5 makes it
+// permanent.
 func (s *session) failed(stage string, err error) error {
-	if s.ctx.Err() != nil { // what broke then, broke for this reason
+	if s.ctx.Err() != nil { // then the end of the context is the reason
 		return s.at(stage, context.Cause(s.ctx))
 	}
 	said := answerIn(err)
@@ -388,7 +388,7 @@ func (s *session) at(stage string, err error) error {
 	return fmt.Errorf("SMTP server %s: %s: %w", s.config.addr(), stage, err)
 }
 
-// answer is what the server said no with.
+// answer is the server's refusal.
 type answer struct {
 	code int
 	text string // one line
@@ -396,8 +396,8 @@ type answer struct {
 
 func (a *answer) Error() string { return fmt.Sprintf("%03d %s", a.code, a.text) }
 
-// answerIn finds the server's answer in an error, the last one if there are
-// several (EHLO, then HELO); nil if there is none.
+// answerIn finds the server's answer in an error: the last one if there are several
+// (EHLO, then HELO), nil if there is none.
 func answerIn(err error) *answer {
 	var several interface{ Unwrap() []error }
 	if errors.As(err, &several) {
@@ -420,14 +420,14 @@ func oneLine(s string) string {
 	}, strings.ToValidUTF8(s, "?"))
 }
 
-// timedConn bounds every single read and write. After the first wait that was
-// too long it is closed, so that the rest of a dialogue does not wait as well.
+// timedConn bounds every single read and write. After the first timeout it is closed,
+// so that the rest of the dialogue does not wait as well.
 type timedConn struct {
 	net.Conn
 	timeout time.Duration
 }
 
-// Read reads, waiting no longer than the timeout.
+// Read is net.Conn's, with the timeout.
 func (c *timedConn) Read(p []byte) (int, error) {
 	if err := c.SetReadDeadline(time.Now().Add(c.timeout)); err != nil {
 		return 0, err
@@ -436,7 +436,7 @@ func (c *timedConn) Read(p []byte) (int, error) {
 	return n, c.explain(err)
 }
 
-// Write writes, waiting no longer than the timeout.
+// Write is net.Conn's, with the timeout.
 func (c *timedConn) Write(p []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
 		return 0, err
@@ -449,6 +449,6 @@ func (c *timedConn) explain(err error) error {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
-	_ = c.Close() // the timeout is the error to tell
+	_ = c.Close() // the timeout is the error to report
 	return fmt.Errorf("the server did not answer within %s: %w", c.timeout, err)
 }

@@ -30,7 +30,7 @@ import (
 
 const simple = `{"to":"a@example.com","subject":"Hello","body":"Test email"}`
 
-// received is a mail as the server got it.
+// received is a mail at the server.
 type received struct {
 	from    string
 	to      []string
@@ -39,16 +39,16 @@ type received struct {
 	user    string
 }
 
-// mailServer is a real SMTP server that keeps what it gets.
+// mailServer is a real SMTP server that keeps its mails.
 type mailServer struct {
 	*smtp.Server
 	config SMTP // how to reach it
 	// answers for mail, recipient and data, nil = yes
-	utf8 bool // whether a mail is expected to need it
+	utf8 bool // whether it expects a mail that needs SMTPUTF8
 	mail func() error
 	rcpt func(to string) error
 	data func() error
-	// dropped has the connection break when a message is there
+	// dropped breaks the connection when a message has arrived
 	dropped bool
 
 	mechanisms []string // of AUTH
@@ -135,7 +135,7 @@ func (s *serverSession) Auth(mechanism string) (sasl.Server, error) {
 	return nil, smtp.ErrAuthUnknownMechanism
 }
 
-// loginServer is the server's side of AUTH LOGIN, which go-sasl has no more.
+// loginServer is the server's side of AUTH LOGIN, which go-sasl no longer has.
 type loginServer struct {
 	check func(user, password string) error
 	step  int
@@ -154,7 +154,7 @@ func (l *loginServer) Next(response []byte) (challenge []byte, done bool, err er
 	return nil, true, l.check(l.user, string(response))
 }
 
-// startServer starts a server; change may set it up before it serves.
+// startServer starts a server. change may configure it before.
 func startServer(t *testing.T, change func(*mailServer)) *mailServer {
 	t.Helper()
 	m := &mailServer{mechanisms: []string{sasl.Plain}}
@@ -321,7 +321,7 @@ func TestSMTPSecurity(t *testing.T) {
 	}
 }
 
-// TestCertificateCheck says when a certificate that nobody knows will do.
+// TestCertificateCheck lists when an unknown certificate is accepted.
 func TestCertificateCheck(t *testing.T) {
 	tests := []struct {
 		c    SMTP
@@ -382,8 +382,8 @@ func TestSMTPLogin(t *testing.T) {
 	}
 }
 
-// TestNoPasswordInClearText offers PLAIN without TLS. The address is one for this
-// machine that does not look like it.
+// TestNoPasswordInClearText offers PLAIN without TLS. The address means this machine
+// but does not look like it.
 func TestNoPasswordInClearText(t *testing.T) {
 	server := startServer(t, func(m *mailServer) {
 		m.config.Host, m.config.TLS, m.config.Username, m.config.Password = "0.0.0.0", TLSOpportunistic, "jobs", "secret"
@@ -440,8 +440,8 @@ func TestSMTPRecipients(t *testing.T) {
 	}
 }
 
-// TestSMTPDeferred has recipients that are refused for the moment tried again by
-// the next attempt, and nobody gets the mail twice, over a retry by hand, too.
+// TestSMTPDeferred has recipients that are deferred. The next attempt tries them again,
+// nobody gets the mail twice, and a retry by hand keeps to that.
 func TestSMTPDeferred(t *testing.T) {
 	gone := &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "no such user"}
 	later := &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 7, 1}, Message: "greylisted"}
@@ -491,7 +491,7 @@ func TestSMTPDeferred(t *testing.T) {
 	}
 }
 
-// TestSMTPUnknownFateOfSome has those retried that were not part of it.
+// TestSMTPUnknownFateOfSome retries the recipients whose fate is known.
 func TestSMTPUnknownFateOfSome(t *testing.T) {
 	later := &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 7, 1}, Message: "greylisted"}
 	server := startServer(t, func(m *mailServer) {
@@ -512,7 +512,7 @@ func TestSMTPUnknownFateOfSome(t *testing.T) {
 	}
 }
 
-// TestSMTPUTF8 sends to an address beyond ASCII, where the server can.
+// TestSMTPUTF8 sends to an address beyond ASCII, if the server supports it.
 func TestSMTPUTF8(t *testing.T) {
 	server := startServer(t, func(m *mailServer) { m.utf8 = true })
 	s := mustSend(t, handlerFor(t, server.config), task(`{"to":["jürgen@bücher.example","b@x.org"],"body":"x"}`))
@@ -526,8 +526,8 @@ func TestSMTPUTF8(t *testing.T) {
 	}
 }
 
-// TestSMTPWaits has the server take as long for each answer as RFC 5321 lets it,
-// and longer. Time is the bubble's.
+// TestSMTPWaits has the server take as long for each answer as RFC 5321 allows, and
+// longer. Its clock is the bubble's.
 func TestSMTPWaits(t *testing.T) {
 	for _, tt := range []struct {
 		step    string
@@ -568,8 +568,8 @@ func TestSMTPWaits(t *testing.T) {
 	}
 }
 
-// TestSMTPUnknownFate breaks the dialogue when the message is sent whole: it may
-// be delivered, so it is not sent again unless somebody wants that.
+// TestSMTPUnknownFate breaks the dialogue after the whole message. The mail may have
+// been delivered, so it is not sent again unless the configuration says so.
 func TestSMTPUnknownFate(t *testing.T) {
 	for _, cause := range []error{nil, jobs.ErrTimeout, jobs.ErrShutdown} {
 		for _, again := range []bool{false, true} {
@@ -600,7 +600,7 @@ func TestSMTPUnknownFate(t *testing.T) {
 	}
 }
 
-// TestSMTPFewAtATime has a server that takes two recipients per transaction.
+// TestSMTPFewAtATime has a server that accepts two recipients per transaction.
 func TestSMTPFewAtATime(t *testing.T) {
 	server := startServer(t, func(m *mailServer) { m.MaxRecipients = 2 })
 	s := mustSend(t, handlerFor(t, server.config), task(`{"to":"a@x.org,b@x.org,c@x.org,d@x.org,e@x.org","body":"x"}`))
@@ -612,8 +612,8 @@ func TestSMTPFewAtATime(t *testing.T) {
 	}
 }
 
-// TestSMTPSecondTransactionFails says that those who have got the mail count,
-// whatever happens to the rest.
+// TestSMTPSecondTransactionFails counts those who have the mail, whatever happens to
+// the rest.
 func TestSMTPSecondTransactionFails(t *testing.T) {
 	server := startServer(t, func(m *mailServer) {
 		m.MaxRecipients = 1
@@ -665,8 +665,8 @@ func TestSMTPServerRefuses(t *testing.T) {
 	}
 }
 
-// stages are the steps of a dialogue without TLS and login, as a script names
-// them and as errors do.
+// stages are the steps of a dialogue without TLS and login, by their names in a script
+// and in errors.
 var stages = []struct{ step, name string }{
 	{"connect", "greeting"},
 	{"EHLO", "EHLO"},
@@ -677,15 +677,15 @@ var stages = []struct{ step, name string }{
 }
 
 const (
-	hang = "hang" // say nothing more
+	hang = "hang" // be silent from then on
 	drop = "drop" // close the connection
 )
 
-// script is a server that follows a script, for what a well-behaved server
-// cannot do. It answers at one step with answer, else as usual.
+// script is a server that misbehaves by a script. At one step it gives answer, else it
+// answers as usual.
 type script struct {
 	step, answer string
-	reached      chan struct{} // closed when it has come to the step
+	reached      chan struct{} // closed at that step
 	wait         time.Duration // before it answers there
 	config       SMTP
 }
@@ -727,7 +727,7 @@ func (s *script) talk(conn net.Conn) {
 				answer = s.answer
 			}
 			if s.wait > 0 {
-				time.Sleep(s.wait) // of the bubble's clock
+				time.Sleep(s.wait) // by the bubble's clock
 			}
 		}
 		switch answer {
@@ -771,7 +771,7 @@ func TestSMTPEveryStage(t *testing.T) {
 			t.Run(stage.name+" "+answer[:4], func(t *testing.T) {
 				s := startScript(t, stage.step, answer)
 				_, err := handlerFor(t, s.config).Handle(t.Context(), task(simple))
-				permanent := permanent || answer == drop && stage.step == "." // it may be delivered
+				permanent := permanent || answer == drop && stage.step == "." // it may have been delivered
 				if err == nil || jobs.IsPermanent(err) != permanent {
 					t.Fatalf("err = %v, permanent %v", err, jobs.IsPermanent(err))
 				}
@@ -792,7 +792,7 @@ func TestSMTPEveryStage(t *testing.T) {
 	}
 }
 
-// TestSMTPCancel ends the context while the server says nothing.
+// TestSMTPCancel ends the context while the server is silent.
 func TestSMTPCancel(t *testing.T) {
 	for _, stage := range stages {
 		t.Run(stage.name, func(t *testing.T) {
@@ -825,8 +825,7 @@ func TestSMTPTimeout(t *testing.T) {
 	}
 }
 
-// TestSMTPHangingTLS has a server that takes the connection and never shakes
-// hands.
+// TestSMTPHangingTLS has a server that accepts the connection and no handshake.
 func TestSMTPHangingTLS(t *testing.T) {
 	s := startScript(t, "connect", hang)
 	s.config.TLS = TLSImplicit
@@ -840,7 +839,8 @@ func TestSMTPHangingTLS(t *testing.T) {
 	}
 }
 
-// TestSMTPHangingQuit says that the mail is sent once the server has taken it.
+// TestSMTPHangingQuit needs no answer to QUIT: the mail is sent once the server has
+// accepted it.
 func TestSMTPHangingQuit(t *testing.T) {
 	s := startScript(t, "QUIT", hang)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -10,11 +10,11 @@ import (
 	"jobstream/jobs/handlers/internal/history"
 )
 
-// cells takes the values of one row, one call for each column.
+// cells takes the values of one row, one call per column.
 type cells interface {
-	// text takes what somebody else wrote.
+	// text takes foreign text.
 	text(s string)
-	// name takes what jobstream itself wrote: an id, a status, a type.
+	// name takes jobstream's own text: an id, a status, a type.
 	name(s string)
 	integer(n int64)
 	decimal(f float64)
@@ -30,9 +30,9 @@ type column struct {
 	write func(c cells, j *jobs.Job)
 }
 
-// columns has the fields of the job resource under the same names and in the
-// same order, and what follows from them: wait_ms, the time from submission to
-// the first start, and duration_ms, the run time of the last attempt.
+// columns has the fields of the job resource, under the same names and in the same
+// order, and two derived ones. wait_ms is the time from submission to the first start,
+// duration_ms the run time of the last attempt.
 var columns = []column{
 	{"id", func(c cells, j *jobs.Job) { c.name(j.ID.String()) }},
 	{"seq", func(c cells, j *jobs.Job) { c.integer(int64(min(j.Seq, 1<<63-1))) }},
@@ -61,14 +61,14 @@ var columns = []column{
 	{"artifact", writeArtifact},
 }
 
-// defaultColumns stand in a file if nobody asked for others: what one looks at,
-// without the payloads and results, which may be large or private.
+// defaultColumns are the columns of a request that names none. They leave out payloads
+// and results, which may be large or private.
 var defaultColumns = []string{
 	"id", "type", "status", "priority", "attempt", "max_attempts",
 	"created_at", "started_at", "ended_at", "wait_ms", "duration_ms", "error", "tags",
 }
 
-// Columns lists the columns that a payload can name.
+// Columns lists the names of all columns.
 func Columns() []string {
 	names := make([]string, len(columns))
 	for i, c := range columns {
@@ -77,7 +77,7 @@ func Columns() []string {
 	return names
 }
 
-// pick finds columns by their names, which must be known.
+// pick finds columns by name. All names must exist.
 func pick(names []string) []column {
 	picked := make([]column, 0, len(names))
 	for _, name := range names {
@@ -107,8 +107,8 @@ func writeSpan(c cells, j *jobs.Job, span func(*jobs.Job) (time.Duration, bool))
 	c.decimal(history.Milliseconds(d))
 }
 
-// writeRaw makes the JSON compact, so that it is one line whatever its author
-// sent. Records hold valid JSON; should one not, it is exported as a string.
+// writeRaw makes the JSON compact, so that it is one line. Records hold valid JSON; if
+// one does not, it is exported as a string.
 func writeRaw(c cells, raw json.RawMessage) {
 	if len(raw) == 0 {
 		c.none()
@@ -149,7 +149,7 @@ func writeArtifact(c cells, j *jobs.Job) {
 	}(*j.Artifact)))
 }
 
-// marshal is for values of strings, numbers and times, which cannot fail.
+// marshal is for strings, numbers and times, which cannot fail.
 func marshal(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {

@@ -11,28 +11,28 @@ import (
 	"jobstream/jobs"
 )
 
-// encoder turns records into the bytes of a file. What its methods return is
-// valid until the next call.
+// encoder turns records into the bytes of a file. Each result is valid until the next
+// call.
 type encoder interface {
 	head() []byte
 	row(j *jobs.Job) []byte
 	foot() []byte
 }
 
-// csvEncoder writes RFC 4180: a header, lines that end in CR LF, and quotes
-// where they are needed.
+// csvEncoder writes RFC 4180: a header, lines that end in CR LF, and quotes where they
+// are needed.
 //
-// Foreign text that a spreadsheet would take for a formula gets an apostrophe in
-// front. Many spreadsheets split at semicolons or tabs instead, and then a quote
-// in the middle of a cell quotes nothing: so what follows one of these, or the end
-// of a line, is looked at as if it began a cell. In JSON, where an apostrophe would
-// change what it says, the sign is written as an escape.
+// Foreign text that a spreadsheet would take for a formula gets an apostrophe in front.
+// Many spreadsheets split at semicolons or tabs, and then a quote in the middle of a
+// cell quotes nothing. So the text behind one of these, or behind the end of a line, is
+// treated like the beginning of a cell. In JSON an apostrophe would change the meaning,
+// so the sign is written as an escape.
 type csvEncoder struct {
 	columns []column
-	zone    *time.Location // nil: times are RFC 3339 in UTC; else as the wall shows them there
+	zone    *time.Location // nil: times are RFC 3339 in UTC; else local times without an offset
 	bom     bool
 	b       []byte
-	cell    []byte // for cells that are put together
+	cell    []byte // for cells with several parts
 }
 
 func newCSV(o options) encoder { return &csvEncoder{columns: o.columns, zone: o.zone, bom: o.bom} }
@@ -61,8 +61,8 @@ func (e *csvEncoder) row(j *jobs.Job) []byte {
 
 func (e *csvEncoder) foot() []byte { return nil }
 
-// endLine replaces the comma behind the last cell. An empty line would be no
-// record to most readers, so a lone empty cell is quoted.
+// endLine replaces the comma behind the last cell. Most readers skip an empty line, so
+// a lone empty cell is quoted.
 func (e *csvEncoder) endLine() []byte {
 	e.b = e.b[:len(e.b)-1]
 	if len(e.b) == 0 {
@@ -87,14 +87,15 @@ func defused(s string) string {
 	return s
 }
 
-// formulaSigns begin what a spreadsheet might calculate. East Asian versions know
-// the full-width ones, too.
+// formulaSigns begin a possible formula. East Asian versions accept the full-width
+// signs, too.
 const formulaSigns = "=+-@＝＋－＠\t\r\n"
 
 var (
 	// formula finds a sign where a cell may begin, behind spaces and quotes.
 	formula = regexp.MustCompile(`((?:^|[;\t\r\n])[ "]*)([=+\-@＝＋－＠])`)
-	// formulaInJSON is the same in compact JSON, where such a place is in a string.
+	// formulaInJSON finds the same in compact JSON, where such a place lies within a
+	// string.
 	formulaInJSON = regexp.MustCompile(`(;(?: |\\?")*)([=+\-@＝＋－＠])`)
 )
 
@@ -130,7 +131,7 @@ func (e *csvEncoder) time(t jobs.Time) {
 	switch {
 	case t == 0:
 	case e.zone != nil:
-		e.b = t.Std().In(e.zone).AppendFormat(e.b, time.DateTime) // which spreadsheets know as a date
+		e.b = t.Std().In(e.zone).AppendFormat(e.b, time.DateTime) // spreadsheets read that as a date
 	default:
 		e.b = t.Std().AppendFormat(e.b, time.RFC3339Nano)
 	}
@@ -148,7 +149,7 @@ func (e *csvEncoder) raw(json []byte) {
 	e.name(s)
 }
 
-// list joins with commas, which tags cannot contain.
+// list joins with commas. Tags cannot contain any.
 func (e *csvEncoder) list(items []string) {
 	e.cell = e.cell[:0]
 	for i, s := range items {
@@ -163,7 +164,7 @@ func (e *csvEncoder) list(items []string) {
 func (e *csvEncoder) none()    { e.endCell() }
 func (e *csvEncoder) endCell() { e.b = append(e.b, ',') }
 
-// jsonEncoder writes one object to a line: an array, or JSON Lines.
+// jsonEncoder writes one object per line: as an array, or as JSON Lines.
 type jsonEncoder struct {
 	columns []column
 	zone    *time.Location
@@ -174,7 +175,7 @@ type jsonEncoder struct {
 }
 
 func newJSON(o options) encoder {
-	e := newJSONL(o).(*jsonEncoder) //nolint:forcetypeassert // it makes no other
+	e := newJSONL(o).(*jsonEncoder) //nolint:forcetypeassert // newJSONL makes nothing else
 	e.array = true
 	return e
 }
@@ -202,8 +203,8 @@ func (e *jsonEncoder) head() []byte {
 	return nil
 }
 
-// row begins a line, if it isn't the first, rather than ending one: only then
-// it is known that a comma is due.
+// row begins a line with the comma that ends the one before. Only then is it known that
+// one is due.
 func (e *jsonEncoder) row(j *jobs.Job) []byte {
 	e.b = e.b[:0]
 	if e.array && e.rows > 0 {

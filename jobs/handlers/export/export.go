@@ -1,9 +1,9 @@
-// Package export is the built-in job "export": it writes the job history, or a
-// part of it, into a file as CSV, JSON or JSON Lines.
+// Package export is the built-in job "export". It writes the job history, or a part of
+// it, into a file as CSV, JSON or JSON Lines.
 //
-// Start at [New]. The payload is described at [Handler], what can stand in a
-// file at [Columns]. Memory stays flat however long the history is: a record is
-// read, written and forgotten.
+// Start at [New]. [Handler] describes the payload, [Columns] the possible columns.
+// Records are read and written one by one, so memory stays flat however long the
+// history is.
 package export
 
 import (
@@ -19,19 +19,18 @@ import (
 // Handler runs exports. A payload has these fields, all optional:
 //
 //   - format: csv (the default), json or jsonl;
-//   - filters: an object that chooses jobs. date is the year, month or day
-//     in which they were submitted ("2024", "2024-01", "2024-01-15"); or from and
-//     to, each a date or an RFC 3339 time: from is inclusive, a time in to is
-//     exclusive, a date in to takes in all of it. type, status and tag are each a
-//     string or a list of alternatives;
-//   - columns: the list of the fields to write, in that order, out of [Columns];
-//   - timezone: an IANA name, of dates in filters and of times in the file (UTC). In
-//     CSV the times are then as the wall shows them there, which spreadsheets know;
-//   - bom: true begins a CSV file with a byte order mark, so that Excel takes it for
+//   - filters: an object that chooses jobs. date is the year, month or day of their
+//     submission ("2024", "2024-01", "2024-01-15"). from and to are each a date or an
+//     RFC 3339 time: from is inclusive, a time in to is exclusive, a date in to is
+//     included whole. type, status and tag are each a string or a list of alternatives;
+//   - columns: the list of the columns, in that order, out of [Columns];
+//   - timezone: an IANA name, for dates in filters and for times in the file (UTC). In
+//     CSV the times are then local times without an offset, which spreadsheets
+//     understand;
+//   - bom: true begins a CSV file with a byte order mark, so that Excel reads it as
 //     UTF-8.
 //
-// The export's own job is in its file too, as processing, if the filters choose
-// it.
+// The export's own job is in its file as processing, if the filters choose it.
 type Handler struct {
 	history jobs.History
 	files   jobs.Artifacts
@@ -42,7 +41,7 @@ var (
 	_ jobs.Checker = (*Handler)(nil)
 )
 
-// New makes the handler of exports of h into files.
+// New makes a handler of exports of h into files.
 func New(h jobs.History, files jobs.Artifacts) *Handler {
 	return &Handler{history: h, files: files}
 }
@@ -53,19 +52,19 @@ type Result struct {
 	Records int    `json:"records"`
 	Bytes   int64  `json:"bytes"`
 	SHA256  string `json:"sha256"`
-	URL     string `json:"url"` // where the file is, on the REST server
+	URL     string `json:"url"` // of the file, on the REST server
 }
 
-// bufferSize is what is gathered before it goes to the file, in bytes.
+// bufferSize is how many bytes are collected before they are written.
 const bufferSize = 256 << 10
 
-// Check says what is wrong with a payload.
+// Check validates a payload.
 func (h *Handler) Check(payload json.RawMessage) error {
 	_, err := parse(payload)
 	return err
 }
 
-// Handle writes the file. A repeated attempt writes it anew.
+// Handle writes the file. Each attempt writes it anew.
 func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error) {
 	req, err := parse(t.Job.Payload)
 	if err != nil {
@@ -116,8 +115,7 @@ func (h *Handler) write(ctx context.Context, out *bufio.Writer, t *jobs.Task, re
 	return n, nil
 }
 
-// fileName takes the end of the id, because ids that were made within a minute
-// begin alike.
+// fileName uses the end of the id, because ids of the same minute begin alike.
 func fileName(id jobs.ID, f *format) string {
 	s := id.String()
 	return "export-" + s[len(s)-8:] + "." + f.name

@@ -29,8 +29,8 @@ func newHandler(t *testing.T, list ...*jobs.Job) *Handler {
 	return New(handlertest.NewTracker(list...), jobs.ArtifactDir(t.TempDir()))
 }
 
-// run exports and returns the result and the file, which must be the one that
-// the result speaks of.
+// run runs an export and returns its result and its file, which the result must
+// describe.
 func run(t *testing.T, h *Handler, payload string) (Result, *jobs.Artifact, string) {
 	t.Helper()
 	task := handlertest.NewTask(payload)
@@ -75,7 +75,7 @@ func readCSV(t interface{ Fatal(args ...any) }, content string) [][]string {
 	return rows
 }
 
-// full is a job with something in every field.
+// full is a job with a value in every field.
 func full(t *testing.T) *jobs.Job {
 	t.Helper()
 	created := handlertest.At(t, "2024-01-15T08:00:00Z")
@@ -338,7 +338,7 @@ func TestARepeatedAttemptReplacesTheFile(t *testing.T) {
 	}
 }
 
-// rows is a history of made-up jobs that exist only while they are looked at.
+// rows is a history of made-up jobs that exist only while they are read.
 type rows struct {
 	n  int
 	at func(i int) // called before each
@@ -463,8 +463,8 @@ func countLines(t *testing.T, f io.ReadCloser) (n int) {
 	return n
 }
 
-// TestCSVRoundTrip: what encoding/csv reads back is what was written, but for
-// the apostrophe, and for CR LF within a cell, which that reader turns into LF.
+// TestCSVRoundTrip reads the cells back with encoding/csv. Only the apostrophe differs,
+// and CR LF within a cell, which that reader turns into LF.
 func TestCSVRoundTrip(t *testing.T) {
 	names := []string{"error", "message", "priority", "node", "payload"}
 	for _, picked := range [][]string{names, {"error"}} {
@@ -486,7 +486,7 @@ func TestCSVRoundTrip(t *testing.T) {
 				if len(read) != len(list)+1 {
 					t.Fatalf("%d rows, want %d and a header", len(read), len(list))
 				}
-				// Where a spreadsheet splits at something else, and knows no quotes there.
+				// A spreadsheet may split at something else, where quotes mean nothing.
 				for _, cell := range strings.FieldsFunc(file.String(), func(r rune) bool { return strings.ContainsRune(";\t\r\n", r) }) {
 					if first, _ := utf8.DecodeRuneInString(strings.TrimLeft(cell, ` "`)); strings.ContainsRune("=+-@＝＋－＠", first) {
 						t.Fatalf("a piece of %q may be a formula: %q", file.String(), cell)
@@ -516,7 +516,8 @@ func TestCSVRoundTrip(t *testing.T) {
 	}
 }
 
-// TestForSpreadsheets: a mark that tells Excel of UTF-8, and times that it knows.
+// TestForSpreadsheets has the mark by which Excel recognizes UTF-8, and times that it
+// reads.
 func TestForSpreadsheets(t *testing.T) {
 	j := full(t)
 	j.CreatedAt = handlertest.At(t, "2026-06-30T22:30:00.5Z")

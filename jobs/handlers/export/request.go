@@ -10,23 +10,23 @@ import (
 	"jobstream/jobs/handlers/internal/payload"
 )
 
-// request is a payload after reading.
+// request is a payload in its parsed form.
 type request struct {
 	format *format
 	filter jobs.Filter
 	options
 }
 
-// options are how a file is written.
+// options control how a file is written.
 type options struct {
 	columns []column
 	zone    *time.Location // of times; nil = UTC
-	bom     bool           // a byte order mark first
+	bom     bool           // whether the file begins with a byte order mark
 }
 
 // format is a kind of file.
 type format struct {
-	name        string // also the end of the file's name
+	name        string // and the extension of the file
 	contentType string
 	encoder     func(o options) encoder
 }
@@ -38,7 +38,7 @@ var formats = []*format{
 }
 
 func parse(raw json.RawMessage) (*request, error) {
-	var filters *payload.Value // read last, since dates are those of the time zone
+	var filters *payload.Value // read last: its dates depend on the time zone
 	req := &request{format: formats[0], options: options{columns: pick(defaultColumns)}}
 	err := payload.ReadThen(raw, payload.Fields{
 		"format": func(v payload.Value) {

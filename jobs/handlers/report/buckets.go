@@ -10,8 +10,8 @@ import (
 // unit is the width of a bar of the volume chart.
 type unit int
 
-// The units, each for a span of time in which it gives a readable number of
-// bars, a hundred or so at most.
+// The units. Each has a range of periods in which it gives a readable number of bars,
+// up to a hundred or so.
 const (
 	hours unit = iota
 	daily
@@ -53,7 +53,7 @@ func buckets(p payload.Period, zone *time.Location) (unit, []jobs.Time) {
 	}
 }
 
-// floor is the beginning of the unit that t lies in; weeks begin on Monday.
+// floor is the beginning of the unit that contains t; weeks begin on Monday.
 func (u unit) floor(t time.Time) time.Time {
 	switch u {
 	case hours:

@@ -7,16 +7,15 @@ import (
 	"time"
 )
 
-// The charts are SVG whose marks stand at percentages of its size, so that they
-// fill any width while lines stay thin and round things round; words around
-// them are HTML and keep their size. All places here are percentages from the
-// left or top.
+// The charts are SVG. Their marks stand at percentages of its size, so they fill any
+// width while lines stay thin and circles round. The words around them are HTML and
+// keep their size. All places here are percentages from the left or the top.
 
 // mark is a place on an axis with its label.
 type mark struct {
 	At    float64
 	Label string
-	Minor bool // may be left out where it is narrow
+	Minor bool // may be left out on a narrow page
 }
 
 // piece is a part of a bar.
@@ -45,7 +44,7 @@ type volumeBar struct {
 	Counts   []string // total, then by outcome as in the legend
 }
 
-const maxLabels = 14 // on the time axis; half as many where it is narrow
+const maxLabels = 14 // on the time axis; half as many on a narrow page
 
 func newVolumeChart(s *summary) *volumeChart {
 	top, step := scale(s.highest())
@@ -87,8 +86,8 @@ func (s *summary) highest() int {
 	return n
 }
 
-// scale gives the top of an axis from 0 that holds n, and its steps: four or so
-// of 1, 2 or 5 times a power of ten.
+// scale returns the top of an axis from 0 that holds n, and its step. There are about four
+// steps, each of 1, 2 or 5 times a power of ten.
 func scale(n int) (top, step int) {
 	step = 1
 	for i := 0; step*4 < n; i++ {
@@ -97,7 +96,7 @@ func scale(n int) (top, step int) {
 	return max((n+step-1)/step, 1) * step, step
 }
 
-// stack piles a bar up from the ground.
+// stack builds a bar from the ground up.
 func stack(c counts, top int) []piece {
 	var pieces []piece
 	y := 100.0
@@ -120,7 +119,7 @@ func outcomeNamed(name string) outcome {
 	return unfinished
 }
 
-// legend lists the outcomes that there are, the best first.
+// legend lists the outcomes that occur, the best first.
 func legend(c *counts) []legendItem {
 	var list []legendItem
 	for o := numOutcomes - 1; o >= 0; o-- {
@@ -146,7 +145,7 @@ func countsText(c *counts) string {
 // typeChart has a bar for every type.
 type typeChart struct {
 	Bars []typeBar
-	More string // what is left out
+	More string // the types that are left out
 }
 
 type typeBar struct {
@@ -187,7 +186,7 @@ func row(c *counts, widest int) []piece {
 	return pieces
 }
 
-// newSuccessChart fills each bar with the share of completed and failed jobs.
+// newSuccessChart fills each bar to the success rate of its type.
 func newSuccessChart(byVolume []*group) *typeChart {
 	c := &typeChart{More: leftOut(byVolume)}
 	for _, g := range byVolume[:min(shownTypes, len(byVolume))] {
@@ -215,8 +214,7 @@ func leftOut(groups []*group) string {
 	return fmt.Sprintf("and %s with %s", plural(len(groups)-shownTypes, "more type"), plural(n, "job"))
 }
 
-// spreadChart shows for every type where the percentiles of a duration lie, on
-// a logarithmic axis.
+// spreadChart shows percentiles of a duration by type, on a logarithmic axis.
 type spreadChart struct {
 	Axis []mark
 	Rows []spreadRow
@@ -276,7 +274,7 @@ func newSpreadRow(name string, h *histogram, at func(time.Duration) float64) spr
 	return r
 }
 
-// decade is the logarithm of d in µs; what is less counts as 1 µs.
+// decade is the logarithm of d in µs; shorter durations count as 1 µs.
 func decade(d time.Duration) float64 {
 	return math.Log10(float64(max(d, time.Microsecond)) / float64(time.Microsecond))
 }

@@ -11,14 +11,14 @@ import (
 	"jobstream/jobs"
 )
 
-// How much of what is many the page shows.
+// Bounds of the page's lists.
 const (
 	shownTypes   = 12
 	shownFailing = 8
 	shownErrors  = 3
 )
 
-// page is what page.html shows; all texts in it are plain, and escaped there.
+// page is the data of page.html. All texts in it are plain and escaped there.
 type page struct {
 	Title  string
 	Kind   string
@@ -39,7 +39,7 @@ type page struct {
 	Sections sections
 }
 
-// sections says what a kind of report has.
+// sections are the sections of a kind of report.
 type sections struct{ Types, Success, Times, Slowest, Failing bool }
 
 var sectionsOf = map[string]sections{
@@ -124,7 +124,7 @@ func timeTile(label string, h *histogram, main, other float64) tile {
 	return tile{label, duration(h.quantile(main)), name + duration(h.quantile(other))}
 }
 
-// pace is the mean number of jobs in a unit that gives at least one.
+// pace is the mean number of jobs in the smallest unit that gives at least one.
 func pace(n int, span time.Duration) string {
 	for _, u := range []struct {
 		name string
@@ -137,7 +137,7 @@ func pace(n int, span time.Duration) string {
 	return ""
 }
 
-// story says the most important things in words.
+// story puts the most important figures into words.
 func story(s *summary, byVolume []*group) string {
 	n := s.total.jobs()
 	if n == 0 {

@@ -1,10 +1,9 @@
-// Package report is the built-in job "report": one HTML page that tells how the
-// jobs of some time have gone, with charts, and with nothing to load from
-// elsewhere.
+// Package report is the built-in job "report". It writes one HTML page with charts
+// about the jobs of a period. The page loads nothing from elsewhere.
 //
-// Start at [New]. The payload is described at [Handler]. The job history is
-// read once into a summary of bounded size (stats.go), which is laid out as
-// what the page shows (page.go, charts.go) and filled into page.html.
+// Start at [New]. [Handler] describes the payload. The job history is read once into a
+// summary of bounded size (stats.go). page.go and charts.go lay that out, and page.html
+// is filled with it.
 package report
 
 import (
@@ -23,18 +22,16 @@ import (
 
 // Handler runs reports. A payload has these fields, all optional:
 //
-//   - type: which sections the page has: summary (the default) has all,
-//     performance those about time, failures those about what went wrong;
-//   - timezone: an IANA name (UTC), of days and of the times that are shown;
-//   - date_range: the jobs submitted in that time: last_7_days (the
-//     default; any number will do, today is one of them), last_24_hours (any
-//     number, counted back from the hour that has begun), today, yesterday,
-//     this_month, last_month, this_year, all; a year, month or day like "2024",
-//     "2024-01", "2024-01-15"; or an object with from and to, as an export's
-//     filters have them.
+//   - type: which sections the page has: summary (the default) has all, performance
+//     those about time, failures those about errors;
+//   - timezone: an IANA name (UTC), of the days and times on the page;
+//   - date_range: the jobs submitted in that time: last_7_days (the default; any number
+//     is possible, and today counts), last_24_hours (any number, counted back from the
+//     hour that has begun), today, yesterday, this_month, last_month, this_year, all; a
+//     year, month or day like "2024", "2024-01", "2024-01-15"; or an object with from
+//     and to, like that of an export's filters.
 //
-// A report looks no further than the moment it begins, and leaves its own job
-// out.
+// A report ends at the moment of its start, and leaves its own job out.
 type Handler struct {
 	history jobs.History
 	files   jobs.Artifacts
@@ -46,13 +43,13 @@ var (
 	_ jobs.Checker = (*Handler)(nil)
 )
 
-// New makes the handler of reports over h into files.
+// New makes a handler of reports over h into files.
 func New(h jobs.History, files jobs.Artifacts) *Handler {
 	return &Handler{history: h, files: files, now: jobs.Now}
 }
 
-// Result is the result of a report, as JSON. What cannot be said, because no job
-// has ended yet, is null.
+// Result is the result of a report, as JSON. Figures are null as long as no job has
+// ended.
 type Result struct {
 	Type    string `json:"type"`
 	Records int    `json:"records"` // jobs in the report
@@ -70,16 +67,16 @@ type Result struct {
 
 	Bytes  int64  `json:"bytes"`
 	SHA256 string `json:"sha256"`
-	URL    string `json:"url"` // where the page is, on the REST server
+	URL    string `json:"url"` // of the page, on the REST server
 }
 
-// Check says what is wrong with a payload.
+// Check validates a payload.
 func (h *Handler) Check(payload json.RawMessage) error {
 	_, err := parse(payload)
 	return err
 }
 
-// Handle writes the page. A repeated attempt writes it anew.
+// Handle writes the page. Each attempt writes it anew.
 func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error) {
 	req, err := parse(t.Job.Payload)
 	if err != nil {
@@ -139,12 +136,12 @@ func (h *Handler) resolve(ctx context.Context, p payload.Period, now jobs.Time) 
 		}
 		p.From = first
 	}
-	p.To = max(p.To, p.From+1) // a time to come without an end has no jobs
+	p.To = max(p.To, p.From+1) // a period that begins in the future and has no end has no jobs
 	return p, nil
 }
 
-// first is when the oldest job before a moment was submitted; without one, the
-// beginning of the day before that moment.
+// first is when the oldest job before a moment was submitted. Without one it is the
+// beginning of the day before.
 func (h *Handler) first(ctx context.Context, before jobs.Time) (jobs.Time, error) {
 	enough := errors.New("one is enough")
 	first := jobs.TimeOf(midnight(before.Add(-1).Std()))
@@ -170,8 +167,8 @@ func (s *summary) result(kind string, id jobs.ID, file *jobs.Artifact) Result {
 	}
 }
 
-// milliseconds is a percentile in ms, rounded to what its precision is worth;
-// nil if nothing was measured.
+// milliseconds is a percentile in ms, rounded to its precision; nil if nothing was
+// measured.
 func milliseconds(h *histogram, q float64) *float64 {
 	if h.n == 0 {
 		return nil

@@ -35,8 +35,8 @@ func newHandler(t *testing.T, list ...*jobs.Job) *Handler {
 	return h
 }
 
-// run makes a report and returns its result and its page, which must be the file
-// that the result speaks of.
+// run makes a report and returns its result and its page, which the result must
+// describe.
 func run(t *testing.T, h *Handler, payload string) (Result, string) {
 	t.Helper()
 	task := handlertest.NewTask(payload)
@@ -76,8 +76,8 @@ func run(t *testing.T, h *Handler, payload string) (Result, string) {
 	return v, string(page)
 }
 
-// wellFormed walks over the page: all elements closed in order, ids unique,
-// nothing loaded from elsewhere, no scripts.
+// wellFormed checks the page: elements closed in order, unique ids, nothing loaded from
+// elsewhere, no scripts.
 func wellFormed(t *testing.T, page []byte) {
 	t.Helper()
 	d := xml.NewDecoder(bytes.NewReader(page))
@@ -458,8 +458,8 @@ func TestTexts(t *testing.T) {
 	}
 }
 
-// TestSample writes a page to look at, of 5,000 jobs in 14 days, if it is told
-// where: REPORT_SAMPLE=/tmp/pages go test -run TestSample ./jobs/handlers/report
+// TestSample writes a page of 5,000 jobs in 14 days for people to look at:
+// REPORT_SAMPLE=/tmp/pages go test -run TestSample ./jobs/handlers/report
 func TestSample(t *testing.T) {
 	list := handlertest.Synthetic(7, 5000, handlertest.At(t, now), 14*day)
 	pages := map[string]string{
@@ -479,8 +479,8 @@ func TestSample(t *testing.T) {
 	}
 }
 
-// stream is a history of made-up jobs that exist only while they are looked at,
-// each failed with an error of its own.
+// stream is a history of made-up jobs that exist only while they are read. Each has
+// failed with an error of its own.
 type stream struct {
 	n  int
 	at func(i int) // called before each

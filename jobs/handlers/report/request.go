@@ -21,7 +21,7 @@ const (
 // span is a period that may depend on the present moment.
 type span func(now time.Time) payload.Period
 
-// request is a payload after reading.
+// request is a payload in its parsed form.
 type request struct {
 	kind string
 	span span
@@ -37,7 +37,7 @@ func (r *request) location() *time.Location {
 
 func parse(raw json.RawMessage) (*request, error) {
 	req := &request{kind: kindSummary, span: lastDays(7)}
-	var ranged *payload.Value // read last, since dates are those of the time zone
+	var ranged *payload.Value // read last: its dates depend on the time zone
 	err := payload.ReadThen(raw, payload.Fields{
 		"type": func(v payload.Value) {
 			if kind, ok := v.OneOf(kindSummary, kindPerformance, kindFailures); ok {
@@ -81,7 +81,7 @@ func readRange(v payload.Value, zone *time.Location) span {
 
 var countedRange = regexp.MustCompile(`^last_([1-9][0-9]{0,4})_(hours|days)$`)
 
-// namedRange knows the ranges with a name; nil if s is none of them.
+// namedRange returns the range with the name s; nil if there is none.
 func namedRange(s string) span {
 	if m := countedRange.FindStringSubmatch(s); m != nil {
 		n, err := strconv.Atoi(m[1])
@@ -118,7 +118,7 @@ func fixed(p payload.Period) span { return func(time.Time) payload.Period { retu
 // lastDays is today and the n-1 days before it.
 func lastDays(n int) span { return days(1-n, 1) }
 
-// days are whole ones, counted from today.
+// days is a period of whole days, counted from today.
 func days(from, to int) span {
 	return func(now time.Time) payload.Period {
 		today := midnight(now)

@@ -13,8 +13,8 @@ import (
 	"jobstream/jobs/handlers/internal/payload"
 )
 
-// Bounds that keep a summary small whatever the history holds: about 20 KB for
-// each type, and that is for a hundred types at most.
+// Bounds of a summary, whatever the history holds: about 20 KB per type, for a hundred
+// types at most.
 const (
 	maxTypes  = 100 // types with figures of their own; the rest share otherTypes
 	maxErrors = 64  // counters for different errors of one type
@@ -22,14 +22,14 @@ const (
 	maxSlow   = 10  // slowest jobs
 )
 
-// otherTypes gathers what is beyond maxTypes; it can't be the name of a type.
+// otherTypes stands for all types beyond maxTypes. It is no valid type name.
 const otherTypes = "(other types)"
 
-// outcome is how a job stands, as far as a report tells.
+// outcome is how a job stands, for a report.
 type outcome int
 
-// The outcomes, in the order in which the bars stack them: failures stand on
-// the ground line, where their heights compare best.
+// The outcomes, in the order in which the bars stack them. Failures stand on the ground
+// line, where their heights compare best.
 const (
 	failed outcome = iota
 	cancelled
@@ -54,7 +54,7 @@ func outcomeOf(s jobs.Status) outcome {
 	return unfinished
 }
 
-// counts has a number of jobs for each outcome.
+// counts are the numbers of jobs by outcome.
 type counts [numOutcomes]int
 
 func (c *counts) jobs() int {
@@ -65,8 +65,8 @@ func (c *counts) jobs() int {
 	return n
 }
 
-// successRate is the share of completed jobs among the completed and failed
-// ones; nil if there are none. Cancelled jobs say nothing about it.
+// successRate is the share of completed jobs among the completed and failed ones; nil
+// if there are none. Cancelled jobs do not count.
 func (c *counts) successRate() *float64 {
 	ended := c[completed] + c[failed]
 	if ended == 0 {
@@ -76,12 +76,12 @@ func (c *counts) successRate() *float64 {
 	return &rate
 }
 
-// group has the figures of some jobs.
+// group has the figures of a set of jobs.
 type group struct {
 	name     string
 	outcomes counts
 	retries  int // attempts after the first ones
-	retried  int // jobs with such
+	retried  int // jobs with retries
 	wait     histogram
 	run      histogram
 	errors   frequent
@@ -104,7 +104,7 @@ func (g *group) add(j *jobs.Job) {
 	}
 }
 
-// summary is what a report knows about the jobs of a period.
+// summary has the figures of the jobs of a period.
 type summary struct {
 	period  payload.Period
 	zone    *time.Location // of what is shown
@@ -116,7 +116,7 @@ type summary struct {
 	slowest []slowJob // slowest first
 }
 
-// slowJob is what the table of the slowest jobs shows.
+// slowJob is a row in the table of the slowest jobs.
 type slowJob struct {
 	id       jobs.ID
 	kind     string
@@ -152,7 +152,7 @@ func (s *summary) group(kind string) *group {
 	if g := s.byType[kind]; g != nil {
 		return g
 	}
-	name := strings.Clone(kind) // it may be a piece of something large
+	name := strings.Clone(kind) // it may be a part of a large text
 	if len(s.byType) >= maxTypes {
 		name = otherTypes
 		if g := s.byType[name]; g != nil {
@@ -181,7 +181,7 @@ func (s *summary) addSlow(j *jobs.Job) {
 	s.slowest = s.slowest[:min(len(s.slowest), maxSlow)]
 }
 
-// groups lists the types by what less says, and by name where that is equal.
+// groups lists the types in the order of less, then by name.
 func (s *summary) groups(less func(a, b *group) int) []*group {
 	list := make([]*group, 0, len(s.byType))
 	for _, g := range s.byType {
@@ -193,9 +193,9 @@ func (s *summary) groups(less func(a, b *group) int) []*group {
 	return list
 }
 
-// histogram counts durations in buckets that grow with them, so that it takes
-// at most 20 KB and a quantile is off by less than 1 %: each power of two of
-// microseconds is cut into 64.
+// histogram counts durations in buckets that grow with them: each power of two of
+// microseconds has 64. So it takes at most 20 KB, and a quantile is off by less than 1
+// %.
 type histogram struct {
 	buckets []uint32
 	n       int
@@ -227,7 +227,7 @@ func bucketOf(us uint64) int {
 	return (shift+1)<<subBits + int(us>>shift) - subBuckets
 }
 
-// middle is the duration in the middle of a bucket.
+// middle is the middle of a bucket.
 func middle(i int) time.Duration {
 	if i < subBuckets {
 		return time.Duration(i) * time.Microsecond
@@ -237,8 +237,8 @@ func middle(i int) time.Duration {
 	return time.Duration(low+(1<<shift)/2) * time.Microsecond
 }
 
-// quantile is the smallest duration that at least the share q of all doesn't
-// exceed; 0 if there are none.
+// quantile is the smallest duration that at least the share q of all does not exceed; 0
+// if there are none.
 func (h *histogram) quantile(q float64) time.Duration {
 	rank := max(int(math.Ceil(q*float64(h.n)-1e-9)), 1) // 1e-9: 0.95·20 is 19, not 19.000000000000004
 	for i, k := range h.buckets {
@@ -249,10 +249,10 @@ func (h *histogram) quantile(q float64) time.Duration {
 	return h.max
 }
 
-// frequent finds the commonest texts with a bounded number of counters (the
-// "space-saving" algorithm): when all are taken, the smallest one changes its
-// text. Any text that makes up more than 1/maxErrors of all is found, and its
-// count is exact if no more than maxErrors different ones came.
+// frequent finds the most common texts with a bounded number of counters (the
+// "space-saving" algorithm). When all are in use, the smallest one changes its text.
+// Any text with more than 1/maxErrors of all is found. Its count is exact if there are
+// no more than maxErrors texts.
 type frequent struct {
 	list []counted
 }
@@ -260,10 +260,10 @@ type frequent struct {
 type counted struct {
 	text  string
 	count int
-	extra int // how many of them may have been of other texts
+	extra int // how many of them may belong to other texts
 }
 
-// sure is how many of the text there were at least.
+// sure is a lower bound of the text's count.
 func (c counted) sure() int { return c.count - c.extra }
 
 func (f *frequent) add(text string) {
@@ -285,7 +285,7 @@ func (f *frequent) add(text string) {
 	*c = counted{text: text, count: c.count + 1, extra: c.count}
 }
 
-// top lists up to n texts, the commonest first.
+// top lists up to n texts, the most common first.
 func (f *frequent) top(n int) []counted {
 	list := slices.Clone(f.list)
 	slices.SortFunc(list, func(a, b counted) int {
@@ -294,9 +294,8 @@ func (f *frequent) top(n int) []counted {
 	return list[:min(n, len(list))]
 }
 
-// errorKind makes errors alike that differ in a number or an id only: words
-// with four digits or more become "…". Short numbers stay, as they are often
-// codes.
+// errorKind makes errors equal that differ in a number or an id only. Words with four
+// digits or more become "…". Short numbers stay, as they are often codes.
 func errorKind(s string) string {
 	if s == "" {
 		return "(no message)"

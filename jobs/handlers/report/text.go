@@ -24,8 +24,7 @@ func plural(n int, noun string) string {
 	return number(n) + " " + noun + "s"
 }
 
-// percent is a share with one decimal. What is not quite all is not called
-// 100 %, nor what is more than nothing 0 %.
+// percent is a share with one decimal. Only all is 100 %, and only nothing is 0 %.
 func percent(share float64) string {
 	p := math.Round(share*1000) / 10
 	switch {
@@ -39,7 +38,7 @@ func percent(share float64) string {
 	return fmt.Sprintf("%.1f%%", p)
 }
 
-// duration is a duration as people say it, with about three digits.
+// duration is a duration for people, with about three digits.
 func duration(d time.Duration) string {
 	switch {
 	case d < time.Microsecond:
@@ -59,8 +58,8 @@ func duration(d time.Duration) string {
 	return fmt.Sprintf("%d d %02d h", d/day, d%day/time.Hour)
 }
 
-// threeDigits has three significant digits, or all before the point; below 1,
-// three decimals.
+// threeDigits has three significant digits, or all of those before the point. Below 1
+// it has three decimals.
 func threeDigits(f float64) string {
 	switch {
 	case f >= 99.95:
@@ -73,11 +72,12 @@ func threeDigits(f float64) string {
 	return strconv.FormatFloat(f, 'f', 3, 64)
 }
 
-// round keeps three decimals, enough for a place on the page in percent.
+// round keeps three decimals, which is exact enough for a place on the page in per
+// cent.
 func round(f float64) float64 { return math.Round(f*1000) / 1000 }
 
-// periodText names a period; to is exclusive. Days are left without the time
-// where the period has whole ones, or ends within its last one.
+// periodText names a period; to is exclusive. It leaves out the times if the period
+// consists of whole days, or ends within its last one.
 func periodText(from, to time.Time) string {
 	last := to.Add(-1)
 	if to.Sub(from) <= 2*day+time.Hour && (!midnight(from).Equal(from) || !midnight(last).Equal(midnight(from))) {

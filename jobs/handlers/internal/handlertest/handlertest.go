@@ -1,5 +1,5 @@
-// Package handlertest has what the tests of the built-in jobs share: a tracker
-// in memory and jobs to fill it with. Start at [Tracker].
+// Package handlertest has the helpers that the tests of the built-in jobs share: a
+// tracker in memory and jobs to fill it with. Start at [Tracker].
 package handlertest
 
 import (
@@ -18,14 +18,13 @@ import (
 	"jobstream/jobs"
 )
 
-// Tracker is a [jobs.History] and a [jobs.Cleaner] over a list of jobs, which must
-// stand in the order of their keys. Keys are given to jobs without one.
+// Tracker is a [jobs.History] and a [jobs.Cleaner] over a list of jobs in the order of
+// their keys. Jobs without a key get one.
 type Tracker struct {
 	Jobs []*jobs.Job
-	// OnDelete, if set, is called before each Delete; its error is returned.
+	// OnDelete, if set, is called before each Delete, which returns its error.
 	OnDelete func(keys []uint64) error
-	// OnChange, if set, is called before each Cancel and Retry; its error is
-	// returned.
+	// OnChange, if set, is called before each Cancel and Retry, which return its error.
 	OnChange func(keys []uint64) error
 	// Taken are the keys of jobs that Retry refuses.
 	Taken   map[uint64]bool
@@ -48,7 +47,7 @@ func NewTracker(list ...*jobs.Job) *Tracker {
 	return &Tracker{Jobs: list}
 }
 
-// Count is an upper bound if f has a time range, as the interface allows.
+// Count is an upper bound if f has a time range; the interface allows that.
 func (t *Tracker) Count(f jobs.Filter) (int, error) {
 	f.CreatedAfter, f.CreatedBefore = 0, 0
 	n := 0
@@ -93,10 +92,10 @@ func (t *Tracker) Ended(_ context.Context, before jobs.Time, statuses []jobs.Sta
 	return found, 0, nil
 }
 
-// RecordSize is what a [jobs.Delete] says that each record took, in bytes.
+// RecordSize is the size of each record that a [jobs.Delete] reports, in bytes.
 const RecordSize = 100
 
-// Do does [jobs.Cancel], [jobs.Retry], but for jobs that are Taken, and [jobs.Delete].
+// Do does [jobs.Cancel], [jobs.Retry] (unless the job is Taken) and [jobs.Delete].
 func (t *Tracker) Do(_ context.Context, c jobs.Command) (r jobs.Effect, err error) {
 	switch c := c.(type) {
 	case jobs.Cancel:
@@ -142,8 +141,7 @@ func (t *Tracker) remove(keys []uint64) (r jobs.Effect, err error) {
 	return r, nil
 }
 
-// change calls f for copies of the jobs with these keys, which then take their
-// place.
+// change calls f for copies of the jobs with these keys, and replaces the jobs by them.
 func (t *Tracker) change(keys []uint64, f func(j *jobs.Job)) error {
 	t.Batches = append(t.Batches, len(keys))
 	if t.OnChange != nil {
@@ -160,7 +158,7 @@ func (t *Tracker) change(keys []uint64, f func(j *jobs.Job)) error {
 	return nil
 }
 
-// ID is the n-th of a row of ids for tests.
+// ID is the n-th of a series of ids for tests.
 func ID(n int) jobs.ID {
 	var id jobs.ID
 	binary.BigEndian.PutUint64(id[8:], uint64(n))
@@ -178,7 +176,7 @@ func At(tb testing.TB, s string) jobs.Time {
 	return t
 }
 
-// Task is a first attempt at a job with this payload, and what it reports.
+// Task is a first attempt at a job with this payload, and its progress reports.
 type Task struct {
 	*jobs.Task
 	Percents []int
@@ -199,8 +197,7 @@ func NewTask(payload string) *Task {
 	return t
 }
 
-// CheckProgress says what is wrong with the reports: they must not go back, and
-// only the last may be 100.
+// CheckProgress returns an error if a report goes back, or one but the last is 100.
 func (t *Task) CheckProgress() error {
 	if len(t.Percents) == 0 {
 		return fmt.Errorf("no progress was reported")
@@ -243,8 +240,8 @@ func (k *kind) failure(r *rand.Rand) string {
 	return strings.ReplaceAll(k.errs[int(r.ExpFloat64())%len(k.errs)], "#", strconv.Itoa(1000+r.IntN(9000)))
 }
 
-// Synthetic makes n jobs as a busy site has them, submitted in the span before
-// end, oldest first. The same seed gives the same jobs.
+// Synthetic makes n jobs like those of a busy site, submitted in the span before end,
+// oldest first. The same seed makes the same jobs.
 func Synthetic(seed uint64, n int, end jobs.Time, span time.Duration) []*jobs.Job {
 	r := rand.New(rand.NewPCG(seed, seed))
 	list := make([]*jobs.Job, 0, n)
@@ -262,7 +259,7 @@ func Synthetic(seed uint64, n int, end jobs.Time, span time.Duration) []*jobs.Jo
 	return list
 }
 
-// busy is how much is going on at an hour of the week, 0 to 1.
+// busy is the load at an hour of the week, 0 to 1.
 func busy(t time.Time) float64 {
 	level := 0.35 + 0.65*math.Exp(-math.Pow((float64(t.Hour())-14)/5, 2))
 	if t.Weekday() == time.Saturday || t.Weekday() == time.Sunday {

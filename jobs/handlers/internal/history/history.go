@@ -1,6 +1,5 @@
-// Package history reads the tracker's job history for the handlers that work on
-// all of it. Start at [Walk]; [Wait] and [RunTime] are what one record says
-// about time.
+// Package history reads the tracker's job history for handlers that need all of it.
+// Start at [Walk]. [Wait] and [RunTime] read the times of one record.
 package history
 
 import (
@@ -17,10 +16,10 @@ const (
 	almost      = 99   // percent; 100 is for the end of the job
 )
 
-// Walk calls yield for every job that f chooses, oldest first, and reports the
-// progress of t by the estimate of Count, which may be too high but is never
-// believed beyond 99 %. It returns the number of jobs and ends with the cause
-// of ctx when that ends. doing says what happens to the jobs, like "exported".
+// Walk calls yield for every job that f chooses, oldest first. It reports the progress
+// of t by the estimate of Count, up to 99 %, as the estimate may be too high. It
+// returns the number of jobs. When ctx ends it returns the cause of that. doing names
+// the work in the reports, like "exported".
 func Walk(ctx context.Context, h jobs.History, f jobs.Filter, t *jobs.Task, doing string, yield func(*jobs.Job) error) (int, error) {
 	total, err := h.Count(f)
 	if err != nil {
@@ -49,7 +48,7 @@ func Walk(ctx context.Context, h jobs.History, f jobs.Filter, t *jobs.Task, doin
 	return n, nil
 }
 
-// Percent is done of total in percent, at least 0 and at most 99.
+// Percent is done of total in per cent, from 0 to 99.
 func Percent(done, total int64) int {
 	if total <= 0 || done <= 0 {
 		return 0
@@ -57,9 +56,9 @@ func Percent(done, total int64) int {
 	return int(min(float64(done)/float64(total)*100, almost))
 }
 
-// Wait is how long a job waited from when it was due (its submission, or the time
-// that it was put off to) to the start of its first attempt; ok is false if none
-// has started or it is not known any more when.
+// Wait is the time from a job's due moment (its submission, or its delayed start) to
+// the start of its first attempt. ok is false if none has started, or its start is no
+// longer known.
 func Wait(j *jobs.Job) (wait time.Duration, ok bool) {
 	first := firstStart(j)
 	if first == 0 || j.CreatedAt == 0 {
@@ -87,9 +86,8 @@ func firstStart(j *jobs.Job) jobs.Time {
 	return 0
 }
 
-// RunTime is how long the last attempt of an ended job ran; ok is false if the
-// job has not ended, or ended without running: refused, or cancelled while it
-// waited.
+// RunTime is how long the last attempt of an ended job ran. ok is false if the job has
+// not ended or has never run: it was refused, or cancelled while it waited.
 func RunTime(j *jobs.Job) (run time.Duration, ok bool) {
 	if !j.Status.Ended() || j.StartedAt == 0 || j.EndedAt == 0 {
 		return 0, false

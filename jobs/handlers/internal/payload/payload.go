@@ -1,6 +1,6 @@
-// Package payload reads the payloads of the built-in jobs. Start at [Read]: it
-// walks an object field by field and gathers everything that is wrong with it,
-// each by its JSON pointer, instead of stopping at the first.
+// Package payload reads the payloads of the built-in jobs. Start at [Read]: it walks an
+// object field by field. It collects every problem under its JSON pointer, instead of
+// stopping at the first.
 package payload
 
 import (
@@ -16,8 +16,8 @@ import (
 	"jobstream/jobs"
 )
 
-// Fields says what reads which field of an object. A field that is missing or
-// null is not read, so its default stays.
+// Fields maps the fields of an object to their readers. A field that is missing or null
+// is not read, so its default stays.
 type Fields map[string]func(v Value)
 
 // Read reads a whole payload. A payload that is missing or null has no fields.
@@ -26,9 +26,8 @@ func Read(raw json.RawMessage, fields Fields) error {
 	return ReadThen(raw, fields, nil)
 }
 
-// ReadThen is [Read] with a last look at what was read, for rules about several
-// fields at once. The value that check gets is the payload itself; check may be
-// nil.
+// ReadThen is [Read] with a final check for rules about several fields at once. check
+// gets the payload itself; it may be nil.
 func ReadThen(raw json.RawMessage, fields Fields, check func(whole Value)) error {
 	var bad []jobs.FieldError
 	whole := Value{Pointer: "/payload", Raw: raw, bad: &bad}
@@ -44,7 +43,7 @@ func ReadThen(raw json.RawMessage, fields Fields, check func(whole Value)) error
 	return nil
 }
 
-// Value is a value in a payload, and where it stands.
+// Value is a value in a payload, and its place there.
 type Value struct {
 	Pointer string // RFC 6901, from the body of a submission
 	Raw     json.RawMessage
@@ -52,12 +51,12 @@ type Value struct {
 	bad *[]jobs.FieldError
 }
 
-// Fail notes what is wrong with the value.
+// Fail adds a problem with the value.
 func (v Value) Fail(format string, args ...any) {
 	*v.bad = append(*v.bad, jobs.FieldError{Pointer: v.Pointer, Detail: fmt.Sprintf(format, args...)})
 }
 
-// At is the field name of the object v, to complain about; it has no value.
+// At is the place of the field name of the object v, for a problem; it has no value.
 func (v Value) At(name string) Value { return v.child(name, nil) }
 
 func (v Value) child(name string, raw json.RawMessage) Value {
@@ -125,8 +124,8 @@ func (v Value) Zone() *time.Location {
 	return loc
 }
 
-// Texts reads v as a string, or a list of strings, and calls each for every one
-// of them with its own place.
+// Texts reads v as a string or a list of strings, and calls each for every string with
+// its own place.
 func (v Value) Texts(each func(item Value, s string)) {
 	if !v.IsList() {
 		if v.Raw[0] != '"' {
@@ -175,8 +174,8 @@ func (v Value) OneOf(names ...string) (string, bool) {
 	return s, ok
 }
 
-// Statuses reads v as a status or a list of statuses, out of those that allowed
-// says yes to; each is kept once.
+// Statuses reads v as a status or a list of statuses, without repeats. It accepts only
+// those for which allowed is true.
 func (v Value) Statuses(allowed func(jobs.Status) bool) []jobs.Status {
 	var found []jobs.Status
 	v.Texts(func(item Value, s string) {

@@ -33,7 +33,7 @@ func TestParseDate(t *testing.T) {
 	}
 }
 
-// TestDatesContainTheirMoments: a moment lies within its year, month and day.
+// TestDatesContainTheirMoments has each moment within its year, month and day.
 func TestDatesContainTheirMoments(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		at := time.Unix(rapid.Int64Range(40e6, 9e9).Draw(t, "second"), 0).UTC()

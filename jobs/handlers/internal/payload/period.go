@@ -7,8 +7,8 @@ import (
 	"jobstream/jobs"
 )
 
-// Period is the time from From, inclusive, to To, exclusive; 0 leaves that side
-// open. Dates are read in Zone; nil is UTC.
+// Period is the time from From, inclusive, to To, exclusive; 0 leaves a side open.
+// Dates are those of Zone; nil is UTC.
 type Period struct {
 	From, To jobs.Time
 	Zone     *time.Location
@@ -44,8 +44,8 @@ func (p *Period) ParseDate(s string) error {
 	return fmt.Errorf("%q is not a date; a year, month or day is expected, like 2024, 2024-01 or 2024-01-15", s)
 }
 
-// bounds reads a date, as ParseDate does, or an RFC 3339 time, which is both
-// bounds at once.
+// bounds reads a date, like ParseDate, or an RFC 3339 time, which is both bounds at
+// once.
 func (p Period) bounds(s string) (Period, error) {
 	if p.ParseDate(s) == nil {
 		return p, nil
@@ -77,8 +77,8 @@ func (p *Period) ReadFrom(v Value) {
 	}
 }
 
-// ReadTo sets the upper bound: a time, which is not part of the period, or the
-// end of a date, so that "to": "2024-01-15" takes that whole day in.
+// ReadTo sets the upper bound: a time, which is not part of the period, or the end of a
+// date. So "to": "2024-01-15" includes that whole day.
 func (p *Period) ReadTo(v Value) {
 	if s, ok := v.Text(); ok {
 		b, err := p.bounds(s)
@@ -89,7 +89,7 @@ func (p *Period) ReadTo(v Value) {
 	}
 }
 
-// Check complains at the field "to" of the object v if the period is empty.
+// Check adds a problem at the field "to" of the object v if the period is empty.
 func (p Period) Check(v Value) {
 	if p.From != 0 && p.To != 0 && p.From >= p.To {
 		v.At("to").Fail("must be later than from")
