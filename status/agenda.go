@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/status/record"
 )
 
 // The agenda is what has to happen to jobs at a moment: to be published again
@@ -129,7 +130,7 @@ func duePart(tx *bbolt.Tx, part byte, now jobs.Time, limit int) (due []*jobs.Job
 		if raw == nil {
 			continue
 		}
-		j, _, err := decodeRecord(raw)
+		j, _, err := record.Decode(raw)
 		if err != nil {
 			return nil, fmt.Errorf("record %d: %w", key, err)
 		}
@@ -187,7 +188,7 @@ func (s *Store) Overdue(now jobs.Time) (keys []uint64, next jobs.Time, err error
 				}
 				return nil
 			}
-			j, _, err := decodeRecord(records.Get(key8(key)))
+			j, _, err := record.Decode(records.Get(key8(key)))
 			if err != nil {
 				return err
 			}

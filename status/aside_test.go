@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/status/record"
 )
 
 // lockedBuffer takes a log.
@@ -155,7 +156,7 @@ func TestPoisonRecord(t *testing.T) {
 			t.Errorf("job %d is %s", seq, j.Status)
 		}
 	}
-	if !strings.Contains(tr.asideFile(), errRecord.Error()) {
+	if !strings.Contains(tr.asideFile(), record.ErrDamaged.Error()) {
 		t.Errorf("the file: %s", tr.asideFile())
 	}
 	if err := tr.Health(); err != nil {

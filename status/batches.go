@@ -1,15 +1,13 @@
 package status
 
 import (
-	"errors"
 	"fmt"
 
-	"github.com/tinylib/msgp/msgp"
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
 	"jobstream/jobs/intake"
-	"jobstream/jobs/packed"
+	"jobstream/status/record"
 )
 
 // A batch is stored before its messages are published and removed when all of
@@ -72,7 +70,7 @@ func (f *fold) store(b *jobs.Batch, now jobs.Time) error {
 		}
 	}
 	f.answer(jobs.Answer{Kind: jobs.BatchStored, ID: b.ID, Batch: b})
-	return f.tx.Bucket(bucketBatches).Put(b.ID[:], appendBatch(nil, b))
+	return f.tx.Bucket(bucketBatches).Put(b.ID[:], record.AppendBatch(nil, b))
 }
 
 // completeBatch removes a batch if all of its jobs are there.
@@ -82,7 +80,7 @@ func (f *fold) completeBatch(id jobs.ID) error {
 	if v == nil {
 		return nil
 	}
-	b, err := decodeBatch(id, v)
+	b, err := record.DecodeBatch(id, v)
 	if err != nil {
 		return err
 	}
@@ -146,42 +144,11 @@ func (s *Store) Batches() (all []*jobs.Batch, err error) {
 func readBatches(tx *bbolt.Tx) (all []*jobs.Batch, err error) {
 	err = tx.Bucket(bucketBatches).ForEach(func(id, v []byte) error {
 		if len(id) != 16 {
-			return errBatch
+			return record.ErrBatch
 		}
-		b, err := decodeBatch(jobs.ID(id), v)
+		b, err := record.DecodeBatch(jobs.ID(id), v)
 		all = append(all, b)
 		return err
 	})
 	return all, err
-}
-
-const batchVersion = 1
-
-var errBatch = errors.New("damaged batch in the tracker")
-
-func appendBatch(b []byte, batch *jobs.Batch) []byte {
-	b = append(b, batchVersion)
-	b = msgp.AppendArrayHeader(b, uint32(len(batch.Messages)))
-	for _, m := range batch.Messages {
-		b = packed.AppendArray(b, jobs.MessageFields, m, len(jobs.MessageFields))
-	}
-	return b
-}
-
-func decodeBatch(id jobs.ID, b []byte) (*jobs.Batch, error) {
-	if len(b) == 0 || b[0] != batchVersion {
-		return nil, errBatch
-	}
-	r := packed.Reader{B: b[1:]}
-	batch := &jobs.Batch{ID: id}
-	for n := r.Array(); n > 0 && r.Err == nil; n-- {
-		m := &jobs.Message{}
-		packed.ReadArray(&r, jobs.MessageFields, m)
-		batch.Messages = append(batch.Messages, m)
-	}
-	if r.Err != nil || len(batch.Messages) == 0 {
-		return nil, errors.Join(errBatch, r.Err)
-	}
-	batch.Messages[len(batch.Messages)-1].BatchEnd = id
-	return batch, nil
 }

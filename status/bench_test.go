@@ -52,26 +52,6 @@ func benchmarkFold(b *testing.B, size int) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(jobsDone), "ns/job")
 }
 
-// BenchmarkRecord is the encoding alone.
-func BenchmarkRecord(b *testing.B) {
-	j := fullJob()
-	raw := appendRecord(nil, j)
-	b.Run("encode", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			raw = appendRecord(raw[:0], j)
-		}
-	})
-	b.Run("decode", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, _, err := decodeRecord(raw); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-}
-
 // BenchmarkQuery asks a tracker with 50,000 jobs.
 func BenchmarkQuery(b *testing.B) {
 	const n = 50_000

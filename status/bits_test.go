@@ -168,3 +168,20 @@ func TestLiveSet(t *testing.T) {
 		}
 	})
 }
+
+func TestCountersRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var c, got typeCounters
+		for i := range c.now {
+			c.now[i], c.ended[i] = rapid.Int64().Draw(t, "now"), rapid.Int64().Draw(t, "ended")
+		}
+		raw := c.encode()
+		if err := got.decode(raw); err != nil || got != c {
+			t.Fatalf("got %v, %v; want %v", got, err, c)
+		}
+		n := rapid.IntRange(0, len(raw)-1).Draw(t, "cut")
+		if err := new(typeCounters).decode(raw[:n]); err == nil {
+			t.Fatalf("%d of %d bytes were taken", n, len(raw))
+		}
+	})
+}

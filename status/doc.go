@@ -5,7 +5,7 @@
 //
 // Where to start: [Store] is the open tracker; [Store.Run] is the projector, the
 // only writer; fold.go says what a batch does to the records, commands.go what a
-// command does, record.go how a record is encoded, bits.go how jobs are found by status, type and tag, and
+// command does, package record how a job is encoded, bits.go how jobs are found by status, type and tag, and
 // query.go what can be asked. recover.go is for the start after a crash, and package
 // boltfile is the file itself.
 //

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"jobstream/jobs"
+	"jobstream/status/record"
 )
 
 // logged passes on the messages of a log.
@@ -121,7 +122,7 @@ func TestDiskFull(t *testing.T) {
 	const n = 4000
 	for seq := uint64(2); seq <= n; seq++ {
 		m := message(seq)
-		m.Payload = []byte(`"` + strings.Repeat("x", inlinePayload-100) + `"`)
+		m.Payload = []byte(`"` + strings.Repeat("x", record.InlinePayload-100) + `"`)
 		m.Tags = []string{"red"}
 		tr.submit(m)
 	}
@@ -197,7 +198,7 @@ func TestStopOnFullDisk(t *testing.T) {
 	const n = 4000
 	for seq := uint64(2); seq <= n; seq++ {
 		m := message(seq)
-		m.Payload = []byte(`"` + strings.Repeat("x", inlinePayload-100) + `"`)
+		m.Payload = []byte(`"` + strings.Repeat("x", record.InlinePayload-100) + `"`)
 		tr.submit(m)
 	}
 	log.await(t, ctx, "cannot commit")

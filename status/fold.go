@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/status/record"
 )
 
 // fold is one write transaction in the making: the jobs it touches, and what
@@ -111,7 +112,7 @@ func (f *fold) get(key uint64) (*work, error) {
 		if j, err = readJob(f.records, f.loads, key); err != nil || j == nil {
 			return nil, err
 		}
-		if len(j.Payload) > inlinePayload {
+		if len(j.Payload) > record.InlinePayload {
 			f.read += len(j.Payload)
 		}
 	}
@@ -474,7 +475,7 @@ const maxEncoded = 4 << 20
 // of them has to grow, those before stay where they are.
 func (f *fold) encode(j *jobs.Job) []byte {
 	from := len(f.s.encoded)
-	f.s.encoded = appendRecord(f.s.encoded, j)
+	f.s.encoded = record.Append(f.s.encoded, j)
 	return slices.Clip(f.s.encoded[from:])
 }
 
@@ -496,7 +497,7 @@ func (f *fold) writeNew(j *jobs.Job, key []byte) error {
 
 // writeSubmitted stores what only a submission says, beside the record.
 func (f *fold) writeSubmitted(j *jobs.Job, key []byte) error {
-	if len(j.Payload) > inlinePayload {
+	if len(j.Payload) > record.InlinePayload {
 		if err := f.loads.Put(key, j.Payload); err != nil {
 			return err
 		}
@@ -550,7 +551,7 @@ func (f *fold) remove(key uint64) (size int64, err error) {
 	}
 	size = int64(len(raw))
 	k := key8(key)
-	if len(j.Payload) > inlinePayload {
+	if len(j.Payload) > record.InlinePayload {
 		size += int64(len(j.Payload))
 		err = f.loads.Delete(k)
 	}
@@ -629,7 +630,7 @@ func readJob(records, payloads *bbolt.Bucket, key uint64) (*jobs.Job, error) {
 	if raw == nil {
 		return nil, nil
 	}
-	j, apart, err := decodeRecord(raw)
+	j, apart, err := record.Decode(raw)
 	if err != nil {
 		return nil, fmt.Errorf("record %d: %w", key, err)
 	}

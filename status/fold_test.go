@@ -11,7 +11,9 @@ import (
 	"testing"
 
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 	"jobstream/status/boltfile"
+	"jobstream/status/record"
 )
 
 // twoAttempts is a job's way through two attempts.
@@ -26,7 +28,7 @@ func twoAttempts(m *jobs.Message) []jobs.Event {
 // first, the record is the same.
 func TestSubmissionAndEventsInAnyOrder(t *testing.T) {
 	big := message(1)
-	big.Payload = []byte(`"` + strings.Repeat("x", 3*inlinePayload) + `"`)
+	big.Payload = []byte(`"` + strings.Repeat("x", 3*record.InlinePayload) + `"`)
 	big.Tags = []string{"red", "blue"}
 	big.Timeout = seconds(7)
 	small := message(1)
@@ -85,7 +87,7 @@ func TestSubmissionAndEventsInAnyOrder(t *testing.T) {
 				}
 				got := tr.find(1)
 				if len(batches) == 1 || got.Status == jobs.Completed {
-					if !same(got, want) {
+					if !jobstest.Same(got, want) {
 						t.Errorf("got  %+v\nwant %+v", got, want)
 					}
 				} else {
@@ -119,7 +121,7 @@ func (tr *tracker) verify() {
 			low = min(low, j.Seq)
 		}
 		for what, got := range map[string]*jobs.Job{"Find by seq": tr.find(j.Seq), "Find by key": tr.find(j.Key), "Job": tr.job(j.ID)} {
-			if !same(got, j) {
+			if !jobstest.Same(got, j) {
 				tr.t.Fatalf("%s gives %+v, Scan gives %+v", what, got, j)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"jobstream/jobs"
+	"jobstream/status/record"
 )
 
 // TestFileLevelsOff: while as many old jobs are deleted as new ones come, the file
@@ -23,7 +24,7 @@ func TestFileLevelsOff(t *testing.T) {
 			m := message(seq)
 			m.Tags = []string{"nightly"}
 			if seq%10 == 0 { // some stand apart from their records
-				m.Payload = []byte(`{"text":"` + strings.Repeat("x", 2*inlinePayload) + `"}`)
+				m.Payload = []byte(`{"text":"` + strings.Repeat("x", 2*record.InlinePayload) + `"}`)
 			}
 			tr.Submitted(m)
 			events = append(events, event(jobs.KindCompleted, m, 1))

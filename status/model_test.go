@@ -11,6 +11,8 @@ import (
 	"pgregory.net/rapid"
 
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
+	"jobstream/status/record"
 )
 
 // model is the tracker as a person would think of it: a list of jobs.
@@ -135,7 +137,7 @@ func (m *machine) newMessage() *jobs.Message {
 	case 0:
 		msg.Payload = nil
 	case 1:
-		msg.Payload = []byte(`"` + strings.Repeat("p", inlinePayload+1) + `"`)
+		msg.Payload = []byte(`"` + strings.Repeat("p", record.InlinePayload+1) + `"`)
 	}
 	m.m.sent = append(m.m.sent, msg)
 	return msg
@@ -314,13 +316,13 @@ func (m *machine) check() {
 		m.rt.Fatalf("%d jobs, want %d", len(all), len(want))
 	}
 	for i, j := range all {
-		if !same(j, want[i]) {
+		if !jobstest.Same(j, want[i]) {
 			m.rt.Fatalf("job %d\ngot  %+v\nwant %+v", want[i].Key, j, want[i])
 		}
 	}
 	for seq, id := range m.m.owner {
 		j, err := m.JobBySeq(context.Background(), seq)
-		if err != nil || !same(j, m.m.bySeq(seq)) {
+		if err != nil || !jobstest.Same(j, m.m.bySeq(seq)) {
 			m.rt.Fatalf("JobBySeq(%d) = %+v, %v; want %+v", seq, j, err, m.m.bySeq(seq))
 		}
 		if j == nil && m.job(id) != nil {
@@ -360,7 +362,7 @@ func (m *machine) checkList(f jobs.Filter) {
 		}
 		p.Cursor = next
 	}
-	if !slices.EqualFunc(got, want, same) {
+	if !slices.EqualFunc(got, want, jobstest.Same) {
 		m.rt.Fatalf("List(%+v): %v, want %v", p, keysOf(got), keysOf(want))
 	}
 }

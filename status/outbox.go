@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/status/record"
 )
 
 // The outbox makes notifications at least once: the keys of the jobs that ended stand in
@@ -88,12 +89,12 @@ func (f *fold) keepEnd(j *jobs.Job) error {
 	if err := f.tx.Bucket(bucketCopyAges).Put(slices.Concat(key[8:], key[:8]), nil); err != nil {
 		return err
 	}
-	record := appendRecord(make([]byte, 4), j)
-	binary.BigEndian.PutUint32(record, uint32(len(record)-4)) //nolint:gosec // a few MiB
-	if len(j.Payload) > inlinePayload {
-		record = append(record, j.Payload...)
+	copied := record.Append(make([]byte, 4), j)
+	binary.BigEndian.PutUint32(copied, uint32(len(copied)-4)) //nolint:gosec // a few MiB
+	if len(j.Payload) > record.InlinePayload {
+		copied = append(copied, j.Payload...)
 	}
-	return f.tx.Bucket(bucketCopies).Put(key, record)
+	return f.tx.Bucket(bucketCopies).Put(key, copied)
 }
 
 // untold says whether a job may have ended and not been notified, so that deleting it
@@ -118,10 +119,10 @@ func endKey(key, number uint64) []byte {
 
 func readEnd(v []byte) (*jobs.Job, error) {
 	if len(v) < 4 || int(binary.BigEndian.Uint32(v)) > len(v)-4 {
-		return nil, errRecord
+		return nil, record.ErrDamaged
 	}
 	n := 4 + int(binary.BigEndian.Uint32(v))
-	j, apart, err := decodeRecord(v[4:n])
+	j, apart, err := record.Decode(v[4:n])
 	if apart {
 		j.Payload = bytes.Clone(v[n:])
 	}
@@ -299,7 +300,7 @@ func olderCopies(tx *bbolt.Tx) (ended []*jobs.Job, err error) {
 		return nil, nil
 	}
 	err = bucket.ForEach(func(_, v []byte) error {
-		j, apart, err := decodeRecord(v)
+		j, apart, err := record.Decode(v)
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,8 @@ import (
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
+	"jobstream/status/record"
 )
 
 // ends are the jobs in the outbox as they ended, without their being notified.
@@ -165,7 +167,7 @@ func TestOutboxPieces(t *testing.T) {
 		some, err := o.Read()
 		tr.must(err)
 		again, err := o.Read()
-		if tr.must(err); !slices.EqualFunc(again, some, same) {
+		if tr.must(err); !slices.EqualFunc(again, some, jobstest.Same) {
 			t.Fatal("it is not the same when it is read again")
 		}
 		size := 0
@@ -205,7 +207,7 @@ func TestOutboxPieces(t *testing.T) {
 
 // Jobs are notified as they ended, each time, though they run again or are deleted by then.
 func TestEndsOfJobsThatRunAgain(t *testing.T) {
-	for name, pad := range map[string]int{"small": 1, "large": inlinePayload} {
+	for name, pad := range map[string]int{"small": 1, "large": record.InlinePayload} {
 		t.Run(name, func(t *testing.T) {
 			tr := byHand(t)
 			m := message(1)
@@ -296,7 +298,7 @@ func TestOlderCopies(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return bucket.Put(momentKey(was.EndedAt, 1), appendRecord(nil, was))
+		return bucket.Put(momentKey(was.EndedAt, 1), record.Append(nil, was))
 	}))
 	tr.reopen()
 	o := tr.Outbox()

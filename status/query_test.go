@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 )
 
 // List is Search for tests that ask for no scan.
@@ -405,7 +406,7 @@ func TestFoundJobsStay(t *testing.T) {
 		tr.Happened(uint64(i+1), []jobs.Event{e})
 		tr.wait(1, uint64(i+1))
 	}
-	if !same(found, &before) || len(found.History) != 1 {
+	if !jobstest.Same(found, &before) || len(found.History) != 1 {
 		t.Errorf("changed to %+v", found)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/status/record"
 )
 
 // recentJobs keeps unfinished jobs decoded, by the sequence of their present message, so
@@ -56,7 +57,7 @@ func (r *recentJobs) update(changed []*work) {
 
 // keeps says whether a job is one to keep.
 func keeps(j *jobs.Job) bool {
-	return inQueue(j) && len(j.Payload) <= inlinePayload && len(j.Result) <= inlinePayload
+	return inQueue(j) && len(j.Payload) <= record.InlinePayload && len(j.Result) <= record.InlinePayload
 }
 
 // weight is about how many bytes of memory a job takes, with all that it has.
@@ -147,7 +148,7 @@ func behind(records *bbolt.Bucket, j *jobs.Job) (found []*jobs.Job) {
 	read, others := 0, 0
 	for k, raw := c.Next(); k != nil && read < readAhead && others < passOver; k, raw = c.Next() {
 		read++ // whether it is kept or not: there may be a million that are not
-		next, apart, err := decodeRecord(raw)
+		next, apart, err := record.Decode(raw)
 		switch {
 		case err != nil || !inQueue(next):
 			return found

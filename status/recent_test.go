@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"jobstream/jobs"
+	"jobstream/status/record"
 )
 
 // Where one job has to be read, those behind it are read with it, and all of them
@@ -16,7 +17,7 @@ func TestFindReadsAhead(t *testing.T) {
 	for seq := uint64(1); seq <= 2*readAhead; seq++ {
 		m := message(seq)
 		if seq == 5 {
-			m.Payload = []byte(`"` + strings.Repeat("x", inlinePayload) + `"`)
+			m.Payload = []byte(`"` + strings.Repeat("x", record.InlinePayload) + `"`)
 		}
 		ms = append(ms, m)
 	}
@@ -60,7 +61,7 @@ func TestFindCostsNothingForABacklog(t *testing.T) {
 		var ms []*jobs.Message
 		for seq := from; seq <= to; seq++ {
 			m := message(seq)
-			m.Payload = []byte(`"` + strings.Repeat("x", inlinePayload) + `"`)
+			m.Payload = []byte(`"` + strings.Repeat("x", record.InlinePayload) + `"`)
 			ms = append(ms, m)
 		}
 		tr.submit(ms...)

@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 	"jobstream/status/boltfile"
 )
 
@@ -313,7 +314,7 @@ func TestRebuild(t *testing.T) {
 		t.Error("new after EndRebuild and a restart")
 	}
 	tr.run(idle{})
-	if got := tr.all(jobs.Filter{}); !slices.EqualFunc(got, want, same) {
+	if got := tr.all(jobs.Filter{}); !slices.EqualFunc(got, want, jobstest.Same) {
 		t.Errorf("after a restart: %v, want %v", keysOf(got), keysOf(want))
 	}
 	tr.verify()

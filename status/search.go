@@ -11,7 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
-	"jobstream/jobs/packed"
+	"jobstream/status/record"
 )
 
 // budget is how much of the records may still be looked at.
@@ -124,29 +124,21 @@ func (m *matcher) reads(inside bool) bool { return m.scans || !inside }
 
 // chooses says whether the filter may choose the job at a glance: by all but its
 // attributes. payload gives the one that is kept apart.
-func (m *matcher) chooses(g *glance, payload func() []byte) bool {
+func (m *matcher) chooses(g *record.Glance, payload func() []byte) bool {
 	f := m.filter
-	if !f.MatchPriority(g.priority) || !f.MatchTimes(g.status, g.created, g.started, g.ended) {
+	if !f.MatchPriority(g.Priority) || !f.MatchTimes(g.Status, g.Created, g.Started, g.Ended) {
 		return false
 	}
-	if f.Error != "" && !m.err.In(g.err) && !m.inErrors(g.errors) {
+	if f.Error != "" && !m.err.In(g.Error) && !g.InErrors(&m.err) {
 		return false
 	}
 	if f.Payload == "" {
 		return true
 	}
-	if g.apart {
+	if g.Apart {
 		return m.payload.In(payload())
 	}
-	return m.payload.In(g.payload)
-}
-
-// inErrors looks through the encoded errors of attempts. They are decoded only if the
-// text is somewhere in them.
-func (m *matcher) inErrors(list []byte) bool {
-	r := packed.Reader{B: list}
-	return m.err.In(list) &&
-		slices.ContainsFunc(r.Errors(), func(e jobs.AttemptError) bool { return m.err.In([]byte(e.Error)) })
+	return m.payload.In(g.Payload)
 }
 
 // reading reads records, at best in the order of their keys or against it, as
@@ -202,8 +194,8 @@ func (r *reading) apart() []byte {
 func (r *reading) damaged(err error) error { return fmt.Errorf("record %d: %w", r.key, err) }
 
 // look asks the present record whether the filter may choose its job.
-func (r *reading) look(match *matcher) (g glance, chosen bool, err error) {
-	if err := g.read(r.record); err != nil {
+func (r *reading) look(match *matcher) (g record.Glance, chosen bool, err error) {
+	if err := g.Read(r.record); err != nil {
 		return g, false, r.damaged(err)
 	}
 	return g, match.chooses(&g, r.apart), nil
@@ -220,7 +212,7 @@ func (r *reading) job(key uint64, match *matcher, look bool) (*jobs.Job, error) 
 			return nil, err
 		}
 	}
-	j, apart, err := decodeRecord(r.record)
+	j, apart, err := record.Decode(r.record)
 	if err != nil {
 		return nil, r.damaged(err)
 	}

@@ -136,7 +136,7 @@ func (t *tally) inRecord(key uint64) error {
 	}
 	g, chosen, err := t.look(t.match)
 	if chosen {
-		t.counts.Add(string(g.typ), g.status, 1)
+		t.counts.Add(string(g.Type), g.Status, 1)
 	}
 	return err
 }

@@ -14,6 +14,8 @@ import (
 	"pgregory.net/rapid"
 
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
+	"jobstream/status/record"
 )
 
 // chosen says whether a filter chooses a job, told apart from what the tracker
@@ -57,7 +59,7 @@ func drawJobs(rt *rapid.T, tr *tracker) []*jobs.Job {
 		m.Tags = rapid.SliceOfN(rapid.SampledFrom([]string{"red", "green"}), 0, 2).Draw(rt, "tags")
 		m.Payload = []byte(rapid.SampledFrom([]string{
 			`{"to":"Ann@example.com"}`, `{"to":"bob@EXAMPLE.com", "n":1}`, `"Köln"`, `[]`,
-			`"` + strings.Repeat("x", inlinePayload) + ` the End"`,
+			`"` + strings.Repeat("x", record.InlinePayload) + ` the End"`,
 		}).Draw(rt, "payload"))
 		tr.submit(m)
 		for _, e := range drawLife(rt, m) {
@@ -182,14 +184,14 @@ func checkSearch(rt *rapid.T, tr *tracker, f jobs.Filter, want []*jobs.Job) {
 			break
 		}
 	}
-	if !slices.EqualFunc(got, want, same) {
+	if !slices.EqualFunc(got, want, jobstest.Same) {
 		rt.Fatalf("Search(%+v), bounds %+v: %v, want %v", p, within, keysOf(got), keysOf(want))
 	}
 }
 
 // checkNumbers compares the walk and everything that counts.
 func checkNumbers(rt *rapid.T, tr *tracker, f jobs.Filter, want []*jobs.Job) {
-	if got := tr.all(f); !slices.EqualFunc(got, want, same) {
+	if got := tr.all(f); !slices.EqualFunc(got, want, jobstest.Same) {
 		rt.Fatalf("Scan(%+v): %v, want %v", f, keysOf(got), keysOf(want))
 	}
 	exact := !f.Scans() && f.CreatedAfter == 0 && f.CreatedBefore == 0
@@ -345,47 +347,6 @@ func TestSearchIsBoundedInBytes(t *testing.T) {
 	p.Filter = jobs.Filter{}
 	if l, err = tr.look(t.Context(), p, within); err != nil || len(l.Jobs) != n || l.Next != "" || l.TellScanned {
 		t.Errorf("%d jobs, next %q, %v", len(l.Jobs), l.Next, err)
-	}
-}
-
-// What a glance takes from a record is what decoding finds in it, however much
-// stands behind.
-func TestGlance(t *testing.T) {
-	long := fullJob()
-	long.Payload = []byte(`"` + strings.Repeat("x", inlinePayload) + `"`)
-	for name, j := range map[string]*jobs.Job{"full": fullJob(), "long": long, "bare": {Type: "email"}} {
-		t.Run(name, func(t *testing.T) {
-			raw := appendRecord(nil, j)
-			var g glance
-			if err := g.read(raw); err != nil {
-				t.Fatal(err)
-			}
-			payload := j.Payload
-			if g.apart {
-				payload = nil
-			}
-			if string(g.typ) != j.ListedAs() || g.priority != j.Priority || g.status != j.Status || string(g.payload) != string(payload) ||
-				g.apart != (len(j.Payload) > inlinePayload) || string(g.err) != j.Error ||
-				g.created != j.CreatedAt || g.started != j.StartedAt || g.ended != j.EndedAt {
-				t.Errorf("%+v\nof %+v", g, j)
-			}
-			for _, e := range j.Errors {
-				m := newMatcher(&jobs.Filter{Error: strings.ToUpper(e.Error)})
-				if !m.inErrors(g.errors) {
-					t.Errorf("%q is not found", e.Error)
-				}
-			}
-			if m := newMatcher(&jobs.Filter{Error: "nowhere"}); m.inErrors(g.errors) {
-				t.Error("what is nowhere is found")
-			}
-		})
-	}
-	raw := appendRecord(nil, fullJob())
-	var g glance
-	for cut := range len(raw) / 3 {
-		if err := g.read(raw[:cut]); !errors.Is(err, errRecord) {
-			t.Fatalf("cut to %d bytes: %v", cut, err)
-		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/status/boltfile"
+	"jobstream/status/record"
 )
 
 // Options are what a Store needs to know.
@@ -218,7 +219,7 @@ func (s *Store) loadLive(tx *bbolt.Tx) error {
 		if !s.live.has(k) {
 			return nil
 		}
-		j, _, err := decodeRecord(records.Get(key))
+		j, _, err := record.Decode(records.Get(key))
 		if err != nil {
 			return err
 		}
@@ -367,3 +368,6 @@ func (s *Store) wake() {
 	}
 	s.mu.Unlock()
 }
+
+// key8 is n as a bucket key: big endian, so that keys sort as numbers do.
+func key8(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }

@@ -15,6 +15,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/intake"
+	"jobstream/jobs/jobstest"
 )
 
 // termsModel is what jobs with terms come to, as a person would work it out: a
@@ -472,7 +473,7 @@ func (m *termsModel) check(c *jobs.Commit, before map[uint64]*jobs.Job) {
 			}
 			want.Place, want.Slot, want.DueAt = j.Place, j.Slot, j.DueAt
 		}
-		if !same(j, want) {
+		if !jobstest.Same(j, want) {
 			m.rt.Fatalf("job %d is\n%+v %+v\nwant\n%+v %+v", want.Key, j, j.Terms, want, want.Terms)
 		}
 		switch {
@@ -586,7 +587,7 @@ func (m *termsModel) actions() map[string]func(*rapid.T) {
 			m.gone = make(map[jobs.ID]bool)
 			m.verify()
 			for id, j := range m.jobs {
-				if got := m.job(id); !same(got, j) {
+				if got := m.job(id); !jobstest.Same(got, j) {
 					m.rt.Fatalf("after a restart\n%+v\nwant\n%+v", got, j)
 				}
 			}

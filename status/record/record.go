@@ -1,9 +1,9 @@
-package status
+package record
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/tinylib/msgp/msgp"
 
@@ -19,10 +19,10 @@ const recordVersion = 1
 // recordFields is how many values of the array every record has at least.
 const recordFields = 28
 
-// inlinePayload is the largest payload, in bytes, that stands in the record
+// InlinePayload is the largest payload, in bytes, that stands in the record
 // itself: a larger one has a bucket of its own, so that an update of the record
 // does not write it again.
-const inlinePayload = 1024
+const InlinePayload = 1024
 
 // payloadField is the index of the payload among the attributes. In the array it is one
 // more, as it is for those behind it.
@@ -37,14 +37,14 @@ func fieldIndex(name string) int {
 	panic("jobs have no attribute " + name)
 }
 
-// appendRecord appends the encoding of j. The payload is left out if it is kept
+// Append appends the encoding of j. The payload is left out if it is kept
 // apart.
-func appendRecord(b []byte, j *jobs.Job) []byte {
+func Append(b []byte, j *jobs.Job) []byte {
 	n := jobs.NumSet(jobs.JobFields, j, recordFields-1)
 	b = append(b, recordVersion)
 	b = msgp.AppendArrayHeader(b, uint32(n+1))
 	b = packed.AppendFields(b, jobs.JobFields[:payloadField], j)
-	if len(j.Payload) > inlinePayload {
+	if len(j.Payload) > InlinePayload {
 		b = msgp.AppendBool(b, true)
 		b = msgp.AppendBytes(b, nil)
 	} else {
@@ -54,25 +54,25 @@ func appendRecord(b []byte, j *jobs.Job) []byte {
 	return packed.AppendFields(b, jobs.JobFields[payloadField+1:n], j)
 }
 
-// errRecord is what a record that cannot be read gives.
-var errRecord = errors.New("damaged record in the tracker")
+// ErrDamaged is what a record that cannot be read gives.
+var ErrDamaged = errors.New("damaged record in the tracker")
 
-// openRecord begins to read a record: n is how many values it has.
-func openRecord(b []byte) (r packed.Reader, n int, err error) {
+// begin opens a record: n is how many values it has.
+func begin(b []byte) (r packed.Reader, n int, err error) {
 	if len(b) == 0 || b[0] != recordVersion {
-		return r, 0, fmt.Errorf("%w: unknown version", errRecord)
+		return r, 0, fmt.Errorf("%w: unknown version", ErrDamaged)
 	}
 	r.B = b[1:]
 	if n = r.Array(); n < recordFields {
-		return r, 0, fmt.Errorf("%w: %d fields", errRecord, n)
+		return r, 0, fmt.Errorf("%w: %d fields", ErrDamaged, n)
 	}
 	return r, n, nil
 }
 
-// decodeRecord reads a record. Nothing of the result points into b. apart says
+// Decode reads a record. Nothing of the result points into b. apart says
 // that the payload is in its own bucket.
-func decodeRecord(b []byte) (j *jobs.Job, apart bool, err error) {
-	r, n, err := openRecord(b)
+func Decode(b []byte) (j *jobs.Job, apart bool, err error) {
+	r, n, err := begin(b)
 	if err != nil {
 		return nil, false, err
 	}
@@ -81,24 +81,25 @@ func decodeRecord(b []byte) (j *jobs.Job, apart bool, err error) {
 	apart = r.Bool()
 	packed.ReadFields(&r, jobs.JobFields[payloadField:], n-payloadField-1, j)
 	if r.Err != nil {
-		return nil, false, fmt.Errorf("%w: %w", errRecord, r.Err)
+		return nil, false, fmt.Errorf("%w: %w", ErrDamaged, r.Err)
 	}
 	return j, apart, nil
 }
 
-// glance is what an encoded record says without being decoded. Its texts point
+// Glance is what an encoded record says without being decoded. Its texts point
 // into the record.
-type glance struct {
-	typ      []byte
-	priority jobs.Priority
-	status   jobs.Status
-	apart    bool // the payload is in its own bucket
-	payload  []byte
-	err      []byte
-	errors   []byte // the list of attempts' errors, encoded
-	created  jobs.Time
-	started  jobs.Time
-	ended    jobs.Time
+type Glance struct {
+	Type     []byte
+	Priority jobs.Priority
+	Status   jobs.Status
+	Apart    bool // the payload is in its own bucket
+	Payload  []byte
+	Error    []byte
+	Created  jobs.Time
+	Started  jobs.Time
+	Ended    jobs.Time
+
+	errors []byte // the list of attempts' errors, encoded
 }
 
 // The attributes that a glance takes.
@@ -114,10 +115,10 @@ var (
 	unlistedField = fieldIndex("unlisted")
 )
 
-// read takes a glance at a record; what it leaves out costs no memory, and what
+// Read takes a glance at a record; what it leaves out costs no memory, and what
 // stands behind the times is not looked at, unless there may be something rare.
-func (g *glance) read(raw []byte) error {
-	r, n, err := openRecord(raw)
+func (g *Glance) Read(raw []byte) error {
+	r, n, err := begin(raw)
 	if err != nil {
 		return err
 	}
@@ -127,28 +128,33 @@ func (g *glance) read(raw []byte) error {
 		at = field + 1
 		return &r
 	}
-	g.typ = to(typeField).RawText()
-	g.priority = jobs.Priority(to(priorityField).Uint())
-	g.status = jobs.Status(to(statusField).Uint())
-	g.apart = to(payloadField).Bool()
-	g.payload = r.RawBytes()
-	g.err = to(errorField).RawText()
+	g.Type = to(typeField).RawText()
+	g.Priority = jobs.Priority(to(priorityField).Uint())
+	g.Status = jobs.Status(to(statusField).Uint())
+	g.Apart = to(payloadField).Bool()
+	g.Payload = r.RawBytes()
+	g.Error = to(errorField).RawText()
 	r.Skip(errorsField - at)
 	list := r.B
 	r.Skip(1)
 	g.errors = list[:len(list)-len(r.B)]
 	at = errorsField + 1
-	g.created = jobs.Time(to(createdField).Int())
-	g.started = jobs.Time(to(startedField).Int())
-	g.ended = jobs.Time(to(endedField).Int())
+	g.Created = jobs.Time(to(createdField).Int())
+	g.Started = jobs.Time(to(startedField).Int())
+	g.Ended = jobs.Time(to(endedField).Int())
 	if n > unlistedField+1 && to(unlistedField).Bool() {
-		g.typ = []byte(jobs.UnknownTypes)
+		g.Type = []byte(jobs.UnknownTypes)
 	}
 	if r.Err != nil {
-		return fmt.Errorf("%w: %w", errRecord, r.Err)
+		return fmt.Errorf("%w: %w", ErrDamaged, r.Err)
 	}
 	return nil
 }
 
-// key8 is n as a bucket key: big endian, so that keys sort as numbers do.
-func key8(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+// InErrors looks for a text in the errors of attempts. They are decoded only if it is
+// somewhere in their encoding.
+func (g *Glance) InErrors(text *jobs.Needle) bool {
+	r := packed.Reader{B: g.errors}
+	return text.In(g.errors) &&
+		slices.ContainsFunc(r.Errors(), func(e jobs.AttemptError) bool { return text.In([]byte(e.Error)) })
+}

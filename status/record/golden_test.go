@@ -1,4 +1,4 @@
-package status
+package record
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 )
 
 // goldenJobs are the jobs whose records testdata/records.hex keeps, each as it was
@@ -39,7 +40,7 @@ func goldenJobs() map[string]*jobs.Job {
 	checkpoint := terms.Clone()
 	checkpoint.Checkpoint = []byte(`{"at":5}`)
 	large := plain()
-	large.Payload = bytes.Repeat([]byte("x"), inlinePayload+1)
+	large.Payload = bytes.Repeat([]byte("x"), InlinePayload+1)
 	return map[string]*jobs.Job{"plain": plain(), "terms": terms, "unlisted": unlisted, "checkpoint": checkpoint, "large": large}
 }
 
@@ -65,21 +66,21 @@ func TestRecordsOfOld(t *testing.T) {
 		}
 		if name == "batch" {
 			want := goldenBatch()
-			if got, err := decodeBatch(want.ID, raw); err != nil || !reflect.DeepEqual(got, want) {
+			if got, err := DecodeBatch(want.ID, raw); err != nil || !reflect.DeepEqual(got, want) {
 				t.Errorf("batch: %+v, %v", got, err)
 			}
 			continue
 		}
 		want := goldenJobs()[name]
-		got, apart, err := decodeRecord(raw)
+		got, apart, err := Decode(raw)
 		if apart {
 			got.Payload = want.Payload
 		}
-		if err != nil || apart != (name == "large") || !same(got, want) {
+		if err != nil || apart != (name == "large") || !jobstest.Same(got, want) {
 			t.Errorf("%s: %v\ngot  %+v %+v\nwant %+v %+v", name, err, got, got.Terms, want, want.Terms)
 		}
-		var g glance
-		if err := g.read(raw); err != nil || string(g.typ) != want.ListedAs() || g.status != want.Status || g.ended != want.EndedAt || string(g.err) != want.Error {
+		var g Glance
+		if err := g.Read(raw); err != nil || string(g.Type) != want.ListedAs() || g.Status != want.Status || g.Ended != want.EndedAt || string(g.Error) != want.Error {
 			t.Errorf("a glance at %s: %+v, %v", name, g, err)
 		}
 	}

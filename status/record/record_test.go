@@ -1,9 +1,10 @@
-package status
+package record
 
 import (
 	"bytes"
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,7 +23,7 @@ func drawJob(t *rapid.T) *jobs.Job {
 		j.Type, j.Error, j.Progress, j.EndedAt = rapid.String().Draw(t, "text"), string([]byte{0xff, 0}), -5, -1
 	}
 	if rapid.Bool().Draw(t, "big") {
-		j.Payload = bytes.Repeat([]byte("x"), rapid.IntRange(inlinePayload-2, inlinePayload+2).Draw(t, "size"))
+		j.Payload = bytes.Repeat([]byte("x"), rapid.IntRange(InlinePayload-2, InlinePayload+2).Draw(t, "size"))
 	}
 	return j
 }
@@ -36,28 +37,28 @@ func TestRecordRoundTrip(t *testing.T) {
 	more, moreTerms := jobs.JobFields, jobs.TermsFields
 	rapid.Check(t, func(t *rapid.T) {
 		j := drawJob(t)
-		raw := appendRecord([]byte("before"), j)
+		raw := Append([]byte("before"), j)
 		raw, ok := bytes.CutPrefix(raw, []byte("before"))
 		if !ok {
-			t.Fatalf("appendRecord did not append")
+			t.Fatalf("Append did not append")
 		}
 		defer func() { jobs.JobFields, jobs.TermsFields = more, moreTerms }()
 		for _, later := range []bool{true, false} {
 			if !later {
 				jobs.JobFields, jobs.TermsFields = known, knownTerms
 			}
-			got, apart, err := decodeRecord(bytes.Clone(raw))
+			got, apart, err := Decode(bytes.Clone(raw))
 			if err != nil {
 				t.Fatalf("decode: %v", err)
 			}
 			want := *j
-			if apart != (len(j.Payload) > inlinePayload) {
+			if apart != (len(j.Payload) > InlinePayload) {
 				t.Fatalf("a payload of %d bytes: apart = %v", len(j.Payload), apart)
 			}
 			if apart {
 				want.Payload = nil
 			}
-			if !same(got, &want) {
+			if !jobstest.Same(got, &want) {
 				t.Fatalf("got  %+v %+v\nwant %+v %+v", got, got.Terms, &want, want.Terms)
 			}
 			if later && (*ofJob(got) != *ofJob(j) || j.Terms != nil && *ofTerms(got.Terms) != *ofTerms(j.Terms)) {
@@ -70,7 +71,7 @@ func TestRecordRoundTrip(t *testing.T) {
 			}
 		}
 		for n := range len(raw) {
-			if j, _, err := decodeRecord(raw[:n:n]); j != nil || !errors.Is(err, errRecord) {
+			if j, _, err := Decode(raw[:n:n]); j != nil || !errors.Is(err, ErrDamaged) {
 				t.Fatalf("%d of %d bytes gave %v, %v", n, len(raw), j, err)
 			}
 		}
@@ -80,10 +81,10 @@ func TestRecordRoundTrip(t *testing.T) {
 // Nothing of a job points into the record that it is read from.
 func TestRecordIsCopied(t *testing.T) {
 	j := fullJob()
-	raw := appendRecord(nil, j)
-	got, _, err := decodeRecord(raw)
+	raw := Append(nil, j)
+	got, _, err := Decode(raw)
 	clear(raw)
-	if err != nil || !same(got, j) {
+	if err != nil || !jobstest.Same(got, j) {
 		t.Fatalf("got %+v, %v; want %+v", got, err, j)
 	}
 }
@@ -92,7 +93,7 @@ func TestRecordIsCopied(t *testing.T) {
 func TestRecordOfEmptyTerms(t *testing.T) {
 	j := fullJob()
 	j.Terms = &jobs.Terms{}
-	if got, _, err := decodeRecord(appendRecord(nil, j)); err != nil || !same(got, j) {
+	if got, _, err := Decode(Append(nil, j)); err != nil || !jobstest.Same(got, j) {
 		t.Fatalf("got %+v, %v; want %+v", got, err, j)
 	}
 }
@@ -108,8 +109,8 @@ func TestBatchRoundTrip(t *testing.T) {
 			b.Messages = append(b.Messages, m)
 		}
 		b.Messages[len(b.Messages)-1].BatchEnd = b.ID
-		raw := appendBatch(nil, b)
-		got, err := decodeBatch(b.ID, raw)
+		raw := AppendBatch(nil, b)
+		got, err := DecodeBatch(b.ID, raw)
 		if err != nil || !reflect.DeepEqual(got, b) {
 			t.Fatalf("got %+v, %v; want %+v", got, err, b)
 		}
@@ -119,7 +120,7 @@ func TestBatchRoundTrip(t *testing.T) {
 			}
 		}
 		for n := range len(raw) {
-			if got, err := decodeBatch(b.ID, raw[:n]); !errors.Is(err, errBatch) {
+			if got, err := DecodeBatch(b.ID, raw[:n]); !errors.Is(err, ErrBatch) {
 				t.Fatalf("%d of %d bytes gave %+v, %v", n, len(raw), got, err)
 			}
 		}
@@ -128,11 +129,20 @@ func TestBatchRoundTrip(t *testing.T) {
 
 // fullJob has something in every field.
 func fullJob() *jobs.Job {
-	m := message(7)
-	m.Tags = []string{"a", "b"}
-	m.Timeout = time.Minute
-	j := jobs.NewJob(m, testTypes.Lookup("email"), true)
-	for _, e := range []jobs.Event{event(jobs.KindRetrying, m, 1), event(jobs.KindProgress, m, 2), event(jobs.KindCompleted, m, 2)} {
+	at := jobs.TimeOf(time.Date(2024, 1, 15, 8, 0, 0, 0, time.UTC))
+	m := &jobs.Message{
+		Seq: 7, At: at, ID: jobs.DerivedID(7, at), Type: "email", Priority: 3, Payload: []byte(`{"n":7}`), RetryCount: -1,
+		Tags: []string{"a", "b"}, Timeout: time.Minute,
+	}
+	j := jobs.NewJob(m, nil, true)
+	for _, e := range []jobs.Event{
+		{Kind: jobs.KindRetrying, Attempt: 1, Error: "it broke", Due: at.Add(75 * time.Second)},
+		{Kind: jobs.KindProgress, Attempt: 2, Progress: 40, Message: "under way"},
+		{Kind: jobs.KindCompleted, Attempt: 2, Result: []byte(`{"ok":true}`)},
+	} {
+		e.ID, e.Seq, e.Type, e.Priority, e.CreatedAt, e.MaxAttempts, e.Run, e.Node = m.ID, 7, m.Type, 3, at, 4, 1, "node-a"
+		e.StartedAt = at.Add(time.Duration(e.Attempt) * time.Minute)
+		e.At = e.StartedAt.Add(5 * time.Second)
 		e.Artifact = &jobs.Artifact{Name: "a.csv", ContentType: "text/csv", Size: 12, SHA256: "00ff"}
 		jobs.Apply(j, &e)
 	}
@@ -140,14 +150,14 @@ func fullJob() *jobs.Job {
 }
 
 func FuzzDecodeRecord(f *testing.F) {
-	raw := appendRecord(nil, fullJob())
+	raw := Append(nil, fullJob())
 	f.Add(raw)
 	f.Add(raw[:len(raw)/2])
 	f.Add([]byte{recordVersion})
 	f.Add(msgp.AppendArrayHeader([]byte{recordVersion}, 1<<31))
 	f.Add(append(msgp.AppendArrayHeader([]byte{recordVersion}, recordFields), 0xc4, 0xff))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		j, apart, err := decodeRecord(raw)
+		j, apart, err := Decode(raw)
 		if (j == nil) != (err != nil) {
 			t.Fatalf("got %v and %v", j, err)
 		}
@@ -156,15 +166,15 @@ func FuzzDecodeRecord(f *testing.F) {
 		}
 		// What can be read can be written, and means the same.
 		if apart {
-			j.Payload = make([]byte, inlinePayload+1)
-		} else if len(j.Payload) > inlinePayload {
+			j.Payload = make([]byte, InlinePayload+1)
+		} else if len(j.Payload) > InlinePayload {
 			return // no writer makes these
 		}
-		again, _, err := decodeRecord(appendRecord(nil, j))
+		again, _, err := Decode(Append(nil, j))
 		if apart {
 			j.Payload = nil
 		}
-		if err != nil || !same(again, j) {
+		if err != nil || !jobstest.Same(again, j) {
 			t.Fatalf("again: %+v, %v; first %+v", again, err, j)
 		}
 	})
@@ -172,31 +182,74 @@ func FuzzDecodeRecord(f *testing.F) {
 
 // Flipped bits are noticed or give another job, but nothing panics.
 func TestRecordDamaged(t *testing.T) {
-	raw := appendRecord(nil, fullJob())
+	raw := Append(nil, fullJob())
 	for i := range raw {
 		for bit := range 8 {
 			broken := bytes.Clone(raw)
 			broken[i] ^= 1 << bit
-			if j, _, err := decodeRecord(broken); (j == nil) != (err != nil) {
+			if j, _, err := Decode(broken); (j == nil) != (err != nil) {
 				t.Fatalf("bit %d of byte %d: %v, %v", bit, i, j, err)
 			}
 		}
 	}
 }
 
-func TestCountersRoundTrip(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		var c, got typeCounters
-		for i := range c.now {
-			c.now[i], c.ended[i] = rapid.Int64().Draw(t, "now"), rapid.Int64().Draw(t, "ended")
+// What a glance takes from a record is what decoding finds in it, however much
+// stands behind.
+func TestGlance(t *testing.T) {
+	long := fullJob()
+	long.Payload = []byte(`"` + strings.Repeat("x", InlinePayload) + `"`)
+	for name, j := range map[string]*jobs.Job{"full": fullJob(), "long": long, "bare": {Type: "email"}} {
+		t.Run(name, func(t *testing.T) {
+			raw := Append(nil, j)
+			var g Glance
+			if err := g.Read(raw); err != nil {
+				t.Fatal(err)
+			}
+			payload := j.Payload
+			if g.Apart {
+				payload = nil
+			}
+			if string(g.Type) != j.ListedAs() || g.Priority != j.Priority || g.Status != j.Status || string(g.Payload) != string(payload) ||
+				g.Apart != (len(j.Payload) > InlinePayload) || string(g.Error) != j.Error ||
+				g.Created != j.CreatedAt || g.Started != j.StartedAt || g.Ended != j.EndedAt {
+				t.Errorf("%+v\nof %+v", g, j)
+			}
+			for _, e := range j.Errors {
+				if text := jobs.NewNeedle(strings.ToUpper(e.Error)); !g.InErrors(&text) {
+					t.Errorf("%q is not found", e.Error)
+				}
+			}
+			if text := jobs.NewNeedle("nowhere"); g.InErrors(&text) {
+				t.Error("what is nowhere is found")
+			}
+		})
+	}
+	raw := Append(nil, fullJob())
+	var g Glance
+	for cut := range len(raw) / 3 {
+		if err := g.Read(raw[:cut]); !errors.Is(err, ErrDamaged) {
+			t.Fatalf("cut to %d bytes: %v", cut, err)
 		}
-		raw := c.encode()
-		if err := got.decode(raw); err != nil || got != c {
-			t.Fatalf("got %v, %v; want %v", got, err, c)
+	}
+}
+
+// BenchmarkRecord is the encoding alone.
+func BenchmarkRecord(b *testing.B) {
+	j := fullJob()
+	raw := Append(nil, j)
+	b.Run("encode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			raw = Append(raw[:0], j)
 		}
-		n := rapid.IntRange(0, len(raw)-1).Draw(t, "cut")
-		if err := new(typeCounters).decode(raw[:n]); err == nil {
-			t.Fatalf("%d of %d bytes were taken", n, len(raw))
+	})
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, _, err := Decode(raw); err != nil {
+				b.Fatal(err)
+			}
 		}
 	})
 }
