@@ -1,0 +1,82 @@
+package record
+
+import (
+	"fmt"
+	"slices"
+
+	"jobstream/jobs"
+	"jobstream/jobs/packed"
+)
+
+// Glance is what an encoded record says without being decoded. Its texts point
+// into the record.
+type Glance struct {
+	Type     []byte
+	Priority jobs.Priority
+	Status   jobs.Status
+	Apart    bool // the payload is in its own bucket
+	Payload  []byte
+	Error    []byte
+	Created  jobs.Time
+	Started  jobs.Time
+	Ended    jobs.Time
+
+	errors []byte // the list of attempts' errors, encoded
+}
+
+// The attributes that a glance takes.
+var (
+	typeField     = fieldIndex("type")
+	priorityField = fieldIndex("priority")
+	statusField   = fieldIndex("status")
+	errorField    = fieldIndex("error")
+	errorsField   = fieldIndex("errors")
+	createdField  = fieldIndex("created_at")
+	startedField  = fieldIndex("started_at")
+	endedField    = fieldIndex("ended_at")
+	unlistedField = fieldIndex("unlisted")
+)
+
+// Read takes a glance at a record; what it leaves out costs no memory, and what
+// stands behind the times is not looked at, unless there may be something rare.
+func (g *Glance) Read(raw []byte) error {
+	r, n, err := begin(raw)
+	if err != nil {
+		return err
+	}
+	at := 0 // how many attributes have been read
+	to := func(field int) *packed.Reader {
+		r.Skip(field - at)
+		at = field + 1
+		return &r
+	}
+	g.Type = to(typeField).RawText()
+	g.Priority = jobs.Priority(to(priorityField).Uint())
+	g.Status = jobs.Status(to(statusField).Uint())
+	g.Apart = to(payloadField).Bool()
+	g.Payload = r.RawBytes()
+	g.Error = to(errorField).RawText()
+	r.Skip(errorsField - at)
+	list := r.B
+	r.Skip(1)
+	g.errors = list[:len(list)-len(r.B)]
+	at = errorsField + 1
+	g.Created = jobs.Time(to(createdField).Int())
+	g.Started = jobs.Time(to(startedField).Int())
+	g.Ended = jobs.Time(to(endedField).Int())
+	if n > unlistedField+1 && to(unlistedField).Bool() {
+		g.Type = []byte(jobs.UnknownTypes)
+	}
+	if r.Err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, r.Err)
+	}
+	return nil
+}
+
+// InErrors looks for a text in the errors of attempts. They are decoded only if it is
+// somewhere in their encoding.
+func (g *Glance) InErrors(text *jobs.Needle) bool {
+	r := packed.Reader{B: g.errors}
+	return text.In(g.errors) &&
+		slices.ContainsFunc(r.Errors(), func(e jobs.AttemptError) bool { return text.In([]byte(e.Error)) })
+}
