@@ -1,5 +1,5 @@
-// Package jobstest makes up attributes of jobs for the tests of codecs: they walk over
-// the tables of [jobs.Field], so that an attribute that is added there is tested by all.
+// Package jobstest draws attributes of jobs for the tests of codecs. It walks over the
+// tables of [jobs.Field], so all codecs are tested with every attribute in them.
 package jobstest
 
 import (
@@ -54,7 +54,7 @@ func Set(t *rapid.T, name string, v any) {
 		*v = rapid.SliceOfN(text, 1, 4).Draw(t, name)
 	case *jobs.ID:
 		copy(v[:], rapid.SliceOfN(rapid.ByteMin(1), len(v), len(v)).Draw(t, name))
-	case *uint8: // also a priority, and a place
+	case *uint8: // also a priority or a place
 		*v = uint8(rapid.IntRange(1, 2).Draw(t, name))
 	case *jobs.Status:
 		*v = jobs.Status(rapid.IntRange(1, jobs.NumStatus-1).Draw(t, name))

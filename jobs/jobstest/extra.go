@@ -7,13 +7,13 @@ import (
 	"jobstream/jobs"
 )
 
-// Extra adds a text that is called colour to a table, see [ExtraOf].
+// Extra adds a text with the name colour to a table, see [ExtraOf].
 func Extra[T any](t testing.TB, table *[]jobs.Field[T]) (of func(*T) *string) {
 	return ExtraOf[string](t, table, "colour", "Job-Colour")
 }
 
-// ExtraOf adds an attribute to a table until the test ends. It is not kept in the struct:
-// of is where it is kept.
+// ExtraOf adds an attribute to a table until the test ends. The struct does not keep
+// it; of returns its place elsewhere.
 func ExtraOf[V, T any](t testing.TB, table *[]jobs.Field[T], name, header string) (of func(*T) *V) {
 	var mu sync.Mutex
 	kept := map[*T]*V{}

@@ -8,7 +8,7 @@ import (
 	"jobstream/jobs"
 )
 
-// patience is how long a test waits for what must come.
+// patience is how long a test waits for something that must come.
 const patience = 20 * time.Second
 
 // Rig is a queue under test.
@@ -19,11 +19,11 @@ type Rig struct {
 	// Lease is how long a delivery may stay unsettled; about a second, so that tests can
 	// wait for its end.
 	Lease time.Duration
-	// Sweep sends the acks that the queue has put off.
+	// Sweep sends the acks that the queue has deferred.
 	Sweep func()
 }
 
-// Inspector is a jobs.Receiver that passes on what it gets through channels.
+// Inspector is a jobs.Receiver that passes deliveries on through channels.
 type Inspector struct {
 	Deliveries chan jobs.Delivery
 	Ended      chan int
@@ -62,9 +62,9 @@ func (i *Inspector) None(t testing.TB, within time.Duration) {
 	}
 }
 
-// TestQueue is what every jobs.Queue must do. open makes a fresh queue with these lanes,
-// which delivers to r. Each case runs inside of around: [synctest.Test] for a queue that
-// can live in a bubble of its own time, else [Parallel].
+// TestQueue checks the contract of jobs.Queue. open makes a fresh queue with these
+// lanes, which delivers to r. Each case runs inside of around: [synctest.Test] for a
+// queue that can live in a bubble of its own time, else [Parallel].
 func TestQueue(t *testing.T, around func(*testing.T, func(*testing.T)), open func(t *testing.T, lanes []jobs.Lane, r jobs.Receiver) Rig) {
 	first := jobs.Lane{Type: "email", Priority: 1}
 	third := jobs.Lane{Type: "email", Priority: 3}
@@ -139,7 +139,7 @@ func TestQueue(t *testing.T, around func(*testing.T, func(*testing.T)), open fun
 			in.None(t, 2*q.Lease)
 			ack(t, q, d)
 			q.Sweep()
-			in.None(t, q.Lease/4) // a server takes acks and requests each in their own time
+			in.None(t, q.Lease/4) // a server processes acks and requests in its own time
 			pull(t, q, third, 1)
 			in.None(t, q.Lease/4)
 		},

@@ -9,7 +9,7 @@ import (
 	"jobstream/jobs"
 )
 
-// Failure describes an error as "kind pointer pointer…", "" for nil.
+// Failure describes an error as "kind pointer pointer…"; it is "" for nil.
 func Failure(t *testing.T, err error) string {
 	t.Helper()
 	if err == nil {
@@ -26,7 +26,7 @@ func Failure(t *testing.T, err error) string {
 	return strings.Join(words, " ")
 }
 
-// Brief is what the tables say of a job.
+// Brief is a job's description in tables of tests.
 func Brief(j *jobs.Job) string {
 	s := fmt.Sprintf("%s %d/%d", j.Status, j.Attempt, j.Failures)
 	if j.Progress != 0 {

@@ -1,6 +1,6 @@
-// Package packed writes and reads the attributes of jobs and events as MessagePack:
-// an array of the fields of a table, of which the last ones may be missing. The
-// tracker's records and the events in STATUS have this form.
+// Package packed writes and reads attributes of jobs and events as MessagePack: an
+// array of a table's fields. The last fields may be missing. The tracker's records and
+// the events in STATUS have this form.
 package packed
 
 import (
@@ -13,8 +13,8 @@ import (
 	"jobstream/jobs"
 )
 
-// AppendArray appends an array with the fields of v: all up to the last one that is
-// set, and at least so many.
+// AppendArray appends an array with the fields of v, up to the last one that is set. It
+// has at least the first least fields.
 func AppendArray[T any](b []byte, fields []jobs.Field[T], v *T, least int) []byte {
 	n := jobs.NumSet(fields, v, least)
 	return AppendFields(msgp.AppendArrayHeader(b, uint32(n)), fields[:n], v)
@@ -72,7 +72,7 @@ func appendValue(b []byte, v any) []byte {
 	panic(fmt.Sprintf("no form for attributes of type %T", v))
 }
 
-// appendPointer appends an empty array if v is nil, and never one otherwise.
+// appendPointer appends an empty array if and only if v is nil.
 func appendPointer[T any](b []byte, fields []jobs.Field[T], v *T) []byte {
 	if v == nil {
 		return msgp.AppendArrayHeader(b, 0)
@@ -91,19 +91,20 @@ func appendList[T any](b []byte, fields []jobs.Field[T], list []T) []byte {
 // Reader reads MessagePack values one after the other. After an error every value is
 // zero.
 type Reader struct {
-	B   []byte // what is left
+	B   []byte // the rest of the input
 	Err error  // the first one
-	// Names gives texts that come again and again; nil makes a new one each time.
+	// Names returns texts that recur, so that they can share memory; nil makes a new
+	// one each time.
 	Names func([]byte) string
 }
 
-// ReadArray reads an array with fields of v: those that the writer had. What is behind
-// those that are known is passed over.
+// ReadArray reads the fields of v from an array. The writer may have known fewer
+// fields, or more: the rest is skipped.
 func ReadArray[T any](r *Reader, fields []jobs.Field[T], v *T) {
 	ReadFields(r, fields, r.Array(), v)
 }
 
-// ReadFields reads the fields of v from an array of which n values are left.
+// ReadFields reads the fields of v from an array with n values left.
 func ReadFields[T any](r *Reader, fields []jobs.Field[T], n int, v *T) {
 	known := min(n, len(fields))
 	for i := range fields[:known] {
@@ -177,8 +178,7 @@ func take[T any](r *Reader, read func([]byte) (T, []byte, error)) (v T) {
 	return v
 }
 
-// Fail makes err what is wrong with what is read, unless it is nil or something was
-// wrong before.
+// Fail sets the reader's error, unless err is nil or there is an earlier one.
 func (r *Reader) Fail(err error) {
 	if r.Err == nil && err != nil {
 		r.B, r.Err = nil, err
@@ -199,10 +199,10 @@ func (r *Reader) Bool() bool { return take(r, msgp.ReadBoolBytes) }
 
 func (r *Reader) text() string { return take(r, msgp.ReadStringBytes) }
 
-// RawText reads a text, as a part of what is read.
+// RawText reads a text as a part of the input.
 func (r *Reader) RawText() []byte { return take(r, msgp.ReadStringZC) }
 
-// RawBytes reads bytes, as a part of what is read.
+// RawBytes reads bytes as a part of the input.
 func (r *Reader) RawBytes() []byte { return take(r, msgp.ReadBytesZC) }
 
 func (r *Reader) byte() uint8 { return take(r, msgp.ReadUint8Bytes) }
@@ -215,7 +215,7 @@ func (r *Reader) name() string {
 	return r.Names(raw)
 }
 
-// bytes reads bytes, nil for none.
+// bytes reads bytes; empty ones are nil.
 func (r *Reader) bytes() []byte {
 	raw := r.RawBytes()
 	if len(raw) == 0 {
@@ -233,15 +233,15 @@ func (r *Reader) id() (id jobs.ID) {
 	return id
 }
 
-// Skip passes n values over.
+// Skip skips n values.
 func (r *Reader) Skip(n int) {
 	for ; n > 0 && r.Err == nil; n-- {
 		r.B, r.Err = msgp.Skip(r.B)
 	}
 }
 
-// readPointer reads what appendPointer has written. The first versions of events had a
-// nil for no artifact.
+// readPointer is the inverse of appendPointer. The first versions of events had a nil
+// in place of a missing artifact.
 func readPointer[T any](r *Reader, fields []jobs.Field[T]) *T {
 	if r.Err == nil && msgp.IsNil(r.B) {
 		r.Skip(1)
@@ -267,9 +267,9 @@ func (r *Reader) history(space []jobs.HistoryEntry) []jobs.HistoryEntry {
 	return readList(r, jobs.HistoryFields, space, flat, jobs.MaxHistory)
 }
 
-// readList appends a list to space, or to a new one if that is too small. No list has more
-// than most entries, whatever it says. The first records had lists without an array for
-// each entry, of which flat values are one.
+// readList appends a list to space, or to a new slice if that is too small. It makes
+// room for at most most entries, whatever the array's head says. The first records had
+// no array around each entry; flat is the number of values of such an entry.
 func readList[T any](r *Reader, fields []jobs.Field[T], space []T, flat, most int) []T {
 	n := r.Array()
 	isFlat := r.Err == nil && msgp.NextType(r.B) != msgp.ArrayType

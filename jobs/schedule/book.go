@@ -8,10 +8,9 @@ import (
 	"jobstream/jobs"
 )
 
-// Store keeps entries durably, and does [Command]s: the value of their effect is a
+// Store keeps entries durably and does [Command]s. The value of a command's effect is a
 // [Change]. A new entry beyond [MaxSchedules], or any change beyond [MaxStored], is an
-// [*jobs.Error] of kind Conflict. The entries that it returns are shared and never
-// changed.
+// [*jobs.Error] of kind Conflict. Returned entries are shared and never changed.
 type Store interface {
 	jobs.Doer
 	// Schedules lists all entries in the order of their names.
@@ -21,24 +20,24 @@ type Store interface {
 }
 
 // Submit puts a message into the queue, past its bound, and waits until the job is
-// durable. A message whose id or token is known already gives the existing job,
-// and replayed is true.
+// durable. If the id or token is known, it returns the existing job, and replayed is
+// true.
 type Submit func(ctx context.Context, m *jobs.Message) (j *jobs.Job, replayed bool, err error)
 
-// Book is what users do with schedules. Its methods return [*jobs.Error]s for
-// what users did wrong.
+// Book has the operations of users on schedules. Its methods return [*jobs.Error]s for
+// mistakes of users.
 type Book struct{ o BookOptions }
 
-// BookOptions are what a [Book] needs.
+// BookOptions are the parts of a [Book].
 type BookOptions struct {
 	Store  Store
 	Submit Submit
-	// Check says whether a spec's type is known and can use its payload.
+	// Check returns an error if a spec's type is unknown or cannot use its payload.
 	Check func(s *Spec) error
 	// Changed is called with the name of every schedule that was changed, see
-	// [Runner.Changed]; nil = nobody has to know.
+	// [Runner.Changed]. It may be nil.
 	Changed func(name string)
-	Actor   string           // who users are in commands, see [jobs.Stamp]
+	Actor   string           // the users' name in commands, see [jobs.Stamp]
 	Now     func() jobs.Time // nil = jobs.Now
 	Logger  *slog.Logger     // nil = silence
 }
@@ -57,7 +56,7 @@ func NewBook(o BookOptions) *Book {
 	return &Book{o}
 }
 
-// List gives all schedules in the order of their names.
+// List returns all schedules in the order of their names.
 func (b *Book) List(ctx context.Context) ([]*Entry, error) { return b.o.Store.Schedules(ctx) }
 
 // Get finds a schedule.
@@ -69,14 +68,14 @@ func (b *Book) Get(ctx context.Context, name string) (*Entry, error) {
 	return e, err
 }
 
-// Create adds a schedule. A name that is taken is a conflict.
+// Create adds a schedule. A taken name is a conflict.
 func (b *Book) Create(ctx context.Context, s *Spec) (*Entry, error) {
 	made, err := b.put(ctx, s, true)
 	return made.New, err
 }
 
-// Put adds a schedule or replaces the one that has its name, see [Put]. created says
-// which of the two it was.
+// Put adds a schedule, or replaces the one of its name, see [Put]. created is true if
+// it was added.
 func (b *Book) Put(ctx context.Context, s *Spec) (e *Entry, created bool, err error) {
 	made, err := b.put(ctx, s, false)
 	return made.New, made.Old == nil && err == nil, err
@@ -89,28 +88,27 @@ func (b *Book) put(ctx context.Context, s *Spec, isNew bool) (Change, error) {
 	return b.do(ctx, Put{b.by(b.o.Actor), FromAPI, *s, isNew})
 }
 
-// Delete removes a schedule. Jobs that it has made stay.
+// Delete removes a schedule. Its jobs stay.
 func (b *Book) Delete(ctx context.Context, name string) error {
 	_, err := b.do(ctx, Delete{b.by(b.o.Actor), name, FromAPI})
 	return err
 }
 
-// Pause stops a schedule until [Book.Resume]; to do it twice changes nothing.
+// Pause stops a schedule until [Book.Resume]. Repeats change nothing.
 func (b *Book) Pause(ctx context.Context, name string) (*Entry, error) {
 	made, err := b.do(ctx, Pause{b.by(b.o.Actor), name, true})
 	return made.New, err
 }
 
-// Resume lets a schedule go on with its next time; to do it twice changes
-// nothing.
+// Resume continues a schedule with its next time. Repeats change nothing.
 func (b *Book) Resume(ctx context.Context, name string) (*Entry, error) {
 	made, err := b.do(ctx, Pause{b.by(b.o.Actor), name, false})
 	return made.New, err
 }
 
-// Run makes a schedule's job at once, whether it is paused or its last job has
-// ended or not. Its times stay as they are. A token (nil for none) that was used
-// before gives the job of that time, and replayed is true.
+// Run makes a schedule's job at once, even if it is paused or its last job has not
+// ended. Its times stay as they are. A known token returns the job that it made, and
+// replayed is true. token may be nil.
 func (b *Book) Run(ctx context.Context, name string, token *jobs.Token) (j *jobs.Job, replayed bool, err error) {
 	e, err := b.Get(ctx, name)
 	if err != nil {
@@ -135,12 +133,12 @@ func (b *Book) do(ctx context.Context, c Command) (Change, error) {
 
 func (b *Book) by(actor string) jobs.Stamp { return jobs.Stamp{Actor: actor, At: b.o.Now()} }
 
-// configActor is who gives the commands of the configuration.
+// configActor signs the commands of the configuration.
 const configActor = "config"
 
-// Adopt makes the configuration's schedules those of the book: they replace
-// whatever has their names and go on where that was, and what the configuration
-// had before and has no longer is removed. It is called before the [Runner] runs.
+// Adopt brings the configuration's schedules into the book. A schedule replaces the one
+// of its name and continues its times. Schedules that the configuration no longer has
+// are removed. Call it before the [Runner] runs.
 func (b *Book) Adopt(ctx context.Context, specs []*Spec) error {
 	wanted := make(map[string]bool, len(specs))
 	for _, s := range specs {

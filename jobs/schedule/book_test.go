@@ -61,7 +61,7 @@ func TestBook(t *testing.T) {
 			}
 		}
 
-		// what changes nothing writes nothing, and what changes the times starts anew
+		// a repeat writes nothing; new times begin anew
 		pass(90 * time.Minute)
 		before := g.get("a")
 		for range 2 {

@@ -13,9 +13,9 @@ type Command interface {
 	jobs.Command
 	// Schedule is its name.
 	Schedule() string
-	// Apply is what the command makes of an entry: old is nil if there is none, and nil
-	// deletes it. It is old itself if there is nothing to change. Nothing but old and the
-	// command decides. An error is an [*jobs.Error].
+	// Apply returns the entry after the command. old is nil if there is none; a result
+	// of nil deletes the entry; old itself means no change. Only old and the command
+	// decide. An error is an [*jobs.Error].
 	Apply(old *Entry) (*Entry, error)
 }
 
@@ -23,8 +23,8 @@ type Command interface {
 // where there is none.
 type Change struct{ Old, New *Entry }
 
-// do has the store do a command, unless it changes nothing as things are: often that is
-// so, and needs no transaction.
+// do has the store do a command, unless it would change nothing. That is frequent, and
+// needs no transaction.
 func do(ctx context.Context, s Store, c Command) (Change, error) {
 	old, err := s.Schedule(ctx, c.Schedule())
 	if err != nil {
@@ -41,19 +41,19 @@ func do(ctx context.Context, s Store, c Command) (Change, error) {
 	return made, err
 }
 
-// Put adds a schedule or replaces the one that has its name, which goes on where that
-// was unless its times are others.
+// Put adds a schedule, or replaces the one of its name. The new one continues the old
+// one's times, unless its times are different.
 type Put struct {
 	jobs.Stamp
 	Source Source `json:"source"`
 	Spec   Spec   `json:"spec"`
-	New    bool   `json:"new,omitempty"` // a name that is taken is a conflict
+	New    bool   `json:"new,omitempty"` // a taken name is a conflict
 }
 
 // Schedule is the name.
 func (c Put) Schedule() string { return c.Spec.Name }
 
-// Apply makes the entry what is asked for.
+// Apply makes the entry follow the spec.
 func (c Put) Apply(old *Entry) (*Entry, error) {
 	if err := writable(old, c.Source); err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func (c Put) Apply(old *Entry) (*Entry, error) {
 	return merge(old, &c.Spec, c.Source, c.At), nil
 }
 
-// Pause stops a schedule that a request has made, or lets it go on with its next time.
+// Pause stops a schedule of a request, or continues it with its next time.
 type Pause struct {
 	jobs.Stamp
 	Name   string `json:"name"`
@@ -90,7 +90,7 @@ func (c Pause) Apply(old *Entry) (*Entry, error) {
 	return merge(old, &s, FromAPI, c.At), nil
 }
 
-// Delete removes a schedule that comes from a source. Jobs that it has made stay.
+// Delete removes a schedule of one source. Its jobs stay.
 type Delete struct {
 	jobs.Stamp
 	Name   string `json:"name"`
@@ -111,12 +111,12 @@ func (c Delete) Apply(old *Entry) (*Entry, error) {
 	return nil, nil
 }
 
-// Dealt notes that a schedule's time is dealt with, unless that is known.
+// Dealt records that a schedule's time is dealt with. Repeats change nothing.
 type Dealt struct {
 	jobs.Stamp
 	Name string    `json:"name"`
 	Time jobs.Time `json:"time"`
-	// Job is the job that was made for it and MadeAt when, zero if there is none.
+	// Job is the job made for that time, and MadeAt its moment; zero if there is none.
 	Job    jobs.ID   `json:"job"`
 	MadeAt jobs.Time `json:"made_at,omitempty"`
 	// Skipped says that the time passed because the job before had not ended.
@@ -126,7 +126,7 @@ type Dealt struct {
 // Schedule is the name.
 func (c Dealt) Schedule() string { return c.Name }
 
-// Apply moves the entry on.
+// Apply moves the entry to its next time.
 func (c Dealt) Apply(old *Entry) (*Entry, error) {
 	if old == nil || old.Done >= c.Time {
 		return old, nil
@@ -142,7 +142,7 @@ func (c Dealt) Apply(old *Entry) (*Entry, error) {
 	return &e, nil
 }
 
-// writable says why a source may not change an entry.
+// writable returns an error if a source may not change an entry.
 func writable(e *Entry, by Source) error {
 	if e == nil || e.Source != FromConfig || by == FromConfig {
 		return nil
@@ -154,8 +154,7 @@ func writable(e *Entry, by Source) error {
 	}
 }
 
-// merge is a schedule after it was made to what s wants. It is old itself if
-// that is so already.
+// merge returns a schedule that follows s. It is old itself if that does already.
 func merge(old *Entry, s *Spec, source Source, now jobs.Time) *Entry {
 	if old == nil {
 		return &Entry{*s, State{Source: source, CreatedAt: now, UpdatedAt: now, Anchor: now, Done: now}}
@@ -169,7 +168,7 @@ func merge(old *Entry, s *Spec, source Source, now jobs.Time) *Entry {
 	case !old.sameTimes(s):
 		e.Anchor, e.Done = now, now
 	case old.Paused && !s.Paused:
-		e.Done = now // what passed meanwhile is not caught up
+		e.Done = now // times that have passed are not caught up
 	}
 	return e
 }

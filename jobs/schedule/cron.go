@@ -14,15 +14,15 @@ import (
 
 // clock is a cron expression in a time zone. Each field is a set of bits.
 //
-// It follows Vixie's cron, in what it takes and in when it fires; see crontab(5).
+// Its syntax and its times are those of Vixie's cron; see crontab(5).
 type clock struct {
 	second, minute, hour, dom, month, dow uint64
 
-	// eitherDay: neither day field, of the month or of the week, begins with *, and
-	// one of them is enough.
+	// eitherDay says that neither day field, of the month or of the week, begins with
+	// *. Then a match of one of them is enough.
 	eitherDay bool
-	// wild: the hour begins with *, so that the schedule goes by the time that
-	// passes, and not by what the wall shows.
+	// wild says that the hour begins with *. Then the schedule follows elapsed time,
+	// not the readings of the wall clock.
 	wild bool
 	loc  *time.Location
 }
@@ -34,12 +34,12 @@ const MaxCron = 256
 type cronField struct {
 	name      string
 	low, high int
-	cycle     int      // how many different values there are
+	cycle     int      // the number of different values
 	names     []string // of the values from low on
 	set       func(c *clock) *uint64
 }
 
-// cronFields are the fields in their order, of which the first may be missing.
+// cronFields are the fields in their order. The first may be missing.
 var cronFields = []cronField{
 	{"seconds", 0, 59, 60, nil, func(c *clock) *uint64 { return &c.second }},
 	{"minutes", 0, 59, 60, nil, func(c *clock) *uint64 { return &c.minute }},
@@ -50,7 +50,7 @@ var cronFields = []cronField{
 	{"days of the week", 0, 7, 7, []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}, func(c *clock) *uint64 { return &c.dow }},
 }
 
-// descriptors are short for common expressions.
+// descriptors abbreviate common expressions.
 var descriptors = map[string]string{
 	"@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *", "@monthly": "0 0 1 * *", "@weekly": "0 0 * * 0",
 	"@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@hourly": "0 * * * *",
@@ -91,12 +91,12 @@ func parseCron(expression string, loc *time.Location) (*clock, error) {
 	return c, nil
 }
 
-// beginsWithStar says whether a field begins with a wildcard. It then restricts
-// nothing that another field says, not even with a step behind it.
+// beginsWithStar says whether a field begins with a wildcard. Such a field does not
+// restrict the other day field, not even with a step.
 func beginsWithStar(field string) bool { return field[0] == '*' || field[0] == '?' }
 
-// parse reads a field: values, ranges and wildcards between commas, each but a
-// value with a step if wanted. A range may go over the end: FRI-MON, 22-4.
+// parse reads a field: values, ranges and wildcards between commas. Ranges and
+// wildcards may have a step. A range may cross the end: FRI-MON, 22-4.
 func (f *cronField) parse(text string) (set uint64, err error) {
 	for part := range strings.SplitSeq(text, ",") {
 		if part == "" {
@@ -120,7 +120,7 @@ func (f *cronField) parse(text string) (set uint64, err error) {
 	return set, nil
 }
 
-// span reads what stands before a step. A range over the end goes on behind the
+// span reads the part before a step. A range that crosses the end continues behind the
 // highest value.
 func (f *cronField) span(text string, stepped bool) (from, to int, err error) {
 	if text == "*" || text == "?" {
@@ -163,7 +163,7 @@ func (f *cronField) value(text string) (int, error) {
 	return n, nil
 }
 
-// comes says whether any month has the days.
+// comes says whether the days occur in any month.
 func (c *clock) comes() bool {
 	longest := [...]int{1: 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31}
 	first := bits.TrailingZeros64(c.dom)
@@ -177,10 +177,9 @@ func (c *clock) comes() bool {
 
 // next is the first time after a moment, or 0.
 //
-// It goes through the stretches of time in which the zone's offset from UTC is
-// the same. Within one the wall's clock runs evenly. Where the wall is put
-// forward, a fixed hour that is skipped counts at that very moment; where it is
-// put back, fixed hours have had their turn in the stretch before.
+// It walks through the periods in which the zone's offset from UTC is constant; within
+// one the wall clock runs evenly. A fixed hour that a forward change skips fires at the
+// change. A fixed hour that a backward change repeats has fired in the period before.
 func (c *clock) next(after jobs.Time) jobs.Time {
 	at := int64(after) / int64(time.Second)
 	if int64(after) >= at*int64(time.Second) { // also before 1970
@@ -209,7 +208,7 @@ func (c *clock) next(after jobs.Time) jobs.Time {
 	}
 }
 
-// lastSecond is the end of jobs.Time, roughly.
+// lastSecond is about the end of jobs.Time.
 const lastSecond = math.MaxInt64/int64(time.Second) - 1
 
 // offsetBefore is the zone's offset from UTC, in seconds, just before t.
@@ -218,12 +217,12 @@ func offsetBefore(t time.Time) int64 {
 	return int64(offset)
 }
 
-// horizon is how far a time is looked for: a leap day on one day of the week may
-// be forty years away.
+// horizon is the longest look ahead: a leap day on one day of the week may be forty
+// years away.
 const horizon = 41 * 366 // days
 
-// onWall is the first reading of the wall's clock from one on that the
-// expression is true for. Readings are seconds as if the wall showed UTC.
+// onWall is the first matching reading of the wall clock, at or after from. Readings
+// are seconds as if the wall clock showed UTC.
 func (c *clock) onWall(from int64) (int64, bool) {
 	t := time.Unix(from, 0).UTC()
 	second, ok := c.inDay(t.Hour()*3600 + t.Minute()*60 + t.Second())
@@ -238,7 +237,7 @@ func (c *clock) onWall(from int64) (int64, bool) {
 	return 0, false
 }
 
-// onDay says whether the expression is true at some time of a day.
+// onDay says whether the expression matches a time of the day.
 func (c *clock) onDay(day time.Time) bool {
 	if c.month&(1<<day.Month()) == 0 {
 		return false
@@ -250,8 +249,7 @@ func (c *clock) onDay(day time.Time) bool {
 	return dom && dow
 }
 
-// inDay is the first second of a day, from one on, that the expression is true
-// for.
+// inDay is the first matching second of a day, at or after from.
 func (c *clock) inDay(from int) (int, bool) {
 	h, m, s := from/3600, from/60%60, from%60
 	for ; h < 24; h++ {

@@ -12,8 +12,8 @@ import (
 	"jobstream/jobs/schedule"
 )
 
-// vixie says whether crontab(5) has an expression of five fields fire in a minute,
-// by asking of each value whether it stands in the field.
+// vixie says whether crontab(5) has a five-field expression fire in a minute. It tests
+// for each value whether the field contains it.
 func vixie(fields []string, t time.Time) bool {
 	in := func(i, value int) bool {
 		low, cycle, names := vixieFields[i].low, vixieFields[i].cycle, vixieFields[i].names
@@ -30,7 +30,7 @@ func vixie(fields []string, t time.Time) bool {
 			span, stepText, _ := strings.Cut(part, "/")
 			step := max(1, number(stepText))
 			first, last, ranged := strings.Cut(span, "-")
-			distance := func(a, b int) int { return ((b-a)%cycle + cycle) % cycle } // from a on to b
+			distance := func(a, b int) int { return ((b-a)%cycle + cycle) % cycle } // from a forward to b
 			switch {
 			case span == "*":
 				if distance(low, value)%step == 0 {
@@ -135,7 +135,7 @@ func TestCronIsVixies(t *testing.T) {
 	}
 }
 
-// TestCronByHand has what is told of Vixie's cron in its manual, and of others.
+// TestCronByHand has examples from the manual of Vixie's cron, and from others.
 func TestCronByHand(t *testing.T) {
 	tests := []struct{ cron, after, want string }{
 		{"0 0 */2 * 3", "2026-11-01 00:00:00", "2026-11-11 00:00:00 2026-11-25 00:00:00"}, // odd days that are Wednesdays

@@ -6,7 +6,7 @@ import (
 	"jobstream/jobs"
 )
 
-// Deed is what has to be done with a schedule.
+// Deed is the next step for a schedule.
 type Deed uint8
 
 // The deeds.
@@ -16,34 +16,32 @@ const (
 	Pass             // let Decision.At pass: the job before has not ended
 )
 
-// Decision is what has to be done, and for which time.
+// Decision is a step, and the time that it is for.
 type Decision struct {
 	Deed Deed
 	At   jobs.Time
 }
 
-// Moment is when a decision is made.
+// Moment is the situation of a decision.
 type Moment struct {
-	Now jobs.Time // by the wall's clock, which may have jumped
-	// Since is from when on somebody has been watching the clock without a gap;
-	// what was due before that has been missed.
+	Now jobs.Time // by the wall clock, which may have jumped
+	// Since is the beginning of the present watch over the clock. Times before it have
+	// been missed.
 	Since jobs.Time
-	// Busy: the schedule's last job has not ended.
+	// Busy says that the schedule's last job has not ended.
 	Busy bool
 }
 
-// patience is how long a time that was not missed waits for its turn, if firing
-// takes long: then it has been missed, too, so that an outage of hours does not
-// end in a flood.
+// patience bounds how long a time waits for its turn if firing is slow. After it the
+// time counts as missed, so that an outage of hours does not end in a flood.
 const patience = time.Minute
 
-// Decide is the rule of schedules, without any side effect:
-//   - nothing is fired before its time, and no time up to e.Done ever again,
-//     whatever the clock does;
-//   - of the times that were missed only the latest counts, or none, as e.CatchUp
-//     says;
-//   - all others are fired one by one, in order;
-//   - a busy schedule lets them pass, unless e.Overlap says otherwise.
+// Decide is the rule of schedules, without side effects:
+//   - Nothing is fired before its time. No time up to e.Done is fired again, whatever
+//     the clock does.
+//   - Of the missed times only the latest counts, or none: e.CatchUp decides.
+//   - All others are fired one by one, in order.
+//   - A busy schedule lets them pass, unless e.Overlap allows them.
 func Decide(p *Plan, e *Entry, m Moment) Decision {
 	if e.Paused {
 		return Decision{}

@@ -59,8 +59,8 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// A schedule is led through time that passes, jumps and stands still, and what
-// becomes of its times is compared with what the policies say about each.
+// The model leads a schedule through time that passes, jumps and stands still. It
+// compares the fate of every time with the policies.
 func TestDecideIsTheModels(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		begin := at(t, "2026-10-24T12:00:00Z") // Berlin's clocks go back in the night
@@ -82,7 +82,7 @@ func TestDecideIsTheModels(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		// all times, from the beginning to where the clock can get
+		// all times, up to the farthest moment of the clock
 		var all []jobs.Time
 		end := begin.Add(4 * 24 * time.Hour)
 		for x := p.Next(begin); x < end && x != 0; x = p.Next(x) {
@@ -93,7 +93,7 @@ func TestDecideIsTheModels(t *testing.T) {
 		highest := jobs.Time(0) // the last time that was dealt with
 		for step := range rapid.IntRange(1, 60).Draw(t, "steps") {
 			switch rapid.IntRange(0, 9).Draw(t, fmt.Sprint("what ", step)) {
-			case 0: // a restart, or a jump forward: nobody was watching
+			case 0: // a restart or a forward jump: nobody watched the clock
 				now = now.Add(time.Duration(rapid.IntRange(1, 6*3600).Draw(t, "gap")) * time.Second)
 				since = now
 			case 1: // a jump back
@@ -108,7 +108,7 @@ func TestDecideIsTheModels(t *testing.T) {
 			if now >= end {
 				return
 			}
-			// what the policies say
+			// the result of the policies
 			var missed, onTime []jobs.Time
 			for _, x := range all {
 				switch {

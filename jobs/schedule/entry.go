@@ -11,25 +11,25 @@ import (
 	"jobstream/jobs"
 )
 
-// Source is where a schedule was written down.
+// Source is the origin of a schedule.
 type Source string
 
 // The sources.
 const (
-	FromAPI    Source = "api"    // by a request, and only a request changes it
-	FromConfig Source = "config" // in the configuration, and only that changes it
+	FromAPI    Source = "api"    // a request, and only requests change it
+	FromConfig Source = "config" // the configuration, and only that changes it
 )
 
-// State is what has become of a schedule.
+// State is the progress of a schedule.
 type State struct {
 	Source    Source
 	CreatedAt jobs.Time
 	UpdatedAt jobs.Time // when a user changed it last
-	// Anchor is the origin of an interval's grid: when the schedule was made, or
-	// its interval was changed.
+	// Anchor is the origin of an interval's grid: the making of the schedule, or the
+	// last change of its interval.
 	Anchor jobs.Time
-	// Done is up to when everything is dealt with: the last time that was fired or
-	// skipped, or when the schedule was made, changed or resumed.
+	// Done is the time up to which everything is dealt with: the last time that was
+	// fired or skipped, or the making, change or resumption of the schedule.
 	Done      jobs.Time
 	LastRunAt jobs.Time // when its last job was made; 0 = never
 	LastJob   jobs.ID   // zero = none
@@ -42,11 +42,11 @@ type Entry struct {
 	State
 }
 
-// Plan says when the entry is due.
+// Plan has the times of the entry.
 func (e *Entry) Plan() (*Plan, error) { return NewPlan(&e.Spec, e.Anchor) }
 
-// Ran is the entry after a job was made by it, for a time (0 for a run by hand).
-// To say so twice changes nothing more.
+// Ran is the entry after it made a job for a time (0 for a run by hand). Repeats change
+// nothing.
 func (e *Entry) Ran(job jobs.ID, scheduledFor, at jobs.Time) *Entry {
 	c := *e
 	c.Done = max(c.Done, scheduledFor)
@@ -56,8 +56,8 @@ func (e *Entry) Ran(job jobs.ID, scheduledFor, at jobs.Time) *Entry {
 	return &c
 }
 
-// Message is the submission of the entry's job for a time. The same time gives
-// the same id. 0 means a run by hand, with an id of its own.
+// Message is the submission of the entry's job for a time. The same time gives the same
+// id. 0 means a run by hand, with an id of its own.
 func (e *Entry) Message(scheduledFor jobs.Time) *jobs.Message {
 	id := jobs.NewID()
 	if scheduledFor != 0 {
@@ -70,9 +70,8 @@ func (e *Entry) Message(scheduledFor jobs.Time) *jobs.Message {
 	}
 }
 
-// FireID is the id of the job that a schedule makes for a time: a UUID of
-// version 7 whose random part is a hash of both, so that the same fire published
-// again is a duplicate.
+// FireID is the id of a schedule's job for a time: a UUID of version 7 whose random
+// part is a hash of both. So a repeated fire is a duplicate.
 func FireID(name string, scheduledFor jobs.Time) jobs.ID {
 	in := binary.BigEndian.AppendUint64([]byte("schedule\x00"), uint64(scheduledFor))
 	sum := sha256.Sum256(append(in, name...))
@@ -86,9 +85,9 @@ func FireID(name string, scheduledFor jobs.Time) jobs.ID {
 	return id
 }
 
-// NextRunAt is when the entry fires next as seen at a moment; 0 if it is paused,
-// or never. Never is also what was stored when other rules or zones held: the
-// resource then has the problem.
+// NextRunAt is the first time of the entry after a moment. It is 0 if the entry is
+// paused or never fires. An entry stored under other rules or zones may never fire;
+// then the resource has the problem.
 func (e *Entry) NextRunAt(now jobs.Time) jobs.Time {
 	p, err := e.Plan()
 	if err != nil || e.Paused {
@@ -97,7 +96,7 @@ func (e *Entry) NextRunAt(now jobs.Time) jobs.Time {
 	return p.Next(max(e.Done, now))
 }
 
-// AppendJSON appends the schedule resource, as REST shows it at a moment.
+// AppendJSON appends the schedule resource of REST, as of a moment.
 func (e *Entry) AppendJSON(b []byte, now jobs.Time) []byte {
 	b = append(b, `{"name":`...)
 	b = jobs.AppendString(b, e.Name)
@@ -177,7 +176,7 @@ func appendTime(b []byte, t jobs.Time) []byte {
 	return append(b, '"')
 }
 
-// ListJSON is the list resource of schedules, as REST shows it at a moment.
+// ListJSON is the list resource of schedules in REST, as of a moment.
 func ListJSON(all []*Entry, now jobs.Time) []byte {
 	b := []byte(`{"schedules":[`)
 	for i, e := range all {
@@ -197,7 +196,7 @@ type record struct {
 	Version    int             `json:"v"`
 	Name       string          `json:"name"`
 	Cron       string          `json:"cron,omitempty"`
-	Every      time.Duration   `json:"every,omitempty"` // nanoseconds, as all of them
+	Every      time.Duration   `json:"every,omitempty"` // nanoseconds, as in the other fields
 	EveryText  string          `json:"every_text,omitempty"`
 	Timezone   string          `json:"timezone"`
 	Type       string          `json:"type"`
@@ -219,8 +218,7 @@ type record struct {
 	Skipped    uint64          `json:"skipped,omitempty"`
 }
 
-// Encode gives the entry's stored form. The error says that the payload is not
-// JSON.
+// Encode returns the entry's stored form. The error means that the payload is not JSON.
 func (e *Entry) Encode() ([]byte, error) {
 	b, err := json.Marshal(record{
 		recordVersion, e.Name, e.Cron, e.Every, e.EveryText, e.Timezone, e.Type, e.Payload, e.Priority, e.Tags,
@@ -233,8 +231,8 @@ func (e *Entry) Encode() ([]byte, error) {
 	return b, nil
 }
 
-// Decode reads an entry's stored form. It keeps nothing of b. Of what is in it
-// only the version is checked: it was checked when it was stored.
+// Decode reads an entry's stored form. It keeps nothing of b. It checks the version
+// only, because the rest was checked before it was stored.
 func Decode(b []byte) (*Entry, error) {
 	var r record
 	if err := json.Unmarshal(b, &r); err != nil {

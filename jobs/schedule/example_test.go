@@ -8,7 +8,7 @@ import (
 	"jobstream/jobs/schedule"
 )
 
-// A plan says when a schedule comes next.
+// A plan has the times of a schedule.
 func ExamplePlan_Next() {
 	spec, err := schedule.ParseSpec([]byte(`{"name":"nightly","type":"report","cron":"30 2 * * mon-fri","timezone":"Europe/Berlin"}`))
 	if err != nil {
@@ -30,7 +30,7 @@ func ExamplePlan_Next() {
 	// 2024-04-02T00:30:00Z
 }
 
-// Of the times that were missed only the latest counts, or none.
+// Only the latest of the missed times counts, or none.
 func ExampleDecide() {
 	spec := schedule.Spec{Name: "hourly", Type: "report", Every: time.Hour, Timezone: "UTC"}
 	plan, err := schedule.NewPlan(&spec, 0)

@@ -9,16 +9,15 @@ import (
 	"jobstream/jobs"
 )
 
-// Plan says when a schedule is due. It never changes.
+// Plan has the times of a schedule. It never changes.
 type Plan struct {
-	every  time.Duration // 0: by the clock
+	every  time.Duration // 0: a cron expression
 	anchor jobs.Time
 	clock  *clock
 }
 
-// NewPlan makes the plan of a spec. anchor is the origin of the grid that an
-// interval's times stand on: anchor + n·interval, n from 1. The error is a
-// [*jobs.Error] that points at /cron, /every or /timezone.
+// NewPlan makes the plan of a spec. The times of an interval are anchor + n·interval, n
+// from 1. The error is a [*jobs.Error] that points at /cron, /every or /timezone.
 func NewPlan(s *Spec, anchor jobs.Time) (*Plan, error) {
 	loc, err := jobs.ParseZone(s.Timezone)
 	if err != nil {
@@ -50,8 +49,8 @@ func NewPlan(s *Spec, anchor jobs.Time) (*Plan, error) {
 	return &Plan{clock: c}, nil
 }
 
-// Next is the first time after a moment, and 0 if none comes within forty years
-// (or before the year 2262, where [jobs.Time] ends).
+// Next is the first time after a moment. It is 0 if none comes within forty years, or
+// before the end of [jobs.Time] in 2262.
 func (p *Plan) Next(after jobs.Time) jobs.Time {
 	if p.every == 0 {
 		return p.clock.next(after)
@@ -62,14 +61,14 @@ func (p *Plan) Next(after jobs.Time) jobs.Time {
 	return after.Add(p.every - after.Sub(p.anchor)%p.every)
 }
 
-// Latest is the last time that is after a moment and not after another one; 0
-// if there is none between them.
+// Latest is the last time after a moment and up to another one; 0 if there is none.
 func (p *Plan) Latest(after, until jobs.Time) jobs.Time {
 	within := func(x jobs.Time) bool { next := p.Next(x); return next != 0 && next <= until }
 	if after >= until || !within(after) {
 		return 0
 	}
-	// As x moves on from after, the next time stays in the range, until it doesn't.
+	// The next time after x is within the range for small x, and beyond it for large
+	// ones.
 	n := sort.Search(int(until-after), func(i int) bool { return !within(after + jobs.Time(i)) })
 	return p.Next(after + jobs.Time(n) - 1)
 }

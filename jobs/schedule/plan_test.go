@@ -14,7 +14,7 @@ import (
 	"jobstream/jobs/schedule"
 )
 
-// tester is what *testing.T and *rapid.T have in common.
+// tester is the common part of *testing.T and *rapid.T.
 type tester interface {
 	Helper()
 	Fatalf(format string, args ...any)
@@ -40,7 +40,7 @@ func plan(t testing.TB, cron, zone string) *schedule.Plan {
 	return p
 }
 
-// Times are those that the wall shows in the zone.
+// Times are readings of the wall clock in the zone.
 func TestCronTimes(t *testing.T) {
 	tests := []struct{ cron, zone, after, want string }{
 		{"*/15 * * * *", "UTC", "2026-01-01 00:00:00", "2026-01-01 00:15:00 00:30:00 00:45:00 01:00:00"},
@@ -121,7 +121,7 @@ func TestGrid(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, tt := range []struct {
-			after time.Duration // from the anchor, as the next
+			after time.Duration // from the anchor; so is next
 			next  time.Duration
 		}{
 			{-time.Hour, 90 * time.Second},
@@ -171,9 +171,9 @@ func TestLatest(t *testing.T) {
 	}
 }
 
-// wall is a model of a cron that looks at the wall's clock every second, as the
-// real ones do: a fixed hour is matched by every reading that the wall shows for
-// the first time, and by those that it leaves out, as one.
+// wall is a model of a cron that looks at the wall clock every second, like the real
+// ones. A fixed hour matches every reading that the clock shows for the first time. It
+// also matches all skipped readings together, once.
 type wall struct {
 	fields [6][]int // second … day of the week; nil = *
 	wild   bool
@@ -194,7 +194,7 @@ func (w *wall) matches(t time.Time) bool {
 
 func (w *wall) has(i, v int) bool { return w.fields[i] == nil || slices.Contains(w.fields[i], v) }
 
-// times are all from one moment to another.
+// times are all times from one moment to another.
 func (w *wall) times(loc *time.Location, from, to time.Time) (all []jobs.Time) {
 	reading := func(t time.Time) int64 { _, offset := t.In(loc).Zone(); return t.Unix() + int64(offset) }
 	highest := reading(from.Add(-time.Second))
@@ -216,7 +216,7 @@ func (w *wall) times(loc *time.Location, from, to time.Time) (all []jobs.Time) {
 	return all
 }
 
-// shifts are moments at which clocks were or will be put, and where.
+// shifts are moments at which clocks are changed, and their zones.
 var shifts = []struct{ zone, at string }{
 	{"Europe/Berlin", "2026-03-29T01:00:00Z"},
 	{"Europe/Berlin", "2026-10-25T01:00:00Z"},
@@ -228,7 +228,7 @@ var shifts = []struct{ zone, at string }{
 	{"America/Sao_Paulo", "2018-11-04T03:00:00Z"},
 	{"Antarctica/Troll", "2026-03-29T01:00:00Z"},
 	{"America/Havana", "2026-11-01T05:00:00Z"},
-	{"Asia/Kathmandu", "2026-06-01T00:00:00Z"}, // none
+	{"Asia/Kathmandu", "2026-06-01T00:00:00Z"}, // a zone without any
 }
 
 func TestNextIsTheWalls(t *testing.T) {
@@ -252,7 +252,7 @@ func TestNextIsTheWalls(t *testing.T) {
 			if i < 2 || rapid.Bool().Draw(t, fmt.Sprint("fixed ", i)) {
 				some := rapid.IntRange(bounds[0], bounds[1])
 				if i == 2 {
-					some = rapid.IntRange(0, 4) // where the shifts are
+					some = rapid.IntRange(0, 4) // around the shifts
 				}
 				w.fields[i] = rapid.SliceOfNDistinct(some, 1, 3, rapid.ID).Draw(t, fmt.Sprint("field ", i))
 				var list []string
@@ -266,7 +266,7 @@ func TestNextIsTheWalls(t *testing.T) {
 		expression := strings.Join(text, " ")
 		p, err := schedule.NewPlan(&schedule.Spec{Cron: expression, Timezone: shift.zone}, 0)
 		if err != nil {
-			t.Skip(err) // a day that never is
+			t.Skip(err) // a day that does not exist
 		}
 		want := w.times(loc, from, to)
 		var got []jobs.Time

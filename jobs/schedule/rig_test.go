@@ -20,20 +20,19 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// tracker keeps schedules and jobs in memory and does with a job what the real
-// one does: an id that is known makes no second job, and a new job's schedule
-// moves on with it.
+// tracker keeps schedules and jobs in memory. It treats a job as the real one does: a
+// known id makes no second job, and a new job moves its schedule on.
 type tracker struct {
 	mu       sync.Mutex
 	entries  map[string]*schedule.Entry
 	jobs     map[jobs.ID]*jobs.Job
-	made     []*jobs.Job // in their order
-	writes   int         // of entries, but by jobs
+	made     []*jobs.Job // in the order of their making
+	writes   int         // of entries, except by jobs
 	forget   bool        // jobs don't move their schedule on
 	refuse   func(m *jobs.Message) error
 	submits  int
 	storeErr error
-	slow     time.Duration // how old an entry is when it has been read
+	slow     time.Duration // how old an entry is by the time that it has been read
 }
 
 func newTracker() *tracker {
@@ -55,7 +54,7 @@ func (s *tracker) Schedule(ctx context.Context, name string) (*schedule.Entry, e
 	return desk{s}.Schedule(ctx, name)
 }
 
-// desk is the tracker as the book has it, which is never slow.
+// desk is the tracker as the book sees it, which is never slow.
 type desk struct{ *tracker }
 
 func (s desk) Schedule(_ context.Context, name string) (*schedule.Entry, error) {
@@ -134,8 +133,8 @@ func (s *tracker) get(name string) *schedule.Entry {
 	return s.entries[name]
 }
 
-// fires are the times that a schedule's jobs were made for, from an origin on,
-// in the order in which they were made.
+// fires are the times of a schedule's jobs, from an origin on, in the order of their
+// making.
 func (s *tracker) fires(name string, origin jobs.Time) []time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,7 +157,7 @@ type rig struct {
 	logger *slog.Logger
 
 	mu     sync.Mutex
-	offset time.Duration // of the wall's clock
+	offset time.Duration // of the wall clock
 	stop   func()
 }
 
@@ -211,7 +210,7 @@ func (g *rig) run(t *testing.T) {
 	synctest.Wait()
 }
 
-// pass lets time pass until what happens in it has happened.
+// pass lets time pass, and waits until everything in it has happened.
 func pass(d time.Duration) {
 	time.Sleep(d) // in synctest's bubble: no real time
 	synctest.Wait()
@@ -231,7 +230,7 @@ func (g *rig) create(t *testing.T, body string) *schedule.Entry {
 	return e
 }
 
-// spans is a list of times, written down.
+// spans parses a list of durations.
 func spans(t *testing.T, list ...string) (all []time.Duration) {
 	t.Helper()
 	for _, text := range list {

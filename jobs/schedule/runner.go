@@ -11,11 +11,11 @@ import (
 	"jobstream/jobs"
 )
 
-// RunnerOptions are what a [Runner] needs.
+// RunnerOptions are the parts of a [Runner].
 type RunnerOptions struct {
 	Store  Store
 	Submit Submit
-	// Ended says whether a job has ended; one that is not known has.
+	// Ended says whether a job has ended. An unknown job counts as ended.
 	Ended  func(ctx context.Context, id jobs.ID) (bool, error)
 	Now    func() jobs.Time // nil = jobs.Now
 	Logger *slog.Logger     // nil = silence
@@ -27,20 +27,20 @@ type Runner struct {
 	changed chan struct{} // has a place for one
 
 	mu    sync.Mutex
-	names map[string]bool // changed since the loop looked last
-	last  jobs.Time       // when somebody looked at the clock last
+	names map[string]bool // since the last look of the loop
+	last  jobs.Time       // the last look at the clock
 	since jobs.Time       // see Moment.Since
 }
 
-// The runner looks at the clock at least this often, because the wall's clock
-// may jump, and takes it for a gap if it hasn't for so long: the process was
-// stopped, the machine slept, or the clock was put forward.
+// The runner looks at the clock at least this often, because the wall clock may jump. A
+// longer pause counts as a gap: the process was stopped, the machine slept, or the
+// clock was put forward.
 const (
 	lookEvery = time.Second
 	gap       = 5 * time.Second
 )
 
-// The waits between tries of what fails for the moment.
+// The waits between tries after a temporary failure.
 const (
 	firstRetry = 50 * time.Millisecond
 	lastRetry  = time.Second
@@ -58,7 +58,7 @@ func NewRunner(o RunnerOptions) *Runner {
 	return &Runner{o: o, changed: make(chan struct{}, 1), names: make(map[string]bool)}
 }
 
-// Changed tells the runner that a schedule was made, changed or removed. It never
+// Changed notifies the runner that a schedule was made, changed or removed. It never
 // blocks.
 func (r *Runner) Changed(name string) {
 	r.mu.Lock()
@@ -66,20 +66,20 @@ func (r *Runner) Changed(name string) {
 	r.mu.Unlock()
 	select {
 	case r.changed <- struct{}{}:
-	default: // it is going to look anyway
+	default: // the loop is going to look anyway
 	}
 }
 
-// slot is what the loop knows of one schedule.
+// slot is the loop's state of one schedule.
 type slot struct {
 	name  string
-	next  jobs.Time // when to look at it; 0 = not before it changes
-	place int       // in the line; -1 = it does not stand there
-	busy  bool      // somebody looks at it
-	dirty bool      // it has changed meanwhile
+	next  jobs.Time // the next look; 0 = not before a change
+	place int       // in the line; -1 = not there
+	busy  bool      // a goroutine looks at it
+	dirty bool      // it has changed since that look began
 }
 
-// line is a heap of slots: the one to look at next comes first.
+// line is a heap of slots, by their next look.
 type line []*slot
 
 func (l line) Len() int           { return len(l) }
@@ -106,15 +106,15 @@ func (l *line) Pop() any {
 	return s
 }
 
-// report is the end of a look at one schedule.
+// report is the result of a look at one schedule.
 type report struct {
 	name string
 	next jobs.Time
-	gone bool // there is no such schedule any more
+	gone bool // the schedule has been removed
 }
 
-// Run fires schedules until ctx ends. What is on its way then is given up; the
-// next Run knows what has got in. The error says that the store cannot be read.
+// Run fires schedules until ctx ends. It gives up fires that are under way then; the
+// next Run finds out which got in. An error means that the store cannot be read.
 func (r *Runner) Run(ctx context.Context) error {
 	now := r.o.Now()
 	r.mu.Lock()
@@ -123,7 +123,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	all, err := r.o.Store.Schedules(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // it was told to end
+			return nil //nolint:nilerr // the end of ctx is its normal end
 		}
 		return err
 	}
@@ -162,11 +162,11 @@ func (l *loop) run(ctx context.Context) error {
 	}
 }
 
-// start starts to look at all schedules that are due and says how long there is
-// nothing to do after that.
+// start begins to look at all schedules whose moment has come. It returns the time
+// until the next one.
 func (l *loop) start(ctx context.Context) time.Duration {
 	m := l.r.moment()
-	if m.Since != l.since { // the clock has jumped: what is next may be another time
+	if m.Since != l.since { // the clock has jumped, so the next time may be another
 		l.since = m.Since
 		for name := range l.slots {
 			l.lookAt(name, m.Now)
@@ -189,7 +189,7 @@ func (l *loop) start(ctx context.Context) time.Duration {
 	return min(lookEvery, l.line[0].next.Sub(now))
 }
 
-// take notes that schedules have changed.
+// take marks schedules that have changed.
 func (l *loop) take(names map[string]bool) {
 	now := l.r.o.Now()
 	for name := range names {
@@ -197,8 +197,8 @@ func (l *loop) take(names map[string]bool) {
 	}
 }
 
-// lookAt makes the loop look at a schedule at a moment, instead of when it would
-// have; 0 = not before it changes. Somebody who does already has to look again.
+// lookAt sets the next look at a schedule; 0 = not before a change. A look under way
+// has to be repeated.
 func (l *loop) lookAt(name string, at jobs.Time) {
 	s := l.slots[name]
 	if s == nil {
@@ -217,12 +217,12 @@ func (l *loop) lookAt(name string, at jobs.Time) {
 	}
 }
 
-// settle takes a report.
+// settle processes a report.
 func (l *loop) settle(rep report) {
 	s := l.slots[rep.name]
 	s.busy = false
 	switch {
-	case s.dirty: // what the report says may be old
+	case s.dirty: // the report may be out of date
 		l.lookAt(s.name, s.next)
 	case rep.gone:
 		delete(l.slots, s.name)
@@ -239,7 +239,7 @@ func (r *Runner) takeNames() map[string]bool {
 	return names
 }
 
-// moment reads the clock and notices when it has jumped.
+// moment reads the clock and detects jumps.
 func (r *Runner) moment() Moment {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -258,7 +258,7 @@ func (r *Runner) moment() Moment {
 	return Moment{Now: now, Since: r.since}
 }
 
-// look does whatever is due with one schedule, until it has to wait.
+// look works on one schedule until it has to wait.
 func (r *Runner) look(ctx context.Context, name string) report {
 	retry := firstRetry
 	for tries := 0; ; tries++ {
@@ -281,9 +281,9 @@ func (r *Runner) look(ctx context.Context, name string) report {
 	}
 }
 
-// work does whatever is due with one schedule. With an error it has to be called
-// again. The schedule is read anew for each time: it may have been changed,
-// paused or removed.
+// work fires or skips every time of one schedule that has come. After an error it has
+// to be called again. It reads the schedule anew for each time, since that may have
+// been changed, paused or removed.
 func (r *Runner) work(ctx context.Context, name string) (report, error) {
 	for {
 		e, err := r.o.Store.Schedule(ctx, name)
@@ -323,7 +323,7 @@ func (r *Runner) decide(ctx context.Context, e *Entry) (Decision, error) {
 	return Decide(p, e, m), err
 }
 
-// do carries out a decision to fire or to pass.
+// do fires a time or lets it pass.
 func (r *Runner) do(ctx context.Context, e *Entry, d Decision) error {
 	if d.Deed == Pass {
 		r.o.Logger.Debug("a schedule's time passes: its last job has not ended",
@@ -338,22 +338,22 @@ func (r *Runner) do(ctx context.Context, e *Entry, d Decision) error {
 	if err != nil {
 		return err
 	}
-	// The transaction that stored the job has noted this already, unless the job
-	// was there before, or is one that failed at once.
+	// The transaction that stored the job has recorded this already, unless the job
+	// existed before or failed at once.
 	if e, err = r.o.Store.Schedule(ctx, e.Name); err != nil || e == nil || e.Done >= d.At {
 		return err
 	}
 	return r.note(ctx, Dealt{Name: e.Name, Time: d.At, Job: j.ID, MadeAt: j.CreatedAt})
 }
 
-// note makes sure that a time is dealt with.
+// note makes sure that a time is recorded as dealt with.
 func (r *Runner) note(ctx context.Context, c Dealt) error {
 	c.Stamp = jobs.Stamp{Actor: "schedule", At: r.o.Now()}
 	_, err := do(ctx, r.o.Store, c)
 	return err
 }
 
-// hopeless says whether an error stays, however often it is tried.
+// hopeless says whether another try would give the same error.
 func hopeless(err error) bool {
 	var e *jobs.Error
 	if !errors.As(err, &e) {

@@ -18,7 +18,7 @@ func TestFiresOnTheGrid(t *testing.T) {
 		time.Sleep(300 * time.Millisecond)
 		g.create(t, `{"name":"a","every":"1s","type":"report","overlap":"queue"}`)
 		g.create(t, `{"name":"b","cron":"*/2 * * * * *","type":"report","overlap":"queue","payload":{"x":1}}`)
-		g.refuse = func(*jobs.Message) error { time.Sleep(30 * time.Millisecond); return nil } // a commit takes its time
+		g.refuse = func(*jobs.Message) error { time.Sleep(30 * time.Millisecond); return nil } // a slow commit
 		g.run(t)
 		defer g.stop()
 		pass(4 * time.Second)
@@ -37,7 +37,7 @@ func TestFiresOnTheGrid(t *testing.T) {
 		if string(e.Payload) != `{"x":1}` || e.LastJob != schedule.FireID("b", e.Done) || e.LastRunAt != e.Done.Add(30*time.Millisecond) {
 			t.Errorf("b is %+v", e)
 		}
-		if g.writes != 2 { // their making
+		if g.writes != 2 { // for the two new schedules
 			t.Errorf("beside the jobs there were %d writes", g.writes)
 		}
 	})
@@ -80,7 +80,7 @@ func TestRestart(t *testing.T) {
 		pass(time.Second)
 		wantFires(t, g, "one", "1m", "6m")
 		wantFires(t, g, "none", "1m")
-		// and again at once: nothing is missing now
+		// and again at once, with nothing missing
 		g.stop()
 		g.renew()
 		g.run(t)
@@ -92,8 +92,8 @@ func TestRestart(t *testing.T) {
 	})
 }
 
-// A process that dies after the job was stored, or whose tracker could not say
-// so, fires the same time again under the same id.
+// A process may die after the job was stored, or its tracker may be unable to answer.
+// Then the same time is fired again under the same id.
 func TestNeverTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig()
@@ -217,7 +217,7 @@ func TestChangesAreHeard(t *testing.T) {
 	})
 }
 
-// A change is heard even while somebody looks at what was before it.
+// A change counts even during a look at the old state.
 func TestChangedWhileItIsLookedAt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig()
@@ -264,11 +264,11 @@ func TestClockJumps(t *testing.T) {
 		pass(601 * time.Second)
 		wantFires(t, g, "one", "10m")
 		n := len(g.fires("often", g.begin))
-		g.jump(-8 * time.Minute) // the wall shows 2:01
+		g.jump(-8 * time.Minute) // the wall clock shows 2:01
 		pass(8 * time.Minute)    // and 10:01 again
 		wantFires(t, g, "one", "10m")
 		wantFires(t, g, "none", "10m")
-		if m := len(g.fires("often", g.begin)); m > n+1 { // 10:01 itself may be due now
+		if m := len(g.fires("often", g.begin)); m > n+1 { // 10:01 itself may have come
 			t.Errorf("%d seconds were fired again", m-n)
 		}
 		pass(10 * time.Minute)
@@ -287,13 +287,13 @@ func TestClockJumps(t *testing.T) {
 	})
 }
 
-// A time that was missed, and comes again because the clock was put back, is not
-// missed any more.
+// A time that was missed, and comes again because the clock was put back, is no longer
+// missed.
 func TestClockGoesBackBehindTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig()
 		g.create(t, `{"name":"none","every":"10m","type":"report","catch_up":"none"}`)
-		pass(15 * time.Minute) // nobody fires the first
+		pass(15 * time.Minute) // the first ones are missed
 		g.run(t)
 		defer g.stop()
 		pass(time.Minute)
@@ -333,7 +333,7 @@ func TestStoreErrors(t *testing.T) {
 	})
 }
 
-// Thousands that are due at once are all fired at once, and again.
+// Thousands of schedules fire at once, and again.
 func TestManyAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig()

@@ -12,22 +12,22 @@ import (
 	"jobstream/jobs"
 )
 
-// Overlap is what happens at a schedule's time while its last job has not ended.
+// Overlap decides about a schedule's time while its last job has not ended.
 type Overlap string
 
 // The policies of overlap.
 const (
 	Skip  Overlap = "skip"  // the time passes without a job
-	Queue Overlap = "queue" // a job is made all the same
+	Queue Overlap = "queue" // a job is made anyway
 )
 
-// CatchUp is what happens after a downtime in which times were missed.
+// CatchUp decides about times that were missed during a downtime.
 type CatchUp string
 
 // The policies of catching up.
 const (
 	One  CatchUp = "one"  // one job for the latest of them
-	None CatchUp = "none" // none; it goes on with the next time
+	None CatchUp = "none" // no job; the next time counts
 )
 
 // Bounds of an interval.
@@ -36,20 +36,20 @@ const (
 	MaxEvery = 366 * 24 * time.Hour
 )
 
-// Bounds of all schedules together: whoever asks for them gets them all at once.
+// Bounds of all schedules together, because the list of them is one answer.
 const (
 	MaxSchedules = 10_000
 	MaxStored    = 32 << 20 // bytes of their stored forms
 )
 
-// Spec is what a user wants of a schedule. It is not changed once it is part of
-// an [Entry].
+// Spec is a user's request for a schedule. It does not change once it is part of an
+// [Entry].
 type Spec struct {
 	Name       string
-	Cron       string        // the expression as given; "" if Every is set
+	Cron       string        // the given expression; "" if Every is set
 	Every      time.Duration // the interval; 0 if Cron is set
-	EveryText  string        // Every as given, for showing it; see [Spec.Interval]
-	Timezone   string        // IANA name of the zone that Cron is read in
+	EveryText  string        // the given text of Every, for display; see [Spec.Interval]
+	Timezone   string        // IANA name of Cron's zone
 	Type       string
 	Payload    json.RawMessage // nil if none was given
 	Priority   jobs.Priority
@@ -61,7 +61,7 @@ type Spec struct {
 	CatchUp    CatchUp
 }
 
-// MarshalJSON is for commands, in which the payload must stay as it is, byte for byte.
+// MarshalJSON is for commands, whose payloads must stay the same, byte for byte.
 func (s Spec) MarshalJSON() ([]byte, error) {
 	type plain Spec
 	return json.Marshal(struct {
@@ -70,7 +70,7 @@ func (s Spec) MarshalJSON() ([]byte, error) {
 	}{(*plain)(&s), s.Payload})
 }
 
-// UnmarshalJSON reads what MarshalJSON writes.
+// UnmarshalJSON is the inverse of MarshalJSON.
 func (s *Spec) UnmarshalJSON(b []byte) error {
 	type plain Spec
 	in := struct {
@@ -82,14 +82,13 @@ func (s *Spec) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// ParseSpec reads a schedule from JSON, strictly: one object, known fields only,
-// each once, each with a sensible value, and a time that comes. It doesn't know
-// the job types. Errors are [*jobs.Error]s that point at the fields.
+// ParseSpec reads a schedule from JSON, strictly: one object, only known fields, each
+// at most once and with a sensible value, and times that come. It does not know the job
+// types. Errors are [*jobs.Error]s that point at the fields.
 func ParseSpec(body []byte) (*Spec, error) { return parse("", body) }
 
-// ParseNamedSpec is [ParseSpec] for a schedule whose name stands elsewhere, in a
-// path or as a key: in the body it may be left out, and must be the same
-// otherwise.
+// ParseNamedSpec is [ParseSpec] for a schedule whose name is given elsewhere, in a path
+// or as a key. The body may leave the name out, or must have the same one.
 func ParseNamedSpec(name string, body []byte) (*Spec, error) { return parse(name, body) }
 
 func parse(name string, body []byte) (*Spec, error) {
@@ -115,13 +114,13 @@ func parse(name string, body []byte) (*Spec, error) {
 	return &r.spec, nil
 }
 
-// specFields are the fields of a schedule; the last ones are the server's.
+// specFields are the fields of a schedule. The last ones are the server's.
 var specFields = []string{
 	"name", "cron", "every", "timezone", "type", "payload", "priority", "tags", "retry_count", "timeout", "paused", "overlap", "catch_up",
 	"next_run_at", "last_run_at", "last_job_id", "skipped", "source", "problem", "created_at", "updated_at",
 }
 
-// reader collects a spec and what is wrong with it.
+// reader collects a spec and its problems.
 type reader struct {
 	spec  Spec
 	given map[string]bool
@@ -132,7 +131,7 @@ func (r *reader) fail(pointer, detail string) {
 	r.bad = append(r.bad, jobs.FieldError{Pointer: pointer, Detail: detail})
 }
 
-// read takes one field over.
+// read reads one field.
 func (r *reader) read(field string, raw json.RawMessage, name string) (err error) {
 	s := &r.spec
 	switch field {
@@ -171,7 +170,7 @@ func (r *reader) read(field string, raw json.RawMessage, name string) (err error
 	return err
 }
 
-// require checks what no field can say alone.
+// require checks the rules about several fields.
 func (r *reader) require(name string) {
 	s := &r.spec
 	switch {
@@ -249,7 +248,7 @@ func everyField(raw json.RawMessage) (d time.Duration, text string, err error) {
 	return d, text, nil
 }
 
-// Interval is Every as it was given, or like 90s; "" if there is none.
+// Interval is the given text of Every, or one like 90s; "" if there is none.
 func (s *Spec) Interval() string {
 	switch {
 	case s.Every == 0 || s.EveryText != "":
@@ -260,7 +259,7 @@ func (s *Spec) Interval() string {
 	return s.Every.String()
 }
 
-// sameTimes says whether two specs are due at the same times.
+// sameTimes says whether two specs have the same times.
 func (s *Spec) sameTimes(t *Spec) bool {
 	return s.Cron == t.Cron && s.Every == t.Every && s.Timezone == t.Timezone
 }

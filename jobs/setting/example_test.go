@@ -7,7 +7,7 @@ import (
 	"jobstream/jobs/setting"
 )
 
-// A setting binds a key of the configuration to a field, and says what is allowed.
+// A setting binds a key of the configuration to a field, with its allowed values.
 func ExampleSetting() {
 	var o struct {
 		Workers int

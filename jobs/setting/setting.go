@@ -1,9 +1,8 @@
-// Package setting has what a key of the configuration can be: a number from one to
-// another, a duration, one of a few words and so on.
+// Package setting has the types of configuration keys: a number within bounds, a
+// duration, one of a few words and so on.
 //
-// A [Setting] binds a key to a field of a struct. Who has settings lists them in a
-// table; reading them, checking them, their environment variables and how they are
-// shown all follow from it.
+// A [Setting] binds a key to a field of a struct. A package lists its settings in a
+// table. Reading, checking, environment variables and display all follow from it.
 package setting
 
 import (
@@ -19,10 +18,10 @@ import (
 	"jobstream/jobs"
 )
 
-// Setting is one setting of the configuration, bound to its place in a struct.
+// Setting is one setting of the configuration, bound to a field of a struct.
 type Setting struct {
 	Path    string         // names joined by points
-	Allowed string         // what a value must be, to follow "is not"
+	Allowed string         // the allowed values, to follow "is not"
 	Set     func(any) bool // takes a value of the file or a FromText; false if it is not allowed
 	Get     func() any     // the value as YAML shows it
 	Secret  bool           // never shown
@@ -33,9 +32,8 @@ type Setting struct {
 // FileOnly says whether the setting has no environment variable.
 func (s Setting) FileOnly() bool { return s.List || s.Map }
 
-// FromText is a value out of the environment or the command line, where everything
-// is text. A file says what is text and what is a number, so there a quoted number is
-// an error.
+// FromText is a value from the environment or the command line, where everything is
+// text. In a file, types count, so a quoted number is an error there.
 type FromText string
 
 // Plain is text that YAML reads as text without quotes.
@@ -81,7 +79,7 @@ func Fraction(path string, p *float64) Setting {
 		Get:     func() any { return *p },
 		Set: func(v any) bool {
 			f, ok := asFloat(v)
-			if ok = ok && f >= 0 && f <= 1; ok { // not so for NaN
+			if ok = ok && f >= 0 && f <= 1; ok { // false for NaN
 				*p = math.Abs(f) // -0 is 0
 			}
 			return ok
@@ -121,8 +119,8 @@ func Bool(path string, p *bool) Setting {
 	}
 }
 
-// AsText is the text of a string, or of a whole number where one may stand for
-// a quantity (300 for 300s).
+// AsText is the text of a string. If numbers is true it is also that of a whole number,
+// for quantities (300 for 300s).
 func AsText(v any, numbers bool) (string, bool) {
 	switch v := v.(type) {
 	case string:
@@ -162,7 +160,7 @@ func asDuration(v any) (time.Duration, bool) {
 	return d, err == nil
 }
 
-// ShowDuration is d as YAML shows it: 0 as the number.
+// ShowDuration is d in YAML, where 0 is a number.
 func ShowDuration(d time.Duration) any {
 	if d == 0 {
 		return 0
@@ -170,8 +168,8 @@ func ShowDuration(d time.Duration) any {
 	return Plain(FormatDuration(d))
 }
 
-// FormatDuration writes d so that jobs.ParseDuration reads the same: days, then
-// as time.Duration does, without its zero parts.
+// FormatDuration is the inverse of jobs.ParseDuration: days, then the format of
+// time.Duration without zero parts.
 func FormatDuration(d time.Duration) string {
 	const day = 24 * time.Hour
 	days, rest := d/day, d%day
@@ -241,7 +239,7 @@ func showSize(n int64) any {
 	return n
 }
 
-// FormatSize writes n so that it is read as the same.
+// FormatSize writes n in a form that is read as n.
 func FormatSize(n int64) string { return fmt.Sprint(showSize(n)) }
 
 // OneOf is one of a few words.
@@ -264,7 +262,7 @@ func OneOf[T ~string](path string, p *T, words ...T) Setting {
 	}
 }
 
-// Text is any string; no value is the empty one.
+// Text is any string; an empty value is "".
 func Text(path string, p *string) Setting {
 	k := Checked(path, p, "text (a number needs quotes)", printable)
 	set := k.Set
