@@ -31,11 +31,11 @@ func (p *pipeline) Submitted(*jobs.Message)           { p.submitted.Add(1); p.ch
 func (p *pipeline) Happened(_ uint64, e []jobs.Event) { p.happened.Add(int64(len(e))); p.check() }
 func (p *pipeline) Deliver(d jobs.Delivery) {
 	p.delivered.Add(1)
-	_ = p.b.Ack(d)
+	_ = p.b.Lanes.Ack(d)
 	p.open[d.Lane]--
 	if p.open[d.Lane] < 500 {
 		p.open[d.Lane] += 500
-		_ = p.b.Pull(d.Lane, 500)
+		_ = p.b.Lanes.Pull(d.Lane, 500)
 	}
 	p.check()
 }
@@ -56,26 +56,26 @@ func BenchmarkPipeline(b *testing.B) {
 	p := &pipeline{b: br, total: int64(b.N), done: make(chan struct{}), open: map[jobs.Lane]int{lane: 1000}}
 	ctx, cancel := context.WithCancel(b.Context())
 	read := make(chan error, 1)
-	go func() { read <- br.Read(ctx, jobs.Positions{}, p) }()
-	if err := br.OpenLanes(ctx, []jobs.Lane{lane}, p); err != nil {
+	go func() { read <- br.Reader.Read(ctx, jobs.Positions{}, p) }()
+	if err := br.Lanes.Open(ctx, []jobs.Lane{lane}, p); err != nil {
 		b.Fatal(err)
 	}
 	payload := json.RawMessage(`{"to":"user@example.com","subject":"Hello","body":"` + string(make200()) + `"}`)
 	b.ReportAllocs()
 	b.ResetTimer()
-	if err := br.Pull(lane, 1000); err != nil {
+	if err := br.Lanes.Pull(lane, 1000); err != nil {
 		b.Fatal(err)
 	}
 	events := make([]jobs.Event, 0, 100)
 	for i := range b.N {
 		id := jobs.NewID()
 		m := &jobs.Message{ID: id, Type: "email", Priority: 3, Payload: payload, RetryCount: -1}
-		if err := br.Submit(m, func(err error) { b.Error(err) }); err != nil {
+		if err := br.Inbox.Submit(m, func(err error) { b.Error(err) }); err != nil {
 			b.Fatal(err)
 		}
 		events = append(events, jobs.Event{Kind: jobs.KindCompleted, ID: id, Seq: uint64(i + 1), Type: "email", Priority: 3, CreatedAt: jobs.Now(), MaxAttempts: 3, Run: 1, Attempt: 1, At: jobs.Now(), StartedAt: jobs.Now(), Node: "n1"})
 		if len(events) == cap(events) || i == b.N-1 {
-			if err := br.Append(events); err != nil {
+			if err := br.EventLog.Append(events); err != nil {
 				b.Fatal(err)
 			}
 			events = events[:0]
@@ -110,7 +110,7 @@ func BenchmarkRaw(b *testing.B) {
 		b.Fatal(err)
 	}
 	lane := jobs.Lane{Type: "email", Priority: 3}
-	if err := br.OpenLanes(b.Context(), []jobs.Lane{lane}, jobstest.NewInspector(0)); err != nil {
+	if err := br.Lanes.Open(b.Context(), []jobs.Lane{lane}, jobstest.NewInspector(0)); err != nil {
 		b.Fatal(err)
 	}
 	consumer, err := js.Consumer(b.Context(), broker.JobsStream, lane.String())
@@ -153,7 +153,7 @@ func BenchmarkSubmitThenDrain(b *testing.B) {
 	br := brokertest.New(b, func(o *broker.Options) { o.QueueSize, o.SyncInterval, o.Lease = 10_000_000, time.Second, benchLease })
 	lane := jobs.Lane{Type: "email", Priority: 3}
 	p := &pipeline{b: br, total: int64(b.N), done: make(chan struct{}), open: map[jobs.Lane]int{lane: 1000}}
-	if err := br.OpenLanes(b.Context(), []jobs.Lane{lane}, p); err != nil {
+	if err := br.Lanes.Open(b.Context(), []jobs.Lane{lane}, p); err != nil {
 		b.Fatal(err)
 	}
 	p.submitted.Store(p.total)
@@ -163,13 +163,13 @@ func BenchmarkSubmitThenDrain(b *testing.B) {
 	b.ResetTimer()
 	for range b.N {
 		m := &jobs.Message{ID: jobs.NewID(), Type: "email", Priority: 3, Payload: payload, RetryCount: -1}
-		if err := br.Submit(m, func(err error) { b.Error(err) }); err != nil {
+		if err := br.Inbox.Submit(m, func(err error) { b.Error(err) }); err != nil {
 			b.Fatal(err)
 		}
 	}
 	settled(b, br, uint64(b.N))
 	published := b.Elapsed()
-	if err := br.Pull(lane, 1000); err != nil {
+	if err := br.Lanes.Pull(lane, 1000); err != nil {
 		b.Fatal(err)
 	}
 	<-p.done

@@ -6,12 +6,12 @@
 //
 //   - [Open] starts the server and makes the streams; their settings, and all
 //     names and subjects that other NATS clients see, stand in streams.go.
-//   - [Broker.Submit] → JOBS, [Broker.Append] → STATUS and [Broker.Notify] →
-//     NOTIFICATIONS publish; [Broker.Read] follows the first two from a position.
-//   - [Broker.OpenLanes] starts handing out JOBS lane by lane, as pulled.
-//   - [Tail] removes what jobs leave behind in JOBS.
-//   - [Broker.Serve] answers requests as a NATS micro service.
-//   - feed.go is how a stream is read.
+//   - [Broker] has a part for each subject, and each part its own state and lock.
+//   - [Inbox] → JOBS, [EventLog] → STATUS and [Notifier] → NOTIFICATIONS publish;
+//     [Reader] follows the first two from a position. feed.go is how a stream is read.
+//   - [Lanes] hands out JOBS lane by lane, as pulled; [Tail] removes what jobs leave
+//     behind there.
+//   - [Service] answers requests as a NATS micro service.
 //   - Package wire is the small client under the messages of the hot path; all else
 //     goes through nats.go.
 package broker
@@ -25,11 +25,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 
 	"jobstream/broker/internal/wire"
 	"jobstream/jobs"
@@ -86,55 +81,36 @@ func (o *Options) fill() {
 	}
 }
 
-// Broker is a running embedded server and this process's connections to it.
+// Broker is a running embedded server and what this process does with it, in parts that
+// know of each other only what their fields say. It has no lock: its fields are set when
+// [Open] returns.
 type Broker struct {
-	o   Options
-	log *slog.Logger
+	*Server
+	Streams  *Streams
+	Inbox    *Inbox
+	Lanes    *Lanes
+	EventLog *EventLog
+	Notifier *Notifier
+	Reader   *Reader
+	Service  *Service
 
-	srv *server.Server
-	nc  *nats.Conn // for everything rare
-	js  jetstream.JetStream
-
-	inbox string     // first tokens of all reply subjects
-	pub   *wire.Conn // submissions, events, notifications
-	work  *wire.Conn // lanes and acks
-
-	listening atomic.Bool
-	fatal     <-chan string // what nats-server would have ended the process with
-	opened    time.Time
-	submitted pendingAcks
-	notices   notices
-	lanes     laneTable
-	health    health
-	behind    behind
-
-	mu      sync.Mutex
-	slack   int
-	service *service
-	serving context.CancelFunc
-	calls   sync.WaitGroup // requests being answered
+	pub  *wire.Conn // submissions, events, notifications
+	work *wire.Conn // lanes and acks
 
 	stop   context.CancelFunc // ends the background goroutines
 	tasks  sync.WaitGroup
 	closed atomic.Bool
 }
 
-// clock is the time since the broker was opened, in nanoseconds, by a clock that
-// nobody can set.
-func (b *Broker) clock() int64 { return int64(time.Since(b.opened)) }
-
 var (
-	_ jobs.Queue    = (*Broker)(nil)
-	_ jobs.EventLog = (*Broker)(nil)
-	_ jobs.Inbox    = (*Broker)(nil)
-	_ jobs.Notifier = (*Broker)(nil)
+	_ jobs.Queue    = (*Lanes)(nil)
+	_ jobs.EventLog = (*EventLog)(nil)
+	_ jobs.Inbox    = (*Inbox)(nil)
+	_ jobs.Notifier = (*Notifier)(nil)
 )
 
 const (
-	startTimeout = 30 * time.Second
-	writeLimit   = 16 << 20 // bytes that publishers may be ahead of the server
-	longBacklog  = 1024     // connections that wait to be accepted, if so many may be open
-	ownConns     = 16       // connections of this process, which the server counts like all
+	writeLimit = 16 << 20 // bytes that publishers may be ahead of the server
 
 	publisherName = "jobstream publisher"
 	lanesName     = "jobstream lanes"
@@ -153,39 +129,27 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 		return nil, fmt.Errorf("cannot use the broker's folder %s: %w", o.Dir, err)
 	}
 	o.Dir = dir
-	b := &Broker{o: o, log: o.Logger, opened: time.Now(), inbox: "_INBOX." + nuid.Next()}
-	b.submitted.room.L = &b.submitted.mu
-	if o.Rebuild {
-		if err := b.dropLanes(); err != nil {
-			return nil, fmt.Errorf("cannot remove old lanes in %s: %w", o.Dir, err)
-		}
-	}
+	b := &Broker{Server: &Server{o: o, log: o.Logger}}
 	if err := b.open(ctx); err != nil {
-		b.Close()
+		b.shutDown()
 		return nil, err
 	}
 	return b, nil
 }
 
 func (b *Broker) open(ctx context.Context) error {
+	if b.o.Rebuild {
+		if err := b.folder().dropLanes(); err != nil {
+			return err
+		}
+	}
 	if err := b.start(ctx); err != nil {
 		return err
 	}
 	if err := b.openStreams(ctx); err != nil {
 		return err
 	}
-	var err error
-	if b.pub, err = b.connect(wire.Options{Name: publisherName, Limit: writeLimit}); err != nil {
-		return err
-	}
-	// the handlers on this one publish, so publishing on it must never wait
-	if b.work, err = b.connect(wire.Options{Name: lanesName, Gone: b.lanes.disconnected}); err != nil {
-		return err
-	}
-	if _, err = b.pub.Subscribe(b.inbox+".s.*", b.submitAnswered); err != nil {
-		return err
-	}
-	if _, err = b.pub.Subscribe(b.inbox+".n.*", b.noticeAnswered); err != nil {
+	if err := b.openParts(); err != nil {
 		return err
 	}
 	if !b.o.HoldPort {
@@ -193,28 +157,57 @@ func (b *Broker) open(ctx context.Context) error {
 			return err
 		}
 	}
-	tasks, stop := context.WithCancel(context.Background()) //nolint:contextcheck // they live until Close
-	b.stop = stop
-	b.tasks.Go(func() { b.watch(tasks) })
-	b.tasks.Go(func() { b.watchBehind(tasks) })
 	return b.pub.Flush(ctx)
 }
 
+// openParts connects and makes the parts.
+func (b *Broker) openParts() (err error) {
+	s := b.Server
+	if b.pub, err = s.connect(wire.Options{Name: publisherName, Limit: writeLimit}); err != nil {
+		return err
+	}
+	b.Lanes = &Lanes{server: s}
+	// the handlers on this one publish, so publishing on it must never wait
+	if b.work, err = s.connect(wire.Options{Name: lanesName, Gone: b.Lanes.pulls.disconnected}); err != nil {
+		return err
+	}
+	b.Lanes.conn = b.work
+	b.Streams = &Streams{server: s}
+	b.Reader = &Reader{server: s, streams: b.Streams}
+	b.EventLog = &EventLog{server: s, conn: b.pub}
+	b.Service = &Service{server: s}
+	if b.Inbox, err = openInbox(s, b.pub); err != nil {
+		return err
+	}
+	c := &crowd{server: s}
+	if b.Notifier, err = openNotifier(s, b.pub, c); err != nil {
+		return err
+	}
+	tasks, stop := context.WithCancel(context.Background()) // they live until Close
+	b.stop = stop
+	b.tasks.Go(func() { b.watch(tasks) })
+	b.tasks.Go(func() { c.watch(tasks) })
+	return nil
+}
+
 // Close sends what is still to be sent, ends the service, the lanes and the
-// connections and shuts the server down. Read must have returned.
+// connections and shuts the server down. Reader.Read must have returned.
 func (b *Broker) Close() {
 	if b.closed.Swap(true) {
 		return
 	}
-	b.CloseLanes()
-	if err := b.StopServing(); err != nil {
+	b.Lanes.Close()
+	if err := b.Service.Stop(); err != nil {
 		b.log.Warn("the NATS service did not stop cleanly", "error", err)
 	}
-	if b.pub != nil && b.work != nil {
-		if err := b.Flush(); err != nil {
-			b.log.Warn("the broker did not take all messages before it stopped", "error", err)
-		}
+	if err := b.Flush(); err != nil {
+		b.log.Warn("the broker did not take all messages before it stopped", "error", err)
 	}
+	b.shutDown()
+}
+
+// shutDown ends what runs; after an Open that has failed that may be little.
+func (b *Broker) shutDown() {
 	if b.stop != nil {
 		b.stop()
 	}
@@ -245,8 +238,8 @@ func (b *Broker) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			b.failUnanswered(now)
-			b.endLostPulls(ctx, now)
+			b.Inbox.failUnanswered(now)
+			b.Lanes.endLostPulls(ctx, now)
 		}
 	}
 }

@@ -92,7 +92,7 @@ func readInto(t testing.TB, b *broker.Broker, from jobs.Positions, sink jobs.Sin
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- b.Read(ctx, from, sink) }()
+	go func() { done <- b.Reader.Read(ctx, from, sink) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
@@ -125,7 +125,7 @@ func message(typ string, p jobs.Priority) *jobs.Message {
 
 func submit(t testing.TB, b *broker.Broker, m *jobs.Message) {
 	t.Helper()
-	if err := b.Submit(m, func(err error) { t.Errorf("refused: %v", err) }); err != nil {
+	if err := b.Inbox.Submit(m, func(err error) { t.Errorf("refused: %v", err) }); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -134,7 +134,7 @@ func settled(t testing.TB, b *broker.Broker, last uint64) broker.StreamState {
 	t.Helper()
 	late := time.Now().Add(patience)
 	for {
-		st, err := b.JobsState(t.Context())
+		st, err := b.Streams.Jobs(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -254,7 +254,7 @@ func TestBareJobGetsIntoLaneThreeAndIsDeduplicated(t *testing.T) {
 	b := brokertest.New(t, withPort)
 	in := jobstest.NewInspector(10)
 	lane := jobs.Lane{Type: "email", Priority: 3}
-	if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
+	if err := b.Lanes.Open(t.Context(), []jobs.Lane{lane}, in); err != nil {
 		t.Fatal(err)
 	}
 	_, js := connect(t, b)
@@ -264,7 +264,7 @@ func TestBareJobGetsIntoLaneThreeAndIsDeduplicated(t *testing.T) {
 			t.Fatalf("%+v, %v", ack, err)
 		}
 	}
-	if err := b.Pull(lane, 1); err != nil {
+	if err := b.Lanes.Pull(lane, 1); err != nil {
 		t.Fatal(err)
 	}
 	if d := in.Next(t); d.Lane != lane || d.Seq != 1 {
@@ -273,7 +273,7 @@ func TestBareJobGetsIntoLaneThreeAndIsDeduplicated(t *testing.T) {
 }
 
 func TestQueue(t *testing.T) {
-	testQueue(t, func(_ *testing.T, b *broker.Broker) (jobs.Queue, func()) { return b, func() {} })
+	testQueue(t, func(_ *testing.T, b *broker.Broker) (jobs.Queue, func()) { return b.Lanes, func() {} })
 }
 
 // TestQueueOfTail: putting off acks changes nothing for those who use the queue.
@@ -302,7 +302,7 @@ func testQueue(t *testing.T, open func(*testing.T, *broker.Broker) (q jobs.Queue
 	jobstest.TestQueue(t, jobstest.Parallel, func(t *testing.T, lanes []jobs.Lane, r jobs.Receiver) jobstest.Rig {
 		const lease = time.Second
 		b := brokertest.New(t, func(o *broker.Options) { o.Lease = lease })
-		if err := b.OpenLanes(t.Context(), lanes, r); err != nil {
+		if err := b.Lanes.Open(t.Context(), lanes, r); err != nil {
 			t.Fatal(err)
 		}
 		queue, sweep := open(t, b)
@@ -319,21 +319,21 @@ func TestCloseLanesGivesBack(t *testing.T) {
 	b := brokertest.New(t)
 	lane := jobs.Lane{Type: "email", Priority: 3}
 	in := jobstest.NewInspector(1000)
-	if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
+	if err := b.Lanes.Open(t.Context(), []jobs.Lane{lane}, in); err != nil {
 		t.Fatal(err)
 	}
 	for range 500 {
 		submit(t, b, message("email", 3))
 	}
-	if err := b.Pull(lane, 1000); err != nil {
+	if err := b.Lanes.Pull(lane, 1000); err != nil {
 		t.Fatal(err)
 	}
 	seen := map[uint64]bool{}
 	d := in.Next(t)
-	b.CloseLanes()
+	b.Lanes.Close()
 	for done := false; !done; {
 		seen[d.Seq] = true
-		if err := b.Ack(d); err != nil {
+		if err := b.Lanes.Ack(d); err != nil {
 			t.Fatal(err)
 		}
 		select {
@@ -345,10 +345,10 @@ func TestCloseLanesGivesBack(t *testing.T) {
 	in.None(t, 20*time.Millisecond)
 	// the lease is 30 s: what comes within the test's patience was given back
 	again := jobstest.NewInspector(1000)
-	if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, again); err != nil {
+	if err := b.Lanes.Open(t.Context(), []jobs.Lane{lane}, again); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Pull(lane, 1000); err != nil {
+	if err := b.Lanes.Pull(lane, 1000); err != nil {
 		t.Fatal(err)
 	}
 	for len(seen) < 500 { // a lane that is opened again delivers all that the stream has
@@ -360,15 +360,15 @@ func TestDeletedLaneComesBack(t *testing.T) {
 	b := brokertest.New(t, withPort)
 	lane := jobs.Lane{Type: "email", Priority: 3}
 	in := jobstest.NewInspector(10)
-	if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
+	if err := b.Lanes.Open(t.Context(), []jobs.Lane{lane}, in); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Pull(lane, 2); err != nil {
+	if err := b.Lanes.Pull(lane, 2); err != nil {
 		t.Fatal(err)
 	}
 	_, js := connect(t, b)
 	submit(t, b, message("email", 3))
-	if err := b.Ack(in.Next(t)); err != nil {
+	if err := b.Lanes.Ack(in.Next(t)); err != nil {
 		t.Fatal(err)
 	}
 	if err := js.DeleteConsumer(t.Context(), broker.JobsStream, lane.String()); err != nil {
@@ -383,7 +383,7 @@ func TestDeletedLaneComesBack(t *testing.T) {
 		t.Fatal("the pull's end was not reported")
 	}
 	submit(t, b, message("email", 3))
-	if err := b.Pull(lane, 2); err != nil {
+	if err := b.Lanes.Pull(lane, 2); err != nil {
 		t.Fatal(err)
 	}
 	for d := in.Next(t); d.Seq != 2; d = in.Next(t) {
@@ -394,11 +394,11 @@ func TestConnectionsComeBack(t *testing.T) {
 	b := brokertest.New(t)
 	lane := jobs.Lane{Type: "email", Priority: 3}
 	in := jobstest.NewInspector(10)
-	if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
+	if err := b.Lanes.Open(t.Context(), []jobs.Lane{lane}, in); err != nil {
 		t.Fatal(err)
 	}
 	for round := range uint64(3) {
-		if err := b.Pull(lane, 5); err != nil {
+		if err := b.Lanes.Pull(lane, 5); err != nil {
 			t.Fatal(err)
 		}
 		b.Disconnect()
@@ -416,7 +416,7 @@ func TestConnectionsComeBack(t *testing.T) {
 			}
 		}
 		submit(t, b, message("email", 3))
-		if err := b.Pull(lane, int(round)+1); err != nil { // what was not lost comes again, too
+		if err := b.Lanes.Pull(lane, int(round)+1); err != nil { // what was not lost comes again, too
 			t.Fatal(err)
 		}
 		for want := range round + 1 {
@@ -424,7 +424,7 @@ func TestConnectionsComeBack(t *testing.T) {
 			if d.Seq != want+1 {
 				t.Fatalf("%+v, want message %d", d, want+1)
 			}
-			if err := b.Ack(d); err != nil {
+			if err := b.Lanes.Ack(d); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -437,12 +437,12 @@ func TestLostDeliveriesComeAgain(t *testing.T) {
 	b := brokertest.New(t, func(o *broker.Options) { o.Lease = time.Hour })
 	lanes := []jobs.Lane{{Type: "email", Priority: 1}, {Type: "email", Priority: 3}}
 	in := jobstest.NewInspector(10)
-	if err := b.OpenLanes(t.Context(), lanes, in); err != nil {
+	if err := b.Lanes.Open(t.Context(), lanes, in); err != nil {
 		t.Fatal(err)
 	}
 	for i, l := range lanes {
 		submit(t, b, message(l.Type, l.Priority))
-		if err := b.Pull(l, 2); err != nil {
+		if err := b.Lanes.Pull(l, 2); err != nil {
 			t.Fatal(err)
 		}
 		if d := in.Next(t); d.Lane != l || d.Seq != uint64(i+1) {
@@ -450,7 +450,7 @@ func TestLostDeliveriesComeAgain(t *testing.T) {
 		}
 	}
 	b.Disconnect()
-	if err := b.Pull(lanes[0], 1); err != nil && !strings.Contains(err.Error(), "the connection to the broker is down") {
+	if err := b.Lanes.Pull(lanes[0], 1); err != nil && !strings.Contains(err.Error(), "the connection to the broker is down") {
 		t.Fatal(err)
 	}
 	for missing := 2; missing > 0; {
@@ -462,7 +462,7 @@ func TestLostDeliveriesComeAgain(t *testing.T) {
 		}
 	}
 	for i, l := range lanes {
-		if err := b.Pull(l, 2); err != nil {
+		if err := b.Lanes.Pull(l, 2); err != nil {
 			t.Fatal(err)
 		}
 		if d := in.Next(t); d.Lane != l || d.Seq != uint64(i+1) {
@@ -497,7 +497,7 @@ func TestLargePayloadsKeepConnections(t *testing.T) {
 	r := slowReceiver{jobstest.NewInspector(n), make(chan struct{})}
 	open := sync.OnceFunc(func() { close(r.open) })
 	t.Cleanup(open)
-	if err := b.OpenLanes(t.Context(), lanes, r); err != nil {
+	if err := b.Lanes.Open(t.Context(), lanes, r); err != nil {
 		t.Fatal(err)
 	}
 	g := &gate{open: make(chan struct{}), count: make(chan uint64, 1), fail: t.Errorf, want: n}
@@ -510,7 +510,7 @@ func TestLargePayloadsKeepConnections(t *testing.T) {
 	}
 	settled(t, b, n)
 	for _, l := range lanes {
-		if err := b.Pull(l, n); err != nil {
+		if err := b.Lanes.Pull(l, n); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -544,7 +544,7 @@ func TestLargestMessageIsRead(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	read := 0
-	if err := b.Kept(ctx, func(got []byte) error {
+	if err := b.Reader.Kept(ctx, func(got []byte) error {
 		read += len(got)
 		return nil
 	}); err != nil || read != len(body) {
@@ -590,7 +590,7 @@ func TestFullQueueRefuses(t *testing.T) {
 	refused := make(chan error, 20)
 	put := func(n int) {
 		for range n {
-			if err := b.Submit(message("email", 3), func(err error) { refused <- err }); err != nil {
+			if err := b.Inbox.Submit(message("email", 3), func(err error) { refused <- err }); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -605,7 +605,7 @@ func TestFullQueueRefuses(t *testing.T) {
 	if err := b.Healthy(); err != nil {
 		t.Errorf("a full queue is no illness: %v", err)
 	}
-	if err := b.SetSlack(t.Context(), 2); err != nil {
+	if err := b.Streams.SetSlack(t.Context(), 2); err != nil {
 		t.Fatal(err)
 	}
 	put(3)
@@ -613,13 +613,13 @@ func TestFullQueueRefuses(t *testing.T) {
 	if st := settled(t, b, 12); st.Msgs != 12 {
 		t.Fatalf("%+v", st)
 	}
-	if err := b.PurgeJobs(t.Context(), 6); err != nil {
+	if err := b.Streams.PurgeJobs(t.Context(), 6); err != nil {
 		t.Fatal(err)
 	}
 	if st := settled(t, b, 12); st.Msgs != 6 || st.First != 7 {
 		t.Fatalf("%+v", st)
 	}
-	if err := b.PurgeJobs(t.Context(), 1000); err != nil {
+	if err := b.Streams.PurgeJobs(t.Context(), 1000); err != nil {
 		t.Fatal(err)
 	}
 	submit(t, b, message("email", 3))
@@ -634,7 +634,7 @@ func TestTooLargePayload(t *testing.T) {
 	m := message("email", 3)
 	m.Payload = make([]byte, 1001)
 	var e *jobs.Error
-	if err := b.Submit(m, nil); !errors.As(err, &e) || e.Kind != jobs.PayloadTooLarge {
+	if err := b.Inbox.Submit(m, nil); !errors.As(err, &e) || e.Kind != jobs.PayloadTooLarge {
 		t.Fatalf("got %v", err)
 	}
 	m.Payload = m.Payload[:1000]
@@ -653,7 +653,7 @@ func TestUnansweredSubmissionAndHealth(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused := make(chan error, 1)
-	if err := b.Submit(message("email", 3), func(err error) { refused <- err }); err != nil {
+	if err := b.Inbox.Submit(message("email", 3), func(err error) { refused <- err }); err != nil {
 		t.Fatal(err)
 	}
 	var e *jobs.Error
@@ -678,7 +678,7 @@ func TestEverySubmissionIsAnswered(t *testing.T) {
 	for i := range n {
 		m := message("email", 3)
 		m.Moved = i%2 == 0
-		if err := b.Submit(m, func(err error) { refused <- err }); err != nil {
+		if err := b.Inbox.Submit(m, func(err error) { refused <- err }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -738,7 +738,7 @@ func TestReaderSurvivesLossOfItsConsumer(t *testing.T) {
 	_, js := connect(t, b)
 	for round := range 2 {
 		submit(t, b, message("email", 3))
-		if err := b.Append([]jobs.Event{sampleEvent()}); err != nil {
+		if err := b.EventLog.Append([]jobs.Event{sampleEvent()}); err != nil {
 			t.Fatal(err)
 		}
 		r.until(t, "a message and an event", func() bool { return len(r.messages) == round+1 && len(r.events) == round+1 })
@@ -792,7 +792,7 @@ func TestServe(t *testing.T) {
 			return []byte("held"), nil
 		}},
 	}
-	if err := b.Serve("1.2.3", "jobs", endpoints); err != nil {
+	if err := b.Service.Serve("1.2.3", "jobs", endpoints); err != nil {
 		t.Fatal(err)
 	}
 	nc, _ := connect(t, b)
@@ -836,7 +836,7 @@ func TestServe(t *testing.T) {
 	if m, err = nc.Request("$SRV.STATS.jobstream", nil, patience); err != nil || !strings.Contains(string(m.Data), `"subject":"jobstream.echo"`) {
 		t.Fatalf("%v, %v", m, err)
 	}
-	if err := b.StopServing(); err != nil {
+	if err := b.Service.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := nc.Request("jobstream.echo", nil, patience); !errors.Is(err, nats.ErrNoResponders) {
@@ -865,7 +865,7 @@ func TestServeWaits(t *testing.T) {
 			return []byte("over"), nil
 		}},
 	}
-	if err := b.Serve("1.2.3", "jobs", endpoints); err != nil {
+	if err := b.Service.Serve("1.2.3", "jobs", endpoints); err != nil {
 		t.Fatal(err)
 	}
 	nc, _ := connect(t, b)
@@ -917,7 +917,7 @@ func TestNotify(t *testing.T) {
 	for i := range 2500 {
 		ended = append(ended, endedJob(i))
 	}
-	if err := b.Notify(t.Context(), ended); err != nil {
+	if err := b.Notifier.Notify(t.Context(), ended); err != nil {
 		t.Fatal(err)
 	}
 	s, err := js.Stream(t.Context(), broker.NotificationsStream)
@@ -948,7 +948,7 @@ func TestNotify(t *testing.T) {
 		t.Errorf("on the plain subject: %v, %v", got, err)
 	}
 	var kept int
-	err = b.Kept(t.Context(), func(body []byte) error {
+	err = b.Reader.Kept(t.Context(), func(body []byte) error {
 		if string(body) != string(ended[kept].AppendJSON(nil)) {
 			return fmt.Errorf("body %d is %s", kept, body)
 		}
@@ -959,13 +959,13 @@ func TestNotify(t *testing.T) {
 		t.Fatalf("kept %d, %v", kept, err)
 	}
 	boom := errors.New("boom")
-	if err := b.Kept(t.Context(), func([]byte) error { return boom }); !errors.Is(err, boom) {
+	if err := b.Reader.Kept(t.Context(), func([]byte) error { return boom }); !errors.Is(err, boom) {
 		t.Fatalf("got %v", err)
 	}
 	if err := s.Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Kept(t.Context(), func([]byte) error { return boom }); err != nil {
+	if err := b.Reader.Kept(t.Context(), func([]byte) error { return boom }); err != nil {
 		t.Fatalf("an empty stream: %v", err)
 	}
 }
@@ -975,7 +975,7 @@ func TestNotifyTooLargeAndRefused(t *testing.T) {
 	_, js := connect(t, b)
 	j := endedJob(1)
 	j.Payload = json.RawMessage(`"` + strings.Repeat("x", 1900) + `"`)
-	if err := b.Notify(t.Context(), []*jobs.Job{j}); err != nil {
+	if err := b.Notifier.Notify(t.Context(), []*jobs.Job{j}); err != nil {
 		t.Fatal(err)
 	}
 	s, err := js.Stream(t.Context(), broker.NotificationsStream)
@@ -997,13 +997,13 @@ func TestNotifyTooLargeAndRefused(t *testing.T) {
 	if _, err := js.Publish(t.Context(), "job.completed.of.others", nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Notify(t.Context(), []*jobs.Job{large, endedJob(3)}); err == nil {
+	if err := b.Notifier.Notify(t.Context(), []*jobs.Job{large, endedJob(3)}); err == nil {
 		t.Fatal("a refused notification was taken for stored")
 	}
 	if err := js.DeleteStream(t.Context(), broker.NotificationsStream); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Notify(t.Context(), []*jobs.Job{endedJob(4)}); err == nil {
+	if err := b.Notifier.Notify(t.Context(), []*jobs.Job{endedJob(4)}); err == nil {
 		t.Fatal("no error without a stream")
 	}
 }
@@ -1017,23 +1017,23 @@ func seed(t *testing.T, dir string, lane jobs.Lane) {
 	}
 	defer b.Close()
 	in := jobstest.NewInspector(100)
-	if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
+	if err := b.Lanes.Open(t.Context(), []jobs.Lane{lane}, in); err != nil {
 		t.Fatal(err)
 	}
 	for range 50 {
 		submit(t, b, message(lane.Type, lane.Priority))
 	}
-	if err := b.Append([]jobs.Event{sampleEvent()}); err != nil {
+	if err := b.EventLog.Append([]jobs.Event{sampleEvent()}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Notify(t.Context(), []*jobs.Job{endedJob(1)}); err != nil {
+	if err := b.Notifier.Notify(t.Context(), []*jobs.Job{endedJob(1)}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Pull(lane, 20); err != nil {
+	if err := b.Lanes.Pull(lane, 20); err != nil {
 		t.Fatal(err)
 	}
 	for range 20 {
-		if err := b.Ack(in.Next(t)); err != nil {
+		if err := b.Lanes.Ack(in.Next(t)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -1081,19 +1081,19 @@ func TestReopen(t *testing.T) {
 			if err := b.Healthy(); err != nil {
 				t.Fatal(err)
 			}
-			st, err := b.JobsState(t.Context())
+			st, err := b.Streams.Jobs(t.Context())
 			if err != nil || !tt.msgs(st.Msgs) {
 				t.Fatalf("%+v, %v", st, err)
 			}
 			in := jobstest.NewInspector(100)
-			if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
+			if err := b.Lanes.Open(t.Context(), []jobs.Lane{lane}, in); err != nil {
 				t.Fatal(err)
 			}
-			if err := b.PurgeJobs(t.Context(), 100); err != nil {
+			if err := b.Streams.PurgeJobs(t.Context(), 100); err != nil {
 				t.Fatal(err)
 			}
 			submit(t, b, message(lane.Type, lane.Priority))
-			if err := b.Pull(lane, 1); err != nil {
+			if err := b.Lanes.Pull(lane, 1); err != nil {
 				t.Fatal(err)
 			}
 			if d := in.Next(t); d.Seq != 101 {
@@ -1111,10 +1111,10 @@ func TestLanesAfterReopen(t *testing.T) {
 			seed(t, dir, lane)
 			b := brokertest.New(t, func(o *broker.Options) { o.Dir, o.Rebuild = dir, rebuild })
 			in := jobstest.NewInspector(100)
-			if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
+			if err := b.Lanes.Open(t.Context(), []jobs.Lane{lane}, in); err != nil {
 				t.Fatal(err)
 			}
-			if err := b.Pull(lane, 1); err != nil {
+			if err := b.Lanes.Pull(lane, 1); err != nil {
 				t.Fatal(err)
 			}
 			if d := in.Next(t); d.Seq != 1 {

@@ -23,31 +23,37 @@ import (
 
 const packedVersion = 1
 
+// EventLog writes events to STATUS. It has no state and no lock; its connection has one.
+type EventLog struct {
+	server *Server
+	conn   *wire.Conn
+}
+
 var eventBuffers = sync.Pool{New: func() any { return new([2][]byte) }}
 
 // Append publishes events to STATUS and returns when they are on their way, in
 // this order. An event larger than Options.MaxPayload is left out and the others
 // are published; the error says so.
-func (b *Broker) Append(events []jobs.Event) error {
+func (l *EventLog) Append(events []jobs.Event) error {
 	buffers := eventBuffers.Get().(*[2][]byte)
 	defer eventBuffers.Put(buffers)
 	if len(events) == 1 {
-		return b.appendOne(&events[0], buffers)
+		return l.appendOne(&events[0], buffers)
 	}
-	return b.appendPacked(events, buffers)
+	return l.appendPacked(events, buffers)
 }
 
-func (b *Broker) appendOne(e *jobs.Event, buffers *[2][]byte) error {
+func (l *EventLog) appendOne(e *jobs.Event, buffers *[2][]byte) error {
 	body := jobs.AppendFieldsJSON(buffers[0][:0], jobs.EventFields, e)
 	buffers[0] = body
-	if len(body) > b.o.MaxPayload {
+	if len(body) > l.server.o.MaxPayload {
 		return tooLarge(e, len(body))
 	}
 	subject := append(append(buffers[1][:0], "status."...), e.Kind.String()...)
 	subject = append(append(subject, '.'), e.Type...)
 	subject = appendID(append(subject, '.'), e.ID)
 	buffers[1] = subject
-	if err := wire.Publish(b.pub, subject, "", nil, body); err != nil {
+	if err := wire.Publish(l.conn, subject, "", nil, body); err != nil {
 		return fmt.Errorf("cannot publish an event: %w", err)
 	}
 	return nil
@@ -61,14 +67,14 @@ func tooLarge(e *jobs.Event, size int) error {
 // packed events.
 const packedHeader = 6
 
-func (b *Broker) appendPacked(events []jobs.Event, buffers *[2][]byte) error {
-	limit := min(maxPacked, b.o.MaxPayload)
+func (l *EventLog) appendPacked(events []jobs.Event, buffers *[2][]byte) error {
+	limit := min(maxPacked, l.server.o.MaxPayload)
 	var failed []error
 	body := append(buffers[0][:0], make([]byte, packedHeader)...)
 	n := uint32(0)
 	flush := func(end int) {
 		if n > 0 {
-			if err := b.publishPacked(body[:end], n); err != nil {
+			if err := l.publishPacked(body[:end], n); err != nil {
 				failed = append(failed, err)
 			}
 		}
@@ -78,7 +84,7 @@ func (b *Broker) appendPacked(events []jobs.Event, buffers *[2][]byte) error {
 	for i := range events {
 		start := len(body)
 		body = appendPackedEvent(body, &events[i])
-		if size := len(body) - start; size > b.o.MaxPayload-packedHeader {
+		if size := len(body) - start; size > l.server.o.MaxPayload-packedHeader {
 			failed = append(failed, tooLarge(&events[i], size))
 			body = body[:start]
 			continue
@@ -93,17 +99,17 @@ func (b *Broker) appendPacked(events []jobs.Event, buffers *[2][]byte) error {
 	return errors.Join(failed...)
 }
 
-func (b *Broker) publishPacked(body []byte, n uint32) error {
+func (l *EventLog) publishPacked(body []byte, n uint32) error {
 	body[0] = packedVersion
 	body[1] = 0xdd // an array with a length of 32 bits
 	body[2], body[3], body[4], body[5] = byte(n>>24), byte(n>>16), byte(n>>8), byte(n)
-	if err := wire.Publish(b.pub, b.packedSubject(), "", nil, body); err != nil {
+	if err := wire.Publish(l.conn, l.packedSubject(), "", nil, body); err != nil {
 		return fmt.Errorf("cannot publish events: %w", err)
 	}
 	return nil
 }
 
-func (b *Broker) packedSubject() string { return "status.packed." + safeType(b.o.Node) }
+func (l *EventLog) packedSubject() string { return "status.packed." + safeType(l.server.o.Node) }
 
 // appendPackedEvent appends one event of packed ones.
 func appendPackedEvent(b []byte, e *jobs.Event) []byte {

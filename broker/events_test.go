@@ -42,7 +42,7 @@ func TestAppend(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := sampleEvent()
-	if err := b.Append([]jobs.Event{e}); err != nil {
+	if err := b.EventLog.Append([]jobs.Event{e}); err != nil {
 		t.Fatal(err)
 	}
 	m, err := sub.NextMsg(patience)
@@ -60,7 +60,7 @@ func TestAppend(t *testing.T) {
 		e.Error = strings.Repeat("x", 300)
 		many = append(many, e)
 	}
-	if err := b.Append(many); err != nil {
+	if err := b.EventLog.Append(many); err != nil {
 		t.Fatal(err)
 	}
 	r.until(t, "all events", func() bool { return len(r.events) == 3001 })
@@ -70,7 +70,7 @@ func TestAppend(t *testing.T) {
 	if n := len(r.seqs); n < 4 || n > 10 {
 		t.Fatalf("they went in %d messages", n)
 	}
-	if err := b.Append(nil); err != nil {
+	if err := b.EventLog.Append(nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -81,7 +81,7 @@ func TestAppendTooLarge(t *testing.T) {
 	large, small := sampleEvent(), sampleEvent()
 	large.Result = json.RawMessage(`"` + strings.Repeat("x", 1000) + `"`)
 	for _, events := range [][]jobs.Event{{large}, {small, large, small}} {
-		if err := b.Append(events); err == nil || !strings.Contains(err.Error(), large.ID.String()) {
+		if err := b.EventLog.Append(events); err == nil || !strings.Contains(err.Error(), large.ID.String()) {
 			t.Fatalf("got %v", err)
 		}
 	}
@@ -131,7 +131,7 @@ func TestEventsComeAfterSubmissions(t *testing.T) {
 			b := brokertest.New(t, withPort)
 			nc, js := connect(t, b)
 			e := sampleEvent()
-			if err := b.Append([]jobs.Event{e}); err != nil {
+			if err := b.EventLog.Append([]jobs.Event{e}); err != nil {
 				t.Fatal(err)
 			}
 			for range all - 1 {

@@ -57,6 +57,6 @@ const (
 // Behind says how many clients there are but those of this process, and how many bytes
 // they have not read yet.
 func (b *Broker) Behind() (clients, bytes int) {
-	all, bytes := b.outside()
+	all, bytes := b.Notifier.crowd.outside()
 	return len(all), bytes
 }

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nuid"
@@ -32,38 +31,39 @@ type item struct {
 // The consumer's delivery numbers have no gaps; if one shows, or heartbeats stay out,
 // a new consumer goes on behind the last message that came.
 type feed struct {
-	b      *Broker
-	stream string
-	whole  bool // items have subject and header, too
-	take   func(*item) error
-	beats  bool // heartbeats are handed to take as items without a body
+	server  *Server
+	streams *Streams
+	stream  string
+	whole   bool // items have subject and header, too
+	take    func(*item) error
+	beats   bool // heartbeats are handed to take as items without a body
 
 	most   int // bytes that may be under way
 	conn   *wire.Conn
 	inbox  string
-	heard  atomic.Int64  // when the last frame came, nanoseconds since the broker was opened
 	broken chan struct{} // the consumer must be replaced
 
 	mu     sync.Mutex
-	last   uint64 // sequence of the last message that came
-	round  int    // number of the consumer, from 1
-	sid    int    // its subscription; -1 if there is none
-	pull   string // where it takes requests
-	left   int    // bytes that the request can still bring; 0 = it has ended
-	expect uint64 // its next delivery; 0 = ignore what comes
+	heard  time.Time // when the last frame came
+	last   uint64    // sequence of the last message that came
+	round  int       // number of the consumer, from 1
+	sid    int       // its subscription; -1 if there is none
+	pull   string    // where it takes requests
+	left   int       // bytes that the request can still bring; 0 = it has ended
+	expect uint64    // its next delivery; 0 = ignore what comes
 	names  interner
 	queue  []item
 	filled chan struct{} // there is something in the queue
 }
 
 func (f *feed) run(ctx context.Context) error {
-	conn, err := f.b.connect(wire.Options{Name: "jobstream reader of " + f.stream})
+	conn, err := f.server.connect(wire.Options{Name: "jobstream reader of " + f.stream})
 	if err != nil {
 		return fmt.Errorf("cannot read stream %s: %w", f.stream, err)
 	}
 	defer conn.Close()
 	f.conn = conn
-	f.most = f.b.o.readAhead()
+	f.most = f.server.o.readAhead()
 	f.broken = make(chan struct{}, 1)
 	f.filled = make(chan struct{}, 1)
 	f.inbox, f.sid = "_INBOX."+nuid.Next(), -1
@@ -87,7 +87,7 @@ func (f *feed) keepReading(ctx context.Context) {
 		var err error
 		if name, err = f.consume(ctx); err != nil {
 			if ctx.Err() == nil {
-				f.b.log.Error("cannot read a stream; trying again", "stream", f.stream, "error", err)
+				f.server.log.Error("cannot read a stream; trying again", "stream", f.stream, "error", err)
 			}
 			select {
 			case <-ctx.Done():
@@ -106,29 +106,29 @@ func (f *feed) awaitBreak(ctx context.Context, tick <-chan time.Time) {
 		case <-ctx.Done():
 			return
 		case <-f.broken:
-			f.b.log.Warn("lost track of a stream; reading on with a new consumer", "stream", f.stream)
+			f.server.log.Warn("lost track of a stream; reading on with a new consumer", "stream", f.stream)
 			return
 		case <-tick:
-			if f.listening() && f.b.clock()-f.heard.Load() > int64(3*heartbeat) {
-				f.b.log.Warn("a stream's consumer is silent; reading on with a new one", "stream", f.stream)
+			if f.silent() {
+				f.server.log.Warn("a stream's consumer is silent; reading on with a new one", "stream", f.stream)
 				return
 			}
 		}
 	}
 }
 
-// listening says whether heartbeats can be expected: not while the request has
+// silent says whether heartbeats stay out. None can be expected while the request has
 // ended and what it brought waits to be taken.
-func (f *feed) listening() bool {
+func (f *feed) silent() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.left > 0
+	return f.left > 0 && time.Since(f.heard) > 3*heartbeat
 }
 
 // consume makes a consumer behind the last message that came, or at the
 // stream's end if the stream has gone back behind that.
 func (f *feed) consume(ctx context.Context) (name string, err error) {
-	state, err := f.b.state(ctx, f.stream)
+	state, err := f.streams.state(ctx, f.stream)
 	if err != nil {
 		return "", err
 	}
@@ -146,9 +146,8 @@ func (f *feed) consume(ctx context.Context) (name string, err error) {
 		return "", err
 	}
 	signalled(f.broken) // said of the consumer that is gone
-	f.heard.Store(f.b.clock())
 	name = "reader-" + nuid.Next()
-	if _, err = f.b.js.CreateOrUpdateConsumer(ctx, f.stream, readerConfig(name, start)); err != nil {
+	if _, err = f.server.js.CreateOrUpdateConsumer(ctx, f.stream, readerConfig(name, start)); err != nil {
 		return name, err
 	}
 	f.mu.Lock()
@@ -179,7 +178,7 @@ func (f *feed) ask(round int) {
 		return
 	}
 	f.left = f.most
-	f.heard.Store(f.b.clock())
+	f.heard = time.Now()
 	body := fmt.Appendf(nil, `{"batch":%d,"max_bytes":%d,"expires":%d,"idle_heartbeat":%d}`, math.MaxInt32, f.left, pullExpiry, heartbeat)
 	if err := wire.Publish(f.conn, f.pull, f.replies(round), nil, body); err != nil {
 		f.fail()
@@ -196,13 +195,13 @@ func (f *feed) remove(name string) {
 	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 	defer cancel()
 	// if that fails the server removes it when it finds nobody listening
-	_ = f.b.js.DeleteConsumer(ctx, f.stream, name)
+	_ = f.server.js.DeleteConsumer(ctx, f.stream, name)
 }
 
 // receive runs on the connection's goroutine.
 func (f *feed) receive(round int, m *wire.Msg) {
 	if refusal := f.took(round, m); refusal != "" {
-		f.b.log.Warn("a reader's request was refused", "stream", f.stream, "status", refusal)
+		f.server.log.Warn("a reader's request was refused", "stream", f.stream, "status", refusal)
 	}
 }
 
@@ -214,7 +213,7 @@ func (f *feed) took(round int, m *wire.Msg) (refusal string) {
 	if f.expect == 0 || round != f.round {
 		return ""
 	}
-	f.heard.Store(f.b.clock())
+	f.heard = time.Now()
 	if code := m.Status(); code != 0 {
 		return f.control(code, m)
 	}

@@ -19,7 +19,6 @@ const refusalCounts = 10 * time.Second
 // health remembers how submissions fared.
 type health struct {
 	failing atomic.Bool
-	broken  atomic.Pointer[string] // what a stream could not write, after which it writes nothing
 
 	mu    sync.Mutex
 	since time.Time // of the last failure
@@ -65,7 +64,7 @@ func (b *Broker) Healthy() error {
 	if !b.srv.JetStreamEnabled() {
 		return fmt.Errorf("JetStream has switched itself off, most likely after a write error: %w", ErrStuck)
 	}
-	if text := b.health.broken.Load(); text != nil {
+	if text := b.broken.Load(); text != nil {
 		return fmt.Errorf("the broker cannot write to its folder (%s): %w", *text, ErrStuck)
 	}
 	if st := b.srv.Healthz(nil); st.Error != "" {
@@ -84,5 +83,5 @@ func (b *Broker) Healthy() error {
 			return fmt.Errorf("stream %s is missing: %w", name, ErrStuck)
 		}
 	}
-	return b.health.check()
+	return b.Inbox.health.check()
 }

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"strconv"
@@ -12,10 +11,16 @@ import (
 	"jobstream/jobs"
 )
 
-// notices are the notifications under way.
-type notices struct {
-	one  sync.Mutex // one Notify at a time
-	head []byte     // buffers for use by the one
+// Notifier publishes notifications, and waits until they are stored. The lock one keeps
+// calls apart and guards what they use; answers has a lock of its own.
+type Notifier struct {
+	server  *Server
+	conn    *wire.Conn
+	crowd   *crowd
+	answers noticeAnswers
+
+	one  sync.Mutex
+	head []byte // buffers
 	body []byte
 	// plain says for which statuses somebody listens to the plain subject
 	plain [jobs.NumStatus]bool
@@ -23,14 +28,25 @@ type notices struct {
 	// them until it is looked how far they are behind
 	crowded bool
 	room    int
-	most    int   // bytes of the notification that was looked at last
-	mosts   []int // the same of a batch
+	mosts   []int // bytes that each of a batch may have
+}
+
+// noticeAnswers are the stream's answers to a batch of notifications; mu guards all but
+// reply.
+type noticeAnswers struct {
+	reply string // the first tokens of subjects for answers; the last one is a batch's number
 
 	mu      sync.Mutex
 	batch   uint64        // the number of the one whose answers count
 	open    int           // of its notifications, those that have no answer yet
 	refusal error         // of the first of them that was not stored
 	done    chan struct{} // closed when none is open
+}
+
+func openNotifier(s *Server, conn *wire.Conn, c *crowd) (*Notifier, error) {
+	n := &Notifier{server: s, conn: conn, crowd: c, answers: noticeAnswers{reply: newReply() + "."}}
+	_, err := conn.Subscribe(n.answers.reply+"*", n.answers.answered)
+	return n, err
 }
 
 const (
@@ -44,16 +60,16 @@ const (
 // A job resource that is larger than the broker's largest message, or than 32 KiB
 // where hundreds get it, goes without its payload, then without its result; the
 // header [HeaderOmitted] says so.
-func (b *Broker) Notify(ctx context.Context, ended []*jobs.Job) error {
-	b.notices.one.Lock()
-	defer b.notices.one.Unlock()
-	b.findListeners()
+func (n *Notifier) Notify(ctx context.Context, ended []*jobs.Job) error {
+	n.one.Lock()
+	defer n.one.Unlock()
+	n.findListeners()
 	for len(ended) > 0 {
-		n, err := b.notifySome(ctx, ended)
+		done, err := n.notifySome(ctx, ended)
 		if err != nil {
 			return err
 		}
-		ended = ended[n:]
+		ended = ended[done:]
 	}
 	return nil
 }
@@ -61,10 +77,10 @@ func (b *Broker) Notify(ctx context.Context, ended []*jobs.Job) error {
 // findListeners looks who listens to the plain subjects. The stream could
 // publish there by itself (RePublish), but it would make and route a message for
 // every job, listeners or not, which costs 5 % of the throughput.
-func (b *Broker) findListeners() {
-	acc := b.srv.GlobalAccount()
+func (n *Notifier) findListeners() {
+	acc := n.server.srv.GlobalAccount()
 	for _, s := range [...]jobs.Status{jobs.Completed, jobs.Failed, jobs.Cancelled} {
-		b.notices.plain[s] = acc.SubscriptionInterest("job." + s.String())
+		n.plain[s] = acc.SubscriptionInterest("job." + s.String())
 	}
 }
 
@@ -72,58 +88,56 @@ func (b *Broker) findListeners() {
 // each that it is stored. If it refuses one, all of them are to be published again: a
 // repetition has the same ce-id. The sequence of the last one does not tell: others can
 // publish into the stream, too.
-func (b *Broker) notifySome(ctx context.Context, ended []*jobs.Job) (int, error) {
-	s := &b.notices
-	s.crowded = b.crowded()
-	fan := b.fanOut(ended[0])
-	if s.lacksRoom(fan) {
+func (n *Notifier) notifySome(ctx context.Context, ended []*jobs.Job) (int, error) {
+	n.crowded = n.crowd.crowded()
+	fan, most := n.fanOut(ended[0])
+	if n.lacksRoom(fan) {
 		var err error
-		if s.room, err = b.awaitRoom(ctx, fan); err != nil {
+		if n.room, err = n.crowd.awaitRoom(ctx, fan); err != nil {
 			return 0, err
 		}
 	}
-	mosts := append(s.mosts[:0], s.most)
-	n, size := 1, ended[0].SizeHint()
-	for s.room -= fan; n < len(ended) && n < noticeBatch && size <= noticeBytes; n++ {
-		if fan = b.fanOut(ended[n]); s.lacksRoom(fan) {
+	mosts := append(n.mosts[:0], most)
+	count, size := 1, ended[0].SizeHint()
+	for n.room -= fan; count < len(ended) && count < noticeBatch && size <= noticeBytes; count++ {
+		if fan, most = n.fanOut(ended[count]); n.lacksRoom(fan) {
 			break
 		}
-		s.room -= fan
-		size += ended[n].SizeHint()
-		mosts = append(mosts, s.most)
+		n.room -= fan
+		size += ended[count].SizeHint()
+		mosts = append(mosts, most)
 	}
-	s.mosts = mosts
-	done, reply := b.expectNotices(n)
-	for i, j := range ended[:n] {
-		if err := b.publishNotice(j, reply, mosts[i]); err != nil {
+	n.mosts = mosts
+	done, reply := n.answers.expect(count)
+	for i, j := range ended[:count] {
+		if err := n.publishNotice(j, reply, mosts[i]); err != nil {
 			return 0, err
 		}
 	}
-	return n, b.awaitNotices(ctx, done)
+	return count, n.answers.await(ctx, done)
 }
 
 // lacksRoom says whether clients have to read first before fan more bytes are sent to
 // all of them.
-func (s *notices) lacksRoom(fan int) bool { return fan > max(s.room, 0) }
+func (n *Notifier) lacksRoom(fan int) bool { return fan > max(n.room, 0) }
 
-func (b *Broker) publishNotice(j *jobs.Job, reply string, most int) error {
-	s := &b.notices
+func (n *Notifier) publishNotice(j *jobs.Job, reply string, most int) error {
 	var omitted string
-	s.body, omitted = j.AppendFitting(s.body[:0], nil, most)
-	s.head = appendNoticeHeader(s.head[:0], j, b.o.Node, omitted)
+	n.body, omitted = j.AppendFitting(n.body[:0], nil, most)
+	n.head = appendNoticeHeader(n.head[:0], j, n.server.o.Node, omitted)
 	var name [192]byte
 	plain := append(append(name[:0], "job."...), j.Status.String()...)
 	subject := append(append(plain, '.'), j.Type...)
 	subject = appendID(append(subject, '.'), j.ID)
-	err := wire.Publish(b.pub, subject, reply, s.head, s.body)
-	if err == nil && s.plain[j.Status] {
-		err = wire.Publish(b.pub, plain, "", s.head, s.body)
+	err := wire.Publish(n.conn, subject, reply, n.head, n.body)
+	if err == nil && n.plain[j.Status] {
+		err = wire.Publish(n.conn, plain, "", n.head, n.body)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot notify: %w", err)
 	}
-	if cap(s.body) > 4*maxPacked {
-		s.body = nil
+	if cap(n.body) > 4*maxPacked {
+		n.body = nil
 	}
 	return nil
 }
@@ -152,18 +166,17 @@ func appendNoticeHeader(b []byte, j *jobs.Job, node, omitted string) []byte {
 	return append(b, "\r\n\r\n"...)
 }
 
-// expectNotices begins a batch of n notifications, whose answers go to reply. What comes
+// expect begins a batch of n notifications, whose answers go to reply. What comes
 // for an earlier batch does not count any more.
-func (b *Broker) expectNotices(n int) (done <-chan struct{}, reply string) {
-	s := &b.notices
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.batch++
-	s.open, s.refusal, s.done = n, nil, make(chan struct{})
-	return s.done, b.inbox + ".n." + strconv.FormatUint(s.batch, 10)
+func (a *noticeAnswers) expect(n int) (done <-chan struct{}, reply string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.batch++
+	a.open, a.refusal, a.done = n, nil, make(chan struct{})
+	return a.done, a.reply + strconv.FormatUint(a.batch, 10)
 }
 
-func (b *Broker) awaitNotices(ctx context.Context, done <-chan struct{}) error {
+func (a *noticeAnswers) await(ctx context.Context, done <-chan struct{}) error {
 	late := time.NewTimer(ackTimeout)
 	defer late.Stop()
 	select {
@@ -173,27 +186,51 @@ func (b *Broker) awaitNotices(ctx context.Context, done <-chan struct{}) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	b.notices.mu.Lock()
-	defer b.notices.mu.Unlock()
-	return b.notices.refusal
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.refusal
 }
 
-func (b *Broker) noticeAnswered(f *wire.Msg) {
+// answered runs on the connection's goroutine.
+func (a *noticeAnswers) answered(f *wire.Msg) {
 	if !fromStream(f, NotificationsStream) {
 		return
 	}
-	batch := wire.ParseUint(f.Subject[bytes.LastIndexByte(f.Subject, '.')+1:])
+	batch := lastNumber(f.Subject)
 	refusal := pubAckError(f)
-	s := &b.notices
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if batch != s.batch || s.open == 0 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if batch != a.batch || a.open == 0 {
 		return
 	}
-	if refusal != nil && s.refusal == nil {
-		s.refusal = fmt.Errorf("a notification was not stored: %w", refusal)
+	if refusal != nil && a.refusal == nil {
+		a.refusal = fmt.Errorf("a notification was not stored: %w", refusal)
 	}
-	if s.open--; s.open == 0 {
-		close(s.done)
+	if a.open--; a.open == 0 {
+		close(a.done)
 	}
 }
+
+// fanOut is about how many bytes a notification is for all clients that get it, 0 if
+// there are so few that it does not matter, and how many it may have for one: a large
+// one is short where many get it, as one of them would go beyond any bound.
+func (n *Notifier) fanOut(j *jobs.Job) (fan, most int) {
+	most = n.server.o.MaxPayload
+	if !n.crowded {
+		return 0, most
+	}
+	acc := n.server.srv.GlobalAccount()
+	plain := "job." + j.Status.String()
+	listeners := acc.Interest(plain+"."+j.Type+"."+j.ID.String()) - 1 // the stream is no client
+	if n.plain[j.Status] {
+		listeners += acc.Interest(plain)
+	}
+	if listeners <= 0 {
+		return 0, most
+	}
+	most = min(most, max(leastNotice, n.server.o.MaxBehind/2/listeners))
+	return listeners * min(j.SizeHint(), most), most
+}
+
+// leastNotice is how large a notification may be, in bytes, however many get it.
+const leastNotice = 32 << 10

@@ -94,7 +94,7 @@ func TestSilentSubscribersAreDropped(t *testing.T) {
 			ended[i] = endedJob(n)
 			ended[i].Payload = payload
 		}
-		if err := b.Notify(t.Context(), ended); err != nil {
+		if err := b.Notifier.Notify(t.Context(), ended); err != nil {
 			t.Fatal(err)
 		}
 	}

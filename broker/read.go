@@ -8,11 +8,16 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"jobstream/broker/internal/wire"
 	"jobstream/jobs"
 )
+
+// Reader reads what the streams hold. It has no lock and no state: each call has consumers
+// of its own, see feed.
+type Reader struct {
+	server  *Server
+	streams *Streams
+}
 
 // Read follows JOBS and STATUS from behind the given positions and hands what
 // they hold to sink, until ctx ends; then it returns ctx's cause. What STATUS holds comes
@@ -20,9 +25,9 @@ import (
 // also for a tracker that is older than the streams. Calls to the
 // sink come one at a time per stream. A call that blocks holds its stream up: no more
 // is read ahead of what the sink has taken than twice Options.readAhead; see feed.
-func (b *Broker) Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) error {
+func (r *Reader) Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) error {
 	var names interner // of the feed of STATUS
-	end, err := b.lastJob(ctx)
+	end, err := r.streams.lastJob(ctx)
 	if err != nil {
 		return err
 	}
@@ -37,7 +42,7 @@ func (b *Broker) Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) 
 	group.Go(func() {
 		var parser messageParser
 		last := from.Jobs
-		f := feed{b: b, stream: JobsStream, whole: true, last: from.Jobs, take: func(it *item) error {
+		f := feed{server: r.server, streams: r.streams, stream: JobsStream, whole: true, last: from.Jobs, take: func(it *item) error {
 			sink.Submitted(parser.message(it))
 			if last < end && it.seq >= end {
 				close(caughtUp)
@@ -56,10 +61,10 @@ func (b *Broker) Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) 
 			errs[1] = context.Cause(ctx)
 			return
 		}
-		f := feed{b: b, stream: StatusStream, last: from.Status, take: func(it *item) error {
+		f := feed{server: r.server, streams: r.streams, stream: StatusStream, last: from.Status, take: func(it *item) error {
 			events, err := decodeEvents(it.body, &names)
 			if err != nil {
-				b.log.Warn("a message in the event log makes no sense; it is skipped", "stream", StatusStream, "seq", it.seq, "error", err)
+				r.server.log.Warn("a message in the event log makes no sense; it is skipped", "stream", StatusStream, "seq", it.seq, "error", err)
 				events = nil
 			}
 			sink.Happened(it.seq, events)
@@ -71,31 +76,15 @@ func (b *Broker) Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) 
 	return errors.Join(errs[0], errs[1])
 }
 
-// lastJob is the sequence of the last message that JOBS holds, 0 if it holds none.
-func (b *Broker) lastJob(ctx context.Context) (uint64, error) {
-	s, err := b.js.Stream(ctx, JobsStream)
-	if err != nil {
-		return 0, fmt.Errorf("cannot look up stream %s: %w", JobsStream, err)
-	}
-	m, err := s.GetLastMsgForSubject(ctx, jobsSubjects)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("cannot look for the last message of stream %s: %w", JobsStream, err)
-	}
-	return m.Sequence, nil
-}
-
 // Kept calls fn with the body of every message that NOTIFICATIONS holds now,
 // oldest first; body is fn's to keep. An error of fn ends it.
-func (b *Broker) Kept(ctx context.Context, fn func(body []byte) error) error {
-	state, err := b.state(ctx, NotificationsStream)
+func (r *Reader) Kept(ctx context.Context, fn func(body []byte) error) error {
+	state, err := r.streams.state(ctx, NotificationsStream)
 	if err != nil || state.Msgs == 0 {
 		return err
 	}
 	errDone := errors.New("done")
-	f := feed{b: b, stream: NotificationsStream, last: state.First - 1, take: func(it *item) error {
+	f := feed{server: r.server, streams: r.streams, stream: NotificationsStream, last: state.First - 1, take: func(it *item) error {
 		if it.body != nil {
 			if err := fn(it.body); err != nil {
 				return err

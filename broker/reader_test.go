@@ -76,7 +76,7 @@ func TestReaderUnderAFlood(t *testing.T) {
 			for range n / publishers {
 				m := message("email", 3)
 				m.Payload = payload
-				if err := b.Submit(m, nil); err != nil {
+				if err := b.Inbox.Submit(m, nil); err != nil {
 					t.Error(err)
 				}
 				ahead <- struct{}{}
@@ -146,7 +146,7 @@ func TestLanesGetWhatIsTheirs(t *testing.T) {
 	b := brokertest.New(t, withPort)
 	lanes := []jobs.Lane{{Type: "email", Priority: 1}, {Type: "email", Priority: 3}, {Type: "export", Priority: 3}}
 	in := jobstest.NewInspector(100)
-	if err := b.OpenLanes(t.Context(), lanes, in); err != nil {
+	if err := b.Lanes.Open(t.Context(), lanes, in); err != nil {
 		t.Fatal(err)
 	}
 	nc, js := connect(t, b)
@@ -183,7 +183,7 @@ func TestLanesGetWhatIsTheirs(t *testing.T) {
 		}
 	}
 	for _, l := range lanes {
-		if err := b.Pull(l, 2*each); err != nil {
+		if err := b.Lanes.Pull(l, 2*each); err != nil {
 			t.Fatal(err)
 		}
 		for _, seq := range want[l] {

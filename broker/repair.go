@@ -23,19 +23,104 @@ const (
 	metaSum  = "meta.sum"
 )
 
-func (b *Broker) streamsDir() string { return filepath.Join(b.o.Dir, "jetstream", "$G", "streams") }
+// openStreams makes the streams, or adopts them with today's settings. A stream
+// whose folder is there but which did not load is repaired first.
+func (s *Server) openStreams(ctx context.Context) error {
+	broken, err := s.brokenStreams(ctx)
+	if err != nil {
+		return err
+	}
+	if len(broken) > 0 {
+		if err := s.repair(ctx, broken); err != nil {
+			return err
+		}
+	}
+	configs := []jetstream.StreamConfig{s.o.jobsConfig(0), statusConfig(), notificationsConfig()}
+	for _, cfg := range configs {
+		if err := s.openStream(ctx, cfg); err != nil {
+			return err
+		}
+	}
+	return s.folder().syncMeta()
+}
 
-func (b *Broker) streamDir(name string) string { return filepath.Join(b.streamsDir(), name) }
+func (s *Server) openStream(ctx context.Context, cfg jetstream.StreamConfig) error {
+	_, err := s.js.CreateOrUpdateStream(ctx, cfg)
+	if err == nil {
+		return nil
+	}
+	if _, e := s.js.Stream(ctx, cfg.Name); !errors.Is(e, jetstream.ErrStreamNotFound) || !s.o.Rebuild {
+		return fmt.Errorf("cannot open stream %s: %w", cfg.Name, err)
+	}
+	// even its messages cannot be read: keep the folder for whoever wants to look
+	s.log.Error("a stream cannot be read; its folder is set aside and the stream made anew", "stream", cfg.Name, "error", err)
+	s.halt()
+	if err := s.folder().setAside(cfg.Name); err != nil {
+		return fmt.Errorf("cannot set the broken stream %s aside: %w", cfg.Name, err)
+	}
+	if err := s.start(ctx); err != nil {
+		return err
+	}
+	if _, err := s.js.CreateOrUpdateStream(ctx, cfg); err != nil {
+		return fmt.Errorf("cannot make stream %s: %w", cfg.Name, err)
+	}
+	return nil
+}
+
+// brokenStreams are those with a folder that the server did not load.
+func (s *Server) brokenStreams(ctx context.Context) ([]string, error) {
+	var broken []string
+	for _, name := range streamNames {
+		if _, err := os.Stat(s.folder().stream(name)); err != nil {
+			continue // a new one
+		}
+		_, err := s.js.Stream(ctx, name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			broken = append(broken, name)
+		} else if err != nil {
+			return nil, fmt.Errorf("cannot look up stream %s: %w", name, err)
+		}
+	}
+	return broken, nil
+}
+
+// repair removes the files that describe the broken streams, so that they can
+// be made anew over their messages.
+func (s *Server) repair(ctx context.Context, broken []string) error {
+	s.halt()
+	for _, name := range broken {
+		s.log.Warn("a stream did not load; its description is made anew, its messages are kept", "stream", name)
+		if err := s.folder().dropMeta(name); err != nil {
+			return fmt.Errorf("cannot repair stream %s: %w", name, err)
+		}
+	}
+	if err := s.folder().dropLanes(); err != nil {
+		return err
+	}
+	return s.start(ctx)
+}
+
+func (s *Server) folder() folder { return folder(s.o.Dir) }
+
+// folder is where nats-server keeps its data.
+type folder string
+
+func (f folder) streams() string { return filepath.Join(string(f), "jetstream", "$G", "streams") }
+
+func (f folder) stream(name string) string { return filepath.Join(f.streams(), name) }
 
 // dropLanes removes the lanes' state files. A lane that is made anew over an
 // old file would adopt it, and skip messages that it believes were settled.
-func (b *Broker) dropLanes() error {
-	dir := filepath.Join(b.streamDir(JobsStream), "obs")
+func (f folder) dropLanes() error {
+	if err := dropLanesIn(filepath.Join(f.stream(JobsStream), "obs")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot remove old lanes in %s: %w", f, err)
+	}
+	return nil
+}
+
+func dropLanesIn(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
 		return err
 	}
 	for _, e := range entries {
@@ -55,112 +140,44 @@ func isLaneName(name string) bool {
 	return n > 2 && name[n-2] == '-' && jobs.Priority(name[n-1]-'0').Valid()
 }
 
-// openStreams makes the streams, or adopts them with today's settings. A stream
-// whose folder is there but which did not load is repaired first.
-func (b *Broker) openStreams(ctx context.Context) error {
-	broken, err := b.brokenStreams(ctx)
-	if err != nil {
-		return err
-	}
-	if len(broken) > 0 {
-		if err := b.repair(ctx, broken); err != nil {
+// dropMeta removes the description of a stream, but not its messages.
+func (f folder) dropMeta(name string) error {
+	for _, file := range []string{metaFile, metaSum} {
+		err := os.Remove(filepath.Join(f.stream(name), file))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-	}
-	configs := []jetstream.StreamConfig{b.o.jobsConfig(0), statusConfig(), notificationsConfig()}
-	for _, cfg := range configs {
-		if err := b.openStream(ctx, cfg); err != nil {
-			return err
-		}
-	}
-	return b.syncMeta(b.streamsDir(), streamNames[:]...)
-}
-
-func (b *Broker) openStream(ctx context.Context, cfg jetstream.StreamConfig) error {
-	_, err := b.js.CreateOrUpdateStream(ctx, cfg)
-	if err == nil {
-		return nil
-	}
-	if _, e := b.js.Stream(ctx, cfg.Name); !errors.Is(e, jetstream.ErrStreamNotFound) || !b.o.Rebuild {
-		return fmt.Errorf("cannot open stream %s: %w", cfg.Name, err)
-	}
-	// even its messages cannot be read: keep the folder for whoever wants to look
-	b.log.Error("a stream cannot be read; its folder is set aside and the stream made anew", "stream", cfg.Name, "error", err)
-	b.halt()
-	if err := b.setAside(cfg.Name); err != nil {
-		return fmt.Errorf("cannot set the broken stream %s aside: %w", cfg.Name, err)
-	}
-	if err := b.start(ctx); err != nil {
-		return err
-	}
-	if _, err := b.js.CreateOrUpdateStream(ctx, cfg); err != nil {
-		return fmt.Errorf("cannot make stream %s: %w", cfg.Name, err)
 	}
 	return nil
 }
 
-func (b *Broker) setAside(name string) error {
-	dir := filepath.Join(b.o.Dir, "broken")
+// setAside moves a stream to where the server does not find it.
+func (f folder) setAside(name string) error {
+	dir := filepath.Join(string(f), "broken")
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
 	to := filepath.Join(dir, name+"-"+time.Now().UTC().Format("20060102T150405.000"))
-	err := os.Rename(b.streamDir(name), to)
+	err := os.Rename(f.stream(name), to)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return err
 }
 
-// brokenStreams are those with a folder that the server did not load.
-func (b *Broker) brokenStreams(ctx context.Context) ([]string, error) {
-	var broken []string
+// syncMeta makes the descriptions of the streams durable. The server writes them without
+// fsync, and a power cut could leave them empty.
+func (f folder) syncMeta() error {
+	var paths []string
 	for _, name := range streamNames {
-		if _, err := os.Stat(b.streamDir(name)); err != nil {
-			continue // a new one
-		}
-		_, err := b.js.Stream(ctx, name)
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			broken = append(broken, name)
-		} else if err != nil {
-			return nil, fmt.Errorf("cannot look up stream %s: %w", name, err)
-		}
+		dir := f.stream(name)
+		paths = append(paths, filepath.Join(dir, metaFile), filepath.Join(dir, metaSum), dir)
 	}
-	return broken, nil
-}
-
-// repair removes the files that describe the broken streams, so that they can
-// be made anew over their messages.
-func (b *Broker) repair(ctx context.Context, broken []string) error {
-	b.halt()
-	for _, name := range broken {
-		b.log.Warn("a stream did not load; its description is made anew, its messages are kept", "stream", name)
-		for _, file := range []string{metaFile, metaSum} {
-			err := os.Remove(filepath.Join(b.streamDir(name), file))
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("cannot repair stream %s: %w", name, err)
-			}
-		}
+	for dir := f.streams(); len(dir) >= len(f); dir = filepath.Dir(dir) {
+		paths = append(paths, dir)
 	}
-	if err := b.dropLanes(); err != nil {
-		return fmt.Errorf("cannot remove old lanes: %w", err)
-	}
-	return b.start(ctx)
-}
-
-// syncMeta makes the descriptions of streams in dir durable. The
-// server writes them without fsync, and a power cut could leave them empty.
-func (b *Broker) syncMeta(dir string, names ...string) error {
-	for _, name := range names {
-		sub := filepath.Join(dir, name)
-		for _, path := range []string{filepath.Join(sub, metaFile), filepath.Join(sub, metaSum), sub} {
-			if err := jobs.SyncDir(path); err != nil {
-				return fmt.Errorf("cannot make the broker's files durable: %w", err)
-			}
-		}
-	}
-	for ; len(dir) >= len(b.o.Dir); dir = filepath.Dir(dir) {
-		if err := jobs.SyncDir(dir); err != nil {
+	for _, path := range paths {
+		if err := jobs.SyncDir(path); err != nil {
 			return fmt.Errorf("cannot make the broker's files durable: %w", err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -14,7 +15,7 @@ import (
 	"jobstream/jobs"
 )
 
-// ServiceName is the NATS micro service that [Broker.Serve] runs; its endpoints
+// ServiceName is the NATS micro service that [Service.Serve] runs; its endpoints
 // answer on jobstream.<name>.
 const ServiceName = "jobstream"
 
@@ -78,48 +79,58 @@ func busy(format string, args ...any) error {
 	return &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: fmt.Sprintf(format, args...)}
 }
 
+// Service answers requests on jobstream.<name>.
+type Service struct {
+	server *Server
+	calls  sync.WaitGroup // requests being answered
+
+	mu     sync.Mutex // guards the start and the stop, and what follows
+	open   *microService
+	cancel context.CancelFunc // ends the contexts of the requests
+}
+
 // Serve starts answering requests with these endpoints; version must be a
 // semantic version. At most 256 requests are answered at a time, besides those
 // that wait; more get the problem "unavailable".
-func (b *Broker) Serve(version, description string, endpoints []Endpoint) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.service != nil {
+func (s *Service) Serve(version, description string, endpoints []Endpoint) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open != nil {
 		return errors.New("the service runs already")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	slots, waits := make(chan struct{}, maxCalls), make(chan struct{}, maxWaits)
-	s := newService(version, description)
+	nc, m := s.server.nc, newMicroService(version, description)
 	for _, e := range endpoints {
-		c := &caller{b: b, endpoint: e, slots: slots, waits: waits, stats: s.add(e.Name), ctx: ctx}
-		if err := s.subscribe(b.nc, c); err != nil {
+		c := &caller{service: s, endpoint: e, slots: slots, waits: waits, stats: m.add(e.Name), ctx: ctx}
+		if err := m.subscribe(nc, c); err != nil {
 			cancel()
-			return errors.Join(fmt.Errorf("cannot start the endpoint %s.%s: %w", ServiceName, e.Name, err), s.stop())
+			return errors.Join(fmt.Errorf("cannot start the endpoint %s.%s: %w", ServiceName, e.Name, err), m.stop())
 		}
 	}
-	if err := s.introduce(b.nc); err != nil {
+	if err := m.introduce(nc); err != nil {
 		cancel()
-		return errors.Join(fmt.Errorf("cannot start the NATS service: %w", err), s.stop())
+		return errors.Join(fmt.Errorf("cannot start the NATS service: %w", err), m.stop())
 	}
-	b.service, b.serving = s, cancel
-	return b.nc.FlushTimeout(ackTimeout)
+	s.open, s.cancel = m, cancel
+	return nc.FlushTimeout(ackTimeout)
 }
 
-// StopServing ends the service: no new requests are taken, those being
+// Stop ends the service: no new requests are taken, those being
 // answered get five seconds, then their contexts end.
-func (b *Broker) StopServing() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.service == nil {
+func (s *Service) Stop() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
 		return nil
 	}
-	err := b.service.stop()
-	late := time.AfterFunc(ackTimeout, b.serving)
-	b.calls.Wait()
+	err := s.open.stop()
+	late := time.AfterFunc(ackTimeout, s.cancel)
+	s.calls.Wait()
 	late.Stop()
-	b.serving()
-	b.service = nil
-	if e := b.nc.FlushTimeout(ackTimeout); err == nil {
+	s.cancel()
+	s.open = nil
+	if e := s.server.nc.FlushTimeout(ackTimeout); err == nil {
 		err = e
 	}
 	return err
@@ -127,7 +138,7 @@ func (b *Broker) StopServing() error {
 
 // caller runs the requests of one endpoint.
 type caller struct {
-	b        *Broker
+	service  *Service
 	endpoint Endpoint
 	slots    chan struct{}
 	waits    chan struct{}
@@ -138,14 +149,14 @@ type caller struct {
 // call runs on the subscription's goroutine, so it must not wait for the answer.
 func (c *caller) call(m *nats.Msg) {
 	begun := time.Now()
-	request := &Request{Body: m.Data, MaxAnswer: c.b.o.MaxPayload + batchAnswer, header: m.Header, place: c.slots, waits: c.waits}
+	request := &Request{Body: m.Data, MaxAnswer: c.service.server.o.MaxPayload + batchAnswer, header: m.Header, place: c.slots, waits: c.waits}
 	select {
 	case c.slots <- struct{}{}:
 	default:
 		c.answer(m.Reply, begun, request, nil, busy("%d requests are being answered already; try again later", maxCalls))
 		return
 	}
-	c.b.calls.Go(func() {
+	c.service.calls.Go(func() {
 		defer func() { <-request.place }()
 		out, err := c.run(request)
 		c.answer(m.Reply, begun, request, out, err)
@@ -167,7 +178,7 @@ func (c *caller) answer(reply string, begun time.Time, request *Request, out []b
 		if request.Omitted != "" {
 			m.Header[HeaderOmitted] = []string{request.Omitted}
 		}
-		if err = c.b.nc.PublishMsg(m); err != nil {
+		if err = c.service.server.nc.PublishMsg(m); err != nil {
 			err = fmt.Errorf("the answer of %d bytes cannot be sent: %w", len(out), err)
 		}
 	}
@@ -177,7 +188,7 @@ func (c *caller) answer(reply string, begun time.Time, request *Request, out []b
 	problem, expected := jobs.AsError(err)
 	c.stats.failed(problem)
 	if !expected {
-		c.b.log.Error("a NATS request failed", "endpoint", ServiceName+"."+c.endpoint.Name, "error", err)
+		c.service.server.log.Error("a NATS request failed", "endpoint", ServiceName+"."+c.endpoint.Name, "error", err)
 	}
 	if reply != "" {
 		c.fail(reply, problem)
@@ -199,7 +210,7 @@ func (c *caller) fail(reply string, problem *jobs.Error) {
 	m.Header[micro.ErrorHeader] = []string{problem.Detail}
 	m.Header[micro.ErrorCodeHeader] = []string{strconv.Itoa(problem.Status())}
 	m.Data = problem.Problem()
-	if err := c.b.nc.PublishMsg(m); err != nil {
-		c.b.log.Error("a NATS request was not answered", "endpoint", ServiceName+"."+c.endpoint.Name, "error", err)
+	if err := c.service.server.nc.PublishMsg(m); err != nil {
+		c.service.server.log.Error("a NATS request was not answered", "endpoint", ServiceName+"."+c.endpoint.Name, "error", err)
 	}
 }

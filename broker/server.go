@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -16,77 +18,99 @@ import (
 	"jobstream/broker/internal/wire"
 )
 
+// Server is the nats-server in this process, and nats.go's connection to it for all that
+// is rare. It has no lock: srv, nc and js are others only while Open repairs the folder,
+// and none when Close has ended.
+type Server struct {
+	o   Options
+	log *slog.Logger
+
+	srv *server.Server
+	nc  *nats.Conn
+	js  jetstream.JetStream
+
+	listening atomic.Bool
+	fatal     <-chan string          // what nats-server would have ended the process with
+	broken    atomic.Pointer[string] // what a stream could not write, after which it writes nothing
+}
+
+const (
+	startTimeout = 30 * time.Second
+	longBacklog  = 1024 // connections that wait to be accepted, if so many may be open
+	ownConns     = 16   // connections of this process, which the server counts like all
+)
+
 // start runs the server and connects nats.go to it.
-func (b *Broker) start(ctx context.Context) error {
-	if err := b.checkPort(ctx); err != nil {
+func (s *Server) start(ctx context.Context) error {
+	if err := s.checkPort(ctx); err != nil {
 		return err
 	}
 	opts := &server.Options{
-		ServerName:        b.o.Node,
-		Host:              b.o.Host,
-		Port:              b.o.Port,
+		ServerName:        s.o.Node,
+		Host:              s.o.Host,
+		Port:              s.o.Port,
 		DontListen:        true, // see Listen
 		NoSigs:            true,
 		JetStream:         true,
-		StoreDir:          b.o.Dir,
-		SyncInterval:      b.o.SyncInterval,
-		SyncAlways:        b.o.SyncAlways,
+		StoreDir:          s.o.Dir,
+		SyncInterval:      s.o.SyncInterval,
+		SyncAlways:        s.o.SyncAlways,
 		JetStreamMaxStore: unlimitedDisk,
-		MaxPayload:        int32(b.o.largest()),
-		MaxPending:        int64(b.o.maxPending()),
+		MaxPayload:        int32(s.o.largest()),
+		MaxPending:        int64(s.o.maxPending()),
 	}
-	if b.o.MaxConns > 0 {
-		opts.MaxConn = b.o.MaxConns + ownConns
+	if s.o.MaxConns > 0 {
+		opts.MaxConn = s.o.MaxConns + ownConns
 	}
 	opts.JetStreamLimits.DefaultMaxConsumers = -1
 	srv, err := server.NewServer(opts)
 	if err != nil {
 		return fmt.Errorf("cannot start the embedded broker: %w", err)
 	}
-	logger := serverLog{log: b.log, fatal: make(chan string, 1), broken: &b.health.broken}
+	logger := serverLog{log: s.log, fatal: make(chan string, 1), broken: &s.broken}
 	srv.SetLoggerV2(logger, false, false, false)
-	b.srv = srv
+	s.srv = srv
 	srv.Start()
-	if err := b.awaitReady(ctx, logger.fatal); err != nil {
+	if err := s.awaitReady(ctx, logger.fatal); err != nil {
 		return err
 	}
-	b.fatal = logger.fatal
-	b.nc, err = nats.Connect("", nats.InProcessServer(srv), nats.Name("jobstream"), nats.MaxReconnects(-1),
-		nats.ReconnectWait(100*time.Millisecond), nats.ErrorHandler(b.clientError))
+	s.fatal = logger.fatal
+	s.nc, err = nats.Connect("", nats.InProcessServer(srv), nats.Name("jobstream"), nats.MaxReconnects(-1),
+		nats.ReconnectWait(100*time.Millisecond), nats.ErrorHandler(s.clientError))
 	if err != nil {
 		return fmt.Errorf("cannot connect to the embedded broker: %w", err)
 	}
-	b.js, err = jetstream.New(b.nc)
+	s.js, err = jetstream.New(s.nc)
 	return err
 }
 
 // Listen opens the port for NATS clients, if there is to be one and it is not
 // open yet.
-func (b *Broker) Listen(ctx context.Context) error {
-	if b.o.Port == 0 || b.listening.Swap(true) {
+func (s *Server) Listen(ctx context.Context) error {
+	if s.o.Port == 0 || s.listening.Swap(true) {
 		return nil
 	}
-	if err := b.checkPort(ctx); err != nil {
+	if err := s.checkPort(ctx); err != nil {
 		return err
 	}
-	b.srv.AcceptLoop(make(chan struct{})) // it returns when the port is open
+	s.srv.AcceptLoop(make(chan struct{})) // it returns when the port is open
 	select {
-	case text := <-b.fatal:
-		return fmt.Errorf("the broker cannot listen on %s:%d: %s", b.o.Host, b.o.Port, text)
+	case text := <-s.fatal:
+		return fmt.Errorf("the broker cannot listen on %s:%d: %s", s.o.Host, s.o.Port, text)
 	default:
 	}
-	if b.o.MaxConns > 0 {
-		shortenBacklog(b.Port(), min(b.o.MaxConns, longBacklog))
+	if s.o.MaxConns > 0 {
+		shortenBacklog(s.Port(), min(s.o.MaxConns, longBacklog))
 	}
 	return nil
 }
 
 // checkPort finds out early, and in words, that the port is taken.
-func (b *Broker) checkPort(ctx context.Context) error {
-	if b.o.Port <= 0 {
+func (s *Server) checkPort(ctx context.Context) error {
+	if s.o.Port <= 0 {
 		return nil
 	}
-	addr := net.JoinHostPort(b.o.Host, strconv.Itoa(b.o.Port))
+	addr := net.JoinHostPort(s.o.Host, strconv.Itoa(s.o.Port))
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
@@ -97,12 +121,12 @@ func (b *Broker) checkPort(ctx context.Context) error {
 	return l.Close()
 }
 
-func (b *Broker) awaitReady(ctx context.Context, fatal <-chan string) error {
+func (s *Server) awaitReady(ctx context.Context, fatal <-chan string) error {
 	deadline := time.Now().Add(startTimeout)
-	for !b.srv.ReadyForConnections(20 * time.Millisecond) {
+	for !s.srv.ReadyForConnections(20 * time.Millisecond) {
 		select {
 		case text := <-fatal:
-			return fmt.Errorf("the broker cannot start on %s:%d: %s", b.o.Host, b.o.Port, text)
+			return fmt.Errorf("the broker cannot start on %s:%d: %s", s.o.Host, s.o.Port, text)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		default:
@@ -111,35 +135,35 @@ func (b *Broker) awaitReady(ctx context.Context, fatal <-chan string) error {
 			return fmt.Errorf("the broker was not ready after %v", startTimeout)
 		}
 	}
-	if !b.srv.JetStreamEnabled() {
-		return fmt.Errorf("the broker cannot use its folder %s: JetStream did not start; the log says why", b.o.Dir)
+	if !s.srv.JetStreamEnabled() {
+		return fmt.Errorf("the broker cannot use its folder %s: JetStream did not start; the log says why", s.o.Dir)
 	}
 	return nil
 }
 
-func (b *Broker) clientError(_ *nats.Conn, sub *nats.Subscription, err error) {
+func (s *Server) clientError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	if errors.Is(err, nats.ErrSlowConsumer) && sub != nil {
-		b.log.Error("messages were dropped: a subscription is too slow", "subject", sub.Subject)
+		s.log.Error("messages were dropped: a subscription is too slow", "subject", sub.Subject)
 		return
 	}
-	b.log.Error("the connection to the broker had an error", "error", err)
+	s.log.Error("the connection to the broker had an error", "error", err)
 }
 
 // halt stops nats.go and the server.
-func (b *Broker) halt() {
-	if b.nc != nil {
-		b.nc.Close()
+func (s *Server) halt() {
+	if s.nc != nil {
+		s.nc.Close()
 	}
-	if b.srv != nil {
-		b.srv.Shutdown()
-		b.srv.WaitForShutdown()
+	if s.srv != nil {
+		s.srv.Shutdown()
+		s.srv.WaitForShutdown()
 	}
-	b.nc, b.js, b.srv = nil, nil, nil
+	s.nc, s.js, s.srv = nil, nil, nil
 }
 
 // connect makes a connection for what comes by the hundred thousand.
-func (b *Broker) connect(o wire.Options) (*wire.Conn, error) {
-	o.Dial, o.Log = b.srv.InProcessConn, b.log
+func (s *Server) connect(o wire.Options) (*wire.Conn, error) {
+	o.Dial, o.Log = s.srv.InProcessConn, s.log
 	c, err := wire.Open(o)
 	if err != nil {
 		return nil, fmt.Errorf("cannot connect to the embedded broker: %w", err)
@@ -148,21 +172,21 @@ func (b *Broker) connect(o wire.Options) (*wire.Conn, error) {
 }
 
 // ClientURL is where NATS clients connect, "" if the broker has no open port.
-func (b *Broker) ClientURL() string {
-	if b.o.Port == 0 || !b.listening.Load() {
+func (s *Server) ClientURL() string {
+	if s.o.Port == 0 || !s.listening.Load() {
 		return ""
 	}
-	return b.srv.ClientURL()
+	return s.srv.ClientURL()
 }
 
 // InProcessConn connects a NATS client of this process, without a port; see
 // [nats.InProcessServer].
-func (b *Broker) InProcessConn() (net.Conn, error) { return b.srv.InProcessConn() }
+func (s *Server) InProcessConn() (net.Conn, error) { return s.srv.InProcessConn() }
 
 // Port is where NATS clients connect; that of the options while none is open.
-func (b *Broker) Port() int {
-	if at, ok := b.srv.Addr().(*net.TCPAddr); ok {
+func (s *Server) Port() int {
+	if at, ok := s.srv.Addr().(*net.TCPAddr); ok {
 		return at.Port
 	}
-	return b.o.Port
+	return s.o.Port
 }

@@ -14,10 +14,10 @@ import (
 	"jobstream/jobs"
 )
 
-// service is a NATS micro service: its endpoints, and what it tells of itself. The
+// microService is a NATS micro service: its endpoints, and what it tells of itself. The
 // package micro would be one, but it takes the return of a handler for the answer, and
 // ours answer later: its statistics would know neither errors nor how long it took.
-type service struct {
+type microService struct {
 	id      micro.ServiceIdentity
 	about   string
 	started time.Time
@@ -28,22 +28,22 @@ type service struct {
 // serviceQueue is the queue group of the endpoints, as that of micro.
 const serviceQueue = micro.DefaultQueueGroup
 
-func newService(version, description string) *service {
-	return &service{
+func newMicroService(version, description string) *microService {
+	return &microService{
 		id:    micro.ServiceIdentity{Name: ServiceName, ID: nuid.Next(), Version: version, Metadata: map[string]string{}},
 		about: description, started: time.Now().UTC(),
 	}
 }
 
 // add adds an endpoint.
-func (s *service) add(name string) *endpointStats {
+func (s *microService) add(name string) *endpointStats {
 	e := &endpointStats{EndpointStats: micro.EndpointStats{Name: name, Subject: ServiceName + "." + name, QueueGroup: serviceQueue}}
 	s.all = append(s.all, e)
 	return e
 }
 
 // subscribe has an endpoint called.
-func (s *service) subscribe(nc *nats.Conn, c *caller) error {
+func (s *microService) subscribe(nc *nats.Conn, c *caller) error {
 	sub, err := nc.QueueSubscribe(c.stats.Subject, serviceQueue, c.call)
 	if err == nil {
 		s.subs = append(s.subs, sub)
@@ -52,7 +52,7 @@ func (s *service) subscribe(nc *nats.Conn, c *caller) error {
 }
 
 // introduce has the questions answered that every service is asked.
-func (s *service) introduce(nc *nats.Conn) error {
+func (s *microService) introduce(nc *nats.Conn) error {
 	for verb, tell := range map[micro.Verb]func() any{micro.PingVerb: s.ping, micro.InfoVerb: s.info, micro.StatsVerb: s.stats} {
 		for _, to := range [...]struct{ name, id string }{{}, {s.id.Name, ""}, {s.id.Name, s.id.ID}} {
 			subject, err := micro.ControlSubject(verb, to.name, to.id)
@@ -73,9 +73,11 @@ func (s *service) introduce(nc *nats.Conn) error {
 	return nil
 }
 
-func (s *service) ping() any { return micro.Ping{ServiceIdentity: s.id, Type: micro.PingResponseType} }
+func (s *microService) ping() any {
+	return micro.Ping{ServiceIdentity: s.id, Type: micro.PingResponseType}
+}
 
-func (s *service) info() any {
+func (s *microService) info() any {
 	info := micro.Info{ServiceIdentity: s.id, Type: micro.InfoResponseType, Description: s.about}
 	for _, e := range s.all {
 		info.Endpoints = append(info.Endpoints, micro.EndpointInfo{Name: e.Name, Subject: e.Subject, QueueGroup: e.QueueGroup})
@@ -83,7 +85,7 @@ func (s *service) info() any {
 	return info
 }
 
-func (s *service) stats() any {
+func (s *microService) stats() any {
 	stats := micro.Stats{ServiceIdentity: s.id, Type: micro.StatsResponseType, Started: s.started}
 	for _, e := range s.all {
 		stats.Endpoints = append(stats.Endpoints, e.now())
@@ -92,7 +94,7 @@ func (s *service) stats() any {
 }
 
 // stop takes no more requests. Those that have come are still called.
-func (s *service) stop() error {
+func (s *microService) stop() error {
 	var failed []error
 	for _, sub := range s.subs {
 		failed = append(failed, sub.Drain())

@@ -33,7 +33,7 @@ func ask[T any](t *testing.T, nc *nats.Conn, subject string) (answer T) {
 func TestServiceStatistics(t *testing.T) {
 	b := brokertest.New(t, withPort)
 	took, release := make(chan time.Duration, 1), make(chan struct{})
-	err := b.Serve("1.2.3", "what it is for", []broker.Endpoint{
+	err := b.Service.Serve("1.2.3", "what it is for", []broker.Endpoint{
 		{Name: "slow", Handle: func(context.Context, *broker.Request) ([]byte, error) {
 			begun := time.Now()
 			<-release
@@ -88,7 +88,7 @@ func TestServiceStatistics(t *testing.T) {
 			t.Errorf("the statistics are %+v, want %+v", got, want)
 		}
 	}
-	if err := b.StopServing(); err != nil {
+	if err := b.Service.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	if m, err := nc.Request("$SRV.PING.jobstream", nil, patience); err == nil {
@@ -100,7 +100,7 @@ func TestServiceStatistics(t *testing.T) {
 func TestServiceIntroducesItself(t *testing.T) {
 	b := brokertest.New(t, withPort)
 	nothing := func(context.Context, *broker.Request) ([]byte, error) { return nil, nil }
-	if err := b.Serve("1.2.3", "what it is for", []broker.Endpoint{{Name: "one", Handle: nothing}, {Name: "two", Handle: nothing}}); err != nil {
+	if err := b.Service.Serve("1.2.3", "what it is for", []broker.Endpoint{{Name: "one", Handle: nothing}, {Name: "two", Handle: nothing}}); err != nil {
 		t.Fatal(err)
 	}
 	nc, _ := connect(t, b)

@@ -2,10 +2,21 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
+
+// Streams looks at the three streams, trims JOBS and sets its bound. Everything else that
+// it knows is the server's.
+type Streams struct {
+	server *Server
+
+	mu    sync.Mutex // guards slack, and keeps changes of the bound apart
+	slack int        // messages that JOBS may hold beyond twice the queue size
+}
 
 // StreamState is what a stream holds.
 type StreamState struct {
@@ -13,50 +24,72 @@ type StreamState struct {
 	Msgs        uint64
 }
 
-// JobsState is the state of JOBS.
-func (b *Broker) JobsState(ctx context.Context) (StreamState, error) { return b.state(ctx, JobsStream) }
+// Jobs is the state of JOBS.
+func (s *Streams) Jobs(ctx context.Context) (StreamState, error) { return s.state(ctx, JobsStream) }
 
-// StatusState is the state of STATUS.
-func (b *Broker) StatusState(ctx context.Context) (StreamState, error) {
-	return b.state(ctx, StatusStream)
+// Status is the state of STATUS.
+func (s *Streams) Status(ctx context.Context) (StreamState, error) { return s.state(ctx, StatusStream) }
+
+func (s *Streams) state(ctx context.Context, name string) (StreamState, error) {
+	stream, err := s.find(ctx, name)
+	if err != nil {
+		return StreamState{}, err
+	}
+	state := stream.CachedInfo().State
+	return StreamState{First: state.FirstSeq, Last: state.LastSeq, Msgs: state.Msgs}, nil
 }
 
-func (b *Broker) state(ctx context.Context, name string) (StreamState, error) {
-	s, err := b.js.Stream(ctx, name)
+func (s *Streams) find(ctx context.Context, name string) (jetstream.Stream, error) {
+	stream, err := s.server.js.Stream(ctx, name)
 	if err != nil {
-		return StreamState{}, fmt.Errorf("cannot look up stream %s: %w", name, err)
+		return nil, fmt.Errorf("cannot look up stream %s: %w", name, err)
 	}
-	info := s.CachedInfo()
-	return StreamState{First: info.State.FirstSeq, Last: info.State.LastSeq, Msgs: info.State.Msgs}, nil
+	return stream, nil
 }
 
 // JobsGaps lists the sequences between the first and the last message of JOBS
 // that it does not have (any more). ok is false if there are more than limit.
-func (b *Broker) JobsGaps(ctx context.Context, limit int) (gaps []uint64, ok bool, err error) {
-	s, err := b.js.Stream(ctx, JobsStream)
+func (s *Streams) JobsGaps(ctx context.Context, limit int) (gaps []uint64, ok bool, err error) {
+	stream, err := s.find(ctx, JobsStream)
 	if err != nil {
-		return nil, false, fmt.Errorf("cannot look up stream %s: %w", JobsStream, err)
+		return nil, false, err
 	}
-	n := s.CachedInfo().State.NumDeleted
+	n := stream.CachedInfo().State.NumDeleted
 	if n == 0 || n > limit {
 		return nil, n == 0, nil
 	}
-	info, err := s.Info(ctx, jetstream.WithDeletedDetails(true))
+	info, err := stream.Info(ctx, jetstream.WithDeletedDetails(true))
 	if err != nil {
 		return nil, false, fmt.Errorf("cannot look into stream %s: %w", JobsStream, err)
 	}
 	return info.State.Deleted, len(info.State.Deleted) >= n, nil
 }
 
+// lastJob is the sequence of the last message that JOBS holds, 0 if it holds none.
+func (s *Streams) lastJob(ctx context.Context) (uint64, error) {
+	stream, err := s.find(ctx, JobsStream)
+	if err != nil {
+		return 0, err
+	}
+	m, err := stream.GetLastMsgForSubject(ctx, jobsSubjects)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("cannot look for the last message of stream %s: %w", JobsStream, err)
+	}
+	return m.Sequence, nil
+}
+
 // PurgeJobs removes everything up to and with the sequence upTo from JOBS. If
 // the stream has gone back behind upTo it is lifted: the next message gets
 // upTo+1.
-func (b *Broker) PurgeJobs(ctx context.Context, upTo uint64) error {
-	s, err := b.js.Stream(ctx, JobsStream)
-	if err == nil {
-		err = s.Purge(ctx, jetstream.WithPurgeSequence(upTo+1))
-	}
+func (s *Streams) PurgeJobs(ctx context.Context, upTo uint64) error {
+	stream, err := s.find(ctx, JobsStream)
 	if err != nil {
+		return err
+	}
+	if err := stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1)); err != nil {
 		return fmt.Errorf("cannot trim stream %s: %w", JobsStream, err)
 	}
 	return nil
@@ -64,16 +97,16 @@ func (b *Broker) PurgeJobs(ctx context.Context, upTo uint64) error {
 
 // SetSlack lets JOBS hold extra messages beyond twice the queue size: for jobs that are
 // published again at a start, and for dead messages that have to stay (see [Tail]).
-func (b *Broker) SetSlack(ctx context.Context, extra int) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (s *Streams) SetSlack(ctx context.Context, extra int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	extra = max(extra, 0)
-	if extra == b.slack {
+	if extra == s.slack {
 		return nil
 	}
-	if _, err := b.js.UpdateStream(ctx, b.o.jobsConfig(extra)); err != nil {
+	if _, err := s.server.js.UpdateStream(ctx, s.server.o.jobsConfig(extra)); err != nil {
 		return fmt.Errorf("cannot change the bound of stream %s: %w", JobsStream, err)
 	}
-	b.slack = extra
+	s.slack = extra
 	return nil
 }

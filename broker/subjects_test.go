@@ -65,7 +65,7 @@ func TestOldSubjects(t *testing.T) {
 	must(t, err)
 	must(t, nc.Flush())
 	fresh := endedJob(6)
-	must(t, b.Notify(t.Context(), []*jobs.Job{fresh}))
+	must(t, b.Notifier.Notify(t.Context(), []*jobs.Job{fresh}))
 	if m, err := live.NextMsg(patience); err != nil || m.Subject != "job.completed.email."+fresh.ID.String() {
 		t.Errorf("a live subscriber got %v, %v", m, err)
 	}
@@ -107,7 +107,7 @@ func TestStrangersAnswer(t *testing.T) {
 	for i := range 2000 {
 		ended = append(ended, endedJob(i))
 	}
-	must(t, b.Notify(t.Context(), ended))
+	must(t, b.Notifier.Notify(t.Context(), ended))
 	for range 2001 {
 		select {
 		case <-answered:

@@ -9,23 +9,50 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nuid"
+
 	"jobstream/broker/internal/wire"
 	"jobstream/jobs"
 )
+
+// Inbox publishes submissions to JOBS, and finds out which were refused. The lock of
+// pending guards those without an answer; health has its own.
+type Inbox struct {
+	server  *Server
+	conn    *wire.Conn
+	answers string // the first tokens of subjects for answers; the last one is a submission's number
+	pending pendingAcks
+	health  health
+}
+
+func openInbox(s *Server, conn *wire.Conn) (*Inbox, error) {
+	i := &Inbox{server: s, conn: conn, answers: newReply() + "."}
+	i.pending.room.L = &i.pending.mu
+	_, err := conn.Subscribe(i.answers+"*", i.answered)
+	return i, err
+}
+
+// newReply is a subject for answers, unlike all others.
+func newReply() string { return "_INBOX." + nuid.Next() }
+
+// lastNumber is the number at the end of such a subject.
+func lastNumber(subject []byte) uint64 {
+	return wire.ParseUint(subject[bytes.LastIndexByte(subject, '.')+1:])
+}
 
 // Submit publishes m to JOBS and returns when it is on its way; it waits while
 // tens of thousands are unanswered. refused, which may be nil, is called at most once,
 // from another goroutine, where it must neither block nor submit: with an [*jobs.Error]
 // of kind QueueFull if the stream is full, and Unavailable if it cannot store or does
 // not answer within five seconds (it may have stored the message even so).
-func (b *Broker) Submit(m *jobs.Message, refused func(error)) error {
+func (i *Inbox) Submit(m *jobs.Message, refused func(error)) error {
 	if !jobs.ValidTypeName(m.Type) || !m.Priority.Valid() {
 		return fmt.Errorf("cannot submit a job of type %q with priority %d", m.Type, m.Priority)
 	}
-	if len(m.Payload) > b.o.MaxPayload {
+	if len(m.Payload) > i.server.o.MaxPayload {
 		return &jobs.Error{
 			Kind:   jobs.PayloadTooLarge,
-			Detail: fmt.Sprintf("the payload has %d bytes; at most %d are allowed", len(m.Payload), b.o.MaxPayload),
+			Detail: fmt.Sprintf("the payload has %d bytes; at most %d are allowed", len(m.Payload), i.server.o.MaxPayload),
 		}
 	}
 	var space [256]byte
@@ -33,12 +60,12 @@ func (b *Broker) Submit(m *jobs.Message, refused func(error)) error {
 	var name [96]byte
 	subject := appendLaneSubject(name[:0], m.Type, m.Priority)
 
-	n := b.submitted.add(refused, time.Now())
+	n := i.pending.add(refused, time.Now())
 	var to [64]byte
-	reply := append(append(to[:0], b.inbox...), ".s."...)
+	reply := append(to[:0], i.answers...)
 	reply = strconv.AppendUint(reply, n, 10)
-	if err := wire.Publish(b.pub, subject, reply, header, m.Payload); err != nil {
-		if _, ok := b.submitted.take(n); !ok {
+	if err := wire.Publish(i.conn, subject, reply, header, m.Payload); err != nil {
+		if _, ok := i.pending.take(n); !ok {
 			return nil // refused has been told already
 		}
 		return &jobs.Error{Kind: jobs.Unavailable, Detail: "the queue cannot be reached: " + err.Error(), RetryAfter: time.Second}
@@ -57,30 +84,30 @@ func appendID(b []byte, id jobs.ID) []byte {
 	return b
 }
 
-// submitAnswered takes the stream's answer to a submission.
-func (b *Broker) submitAnswered(f *wire.Msg) {
+// answered takes the stream's answer to a submission.
+func (i *Inbox) answered(f *wire.Msg) {
 	if !fromStream(f, JobsStream) {
 		return
 	}
-	refused, ok := b.submitted.take(wire.ParseUint(f.Subject[bytes.LastIndexByte(f.Subject, '.')+1:]))
+	refused, ok := i.pending.take(lastNumber(f.Subject))
 	if !ok {
 		return
 	}
 	err := pubAckError(f)
 	if err == nil {
-		b.health.succeeded()
+		i.health.succeeded()
 		return
 	}
 	if err.Kind != jobs.QueueFull {
-		b.health.failed(err)
+		i.health.failed(err)
 	}
 	if refused != nil {
 		refused(err)
 	}
 }
 
-func (b *Broker) failUnanswered(now time.Time) {
-	late := b.submitted.expire(now.Add(-ackTimeout))
+func (i *Inbox) failUnanswered(now time.Time) {
+	late := i.pending.expire(now.Add(-ackTimeout))
 	if len(late) == 0 {
 		return
 	}
@@ -88,7 +115,7 @@ func (b *Broker) failUnanswered(now time.Time) {
 		Kind: jobs.Unavailable, RetryAfter: time.Second,
 		Detail: fmt.Sprintf("the queue did not answer within %v; the job may have been taken even so", ackTimeout),
 	}
-	b.health.failed(err)
+	i.health.failed(err)
 	for _, refused := range late {
 		if refused != nil {
 			refused(err)

@@ -34,7 +34,8 @@ import (
 //
 // It is the Queue of a pool: all but the acks goes straight to the broker's lanes.
 type Tail struct {
-	*Broker
+	*Lanes
+	streams *Streams
 	needs   Needs
 	removed func(ctx context.Context, upTo uint64) error
 	kick    chan struct{}
@@ -76,7 +77,7 @@ const (
 // NewTail returns the tail of JOBS. removed is called when somebody else has removed
 // messages that are needed: none up to a sequence is there any more.
 func NewTail(b *Broker, needs Needs, removed func(ctx context.Context, upTo uint64) error) *Tail {
-	return &Tail{Broker: b, needs: needs, removed: removed, kick: make(chan struct{}, 1)}
+	return &Tail{Lanes: b.Lanes, streams: b.Streams, needs: needs, removed: removed, kick: make(chan struct{}, 1)}
 }
 
 // Ack ends a delivery of a message that is dead, at the latest with the next sweep.
@@ -84,7 +85,7 @@ func (t *Tail) Ack(d jobs.Delivery) error {
 	if t.wait(d) {
 		return nil
 	}
-	return t.Broker.Ack(d)
+	return t.Lanes.Ack(d)
 }
 
 func (t *Tail) wait(d jobs.Delivery) bool {
@@ -113,11 +114,11 @@ func (t *Tail) Committed(c *jobs.Commit) {
 // needed.
 func diedUpTo(position uint64, queued int) int64 { return int64(position) - int64(queued) } //nolint:gosec // no stream has 2^63 messages
 
-func (t *Tail) half() int { return max(t.o.QueueSize/2, 1) }
+func (t *Tail) half() int { return max(t.server.o.QueueSize/2, 1) }
 
 // Run sweeps until ctx ends.
 func (t *Tail) Run(ctx context.Context) error {
-	tick := time.NewTicker(min(sweepEvery, t.o.Lease/4))
+	tick := time.NewTicker(min(sweepEvery, t.server.o.Lease/4))
 	defer tick.Stop()
 	for {
 		select {
@@ -127,7 +128,7 @@ func (t *Tail) Run(ctx context.Context) error {
 			return nil
 		}
 		if err := t.Sweep(ctx); err != nil && ctx.Err() == nil {
-			t.log.Warn("cannot trim the JOBS stream; trying again", "error", err)
+			t.server.log.Warn("cannot trim the JOBS stream; trying again", "error", err)
 		}
 		pause := time.NewTimer(sweepApart)
 		select {
@@ -169,7 +170,7 @@ func (t *Tail) trim(ctx context.Context) error {
 	if err := t.purgeBelow(ctx, floor); err != nil {
 		return err
 	}
-	state, err := t.JobsState(ctx)
+	state, err := t.streams.Jobs(ctx)
 	if err != nil {
 		return err
 	}
@@ -177,11 +178,11 @@ func (t *Tail) trim(ctx context.Context) error {
 		return t.removed(ctx, state.First-1)
 	}
 	dead := deadIn(state, position, queued)
-	if dead-min(t.left, dead) > max(t.o.QueueSize, t.left)/2 {
+	if dead-min(t.left, dead) > max(t.server.o.QueueSize, t.left)/2 {
 		if err := t.purgeLanes(ctx, state.First, position); err != nil {
 			return err
 		}
-		if state, err = t.JobsState(ctx); err != nil {
+		if state, err = t.streams.Jobs(ctx); err != nil {
 			return err
 		}
 		dead = deadIn(state, position, queued)
@@ -189,7 +190,7 @@ func (t *Tail) trim(ctx context.Context) error {
 	}
 	t.left = min(t.left, dead)
 	// To the next half of a queue, so that the stream is not configured anew all the time.
-	return t.SetSlack(ctx, (dead+t.half()/2)/t.half()*t.half())
+	return t.streams.SetSlack(ctx, (dead+t.half()/2)/t.half()*t.half())
 }
 
 // deadIn is how many messages of JOBS are dead: those up to a position of the tracker but
@@ -208,7 +209,7 @@ func (t *Tail) purgeBelow(ctx context.Context, floor uint64) error {
 	if below == 0 || !many && time.Since(t.last) < purgeFew {
 		return nil
 	}
-	if err := t.PurgeJobs(ctx, floor-1); err != nil {
+	if err := t.streams.PurgeJobs(ctx, floor-1); err != nil {
 		return err
 	}
 	t.last = time.Now()
@@ -223,9 +224,9 @@ func (t *Tail) purgeBelow(ctx context.Context, floor uint64) error {
 // or with none above the first message of all, are passed over. So is what comes after
 // the position.
 func (t *Tail) purgeLanes(ctx context.Context, first, position uint64) error {
-	s, err := t.js.Stream(ctx, JobsStream)
+	s, err := t.streams.find(ctx, JobsStream)
 	if err != nil {
-		return fmt.Errorf("cannot look up stream %s: %w", JobsStream, err)
+		return err
 	}
 	info, err := s.Info(ctx, jetstream.WithSubjectFilter(jobsSubjects))
 	if err != nil {

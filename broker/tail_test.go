@@ -290,14 +290,14 @@ func fetch(t *testing.T, b *broker.Broker, n int) (shows func(when string, open 
 	_, js := connect(t, b)
 	lane := jobs.Lane{Type: "email", Priority: 3}
 	in := jobstest.NewInspector(n)
-	if err := b.OpenLanes(t.Context(), []jobs.Lane{lane}, in); err != nil {
+	if err := b.Lanes.Open(t.Context(), []jobs.Lane{lane}, in); err != nil {
 		t.Fatal(err)
 	}
 	for range n {
 		submit(t, b, message("email", 3))
 	}
 	settled(t, b, uint64(n)) //nolint:gosec // few
-	if err := b.Pull(lane, n); err != nil {
+	if err := b.Lanes.Pull(lane, n); err != nil {
 		t.Fatal(err)
 	}
 	for range n {

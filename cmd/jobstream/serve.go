@@ -235,7 +235,7 @@ func (s *server) up(ctx context.Context) (err error) {
 	}
 	back := node.NewBackend(n, cleaner.Remove)
 	version, _, _ := versions()
-	if err := n.Broker.Serve(serviceVersion(version), "background jobs: submit, run, watch and control them", back.As("nats").Endpoints()); err != nil {
+	if err := n.Broker.Service.Serve(serviceVersion(version), "background jobs: submit, run, watch and control them", back.As("nats").Endpoints()); err != nil {
 		n.Abandon(err)
 		return err
 	}

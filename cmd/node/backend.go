@@ -63,7 +63,7 @@ func (b *Backend) JobBySeq(ctx context.Context, seq uint64) (*jobs.Job, error) {
 	if j != nil || err != nil || seq <= known {
 		return j, err
 	}
-	state, err := b.n.Broker.JobsState(ctx)
+	state, err := b.n.Broker.Streams.Jobs(ctx)
 	if err == nil && seq > state.Last {
 		return nil, nil
 	}

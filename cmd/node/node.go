@@ -154,7 +154,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 		return err
 	}
 	unfinished, scheduled := n.Store.Totals()
-	inbox := inboxFunc(func(m *jobs.Message, refused func(error)) error { return n.Broker.Submit(m, refused) })
+	inbox := inboxFunc(func(m *jobs.Message, refused func(error)) error { return n.Broker.Inbox.Submit(m, refused) })
 	n.Submitter = intake.NewSubmitter(intake.SubmitterOptions{
 		Inbox: inbox, Ledger: n.Store, Registry: n.o.Registry,
 		QueueSize: n.o.QueueSize, MaxScheduled: n.o.Scheduled, MaxPayload: n.o.MaxPayload, Healthy: n.healthy,
@@ -172,7 +172,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 		}
 	}
 	n.Tail = broker.NewTail(n.Broker, n.Store, n.restore)
-	n.notifier = newNotifier(n.Store, n.Broker, n.log)
+	n.notifier = newNotifier(n.Store, n.Broker.Notifier, n.log)
 	// Of a commit hear, in this order: who submitted, the releaser, the notifier, the log;
 	// and once there is a pool (see startPool) the pool, who waits for a job, the tail.
 	n.Store.Listen(n.Submitter.Committed)
@@ -220,7 +220,7 @@ func (n *Node) runParts() {
 	ctx, n.stopParts = context.WithCancel(context.Background())
 	projecting, n.stopProjector = context.WithCancel(context.Background())
 	n.projected = make(chan struct{})
-	n.Recorder = pool.NewRecorder(n.Broker, func(err error) {
+	n.Recorder = pool.NewRecorder(n.Broker.EventLog, func(err error) {
 		n.log.Warn("events could not be sent; they are sent again", "error", err)
 	})
 	n.part("submissions", func() error { return n.Submitter.Run(ctx) })
@@ -229,7 +229,7 @@ func (n *Node) runParts() {
 	n.part("notifications", func() error { return n.notifier.run(ctx) })
 	n.part("tracker", func() error {
 		defer close(n.projected)
-		return n.Store.Run(projecting, n.Broker)
+		return n.Store.Run(projecting, n.Broker.Reader)
 	})
 }
 
@@ -260,10 +260,10 @@ func (n *Node) startPool(ctx context.Context) error {
 	n.Store.Listen(n.Pool.Committed)
 	n.Store.Listen(n.Waits.Committed)
 	n.Store.Listen(n.Tail.Committed)
-	if err := n.Broker.OpenLanes(ctx, lanes, n.Pool); err != nil {
+	if err := n.Broker.Lanes.Open(ctx, lanes, n.Pool); err != nil {
 		return fmt.Errorf("open the lanes: %w", err)
 	}
-	state, err := n.Broker.JobsState(ctx)
+	state, err := n.Broker.Streams.Jobs(ctx)
 	if err != nil {
 		return err
 	}
@@ -420,7 +420,7 @@ func (n *Node) StopTaking(grace time.Duration) error {
 	n.Waits.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
-	n.Broker.CloseLanes()
+	n.Broker.Lanes.Close()
 	return n.Pool.Stop(ctx)
 }
 
@@ -430,7 +430,7 @@ func (n *Node) Abandon(why error) {
 	n.stopSchedules()
 	n.Submitter.Drain()
 	n.Waits.Close()
-	n.Broker.CloseLanes()
+	n.Broker.Lanes.Close()
 	n.Pool.Break()
 	_ = n.end(why) // it is no clean end, and the next start expects none
 }
@@ -443,7 +443,7 @@ func (n *Node) Close() error { return n.end(n.brokerHealth()) }
 func (n *Node) end(sick error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	err := n.Broker.StopServing()
+	err := n.Broker.Service.Stop()
 	// What is sick may have lost what it acknowledged, and takes nothing more: that
 	// is no clean stop, and nothing is worth waiting for.
 	var mark status.Clean
@@ -503,11 +503,11 @@ func (n *Node) awaitProjected(ctx context.Context) error {
 // ends are the sequences that the tracker must reach to have folded both
 // streams.
 func (n *Node) ends(ctx context.Context) (jobs.Positions, error) {
-	inJobs, err := n.Broker.JobsState(ctx)
+	inJobs, err := n.Broker.Streams.Jobs(ctx)
 	if err != nil {
 		return jobs.Positions{}, err
 	}
-	inStatus, err := n.Broker.StatusState(ctx)
+	inStatus, err := n.Broker.Streams.Status(ctx)
 	if err != nil {
 		return jobs.Positions{}, err
 	}

@@ -146,7 +146,7 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 // notifiedIDs are the jobs that the stream of notifications tells of.
 func notifiedIDs(t *testing.T, n *Node) (ids []jobs.ID) {
 	t.Helper()
-	mustDo(t, n.Broker.Kept(t.Context(), func(body []byte) error {
+	mustDo(t, n.Broker.Reader.Kept(t.Context(), func(body []byte) error {
 		var j struct {
 			ID jobs.ID `json:"id"`
 		}

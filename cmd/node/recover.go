@@ -72,11 +72,11 @@ func (n *Node) openBrokerOnce(ctx context.Context, rebuild bool) (*broker.Broker
 // strayed says how the streams differ from what a clean stop left, "" if they
 // don't.
 func (n *Node) strayed(ctx context.Context, mark status.Clean) (string, error) {
-	inJobs, err := n.Broker.JobsState(ctx)
+	inJobs, err := n.Broker.Streams.Jobs(ctx)
 	if err != nil {
 		return "", err
 	}
-	inStatus, err := n.Broker.StatusState(ctx)
+	inStatus, err := n.Broker.Streams.Status(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -111,7 +111,7 @@ func (n *Node) recover(ctx context.Context, clean bool) error {
 		return err
 	}
 	_, queued := n.Store.Floor()
-	if err := n.Broker.SetSlack(ctx, queued); err != nil {
+	if err := n.Broker.Streams.SetSlack(ctx, queued); err != nil {
 		return err
 	}
 	upTo, err := n.lift(ctx, old.Jobs)
@@ -128,7 +128,7 @@ func (n *Node) recover(ctx context.Context, clean bool) error {
 			return err
 		}
 	}
-	state, err := n.Broker.JobsState(ctx)
+	state, err := n.Broker.Streams.Jobs(ctx)
 	if err != nil {
 		return err
 	}
@@ -186,11 +186,11 @@ func (n *Node) lift(ctx context.Context, purged uint64) (uint64, error) {
 	if err != nil {
 		return purged, err
 	}
-	state, err := n.Broker.JobsState(ctx)
+	state, err := n.Broker.Streams.Jobs(ctx)
 	if err != nil || state.Last >= highest {
 		return purged, err
 	}
-	return highest, n.Broker.PurgeJobs(ctx, highest)
+	return highest, n.Broker.Streams.PurgeJobs(ctx, highest)
 }
 
 // alignStreams brings streams and positions together before anything reads or
@@ -202,7 +202,7 @@ func (n *Node) alignStreams(ctx context.Context) error {
 			return err
 		}
 	}
-	inStatus, err := n.Broker.StatusState(ctx)
+	inStatus, err := n.Broker.Streams.Status(ctx)
 	if err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ func (n *Node) alignStreams(ctx context.Context) error {
 		return err
 	}
 	if pos.Jobs > 0 {
-		return n.Broker.PurgeJobs(ctx, pos.Jobs)
+		return n.Broker.Streams.PurgeJobs(ctx, pos.Jobs)
 	}
 	return nil
 }
@@ -233,7 +233,7 @@ func (n *Node) jobsIntact(ctx context.Context) (bool, error) {
 	if !n.sameBoot {
 		return false, nil
 	}
-	state, err := n.Broker.JobsState(ctx)
+	state, err := n.Broker.Streams.Jobs(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -241,7 +241,7 @@ func (n *Node) jobsIntact(ctx context.Context) (bool, error) {
 	if state.Last < n.Store.Positions().Jobs || unfinished > 0 && (state.Msgs == 0 || state.First > floor) {
 		return false, nil
 	}
-	gaps, all, err := n.Broker.JobsGaps(ctx, maxGaps)
+	gaps, all, err := n.Broker.Streams.JobsGaps(ctx, maxGaps)
 	if err != nil || !all {
 		return false, err
 	}
@@ -262,7 +262,7 @@ func (n *Node) seed(ctx context.Context) error {
 		some = some[:0]
 		return err
 	}
-	err := n.Broker.Kept(ctx, func(body []byte) error {
+	err := n.Broker.Reader.Kept(ctx, func(body []byte) error {
 		j := &jobs.Job{}
 		if err := json.Unmarshal(body, j); err == nil { // else it is somebody else's message
 			some = append(some, j)
@@ -299,7 +299,7 @@ func (n *Node) republish(ctx context.Context, upTo uint64) (count int, err error
 	if upTo == 0 {
 		return 0, nil
 	}
-	state, err := n.Broker.JobsState(ctx)
+	state, err := n.Broker.Streams.Jobs(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -310,7 +310,7 @@ func (n *Node) republish(ctx context.Context, upTo uint64) (count int, err error
 			if j.Seq > upTo {
 				continue
 			}
-			if err := n.Broker.Submit(j.Again(), refused); err != nil {
+			if err := n.Broker.Inbox.Submit(j.Again(), refused); err != nil {
 				return err
 			}
 			count++

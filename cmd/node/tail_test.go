@@ -69,13 +69,13 @@ func TestFloodIsBounded(t *testing.T) {
 	// to the last one, a refusal, says that it is through with all of them.
 	_, err = nc.Request("jobs.noop.3", []byte(`{}`), patience)
 	mustDo(t, err)
-	state, err := n.Broker.JobsState(t.Context())
+	state, err := n.Broker.Streams.Jobs(t.Context())
 	mustDo(t, err)
 	mustDo(t, n.Store.WaitFor(t.Context(), jobs.Positions{Jobs: state.Last}))
 	cancel()
 	trims.Wait()
 
-	state, err = n.Broker.JobsState(t.Context())
+	state, err = n.Broker.Streams.Jobs(t.Context())
 	mustDo(t, err)
 	if _, queued := n.Store.Floor(); queued != 2*queue || state.Msgs != 2*queue {
 		t.Errorf("%d jobs are in the queue and %d messages in JOBS, want %d of both", queued, state.Msgs, 2*queue)
@@ -111,7 +111,7 @@ func TestLongJobInFront(t *testing.T) {
 	messages := func() int {
 		t.Helper()
 		mustDo(t, n.Tail.Sweep(t.Context()))
-		state, err := n.Broker.JobsState(t.Context())
+		state, err := n.Broker.Streams.Jobs(t.Context())
 		mustDo(t, err)
 		return int(state.Msgs)
 	}

@@ -1,0 +1,208 @@
+package broker
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"jobstream/broker/internal/wire"
+	"jobstream/jobs"
+)
+
+// pulls is what has been pulled and not come yet. A delivery shows its
+// consumer, so its lane, but not the pull request that it answers: that only the
+// word of a request's end does, on the request's reply subject
+// <inbox>.<lane>.<request>. So deliveries are counted per lane. mu guards all of it.
+type pulls struct {
+	mu    sync.Mutex
+	inbox string
+	lanes []openLane
+	index map[jobs.Lane]int
+	names map[string]int // by the consumer's name
+	next  uint64         // number of the next request
+}
+
+type openLane struct {
+	lane     jobs.Lane
+	pull     string // subject of pull requests
+	missing  int    // deliveries asked for that have not come
+	requests []pullRequest
+	gone     bool // its consumer must be made anew; till then nothing is asked of it
+}
+
+type pullRequest struct {
+	number  uint64
+	size    int
+	expires time.Time
+}
+
+// open begins anew with these lanes, and returns the first tokens of reply subjects.
+func (p *pulls) open(lanes []jobs.Lane) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.inbox = newReply()
+	p.index = make(map[jobs.Lane]int, len(lanes))
+	p.names = make(map[string]int, len(lanes))
+	p.lanes = nil
+	for i, l := range lanes {
+		p.index[l], p.names[l.String()] = i, i
+		p.lanes = append(p.lanes, openLane{lane: l, pull: pullSubject(JobsStream, l.String())})
+	}
+	return p.inbox
+}
+
+// outgoing is a pull request to be sent.
+type outgoing struct {
+	subject string // "" if it has run out already, since its consumer must be made anew
+	inbox   string
+	lane    int // index
+	number  uint64
+}
+
+// appendReply appends the subject on which the request is answered.
+func (o *outgoing) appendReply(b []byte) []byte {
+	b = append(append(b, o.inbox...), '.')
+	b = strconv.AppendInt(b, int64(o.lane), 10)
+	return strconv.AppendUint(append(b, '.'), o.number, 10)
+}
+
+// replyTokens are the lane's index and the request's number at the end of a
+// reply subject.
+func replyTokens(subject []byte) (i int, number uint64) {
+	last := bytes.LastIndexByte(subject, '.')
+	number = wire.ParseUint(subject[last+1:])
+	rest := subject[:max(last, 0)]
+	return int(wire.ParseUint(rest[bytes.LastIndexByte(rest, '.')+1:])), number
+}
+
+// begin counts a request for n more deliveries of a lane.
+func (p *pulls) begin(lane jobs.Lane, n int) (outgoing, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i, ok := p.index[lane]
+	if !ok {
+		return outgoing{}, fmt.Errorf("lane %s is not open", lane)
+	}
+	o := outgoing{inbox: p.inbox, lane: i, number: p.next}
+	r := pullRequest{number: p.next, size: n}
+	p.next++
+	l := &p.lanes[i]
+	if !l.gone {
+		o.subject = l.pull
+		r.expires = time.Now().Add(pullExpiry + pullGrace)
+	}
+	l.missing += n
+	l.requests = append(l.requests, r)
+	return o, nil
+}
+
+// arrived counts a delivery to its lane.
+func (p *pulls) arrived(consumer []byte) (jobs.Lane, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i, ok := p.names[string(consumer)]
+	if !ok {
+		return jobs.Lane{}, false
+	}
+	l := &p.lanes[i]
+	if l.missing > 0 {
+		l.missing--
+	}
+	if l.missing == 0 {
+		l.requests = l.requests[:0] // one that is served in full ends without a word
+	}
+	return l.lane, true
+}
+
+// end removes a request of which so many are missing. It returns as many, or
+// none if the request's end was taken into account already.
+func (p *pulls) end(i int, number uint64, missing int) (jobs.Lane, int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i >= len(p.lanes) {
+		return jobs.Lane{}, 0
+	}
+	l := &p.lanes[i]
+	for k, r := range l.requests {
+		if r.number == number {
+			l.requests = append(l.requests[:k], l.requests[k+1:]...)
+			missing = min(missing, l.missing)
+			l.missing -= missing
+			return l.lane, missing
+		}
+	}
+	return l.lane, 0
+}
+
+// postpone has a request that was refused end a little later. It does nothing about
+// one that has ended already.
+func (p *pulls) postpone(i int, number uint64, gone bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i >= len(p.lanes) {
+		return
+	}
+	l := &p.lanes[i]
+	for k := range l.requests {
+		if r := &l.requests[k]; r.number == number {
+			r.expires = time.Now().Add(pullGrace)
+			l.gone = l.gone || gone
+		}
+	}
+}
+
+// disconnected lets all requests run out: the server forgets them with the
+// connection. What was on its way is lost with it, and the server takes it for
+// delivered until its lease ends; lanes made anew deliver it at once.
+func (p *pulls) disconnected() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.lanes {
+		l := &p.lanes[i]
+		l.gone = true
+		for k := range l.requests {
+			l.requests[k].expires = time.Time{}
+		}
+	}
+}
+
+// back takes note that a lane can be asked again.
+func (p *pulls) back(lane jobs.Lane) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i, ok := p.index[lane]; ok {
+		p.lanes[i].gone = false
+	}
+}
+
+type endedPull struct {
+	lane    jobs.Lane
+	missing int
+}
+
+func (p *pulls) overdue(now time.Time) (ended []endedPull, gone []jobs.Lane) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.lanes {
+		l := &p.lanes[i]
+		if l.gone {
+			gone = append(gone, l.lane)
+		}
+		alive := 0 // what the requests that have not run out can still bring
+		kept := l.requests[:0]
+		for _, r := range l.requests {
+			if r.expires.After(now) {
+				alive += r.size
+				kept = append(kept, r)
+			}
+		}
+		l.requests = kept
+		if lost := l.missing - alive; lost > 0 {
+			l.missing = alive
+			ended = append(ended, endedPull{l.lane, lost})
+		}
+	}
+	return ended, gone
+}
