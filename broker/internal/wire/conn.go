@@ -375,11 +375,16 @@ func (c *Conn) Subscribe(subject string, handle func(*Msg)) (int, error) {
 // Unsubscribe ends the server's interest at once; what is on the way already
 // still reaches the handler.
 func (c *Conn) Unsubscribe(sid int) error {
+	c.mu.Lock()
+	c.subs[sid].gone = true // and a connection that is made again does not have it
+	c.mu.Unlock()
 	b, err := c.begin(0)
 	if err != nil {
+		if errors.Is(err, ErrDown) {
+			return nil
+		}
 		return err
 	}
-	c.subs[sid].gone = true
 	c.end(fmt.Appendf(b, "UNSUB %d\r\n", sid))
 	return nil
 }
