@@ -8,29 +8,29 @@ import (
 	"sync"
 )
 
-// sector is what a disk writes whole or not at all.
+// sector is the unit that a disk writes completely or not at all.
 const sector = 512
 
 var errFaulty = errors.New("the disk is faulty")
 
-// faulty is a file on a disk that can fail, and lose its power. Its file is what the
-// system shows; beside that it keeps what would be there after a power cut.
+// faulty is a file on a disk that can fail and lose its power. Its file is the system's
+// view. Beside that it keeps the content that a power cut would leave.
 type faulty struct {
 	*power
 	f    *os.File
-	safe []byte  // what is on disk
-	late []write // what is not, or not yet
+	safe []byte  // the synced content
+	late []write // the writes that are not synced
 	held bool    // syncs wait for the gate
 }
 
-// write is one that the disk may not have done yet.
+// write is one that may not have reached the disk yet.
 type write struct {
 	id   int
 	at   int64
 	data []byte
 }
 
-// power is what the files of a disk have in common.
+// power is the common part of the files of a disk.
 type power struct {
 	mu    sync.Mutex
 	rng   *rand.Rand
@@ -47,7 +47,7 @@ func newPower(seed uint64) *power {
 	}
 }
 
-// open lets all syncs that wait go on, and no later ones.
+// open lets all waiting syncs go on, and no later ones.
 func (p *power) open() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -63,7 +63,7 @@ func (p *power) next(d *faulty, sync bool) (fail bool) {
 func (d *faulty) ReadAt(b []byte, at int64) (int, error) { return d.f.ReadAt(b, at) }
 func (d *faulty) Close() error                           { return d.f.Close() }
 
-// WriteAt writes; if it is to fail, a part of it, or all.
+// WriteAt writes. If it is to fail, it writes a part, or all.
 func (d *faulty) WriteAt(b []byte, at int64) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -82,8 +82,8 @@ func (d *faulty) WriteAt(b []byte, at int64) (int, error) {
 	return n, err
 }
 
-// Sync brings to disk what was written before it began. If it fails, some of that is
-// lost, and the system does not try again.
+// Sync brings all writes before its beginning to disk. If it fails, it loses some of
+// them, and the system does not try again.
 func (d *faulty) Sync() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -127,7 +127,7 @@ func (w write) onto(image []byte, rng *rand.Rand, share float64) []byte {
 	return image
 }
 
-// snapshot is what is known of a file at a moment.
+// snapshot is the state of a file at a moment.
 type snapshot struct {
 	safe  []byte
 	late  []write
@@ -141,8 +141,8 @@ func (d *faulty) snap() (s snapshot, err error) {
 	return s, err
 }
 
-// cut is the file after a power cut: all that was synced, and of what was not as
-// many sectors as chance wants. Its length may have been written before.
+// cut is the file after a power cut: everything that was synced, and a random share of
+// the other sectors. Its length may have been written before.
 func (s *snapshot) cut(rng *rand.Rand, grown bool) []byte {
 	image := append([]byte(nil), s.safe...)
 	share := []float64{0, 0.1, 0.5, 0.9, 1}[rng.IntN(5)]

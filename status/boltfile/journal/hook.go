@@ -7,10 +7,10 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// writeHook is the place where bbolt keeps the function that writes to its file.
-// bbolt has it for its own tests, and no other way to hear of the pages of a commit.
-// ok is false if a later version does not have it: then there is no journal, and
-// everything works as bbolt does it.
+// writeHook is the field in which bbolt keeps the function that writes to its file.
+// bbolt has it for its own tests, and offers no other access to the pages of a commit.
+// ok is false if a later version does not have it. Then there is no journal, and
+// everything works as in plain bbolt.
 func writeHook(db *bbolt.DB) (hook *func([]byte, int64) (int, error), ok bool) {
 	ops := reflect.ValueOf(db).Elem().FieldByName("ops")
 	if ops.Kind() != reflect.Struct {
@@ -23,7 +23,7 @@ func writeHook(db *bbolt.DB) (hook *func([]byte, int64) (int, error), ok bool) {
 	return (*func([]byte, int64) (int, error))(f.Addr().UnsafePointer()), true
 }
 
-// metaLock is bbolt's lock on its meta pages, nil if a later version has none of
+// metaLock is bbolt's lock on its meta pages. It is nil if a later version has none of
 // that name.
 func metaLock(db *bbolt.DB) *sync.Mutex {
 	f := reflect.ValueOf(db).Elem().FieldByName("metalock")

@@ -19,18 +19,18 @@ import (
 )
 
 const (
-	// areaSize is the most that one of the two areas holds; the second one begins
-	// there, so it is part of the format.
+	// areaSize is the size of each of the two areas. The second one begins there, so it
+	// is part of the format.
 	areaSize = 32 << 20
-	// firstLimit is how much of an area is used at first. An area that is full
-	// sooner than haste after the last one was is too small for what goes on, and
-	// the next one may take twice as much.
+	// firstLimit is the used part of an area at first. An area that is full within
+	// haste of the one before is too small for the load. Then the next one may use
+	// twice as much.
 	firstLimit = 1 << 20
 	haste      = time.Second
-	// zeroed is how far ahead the file is filled with zeros: to overwrite what is
-	// there costs an fsync half the time of making a file longer.
+	// zeroed is how far ahead the file is filled with zeros. An fsync after overwriting
+	// takes half the time of one after growing the file.
 	zeroed = 1 << 20
-	// keep is how much memory for pages is kept from one commit to the next; more is
+	// keep is the memory for pages that is kept from one commit to the next. More is
 	// kept as long as one of keepFor commits needs a quarter of it.
 	keep    = 1 << 20
 	keepFor = 64
@@ -38,7 +38,7 @@ const (
 
 var zeros [zeroed]byte
 
-// Journal is the journal of one open database. bbolt has one writer, and so has it.
+// Journal is the journal of one open database. Like bbolt it has one writer.
 type Journal struct {
 	path   string
 	create func(path string) (disk, error)
@@ -52,27 +52,27 @@ type Journal struct {
 	file   disk // nil before the first commit
 	areas  [2]area
 	active int
-	next   record // that is being collected
+	next   record // the one that is being collected
 	head   []byte // memory for its header
 	spare  int    // commits in a row that needed little of the memory of next
 
 	lsn        uint64 // of the last commit that is in bbolt's file
-	checkpoint uint64 // up to here all is in bbolt's file, synced
-	doubtful   bool   // behind the last record there may be one that does not count
-	noted      uint64 // the checkpoint that the last record tells of
-	before     meta   // the last commit's
-	limit      int64  // of what is used of an area
+	checkpoint uint64 // everything up to here is in bbolt's file, synced
+	doubtful   bool   // the last record may be followed by one that does not count
+	noted      uint64 // the checkpoint in the last record
+	before     meta   // that of the last commit
+	limit      int64  // of the used part of an area
 	salt       uint64
 	switched   time.Time
 	running    *checkpoint // or nil
-	failed     bool        // a checkpoint: bbolt's file may lack anything behind the last good one
+	failed     bool        // a checkpoint has failed: bbolt's file may lack anything behind the last good one
 
 	syncs atomic.Uint64
 	made  atomic.Pointer[os.FileInfo] // of file; nil before the first commit
 }
 
-// disk is what is needed of a file: an *os.File, or in tests one that forgets what
-// was not synced.
+// disk is a file as the journal uses it: an *os.File, or in tests one that forgets
+// unsynced writes.
 type disk interface {
 	io.ReaderAt
 	io.WriterAt
@@ -80,7 +80,7 @@ type disk interface {
 	Close() error
 }
 
-// diskFile syncs no more than is needed to read the content again.
+// diskFile syncs only as much as is needed to read the content again.
 type diskFile struct{ *os.File }
 
 func (f diskFile) Sync() error { return syncData(f.File) }
@@ -97,21 +97,21 @@ type checkpoint struct {
 	done chan error
 }
 
-// Attach puts a journal at path under a database that has just been opened,
-// before its first transaction: [Recover] must have run before, and nobody else can
-// have either file open. From then on bbolt's own syncs are off. ok is false, and
-// nothing has changed, where journals are not supported: bbolt goes on by itself.
+// Attach puts a journal at path under a database that has just been opened, before its
+// first transaction. [Recover] must have run before, and nobody else may have either
+// file open. From then on bbolt's own syncs are off. ok is false, and nothing has
+// changed, if journals are not supported; then bbolt goes on by itself.
 func Attach(db *bbolt.DB, path string) (j *Journal, ok bool, err error) {
 	if _, ok := writeHook(db); !ok || !supported {
 		return nil, false, nil
 	}
-	// Another process had the database between Recover and now, and did not stop
-	// cleanly. The next try recovers that.
+	// Another process had the database after Recover and did not stop cleanly. The next
+	// try recovers its commits.
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, errors.Join(errLocked, err)
 	}
-	// A file of its own: the system tells each file that is open once of what it
-	// could not write, and bbolt's is also synced when bbolt makes it longer.
+	// This is a file handle of its own. The system reports a failed write once to each
+	// handle, and bbolt syncs its own when it grows the file.
 	target, err := os.OpenFile(db.Path(), os.O_RDWR, 0)
 	if err != nil {
 		return nil, false, err
@@ -144,13 +144,13 @@ func create(path string) (disk, error) {
 	return diskFile{f}, nil
 }
 
-// Syncs counts the fsyncs since the journal was attached: one per commit, and the
-// checkpoints.
+// Syncs counts the fsyncs since the journal was attached: one per commit, and those of
+// the checkpoints.
 func (j *Journal) Syncs() uint64 { return j.syncs.Load() }
 
-// Close brings bbolt's file to disk and removes the journal. The database can
-// still be read, and must not be written to any more. If it fails the journal stays
-// for the next start.
+// Close brings bbolt's file to disk and removes the journal. The database can still be
+// read; it must not be written to. If Close fails, the journal stays for the next
+// start.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -169,15 +169,14 @@ func (j *Journal) Close() error {
 	if err == nil {
 		err = os.Remove(j.path)
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // all is on disk, so nobody misses it
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // everything is on disk, so a missing journal does no harm
 		return fmt.Errorf("close the tracker's journal %s: %w", j.path, err)
 	}
 	return nil
 }
 
-// writeAt is what bbolt calls instead of writing to its file: for each run of
-// pages of a commit, and then, as the last one, for a meta page, which are the first
-// two of the file.
+// writeAt replaces bbolt's write function. bbolt calls it for each run of pages of a
+// commit, and last for a meta page, which is one of the first two pages of the file.
 func (j *Journal) writeAt(pages []byte, offset int64) (int, error) {
 	j.add(pages, offset)
 	if offset >= 2*j.page {
@@ -195,7 +194,7 @@ func (j *Journal) writeAt(pages []byte, offset int64) (int, error) {
 		return 0, err
 	}
 	if _, err := j.target.WriteAt(pages, offset); err != nil {
-		// bbolt goes by what it finds there, and so must the next record.
+		// bbolt goes by the meta page in the file, and so must the next record.
 		if now, _ := latest(j.target, j.page); now != j.next.after {
 			return 0, err
 		}
@@ -205,7 +204,7 @@ func (j *Journal) writeAt(pages []byte, offset int64) (int, error) {
 	return len(pages), nil
 }
 
-// add collects pages; bbolt uses their memory again.
+// add collects pages, as bbolt uses their memory again.
 func (j *Journal) add(pages []byte, offset int64) {
 	n := len(j.next.spans)
 	if n > 0 && j.next.spans[n-1].offset+int64(j.next.spans[n-1].length) == offset {
@@ -214,13 +213,13 @@ func (j *Journal) add(pages []byte, offset int64) {
 		j.next.spans = append(j.next.spans, span{offset, len(pages)})
 	}
 	if need := len(j.next.pages) + len(pages); need > cap(j.next.pages) {
-		// Large slices grow by a quarter at a time if left to themselves.
+		// Large slices would grow by a quarter at a time.
 		j.next.pages = slices.Grow(j.next.pages, max(2*need, keep)-len(j.next.pages))
 	}
 	j.next.pages = append(j.next.pages, pages...)
 }
 
-// reset forgets what was collected, used bytes, and after a while memory for more.
+// reset drops the collected pages, and after a while memory beyond used bytes.
 func (j *Journal) reset(used int) {
 	j.spare++
 	if used > cap(j.next.pages)/4 {
@@ -232,14 +231,14 @@ func (j *Journal) reset(used int) {
 	}
 }
 
-// commit makes durable what is collected, and writes the pages to bbolt's file; the
-// meta page is left to do, and the record counts only then: one whose commit failed
-// after that is erased before the next. If it fails the commit may, or may not, be
-// there after the next start.
+// commit makes the collected pages durable and writes them to bbolt's file. The caller
+// still has to write the meta page. Only after that the record counts: if it fails, the
+// record is erased before the next one. If commit fails, the next start may or may not
+// find the commit.
 //
-// Meanwhile it leaves bbolt's lock on its meta pages, which every transaction takes
-// for a moment when it begins: else readers would wait for the disk. bbolt itself
-// takes it just for writing the page.
+// Meanwhile it releases bbolt's lock on its meta pages, which every transaction takes
+// briefly at its beginning. Else readers would wait for the disk. bbolt itself holds it
+// only while it writes the page.
 func (j *Journal) commit() (size int64, err error) {
 	if j.metas != nil {
 		j.metas.Unlock()
@@ -274,7 +273,7 @@ func (j *Journal) commit() (size int64, err error) {
 	return size, body.apply(j.target.WriteAt)
 }
 
-// open makes the file before the first record.
+// open makes the file for the first record.
 func (j *Journal) open() (err error) {
 	if j.file != nil {
 		return nil
@@ -283,14 +282,14 @@ func (j *Journal) open() (err error) {
 		return err
 	}
 	j.salt = rand.Uint64()
-	if made, err := os.Stat(j.path); err == nil { // not in tests that have it elsewhere
+	if made, err := os.Stat(j.path); err == nil { // tests have it elsewhere
 		j.made.Store(&made)
 	}
 	return nil
 }
 
-// Present is nil while the journal is where it was made. One that somebody has
-// removed still takes every commit, but a power cut loses them.
+// Present is nil while the journal is in its place. A journal that was removed still
+// takes every commit, but a power cut loses them.
 func (j *Journal) Present() error {
 	made := j.made.Load()
 	if made == nil {
@@ -305,8 +304,8 @@ func (j *Journal) Present() error {
 	return nil
 }
 
-// InPlace says whether the file at path is still the one that was opened. The error
-// is why that cannot be seen.
+// InPlace says whether the file at path is still the opened one. The error means that
+// it could not be looked up.
 func InPlace(path string, opened os.FileInfo) (bool, error) {
 	now, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -315,7 +314,7 @@ func InPlace(path string, opened os.FileInfo) (bool, error) {
 	return err == nil && os.SameFile(opened, now), err
 }
 
-// append writes a record behind the last one, and syncs it.
+// append writes a record behind the last one and syncs it.
 func (j *Journal) append(r *record) error {
 	j.doubtful = true
 	a := &j.areas[j.active]
@@ -324,7 +323,7 @@ func (j *Journal) append(r *record) error {
 	j.head = r.appendHeader(j.head[:0])
 	end := a.used + r.size()
 	if to := min(roundUp(end, zeroed), j.size); end > a.zeroed && to > end {
-		if _, err := j.file.WriteAt(zeros[:to-end], base+end); err == nil { // where there is no room, there may still be enough for the record
+		if _, err := j.file.WriteAt(zeros[:to-end], base+end); err == nil { // a full disk may still have room for the record
 			a.zeroed = to
 		}
 	}
@@ -338,7 +337,7 @@ func (j *Journal) append(r *record) error {
 	return j.file.Sync()
 }
 
-// appended lets the last record that was written count.
+// appended makes the last written record count.
 func (j *Journal) appended(size int64) {
 	j.lsn++
 	a := &j.areas[j.active]
@@ -346,8 +345,8 @@ func (j *Journal) appended(size int64) {
 	j.noted, j.doubtful = j.checkpoint, false
 }
 
-// forget erases the record of a commit that failed. A start would take it for one
-// that did not, while the pages that it stands on are free for others.
+// forget erases the record of a failed commit. The next start would take that for a
+// good one, while bbolt uses its pages for something else.
 func (j *Journal) forget() error {
 	if !j.doubtful {
 		return nil
@@ -363,9 +362,9 @@ func (j *Journal) forget() error {
 	return nil
 }
 
-// turn begins to use the other area, and a checkpoint of what is in this one. The
-// checkpoint before must be over, as what the other area holds is overwritten now,
-// and a record must tell so: each area has a block left for one without pages.
+// turn switches to the other area and begins a checkpoint of this one. The checkpoint
+// before must have ended, because it covers the records that are overwritten now. A
+// record must say so; each area has a block left for one without pages.
 func (j *Journal) turn() error {
 	if err := j.settle(); err != nil {
 		return err
@@ -390,7 +389,7 @@ func (j *Journal) turn() error {
 	return nil
 }
 
-// poll takes note of a checkpoint that has ended meanwhile.
+// poll processes a checkpoint that has ended.
 func (j *Journal) poll() error {
 	if j.running == nil {
 		return j.mend()
@@ -403,7 +402,7 @@ func (j *Journal) poll() error {
 	}
 }
 
-// settle waits for the checkpoint that is under way.
+// settle waits for the checkpoint under way.
 func (j *Journal) settle() error {
 	if j.running == nil {
 		return j.mend()
@@ -422,9 +421,9 @@ func (j *Journal) ended(err error) error {
 	return err
 }
 
-// mend makes up for a checkpoint that failed. After a failed fsync the system
-// takes pages for written that are not, so they are written again first, from the
-// journal: each as the last commit left it, as others may be reading it.
+// mend makes up for a failed checkpoint. After a failed fsync the system takes
+// unwritten pages for clean. So they are written again from the journal first. Each
+// gets its content of the last commit, as readers may be using it.
 func (j *Journal) mend() error {
 	if !j.failed {
 		return nil
@@ -457,7 +456,7 @@ func (j *Journal) mend() error {
 	return nil
 }
 
-// sync is a checkpoint of all that is written.
+// sync is a checkpoint of everything written so far.
 func (j *Journal) sync() error {
 	j.syncs.Add(1)
 	if err := j.target.Sync(); err != nil {
@@ -468,8 +467,8 @@ func (j *Journal) sync() error {
 	return nil
 }
 
-// large writes the pages of a commit too large for the journal to bbolt's file, and
-// syncs them: nothing refers to them yet. The meta page alone becomes the record.
+// large writes the pages of a commit too large for the journal to bbolt's file and
+// syncs them, as nothing refers to them yet. The meta page alone becomes the record.
 func (j *Journal) large(body record) error {
 	if err := j.settle(); err != nil {
 		return err

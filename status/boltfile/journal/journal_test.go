@@ -19,10 +19,10 @@ import (
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// content is all that is in a database: bucket and key, and value.
+// content is the content of a database: bucket and key → value.
 type content map[string]string
 
-// tb is what *testing.T, *testing.B and *rapid.T have in common.
+// tb is the common part of *testing.T, *testing.B and *rapid.T.
 type tb interface {
 	Helper()
 	Fatalf(format string, args ...any)
@@ -89,7 +89,7 @@ func whole(tx *bbolt.Tx) (err error) {
 	return err
 }
 
-// room is how much of a file bbolt maps at once: with that it never has to wait for
+// room is how much of a file bbolt maps at once. With so much it never has to wait for
 // readers.
 const room = 64 << 20
 
@@ -99,17 +99,18 @@ func openBolt(t tb, path string, pageSize int) *bbolt.DB {
 		NoFreelistSync: true, FreelistType: bbolt.FreelistArrayType, InitialMmapSize: room, PageSize: pageSize, Timeout: time.Second,
 	})
 	do(t, err)
-	db.AllocSize = 64 << 10 // by how much the file grows
+	db.AllocSize = 64 << 10 // the steps by which the file grows
 	return db
 }
 
-// reader is a transaction that is held open, and what it must see until its end.
+// reader is an open transaction, and the content that it must see until its end.
 type reader struct {
 	tx   *bbolt.Tx
 	sees content
 }
 
-// machine is a process that commits on a faulty disk, and what must be there.
+// machine is a process that commits on a faulty disk, and the content that must be
+// there.
 type machine struct {
 	rt      *rapid.T
 	dir     string
@@ -127,7 +128,7 @@ type machine struct {
 	stats   *counts
 }
 
-// counts tell whether the test met what it is there for.
+// counts show whether the test reached its cases.
 type counts struct {
 	commits, failed, cuts, redone, turns, notes, large, mended, interrupted int
 }
@@ -149,7 +150,7 @@ func (m *machine) start() {
 	}, m.size)
 }
 
-// run runs f, and lets checkpoints end when it waits for one.
+// run runs f, and ends checkpoints when it waits for one.
 func (m *machine) run(f func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- f() }()
@@ -164,7 +165,7 @@ func (m *machine) run(f func() error) error {
 	}
 }
 
-// images is what is left of both files.
+// images are the contents of both files.
 type images struct {
 	db, journal []byte
 	journals    bool // there is one
@@ -186,8 +187,8 @@ func (m *machine) freeze() (at moment, err error) {
 	return at, err
 }
 
-// commit draws a transaction and commits it, and looks at what a power cut in the
-// middle of it leaves.
+// commit draws a transaction and commits it. It also looks at the state that a power
+// cut in the middle of it leaves.
 func (m *machine) commit() {
 	var changes []change
 	huge := false
@@ -205,7 +206,7 @@ func (m *machine) commit() {
 		})
 	}
 	would := m.is.with(changes)
-	// The failures of this commit, by the number of the write or sync.
+	// The failures of this commit, by the numbers of its writes and syncs.
 	faults := make(map[int]bool)
 	if rapid.IntRange(0, 3).Draw(m.rt, "faults") == 0 {
 		for range rapid.IntRange(1, 3).Draw(m.rt, "how many") {
@@ -262,7 +263,7 @@ func (m *machine) commit() {
 	m.look()
 }
 
-// look compares what the process shows with what it should.
+// look compares the process's view with the expected content.
 func (m *machine) look() {
 	m.rt.Helper()
 	do(m.rt, m.db.View(func(tx *bbolt.Tx) error {
@@ -291,8 +292,8 @@ func brief(c content) string {
 	return fmt.Sprint(short)
 }
 
-// check cuts the power at a moment, recovers, and looks for one of several contents,
-// which it returns, with the files.
+// check cuts the power at a moment, recovers, and looks for one of several contents. It
+// returns that and the files.
 func (m *machine) check(at moment, allowed []content) (content, images) {
 	m.rt.Helper()
 	m.stats.cuts++
@@ -306,8 +307,8 @@ func (m *machine) check(at moment, allowed []content) (content, images) {
 	return m.recovered(left, allowed), left
 }
 
-// recovered recovers what is left, perhaps with an interruption or two, and finds out
-// which of the contents it is. The files are m.dir's image and image-journal.
+// recovered recovers the files, perhaps with an interruption or two, and finds out
+// which of the contents they have. The files are m.dir's image and image-journal.
 func (m *machine) recovered(left images, allowed []content) content {
 	m.rt.Helper()
 	path := filepath.Join(m.dir, "image")
@@ -334,10 +335,10 @@ func (m *machine) recovered(left images, allowed []content) content {
 	return m.one(path, allowed)
 }
 
-// one opens a file that needs no journal, and says which of the contents it has.
+// one opens a file that needs no journal, and returns which of the contents it has.
 func (m *machine) one(path string, allowed []content) (found content) {
 	m.rt.Helper()
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second}) // what is broken breaks here, not in a goroutine of bbolt's
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second}) // so a broken file breaks here, not in a goroutine of bbolt's
 	do(m.rt, err)
 	defer func() { do(m.rt, db.Close()) }()
 	do(m.rt, db.View(func(tx *bbolt.Tx) error {
@@ -354,8 +355,8 @@ func (m *machine) one(path string, allowed []content) (found content) {
 	return found
 }
 
-// interrupted recovers until a write or sync that a power cut ends, and returns what
-// is left then: without the journal, if it was done.
+// interrupted recovers until a power cut at a write or sync, and returns the files:
+// without the journal, if it was done.
 func (m *machine) interrupted(path string, left images) images {
 	m.rt.Helper()
 	m.stats.interrupted++
@@ -378,7 +379,7 @@ func (m *machine) interrupted(path string, left images) images {
 	return left
 }
 
-// die cuts the power, and goes on with what is left.
+// die cuts the power and starts again.
 func (m *machine) die() {
 	m.power.mu.Lock()
 	at, err := m.freeze()
@@ -445,7 +446,8 @@ func (m *machine) stop() {
 		if !errors.Is(missing, os.ErrNotExist) {
 			m.rt.Fatalf("a clean stop leaves the journal: %v", missing)
 		}
-		// The file alone is whole, and a journal whose removal was lost does no harm.
+		// The file is complete by itself, and a journal whose removal was lost does no
+		// harm.
 		path := filepath.Join(m.dir, "image")
 		do(m.rt, os.WriteFile(path, alone, 0o600))
 		m.one(path, []content{m.is})
@@ -471,15 +473,15 @@ func (m *machine) shown(path string) []byte {
 	return b
 }
 
-// Whatever was acknowledged is there after a power cut at any moment, whole, and
-// nothing is there by half; also if the disk fails before that.
+// Every acknowledged commit is there after a power cut at any moment, and no commit is
+// there by half; even if the disk failed before.
 func TestPowerCut(t *testing.T) {
 	var stats counts
 	dir := t.TempDir()
 	round := 0
 	synctest.Test(t, func(t *testing.T) {
-		rapid.Check(struct{ rapid.TB }{t}, func(rt *rapid.T) { // without the Deadline, which a bubble has not
-			time.Sleep(200 * time.Millisecond) // for rapid's own limit of time, which stands still here
+		rapid.Check(struct{ rapid.TB }{t}, func(rt *rapid.T) { // without the Deadline, which a bubble does not have
+			time.Sleep(200 * time.Millisecond) // for rapid's own time limit, which stands still here
 			round++
 			m := &machine{rt: rt, dir: filepath.Join(dir, fmt.Sprint(round)), is: make(content), stats: &stats}
 			do(rt, os.Mkdir(m.dir, 0o700))
@@ -509,7 +511,7 @@ func TestPowerCut(t *testing.T) {
 					m.power.open() // a checkpoint ends
 					synctest.Wait()
 				case 9:
-					time.Sleep(haste) // of the bubble's clock: how soon an area was full decides how much of it is used
+					time.Sleep(haste) // by the bubble's clock: an area that is full soon makes the next one larger
 				default:
 					m.commit()
 				}

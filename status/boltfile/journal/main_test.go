@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestMain makes properties shorter than they are by default, which takes long with
-// the race detector; -rapid.checks=300 is for a change of the journal.
+// TestMain makes properties shorter than by default, which takes long with the race
+// detector. Use -rapid.checks=300 for a change of the journal.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	const checks = "rapid.checks"

@@ -9,8 +9,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// TestMemoryForPages: it is used again while commits need it, also where one does not
-// fit into the journal, and given back when they have not for a while.
+// TestMemoryForPages keeps the memory while commits need it, even if one does not fit
+// into the journal. It frees the memory when they have not needed it for a while.
 func TestMemoryForPages(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
 	db := openBolt(t, path, 4096)

@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// A record is a header of whole blocks, and the pages of one commit, the meta page
-// last. Whole blocks, so that the system never has to read what it is to overwrite.
+// A record is a header of whole blocks, and the pages of one commit with the meta page
+// last. With whole blocks the system never has to read a block before it overwrites it.
 // All numbers are little endian:
 //
 //	 0  magic
@@ -18,12 +18,12 @@ import (
 //	24  checkpoint: all records up to this LSN are in bbolt's file, synced
 //	32  length of the pages
 //	40  number of spans
-//	48  salt: the same in all records of a journal, and a random one, so that nothing
-//	    that a page holds can be taken for a record
+//	48  salt: a random number, the same in all records of a journal. So no content
+//	    of a page can be taken for a record
 //	56  the meta that was valid before
 //	120 spans: offset in bbolt's file, length
 //
-// A record without pages only tells of a checkpoint.
+// A record without pages only records a checkpoint.
 const (
 	magic      = 0x6c6e72756f6a736a // "jsjournl"
 	version    = 1
@@ -34,27 +34,27 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// span is where a run of neighbouring pages belongs in bbolt's file.
+// span is the place of a run of neighbouring pages in bbolt's file.
 type span struct {
 	offset int64
 	length int
 }
 
-// record is one commit, as it stands in the journal.
+// record is one commit in the journal.
 type record struct {
 	salt       uint64
 	lsn        uint64
 	checkpoint uint64
-	before     meta   // that was valid before
-	after      meta   // that this commit makes valid
-	spans      []span // the last one is the meta page; none if it only tells of a checkpoint
+	before     meta   // the valid one before the commit
+	after      meta   // the one of this commit
+	spans      []span // the last one is the meta page; none if it only records a checkpoint
 	pages      []byte // of all spans, one after the other
 }
 
-// size is that of the record in the journal, in bytes.
+// size is the record's size in the journal, in bytes.
 func (r *record) size() int64 { return int64(headerSize(len(r.spans)) + len(r.pages)) }
 
-// headerSize is that of a record with n spans, in bytes.
+// headerSize is the size of a header with n spans, in bytes.
 func headerSize(n int) int {
 	return roundUp(spansStart+n*spanSize, blockSize)
 }
@@ -84,13 +84,13 @@ func (r *record) appendHeader(b []byte) []byte {
 	return b
 }
 
-// checksum is that of a record whose header has 0 as its checksum.
+// checksum is the checksum of a record whose header has 0 in its place.
 func checksum(header, pages []byte) uint32 {
 	return crc32.Update(crc32.Checksum(header, castagnoli), castagnoli, pages)
 }
 
-// readRecord reads the record at an offset of an area's end or earlier. ok is
-// false if there is none, or not a whole one.
+// readRecord reads the record at an offset of an area that ends at end. ok is false if
+// there is no whole record.
 func readRecord(f io.ReaderAt, at, end int64) (r record, ok bool) {
 	head := make([]byte, blockSize)
 	if at+blockSize > end || !readFull(f, head, at) || binary.LittleEndian.Uint64(head) != magic || binary.LittleEndian.Uint32(head[8:]) != version {
@@ -158,15 +158,15 @@ func (r *record) split() (body, page record) {
 	return record{spans: r.spans[:last], pages: r.pages[:at]}, record{spans: r.spans[last:], pages: r.pages[at:]}
 }
 
-// only makes a part of the record, from [record.split], the whole of it.
+// only reduces the record to a part from [record.split].
 func (r *record) only(part record) {
 	r.spans = append(r.spans[:0], part.spans...)
-	r.pages = append(r.pages[:0], part.pages...) // in front: else its memory could not be used again
+	r.pages = append(r.pages[:0], part.pages...) // at the front, so that its memory can be used again
 }
 
-// meta is the part of bbolt's meta page that says which tree is valid, as it
-// stands in the file: magic, version, page size, flags, root, free list, number of
-// pages, transaction, checksum. See bbolt's internal/common/meta.go.
+// meta is the part of bbolt's meta page that names the valid tree, as it is in the
+// file: magic, version, page size, flags, root, free list, number of pages,
+// transaction, checksum. See bbolt's internal/common/meta.go.
 type meta [metaSize]byte
 
 const (
@@ -177,7 +177,7 @@ const (
 	metaSum   = 56
 )
 
-// valid says whether a commit has written it, whole.
+// valid says whether a commit has written all of it.
 func (m *meta) valid() bool {
 	h := fnv.New64a()
 	_, _ = h.Write(m[:metaSum])
@@ -192,8 +192,8 @@ func (m *meta) pages() uint64 { return binary.NativeEndian.Uint64(m[metaPages:])
 
 const boltMagic = 0xED0CDAED
 
-// latest reads both metas of a bbolt file. whole says whether both are valid; if
-// none is, the one returned is not either.
+// latest reads both metas of a bbolt file. whole says whether both are valid. If
+// neither is, the returned one is invalid, too.
 func latest(f io.ReaderAt, pageSize int64) (newest meta, whole bool) {
 	var found [2]meta
 	var valid [2]bool

@@ -14,17 +14,17 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// ErrDamaged says that commits are missing in the journal which bbolt's file needs:
-// a bad disk, or somebody changed it.
+// ErrDamaged says that the journal lacks commits that bbolt's file needs: the disk is
+// bad, or somebody changed the journal.
 var ErrDamaged = errors.New("the tracker's journal is damaged")
 
-// Recover brings bbolt's file to where its last commit left it, from the journal
-// of a process that did not stop cleanly, and removes the journal. Without one it
-// does nothing. It fails with bbolt's ErrTimeout if another process has the
-// database open, and with [ErrDamaged]. It may be interrupted and done again.
+// Recover restores bbolt's file to its last commit, from the journal of a process that
+// did not stop cleanly, and removes the journal. Without a journal it does nothing. It
+// fails with bbolt's ErrTimeout if another process has the database open, and with
+// [ErrDamaged]. It may be interrupted and repeated.
 //
-// A journal that does not belong to the file as it is now is removed and changes
-// nothing: the file was deleted, or replaced by a backup.
+// A journal that does not belong to the present file is removed without effect: the
+// file was deleted, or replaced by a backup.
 func Recover(db, path string, timeout time.Duration, log *slog.Logger) error {
 	return recoverFile(db, path, timeout, areaSize, log)
 }
@@ -42,11 +42,11 @@ func recoverFile(db, path string, timeout time.Duration, size int64, log *slog.L
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, target.Close()) }() // which also unlocks it
+	defer func() { err = errors.Join(err, target.Close()) }() // that also unlocks it
 	if err := lock(target, timeout); err != nil {
 		return err
 	}
-	// Only now: whoever had the lock may have removed it.
+	// This comes after the lock: its last owner may have removed the journal.
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -61,7 +61,7 @@ func recoverFile(db, path string, timeout time.Duration, size int64, log *slog.L
 	return os.Remove(path)
 }
 
-// redo writes what the journal holds to bbolt's file, if it belongs to it.
+// redo writes the journal's pages to bbolt's file, if it belongs to that.
 func redo(target disk, f io.ReaderAt, size int64, log *slog.Logger) error {
 	found := read(f, size)
 	if len(found) == 0 {
@@ -72,8 +72,7 @@ func redo(target disk, f io.ReaderAt, size int64, log *slog.Logger) error {
 	if err == nil && stray(f, size, newest) {
 		err = fmt.Errorf("%w: there are commits behind %d, but that is not whole", ErrDamaged, newest.lsn+1)
 	}
-	// Asked first: whoever puts a backup in the place of the file need not care for
-	// its journal.
+	// This comes first: a backup may replace the file without a look at its journal.
 	page := pageSize(found)
 	if page > 0 && !belongs(found, target, page) {
 		log.Warn("the tracker's file is not the one that this journal was written for; the file is taken as it is")
@@ -93,8 +92,8 @@ func redo(target disk, f io.ReaderAt, size int64, log *slog.Logger) error {
 	return target.Sync()
 }
 
-// lengthen makes a file at least so long: free pages at its end are in no record, but
-// bbolt expects to find them.
+// lengthen makes a file at least so long. Free pages at its end are in no record, but
+// bbolt expects them.
 func lengthen(target disk, size int64) error {
 	last := make([]byte, 1)
 	if size == 0 || readFull(target, last, size-1) {
@@ -104,7 +103,7 @@ func lengthen(target disk, size int64) error {
 	return err
 }
 
-// pageSize is that of bbolt's file, 0 if no record has pages.
+// pageSize is the page size of bbolt's file; 0 if no record has pages.
 func pageSize(found []record) int64 {
 	for _, r := range found {
 		if n := len(r.spans); n > 0 {
@@ -114,13 +113,13 @@ func pageSize(found []record) int64 {
 	return 0
 }
 
-// belongs says whether a bbolt file is one that the records were meant for: its
-// newest meta is one of theirs, or the one before them. A power cut in the middle of
-// writing a meta page leaves one that is not valid.
+// belongs says whether the records are those of a bbolt file: its newest meta is one of
+// theirs, or the one before them. A power cut during the write of a meta page leaves an
+// invalid one.
 func belongs(found []record, target io.ReaderAt, page int64) bool {
 	last := make([]byte, 1)
 	if !readFull(target, last, 2*page-1) {
-		return false // somebody has emptied it
+		return false // somebody has emptied the file
 	}
 	newest, whole := latest(target, page)
 	return !whole || slices.ContainsFunc(found, func(r record) bool { return r.before == newest || r.after == newest })
@@ -135,14 +134,14 @@ func read(f io.ReaderAt, size int64) []record {
 	if len(young) == 0 {
 		return nil
 	}
-	// A record that could not be synced may be there all the same, and once more in
-	// the area that was begun after that.
+	// A record whose sync failed may be there nevertheless, and again in the area that
+	// was begun after it.
 	old = slices.DeleteFunc(old, func(r record) bool { return r.lsn >= young[0].lsn })
 	return append(old, young...)
 }
 
-// readArea reads the records of an area up to the first that is none, or an older
-// one that has not been overwritten yet.
+// readArea reads the records of an area, up to the first place without one or with an
+// older one.
 func readArea(f io.ReaderAt, area, size int64) (found []record) {
 	for at, end := area*size, (area+1)*size; ; {
 		r, ok := readRecord(f, at, end)
@@ -173,9 +172,9 @@ func between(found []record, after, upTo uint64) (todo []record, err error) {
 	return todo, nil
 }
 
-// stray says whether there is a whole record younger than the newest one that was
-// found in its place. A record is begun when the one before it is on disk, so the one
-// between them was, too.
+// stray says whether there is a whole record younger than the newest one in its place.
+// A record is begun only when the one before it is on disk. So the one between them has
+// been lost.
 func stray(f io.ReaderAt, size int64, newest record) bool {
 	head := make([]byte, spansStart)
 	for at := int64(0); at < 2*size && readFull(f, head, at); at += blockSize {
@@ -189,5 +188,5 @@ func stray(f io.ReaderAt, size int64, newest record) bool {
 	return false
 }
 
-// errLocked is what bbolt says of a locked file.
+// errLocked is bbolt's error for a locked file.
 var errLocked = bolterrors.ErrTimeout

@@ -14,7 +14,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// left is what a process that was killed after some commits leaves.
+// left has the files of a process that was killed after some commits.
 type left struct {
 	path, journal string
 	empty, last   []byte // bbolt's file before the commits, and after them
@@ -54,7 +54,7 @@ func killed(t tb, dir string) (l left) {
 
 func (l *left) recover() error { return Recover(l.path, l.journal, time.Second, quiet) }
 
-// holds checks what the file has, and that no journal is there.
+// holds checks the content of the file, and that there is no journal.
 func (l *left) holds(t *testing.T, want content) {
 	t.Helper()
 	if _, err := os.Stat(l.journal); !errors.Is(err, os.ErrNotExist) {
@@ -71,7 +71,7 @@ func (l *left) holds(t *testing.T, want content) {
 	}))
 }
 
-// Nothing of what was committed reached bbolt's file: the journal has it all.
+// No commit has reached bbolt's file: the journal has them all.
 func TestRecover(t *testing.T) {
 	l := killed(t, t.TempDir())
 	if !supported {
@@ -83,7 +83,7 @@ func TestRecover(t *testing.T) {
 	l.holds(t, l.is)
 }
 
-// A journal is of no use to another file than the one it was written for.
+// A journal applies only to its own file.
 func TestRecoverOtherFile(t *testing.T) {
 	if !supported {
 		t.Skip("NOT TESTED, journals: not on this system")
@@ -129,7 +129,7 @@ func flip(l *left, n int) {
 	}
 }
 
-// A record in the middle that is not whole was whole once: later ones are there.
+// A damaged record in the middle was whole once, because later ones exist.
 func TestRecoverDamaged(t *testing.T) {
 	if !supported {
 		t.Skip("NOT TESTED, journals: not on this system")
@@ -147,7 +147,7 @@ func TestRecoverDamaged(t *testing.T) {
 	}
 }
 
-// While somebody has the file open neither it nor the journal is touched.
+// While another process has the file open, neither it nor the journal is touched.
 func TestRecoverLocked(t *testing.T) {
 	if !supported {
 		t.Skip("NOT TESTED, journals: not on this system")
@@ -165,8 +165,8 @@ func TestRecoverLocked(t *testing.T) {
 	l.holds(t, l.is)
 }
 
-// Whatever stands in a journal is read without a panic, and what comes out of it fits
-// together.
+// No content of a journal makes the reader panic, and the records that it returns are
+// consistent.
 func FuzzRead(f *testing.F) {
 	const size = 40 << 10
 	l := killed(f, f.TempDir())
@@ -197,7 +197,7 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// A commit as it is with the journal, and as it is without.
+// A commit with the journal, and one without.
 func BenchmarkCommit(b *testing.B) {
 	for _, keys := range []int{1, 1000} {
 		for _, with := range []bool{false, true} {

@@ -5,6 +5,6 @@ import (
 	"syscall"
 )
 
-// syncData brings a file's content to disk, and of its metadata what is needed to
-// read it.
+// syncData brings a file's content to disk, with the metadata that are needed to read
+// it.
 func syncData(f *os.File) error { return syscall.Fdatasync(int(f.Fd())) }

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// supported says whether journals can be used on this system: bbolt's lock is
-// another one here.
+// supported says whether journals can be used on this system. bbolt's lock is a
+// different one here.
 const supported = false
 
 func lock(*os.File, time.Duration) error {

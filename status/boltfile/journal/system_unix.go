@@ -12,11 +12,11 @@ import (
 // supported says whether journals can be used on this system.
 const supported = true
 
-// lockRetry is how long to wait between tries of a lock, as bbolt does.
+// lockRetry is the wait between tries of a lock, as in bbolt.
 const lockRetry = 50 * time.Millisecond
 
-// lock takes the same lock that bbolt takes while it has the file open. It ends
-// when the file is closed.
+// lock takes the lock that bbolt holds on an open file. It ends when the file is
+// closed.
 func lock(f *os.File, timeout time.Duration) error {
 	for end := time.Now().Add(timeout); ; time.Sleep(lockRetry) {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
