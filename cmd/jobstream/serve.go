@@ -95,7 +95,7 @@ type server struct {
 	maxConns int // at each port
 	natsPort int // as the configuration says; then the one that was taken
 
-	node          *node.Node   // nil between two; see heal.go
+	node          *node.Core   // nil between two; see heal.go
 	lives         atomic.Int64 // nodes that were started, or tried to be
 	healer        healer
 	stopRetention func()

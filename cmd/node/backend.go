@@ -15,7 +15,7 @@ import (
 // Backend is the node as both doors see it.
 type Backend struct {
 	*api.Operator
-	n       *Node
+	n       *Core
 	door    string        // the actor of what it commands
 	pausing *sync.Mutex   // keeps pauses in the same order in tracker and pool
 	lists   chan struct{} // holds a token for each that is being read
@@ -23,7 +23,7 @@ type Backend struct {
 
 // NewBackend makes one for a node that runs; remove deletes ended jobs and what
 // they have left behind.
-func NewBackend(n *Node, remove func(context.Context, []*jobs.Job) (int, int64, error)) *Backend {
+func NewBackend(n *Core, remove func(context.Context, []*jobs.Job) (int, int64, error)) *Backend {
 	return &Backend{n: n, pausing: &sync.Mutex{}, lists: make(chan struct{}, maxLists), Operator: api.NewOperator(api.OperatorOptions{
 		Doer: n.Store, History: n.Store, Find: n.Store.Job, Remove: remove, Submit: n.Submitter.SubmitMessage, Waits: n.Waits,
 	})}

@@ -45,9 +45,9 @@ type Options struct {
 // though their time has come: they come on top of the jobs that the doors let in.
 func (o *Options) releaseRoom() int { return o.QueueSize + o.QueueSize/2 }
 
-// Node is a running jobstream without its REST door: broker, tracker, pool and
+// Core is a running jobstream without its REST door: broker, tracker, pool and
 // what goes on between them.
-type Node struct {
+type Core struct {
 	o       Options
 	log     *slog.Logger
 	name    string
@@ -82,8 +82,8 @@ type Node struct {
 
 // Start brings a node up: it returns when everything that the tracker knows
 // to be unfinished is in the queue again and workers take from it.
-func Start(ctx context.Context, o Options) (n *Node, err error) {
-	n = &Node{
+func Start(ctx context.Context, o Options) (n *Core, err error) {
+	n = &Core{
 		o: o, log: o.Logger, started: o.Started, Failed: make(chan error, 8), Mend: make(chan error, 1),
 		Waits: intake.NewWaits(),
 	}
@@ -130,7 +130,7 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 }
 
 // startWatched is start, ended early if a part breaks meanwhile.
-func (n *Node) startWatched(ctx context.Context) error {
+func (n *Core) startWatched(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	started := make(chan error, 1)
@@ -145,7 +145,7 @@ func (n *Node) startWatched(ctx context.Context) error {
 	}
 }
 
-func (n *Node) start(ctx context.Context) (err error) {
+func (n *Core) start(ctx context.Context) (err error) {
 	host, err := os.Hostname()
 	if err != nil || host == "" {
 		host = "jobstream"
@@ -215,7 +215,7 @@ type inboxFunc func(*jobs.Message, func(error)) error
 func (f inboxFunc) Submit(m *jobs.Message, refused func(error)) error { return f(m, refused) }
 
 // runParts starts everything that runs from now on, but the pool.
-func (n *Node) runParts() {
+func (n *Core) runParts() {
 	var ctx, projecting context.Context
 	ctx, n.stopParts = context.WithCancel(context.Background())
 	projecting, n.stopProjector = context.WithCancel(context.Background())
@@ -234,7 +234,7 @@ func (n *Node) runParts() {
 }
 
 // part runs one long-lived part; an error of it ends the node.
-func (n *Node) part(name string, run func() error) {
+func (n *Core) part(name string, run func() error) {
 	n.parts.Go(func() {
 		if err := run(); err != nil {
 			select {
@@ -246,7 +246,7 @@ func (n *Node) part(name string, run func() error) {
 }
 
 // startPool opens the lanes and begins to take jobs from them.
-func (n *Node) startPool(ctx context.Context) error {
+func (n *Core) startPool(ctx context.Context) error {
 	lanes := n.lanesNeeded()
 	paused, err := n.Store.Paused()
 	if err != nil {
@@ -284,7 +284,7 @@ func (n *Node) startPool(ctx context.Context) error {
 const forgetEvery = time.Minute
 
 // forgetTokens drops idempotency keys that are older than they are remembered.
-func (n *Node) forgetTokens(ctx context.Context) error {
+func (n *Core) forgetTokens(ctx context.Context) error {
 	tick := time.NewTicker(forgetEvery)
 	defer tick.Stop()
 	for {
@@ -298,7 +298,7 @@ func (n *Node) forgetTokens(ctx context.Context) error {
 }
 
 // forgetOldTokens drops all of them; what fails is tried again at the next tick.
-func (n *Node) forgetOldTokens(ctx context.Context) {
+func (n *Core) forgetOldTokens(ctx context.Context) {
 	for {
 		some, err := n.forgetSomeTokens(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -313,7 +313,7 @@ func (n *Node) forgetOldTokens(ctx context.Context) {
 // forgetBatch is how many tokens one transaction drops at most.
 const forgetBatch = 10_000
 
-func (n *Node) forgetSomeTokens(ctx context.Context) (int, error) {
+func (n *Core) forgetSomeTokens(ctx context.Context) (int, error) {
 	c := jobs.ForgetTokens{Stamp: jobs.By("cleanup"), Most: forgetBatch}
 	c.Before = c.At.Add(-jobs.TokenTime)
 	oldest, err := n.Store.OldestToken()
@@ -326,7 +326,7 @@ func (n *Node) forgetSomeTokens(ctx context.Context) (int, error) {
 
 // lanesNeeded are those of all known types, and of the types of unfinished jobs that
 // are not known any more: their jobs wait until the type is back.
-func (n *Node) lanesNeeded() []jobs.Lane {
+func (n *Core) lanesNeeded() []jobs.Lane {
 	names := make(map[string]bool)
 	for _, t := range n.o.Registry.Types() {
 		names[t.Name] = true
@@ -357,7 +357,7 @@ const healthEvery = 250 * time.Millisecond
 // watchHealth checks the broker, and that the tracker's file is still there, all
 // the time. One bad answer is not believed at
 // once: a busy machine makes a check time out.
-func (n *Node) watchHealth(ctx context.Context) error {
+func (n *Core) watchHealth(ctx context.Context) error {
 	tick := time.NewTicker(healthEvery)
 	defer tick.Stop()
 	bad := 0
@@ -393,14 +393,14 @@ func (n *Node) watchHealth(ctx context.Context) error {
 }
 
 // healthy is nil, or why nothing can be taken.
-func (n *Node) healthy() error {
+func (n *Core) healthy() error {
 	if err := n.Store.Health(); err != nil {
 		return err
 	}
 	return n.brokerHealth()
 }
 
-func (n *Node) brokerHealth() error {
+func (n *Core) brokerHealth() error {
 	if p := n.brokerSick.Load(); p != nil {
 		return *p
 	}
@@ -408,13 +408,13 @@ func (n *Node) brokerHealth() error {
 }
 
 // Check is the health by part; see httpapi.Health.
-func (n *Node) Check(context.Context) map[string]error {
+func (n *Core) Check(context.Context) map[string]error {
 	return map[string]error{"tracker": n.Store.Health(), "broker": n.brokerHealth()}
 }
 
 // StopTaking ends the taking of jobs through both doors, and the workers within
 // grace. Lookups go on.
-func (n *Node) StopTaking(grace time.Duration) error {
+func (n *Core) StopTaking(grace time.Duration) error {
 	n.stopSchedules()
 	n.Submitter.Drain()
 	n.Waits.Close()
@@ -426,7 +426,7 @@ func (n *Node) StopTaking(grace time.Duration) error {
 
 // Abandon ends a node that has broken: handlers are interrupted, what has been read is
 // committed, and the next start finds the folder as after a crash.
-func (n *Node) Abandon(why error) {
+func (n *Core) Abandon(why error) {
 	n.stopSchedules()
 	n.Submitter.Drain()
 	n.Waits.Close()
@@ -437,10 +437,10 @@ func (n *Node) Abandon(why error) {
 
 // close ends the rest after [node.StopTaking], in the order in which the parts
 // depend on each other, so that the next start finds everything settled.
-func (n *Node) Close() error { return n.end(n.brokerHealth()) }
+func (n *Core) Close() error { return n.end(n.brokerHealth()) }
 
 // end is close; sick is why nothing can be settled, if so.
-func (n *Node) end(sick error) error {
+func (n *Core) end(sick error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	err := n.Broker.Service.Stop()
@@ -472,7 +472,7 @@ func (n *Node) end(sick error) error {
 
 // settle waits until the tracker has folded all that is in the streams, and all
 // notifications are stored.
-func (n *Node) settle(ctx context.Context) (mark status.Clean, err error) {
+func (n *Core) settle(ctx context.Context) (mark status.Clean, err error) {
 	if err := n.Broker.Flush(); err != nil {
 		return mark, err
 	}
@@ -491,7 +491,7 @@ func (n *Node) settle(ctx context.Context) (mark status.Clean, err error) {
 
 // awaitProjected waits until the last commit has been told, and notified: the
 // mark of a clean stop drops the outbox.
-func (n *Node) awaitProjected(ctx context.Context) error {
+func (n *Core) awaitProjected(ctx context.Context) error {
 	select {
 	case <-n.projected:
 		return n.notifier.caughtUp(ctx)
@@ -502,7 +502,7 @@ func (n *Node) awaitProjected(ctx context.Context) error {
 
 // ends are the sequences that the tracker must reach to have folded both
 // streams.
-func (n *Node) ends(ctx context.Context) (jobs.Positions, error) {
+func (n *Core) ends(ctx context.Context) (jobs.Positions, error) {
 	inJobs, err := n.Broker.Streams.Jobs(ctx)
 	if err != nil {
 		return jobs.Positions{}, err

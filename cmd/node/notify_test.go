@@ -68,19 +68,19 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 		Lease: 30 * time.Second, MaxLost: 5, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	ends := newEndsHeard()
-	open := func() *Node {
+	open := func() *Core {
 		n, err := Start(t.Context(), o)
 		mustDo(t, err)
 		n.Store.Listen(ends.committed)
 		return n
 	}
-	caughtUp := func(n *Node) {
+	caughtUp := func(n *Core) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		mustDo(t, n.notifier.caughtUp(ctx))
 	}
 	// full makes the stream refuse everything, or take it again.
-	full := func(n *Node, on bool) {
+	full := func(n *Core, on bool) {
 		nc, err := nats.Connect(n.Broker.ClientURL())
 		mustDo(t, err)
 		defer nc.Close()
@@ -95,7 +95,7 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 		_, err = js.UpdateStream(t.Context(), config)
 		mustDo(t, err)
 	}
-	submit := func(n *Node) {
+	submit := func(n *Core) {
 		var all sync.WaitGroup
 		for i := range submitters {
 			all.Go(func() {
@@ -144,7 +144,7 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 }
 
 // notifiedIDs are the jobs that the stream of notifications tells of.
-func notifiedIDs(t *testing.T, n *Node) (ids []jobs.ID) {
+func notifiedIDs(t *testing.T, n *Core) (ids []jobs.ID) {
 	t.Helper()
 	mustDo(t, n.Broker.Reader.Kept(t.Context(), func(body []byte) error {
 		var j struct {

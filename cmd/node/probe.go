@@ -14,7 +14,7 @@ const probeEvery = time.Second
 // probe asks for a new start if the folder can be written to. The tracker, which writes
 // to the same disk, must be able to: it takes in what the streams have acknowledged
 // before they are closed.
-func (n *Node) probe(why error) {
+func (n *Core) probe(why error) {
 	if n.Store.Health() != nil || writable(n.o.Dirs.Root) != nil || openable(n.o.Dirs.Broker) != nil {
 		return
 	}

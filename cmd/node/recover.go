@@ -33,7 +33,7 @@ import (
 
 // openBroker starts the broker. clean says that everything is as a clean stop
 // left it.
-func (n *Node) openBroker(ctx context.Context) (clean bool, err error) {
+func (n *Core) openBroker(ctx context.Context) (clean bool, err error) {
 	mark, marked, sameBoot, err := n.Store.TakeClean(bootID())
 	if err != nil {
 		return false, err
@@ -58,7 +58,7 @@ func (n *Node) openBroker(ctx context.Context) (clean bool, err error) {
 	return false, err
 }
 
-func (n *Node) openBrokerOnce(ctx context.Context, rebuild bool) (*broker.Broker, error) {
+func (n *Core) openBrokerOnce(ctx context.Context, rebuild bool) (*broker.Broker, error) {
 	return broker.Open(ctx, broker.Options{
 		Dir: n.o.Dirs.Broker, Node: n.name, Host: n.o.Host, Port: n.o.Port,
 		SyncInterval: n.o.Sync, SyncAlways: n.o.SyncAlways, QueueSize: n.o.QueueSize,
@@ -71,7 +71,7 @@ func (n *Node) openBrokerOnce(ctx context.Context, rebuild bool) (*broker.Broker
 
 // strayed says how the streams differ from what a clean stop left, "" if they
 // don't.
-func (n *Node) strayed(ctx context.Context, mark status.Clean) (string, error) {
+func (n *Core) strayed(ctx context.Context, mark status.Clean) (string, error) {
 	inJobs, err := n.Broker.Streams.Jobs(ctx)
 	if err != nil {
 		return "", err
@@ -96,7 +96,7 @@ func (n *Node) strayed(ctx context.Context, mark status.Clean) (string, error) {
 
 // recover makes the queue what the tracker says it is. The streams are aligned,
 // and the projector runs.
-func (n *Node) recover(ctx context.Context, clean bool) error {
+func (n *Core) recover(ctx context.Context, clean bool) error {
 	if clean {
 		return n.catchUp(ctx)
 	}
@@ -157,7 +157,7 @@ const starting = "start"
 // takeBack ends what was running. In a process that has died each job may be what
 // killed it, and that counts; one that lives on has interrupted them itself. The
 // tracker must have caught up: the streams may hold the end of some.
-func (n *Node) takeBack(ctx context.Context) (lost, failed int, err error) {
+func (n *Core) takeBack(ctx context.Context) (lost, failed int, err error) {
 	keys, err := n.Store.Running()
 	if err != nil || len(keys) == 0 {
 		return 0, 0, err
@@ -178,7 +178,7 @@ func (n *Node) takeBack(ctx context.Context) (lost, failed int, err error) {
 // lift raises the sequence of JOBS above all that the tracker knows, if it was
 // rebuilt from the other streams and JOBS was lost, too: else new jobs would get
 // sequences that stand for old ones. It returns up to where JOBS has been purged.
-func (n *Node) lift(ctx context.Context, purged uint64) (uint64, error) {
+func (n *Core) lift(ctx context.Context, purged uint64) (uint64, error) {
 	if !n.Store.New() {
 		return purged, nil
 	}
@@ -195,7 +195,7 @@ func (n *Node) lift(ctx context.Context, purged uint64) (uint64, error) {
 
 // alignStreams brings streams and positions together before anything reads or
 // writes them.
-func (n *Node) alignStreams(ctx context.Context) error {
+func (n *Core) alignStreams(ctx context.Context) error {
 	pos := n.Store.Positions()
 	if n.Store.New() {
 		if err := n.seed(ctx); err != nil {
@@ -229,7 +229,7 @@ const maxGaps = 1_000_000
 // can be told only within one run of the operating system: then whatever the
 // dead process wrote is in the files, synced or not, and what is not there was
 // taken away as a whole: an older copy ends too early, a lost block leaves a gap.
-func (n *Node) jobsIntact(ctx context.Context) (bool, error) {
+func (n *Core) jobsIntact(ctx context.Context) (bool, error) {
 	if !n.sameBoot {
 		return false, nil
 	}
@@ -250,7 +250,7 @@ func (n *Node) jobsIntact(ctx context.Context) (bool, error) {
 }
 
 // seed takes into a new tracker what the notifications know of ended jobs.
-func (n *Node) seed(ctx context.Context) error {
+func (n *Core) seed(ctx context.Context) error {
 	var some []*jobs.Job
 	total := 0
 	flush := func() error {
@@ -282,7 +282,7 @@ func (n *Node) seed(ctx context.Context) error {
 }
 
 // catchUp waits until the tracker has folded what the streams hold.
-func (n *Node) catchUp(ctx context.Context) error {
+func (n *Core) catchUp(ctx context.Context) error {
 	pos, err := n.ends(ctx)
 	if err != nil {
 		return err
@@ -295,7 +295,7 @@ const republishWindow = 8192
 
 // republish publishes every unfinished job again whose message is at or below a
 // sequence, in the order in which they came.
-func (n *Node) republish(ctx context.Context, upTo uint64) (count int, err error) {
+func (n *Core) republish(ctx context.Context, upTo uint64) (count int, err error) {
 	if upTo == 0 {
 		return 0, nil
 	}
@@ -337,7 +337,7 @@ func (n *Node) republish(ctx context.Context, upTo uint64) (count int, err error
 
 // awaitRepublished waits until the tracker has folded JOBS up to seq, or a
 // message was refused.
-func (n *Node) awaitRepublished(ctx context.Context, seq uint64, refusal *atomic.Pointer[error]) error {
+func (n *Core) awaitRepublished(ctx context.Context, seq uint64, refusal *atomic.Pointer[error]) error {
 	for {
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		err := n.Store.WaitFor(short, jobs.Positions{Jobs: seq})
@@ -355,7 +355,7 @@ func (n *Node) awaitRepublished(ctx context.Context, seq uint64, refusal *atomic
 }
 
 // restore publishes again what somebody else has taken out of JOBS while jobstream runs.
-func (n *Node) restore(ctx context.Context, upTo uint64) error {
+func (n *Core) restore(ctx context.Context, upTo uint64) error {
 	count, err := n.republish(ctx, upTo)
 	if err != nil {
 		return err

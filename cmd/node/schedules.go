@@ -9,7 +9,7 @@ import (
 
 // startSchedules takes over the configuration's schedules and begins to fire all
 // that there are.
-func (n *Node) startSchedules(ctx context.Context) error {
+func (n *Core) startSchedules(ctx context.Context) error {
 	submit := n.Submitter.SubmitMessage
 	runner := schedule.NewRunner(schedule.RunnerOptions{Store: n.Store, Submit: submit, Ended: n.hasEnded, Logger: n.log})
 	n.Schedules = schedule.NewBook(schedule.BookOptions{
@@ -34,7 +34,7 @@ func (n *Node) startSchedules(ctx context.Context) error {
 }
 
 // checkSchedule says whether a schedule's jobs can be made.
-func (n *Node) checkSchedule(s *schedule.Spec) error {
+func (n *Core) checkSchedule(s *schedule.Spec) error {
 	if t := n.o.Registry.Lookup(s.Type); t != nil && t.Internal {
 		return n.o.Registry.Unknown(s.Type)
 	}
@@ -42,7 +42,7 @@ func (n *Node) checkSchedule(s *schedule.Spec) error {
 }
 
 // hasEnded says whether a job has ended, or is not there any more.
-func (n *Node) hasEnded(ctx context.Context, id jobs.ID) (bool, error) {
+func (n *Core) hasEnded(ctx context.Context, id jobs.ID) (bool, error) {
 	j, err := n.Store.Job(ctx, id)
 	return j == nil || j.Status.Ended(), err
 }
