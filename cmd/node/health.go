@@ -1,12 +1,77 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
+
+	"jobstream/broker"
 )
+
+// Health checks of the broker cost some hundred microseconds, so submissions go
+// by the last one.
+const healthEvery = 250 * time.Millisecond
+
+// watchHealth checks the broker, and that the tracker's file is still there, all
+// the time. One bad answer is not believed at
+// once: a busy machine makes a check time out.
+func (n *Core) watchHealth(ctx context.Context) error {
+	tick := time.NewTicker(healthEvery)
+	defer tick.Stop()
+	bad := 0
+	var probed time.Time
+	for {
+		err := n.Store.Present()
+		if err == nil {
+			err = n.Broker.Healthy()
+		}
+		// After a write error JetStream forgets, at its stop, some of what it
+		// acknowledged before.
+		n.Store.HoldOutbox(err != nil)
+		if err == nil {
+			if n.brokerSick.Swap(nil) != nil {
+				n.log.Info("jobs are taken again")
+			}
+			bad = 0
+		} else if bad++; bad >= 2 {
+			if n.brokerSick.Swap(&err) == nil {
+				n.log.Error("no jobs can be taken; submissions are refused until they can", "error", err)
+			}
+			if errors.Is(err, broker.ErrStuck) && time.Since(probed) >= probeEvery {
+				n.probe(err)
+				probed = time.Now()
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// healthy is nil, or why nothing can be taken.
+func (n *Core) healthy() error {
+	if err := n.Store.Health(); err != nil {
+		return err
+	}
+	return n.brokerHealth()
+}
+
+func (n *Core) brokerHealth() error {
+	if p := n.brokerSick.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Check is the health by part; see httpapi.Health.
+func (n *Core) Check(context.Context) map[string]error {
+	return map[string]error{"tracker": n.Store.Health(), "broker": n.brokerHealth()}
+}
 
 // probeEvery is how often a node that is stuck looks whether a new start could help.
 const probeEvery = time.Second
