@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/status/index"
 	"jobstream/status/record"
 )
 
@@ -59,7 +60,7 @@ func (f *fold) index(old, j *jobs.Job) error {
 		return err
 	}
 	if away := j.Place != jobs.InQueue; away != (old != nil && old.Place != jobs.InQueue) {
-		if err := f.s.bits.change(f.bits, awayAttr, j.Key, away); err != nil {
+		if err := f.s.bits.Change(f.bits, index.Away, j.Key, away); err != nil {
 			return err
 		}
 	}

@@ -92,7 +92,7 @@ func (s *Store) foldOnce(b *batch, tell func(*jobs.Commit)) (poison bool, err er
 	for part := *b; ; {
 		c, rest, err := s.fold(&part, s.input())
 		if err != nil {
-			s.bits.reset()
+			s.bits.Reset()
 			var broke *foldError
 			return errors.As(err, &broke), err
 		}

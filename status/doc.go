@@ -5,8 +5,8 @@
 //
 // Where to start: [Store] is the open tracker; [Store.Run] is the projector, the
 // only writer; fold.go says what a batch does to the records, commands.go what a
-// command does, package record how a job is encoded, bits.go how jobs are found by status, type and tag, and
-// query.go what can be asked. recover.go is for the start after a crash, and package
+// command does, package record how a job is encoded, package index how jobs are found by status, type
+// and tag, and query.go what can be asked. recover.go is for the start after a crash, and package
 // boltfile is the file itself.
 //
 // The file has these buckets, all keys big endian:

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/status/index"
 	"jobstream/status/record"
 )
 
@@ -32,7 +33,7 @@ type fold struct {
 	bySeq      map[uint64]*work  // touched jobs whose present message isn't their first
 	order      []*work           // touched, in order of first touch; finish leaves those that changed
 	removed    []*jobs.Job       // deleted records
-	counters   map[string]*typeCounters
+	counters   map[string]*index.Counters
 	out        jobs.Commit      // what others hear of it
 	batched    map[jobs.ID]bool // the jobs of batches that are not complete; nil until somebody asks
 	unnotified map[uint64]bool  // see untold; nil until somebody asks
@@ -94,7 +95,7 @@ func (s *Store) newFold(tx *bbolt.Tx, n int, in input) *fold {
 		loads: tx.Bucket(bucketPayloads), bits: tx.Bucket(bucketBits),
 		touched: make(map[uint64]*work, n), newIDs: make(map[jobs.ID]*work, n), bySeq: make(map[uint64]*work),
 		order:    make([]*work, 0, n),
-		counters: make(map[string]*typeCounters),
+		counters: make(map[string]*index.Counters),
 	}
 	f.out.At = in.now
 	f.records.FillPercent = recordFill
@@ -324,7 +325,7 @@ func (f *fold) finish(pos jobs.Positions) error {
 		return err
 	}
 	f.listChanges()
-	spans := make(map[uint32]span)
+	spans := make(map[uint32]index.Span)
 	for _, w := range f.order {
 		if err := f.write(w, spans); err != nil {
 			return err
@@ -380,7 +381,7 @@ func (f *fold) listChanges() {
 }
 
 // write stores what belongs to one job, but for its record.
-func (f *fold) write(w *work, spans map[uint32]span) error {
+func (f *fold) write(w *work, spans map[uint32]index.Span) error {
 	j := w.job
 	key := key8(j.Key)
 	if special(j) || special(w.old) {
@@ -394,8 +395,8 @@ func (f *fold) write(w *work, spans map[uint32]span) error {
 			return err
 		}
 	} else if w.old.Status != j.Status {
-		c.now[w.old.Status]--
-		if err := f.s.bits.change(f.bits, statusAttr(w.old.Status), j.Key, false); err != nil {
+		c.Now[w.old.Status]--
+		if err := f.s.bits.Change(f.bits, index.OfStatus(w.old.Status), j.Key, false); err != nil {
 			return err
 		}
 	}
@@ -405,34 +406,34 @@ func (f *fold) write(w *work, spans map[uint32]span) error {
 		}
 	}
 	if w.old == nil || w.late {
-		sp := spans[chunkOf(j.Key)]
-		sp.include(j.CreatedAt)
-		spans[chunkOf(j.Key)] = sp
+		sp := spans[index.Chunk(j.Key)]
+		sp.Include(j.CreatedAt)
+		spans[index.Chunk(j.Key)] = sp
 	}
 	if w.old == nil || w.old.Status != j.Status {
-		c.now[j.Status]++
+		c.Now[j.Status]++
 		if j.Status.Ended() {
-			c.ended[j.Status]++
+			c.Ended[j.Status]++
 		}
-		return f.s.bits.change(f.bits, statusAttr(j.Status), j.Key, true)
+		return f.s.bits.Change(f.bits, index.OfStatus(j.Status), j.Key, true)
 	}
 	return nil
 }
 
 // writeGathered stores spans, bitmaps and counters.
-func (f *fold) writeGathered(spans map[uint32]span) error {
+func (f *fold) writeGathered(spans map[uint32]index.Span) error {
 	times := f.tx.Bucket(bucketTimes)
 	for chunk, sp := range spans {
-		if err := putSpan(times, chunk, sp); err != nil {
+		if err := index.PutSpan(times, chunk, sp); err != nil {
 			return err
 		}
 	}
-	if err := f.s.bits.flush(f.bits); err != nil {
+	if err := f.s.bits.Flush(f.bits); err != nil {
 		return err
 	}
 	meta := f.tx.Bucket(bucketMeta)
 	for name, c := range f.counters {
-		if err := meta.Put([]byte(prefixType+name), c.encode()); err != nil {
+		if err := meta.Put([]byte(prefixType+name), c.Encode()); err != nil {
 			return err
 		}
 	}
@@ -484,11 +485,11 @@ func (f *fold) writeNew(j *jobs.Job, key []byte) error {
 	if err := f.ids.Put(j.ID[:], key); err != nil {
 		return err
 	}
-	if err := f.s.bits.change(f.bits, typeAttr(j.ListedAs()), j.Key, true); err != nil {
+	if err := f.s.bits.Change(f.bits, index.OfType(j.ListedAs()), j.Key, true); err != nil {
 		return err
 	}
 	if j.Priority != jobs.DefaultPriority {
-		if err := f.s.bits.change(f.bits, priorityAttr(j.Priority), j.Key, true); err != nil {
+		if err := f.s.bits.Change(f.bits, index.OfPriority(j.Priority), j.Key, true); err != nil {
 			return err
 		}
 	}
@@ -503,7 +504,7 @@ func (f *fold) writeSubmitted(j *jobs.Job, key []byte) error {
 		}
 	}
 	for _, t := range j.Tags {
-		if err := f.s.bits.change(f.bits, tagAttr(t), j.Key, true); err != nil {
+		if err := f.s.bits.Change(f.bits, index.OfTag(t), j.Key, true); err != nil {
 			return err
 		}
 	}
@@ -511,10 +512,10 @@ func (f *fold) writeSubmitted(j *jobs.Job, key []byte) error {
 }
 
 // counter gives the type's counters for changing.
-func (f *fold) counter(name string) *typeCounters {
+func (f *fold) counter(name string) *index.Counters {
 	c, ok := f.counters[name]
 	if !ok {
-		c = &typeCounters{}
+		c = &index.Counters{}
 		f.s.mu.RLock()
 		if have := f.s.counters[name]; have != nil {
 			*c = *have
@@ -564,19 +565,19 @@ func (f *fold) remove(key uint64) (size int64, err error) {
 	if err == nil {
 		err = f.removeAliases(key)
 	}
-	attrs := []string{statusAttr(j.Status), typeAttr(j.ListedAs()), priorityAttr(j.Priority)}
+	attrs := []string{index.OfStatus(j.Status), index.OfType(j.ListedAs()), index.OfPriority(j.Priority)}
 	for _, t := range j.Tags {
-		attrs = append(attrs, tagAttr(t))
+		attrs = append(attrs, index.OfTag(t))
 	}
 	for _, a := range attrs {
 		if err == nil {
-			err = f.s.bits.change(f.bits, a, key, false)
+			err = f.s.bits.Change(f.bits, a, key, false)
 		}
 	}
 	if err != nil {
 		return 0, fmt.Errorf("delete job %s: %w", j.ID, err)
 	}
-	f.counter(j.ListedAs()).now[j.Status]--
+	f.counter(j.ListedAs()).Now[j.Status]--
 	f.removed = append(f.removed, j)
 	return size, nil
 }
@@ -594,33 +595,6 @@ func (f *fold) removeAliases(key uint64) error {
 		}
 	}
 	return nil
-}
-
-// span is the range of created_at within a chunk of keys.
-type span struct{ from, to jobs.Time }
-
-func (s *span) include(t jobs.Time) {
-	if s.from == 0 || t < s.from {
-		s.from = t
-	}
-	s.to = max(s.to, t)
-}
-
-func getSpan(bucket *bbolt.Bucket, chunk uint32) (s span, ok bool) {
-	v := bucket.Get(binary.BigEndian.AppendUint32(nil, chunk))
-	if len(v) != 16 {
-		return s, false
-	}
-	return span{jobs.Time(binary.BigEndian.Uint64(v)), jobs.Time(binary.BigEndian.Uint64(v[8:]))}, true
-}
-
-func putSpan(bucket *bbolt.Bucket, chunk uint32, s span) error {
-	if have, ok := getSpan(bucket, chunk); ok {
-		s.include(have.from)
-		s.include(have.to)
-	}
-	v := binary.BigEndian.AppendUint64(nil, uint64(s.from))
-	return bucket.Put(binary.BigEndian.AppendUint32(nil, chunk), binary.BigEndian.AppendUint64(v, uint64(s.to)))
 }
 
 // readJob reads a record with its payload; nil if there is none.

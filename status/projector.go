@@ -212,7 +212,7 @@ func (s *Store) commit(ctx context.Context, b *batch, commits chan<- *jobs.Commi
 }
 
 func (s *Store) fail(err error) {
-	s.bits.reset()
+	s.bits.Reset()
 	err = fmt.Errorf("the tracker cannot write to %s: %w", s.o.Path, err)
 	if s.healthy.Swap(&err) == nil {
 		s.log.Error("the tracker cannot commit; nothing is accepted or finished until it can. Is the disk full or read-only?", "error", err)
@@ -308,7 +308,7 @@ func (s *Store) doAll(tasks []*task, in input) (answers []answer, c *jobs.Commit
 		return f.finish(f.pos)
 	})
 	if err != nil {
-		s.bits.reset()
+		s.bits.Reset()
 		return nil, nil, err
 	}
 	return answers, s.committed(f), nil
@@ -320,19 +320,19 @@ func (s *Store) committed(f *fold) *jobs.Commit {
 		s.number.Store(f.out.Number)
 	}
 	s.rebuild.Store(f.rebuild)
-	s.live.mu.Lock()
+	s.liveMu.Lock()
 	for _, w := range f.order {
 		if w.old != nil && w.old.Seq != w.job.Seq {
-			s.live.remove(w.old.Seq)
+			s.live.Remove(w.old.Seq)
 		}
 		if inQueue(w.job) {
-			s.live.add(w.job.Seq)
+			s.live.Add(w.job.Seq)
 		} else {
-			s.live.remove(w.job.Seq)
+			s.live.Remove(w.job.Seq)
 		}
 	}
-	f.out.Load.Queued = s.live.n
-	s.live.mu.Unlock()
+	f.out.Load.Queued = s.live.Len()
+	s.liveMu.Unlock()
 	s.recent.update(f.order)
 	s.gone.add(f.removed, f.in.now)
 	s.mu.Lock()

@@ -11,6 +11,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/jobstest"
+	"jobstream/status/index"
 )
 
 // List is Search for tests that ask for no scan.
@@ -148,7 +149,7 @@ func TestListLimits(t *testing.T) {
 // a job at a boundary belongs where it should.
 func TestCreatedOverChunks(t *testing.T) {
 	tr := openTemp(t, Options{})
-	const n = 3*chunkSize + 100
+	const n = 3*index.ChunkSize + 100
 	stop := make(chan struct{})
 	go func() { // more than the inbox holds
 		defer close(stop)
@@ -168,9 +169,9 @@ func TestCreatedOverChunks(t *testing.T) {
 	for name, c := range map[string]struct{ after, before, first, last uint64 }{
 		"all":              {0, 0, 1, n},
 		"one":              {5000, 5001, 5000, 5000},
-		"first chunk":      {0, chunkSize, 1, chunkSize - 1},
-		"second chunk":     {chunkSize, 2 * chunkSize, chunkSize, 2*chunkSize - 1},
-		"over a boundary":  {chunkSize - 3, chunkSize + 3, chunkSize - 3, chunkSize + 2},
+		"first chunk":      {0, index.ChunkSize, 1, index.ChunkSize - 1},
+		"second chunk":     {index.ChunkSize, 2 * index.ChunkSize, index.ChunkSize, 2*index.ChunkSize - 1},
+		"over a boundary":  {index.ChunkSize - 3, index.ChunkSize + 3, index.ChunkSize - 3, index.ChunkSize + 2},
 		"from the middle":  {6000, 0, 6000, n},
 		"to the middle":    {0, 6000, 1, 5999},
 		"nothing between":  {7000, 7000, 1, 0},
@@ -191,7 +192,7 @@ func TestCreatedOverChunks(t *testing.T) {
 			if len(found) != want || want > 0 && (found[0].Key != c.first || found[want-1].Key != c.last) {
 				t.Errorf("%d jobs, want %d from %d to %d", len(found), want, c.first, c.last)
 			}
-			if got := tr.count(f); got < want || got > want+2*chunkSize {
+			if got := tr.count(f); got < want || got > want+2*index.ChunkSize {
 				t.Errorf("Count = %d, want %d to whole chunks", got, want)
 			}
 			f.Tags = []string{"round"}

@@ -11,6 +11,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"jobstream/jobs"
+	"jobstream/status/index"
 )
 
 // What a start needs around [Store.Run]: each function says whether Run must be
@@ -60,12 +61,12 @@ func (s *Store) HighestKey() (key uint64, err error) {
 // unfinished job, and what the highest such sequence of all is, 0 if there is
 // none.
 func (s *Store) Live(seqs []uint64) (some bool, highest uint64) {
-	s.live.mu.Lock()
-	defer s.live.mu.Unlock()
+	s.liveMu.Lock()
+	defer s.liveMu.Unlock()
 	for _, seq := range seqs {
-		some = some || s.live.has(seq)
+		some = some || s.live.Has(seq)
 	}
-	return some, s.live.max()
+	return some, s.live.Max()
 }
 
 // MarkClean leaves the mark. Run must have ended, and everything else must have
@@ -95,8 +96,8 @@ func (s *Store) New() bool { return s.rebuild.Load() }
 // Running are the keys of the processing jobs.
 func (s *Store) Running() (keys []uint64, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
-		return eachChunk(tx.Bucket(bucketBits), statusAttr(jobs.Processing), func(chunk uint32, m *bitmap) error {
-			m.each(chunk, true, func(key uint64) bool { keys = append(keys, key); return true })
+		return index.EachChunk(tx.Bucket(bucketBits), index.OfStatus(jobs.Processing), func(chunk uint32, m *index.Bitmap) error {
+			m.Each(chunk, true, func(key uint64) bool { keys = append(keys, key); return true })
 			return nil
 		})
 	})

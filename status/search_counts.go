@@ -1,13 +1,13 @@
 package status
 
 import (
-	"bytes"
 	"context"
 	"slices"
 
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/status/index"
 )
 
 // Counts counts the jobs that filter chooses by type and status, exactly, as of
@@ -26,7 +26,7 @@ func (s *Store) Counts(ctx context.Context, filter jobs.Filter) (jobs.Counts, er
 
 // countFigures sums the counters up.
 func (s *Store) countFigures(filter *jobs.Filter) (c jobs.Counts) {
-	statuses, _ := statusesOf(filter)
+	statuses, _ := index.Statuses(filter)
 	for name, f := range s.Figures() {
 		if len(filter.Types) > 0 && !slices.Contains(filter.Types, name) {
 			continue
@@ -51,7 +51,7 @@ func (s *Store) countWalk(ctx context.Context, filter *jobs.Filter, piece budget
 		err := s.db.View(func(tx *bbolt.Tx) (err error) {
 			left := piece
 			t.reading = newReading(tx, &left)
-			t.types, t.statuses = typesAndStatuses(tx, filter)
+			t.breakdown = index.NewBreakdown(tx.Bucket(bucketBits), filter)
 			more, err = t.piece(newWalk(tx, filter, true, t.from))
 			return err
 		})
@@ -62,40 +62,21 @@ func (s *Store) countWalk(ctx context.Context, filter *jobs.Filter, piece budget
 	return c, nil
 }
 
-// typesAndStatuses are the attributes by which is counted.
-func typesAndStatuses(tx *bbolt.Tx, filter *jobs.Filter) (types, statuses union) {
-	bits := tx.Bucket(bucketBits)
-	names := attrs(filter.Types, typeAttr)
-	if len(names) == 0 {
-		// Each type's bitmaps stand together: from one type's first to the next's.
-		kind := []byte(typeAttr(""))
-		c := bits.Cursor()
-		for k, _ := c.Seek(kind); bytes.HasPrefix(k, kind) && len(k) > 5; {
-			name := bytes.Clone(k[:len(k)-5]) // without NUL and chunk
-			names = append(names, string(name))
-			k, _ = c.Seek(append(name, 1))
-		}
-	}
-	left, _ := statusesOf(filter)
-	return newUnion(bits, names), newUnion(bits, attrs(left, statusAttr))
-}
-
 // tally is a count under way. All but the counts and the key from is for one
 // read transaction.
 type tally struct {
 	*reading
-	match    *matcher
-	types    union
-	statuses union
-	counts   *jobs.Counts
-	from     uint64 // where to go on
+	match     *matcher
+	breakdown *index.Breakdown
+	counts    *jobs.Counts
+	from      uint64 // where to go on
 }
 
 // piece counts until the budget is used up; more says that this was not all.
-func (t *tally) piece(w *walk) (more bool, err error) {
-	for w.next() {
+func (t *tally) piece(w *index.Walk) (more bool, err error) {
+	for w.Next() {
 		if t.left.spent() {
-			t.from = uint64(w.chunk) << chunkShift
+			t.from = index.FirstKey(w.Chunk)
 			return true, nil
 		}
 		if more, err := t.chunk(w); more || err != nil {
@@ -106,16 +87,16 @@ func (t *tally) piece(w *walk) (more bool, err error) {
 }
 
 // chunk counts in the present chunk of w; more says that it is not finished.
-func (t *tally) chunk(w *walk) (more bool, err error) {
-	all, err := w.candidates()
+func (t *tally) chunk(w *index.Walk) (more bool, err error) {
+	all, err := w.Candidates()
 	if err != nil {
 		return false, err
 	}
-	if !t.match.reads(w.inside()) {
+	if !t.match.reads(w.Inside()) {
 		t.left.records -= chunkCost
-		return false, t.inBits(w.chunk, &all)
+		return false, t.breakdown.Count(w.Chunk, &all, t.counts)
 	}
-	done := all.each(w.chunk, true, func(key uint64) bool {
+	done := all.Each(w.Chunk, true, func(key uint64) bool {
 		if key < t.from {
 			return true
 		}
@@ -139,43 +120,4 @@ func (t *tally) inRecord(key uint64) error {
 		t.counts.Add(string(g.Type), g.Status, 1)
 	}
 	return err
-}
-
-// inBits counts a set of jobs in a chunk by type and status.
-func (t *tally) inBits(chunk uint32, all *bitmap) error {
-	t.types.to(chunk, true)
-	t.statuses.to(chunk, true)
-	for i := range t.types {
-		typed, err := t.types[i].read(chunk)
-		if err != nil {
-			return err
-		}
-		if typed == nil {
-			continue
-		}
-		of := *all
-		of.and(typed)
-		if err := t.byStatus(chunk, t.types[i].attr[1:], &of); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// byStatus counts the jobs in a set, which are of one type.
-func (t *tally) byStatus(chunk uint32, typ string, of *bitmap) error {
-	for i := range t.statuses {
-		m, err := t.statuses[i].read(chunk)
-		if err != nil {
-			return err
-		}
-		if m == nil {
-			continue
-		}
-		both := *of
-		both.and(m)
-		st, _ := jobs.ParseStatus(t.statuses[i].attr[1:])
-		t.counts.Add(typ, st, both.count())
-	}
-	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/jobstest"
+	"jobstream/status/index"
 	"jobstream/status/record"
 )
 
@@ -235,14 +236,14 @@ func fill(tr *tracker, n uint64, change func(*jobs.Message)) {
 // A few among many are found without a look at the others, and so is a time
 // that leaves whole chunks out.
 func TestSparseMatchesReadNothingElse(t *testing.T) {
-	const n = 3*chunkSize + 100
+	const n = 3*index.ChunkSize + 100
 	tr := startTemp(t, Options{})
 	fill(tr, n, func(m *jobs.Message) {
 		if m.Seq%5000 == 7 {
 			m.Tags = []string{"rare"}
 		}
 	})
-	failed := []uint64{9, 2*chunkSize + 1, n}
+	failed := []uint64{9, 2*index.ChunkSize + 1, n}
 	for i, seq := range failed {
 		e := event(jobs.KindFailed, message(seq), 1)
 		tr.Happened(uint64(i+1), []jobs.Event{e})
@@ -262,9 +263,9 @@ func TestSparseMatchesReadNothingElse(t *testing.T) {
 		"failed and text":     {jobs.Filter{Statuses: []jobs.Status{jobs.Failed}, Error: "BROKE for"}, failed, 3},
 		"rare and text":       {jobs.Filter{Tags: []string{"rare"}, Payload: `"N":5007`}, []uint64{5007}, 3},
 		"ended at all":        {jobs.Filter{EndedAfter: 1}, failed, 3},
-		"ended early":         {jobs.Filter{EndedBefore: at(chunkSize)}, failed[:1], 1},
-		"started early":       {jobs.Filter{StartedBefore: at(100)}, failed[:1], chunkSize},
-		"created in a chunk":  {jobs.Filter{CreatedAfter: at(chunkSize + 5), CreatedBefore: at(chunkSize + 7)}, []uint64{chunkSize + 5, chunkSize + 6}, chunkSize},
+		"ended early":         {jobs.Filter{EndedBefore: at(index.ChunkSize)}, failed[:1], 1},
+		"started early":       {jobs.Filter{StartedBefore: at(100)}, failed[:1], index.ChunkSize},
+		"created in a chunk":  {jobs.Filter{CreatedAfter: at(index.ChunkSize + 5), CreatedBefore: at(index.ChunkSize + 7)}, []uint64{index.ChunkSize + 5, index.ChunkSize + 6}, index.ChunkSize},
 		"created never":       {jobs.Filter{CreatedAfter: at(n + 1)}, nil, 0},
 		"ended before it all": {jobs.Filter{EndedBefore: at(1)}, nil, 1},
 	} {
@@ -282,7 +283,7 @@ func TestSparseMatchesReadNothingElse(t *testing.T) {
 		})
 	}
 	// A whole chunk within the range is read no more than the page needs.
-	l, err := tr.look(t.Context(), jobs.Page{Filter: jobs.Filter{CreatedAfter: at(chunkSize), CreatedBefore: at(2 * chunkSize)}, Asc: true}, searchBounds)
+	l, err := tr.look(t.Context(), jobs.Page{Filter: jobs.Filter{CreatedAfter: at(index.ChunkSize), CreatedBefore: at(2 * index.ChunkSize)}, Asc: true}, searchBounds)
 	if err != nil || len(l.Jobs) != jobs.DefaultLimit || l.Scanned != len(l.Jobs) || l.TellScanned {
 		t.Errorf("%d jobs, %d looked at, %v", len(l.Jobs), l.Scanned, err)
 	}
@@ -291,7 +292,7 @@ func TestSparseMatchesReadNothingElse(t *testing.T) {
 // A scan that finds nothing comes back after so many records, and goes on from
 // there.
 func TestSearchIsBounded(t *testing.T) {
-	const n = 20_000 + chunkSize
+	const n = 20_000 + index.ChunkSize
 	tr := startTemp(t, Options{})
 	fill(tr, n, nil)
 	p := jobs.Page{Filter: jobs.Filter{Payload: `{"n":1}`}}
@@ -305,7 +306,7 @@ func TestSearchIsBounded(t *testing.T) {
 	}
 	p.Cursor = first.Next
 	l, err := tr.look(t.Context(), p, searchBounds)
-	if err != nil || !slices.Equal(keysOf(l.Jobs), []uint64{1}) || l.Next != "" || l.Scanned != chunkSize {
+	if err != nil || !slices.Equal(keysOf(l.Jobs), []uint64{1}) || l.Next != "" || l.Scanned != index.ChunkSize {
 		t.Errorf("%v, %+v, %v", keysOf(l.Jobs), l, err)
 	}
 	// A filter that takes everything is not ended by the bound, but by the limit.

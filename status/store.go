@@ -15,6 +15,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/status/boltfile"
+	"jobstream/status/index"
 	"jobstream/status/record"
 )
 
@@ -45,10 +46,10 @@ type Store struct {
 	log *slog.Logger
 
 	queue   *inbox
-	bits    bitsCache // projector only
-	encoded []byte    // records of a transaction, see fold.encode; projector only
-	aging   aging     // projector only
-	gone    goneJobs  // projector only
+	bits    index.Cache // projector only
+	encoded []byte      // records of a transaction, see fold.encode; projector only
+	aging   aging       // projector only
+	gone    goneJobs    // projector only
 
 	position       atomic.Uint64 // in JOBS
 	statusPosition atomic.Uint64
@@ -60,20 +61,15 @@ type Store struct {
 	told           atomic.Pointer[jobs.Positions] // the last commit that was told, or where Run began
 
 	mu       sync.RWMutex
-	counters map[string]*typeCounters
+	counters map[string]*index.Counters
 	waiters  map[chan struct{}]struct{}
 	hearing  []func(*jobs.Commit) // grows only, see Listen
 
-	live   liveSet
+	liveMu sync.Mutex
+	live   index.Live
 	recent recentJobs
 
 	onFold func(any) // a message or an event: tests break folds with it; nil otherwise
-}
-
-// typeCounters are the figures of one type.
-type typeCounters struct {
-	now   [jobs.NumStatus]int64 // records by status
-	ended [jobs.NumStatus]int64 // jobs that ever ended so, deleted ones too
 }
 
 var (
@@ -139,9 +135,9 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{o: o, db: db, log: o.Logger, queue: newInbox(), counters: make(map[string]*typeCounters), waiters: make(map[chan struct{}]struct{})}
+	s := &Store{o: o, db: db, log: o.Logger, queue: newInbox(), counters: make(map[string]*index.Counters), waiters: make(map[chan struct{}]struct{})}
 	s.told.Store(&jobs.Positions{})
-	s.bits.reset()
+	s.bits.Reset()
 	s.recent.init()
 	if err := s.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the tracker %s: %w", o.Path, err), db.Close())
@@ -189,7 +185,7 @@ func (s *Store) load() error {
 		if k, _ := tx.Bucket(bucketOutbox).Cursor().Last(); k != nil {
 			s.number.Store(max(s.number.Load(), binary.BigEndian.Uint64(k))) // earlier versions stored no other
 		}
-		if err := eachCounter(tx, func(name string, c *typeCounters) { s.counters[name] = c }); err != nil {
+		if err := eachCounter(tx, func(name string, c *index.Counters) { s.counters[name] = c }); err != nil {
 			return err
 		}
 		return s.loadLive(tx)
@@ -200,13 +196,13 @@ func (s *Store) load() error {
 func (s *Store) loadLive(tx *bbolt.Tx) error {
 	bucket := tx.Bucket(bucketBits)
 	for status := jobs.Scheduled; !status.Ended(); status++ {
-		err := eachChunk(bucket, statusAttr(status), func(chunk uint32, m *bitmap) error {
-			var away bitmap
-			if err := readBits(bucket, awayAttr, chunk, &away); err != nil {
+		err := index.EachChunk(bucket, index.OfStatus(status), func(chunk uint32, m *index.Bitmap) error {
+			var away index.Bitmap
+			if err := index.Read(bucket, index.Away, chunk, &away); err != nil {
 				return err
 			}
-			m.andNot(&away)
-			m.each(chunk, true, func(key uint64) bool { s.live.add(key); return true })
+			m.AndNot(&away)
+			m.Each(chunk, true, func(key uint64) bool { s.live.Add(key); return true })
 			return nil
 		})
 		if err != nil {
@@ -216,7 +212,7 @@ func (s *Store) loadLive(tx *bbolt.Tx) error {
 	records := tx.Bucket(bucketJobs)
 	return tx.Bucket(bucketMoved).ForEach(func(seq, key []byte) error {
 		n, k := binary.BigEndian.Uint64(seq), binary.BigEndian.Uint64(key)
-		if !s.live.has(k) {
+		if !s.live.Has(k) {
 			return nil
 		}
 		j, _, err := record.Decode(records.Get(key))
@@ -224,37 +220,11 @@ func (s *Store) loadLive(tx *bbolt.Tx) error {
 			return err
 		}
 		if j.Seq == n && inQueue(j) {
-			s.live.add(n)
-			s.live.remove(k) // its first message is not its present one
+			s.live.Add(n)
+			s.live.Remove(k) // its first message is not its present one
 		}
 		return nil
 	})
-}
-
-func (c *typeCounters) encode() []byte {
-	b := []byte{1}
-	for i := range c.now {
-		b = binary.AppendVarint(b, c.now[i])
-		b = binary.AppendVarint(b, c.ended[i])
-	}
-	return b
-}
-
-func (c *typeCounters) decode(b []byte) error {
-	if len(b) == 0 || b[0] != 1 {
-		return errors.New("unknown encoding")
-	}
-	b = b[1:]
-	for i := range c.now {
-		for _, p := range []*int64{&c.now[i], &c.ended[i]} {
-			v, n := binary.Varint(b)
-			if n <= 0 {
-				return errors.New("too short")
-			}
-			*p, b = v, b[n:]
-		}
-	}
-	return nil
 }
 
 // Present is nil while the tracker's file is where it was opened. A file that
@@ -284,8 +254,8 @@ func (s *Store) Totals() (unfinished, scheduled int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, c := range s.counters {
-		unfinished += int(c.now[jobs.Pending] + c.now[jobs.Processing] + c.now[jobs.Retrying])
-		scheduled += int(c.now[jobs.Scheduled])
+		unfinished += int(c.Now[jobs.Pending] + c.Now[jobs.Processing] + c.Now[jobs.Retrying])
+		scheduled += int(c.Now[jobs.Scheduled])
 	}
 	return unfinished, scheduled
 }
@@ -294,13 +264,13 @@ func (s *Store) Totals() (unfinished, scheduled int) {
 // belongs to jobs that have ended, or wait elsewhere. queued is the number of
 // messages that are needed.
 func (s *Store) Floor() (floor uint64, queued int) {
-	s.live.mu.Lock()
-	defer s.live.mu.Unlock()
+	s.liveMu.Lock()
+	defer s.liveMu.Unlock()
 	floor = s.position.Load() + 1
-	if low, ok := s.live.min(); ok && low < floor {
+	if low, ok := s.live.Min(); ok && low < floor {
 		floor = low
 	}
-	return floor, s.live.n
+	return floor, s.live.Len()
 }
 
 // Figures are the counts of one type.
@@ -318,7 +288,7 @@ type Figures struct {
 func (s *Store) Figures() map[string]Figures {
 	all := make(map[string]Figures)
 	err := s.db.View(func(tx *bbolt.Tx) error {
-		return eachCounter(tx, func(name string, c *typeCounters) { all[name] = c.figures() })
+		return eachCounter(tx, func(name string, c *index.Counters) { all[name] = figures(c) })
 	})
 	if err == nil {
 		return all
@@ -326,24 +296,24 @@ func (s *Store) Figures() map[string]Figures {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for name, c := range s.counters {
-		all[name] = c.figures()
+		all[name] = figures(c)
 	}
 	return all
 }
 
-func (c *typeCounters) figures() (f Figures) {
-	for i := range c.now {
-		f.Now[i], f.Ever[i] = int(c.now[i]), int(c.ended[i])
+func figures(c *index.Counters) (f Figures) {
+	for i := range c.Now {
+		f.Now[i], f.Ever[i] = int(c.Now[i]), int(c.Ended[i])
 	}
 	return f
 }
 
 // eachCounter calls f with the counters of every type.
-func eachCounter(tx *bbolt.Tx, f func(name string, c *typeCounters)) error {
+func eachCounter(tx *bbolt.Tx, f func(name string, c *index.Counters)) error {
 	cursor := tx.Bucket(bucketMeta).Cursor()
 	for k, v := cursor.Seek([]byte(prefixType)); bytes.HasPrefix(k, []byte(prefixType)); k, v = cursor.Next() {
-		name, c := string(k[len(prefixType):]), &typeCounters{}
-		if err := c.decode(v); err != nil {
+		name, c := string(k[len(prefixType):]), &index.Counters{}
+		if err := c.Decode(v); err != nil {
 			return fmt.Errorf("counters of type %q: %w", name, err)
 		}
 		f(name, c)

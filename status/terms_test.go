@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/status/index"
 )
 
 // The tests of terms, keys, batches and manual control fold by hand, one
@@ -265,8 +266,8 @@ func (tr *tracker) verifyTerms(all []*jobs.Job) {
 		if at := j.LimitAt(); at != 0 {
 			limits = append(limits, string(momentKey(at, j.Key)))
 		}
-		if tr.live.has(j.Seq) != (j.Place == jobs.InQueue) {
-			tr.t.Fatalf("its message is live: %v, but %+v", tr.live.has(j.Seq), j)
+		if tr.live.Has(j.Seq) != (j.Place == jobs.InQueue) {
+			tr.t.Fatalf("its message is live: %v, but %+v", tr.live.Has(j.Seq), j)
 		}
 		if j.Place != jobs.InQueue {
 			away++
@@ -373,8 +374,8 @@ func (tr *tracker) verifyTurns(turns map[string][]uint64, waiting map[string]*jo
 func (tr *tracker) awayJobs() (n int) {
 	tr.t.Helper()
 	tr.must(tr.db.View(func(tx *bbolt.Tx) error {
-		return eachChunk(tx.Bucket(bucketBits), awayAttr, func(_ uint32, m *bitmap) error {
-			n += m.count()
+		return index.EachChunk(tx.Bucket(bucketBits), index.Away, func(_ uint32, m *index.Bitmap) error {
+			n += m.Count()
 			return nil
 		})
 	}))

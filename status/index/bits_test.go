@@ -1,4 +1,4 @@
-package status
+package index
 
 import (
 	"maps"
@@ -9,33 +9,33 @@ import (
 	"pgregory.net/rapid"
 )
 
-func drawBits(t *rapid.T, label string) (m bitmap, has map[uint64]bool) {
+func drawBits(t *rapid.T, label string) (m Bitmap, has map[uint64]bool) {
 	has = make(map[uint64]bool)
 	n := rapid.SampledFrom([]int{0, 1, 3, 100, 255, 256, 257, 3000}).Draw(t, label)
 	seed := rapid.Uint64().Draw(t, "seed")
 	rng := rand.New(rand.NewPCG(seed, 1))
 	for len(has) < n {
-		k := rng.Uint64N(chunkSize)
-		m.set(k)
+		k := rng.Uint64N(ChunkSize)
+		m.Set(k)
 		has[k] = true
 	}
 	for range rng.IntN(50) {
-		k := rng.Uint64N(chunkSize)
-		m.clear(k)
+		k := rng.Uint64N(ChunkSize)
+		m.Clear(k)
 		delete(has, k)
 	}
 	return m, has
 }
 
-// walkBits gives the keys of a bitmap, and checks that each stops when told to.
-func walkBits(t tb, m *bitmap, chunk uint32, asc bool) (keys []uint64) {
+// walkBits gives the keys of a Bitmap, and checks that each stops when told to.
+func walkBits(t *rapid.T, m *Bitmap, chunk uint32, asc bool) (keys []uint64) {
 	t.Helper()
-	if !m.each(chunk, asc, func(k uint64) bool { keys = append(keys, k); return true }) {
+	if !m.Each(chunk, asc, func(k uint64) bool { keys = append(keys, k); return true }) {
 		t.Fatalf("each did not get to the end")
 	}
 	if len(keys) > 0 {
 		n := 0
-		if m.each(chunk, asc, func(uint64) bool { n++; return n < (len(keys)+1)/2 }) && len(keys) > 1 {
+		if m.Each(chunk, asc, func(uint64) bool { n++; return n < (len(keys)+1)/2 }) && len(keys) > 1 {
 			t.Fatalf("each went on after false")
 		}
 		if n != (len(keys)+1)/2 {
@@ -49,8 +49,8 @@ func TestBitmap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m, has := drawBits(t, "n")
 		want := slices.Sorted(maps.Keys(has))
-		if m.count() != len(want) {
-			t.Fatalf("count %d, want %d", m.count(), len(want))
+		if m.Count() != len(want) {
+			t.Fatalf("count %d, want %d", m.Count(), len(want))
 		}
 		chunk := rapid.Uint32().Draw(t, "chunk")
 		for i := range want {
@@ -66,19 +66,19 @@ func TestBitmap(t *testing.T) {
 		}
 
 		raw := m.encode()
-		if sparse := len(want)*2 < chunkSize/8; sparse != (raw[0] == sparseBits) || len(raw) > 1+chunkSize/8 {
+		if sparse := len(want)*2 < ChunkSize/8; sparse != (raw[0] == sparseBits) || len(raw) > 1+ChunkSize/8 {
 			t.Fatalf("%d keys took %d bytes, kind %d", len(want), len(raw), raw[0])
 		}
-		again := bitmap{1, 2, 3} // what was there before must not shine through
+		again := Bitmap{1, 2, 3} // what was there before must not shine through
 		if err := again.decode(raw); err != nil || again != m {
 			t.Fatalf("decode: %v, same: %v", err, again == m)
 		}
 
 		o, oHas := drawBits(t, "other")
 		and, or := m, m
-		and.and(&o)
-		or.or(&o)
-		for k := range uint64(chunkSize) {
+		and.And(&o)
+		or.Or(&o)
+		for k := range uint64(ChunkSize) {
 			inAnd := and[k>>6]&(1<<(k&63)) != 0
 			inOr := or[k>>6]&(1<<(k&63)) != 0
 			if inAnd != (has[k] && oHas[k]) || inOr != (has[k] || oHas[k]) {
@@ -95,12 +95,12 @@ func TestBitmapDamaged(t *testing.T) {
 		"half a key":   {sparseBits, 1, 2, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := new(bitmap).decode(raw); err == nil {
+			if err := new(Bitmap).decode(raw); err == nil {
 				t.Error("was taken")
 			}
 		})
 	}
-	if err := new(bitmap).decode([]byte{sparseBits, 0xff, 0xff}); err != nil {
+	if err := new(Bitmap).decode([]byte{sparseBits, 0xff, 0xff}); err != nil {
 		t.Errorf("a position beyond the chunk is cut to size: %v", err)
 	}
 }
@@ -109,7 +109,7 @@ func FuzzBitmap(f *testing.F) {
 	f.Add([]byte{denseBits})
 	f.Add([]byte{sparseBits, 1, 0})
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		var m, again bitmap
+		var m, again Bitmap
 		if m.decode(raw) != nil {
 			return
 		}
@@ -119,16 +119,16 @@ func FuzzBitmap(f *testing.F) {
 	})
 }
 
-// A liveSet is a set, in whatever order its members come and go.
+// A Live is a set, in whatever order its members come and go.
 func TestLiveSet(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var s liveSet
+		var s Live
 		want := make(map[uint64]bool)
-		spread := rapid.SampledFrom([]uint64{100, 3 * chunkSize, 100 * chunkSize, 1 << 33}).Draw(t, "spread")
+		spread := rapid.SampledFrom([]uint64{100, 3 * ChunkSize, 100 * ChunkSize, 1 << 33}).Draw(t, "spread")
 		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 2))
 		var in []uint64
 		check := func() {
-			low, ok := s.min()
+			low, ok := s.Min()
 			if s.n != len(want) || ok != (len(want) > 0) {
 				t.Fatalf("%d members, min %v; want %d", s.n, ok, len(want))
 			}
@@ -141,15 +141,15 @@ func TestLiveSet(t *testing.T) {
 			if len(in) > 0 && rng.IntN(2) == 0 {
 				k = in[rng.IntN(len(in))]
 			}
-			if s.has(k) != want[k] {
-				t.Fatalf("has(%d) = %v", k, s.has(k))
+			if s.Has(k) != want[k] {
+				t.Fatalf("has(%d) = %v", k, s.Has(k))
 			}
 			if rng.IntN(5) < 3 {
-				s.add(k)
+				s.Add(k)
 				want[k] = true
 				in = append(in, k)
 			} else {
-				s.remove(k)
+				s.Remove(k)
 				delete(want, k)
 			}
 			check()
@@ -159,7 +159,7 @@ func TestLiveSet(t *testing.T) {
 			slices.Sort(rest)
 		}
 		for _, k := range rest {
-			s.remove(k)
+			s.Remove(k)
 			delete(want, k)
 			check()
 		}
@@ -171,16 +171,16 @@ func TestLiveSet(t *testing.T) {
 
 func TestCountersRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var c, got typeCounters
-		for i := range c.now {
-			c.now[i], c.ended[i] = rapid.Int64().Draw(t, "now"), rapid.Int64().Draw(t, "ended")
+		var c, got Counters
+		for i := range c.Now {
+			c.Now[i], c.Ended[i] = rapid.Int64().Draw(t, "now"), rapid.Int64().Draw(t, "ended")
 		}
-		raw := c.encode()
-		if err := got.decode(raw); err != nil || got != c {
+		raw := c.Encode()
+		if err := got.Decode(raw); err != nil || got != c {
 			t.Fatalf("got %v, %v; want %v", got, err, c)
 		}
 		n := rapid.IntRange(0, len(raw)-1).Draw(t, "cut")
-		if err := new(typeCounters).decode(raw[:n]); err == nil {
+		if err := new(Counters).Decode(raw[:n]); err == nil {
 			t.Fatalf("%d of %d bytes were taken", n, len(raw))
 		}
 	})

@@ -1,35 +1,34 @@
-package status
+package index
 
-import "sync"
-
-// liveSet is the set of JOBS sequences whose jobs have not ended: what must stay
+// Live is the set of JOBS sequences whose jobs have not ended: what must stay
 // in the stream. It is kept in memory, a bit for each in chunks of 4096, and
 // rebuilt at the start.
-type liveSet struct {
-	mu     sync.Mutex
+type Live struct {
 	chunks map[uint32]*liveChunk
 	low    uint32 // no chunk below it
 	n      int
 }
 
 type liveChunk struct {
-	bitmap
+	Bitmap
 	n int
 }
 
-func (s *liveSet) has(seq uint64) bool {
-	c := s.chunks[chunkOf(seq)]
-	return c != nil && c.bitmap[seq&chunkMask>>6]&(1<<(seq&63)) != 0
+// Has says whether a sequence is in the set.
+func (s *Live) Has(seq uint64) bool {
+	c := s.chunks[Chunk(seq)]
+	return c != nil && c.Bitmap[seq&chunkMask>>6]&(1<<(seq&63)) != 0
 }
 
-func (s *liveSet) add(seq uint64) {
-	if s.has(seq) {
+// Add puts a sequence into the set.
+func (s *Live) Add(seq uint64) {
+	if s.Has(seq) {
 		return
 	}
 	if s.chunks == nil {
 		s.chunks = make(map[uint32]*liveChunk)
 	}
-	no := chunkOf(seq)
+	no := Chunk(seq)
 	c := s.chunks[no]
 	if c == nil {
 		c = &liveChunk{}
@@ -38,18 +37,19 @@ func (s *liveSet) add(seq uint64) {
 			s.low = no
 		}
 	}
-	c.set(seq)
+	c.Set(seq)
 	c.n++
 	s.n++
 }
 
-func (s *liveSet) remove(seq uint64) {
-	if !s.has(seq) {
+// Remove takes a sequence out of the set.
+func (s *Live) Remove(seq uint64) {
+	if !s.Has(seq) {
 		return
 	}
-	no := chunkOf(seq)
+	no := Chunk(seq)
 	c := s.chunks[no]
-	c.clear(seq)
+	c.Clear(seq)
 	c.n--
 	s.n--
 	if c.n > 0 {
@@ -62,7 +62,7 @@ func (s *liveSet) remove(seq uint64) {
 }
 
 // lowest finds the lowest chunk; it is called only when the lowest has emptied.
-func (s *liveSet) lowest() uint32 {
+func (s *Live) lowest() uint32 {
 	low, first := uint32(0), true
 	// Chunks empty in ascending order nearly always: look at the next few first.
 	for no := s.low + 1; no < s.low+8; no++ {
@@ -78,23 +78,26 @@ func (s *liveSet) lowest() uint32 {
 	return low
 }
 
-// min is the lowest sequence in the set; ok is false if it is empty.
-func (s *liveSet) min() (seq uint64, ok bool) {
+// Min is the lowest sequence in the set; ok is false if it is empty.
+func (s *Live) Min() (seq uint64, ok bool) {
 	if s.n == 0 {
 		return 0, false
 	}
-	s.chunks[s.low].each(s.low, true, func(key uint64) bool { seq = key; return false })
+	s.chunks[s.low].Each(s.low, true, func(key uint64) bool { seq = key; return false })
 	return seq, true
 }
 
-// max is the highest sequence in the set, 0 if it is empty.
-func (s *liveSet) max() (seq uint64) {
+// Max is the highest sequence in the set, 0 if it is empty.
+func (s *Live) Max() (seq uint64) {
 	var high uint32
 	for no := range s.chunks {
 		high = max(high, no)
 	}
 	if c := s.chunks[high]; c != nil {
-		c.each(high, false, func(key uint64) bool { seq = key; return false })
+		c.Each(high, false, func(key uint64) bool { seq = key; return false })
 	}
 	return seq
 }
+
+// Len is the number of sequences in the set.
+func (s *Live) Len() int { return s.n }

@@ -1,4 +1,4 @@
-package status
+package index
 
 import (
 	"encoding/binary"
@@ -17,44 +17,58 @@ import (
 // write thousands; and a filter is an AND of bitmaps.
 const (
 	chunkShift = 12
-	chunkSize  = 1 << chunkShift
-	chunkMask  = chunkSize - 1
+	// ChunkSize is the number of keys in a chunk.
+	ChunkSize = 1 << chunkShift
+	chunkMask = ChunkSize - 1
 )
 
-func chunkOf(key uint64) uint32 { return uint32(key >> chunkShift) }
+// Chunk is the chunk of a key.
+func Chunk(key uint64) uint32 { return uint32(key >> chunkShift) }
 
-type bitmap [chunkSize / 64]uint64
+// FirstKey is the first key of a chunk.
+func FirstKey(chunk uint32) uint64 { return uint64(chunk) << chunkShift }
 
-func (m *bitmap) set(key uint64)   { m[key&chunkMask>>6] |= 1 << (key & 63) }
-func (m *bitmap) clear(key uint64) { m[key&chunkMask>>6] &^= 1 << (key & 63) }
-func (m *bitmap) and(o *bitmap) {
+// Bitmap is a set of the keys of one chunk.
+type Bitmap [ChunkSize / 64]uint64
+
+// Set adds a key.
+func (m *Bitmap) Set(key uint64) { m[key&chunkMask>>6] |= 1 << (key & 63) }
+
+// Clear removes a key.
+func (m *Bitmap) Clear(key uint64) { m[key&chunkMask>>6] &^= 1 << (key & 63) }
+
+// And keeps what is in o, too.
+func (m *Bitmap) And(o *Bitmap) {
 	for i := range m {
 		m[i] &= o[i]
 	}
 }
 
-func (m *bitmap) andNot(o *bitmap) {
+// AndNot keeps what is not in o.
+func (m *Bitmap) AndNot(o *Bitmap) {
 	for i := range m {
 		m[i] &^= o[i]
 	}
 }
 
-func (m *bitmap) or(o *bitmap) {
+// Or includes what is in o.
+func (m *Bitmap) Or(o *Bitmap) {
 	for i := range m {
 		m[i] |= o[i]
 	}
 }
 
-func (m *bitmap) count() (n int) {
+// Count is how many keys there are.
+func (m *Bitmap) Count() (n int) {
 	for _, w := range m {
 		n += bits.OnesCount64(w)
 	}
 	return n
 }
 
-// each calls f with the keys of the set, ascending or descending, until f
+// Each calls f with the keys of the set, ascending or descending, until f
 // returns false; it reports whether it got to the end.
-func (m *bitmap) each(chunk uint32, asc bool, f func(key uint64) bool) bool {
+func (m *Bitmap) Each(chunk uint32, asc bool, f func(key uint64) bool) bool {
 	base := uint64(chunk) << chunkShift
 	for n := range m {
 		i := n
@@ -82,8 +96,8 @@ const (
 	sparseBits = 2
 )
 
-func (m *bitmap) encode() []byte {
-	n := m.count()
+func (m *Bitmap) encode() []byte {
+	n := m.Count()
 	if n*2 >= len(m)*8 {
 		b := append(make([]byte, 0, 1+len(m)*8), denseBits)
 		for _, w := range m {
@@ -92,15 +106,15 @@ func (m *bitmap) encode() []byte {
 		return b
 	}
 	b := append(make([]byte, 0, 1+n*2), sparseBits)
-	m.each(0, true, func(key uint64) bool {
+	m.Each(0, true, func(key uint64) bool {
 		b = binary.LittleEndian.AppendUint16(b, uint16(key))
 		return true
 	})
 	return b
 }
 
-func (m *bitmap) decode(b []byte) error {
-	*m = bitmap{}
+func (m *Bitmap) decode(b []byte) error {
+	*m = Bitmap{}
 	if len(b) == 0 {
 		return nil
 	}
@@ -111,7 +125,7 @@ func (m *bitmap) decode(b []byte) error {
 		}
 	case kind == sparseBits && len(b)%2 == 1:
 		for b = b[1:]; len(b) > 0; b = b[2:] {
-			m.set(uint64(binary.LittleEndian.Uint16(b)) & chunkMask)
+			m.Set(uint64(binary.LittleEndian.Uint16(b)) & chunkMask)
 		}
 	default:
 		return fmt.Errorf("damaged bitmap in the tracker (%d bytes)", len(b))
@@ -120,12 +134,18 @@ func (m *bitmap) decode(b []byte) error {
 }
 
 // An attribute's name is its kind and its value; NUL ends it in the key.
-func statusAttr(s jobs.Status) string { return statusAttrs[s] }
-func typeAttr(name string) string     { return "t" + name }
-func tagAttr(tag string) string       { return "g" + tag }
 
-// awayAttr is that of unfinished jobs whose message is not in JOBS.
-const awayAttr = "a"
+// OfStatus is the attribute of jobs with a status.
+func OfStatus(s jobs.Status) string { return statusAttrs[s] }
+
+// OfType is the attribute of jobs that are listed as of a type.
+func OfType(name string) string { return "t" + name }
+
+// OfTag is the attribute of jobs with a tag.
+func OfTag(tag string) string { return "g" + tag }
+
+// Away is the attribute of unfinished jobs whose message is not in JOBS.
+const Away = "a"
 
 var statusAttrs = func() (a [jobs.NumStatus]string) {
 	for i := range a {
@@ -141,8 +161,8 @@ func bitsKey(attr string, chunk uint32) []byte {
 	return binary.BigEndian.AppendUint32(b, chunk)
 }
 
-// readBits gets one bitmap out of the bucket; a missing one is empty.
-func readBits(bucket *bbolt.Bucket, attr string, chunk uint32, into *bitmap) error {
+// Read gets one bitmap out of the bucket; a missing one is empty.
+func Read(bucket *bbolt.Bucket, attr string, chunk uint32, into *Bitmap) error {
 	return into.decode(bucket.Get(bitsKey(attr, chunk)))
 }
 
@@ -151,30 +171,31 @@ type bitsID struct {
 	chunk uint32
 }
 
-type cachedBits struct {
-	m     bitmap
+type cached struct {
+	m     Bitmap
 	id    bitsID
 	dirty bool
 }
 
-// bitsCache holds the bitmaps that the projector is working on, decoded. It is
+// Cache holds the bitmaps that the projector is working on, decoded. It is
 // only valid while every commit succeeds.
-type bitsCache struct {
-	m     map[bitsID]*cachedBits
-	dirty []*cachedBits // since the last flush
+type Cache struct {
+	m     map[bitsID]*cached
+	dirty []*cached // since the last flush
 }
 
-// maxCachedBits bounds the cache: 4096 bitmaps are about 2 MiB.
-const maxCachedBits = 4096
+// maxCached bounds the cache: 4096 bitmaps are about 2 MiB.
+const maxCached = 4096
 
-func (c *bitsCache) reset() { *c = bitsCache{m: make(map[bitsID]*cachedBits)} }
+// Reset forgets all.
+func (c *Cache) Reset() { *c = Cache{m: make(map[bitsID]*cached)} }
 
-func (c *bitsCache) get(bucket *bbolt.Bucket, attr string, chunk uint32) (*cachedBits, error) {
+func (c *Cache) get(bucket *bbolt.Bucket, attr string, chunk uint32) (*cached, error) {
 	id := bitsID{attr, chunk}
 	e, ok := c.m[id]
 	if !ok {
-		e = &cachedBits{id: id}
-		if err := readBits(bucket, attr, chunk, &e.m); err != nil {
+		e = &cached{id: id}
+		if err := Read(bucket, attr, chunk, &e.m); err != nil {
 			return nil, err
 		}
 		c.m[id] = e
@@ -182,15 +203,16 @@ func (c *bitsCache) get(bucket *bbolt.Bucket, attr string, chunk uint32) (*cache
 	return e, nil
 }
 
-func (c *bitsCache) change(bucket *bbolt.Bucket, attr string, key uint64, on bool) error {
-	e, err := c.get(bucket, attr, chunkOf(key))
+// Change says whether a job has an attribute.
+func (c *Cache) Change(bucket *bbolt.Bucket, attr string, key uint64, on bool) error {
+	e, err := c.get(bucket, attr, Chunk(key))
 	if err != nil {
 		return err
 	}
 	if on {
-		e.m.set(key)
+		e.m.Set(key)
 	} else {
-		e.m.clear(key)
+		e.m.Clear(key)
 	}
 	if !e.dirty {
 		e.dirty = true
@@ -199,8 +221,8 @@ func (c *bitsCache) change(bucket *bbolt.Bucket, attr string, key uint64, on boo
 	return nil
 }
 
-// flush writes what has changed and forgets the rest if there is too much.
-func (c *bitsCache) flush(bucket *bbolt.Bucket) error {
+// Flush writes what has changed and forgets the rest if there is too much.
+func (c *Cache) Flush(bucket *bbolt.Bucket) error {
 	for _, e := range c.dirty {
 		key := bitsKey(e.id.attr, e.id.chunk)
 		var err error
@@ -215,8 +237,8 @@ func (c *bitsCache) flush(bucket *bbolt.Bucket) error {
 		e.dirty = false
 	}
 	c.dirty = c.dirty[:0]
-	if len(c.m) > maxCachedBits {
-		c.reset()
+	if len(c.m) > maxCached {
+		c.Reset()
 	}
 	return nil
 }

@@ -1,0 +1,62 @@
+package index
+
+import (
+	"go.etcd.io/bbolt"
+
+	"jobstream/jobs"
+)
+
+// OfPriority is the attribute of the jobs of a priority; those of the default one are
+// what is left, so that most jobs need no entry.
+func OfPriority(p jobs.Priority) string { return "p" + string('0'+rune(p)) }
+
+// Position is how many jobs of j's lane wait before it, and itself.
+func Position(bits *bbolt.Bucket, j *jobs.Job) (n int, err error) {
+	last := Chunk(j.Key)
+	err = EachChunk(bits, OfStatus(jobs.Pending), func(chunk uint32, m *Bitmap) error {
+		if chunk > last {
+			return nil
+		}
+		if err := narrowToLane(bits, chunk, m, j.Lane()); err != nil {
+			return err
+		}
+		if chunk == last {
+			m.Each(chunk, false, func(key uint64) bool {
+				if key > j.Key {
+					m.Clear(key)
+				}
+				return key > j.Key
+			})
+		}
+		n += m.Count()
+		return nil
+	})
+	return n, err
+}
+
+// narrowToLane takes out of m what is not waiting in a lane.
+func narrowToLane(bucket *bbolt.Bucket, chunk uint32, m *Bitmap, l jobs.Lane) error {
+	var other Bitmap
+	if err := Read(bucket, OfType(l.Type), chunk, &other); err != nil {
+		return err
+	}
+	m.And(&other)
+	if err := Read(bucket, Away, chunk, &other); err != nil {
+		return err
+	}
+	m.AndNot(&other)
+	for p := jobs.HighestPriority; p <= jobs.LowestPriority; p++ {
+		if p == jobs.DefaultPriority || l.Priority != jobs.DefaultPriority && p != l.Priority {
+			continue
+		}
+		if err := Read(bucket, OfPriority(p), chunk, &other); err != nil {
+			return err
+		}
+		if p == l.Priority {
+			m.And(&other)
+		} else {
+			m.AndNot(&other)
+		}
+	}
+	return nil
+}
