@@ -84,8 +84,8 @@ const (
 	// elsewhereAgain is when a message is looked at again whose job is being run
 	// under its earlier one.
 	elsewhereAgain = time.Second
-	// keyAgain is when one is whose job shares a key with those that run.
-	keyAgain = 100 * time.Millisecond
+	// refusedAgain is when one is whose job was refused by a gate.
+	refusedAgain = 100 * time.Millisecond
 )
 
 // begin makes the job this worker's, if it can be that, and returns it as it is
@@ -101,9 +101,9 @@ func (p *Pool) begin(h *held, j *jobs.Job) *jobs.Job {
 		return p.lookUp(h)
 	case elsewhere:
 		p.giveBack(h, elsewhereAgain)
-	case keyTaken:
-		p.giveBack(h, keyAgain)
-	case pausedMeanwhile:
+	case refused:
+		p.giveBack(h, refusedAgain)
+	case closed: // it waits in its lane again
 	}
 	return nil
 }
@@ -115,8 +115,8 @@ const (
 	claimed   claim = iota
 	doubtful        // claimed, but it may have ended while it was looked up
 	elsewhere       // it runs under another message
-	keyTaken        // as many as may do run with its key
-	pausedMeanwhile
+	refused         // a gate refuses this job at the moment
+	closed          // a gate of its type has closed meanwhile
 )
 
 // claim claims the job for the worker of h. Another worker may have it for
@@ -125,16 +125,18 @@ const (
 func (p *Pool) claim(h *held, j *jobs.Job) claim {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if h.lane.typ.paused {
-		p.putBack(h)
-		return pausedMeanwhile
-	}
 	if other := p.begun[j.ID]; other != nil && other != h {
 		return elsewhere
 	}
-	if j.Keyed() && !p.takeKey(h, j) {
-		return keyTaken
+	switch c := h.lane.typ.gates.admit(h, j); c {
+	case claimed:
+	case closed:
+		p.putBack(h)
+		return c
+	default:
+		return c
 	}
+	h.keyed = j.Keyed()
 	h.id = j.ID
 	p.begun[j.ID] = h
 	if h.seen != p.surprises {
@@ -265,7 +267,6 @@ func (p *Pool) enter(x *execution) bool {
 		return false
 	}
 	x.h.exec = x
-	x.h.token = time.Time{} // used
 	p.meter.enter(x.begun)
 	killed := p.killed
 	p.mu.Unlock()
@@ -355,7 +356,7 @@ func (x *execution) abandon(cause error) {
 		x.p.leaveSuspects(x.job)
 	}
 	x.p.mu.Lock()
-	next := x.p.leave(x.h.lane.typ)
+	next := x.p.leave()
 	x.p.mu.Unlock()
 	if next != nil {
 		go x.p.work(next)
@@ -492,11 +493,7 @@ func (p *Pool) conclude(h *held, e *jobs.Event) {
 	now := time.Now()
 	h.outcome = e
 	p.outcomes.append(&h.told, h, now)
-	if h.exec != nil {
-		p.meter.leave(h.exec.begun, now)
-		h.exec = nil
-	}
-	p.vacate(h)
+	p.vacate(h, now)
 	p.unsettled.count++
 	p.unsettled.bytes += e.Size()
 	p.mu.Unlock()

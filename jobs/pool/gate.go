@@ -3,188 +3,108 @@ package pool
 import (
 	"jobstream/jobs"
 	"math"
-	"slices"
 	"time"
 )
 
-// What keeps a type's jobs from starting though a worker is free: a pause, and a
-// rate. And what keeps a single job from it: others with its concurrency key.
+// A gate keeps jobs of one type from starting though a worker is free. Each type has
+// a list of gates, see newPoolType. The pool asks that list whether a job may start,
+// and also why one does not: so the two never differ.
+//
+// A delivery meets each gate of its type twice. Before a worker gets it, its job is not
+// known yet, and open answers for any job of the type. Then the job has been looked up,
+// and admit answers for that one. A delivery that has entered leaves exactly once.
+//
+// The pool's lock guards all gates. Whatever opens a gate has to call [Pool.dispatch],
+// unless open has said when time will.
+type gate interface {
+	// open says whether one more delivery may enter now. If only time opens the gate,
+	// at is when it will.
+	open() (ok bool, at time.Time)
+	// width is how many deliveries may be inside at once. It bounds the prefetch.
+	width() int
+	// enter counts a delivery that a worker gets.
+	enter(h *held)
+	// admit says whether j may run, whose delivery has entered.
+	admit(h *held, j *jobs.Job) claim
+	// leave ends what enter and admit have counted. begun says whether an attempt began.
+	leave(h *held, begun bool)
+	// why is the reason why j does not start, nil if this gate does not stop it.
+	why(j *jobs.Job, q Queueing) *jobs.Waiting
+}
 
+// newPoolType makes the gates of a type. Their order is that of the reasons: the first
+// one that stops a job is what it waits for.
 func newPoolType(t *jobs.Type, paused bool) *poolType {
-	pt := &poolType{Type: t, cap: t.MaxWorkers, paused: paused}
+	pt := &poolType{Type: t, pause: &pauseGate{typ: t.Name, paused: paused}, cap: &capGate{most: t.MaxWorkers}}
+	pt.gates = gates{pt.pause, newKeyGate(t), pt.cap}
 	if !t.Rate.IsZero() {
-		pt.tokens = newBucket(t.Rate)
+		pt.gates = append(pt.gates, newRateGate(t.Rate))
 	}
-	pt.gated = pt.paused || pt.tokens != nil
 	return pt
 }
 
-// SetPaused pauses a type, or lets it go on. Nothing of a paused type starts;
-// what runs goes on. A type that the pool has no lanes of is passed over. The
-// pool keeps that in memory only.
-func (p *Pool) SetPaused(typ string, paused bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	t := p.types[typ]
-	if t == nil || t.paused == paused {
-		return
-	}
-	t.paused = paused
-	t.gated = t.paused || t.tokens != nil
-	for _, l := range p.lanes {
-		if l.typ == t {
-			l.expected = time.Time{} // the wait for a delivery is over, or begins now
-			p.refill(l)
+// gates are those of a type: all of them have to let a job pass.
+type gates []gate
+
+func (all gates) open() (ok bool, at time.Time) {
+	for _, g := range all {
+		if ok, at := g.open(); !ok {
+			return false, at
 		}
 	}
-	p.unpark() // one of the type may have been let out, and held up others
-	p.dispatch()
+	return true, time.Time{}
 }
 
-// open says whether a job of the lane's type may start now. p.mu is held.
-func (p *Pool) open(l *lane) bool {
-	return !(l.typ.cap > 0 && l.typ.running >= l.typ.cap || l.typ.gated && !p.passes(l))
+func (all gates) width() int {
+	least := math.MaxInt
+	for _, g := range all {
+		least = min(least, g.width())
+	}
+	return least
 }
 
-// passes says whether a job of the lane's type may start now, as far as pause
-// and rate go. If it has to wait for a token, the pool wakes for that. p.mu is
-// held.
-func (p *Pool) passes(l *lane) bool {
-	if l.typ.paused {
-		return false
+func (all gates) enter(h *held) {
+	h.inside = true
+	for _, g := range all {
+		g.enter(h)
 	}
-	if l.typ.tokens == nil {
-		return true
-	}
-	now := time.Now()
-	at := l.typ.tokens.next(now)
-	if !at.After(now) {
-		return true
-	}
-	if p.ready(l) {
-		p.wake.set(at)
-	}
-	return false
 }
 
-// ready says whether the lane has something for a worker. p.mu is held.
-func (p *Pool) ready(l *lane) bool { return len(l.buf) > 0 && l.buf[0].Seq <= p.position }
-
-// putBack lets a delivery wait in its lane again that a worker has taken. p.mu is
-// held.
-func (p *Pool) putBack(h *held) {
-	if p.stopping { // nobody would take it out again
-		p.release(h)
-		return
-	}
-	p.vacate(h)
-	l := h.lane
-	at := 0 // others may have been put back just now
-	for at < len(l.buf) && l.buf[at].Seq < h.Seq {
-		at++
-	}
-	l.buf = slices.Insert(l.buf, at, h)
-	p.enliven(l)
-}
-
-// bucket is a token bucket: each start takes a token, and a new one comes after
-// each interval until the bucket is full. Its times are of the monotonic clock.
-type bucket struct {
-	size   int
-	every  time.Duration // from token to token
-	tokens int
-	last   time.Time // when the last token came, if the bucket is not full
-}
-
-// newBucket makes a full one.
-func newBucket(r jobs.Rate) *bucket {
-	every := time.Duration(math.Ceil(float64(r.Per) / r.Count)) // rather a hair less than the rate
-	return &bucket{size: r.Capacity(), every: max(every, 1), tokens: r.Capacity()}
-}
-
-// next is when there is a token: now, or later.
-func (b *bucket) next(now time.Time) time.Time {
-	if b.tokens < b.size {
-		if n := now.Sub(b.last) / b.every; n >= time.Duration(b.size-b.tokens) {
-			b.tokens = b.size
-		} else if n > 0 {
-			b.tokens += int(n)
-			b.last = b.last.Add(n * b.every)
+func (all gates) admit(h *held, j *jobs.Job) claim {
+	for _, g := range all {
+		if c := g.admit(h, j); c != claimed {
+			return c
 		}
 	}
-	if b.tokens > 0 {
-		return now
-	}
-	return b.last.Add(b.every)
+	return claimed
 }
 
-// take takes a token; next has said that there is one.
-func (b *bucket) take(now time.Time) {
-	if b.tokens == b.size {
-		b.last = now
+// leave does nothing for a delivery that is not inside.
+func (all gates) leave(h *held, begun bool) {
+	if !h.inside {
+		return
 	}
-	b.tokens--
-}
-
-// put gives a token back that was taken and not used. The next new one is an
-// interval away then, and a token is lost that was out for longer than that: so
-// the rate holds for every span of time.
-func (b *bucket) put(taken, now time.Time) {
-	if b.tokens < b.size && now.Sub(taken) < b.every {
-		b.tokens++
-		b.last = now
+	h.inside = false
+	for _, g := range all {
+		g.leave(h, begun)
 	}
 }
 
-// keyOfType is a concurrency key: those of other types have nothing to do with
-// it.
-type keyOfType struct{ typ, key string }
-
-// takeKey counts the job's execution under its key, unless as many as may do run
-// already. The tracker lets no more of them into the queue; but a job that was
-// cancelled leaves its place there while its handler is still on its way out.
-// p.mu is held.
-func (p *Pool) takeKey(h *held, j *jobs.Job) bool {
-	if h.key != nil {
-		return true
+func (all gates) why(j *jobs.Job, q Queueing) *jobs.Waiting {
+	for _, g := range all {
+		if w := g.why(j, q); w != nil {
+			return w
+		}
 	}
-	k := keyOfType{j.Type, j.Terms.ConcurrencyKey}
-	if p.keys[k] >= perKey(h.lane.typ.Type) {
-		return false
-	}
-	p.keys[k]++
-	h.key, h.keyed = &k, true
-	return true
+	return nil
 }
 
-// perKey is how many jobs of a type run at once with one key.
-func perKey(t *jobs.Type) int { return max(t.ConcurrencyPerKey, 1) }
+// openGate lets everything pass. Gates embed it, and decide what is theirs.
+type openGate struct{}
 
-// alarm calls a function at the earliest of the moments that were set since it
-// last did. Its owner's lock guards it.
-type alarm struct {
-	timer *time.Timer
-	at    time.Time
-}
-
-func (a *alarm) init(f func()) {
-	a.timer = time.AfterFunc(time.Hour, f)
-	a.timer.Stop()
-}
-
-func (a *alarm) set(at time.Time) {
-	if a.at.IsZero() || at.Before(a.at) {
-		a.at = at
-		a.timer.Reset(time.Until(at))
-	}
-}
-
-func (a *alarm) stop() { a.timer.Stop() }
-
-// awake looks again for something to do: a token has come, or the pool may grow.
-func (p *Pool) awake() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.wake.at = time.Time{}
-	p.dispatch()
-}
+func (openGate) open() (ok bool, at time.Time)         { return true, time.Time{} }
+func (openGate) width() int                            { return math.MaxInt }
+func (openGate) enter(*held)                           {}
+func (openGate) admit(*held, *jobs.Job) claim          { return claimed }
+func (openGate) leave(*held, bool)                     {}
+func (openGate) why(*jobs.Job, Queueing) *jobs.Waiting { return nil }

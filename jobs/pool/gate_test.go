@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/pool"
 )
 
 func TestPausedTypeStartsNothing(t *testing.T) {
@@ -345,5 +346,34 @@ func TestPutBackKeepsTheOrder(t *testing.T) {
 		if got := strings.Fields(r.begun()); !slices.Equal(got, want) {
 			t.Errorf("order %v", got)
 		}
+	})
+}
+
+// TestGateOfAnotherKind is asked where all others are: for starting, for what is
+// fetched in advance, and for the reason.
+func TestGateOfAnotherKind(t *testing.T) {
+	inRig(t, rigOptions{workers: 4, idle: true}, func(r *rig) {
+		grant := r.pool.AddQuota("a")
+		r.pool.Start(0, 0)
+		r.submit("a1", "a1", "b5", "a1", "a1")
+		r.settle()
+		r.want("it stops its own type only", r.running(), "3")
+		if w := r.pool.Waiting(r.job(1), pool.Queueing{}); w == nil || w.Reason != "quota" {
+			t.Errorf("the reason is %v", w)
+		}
+		if _, ok := r.out[1]; ok {
+			t.Error("it was fetched though nothing of its type may start")
+		}
+		grant(2, time.Time{})
+		r.settle()
+		r.want("two were granted", r.running(), "1 2 3")
+		r.finish(1, 2, 3)
+		r.want("used up", r.running(), "")
+		grant(2, time.Now().Add(time.Minute))
+		r.settle()
+		r.want("not yet", r.running(), "")
+		pass(time.Minute)
+		r.want("the pool wakes for that", r.running(), "4 5")
+		r.drain()
 	})
 }

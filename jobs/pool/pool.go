@@ -7,6 +7,7 @@ import (
 	"jobstream/jobs"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -36,7 +37,6 @@ type Pool struct {
 	leases    line                             // all of them, by when their lease was renewed
 	outcomes  line                             // those whose outcome was recorded, by when
 	begun     map[jobs.ID]*held                // those of them whose job is a worker's
-	keys      map[keyOfType]int                // executions of keyed jobs
 	scale     scale
 	running   int
 	resting   int        // goroutines of workers that wait for next
@@ -84,11 +84,9 @@ type Options struct {
 
 type poolType struct {
 	*jobs.Type
-	cap     int // 0 = the pool's
-	running int
-	gated   bool // paused, or bounded by a rate: see passes
-	paused  bool
-	tokens  *bucket // nil without a rate
+	gates gates
+	pause *pauseGate // one of them
+	cap   *capGate   // one of them
 }
 
 // lane is what the pool knows of one queue.
@@ -117,10 +115,11 @@ type held struct {
 	outcome *jobs.Event // set when the attempt has ended
 	told    place       // in Pool.outcomes, once there is one
 	seen    uint64      // Pool.surprises when a worker took it
-	token   time.Time   // when it took one of its type's that it has not used
+	inside  bool        // it has entered the gates of its type
+	token   time.Time   // when it took one from its type's rate
 	letOut  bool        // it is a suspect whose turn has come
 	keyed   bool        // its job shares a concurrency key
-	key     *keyOfType  // while it counts there
+	key     string      // that it is counted under, "" = none
 	ended   *jobs.Job   // its job, if that ended before the attempt began
 }
 
@@ -146,7 +145,7 @@ const (
 // Lanes of types that the registry does not know are never served.
 func New(o Options, lanes []jobs.Lane) *Pool {
 	p := &Pool{
-		o: o, types: make(map[string]*poolType), lanes: make(map[jobs.Lane]*lane), keys: make(map[keyOfType]int),
+		o: o, types: make(map[string]*poolType), lanes: make(map[jobs.Lane]*lane),
 		held: make(map[uint64]*held), begun: make(map[jobs.ID]*held), awaited: make(map[uint64]*startWait),
 	}
 	p.idle.L = &p.mu
@@ -448,6 +447,19 @@ func (p *Pool) passOver(l *lane) {
 // enliven has pick look at a lane that has something for it now. p.mu is held.
 func (p *Pool) enliven(l *lane) { p.lively[l.Priority].add(l.place) }
 
+// ready says whether the lane has something for a worker. p.mu is held.
+func (p *Pool) ready(l *lane) bool { return len(l.buf) > 0 && l.buf[0].Seq <= p.position }
+
+// open says whether the gates of the lane's type let a job pass now. If time will, and
+// the lane has one, the pool wakes for that. p.mu is held.
+func (p *Pool) open(l *lane) bool {
+	ok, at := l.typ.gates.open()
+	if !ok && !at.IsZero() && p.ready(l) {
+		p.wake.set(at)
+	}
+	return ok
+}
+
 // pick takes the delivery that is to run next and a worker's place for it, nil
 // if there is none. It leaves out the lanes that had nothing when it last looked:
 // of a hundred most have nothing, and it is called several times per job. p.mu is
@@ -500,12 +512,8 @@ func (p *Pool) pickFrom(pr jobs.Priority, at, end int) (h *held, coming bool) {
 func (p *Pool) occupy(l *lane) *held {
 	h := l.take()
 	p.running++
-	l.typ.running++
 	h.seen = p.surprises
-	if l.typ.tokens != nil {
-		h.token = time.Now()
-		l.typ.tokens.take(h.token)
-	}
+	l.typ.gates.enter(h)
 	p.refill(l)
 	return h
 }
@@ -601,12 +609,12 @@ func (l *lane) ahead(least, have, spare int, now time.Time) int {
 
 // refill asks for more when a lane's store runs low. p.mu is held.
 func (p *Pool) refill(l *lane) {
-	if !p.started || p.stopping || l.typ.paused {
+	if !p.started || p.stopping {
 		return
 	}
-	workers := p.scale.max
-	if l.typ.cap > 0 {
-		workers = min(workers, l.typ.cap)
+	workers := min(p.scale.max, l.typ.gates.width())
+	if workers <= 0 {
+		return
 	}
 	least := min(max(2*workers, minAhead), maxAhead, p.share)
 	have := l.asked + len(l.buf)
@@ -639,7 +647,7 @@ func (p *Pool) work(h *held) {
 			return // its place was given up while the handler hung
 		}
 		p.mu.Lock()
-		h = p.leave(h.lane.typ)
+		h = p.leave()
 		rest := h == nil && !p.stopping && p.resting < mostResting
 		if rest {
 			p.resting++
@@ -653,9 +661,8 @@ func (p *Pool) work(h *held) {
 
 // leave frees a worker's place and takes the next delivery for it, if there is
 // one. p.mu is held.
-func (p *Pool) leave(t *poolType) *held {
+func (p *Pool) leave() *held {
 	p.running--
-	t.running--
 	if p.stopping {
 		p.idle.Broadcast()
 		return nil
@@ -678,7 +685,9 @@ func (p *Pool) drop(h *held) {
 
 // forget takes a delivery out. p.mu is held.
 func (p *Pool) forget(h *held) {
-	p.vacate(h)
+	if h.inside {
+		p.vacate(h, time.Now())
+	}
 	if h.outcome != nil {
 		p.unsettled.count--
 		p.unsettled.bytes -= h.outcome.Size()
@@ -691,23 +700,52 @@ func (p *Pool) forget(h *held) {
 	}
 }
 
-// vacate gives up what a delivery has of its job's key, its type's tokens and
-// the pool's time. p.mu is held.
-func (p *Pool) vacate(h *held) {
+// vacate ends what a delivery counts for in the gates of its type and in the meter.
+// p.mu is held.
+func (p *Pool) vacate(h *held, now time.Time) {
+	h.lane.typ.gates.leave(h, h.exec != nil)
 	if h.exec != nil {
-		p.meter.leave(h.exec.begun, time.Now())
+		p.meter.leave(h.exec.begun, now)
 		h.exec = nil
 	}
-	if h.key != nil {
-		if p.keys[*h.key]--; p.keys[*h.key] <= 0 {
-			delete(p.keys, *h.key)
+}
+
+// putBack lets a delivery wait in its lane again that a worker has taken. p.mu is
+// held.
+func (p *Pool) putBack(h *held) {
+	if p.stopping { // nobody would take it out again
+		p.release(h)
+		return
+	}
+	p.vacate(h, time.Now())
+	l := h.lane
+	at := 0 // others may have been put back just now
+	for at < len(l.buf) && l.buf[at].Seq < h.Seq {
+		at++
+	}
+	l.buf = slices.Insert(l.buf, at, h)
+	p.enliven(l)
+}
+
+// SetPaused pauses a type, or lets it go on. Nothing of a paused type starts;
+// what runs goes on. A type that the pool has no lanes of is passed over. The
+// pool keeps that in memory only.
+func (p *Pool) SetPaused(typ string, paused bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := p.types[typ]
+	if t == nil || t.pause.paused == paused {
+		return
+	}
+	t.pause.paused = paused
+	for _, l := range p.lanes {
+		if l.typ == t {
+			l.expected = time.Time{} // the wait for a delivery is over, or begins now
+			p.refill(l)
 		}
-		h.key = nil
 	}
-	if !h.token.IsZero() {
-		h.lane.typ.tokens.put(h.token, time.Now())
-		h.token = time.Time{}
-	}
+	p.unpark() // one of the type may have been let out, and held up others
+	p.dispatch()
 }
 
 // Resize changes the bounds of the number of workers, and the caps of types; it
@@ -724,7 +762,7 @@ func (p *Pool) Resize(r *jobs.Resize) error {
 	p.meter.resize(p.scale.size, time.Now())
 	for name, n := range r.Types {
 		if pt := p.types[name]; pt != nil {
-			pt.cap = n
+			pt.cap.most = n
 		}
 	}
 	for _, l := range p.lanes {
@@ -746,7 +784,7 @@ func (p *Pool) Workers() jobs.Workers {
 	for name, t := range p.types {
 		if !t.Internal {
 			w.Types[name] = jobs.TypeWorkers{
-				Active: t.running, Max: t.cap, Paused: t.paused, Rate: t.Rate, ConcurrencyPerKey: t.ConcurrencyPerKey,
+				Active: t.cap.inside, Max: t.cap.most, Paused: t.pause.paused, Rate: t.Rate, ConcurrencyPerKey: t.ConcurrencyPerKey,
 			}
 		}
 	}

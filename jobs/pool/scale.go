@@ -87,6 +87,14 @@ func (p *Pool) grow() bool {
 	return p.running < s.size // more may run than there are workers, after a Resize
 }
 
+// awake looks again for something to do: a token has come, or the pool may grow.
+func (p *Pool) awake() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wake.at = time.Time{}
+	p.dispatch()
+}
+
 // rescale takes a measurement, and makes a pool smaller that is underused.
 func (p *Pool) rescale(now time.Time) {
 	p.mu.Lock()

@@ -3,6 +3,7 @@ package pool
 import (
 	"jobstream/jobs"
 	"slices"
+	"time"
 )
 
 // suspects keeps jobs apart whose workers died while they ran. One of them may
@@ -39,7 +40,7 @@ func (s *suspects) enter(p *Pool, h *held, j *jobs.Job) bool {
 		p.release(h)
 		return false
 	}
-	p.vacate(h) // it claims all that again
+	p.vacate(h, time.Now()) // it claims all that again
 	s.parked = append(s.parked, parkedSuspect{h, alone})
 	return false
 }

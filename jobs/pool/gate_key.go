@@ -1,0 +1,51 @@
+package pool
+
+import (
+	"fmt"
+	"jobstream/jobs"
+)
+
+// keyGate bounds how many jobs of its type run at once with the same concurrency key.
+//
+// The tracker lets no more of them into the queue. But a job that was cancelled leaves
+// its turn to the next one while its handler is still on its way out.
+type keyGate struct {
+	openGate
+	most   int
+	inside map[string]int // by key
+}
+
+func newKeyGate(t *jobs.Type) *keyGate {
+	return &keyGate{most: max(t.ConcurrencyPerKey, 1), inside: make(map[string]int)}
+}
+
+func (g *keyGate) admit(h *held, j *jobs.Job) claim {
+	key := j.ConcurrencyKey()
+	if key == "" {
+		return claimed
+	}
+	if g.inside[key] >= g.most {
+		return refused
+	}
+	g.inside[key]++
+	h.key = key
+	return claimed
+}
+
+func (g *keyGate) leave(h *held, _ bool) {
+	if h.key == "" {
+		return
+	}
+	if g.inside[h.key]--; g.inside[h.key] <= 0 {
+		delete(g.inside, h.key)
+	}
+	h.key = ""
+}
+
+func (g *keyGate) why(j *jobs.Job, _ Queueing) *jobs.Waiting {
+	if j.Place != jobs.Held && !(j.Keyed() && j.Place == jobs.InQueue && g.inside[j.ConcurrencyKey()] >= g.most) {
+		return nil
+	}
+	detail := fmt.Sprintf("%d of %d jobs with the concurrency key %s have their turn", g.most, g.most, jobs.Quote(j.ConcurrencyKey()))
+	return &jobs.Waiting{Reason: jobs.WaitKeyLimit, Detail: detail}
+}

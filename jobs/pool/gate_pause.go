@@ -1,0 +1,37 @@
+package pool
+
+import (
+	"jobstream/jobs"
+	"time"
+)
+
+// pauseGate is closed while its type is paused, see [Pool.SetPaused].
+type pauseGate struct {
+	openGate
+	typ    string
+	paused bool
+}
+
+func (g *pauseGate) open() (ok bool, at time.Time) { return !g.paused, time.Time{} }
+
+func (g *pauseGate) width() int {
+	if g.paused {
+		return 0
+	}
+	return g.openGate.width()
+}
+
+// admit looks again: the type may have been paused while the job was looked up.
+func (g *pauseGate) admit(*held, *jobs.Job) claim {
+	if g.paused {
+		return closed
+	}
+	return claimed
+}
+
+func (g *pauseGate) why(*jobs.Job, Queueing) *jobs.Waiting {
+	if !g.paused {
+		return nil
+	}
+	return &jobs.Waiting{Reason: jobs.WaitTypePaused, Detail: "the type " + jobs.Quote(g.typ) + " is paused"}
+}

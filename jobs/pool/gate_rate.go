@@ -1,0 +1,96 @@
+package pool
+
+import (
+	"jobstream/jobs"
+	"math"
+	"time"
+)
+
+// rateGate bounds how many jobs of its type start in a span of time.
+type rateGate struct {
+	openGate
+	rate   jobs.Rate
+	tokens *bucket
+}
+
+func newRateGate(r jobs.Rate) *rateGate { return &rateGate{rate: r, tokens: newBucket(r)} }
+
+func (g *rateGate) open() (ok bool, at time.Time) {
+	now := time.Now()
+	at = g.tokens.next(now)
+	return !at.After(now), at
+}
+
+func (g *rateGate) enter(h *held) {
+	h.token = time.Now()
+	g.tokens.take(h.token)
+}
+
+func (g *rateGate) leave(h *held, begun bool) {
+	if !begun {
+		g.tokens.put(h.token, time.Now())
+	}
+}
+
+func (g *rateGate) why(j *jobs.Job, q Queueing) *jobs.Waiting {
+	if j.Place != jobs.InQueue {
+		return nil
+	}
+	now := time.Now()
+	wait := g.tokens.next(now).Sub(now)
+	if wait <= 0 {
+		return nil
+	}
+	before := float64(max(q.Position-1, 0)) * float64(g.tokens.every) // for those before it
+	wait += time.Duration(min(before, float64(jobs.MaxDelay)))
+	return &jobs.Waiting{Reason: jobs.WaitRateLimit, Until: jobs.Now().Add(wait), Detail: "at most " + g.rate.String() + " may start"}
+}
+
+// bucket is a token bucket: each start takes a token, and a new one comes after
+// each interval until the bucket is full. Its times are of the monotonic clock.
+type bucket struct {
+	size   int
+	every  time.Duration // from token to token
+	tokens int
+	last   time.Time // when the last token came, if the bucket is not full
+}
+
+// newBucket makes a full one.
+func newBucket(r jobs.Rate) *bucket {
+	every := time.Duration(math.Ceil(float64(r.Per) / r.Count)) // rather a hair less than the rate
+	return &bucket{size: r.Capacity(), every: max(every, 1), tokens: r.Capacity()}
+}
+
+// next is when there is a token: now, or later.
+func (b *bucket) next(now time.Time) time.Time {
+	if b.tokens < b.size {
+		if n := now.Sub(b.last) / b.every; n >= time.Duration(b.size-b.tokens) {
+			b.tokens = b.size
+		} else if n > 0 {
+			b.tokens += int(n)
+			b.last = b.last.Add(n * b.every)
+		}
+	}
+	if b.tokens > 0 {
+		return now
+	}
+	return b.last.Add(b.every)
+}
+
+// take takes a token; next has said that there is one.
+func (b *bucket) take(now time.Time) {
+	if b.tokens == b.size {
+		b.last = now
+	}
+	b.tokens--
+}
+
+// put gives a token back that was taken and not used. The next new one is an
+// interval away then, and a token is lost that was out for longer than that: so
+// the rate holds for every span of time.
+func (b *bucket) put(taken, now time.Time) {
+	if b.tokens < b.size && now.Sub(taken) < b.every {
+		b.tokens++
+		b.last = now
+	}
+}
