@@ -1,12 +1,14 @@
-// Package config reads jobstream's configuration: built-in defaults, over them
-// a YAML file, over that the environment, over that flags.
+// Package config reads jobstream's configuration from four layers: built-in defaults, a
+// YAML file, the environment and flags. Later layers win.
 //
-// Start with [Load]; [Config] is what comes out, with every key decided and
-// checked. It is strict: whatever it does not understand is a [Problem], and
-// all problems are reported at once, since a mistyped key that is ignored in
-// silence costs more than a start that is refused. The keys stand in one table,
-// in keys.go, to which kinds of work add those of their types. Reading, checking,
-// environment variables and [Config.YAML] all follow from it.
+// Start with [Load]. Its result is a [Config], with every key decided and checked.
+// Reading is strict: everything that it does not understand is a [Problem]. A mistyped
+// key that is ignored silently costs more than a refused start. All problems are
+// reported at once.
+//
+// The keys are in one table, in keys.go. Kinds of work add those of their types.
+// Reading, checking, environment variables and [Config.YAML] all follow from that
+// table.
 package config
 
 import (
@@ -29,8 +31,8 @@ import (
 // DefaultFile is the file that [Load] reads if none is named.
 const DefaultFile = "config.yaml"
 
-// maxFile is the largest configuration file, in bytes. Real ones have a few
-// thousand; what the YAML parser needs grows with the square.
+// maxFile is the largest configuration file, in bytes. Real ones have a few thousand. The
+// YAML parser's needs grow with the square of the size.
 const maxFile = 64 << 10
 
 // Config is the effective configuration.
@@ -41,9 +43,9 @@ type Config struct {
 	Worker    Worker
 	Retention Retention
 	Email     Email
-	Kinds     []*handlers.Kind   // what a type's run can be
+	Kinds     []*handlers.Kind   // the possible runs of types
 	Jobs      map[string]JobType // by name; never empty
-	Schedules []schedule.Spec    // by name; whether their types can use their payloads is not checked
+	Schedules []schedule.Spec    // by name; nobody has checked yet whether their types can use their payloads
 	Log       Log
 }
 
@@ -53,46 +55,45 @@ type Server struct {
 	Port    int      // 0 = any free port
 	Hosts   []string // names that requests may be for, besides Host and loopback
 	MaxBody int64    // of a request, in bytes
-	// MaxConnections are the connections that each of the two ports has at a time; fewer
-	// if the process may not open as many files. 0 = up to 10,000.
+	// MaxConnections bounds the connections of each of the two ports. It is lower if
+	// the process may not open as many files. 0 stands for up to 10,000.
 	MaxConnections int
 	Insecure       bool // Host and Broker.Host may be reached from other machines
 }
 
-// Data is where everything durable lives.
+// Data is the folder of all durable data.
 type Data struct {
 	Dir string // relative to the working directory, or absolute
 }
 
-// SyncAlways as [Broker.Sync] means that the broker syncs every message to disk
-// before it is acknowledged.
+// SyncAlways as [Broker.Sync] syncs every message to disk before it is acknowledged.
 const SyncAlways time.Duration = 0
 
 // Broker is the embedded NATS server.
 type Broker struct {
 	Host string
-	Port int           // -1 = any free port, 0 = none: reached in process only
+	Port int           // -1 = any free port, 0 = none: in process only
 	Sync time.Duration // between syncs of the streams to disk, or [SyncAlways]
 }
 
 // Worker is the pool that runs jobs.
 type Worker struct {
 	MaxWorkers    int           // jobs at the same time, over all types
-	MinWorkers    int           // the pool grows from so many to MaxWorkers and shrinks again; 0 = it always has MaxWorkers
-	QueueSize     int           // unfinished jobs that are let in, without those of MaxScheduled
-	MaxScheduled  int           // jobs with a time to come that are let in
-	JobTimeout    time.Duration // of one attempt, where a type says nothing
-	ShutdownGrace time.Duration // what running jobs get at a stop; 0 = nothing
+	MinWorkers    int           // the lower bound of a pool that follows the load; 0 = always MaxWorkers
+	QueueSize     int           // bound of unfinished jobs, without those of MaxScheduled
+	MaxScheduled  int           // bound of jobs whose time is to come
+	JobTimeout    time.Duration // of one attempt, for types without a timeout
+	ShutdownGrace time.Duration // of running jobs at a stop
 	Lease         time.Duration // silence after which a worker counts as dead
 	MaxLost       int           // dead workers after which a job fails
 }
 
-// Retention is how long what has ended is kept.
+// Retention is how long ended jobs are kept.
 type Retention struct {
-	Finished time.Duration // finished jobs with their artifacts; 0 = for ever
+	Finished time.Duration // ended jobs and their artifacts; 0 = for ever
 }
 
-// Email is how jobs of kind email deliver.
+// Email is the delivery of jobs of kind email.
 type Email struct {
 	Transport string // "outbox" or "smtp"
 	From      string // an address, perhaps with a display name
@@ -106,14 +107,14 @@ type SMTP struct {
 	Username string // "" = no authentication
 	Password string
 	TLS      string        // "none", "opportunistic" (STARTTLS if offered), "mandatory" (STARTTLS) or "implicit"
-	Timeout  time.Duration // of each wait for the server; 0 = as RFC 5321 says
-	// RetryUnknown has mails sent again that may be delivered already.
+	Timeout  time.Duration // of each wait for the server; 0 = the times of RFC 5321
+	// RetryUnknown sends mails again that may have been delivered.
 	RetryUnknown bool
 }
 
 // JobType is one entry of the jobs section.
 type JobType struct {
-	Run               string        // what does the work: the name of a kind
+	Run               string        // the name of a kind
 	RetryCount        int           // retries after the first attempt
 	Timeout           time.Duration // of one attempt
 	MaxWorkers        int           // at most so many of this type at once; 0 = Worker.MaxWorkers
@@ -123,7 +124,7 @@ type JobType struct {
 	Options           handlers.Options // of its kind; nil: that has none
 }
 
-// Log is what goes to standard error.
+// Log is the output to standard error.
 type Log struct {
 	Level  string // "debug", "info", "warn" or "error"
 	Format string // "text" or "json"
@@ -161,8 +162,8 @@ func scalarDefaults(kinds []*handlers.Kind) *Config {
 	}
 }
 
-// newType is a type of a kind, which may be nil, before its own settings are read. What
-// is empty in it comes from elsewhere: see finish.
+// newType is a type of a kind, which may be nil, before its own settings are read.
+// finish fills in its empty fields.
 func newType(k *handlers.Kind) *JobType {
 	t := &JobType{RetryCount: 3, ConcurrencyPerKey: 1, Backoff: jobs.DefaultBackoff()}
 	if k != nil && k.Options != nil {
@@ -171,7 +172,7 @@ func newType(k *handlers.Kind) *JobType {
 	return t
 }
 
-// finish fills in what a type has not set itself.
+// finish fills in the fields that a type has not set.
 func (t *JobType) finish(name string, jobTimeout time.Duration) {
 	if t.Run == "" {
 		t.Run = name
@@ -196,15 +197,15 @@ func shippedTypes(kinds []*handlers.Kind) map[string]*JobType {
 
 // Flag is a value from the command line.
 type Flag struct {
-	Name  string // as it was written, like --port
+	Name  string // as given, like --port
 	Key   string // path of the key that it sets
 	Value string
 }
 
-// Load reads the configuration for these kinds from the file at path, from env, which
-// has the form of os.Environ, and from flags. With path "", it is ./config.yaml if there is one, and
-// the defaults if not. The error is a [Problems], a [*SyntaxError] or says why
-// the file could not be read.
+// Load reads the configuration for these kinds from the file at path, from env in the
+// form of os.Environ, and from flags. An empty path stands for ./config.yaml if it
+// exists, else for no file. The error is a [Problems], a [*SyntaxError], or the reason
+// why the file could not be read.
 func Load(path string, kinds []*handlers.Kind, env []string, flags ...Flag) (*Config, error) {
 	name := path
 	if name == "" {
@@ -240,8 +241,8 @@ func readFile(name string) (data []byte, err error) {
 	return data, nil
 }
 
-// parse makes a configuration from the content of the file called name, from env
-// and from flags.
+// parse makes a configuration from the content of the file with this name, from env and
+// from flags.
 func parse(name string, data []byte, kinds []*handlers.Kind, env []string, flags ...Flag) (*Config, error) {
 	root, problems, err := parseYAML(name, data)
 	if err != nil {
@@ -272,8 +273,8 @@ type namedType struct {
 	*JobType
 }
 
-// inOrder lists types as YAML shows them: those with the names of kinds in the order of
-// these, then the others by name.
+// inOrder lists types in the order of YAML: first those named after kinds, in the order
+// of the kinds, then the others by name.
 func (c *Config) inOrder(types map[string]*JobType) []namedType {
 	list := make([]namedType, 0, len(types))
 	for name, t := range types {

@@ -30,8 +30,7 @@ func TestShippedFileIsTheDefault(t *testing.T) {
 	}
 }
 
-// Every key of the shipped file must carry a comment, and every key there is
-// must be in the file.
+// Every key of the shipped file must have a comment, and the file must have every key.
 func TestShippedFileExplainsEveryKey(t *testing.T) {
 	data, err := os.ReadFile(shippedFile)
 	if err != nil {
@@ -209,7 +208,7 @@ func TestValues(t *testing.T) {
 		},
 		{"jobs: {email: {backoff: {jitter: 1}}}", func(c *Config) any { return c.Jobs["email"].Backoff.Jitter }, 1.0},
 		{"jobs: {email: {backoff: }}", func(c *Config) any { return c.Jobs["email"].Backoff }, jobs.DefaultBackoff()},
-		// YAML's own means
+		// YAML's own features
 		{
 			"jobs: {email: &e {retry_count: 7, timeout: 9}, report: {<<: *e, timeout: 8}}",
 			func(c *Config) any { return []any{c.Jobs["report"].RetryCount, c.Jobs["report"].Timeout} },
@@ -296,7 +295,7 @@ func TestProblems(t *testing.T) {
 		{"email: {transport: smtp, smtp: {username: me}}", "email.smtp.username: and email.smtp.password go together: set both, or none for a server without authentication" + at1},
 		{"log: {level: loud}", `log.level: "loud" is not one of debug, info, warn, error` + at1},
 		{"log: {format: xml}", `log.format: "xml" is not one of text, json` + at1},
-		// who can reach it
+		// reachable hosts
 		{"server: {host: 0.0.0.0}", `server.host: "0.0.0.0" ` + insecure},
 		{"server: {host: example.com}", `server.host: "example.com" ` + insecure},
 		{"server: {host: '::'}", `server.host: "::" ` + insecure},
@@ -347,13 +346,13 @@ func TestProblems(t *testing.T) {
 		{"server.port: 3", `"server.port": is not a known key; did you mean server.port?` + at1},
 		{"jobs: {email: {backof: {}}}", "jobs.email.backof: is not a known key; did you mean jobs.email.backoff?" + at1},
 		{"email: {smtp: {auth: {x: 1}}}", "email.smtp.auth: is not a known key; email.smtp has host, port, username, password, tls, timeout, retry_unknown" + at1},
-		// YAML's own means
+		// YAML's own features
 		{"server: {port: 1}\nlog: {}\nserver: {port: 2}", "server: is given twice, first in line 1 (config.yaml line 3)"},
 		{"server:\n  port: 1\n  port: 2", "server.port: is given twice, first in line 2 (config.yaml line 3)"},
 		{"server: {port: *p}", `server.port: the alias "*p" stands for nothing that was given before; text that begins with * needs quotes` + at1 + "\nserver.port: no value is not a whole number from 0 to 65535" + at1},
 		{"server: {}\n---\nlog: {}", "a second document begins here; only one is allowed (config.yaml line 3)"},
 		{"jobs: {email: {<<: 5}}", "jobs.email: << is not followed by a section" + at1},
-		// many at once, down the file
+		// many at once, in the order of the file
 		{
 			"log:\n  level: loud\nserver:\n  port: x\n  prot: 1\n", "log.level: \"loud\" is not one of debug, info, warn, error (config.yaml line 2)\n" +
 				"server.port: \"x\" is not a whole number from 0 to 65535 (config.yaml line 4)\n" +
@@ -410,7 +409,7 @@ func TestEnvironment(t *testing.T) {
 		"JOBSTREAM_WORKER_MIN_WORKERS=15", "JOBSTREAM_WORKER_MAX_SCHEDULED=5", "JOBSTREAM_JOBS_EMAIL_CONCURRENCY_PER_KEY=3",
 		"JOBSTREAM_JOBS_EMAIL_RATE=0.5/s", "JOBSTREAM_JOBS_EMAIL_BURST=4",
 		"JOBSTREAM_JOBS_EMAIL_RETRY_COUNT=9", "JOBSTREAM_JOBS_RE_PORT_2_BACKOFF_JITTER=0.25",
-		// of a cluster, not of ours
+		// variables of a cluster, not of jobstream
 		"JOBSTREAM_PORT=tcp://10.0.0.1:8080", "JOBSTREAM_SERVICE_HOST=10.0.0.1", "JOBSTREAM_SERVICE_PORT=8080",
 		"JOBSTREAM_SERVICE_PORT_HTTP=8080", "JOBSTREAM_PORT_8080_TCP=tcp://10.0.0.1:8080", "JOBSTREAM_PORT_8080_TCP_ADDR=10.0.0.1",
 	)
@@ -431,7 +430,7 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-// Every key has its variable.
+// Every key has a variable.
 func TestEnvironmentReachesEveryKey(t *testing.T) {
 	c := Default(handlers.Kinds())
 	for _, k := range c.keys(c.inOrder(shippedTypes(c.Kinds))) {
@@ -550,7 +549,7 @@ log: {level: error, format: json}`),
 	}
 }
 
-// sameAgain checks that what c prints loads as c, but for its secrets.
+// sameAgain checks that c's printed form loads as c, except for its secrets.
 func sameAgain(t *testing.T, name string, c *Config) {
 	t.Helper()
 	text, err := c.YAML()
@@ -576,7 +575,7 @@ func sameAgain(t *testing.T, name string, c *Config) {
 	}
 }
 
-// The printed keys stand in the order of the shipped file.
+// The printed keys have the order of the shipped file.
 func TestYAMLOrder(t *testing.T) {
 	text, err := Default(handlers.Kinds()).YAML()
 	if err != nil {

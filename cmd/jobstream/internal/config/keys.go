@@ -9,11 +9,10 @@ import (
 	"jobstream/jobs/setting"
 )
 
-// schedulesKey is the section that is read in schedules.go.
+// schedulesKey is the section that schedules.go reads.
 const schedulesKey = "schedules"
 
-// The bounds of values. They are about what makes sense, not about what is
-// wise.
+// The bounds of values exclude nonsense, not unwise values.
 const (
 	maxPort        = 65535
 	maxBodyLimit   = 8 << 20 // NATS advises against messages beyond 8 MiB
@@ -80,7 +79,8 @@ func (c *Config) keys(types []namedType) []setting.Setting {
 	)
 }
 
-// keys is the table of the settings of one type, whose run is one of these kinds.
+// keys is the table of the settings of one type. kinds are the possible values of its
+// run.
 func (t namedType) keys(kinds []string) []setting.Setting {
 	p := "jobs." + t.name + "."
 	list := []setting.Setting{

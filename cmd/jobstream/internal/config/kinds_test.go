@@ -12,7 +12,7 @@ import (
 	"jobstream/jobs/setting"
 )
 
-// tool is the options of a kind that has one of each sort.
+// tool has options of every sort.
 type tool struct {
 	command []string
 	env     map[string]string
@@ -88,7 +88,7 @@ func TestOptionsOfAKind(t *testing.T) {
 	sameAgain(t, "with options", c)
 }
 
-// TestTheRunFromTheEnvironment decides what keys a type has.
+// TestTheRunFromTheEnvironment sets the run of a type, which decides its keys.
 func TestTheRunFromTheEnvironment(t *testing.T) {
 	c, err := parse("config.yaml", []byte("jobs: {email: {command: [a]}}"), withTool, []string{"JOBSTREAM_JOBS_EMAIL_RUN=tool"})
 	if err != nil {
@@ -99,7 +99,7 @@ func TestTheRunFromTheEnvironment(t *testing.T) {
 	}
 }
 
-// TestTheRunOfAShippedType from the environment decides as well.
+// TestTheRunOfAShippedType sets it for a shipped type.
 func TestTheRunOfAShippedType(t *testing.T) {
 	for file, yaml := range map[string]string{"": "", "config.yaml": "log: {level: warn}"} {
 		_, err := parse(file, []byte(yaml), withTool, []string{"JOBSTREAM_JOBS_EMAIL_RUN=tool"})
@@ -109,7 +109,7 @@ func TestTheRunOfAShippedType(t *testing.T) {
 	}
 }
 
-// TestKindsShareNoKeys with what every type has.
+// TestKindsShareNoKeys compares the keys of each kind with those that every type has.
 func TestKindsShareNoKeys(t *testing.T) {
 	for _, kind := range withTool {
 		seen := make(map[string]bool)

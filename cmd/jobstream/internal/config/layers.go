@@ -24,14 +24,14 @@ type loader struct {
 	config    *Config
 	types     []namedType
 	keys      []setting.Setting
-	schedules *node             // the section of that name
-	merged    *koanf.Koanf      // the values of the file with those of the environment over them
-	lines     map[string]int    // where a key stands in the file
-	vars      map[string]string // the variable or the flag that a key's value comes from
+	schedules *node             // the schedules section
+	merged    *koanf.Koanf      // the values of the file, overridden by those of the environment
+	lines     map[string]int    // the line of each key in the file
+	vars      map[string]string // the variable or flag that each key's value comes from
 	problems  Problems
 }
 
-// fail adds a problem with the key at path, with its source.
+// fail adds a problem with the key at path and its source.
 func (l *loader) fail(path, value, text string) {
 	p := Problem{Key: path, Value: value, Text: text, Env: l.vars[path]}
 	if p.Env == "" {
@@ -40,9 +40,9 @@ func (l *loader) fail(path, value, text string) {
 	l.problems = append(l.problems, p)
 }
 
-// declareTypes decides which types there are: those of the jobs section, or the
-// shipped ones without it. It looks ahead for what runs them, since that decides what
-// keys they have.
+// declareTypes decides which types exist: those of the jobs section, or without one the
+// shipped types. It reads their runs first, since a run decides which keys its type
+// has.
 func (l *loader) declareTypes(root *node, environ []string) {
 	kinds := l.config.Kinds
 	section := root.child("jobs")
@@ -82,7 +82,7 @@ func shippedNames(kinds []*handlers.Kind) (names []string) {
 	return names
 }
 
-// runOf is what will run the type of this entry, if that can be made out.
+// runOf is the run of this entry's type, if it can be found out.
 func runOf(e entry, environ []string) string {
 	run := e.key
 	if n := e.node.child("run"); n != nil {
@@ -97,10 +97,10 @@ func runOf(e entry, environ []string) string {
 	return run
 }
 
-// reservedPrefix begins the names of the types that the server has for itself.
+// reservedPrefix begins the names of the server's own types.
 const reservedPrefix = "jobstream-"
 
-// wrongTypeName says what is wrong with a name for a type, or "".
+// wrongTypeName returns the problem with a type's name, or "".
 func wrongTypeName(name string) string {
 	switch {
 	case !jobs.ValidTypeName(name):
@@ -111,7 +111,7 @@ func wrongTypeName(name string) string {
 	return ""
 }
 
-// merge gathers the layers.
+// merge combines the layers.
 func (l *loader) merge(root *node, environ []string, flags []Flag) error {
 	l.merged = koanf.New(".")
 	l.lines = make(map[string]int)
@@ -140,12 +140,12 @@ func (l *loader) merge(root *node, environ []string, flags []Flag) error {
 	return nil
 }
 
-// collect gathers the values of section n at path and finds what does not
-// belong there.
+// collect adds the values of section n at path, and reports keys that do not belong
+// there.
 func (l *loader) collect(n *node, path string, known map[string]bool, values map[string]any) {
 	for _, e := range n.entries {
 		if path == "jobs" && wrongTypeName(e.key) != "" {
-			continue // declareTypes has said so
+			continue // declareTypes has reported it
 		}
 		at := join(path, e.key)
 		l.lines[at] = e.line
@@ -170,7 +170,7 @@ func (l *loader) collect(n *node, path string, known map[string]bool, values map
 			l.collect(e.node, at, known, values)
 		case !e.node.isNull():
 			text := "is not a section"
-			if at != "jobs" { // what it has below are names, not settings
+			if at != "jobs" { // the jobs section has names below it, not settings
 				text += " with " + strings.Join(under(l.keys, at), ", ")
 			}
 			l.fail(at, e.node.show(), text)
@@ -178,7 +178,7 @@ func (l *loader) collect(n *node, path string, known map[string]bool, values map
 	}
 }
 
-// hint says what could have been meant by the unknown key at, in section.
+// hint suggests a known key for the unknown key at, in section.
 func (l *loader) hint(at, section string) string {
 	var paths []string
 	for _, k := range l.keys {
@@ -200,16 +200,16 @@ func (l *loader) hint(at, section string) string {
 	return section + " has " + names
 }
 
-// clusterVariable matches what Kubernetes puts into every container for a
-// service that is called jobstream. They are nobody's settings.
+// clusterVariable matches the variables that Kubernetes sets in every container for a
+// service with the name jobstream. They are no settings.
 var clusterVariable = regexp.MustCompile(`^JOBSTREAM_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=`)
 
 func fromCluster(name, value string) bool {
 	return clusterVariable.MatchString(name+"=") && (name != "JOBSTREAM_PORT" || strings.Contains(value, "://"))
 }
 
-// variables returns the function that finds the key for a variable. A path has
-// underscores of its own, so they are found among the known ones.
+// variables returns the function that finds the key of a variable. Paths have
+// underscores of their own, so it compares with the known ones.
 func (l *loader) variables() func(name, value string) (string, any) {
 	paths := make(map[string][]string)
 	var names []string
@@ -251,7 +251,7 @@ func (l *loader) failVariable(name, text string) {
 	l.problems = append(l.problems, Problem{Env: name, Text: text})
 }
 
-// decide sets every key that a layer has a value for.
+// decide sets every key that has a value in some layer.
 func (l *loader) decide() {
 	for _, k := range l.keys {
 		if !l.merged.Exists(k.Path) {
@@ -272,7 +272,7 @@ func (l *loader) decide() {
 	}
 }
 
-// crossCheck looks at keys that depend on one another.
+// crossCheck checks keys that depend on one another.
 func (l *loader) crossCheck() {
 	c := l.config
 	l.checkReach("server.host", c.Server.Host)
@@ -302,8 +302,7 @@ func (l *loader) crossCheck() {
 	}
 }
 
-// checkOptions has the options of the type at path checked. What is known to be wrong
-// is not said twice.
+// checkOptions checks the options of the type at path. It reports no problem twice.
 func (l *loader) checkOptions(path string, o handlers.Options) {
 	if o == nil {
 		return
@@ -320,8 +319,8 @@ func (l *loader) checkOptions(path string, o handlers.Options) {
 	})
 }
 
-// Exposed lists the addresses, by the host and its key, that other machines may
-// reach. There are none unless Server.Insecure allows it.
+// Exposed lists the hosts that other machines may reach, with their keys. There are
+// none unless Server.Insecure allows it.
 func (c *Config) Exposed() (hosts []string) {
 	if !loopback(c.Server.Host) {
 		hosts = append(hosts, "server.host "+c.Server.Host)
@@ -332,8 +331,8 @@ func (c *Config) Exposed() (hosts []string) {
 	return hosts
 }
 
-// checkReach refuses a host that other machines can reach, since whoever
-// reaches it may do everything.
+// checkReach refuses a host that other machines can reach, since anybody who reaches it
+// may do everything.
 func (l *loader) checkReach(path, host string) {
 	if !loopback(host) && !l.config.Server.Insecure {
 		l.fail(path, quote(host), "is not loopback (127.0.0.1, ::1, localhost); there is no authentication yet, "+

@@ -9,14 +9,14 @@ import (
 	"jobstream/jobs/setting"
 )
 
-// Problem is one thing that is wrong with the configuration.
+// Problem is one problem of the configuration.
 type Problem struct {
-	Key   string // full path, like worker.max_workers; "" for a variable that stands for no key
+	Key   string // full path, like worker.max_workers; "" for a variable without a key
 	Env   string // the environment variable or the flag, if the value came from one
-	File  string // the file and the line, if it came from there
+	File  string // the file, if the value came from one
 	Line  int    // from 1; 0 if it did not
-	Value string // as it was given, shortened; "" for secrets and where there is none
-	Text  string // what is wrong, and what is allowed
+	Value string // the given value, shortened; "" for secrets and missing values
+	Text  string // the problem, and the allowed values
 }
 
 func (p Problem) String() string {
@@ -43,7 +43,7 @@ func (p Problem) String() string {
 // Problems are all problems of a configuration, at least one.
 type Problems []Problem
 
-// Error has a line for each problem.
+// Error has one line per problem.
 func (ps Problems) Error() string {
 	lines := make([]string, len(ps))
 	for i, p := range ps {
@@ -52,8 +52,7 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// sorted lists the problems as a person works through them: down the file, then
-// the environment.
+// sorted lists the problems in reading order: down the file, then the environment.
 func (l *loader) sorted() Problems {
 	slices.SortStableFunc(l.problems, func(a, b Problem) int {
 		switch {
@@ -67,7 +66,7 @@ func (l *loader) sorted() Problems {
 	return l.problems
 }
 
-// SyntaxError says where a file stops being YAML.
+// SyntaxError is the place at which a file stops being YAML.
 type SyntaxError struct {
 	File    string
 	Line    int // from 1; 0 if unknown
@@ -106,9 +105,9 @@ func quote(s string) string {
 	return strconv.Quote(s)
 }
 
-// nearest finds what was probably meant by got, or "": the only candidate that
-// goes on where got ends, one that is few edits away, or the only one that ends in
-// the same word.
+// nearest returns the probable meaning of got, or "". It is the only candidate that
+// continues got, or one that is few edits away, or the only one that ends in the same
+// word.
 func nearest(got string, candidates []string, separator string) string {
 	const longest = 200
 	if len(got) > longest {
@@ -134,8 +133,8 @@ func nearest(got string, candidates []string, separator string) string {
 	return only(candidates, func(c string) bool { return strings.HasSuffix(c, separator+word) })
 }
 
-// only is the candidate that fits, or "" if none does or several do: any of them
-// would be a guess.
+// only is the candidate that fits, or "" if there is not exactly one: any choice would
+// be a guess.
 func only(candidates []string, fits func(string) bool) (found string) {
 	for _, c := range candidates {
 		if !fits(c) {
@@ -149,8 +148,8 @@ func only(candidates []string, fits func(string) bool) (found string) {
 	return found
 }
 
-// distance is the number of edits from a to b: characters put in, left out,
-// replaced, or swapped with their neighbour.
+// distance is the number of edits from a to b: insertions, deletions, replacements and
+// swaps of neighbours.
 func distance(a, b string) int {
 	rows := make([][]int, len(a)+1)
 	for i := range rows {

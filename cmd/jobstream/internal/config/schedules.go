@@ -18,13 +18,13 @@ import (
 	"jobstream/jobs/setting"
 )
 
-// Schedules are no keys of the table: their names are the user's own, payloads
-// may be anything, and what the rest must be is known to the package schedule,
-// which reads JSON. So each entry of the section is made JSON and handed over,
-// and what schedule says about a field is said about the key that it came from.
+// Schedules are no keys of the table: users choose their names, and payloads may be
+// anything. The package schedule knows the rules for the rest, and reads JSON. So each
+// entry of the section is converted to JSON, and problems with a field are reported at
+// the key that it came from.
 
-// Bounds of the schedules section as JSON. Without aliases a file can hardly
-// reach them, with some lines of aliases it could reach any size.
+// Bounds of the schedules section as JSON. A file can hardly reach them without
+// aliases. With a few lines of aliases it could reach any size.
 const (
 	maxSchedulesJSON = 1 << 20 // bytes
 	maxScheduleDepth = 64      // nested sections and lists
@@ -50,8 +50,8 @@ type scheduleReader struct {
 	entry entry
 }
 
-// read adds the schedule or its problems. It returns how many bytes it is as
-// JSON, which may be at most limit.
+// read adds the schedule or its problems. It returns the size of its JSON in bytes,
+// which must not exceed limit.
 func (s scheduleReader) read(limit int) (size int) {
 	n := s.entry.node
 	s.lines[s.path] = s.entry.line
@@ -87,8 +87,7 @@ func (s scheduleReader) read(limit int) (size int) {
 	return len(w.out)
 }
 
-// checkType looks whether the schedule's type, where it is text at all, is one
-// of the jobs section.
+// checkType checks that the schedule's type, if it is text, is in the jobs section.
 func (s scheduleReader) checkType(n *node) {
 	if n == nil || len(s.types) == 0 { // the jobs section has a problem of its own
 		return
@@ -105,8 +104,8 @@ func (s scheduleReader) checkType(n *node) {
 	s.failAt([]string{"type"}, quote(name), "is not a job type; known are "+strings.Join(names, ", "))
 }
 
-// failAt adds a problem with what these names lead to from the entry on. Its
-// line is that of the last name that is there.
+// failAt adds a problem with the value that these names lead to from the entry. Its
+// line is that of the last existing name.
 func (s scheduleReader) failAt(names []string, value, text string) {
 	path, at := s.path, &s.entry
 	line := at.line
@@ -120,8 +119,8 @@ func (s scheduleReader) failAt(names []string, value, text string) {
 	s.fail(path, value, text)
 }
 
-// step is the part of a section or a list that has this name or index; nil if
-// there is none.
+// step is the part of a section or a list with this name or index; nil if there is
+// none.
 func (e *entry) step(name string) *entry {
 	if e == nil {
 		return nil
@@ -138,8 +137,8 @@ func (e *entry) step(name string) *entry {
 	return nil
 }
 
-// pointerNames are the names of a JSON pointer, RFC 6901. The name of a schedule
-// is not below it in a file, but stands before it.
+// pointerNames are the names of a JSON pointer, RFC 6901. In a file the name of a
+// schedule is not below it, but before it.
 func pointerNames(pointer string) []string {
 	if pointer == "" || pointer == "/name" {
 		return nil
@@ -151,14 +150,14 @@ func pointerNames(pointer string) []string {
 	return names
 }
 
-// jsonWriter turns nodes into JSON without white space.
+// jsonWriter converts nodes to JSON without white space.
 type jsonWriter struct {
 	out   []byte
 	limit int // of out
 }
 
-// write appends n, which is nested so deep. If JSON or the bounds have no place
-// for a part of it, wrong says so, at is where that is, and value what it is.
+// write appends n, whose nesting is depth. If JSON or the bounds do not allow a part of
+// it, wrong is the reason, at its place and value its text.
 func (w *jsonWriter) write(n *node, depth int) (at []string, value, wrong string) {
 	switch {
 	case len(w.out) > w.limit:
@@ -217,9 +216,9 @@ func (w *jsonWriter) writeList(n *node, depth int) (at []string, value, wrong st
 
 var jsonNumberForm = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$`)
 
-// jsonNumber is the number that text stands for as JSON writes it: text itself,
-// if it is one for JSON as well, so that no digit is lost; else value, which is
-// what the parser made of it (0x1F, 1_000, .5). "" says that there is none.
+// jsonNumber is a number of the file as JSON has it. It is text itself if that is JSON,
+// so that no digit is lost. Otherwise it is value, as the parser read it (0x1F, 1_000,
+// .5). "" means that there is none.
 func jsonNumber(text string, value any) string {
 	if jsonNumberForm.MatchString(text) {
 		return text
@@ -261,8 +260,8 @@ type field struct {
 	value any
 }
 
-// scheduleFields are the fields of a schedule as YAML shows them. What a
-// schedule leaves to its type is left out.
+// scheduleFields are the fields of a schedule as YAML shows them, without those that it
+// leaves to its type.
 func scheduleFields(s *schedule.Spec) []field {
 	fields := []field{{"cron", s.Cron}, {"timezone", s.Timezone}, {"type", s.Type}}
 	if s.Every > 0 {
@@ -284,8 +283,8 @@ func scheduleFields(s *schedule.Spec) []field {
 	return append(fields, field{"paused", s.Paused}, field{"overlap", string(s.Overlap)}, field{"catch_up", string(s.CatchUp)})
 }
 
-// maskPayload shows no more of a payload than that there is something in it: it
-// may be a secret, and only its type knows where.
+// maskPayload shows only that there is a payload. It may contain a secret, and only its
+// type knows where.
 func maskPayload(payload json.RawMessage) any {
 	if string(payload) == "{}" {
 		return setting.Plain("{}")
@@ -293,7 +292,7 @@ func maskPayload(payload json.RawMessage) any {
 	return mask
 }
 
-// showEvery is an interval as it was given, since that is how others see it too.
+// showEvery is the given text of an interval, which other people see as well.
 func showEvery(s *schedule.Spec) any {
 	switch text := s.EveryText; {
 	case text != "" && text[len(text)-1] > '9': // a unit
@@ -304,8 +303,8 @@ func showEvery(s *schedule.Spec) any {
 	return s.Every.Seconds()
 }
 
-// inline writes a value, which may have others in it, in one line. What cannot
-// be seen in its texts is written as an escape.
+// inline writes a value, also a nested one, in one line. Invisible characters in its
+// texts become escapes.
 func inline(v any) (string, error) {
 	if _, ok := v.([]string); !ok {
 		return scalar(v), nil
@@ -325,8 +324,8 @@ func inline(v any) (string, error) {
 	return string(text), nil
 }
 
-// balanced says whether a line of JSON can stand in a file without bringing it
-// nearer to what tooDeep refuses, which counts what stands in texts as well.
+// balanced says whether a line of JSON leaves the nesting for tooDeep as it is. tooDeep
+// also counts brackets in texts.
 func balanced(line []byte) bool {
 	open := 0
 	for _, c := range line {
@@ -340,8 +339,8 @@ func balanced(line []byte) bool {
 	return open == 0 && tooDeep(line) == 0
 }
 
-// escapeStrings writes the runes of the strings in a JSON text as escapes that
-// must be.
+// escapeStrings writes as escapes those runes of the strings in a JSON text for which
+// must is true.
 func escapeStrings(text []byte, must func(rune) bool) []byte {
 	var out []byte
 	inside := false

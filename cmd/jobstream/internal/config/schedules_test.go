@@ -56,7 +56,7 @@ schedules:
 	}
 }
 
-// What stands in a payload is the same in JSON, numbers to the last digit.
+// Payloads have the same content in JSON; numbers keep every digit.
 func TestSchedulePayloads(t *testing.T) {
 	tests := []struct{ yaml, want string }{
 		{"text", `"text"`},
@@ -134,7 +134,7 @@ func TestScheduleProblems(t *testing.T) {
 		},
 		{"{a: {every: 1s, type: emial}}", `schedules.a.type: "emial" is not a job type; known are email, export, cleanup, report (config.yaml line 2)`},
 		{"{a: {every: 1s, type: jobstream-x}}", `schedules.a.type: "jobstream-x" is not a job type; known are email, export, cleanup, report (config.yaml line 2)`},
-		// the jobs section has the mistake, not the schedule
+		// the mistake is in the jobs section, not in the schedule
 		{"{a: {every: 1s, type: email}}\njobs: 5", "jobs: 5 is not a section (config.yaml line 3)"},
 	}
 	for _, tt := range tests {
@@ -154,11 +154,10 @@ func TestScheduleProblems(t *testing.T) {
 	}
 }
 
-// Whatever the package schedule finds is said about the right key and line; the
-// words are its own.
+// Problems that the package schedule finds have the right key and line, and its words.
 func TestScheduleProblemsKnowTheirPlace(t *testing.T) {
 	tests := []struct {
-		fields string // of a schedule that begins in line 3, from line 4
+		fields string // of a schedule that begins in line 3; the fields begin in line 4
 		key    string
 		line   int
 	}{
@@ -193,8 +192,8 @@ func TestScheduleProblemsKnowTheirPlace(t *testing.T) {
 	}
 }
 
-// All mistakes in a schedule are named at once, down the file, with those of
-// other keys.
+// All mistakes in a schedule are reported at once, down the file, with those of other
+// keys.
 func TestScheduleProblemsTogether(t *testing.T) {
 	_, err := load(t, "schedules:\n  b:\n    type: emial\n    every: 0\n    priority: 9\n  a: {type: email}\nlog: {level: loud}\nworker: {max_workers: 0}\n")
 	problems, ok := err.(Problems) //nolint:errorlint // load returns them bare
@@ -211,8 +210,7 @@ func TestScheduleProblemsTogether(t *testing.T) {
 	}
 }
 
-// Tags may have anything in them that can be seen, and are printed so that they
-// are loaded again.
+// Tags may contain any visible character, and load again from their printed form.
 func TestTagsComeBack(t *testing.T) {
 	for _, tag := range []string{
 		"<<", "~", "null", "- a", "? b", "&a", "*a", "!!str", "#c", "e: f", "'", `"`, `\`, "1e3", ".inf", "é", "\u00ad", "\U0001f600",
@@ -227,7 +225,7 @@ func TestTagsComeBack(t *testing.T) {
 	}
 }
 
-// A payload may be a secret, so nothing of it is shown.
+// Payloads may contain secrets and are not shown.
 func TestPayloadsAreNotShown(t *testing.T) {
 	for _, payload := range []string{`hunter2`, `{a: hunter2}`, `{hunter2: 1}`, `[{a: [hunter2]}]`, `{a: 87654321}`, `87654321`} {
 		c := mustLoad(t, "schedules: {s: {every: 1h, type: email, payload: "+payload+"}}")

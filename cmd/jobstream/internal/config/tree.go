@@ -15,16 +15,15 @@ import (
 	"jobstream/jobs/setting"
 )
 
-// node is a value of the file with its line. A file that is decoded into maps
-// has lost its lines and its repeated keys, so the parser's tree is taken
-// instead.
+// node is a value of the file with its line. It comes from the parser's tree, because a
+// file that is decoded into maps loses its lines and repeated keys.
 type node struct {
 	line    int
 	value   any    // a scalar: string, bool, int64, uint64, float64 or null; else nil
-	number  string // what JSON makes of the scalar, if that is a number
+	number  string // the scalar as JSON has it, if it is a number
 	section bool
 	entries []entry // of a section
-	list    []*node // of a list, which is what is neither a scalar nor a section
+	list    []*node // of a list; a list is neither a scalar nor a section
 }
 
 type entry struct {
@@ -33,7 +32,7 @@ type entry struct {
 	node *node
 }
 
-// isNull says whether nothing stands behind a key.
+// isNull says whether a key has no value.
 func (n *node) isNull() bool { return n.value == setting.Null{} }
 
 // show renders n for a message.
@@ -47,8 +46,8 @@ func (n *node) show() string {
 	return show(n.value)
 }
 
-// texts is a list of texts as a []string, nothing as an empty one, and anything
-// else as what it is.
+// texts is a list of texts as a []string and no value as an empty one. Anything else
+// stays as it is.
 func (n *node) texts() any {
 	if n.isNull() {
 		return []string(nil)
@@ -67,8 +66,8 @@ func (n *node) texts() any {
 	return all
 }
 
-// textMap is a section of texts as a map[string]string, nothing as an empty one, and
-// anything else as what it is.
+// textMap is a section of texts as a map[string]string and no value as an empty one.
+// Anything else stays as it is.
 func (n *node) textMap() any {
 	if n.isNull() {
 		return map[string]string(nil)
@@ -103,14 +102,14 @@ func (n *node) child(key string) *node {
 	return nil
 }
 
-// treeBuilder turns the parser's tree into nodes.
+// treeBuilder converts the parser's tree to nodes.
 type treeBuilder struct {
 	file     string
 	anchors  map[string]*node
 	problems Problems
 }
 
-// parseYAML reads a file. The root is nil if there is nothing in it.
+// parseYAML reads a file. The root is nil if the file is empty.
 func parseYAML(name string, data []byte) (root *node, problems Problems, err error) {
 	if i := invalidUTF8(data); i >= 0 {
 		return nil, nil, &SyntaxError{
@@ -159,13 +158,13 @@ func invalidUTF8(data []byte) int {
 	return -1
 }
 
-// maxDepth bounds how deep brackets and lists may be nested before the parser
-// sees them: it recurses and keeps every level's path. The deepest key has four
-// levels.
+// maxDepth bounds the nesting of brackets and lists before the parser sees them,
+// because the parser recurses and keeps the path of every level. The deepest key has
+// four levels.
 const maxDepth = 100
 
-// tooDeep is the line in which data exceeds maxDepth, or 0. It looks only at
-// characters, so a text full of open brackets is refused as well.
+// tooDeep is the line in which data exceeds maxDepth, or 0. It looks at characters
+// only, so it also refuses a text full of open brackets.
 func tooDeep(data []byte) int {
 	brackets := 0
 	for i, line := range bytes.Split(data, []byte("\n")) {
@@ -220,7 +219,7 @@ func lineOf(n ast.Node) int {
 	return 0
 }
 
-// build converts n, which stands at path.
+// build converts the value n at path.
 func (b *treeBuilder) build(n ast.Node, path string) *node {
 	out := &node{line: lineOf(n)}
 	switch n := n.(type) {
@@ -267,8 +266,7 @@ func (b *treeBuilder) build(n ast.Node, path string) *node {
 	return out
 }
 
-// fill adds entries to a section: its own first, since those win over merged
-// ones.
+// fill adds entries to a section: its own ones first, since they override merged ones.
 func (b *treeBuilder) fill(out *node, values []*ast.MappingValueNode, path string) {
 	seen := make(map[string]int)
 	var merges []*ast.MappingValueNode
@@ -321,8 +319,8 @@ func (b *treeBuilder) merged(n ast.Node, path string) []*node {
 	return out
 }
 
-// alias finds what *name stands for. Anchors are known from their place on, so
-// that there are no circles.
+// alias finds the value of *name. An anchor is known only after its place, so there are
+// no circles.
 func (b *treeBuilder) alias(n *ast.AliasNode, path string) *node {
 	name := nameOf(n.Value)
 	if found := b.anchors[name]; found != nil {
@@ -350,7 +348,7 @@ func nameOf(n ast.Node) string {
 	return n.String()
 }
 
-// plainKey says whether nameOf is all that the key n is.
+// plainKey says whether the key n is no more than nameOf returns.
 func plainKey(n ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.MappingKeyNode:
@@ -361,7 +359,7 @@ func plainKey(n ast.Node) bool {
 	return true
 }
 
-// join is path with a name below it; a name that is more than a word is quoted.
+// join is path with a name below it, which is quoted unless it is one word.
 func join(path, name string) string {
 	if !simpleName(name) {
 		name = quote(name)

@@ -34,7 +34,7 @@ func syncInterval(path string, p *time.Duration) setting.Setting {
 	return k
 }
 
-// rate is a rate without its burst, which is a key of its own.
+// rate is a rate without its burst, which has a key of its own.
 func rate(path string, p *jobs.Rate) setting.Setting {
 	return setting.Setting{
 		Path:    path,
@@ -59,19 +59,19 @@ func rate(path string, p *jobs.Rate) setting.Setting {
 	}
 }
 
-// host is what one can listen on or connect to.
+// host is a host to listen on or to connect to.
 func host(path string, p *string) setting.Setting {
 	return setting.Checked(path, p, "a host name or an IP address (without port)", validHost)
 }
 
-// hosts are names that clients may know this server by.
+// hosts are names of this server in requests.
 func hosts(path string, p *[]string) setting.Setting {
 	return setting.CheckedTexts(path, p, "a list of host names or IP addresses (without port), like [jobs.example.com]", validHost)
 }
 
 func validHost(s string) bool {
 	if _, err := netip.ParseAddr(s); err == nil {
-		return !strings.ContainsFunc(s, unicode.IsControl) // a zone may be anything
+		return !strings.ContainsFunc(s, unicode.IsControl) // a zone may contain anything else
 	}
 	if s == "" || len(s) > 253 || strings.Trim(s, ".0123456789") == "" {
 		return false
@@ -84,12 +84,12 @@ func validHost(s string) bool {
 	return true
 }
 
-// notInLabel allows the underscore, which names of containers have.
+// notInLabel allows the underscore, which container names have.
 func notInLabel(r rune) bool {
 	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
 }
 
-// loopback says whether only this machine reaches what listens on host.
+// loopback says whether host is reachable from this machine only.
 func loopback(host string) bool {
 	if a, err := netip.ParseAddr(host); err == nil {
 		return a.Unmap().IsLoopback()

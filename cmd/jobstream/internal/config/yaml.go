@@ -10,22 +10,21 @@ import (
 	"jobstream/jobs/setting"
 )
 
-// mask stands for a secret that is set.
+// mask replaces a secret that is set.
 const mask = "********"
 
-// YAML is the effective configuration, with every key of the shipped file in
-// its order, secrets masked. Loaded again it gives the same configuration,
-// except for the secrets.
+// YAML is the effective configuration: every key of the shipped file in its order, with
+// masked secrets. Except for these it loads as the same configuration.
 //
-// It is written by hand, a line per key: an encoder leaves text like .inf
-// without quotes, which then is a number when it is read.
+// It is written by hand, one line per key. An encoder leaves text like .inf without
+// quotes, which is then read as a number.
 func (c *Config) YAML() ([]byte, error) {
 	types := make(map[string]*JobType, len(c.Jobs))
 	for name, t := range c.Jobs {
 		types[name] = &t
 	}
 	var out []byte
-	var open []string // the sections that the last line stands in
+	var open []string // the sections around the last line
 	for _, k := range c.keys(c.inOrder(types)) {
 		if subtree(k) {
 			var err error
@@ -54,7 +53,7 @@ func (c *Config) YAML() ([]byte, error) {
 	return out, nil
 }
 
-// masked is v without what it says.
+// masked is the shape of v without its contents.
 func masked(v any) any {
 	switch v := v.(type) {
 	case string:
@@ -77,8 +76,7 @@ func masked(v any) any {
 
 func indent(depth int) string { return strings.Repeat("  ", depth) }
 
-// bare matches text that no YAML parser takes for anything else, but for the
-// words below.
+// bare matches text that every YAML parser reads as text, except for the words below.
 var (
 	bare     = regexp.MustCompile(`^([A-Za-z/][A-Za-z0-9_./@-]*|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+)$`)
 	notBare  = []string{"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
@@ -91,7 +89,7 @@ var (
 	}
 )
 
-// scalar writes a value; a JSON string is one in YAML as well.
+// scalar writes a value. A JSON string is also a YAML string.
 func scalar(v any) string {
 	switch v := v.(type) {
 	case setting.Plain:

@@ -1,5 +1,5 @@
-// Package lograte keeps a log short when the same thing happens again and again:
-// whatever a stranger can cause is logged with a rate.
+// Package lograte keeps a log short when the same thing happens again and again. It
+// bounds the rate of every message that a stranger can cause. Start at [Handler].
 package lograte
 
 import (
@@ -10,28 +10,27 @@ import (
 	"time"
 )
 
-// Every is how often a message that comes again and again is logged.
+// Every is the interval at which a repeated message is logged.
 const Every = 10 * time.Second
 
 const (
-	// atOnce is how many of a message are logged as they come, of those that have been
-	// quiet.
+	// atOnce is the number of records that a message may have at once after a pause.
 	atOnce = 3
-	// maxKinds is how many messages are told apart; more are logged as one.
+	// maxKinds is the number of different messages; more count as one.
 	maxKinds = 100
 	manyText = "there is more to log than is shown"
 )
 
-// Handler passes the first few records of a message on at once, and of what follows
-// the last one every ten seconds, with the number of those that it stands for. What
-// differs in its digits only is the same message; attributes make no difference.
-// Records below [slog.LevelInfo] all pass: who asks for them wants them.
+// Handler passes on the first few records of a message at once. Of later ones it passes
+// on the last, every ten seconds, with the number of records that it stands for.
+// Messages that differ only in digits or attributes are the same. Records below
+// [slog.LevelInfo] all pass, as somebody has asked for them.
 type Handler struct {
 	next slog.Handler
 	s    *state
 }
 
-// state is what a handler shares with those that were made of it.
+// state is the common part of a handler and those derived from it.
 type state struct {
 	mu    sync.Mutex
 	kinds map[kind]*recent
@@ -43,16 +42,16 @@ type kind struct {
 	text  string
 }
 
-// recent is what there was of a message in the last ten seconds.
+// recent are the records of a message in the last ten seconds.
 type recent struct {
 	since  time.Time
 	passed int
 	more   int         // not shown
-	last   slog.Record // of those
+	last   slog.Record // of those not shown
 	to     slog.Handler
 }
 
-// New makes a Handler before another one.
+// New makes a Handler in front of another one.
 func New(next slog.Handler) *Handler {
 	s := &state{kinds: make(map[kind]*recent)}
 	s.timer = time.AfterFunc(time.Hour, s.tell)
@@ -65,12 +64,12 @@ func (h *Handler) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.next.Enabled(ctx, level)
 }
 
-// WithAttrs is that of the next handler.
+// WithAttrs derives a handler from the next one.
 func (h *Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &Handler{next: h.next.WithAttrs(attrs), s: h.s}
 }
 
-// WithGroup is that of the next handler.
+// WithGroup derives a handler from the next one.
 func (h *Handler) WithGroup(name string) slog.Handler {
 	return &Handler{next: h.next.WithGroup(name), s: h.s}
 }
@@ -83,7 +82,7 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 	return h.next.Handle(ctx, r)
 }
 
-// tooMany says whether a record is not to be shown now.
+// tooMany says whether a record must not be shown now.
 func (s *state) tooMany(to slog.Handler, r *slog.Record) bool {
 	k := kind{r.Level, withoutDigits(r.Message)}
 	s.mu.Lock()
@@ -123,10 +122,11 @@ func withoutDigits(s string) string {
 	}, s)
 }
 
-// tell logs what was counted for ten seconds, and forgets what has become quiet.
+// tell logs the records that were counted in the last ten seconds, and drops messages
+// that have paused.
 func (s *state) tell() { s.tellAged(Every) }
 
-// Close logs what was counted.
+// Close logs the records that have only been counted.
 func (h *Handler) Close() { h.s.tellAged(0) }
 
 func (s *state) tellAged(age time.Duration) {
@@ -151,6 +151,6 @@ func (s *state) tellAged(age time.Duration) {
 		d := &due[i]
 		d.last.Time = now
 		d.last.AddAttrs(slog.Int("times", d.more))
-		_ = d.to.Handle(context.Background(), d.last) // a log that fails has nobody to tell
+		_ = d.to.Handle(context.Background(), d.last) // nobody can be told about a log that fails
 	}
 }

@@ -47,7 +47,7 @@ func inBubble(t *testing.T, f func(t *testing.T, log *slog.Logger, h *Handler, o
 		}}))
 		f(t, slog.New(h), h, out)
 		h.Close()
-		time.Sleep(3 * Every) // of the bubble: the timer ends by itself
+		time.Sleep(3 * Every) // of the bubble; then the timer ends
 	})
 }
 
@@ -101,7 +101,8 @@ func TestDigitsMakeNoDifference(t *testing.T) {
 	})
 }
 
-// TestEndlessVariety: whoever can choose the text of messages can have no more logged.
+// TestEndlessVariety has a client that chooses the text of messages. It gets no more of
+// them logged.
 func TestEndlessVariety(t *testing.T) {
 	inBubble(t, func(t *testing.T, log *slog.Logger, h *Handler, out *logged) {
 		text := "x"
@@ -120,7 +121,7 @@ func TestEndlessVariety(t *testing.T) {
 	})
 }
 
-// TestCloseTells what was only counted; and many goroutines may log.
+// TestCloseTells has many goroutines log. Close logs what was only counted.
 func TestCloseTells(t *testing.T) {
 	inBubble(t, func(t *testing.T, log *slog.Logger, h *Handler, out *logged) {
 		var group sync.WaitGroup
