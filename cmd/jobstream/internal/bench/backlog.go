@@ -10,8 +10,8 @@ import (
 // waitingType is the type of the jobs that wait in the backlog phase.
 const waitingType = "waiting"
 
-// behindBacklog is the sustained phase while many jobs of another type, which is
-// paused, wait in the same queue, compared with that while none do.
+// behindBacklog is the sustained phase while many jobs of another, paused type wait in
+// the same queue. It is compared with the phase while none do.
 func (b *bench) behindBacklog(ctx context.Context, dir string) (err error) {
 	o := b.options
 	o.QueueSize += b.c.Backlog

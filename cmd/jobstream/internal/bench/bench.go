@@ -1,5 +1,5 @@
-// Package bench measures what the server can do on this machine. Where to start: [Run]
-// goes through the phases, each on a [Node] of its own that it is handed the way to make.
+// Package bench measures the server on this machine. Start at [Run]: it goes through
+// the phases, each on a [Node] of its own. The caller hands over how to make one.
 package bench
 
 import (
@@ -17,8 +17,8 @@ import (
 	"jobstream/jobs"
 )
 
-// The phases, in their order. Latency comes first, as it is that of an idle machine:
-// the others leave much for the system to write.
+// The phases, in their order. Latency comes first, on an idle machine: the others leave
+// the system much to write.
 const (
 	phaseLatency   = "latency"
 	phaseRaw       = "raw"
@@ -39,17 +39,16 @@ var Phases = []string{
 	phaseLatency, phaseRaw, phaseSubmit, phaseDrain, phaseBatch, phaseSustained, phaseLanes, phaseLarge, phaseBacklog, phaseHistory, phaseHTTP, phaseNATS,
 }
 
-// What the phases with many lanes and with large payloads are measured with.
+// The load of the phases with many lanes and with large payloads.
 const (
 	manyTypes    = 20
 	largePayload = 16 << 10 // bytes
-	largeShare   = 20       // one of so many jobs
-	largeWindow  = 4        // one of so many in flight, so that they are not most of the memory
+	largeShare   = 20       // the divisor of the number of jobs
+	largeWindow  = 4        // the divisor of the jobs in flight, whose payloads would else be most of the memory
 )
 
-// Run measures a server. All that it makes is in a temporary folder, which is gone when
-// it returns. What it says meanwhile goes to terminal, if that is one. The end of ctx ends
-// it, with an error.
+// Run measures a server. Its files are in a temporary folder, which is removed at the
+// end. Progress goes to terminal, if that is one. The end of ctx ends it with an error.
 func Run(ctx context.Context, o Options, s Server, log *slog.Logger, terminal io.Writer) (*Report, error) {
 	dir, err := os.MkdirTemp(o.Dir, "jobstream-bench-")
 	if err != nil {
@@ -72,16 +71,15 @@ func Run(ctx context.Context, o Options, s Server, log *slog.Logger, terminal io
 	return b.report, nil
 }
 
-// leastQueue is the smallest queue size to measure with: that of the
-// configuration's default.
+// leastQueue is the smallest queue size of a measurement: the configuration's default.
 const leastQueue = 100_000
 
 // bench is one run of all phases.
 type bench struct {
-	c        *Options // what was asked for
+	c        *Options // the flags
 	server   *Server
 	dir      string
-	options  NodeOptions // of every node, but for its folders
+	options  NodeOptions // of every node, except for its folders
 	progress *progress
 	report   *Report
 }
@@ -110,8 +108,8 @@ func (b *bench) run(ctx context.Context) error {
 		if !phase.wanted {
 			continue
 		}
-		// What an earlier phase has left in memory is neither to slow this one down
-		// nor to count as its own.
+		// Memory of an earlier phase must neither slow this one down nor count as its
+		// own.
 		debug.FreeOSMemory()
 		memory.watch(!slices.Contains([]string{phaseRaw, phaseLanes, phaseBacklog, phaseHistory}, phase.name)) // no node, or two
 		if err := b.phase(ctx, phase.name, phase.run); err != nil {
@@ -134,8 +132,7 @@ func (b *bench) phase(ctx context.Context, name string, run func(context.Context
 	return errors.Join(run(ctx, dir), os.RemoveAll(dir))
 }
 
-// backlog is two phases: submitting while no job gets done, and the working off
-// of what has piled up so.
+// backlog is two phases: submitting while no job ends, and then running the backlog.
 func (b *bench) backlog(ctx context.Context, dir string) error {
 	gate := make(chan struct{})
 	o := b.options
@@ -162,7 +159,7 @@ func (b *bench) backlog(ctx context.Context, dir string) error {
 	})
 }
 
-// batch is submitting in batches of a thousand while no job gets done.
+// batch is submitting in batches of a thousand while no job ends.
 func (b *bench) batch(ctx context.Context, dir string) error {
 	o := b.options
 	o.Registry = b.c.registry(make(chan struct{}))
@@ -172,8 +169,7 @@ func (b *bench) batch(ctx context.Context, dir string) error {
 	})
 }
 
-// fill submits all jobs in one way, and holds what was accepted against what the
-// tracker knows.
+// fill submits all jobs in one way, and compares the accepted ones with the tracker's.
 func (b *bench) fill(ctx context.Context, n *node, phase string, submit func(context.Context, *Options) (int, error)) (accepted int, took *Throughput, err error) {
 	b.progress.begin(phase, b.c.Jobs, n.accepted.Load)
 	watch := startWatch()
@@ -187,7 +183,8 @@ func (b *bench) fill(ctx context.Context, n *node, phase string, submit func(con
 	return accepted, took, err
 }
 
-// sustained is everything at the same time: submitted in process, run, notified.
+// sustained is everything at the same time: jobs are submitted in process, run and
+// notified.
 func (b *bench) sustained(ctx context.Context, dir string) error {
 	return b.withNode(ctx, dir, b.options, func(n *node) error {
 		syncs, err := n.Store.Syncs()
@@ -217,14 +214,15 @@ func (b *bench) sustained(ctx context.Context, dir string) error {
 	})
 }
 
-// lanes is the same over many types and all priorities, compared with one queue.
+// lanes is the sustained phase over many types and all priorities, compared with one
+// queue.
 func (b *bench) lanes(ctx context.Context, dir string) (err error) {
 	one, many := b.spreadOver(1, 1), b.spreadOver(manyTypes, int(jobs.LowestPriority))
 	b.report.Lanes, err = b.compare(ctx, dir, phaseLanes, many, one)
 	return err
 }
 
-// spreadOver is the load of the flags, over other queues.
+// spreadOver is the load of the flags over other queues.
 func (b *bench) spreadOver(types, priorities int) load {
 	c, o := *b.c, b.options
 	c.Types, c.Priorities = types, priorities
@@ -232,7 +230,7 @@ func (b *bench) spreadOver(types, priorities int) load {
 	return load{c: &c, options: o}
 }
 
-// large is the same with large payloads, and fewer jobs.
+// large is the sustained phase with large payloads and fewer jobs.
 func (b *bench) large(ctx context.Context, dir string) (err error) {
 	c := *b.c
 	c.Payload, c.Jobs, c.Window = largePayload, (c.Jobs+largeShare-1)/largeShare, (c.Window+largeWindow-1)/largeWindow
@@ -242,7 +240,7 @@ func (b *bench) large(ctx context.Context, dir string) (err error) {
 	})
 }
 
-// nats is end to end with bare messages that come in by the NATS port.
+// nats is end to end with bare messages at the NATS port.
 func (b *bench) nats(ctx context.Context, dir string) error {
 	o := b.options
 	o.Port = -1
@@ -262,8 +260,7 @@ func (b *bench) nats(ctx context.Context, dir string) error {
 	})
 }
 
-// endToEnd measures from the first submission until the last notification is
-// stored.
+// endToEnd measures from the first submission until the last notification is stored.
 func (b *bench) endToEnd(ctx context.Context, n *node, c *Options, name string, submit func(context.Context, *Options) (int, error)) (*Throughput, error) {
 	b.progress.begin(name, c.Jobs, n.ended)
 	watch := startWatch()

@@ -19,14 +19,14 @@ const (
 	natsPatience  = 10 * time.Second // for an answer
 )
 
-// client is a NATS client of a broker, as anybody could write one.
+// client is a NATS client of a broker, as any program could write one.
 type client struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	refused atomic.Pointer[error]
 }
 
-// dial connects a client to the broker's port; see [NodeOptions].Port.
+// dial connects a client to the broker's port, see [NodeOptions].Port.
 func dial(b *broker.Broker, log *slog.Logger) (*client, error) {
 	url := b.ClientURL()
 	if url == "" {
@@ -35,7 +35,7 @@ func dial(b *broker.Broker, log *slog.Logger) (*client, error) {
 	return connect(func(o *nats.Options) error { o.Url = url; return nil }, log)
 }
 
-// connect connects a client to where how says.
+// connect connects a client by the option how.
 func connect(how nats.Option, log *slog.Logger) (*client, error) {
 	nc, err := nats.Connect("", how, nats.Name("measuring"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 		log.Error("the connection to the broker had an error", "error", err)
@@ -55,13 +55,13 @@ func connect(how nats.Option, log *slog.Logger) (*client, error) {
 	return c, nil
 }
 
-// publish publishes body n times, each time to the subject that belongs to the
-// number, and returns when the streams have acknowledged them all. A deadline of
-// ctx ends it early without an error. published is how many messages are stored.
+// publish publishes body n times, each time to the subject of its number, and returns
+// when the streams have acknowledged all. A deadline of ctx ends it early without an
+// error. published is the number of stored messages.
 func (c *client) publish(ctx context.Context, n int, subject func(i int) string, body []byte) (published int, err error) {
 	for published < n && ctx.Err() == nil && c.refused.Load() == nil {
-		// The library gives up after 200 ms of a full window otherwise: a busy machine
-		// may well take longer.
+		// Otherwise the library gives up after a window was full for 200 ms. A busy
+		// machine may take longer.
 		if _, err := c.js.PublishAsync(subject(published), body, jetstream.WithStallWait(natsPatience)); err != nil {
 			return 0, fmt.Errorf("cannot publish: %w", err)
 		}
@@ -80,9 +80,8 @@ func (c *client) publish(ctx context.Context, n int, subject func(i int) string,
 	return published, nil
 }
 
-// subscribe calls f for every message that comes on a subject, wildcards
-// included, with its own subject, one at a time. It returns when the server
-// knows.
+// subscribe calls f for every message on a subject, wildcards included, one at a time
+// and with the message's own subject. It returns when the server has the subscription.
 func (c *client) subscribe(ctx context.Context, subject string, f func(subject string, body []byte)) error {
 	if _, err := c.nc.Subscribe(subject, func(m *nats.Msg) { f(m.Subject, m.Data) }); err != nil {
 		return fmt.Errorf("cannot subscribe to %s: %w", subject, err)
@@ -90,7 +89,7 @@ func (c *client) subscribe(ctx context.Context, subject string, f func(subject s
 	return c.flush(ctx)
 }
 
-// flush returns when the server has read what was sent.
+// flush returns when the server has read everything that was sent.
 func (c *client) flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, natsPatience)
 	defer cancel()

@@ -7,22 +7,22 @@ import (
 	"time"
 )
 
-// compareTurns is how often each of two nodes has its turn in a comparison. What
-// else the machine does changes within seconds, so that two runs one after the other
-// say more about that than about the nodes.
+// compareTurns is the number of turns of each node in a comparison. The load of the
+// machine changes within seconds, so two long runs would compare the load, not the
+// nodes.
 const compareTurns = 4
 
-// load is a node and what it gets to do.
+// load is a node and its work.
 type load struct {
 	c       *Options
 	options NodeOptions
 	dir     string                             // of the node; "" = a new one
-	prepare func(context.Context, *node) error // before it is measured; may be nil
+	prepare func(context.Context, *node) error // called before the measurement; may be nil
 }
 
-// compare measures a load beside another one, each on a node of its own, which have
-// their turns one after the other: the other, this, this, the other, and so on. Between
-// them nothing is measured, and each cleans up what it has done.
+// compare measures a load beside another one, each on a node of its own. The nodes take
+// turns: the other, this, this, the other, and so on. Between the turns nothing is
+// measured, and each node cleans up after itself.
 func (b *bench) compare(ctx context.Context, dir, name string, this, other load) (*Comparison, error) {
 	var c *Comparison
 	err := b.withLoad(ctx, cmp.Or(other.dir, filepath.Join(dir, "other")), other, func(n *node) error {
@@ -45,7 +45,7 @@ func (b *bench) withLoad(ctx context.Context, dir string, l load, f func(*node) 
 	})
 }
 
-// turns are those of one node, and what came out so far.
+// turns are the turns of one node, and their results so far.
 type turns struct {
 	c    *Options
 	node *node
@@ -72,7 +72,7 @@ func (b *bench) takeTurns(ctx context.Context, name string, this, other turns) (
 			return nil, err
 		}
 		turn.sum.add(t)
-		// What it leaves is cleaned up now, and not in the other one's turn.
+		// Its messages are trimmed now, and not during the other one's turn.
 		if err := turn.node.Tail.Sweep(ctx); err != nil {
 			return nil, err
 		}
@@ -84,7 +84,7 @@ func (b *bench) takeTurns(ctx context.Context, name string, this, other turns) (
 	return c, nil
 }
 
-// share is how many of all jobs are for a turn.
+// share is a turn's part of all jobs.
 func share(all, turn int) int {
 	return all*(turn+1)/compareTurns - all*turn/compareTurns
 }

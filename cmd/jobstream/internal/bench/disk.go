@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 )
 
-// diskUsage is what the files in a folder take on disk. Files that go while it
-// looks are not counted.
+// diskUsage is the space of the files in a folder on disk. It ignores files that
+// disappear meanwhile.
 func diskUsage(dir string) (sum int64, err error) {
 	err = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.Type().IsRegular() {

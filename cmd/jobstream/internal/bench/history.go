@@ -14,15 +14,15 @@ import (
 	"jobstream/status"
 )
 
-// history is the sustained phase on a tracker that has finished jobs already, compared
-// with that on an empty one.
+// history is the sustained phase on a tracker with finished jobs, compared with an
+// empty one.
 func (b *bench) history(ctx context.Context, dir string) error {
 	past := filepath.Join(dir, "past")
 	if err := b.remember(ctx, past); err != nil {
 		return fmt.Errorf("cannot make the finished jobs: %w", err)
 	}
 	b.progress.begin(phaseHistory+": syncing", 0, nil)
-	// Else the system writes all that to the disk while something is measured.
+	// Otherwise the system would write all that to the disk during the measurement.
 	if err := b.server.SyncFolder(past); err != nil {
 		return err
 	}
@@ -37,9 +37,9 @@ func (b *bench) history(ctx context.Context, dir string) error {
 	return err
 }
 
-// remember makes a tracker that knows so many finished jobs, as if the streams had
-// brought them, and as a clean stop leaves it. The streams themselves stay empty: the
-// start makes them anew from the tracker.
+// remember makes a tracker with so many finished jobs, as if the streams had brought
+// them, and as a clean stop leaves it. The streams stay empty: the start makes them
+// anew from the tracker.
 func (b *bench) remember(ctx context.Context, dir string) (err error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
@@ -52,7 +52,7 @@ func (b *bench) remember(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	store.Notified(math.MaxUint64) // there is nobody to tell
+	store.Notified(math.MaxUint64) // nobody listens
 	past := &pastJobs{c: b.c, over: make(chan struct{})}
 	b.progress.begin(phaseHistory+": making", b.c.History, past.made.Load)
 	ctx, cancel := context.WithCancel(ctx)
@@ -74,7 +74,7 @@ func (b *bench) remember(ctx context.Context, dir string) (err error) {
 	return store.MarkClean(status.Clean{Jobs: past.end().Jobs, Status: past.end().Status})
 }
 
-// pastJobs are streams of jobs that have come and were completed.
+// pastJobs are streams of jobs that have been submitted and completed.
 type pastJobs struct {
 	c    *Options
 	made atomic.Int64

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// http is end to end over REST: real connections on the loopback, kept alive.
+// http is end to end over REST, over real keep-alive connections on the loopback.
 func (b *bench) http(ctx context.Context, dir string) error {
 	return b.withNode(ctx, dir, b.options, func(n *node) (err error) {
 		var lc net.ListenConfig
@@ -36,9 +36,8 @@ func (b *bench) http(ctx context.Context, dir string) error {
 	})
 }
 
-// post submits over keep-alive connections, one request at a time on each. The
-// clients share the machine with what they measure, so they do no more than they
-// must.
+// post submits over keep-alive connections, one request at a time on each. The clients
+// share the machine with the server, so they do no more than they must.
 func (n *node) post(ctx context.Context, c *Options, addr string) (accepted int, err error) {
 	var requests [][]byte
 	for _, l := range c.lanes() {
@@ -90,12 +89,12 @@ func (c *connections) close() {
 	defer c.mu.Unlock()
 	c.closed = true
 	for _, conn := range c.all {
-		_ = conn.Close() // everything was read, or is of no interest any more
+		_ = conn.Close() // everything has been read, or does not matter any more
 	}
 	c.all = nil
 }
 
-// readAccepted reads over one answer, which must be a 202.
+// readAccepted reads one answer, which must be a 202.
 func readAccepted(in *bufio.Reader) error {
 	var first string
 	length := -1

@@ -13,16 +13,16 @@ import (
 	"jobstream/jobs/intake"
 )
 
-// moments are those of one job's way, as the time since it was submitted.
+// moments are the stations of one job, as times since its submission.
 type moments struct {
 	begun    time.Time
-	started  atomic.Int64 // nanoseconds, as all that follow
+	started  atomic.Int64 // nanoseconds, like the others
 	accepted int64
 	visible  int64
 	notified atomic.Int64
 }
 
-// latency measures how long single jobs take on a node with little to do.
+// latency measures single jobs on a node with little to do.
 func (b *bench) latency(ctx context.Context, dir string) error {
 	const warmUp = 20 // jobs that do not count: the first ones make connections, files, caches
 	count := max(1, int(float64(b.c.Rate)*b.c.LatencyTime.Seconds()))
@@ -61,8 +61,8 @@ func (b *bench) latency(ctx context.Context, dir string) error {
 	})
 }
 
-// paced submits jobs at the given rate, each in a goroutine of its own, so that
-// a slow one delays no other, and follows them until they are seen completed.
+// paced submits jobs at the given rate, each in a goroutine of its own, so that a slow
+// one delays no other. It follows each until a lookup shows it completed.
 func (n *node) paced(ctx context.Context, c *Options, all []moments, visible *atomic.Int64) ([]jobs.ID, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.LatencyTime+patience)
 	defer cancel()
@@ -99,7 +99,7 @@ func (n *node) paced(ctx context.Context, c *Options, all []moments, visible *at
 	return ids, context.Cause(ctx)
 }
 
-// follow submits one job and looks it up when a commit has ended it.
+// follow submits one job, and looks it up when a commit has ended it.
 func (n *node) follow(ctx context.Context, sub *jobs.Submission, m *moments) (jobs.ID, error) {
 	m.begun = time.Now()
 	j, _, err := n.Submitter.Submit(ctx, sub)
@@ -120,7 +120,7 @@ func (n *node) follow(ctx context.Context, sub *jobs.Submission, m *moments) (jo
 	return j.ID, nil
 }
 
-// ear is a NATS subscriber outside that notes when it hears of which job.
+// ear is a NATS subscriber from outside that records when it got which notification.
 type ear struct {
 	close func()
 	all   chan struct{}
@@ -129,8 +129,8 @@ type ear struct {
 	heard map[string]time.Time // by id
 }
 
-// listen subscribes to completions by the NATS port. The ear's all is closed
-// when it has heard of so many jobs.
+// listen subscribes to completions at the NATS port. The ear's all is closed after
+// count jobs.
 func (n *node) listen(ctx context.Context, count int) (*ear, error) {
 	client, err := dial(n.Broker, n.log)
 	if err != nil {

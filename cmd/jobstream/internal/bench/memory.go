@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// memoryEvery is how often the process's memory is looked at.
+// memoryEvery is the interval at which the process's memory is measured.
 const memoryEvery = 50 * time.Millisecond
 
-// memoryWatch keeps the highest resident size that it sees.
+// memoryWatch keeps the highest resident size.
 type memoryWatch struct {
 	on   atomic.Bool
 	most int64
@@ -37,10 +37,10 @@ func watchMemory() *memoryWatch {
 	return w
 }
 
-// watch says whether what is seen from now on counts.
+// watch says whether measurements count from now on.
 func (w *memoryWatch) watch(on bool) { w.on.Store(on) }
 
-// stop ends it and returns the highest size in bytes, 0 if none counted.
+// stop ends the watch and returns the highest size in bytes, 0 if none counted.
 func (w *memoryWatch) stop() int64 {
 	w.once.Do(func() { close(w.quit) })
 	w.done.Wait()

@@ -19,14 +19,14 @@ import (
 type node struct {
 	*Node
 	log      *slog.Logger
-	inside   *client      // in process, to see what there is
+	inside   *client      // in process, to read the streams
 	accepted atomic.Int64 // submitted in process or over HTTP
 
-	before   int64  // jobs that had ended before it was measured
-	notified uint64 // notifications before
+	before   int64  // jobs that had ended before the measurement
+	notified uint64 // notifications before it
 }
 
-// begin sets all counts to nothing.
+// begin sets all counts to zero.
 func (n *node) begin(ctx context.Context) error {
 	last, err := n.inside.notifications(ctx)
 	if err != nil {
@@ -38,15 +38,15 @@ func (n *node) begin(ctx context.Context) error {
 }
 
 const (
-	lookEvery = 2 * time.Millisecond // how often to look whether all is done
-	patience  = time.Minute          // for what was accepted to end, at least
+	lookEvery = 2 * time.Millisecond // the interval of looks for the end
+	patience  = time.Minute          // the least time for accepted jobs to end
 )
 
-// errTooSlow says that not all jobs were through in time.
+// errTooSlow says that not all jobs ended in time.
 var errTooSlow = errors.New("not all jobs were done in time")
 
-// withNode runs f on a fresh node and stops that afterwards, at once: jobs that
-// f has left unfinished are given up with the folder.
+// withNode runs f on a fresh node and stops it at once afterwards. Unfinished jobs go
+// with the folder.
 func (b *bench) withNode(ctx context.Context, dir string, o NodeOptions, f func(*node) error) error {
 	o.Dir = dir
 	n, err := b.server.Start(ctx, o)
@@ -62,8 +62,8 @@ func (b *bench) withNode(ctx context.Context, dir string, o NodeOptions, f func(
 	return errors.Join(err, n.Stop()) //nolint:contextcheck // ctx may have ended
 }
 
-// submit submits c.Jobs jobs, or as many as there is time for, and returns how
-// many are durable.
+// submit submits c.Jobs jobs, or as many as there is time for. It returns how many are
+// durable.
 func (n *node) submit(ctx context.Context, c *Options) (accepted int, err error) {
 	return n.submitTo(ctx, c, c.lanes())
 }
@@ -82,7 +82,7 @@ func (n *node) submitTo(ctx context.Context, c *Options, lanes []jobs.Lane) (acc
 	})
 }
 
-// batchers is how many submit batches at the same time.
+// batchers is the number of goroutines that submit batches.
 const batchers = 4
 
 // submitBatches is submit in batches of [jobs.MaxBatch].
@@ -107,9 +107,9 @@ func (n *node) submitBatches(ctx context.Context, c *Options) (accepted int, err
 	})
 }
 
-// spread has c.Jobs jobs submitted by a number of goroutines, one at a time by
-// each, until all are, or time is up, or one fails. begin makes the function
-// with which a goroutine submits; i is the job's number.
+// spread has a number of goroutines submit c.Jobs jobs, one at a time each. It ends
+// when all are submitted, time is up, or one fails. begin makes the submitting function
+// of a goroutine; i is the job's number.
 func (n *node) spread(ctx context.Context, c *Options, goroutines int, begin func() (func(i int) error, error)) (accepted int, err error) {
 	limited, cancel := context.WithTimeout(ctx, c.MaxTime)
 	defer cancel()
@@ -144,8 +144,8 @@ func (n *node) spread(ctx context.Context, c *Options, goroutines int, begin fun
 	return int(n.accepted.Load()), nil
 }
 
-// awaitAll waits until want jobs are completed and as many notifications
-// are stored. It fails with errTooSlow after limit, and when jobs fail.
+// awaitAll waits until want jobs are completed, and as many notifications stored. It
+// fails with errTooSlow after limit, and if jobs fail.
 func (n *node) awaitAll(ctx context.Context, want int, limit time.Duration) error {
 	limited, cancel := context.WithTimeoutCause(ctx, limit, errTooSlow)
 	defer cancel()
@@ -177,7 +177,7 @@ func (n *node) awaitAll(ctx context.Context, want int, limit time.Duration) erro
 	return nil
 }
 
-// until looks again and again until done says so.
+// until calls done again and again until that is true.
 func (n *node) until(ctx context.Context, done func() (bool, error)) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -195,7 +195,7 @@ func (n *node) until(ctx context.Context, done func() (bool, error)) error {
 	}
 }
 
-// ends counts the jobs that have ended here: well, and in any other way.
+// ends counts the jobs that have ended here: the completed ones and all others.
 func (n *node) ends() (completed, failed int) {
 	for _, f := range n.Store.Figures() {
 		completed += f.Ever[jobs.Completed]
@@ -204,7 +204,7 @@ func (n *node) ends() (completed, failed int) {
 	return completed - int(n.before), failed
 }
 
-// ended is the number of jobs that have ended, in whatever way.
+// ended is the number of ended jobs.
 func (n *node) ended() int64 {
 	completed, failed := n.ends()
 	return int64(completed + failed)
@@ -220,9 +220,9 @@ func (n *node) known() (sum int) {
 	return sum
 }
 
-// diskUsage is what the folder takes once the queue is trimmed, so that ended
-// jobs are counted with what is kept of them. The broker removes trimmed files
-// in the background: the usage counts when it shrinks no more.
+// diskUsage is the size of the folder once the queue is trimmed, so that of ended jobs
+// only their records and notifications count. The broker removes trimmed files in the
+// background, so it waits until the size shrinks no more.
 func (n *node) diskUsage(ctx context.Context, dir string) (int64, error) {
 	if err := n.Tail.Sweep(ctx); err != nil {
 		return 0, err
@@ -246,10 +246,10 @@ func (n *node) diskUsage(ctx context.Context, dir string) (int64, error) {
 	return usage, err
 }
 
-// minPayload is the length of the shortest payload that [makePayload] makes.
+// minPayload is the length of the shortest payload of [makePayload].
 const minPayload = len(`{"n":0000000000,"data":""}`)
 
-// makePayload makes a payload of size bytes that has a number in it.
+// makePayload makes a payload of size bytes with a number in it.
 func makePayload(size, number int) []byte {
 	p := make([]byte, 0, size)
 	p = append(p, `{"data":"`...)
@@ -261,10 +261,10 @@ func makePayload(size, number int) []byte {
 	return append(p, '}')
 }
 
-// payloadBase makes all numbers the same length; JSON has no leading zeros.
+// payloadBase gives all numbers the same length, as JSON has no leading zeros.
 const payloadBase = 1_000_000_000
 
-// payloadNumber is the number that [makePayload] was given.
+// payloadNumber is the number that [makePayload] wrote.
 func payloadNumber(p []byte) (int, error) {
 	const digits = len("1000000000")
 	if len(p) < minPayload {

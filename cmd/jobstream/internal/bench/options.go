@@ -11,8 +11,7 @@ import (
 	"jobstream/jobs"
 )
 
-// Options are what to measure, and with which load. The tags are those of the command
-// line (kong).
+// Options are the phases and their load. The tags are those of the command line (kong).
 type Options struct {
 	Jobs        int           `default:"200000" help:"Jobs of every phase but latency; a twentieth of it in the phase with large payloads."`
 	Workers     int           `default:"100" help:"Workers of the pool."`
@@ -32,7 +31,7 @@ type Options struct {
 	Dir         string        `placeholder:"FOLDER" help:"Where to make the temporary folder, so: which disk to measure (default: the system's)."`
 }
 
-// Validate says what is wrong with the flags; kong calls it.
+// Validate checks the flags; kong calls it.
 func (c *Options) Validate() error {
 	var problems []string
 	within := func(flag string, n, low, high int) {
@@ -77,7 +76,7 @@ func (c *Options) Validate() error {
 	return errors.New(strings.Join(problems, "; "))
 }
 
-// wants says whether a phase was asked for.
+// wants says whether a phase was selected.
 func (c *Options) wants(phase string) bool {
 	if phase == phaseHTTP && !c.HTTP || phase == phaseBacklog && c.Backlog == 0 || phase == phaseHistory && c.History == 0 {
 		return false
@@ -85,7 +84,7 @@ func (c *Options) wants(phase string) bool {
 	return len(c.Phase) == 0 || slices.Contains(c.Phase, phase)
 }
 
-// typeNames are those of the job types.
+// typeNames are the names of the job types.
 func (c *Options) typeNames() []string {
 	names := []string{"noop"}
 	for i := 2; i <= c.Types; i++ {
@@ -94,7 +93,7 @@ func (c *Options) typeNames() []string {
 	return names
 }
 
-// lanes are all pairs of a type and a priority to spread the jobs over.
+// lanes are all pairs of a type and a priority. The jobs are spread over them.
 func (c *Options) lanes() []jobs.Lane {
 	low, high := jobs.DefaultPriority, jobs.DefaultPriority
 	if c.Priorities > 1 {
@@ -109,7 +108,7 @@ func (c *Options) lanes() []jobs.Lane {
 	return lanes
 }
 
-// subjects are where bare messages for the lanes go.
+// subjects are the subjects of bare messages for the lanes.
 func (c *Options) subjects() []string {
 	var subjects []string
 	for _, l := range c.lanes() {
@@ -118,8 +117,8 @@ func (c *Options) subjects() []string {
 	return subjects
 }
 
-// registry makes the types. Their jobs do nothing; with a gate, they wait until
-// it is closed.
+// registry makes the types. Their jobs do nothing; with a gate they wait until it is
+// closed.
 func (c *Options) registry(gate <-chan struct{}) *jobs.Registry {
 	if gate == nil {
 		return c.registryOf(noop)
@@ -150,5 +149,5 @@ func gated(gate <-chan struct{}) jobs.HandlerFunc {
 	}
 }
 
-// noop does nothing, well.
+// noop is a job that succeeds without work.
 var noop = jobs.HandlerFunc(func(context.Context, *jobs.Task) (jobs.Result, error) { return jobs.Result{}, nil })

@@ -10,18 +10,18 @@ import (
 	"github.com/mattn/go-isatty"
 )
 
-// progress is a line on a terminal that says how far a phase is. On anything
-// else it is silent.
+// progress shows the progress of a phase in a line of a terminal. Without one it is
+// silent.
 type progress struct {
 	out  io.Writer // nil = silent
 	stop chan struct{}
 	done sync.WaitGroup
 }
 
-// progressEvery is how often the line is written.
+// progressEvery is the interval at which the line is written.
 const progressEvery = 200 * time.Millisecond
 
-// clearLine brings the cursor to the start of an empty line.
+// clearLine moves the cursor to the start of an empty line.
 const clearLine = "\r\x1b[K"
 
 func newProgress(w io.Writer) *progress {
@@ -31,8 +31,8 @@ func newProgress(w io.Writer) *progress {
 	return &progress{}
 }
 
-// begin shows a phase from now on; count says how many of total jobs are
-// through, nil if nobody knows.
+// begin shows a phase from now on. count returns how many of total jobs have ended; nil
+// if that is unknown.
 func (p *progress) begin(phase string, total int, count func() int64) {
 	p.end()
 	if p.out == nil {

@@ -15,8 +15,7 @@ import (
 	"jobstream/broker"
 )
 
-// raw is the yardstick: what JetStream can do by itself, with the settings that
-// the node runs it with.
+// raw is the yardstick: JetStream by itself, with the node's settings.
 func (b *bench) raw(ctx context.Context, dir string) error {
 	b.progress.begin(phaseRaw, b.c.Jobs, nil)
 	done, took, err := rawThroughput(ctx, broker.Options{
@@ -35,11 +34,11 @@ const (
 	fetchers  = 4   // fetches that overlap, so that none waits for another's end
 )
 
-// rawThroughput measures what JetStream itself can do with o's settings: n
-// messages of size bytes, published asynchronously to a stream of its own while
-// a pull consumer fetches and acks them, both with nats.go over in-process
-// connections. done is how many were acked in the time took, n unless limit
-// ended it before. o.Dir must be empty and stays full of what was published.
+// rawThroughput measures JetStream with o's settings. It publishes n messages of size
+// bytes asynchronously to a stream of its own, while a pull consumer fetches and acks
+// them. Both use nats.go over in-process connections. done is how many were acked in
+// the time took: n, unless limit ended it before. o.Dir must be empty, and keeps the
+// messages.
 func rawThroughput(ctx context.Context, o broker.Options, n, size int, limit time.Duration) (done int, took time.Duration, err error) {
 	o.Port = 0
 	b, err := broker.Open(ctx, o)
@@ -85,12 +84,11 @@ func rawThroughput(ctx context.Context, o broker.Options, n, size int, limit tim
 	return int(min(r.acked.Load(), int64(n))), time.Since(begun), r.err()
 }
 
-// errLimit ends a measurement in good order.
+// errLimit ends a measurement normally.
 var errLimit = errors.New("the time for measuring is over")
 
-// rawConsumer fetches and acks. It uses Fetch because nats.go's Consume and
-// Messages can forget to ask for more and then stall until their heartbeat
-// fails.
+// rawConsumer fetches and acks. It uses Fetch because Consume and Messages of nats.go
+// can forget to ask for more. Then they stall until their heartbeat fails.
 type rawConsumer struct {
 	want  int64
 	conn  *client

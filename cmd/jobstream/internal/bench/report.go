@@ -13,7 +13,8 @@ import (
 	"jobstream/jobs"
 )
 
-// Report is what was measured, and how. What was not measured is left out.
+// Report has the results and the conditions of a run. Results of phases that did not
+// run are left out.
 type Report struct {
 	Raw       *Throughput `json:"raw,omitempty"`
 	Submit    *Throughput `json:"submit,omitempty"`
@@ -30,7 +31,7 @@ type Report struct {
 
 	FsyncsPer1000Jobs float64 `json:"fsyncs_per_1000_jobs,omitempty"` // of the tracker, in the sustained phase
 	BytesPerJob       float64 `json:"bytes_per_job,omitempty"`        // on disk, in the sustained phase
-	RSSBytes          int64   `json:"rss_bytes,omitempty"`            // the most that the process had in the phases with one node
+	RSSBytes          int64   `json:"rss_bytes,omitempty"`            // the highest of the process, in the phases with one node
 
 	Jobs        int    `json:"jobs"`
 	Workers     int    `json:"workers"`
@@ -61,13 +62,13 @@ func newReport(c *Options, s *Server, dir string) *Report {
 	return r
 }
 
-// Throughput is how fast a phase was.
+// Throughput is the speed of a phase.
 type Throughput struct {
 	PerSecond float64 `json:"jobs_per_second"`
 	Jobs      int     `json:"jobs"`
 	Seconds   float64 `json:"seconds"`
 	CPU       float64 `json:"cpu_us_per_job,omitempty"` // of this process, clients and server, in microseconds
-	Cut       bool    `json:"cut,omitempty"`            // its time was up before all jobs were through
+	Cut       bool    `json:"cut,omitempty"`            // the time was up before all jobs had ended
 }
 
 func newThroughput(done, want int, took time.Duration) *Throughput {
@@ -83,7 +84,7 @@ func (t *Throughput) add(p *Throughput) {
 	*t = Throughput{PerSecond: float64(all) / seconds, Jobs: all, Seconds: seconds, CPU: cpu, Cut: t.Cut || p.Cut}
 }
 
-// stopwatch measures a phase from its beginning on.
+// stopwatch measures a phase from its beginning.
 type stopwatch struct {
 	begun time.Time
 	cpu   time.Duration
@@ -97,20 +98,21 @@ func (w stopwatch) throughput(done, want int) *Throughput {
 	return t
 }
 
-// Comparison is a throughput with what was measured beside it, in turns.
+// Comparison is a throughput and the one that it is compared with. The two are measured
+// in turns.
 type Comparison struct {
 	Throughput
 	Beside Throughput `json:"beside"`
-	Ratio  float64    `json:"ratio,omitempty"` // to that
+	Ratio  float64    `json:"ratio,omitempty"` // to the other one
 }
 
-// Sustained is a throughput that can be compared with that of raw JetStream.
+// Sustained is a throughput that can be compared with raw JetStream's.
 type Sustained struct {
 	Throughput
 	RatioToRaw float64 `json:"ratio_to_raw,omitempty"`
 }
 
-// Latencies are the times from the submission on, in milliseconds.
+// Latencies are times since the submission, in milliseconds.
 type Latencies struct {
 	Accepted Spreading `json:"accepted"` // the submission was answered
 	Started  Spreading `json:"started"`  // its handler was called
@@ -119,7 +121,7 @@ type Latencies struct {
 	Jobs     int       `json:"jobs"`
 }
 
-// Spreading is how a time is spread, in milliseconds.
+// Spreading is the distribution of a time, in milliseconds.
 type Spreading struct {
 	P50 float64 `json:"p50"`
 	P99 float64 `json:"p99"`
@@ -141,7 +143,7 @@ func newLatencies(all []moments) *Latencies {
 	}
 }
 
-// newSpreading takes nanoseconds, which it sorts.
+// newSpreading takes nanoseconds, and sorts them.
 func newSpreading(all []int64) Spreading {
 	slices.Sort(all)
 	rank := func(percent int) float64 { // the nearest rank
@@ -217,7 +219,7 @@ func (r *Report) table() string {
 	return t.b.String()
 }
 
-// table is text in columns.
+// table is a text in columns.
 type table struct {
 	b strings.Builder
 }

@@ -13,16 +13,16 @@ import (
 	"jobstream/status"
 )
 
-// Server is what is measured: how to make a node, and what its folder looks like.
+// Server is the measured server: how to make a node, and the layout of its folder.
 type Server struct {
 	Start       func(context.Context, NodeOptions) (*Node, error)
 	TrackerFile func(dir string) string // of a node in that folder
-	SyncFolder  func(dir string) error  // brings all that is in a folder to disk
+	SyncFolder  func(dir string) error  // brings everything in a folder to disk
 	Version     string
 	NATSServer  string // the version of it
 }
 
-// NodeOptions are what a node is made of.
+// NodeOptions are the options of a node.
 type NodeOptions struct {
 	Dir        string
 	Registry   *jobs.Registry
@@ -37,7 +37,7 @@ type NodeOptions struct {
 	Logger     *slog.Logger
 }
 
-// Node is a running node, in the parts that are used to load it and to look at it.
+// Node is a running node, with the parts that a bench loads and reads.
 type Node struct {
 	Submitter *intake.Submitter
 	Waits     *intake.Waits
@@ -47,5 +47,5 @@ type Node struct {
 	Tail      *broker.Tail
 	REST      func() *httpapi.Server // makes its REST door
 	Failed    <-chan error           // the first part that broke
-	Stop      func() error           // ends it at once, and leaves unfinished jobs
+	Stop      func() error           // ends it at once, with unfinished jobs
 }

@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// residentBytes is the memory of the process that is in RAM now, with the pages
-// of mapped files.
+// residentBytes is the resident memory of the process, pages of mapped files included.
 func residentBytes() int64 {
 	text, err := os.ReadFile("/proc/self/statm")
 	fields := bytes.Fields(text)
@@ -24,7 +23,7 @@ func residentBytes() int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// allocated is what a file takes on disk: the tracker's has holes.
+// allocated is the space of a file on disk; the tracker's file has holes.
 func allocated(info fs.FileInfo) int64 {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return st.Blocks * 512
@@ -32,7 +31,7 @@ func allocated(info fs.FileInfo) int64 {
 	return info.Size()
 }
 
-// cpuTime is what the process has had of the processors.
+// cpuTime is the processor time of the process.
 func cpuTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -41,7 +40,7 @@ func cpuTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// inMemory says whether a folder is on a file system without a disk.
+// inMemory says whether a folder is on a file system in memory.
 func inMemory(dir string) bool {
 	const tmpfs, ramfs = 0x01021994, 0x858458f6
 	var st syscall.Statfs_t

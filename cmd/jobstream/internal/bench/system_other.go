@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// residentBytes is what the Go runtime has from the system and has not given
-// back.
+// residentBytes is the memory that the Go runtime has from the system and has not
+// returned.
 func residentBytes() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
