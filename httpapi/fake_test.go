@@ -288,7 +288,7 @@ func (b *backend) Type(_ context.Context, name string) (*jobs.TypeInfo, error) {
 	return &jobs.TypeInfo{Type: t, Paused: b.paused[name]}, nil
 }
 
-func (b *backend) SetPaused(ctx context.Context, name string, paused bool) (*jobs.TypeInfo, error) {
+func (b *backend) SetPaused(ctx context.Context, _, name string, paused bool) (*jobs.TypeInfo, error) {
 	if _, err := b.Type(ctx, name); err != nil {
 		return nil, err
 	}

@@ -90,7 +90,7 @@ func (s *Server) cancel(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if j, err = s.in().backend.Cancel(c.Request().Context(), j, reason); err != nil {
+	if j, err = s.in().backend.Cancel(c.Request().Context(), actor, j, reason); err != nil {
 		return err
 	}
 	return answer(c, http.StatusAccepted, j.AppendJSON)
@@ -102,7 +102,7 @@ func (s *Server) retry(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if j, err = s.in().backend.Retry(c.Request().Context(), j); err != nil {
+	if j, err = s.in().backend.Retry(c.Request().Context(), actor, j); err != nil {
 		return err
 	}
 	return answer(c, http.StatusAccepted, j.AppendJSON)

@@ -12,22 +12,22 @@ import (
 )
 
 // Schedules are what makes jobs at set times. What a user did wrong comes back as
-// a *jobs.Error.
+// a *jobs.Error. An actor is who asks for a change.
 type Schedules interface {
 	// List gives all in the order of their names.
 	List(ctx context.Context) ([]*schedule.Entry, error)
 	// Get finds one; not_found if there is none.
 	Get(ctx context.Context, name string) (*schedule.Entry, error)
 	// Create adds one; a name that is taken is a conflict.
-	Create(ctx context.Context, s *schedule.Spec) (*schedule.Entry, error)
+	Create(ctx context.Context, actor string, s *schedule.Spec) (*schedule.Entry, error)
 	// Put adds one or replaces the one with its name, and says which it was.
-	Put(ctx context.Context, s *schedule.Spec) (e *schedule.Entry, created bool, err error)
+	Put(ctx context.Context, actor string, s *schedule.Spec) (e *schedule.Entry, created bool, err error)
 	// Delete removes one.
-	Delete(ctx context.Context, name string) error
+	Delete(ctx context.Context, actor, name string) error
 	// Pause stops one until Resume.
-	Pause(ctx context.Context, name string) (*schedule.Entry, error)
+	Pause(ctx context.Context, actor, name string) (*schedule.Entry, error)
 	// Resume lets one go on.
-	Resume(ctx context.Context, name string) (*schedule.Entry, error)
+	Resume(ctx context.Context, actor, name string) (*schedule.Entry, error)
 	// Run makes one's job at once and returns it when it is durable; replayed says
 	// that it is the one which the token, nil for none, made before.
 	Run(ctx context.Context, name string, token *jobs.Token) (j *jobs.Job, replayed bool, err error)
@@ -73,7 +73,7 @@ func (s *Server) createSchedule(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	e, err := s.in().schedules.Create(c.Request().Context(), spec)
+	e, err := s.in().schedules.Create(c.Request().Context(), actor, spec)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (s *Server) putSchedule(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	e, created, err := s.in().schedules.Put(c.Request().Context(), spec)
+	e, created, err := s.in().schedules.Put(c.Request().Context(), actor, spec)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (s *Server) deleteSchedule(c echo.Context) error {
 	if err := s.noContent(c); err != nil {
 		return err
 	}
-	if err := s.in().schedules.Delete(c.Request().Context(), c.Param("name")); err != nil {
+	if err := s.in().schedules.Delete(c.Request().Context(), actor, c.Param("name")); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)
@@ -153,11 +153,11 @@ func (s *Server) resumeSchedule(c echo.Context) error {
 	return s.changeSchedule(c, s.in().schedules.Resume)
 }
 
-func (s *Server) changeSchedule(c echo.Context, change func(context.Context, string) (*schedule.Entry, error)) error {
+func (s *Server) changeSchedule(c echo.Context, change func(ctx context.Context, actor, name string) (*schedule.Entry, error)) error {
 	if err := s.noContent(c); err != nil {
 		return err
 	}
-	e, err := change(c.Request().Context(), c.Param("name"))
+	e, err := change(c.Request().Context(), actor, c.Param("name"))
 	if err != nil {
 		return err
 	}

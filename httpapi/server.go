@@ -47,12 +47,12 @@ type Reader interface {
 	Counts(ctx context.Context, f jobs.Filter) (jobs.Counts, error)
 }
 
-// Operator changes jobs by hand; see [api.Operator].
+// Operator changes jobs by hand; see [api.Operator]. An actor is who asks for that.
 type Operator interface {
 	// Cancel ends a job that has not ended.
-	Cancel(ctx context.Context, j *jobs.Job, reason string) (*jobs.Job, error)
+	Cancel(ctx context.Context, actor string, j *jobs.Job, reason string) (*jobs.Job, error)
 	// Retry lets a failed or cancelled job run again.
-	Retry(ctx context.Context, j *jobs.Job) (*jobs.Job, error)
+	Retry(ctx context.Context, actor string, j *jobs.Job) (*jobs.Job, error)
 	// Delete removes an ended job and what it has left behind.
 	Delete(ctx context.Context, j *jobs.Job) error
 	// Bulk submits the job that does a change of many jobs.
@@ -69,7 +69,7 @@ type Types interface {
 	// Type finds one by its name.
 	Type(ctx context.Context, name string) (*jobs.TypeInfo, error)
 	// SetPaused pauses one for good, or lets it go on.
-	SetPaused(ctx context.Context, name string, paused bool) (*jobs.TypeInfo, error)
+	SetPaused(ctx context.Context, actor, name string, paused bool) (*jobs.TypeInfo, error)
 }
 
 // Workers is the pool as its operator sees it.
@@ -109,6 +109,9 @@ type Options struct {
 	Bounds    Bounds         // how much is done at a time
 	Logger    *slog.Logger   // nil: silence
 }
+
+// actor is who asks for what comes in here, see [jobs.Stamp]. Nobody has to log in.
+const actor = "rest"
 
 // DefaultMaxBody bounds a request's body unless [Options] say otherwise: 1 MiB.
 const DefaultMaxBody = 1 << 20

@@ -42,7 +42,7 @@ func (s *Server) setPaused(c echo.Context, paused bool) error {
 	if err := s.noContent(c); err != nil {
 		return err
 	}
-	t, err := s.in().backend.SetPaused(c.Request().Context(), c.Param("type"), paused)
+	t, err := s.in().backend.SetPaused(c.Request().Context(), actor, c.Param("type"), paused)
 	if err != nil {
 		return err
 	}

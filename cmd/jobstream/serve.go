@@ -235,18 +235,18 @@ func (s *server) up(ctx context.Context) (err error) {
 	}
 	back := node.NewBackend(n, cleaner.Remove)
 	version, _, _ := versions()
-	if err := n.Broker.Service.Serve(serviceVersion(version), "background jobs: submit, run, watch and control them", back.As("nats").Endpoints()); err != nil {
+	if err := n.Broker.Service.Serve(serviceVersion(version), "background jobs: submit, run, watch and control them", back.Endpoints()); err != nil {
 		n.Abandon(err)
 		return err
 	}
 	s.node, s.natsPort = n, n.Broker.Port()
 	s.stopRetention = s.startRetention(cleaner)
 	if s.rest != nil {
-		s.rest.Replace(back.As("rest"), n, n.Schedules)
+		s.rest.Replace(back, n, n.Schedules)
 		return nil
 	}
 	s.rest = httpapi.New(httpapi.Options{
-		Backend: back.As("rest"), Health: n, Schedules: n.Schedules, Artifacts: jobs.ArtifactDir(s.dirs.Artifacts),
+		Backend: back, Health: n, Schedules: n.Schedules, Artifacts: jobs.ArtifactDir(s.dirs.Artifacts),
 		MaxBody: s.cfg.Server.MaxBody, Hosts: append([]string{s.cfg.Server.Host}, s.cfg.Server.Hosts...), MaxConns: s.maxConns, Logger: s.log,
 	})
 	return nil

@@ -16,24 +16,16 @@ import (
 type Backend struct {
 	*api.Operator
 	n       *Core
-	door    string        // the actor of what it commands
-	pausing *sync.Mutex   // keeps pauses in the same order in tracker and pool
+	pausing sync.Mutex    // keeps pauses in the same order in tracker and pool
 	lists   chan struct{} // holds a token for each that is being read
 }
 
 // NewBackend makes one for a node that runs; remove deletes ended jobs and what
 // they have left behind.
 func NewBackend(n *Core, remove func(context.Context, []*jobs.Job) (int, int64, error)) *Backend {
-	return &Backend{n: n, pausing: &sync.Mutex{}, lists: make(chan struct{}, maxLists), Operator: api.NewOperator(api.OperatorOptions{
+	return &Backend{n: n, lists: make(chan struct{}, maxLists), Operator: api.NewOperator(api.OperatorOptions{
 		Doer: n.Store, History: n.Store, Find: n.Store.Job, Remove: remove, Submit: n.Submitter.SubmitMessage, Waits: n.Waits,
 	})}
-}
-
-// As is the backend behind a door, which gives its commands.
-func (b *Backend) As(door string) *Backend {
-	c := *b
-	c.door, c.Operator = door, b.Operator.As(door)
-	return &c
 }
 
 // Submit takes a job; see jobs.Submitter.
@@ -157,13 +149,13 @@ func (b *Backend) Type(ctx context.Context, name string) (*jobs.TypeInfo, error)
 
 // SetPaused makes the jobs of a type wait, or lets them go on. That is stored
 // before it takes effect.
-func (b *Backend) SetPaused(ctx context.Context, name string, paused bool) (*jobs.TypeInfo, error) {
+func (b *Backend) SetPaused(ctx context.Context, actor, name string, paused bool) (*jobs.TypeInfo, error) {
 	if _, err := b.Type(ctx, name); err != nil {
 		return nil, err
 	}
 	b.pausing.Lock()
 	defer b.pausing.Unlock()
-	if _, err := b.n.Store.Do(ctx, jobs.Pause{Stamp: jobs.By(b.door), Type: name, Paused: paused}); err != nil {
+	if _, err := b.n.Store.Do(ctx, jobs.Pause{Stamp: jobs.By(actor), Type: name, Paused: paused}); err != nil {
 		return nil, err
 	}
 	b.n.Pool.SetPaused(name, paused)

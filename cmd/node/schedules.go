@@ -13,7 +13,7 @@ func (n *Core) startSchedules(ctx context.Context) error {
 	submit := n.Submitter.SubmitMessage
 	runner := schedule.NewRunner(schedule.RunnerOptions{Store: n.Store, Submit: submit, Ended: n.hasEnded, Logger: n.log})
 	n.Schedules = schedule.NewBook(schedule.BookOptions{
-		Store: n.Store, Submit: submit, Check: n.checkSchedule, Changed: runner.Changed, Actor: "rest", Logger: n.log,
+		Store: n.Store, Submit: submit, Check: n.checkSchedule, Changed: runner.Changed, Logger: n.log,
 	})
 	specs := make([]*schedule.Spec, len(n.o.Schedules))
 	for i := range specs {

@@ -93,6 +93,9 @@ func (b *Backend) serveBatch(ctx context.Context, r *broker.Request) ([]byte, er
 	return jobs.AppendJobsJSON(out[:0], short), nil
 }
 
+// actor is who asks for what comes in here, see [jobs.Stamp]. Nobody has to log in.
+const actor = "nats"
+
 // maxRun is how long jobstream.run waits for the end of its job.
 const maxRun = 5 * time.Minute
 
@@ -215,7 +218,7 @@ func (b *Backend) serveCancel(ctx context.Context, r *broker.Request) ([]byte, e
 	}
 	j, err := b.lookup(ctx, q.ID, q.Seq)
 	if err == nil {
-		j, err = b.Cancel(ctx, j, q.Reason)
+		j, err = b.Cancel(ctx, actor, j, q.Reason)
 	}
 	if err != nil {
 		return nil, err
@@ -235,7 +238,7 @@ func (b *Backend) serveNamed(ctx context.Context, r *broker.Request) (*jobs.Job,
 func (b *Backend) serveRetry(ctx context.Context, r *broker.Request) ([]byte, error) {
 	j, err := b.serveNamed(ctx, r)
 	if err == nil {
-		j, err = b.Retry(ctx, j)
+		j, err = b.Retry(ctx, actor, j)
 	}
 	if err != nil {
 		return nil, err
@@ -267,7 +270,7 @@ func (b *Backend) servePause(ctx context.Context, r *broker.Request, paused bool
 	if err != nil {
 		return nil, err
 	}
-	t, err := b.SetPaused(ctx, name, paused)
+	t, err := b.SetPaused(ctx, actor, name, paused)
 	if err != nil {
 		return nil, err
 	}

@@ -11,15 +11,14 @@ import (
 	"time"
 )
 
-// Operator does to jobs what people ask for through either door.
+// Operator does to jobs what people ask for through either door. An actor is who asks,
+// see [jobs.Stamp].
 type Operator struct{ o OperatorOptions }
 
 // OperatorOptions are what an Operator needs.
 type OperatorOptions struct {
 	Doer    jobs.Doer
 	History jobs.History
-	// Actor is who gives the commands, see [jobs.Stamp].
-	Actor string
 	// Find returns a job as it is now, nil if there is none.
 	Find func(ctx context.Context, id jobs.ID) (*jobs.Job, error)
 	// Waits hears of commits.
@@ -34,19 +33,12 @@ type OperatorOptions struct {
 // NewOperator makes an Operator.
 func NewOperator(o OperatorOptions) *Operator { return &Operator{o} }
 
-// As is the operator with another actor.
-func (o *Operator) As(actor string) *Operator {
-	again := o.o
-	again.Actor = actor
-	return NewOperator(again)
-}
-
 // Cancel ends a job that has not ended: one that waits never starts, of one that
 // runs the handler is interrupted. The job comes back as it is then. Else the
 // error is of kind [jobs.Conflict], or [jobs.NotFound] if the job is gone.
-func (o *Operator) Cancel(ctx context.Context, j *jobs.Job, reason string) (*jobs.Job, error) {
+func (o *Operator) Cancel(ctx context.Context, actor string, j *jobs.Job, reason string) (*jobs.Job, error) {
 	if !j.Status.Ended() {
-		r, err := o.o.Doer.Do(ctx, jobs.Cancel{Stamp: jobs.By(o.o.Actor), Keys: []uint64{j.Key}, Reason: reason})
+		r, err := o.o.Doer.Do(ctx, jobs.Cancel{Stamp: jobs.By(actor), Keys: []uint64{j.Key}, Reason: reason})
 		if err != nil {
 			return nil, err
 		}
@@ -65,9 +57,9 @@ const requeueWait = 2 * time.Second
 // of kind [jobs.Conflict] if it has not ended that way, [jobs.Duplicate] if another job has
 // its unique key by now, [jobs.UnknownType] if its type is not configured any more,
 // [jobs.NotFound] if the job is gone.
-func (o *Operator) Retry(ctx context.Context, j *jobs.Job) (*jobs.Job, error) {
+func (o *Operator) Retry(ctx context.Context, actor string, j *jobs.Job) (*jobs.Job, error) {
 	if j.Status == jobs.Failed || j.Status == jobs.Cancelled {
-		r, err := o.o.Doer.Do(ctx, jobs.Retry{Stamp: jobs.By(o.o.Actor), Keys: []uint64{j.Key}})
+		r, err := o.o.Doer.Do(ctx, jobs.Retry{Stamp: jobs.By(actor), Keys: []uint64{j.Key}})
 		switch {
 		case err != nil:
 			return nil, err

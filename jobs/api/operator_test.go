@@ -34,7 +34,7 @@ func newDesk(list ...*jobs.Job) *desk {
 	for _, j := range list {
 		d.all[j.Key] = j
 	}
-	d.op = api.NewOperator(api.OperatorOptions{Doer: d, Actor: "somebody", History: d, Find: d.find, Remove: d.remove, Submit: d.submit, Waits: d.waits})
+	d.op = api.NewOperator(api.OperatorOptions{Doer: d, History: d, Find: d.find, Remove: d.remove, Submit: d.submit, Waits: d.waits})
 	return d
 }
 
@@ -148,7 +148,7 @@ func (d *desk) requeue(key uint64) {
 func TestOperatorCancel(t *testing.T) {
 	for s := jobs.Scheduled; int(s) < jobs.NumStatus; s++ {
 		d := newDesk(jobWith(s))
-		j, err := d.op.Cancel(t.Context(), d.all[uint64(s)], "no need")
+		j, err := d.op.Cancel(t.Context(), "somebody", d.all[uint64(s)], "no need")
 		want := ""
 		if s.Ended() {
 			want = "conflict"
@@ -164,8 +164,11 @@ func TestOperatorCancel(t *testing.T) {
 
 func (d *desk) operations() map[string]func(ctx context.Context, j *jobs.Job) error {
 	return map[string]func(ctx context.Context, j *jobs.Job) error{
-		"cancel": func(ctx context.Context, j *jobs.Job) error { _, err := d.op.Cancel(ctx, j, ""); return err },
-		"retry":  func(ctx context.Context, j *jobs.Job) error { _, err := d.op.Retry(ctx, j); return err },
+		"cancel": func(ctx context.Context, j *jobs.Job) error {
+			_, err := d.op.Cancel(ctx, "somebody", j, "")
+			return err
+		},
+		"retry":  func(ctx context.Context, j *jobs.Job) error { _, err := d.op.Retry(ctx, "somebody", j); return err },
 		"delete": d.op.Delete,
 	}
 }
@@ -208,7 +211,7 @@ func TestOperatorRetry(t *testing.T) {
 				time.AfterFunc(time.Second, func() { d.requeue(old.Key) })
 			}
 			start := time.Now()
-			j, err := d.op.Retry(t.Context(), old)
+			j, err := d.op.Retry(t.Context(), "somebody", old)
 			if got := jobstest.Failure(t, err); got != want {
 				t.Fatalf("%s: %q, want %q", s, got, want)
 			}
@@ -226,14 +229,14 @@ func TestOperatorRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // nobody puts it into the queue
 		d := newDesk(jobWith(jobs.Failed))
 		start := time.Now()
-		j, err := d.op.Retry(t.Context(), d.all[uint64(jobs.Failed)])
+		j, err := d.op.Retry(t.Context(), "somebody", d.all[uint64(jobs.Failed)])
 		if err != nil || j.Status != jobs.Pending || time.Since(start) != 2*time.Second {
 			t.Errorf("%+v, %v after %s", j, err, time.Since(start))
 		}
 	})
 	d := newDesk(jobWith(jobs.Failed))
 	d.refuse = &jobs.Error{Kind: jobs.Duplicate, Detail: "taken", JobID: jobs.NewID()}
-	_, err := d.op.Retry(t.Context(), d.all[uint64(jobs.Failed)])
+	_, err := d.op.Retry(t.Context(), "somebody", d.all[uint64(jobs.Failed)])
 	if got, _ := jobs.AsError(err); got != d.refuse {
 		t.Errorf("a refused retry: %v", err)
 	}

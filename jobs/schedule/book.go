@@ -25,7 +25,7 @@ type Store interface {
 type Submit func(ctx context.Context, m *jobs.Message) (j *jobs.Job, replayed bool, err error)
 
 // Book has the operations of users on schedules. Its methods return [*jobs.Error]s for
-// mistakes of users.
+// mistakes of users. An actor is the user's name in commands, see [jobs.Stamp].
 type Book struct{ o BookOptions }
 
 // BookOptions are the parts of a [Book].
@@ -37,7 +37,6 @@ type BookOptions struct {
 	// Changed is called with the name of every schedule that was changed, see
 	// [Runner.Changed]. It may be nil.
 	Changed func(name string)
-	Actor   string           // the users' name in commands, see [jobs.Stamp]
 	Now     func() jobs.Time // nil = jobs.Now
 	Logger  *slog.Logger     // nil = silence
 }
@@ -69,40 +68,40 @@ func (b *Book) Get(ctx context.Context, name string) (*Entry, error) {
 }
 
 // Create adds a schedule. A taken name is a conflict.
-func (b *Book) Create(ctx context.Context, s *Spec) (*Entry, error) {
-	made, err := b.put(ctx, s, true)
+func (b *Book) Create(ctx context.Context, actor string, s *Spec) (*Entry, error) {
+	made, err := b.put(ctx, actor, s, true)
 	return made.New, err
 }
 
 // Put adds a schedule, or replaces the one of its name, see [Put]. created is true if
 // it was added.
-func (b *Book) Put(ctx context.Context, s *Spec) (e *Entry, created bool, err error) {
-	made, err := b.put(ctx, s, false)
+func (b *Book) Put(ctx context.Context, actor string, s *Spec) (e *Entry, created bool, err error) {
+	made, err := b.put(ctx, actor, s, false)
 	return made.New, made.Old == nil && err == nil, err
 }
 
-func (b *Book) put(ctx context.Context, s *Spec, isNew bool) (Change, error) {
+func (b *Book) put(ctx context.Context, actor string, s *Spec, isNew bool) (Change, error) {
 	if err := b.o.Check(s); err != nil {
 		return Change{}, err
 	}
-	return b.do(ctx, Put{b.by(b.o.Actor), FromAPI, *s, isNew})
+	return b.do(ctx, Put{b.by(actor), FromAPI, *s, isNew})
 }
 
 // Delete removes a schedule. Its jobs stay.
-func (b *Book) Delete(ctx context.Context, name string) error {
-	_, err := b.do(ctx, Delete{b.by(b.o.Actor), name, FromAPI})
+func (b *Book) Delete(ctx context.Context, actor, name string) error {
+	_, err := b.do(ctx, Delete{b.by(actor), name, FromAPI})
 	return err
 }
 
 // Pause stops a schedule until [Book.Resume]. Repeats change nothing.
-func (b *Book) Pause(ctx context.Context, name string) (*Entry, error) {
-	made, err := b.do(ctx, Pause{b.by(b.o.Actor), name, true})
+func (b *Book) Pause(ctx context.Context, actor, name string) (*Entry, error) {
+	made, err := b.do(ctx, Pause{b.by(actor), name, true})
 	return made.New, err
 }
 
 // Resume continues a schedule with its next time. Repeats change nothing.
-func (b *Book) Resume(ctx context.Context, name string) (*Entry, error) {
-	made, err := b.do(ctx, Pause{b.by(b.o.Actor), name, false})
+func (b *Book) Resume(ctx context.Context, actor, name string) (*Entry, error) {
+	made, err := b.do(ctx, Pause{b.by(actor), name, false})
 	return made.New, err
 }
 

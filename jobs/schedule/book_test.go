@@ -41,19 +41,19 @@ func TestBook(t *testing.T) {
 		if err != nil || len(all) != 2 || all[0].Name != "a" || all[1].Name != "b" {
 			t.Errorf("the list is %v, %v", all, err)
 		}
-		if _, err := g.book.Create(ctx, spec(t, `{"name":"a","every":"5s","type":"report"}`)); kind(t, err) != jobs.Conflict {
+		if _, err := g.book.Create(ctx, "rest", spec(t, `{"name":"a","every":"5s","type":"report"}`)); kind(t, err) != jobs.Conflict {
 			t.Error(err)
 		}
-		if _, err := g.book.Create(ctx, spec(t, `{"name":"c","every":"5s","type":"nonsense"}`)); kind(t, err) != jobs.UnknownType {
+		if _, err := g.book.Create(ctx, "rest", spec(t, `{"name":"c","every":"5s","type":"nonsense"}`)); kind(t, err) != jobs.UnknownType {
 			t.Error(err)
 		}
-		if _, created, err := g.book.Put(ctx, spec(t, `{"name":"c","every":"5s","type":"report"}`)); !created || err != nil {
+		if _, created, err := g.book.Put(ctx, "rest", spec(t, `{"name":"c","every":"5s","type":"report"}`)); !created || err != nil {
 			t.Error(created, err)
 		}
 		for _, f := range []func() error{
 			func() error { _, err := g.book.Get(ctx, "x"); return err },
-			func() error { return g.book.Delete(ctx, "x") },
-			func() error { _, err := g.book.Pause(ctx, "x"); return err },
+			func() error { return g.book.Delete(ctx, "rest", "x") },
+			func() error { _, err := g.book.Pause(ctx, "rest", "x"); return err },
 			func() error { _, _, err := g.book.Run(ctx, strings.Repeat("x", 500), nil); return err },
 		} {
 			if err := f(); kind(t, err) != jobs.NotFound || len(err.Error()) > 200 {
@@ -65,26 +65,26 @@ func TestBook(t *testing.T) {
 		pass(90 * time.Minute)
 		before := g.get("a")
 		for range 2 {
-			if _, err := g.book.Resume(ctx, "a"); err != nil {
+			if _, err := g.book.Resume(ctx, "rest", "a"); err != nil {
 				t.Error(err)
 			}
-			if _, _, err := g.book.Put(ctx, spec(t, `{"name":"a","cron":"@hourly","type":"report"}`)); err != nil {
+			if _, _, err := g.book.Put(ctx, "rest", spec(t, `{"name":"a","cron":"@hourly","type":"report"}`)); err != nil {
 				t.Error(err)
 			}
 		}
 		if g.get("a") != before {
 			t.Error("the same again is a change")
 		}
-		e, _, err := g.book.Put(ctx, spec(t, `{"name":"a","cron":"@hourly","type":"report","priority":1}`))
+		e, _, err := g.book.Put(ctx, "rest", spec(t, `{"name":"a","cron":"@hourly","type":"report","priority":1}`))
 		if err != nil || e.Done != before.Done || e.CreatedAt != g.begin || e.UpdatedAt != g.now() {
 			t.Errorf("%+v, %v", e, err)
 		}
-		if e, _, err = g.book.Put(ctx, spec(t, `{"name":"a","cron":"@daily","type":"report"}`)); err != nil || e.Done != g.now() {
+		if e, _, err = g.book.Put(ctx, "rest", spec(t, `{"name":"a","cron":"@daily","type":"report"}`)); err != nil || e.Done != g.now() {
 			t.Errorf("%+v, %v", e, err)
 		}
 
 		// by hand
-		if _, err := g.book.Pause(ctx, "a"); err != nil {
+		if _, err := g.book.Pause(ctx, "rest", "a"); err != nil {
 			t.Error(err)
 		}
 		done := g.get("a").Done
@@ -99,7 +99,7 @@ func TestBook(t *testing.T) {
 		if len(g.made) != 2 {
 			t.Errorf("%d jobs", len(g.made))
 		}
-		if err := g.book.Delete(ctx, "a"); err != nil || g.get("a") != nil {
+		if err := g.book.Delete(ctx, "rest", "a"); err != nil || g.get("a") != nil {
 			t.Error(err)
 		}
 	})
@@ -128,11 +128,11 @@ func TestAdopt(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 		for _, f := range []func() error{
-			func() error { _, err := g.book.Create(ctx, spec(t, stays)); return err },
-			func() error { _, _, err := g.book.Put(ctx, spec(t, stays)); return err },
-			func() error { return g.book.Delete(ctx, "stays") },
-			func() error { _, err := g.book.Pause(ctx, "stays"); return err },
-			func() error { _, err := g.book.Resume(ctx, "stays"); return err },
+			func() error { _, err := g.book.Create(ctx, "rest", spec(t, stays)); return err },
+			func() error { _, _, err := g.book.Put(ctx, "rest", spec(t, stays)); return err },
+			func() error { return g.book.Delete(ctx, "rest", "stays") },
+			func() error { _, err := g.book.Pause(ctx, "rest", "stays"); return err },
+			func() error { _, err := g.book.Resume(ctx, "rest", "stays"); return err },
 		} {
 			if err := f(); kind(t, err) != jobs.Conflict || !strings.Contains(err.Error(), "configuration") {
 				t.Error(err)

@@ -222,7 +222,7 @@ func (g *rig) create(t *testing.T, body string) *schedule.Entry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := g.book.Create(t.Context(), s)
+	e, err := g.book.Create(t.Context(), "rest", s)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -188,11 +188,11 @@ func TestChangesAreHeard(t *testing.T) {
 		g.create(t, `{"name":"a","every":"10s","type":"report","overlap":"queue"}`)
 		pass(15 * time.Second)
 		wantFires(t, g, "a", "10s")
-		if _, err := g.book.Pause(ctx, "a"); err != nil {
+		if _, err := g.book.Pause(ctx, "rest", "a"); err != nil {
 			t.Fatal(err)
 		}
 		pass(20 * time.Second)
-		if e, err := g.book.Resume(ctx, "a"); err != nil || e.NextRunAt(g.now()) != g.begin.Add(40*time.Second) {
+		if e, err := g.book.Resume(ctx, "rest", "a"); err != nil || e.NextRunAt(g.now()) != g.begin.Add(40*time.Second) {
 			t.Fatal(e, err)
 		}
 		pass(10 * time.Second)
@@ -201,12 +201,12 @@ func TestChangesAreHeard(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, created, err := g.book.Put(ctx, s); created || err != nil {
+		if _, created, err := g.book.Put(ctx, "rest", s); created || err != nil {
 			t.Fatal(created, err)
 		}
 		pass(8 * time.Second)
 		wantFires(t, g, "a", "10s", "40s", "52s")
-		if err := g.book.Delete(ctx, "a"); err != nil {
+		if err := g.book.Delete(ctx, "rest", "a"); err != nil {
 			t.Fatal(err)
 		}
 		pass(time.Minute)
@@ -226,7 +226,7 @@ func TestChangedWhileItIsLookedAt(t *testing.T) {
 		defer g.stop()
 		g.create(t, `{"name":"a","every":"1h","type":"report"}`)
 		pass(50 * time.Millisecond) // it has been read
-		if _, _, err := g.book.Put(t.Context(), spec(t, `{"name":"a","every":"10s","type":"report"}`)); err != nil {
+		if _, _, err := g.book.Put(t.Context(), "rest", spec(t, `{"name":"a","every":"10s","type":"report"}`)); err != nil {
 			t.Fatal(err)
 		}
 		pass(11 * time.Second)
@@ -242,7 +242,7 @@ func TestRemovedWhileItIsRetried(t *testing.T) {
 		g.run(t)
 		defer g.stop()
 		pass(11 * time.Second)
-		if err := g.book.Delete(t.Context(), "a"); err != nil {
+		if err := g.book.Delete(t.Context(), "rest", "a"); err != nil {
 			t.Fatal(err)
 		}
 		n := g.submits
