@@ -17,15 +17,15 @@ import (
 
 // attempt runs one delivery. It returns false if the worker's place was given
 // up meanwhile, because the handler ignored the end of its context.
-func (p *Pool) attempt(h *held) bool {
-	letOut := h.letOut // h may be another worker's in a moment
-	job := p.lookUp(h)
+func (p *Pool) attempt(d *delivery) bool {
+	letOut := d.letOut // d may be another worker's in a moment
+	job := p.lookUp(d)
 	if job != nil {
-		job = p.begin(h, job)
+		job = p.begin(d, job)
 	}
 	if job != nil && job.Terms != nil {
-		if e := p.tooLate(h, job); e != nil {
-			p.conclude(h, e)
+		if e := p.tooLate(d, job); e != nil {
+			p.conclude(d, e)
 			job = nil
 		}
 	}
@@ -34,12 +34,12 @@ func (p *Pool) attempt(h *held) bool {
 		return true
 	}
 	if job.Lost == 0 {
-		return p.run(h, job)
+		return p.run(d, job)
 	}
-	if !p.suspects.enter(p, h, job) {
+	if !p.suspects.enter(p, d, job) {
 		return true
 	}
-	if !p.run(h, job) {
+	if !p.run(d, job) {
 		return false // given up, and its turn with it
 	}
 	p.leaveSuspects(job)
@@ -48,20 +48,20 @@ func (p *Pool) attempt(h *held) bool {
 
 // lookUp returns the job that is to run for a delivery. If there is none, or not
 // yet, the delivery has been settled.
-func (p *Pool) lookUp(h *held) *jobs.Job {
-	job, err := p.o.Tracker.Find(h.Seq)
+func (p *Pool) lookUp(d *delivery) *jobs.Job {
+	job, err := p.o.Tracker.Find(d.Seq)
 	switch {
 	case err != nil:
-		p.o.Logger.Error("cannot look up a job; it is tried again", "seq", h.Seq, "error", err)
-		p.giveBack(h, time.Second)
+		p.o.Logger.Error("cannot look up a job; it is tried again", "seq", d.Seq, "error", err)
+		p.giveBack(d, time.Second)
 		return nil
-	case !needs(job, h.Seq):
-		p.dismiss(h)
+	case !needs(job, d.Seq):
+		p.dismiss(d)
 		return nil
 	}
 	if job.DueAt != 0 {
-		if wait := job.DueAt.Sub(jobs.Now()); wait > 0 && !setBack(h.lane.typ, job, wait) {
-			p.giveBack(h, wait)
+		if wait := job.DueAt.Sub(jobs.Now()); wait > 0 && !setBack(d.lane.typ, job, wait) {
+			p.giveBack(d, wait)
 			return nil
 		}
 	}
@@ -75,9 +75,9 @@ func setBack(t *poolType, j *jobs.Job, wait time.Duration) bool {
 }
 
 // dismiss ends a delivery for good that nobody needs.
-func (p *Pool) dismiss(h *held) {
-	p.drop(h)
-	p.check("acknowledge", p.o.Queue.Ack(h.Delivery))
+func (p *Pool) dismiss(d *delivery) {
+	p.drop(d)
+	p.check("acknowledge", p.o.Queue.Ack(d.Delivery))
 }
 
 const (
@@ -90,19 +90,19 @@ const (
 
 // begin makes the job this worker's, if it can be that, and returns it as it is
 // then. Otherwise it returns nil, and the delivery has been settled or waits on.
-func (p *Pool) begin(h *held, j *jobs.Job) *jobs.Job {
-	switch p.claim(h, j) {
+func (p *Pool) begin(d *delivery, j *jobs.Job) *jobs.Job {
+	switch p.claim(d, j) {
 	case claimed:
 		if j.Seq == j.Key {
 			return j
 		}
-		return p.lookUp(h) // it may have ended under its earlier message since
+		return p.lookUp(d) // it may have ended under its earlier message since
 	case doubtful:
-		return p.lookUp(h)
+		return p.lookUp(d)
 	case elsewhere:
-		p.giveBack(h, elsewhereAgain)
+		p.giveBack(d, elsewhereAgain)
 	case refused:
-		p.giveBack(h, refusedAgain)
+		p.giveBack(d, refusedAgain)
 	case closed: // it waits in its lane again
 	}
 	return nil
@@ -119,34 +119,34 @@ const (
 	closed          // a gate of its type has closed meanwhile
 )
 
-// claim claims the job for the worker of h. Another worker may have it for
+// claim claims the job for the worker of d. Another worker may have it for
 // another message: when somebody purges the queue its jobs are published again,
 // those that run, too.
-func (p *Pool) claim(h *held, j *jobs.Job) claim {
+func (p *Pool) claim(d *delivery, j *jobs.Job) claim {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if other := p.begun[j.ID]; other != nil && other != h {
+	if other := p.begun[j.ID]; other != nil && other != d {
 		return elsewhere
 	}
-	switch c := h.lane.typ.gates.admit(h, j); c {
+	switch c := d.lane.typ.gates.admit(d, j); c {
 	case claimed:
 	case closed:
-		p.putBack(h)
+		p.putBack(d)
 		return c
 	default:
 		return c
 	}
-	h.keyed = j.Keyed()
-	h.id = j.ID
-	p.begun[j.ID] = h
-	if h.seen != p.surprises {
+	d.keyed = j.Keyed()
+	d.id = j.ID
+	p.begun[j.ID] = d
+	if d.seen != p.surprises {
 		return doubtful
 	}
 	return claimed
 }
 
 // tooLate is the end of a job that may not begin any more, nil if it may.
-func (p *Pool) tooLate(h *held, j *jobs.Job) *jobs.Event {
+func (p *Pool) tooLate(d *delivery, j *jobs.Job) *jobs.Event {
 	now := jobs.Now()
 	if at := j.LimitAt(); at == 0 || now < at {
 		return nil
@@ -158,7 +158,7 @@ func (p *Pool) tooLate(h *held, j *jobs.Job) *jobs.Event {
 	if !ended.Expire(now) {
 		return nil
 	}
-	x := execution{p: p, h: h, job: j, attempt: j.Attempt}
+	x := execution{p: p, d: d, job: j, attempt: j.Attempt}
 	e := x.event(jobs.KindCancelled)
 	if ended.Status == jobs.Failed {
 		e.Kind = jobs.KindFailed
@@ -167,9 +167,9 @@ func (p *Pool) tooLate(h *held, j *jobs.Job) *jobs.Event {
 	return &e
 }
 
-func (p *Pool) giveBack(h *held, delay time.Duration) {
-	p.drop(h)
-	p.nak(h, delay)
+func (p *Pool) giveBack(d *delivery, delay time.Duration) {
+	p.drop(d)
+	p.nak(d, delay)
 }
 
 // The states of an execution.
@@ -182,7 +182,7 @@ const (
 // execution is one attempt while it runs.
 type execution struct {
 	p       *Pool
-	h       *held
+	d       *delivery
 	job     *jobs.Job
 	typ     *jobs.Type
 	attempt int
@@ -200,9 +200,9 @@ type execution struct {
 	progress progressThrottle
 }
 
-func (p *Pool) run(h *held, job *jobs.Job) bool {
+func (p *Pool) run(d *delivery, job *jobs.Job) bool {
 	x := &execution{
-		p: p, h: h, job: job, typ: h.lane.typ.Type, attempt: job.Failures + 1, begun: time.Now(),
+		p: p, d: d, job: job, typ: d.lane.typ.Type, attempt: job.Failures + 1, begun: time.Now(),
 		// The later start is the newer execution (see Apply), even if the clock was
 		// set back meanwhile.
 		started: max(jobs.Now(), job.StartedAt+1),
@@ -210,7 +210,7 @@ func (p *Pool) run(h *held, job *jobs.Job) bool {
 	x.ctx, x.cancel = context.WithCancelCause(context.Background())
 	defer x.cancel(nil)
 	if !p.enter(x) {
-		p.dismiss(h)
+		p.dismiss(d)
 		return true
 	}
 	if job.Lost > 0 || job.Seq <= p.o.SurvivorsUpTo {
@@ -221,14 +221,14 @@ func (p *Pool) run(h *held, job *jobs.Job) bool {
 				return false
 			}
 			if x.ended.Load() != nil {
-				p.dismiss(h)
+				p.dismiss(d)
 			} else {
-				p.giveBack(h, 0)
+				p.giveBack(d, 0)
 			}
 			return true
 		}
 	} else {
-		p.o.Recorder.Started(h.Seq, x.started, x)
+		p.o.Recorder.Started(d.Seq, x.started, x)
 	}
 	x.bound()
 	p.limit(x)
@@ -242,7 +242,7 @@ func (p *Pool) run(h *held, job *jobs.Job) bool {
 	if e.Kind == jobs.KindCompleted {
 		e.Message = last // what the throttle held back stays, as the job's last word
 	}
-	p.conclude(h, e)
+	p.conclude(d, e)
 	return true
 }
 
@@ -262,11 +262,11 @@ func (x *execution) handle() (result jobs.Result, err error) {
 // returns false if the job has ended before.
 func (p *Pool) enter(x *execution) bool {
 	p.mu.Lock()
-	if x.h.ended != nil {
+	if x.d.ended != nil {
 		p.mu.Unlock()
 		return false
 	}
-	x.h.exec = x
+	x.d.exec = x
 	p.meter.enter(x.begun)
 	killed := p.killed
 	p.mu.Unlock()
@@ -313,8 +313,8 @@ func (p *Pool) overdue() {
 	var late []*execution
 	var next time.Time
 	p.mu.Lock()
-	for _, h := range p.begun {
-		x := h.exec
+	for _, d := range p.begun {
+		x := d.exec
 		switch {
 		case x == nil || x.until.IsZero():
 		case !x.until.After(now):
@@ -349,7 +349,7 @@ func (x *execution) abandon(cause error) {
 	x.progress.stop()
 	x.p.o.Logger.Error("a handler ignores the end of its context; its job is given up and its goroutine leaks until it returns",
 		"job", x.job.ID, "type", x.job.Type, "cause", context.Cause(x.ctx))
-	x.p.conclude(x.h, x.outcome(jobs.Result{}, cause))
+	x.p.conclude(x.d, x.outcome(jobs.Result{}, cause))
 	if x.job.Lost > 0 {
 		// Its goroutine may still do harm, but waiting for it could hold up the
 		// other suspects for ever.
@@ -373,7 +373,7 @@ func (x *execution) StartEvent() *jobs.Event {
 func (x *execution) event(kind jobs.Kind) jobs.Event {
 	j := x.job
 	return jobs.Event{
-		Kind: kind, ID: j.ID, Seq: x.h.Seq, Type: j.Type, Priority: j.Priority, CreatedAt: j.CreatedAt, MaxAttempts: j.MaxAttempts,
+		Kind: kind, ID: j.ID, Seq: x.d.Seq, Type: j.Type, Priority: j.Priority, CreatedAt: j.CreatedAt, MaxAttempts: j.MaxAttempts,
 		Run: j.Run, Attempt: x.attempt, At: x.started, StartedAt: x.started, Node: x.p.o.Node,
 	}
 }
@@ -488,12 +488,12 @@ func encodeResult(v any) (json.RawMessage, error) {
 }
 
 // conclude records an outcome; the delivery is settled when that is committed.
-func (p *Pool) conclude(h *held, e *jobs.Event) {
+func (p *Pool) conclude(d *delivery, e *jobs.Event) {
 	p.mu.Lock()
 	now := time.Now()
-	h.outcome = e
-	p.outcomes.append(&h.told, h, now)
-	p.vacate(h, now)
+	d.outcome = e
+	p.outcomes.append(&d.told, d, now)
+	p.vacate(d, now)
 	p.unsettled.count++
 	p.unsettled.bytes += e.Size()
 	p.mu.Unlock()
@@ -505,11 +505,11 @@ func (p *Pool) conclude(h *held, e *jobs.Event) {
 func (p *Pool) startDurably(x *execution) bool {
 	w := &startWait{startedAt: x.started, done: make(chan struct{})}
 	p.mu.Lock()
-	p.awaited[x.h.Seq] = w
+	p.awaited[x.d.Seq] = w
 	p.mu.Unlock()
 	defer func() {
 		p.mu.Lock()
-		delete(p.awaited, x.h.Seq)
+		delete(p.awaited, x.d.Seq)
 		p.mu.Unlock()
 	}()
 	p.o.Recorder.Record(x.StartEvent())
@@ -621,13 +621,13 @@ func (x *execution) recordProgress() {
 }
 
 // stop ends the reports. It returns the message of one that was held back.
-func (t *progressThrottle) stop() (held string) {
+func (t *progressThrottle) stop() (deferred string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.stopped = true
 	if t.timer != nil {
 		t.timer.Stop()
-		held = t.message
+		deferred = t.message
 	}
-	return held
+	return deferred
 }

@@ -42,9 +42,9 @@ func (g *quotaGate) open() (ok bool, at time.Time) {
 
 func (g *quotaGate) width() int { return g.left }
 
-func (g *quotaGate) enter(*held) { g.left-- }
+func (g *quotaGate) enter(*delivery) { g.left-- }
 
-func (g *quotaGate) leave(_ *held, begun bool) {
+func (g *quotaGate) leave(_ *delivery, begun bool) {
 	if !begun {
 		g.left++
 	}

@@ -23,11 +23,11 @@ type gate interface {
 	// width is how many deliveries may be inside at once. It bounds the prefetch.
 	width() int
 	// enter counts a delivery that a worker gets.
-	enter(h *held)
+	enter(d *delivery)
 	// admit says whether j may run, whose delivery has entered.
-	admit(h *held, j *jobs.Job) claim
+	admit(d *delivery, j *jobs.Job) claim
 	// leave ends what enter and admit have counted. begun says whether an attempt began.
-	leave(h *held, begun bool)
+	leave(d *delivery, begun bool)
 	// why is the reason why j does not start, nil if this gate does not stop it.
 	why(j *jobs.Job, q Queueing) *jobs.Waiting
 }
@@ -63,16 +63,16 @@ func (all gates) width() int {
 	return least
 }
 
-func (all gates) enter(h *held) {
-	h.inside = true
+func (all gates) enter(d *delivery) {
+	d.inside = true
 	for _, g := range all {
-		g.enter(h)
+		g.enter(d)
 	}
 }
 
-func (all gates) admit(h *held, j *jobs.Job) claim {
+func (all gates) admit(d *delivery, j *jobs.Job) claim {
 	for _, g := range all {
-		if c := g.admit(h, j); c != claimed {
+		if c := g.admit(d, j); c != claimed {
 			return c
 		}
 	}
@@ -80,13 +80,13 @@ func (all gates) admit(h *held, j *jobs.Job) claim {
 }
 
 // leave does nothing for a delivery that is not inside.
-func (all gates) leave(h *held, begun bool) {
-	if !h.inside {
+func (all gates) leave(d *delivery, begun bool) {
+	if !d.inside {
 		return
 	}
-	h.inside = false
+	d.inside = false
 	for _, g := range all {
-		g.leave(h, begun)
+		g.leave(d, begun)
 	}
 }
 
@@ -104,7 +104,7 @@ type openGate struct{}
 
 func (openGate) open() (ok bool, at time.Time)         { return true, time.Time{} }
 func (openGate) width() int                            { return math.MaxInt }
-func (openGate) enter(*held)                           {}
-func (openGate) admit(*held, *jobs.Job) claim          { return claimed }
-func (openGate) leave(*held, bool)                     {}
+func (openGate) enter(*delivery)                       {}
+func (openGate) admit(*delivery, *jobs.Job) claim      { return claimed }
+func (openGate) leave(*delivery, bool)                 {}
 func (openGate) why(*jobs.Job, Queueing) *jobs.Waiting { return nil }

@@ -24,9 +24,9 @@ func (g *capGate) width() int {
 	return g.openGate.width()
 }
 
-func (g *capGate) enter(*held) { g.inside++ }
+func (g *capGate) enter(*delivery) { g.inside++ }
 
-func (g *capGate) leave(*held, bool) { g.inside-- }
+func (g *capGate) leave(*delivery, bool) { g.inside-- }
 
 func (g *capGate) why(j *jobs.Job, _ Queueing) *jobs.Waiting {
 	if j.Place != jobs.InQueue || !g.full() {

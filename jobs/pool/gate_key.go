@@ -19,7 +19,7 @@ func newKeyGate(t *jobs.Type) *keyGate {
 	return &keyGate{most: max(t.ConcurrencyPerKey, 1), inside: make(map[string]int)}
 }
 
-func (g *keyGate) admit(h *held, j *jobs.Job) claim {
+func (g *keyGate) admit(d *delivery, j *jobs.Job) claim {
 	key := j.ConcurrencyKey()
 	if key == "" {
 		return claimed
@@ -28,18 +28,18 @@ func (g *keyGate) admit(h *held, j *jobs.Job) claim {
 		return refused
 	}
 	g.inside[key]++
-	h.key = key
+	d.key = key
 	return claimed
 }
 
-func (g *keyGate) leave(h *held, _ bool) {
-	if h.key == "" {
+func (g *keyGate) leave(d *delivery, _ bool) {
+	if d.key == "" {
 		return
 	}
-	if g.inside[h.key]--; g.inside[h.key] <= 0 {
-		delete(g.inside, h.key)
+	if g.inside[d.key]--; g.inside[d.key] <= 0 {
+		delete(g.inside, d.key)
 	}
-	h.key = ""
+	d.key = ""
 }
 
 func (g *keyGate) why(j *jobs.Job, _ Queueing) *jobs.Waiting {

@@ -22,7 +22,7 @@ func (g *pauseGate) width() int {
 }
 
 // admit looks again: the type may have been paused while the job was looked up.
-func (g *pauseGate) admit(*held, *jobs.Job) claim {
+func (g *pauseGate) admit(*delivery, *jobs.Job) claim {
 	if g.paused {
 		return closed
 	}

@@ -21,14 +21,14 @@ func (g *rateGate) open() (ok bool, at time.Time) {
 	return !at.After(now), at
 }
 
-func (g *rateGate) enter(h *held) {
-	h.token = time.Now()
-	g.tokens.take(h.token)
+func (g *rateGate) enter(d *delivery) {
+	d.token = time.Now()
+	g.tokens.take(d.token)
 }
 
-func (g *rateGate) leave(h *held, begun bool) {
+func (g *rateGate) leave(d *delivery, begun bool) {
 	if !begun {
-		g.tokens.put(h.token, time.Now())
+		g.tokens.put(d.token, time.Now())
 	}
 }
 

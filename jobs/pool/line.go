@@ -2,21 +2,21 @@ package pool
 
 import "time"
 
-// line is held deliveries in the order in which something was last done for them, so
+// line is deliveries in the order in which something was last done for them, so
 // that whoever has to do it again looks at those only that are due.
 type line struct{ first, last *place }
 
 // place is a delivery's place in a line. The zero value is in none.
 type place struct {
 	before, behind *place
-	of             *held // nil: it is in no line
+	of             *delivery // nil: it is in no line
 	since          time.Time
 }
 
-// append puts h at the end of the line: something is done for it now.
-func (l *line) append(p *place, h *held, now time.Time) {
+// append puts d at the end of the line: something is done for it now.
+func (l *line) append(p *place, d *delivery, now time.Time) {
 	l.remove(p)
-	p.of, p.since, p.before = h, now, l.last
+	p.of, p.since, p.before = d, now, l.last
 	if l.last == nil {
 		l.first = p
 	} else {
@@ -45,10 +45,10 @@ func (l *line) remove(p *place) {
 
 // due calls do for those for which nothing was done for the time span before now, and
 // puts them at the end.
-func (l *line) due(now time.Time, span time.Duration, do func(h *held)) {
+func (l *line) due(now time.Time, span time.Duration, do func(d *delivery)) {
 	for p := l.first; p != nil && now.Sub(p.since) >= span; p = l.first {
-		h := p.of
-		l.append(p, h, now)
-		do(h)
+		d := p.of
+		l.append(p, d, now)
+		do(d)
 	}
 }

@@ -13,18 +13,18 @@ func TestLine(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))
 	type entry struct {
-		h     *held
+		d     *delivery
 		since time.Time
 	}
 	var l line
 	var model []entry
 	places := make([]place, 8)
-	all := make([]held, 8)
+	all := make([]delivery, 8)
 	for i := range all {
 		all[i].Seq = uint64(i)
 	}
 	now := time.Unix(1_000_000, 0)
-	drop := func(h *held) { model = slices.DeleteFunc(model, func(e entry) bool { return e.h == h }) }
+	drop := func(d *delivery) { model = slices.DeleteFunc(model, func(e entry) bool { return e.d == d }) }
 	for range 10_000 {
 		i := random.IntN(len(all))
 		switch random.IntN(4) {
@@ -38,11 +38,11 @@ func TestLine(t *testing.T) {
 		case 3:
 			now = now.Add(time.Duration(1+random.IntN(5)) * time.Second)
 			var got, want []uint64
-			l.due(now, 7*time.Second, func(h *held) { got = append(got, h.Seq) })
+			l.due(now, 7*time.Second, func(d *delivery) { got = append(got, d.Seq) })
 			for len(model) > 0 && now.Sub(model[0].since) >= 7*time.Second {
 				e := model[0]
-				want = append(want, e.h.Seq)
-				model = append(model[1:], entry{e.h, now})
+				want = append(want, e.d.Seq)
+				model = append(model[1:], entry{e.d, now})
 			}
 			if !slices.Equal(got, want) {
 				t.Fatalf("due were %v, want %v", got, want)
@@ -52,12 +52,12 @@ func TestLine(t *testing.T) {
 		for p := l.first; p != nil; p = p.behind {
 			got = append(got, p.of.Seq)
 		}
-		if len(got) != len(model) || (l.last == nil) != (len(model) == 0) || l.last != nil && l.last.of != model[len(model)-1].h {
+		if len(got) != len(model) || (l.last == nil) != (len(model) == 0) || l.last != nil && l.last.of != model[len(model)-1].d {
 			t.Fatalf("the line has %v, want %d", got, len(model))
 		}
 		for k, e := range model {
-			if got[k] != e.h.Seq {
-				t.Fatalf("the line has %v, and %d where it has %d", got, e.h.Seq, got[k])
+			if got[k] != e.d.Seq {
+				t.Fatalf("the line has %v, and %d where it has %d", got, e.d.Seq, got[k])
 			}
 		}
 	}

@@ -24,7 +24,7 @@ type Pool struct {
 	o Options
 
 	mu        sync.Mutex
-	idle      sync.Cond // signalled when a worker or a held delivery goes
+	idle      sync.Cond // signalled when a worker or a delivery goes
 	types     map[string]*poolType
 	lanes     map[jobs.Lane]*lane
 	share     int                              // what each of them may hold in advance at least
@@ -33,14 +33,14 @@ type Pool struct {
 	turn      [jobs.LowestPriority + 1]int     // whose turn it is within a row
 	lively    [jobs.LowestPriority + 1]laneSet // who in a row may have something; see pick
 	early     []*lane                          // who has nothing before position has moved on
-	held      map[uint64]*held                 // by sequence
+	leased    map[uint64]*delivery             // by sequence
 	leases    line                             // all of them, by when their lease was renewed
 	outcomes  line                             // those whose outcome was recorded, by when
-	begun     map[jobs.ID]*held                // those of them whose job is a worker's
+	begun     map[jobs.ID]*delivery            // those of them whose job is a worker's
 	scale     scale
 	running   int
-	resting   int        // goroutines of workers that wait for next
-	next      chan *held // closed by Stop
+	resting   int            // goroutines of workers that wait for next
+	next      chan *delivery // closed by Stop
 	meter     meter
 	wake      alarm // ends the wait for a token, or to grow
 	limits    alarm // rings when an attempt's time is over
@@ -93,11 +93,11 @@ type poolType struct {
 type lane struct {
 	jobs.Lane
 	typ       *poolType
-	place     int     // in its row
-	buf       []*held // delivered, waiting for a worker
-	asked     int     // pulled, not yet delivered
-	most      int     // of both, see ahead
-	extra     int     // of that, what is beyond the lane's share
+	place     int         // in its row
+	buf       []*delivery // delivered, waiting for a worker
+	asked     int         // pulled, not yet delivered
+	most      int         // of both, see ahead
+	extra     int         // of that, what is beyond the lane's share
 	refilled  time.Time
 	committed uint64 // highest sequence of this lane that the tracker has committed
 	delivered uint64 // highest sequence delivered, or given up on
@@ -105,8 +105,8 @@ type lane struct {
 	early     bool // it is in Pool.early
 }
 
-// held is a delivery that this process holds a lease on.
-type held struct {
+// delivery is one that this process has a lease on.
+type delivery struct {
 	jobs.Delivery
 	lane    *lane
 	id      jobs.ID     // of its job, once that is a worker's
@@ -146,10 +146,10 @@ const (
 func New(o Options, lanes []jobs.Lane) *Pool {
 	p := &Pool{
 		o: o, types: make(map[string]*poolType), lanes: make(map[jobs.Lane]*lane),
-		held: make(map[uint64]*held), begun: make(map[jobs.ID]*held), awaited: make(map[uint64]*startWait),
+		leased: make(map[uint64]*delivery), begun: make(map[jobs.ID]*delivery), awaited: make(map[uint64]*startWait),
 	}
 	p.idle.L = &p.mu
-	p.next = make(chan *held, mostResting)
+	p.next = make(chan *delivery, mostResting)
 	if p.o.MaxUnsettled <= 0 {
 		p.o.MaxUnsettled = defaultUnsettled
 	}
@@ -220,8 +220,8 @@ func (p *Pool) renew(now time.Time) {
 	var refs []string
 	var again []*jobs.Event
 	p.mu.Lock()
-	p.leases.due(now, p.o.Lease/3, func(h *held) { refs = append(refs, h.Ref) })
-	p.outcomes.due(now, resendAfter, func(h *held) { again = append(again, h.outcome) })
+	p.leases.due(now, p.o.Lease/3, func(d *delivery) { refs = append(refs, d.Ref) })
+	p.outcomes.due(now, resendAfter, func(d *delivery) { again = append(again, d.outcome) })
 	for _, l := range p.lanes {
 		p.refill(l) // for those whose request the queue did not take
 	}
@@ -259,11 +259,11 @@ func (p *Pool) wakeLate(now time.Time) {
 }
 
 // nak gives a delivery back, to come again after delay.
-func (p *Pool) nak(h *held, delay time.Duration) {
+func (p *Pool) nak(d *delivery, delay time.Duration) {
 	p.mu.Lock()
-	p.asleep.add(h, delay)
+	p.asleep.add(d, delay)
 	p.mu.Unlock()
-	p.check("give back", p.o.Queue.Nak(h.Ref, delay))
+	p.check("give back", p.o.Queue.Nak(d.Ref, delay))
 }
 
 // check logs what the queue could not do. Nothing is lost by it: a lease that
@@ -275,32 +275,32 @@ func (p *Pool) check(what string, err error) {
 }
 
 // Deliver takes a delivery; see [jobs.Receiver].
-func (p *Pool) Deliver(d jobs.Delivery) {
+func (p *Pool) Deliver(got jobs.Delivery) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l := p.lanes[d.Lane]
+	l := p.lanes[got.Lane]
 	if l == nil {
 		return
 	}
 	l.gotten(1)
-	l.delivered = max(l.delivered, d.Seq)
+	l.delivered = max(l.delivered, got.Seq)
 	l.expected = time.Time{}
-	p.asleep.forget(d.Seq)
-	if h := p.held[d.Seq]; h != nil {
+	p.asleep.forget(got.Seq)
+	if d := p.leased[got.Seq]; d != nil {
 		// Delivered again though it is here: its lease ran out because this process
 		// was stopped or too slow. It stays the same delivery.
-		h.Ref = d.Ref
-		p.leases.append(&h.lease, h, time.Now())
+		d.Ref = got.Ref
+		p.leases.append(&d.lease, d, time.Now())
 		return
 	}
 	if p.stopping {
-		p.check("give back", p.o.Queue.Nak(d.Ref, 0))
+		p.check("give back", p.o.Queue.Nak(got.Ref, 0))
 		return
 	}
-	h := &held{Delivery: d, lane: l}
-	p.held[d.Seq] = h
-	p.leases.append(&h.lease, h, time.Now())
-	l.buf = append(l.buf, h)
+	d := &delivery{Delivery: got, lane: l}
+	p.leased[got.Seq] = d
+	p.leases.append(&d.lease, d, time.Now())
+	l.buf = append(l.buf, d)
 	p.enliven(l)
 	p.dispatch()
 }
@@ -327,13 +327,13 @@ func (p *Pool) Committed(c *jobs.Commit) {
 		}
 	}
 	void := p.overtaken(c.Ended())
-	var settle []*held
+	var settle []*delivery
 	for i := range c.Outcomes {
 		e := &c.Outcomes[i]
-		h := p.held[e.Seq]
-		if h != nil && h.outcome != nil && h.outcome.Attempt == e.Attempt && h.outcome.Kind == e.Kind && h.outcome.StartedAt == e.StartedAt {
-			p.forget(h)
-			settle = append(settle, h)
+		d := p.leased[e.Seq]
+		if d != nil && d.outcome != nil && d.outcome.Attempt == e.Attempt && d.outcome.Kind == e.Kind && d.outcome.StartedAt == e.StartedAt {
+			p.forget(d)
+			settle = append(settle, d)
 		}
 	}
 	p.dispatch()
@@ -349,8 +349,8 @@ func (p *Pool) Committed(c *jobs.Commit) {
 	for _, x := range void {
 		x.interrupt(causeOf(x.ended.Load()))
 	}
-	for _, h := range settle {
-		p.settle(h)
+	for _, d := range settle {
+		p.settle(d)
 	}
 }
 
@@ -360,19 +360,19 @@ func (p *Pool) Committed(c *jobs.Commit) {
 func (p *Pool) overtaken(ended iter.Seq[*jobs.Job]) (void []*execution) {
 	for j := range ended {
 		p.asleep.forget(j.Seq)
-		h := p.held[j.Seq]
-		if h == nil || h.id != j.ID {
-			h = p.begun[j.ID] // it may run under an earlier message
+		d := p.leased[j.Seq]
+		if d == nil || d.id != j.ID {
+			d = p.begun[j.ID] // it may run under an earlier message
 		}
 		switch {
-		case h == nil:
+		case d == nil:
 			p.surprises++ // a worker may have looked it up just before
-		case h.outcome != nil: // it ended here
-		case h.exec == nil:
-			h.ended = j
-		case h.exec.job.Run == j.Run:
-			h.exec.ended.Store(j)
-			void = append(void, h.exec)
+		case d.outcome != nil: // it ended here
+		case d.exec == nil:
+			d.ended = j
+		case d.exec.job.Run == j.Run:
+			d.exec.ended.Store(j)
+			void = append(void, d.exec)
 		}
 	}
 	return void
@@ -380,14 +380,14 @@ func (p *Pool) overtaken(ended iter.Seq[*jobs.Job]) (void []*execution) {
 
 // settle gives the queue its answer, now that the outcome is durable. A job that
 // waits without a message is published again when its time has come.
-func (p *Pool) settle(h *held) {
-	switch k := h.outcome.Kind; {
-	case k == jobs.KindRetrying && !(h.keyed && p.away(h.Seq)), k == jobs.KindSnoozed && !p.away(h.Seq):
-		p.nak(h, max(h.outcome.Due.Sub(jobs.Now()), 0))
+func (p *Pool) settle(d *delivery) {
+	switch k := d.outcome.Kind; {
+	case k == jobs.KindRetrying && !(d.keyed && p.away(d.Seq)), k == jobs.KindSnoozed && !p.away(d.Seq):
+		p.nak(d, max(d.outcome.Due.Sub(jobs.Now()), 0))
 	case k == jobs.KindReleased:
-		p.nak(h, 0)
+		p.nak(d, 0)
 	default:
-		p.check("acknowledge", p.o.Queue.Ack(h.Delivery))
+		p.check("acknowledge", p.o.Queue.Ack(d.Delivery))
 	}
 }
 
@@ -406,15 +406,15 @@ func needs(j *jobs.Job, seq uint64) bool {
 // dispatch gives free workers something to do. p.mu is held.
 func (p *Pool) dispatch() {
 	for !p.stopping && (p.running < p.scale.size || p.grow()) {
-		h := p.pick()
-		if h == nil {
+		d := p.pick()
+		if d == nil {
 			return
 		}
 		if p.resting > 0 {
 			p.resting--
-			p.next <- h // one of them is there, or about to be
+			p.next <- d // one of them is there, or about to be
 		} else {
-			go p.work(h)
+			go p.work(d)
 		}
 	}
 }
@@ -464,19 +464,19 @@ func (p *Pool) open(l *lane) bool {
 // if there is none. It leaves out the lanes that had nothing when it last looked:
 // of a hundred most have nothing, and it is called several times per job. p.mu is
 // held.
-func (p *Pool) pick() *held {
+func (p *Pool) pick() *delivery {
 	if p.congested() {
 		return nil // a commit dispatches again
 	}
 	for pr := jobs.HighestPriority; pr <= jobs.LowestPriority; pr++ {
-		h, coming := p.pickFrom(pr, p.turn[pr], len(p.rows[pr]))
-		if h == nil {
+		d, coming := p.pickFrom(pr, p.turn[pr], len(p.rows[pr]))
+		if d == nil {
 			var more bool
-			h, more = p.pickFrom(pr, 0, p.turn[pr])
+			d, more = p.pickFrom(pr, 0, p.turn[pr])
 			coming = coming || more
 		}
-		if h != nil || coming {
-			return h
+		if d != nil || coming {
+			return d
 		}
 	}
 	return nil
@@ -484,7 +484,7 @@ func (p *Pool) pick() *held {
 
 // pickFrom is pick for the places of a row from at on and before end. It also
 // says whether something of theirs must come. p.mu is held.
-func (p *Pool) pickFrom(pr jobs.Priority, at, end int) (h *held, coming bool) {
+func (p *Pool) pickFrom(pr jobs.Priority, at, end int) (d *delivery, coming bool) {
 	row, lively := p.rows[pr], p.lively[pr]
 	for n := lively.next(at, end); n < end; n = lively.next(n+1, end) {
 		l := row[n]
@@ -509,25 +509,25 @@ func (p *Pool) pickFrom(pr jobs.Priority, at, end int) (h *held, coming bool) {
 
 // occupy takes the lane's first delivery and a worker's place for it. p.mu is
 // held.
-func (p *Pool) occupy(l *lane) *held {
-	h := l.take()
+func (p *Pool) occupy(l *lane) *delivery {
+	d := l.take()
 	p.running++
-	h.seen = p.surprises
-	l.typ.gates.enter(h)
+	d.seen = p.surprises
+	l.typ.gates.enter(d)
 	p.refill(l)
-	return h
+	return d
 }
 
 // take takes the first delivery out.
-func (l *lane) take() *held {
-	h := l.buf[0]
+func (l *lane) take() *delivery {
+	d := l.buf[0]
 	l.buf[0] = nil
 	if len(l.buf) > 1 {
 		l.buf = l.buf[1:]
 	} else {
 		l.buf = l.buf[:0] // else the next delivery would need memory for its place
 	}
-	return h
+	return d
 }
 
 // congested says whether so many outcomes wait for their commit that nothing
@@ -641,27 +641,27 @@ const mostResting = 128
 
 // work is a worker: it runs deliveries until there is none for it, and none comes
 // that it is to rest for.
-func (p *Pool) work(h *held) {
-	for h != nil {
-		if !p.attempt(h) {
+func (p *Pool) work(d *delivery) {
+	for d != nil {
+		if !p.attempt(d) {
 			return // its place was given up while the handler hung
 		}
 		p.mu.Lock()
-		h = p.leave()
-		rest := h == nil && !p.stopping && p.resting < mostResting
+		d = p.leave()
+		rest := d == nil && !p.stopping && p.resting < mostResting
 		if rest {
 			p.resting++
 		}
 		p.mu.Unlock()
 		if rest {
-			h = <-p.next
+			d = <-p.next
 		}
 	}
 }
 
 // leave frees a worker's place and takes the next delivery for it, if there is
 // one. p.mu is held.
-func (p *Pool) leave() *held {
+func (p *Pool) leave() *delivery {
 	p.running--
 	if p.stopping {
 		p.idle.Broadcast()
@@ -674,9 +674,9 @@ func (p *Pool) leave() *held {
 }
 
 // drop ends a held delivery without running it.
-func (p *Pool) drop(h *held) {
+func (p *Pool) drop(d *delivery) {
 	p.mu.Lock()
-	p.forget(h)
+	p.forget(d)
 	if p.stopping {
 		p.idle.Broadcast()
 	}
@@ -684,46 +684,46 @@ func (p *Pool) drop(h *held) {
 }
 
 // forget takes a delivery out. p.mu is held.
-func (p *Pool) forget(h *held) {
-	if h.inside {
-		p.vacate(h, time.Now())
+func (p *Pool) forget(d *delivery) {
+	if d.inside {
+		p.vacate(d, time.Now())
 	}
-	if h.outcome != nil {
+	if d.outcome != nil {
 		p.unsettled.count--
-		p.unsettled.bytes -= h.outcome.Size()
+		p.unsettled.bytes -= d.outcome.Size()
 	}
-	delete(p.held, h.Seq)
-	p.leases.remove(&h.lease)
-	p.outcomes.remove(&h.told)
-	if p.begun[h.id] == h {
-		delete(p.begun, h.id)
+	delete(p.leased, d.Seq)
+	p.leases.remove(&d.lease)
+	p.outcomes.remove(&d.told)
+	if p.begun[d.id] == d {
+		delete(p.begun, d.id)
 	}
 }
 
 // vacate ends what a delivery counts for in the gates of its type and in the meter.
 // p.mu is held.
-func (p *Pool) vacate(h *held, now time.Time) {
-	h.lane.typ.gates.leave(h, h.exec != nil)
-	if h.exec != nil {
-		p.meter.leave(h.exec.begun, now)
-		h.exec = nil
+func (p *Pool) vacate(d *delivery, now time.Time) {
+	d.lane.typ.gates.leave(d, d.exec != nil)
+	if d.exec != nil {
+		p.meter.leave(d.exec.begun, now)
+		d.exec = nil
 	}
 }
 
 // putBack lets a delivery wait in its lane again that a worker has taken. p.mu is
 // held.
-func (p *Pool) putBack(h *held) {
+func (p *Pool) putBack(d *delivery) {
 	if p.stopping { // nobody would take it out again
-		p.release(h)
+		p.release(d)
 		return
 	}
-	p.vacate(h, time.Now())
-	l := h.lane
+	p.vacate(d, time.Now())
+	l := d.lane
 	at := 0 // others may have been put back just now
-	for at < len(l.buf) && l.buf[at].Seq < h.Seq {
+	for at < len(l.buf) && l.buf[at].Seq < d.Seq {
 		at++
 	}
-	l.buf = slices.Insert(l.buf, at, h)
+	l.buf = slices.Insert(l.buf, at, d)
 	p.enliven(l)
 }
 
@@ -802,7 +802,7 @@ func (p *Pool) Stop(ctx context.Context) error {
 	p.kill()
 	settled, cancel := context.WithTimeout(context.Background(), 2*p.longestGrace()+resendAfter)
 	defer cancel()
-	p.await(settled, func() bool { return p.running == 0 && len(p.held) == 0 })
+	p.await(settled, func() bool { return p.running == 0 && len(p.leased) == 0 })
 	return p.closed()
 }
 
@@ -836,13 +836,13 @@ func (p *Pool) halt() {
 	}
 	p.stopping = true
 	for _, l := range p.lanes {
-		for _, h := range l.buf {
-			p.release(h)
+		for _, d := range l.buf {
+			p.release(d)
 		}
 		l.buf = nil
 	}
 	for _, w := range p.suspects.parked {
-		p.release(w.h)
+		p.release(w.d)
 	}
 	p.suspects.parked = nil
 }
@@ -854,16 +854,16 @@ func (p *Pool) closed() error {
 	p.giveUp.Stop()
 	p.wake.stop()
 	p.limits.stop()
-	if p.running > 0 || len(p.held) > 0 {
-		return fmt.Errorf("%d jobs still run and %d outcomes are not stored; they will run again", p.running, len(p.held)-p.running)
+	if p.running > 0 || len(p.leased) > 0 {
+		return fmt.Errorf("%d jobs still run and %d outcomes are not stored; they will run again", p.running, len(p.leased)-p.running)
 	}
 	return nil
 }
 
 // release gives back a delivery that has not started. p.mu is held.
-func (p *Pool) release(h *held) {
-	p.forget(h)
-	p.check("give back", p.o.Queue.Nak(h.Ref, 0))
+func (p *Pool) release(d *delivery) {
+	p.forget(d)
+	p.check("give back", p.o.Queue.Nak(d.Ref, 0))
 }
 
 // kill tells all handlers to stop.
@@ -871,9 +871,9 @@ func (p *Pool) kill() {
 	p.mu.Lock()
 	p.killed = true
 	var left []*execution
-	for _, h := range p.held {
-		if h.exec != nil {
-			left = append(left, h.exec)
+	for _, d := range p.leased {
+		if d.exec != nil {
+			left = append(left, d.exec)
 		}
 	}
 	p.mu.Unlock()

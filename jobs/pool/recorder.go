@@ -58,11 +58,11 @@ func (r *Recorder) Started(seq uint64, now jobs.Time, b Beginning) {
 // makes its held-back start superfluous.
 func (r *Recorder) Record(e *jobs.Event) {
 	r.mu.Lock()
-	b, held := r.starts[e.Seq]
-	if held {
+	b, deferred := r.starts[e.Seq]
+	if deferred {
 		delete(r.starts, e.Seq)
 	}
-	if held && !e.Kind.Settles() {
+	if deferred && !e.Kind.Settles() {
 		r.push(b.StartEvent())
 	}
 	r.push(e)

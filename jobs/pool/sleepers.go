@@ -38,11 +38,11 @@ const (
 
 func (s *sleepers) init() { s.bySeq = make(map[uint64]*sleeper) }
 
-// add takes note that h will come again after delay.
-func (s *sleepers) add(h *held, delay time.Duration) {
-	s.forget(h.Seq)
-	e := &sleeper{seq: h.Seq, ref: h.Ref, lane: h.lane, check: time.Now().Add(delay + lateAfter), wait: lateAfter}
-	s.bySeq[h.Seq] = e
+// add takes note that d will come again after delay.
+func (s *sleepers) add(d *delivery, delay time.Duration) {
+	s.forget(d.Seq)
+	e := &sleeper{seq: d.Seq, ref: d.Ref, lane: d.lane, check: time.Now().Add(delay + lateAfter), wait: lateAfter}
+	s.bySeq[d.Seq] = e
 	heap.Push(&s.heap, e)
 }
 

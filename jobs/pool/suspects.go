@@ -18,7 +18,7 @@ type suspects struct {
 }
 
 type parkedSuspect struct {
-	h     *held
+	d     *delivery
 	alone bool
 }
 
@@ -27,21 +27,21 @@ type parkedSuspect struct {
 func (p *Pool) runsAlone(j *jobs.Job) bool { return j.Lost >= max(1, min(2, p.o.MaxLost-1)) }
 
 // enter lets a suspect in, or parks its delivery until it may.
-func (s *suspects) enter(p *Pool, h *held, j *jobs.Job) bool {
+func (s *suspects) enter(p *Pool, d *delivery, j *jobs.Job) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	h.letOut = false
+	d.letOut = false
 	alone := p.runsAlone(j)
 	if s.admits(alone) {
 		s.count(alone, 1)
 		return true
 	}
 	if p.stopping { // nobody would take it out again
-		p.release(h)
+		p.release(d)
 		return false
 	}
-	p.vacate(h, time.Now()) // it claims all that again
-	s.parked = append(s.parked, parkedSuspect{h, alone})
+	p.vacate(d, time.Now()) // it claims all that again
+	s.parked = append(s.parked, parkedSuspect{d, alone})
 	return false
 }
 
@@ -98,7 +98,7 @@ func (p *Pool) unpark() {
 	first := true
 	for _, w := range s.parked {
 		switch {
-		case !p.open(w.h.lane):
+		case !p.open(w.d.lane):
 			out = append(out, w)
 		case w.alone && first:
 			first = false
@@ -112,9 +112,9 @@ func (p *Pool) unpark() {
 	}
 	s.parked = stay
 	for _, w := range slices.Backward(out) { // so that they keep their order
-		w.h.letOut = true
-		w.h.lane.buf = append([]*held{w.h}, w.h.lane.buf...)
-		p.enliven(w.h.lane)
+		w.d.letOut = true
+		w.d.lane.buf = append([]*delivery{w.d}, w.d.lane.buf...)
+		p.enliven(w.d.lane)
 	}
 	p.dispatch()
 }

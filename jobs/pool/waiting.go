@@ -22,7 +22,7 @@ func (p *Pool) Waiting(j *jobs.Job, q Queueing) *jobs.Waiting {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if h := p.begun[j.ID]; h != nil && (h.exec != nil || h.outcome != nil) {
+	if d := p.begun[j.ID]; d != nil && (d.exec != nil || d.outcome != nil) {
 		return &jobs.Waiting{Reason: jobs.WaitStarting, Detail: "a worker has it; its record will say so in a moment"}
 	}
 	w := p.barred(j, q)
@@ -84,7 +84,7 @@ func (p *Pool) inLane(j *jobs.Job, q Queueing) *jobs.Waiting {
 // parked says whether the job waits for other suspects. p.mu is held.
 func (p *Pool) parked(j *jobs.Job) bool {
 	for _, w := range p.suspects.parked {
-		if w.h.id == j.ID {
+		if w.d.id == j.ID {
 			return true
 		}
 	}
