@@ -139,7 +139,7 @@ func (p *Pool) claim(d *delivery, j *jobs.Job) claim {
 	d.keyed = j.Keyed()
 	d.id = j.ID
 	p.begun[j.ID] = d
-	if d.seen != p.surprises {
+	if d.asOf != p.surprises {
 		return doubtful
 	}
 	return claimed

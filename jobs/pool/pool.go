@@ -114,7 +114,7 @@ type delivery struct {
 	exec    *execution  // while an attempt runs
 	outcome *jobs.Event // set when the attempt has ended
 	told    place       // in Pool.outcomes, once there is one
-	seen    uint64      // Pool.surprises when a worker took it
+	asOf    uint64      // Pool.surprises when a worker took it
 	inside  bool        // it has entered the gates of its type
 	token   time.Time   // when it took one from its type's rate
 	letOut  bool        // it is a suspect whose turn has come
@@ -512,7 +512,7 @@ func (p *Pool) pickFrom(pr jobs.Priority, at, end int) (d *delivery, coming bool
 func (p *Pool) occupy(l *lane) *delivery {
 	d := l.take()
 	p.running++
-	d.seen = p.surprises
+	d.asOf = p.surprises
 	l.typ.gates.enter(d)
 	p.refill(l)
 	return d
