@@ -492,7 +492,7 @@ func (p *Pool) conclude(d *delivery, e *jobs.Event) {
 	p.mu.Lock()
 	now := time.Now()
 	d.outcome = e
-	p.outcomes.append(&d.told, d, now)
+	p.outcomes.append(&d.inOutcomes, d, now)
 	p.vacate(d, now)
 	p.unsettled.count++
 	p.unsettled.bytes += e.Size()

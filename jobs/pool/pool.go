@@ -108,19 +108,19 @@ type lane struct {
 // delivery is one that this process has a lease on.
 type delivery struct {
 	jobs.Delivery
-	lane    *lane
-	id      jobs.ID     // of its job, once that is a worker's
-	lease   place       // in Pool.leases
-	exec    *execution  // while an attempt runs
-	outcome *jobs.Event // set when the attempt has ended
-	told    place       // in Pool.outcomes, once there is one
-	asOf    uint64      // Pool.surprises when a worker took it
-	inside  bool        // it has entered the gates of its type
-	token   time.Time   // when it took one from its type's rate
-	letOut  bool        // it is a suspect whose turn has come
-	keyed   bool        // its job shares a concurrency key
-	key     string      // that it is counted under, "" = none
-	ended   *jobs.Job   // its job, if that ended before the attempt began
+	lane       *lane
+	id         jobs.ID     // of its job, once that is a worker's
+	inLeases   place       // in Pool.leases
+	exec       *execution  // while an attempt runs
+	outcome    *jobs.Event // set when the attempt has ended
+	inOutcomes place       // in Pool.outcomes, once there is one
+	asOf       uint64      // Pool.surprises when a worker took it
+	inside     bool        // it has entered the gates of its type
+	token      time.Time   // when it took one from its type's rate
+	letOut     bool        // it is a suspect whose turn has come
+	keyed      bool        // its job shares a concurrency key
+	key        string      // that it is counted under, "" = none
+	ended      *jobs.Job   // its job, if that ended before the attempt began
 }
 
 type startWait struct {
@@ -290,7 +290,7 @@ func (p *Pool) Deliver(got jobs.Delivery) {
 		// Delivered again though it is here: its lease ran out because this process
 		// was stopped or too slow. It stays the same delivery.
 		d.Ref = got.Ref
-		p.leases.append(&d.lease, d, time.Now())
+		p.leases.append(&d.inLeases, d, time.Now())
 		return
 	}
 	if p.stopping {
@@ -299,7 +299,7 @@ func (p *Pool) Deliver(got jobs.Delivery) {
 	}
 	d := &delivery{Delivery: got, lane: l}
 	p.leased[got.Seq] = d
-	p.leases.append(&d.lease, d, time.Now())
+	p.leases.append(&d.inLeases, d, time.Now())
 	l.buf = append(l.buf, d)
 	p.enliven(l)
 	p.dispatch()
@@ -693,8 +693,8 @@ func (p *Pool) forget(d *delivery) {
 		p.unsettled.bytes -= d.outcome.Size()
 	}
 	delete(p.leased, d.Seq)
-	p.leases.remove(&d.lease)
-	p.outcomes.remove(&d.told)
+	p.leases.remove(&d.inLeases)
+	p.outcomes.remove(&d.inOutcomes)
 	if p.begun[d.id] == d {
 		delete(p.begun, d.id)
 	}
