@@ -4,17 +4,17 @@ import "time"
 
 // line is deliveries in the order in which something was last done for them, so
 // that whoever has to do it again looks at those only that are due.
-type line struct{ first, last *place }
+type line struct{ first, last *spot }
 
-// place is a delivery's place in a line. The zero value is in none.
-type place struct {
-	before, behind *place
+// spot is where a delivery is in a line. The zero value is in none.
+type spot struct {
+	before, behind *spot
 	of             *delivery // nil: it is in no line
 	since          time.Time
 }
 
 // append puts d at the end of the line: something is done for it now.
-func (l *line) append(p *place, d *delivery, now time.Time) {
+func (l *line) append(p *spot, d *delivery, now time.Time) {
 	l.remove(p)
 	p.of, p.since, p.before = d, now, l.last
 	if l.last == nil {
@@ -26,7 +26,7 @@ func (l *line) append(p *place, d *delivery, now time.Time) {
 }
 
 // remove takes p out of the line, if it is there.
-func (l *line) remove(p *place) {
+func (l *line) remove(p *spot) {
 	if p.of == nil {
 		return
 	}
@@ -40,7 +40,7 @@ func (l *line) remove(p *place) {
 	} else {
 		p.behind.before = p.before
 	}
-	*p = place{}
+	*p = spot{}
 }
 
 // due calls do for those for which nothing was done for the time span before now, and

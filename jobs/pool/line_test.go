@@ -18,7 +18,7 @@ func TestLine(t *testing.T) {
 	}
 	var l line
 	var model []entry
-	places := make([]place, 8)
+	spots := make([]spot, 8)
 	all := make([]delivery, 8)
 	for i := range all {
 		all[i].Seq = uint64(i)
@@ -29,11 +29,11 @@ func TestLine(t *testing.T) {
 		i := random.IntN(len(all))
 		switch random.IntN(4) {
 		case 0, 1:
-			l.append(&places[i], &all[i], now)
+			l.append(&spots[i], &all[i], now)
 			drop(&all[i])
 			model = append(model, entry{&all[i], now})
 		case 2:
-			l.remove(&places[i])
+			l.remove(&spots[i])
 			drop(&all[i])
 		case 3:
 			now = now.Add(time.Duration(1+random.IntN(5)) * time.Second)

@@ -93,7 +93,7 @@ type poolType struct {
 type lane struct {
 	jobs.Lane
 	typ       *poolType
-	place     int         // in its row
+	index     int         // in its row
 	buf       []*delivery // delivered, waiting for a worker
 	asked     int         // pulled, not yet delivered
 	most      int         // of both, see ahead
@@ -110,10 +110,10 @@ type delivery struct {
 	jobs.Delivery
 	lane       *lane
 	id         jobs.ID     // of its job, once that is a worker's
-	inLeases   place       // in Pool.leases
+	inLeases   spot        // in Pool.leases
 	exec       *execution  // while an attempt runs
 	outcome    *jobs.Event // set when the attempt has ended
-	inOutcomes place       // in Pool.outcomes, once there is one
+	inOutcomes spot        // in Pool.outcomes, once there is one
 	asOf       uint64      // Pool.surprises when a worker took it
 	inside     bool        // it has entered the gates of its type
 	token      time.Time   // when it took one from its type's rate
@@ -164,7 +164,7 @@ func New(o Options, lanes []jobs.Lane) *Pool {
 			pt = newPoolType(t, o.Paused[t.Name])
 			p.types[l.Type] = pt
 		}
-		ln := &lane{Lane: l, typ: pt, place: len(p.rows[l.Priority])}
+		ln := &lane{Lane: l, typ: pt, index: len(p.rows[l.Priority])}
 		p.lanes[l] = ln
 		p.rows[l.Priority] = append(p.rows[l.Priority], ln)
 	}
@@ -437,7 +437,7 @@ func (p *Pool) advance(position uint64) {
 // passOver has pick pass over a lane until the tracker's position has moved on: what was
 // delivered first is not committed. p.mu is held.
 func (p *Pool) passOver(l *lane) {
-	p.lively[l.Priority].remove(l.place)
+	p.lively[l.Priority].remove(l.index)
 	if !l.early {
 		l.early = true
 		p.early = append(p.early, l)
@@ -445,7 +445,7 @@ func (p *Pool) passOver(l *lane) {
 }
 
 // enliven has pick look at a lane that has something for it now. p.mu is held.
-func (p *Pool) enliven(l *lane) { p.lively[l.Priority].add(l.place) }
+func (p *Pool) enliven(l *lane) { p.lively[l.Priority].add(l.index) }
 
 // ready says whether the lane has something for a worker. p.mu is held.
 func (p *Pool) ready(l *lane) bool { return len(l.buf) > 0 && l.buf[0].Seq <= p.position }
@@ -482,7 +482,7 @@ func (p *Pool) pick() *delivery {
 	return nil
 }
 
-// pickFrom is pick for the places of a row from at on and before end. It also
+// pickFrom is pick for the lanes of a row from at on and before end. It also
 // says whether something of theirs must come. p.mu is held.
 func (p *Pool) pickFrom(pr jobs.Priority, at, end int) (d *delivery, coming bool) {
 	row, lively := p.rows[pr], p.lively[pr]

@@ -26,7 +26,7 @@ type sleeper struct {
 	lane  *lane
 	check time.Time     // when it counts as late
 	wait  time.Duration // until the check after that
-	place int           // in the heap
+	index int           // in the heap
 }
 
 // How long after its time a delivery counts as late; the wait doubles from check
@@ -50,7 +50,7 @@ func (s *sleepers) add(d *delivery, delay time.Duration) {
 func (s *sleepers) forget(seq uint64) {
 	if e := s.bySeq[seq]; e != nil {
 		delete(s.bySeq, seq)
-		heap.Remove(&s.heap, e.place)
+		heap.Remove(&s.heap, e.index)
 	}
 }
 
@@ -81,13 +81,13 @@ func (h sleeperHeap) Less(i, j int) bool { return h[i].check.Before(h[j].check) 
 // Swap exchanges two entries.
 func (h sleeperHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].place, h[j].place = i, j
+	h[i].index, h[j].index = i, j
 }
 
 // Push appends an entry.
 func (h *sleeperHeap) Push(x any) {
 	e := x.(*sleeper)
-	e.place = len(*h)
+	e.index = len(*h)
 	*h = append(*h, e)
 }
 
