@@ -30,7 +30,7 @@ type Pool struct {
 	share     int                              // what each of them may hold in advance at least
 	extra     int                              // what they may beyond that, together
 	rows      [jobs.LowestPriority + 1][]*lane // by priority
-	turn      [jobs.LowestPriority + 1]int     // whose turn it is within a row
+	cursor    [jobs.LowestPriority + 1]int     // where the search in a row begins
 	lively    [jobs.LowestPriority + 1]laneSet // who in a row may have something; see pick
 	early     []*lane                          // who has nothing before position has moved on
 	leased    map[uint64]*delivery             // by sequence
@@ -469,10 +469,10 @@ func (p *Pool) pick() *delivery {
 		return nil // a commit dispatches again
 	}
 	for pr := jobs.HighestPriority; pr <= jobs.LowestPriority; pr++ {
-		d, coming := p.pickFrom(pr, p.turn[pr], len(p.rows[pr]))
+		d, coming := p.pickFrom(pr, p.cursor[pr], len(p.rows[pr]))
 		if d == nil {
 			var more bool
-			d, more = p.pickFrom(pr, 0, p.turn[pr])
+			d, more = p.pickFrom(pr, 0, p.cursor[pr])
 			coming = coming || more
 		}
 		if d != nil || coming {
@@ -495,8 +495,8 @@ func (p *Pool) pickFrom(pr jobs.Priority, at, end int) (d *delivery, coming bool
 			p.passOver(l)
 		case !p.open(l):
 		case p.ready(l):
-			if p.turn[pr] = n + 1; n+1 == len(row) {
-				p.turn[pr] = 0
+			if p.cursor[pr] = n + 1; n+1 == len(row) {
+				p.cursor[pr] = 0
 			}
 			return p.occupy(l), false
 		default:
