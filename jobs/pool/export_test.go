@@ -15,8 +15,8 @@ func (p *Pool) Asleep() int {
 // SetShare sets what each lane may hold in advance at least; before [Pool.Start].
 func (p *Pool) SetShare(n int) { p.share = n }
 
-// Ahead is what the lanes hold or wait for in advance.
-func (p *Pool) Ahead() (n int) {
+// Prefetched is what the lanes hold or wait for in advance.
+func (p *Pool) Prefetched() (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, l := range p.lanes {

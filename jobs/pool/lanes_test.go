@@ -22,7 +22,7 @@ func TestManyLanesHoldLittle(t *testing.T) {
 		lanes := types * int(jobs.LowestPriority)
 		check := func(what string) {
 			t.Helper()
-			if n := r.pool.Ahead(); n < lanes || n > 8192 {
+			if n := r.pool.Prefetched(); n < lanes || n > 8192 {
 				t.Errorf("%s: %d are held or asked for, of %d lanes", what, n, lanes)
 			}
 		}

@@ -96,7 +96,7 @@ type lane struct {
 	index     int         // in its row
 	buf       []*delivery // delivered, waiting for a worker
 	asked     int         // pulled, not yet delivered
-	most      int         // of both, see ahead
+	most      int         // of both, see prefetch
 	extra     int         // of that, what is beyond the lane's share
 	refilled  time.Time
 	committed uint64 // highest sequence of this lane that the tracker has committed
@@ -168,7 +168,7 @@ func New(o Options, lanes []jobs.Lane) *Pool {
 		p.lanes[l] = ln
 		p.rows[l.Priority] = append(p.rows[l.Priority], ln)
 	}
-	p.share = max(sharedAhead/max(len(p.lanes), 1), 1)
+	p.share = max(sharedPrefetch/max(len(p.lanes), 1), 1)
 	for i, row := range p.rows {
 		p.lively[i] = makeLaneSet(len(row))
 	}
@@ -575,34 +575,33 @@ func (p *Pool) stopExpecting() {
 }
 
 // Bounds of how much a lane holds in advance: enough for the workers while more
-// comes. Each delivery held has a lease to renew, so slow jobs are not fetched far
-// ahead. A lane that uses up half of what it may hold within quickly asks for twice as
+// comes. Each delivery held has a lease to renew, so slow jobs are not fetched early. A lane that uses up half of what it may hold within quickly asks for twice as
 // much the next time: fewer requests and fewer wake-ups, each for more jobs.
 const (
-	minAhead     = 16
-	maxAhead     = 512
-	maxAheadFast = 2048
-	quickly      = 10 * time.Millisecond
-	// All lanes together hold no more than sharedAhead, which each has its share of,
-	// however many they are, but one at least; and extraAhead, which goes to those that
+	minPrefetch     = 16
+	maxPrefetch     = 512
+	maxPrefetchFast = 2048
+	quickly         = 10 * time.Millisecond
+	// All lanes together hold no more than sharedPrefetch, which each has its share of,
+	// however many they are, but one at least; and extraPrefetch, which goes to those that
 	// are quick. The broker drops a connection that has too many bytes before it, too.
-	sharedAhead = 4096
-	extraAhead  = 4096
+	sharedPrefetch = 4096
+	extraPrefetch  = 4096
 )
 
 // gotten takes note of n deliveries that have come, or will not.
 func (l *lane) gotten(n int) { l.asked -= min(n, l.asked) }
 
-// ahead is how much a lane that is refilled now may hold or be waiting for. It has so
+// prefetch is how much a lane that is refilled now may hold or be waiting for. It has so
 // many, and spare is how many it may have beyond the least.
-func (l *lane) ahead(least, have, spare int, now time.Time) int {
+func (l *lane) prefetch(least, have, spare int, now time.Time) int {
 	switch took := now.Sub(l.refilled); {
 	case took > 10*quickly:
 		l.most = have // about half, unless it had nothing to do
 	case took < quickly:
 		l.most *= 2
 	}
-	l.most = min(max(l.most, least), maxAheadFast, least+max(spare, 0))
+	l.most = min(max(l.most, least), maxPrefetchFast, least+max(spare, 0))
 	l.refilled = now
 	return l.most
 }
@@ -616,23 +615,23 @@ func (p *Pool) refill(l *lane) {
 	if workers <= 0 {
 		return
 	}
-	least := min(max(2*workers, minAhead), maxAhead, p.share)
+	least := min(max(2*workers, minPrefetch), maxPrefetch, p.share)
 	have := l.asked + len(l.buf)
 	if have > max(l.most, least)/2 {
 		return
 	}
 	p.extra -= l.extra
-	ahead := l.ahead(least, have, extraAhead-p.extra, time.Now())
-	l.extra = ahead - least
+	most := l.prefetch(least, have, extraPrefetch-p.extra, time.Now())
+	l.extra = most - least
 	p.extra += l.extra
-	if ahead <= have { // the pool was made smaller
+	if most <= have { // the pool was made smaller
 		return
 	}
-	if err := p.o.Queue.Pull(l.Lane, ahead-have); err != nil {
+	if err := p.o.Queue.Pull(l.Lane, most-have); err != nil {
 		p.o.Logger.Warn("cannot ask the queue for jobs", "lane", l.String(), "error", err)
 		return
 	}
-	l.asked += ahead - have
+	l.asked += most - have
 }
 
 // mostResting is how many goroutines without work are kept: a new one would have to

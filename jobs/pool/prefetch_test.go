@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// TestLaneAhead: a lane that is emptied quickly is fetched further ahead, up to a
+// TestLanePrefetch: a lane that is emptied quickly is fetched earlier, up to a
 // bound; a slow one as far as its workers need it.
-func TestLaneAhead(t *testing.T) {
+func TestLanePrefetch(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	l := new(lane)
 	for i, step := range []struct {
 		after time.Duration
 		least int
 		idle  bool // it has nothing, instead of half of what it may
-		taken int  // of extraAhead, by other lanes
+		taken int  // of extraPrefetch, by other lanes
 		want  int
 	}{
 		{after: time.Second, least: 200, want: 200}, // the first time
@@ -43,7 +43,7 @@ func TestLaneAhead(t *testing.T) {
 		if step.idle {
 			have = 0
 		}
-		if got := l.ahead(step.least, have, extraAhead-step.taken, now); got != step.want {
+		if got := l.prefetch(step.least, have, extraPrefetch-step.taken, now); got != step.want {
 			t.Fatalf("step %d: %d, want %d", i, got, step.want)
 		}
 	}
