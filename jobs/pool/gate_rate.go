@@ -23,12 +23,12 @@ func (g *rateGate) open() (ok bool, at time.Time) {
 
 func (g *rateGate) enter(d *delivery) {
 	d.token = time.Now()
-	g.tokens.take(d.token)
+	g.tokens.spend(d.token)
 }
 
 func (g *rateGate) leave(d *delivery, begun bool) {
 	if !begun {
-		g.tokens.put(d.token, time.Now())
+		g.tokens.refund(d.token, time.Now())
 	}
 }
 
@@ -77,18 +77,18 @@ func (b *bucket) next(now time.Time) time.Time {
 	return b.last.Add(b.every)
 }
 
-// take takes a token; next has said that there is one.
-func (b *bucket) take(now time.Time) {
+// spend uses a token; next has said that there is one.
+func (b *bucket) spend(now time.Time) {
 	if b.tokens == b.size {
 		b.last = now
 	}
 	b.tokens--
 }
 
-// put gives a token back that was taken and not used. The next new one is an
+// refund gives a token back that was taken and not used. The next new one is an
 // interval away then, and a token is lost that was out for longer than that: so
 // the rate holds for every span of time.
-func (b *bucket) put(taken, now time.Time) {
+func (b *bucket) refund(taken, now time.Time) {
 	if b.tokens < b.size && now.Sub(taken) < b.every {
 		b.tokens++
 		b.last = now

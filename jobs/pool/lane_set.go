@@ -7,7 +7,7 @@ type laneSet []uint64
 
 func makeLaneSet(size int) laneSet { return make(laneSet, (size+63)/64) }
 
-func (s laneSet) add(n int) { s[n/64] |= 1 << (n % 64) }
+func (s laneSet) include(n int) { s[n/64] |= 1 << (n % 64) }
 
 func (s laneSet) remove(n int) { s[n/64] &^= 1 << (n % 64) }
 

@@ -10,7 +10,7 @@ func TestLaneSet(t *testing.T) {
 	s := makeLaneSet(size)
 	all := []int{0, 1, 62, 63, 64, 127, 128, 199}
 	for _, n := range all {
-		s.add(n)
+		s.include(n)
 	}
 	check := func() {
 		t.Helper()

@@ -3,7 +3,7 @@ package pool
 import "time"
 
 // line is deliveries in the order in which something was last done for them, so
-// that whoever has to do it again looks at those only that are due.
+// that whoever has to do it again looks at those only that are stale.
 type line struct{ first, last *spot }
 
 // spot is where a delivery is in a line. The zero value is in none.
@@ -43,9 +43,9 @@ func (l *line) remove(p *spot) {
 	*p = spot{}
 }
 
-// due calls do for those for which nothing was done for the time span before now, and
+// stale calls do for those for which nothing was done for the time span before now, and
 // puts them at the end.
-func (l *line) due(now time.Time, span time.Duration, do func(d *delivery)) {
+func (l *line) stale(now time.Time, span time.Duration, do func(d *delivery)) {
 	for p := l.first; p != nil && now.Sub(p.since) >= span; p = l.first {
 		d := p.of
 		l.append(p, d, now)

@@ -38,7 +38,7 @@ func TestLine(t *testing.T) {
 		case 3:
 			now = now.Add(time.Duration(1+random.IntN(5)) * time.Second)
 			var got, want []uint64
-			l.due(now, 7*time.Second, func(d *delivery) { got = append(got, d.Seq) })
+			l.stale(now, 7*time.Second, func(d *delivery) { got = append(got, d.Seq) })
 			for len(model) > 0 && now.Sub(model[0].since) >= 7*time.Second {
 				e := model[0]
 				want = append(want, e.d.Seq)

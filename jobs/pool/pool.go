@@ -220,8 +220,8 @@ func (p *Pool) renew(now time.Time) {
 	var refs []string
 	var again []*jobs.Event
 	p.mu.Lock()
-	p.leases.due(now, p.o.Lease/3, func(d *delivery) { refs = append(refs, d.Ref) })
-	p.outcomes.due(now, resendAfter, func(d *delivery) { again = append(again, d.outcome) })
+	p.leases.stale(now, p.o.Lease/3, func(d *delivery) { refs = append(refs, d.Ref) })
+	p.outcomes.stale(now, resendAfter, func(d *delivery) { again = append(again, d.outcome) })
 	for _, l := range p.lanes {
 		p.refill(l) // for those whose request the queue did not take
 	}
@@ -261,7 +261,7 @@ func (p *Pool) wakeLate(now time.Time) {
 // nak gives a delivery back, to come again after delay.
 func (p *Pool) nak(d *delivery, delay time.Duration) {
 	p.mu.Lock()
-	p.asleep.add(d, delay)
+	p.asleep.remember(d, delay)
 	p.mu.Unlock()
 	p.check("give back", p.o.Queue.Nak(d.Ref, delay))
 }
@@ -282,7 +282,7 @@ func (p *Pool) Deliver(got jobs.Delivery) {
 	if l == nil {
 		return
 	}
-	l.gotten(1)
+	l.arrived(1)
 	l.delivered = max(l.delivered, got.Seq)
 	l.expected = time.Time{}
 	p.asleep.forget(got.Seq)
@@ -310,7 +310,7 @@ func (p *Pool) PullEnded(l jobs.Lane, n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if ln := p.lanes[l]; ln != nil {
-		ln.gotten(n)
+		ln.arrived(n)
 		p.refill(ln)
 	}
 }
@@ -445,7 +445,7 @@ func (p *Pool) passOver(l *lane) {
 }
 
 // enliven has pick look at a lane that has something for it now. p.mu is held.
-func (p *Pool) enliven(l *lane) { p.lively[l.Priority].add(l.index) }
+func (p *Pool) enliven(l *lane) { p.lively[l.Priority].include(l.index) }
 
 // ready says whether the lane has something for a worker. p.mu is held.
 func (p *Pool) ready(l *lane) bool { return len(l.buf) > 0 && l.buf[0].Seq <= p.position }
@@ -510,7 +510,7 @@ func (p *Pool) pickFrom(pr jobs.Priority, at, end int) (d *delivery, coming bool
 // occupy takes the lane's first delivery and a worker's place for it. p.mu is
 // held.
 func (p *Pool) occupy(l *lane) *delivery {
-	d := l.take()
+	d := l.pop()
 	p.running++
 	d.asOf = p.surprises
 	l.typ.gates.enter(d)
@@ -518,8 +518,8 @@ func (p *Pool) occupy(l *lane) *delivery {
 	return d
 }
 
-// take takes the first delivery out.
-func (l *lane) take() *delivery {
+// pop removes the first delivery.
+func (l *lane) pop() *delivery {
 	d := l.buf[0]
 	l.buf[0] = nil
 	if len(l.buf) > 1 {
@@ -589,8 +589,8 @@ const (
 	extraPrefetch  = 4096
 )
 
-// gotten takes note of n deliveries that have come, or will not.
-func (l *lane) gotten(n int) { l.asked -= min(n, l.asked) }
+// arrived counts n deliveries that have come, or will not.
+func (l *lane) arrived(n int) { l.asked -= min(n, l.asked) }
 
 // prefetch is how much a lane that is refilled now may hold or be waiting for. It has so
 // many, and spare is how many it may have beyond the least.

@@ -154,7 +154,7 @@ func TestBucket(t *testing.T) {
 				}
 			case 2:
 				if !at.After(now) {
-					b.take(now)
+					b.spend(now)
 					out = append(out, now)
 				}
 			case 3:
@@ -163,7 +163,7 @@ func TestBucket(t *testing.T) {
 					if rapid.Bool().Draw(t, "used") {
 						starts = append(starts, out[i])
 					} else {
-						b.put(out[i], now)
+						b.refund(out[i], now)
 					}
 					out = slices.Delete(out, i, i+1)
 				}

@@ -38,8 +38,8 @@ const (
 
 func (s *sleepers) init() { s.bySeq = make(map[uint64]*sleeper) }
 
-// add takes note that d will come again after delay.
-func (s *sleepers) add(d *delivery, delay time.Duration) {
+// remember expects d to come again after delay.
+func (s *sleepers) remember(d *delivery, delay time.Duration) {
 	s.forget(d.Seq)
 	e := &sleeper{seq: d.Seq, ref: d.Ref, lane: d.lane, check: time.Now().Add(delay + lateAfter), wait: lateAfter}
 	s.bySeq[d.Seq] = e

@@ -21,7 +21,7 @@ func TestSleepersThatWaitTheirTurn(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var s sleepers
 			s.init()
-			s.add(&delivery{Delivery: jobs.Delivery{Seq: 1}, lane: &lane{asked: tt.asked}}, 0)
+			s.remember(&delivery{Delivery: jobs.Delivery{Seq: 1}, lane: &lane{asked: tt.asked}}, 0)
 			begin := time.Now()
 			given, looked := 0, 0
 			for now := begin; now.Before(begin.Add(time.Minute)); now = now.Add(lateAfter) {
