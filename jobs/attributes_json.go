@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -87,10 +88,10 @@ func appendListJSON[E any](b []byte, list []E, one func([]byte, *E) []byte) []by
 // ReadFieldsJSON reads what [AppendFieldsJSON] has written. Unknown members are passed
 // over, and null is as if it were not there. Nothing of v points into body.
 func ReadFieldsJSON[T any](body []byte, fields []Field[T], v *T) error {
-	if !json.Valid(body) || body[skipSpace(body, 0)] != '{' {
+	if !json.Valid(body) || bytes.TrimSpace(body)[0] != '{' {
 		return errors.New("it is not a JSON object")
 	}
-	return eachMember(body, func(name string, raw json.RawMessage) error {
+	return EachMember(body, func(name string, raw json.RawMessage) error {
 		_, err := readMember(fields, v, name, raw)
 		return err
 	})
@@ -114,17 +115,17 @@ func readMember[T any](fields []Field[T], v *T, name string, raw json.RawMessage
 func readValueJSON(v any, raw json.RawMessage) (err error) {
 	switch v := v.(type) {
 	case *string:
-		*v, err = stringValue(raw)
+		*v, err = Text(raw)
 	case *int:
-		*v, err = intValue(raw, math.MinInt, math.MaxInt)
+		*v, err = Int(raw, math.MinInt, math.MaxInt)
 	case *int64:
 		*v, err = strconv.ParseInt(string(raw), 10, 64)
 	case *uint64:
 		if *v, err = strconv.ParseUint(string(raw), 10, 64); err != nil {
-			err = fmt.Errorf("must be a whole number, not %s", describe(raw))
+			err = fmt.Errorf("must be a whole number, not %s", Describe(raw))
 		}
 	case *bool:
-		*v, err = BoolField(raw)
+		*v, err = Bool(raw)
 	case *Time:
 		var t time.Time
 		err = json.Unmarshal(raw, &t)
@@ -134,14 +135,14 @@ func readValueJSON(v any, raw json.RawMessage) (err error) {
 	case *json.RawMessage:
 		*v = append(json.RawMessage(nil), raw...)
 	case *[]string:
-		if *v, err = listValue(raw); len(*v) == 0 {
+		if *v, err = Texts(raw); len(*v) == 0 {
 			*v = nil
 		}
 	case *ID:
 		err = readTextJSON(v, raw, ParseID)
 	case *uint8:
 		var n int
-		n, err = intValue(raw, 0, math.MaxUint8)
+		n, err = Int(raw, 0, math.MaxUint8)
 		*v = uint8(n)
 	case *Status:
 		err = readTextJSON(v, raw, named(ParseStatus))
@@ -152,9 +153,9 @@ func readValueJSON(v any, raw json.RawMessage) (err error) {
 		err = ReadFieldsJSON(raw, ArtifactFields, *v)
 	case *[]AttemptError:
 		if raw[0] != '[' {
-			return fmt.Errorf("must be a list, not %s", describe(raw))
+			return fmt.Errorf("must be a list, not %s", Describe(raw))
 		}
-		eachElement(raw, func(entry json.RawMessage) {
+		EachElement(raw, func(entry json.RawMessage) {
 			*v = append(*v, AttemptError{})
 			err = cmp.Or(err, ReadFieldsJSON(entry, ErrorFields, &(*v)[len(*v)-1]))
 		})
@@ -165,7 +166,7 @@ func readValueJSON(v any, raw json.RawMessage) (err error) {
 }
 
 func readTextJSON[V any](v *V, raw json.RawMessage, parse func(string) (V, error)) error {
-	text, err := stringValue(raw)
+	text, err := Text(raw)
 	if err == nil {
 		*v, err = parse(text)
 	}

@@ -54,7 +54,7 @@ type Bulk struct {
 // "" if raw is the body).
 func ParseBulk(raw json.RawMessage, pointer string) (*Bulk, error) {
 	if pointer != "" && (len(raw) == 0 || raw[0] != '{') {
-		return nil, Invalid(pointer, `must be an object like {"action":"cancel","filter":{"type":"email"}}, not `+describe(raw))
+		return nil, Invalid(pointer, `must be an object like {"action":"cancel","filter":{"type":"email"}}, not `+Describe(raw))
 	}
 	p := bulkParser{pointer: pointer}
 	err := EachKnown(raw, bulkFields, []string{"action"}, p.field)
@@ -84,7 +84,7 @@ func (p *bulkParser) field(name string, raw json.RawMessage) (err error) {
 	switch name {
 	case "action":
 		var text string
-		if text, err = stringValue(raw); err == nil {
+		if text, err = Text(raw); err == nil {
 			p.b.Action = BulkAction(text)
 			if p.b.Action.statuses() == nil {
 				err = fmt.Errorf("must be %s, %s or %s, not %s", BulkCancel, BulkRetry, BulkDelete, Quote(text))
@@ -96,11 +96,11 @@ func (p *bulkParser) field(name string, raw json.RawMessage) (err error) {
 		p.b.Filter, wrong = ParseFilter(raw, at)
 		p.bad.within("", wrong) // names its own pointers
 	case "all":
-		p.all, err = BoolField(raw)
+		p.all, err = Bool(raw)
 	case "reason":
 		p.b.Reason, err = reasonValue(raw)
 	case "dry_run":
-		p.b.DryRun, err = BoolField(raw)
+		p.b.DryRun, err = Bool(raw)
 	}
 	return err
 }

@@ -39,12 +39,12 @@ func badWait(given string) error {
 // waitValue is [ParseWait] of a JSON number or string.
 func waitValue(raw json.RawMessage) (time.Duration, error) {
 	switch {
-	case isNumber(raw):
+	case IsNumber(raw):
 		return ParseWait(string(raw))
 	case raw[0] != '"':
-		return 0, badWait(describe(raw))
+		return 0, badWait(Describe(raw))
 	}
-	text, err := stringValue(raw)
+	text, err := Text(raw)
 	if err != nil {
 		return 0, err
 	}
@@ -55,7 +55,7 @@ func waitValue(raw json.RawMessage) (time.Duration, error) {
 // [*Error] names every bad parameter.
 func ParseWaitQuery(query url.Values) (wait time.Duration, err error) {
 	var bad fieldErrors
-	r := params{known: []string{"wait"}, where: "query/"}
+	r := params{known: []string{"wait"}, where: "query"}
 	for name, values := range query {
 		switch {
 		case name != "wait":
@@ -123,16 +123,16 @@ func parseJobRequest(body []byte, more ...string) (r JobRequest, err error) {
 // refValue is the text of a job's reference.
 func refValue(raw json.RawMessage) (string, error) {
 	switch {
-	case isNumber(raw):
+	case IsNumber(raw):
 		return string(raw), nil
 	case raw[0] == '"':
-		return stringValue(raw)
+		return Text(raw)
 	}
-	return "", fmt.Errorf("must be a string or a number, not %s", describe(raw))
+	return "", fmt.Errorf("must be a string or a number, not %s", Describe(raw))
 }
 
 func reasonValue(raw json.RawMessage) (string, error) {
-	text, err := stringValue(raw)
+	text, err := Text(raw)
 	if err == nil && len(text) > MaxReason {
 		err = fmt.Errorf("is longer than %d bytes", MaxReason)
 	}
@@ -157,7 +157,7 @@ func ParseCancel(body []byte) (reason string, err error) {
 func ParseTypeRequest(body []byte) (name string, err error) {
 	names := []string{"type"}
 	err = EachKnown(body, names, names, func(_ string, raw json.RawMessage) (err error) {
-		name, err = stringValue(raw)
+		name, err = Text(raw)
 		return err
 	})
 	return name, err
@@ -173,7 +173,7 @@ func NoSuchType(name string) *Error {
 // names, whose values are strings or lists of strings. An empty body asks for
 // everything.
 func ParseCountsRequest(body []byte) (Filter, error) {
-	r := params{known: countNames, where: "/"}
+	r := params{known: countNames}
 	if len(bytes.TrimSpace(body)) > 0 {
 		if err := r.object(body, func(_ string, raw json.RawMessage) ([]string, error) { return textValues(raw, false) }); err != nil {
 			return Filter{}, err

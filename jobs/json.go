@@ -52,9 +52,9 @@ func (j *Job) UnmarshalJSON(b []byte) error {
 	*j = Job{}
 	var t Terms
 	if b[0] != '{' {
-		return fmt.Errorf("not a job resource: %s", describe(b))
+		return fmt.Errorf("not a job resource: %s", Describe(b))
 	}
-	err := eachMember(b, func(name string, raw json.RawMessage) error {
+	err := EachMember(b, func(name string, raw json.RawMessage) error {
 		known, err := readMember(JobFields, j, name, raw)
 		if !known {
 			_, err = readMember(TermsFields, &t, name, raw)

@@ -77,7 +77,7 @@ var (
 // ended_before, error and payload; then limit, cursor and order (asc or desc).
 // An [*Error] names every bad parameter.
 func ParseListQuery(query url.Values) (Page, error) {
-	r := params{known: listNames, where: "query/"}
+	r := params{known: listNames, where: "query"}
 	r.query(query)
 	return r.result()
 }
@@ -87,7 +87,7 @@ func ParseListQuery(query url.Values) (Page, error) {
 // strings (of numbers too, for priority). An empty body asks for the first page
 // of everything.
 func ParseListRequest(body []byte) (Page, error) {
-	r := params{known: listNames, where: "/"}
+	r := params{known: listNames}
 	if len(body) == 0 {
 		return r.result()
 	}
@@ -102,7 +102,7 @@ func ParseListRequest(body []byte) (Page, error) {
 // These can be counted without reading all records. An [*Error] names every bad
 // parameter.
 func ParseCountsQuery(query url.Values) (Filter, error) {
-	r := params{known: countNames, where: "query/"}
+	r := params{known: countNames, where: "query"}
 	r.query(query)
 	p, err := r.result()
 	return p.Filter, err
@@ -121,10 +121,10 @@ func ParseCountsQuery(query url.Values) (Filter, error) {
 // [*Error] names every bad field by its JSON pointer, below pointer (that of raw
 // itself, "" if raw is the body).
 func ParseFilter(raw json.RawMessage, pointer string) (Filter, error) {
-	r := params{known: filterNames, where: pointer + "/"}
+	r := params{known: filterNames, where: pointer}
 	raw = bytes.TrimSpace(raw)
 	if pointer != "" && (len(raw) == 0 || raw[0] != '{') {
-		return Filter{}, Invalid(pointer, `must be an object like {"status":"failed","type":"email"}, not `+describe(raw))
+		return Filter{}, Invalid(pointer, `must be an object like {"status":"failed","type":"email"}, not `+Describe(raw))
 	}
 	err := r.object(raw, filterValues)
 	if e, ok := AsError(err); ok && e.Kind == MalformedJSON {
@@ -152,7 +152,7 @@ func (r *params) result() (Page, error) {
 }
 
 func (r *params) fail(name, format string, args ...any) {
-	r.bad.add(r.where+escapePointer(name), fmt.Errorf(format, args...))
+	r.bad.add(r.where+Pointer(name), fmt.Errorf(format, args...))
 }
 
 // object takes all fields of a JSON object, by the texts that values makes of
@@ -174,7 +174,7 @@ func (r *params) object(body []byte, values func(name string, raw json.RawMessag
 // moment reads a time. In a query a + is a space, unless it is escaped.
 func (r *params) moment(v string) (Time, error) {
 	t, err := ParseMoment(v)
-	if err != nil && r.where == "query/" && strings.Contains(v, " ") {
+	if err != nil && r.where == "query" && strings.Contains(v, " ") {
 		if _, again := ParseMoment(strings.ReplaceAll(v, " ", "+")); again == nil {
 			err = fmt.Errorf("%w; a + must be written as %%2B in a query", err)
 		}
@@ -211,7 +211,7 @@ func (r *params) set(name string, values []string) {
 		r.each(name, values, func(v string) error { p.Tags = append(p.Tags, v); return nil })
 	case "priority":
 		r.each(name, values, func(v string) error {
-			n, err := intValue([]byte(v), int(HighestPriority), int(LowestPriority))
+			n, err := Int([]byte(v), int(HighestPriority), int(LowestPriority))
 			p.Priorities = append(p.Priorities, Priority(n))
 			return err
 		})
@@ -263,7 +263,7 @@ func (r *params) one(name string, values []string) {
 	case "payload":
 		p.Payload, err = filterText(v)
 	case "limit":
-		p.Limit, err = intValue([]byte(v), 1, MaxLimit)
+		p.Limit, err = Int([]byte(v), 1, MaxLimit)
 	case "cursor":
 		p.Cursor = v
 	case "order":
@@ -292,29 +292,29 @@ func filterText(v string) (string, error) {
 func textValues(raw json.RawMessage, numbers bool) ([]string, error) {
 	switch c := raw[0]; {
 	case c == '"':
-		s, err := stringValue(raw)
+		s, err := Text(raw)
 		return []string{s}, err
-	case isNumber(raw):
+	case IsNumber(raw):
 		return []string{string(raw)}, nil
 	case c == '[':
 		if values, ok := listValues(raw, true, numbers); ok {
 			return values, nil
 		}
 	}
-	return nil, fmt.Errorf("must be a string, a number or a list of strings, not %s", describe(raw))
+	return nil, fmt.Errorf("must be a string, a number or a list of strings, not %s", Describe(raw))
 }
 
 // filterValues reads the value of a field of [ParseFilter].
 func filterValues(name string, raw json.RawMessage) ([]string, error) {
 	switch name {
 	case "priority":
-		if isNumber(raw) {
+		if IsNumber(raw) {
 			return []string{string(raw)}, nil
 		}
 		if values, ok := listValues(raw, false, true); ok && len(values) > 0 {
 			return values, nil
 		}
-		return nil, fmt.Errorf("must be a number or a list of numbers, not %s", describe(raw))
+		return nil, fmt.Errorf("must be a number or a list of numbers, not %s", Describe(raw))
 	case "status", "type", "tag":
 		if values, ok := listValues(raw, true, false); ok {
 			if len(values) == 0 {
@@ -323,13 +323,13 @@ func filterValues(name string, raw json.RawMessage) ([]string, error) {
 			return values, nil
 		}
 		if raw[0] != '"' {
-			return nil, fmt.Errorf("must be a string or a list of strings, not %s", describe(raw))
+			return nil, fmt.Errorf("must be a string or a list of strings, not %s", Describe(raw))
 		}
 	}
 	if !slices.Contains(filterNames, name) {
 		return nil, nil // whatever it is, it is unknown
 	}
-	s, err := stringValue(raw)
+	s, err := Text(raw)
 	return []string{s}, err
 }
 
@@ -342,10 +342,10 @@ func listValues(raw json.RawMessage, texts, numbers bool) (values []string, ok b
 	values = make([]string, len(list))
 	for i, entry := range list {
 		switch {
-		case numbers && isNumber(entry):
+		case numbers && IsNumber(entry):
 			values[i] = string(entry)
 		case texts && entry[0] == '"':
-			s, err := stringValue(entry)
+			s, err := Text(entry)
 			if err != nil {
 				return nil, false
 			}
@@ -356,9 +356,6 @@ func listValues(raw json.RawMessage, texts, numbers bool) (values []string, ok b
 	}
 	return values, true
 }
-
-// isNumber says whether a JSON value is a number.
-func isNumber(raw json.RawMessage) bool { return raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9' }
 
 // ParseRefText reads a job's UUID or its sequence in JOBS, as it stands in a
 // path. Either id or seq is set. Anything else is an [*Error] of kind

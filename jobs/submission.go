@@ -51,16 +51,16 @@ func ParseSubmission(body []byte) (*Submission, error) {
 	err := EachKnown(body, submissionFields(), submissionNeeds, func(name string, raw json.RawMessage) (err error) {
 		switch name {
 		case "type":
-			s.Type, err = stringValue(raw)
+			s.Type, err = Text(raw)
 		case "payload":
 			s.Payload = raw
 		case "priority":
 			var n int
-			if n, err = intValue(raw, int(HighestPriority), int(LowestPriority)); err == nil {
+			if n, err = Int(raw, int(HighestPriority), int(LowestPriority)); err == nil {
 				s.Priority = Priority(n)
 			}
 		case "retry_count":
-			s.RetryCount, err = intValue(raw, 0, MaxRetryCount)
+			s.RetryCount, err = Int(raw, 0, MaxRetryCount)
 		case "timeout":
 			s.Timeout, err = timeoutValue(raw)
 		case "tags":
@@ -124,12 +124,12 @@ func EachKnown(body []byte, known, required []string, read func(name string, raw
 	err := EachField(body, func(name string, raw json.RawMessage) {
 		switch {
 		case !slices.Contains(known, name):
-			bad.add(FieldPointer(name), unknownField(known))
+			bad.add(Pointer(name), unknownField(known))
 		case string(raw) != "null":
 			if i := slices.Index(required, name); i >= 0 {
 				given |= 1 << i
 			}
-			bad.add(FieldPointer(name), read(name, raw))
+			bad.add(Pointer(name), read(name, raw))
 		}
 	})
 	if err != nil {
@@ -137,7 +137,7 @@ func EachKnown(body []byte, known, required []string, read func(name string, raw
 	}
 	for i, name := range required {
 		if given&(1<<i) == 0 {
-			bad.add(FieldPointer(name), errors.New("is required"))
+			bad.add(Pointer(name), errors.New("is required"))
 		}
 	}
 	if len(bad) > 0 {
@@ -153,221 +153,32 @@ func unknownField(known []string) error {
 	return fmt.Errorf("is not a known field; known are %s", strings.Join(known, ", "))
 }
 
-// MaxDepth is how deep JSON may be nested: many programs cannot read what is
-// much deeper.
-const MaxDepth = 128
-
-// TooDeep says whether the JSON text b is nested deeper than [MaxDepth]. For what
-// is not JSON it says anything.
-func TooDeep(b []byte) bool {
-	depth, inString := 0, false
-	for i := 0; i < len(b); i++ {
-		switch c := b[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-		case inString:
-		case c == '{' || c == '[':
-			if depth++; depth > MaxDepth {
-				return true
-			}
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	return false
-}
-
 // EachField calls f for every field of the JSON object in body, in order. An
 // *Error comes back if body is not JSON ([MalformedJSON]), not an object, nested
 // deeper than [MaxDepth], or names a field twice. raw is a part of body.
 func EachField(body []byte, f func(name string, raw json.RawMessage)) error {
+	if err := CheckJSON(body); err != nil {
+		return &Error{Kind: MalformedJSON, Detail: err.Error()}
+	}
 	switch {
-	case len(bytes.TrimSpace(body)) == 0:
-		return &Error{Kind: MalformedJSON, Detail: "the body is empty; a JSON object is expected"}
-	case bytes.IndexByte(body, 0) >= 0:
-		return &Error{Kind: MalformedJSON, Detail: "the body contains a NUL byte"}
-	case !utf8.Valid(body):
-		return &Error{Kind: MalformedJSON, Detail: "the body is not UTF-8"}
-	case !json.Valid(body):
-		return malformed(body)
 	case TooDeep(body):
 		return Invalid("", fmt.Sprintf("is nested deeper than %d", MaxDepth))
-	}
-	if body[skipSpace(body, 0)] != '{' {
+	case bytes.TrimSpace(body)[0] != '{':
 		return &Error{
 			Kind: InvalidRequest, Detail: "the body must be a JSON object",
 			Fields: []FieldError{{Pointer: "", Detail: "must be a JSON object"}},
 		}
 	}
-	var seen fieldNames
-	return eachMember(body, func(name string, raw json.RawMessage) error {
-		switch seen.add(name) {
-		case nameTwice:
-			return Invalid("/"+escapePointer(name), "is given twice")
-		case nameTooMany:
-			return Invalid("", fmt.Sprintf("has more than %d fields", maxFields))
-		}
-		f(name, raw)
-		return nil
-	})
-}
-
-// eachMember calls f for every member of an object of valid JSON, until f finds an
-// error. raw is a part of body.
-func eachMember(body []byte, f func(name string, raw json.RawMessage) error) error {
-	for i := skipSpace(body, skipSpace(body, 0)+1); body[i] != '}'; i = skipSpace(body, i) {
-		if body[i] == ',' {
-			i = skipSpace(body, i+1)
-		}
-		end := skipValue(body, i)
-		name, _ := stringValue(body[i:end])
-		i = skipSpace(body, skipSpace(body, end)+1) // over the colon
-		end = skipValue(body, i)
-		if err := f(name, json.RawMessage(body[i:end:end])); err != nil {
-			return err
-		}
-		i = end
+	if wrong := EachOnce(body, f); wrong != nil {
+		return Invalid(wrong.Pointer, wrong.Detail)
 	}
 	return nil
-}
-
-// maxFields bounds the fields of one object, known or not.
-const maxFields = 1000
-
-// fieldNames are the names that an object has had so far: a list while they
-// are few, as they nearly always are.
-type fieldNames struct {
-	few  []string
-	many map[string]bool
-}
-
-// What add says of a name.
-const (
-	nameNew = iota
-	nameTwice
-	nameTooMany
-)
-
-func (n *fieldNames) add(name string) int {
-	const fewest = 16
-	if n.many == nil {
-		if slices.Contains(n.few, name) {
-			return nameTwice
-		}
-		if n.few = append(n.few, name); len(n.few) == fewest {
-			n.many = make(map[string]bool)
-			for _, s := range n.few {
-				n.many[s] = true
-			}
-		}
-		return nameNew
-	}
-	switch {
-	case n.many[name]:
-		return nameTwice
-	case len(n.many) == maxFields:
-		return nameTooMany
-	}
-	n.many[name] = true
-	return nameNew
-}
-
-func malformed(body []byte) *Error {
-	var v any
-	err := json.Unmarshal(body, &v)
-	detail := "the body is not JSON"
-	if err != nil {
-		detail += ": " + err.Error()
-		if se, ok := err.(*json.SyntaxError); ok { //nolint:errorlint // Unmarshal returns it bare
-			detail += " (at byte " + strconv.FormatInt(se.Offset, 10) + ")"
-		}
-	}
-	return &Error{Kind: MalformedJSON, Detail: detail}
-}
-
-func skipSpace(b []byte, i int) int {
-	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\n' || b[i] == '\r') {
-		i++
-	}
-	return i
-}
-
-// skipValue returns the index behind the valid JSON value that begins at i.
-func skipValue(b []byte, i int) int {
-	depth := 0
-	for ; i < len(b); i++ {
-		switch b[i] {
-		case '"':
-			for i++; b[i] != '"'; i++ {
-				if b[i] == '\\' {
-					i++
-				}
-			}
-		case '{', '[':
-			depth++
-			continue
-		case '}', ']':
-			if depth == 0 {
-				return i
-			}
-			depth--
-		case ',', ':', ' ', '\t', '\n', '\r':
-			if depth == 0 {
-				return i
-			}
-			continue
-		default:
-			if depth == 0 {
-				for i+1 < len(b) && !isDelimiter(b[i+1]) {
-					i++
-				}
-				return i + 1
-			}
-			continue
-		}
-		if depth == 0 {
-			return i + 1
-		}
-	}
-	return i
-}
-
-func isDelimiter(c byte) bool {
-	switch c {
-	case ',', ':', '}', ']', ' ', '\t', '\n', '\r':
-		return true
-	}
-	return false
-}
-
-func stringValue(raw []byte) (string, error) {
-	if len(raw) < 2 || raw[0] != '"' {
-		return "", fmt.Errorf("must be a string, not %s", describe(raw))
-	}
-	if bytes.IndexByte(raw, '\\') < 0 {
-		return string(raw[1 : len(raw)-1]), nil
-	}
-	var s string
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return "", fmt.Errorf("must be a string: %w", err)
-	}
-	return s, nil
-}
-
-func intValue(raw []byte, lo, hi int) (int, error) {
-	n, err := strconv.Atoi(string(raw))
-	if err != nil || n < lo || n > hi {
-		return lo, fmt.Errorf("must be a whole number from %d to %d, not %s", lo, hi, describe(raw))
-	}
-	return n, nil
 }
 
 func timeoutValue(raw []byte) (time.Duration, error) {
 	d, err := spanValue(raw, MaxTimeout)
 	if err != nil || d <= 0 {
-		return 0, fmt.Errorf("must be seconds above 0 or a duration like \"5m\", at most 7d, not %s", describe(raw))
+		return 0, fmt.Errorf("must be seconds above 0 or a duration like \"5m\", at most 7d, not %s", Describe(raw))
 	}
 	return d, nil
 }
@@ -377,7 +188,7 @@ func timeoutValue(raw []byte) (time.Duration, error) {
 func spanValue(raw []byte, longest time.Duration) (d time.Duration, err error) {
 	if raw[0] == '"' {
 		var text string
-		if text, err = stringValue(raw); err == nil {
+		if text, err = Text(raw); err == nil {
 			d, err = ParseDuration(text)
 		}
 	} else {
@@ -397,19 +208,11 @@ func spanValue(raw []byte, longest time.Duration) (d time.Duration, err error) {
 func seconds(f float64) time.Duration { return time.Duration(math.Round(f * float64(time.Second))) }
 
 func tagsValue(raw []byte) ([]string, error) {
-	tags, err := listValue(raw)
+	tags, err := Texts(raw)
 	if err != nil {
 		return nil, err
 	}
 	return tags, CheckTags(tags)
-}
-
-// listValue reads a list of strings.
-func listValue(raw []byte) (list []string, err error) {
-	if raw[0] != '[' || json.Unmarshal(raw, &list) != nil {
-		return nil, fmt.Errorf("must be a list of strings, not %s", describe(raw))
-	}
-	return list, nil
 }
 
 // CheckTags says what is wrong with a list of tags, if anything.
@@ -430,24 +233,6 @@ func CheckTags(tags []string) error {
 		}
 	}
 	return nil
-}
-
-func describe(raw []byte) string {
-	switch {
-	case len(raw) == 0:
-		return "nothing"
-	case raw[0] == '{':
-		return "an object"
-	case raw[0] == '[':
-		return "a list"
-	case len(raw) > 40:
-		return string(raw[:40]) + "…"
-	}
-	return string(raw)
-}
-
-func escapePointer(name string) string {
-	return strings.ReplaceAll(strings.ReplaceAll(name, "~", "~0"), "/", "~1")
 }
 
 // ParseDuration reads whole seconds ("300") or a Go duration with the units d

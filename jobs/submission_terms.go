@@ -58,7 +58,7 @@ func (p *termsParser) field(name string, raw json.RawMessage) (err error) {
 
 // deadlineValue reads a moment, or how long from now.
 func (p *termsParser) deadlineValue(raw json.RawMessage) (err error) {
-	if text, wrong := stringValue(raw); wrong == nil && (strings.Contains(text, "-") || strings.Contains(text, ":")) {
+	if text, wrong := Text(raw); wrong == nil && (strings.Contains(text, "-") || strings.Contains(text, ":")) {
 		p.t.Deadline, err = ParseMoment(text)
 		return err
 	}
@@ -113,14 +113,14 @@ func (p *termsParser) terms(now Time, bad *fieldErrors) *Terms {
 func delayValue(raw json.RawMessage) (time.Duration, error) {
 	d, err := spanValue(raw, MaxDelay)
 	if err != nil {
-		return 0, fmt.Errorf("must be seconds or a duration like \"5m\", at most ten years, not %s", describe(raw))
+		return 0, fmt.Errorf("must be seconds or a duration like \"5m\", at most ten years, not %s", Describe(raw))
 	}
 	return d, nil
 }
 
 // momentValue reads an RFC 3339 time.
 func momentValue(raw json.RawMessage) (Time, error) {
-	text, err := stringValue(raw)
+	text, err := Text(raw)
 	if err != nil {
 		return 0, err
 	}
@@ -166,17 +166,17 @@ func ParseBatch(body []byte) (subs []*Submission, err error) {
 
 func parseBatch(raw json.RawMessage, bad *fieldErrors) (subs []*Submission) {
 	if raw[0] != '[' {
-		bad.add("/jobs", fmt.Errorf("must be a list of jobs, not %s", describe(raw)))
+		bad.add("/jobs", fmt.Errorf("must be a list of jobs, not %s", Describe(raw)))
 		return nil
 	}
 	n := 0
-	eachElement(raw, func(entry json.RawMessage) {
+	EachElement(raw, func(entry json.RawMessage) {
 		if n++; n > MaxBatch {
 			return
 		}
 		at := fmt.Sprintf("/jobs/%d", n-1)
 		if entry[0] != '{' {
-			bad.add(at, fmt.Errorf("must be an object, not %s", describe(entry)))
+			bad.add(at, fmt.Errorf("must be an object, not %s", Describe(entry)))
 			return
 		}
 		s, err := ParseSubmission(entry)
@@ -187,18 +187,6 @@ func parseBatch(raw json.RawMessage, bad *fieldErrors) (subs []*Submission) {
 		bad.add("/jobs", fmt.Errorf("must have 1 to %d jobs, not %d", MaxBatch, n))
 	}
 	return subs
-}
-
-// eachElement calls f for every element of the valid JSON list in raw.
-func eachElement(raw json.RawMessage, f func(json.RawMessage)) {
-	for i := skipSpace(raw, 1); i < len(raw) && raw[i] != ']'; i = skipSpace(raw, i) {
-		if raw[i] == ',' {
-			i = skipSpace(raw, i+1)
-		}
-		end := skipValue(raw, i)
-		f(raw[i:end:end])
-		i = end
-	}
 }
 
 // CheckBatch is [Registry.Check] for all jobs of a batch.

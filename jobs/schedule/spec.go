@@ -138,28 +138,28 @@ func (r *reader) read(field string, raw json.RawMessage, name string) (err error
 	case "name":
 		s.Name, err = nameField(raw, name)
 	case "cron":
-		s.Cron, err = jobs.StringField(raw)
+		s.Cron, err = jobs.Text(raw)
 		s.Cron = strings.TrimSpace(s.Cron)
 	case "every":
 		s.Every, s.EveryText, err = everyField(raw)
 	case "timezone":
-		s.Timezone, err = jobs.StringField(raw)
+		s.Timezone, err = jobs.Text(raw)
 	case "type":
-		s.Type, err = jobs.StringField(raw)
+		s.Type, err = jobs.Text(raw)
 	case "payload":
 		s.Payload = raw
 	case "priority":
 		var n int
-		n, err = jobs.IntField(raw, int(jobs.HighestPriority), int(jobs.LowestPriority))
+		n, err = jobs.Int(raw, int(jobs.HighestPriority), int(jobs.LowestPriority))
 		s.Priority = jobs.Priority(n)
 	case "tags":
 		s.Tags, err = jobs.TagsField(raw)
 	case "retry_count":
-		s.RetryCount, err = jobs.IntField(raw, 0, jobs.MaxRetryCount)
+		s.RetryCount, err = jobs.Int(raw, 0, jobs.MaxRetryCount)
 	case "timeout":
 		s.Timeout, err = jobs.TimeoutField(raw)
 	case "paused":
-		s.Paused, err = jobs.BoolField(raw)
+		s.Paused, err = jobs.Bool(raw)
 	case "overlap":
 		s.Overlap, err = choice(raw, Skip, Queue)
 	case "catch_up":
@@ -211,7 +211,7 @@ func (r *reader) failed(pointer string) bool {
 }
 
 func nameField(raw json.RawMessage, want string) (string, error) {
-	name, err := jobs.StringField(raw)
+	name, err := jobs.Text(raw)
 	switch {
 	case err != nil:
 		return "", err
@@ -233,7 +233,7 @@ func badName(name string) string {
 
 func everyField(raw json.RawMessage) (d time.Duration, text string, err error) {
 	if raw[0] == '"' {
-		if text, err = jobs.StringField(raw); err == nil {
+		if text, err = jobs.Text(raw); err == nil {
 			d, err = jobs.ParseDuration(text)
 		}
 	} else {
@@ -243,7 +243,7 @@ func everyField(raw json.RawMessage) (d time.Duration, text string, err error) {
 		}
 	}
 	if err != nil || badEvery(d) {
-		return 0, "", fmt.Errorf("must be seconds or a duration like \"90s\" or \"1h30m\", from 1s to 366d, not %s", jobs.DescribeValue(raw))
+		return 0, "", fmt.Errorf("must be seconds or a duration like \"90s\" or \"1h30m\", from 1s to 366d, not %s", jobs.Describe(raw))
 	}
 	return d, text, nil
 }
@@ -267,7 +267,7 @@ func (s *Spec) sameTimes(t *Spec) bool {
 func badEvery(d time.Duration) bool { return d < MinEvery || d > MaxEvery }
 
 func choice[T ~string](raw json.RawMessage, options ...T) (T, error) {
-	s, err := jobs.StringField(raw)
+	s, err := jobs.Text(raw)
 	if err == nil {
 		for _, o := range options {
 			if T(s) == o {
@@ -275,5 +275,5 @@ func choice[T ~string](raw json.RawMessage, options ...T) (T, error) {
 			}
 		}
 	}
-	return options[0], fmt.Errorf("must be %q or %q, not %s", options[0], options[1], jobs.DescribeValue(raw))
+	return options[0], fmt.Errorf("must be %q or %q, not %s", options[0], options[1], jobs.Describe(raw))
 }
