@@ -11,6 +11,7 @@ import (
 
 	"jobstream/broker/internal/wire"
 	"jobstream/jobs"
+	"jobstream/jobs/strict"
 )
 
 // The headers of a message in JOBS; all are optional. Those of [jobs.TermsFields] come
@@ -169,8 +170,8 @@ func parseHeaderValue(v any, text string) (err error) {
 	case *[]string:
 		*v, err = parseTags(*v, text)
 	case *json.RawMessage:
-		if *v = json.RawMessage(text); jobs.TooDeep(*v) || !utf8.Valid(*v) || !json.Valid(*v) {
-			err = fmt.Errorf("%s is not JSON, or nested deeper than %d", clip(text), jobs.MaxDepth)
+		if *v = json.RawMessage(text); strict.TooDeep(*v) || !utf8.Valid(*v) || !json.Valid(*v) {
+			err = fmt.Errorf("%s is not JSON, or nested deeper than %d", clip(text), strict.MaxDepth)
 		}
 	default:
 		panic(fmt.Sprintf("no header has attributes of type %T", v))

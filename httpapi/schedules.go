@@ -9,6 +9,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/schedule"
+	"jobstream/jobs/strict"
 )
 
 // Schedules are what makes jobs at set times. What a user did wrong comes back as
@@ -189,7 +190,7 @@ func (s *Server) noContent(c echo.Context) error {
 	}
 	var bad []jobs.FieldError
 	err = jobs.EachField(body, func(name string, _ json.RawMessage) {
-		bad = append(bad, jobs.FieldError{Pointer: jobs.Pointer(name), Detail: "is not a known field; there are none here"})
+		bad = append(bad, jobs.FieldError{Pointer: strict.Pointer(name), Detail: "is not a known field; there are none here"})
 	})
 	if err == nil && len(bad) > 0 {
 		return jobs.InvalidFields(bad...)

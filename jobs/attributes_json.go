@@ -9,6 +9,8 @@ import (
 	"math"
 	"strconv"
 	"time"
+
+	"jobstream/jobs/strict"
 )
 
 // AppendFieldsJSON appends a JSON object with the fields of v.
@@ -91,7 +93,7 @@ func ReadFieldsJSON[T any](body []byte, fields []Field[T], v *T) error {
 	if !json.Valid(body) || bytes.TrimSpace(body)[0] != '{' {
 		return errors.New("it is not a JSON object")
 	}
-	return EachMember(body, func(name string, raw json.RawMessage) error {
+	return strict.EachMember(body, func(name string, raw json.RawMessage) error {
 		_, err := readMember(fields, v, name, raw)
 		return err
 	})
@@ -115,17 +117,17 @@ func readMember[T any](fields []Field[T], v *T, name string, raw json.RawMessage
 func readValueJSON(v any, raw json.RawMessage) (err error) {
 	switch v := v.(type) {
 	case *string:
-		*v, err = Text(raw)
+		*v, err = strict.Text(raw)
 	case *int:
-		*v, err = Int(raw, math.MinInt, math.MaxInt)
+		*v, err = strict.Int(raw, math.MinInt, math.MaxInt)
 	case *int64:
 		*v, err = strconv.ParseInt(string(raw), 10, 64)
 	case *uint64:
 		if *v, err = strconv.ParseUint(string(raw), 10, 64); err != nil {
-			err = fmt.Errorf("must be a whole number, not %s", Describe(raw))
+			err = fmt.Errorf("must be a whole number, not %s", strict.Describe(raw))
 		}
 	case *bool:
-		*v, err = Bool(raw)
+		*v, err = strict.Bool(raw)
 	case *Time:
 		var t time.Time
 		err = json.Unmarshal(raw, &t)
@@ -135,14 +137,14 @@ func readValueJSON(v any, raw json.RawMessage) (err error) {
 	case *json.RawMessage:
 		*v = append(json.RawMessage(nil), raw...)
 	case *[]string:
-		if *v, err = Texts(raw); len(*v) == 0 {
+		if *v, err = strict.Texts(raw); len(*v) == 0 {
 			*v = nil
 		}
 	case *ID:
 		err = readTextJSON(v, raw, ParseID)
 	case *uint8:
 		var n int
-		n, err = Int(raw, 0, math.MaxUint8)
+		n, err = strict.Int(raw, 0, math.MaxUint8)
 		*v = uint8(n)
 	case *Status:
 		err = readTextJSON(v, raw, named(ParseStatus))
@@ -153,9 +155,9 @@ func readValueJSON(v any, raw json.RawMessage) (err error) {
 		err = ReadFieldsJSON(raw, ArtifactFields, *v)
 	case *[]AttemptError:
 		if raw[0] != '[' {
-			return fmt.Errorf("must be a list, not %s", Describe(raw))
+			return fmt.Errorf("must be a list, not %s", strict.Describe(raw))
 		}
-		EachElement(raw, func(entry json.RawMessage) {
+		strict.EachElement(raw, func(entry json.RawMessage) {
 			*v = append(*v, AttemptError{})
 			err = cmp.Or(err, ReadFieldsJSON(entry, ErrorFields, &(*v)[len(*v)-1]))
 		})
@@ -166,7 +168,7 @@ func readValueJSON(v any, raw json.RawMessage) (err error) {
 }
 
 func readTextJSON[V any](v *V, raw json.RawMessage, parse func(string) (V, error)) error {
-	text, err := Text(raw)
+	text, err := strict.Text(raw)
 	if err == nil {
 		*v, err = parse(text)
 	}

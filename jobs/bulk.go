@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+
+	"jobstream/jobs/strict"
 )
 
 // BulkType is the type of the jobs that change others by a filter.
@@ -54,7 +56,7 @@ type Bulk struct {
 // "" if raw is the body).
 func ParseBulk(raw json.RawMessage, pointer string) (*Bulk, error) {
 	if pointer != "" && (len(raw) == 0 || raw[0] != '{') {
-		return nil, Invalid(pointer, `must be an object like {"action":"cancel","filter":{"type":"email"}}, not `+Describe(raw))
+		return nil, Invalid(pointer, `must be an object like {"action":"cancel","filter":{"type":"email"}}, not `+strict.Describe(raw))
 	}
 	p := bulkParser{pointer: pointer}
 	err := EachKnown(raw, bulkFields, []string{"action"}, p.field)
@@ -84,7 +86,7 @@ func (p *bulkParser) field(name string, raw json.RawMessage) (err error) {
 	switch name {
 	case "action":
 		var text string
-		if text, err = Text(raw); err == nil {
+		if text, err = strict.Text(raw); err == nil {
 			p.b.Action = BulkAction(text)
 			if p.b.Action.statuses() == nil {
 				err = fmt.Errorf("must be %s, %s or %s, not %s", BulkCancel, BulkRetry, BulkDelete, Quote(text))
@@ -96,11 +98,11 @@ func (p *bulkParser) field(name string, raw json.RawMessage) (err error) {
 		p.b.Filter, wrong = ParseFilter(raw, at)
 		p.bad.within("", wrong) // names its own pointers
 	case "all":
-		p.all, err = Bool(raw)
+		p.all, err = strict.Bool(raw)
 	case "reason":
 		p.b.Reason, err = reasonValue(raw)
 	case "dry_run":
-		p.b.DryRun, err = Bool(raw)
+		p.b.DryRun, err = strict.Bool(raw)
 	}
 	return err
 }

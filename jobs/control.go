@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"jobstream/jobs/strict"
 )
 
 // What requests that look at one job, or change it by hand, may ask for.
@@ -39,12 +41,12 @@ func badWait(given string) error {
 // waitValue is [ParseWait] of a JSON number or string.
 func waitValue(raw json.RawMessage) (time.Duration, error) {
 	switch {
-	case IsNumber(raw):
+	case strict.IsNumber(raw):
 		return ParseWait(string(raw))
 	case raw[0] != '"':
-		return 0, badWait(Describe(raw))
+		return 0, badWait(strict.Describe(raw))
 	}
-	text, err := Text(raw)
+	text, err := strict.Text(raw)
 	if err != nil {
 		return 0, err
 	}
@@ -123,16 +125,16 @@ func parseJobRequest(body []byte, more ...string) (r JobRequest, err error) {
 // refValue is the text of a job's reference.
 func refValue(raw json.RawMessage) (string, error) {
 	switch {
-	case IsNumber(raw):
+	case strict.IsNumber(raw):
 		return string(raw), nil
 	case raw[0] == '"':
-		return Text(raw)
+		return strict.Text(raw)
 	}
-	return "", fmt.Errorf("must be a string or a number, not %s", Describe(raw))
+	return "", fmt.Errorf("must be a string or a number, not %s", strict.Describe(raw))
 }
 
 func reasonValue(raw json.RawMessage) (string, error) {
-	text, err := Text(raw)
+	text, err := strict.Text(raw)
 	if err == nil && len(text) > MaxReason {
 		err = fmt.Errorf("is longer than %d bytes", MaxReason)
 	}
@@ -157,7 +159,7 @@ func ParseCancel(body []byte) (reason string, err error) {
 func ParseTypeRequest(body []byte) (name string, err error) {
 	names := []string{"type"}
 	err = EachKnown(body, names, names, func(_ string, raw json.RawMessage) (err error) {
-		name, err = Text(raw)
+		name, err = strict.Text(raw)
 		return err
 	})
 	return name, err

@@ -1,6 +1,6 @@
 // Package jobs is the domain of jobstream: what a job is, how its state
 // changes, and how it is run. It knows neither NATS nor bbolt nor HTTP and
-// imports nothing of jobstream's own; the packages broker, status and httpapi
+// imports nothing of jobstream's own but the reader of JSON, [jobstream/jobs/strict]; the packages broker, status and httpapi
 // adapt those technologies to the small interfaces declared here.
 //
 // Where to start:

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"time"
 	"unicode/utf8"
+
+	"jobstream/jobs/strict"
 )
 
 // AppendJSON appends the job resource, as REST, the service and notifications
@@ -52,9 +54,9 @@ func (j *Job) UnmarshalJSON(b []byte) error {
 	*j = Job{}
 	var t Terms
 	if b[0] != '{' {
-		return fmt.Errorf("not a job resource: %s", Describe(b))
+		return fmt.Errorf("not a job resource: %s", strict.Describe(b))
 	}
-	err := EachMember(b, func(name string, raw json.RawMessage) error {
+	err := strict.EachMember(b, func(name string, raw json.RawMessage) error {
 		known, err := readMember(JobFields, j, name, raw)
 		if !known {
 			_, err = readMember(TermsFields, &t, name, raw)

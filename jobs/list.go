@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"jobstream/jobs/strict"
 )
 
 // Listing is a page of a list, and how to go on.
@@ -124,7 +126,7 @@ func ParseFilter(raw json.RawMessage, pointer string) (Filter, error) {
 	r := params{known: filterNames, where: pointer}
 	raw = bytes.TrimSpace(raw)
 	if pointer != "" && (len(raw) == 0 || raw[0] != '{') {
-		return Filter{}, Invalid(pointer, `must be an object like {"status":"failed","type":"email"}, not `+Describe(raw))
+		return Filter{}, Invalid(pointer, `must be an object like {"status":"failed","type":"email"}, not `+strict.Describe(raw))
 	}
 	err := r.object(raw, filterValues)
 	if e, ok := AsError(err); ok && e.Kind == MalformedJSON {
@@ -152,7 +154,7 @@ func (r *params) result() (Page, error) {
 }
 
 func (r *params) fail(name, format string, args ...any) {
-	r.bad.add(r.where+Pointer(name), fmt.Errorf(format, args...))
+	r.bad.add(r.where+strict.Pointer(name), fmt.Errorf(format, args...))
 }
 
 // object takes all fields of a JSON object, by the texts that values makes of
@@ -211,7 +213,7 @@ func (r *params) set(name string, values []string) {
 		r.each(name, values, func(v string) error { p.Tags = append(p.Tags, v); return nil })
 	case "priority":
 		r.each(name, values, func(v string) error {
-			n, err := Int([]byte(v), int(HighestPriority), int(LowestPriority))
+			n, err := strict.Int([]byte(v), int(HighestPriority), int(LowestPriority))
 			p.Priorities = append(p.Priorities, Priority(n))
 			return err
 		})
@@ -263,7 +265,7 @@ func (r *params) one(name string, values []string) {
 	case "payload":
 		p.Payload, err = filterText(v)
 	case "limit":
-		p.Limit, err = Int([]byte(v), 1, MaxLimit)
+		p.Limit, err = strict.Int([]byte(v), 1, MaxLimit)
 	case "cursor":
 		p.Cursor = v
 	case "order":
@@ -292,29 +294,29 @@ func filterText(v string) (string, error) {
 func textValues(raw json.RawMessage, numbers bool) ([]string, error) {
 	switch c := raw[0]; {
 	case c == '"':
-		s, err := Text(raw)
+		s, err := strict.Text(raw)
 		return []string{s}, err
-	case IsNumber(raw):
+	case strict.IsNumber(raw):
 		return []string{string(raw)}, nil
 	case c == '[':
 		if values, ok := listValues(raw, true, numbers); ok {
 			return values, nil
 		}
 	}
-	return nil, fmt.Errorf("must be a string, a number or a list of strings, not %s", Describe(raw))
+	return nil, fmt.Errorf("must be a string, a number or a list of strings, not %s", strict.Describe(raw))
 }
 
 // filterValues reads the value of a field of [ParseFilter].
 func filterValues(name string, raw json.RawMessage) ([]string, error) {
 	switch name {
 	case "priority":
-		if IsNumber(raw) {
+		if strict.IsNumber(raw) {
 			return []string{string(raw)}, nil
 		}
 		if values, ok := listValues(raw, false, true); ok && len(values) > 0 {
 			return values, nil
 		}
-		return nil, fmt.Errorf("must be a number or a list of numbers, not %s", Describe(raw))
+		return nil, fmt.Errorf("must be a number or a list of numbers, not %s", strict.Describe(raw))
 	case "status", "type", "tag":
 		if values, ok := listValues(raw, true, false); ok {
 			if len(values) == 0 {
@@ -323,13 +325,13 @@ func filterValues(name string, raw json.RawMessage) ([]string, error) {
 			return values, nil
 		}
 		if raw[0] != '"' {
-			return nil, fmt.Errorf("must be a string or a list of strings, not %s", Describe(raw))
+			return nil, fmt.Errorf("must be a string or a list of strings, not %s", strict.Describe(raw))
 		}
 	}
 	if !slices.Contains(filterNames, name) {
 		return nil, nil // whatever it is, it is unknown
 	}
-	s, err := Text(raw)
+	s, err := strict.Text(raw)
 	return []string{s}, err
 }
 
@@ -342,10 +344,10 @@ func listValues(raw json.RawMessage, texts, numbers bool) (values []string, ok b
 	values = make([]string, len(list))
 	for i, entry := range list {
 		switch {
-		case numbers && IsNumber(entry):
+		case numbers && strict.IsNumber(entry):
 			values[i] = string(entry)
 		case texts && entry[0] == '"':
-			s, err := Text(entry)
+			s, err := strict.Text(entry)
 			if err != nil {
 				return nil, false
 			}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"jobstream/jobs/strict"
 )
 
 // Message is a submission as it stands in the JOBS stream.
@@ -134,8 +136,8 @@ func (m *Message) refusal(t *Type) string {
 	case t == nil:
 		return "unknown job type " + Quote(m.Type)
 	case len(m.Payload) == 0:
-	case TooDeep(m.Payload): // encoding/json reads no more than 10,000
-		return fmt.Sprintf("the payload is nested deeper than %d", MaxDepth)
+	case strict.TooDeep(m.Payload): // encoding/json reads no more than 10,000
+		return fmt.Sprintf("the payload is nested deeper than %d", strict.MaxDepth)
 	case !isJSON(m.Payload):
 		return "the payload is not JSON"
 	}
@@ -185,7 +187,7 @@ func (j *Job) reject(why string) {
 	case len(j.Payload) == 0:
 	case !isJSON(j.Payload):
 		j.Payload = garbage(j.Payload)
-	case TooDeep(j.Payload):
+	case strict.TooDeep(j.Payload):
 		j.Payload = nil // many could not read the resource
 	}
 	j.Status = Failed

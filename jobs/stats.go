@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"jobstream/jobs/strict"
 )
 
 // Stats is how the pool and the queue stand. The completed, failed and
@@ -118,10 +120,10 @@ func ParseResize(body []byte) (*Resize, error) {
 		var n int
 		switch name {
 		case "max_workers":
-			n, err = Int(raw, 1, MaxPoolSize)
+			n, err = strict.Int(raw, 1, MaxPoolSize)
 			r.MaxWorkers = &n
 		case "min_workers":
-			n, err = Int(raw, 0, MaxPoolSize)
+			n, err = strict.Int(raw, 0, MaxPoolSize)
 			r.MinWorkers = &n
 		case "types":
 			r.typeBounds(raw, &bad)
@@ -147,13 +149,13 @@ func ParseResize(body []byte) (*Resize, error) {
 func (r *Resize) typeBounds(raw json.RawMessage, bad *fieldErrors) {
 	const shape = `must be an object like {"email":{"max_workers":2}}, not %s`
 	if raw[0] != '{' {
-		bad.add("/types", fmt.Errorf(shape, Describe(raw)))
+		bad.add("/types", fmt.Errorf(shape, strict.Describe(raw)))
 		return
 	}
 	err := EachField(raw, func(name string, entry json.RawMessage) {
-		at := "/types" + Pointer(name)
+		at := "/types" + strict.Pointer(name)
 		if entry[0] != '{' {
-			bad.add(at, fmt.Errorf(`must be an object like {"max_workers":2}, not %s`, Describe(entry)))
+			bad.add(at, fmt.Errorf(`must be an object like {"max_workers":2}, not %s`, strict.Describe(entry)))
 			return
 		}
 		n, err := typeBound(entry)
@@ -170,7 +172,7 @@ func (r *Resize) typeBounds(raw json.RawMessage, bad *fieldErrors) {
 func typeBound(entry json.RawMessage) (bound int, err error) {
 	fields := []string{"max_workers"}
 	return bound, EachKnown(entry, fields, fields, func(_ string, raw json.RawMessage) (err error) {
-		bound, err = Int(raw, 0, MaxPoolSize)
+		bound, err = strict.Int(raw, 0, MaxPoolSize)
 		return err
 	})
 }
@@ -180,7 +182,7 @@ func (r *Registry) CheckResize(z *Resize) error {
 	var bad fieldErrors
 	for name := range z.Types {
 		if t := r.Lookup(name); t == nil || t.Internal {
-			bad.add("/types"+Pointer(name), fmt.Errorf("is not a known type; known are %s", strings.Join(r.names, ", ")))
+			bad.add("/types"+strict.Pointer(name), fmt.Errorf("is not a known type; known are %s", strings.Join(r.names, ", ")))
 		}
 	}
 	if len(bad) == 0 {

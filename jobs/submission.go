@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"jobstream/jobs/strict"
 )
 
 // Submission is a client's wish for a job, as POST /jobs and jobstream.submit
@@ -51,16 +53,16 @@ func ParseSubmission(body []byte) (*Submission, error) {
 	err := EachKnown(body, submissionFields(), submissionNeeds, func(name string, raw json.RawMessage) (err error) {
 		switch name {
 		case "type":
-			s.Type, err = Text(raw)
+			s.Type, err = strict.Text(raw)
 		case "payload":
 			s.Payload = raw
 		case "priority":
 			var n int
-			if n, err = Int(raw, int(HighestPriority), int(LowestPriority)); err == nil {
+			if n, err = strict.Int(raw, int(HighestPriority), int(LowestPriority)); err == nil {
 				s.Priority = Priority(n)
 			}
 		case "retry_count":
-			s.RetryCount, err = Int(raw, 0, MaxRetryCount)
+			s.RetryCount, err = strict.Int(raw, 0, MaxRetryCount)
 		case "timeout":
 			s.Timeout, err = timeoutValue(raw)
 		case "tags":
@@ -124,12 +126,12 @@ func EachKnown(body []byte, known, required []string, read func(name string, raw
 	err := EachField(body, func(name string, raw json.RawMessage) {
 		switch {
 		case !slices.Contains(known, name):
-			bad.add(Pointer(name), unknownField(known))
+			bad.add(strict.Pointer(name), unknownField(known))
 		case string(raw) != "null":
 			if i := slices.Index(required, name); i >= 0 {
 				given |= 1 << i
 			}
-			bad.add(Pointer(name), read(name, raw))
+			bad.add(strict.Pointer(name), read(name, raw))
 		}
 	})
 	if err != nil {
@@ -137,7 +139,7 @@ func EachKnown(body []byte, known, required []string, read func(name string, raw
 	}
 	for i, name := range required {
 		if given&(1<<i) == 0 {
-			bad.add(Pointer(name), errors.New("is required"))
+			bad.add(strict.Pointer(name), errors.New("is required"))
 		}
 	}
 	if len(bad) > 0 {
@@ -155,21 +157,21 @@ func unknownField(known []string) error {
 
 // EachField calls f for every field of the JSON object in body, in order. An
 // *Error comes back if body is not JSON ([MalformedJSON]), not an object, nested
-// deeper than [MaxDepth], or names a field twice. raw is a part of body.
+// deeper than [jobstream/jobs/strict.MaxDepth], or names a field twice. raw is a part of body.
 func EachField(body []byte, f func(name string, raw json.RawMessage)) error {
-	if err := CheckJSON(body); err != nil {
+	if err := strict.Check(body); err != nil {
 		return &Error{Kind: MalformedJSON, Detail: err.Error()}
 	}
 	switch {
-	case TooDeep(body):
-		return Invalid("", fmt.Sprintf("is nested deeper than %d", MaxDepth))
+	case strict.TooDeep(body):
+		return Invalid("", fmt.Sprintf("is nested deeper than %d", strict.MaxDepth))
 	case bytes.TrimSpace(body)[0] != '{':
 		return &Error{
 			Kind: InvalidRequest, Detail: "the body must be a JSON object",
 			Fields: []FieldError{{Pointer: "", Detail: "must be a JSON object"}},
 		}
 	}
-	if wrong := EachOnce(body, f); wrong != nil {
+	if wrong := strict.EachOnce(body, f); wrong != nil {
 		return Invalid(wrong.Pointer, wrong.Detail)
 	}
 	return nil
@@ -178,7 +180,7 @@ func EachField(body []byte, f func(name string, raw json.RawMessage)) error {
 func timeoutValue(raw []byte) (time.Duration, error) {
 	d, err := spanValue(raw, MaxTimeout)
 	if err != nil || d <= 0 {
-		return 0, fmt.Errorf("must be seconds above 0 or a duration like \"5m\", at most 7d, not %s", Describe(raw))
+		return 0, fmt.Errorf("must be seconds above 0 or a duration like \"5m\", at most 7d, not %s", strict.Describe(raw))
 	}
 	return d, nil
 }
@@ -188,7 +190,7 @@ func timeoutValue(raw []byte) (time.Duration, error) {
 func spanValue(raw []byte, longest time.Duration) (d time.Duration, err error) {
 	if raw[0] == '"' {
 		var text string
-		if text, err = Text(raw); err == nil {
+		if text, err = strict.Text(raw); err == nil {
 			d, err = ParseDuration(text)
 		}
 	} else {
@@ -208,7 +210,7 @@ func spanValue(raw []byte, longest time.Duration) (d time.Duration, err error) {
 func seconds(f float64) time.Duration { return time.Duration(math.Round(f * float64(time.Second))) }
 
 func tagsValue(raw []byte) ([]string, error) {
-	tags, err := Texts(raw)
+	tags, err := strict.Texts(raw)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"jobstream/jobs/strict"
 )
 
 // termsParser reads the fields of a submission that make its [Terms].
@@ -58,7 +60,7 @@ func (p *termsParser) field(name string, raw json.RawMessage) (err error) {
 
 // deadlineValue reads a moment, or how long from now.
 func (p *termsParser) deadlineValue(raw json.RawMessage) (err error) {
-	if text, wrong := Text(raw); wrong == nil && (strings.Contains(text, "-") || strings.Contains(text, ":")) {
+	if text, wrong := strict.Text(raw); wrong == nil && (strings.Contains(text, "-") || strings.Contains(text, ":")) {
 		p.t.Deadline, err = ParseMoment(text)
 		return err
 	}
@@ -113,14 +115,14 @@ func (p *termsParser) terms(now Time, bad *fieldErrors) *Terms {
 func delayValue(raw json.RawMessage) (time.Duration, error) {
 	d, err := spanValue(raw, MaxDelay)
 	if err != nil {
-		return 0, fmt.Errorf("must be seconds or a duration like \"5m\", at most ten years, not %s", Describe(raw))
+		return 0, fmt.Errorf("must be seconds or a duration like \"5m\", at most ten years, not %s", strict.Describe(raw))
 	}
 	return d, nil
 }
 
 // momentValue reads an RFC 3339 time.
 func momentValue(raw json.RawMessage) (Time, error) {
-	text, err := Text(raw)
+	text, err := strict.Text(raw)
 	if err != nil {
 		return 0, err
 	}
@@ -166,17 +168,17 @@ func ParseBatch(body []byte) (subs []*Submission, err error) {
 
 func parseBatch(raw json.RawMessage, bad *fieldErrors) (subs []*Submission) {
 	if raw[0] != '[' {
-		bad.add("/jobs", fmt.Errorf("must be a list of jobs, not %s", Describe(raw)))
+		bad.add("/jobs", fmt.Errorf("must be a list of jobs, not %s", strict.Describe(raw)))
 		return nil
 	}
 	n := 0
-	EachElement(raw, func(entry json.RawMessage) {
+	strict.EachElement(raw, func(entry json.RawMessage) {
 		if n++; n > MaxBatch {
 			return
 		}
 		at := fmt.Sprintf("/jobs/%d", n-1)
 		if entry[0] != '{' {
-			bad.add(at, fmt.Errorf("must be an object, not %s", Describe(entry)))
+			bad.add(at, fmt.Errorf("must be an object, not %s", strict.Describe(entry)))
 			return
 		}
 		s, err := ParseSubmission(entry)

@@ -12,6 +12,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/jobstest"
+	"jobstream/jobs/strict"
 )
 
 func TestParseSubmission(t *testing.T) {
@@ -51,8 +52,8 @@ func TestParseSubmission(t *testing.T) {
 		{body: `{"type":"x","payload":"\u0000\""}`, want: sub("x", `"\u0000\""`)},
 		{body: `{"\u0074ype":"\u0078"}`, want: sub("x", "")},
 		{body: `{"type":""}`, want: sub("", "")}, // the registry refuses it
-		{body: `{"type":"x","payload":` + nested(jobs.MaxDepth-1) + `}`, want: sub("x", nested(jobs.MaxDepth-1))},
-		{body: `{"type":"x","payload":` + nested(jobs.MaxDepth) + `}`, err: "invalid_request "},
+		{body: `{"type":"x","payload":` + nested(strict.MaxDepth-1) + `}`, want: sub("x", nested(strict.MaxDepth-1))},
+		{body: `{"type":"x","payload":` + nested(strict.MaxDepth) + `}`, err: "invalid_request "},
 		{body: `{"type":"x","payload":"` + strings.Repeat(`[{\"`, 1000) + `"}`, want: sub("x", `"`+strings.Repeat(`[{\"`, 1000)+`"`)},
 		{body: `{"type":"x","payload":[` + strings.Repeat("[],{},", 1000) + `0]}`, want: sub("x", `[`+strings.Repeat("[],{},", 1000)+`0]`)},
 

@@ -6,13 +6,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"jobstream/jobs"
 	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
+
+	"jobstream/jobs"
+	"jobstream/jobs/strict"
 )
 
 // attempt runs one delivery. It returns false if the worker's place was given
@@ -481,8 +483,8 @@ func encodeResult(v any) (json.RawMessage, error) {
 	if len(b) > jobs.MaxResult {
 		return nil, jobs.Permanentf("the handler's result has %d bytes of JSON, at most %d are kept; use an artifact", len(b), jobs.MaxResult)
 	}
-	if jobs.TooDeep(b) {
-		return nil, jobs.Permanentf("the handler's result is nested deeper than %d", jobs.MaxDepth)
+	if strict.TooDeep(b) {
+		return nil, jobs.Permanentf("the handler's result is nested deeper than %d", strict.MaxDepth)
 	}
 	return b, nil
 }

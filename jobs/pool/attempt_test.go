@@ -14,6 +14,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/jobstest"
+	"jobstream/jobs/strict"
 )
 
 func TestOutcomes(t *testing.T) {
@@ -37,7 +38,7 @@ func TestOutcomes(t *testing.T) {
 		{name: "a panic", retries: 1, end: verdict{panics: true}, want: "retrying 1/1 panic: boom", said: "nak 1 1s"},
 		{name: "a panic without retries", end: verdict{panics: true}, want: "failed 1/1 panic: boom", said: "ack 1"},
 		{name: "a result that is not JSON", retries: 5, end: verdict{result: jobs.Result{Value: make(chan int)}}, want: "failed 1/1 the handler's result is not JSON: json: unsupported type: chan int", said: "ack 1"},
-		{name: "a result that is too deep", retries: 5, end: verdict{result: jobs.Result{Value: json.RawMessage(nested(jobs.MaxDepth + 1))}}, want: "failed 1/1 the handler's result is nested deeper than 128", said: "ack 1"},
+		{name: "a result that is too deep", retries: 5, end: verdict{result: jobs.Result{Value: json.RawMessage(nested(strict.MaxDepth + 1))}}, want: "failed 1/1 the handler's result is nested deeper than 128", said: "ack 1"},
 		{name: "a result that is too large", retries: 5, end: verdict{result: jobs.Result{Value: strings.Repeat("x", jobs.MaxResult)}}, want: "failed 1/1 the handler's result has 262146 bytes of JSON, at most 262144 are kept; use an artifact", said: "ack 1"},
 		{name: "a panic of nothing but a canceled context of its own", retries: 1, end: verdict{err: context.Canceled}, want: "retrying 1/1 context canceled", said: "nak 1 1s"},
 	}

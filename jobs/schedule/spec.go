@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/strict"
 )
 
 // Overlap decides about a schedule's time while its last job has not ended.
@@ -138,28 +139,28 @@ func (r *reader) read(field string, raw json.RawMessage, name string) (err error
 	case "name":
 		s.Name, err = nameField(raw, name)
 	case "cron":
-		s.Cron, err = jobs.Text(raw)
+		s.Cron, err = strict.Text(raw)
 		s.Cron = strings.TrimSpace(s.Cron)
 	case "every":
 		s.Every, s.EveryText, err = everyField(raw)
 	case "timezone":
-		s.Timezone, err = jobs.Text(raw)
+		s.Timezone, err = strict.Text(raw)
 	case "type":
-		s.Type, err = jobs.Text(raw)
+		s.Type, err = strict.Text(raw)
 	case "payload":
 		s.Payload = raw
 	case "priority":
 		var n int
-		n, err = jobs.Int(raw, int(jobs.HighestPriority), int(jobs.LowestPriority))
+		n, err = strict.Int(raw, int(jobs.HighestPriority), int(jobs.LowestPriority))
 		s.Priority = jobs.Priority(n)
 	case "tags":
 		s.Tags, err = jobs.TagsField(raw)
 	case "retry_count":
-		s.RetryCount, err = jobs.Int(raw, 0, jobs.MaxRetryCount)
+		s.RetryCount, err = strict.Int(raw, 0, jobs.MaxRetryCount)
 	case "timeout":
 		s.Timeout, err = jobs.TimeoutField(raw)
 	case "paused":
-		s.Paused, err = jobs.Bool(raw)
+		s.Paused, err = strict.Bool(raw)
 	case "overlap":
 		s.Overlap, err = choice(raw, Skip, Queue)
 	case "catch_up":
@@ -211,7 +212,7 @@ func (r *reader) failed(pointer string) bool {
 }
 
 func nameField(raw json.RawMessage, want string) (string, error) {
-	name, err := jobs.Text(raw)
+	name, err := strict.Text(raw)
 	switch {
 	case err != nil:
 		return "", err
@@ -233,7 +234,7 @@ func badName(name string) string {
 
 func everyField(raw json.RawMessage) (d time.Duration, text string, err error) {
 	if raw[0] == '"' {
-		if text, err = jobs.Text(raw); err == nil {
+		if text, err = strict.Text(raw); err == nil {
 			d, err = jobs.ParseDuration(text)
 		}
 	} else {
@@ -243,7 +244,7 @@ func everyField(raw json.RawMessage) (d time.Duration, text string, err error) {
 		}
 	}
 	if err != nil || badEvery(d) {
-		return 0, "", fmt.Errorf("must be seconds or a duration like \"90s\" or \"1h30m\", from 1s to 366d, not %s", jobs.Describe(raw))
+		return 0, "", fmt.Errorf("must be seconds or a duration like \"90s\" or \"1h30m\", from 1s to 366d, not %s", strict.Describe(raw))
 	}
 	return d, text, nil
 }
@@ -267,7 +268,7 @@ func (s *Spec) sameTimes(t *Spec) bool {
 func badEvery(d time.Duration) bool { return d < MinEvery || d > MaxEvery }
 
 func choice[T ~string](raw json.RawMessage, options ...T) (T, error) {
-	s, err := jobs.Text(raw)
+	s, err := strict.Text(raw)
 	if err == nil {
 		for _, o := range options {
 			if T(s) == o {
@@ -275,5 +276,5 @@ func choice[T ~string](raw json.RawMessage, options ...T) (T, error) {
 			}
 		}
 	}
-	return options[0], fmt.Errorf("must be %q or %q, not %s", options[0], options[1], jobs.Describe(raw))
+	return options[0], fmt.Errorf("must be %q or %q, not %s", options[0], options[1], strict.Describe(raw))
 }

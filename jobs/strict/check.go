@@ -1,4 +1,4 @@
-package jobs
+package strict
 
 import (
 	"bytes"
@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// CheckJSON says why body is not JSON text that every program can read, nil if it is.
-func CheckJSON(body []byte) error {
+// Check says why body is not JSON text that every program can read, nil if it is.
+func Check(body []byte) error {
 	switch {
 	case len(bytes.TrimSpace(body)) == 0:
 		return errors.New("the body is empty; a JSON object is expected")
