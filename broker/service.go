@@ -1,136 +1,216 @@
 package broker
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
+	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
-	"github.com/nats-io/nuid"
 
 	"jobstream/jobs"
 )
 
-// microService is a NATS micro service: its endpoints, and what it tells of itself. The
-// package micro would be one, but it takes the return of a handler for the answer, and
-// ours answer later: its statistics would know neither errors nor how long it took.
-type microService struct {
-	id      micro.ServiceIdentity
-	about   string
-	started time.Time
-	all     []*endpointStats
-	subs    []*nats.Subscription
+// ServiceName is the NATS micro service that [Service.Serve] runs; its endpoints
+// answer on jobstream.<name>.
+const ServiceName = "jobstream"
+
+// Bounds of requests at a time.
+const (
+	maxCalls = 256    // being answered
+	maxWaits = 10_000 // waiting for something, see [Request.Wait]
+)
+
+// Endpoint answers requests on jobstream.<Name>. Handle is called concurrently.
+// An error goes back as problem JSON with the HTTP status as
+// Nats-Service-Error-Code; one that is no [*jobs.Error] is logged and not shown.
+type Endpoint struct {
+	Name   string
+	Handle func(ctx context.Context, r *Request) ([]byte, error)
 }
 
-// serviceQueue is the queue group of the endpoints, as that of micro.
-const serviceQueue = micro.DefaultQueueGroup
+// Request is what came to an endpoint. It is its handler's own.
+type Request struct {
+	Body []byte
+	// MaxAnswer is how many bytes the answer may have.
+	MaxAnswer int
+	// Omitted is for the handler: the fields that it left out of its answer's jobs to
+	// keep to that, as [HeaderOmitted] tells them.
+	Omitted string
 
-func newMicroService(version, description string) *microService {
-	return &microService{
-		id:    micro.ServiceIdentity{Name: ServiceName, ID: nuid.Next(), Version: version, Metadata: map[string]string{}},
-		about: description, started: time.Now().UTC(),
+	header map[string][]string
+	place  chan struct{} // where the request holds a place
+	waits  chan struct{}
+}
+
+// Header returns the values of a header. Its name may be written in any case,
+// unlike elsewhere in NATS: the headers here are those of the REST door.
+func (r *Request) Header(name string) (values []string) {
+	for given, v := range r.header {
+		if strings.EqualFold(given, name) {
+			values = append(values, v...)
+		}
 	}
+	return values
 }
 
-// add adds an endpoint.
-func (s *microService) add(name string) *endpointStats {
-	e := &endpointStats{EndpointStats: micro.EndpointStats{Name: name, Subject: ServiceName + "." + name, QueueGroup: serviceQueue}}
-	s.all = append(s.all, e)
-	return e
+// Wait tells that the handler is about to wait, perhaps for minutes: its request
+// then no longer counts among those being answered, but among those that wait,
+// of which there may be 10,000. The error is an [*jobs.Error] if there are.
+func (r *Request) Wait() error {
+	if r.place == r.waits {
+		return nil
+	}
+	select {
+	case r.waits <- struct{}{}:
+	default:
+		return busy("%d requests are waiting already; try again later", maxWaits)
+	}
+	<-r.place
+	r.place = r.waits
+	return nil
 }
 
-// subscribe has an endpoint called.
-func (s *microService) subscribe(nc *nats.Conn, c *caller) error {
-	sub, err := nc.QueueSubscribe(c.stats.Subject, serviceQueue, c.call)
-	if err == nil {
-		s.subs = append(s.subs, sub)
+func busy(format string, args ...any) error {
+	return &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: fmt.Sprintf(format, args...)}
+}
+
+// Service answers requests on jobstream.<name>.
+type Service struct {
+	server *Server
+	calls  sync.WaitGroup // requests being answered
+
+	mu     sync.Mutex // guards the start and the stop, and what follows
+	open   *microService
+	cancel context.CancelFunc // ends the contexts of the requests
+}
+
+// Serve starts answering requests with these endpoints; version must be a
+// semantic version. At most 256 requests are answered at a time, besides those
+// that wait; more get the problem "unavailable".
+func (s *Service) Serve(version, description string, endpoints []Endpoint) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open != nil {
+		return errors.New("the service runs already")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	slots, waits := make(chan struct{}, maxCalls), make(chan struct{}, maxWaits)
+	nc, m := s.server.nc, newMicroService(version, description)
+	for _, e := range endpoints {
+		c := &caller{service: s, endpoint: e, slots: slots, waits: waits, stats: m.add(e.Name), ctx: ctx}
+		if err := m.subscribe(nc, c); err != nil {
+			cancel()
+			return errors.Join(fmt.Errorf("cannot start the endpoint %s.%s: %w", ServiceName, e.Name, err), m.stop())
+		}
+	}
+	if err := m.introduce(nc); err != nil {
+		cancel()
+		return errors.Join(fmt.Errorf("cannot start the NATS service: %w", err), m.stop())
+	}
+	s.open, s.cancel = m, cancel
+	return nc.FlushTimeout(ackTimeout)
+}
+
+// Stop ends the service: no new requests are taken, those being
+// answered get five seconds, then their contexts end.
+func (s *Service) Stop() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		return nil
+	}
+	err := s.open.stop()
+	late := time.AfterFunc(ackTimeout, s.cancel)
+	s.calls.Wait()
+	late.Stop()
+	s.cancel()
+	s.open = nil
+	if e := s.server.nc.FlushTimeout(ackTimeout); err == nil {
+		err = e
 	}
 	return err
 }
 
-// introduce has the questions answered that every service is asked.
-func (s *microService) introduce(nc *nats.Conn) error {
-	for verb, tell := range map[micro.Verb]func() any{micro.PingVerb: s.ping, micro.InfoVerb: s.info, micro.StatsVerb: s.stats} {
-		for _, to := range [...]struct{ name, id string }{{}, {s.id.Name, ""}, {s.id.Name, s.id.ID}} {
-			subject, err := micro.ControlSubject(verb, to.name, to.id)
-			if err != nil {
-				return err
-			}
-			sub, err := nc.Subscribe(subject, func(m *nats.Msg) {
-				if body, err := json.Marshal(tell()); err == nil {
-					_ = m.Respond(body) // whoever gave no address hears nothing
-				}
-			})
-			if err != nil {
-				return err
-			}
-			s.subs = append(s.subs, sub)
+// caller runs the requests of one endpoint.
+type caller struct {
+	service  *Service
+	endpoint Endpoint
+	slots    chan struct{}
+	waits    chan struct{}
+	stats    *endpointStats
+	ctx      context.Context // ends when the service must have stopped
+}
+
+// call runs on the subscription's goroutine, so it must not wait for the answer.
+func (c *caller) call(m *nats.Msg) {
+	begun := time.Now()
+	request := &Request{Body: m.Data, MaxAnswer: c.service.server.o.MaxPayload + batchAnswer, header: m.Header, place: c.slots, waits: c.waits}
+	select {
+	case c.slots <- struct{}{}:
+	default:
+		c.answer(m.Reply, begun, request, nil, busy("%d requests are being answered already; try again later", maxCalls))
+		return
+	}
+	c.service.calls.Go(func() {
+		defer func() { <-request.place }()
+		out, err := c.run(request)
+		c.answer(m.Reply, begun, request, out, err)
+	})
+}
+
+// answer sends an answer, or what went wrong. It is counted before that: whoever has it
+// finds it in the statistics.
+func (c *caller) answer(reply string, begun time.Time, request *Request, out []byte, err error) {
+	c.stats.answered(time.Since(begun))
+	if err == nil && len(out) > request.MaxAnswer {
+		err = &jobs.Error{Kind: jobs.AnswerTooLarge, Detail: fmt.Sprintf(
+			"the answer has %d bytes, and a message has room for %d; what was asked for is done, and can be seen over REST", len(out), request.MaxAnswer,
+		)}
+	}
+	if err == nil && reply != "" {
+		m := nats.NewMsg(reply)
+		m.Data = out
+		if request.Omitted != "" {
+			m.Header[HeaderOmitted] = []string{request.Omitted}
+		}
+		if err = c.service.server.nc.PublishMsg(m); err != nil {
+			err = fmt.Errorf("the answer of %d bytes cannot be sent: %w", len(out), err)
 		}
 	}
-	return nil
-}
-
-func (s *microService) ping() any {
-	return micro.Ping{ServiceIdentity: s.id, Type: micro.PingResponseType}
-}
-
-func (s *microService) info() any {
-	info := micro.Info{ServiceIdentity: s.id, Type: micro.InfoResponseType, Description: s.about}
-	for _, e := range s.all {
-		info.Endpoints = append(info.Endpoints, micro.EndpointInfo{Name: e.Name, Subject: e.Subject, QueueGroup: e.QueueGroup})
+	if err == nil {
+		return
 	}
-	return info
-}
-
-func (s *microService) stats() any {
-	stats := micro.Stats{ServiceIdentity: s.id, Type: micro.StatsResponseType, Started: s.started}
-	for _, e := range s.all {
-		stats.Endpoints = append(stats.Endpoints, e.now())
+	problem, expected := jobs.AsError(err)
+	c.stats.failed(problem)
+	if !expected {
+		c.service.server.log.Error("a NATS request failed", "endpoint", ServiceName+"."+c.endpoint.Name, "error", err)
 	}
-	return stats
-}
-
-// stop takes no more requests. Those that have come are still called.
-func (s *microService) stop() error {
-	var failed []error
-	for _, sub := range s.subs {
-		failed = append(failed, sub.Drain())
+	if reply != "" {
+		c.fail(reply, problem)
 	}
-	return errors.Join(failed...)
 }
 
-// endpointStats is what "nats micro stats" shows of an endpoint.
-type endpointStats struct {
-	mu sync.Mutex
-	micro.EndpointStats
+// run calls the handler; a panic is an internal error like any other.
+func (c *caller) run(request *Request) (out []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return c.endpoint.Handle(c.ctx, request)
 }
 
-// longestError is how many bytes of an error are remembered.
-const longestError = 512
-
-// answered counts an answer that took so long.
-func (e *endpointStats) answered(took time.Duration) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.NumRequests++
-	e.ProcessingTime += took
-	e.AverageProcessingTime = e.ProcessingTime / time.Duration(e.NumRequests)
-}
-
-// failed counts an answer as an error.
-func (e *endpointStats) failed(problem *jobs.Error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.NumErrors++
-	e.LastError = strconv.Itoa(problem.Status()) + ":" + problem.Detail[:min(len(problem.Detail), longestError)]
-}
-
-func (e *endpointStats) now() *micro.EndpointStats {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	now := e.EndpointStats
-	return &now
+func (c *caller) fail(reply string, problem *jobs.Error) {
+	m := nats.NewMsg(reply)
+	m.Header[micro.ErrorHeader] = []string{problem.Detail}
+	m.Header[micro.ErrorCodeHeader] = []string{strconv.Itoa(problem.Status())}
+	m.Data = problem.Problem()
+	if err := c.service.server.nc.PublishMsg(m); err != nil {
+		c.service.server.log.Error("a NATS request was not answered", "endpoint", ServiceName+"."+c.endpoint.Name, "error", err)
+	}
 }

@@ -1,0 +1,136 @@
+package broker
+
+import (
+	"encoding/json"
+	"errors"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/nats-io/nuid"
+
+	"jobstream/jobs"
+)
+
+// microService is a NATS micro service: its endpoints, and what it tells of itself. The
+// package micro would be one, but it takes the return of a handler for the answer, and
+// ours answer later: its statistics would know neither errors nor how long it took.
+type microService struct {
+	id      micro.ServiceIdentity
+	about   string
+	started time.Time
+	all     []*endpointStats
+	subs    []*nats.Subscription
+}
+
+// serviceQueue is the queue group of the endpoints, as that of micro.
+const serviceQueue = micro.DefaultQueueGroup
+
+func newMicroService(version, description string) *microService {
+	return &microService{
+		id:    micro.ServiceIdentity{Name: ServiceName, ID: nuid.Next(), Version: version, Metadata: map[string]string{}},
+		about: description, started: time.Now().UTC(),
+	}
+}
+
+// add adds an endpoint.
+func (s *microService) add(name string) *endpointStats {
+	e := &endpointStats{EndpointStats: micro.EndpointStats{Name: name, Subject: ServiceName + "." + name, QueueGroup: serviceQueue}}
+	s.all = append(s.all, e)
+	return e
+}
+
+// subscribe has an endpoint called.
+func (s *microService) subscribe(nc *nats.Conn, c *caller) error {
+	sub, err := nc.QueueSubscribe(c.stats.Subject, serviceQueue, c.call)
+	if err == nil {
+		s.subs = append(s.subs, sub)
+	}
+	return err
+}
+
+// introduce has the questions answered that every service is asked.
+func (s *microService) introduce(nc *nats.Conn) error {
+	for verb, tell := range map[micro.Verb]func() any{micro.PingVerb: s.ping, micro.InfoVerb: s.info, micro.StatsVerb: s.stats} {
+		for _, to := range [...]struct{ name, id string }{{}, {s.id.Name, ""}, {s.id.Name, s.id.ID}} {
+			subject, err := micro.ControlSubject(verb, to.name, to.id)
+			if err != nil {
+				return err
+			}
+			sub, err := nc.Subscribe(subject, func(m *nats.Msg) {
+				if body, err := json.Marshal(tell()); err == nil {
+					_ = m.Respond(body) // whoever gave no address hears nothing
+				}
+			})
+			if err != nil {
+				return err
+			}
+			s.subs = append(s.subs, sub)
+		}
+	}
+	return nil
+}
+
+func (s *microService) ping() any {
+	return micro.Ping{ServiceIdentity: s.id, Type: micro.PingResponseType}
+}
+
+func (s *microService) info() any {
+	info := micro.Info{ServiceIdentity: s.id, Type: micro.InfoResponseType, Description: s.about}
+	for _, e := range s.all {
+		info.Endpoints = append(info.Endpoints, micro.EndpointInfo{Name: e.Name, Subject: e.Subject, QueueGroup: e.QueueGroup})
+	}
+	return info
+}
+
+func (s *microService) stats() any {
+	stats := micro.Stats{ServiceIdentity: s.id, Type: micro.StatsResponseType, Started: s.started}
+	for _, e := range s.all {
+		stats.Endpoints = append(stats.Endpoints, e.now())
+	}
+	return stats
+}
+
+// stop takes no more requests. Those that have come are still called.
+func (s *microService) stop() error {
+	var failed []error
+	for _, sub := range s.subs {
+		failed = append(failed, sub.Drain())
+	}
+	return errors.Join(failed...)
+}
+
+// endpointStats is what "nats micro stats" shows of an endpoint.
+type endpointStats struct {
+	mu sync.Mutex
+	micro.EndpointStats
+}
+
+// longestError is how many bytes of an error are remembered.
+const longestError = 512
+
+// answered counts an answer that took so long.
+func (e *endpointStats) answered(took time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.NumRequests++
+	e.ProcessingTime += took
+	e.AverageProcessingTime = e.ProcessingTime / time.Duration(e.NumRequests)
+}
+
+// failed counts an answer as an error.
+func (e *endpointStats) failed(problem *jobs.Error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.NumErrors++
+	e.LastError = strconv.Itoa(problem.Status()) + ":" + problem.Detail[:min(len(problem.Detail), longestError)]
+}
+
+func (e *endpointStats) now() *micro.EndpointStats {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.EndpointStats
+	return &now
+}
