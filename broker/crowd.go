@@ -31,11 +31,11 @@ type crowd struct {
 	mu   sync.Mutex        // guards what was seen of them
 	all  int               // bytes that all of them were behind, when they were looked at last
 	sent int64             // all that the server had sent by then
-	each map[uint64]reader // by number
+	each map[uint64]client // by number
 }
 
-// reader is a client.
-type reader struct {
+// client is one of them.
+type client struct {
 	pending int   // bytes that it is behind
 	read    int64 // about how many it has read
 	still   int   // how many looks ago it was seen to have read
@@ -104,7 +104,7 @@ func (c *crowd) look() (clients []*server.ConnInfo, all int) {
 	clients, all = c.outside()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	each := make(map[uint64]reader, len(clients))
+	each := make(map[uint64]client, len(clients))
 	for _, info := range clients {
 		r, known := c.each[info.Cid]
 		r.still++
