@@ -167,7 +167,7 @@ func BenchmarkSubmitThenDrain(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	settled(b, br, uint64(b.N))
+	stored(b, br, uint64(b.N))
 	published := b.Elapsed()
 	if err := br.Lanes.Pull(lane, 1000); err != nil {
 		b.Fatal(err)

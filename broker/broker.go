@@ -46,7 +46,7 @@ type Options struct {
 	MaxBehind  int           // bytes that all clients together may have to read yet; 64 MiB if 0
 	QueueSize  int           // JOBS takes twice as many messages; 100,000 if 0
 	MaxPayload int           // bytes of a job's payload; 1 MiB if 0
-	Lease      time.Duration // after which a delivery that nobody settled comes again; 30 s if 0
+	Lease      time.Duration // after which a delivery that nobody ended comes again; 30 s if 0
 
 	// Rebuild says that the last stop was not clean: state of lanes is thrown
 	// away, and lanes and streams that do not load are made anew.

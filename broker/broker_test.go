@@ -130,7 +130,7 @@ func submit(t testing.TB, b *broker.Broker, m *jobs.Message) {
 	}
 }
 
-func settled(t testing.TB, b *broker.Broker, last uint64) broker.StreamState {
+func stored(t testing.TB, b *broker.Broker, last uint64) broker.StreamState {
 	t.Helper()
 	late := time.Now().Add(patience)
 	for {
@@ -176,7 +176,7 @@ func TestSubmitIsRead(t *testing.T) {
 	ahead, _ := read(t, b, jobs.Positions{Jobs: 1000})
 	for came, last := false, uint64(3); !came; last++ {
 		submit(t, b, message("email", 2)) // the reader may still be starting
-		settled(t, b, last+1)
+		stored(t, b, last+1)
 		select {
 		case <-ahead.changed:
 			came = true
@@ -310,7 +310,7 @@ func testQueue(t *testing.T, open func(*testing.T, *broker.Broker) (q jobs.Queue
 		return jobstest.Rig{Queue: queue, Lease: lease, Sweep: sweep, Put: func(lane jobs.Lane) uint64 {
 			submit(t, b, message(lane.Type, lane.Priority))
 			seq++
-			return settled(t, b, seq).Last
+			return stored(t, b, seq).Last
 		}}
 	})
 }
@@ -508,7 +508,7 @@ func TestLargePayloadsKeepConnections(t *testing.T) {
 		m.Payload = json.RawMessage(`"` + strings.Repeat("x", size) + `"`)
 		submit(t, b, m)
 	}
-	settled(t, b, n)
+	stored(t, b, n)
 	for _, l := range lanes {
 		if err := b.Lanes.Pull(l, n); err != nil {
 			t.Fatal(err)
@@ -610,20 +610,20 @@ func TestFullQueueRefuses(t *testing.T) {
 	}
 	put(3)
 	<-refused
-	if st := settled(t, b, 12); st.Msgs != 12 {
+	if st := stored(t, b, 12); st.Msgs != 12 {
 		t.Fatalf("%+v", st)
 	}
 	if err := b.Streams.PurgeJobs(t.Context(), 6); err != nil {
 		t.Fatal(err)
 	}
-	if st := settled(t, b, 12); st.Msgs != 6 || st.First != 7 {
+	if st := stored(t, b, 12); st.Msgs != 6 || st.First != 7 {
 		t.Fatalf("%+v", st)
 	}
 	if err := b.Streams.PurgeJobs(t.Context(), 1000); err != nil {
 		t.Fatal(err)
 	}
 	submit(t, b, message("email", 3))
-	if st := settled(t, b, 1001); st.Msgs != 1 || st.First != 1001 || st.Last != 1001 {
+	if st := stored(t, b, 1001); st.Msgs != 1 || st.First != 1001 || st.Last != 1001 {
 		t.Fatalf("the sequence was not lifted: %+v", st)
 	}
 }
@@ -723,7 +723,7 @@ func TestBlockedSinkLosesNothing(t *testing.T) {
 	for range n {
 		submit(t, b, m)
 	}
-	settled(t, b, n)
+	stored(t, b, n)
 	close(g.open)
 	select {
 	case <-g.count:

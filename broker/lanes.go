@@ -126,25 +126,25 @@ func (l *Lanes) Pull(lane jobs.Lane, n int) error {
 }
 
 // Ack ends a delivery for good, at once; see [Tail.Ack].
-func (l *Lanes) Ack(d jobs.Delivery) error { return l.settle(d.Ref, nil) }
+func (l *Lanes) Ack(d jobs.Delivery) error { return l.answer(d.Ref, nil) }
 
 // Nak gives a delivery back, to come again after delay.
 func (l *Lanes) Nak(ref string, delay time.Duration) error {
 	if delay <= 0 {
-		return l.settle(ref, []byte("-NAK"))
+		return l.answer(ref, []byte("-NAK"))
 	}
 	var space [48]byte
 	body := append(space[:0], `-NAK {"delay":`...)
 	body = strconv.AppendInt(body, int64(delay), 10)
-	return l.settle(ref, append(body, '}'))
+	return l.answer(ref, append(body, '}'))
 }
 
 // Extend renews the lease of a delivery.
-func (l *Lanes) Extend(ref string) error { return l.settle(ref, []byte("+WPI")) }
+func (l *Lanes) Extend(ref string) error { return l.answer(ref, []byte("+WPI")) }
 
-func (l *Lanes) settle(ref string, body []byte) error {
+func (l *Lanes) answer(ref string, body []byte) error {
 	if err := wire.Publish(l.conn, ref, "", nil, body); err != nil {
-		return fmt.Errorf("cannot settle a delivery: %w", err)
+		return fmt.Errorf("cannot answer a delivery: %w", err)
 	}
 	return nil
 }

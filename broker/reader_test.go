@@ -165,7 +165,7 @@ func TestLanesGetWhatIsTheirs(t *testing.T) {
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	settled(t, b, 5*each)
+	stored(t, b, 5*each)
 	info, err := js.Stream(t.Context(), broker.JobsStream)
 	if err != nil {
 		t.Fatal(err)

@@ -110,7 +110,7 @@ func (f folder) streams() string { return filepath.Join(string(f), "jetstream", 
 func (f folder) stream(name string) string { return filepath.Join(f.streams(), name) }
 
 // dropLanes removes the lanes' state files. A lane that is made anew over an
-// old file would adopt it, and skip messages that it believes were settled.
+// old file would adopt it, and skip messages that it believes were acked.
 func (f folder) dropLanes() error {
 	if err := dropLanesIn(filepath.Join(f.stream(JobsStream), "obs")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot remove old lanes in %s: %w", f, err)

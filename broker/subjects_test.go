@@ -118,7 +118,7 @@ func TestStrangersAnswer(t *testing.T) {
 	must(t, nc.Flush()) // the answers are with the server
 	must(t, b.Flush())
 	submit(t, b, message("email", 3))
-	settled(t, b, 2)
+	stored(t, b, 2)
 	must(t, b.Healthy())
 	s, err := js.Stream(t.Context(), broker.NotificationsStream)
 	must(t, err)

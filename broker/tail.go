@@ -156,7 +156,7 @@ func (t *Tail) sendAcks() error {
 		if a.seq <= purged {
 			continue
 		}
-		if err := t.settle(a.ref, nil); err != nil {
+		if err := t.answer(a.ref, nil); err != nil {
 			return err
 		}
 	}

@@ -106,7 +106,7 @@ func TestTail(t *testing.T) {
 			last++
 			needs.lanes[last], needs.needed[last] = l, true
 		}
-		settled(t, b, last)
+		stored(t, b, last)
 		needs.position += uint64(random.IntN(int(last-needs.position) + 1)) //nolint:gosec // few
 		for seq := range needs.needed {
 			// Every 25th holds on for long, and one day all of them end.
@@ -180,12 +180,12 @@ func TestFewAreNotPurged(t *testing.T) {
 	begun := time.Now()
 	for want := range uint64(2) { // the first sweep finds that none was for long
 		submit(t, b, message("email", 3))
-		settled(t, b, want+1)
+		stored(t, b, want+1)
 		needs.position++
 		if err := tail.Sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if st := settled(t, b, want+1); st.Msgs != want && time.Since(begun) < broker.PurgeFew {
+		if st := stored(t, b, want+1); st.Msgs != want && time.Since(begun) < broker.PurgeFew {
 			t.Errorf("%d messages are there, want %d", st.Msgs, want)
 		}
 	}
@@ -204,7 +204,7 @@ func TestNothingIsPurgedTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	submit(t, b, message("email", 3))
-	settled(t, b, 1)
+	stored(t, b, 1)
 	for range 3 {
 		if err := tail.Sweep(t.Context()); err != nil {
 			t.Fatal(err)
@@ -296,7 +296,7 @@ func fetch(t *testing.T, b *broker.Broker, n int) (shows func(when string, open 
 	for range n {
 		submit(t, b, message("email", 3))
 	}
-	settled(t, b, uint64(n)) //nolint:gosec // few
+	stored(t, b, uint64(n)) //nolint:gosec // few
 	if err := b.Lanes.Pull(lane, n); err != nil {
 		t.Fatal(err)
 	}
