@@ -16,18 +16,18 @@ import (
 )
 
 // Inbox publishes submissions to JOBS, and finds out which were refused. The lock of
-// pending guards those without an answer; health has its own.
+// unanswered guards those; health has its own.
 type Inbox struct {
-	server  *Server
-	conn    *wire.Conn
-	answers string // the first tokens of subjects for answers; the last one is a submission's number
-	pending pendingAcks
-	health  health
+	server     *Server
+	conn       *wire.Conn
+	answers    string // the first tokens of subjects for answers; the last one is a submission's number
+	unanswered unanswered
+	health     health
 }
 
 func openInbox(s *Server, conn *wire.Conn) (*Inbox, error) {
 	i := &Inbox{server: s, conn: conn, answers: newReply() + "."}
-	i.pending.room.L = &i.pending.mu
+	i.unanswered.room.L = &i.unanswered.mu
 	_, err := conn.Subscribe(i.answers+"*", i.answered)
 	return i, err
 }
@@ -60,12 +60,12 @@ func (i *Inbox) Submit(m *jobs.Message, refused func(error)) error {
 	var name [96]byte
 	subject := appendLaneSubject(name[:0], m.Type, m.Priority)
 
-	n := i.pending.add(refused, time.Now())
+	n := i.unanswered.begin(refused, time.Now())
 	var to [64]byte
 	reply := append(to[:0], i.answers...)
 	reply = strconv.AppendUint(reply, n, 10)
 	if err := wire.Publish(i.conn, subject, reply, header, m.Payload); err != nil {
-		if _, ok := i.pending.take(n); !ok {
+		if _, ok := i.unanswered.end(n); !ok {
 			return nil // refused has been told already
 		}
 		return &jobs.Error{Kind: jobs.Unavailable, Detail: "the queue cannot be reached: " + err.Error(), RetryAfter: time.Second}
@@ -89,7 +89,7 @@ func (i *Inbox) answered(f *wire.Msg) {
 	if !fromStream(f, JobsStream) {
 		return
 	}
-	refused, ok := i.pending.take(lastNumber(f.Subject))
+	refused, ok := i.unanswered.end(lastNumber(f.Subject))
 	if !ok {
 		return
 	}
@@ -107,7 +107,7 @@ func (i *Inbox) answered(f *wire.Msg) {
 }
 
 func (i *Inbox) failUnanswered(now time.Time) {
-	late := i.pending.expire(now.Add(-ackTimeout))
+	late := i.unanswered.expire(now.Add(-ackTimeout))
 	if len(late) == 0 {
 		return
 	}
@@ -163,12 +163,12 @@ func pubAckError(f *wire.Msg) *jobs.Error {
 	}
 }
 
-// pendingAcks are the submissions that the stream has not answered: a ring, as
+// unanswered are the submissions that the stream has not answered: a ring, as
 // answers come in about the order of asking.
-type pendingAcks struct {
+type unanswered struct {
 	mu    sync.Mutex
 	room  sync.Cond    // there are fewer than maxUnanswered
-	ring  []pendingAck // length a power of two
+	ring  []submission // length a power of two
 	first uint64       // number of the oldest entry
 	next  uint64       // number of the next one
 }
@@ -177,67 +177,67 @@ type pendingAcks struct {
 // the server begins to refuse them.
 const maxUnanswered = 32 << 10
 
-type pendingAck struct {
+type submission struct {
 	refused func(error)
 	since   time.Time
 	waiting bool
 }
 
-// add takes note of a submission and returns its number.
-func (p *pendingAcks) add(refused func(error), now time.Time) uint64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for p.next-p.first >= maxUnanswered {
-		p.room.Wait()
+// begin counts a submission and returns its number. It waits while too many are unanswered.
+func (u *unanswered) begin(refused func(error), now time.Time) uint64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for u.next-u.first >= maxUnanswered {
+		u.room.Wait()
 	}
-	if p.next-p.first == uint64(len(p.ring)) {
-		p.grow()
+	if u.next-u.first == uint64(len(u.ring)) {
+		u.grow()
 	}
-	n := p.next
-	p.next++
-	p.ring[n&uint64(len(p.ring)-1)] = pendingAck{refused: refused, since: now, waiting: true}
+	n := u.next
+	u.next++
+	u.ring[n&uint64(len(u.ring)-1)] = submission{refused: refused, since: now, waiting: true}
 	return n
 }
 
-func (p *pendingAcks) grow() {
-	bigger := make([]pendingAck, max(1024, 2*len(p.ring)))
-	for n := p.first; n < p.next; n++ {
-		bigger[n&uint64(len(bigger)-1)] = p.ring[n&uint64(len(p.ring)-1)]
+func (u *unanswered) grow() {
+	bigger := make([]submission, max(1024, 2*len(u.ring)))
+	for n := u.first; n < u.next; n++ {
+		bigger[n&uint64(len(bigger)-1)] = u.ring[n&uint64(len(u.ring)-1)]
 	}
-	p.ring = bigger
+	u.ring = bigger
 }
 
-// take removes submission n; ok is false if it is not waiting any more.
-func (p *pendingAcks) take(n uint64) (refused func(error), ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if n < p.first || n >= p.next {
+// end removes submission n; ok is false if it is not waiting any more.
+func (u *unanswered) end(n uint64) (refused func(error), ok bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if n < u.first || n >= u.next {
 		return nil, false
 	}
-	e := &p.ring[n&uint64(len(p.ring)-1)]
+	e := &u.ring[n&uint64(len(u.ring)-1)]
 	refused, ok = e.refused, e.waiting
-	*e = pendingAck{}
-	p.skip()
+	*e = submission{}
+	u.skip()
 	return refused, ok
 }
 
-func (p *pendingAcks) skip() {
-	full := p.next-p.first >= maxUnanswered
-	for p.first < p.next && !p.ring[p.first&uint64(len(p.ring)-1)].waiting {
-		p.first++
+func (u *unanswered) skip() {
+	full := u.next-u.first >= maxUnanswered
+	for u.first < u.next && !u.ring[u.first&uint64(len(u.ring)-1)].waiting {
+		u.first++
 	}
-	if full && p.next-p.first < maxUnanswered {
-		p.room.Broadcast()
+	if full && u.next-u.first < maxUnanswered {
+		u.room.Broadcast()
 	}
 }
 
 // expire removes and returns the submissions from before limit.
-func (p *pendingAcks) expire(limit time.Time) []func(error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (u *unanswered) expire(limit time.Time) []func(error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	var late []func(error)
-	for n := p.first; n < p.next; n++ {
-		e := &p.ring[n&uint64(len(p.ring)-1)]
+	for n := u.first; n < u.next; n++ {
+		e := &u.ring[n&uint64(len(u.ring)-1)]
 		if !e.waiting {
 			continue
 		}
@@ -245,9 +245,9 @@ func (p *pendingAcks) expire(limit time.Time) []func(error) {
 			break
 		}
 		late = append(late, e.refused)
-		*e = pendingAck{}
+		*e = submission{}
 	}
-	p.skip()
+	u.skip()
 	return late
 }
 
