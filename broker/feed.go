@@ -33,8 +33,8 @@ type feed struct {
 	reader *Reader
 	stream string
 	whole  bool // items have subject and header, too
-	take   func(*item) error
-	beats  bool // heartbeats are handed to take as items without a body
+	each   func(*item) error
+	beats  bool // heartbeats are handed to each as items without a body
 
 	most int // bytes that may be under way
 	conn *wire.Conn
@@ -183,14 +183,14 @@ func (f *feed) remove(c *consumer) {
 
 // receive runs on the connection's goroutine.
 func (f *feed) receive(c *consumer, m *wire.Msg) {
-	if refusal := f.took(c, m); refusal != "" {
+	if refusal := f.accept(c, m); refusal != "" {
 		f.reader.server.log.Warn("a reader's request was refused", "stream", f.stream, "status", refusal)
 	}
 }
 
-// took is receive, and returns the server's words if it has refused a request. It does
-// not log: f.mu is held.
-func (f *feed) took(c *consumer, m *wire.Msg) (refusal string) {
+// accept is receive, and returns the server's words if it has refused a request. It does
+// not log: the lock is on.
+func (f *feed) accept(c *consumer, m *wire.Msg) (refusal string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if c.expect == 0 {
@@ -204,7 +204,7 @@ func (f *feed) took(c *consumer, m *wire.Msg) (refusal string) {
 	return ""
 }
 
-// message takes a delivery. f.mu is held.
+// message takes a delivery. the lock is on.
 func (f *feed) message(c *consumer, m *wire.Msg) {
 	a, ok := wire.ParseAck(m.Reply)
 	if !ok || a.Delivery != c.expect {
@@ -220,7 +220,7 @@ func (f *feed) message(c *consumer, m *wire.Msg) {
 }
 
 // control takes heartbeats and the word of the request's end; what else the server has
-// to say it returns. f.mu is held.
+// to say it returns. the lock is on.
 func (f *feed) control(c *consumer, code int, m *wire.Msg) (refusal string) {
 	switch text := m.StatusText(); {
 	case code == 100:
@@ -280,7 +280,7 @@ func (f *feed) push(it item) {
 	}
 }
 
-// drain hands the queue to take, all that is there at a time.
+// drain hands the queue to each, all that is there at a time.
 func (f *feed) drain(ctx context.Context) error {
 	var batch []item
 	for {
@@ -309,5 +309,5 @@ func (f *feed) handle(it *item) error {
 		f.ask(it.ended)
 		return nil
 	}
-	return f.take(it)
+	return f.each(it)
 }

@@ -42,7 +42,7 @@ func (r *Reader) Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) 
 	group.Go(func() {
 		var parser messageParser
 		last := from.Jobs
-		f := feed{reader: r, stream: JobsStream, whole: true, last: from.Jobs, take: func(it *item) error {
+		f := feed{reader: r, stream: JobsStream, whole: true, last: from.Jobs, each: func(it *item) error {
 			sink.Submitted(parser.message(it))
 			if last < end && it.seq >= end {
 				close(caughtUp)
@@ -61,7 +61,7 @@ func (r *Reader) Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) 
 			errs[1] = context.Cause(ctx)
 			return
 		}
-		f := feed{reader: r, stream: StatusStream, last: from.Status, take: func(it *item) error {
+		f := feed{reader: r, stream: StatusStream, last: from.Status, each: func(it *item) error {
 			events, err := decodeEvents(it.body, &names)
 			if err != nil {
 				r.server.log.Warn("a message in the event log makes no sense; it is skipped", "stream", StatusStream, "seq", it.seq, "error", err)
@@ -84,7 +84,7 @@ func (r *Reader) Kept(ctx context.Context, fn func(body []byte) error) error {
 		return err
 	}
 	errDone := errors.New("done")
-	f := feed{reader: r, stream: NotificationsStream, last: state.First - 1, take: func(it *item) error {
+	f := feed{reader: r, stream: NotificationsStream, last: state.First - 1, each: func(it *item) error {
 		if it.body != nil {
 			if err := fn(it.body); err != nil {
 				return err
