@@ -35,8 +35,8 @@ func newMicroService(version, description string) *microService {
 	}
 }
 
-// add adds an endpoint.
-func (s *microService) add(name string) *endpointStats {
+// newEndpoint appends an endpoint.
+func (s *microService) newEndpoint(name string) *endpointStats {
 	e := &endpointStats{EndpointStats: micro.EndpointStats{Name: name, Subject: ServiceName + "." + name, QueueGroup: serviceQueue}}
 	s.all = append(s.all, e)
 	return e
@@ -53,14 +53,14 @@ func (s *microService) subscribe(nc *nats.Conn, c *caller) error {
 
 // introduce has the questions answered that every service is asked.
 func (s *microService) introduce(nc *nats.Conn) error {
-	for verb, tell := range map[micro.Verb]func() any{micro.PingVerb: s.ping, micro.InfoVerb: s.info, micro.StatsVerb: s.stats} {
+	for verb, about := range map[micro.Verb]func() any{micro.PingVerb: s.ping, micro.InfoVerb: s.info, micro.StatsVerb: s.stats} {
 		for _, to := range [...]struct{ name, id string }{{}, {s.id.Name, ""}, {s.id.Name, s.id.ID}} {
 			subject, err := micro.ControlSubject(verb, to.name, to.id)
 			if err != nil {
 				return err
 			}
 			sub, err := nc.Subscribe(subject, func(m *nats.Msg) {
-				if body, err := json.Marshal(tell()); err == nil {
+				if body, err := json.Marshal(about()); err == nil {
 					_ = m.Respond(body) // whoever gave no address hears nothing
 				}
 			})

@@ -102,7 +102,7 @@ func (s *Service) Serve(version, description string, endpoints []Endpoint) error
 	slots, waits := make(chan struct{}, maxCalls), make(chan struct{}, maxWaits)
 	nc, m := s.server.nc, newMicroService(version, description)
 	for _, e := range endpoints {
-		c := &caller{service: s, endpoint: e, slots: slots, waits: waits, stats: m.add(e.Name), ctx: ctx}
+		c := &caller{service: s, endpoint: e, slots: slots, waits: waits, stats: m.newEndpoint(e.Name), ctx: ctx}
 		if err := m.subscribe(nc, c); err != nil {
 			cancel()
 			return errors.Join(fmt.Errorf("cannot start the endpoint %s.%s: %w", ServiceName, e.Name, err), m.stop())
