@@ -173,12 +173,12 @@ func TestSubmitIsRead(t *testing.T) {
 	submit(t, b, message("email", 2))
 	again, _ := read(t, b, jobs.Positions{Jobs: 2})
 	again.until(t, "what came meanwhile", func() bool { return len(again.messages) == 1 && again.messages[0].Seq == 3 })
-	ahead, _ := read(t, b, jobs.Positions{Jobs: 1000})
+	beyond, _ := read(t, b, jobs.Positions{Jobs: 1000})
 	for came, last := false, uint64(3); !came; last++ {
 		submit(t, b, message("email", 2)) // the reader may still be starting
 		stored(t, b, last+1)
 		select {
-		case <-ahead.changed:
+		case <-beyond.changed:
 			came = true
 		case <-time.After(100 * time.Millisecond):
 		}
@@ -704,7 +704,7 @@ func (g *gate) Submitted(m *jobs.Message) {
 	<-g.open
 	g.next++
 	if m.Seq != g.next {
-		g.fail("message %d came, %d was due", m.Seq, g.next)
+		g.fail("message %d came, %d was next", m.Seq, g.next)
 	}
 	if m.Seq == g.want {
 		g.count <- m.Seq
@@ -781,15 +781,15 @@ func TestPortInUse(t *testing.T) {
 
 func TestServe(t *testing.T) {
 	b := brokertest.New(t, withPort)
-	hold, held := make(chan struct{}), make(chan struct{}, 300)
+	release, begun := make(chan struct{}), make(chan struct{}, 300)
 	endpoints := []broker.Endpoint{
 		{Name: "echo", Handle: func(_ context.Context, r *broker.Request) ([]byte, error) { return r.Body, nil }},
 		{Name: "refuse", Handle: func(context.Context, *broker.Request) ([]byte, error) { return nil, jobs.Invalid("/to", "is required") }},
 		{Name: "panic", Handle: func(context.Context, *broker.Request) ([]byte, error) { panic("oh") }},
-		{Name: "hold", Handle: func(context.Context, *broker.Request) ([]byte, error) {
-			held <- struct{}{}
-			<-hold
-			return []byte("held"), nil
+		{Name: "block", Handle: func(context.Context, *broker.Request) ([]byte, error) {
+			begun <- struct{}{}
+			<-release
+			return []byte("done"), nil
 		}},
 	}
 	if err := b.Service.Serve("1.2.3", "jobs", endpoints); err != nil {
@@ -816,20 +816,20 @@ func TestServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 256 {
-		if err := nc.PublishRequest("jobstream.hold", inbox, nil); err != nil {
+		if err := nc.PublishRequest("jobstream.block", inbox, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for range 256 {
-		<-held
+		<-begun
 	}
 	m, err := nc.Request("jobstream.echo", nil, patience)
 	if err != nil || m.Header.Get("Nats-Service-Error-Code") != "503" {
 		t.Fatalf("the 257th request: %v, %v", m, err)
 	}
-	close(hold)
+	close(release)
 	for range 256 {
-		if m, err := sub.NextMsg(patience); err != nil || string(m.Data) != "held" {
+		if m, err := sub.NextMsg(patience); err != nil || string(m.Data) != "done" {
 			t.Fatalf("%v, %v", m, err)
 		}
 	}
@@ -849,7 +849,7 @@ func TestServe(t *testing.T) {
 func TestServeWaits(t *testing.T) {
 	const waiting = 300
 	b := brokertest.New(t, withPort)
-	hold, held := make(chan struct{}), make(chan struct{}, waiting)
+	release, begun := make(chan struct{}), make(chan struct{}, waiting)
 	endpoints := []broker.Endpoint{
 		{Name: "header", Handle: func(_ context.Context, r *broker.Request) ([]byte, error) {
 			return []byte(strings.Join(r.Header("Idempotency-Key"), " ")), nil
@@ -860,8 +860,8 @@ func TestServeWaits(t *testing.T) {
 					return nil, err
 				}
 			}
-			held <- struct{}{}
-			<-hold
+			begun <- struct{}{}
+			<-release
 			return []byte("over"), nil
 		}},
 	}
@@ -878,7 +878,7 @@ func TestServeWaits(t *testing.T) {
 			t.Fatal(err)
 		}
 		select {
-		case <-held:
+		case <-begun:
 		case <-time.After(patience):
 			t.Fatal("a request that waits takes the place of another")
 		}
@@ -888,7 +888,7 @@ func TestServeWaits(t *testing.T) {
 	if answer, err := nc.RequestMsg(m, patience); err != nil || string(answer.Data) != "k" {
 		t.Errorf("while %d wait: %v, %v", waiting, answer, err)
 	}
-	close(hold)
+	close(release)
 	for range waiting {
 		if m, err := sub.NextMsg(patience); err != nil || string(m.Data) != "over" {
 			t.Fatalf("%v, %v", m, err)

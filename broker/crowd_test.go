@@ -49,10 +49,10 @@ func TestSilentSubscribersAreDropped(t *testing.T) {
 	const most, many, batch = 4 << 20, 60, 200
 	b := brokertest.New(t, withPort, func(o *broker.Options) { o.MaxBehind = most })
 	nc, _ := connect(t, b)
-	var told atomic.Int64
+	var came atomic.Int64
 	changed := make(chan struct{}, 1)
 	sub, err := nc.Subscribe("job.completed.>", func(*nats.Msg) {
-		told.Add(1)
+		came.Add(1)
 		select {
 		case changed <- struct{}{}:
 		default:
@@ -105,11 +105,11 @@ func TestSilentSubscribersAreDropped(t *testing.T) {
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	for late := time.After(patience); told.Load() < int64(n); {
+	for late := time.After(patience); came.Load() < int64(n); {
 		select {
 		case <-changed:
 		case <-late:
-			t.Fatalf("%d notifications came, want %d", told.Load(), n)
+			t.Fatalf("%d notifications came, want %d", came.Load(), n)
 		}
 	}
 	if nc.Stats().Reconnects > 0 {

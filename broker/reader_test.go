@@ -34,7 +34,7 @@ func (u *uneven) Submitted(m *jobs.Message) {
 	u.mu.Lock()
 	u.next++
 	if m.Seq != u.next || string(m.Payload) == "" || m.Type != "email" {
-		u.fail("message %d of type %q came, %d was due", m.Seq, m.Type, u.next)
+		u.fail("message %d of type %q came, %d was next", m.Seq, m.Type, u.next)
 	}
 	stops := len(u.stops) > 0 && u.stops[0] == m.Seq
 	if stops {
@@ -70,7 +70,7 @@ func TestReaderUnderAFlood(t *testing.T) {
 	stops := len(u.stops)
 	readInto(t, b, jobs.Positions{}, u)
 	payload := json.RawMessage(`"` + strings.Repeat("x", 500) + `"`)
-	ahead := make(chan struct{}, n)
+	sent := make(chan struct{}, n)
 	for range publishers {
 		go func() {
 			for range n / publishers {
@@ -79,7 +79,7 @@ func TestReaderUnderAFlood(t *testing.T) {
 				if err := b.Inbox.Submit(m, nil); err != nil {
 					t.Error(err)
 				}
-				ahead <- struct{}{}
+				sent <- struct{}{}
 			}
 		}()
 	}
@@ -87,7 +87,7 @@ func TestReaderUnderAFlood(t *testing.T) {
 	for range stops {
 		on := <-u.stop
 		for range min(10_000, n-published) { // more than may be under way
-			<-ahead
+			<-sent
 			published++
 		}
 		close(on)
