@@ -65,7 +65,7 @@ func (f *feed) run(ctx context.Context) error {
 	}
 	defer conn.Close()
 	f.conn = conn
-	f.most = f.reader.server.o.readAhead()
+	f.most = f.reader.server.o.prefetch()
 	f.filled = make(chan struct{}, 1)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

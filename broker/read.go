@@ -19,12 +19,12 @@ type Reader struct {
 	streams *Streams
 }
 
-// Read follows JOBS and STATUS from behind the given positions and hands what
-// they hold to sink, until ctx ends; then it returns ctx's cause. What STATUS holds comes
-// after what JOBS held when Read began: no event is earlier than its job's submission,
-// also for a tracker that is older than the streams. Calls to the
-// sink come one at a time per stream. A call that blocks holds its stream up: no more
-// is read ahead of what the sink has taken than twice Options.readAhead; see feed.
+// Read follows JOBS and STATUS from behind the given positions and hands their messages to
+// sink, until ctx ends. Then it returns ctx's cause. Messages of STATUS come after those
+// that JOBS had when Read began. So no event is earlier than its job's submission, not
+// even for a tracker that is older than the streams. Calls to the sink come one at a time
+// per stream. A call that blocks stops its stream: twice Options.prefetch is the most that
+// is read before the sink wants it.
 func (r *Reader) Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) error {
 	var names interner // of the feed of STATUS
 	end, err := r.streams.lastJob(ctx)

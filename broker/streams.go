@@ -52,7 +52,7 @@ const (
 	maxPacked     = 256 << 10      // bytes of one message of packed events
 	pullExpiry    = 30 * time.Second
 	clientPending = 8 << 20     // see maxPending
-	leastAhead    = 5 << 19     // see readAhead
+	leastPrefetch = 5 << 19     // see prefetch
 	pullGrace     = time.Second // beyond a request's expiry, until it counts as lost
 	ackTimeout    = 5 * time.Second
 	heartbeat     = 2 * time.Second // of the readers' consumers
@@ -155,9 +155,9 @@ func readerConfig(name string, start uint64) jetstream.ConsumerConfig {
 // largest is the most bytes that a message of this server can have, in any stream.
 func (o *Options) largest() int { return min(o.MaxPayload+headerBytes+batchAnswer, math.MaxInt32) }
 
-// readAhead is how many bytes a reader of a stream may have asked for and not taken:
+// prefetch is how many bytes a reader of a stream may have asked for and not taken:
 // at least one message, with the subjects that the server counts with it.
-func (o *Options) readAhead() int { return max(leastAhead, o.largest()+2<<10) }
+func (o *Options) prefetch() int { return max(leastPrefetch, o.largest()+2<<10) }
 
 // maxPending is how many bytes a client may be behind before it is dropped. What the
 // server is writing counts until its last byte is written, and a reader may ask for
