@@ -171,7 +171,7 @@ const overdueBatch = 4096
 const startGrace = 250 * time.Millisecond
 
 // mayHaveStarted says whether a job that would expire at a moment may have
-// started before it, which nobody has told yet.
+// started before it, which has not been committed yet.
 func mayHaveStarted(j *jobs.Job, at jobs.Time) bool {
 	return inQueue(j) && j.Attempt == 0 && at == j.Terms.ExpiresAt
 }

@@ -55,40 +55,40 @@ func cut[T any](list []T, n int) (head, tail []T, left int) {
 
 // isolate folds a batch that could not be folded because of err, without what breaks it.
 // It returns an error if that is not a part of the batch, or nothing can be committed.
-func (s *Store) isolate(b *batch, err error, tell func(*jobs.Commit)) error {
+func (s *Store) isolate(b *batch, err error, publish func(*jobs.Commit)) error {
 	if b.size() == 0 {
 		return err
 	}
-	if _, none := s.foldOnce(&batch{}, tell); none != nil {
+	if _, none := s.foldOnce(&batch{}, publish); none != nil {
 		return err // it has nothing to do with what is in the batch
 	}
-	return s.pieces(b, tell)
+	return s.pieces(b, publish)
 }
 
 // pieces folds the halves of a batch, and theirs, and sets aside what fails by itself.
-func (s *Store) pieces(b *batch, tell func(*jobs.Commit)) error {
+func (s *Store) pieces(b *batch, publish func(*jobs.Commit)) error {
 	for try := 1; ; try++ {
-		poison, err := s.foldOnce(b, tell)
+		poison, err := s.foldOnce(b, publish)
 		switch {
 		case !poison:
 			return err
 		case b.size() == 0:
 			return err
 		case b.size() == 1 && try >= asideTries:
-			return s.setAside(b, err, tell)
+			return s.setAside(b, err, publish)
 		case b.size() > 1:
 			first, second := b.halves()
-			if err := s.pieces(&first, tell); err != nil {
+			if err := s.pieces(&first, publish); err != nil {
 				return err
 			}
-			return s.pieces(&second, tell)
+			return s.pieces(&second, publish)
 		}
 	}
 }
 
-// foldOnce folds all of a batch, and tells of the commits. poison says that the error
+// foldOnce folds all of a batch, and publishes the commits. poison says that the error
 // would come again.
-func (s *Store) foldOnce(b *batch, tell func(*jobs.Commit)) (poison bool, err error) {
+func (s *Store) foldOnce(b *batch, publish func(*jobs.Commit)) (poison bool, err error) {
 	for part := *b; ; {
 		c, rest, err := s.fold(&part, s.input())
 		if err != nil {
@@ -96,7 +96,7 @@ func (s *Store) foldOnce(b *batch, tell func(*jobs.Commit)) (poison bool, err er
 			var broke *foldError
 			return errors.As(err, &broke), err
 		}
-		tell(c)
+		publish(c)
 		if len(rest) == 0 {
 			return false, nil
 		}
@@ -105,7 +105,7 @@ func (s *Store) foldOnce(b *batch, tell func(*jobs.Commit)) (poison bool, err er
 }
 
 // setAside moves past the only thing in b.
-func (s *Store) setAside(b *batch, why error, tell func(*jobs.Commit)) error {
+func (s *Store) setAside(b *batch, why error, publish func(*jobs.Commit)) error {
 	line := aside{At: jobs.Now().String(), Reason: why.Error()}
 	var broke *boltfile.Panic
 	if errors.As(why, &broke) {
@@ -128,7 +128,7 @@ func (s *Store) setAside(b *batch, why error, tell func(*jobs.Commit)) error {
 	for _, other := range append(instead, batch{}) {
 		other.jobs, other.status = b.jobs, b.status
 		var poison bool
-		if poison, err = s.foldOnce(&other, tell); !poison {
+		if poison, err = s.foldOnce(&other, publish); !poison {
 			return err
 		}
 	}

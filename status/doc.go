@@ -1,7 +1,7 @@
 // Package status is the tracker: the one place where the state of jobs becomes
 // durable. It folds what stands in the JOBS and STATUS streams into records in
 // a bbolt file, one transaction for everything that has queued up meanwhile, and
-// tells the rest of the program what each commit made true.
+// publishes what each commit made true.
 //
 // Where to start: [Store] is the open tracker; [Store.Run] is the projector, the
 // only writer; fold.go says what a batch does to the records, commands.go what a

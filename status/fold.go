@@ -16,7 +16,7 @@ import (
 )
 
 // fold is one write transaction in the making: the jobs it touches, and what
-// it will tell the others once it is committed.
+// it will publish once it is committed.
 type fold struct {
 	s       *Store
 	in      input
@@ -34,13 +34,13 @@ type fold struct {
 	order      []*work           // touched, in order of first touch; finish leaves those that changed
 	removed    []*jobs.Job       // deleted records
 	counters   map[string]*index.Counters
-	out        jobs.Commit      // what others hear of it
+	out        jobs.Commit      // what is published of it
 	batched    map[jobs.ID]bool // the jobs of batches that are not complete; nil until somebody asks
-	unnotified map[uint64]bool  // see untold; nil until somebody asks
+	unnotified map[uint64]bool  // see unnotifiedEnd; nil until somebody asks
 	read       int              // bytes of payloads that stand beside records
 	special    bool             // some of the jobs have terms
 	schedules  *scheduleTotals  // nil until somebody asks
-	silent     bool             // nobody is told of those that end: they have been
+	silent     bool             // those that end are not notified: they have been
 	rebuild    bool             // the file is not complete yet: take jobs from events, too
 }
 
@@ -315,7 +315,7 @@ func (f *fold) apply(e *jobs.Event) error {
 //
 //  1. The last edits: turns of concurrency keys are passed on, and who has ended waits
 //     nowhere. Passing on touches more jobs. No job is edited after this.
-//  2. The list of changes, which is what others hear of the commit.
+//  2. The list of changes, which is what is published of the commit.
 //  3. What each change means for indexes, spans, bitmaps and counters.
 //  4. The records, by key, and what step 3 has gathered in memory.
 //  5. The outbox, which lists those that end.
@@ -545,7 +545,7 @@ func (f *fold) remove(key uint64) (size int64, err error) {
 	if wanted, err := f.inBatch(j.ID); wanted || err != nil {
 		return 0, err
 	}
-	if f.untold(key) {
+	if f.unnotifiedEnd(key) {
 		if err := f.keepEnd(j); err != nil {
 			return 0, err
 		}

@@ -127,7 +127,7 @@ func (i *inbox) take(b *batch) {
 	i.filled, *b = *b, i.filled
 	i.bytes = 0
 	select {
-	case <-i.ready: // what it told of came while the projector was awake already
+	case <-i.ready: // what it stands for came while the projector was awake already
 	default:
 	}
 	i.room.Broadcast()

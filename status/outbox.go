@@ -97,9 +97,9 @@ func (f *fold) keepEnd(j *jobs.Job) error {
 	return f.tx.Bucket(bucketCopies).Put(key, copied)
 }
 
-// untold says whether a job may have ended and not been notified, so that deleting it
+// unnotifiedEnd says whether a job may have ended and not been notified, so that deleting it
 // would lose that.
-func (f *fold) untold(key uint64) bool {
+func (f *fold) unnotifiedEnd(key uint64) bool {
 	if f.unnotified == nil {
 		f.unnotified = make(map[uint64]bool)
 		c := f.tx.Bucket(bucketOutbox).Cursor()

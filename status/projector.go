@@ -45,49 +45,49 @@ func (s *Store) Submitted(m *jobs.Message) {
 // Happened takes events of STATUS; see [jobs.Sink].
 func (s *Store) Happened(seq uint64, events []jobs.Event) { s.queue.happened(seq, events) }
 
-// Listen has hear called with every commit from now on: in order, one at a time, and
-// each after those who have listened longer have heard of it. hear runs while the next
+// Listen has listen called with every commit from now on: in order, one at a time, and
+// each after those who have listened longer. listen runs while the next
 // batch is folded; it must not block for long, as that holds the projector up.
-func (s *Store) Listen(hear func(*jobs.Commit)) {
+func (s *Store) Listen(listen func(*jobs.Commit)) {
 	s.mu.Lock()
-	s.hearing = append(s.hearing, hear)
+	s.listeners = append(s.listeners, listen)
 	s.mu.Unlock()
 }
 
-// tell has all who listen hear of a commit.
-func (s *Store) tell(c *jobs.Commit) {
+// publish calls all listeners with a commit.
+func (s *Store) publish(c *jobs.Commit) {
 	s.mu.RLock()
-	hearing := s.hearing
+	listeners := s.listeners
 	s.mu.RUnlock()
-	for _, hear := range hearing {
-		hear(c)
+	for _, listen := range listeners {
+		listen(c)
 	}
-	s.told.Store(&c.Positions)
+	s.published.Store(&c.Positions)
 	s.wake()
 }
 
-// Run is the projector: it reads from the source, folds, commits, and tells those who
+// Run is the projector: it reads from the source, folds, commits, and calls those who
 // listen. It returns nil when ctx has ended and what was read until then is committed; a
 // source's error ends it, too.
 func (s *Store) Run(ctx context.Context, source Source) error {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	begun := s.Positions()
-	s.told.Store(&begun)
+	s.published.Store(&begun)
 	read := make(chan error, 1)
 	go func() { read <- source.Read(reading, s.Positions(), s) }()
 
 	commits := make(chan *jobs.Commit, 8)
-	telling := make(chan struct{})
+	publishing := make(chan struct{})
 	go func() {
-		defer close(telling)
+		defer close(publishing)
 		for c := range commits {
-			s.tell(c)
+			s.publish(c)
 		}
 	}()
 	defer func() {
 		close(commits)
-		<-telling
+		<-publishing
 	}()
 
 	tick := time.NewTicker(s.o.OutboxAge / 2)
@@ -103,7 +103,7 @@ func (s *Store) Run(ctx context.Context, source Source) error {
 			}
 		case <-ctx.Done():
 			s.queue.close()
-			<-read // it ends because it was told to
+			<-read // it ends because its context did
 			s.queue.take(&b)
 			s.commit(context.WithoutCancel(ctx), &b, commits, true)
 			return s.Health()
@@ -122,7 +122,7 @@ func (s *Store) Run(ctx context.Context, source Source) error {
 		for !s.commit(ctx, &b, commits, false) {
 			if ctx.Err() != nil {
 				s.queue.close()
-				<-read // it ends because it was told to
+				<-read // it ends because its context did
 				return s.Health()
 			}
 		}
@@ -177,20 +177,20 @@ func (s *Store) space(ctx context.Context, d time.Duration) {
 // commit makes one batch durable and passes on what it made true. False says
 // that it failed and a pause is over: try again. With once it is tried once.
 func (s *Store) commit(ctx context.Context, b *batch, commits chan<- *jobs.Commit, once bool) bool {
-	tell := func(c *jobs.Commit) {
+	publish := func(c *jobs.Commit) {
 		commits <- c
 		s.wake()
 	}
 	if len(b.tasks) > 0 {
-		done := s.runTasks(b.tasks, tell)
+		done := s.runTasks(b.tasks, publish)
 		b.tasks = nil
 		if done && b.empty() && s.Health() == nil {
 			return true // their commit wrote all that there is
 		}
 	}
-	poison, err := s.foldOnce(b, tell)
+	poison, err := s.foldOnce(b, publish)
 	if poison {
-		err = s.isolate(b, err, tell)
+		err = s.isolate(b, err, publish)
 	}
 	if err == nil {
 		if s.healthy.Swap(nil) != nil {
@@ -267,12 +267,12 @@ func (s *Store) fold(b *batch, in input) (c *jobs.Commit, rest []jobs.Event, err
 
 // runTasks does commands in one transaction, and tells each what it has come to. If that
 // fails, each is tried by itself. done says that all were committed.
-func (s *Store) runTasks(tasks []*task, tell func(*jobs.Commit)) (done bool) {
+func (s *Store) runTasks(tasks []*task, publish func(*jobs.Commit)) (done bool) {
 	answers, c, err := s.doAll(tasks, s.input())
 	if err != nil && len(tasks) > 1 {
 		done = true
 		for i := range tasks {
-			done = s.runTasks(tasks[i:i+1], tell) && done
+			done = s.runTasks(tasks[i:i+1], publish) && done
 		}
 		return done
 	}
@@ -284,7 +284,7 @@ func (s *Store) runTasks(tasks []*task, tell func(*jobs.Commit)) (done bool) {
 	for i, t := range tasks {
 		t.done <- answers[i]
 	}
-	tell(c)
+	publish(c)
 	return true
 }
 
@@ -379,7 +379,7 @@ func (s *Store) Do(ctx context.Context, c jobs.Command) (e jobs.Effect, err erro
 	}
 }
 
-// Prepare does a command before Run is there to do it; nobody is told.
+// Prepare does a command before Run is there to do it; nothing is published.
 func (s *Store) Prepare(c jobs.Command) (jobs.Effect, error) {
 	answers, _, err := s.doAll([]*task{{ctx: context.Background(), command: c}}, s.input())
 	if err != nil {
@@ -397,10 +397,10 @@ func (s *Store) WaitFor(ctx context.Context, pos jobs.Positions) error {
 	return s.waitFor(ctx, pos, s.Positions)
 }
 
-// WaitTold returns once commits up to at least pos have been told, too; see
+// WaitPublished returns once the listeners have been called with all commits up to pos; see
 // [Store.Run], which must have begun.
-func (s *Store) WaitTold(ctx context.Context, pos jobs.Positions) error {
-	return s.waitFor(ctx, pos, func() jobs.Positions { return *s.told.Load() })
+func (s *Store) WaitPublished(ctx context.Context, pos jobs.Positions) error {
+	return s.waitFor(ctx, pos, func() jobs.Positions { return *s.published.Load() })
 }
 
 func (s *Store) waitFor(ctx context.Context, pos jobs.Positions, reached func() jobs.Positions) error {
@@ -410,7 +410,7 @@ func (s *Store) waitFor(ctx context.Context, pos jobs.Positions, reached func() 
 	})
 }
 
-// until waits for what becomes true with a commit, or is told of by wake.
+// until waits for what becomes true with a commit, or is announced by wake.
 func (s *Store) until(ctx context.Context, what string, ok func() bool) error {
 	for {
 		ch := s.wait()

@@ -58,12 +58,12 @@ type Store struct {
 	held           atomic.Bool   // nothing is dropped from the outbox at all
 	rebuild        atomic.Bool   // the file is not complete yet, see fold
 	healthy        atomic.Pointer[error]
-	told           atomic.Pointer[jobs.Positions] // the last commit that was told, or where Run began
+	published      atomic.Pointer[jobs.Positions] // the last commit that was published, or where Run began
 
-	mu       sync.RWMutex
-	counters map[string]*index.Counters
-	waiters  map[chan struct{}]struct{}
-	hearing  []func(*jobs.Commit) // grows only, see Listen
+	mu        sync.RWMutex
+	counters  map[string]*index.Counters
+	waiters   map[chan struct{}]struct{}
+	listeners []func(*jobs.Commit) // grows only, see Listen
 
 	liveMu sync.Mutex
 	live   index.Live
@@ -136,7 +136,7 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{o: o, db: db, log: o.Logger, queue: newInbox(), counters: make(map[string]*index.Counters), waiters: make(map[chan struct{}]struct{})}
-	s.told.Store(&jobs.Positions{})
+	s.published.Store(&jobs.Positions{})
 	s.bits.Reset()
 	s.recent.init()
 	if err := s.load(); err != nil {

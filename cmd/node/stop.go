@@ -78,7 +78,7 @@ func (n *Core) settle(ctx context.Context) (mark status.Clean, err error) {
 	if err != nil {
 		return mark, err
 	}
-	if err := n.Store.WaitTold(ctx, pos); err != nil {
+	if err := n.Store.WaitPublished(ctx, pos); err != nil {
 		return mark, err
 	}
 	if err := n.notifier.caughtUp(ctx); err != nil {
