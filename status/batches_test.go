@@ -257,7 +257,7 @@ func TestBatchesTogether(t *testing.T) {
 		}
 	}
 	if len(answers(c, jobs.BatchStored)) != 1 || underway != 9 || len(tr.pending()) != 1 {
-		t.Errorf("%d are stored, %d were told of another", len(answers(c, jobs.BatchStored)), underway)
+		t.Errorf("%d are stored, %d were refused for another", len(answers(c, jobs.BatchStored)), underway)
 	}
 }
 

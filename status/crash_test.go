@@ -56,28 +56,28 @@ func crashMessage(seq uint64) *jobs.Message {
 	return m
 }
 
-// crashChild commits until it is killed, and prints what it has told.
+// crashChild commits until it is killed, and prints what has been published.
 func crashChild(dir string) {
 	s, err := Open(Options{Path: filepath.Join(dir, "status.db"), Registry: testTypes, OutboxAge: time.Hour})
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
 	}
-	told := jobs.Positions{}
+	printed := jobs.Positions{}
 	s.Listen(func(c *jobs.Commit) {
 		for j := range c.Ended() {
-			told.Status = max(told.Status, j.Key)
+			printed.Status = max(printed.Status, j.Key)
 		}
-		told.Jobs = c.Positions.Jobs
-		fmt.Println(told.Jobs, told.Status, c.Number)
+		printed.Jobs = c.Positions.Jobs
+		fmt.Println(printed.Jobs, printed.Status, c.Number)
 	})
 	err = s.Run(context.Background(), endless{s})
 	fmt.Println("error", err)
 }
 
-// crash runs the child until it is killed, some told commits and a moment
-// later, and returns the last that it told. Its commits are numbered on from after.
-func crash(t *testing.T, dir string, commits int, later time.Duration, after uint64) (told jobs.Positions, number uint64) {
+// crash runs the child until it is killed, some printed commits and a moment
+// later, and returns the last that it printed. Its commits are numbered on from after.
+func crash(t *testing.T, dir string, commits int, later time.Duration, after uint64) (printed jobs.Positions, number uint64) {
 	t.Helper()
 	ctx, cancel := within(t)
 	defer cancel()
@@ -96,7 +96,7 @@ func crash(t *testing.T, dir string, commits int, later time.Duration, after uin
 	in := bufio.NewReader(out)
 	for n := 0; ; n++ {
 		if n == commits {
-			// While it goes on: what it tells until the end stands in the pipe.
+			// While it goes on: what it prints until the end stands in the pipe.
 			time.AfterFunc(later, func() { _ = cmd.Process.Kill() })
 		}
 		line, err := in.ReadString('\n')
@@ -104,7 +104,7 @@ func crash(t *testing.T, dir string, commits int, later time.Duration, after uin
 			if n < commits || err != io.EOF { //nolint:errorlint // ReadString gives it bare
 				t.Fatalf("the child ended after %d commits: %v", n, err)
 			}
-			return told, after
+			return printed, after
 		}
 		var p jobs.Positions
 		if _, err := fmt.Sscanln(line, &p.Jobs, &p.Status, &number); err != nil {
@@ -115,11 +115,11 @@ func crash(t *testing.T, dir string, commits int, later time.Duration, after uin
 				t.Fatalf("the commit after %d has the number %d", after-1, number)
 			}
 		}
-		told.Jobs, told.Status = max(told.Jobs, p.Jobs), max(told.Status, p.Status)
+		printed.Jobs, printed.Status = max(printed.Jobs, p.Jobs), max(printed.Status, p.Status)
 	}
 }
 
-// A process that is killed while it commits loses nothing that it has told, and
+// A process that is killed while it commits loses nothing that it has published, and
 // everything that is derived fits to the records.
 func TestKill(t *testing.T) {
 	rounds := 8
@@ -133,14 +133,14 @@ func TestKill(t *testing.T) {
 	var last jobs.Positions
 	var number uint64
 	for round := range rounds {
-		told, toldNumber := crash(t, dir, 1+rng.IntN(20), time.Duration(rng.IntN(10000))*time.Microsecond, number)
+		printed, printedNumber := crash(t, dir, 1+rng.IntN(20), time.Duration(rng.IntN(10000))*time.Microsecond, number)
 		tr := open(t, Options{Path: filepath.Join(dir, "status.db"), OutboxAge: time.Hour})
 		pos := tr.Positions()
-		if number = tr.Number(); number < toldNumber {
-			t.Fatalf("round %d: told of commit %d, but the file has %d", round, toldNumber, number)
+		if number = tr.Number(); number < printedNumber {
+			t.Fatalf("round %d: printed commit %d, but the file has %d", round, printedNumber, number)
 		}
-		if pos.Jobs < told.Jobs || pos.Status < told.Status || pos.Jobs < last.Jobs || pos.Status < last.Status {
-			t.Fatalf("round %d: told %+v, but the file is at %+v", round, told, pos)
+		if pos.Jobs < printed.Jobs || pos.Status < printed.Status || pos.Jobs < last.Jobs || pos.Status < last.Status {
+			t.Fatalf("round %d: printed %+v, but the file is at %+v", round, printed, pos)
 		}
 		seq := uint64(0)
 		for _, j := range tr.all(jobs.Filter{}) {

@@ -101,8 +101,8 @@ func alone(t *testing.T) bool {
 	return false
 }
 
-// While the disk is full nothing is told and nothing has changed; once there is
-// room the same batch is committed and told.
+// While the disk is full nothing is published and nothing has changed; once there is
+// room the same batch is committed and published.
 func TestDiskFull(t *testing.T) {
 	if !alone(t) {
 		return
@@ -145,7 +145,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	tr.verify()
 	tr.until("what is committed", func(cs []jobs.Commit) bool { return cs[len(cs)-1].Positions.Jobs == pos.Jobs })
-	// Small things cannot be written either; who asks for them is told so or waits.
+	// Small things cannot be written either; who asks for them is refused or waits.
 	short, stop := context.WithCancel(ctx)
 	stop()
 	if _, _, err := tr.Delete(short, []uint64{1}); err == nil {
@@ -166,12 +166,12 @@ func TestDiskFull(t *testing.T) {
 		submitted += len(slices.Collect(c.Submitted()))
 		ended += len(slices.Collect(c.Ended()))
 		if c.Positions.Jobs < at {
-			t.Errorf("position %d told after %d", c.Positions.Jobs, at)
+			t.Errorf("position %d published after %d", c.Positions.Jobs, at)
 		}
 		at = c.Positions.Jobs
 	}
 	if submitted != n || ended != 1 {
-		t.Errorf("told %d submissions and %d ends", submitted, ended)
+		t.Errorf("published %d submissions and %d ends", submitted, ended)
 	}
 	if got := tr.count(jobs.Filter{Tags: []string{"red"}}); got != n-1 {
 		t.Errorf("%d red ones", got)

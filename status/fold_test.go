@@ -187,7 +187,7 @@ func (tr *tracker) job(id jobs.ID) *jobs.Job {
 	return j
 }
 
-// A commit tells all that waits for it, and nothing twice.
+// A commit answers all who wait for it, and nothing twice.
 func TestCommitTells(t *testing.T) {
 	tr := openTemp(t, Options{})
 	a, b, bad := message(1), message(2), message(3)
@@ -217,7 +217,7 @@ func TestCommitTells(t *testing.T) {
 	tr.Happened(2, []jobs.Event{done})
 	c = tr.until("the repeat", func(cs []jobs.Commit) bool { return len(cs) > 1 })[1]
 	if len(c.Outcomes) != 1 || len(slices.Collect(c.Ended()))+len(slices.Collect(c.Submitted())) != 0 || c.Number != 0 {
-		t.Errorf("a repeat told %+v", c)
+		t.Errorf("a repeat published %+v", c)
 	}
 	tr.verify()
 }
@@ -233,7 +233,7 @@ func TestBatchCoalesces(t *testing.T) {
 	tr.run(idle{})
 	cs := tr.until("the batch", func(cs []jobs.Commit) bool { return len(cs) > 0 })
 	if len(cs) != 1 || len(slices.Collect(cs[0].Ended())) != 1 || len(slices.Collect(cs[0].Submitted())) != 1 || len(cs[0].Outcomes) != 2 {
-		t.Fatalf("told %+v", cs)
+		t.Fatalf("published %+v", cs)
 	}
 	if j := slices.Collect(cs[0].Ended())[0]; j.Status != jobs.Completed || len(j.History) != 6 || j != slices.Collect(cs[0].Submitted())[0] {
 		t.Errorf("%+v", j)
@@ -347,7 +347,7 @@ func TestDuplicate(t *testing.T) {
 				total += len(slices.Collect(c.Submitted()))
 			}
 			if total != 2 {
-				t.Errorf("told %d submissions", total)
+				t.Errorf("published %d submissions", total)
 			}
 			tr.verify()
 			tr.reopen()

@@ -49,7 +49,7 @@ func TestUniqueKeyThroughLife(t *testing.T) {
 			tr.takes(m)
 			check := func(what string, free bool) {
 				tr.everywhere(func() {
-					// Nobody waits for the answer, so the record tells.
+					// Nobody waits for the answer, so the record says it.
 					probe := unique(tr.Positions().Jobs+1, "k")
 					c := tr.takes(probe)
 					j := tr.find(probe.Seq)
@@ -389,7 +389,7 @@ func TestTurnsPassOn(t *testing.T) {
 			}
 			c := tt.do(tr)
 			if c.Due() != 1 {
-				t.Errorf("nobody is told to publish the next one: due at %v", c.Due())
+				t.Errorf("nobody is notified to publish the next one: due at %v", c.Due())
 			}
 			tr.everywhere(func() { tr.states(tt.left, "pending held", "pending due turn", "pending held") })
 			c = tr.folds(tr.released(at, 7))

@@ -67,7 +67,7 @@ func (i idle) Read(ctx context.Context, from jobs.Positions, _ jobs.Sink) error 
 	return ctx.Err()
 }
 
-// tracker is a Store for tests, with a record of what Run told.
+// tracker is a Store for tests, with a record of what Run published.
 type tracker struct {
 	*Store
 	t      tb
@@ -77,7 +77,7 @@ type tracker struct {
 
 	mu   sync.Mutex
 	cond *sync.Cond
-	told []jobs.Commit
+	seen []jobs.Commit
 }
 
 // open opens a tracker without running it.
@@ -120,18 +120,18 @@ func (tr *tracker) run(source Source) {
 	var ctx context.Context
 	ctx, tr.cancel = context.WithCancel(context.Background())
 	tr.done = make(chan error, 1)
-	tr.Listen(tr.tell)
+	tr.Listen(tr.see)
 	go func() { tr.done <- tr.Run(ctx, source) }()
 }
 
-func (tr *tracker) tell(c *jobs.Commit) {
+func (tr *tracker) see(c *jobs.Commit) {
 	// It is the receiver's for the time of the call only.
 	kept := *c
 	kept.Changes = slices.Clone(c.Changes)
 	kept.Outcomes = slices.Clone(c.Outcomes)
 	kept.Answers = slices.Clone(c.Answers)
 	tr.mu.Lock()
-	tr.told = append(tr.told, kept)
+	tr.seen = append(tr.seen, kept)
 	tr.mu.Unlock()
 	tr.cond.Broadcast()
 }
@@ -146,7 +146,7 @@ func answers(c *jobs.Commit, kind jobs.AnswerKind) (some []jobs.Answer) {
 	return some
 }
 
-// until waits until what has been told fulfils a condition, and returns it.
+// until waits until what has been published fulfils a condition, and returns it.
 func (tr *tracker) until(what string, ok func([]jobs.Commit) bool) []jobs.Commit {
 	tr.t.Helper()
 	end := time.Now().Add(deadline)
@@ -154,13 +154,13 @@ func (tr *tracker) until(what string, ok func([]jobs.Commit) bool) []jobs.Commit
 	defer wake.Stop()
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
-	for !ok(tr.told) {
+	for !ok(tr.seen) {
 		if !time.Now().Before(end) {
-			tr.t.Fatalf("not told in time: %s; told were %d commits, health: %v", what, len(tr.told), tr.Health())
+			tr.t.Fatalf("not published in time: %s; there were %d commits, health: %v", what, len(tr.seen), tr.Health())
 		}
 		tr.cond.Wait()
 	}
-	return append([]jobs.Commit(nil), tr.told...)
+	return append([]jobs.Commit(nil), tr.seen...)
 }
 
 // halt ends the projector and returns what Run said. The file stays open.
@@ -196,7 +196,7 @@ func (tr *tracker) reopen() {
 	again := open(tr.t, o)
 	tr.Store = again.Store
 	tr.mu.Lock()
-	tr.told = nil
+	tr.seen = nil
 	tr.mu.Unlock()
 }
 

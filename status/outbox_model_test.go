@@ -18,7 +18,7 @@ type anEnd struct {
 	status jobs.Status
 }
 
-// outboxModel knows which ends have still to be heard of.
+// outboxModel knows which ends have still to be notified.
 type outboxModel struct {
 	*tracker
 	reader *Outbox
@@ -26,8 +26,8 @@ type outboxModel struct {
 	clock  int
 	alive  []uint64         // keys of unfinished jobs
 	ended  []uint64         // and of those that have ended
-	owed   map[anEnd]bool   // ends that nobody has heard of
-	again  map[anEnd]uint64 // ends that are heard of again after a crash, and their commits
+	owed   map[anEnd]bool   // ends that have not been notified
+	again  map[anEnd]uint64 // ends that are notified again after a crash, and their commits
 }
 
 func (m *outboxModel) now() jobs.Time {
@@ -44,8 +44,8 @@ func (m *outboxModel) committed(c *jobs.Commit) {
 	}
 }
 
-// hear reads a piece, and says whether there was any.
-func (m *outboxModel) hear() bool {
+// notify reads a piece, and says whether there was any.
+func (m *outboxModel) notify() bool {
 	some, err := m.reader.Read()
 	m.must(err)
 	m.reader.Stored()
@@ -56,10 +56,10 @@ func (m *outboxModel) hear() bool {
 }
 
 func (m *outboxModel) hearAll(t *rapid.T) {
-	for m.hear() {
+	for m.notify() {
 	}
 	if len(m.owed) > 0 {
-		t.Fatalf("nobody has heard of %v", m.owed)
+		t.Fatalf("not notified: %v", m.owed)
 	}
 }
 
@@ -104,7 +104,7 @@ func (m *outboxModel) remove(t *rapid.T) {
 		t.Fatalf("%d of %d deleted", n, len(gone))
 	}
 	m.ended = slices.DeleteFunc(m.ended, func(key uint64) bool { return slices.Contains(gone, key) })
-	for e, number := range m.again { // what was heard of before it was deleted is not told again
+	for e, number := range m.again { // what was notified before it was deleted is not notified again
 		if slices.Contains(gone, e.key) && number <= m.notified.Load() {
 			delete(m.again, e)
 		}
@@ -143,7 +143,7 @@ func someOf(t *rapid.T, keys []uint64) []uint64 {
 	return slices.Clone(rapid.Permutation(keys).Draw(t, "keys")[:rapid.IntRange(1, len(keys)).Draw(t, "number")])
 }
 
-// Whatever becomes of jobs that have ended, and whenever the process dies, somebody hears
+// Whatever becomes of jobs that have ended, and whenever the process dies, they are notified
 // of each end, and after a crash once more unless that was stored for long enough.
 func TestOutboxModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
@@ -156,7 +156,7 @@ func TestOutboxModel(t *testing.T) {
 		m.reader = m.Outbox()
 		rt.Repeat(map[string]func(*rapid.T){
 			"submit": m.submit, "end": m.end, "cancel": m.cancel, "retry": m.retry, "delete": m.remove,
-			"hear": func(*rapid.T) { m.hear() }, "age": m.age, "crash": m.crash, "clean stop": m.cleanStop,
+			"notify": func(*rapid.T) { m.notify() }, "age": m.age, "crash": m.crash, "clean stop": m.cleanStop,
 		})
 		m.hearAll(rt)
 	})

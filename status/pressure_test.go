@@ -59,17 +59,17 @@ func TestInboxIsBounded(t *testing.T) {
 // nothing is lost when it does.
 func TestBackPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		// Batches in the queue, in work, waiting to be told, and being told.
+		// Batches in the queue, in work, waiting to be published, and being published.
 		const most = (1 + 1 + 8 + 1) * maxBatch
 		const n = most + 5000
 		tr := openTemp(t, Options{})
 		gate := make(chan struct{})
-		var taken, told atomic.Int64
+		var taken, published atomic.Int64
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		tr.Listen(func(c *jobs.Commit) {
 			<-gate
-			told.Add(int64(len(slices.Collect(c.Submitted()))))
+			published.Add(int64(len(slices.Collect(c.Submitted()))))
 		})
 		go func() {
 			done <- tr.Run(ctx, feedingSource(func(ctx context.Context, _ jobs.Positions, sink jobs.Sink) error {
@@ -85,10 +85,10 @@ func TestBackPressure(t *testing.T) {
 		}()
 		synctest.Wait()
 		if got := taken.Load(); got > most || got == 0 {
-			t.Errorf("took %d messages while nothing was told; at most %d", got, most)
+			t.Errorf("took %d messages while nothing was published; at most %d", got, most)
 		}
-		if told.Load() != 0 {
-			t.Error("something was told")
+		if published.Load() != 0 {
+			t.Error("something was published")
 		}
 		close(gate)
 		tr.wait(n, 0)
@@ -96,8 +96,8 @@ func TestBackPressure(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
-		if told.Load() != n {
-			t.Errorf("told %d of %d", told.Load(), n)
+		if published.Load() != n {
+			t.Errorf("published %d of %d", published.Load(), n)
 		}
 	})
 }

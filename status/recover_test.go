@@ -56,7 +56,7 @@ func TestCleanMark(t *testing.T) {
 	}
 }
 
-// The file belongs to one process, and the second is told so at once.
+// The file belongs to one process, and the second is refused at once.
 func TestLocked(t *testing.T) {
 	tr := startTemp(t, Options{})
 	begun := time.Now()
@@ -214,7 +214,7 @@ func TestLoseRunning(t *testing.T) {
 	}
 	cs := tr.until("its end", func(cs []jobs.Commit) bool { return slices.ContainsFunc(cs, itsEnd) })
 	if c := cs[slices.IndexFunc(cs, itsEnd)]; c.Number == 0 || c.Load.Unfinished != 1 {
-		t.Errorf("told %+v", c)
+		t.Errorf("published %+v", c)
 	}
 	if got := tr.outbox(); len(got) == 0 || got[len(got)-1] != 1 {
 		t.Errorf("outbox %v", got)

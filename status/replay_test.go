@@ -27,7 +27,7 @@ type step struct {
 }
 
 // does makes a step's transaction, and says what came of it.
-func (tr *tracker) does(s step) (told string) {
+func (tr *tracker) does(s step) (outcome string) {
 	tr.t.Helper()
 	s.in.gone = &tr.gone
 	var c *jobs.Commit
@@ -45,15 +45,15 @@ func (tr *tracker) does(s step) (told string) {
 	if err != nil {
 		tr.t.Fatalf("%+v: %v", s, err)
 	}
-	told = fmt.Sprintf("commit %d at %v:", c.Number, c.At)
+	outcome = fmt.Sprintf("commit %d at %v:", c.Number, c.At)
 	for _, ch := range c.Changes {
-		told += " " + stateOf(ch.Before) + ">" + stateOf(ch.After)
+		outcome += " " + stateOf(ch.Before) + ">" + stateOf(ch.After)
 	}
 	for _, a := range answers {
-		told += fmt.Sprintf("; %d changed, %d refused, %d known, %d removed, %d bytes, %v",
+		outcome += fmt.Sprintf("; %d changed, %d refused, %d known, %d removed, %d bytes, %v",
 			len(a.effect.Changed), len(a.effect.Refused), len(a.effect.Known), a.effect.Removed, a.effect.Freed, a.err)
 	}
-	return told
+	return outcome
 }
 
 func stateOf(j *jobs.Job) string {

@@ -179,7 +179,7 @@ func checkSearch(rt *rapid.T, tr *tracker, f jobs.Filter, want []*jobs.Job) {
 		case l.Next != "" && l.Scanned == 0:
 			rt.Fatalf("page %d got no further", pages)
 		case l.TellScanned != (f.Scans() || l.Next != "" && len(l.Jobs) < p.Limit):
-			rt.Fatalf("scanned is told: %v; %d jobs, next %q", l.TellScanned, len(l.Jobs), l.Next)
+			rt.Fatalf("scanned is said: %v; %d jobs, next %q", l.TellScanned, len(l.Jobs), l.Next)
 		}
 		if p.Cursor = l.Next; l.Next == "" {
 			break

@@ -469,7 +469,7 @@ func (m *termsModel) check(c *jobs.Commit, before map[uint64]*jobs.Job) {
 			want.Place, want.Slot = jobs.InQueue, false
 		} else if want.Terms != nil && want.Terms.ConcurrencyKey != "" {
 			if j.Place == jobs.Due && (want.Place != jobs.Due || j.DueAt != want.DueAt) && (c.Due() == 0 || c.Due() > max(j.DueAt, 1)) {
-				m.rt.Fatalf("nobody was told that it is due: %+v", j)
+				m.rt.Fatalf("nobody was notified that it is due: %+v", j)
 			}
 			want.Place, want.Slot, want.DueAt = j.Place, j.Slot, j.DueAt
 		}

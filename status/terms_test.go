@@ -23,7 +23,7 @@ var termTypes = jobs.NewRegistry(
 	&jobs.Type{Name: "export", RetryCount: 3, ConcurrencyPerKey: 2, Handler: noHandler{}},
 )
 
-// byHand opens a tracker that folds only when it is told to.
+// byHand opens a tracker that folds only when it is asked to.
 func byHand(t *testing.T) *tracker {
 	t.Helper()
 	tr := openTemp(t, Options{Registry: termTypes})
@@ -93,7 +93,7 @@ func (tr *tracker) together(calls ...func()) *jobs.Commit {
 	var b batch
 	tr.queue.take(&b)
 	var c *jobs.Commit
-	tr.runTasks(b.tasks, func(told *jobs.Commit) { c = told })
+	tr.runTasks(b.tasks, func(published *jobs.Commit) { c = published })
 	for range calls {
 		<-done
 	}
