@@ -17,7 +17,7 @@ func (s *Store) Find(seq uint64) (j *jobs.Job, err error) {
 	if j = s.recent.get(seq); j != nil {
 		return j, nil
 	}
-	if j, err = s.ahead(seq); j != nil || err != nil {
+	if j, err = s.prefetch(seq); j != nil || err != nil {
 		return j, err
 	}
 	return s.JobBySeq(context.Background(), seq)

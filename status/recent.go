@@ -22,16 +22,16 @@ type recentJobs struct {
 }
 
 const (
-	maxRecent = 24 << 20 // bytes for jobs as they come in
-	aheadRoom = 8 << 20  // and for what runs or is read ahead
+	maxRecent    = 24 << 20 // bytes for jobs as they come in
+	prefetchRoom = 8 << 20  // and for what runs or is prefetched
 	// jobWeight is about what a job takes besides its texts, with its place here and the
 	// history that most have; entryWeight what another line of a list does.
 	jobWeight   = 800
 	entryWeight = 96
-	// readAhead is how many records are read where one has to be, and passOver how many
+	// prefetchRecords is how many records are read where one has to be, and passOver how many
 	// of other types or priorities are passed over for that: they may run much later.
-	readAhead = 64
-	passOver  = 4
+	prefetchRecords = 64
+	passOver        = 4
 )
 
 func (r *recentJobs) init() { r.jobs = make(map[uint64]*jobs.Job) }
@@ -84,7 +84,7 @@ func (r *recentJobs) put(j *jobs.Job, needed bool) {
 	r.drop(j.Seq)
 	room := maxRecent - r.size
 	if needed {
-		room += aheadRoom
+		room += prefetchRoom
 	}
 	if !keeps(j) {
 		return
@@ -123,9 +123,9 @@ func (r *recentJobs) keep(found []*jobs.Job, version uint64) {
 	}
 }
 
-// ahead reads the job whose first message was seq, and those behind it that are to
+// prefetch reads the job whose first message was seq, and those behind it that are to
 // run after it: they are needed next. It returns nil if there is no such job.
-func (s *Store) ahead(seq uint64) (j *jobs.Job, err error) {
+func (s *Store) prefetch(seq uint64) (j *jobs.Job, err error) {
 	version := s.recent.version()
 	var found []*jobs.Job
 	err = s.db.View(func(tx *bbolt.Tx) error {
@@ -146,7 +146,7 @@ func behind(records *bbolt.Bucket, j *jobs.Job) (found []*jobs.Job) {
 	c := records.Cursor()
 	c.Seek(key8(j.Key))
 	read, others := 0, 0
-	for k, raw := c.Next(); k != nil && read < readAhead && others < passOver; k, raw = c.Next() {
+	for k, raw := c.Next(); k != nil && read < prefetchRecords && others < passOver; k, raw = c.Next() {
 		read++ // whether it is kept or not: there may be a million that are not
 		next, apart, err := record.Decode(raw)
 		switch {

@@ -14,7 +14,7 @@ import (
 func TestFindReadsAhead(t *testing.T) {
 	tr := startTemp(t, Options{})
 	var ms []*jobs.Message
-	for seq := uint64(1); seq <= 2*readAhead; seq++ {
+	for seq := uint64(1); seq <= 2*prefetchRecords; seq++ {
 		m := message(seq)
 		if seq == 5 {
 			m.Payload = []byte(`"` + strings.Repeat("x", record.InlinePayload) + `"`)
@@ -29,7 +29,7 @@ func TestFindReadsAhead(t *testing.T) {
 		t.Fatalf("found %+v", j)
 	}
 	// the large one is looked at, but not kept
-	for seq, want := range map[uint64]bool{1: false, 2: true, 3: true, 5: false, 2 + readAhead: true, 3 + readAhead: false} {
+	for seq, want := range map[uint64]bool{1: false, 2: true, 3: true, 5: false, 2 + prefetchRecords: true, 3 + prefetchRecords: false} {
 		if got := tr.recent.get(seq) != nil; got != want {
 			t.Errorf("job %d kept: %v", seq, got)
 		}
@@ -67,11 +67,11 @@ func TestFindCostsNothingForABacklog(t *testing.T) {
 		tr.submit(ms...)
 		tr.wait(to, 0)
 	}
-	grow(1, 2*readAhead)
+	grow(1, 2*prefetchRecords)
 	few := find()
-	grow(2*readAhead+1, 40*readAhead)
+	grow(2*prefetchRecords+1, 40*prefetchRecords)
 	if many := find(); many > few+100 {
-		t.Errorf("finding a job takes %v allocations before %d others, %v before %d", many, 40*readAhead, few, 2*readAhead)
+		t.Errorf("finding a job takes %v allocations before %d others, %v before %d", many, 40*prefetchRecords, few, 2*prefetchRecords)
 	}
 }
 
@@ -131,7 +131,7 @@ func TestRecentCountsAllOfAJob(t *testing.T) {
 			real += 2 * jobs.MaxErrors * len(text)
 		}
 	}
-	if real == 0 || real > maxRecent+aheadRoom || r.size > maxRecent+aheadRoom {
+	if real == 0 || real > maxRecent+prefetchRoom || r.size > maxRecent+prefetchRoom {
 		t.Errorf("texts of %d bytes are kept, counted as %d", real, r.size)
 	}
 }
@@ -140,7 +140,7 @@ func TestRecentCountsAllOfAJob(t *testing.T) {
 // until their retry may take all but what is left for those that run, or are read since
 // they run next. What has ended makes room.
 func TestRecentIsBounded(t *testing.T) {
-	for status, want := range map[jobs.Status]int{jobs.Pending: maxRecent, jobs.Retrying: maxRecent, jobs.Processing: maxRecent + aheadRoom} {
+	for status, want := range map[jobs.Status]int{jobs.Pending: maxRecent, jobs.Retrying: maxRecent, jobs.Processing: maxRecent + prefetchRoom} {
 		var r recentJobs
 		r.init()
 		commit := func(status jobs.Status, from, to uint64) {
@@ -155,14 +155,14 @@ func TestRecentIsBounded(t *testing.T) {
 				t.Errorf("%s: %d bytes are kept, want %d", what, r.size, want)
 			}
 		}
-		const most = 2 * (maxRecent + aheadRoom) / kib
+		const most = 2 * (maxRecent + prefetchRoom) / kib
 		commit(status, 1, most)
 		check(status.String(), want)
 		if kept := r.get(1); kept == nil || kept.Status != status {
 			t.Errorf("the first job is kept as %+v", kept)
 		}
 		commit(jobs.Processing, 1, most)
-		check("all run", maxRecent+aheadRoom)
+		check("all run", maxRecent+prefetchRoom)
 		if kept := r.get(1); kept == nil || kept.Status != jobs.Processing {
 			t.Errorf("a job that runs is kept as %+v", kept)
 		}
