@@ -282,7 +282,7 @@ func (f *fold) happened(e *jobs.Event) error {
 // apply has an event change its job. A job runs only after its record has been
 // committed, and of what a start finds JOBS is read first. So an event of a job that has
 // no record belongs to one that was deleted, or is made up by somebody: it makes a job
-// only while a lost tracker is made again from what the streams still hold.
+// only while a lost tracker is made again from what the streams still have.
 func (f *fold) apply(e *jobs.Event) error {
 	if f.s.onFold != nil {
 		f.s.onFold(e)

@@ -16,7 +16,7 @@ type inbox struct {
 	room   sync.Cond
 	filled batch
 	bytes  int
-	ready  chan struct{} // holds a token while there is something
+	ready  chan struct{} // has a token while there is something
 	closed bool
 }
 
@@ -68,7 +68,7 @@ func newInbox() *inbox {
 	return i
 }
 
-// waitRoom blocks while the inbox is full. i.mu is held.
+// waitRoom blocks while the inbox is full. The caller has locked i.mu.
 func (i *inbox) waitRoom() bool {
 	for !i.closed && (len(i.filled.messages)+len(i.filled.events) >= maxBatch || i.bytes >= maxBatchBytes) {
 		i.room.Wait()

@@ -141,7 +141,7 @@ func (s *Store) droppable(now time.Time) uint64 {
 	if now.Sub(s.aging.since) >= s.o.OutboxAge {
 		s.aging = aging{since: now, young: s.notified.Load(), old: s.aging.young}
 	}
-	if s.held.Load() {
+	if s.keepAll.Load() {
 		return 0
 	}
 	return s.aging.old
@@ -159,9 +159,9 @@ func (s *Store) outboxDue() (due bool) {
 	return err == nil && due
 }
 
-// HoldOutbox says whether everything has to stay in the outbox, however old: the
+// KeepOutbox says whether everything has to stay in the outbox, however old: the
 // stream of notifications may lose its end though it has acknowledged it.
-func (s *Store) HoldOutbox(hold bool) { s.held.Store(hold) }
+func (s *Store) KeepOutbox(keep bool) { s.keepAll.Store(keep) }
 
 // Notified says that the notifications of all commits up to this one are stored.
 func (s *Store) Notified(number uint64) {

@@ -96,11 +96,11 @@ func TestOutboxDrops(t *testing.T) {
 	if tr.Notified(9); later() != 7 || tr.droppable(now.Add(tr.o.OutboxAge-1)) != 7 {
 		t.Error("what was notified for long enough stays, or what was not may go")
 	}
-	tr.HoldOutbox(true)
+	tr.KeepOutbox(true)
 	if later() != 0 {
 		t.Error("something may go while all is held")
 	}
-	tr.HoldOutbox(false)
+	tr.KeepOutbox(false)
 	if later() != 9 {
 		t.Error("it may not go after that")
 	}

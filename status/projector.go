@@ -47,7 +47,7 @@ func (s *Store) Happened(seq uint64, events []jobs.Event) { s.queue.happened(seq
 
 // Listen has listen called with every commit from now on: in order, one at a time, and
 // each after those who have listened longer. listen runs while the next
-// batch is folded; it must not block for long, as that holds the projector up.
+// batch is folded; it must not block for long, as the projector waits then.
 func (s *Store) Listen(listen func(*jobs.Commit)) {
 	s.mu.Lock()
 	s.listeners = append(s.listeners, listen)

@@ -79,7 +79,7 @@ func weight(j *jobs.Job) int {
 }
 
 // put takes a job in place of what is there, if there is room; needed says that it runs,
-// or is next. r.mu is held.
+// or is next. The caller has locked r.mu.
 func (r *recentJobs) put(j *jobs.Job, needed bool) {
 	r.drop(j.Seq)
 	room := maxRecent - r.size
@@ -95,7 +95,7 @@ func (r *recentJobs) put(j *jobs.Job, needed bool) {
 	}
 }
 
-// drop takes out what is there. r.mu is held.
+// drop takes out what is there. The caller has locked r.mu.
 func (r *recentJobs) drop(seq uint64) {
 	if j := r.jobs[seq]; j != nil {
 		r.size -= weight(j)

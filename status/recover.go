@@ -116,7 +116,7 @@ func (s *Store) Unfinished(ctx context.Context, f func([]*jobs.Job) error) error
 			return nil
 		}
 		err := f(some)
-		clear(some) // what they hold may be large
+		clear(some) // they may be large
 		some, size = some[:0], 0
 		return err
 	}

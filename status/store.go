@@ -55,7 +55,7 @@ type Store struct {
 	statusPosition atomic.Uint64
 	number         atomic.Uint64 // of the last commit that changed something
 	notified       atomic.Uint64 // the commit up to which notifications are stored
-	held           atomic.Bool   // nothing is dropped from the outbox at all
+	keepAll        atomic.Bool   // nothing is dropped from the outbox at all
 	rebuild        atomic.Bool   // the file is not complete yet, see fold
 	healthy        atomic.Pointer[error]
 	published      atomic.Pointer[jobs.Positions] // the last commit that was published, or where Run began

@@ -30,7 +30,7 @@ func (n *Core) watchHealth(ctx context.Context) error {
 		}
 		// After a write error JetStream forgets, at its stop, some of what it
 		// acknowledged before.
-		n.Store.HoldOutbox(err != nil)
+		n.Store.KeepOutbox(err != nil)
 		if err == nil {
 			if n.brokerSick.Swap(nil) != nil {
 				n.log.Info("jobs are taken again")

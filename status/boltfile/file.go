@@ -201,7 +201,7 @@ func (db *File) guard(f func() error) (err error) {
 func (db *File) damaged(found any) error {
 	text := strings.Join(strings.Fields(fmt.Sprint(found)), " ")
 	return fmt.Errorf("%w: %s (%s); stop the server and restore the file from a backup, or move it away: "+
-		"then the next start makes a new one from what the streams still hold", ErrDamaged, db.path, text)
+		"then the next start makes a new one from what the streams still have", ErrDamaged, db.path, text)
 }
 
 // check walks over the whole file, because bbolt does so when it opens one, in a

@@ -96,8 +96,8 @@ func (w *pageWalk) load(id uint64, depth int) (*page, error) {
 	return p, nil
 }
 
-// holds is nil if a page has so many bytes from there on.
-func (p *page) holds(from, n uint64) error {
+// has is nil if a page has so many bytes from there on.
+func (p *page) has(from, n uint64) error {
 	if from+n > p.bytes {
 		return fmt.Errorf("an element of page %d lies outside of it", p.id)
 	}
@@ -106,7 +106,7 @@ func (p *page) holds(from, n uint64) error {
 
 // part is so many bytes of a page.
 func (w *pageWalk) part(p *page, from, n uint64) ([]byte, error) {
-	if err := p.holds(from, n); err != nil {
+	if err := p.has(from, n); err != nil {
 		return nil, err
 	}
 	if from+n <= uint64(len(p.data)) {
@@ -216,7 +216,7 @@ func (w *pageWalk) below(id uint64, last *[]byte, depth int) error {
 	for i := range p.count {
 		at := uint64(pageHead + i*pageElement)
 		e := p.data[at:]
-		if err := p.holds(at+uint64(binary.NativeEndian.Uint32(e)), uint64(binary.NativeEndian.Uint32(e[4:]))); err != nil {
+		if err := p.has(at+uint64(binary.NativeEndian.Uint32(e)), uint64(binary.NativeEndian.Uint32(e[4:]))); err != nil {
 			return err
 		}
 		if err := w.below(binary.NativeEndian.Uint64(e[8:]), last, depth+1); err != nil {
@@ -233,7 +233,7 @@ func (w *pageWalk) leaf(p *page, last *[]byte, depth int) error {
 		at := uint64(pageHead + i*pageElement)
 		e := p.data[at:]
 		from, ksize, vsize := at+uint64(order.Uint32(e[4:])), uint64(order.Uint32(e[8:])), uint64(order.Uint32(e[12:]))
-		if err := p.holds(from, ksize+vsize); err != nil {
+		if err := p.has(from, ksize+vsize); err != nil {
 			return err
 		}
 		key, err := w.part(p, from, ksize)
