@@ -185,8 +185,8 @@ func (f *fold) submittedNew(m *jobs.Message) error {
 		m = withProblem(m, f.in.registry.Unknown(m.Type).Detail)
 	}
 	if m.Token != nil || m.Terms != nil {
-		settled, taken, err := f.settleKeys(m)
-		if settled || err != nil {
+		answered, taken, err := f.decideByKeys(m)
+		if answered || err != nil {
 			return err
 		}
 		if taken != nil {

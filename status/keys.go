@@ -16,10 +16,10 @@ import (
 // record would be made, so that of any number of equal ones in any order exactly
 // one does, and a repeated fold decides the same.
 
-// settleKeys says whether the keys of a message keep it from becoming a job; if
+// decideByKeys says whether the keys of a message keep it from becoming a job; if
 // so, whoever submitted it has been answered. taken says that it becomes one that has
 // failed for that.
-func (f *fold) settleKeys(m *jobs.Message) (settled bool, taken *jobs.Error, err error) {
+func (f *fold) decideByKeys(m *jobs.Message) (answered bool, taken *jobs.Error, err error) {
 	if m.Token != nil {
 		known, err := f.recall(m.Token, m.At)
 		if wrong, ok := asRefusal(err); ok {

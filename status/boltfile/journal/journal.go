@@ -161,7 +161,7 @@ func (j *Journal) Close() error {
 	if j.file == nil {
 		return j.target.Close()
 	}
-	err := errors.Join(j.forget(), j.settle())
+	err := errors.Join(j.forget(), j.awaitCheckpoint())
 	if err == nil && j.checkpoint < j.lsn {
 		err = j.sync()
 	}
@@ -366,7 +366,7 @@ func (j *Journal) forget() error {
 // before must have ended, because it covers the records that are overwritten now. A
 // record must say so; each area has a block left for one without pages.
 func (j *Journal) turn() error {
-	if err := j.settle(); err != nil {
+	if err := j.awaitCheckpoint(); err != nil {
 		return err
 	}
 	if j.noted < j.areas[1-j.active].last {
@@ -402,8 +402,8 @@ func (j *Journal) poll() error {
 	}
 }
 
-// settle waits for the checkpoint under way.
-func (j *Journal) settle() error {
+// awaitCheckpoint waits for the checkpoint under way.
+func (j *Journal) awaitCheckpoint() error {
 	if j.running == nil {
 		return j.mend()
 	}
@@ -470,7 +470,7 @@ func (j *Journal) sync() error {
 // large writes the pages of a commit too large for the journal to bbolt's file and
 // syncs them, as nothing refers to them yet. The meta page alone becomes the record.
 func (j *Journal) large(body record) error {
-	if err := j.settle(); err != nil {
+	if err := j.awaitCheckpoint(); err != nil {
 		return err
 	}
 	if err := body.apply(j.target.WriteAt); err != nil {
