@@ -201,7 +201,7 @@ func (f *fold) submittedNew(m *jobs.Message) error {
 		}
 	}
 	if m.Token != nil || m.Terms != nil {
-		return f.takeKeys(w.job, m)
+		return f.claimKeys(w.job, m)
 	}
 	return nil
 }

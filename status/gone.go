@@ -24,8 +24,8 @@ func (g *goneJobs) has(id jobs.ID) bool {
 	return ok
 }
 
-// add takes in deleted jobs, and drops what is old.
-func (g *goneJobs) add(removed []*jobs.Job, now jobs.Time) {
+// remember keeps deleted jobs, and drops what is old.
+func (g *goneJobs) remember(removed []*jobs.Job, now jobs.Time) {
 	if len(removed) == 0 {
 		return
 	}

@@ -109,8 +109,8 @@ func (i *inbox) happened(seq uint64, events []jobs.Event) {
 	i.signal()
 }
 
-// add queues a task; false if the inbox is closed.
-func (i *inbox) add(t *task) bool {
+// push queues a task; false if the inbox is closed.
+func (i *inbox) push(t *task) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.closed {
@@ -121,8 +121,8 @@ func (i *inbox) add(t *task) bool {
 	return true
 }
 
-// take swaps what has come for the empty batch b.
-func (i *inbox) take(b *batch) {
+// drain swaps what has come for the empty batch b.
+func (i *inbox) drain(b *batch) {
 	i.mu.Lock()
 	i.filled, *b = *b, i.filled
 	i.bytes = 0

@@ -70,8 +70,8 @@ func duplicate(key string, owner jobs.ID) *jobs.Error {
 	}
 }
 
-// takeKeys takes note of the keys of a job that was just made of a message.
-func (f *fold) takeKeys(j *jobs.Job, m *jobs.Message) error {
+// claimKeys stores the keys of a job that was just made of a message.
+func (f *fold) claimKeys(j *jobs.Job, m *jobs.Message) error {
 	if m.Token != nil {
 		if err := f.remember(m.Token, m.At, []jobs.ID{j.ID}); err != nil {
 			return err

@@ -49,7 +49,7 @@ func TestInboxSignal(t *testing.T) {
 	i.submitted(&jobs.Message{Seq: 1})
 	<-i.ready
 	i.submitted(&jobs.Message{Seq: 2}) // before the projector takes what it was woken for
-	i.take(&b)
+	i.drain(&b)
 	if len(b.messages) != 2 {
 		t.Fatalf("%d messages taken, want 2", len(b.messages))
 	}

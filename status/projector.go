@@ -104,7 +104,7 @@ func (s *Store) Run(ctx context.Context, source Source) error {
 		case <-ctx.Done():
 			s.queue.close()
 			<-read // it ends because its context did
-			s.queue.take(&b)
+			s.queue.drain(&b)
 			s.commit(context.WithoutCancel(ctx), &b, commits, true)
 			return s.Health()
 		case err := <-read:
@@ -117,7 +117,7 @@ func (s *Store) Run(ctx context.Context, source Source) error {
 			return fmt.Errorf("reading the streams: %w", err)
 		}
 		s.space(ctx, pace.wait(time.Now(), s.o.Spacing))
-		s.queue.take(&b)
+		s.queue.drain(&b)
 		begun := time.Now()
 		for !s.commit(ctx, &b, commits, false) {
 			if ctx.Err() != nil {
@@ -141,7 +141,7 @@ type pace struct {
 	busy         time.Time // when the last large one ended
 }
 
-// done takes note of a commit of n messages and events.
+// done records a commit of n messages and events.
 func (p *pace) done(begun, ended time.Time, n int) {
 	p.begun, p.ended, p.large = begun, ended, n >= large
 	if n >= busy {
@@ -334,7 +334,7 @@ func (s *Store) committed(f *fold) *jobs.Commit {
 	f.out.Load.Queued = s.live.Len()
 	s.liveMu.Unlock()
 	s.recent.update(f.order)
-	s.gone.add(f.removed, f.in.now)
+	s.gone.remember(f.removed, f.in.now)
 	s.mu.Lock()
 	for name, c := range f.counters {
 		s.counters[name] = c
@@ -360,7 +360,7 @@ func (s *Store) Do(ctx context.Context, c jobs.Command) (e jobs.Effect, err erro
 		return e, unavailable(err)
 	}
 	t := &task{ctx: ctx, command: c, done: make(chan answer, 1)}
-	if !s.queue.add(t) {
+	if !s.queue.push(t) {
 		return e, boltfile.ErrClosed
 	}
 	tick := time.NewTicker(taskLook)

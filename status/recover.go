@@ -24,12 +24,12 @@ type Clean struct {
 	Status uint64 `json:"status"` // last sequence of STATUS
 }
 
-// TakeClean removes the mark of a clean stop, if there is one, and returns it.
-// It is gone from the disk when TakeClean returns: a crash from now on is one.
+// RemoveClean removes the mark of a clean stop, if there is one, and returns it.
+// It is gone from the disk when RemoveClean returns: a crash from now on is one.
 // boot identifies the present run of the operating system, "" if that is not
 // known; sameBoot says that the last start was in the same one, so that whatever
 // was written since then can be read, synced or not.
-func (s *Store) TakeClean(boot string) (mark Clean, ok, sameBoot bool, err error) {
+func (s *Store) RemoveClean(boot string) (mark Clean, ok, sameBoot bool, err error) {
 	err = s.db.Update(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)
 		sameBoot = boot != "" && string(meta.Get(keyBoot)) == boot

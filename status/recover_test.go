@@ -22,7 +22,7 @@ import (
 // The mark of a clean stop is there once, and an unmarked start keeps the outbox.
 func TestCleanMark(t *testing.T) {
 	tr := startTemp(t, Options{})
-	if _, ok, _, err := tr.TakeClean(""); ok || err != nil {
+	if _, ok, _, err := tr.RemoveClean(""); ok || err != nil {
 		t.Fatalf("a new file has a mark: %v", err)
 	}
 	tr.end(1)
@@ -40,14 +40,14 @@ func TestCleanMark(t *testing.T) {
 	if got := tr.outbox(); len(got) != 0 {
 		t.Errorf("the outbox has %v", got)
 	}
-	if got, ok, _, err := tr.TakeClean(""); got != want || !ok || err != nil {
-		t.Errorf("TakeClean = %v, %v, %v", got, ok, err)
+	if got, ok, _, err := tr.RemoveClean(""); got != want || !ok || err != nil {
+		t.Errorf("RemoveClean = %v, %v, %v", got, ok, err)
 	}
-	if _, ok, _, err := tr.TakeClean(""); ok || err != nil {
+	if _, ok, _, err := tr.RemoveClean(""); ok || err != nil {
 		t.Errorf("taken twice; %v", err)
 	}
 	tr.reopen() // as after a crash
-	if _, ok, _, err := tr.TakeClean(""); ok || err != nil {
+	if _, ok, _, err := tr.RemoveClean(""); ok || err != nil {
 		t.Errorf("taken again after a restart; %v", err)
 	}
 	tr.run(idle{})

@@ -36,18 +36,18 @@ var (
 	searchBounds = bounds{call: budget{records: 20_000, bytes: 64 << 20}, piece: budget{records: 2048, bytes: 1 << 20}}
 )
 
-// Search hands a page of jobs over, one after the other, until take says that there
+// Search hands a page of jobs over, one after the other, until yield says that there
 // is no room for the one it was given; the first must always find some. Statuses, types and tags are answered by the
 // indexes: only the records that are returned are read. With any other filter it
 // looks at 20,000 records or 64 MiB of them at most, and then returns what it has
 // found so far, possibly nothing, with a cursor to go on. A cursor that was not
 // made for this order gives an *[jobs.Error]; the end of ctx ends the search with
 // its cause. After an error the cursor goes on behind the last job that was taken.
-func (s *Store) Search(ctx context.Context, p jobs.Page, take func(*jobs.Job) bool) (jobs.Listing, error) {
-	return s.search(ctx, p, searchBounds, take)
+func (s *Store) Search(ctx context.Context, p jobs.Page, yield func(*jobs.Job) bool) (jobs.Listing, error) {
+	return s.search(ctx, p, searchBounds, yield)
 }
 
-func (s *Store) search(ctx context.Context, p jobs.Page, within bounds, take func(*jobs.Job) bool) (l jobs.Listing, err error) {
+func (s *Store) search(ctx context.Context, p jobs.Page, within bounds, yield func(*jobs.Job) bool) (l jobs.Listing, err error) {
 	limit := p.Limit
 	if limit == 0 {
 		limit = jobs.DefaultLimit
@@ -78,7 +78,7 @@ func (s *Store) search(ctx context.Context, p jobs.Page, within bounds, take fun
 		left.records -= piece.records - rest.records
 		left.bytes -= piece.bytes - rest.bytes
 		for _, j := range found {
-			if full = !take(j); full {
+			if full = !yield(j); full {
 				break
 			}
 			taken++

@@ -91,7 +91,7 @@ func (tr *tracker) together(calls ...func()) *jobs.Commit {
 		}
 	}
 	var b batch
-	tr.queue.take(&b)
+	tr.queue.drain(&b)
 	var c *jobs.Commit
 	tr.runTasks(b.tasks, func(published *jobs.Commit) { c = published })
 	for range calls {

@@ -34,7 +34,7 @@ import (
 // openBroker starts the broker. clean says that everything is as a clean stop
 // left it.
 func (n *Core) openBroker(ctx context.Context) (clean bool, err error) {
-	mark, marked, sameBoot, err := n.Store.TakeClean(bootID())
+	mark, marked, sameBoot, err := n.Store.RemoveClean(bootID())
 	if err != nil {
 		return false, err
 	}

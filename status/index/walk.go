@@ -223,7 +223,7 @@ func (t *track) to(at uint32, asc bool) {
 	}
 	if t.placed { // the next one is the likeliest
 		k, v := step()
-		if t.take(k, v, step); there() {
+		if t.moveTo(k, v, step); there() {
 			return
 		}
 	}
@@ -234,12 +234,12 @@ func (t *track) to(at uint32, asc bool) {
 	} else if !asc && !bytes.Equal(k, want) {
 		k, v = t.c.Prev()
 	}
-	t.take(k, v, step)
+	t.moveTo(k, v, step)
 }
 
-// take makes an entry the present one. Keys of another attribute whose name
+// moveTo makes an entry the present one. Keys of another attribute whose name
 // begins with this one's are stepped over.
-func (t *track) take(k, v []byte, step func() ([]byte, []byte)) {
+func (t *track) moveTo(k, v []byte, step func() ([]byte, []byte)) {
 	for bytes.HasPrefix(k, t.prefix) && len(k) != len(t.prefix)+4 {
 		k, v = step()
 	}

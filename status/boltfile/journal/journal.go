@@ -178,7 +178,7 @@ func (j *Journal) Close() error {
 // writeAt replaces bbolt's write function. bbolt calls it for each run of pages of a
 // commit, and last for a meta page, which is one of the first two pages of the file.
 func (j *Journal) writeAt(pages []byte, offset int64) (int, error) {
-	j.add(pages, offset)
+	j.collect(pages, offset)
 	if offset >= 2*j.page {
 		return len(pages), nil
 	}
@@ -204,8 +204,8 @@ func (j *Journal) writeAt(pages []byte, offset int64) (int, error) {
 	return len(pages), nil
 }
 
-// add collects pages, as bbolt uses their memory again.
-func (j *Journal) add(pages []byte, offset int64) {
+// collect copies pages, as bbolt uses their memory again.
+func (j *Journal) collect(pages []byte, offset int64) {
 	n := len(j.next.spans)
 	if n > 0 && j.next.spans[n-1].offset+int64(j.next.spans[n-1].length) == offset {
 		j.next.spans[n-1].length += len(pages)
