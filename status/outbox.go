@@ -147,16 +147,16 @@ func (s *Store) droppable(now time.Time) uint64 {
 	return s.aging.old
 }
 
-// outboxDue says whether there is anything to drop from the outbox, so that an
+// outboxHasOld says whether there is anything to drop from the outbox, so that an
 // idle tracker gets a commit for it.
-func (s *Store) outboxDue() (due bool) {
+func (s *Store) outboxHasOld() (found bool) {
 	old := s.droppable(time.Now())
 	err := s.db.View(func(tx *bbolt.Tx) error {
 		k, _ := tx.Bucket(bucketOutbox).Cursor().First()
-		due = k != nil && binary.BigEndian.Uint64(k) <= old
+		found = k != nil && binary.BigEndian.Uint64(k) <= old
 		return nil
 	})
-	return err == nil && due
+	return err == nil && found
 }
 
 // KeepOutbox says whether everything has to stay in the outbox, however old: the

@@ -98,7 +98,7 @@ func (s *Store) Run(ctx context.Context, source Source) error {
 		select {
 		case <-s.queue.ready:
 		case <-tick.C:
-			if !s.outboxDue() {
+			if !s.outboxHasOld() {
 				continue
 			}
 		case <-ctx.Done():
