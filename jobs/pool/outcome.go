@@ -1,0 +1,143 @@
+package pool
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"jobstream/jobs"
+	"jobstream/jobs/strict"
+)
+
+// outcome is the event that ends the attempt.
+func (x *execution) outcome(result jobs.Result, err error) *jobs.Event {
+	if ended := x.ended.Load(); ended != nil {
+		return x.void(ended)
+	}
+	e := x.event(jobs.KindCompleted)
+	e.At = max(jobs.Now(), x.started)
+	e.Artifact = result.Artifact
+	if err == nil && result.Value != nil {
+		e.Result, err = encodeResult(result.Value)
+	}
+	if err == nil {
+		return &e
+	}
+	x.failed(&e, err)
+	e.Checkpoint = x.task.Left()
+	return &e
+}
+
+// failed says what an error makes of the attempt.
+func (x *execution) failed(e *jobs.Event, err error) {
+	cause, permanent := context.Cause(x.ctx), jobs.IsPermanent(err)
+	after, reason, snoozed := jobs.SnoozeOf(err)
+	switch {
+	case errors.Is(cause, jobs.ErrDeadline):
+		e.Kind = jobs.KindFailed
+		e.Error = jobs.DeadlineReason + " at " + x.deadline().String() + ownWords(err)
+	case permanent:
+		e.Kind = jobs.KindFailed
+		e.Error = jobs.Shorten(err.Error(), jobs.MaxError)
+	case snoozed && !errors.Is(cause, jobs.ErrTimeout):
+		e.Kind, e.Artifact = jobs.KindSnoozed, nil
+		e.Message, e.Due = reason, e.At.Add(after)
+	case errors.Is(cause, jobs.ErrShutdown):
+		e.Kind, e.Artifact = jobs.KindReleased, nil
+		e.Error = jobs.ErrShutdown.Error()
+	case errors.Is(cause, jobs.ErrTimeout):
+		e.Error = fmt.Sprintf("timed out after %s", x.timeout) + ownWords(err)
+		x.again(e)
+	default:
+		e.Error = jobs.Shorten(err.Error(), jobs.MaxError)
+		x.again(e)
+	}
+}
+
+// ownWords are what a handler says beyond that its context has ended.
+func ownWords(err error) string {
+	for _, known := range [...]error{jobs.ErrTimeout, jobs.ErrDeadline, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, known) {
+			return ""
+		}
+	}
+	return ": " + jobs.Shorten(err.Error(), jobs.MaxError)
+}
+
+// again makes a failed attempt one that is made again, if that may be.
+func (x *execution) again(e *jobs.Event) {
+	e.Kind = jobs.KindFailed
+	if x.attempt >= x.job.MaxAttempts {
+		return
+	}
+	due := e.At.Add(x.typ.Backoff.Delay(x.attempt))
+	if at := x.deadline(); at != 0 && due >= at {
+		e.Error += "; the deadline at " + at.String() + " leaves no time for another attempt"
+		return
+	}
+	e.Kind, e.Due, e.Artifact = jobs.KindRetrying, due, nil
+}
+
+// void is the outcome of an attempt whose job has ended before it. The tracker
+// knows that; one that is made again from the events alone hears it from this.
+func (x *execution) void(ended *jobs.Job) *jobs.Event {
+	e := x.event(jobs.KindCancelled)
+	if ended.Status == jobs.Failed {
+		e.Kind = jobs.KindFailed
+	}
+	e.At = max(jobs.Now(), x.started)
+	e.Error = ended.Error
+	return &e
+}
+
+// causeOf is what an execution hears whose job has ended elsewhere.
+func causeOf(ended *jobs.Job) error {
+	if ended.Status == jobs.Failed && strings.HasPrefix(ended.Error, jobs.DeadlineReason) {
+		return jobs.ErrDeadline
+	}
+	return jobs.ErrCancelled
+}
+
+func encodeResult(v any) (json.RawMessage, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false) // it is read by people, and <…> is common in mail
+	if err := enc.Encode(v); err != nil {
+		return nil, jobs.Permanentf("the handler's result is not JSON: %w", err)
+	}
+	b := bytes.TrimSpace(buf.Bytes())
+	if !utf8.Valid(b) { // what a handler took from elsewhere as json.RawMessage
+		b = bytes.ToValidUTF8(b, []byte("\ufffd"))
+	}
+	if len(b) > jobs.MaxResult {
+		return nil, jobs.Permanentf("the handler's result has %d bytes of JSON, at most %d are kept; use an artifact", len(b), jobs.MaxResult)
+	}
+	if strict.TooDeep(b) {
+		return nil, jobs.Permanentf("the handler's result is nested deeper than %d", strict.MaxDepth)
+	}
+	return b, nil
+}
+
+// conclude records an outcome; the delivery is settled when that is committed.
+func (p *Pool) conclude(d *delivery, e *jobs.Event) {
+	p.mu.Lock()
+	now := time.Now()
+	d.outcome = e
+	p.outcomes.append(&d.inOutcomes, d, now)
+	p.vacate(d, now)
+	p.unsettled.count++
+	p.unsettled.bytes += e.Size()
+	p.mu.Unlock()
+	p.o.Recorder.Record(e)
+}
+
+// congested says whether so many outcomes wait for their commit that nothing
+// more may start. p.mu is held.
+func (p *Pool) congested() bool {
+	return p.unsettled.count >= p.o.MaxUnsettled || p.unsettled.bytes >= unsettledBytes
+}

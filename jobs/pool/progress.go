@@ -1,0 +1,99 @@
+package pool
+
+import (
+	"sync"
+	"time"
+
+	"jobstream/jobs"
+)
+
+// progressThrottle passes progress on at most ten times a second, and less often if
+// the record is large: each report writes it again. The last report is never lost
+// while the attempt runs.
+type progressThrottle struct {
+	size    int // bytes of lists that a report writes, about
+	reports int
+	mu      sync.Mutex
+	last    time.Time
+	percent int
+	message string
+	timer   *time.Timer
+	stopped bool
+}
+
+const (
+	progressEvery = 100 * time.Millisecond
+	progressBytes = 80 << 10 // that the reports of one attempt write in a second
+	lineBytes     = 40       // of an entry of a list in a record, besides its text
+)
+
+// listBytes is about how many bytes the errors and the history take in the record.
+func listBytes(j *jobs.Job) (n int) {
+	for i := range j.Errors {
+		n += lineBytes + len(j.Errors[i].Error)
+	}
+	for i := range j.History {
+		n += lineBytes + len(j.History[i].Text)
+	}
+	return n
+}
+
+// every is the time from one report to the next. t.mu is held.
+func (t *progressThrottle) every() time.Duration {
+	return max(progressEvery, time.Duration(t.size)*time.Second/progressBytes)
+}
+
+func (x *execution) report(percent int, message string) {
+	t := &x.progress
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stopped || percent == t.percent && message == t.message {
+		return
+	}
+	t.percent, t.message = percent, jobs.Shorten(message, jobs.MaxMessage)
+	if t.timer != nil {
+		return // the one that waits will take it
+	}
+	if wait := t.every() - time.Since(t.last); wait > 0 {
+		t.timer = time.AfterFunc(wait, x.sendProgress)
+		return
+	}
+	x.recordProgress()
+}
+
+func (x *execution) sendProgress() {
+	x.progress.mu.Lock()
+	defer x.progress.mu.Unlock()
+	x.progress.timer = nil
+	if !x.progress.stopped {
+		x.recordProgress()
+	}
+}
+
+// recordProgress records the latest report. x.progress.mu is held.
+func (x *execution) recordProgress() {
+	t := &x.progress
+	t.last = time.Now()
+	if t.reports == 0 {
+		t.size = listBytes(x.job)
+	}
+	if t.reports++; t.reports <= jobs.MaxProgress {
+		t.size += lineBytes + len(t.message)
+	}
+	e := x.event(jobs.KindProgress)
+	e.At = jobs.Now()
+	e.Progress, e.Message = t.percent, t.message
+	x.p.o.Recorder.Record(&e)
+}
+
+// stop ends the reports. It returns the message of one that was held back.
+func (t *progressThrottle) stop() (deferred string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stopped = true
+	if t.timer != nil {
+		t.timer.Stop()
+		deferred = t.message
+	}
+	return deferred
+}
