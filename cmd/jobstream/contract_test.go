@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -43,6 +44,7 @@ type house struct {
 type setup struct {
 	change   func(*config.Config)
 	handlers map[string]jobs.Handler // each becomes a type of that name
+	allLines bool                    // its log has also what comes again and again
 }
 
 // addKinds makes each handler a kind of its name, before those that are there.
@@ -72,7 +74,11 @@ func open(t *testing.T, dir string, s setup) *house {
 	addKinds(cfg, s.handlers)
 	signals := make(chan os.Signal, 2)
 	h := newHouse(t, func() { signals <- os.Interrupt })
-	srv := &server{cfg: cfg, log: newLogger(cfg.Log, h.log), signals: signals}
+	log := newLogger(cfg.Log, h.log)
+	if s.allLines {
+		log = slog.New(slog.NewTextHandler(h.log, nil))
+	}
+	srv := &server{cfg: cfg, log: log, signals: signals}
 	go func() {
 		err := srv.serve(context.Background())
 		if err != nil {

@@ -98,7 +98,7 @@ func TestHeal(t *testing.T) {
 func TestHealLeavesNothing(t *testing.T) {
 	hurry(t)
 	const times = 10
-	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"quick": jobs.HandlerFunc(nothing)}})
+	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"quick": jobs.HandlerFunc(nothing)}, allLines: true})
 	round := func(n int) {
 		h.hurt([]string{"JOBS", "STATUS", "NOTIFICATIONS"}[n%3], n)
 		h.await(h.submit(`{"type":"quick"}`).ID, "completed")
