@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// Artifacts is where jobs leave files, one per job. A file appears there whole or not
+// Artifacts is the place of jobs' files, one per job. A file appears there whole or not
 // at all.
 type Artifacts interface {
 	// Create begins the artifact of a job. Nothing is visible before
@@ -21,7 +21,7 @@ type Artifacts interface {
 	// Open opens a job's artifact for reading. The error is fs.ErrNotExist if it has
 	// none.
 	Open(id ID) (ArtifactFile, error)
-	// Size is how many bytes a job's artifact has; 0 if there is none.
+	// Size is the size of a job's artifact in bytes; 0 if there is none.
 	Size(id ID) (int64, error)
 	// Remove deletes a job's artifact, if there is one, and returns its size in
 	// bytes.
@@ -33,8 +33,7 @@ type ArtifactWriter interface {
 	io.Writer
 	// Commit makes the artifact durable and visible.
 	Commit(name, contentType string) (*Artifact, error)
-	// Abort throws the artifact away; after Commit it does nothing. Its place is a
-	// defer.
+	// Abort discards the artifact; after Commit it does nothing. Defer it.
 	Abort()
 }
 
@@ -44,7 +43,7 @@ type ArtifactFile interface {
 	io.Seeker
 }
 
-// ArtifactDir is a folder as [Artifacts]: a file's name there is the job's id.
+// ArtifactDir is a folder as [Artifacts]. The name of a file is its job's id.
 type ArtifactDir string
 
 var _ Artifacts = ArtifactDir("")
@@ -67,7 +66,7 @@ func (d ArtifactDir) Create(id ID) (ArtifactWriter, error) {
 func (d ArtifactDir) Open(id ID) (ArtifactFile, error) {
 	f, err := os.Open(d.path(id))
 	if err != nil {
-		return nil, err // and no *os.File that is nil
+		return nil, err // not a typed nil *os.File
 	}
 	return f, nil
 }
@@ -96,8 +95,7 @@ func (d ArtifactDir) Remove(id ID) (int64, error) {
 	return size, nil
 }
 
-// Sweep removes what half-written artifacts a crash has left. Call it before
-// any job runs.
+// Sweep removes half-written artifacts that a crash left. Call it before any job runs.
 func (d ArtifactDir) Sweep() error {
 	entries, err := os.ReadDir(string(d))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -153,8 +151,8 @@ func (w *dirWriter) Abort() {
 		return
 	}
 	w.done = true
-	_ = w.f.Close()           // nothing of it is wanted
-	_ = os.Remove(w.f.Name()) // what stays is swept at the next start
+	_ = w.f.Close()           // its content is unwanted
+	_ = os.Remove(w.f.Name()) // a file that remains is swept at the next start
 }
 
 // SyncDir makes the names in a folder durable.

@@ -6,13 +6,12 @@ import (
 	"time"
 )
 
-// The attributes of jobs stand in tables: what a submission may ask for ([TermsFields]),
-// the message that brings it ([MessageFields]), the record of a job ([JobFields]) with
-// its parts, and an event ([EventFields]).
-// Every codec walks over them: the headers of a message in JOBS, REST bodies, the job
-// resource, the tracker's records and batches, and both forms of events. So a new
-// attribute is a field of the struct and one entry at the end of its table, and the
-// tests of all codecs try it.
+// The attributes of jobs are listed in tables: [TermsFields] are the wishes of a
+// submission, [MessageFields] its message, [JobFields] the record of a job, [EventFields]
+// an event. The parts of a record have tables, too. All codecs walk over them: headers in
+// JOBS, REST bodies, the job resource, records, batches, and both forms of events. So a
+// new attribute is a field of the struct and one entry at the end of its table. The
+// tests of all codecs cover it.
 //
 // The order of a table is that on disk, where the last fields may be missing. Entries
 // are only added at the end, and never removed.
@@ -21,27 +20,26 @@ import (
 type Field[T any] struct {
 	// Name is its name in JSON, unless it is Hidden there.
 	Name string
-	// Of is a pointer to its value, of one of the types that [IsZero] knows.
+	// Of returns a pointer to its value, of one of the types that [IsZero] knows.
 	Of func(*T) any
 	// JSON says whether JSON shows it.
 	JSON Showing
-	// Shown is what the job resource shows in place of Of, nil for nothing.
+	// Shown returns the value that the job resource shows in place of Of; nil for none.
 	Shown func(*T) any
-	// Few says that the same few texts come again and again, so that they may share
-	// memory.
+	// Few says that the same few texts recur, so that they may share memory.
 	Few bool
 
-	// The rest is about what a submission may have.
+	// The rest is for attributes of a submission.
 
 	// Header is the name of the header of a message in JOBS.
 	Header string
-	// Span and SpanHeader are the names under which a moment can be given as how long
-	// from now.
+	// Span and SpanHeader are the names of a moment when it is given as a duration from
+	// now.
 	Span, SpanHeader string
-	// Server says that only the server writes it. A submission may not have it; a
-	// message is believed.
+	// Server says that only the server writes it. A submission must not have it; in a
+	// message it counts.
 	Server bool
-	// Check says what is wrong with a value that was given, if anything.
+	// Check returns the problem with a given value, if any.
 	Check func(*T) error
 	// Doc is its line in the references of REST and NATS.
 	Doc string
@@ -60,7 +58,7 @@ const (
 // TermsFields are the attributes of [Terms].
 var TermsFields = []Field[Terms]{
 	{
-		Name: "run_at", Of: func(t *Terms) any { return &t.RunAt }, JSON: Hidden, // the job's shows it
+		Name: "run_at", Of: func(t *Terms) any { return &t.RunAt }, JSON: Hidden, // the job has a run_at of its own
 		Header: "Job-Run-At", Span: "delay", SpanHeader: "Job-Delay",
 		Doc: "not before: how long from now, or when",
 	},
@@ -97,7 +95,7 @@ var TermsFields = []Field[Terms]{
 // JobFields are the attributes of a [Job].
 var JobFields = []Field[Job]{
 	{Name: "id", Of: func(j *Job) any { return &j.ID }, JSON: Always},
-	{Name: "seq", Of: func(j *Job) any { return &j.Seq }}, // 0 if it is not known any more
+	{Name: "seq", Of: func(j *Job) any { return &j.Seq }}, // 0 if it is no longer known
 	{Name: "type", Of: func(j *Job) any { return &j.Type }, JSON: Always, Few: true},
 	{Name: "priority", Of: func(j *Job) any { return (*uint8)(&j.Priority) }, JSON: Always},
 	{Name: "status", Of: func(j *Job) any { return &j.Status }, JSON: Always},
@@ -123,14 +121,14 @@ var JobFields = []Field[Job]{
 	{Name: "ended_at", Of: func(j *Job) any { return &j.EndedAt }, JSON: Always},
 	{Name: "history", Of: func(j *Job) any { return &j.History }, JSON: Hidden},
 	{Name: "key", Of: func(j *Job) any { return &j.Key }, JSON: Hidden},
-	{Name: "terms", Of: func(j *Job) any { return &j.Terms }, JSON: Hidden}, // theirs are shown beside the job's
+	{Name: "terms", Of: func(j *Job) any { return &j.Terms }, JSON: Hidden}, // JSON shows their members beside the job's
 	{Name: "place", Of: func(j *Job) any { return (*uint8)(&j.Place) }, JSON: Hidden},
 	{Name: "slot", Of: func(j *Job) any { return &j.Slot }, JSON: Hidden},
 	{Name: "unlisted", Of: func(j *Job) any { return &j.Unlisted }, JSON: Hidden},
 	{Name: "checkpoint", Of: func(j *Job) any { return &j.Checkpoint }, JSON: Hidden},
 }
 
-// MessageFields are the attributes of a [Message], as a batch keeps them.
+// MessageFields are the attributes of a [Message], as a batch stores them.
 var MessageFields = []Field[Message]{
 	{Name: "id", Of: func(m *Message) any { return &m.ID }},
 	{Name: "type", Of: func(m *Message) any { return &m.Type }, Few: true},
@@ -192,7 +190,7 @@ var EventFields = []Field[Event]{
 	{Name: "checkpoint", Of: func(e *Event) any { return &e.Checkpoint }},
 }
 
-// shownRun leaves the first run out.
+// shownRun hides the number of the first run.
 func shownRun(j *Job) any {
 	if j.Run <= 1 {
 		return nil
@@ -200,7 +198,7 @@ func shownRun(j *Job) any {
 	return &j.Run
 }
 
-// shownRunAt is when the next attempt may start, or when the first might.
+// shownRunAt is the moment of the next attempt, or the earliest one of the first.
 func shownRunAt(j *Job) any {
 	if j.DueAt == 0 && j.Terms != nil {
 		return &j.Terms.RunAt
@@ -252,8 +250,8 @@ func IsZero(v any) bool {
 // AllZero says whether none of the fields of v is set.
 func AllZero[T any](fields []Field[T], v *T) bool { return NumSet(fields, v, 0) == 0 }
 
-// NumSet is how many fields have to be written of v: all up to the last one that is
-// set, and at least so many.
+// NumSet is the number of v's fields that have to be written: up to the last one that
+// is set, and at least least.
 func NumSet[T any](fields []Field[T], v *T, least int) int {
 	n := len(fields)
 	for n > least && IsZero(fields[n-1].Of(v)) {
@@ -262,7 +260,7 @@ func NumSet[T any](fields []Field[T], v *T, least int) int {
 	return n
 }
 
-// TextSize is how many bytes the texts of v have.
+// TextSize is the size of v's texts in bytes.
 func TextSize[T any](fields []Field[T], v *T) (n int) {
 	for i := range fields {
 		switch v := fields[i].Of(v).(type) {
@@ -279,7 +277,7 @@ func TextSize[T any](fields []Field[T], v *T) (n int) {
 	return n
 }
 
-// FieldNamed is the field with this name, nil if there is none.
+// FieldNamed is the field with this name; nil if there is none.
 func FieldNamed[T any](fields []Field[T], name string) *Field[T] {
 	for i := range fields {
 		if fields[i].Name == name {

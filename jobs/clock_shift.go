@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// shift is how far the clock of a test is from the machine's, in nanoseconds.
+// shift is the difference of a test's clock from the machine's, in nanoseconds.
 var shift atomic.Int64
 
-// ShiftClock sets the wall clock that jobs see, by so much from the machine's:
-// what an administrator or NTP does to a machine, for tests. It is there only in
-// builds with the tag clockshift.
+// ShiftClock sets the wall clock of jobs, by its difference from the machine's, as an
+// administrator or NTP might. It exists only in builds with the tag clockshift, for
+// tests.
 func ShiftClock(d time.Duration) { shift.Store(int64(d)) }
 
-// Now is the present moment by the wall clock, and by [ShiftClock].
+// Now is the present moment by the wall clock, shifted by [ShiftClock].
 func Now() Time { return Time(time.Now().UnixNano() + shift.Load()) }

@@ -5,22 +5,22 @@ import (
 	"encoding/json"
 )
 
-// Command is a change of the tracker that comes by no stream: what people ask for,
-// what time brings about, what a start finds. It is plain data and says everything
-// that decides what becomes of it, so it can be written down and done again: the same
-// commands in the same order make of the same file the same file.
+// Command is a change of the tracker that comes by no stream: a request, a moment that
+// has come, a finding at the start. It is plain data and contains everything that
+// decides about its result. So it can be written down and repeated: the same commands
+// in the same order turn the same file into the same file.
 //
 // Commands of other packages embed a [Stamp], too.
 type Command interface {
-	// Origin says whose command it is.
+	// Origin is the command's actor and moment.
 	Origin() Stamp
 }
 
-// Stamp is the part of a [Command] that all have.
+// Stamp is the common part of all [Command]s.
 type Stamp struct {
-	// Actor is who gives the command, like "rest" or "schedule"; "" if that is not said.
+	// Actor gave the command, like "rest" or "schedule"; "" if unknown.
 	Actor string `json:"actor,omitempty"`
-	// At is when it was given. Whoever does the command looks at no other clock.
+	// At is the moment of the command. No other clock counts for its result.
 	At Time `json:"at"`
 }
 
@@ -30,67 +30,67 @@ func (s Stamp) Origin() Stamp { return s }
 // By is the stamp of a command that actor gives now.
 func By(actor string) Stamp { return Stamp{Actor: actor, At: Now()} }
 
-// Doer does commands. Each is one transaction, and durable when Do returns. An
-// [*Error] says that it cannot be done as things are, and has changed nothing.
+// Doer does commands. Each is one transaction, and durable when Do returns. An [*Error]
+// means that the command is impossible at present, and has changed nothing.
 type Doer interface {
 	Do(ctx context.Context, c Command) (Effect, error)
 }
 
-// Effect is what a command has come to. Each command says what it fills in.
+// Effect is the result of a command. Each command documents the fields that it sets.
 type Effect struct {
-	Changed []*Job    // jobs that it has changed, as they are then; shared
-	Known   []*Job    // jobs that were there already instead of those that it asks for
-	Refused []Refusal // jobs that it could not change, and why
-	Removed int       // what it has taken away
-	Freed   int64     // the bytes that the records of those took
-	Value   any       // what commands of other packages come to
+	Changed []*Job    // changed jobs, in their new state; shared
+	Known   []*Job    // existing jobs, instead of those that were requested
+	Refused []Refusal // jobs that it could not change, and the reasons
+	Removed int       // how many records or tokens it removed
+	Freed   int64     // the bytes of those records
+	Value   any       // the result of a command of another package
 }
 
-// Commands about jobs pass over keys that lead to none.
+// Commands about jobs skip keys without a job.
 
-// Cancel ends those of the jobs that have not ended: they are Changed.
+// Cancel ends those of the jobs that have not ended. They are Changed.
 type Cancel struct {
 	Stamp
 	Keys   []uint64 `json:"keys"`
 	Reason string   `json:"reason,omitempty"`
 }
 
-// Retry makes those of the jobs run again that have failed or were cancelled: they
-// are Changed. Those that cannot, because their type is not known or their unique key
-// taken, are Refused.
+// Retry starts a new run of those of the jobs that have failed or were cancelled. They
+// are Changed. Jobs whose type is unknown or whose unique key is taken are Refused.
 type Retry struct {
 	Stamp
 	Keys []uint64 `json:"keys"`
 }
 
-// Delete removes the records of those of the jobs that have ended: Removed and Freed.
+// Delete removes the records of those of the jobs that have ended. It sets Removed and
+// Freed.
 type Delete struct {
 	Stamp
 	Keys []uint64 `json:"keys"`
 }
 
-// Pause makes the jobs of a type wait, or lets them go on.
+// Pause keeps the jobs of a type from starting, or lets them start again.
 type Pause struct {
 	Stamp
 	Type   string `json:"type"`
 	Paused bool   `json:"paused"`
 }
 
-// Reserve stores a batch for good, unless one of its unique keys is taken, which gives
-// an [*Error] of kind [Duplicate], or its token is known: then the jobs of that are
-// Known, as [Ledger.Recall] has them, or the error is [jobstream/jobs/intake.ErrUnderway] while not all of
-// them are there.
+// Reserve stores a batch. If one of its unique keys is taken, it is an [*Error] of kind
+// [Duplicate]. If its token is known, the jobs of that are Known, as [Ledger.Recall]
+// has them. As long as some of those are missing, the error is
+// [jobstream/jobs/intake.ErrUnderway].
 type Reserve struct {
 	Stamp
 	Batch *Batch `json:"batch"`
 }
 
-// ForgetTokens drops idempotency tokens from before a moment, the oldest ones first:
-// so many are Removed.
+// ForgetTokens drops idempotency tokens from before a moment, the oldest first. It sets
+// Removed.
 type ForgetTokens struct {
 	Stamp
 	Before Time `json:"before"`
-	Most   int  `json:"most"` // so many at most
+	Most   int  `json:"most"` // at most this number
 }
 
 // Expire ends those of the jobs whose expiry or deadline has passed, see [Job.Expire].
@@ -99,36 +99,36 @@ type Expire struct {
 	Keys []uint64 `json:"keys"`
 }
 
-// Lose notes for those of the jobs that are processing that their worker died: they are
-// Changed. One to whom that has happened MaxLost times has failed.
+// Lose records for those of the jobs that are processing that their worker died. They
+// are Changed. A job that has lost MaxLost workers has failed.
 type Lose struct {
 	Stamp
 	Keys    []uint64 `json:"keys"`
 	MaxLost int      `json:"max_lost"`
 }
 
-// Release puts those of the jobs that are processing back, which speaks against none of
-// them: they are Changed. Their workers must have been interrupted.
+// Release puts those of the jobs back that are processing. They are Changed, and it
+// does not count against them. Their workers must have been interrupted.
 type Release struct {
 	Stamp
 	Keys []uint64 `json:"keys"`
 	Why  string   `json:"why"`
 }
 
-// Seed takes ended jobs from their notifications, where the tracker was lost. Nobody is
-// notified of their end once more.
+// Seed adds ended jobs from their notifications after the loss of the tracker. Their
+// ends are not notified again.
 type Seed struct {
 	Stamp
 	Ended []*Job `json:"ended"`
 }
 
-// seedJSON is a Seed in JSON, with each job as its notification has it.
+// seedJSON is a Seed in JSON, with each job in the form of its notification.
 type seedJSON struct {
 	Stamp
 	Ended [][]byte `json:"ended"`
 }
 
-// MarshalJSON keeps payloads and results byte for byte.
+// MarshalJSON keeps payloads and results, byte for byte.
 func (c Seed) MarshalJSON() ([]byte, error) {
 	out := seedJSON{Stamp: c.Stamp}
 	for _, j := range c.Ended {
@@ -137,7 +137,7 @@ func (c Seed) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes.
+// UnmarshalJSON is the inverse of MarshalJSON.
 func (c *Seed) UnmarshalJSON(b []byte) error {
 	var in seedJSON
 	if err := json.Unmarshal(b, &in); err != nil {
@@ -154,10 +154,10 @@ func (c *Seed) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// EndRebuild ends the time in which events alone make jobs, as the tracker was lost.
+// EndRebuild ends the rebuild of a lost tracker, during which events alone make jobs.
 type EndRebuild struct{ Stamp }
 
-// Rewind sets up to where the streams are folded: they have gone back.
+// Rewind sets the positions in the streams, after these have gone back.
 type Rewind struct {
 	Stamp
 	To Positions `json:"to"`

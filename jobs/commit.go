@@ -2,26 +2,25 @@ package jobs
 
 import "iter"
 
-// Commit is what one transaction of the tracker made durable: a numbered list of
-// changes. It belongs to whoever hears of it for the time of the call only; the jobs are
-// shared.
+// Commit is one transaction of the tracker: a numbered list of changes. It belongs to
+// its listener only during the call; the jobs are shared.
 type Commit struct {
-	// Number counts the commits that changed something, without a gap and for as long as
-	// the tracker's file lives. It is 0 if nothing changed.
+	// Number counts the commits with changes, without a gap, for the life of the
+	// tracker's file. It is 0 if nothing changed.
 	Number    uint64
 	At        Time
-	Positions Positions // up to where both streams are folded
+	Positions Positions // up to which both streams are folded
 	Changes   []Change
-	// Outcomes are the ends of attempts that are folded now. Repeats are among them,
-	// which changed nothing.
+	// Outcomes are the ends of attempts that have been folded now. Repeats are among
+	// them, which changed nothing.
 	Outcomes []Event
 	Answers  []Answer
 	Load     Load
 }
 
-// Change is what a commit made of one job.
+// Change is the change of one job in a commit.
 type Change struct {
-	Before *Job // nil: it is new
+	Before *Job // nil: the job is new
 	After  *Job // nil: its record was deleted
 }
 
@@ -30,15 +29,15 @@ func (c *Change) Ended() bool {
 	return c.After != nil && c.After.Status.Ended() && (c.Before == nil || !c.Before.Status.Ended())
 }
 
-// Submitted says whether the job is new, has a new message, or was known from events
-// alone until now.
+// Submitted says whether the job is new, has a new message, or was known only from
+// events before.
 func (c *Change) Submitted() bool {
 	was, is := c.Before, c.After
 	return is != nil && (was == nil || was.Seq != is.Seq || was.Payload == nil && is.Payload != nil)
 }
 
-// due is the moment at which the job has to be looked at because of this change (see
-// [Agenda]), 0 = none.
+// due is the moment at which this change requires another look at the job (see
+// [Agenda]); 0 = none.
 func (c *Change) due() (at Time) {
 	was, is := c.Before, c.After
 	if is == nil || is.Status.Ended() {
@@ -48,7 +47,7 @@ func (c *Change) due() (at Time) {
 		at = max(is.DueAt, 1)
 	}
 	limit := is.LimitAt()
-	// While it ran its worker looked after the limit, which may have passed meanwhile.
+	// While it ran, its worker watched the limit, which may have passed meanwhile.
 	if limit != 0 && (was == nil || was.LimitAt() != limit || was.Status == Processing && is.Status != Processing) {
 		if at == 0 || limit < at {
 			at = limit
@@ -73,8 +72,8 @@ func (c *Commit) those(which func(*Change) bool) iter.Seq[*Job] {
 	}
 }
 
-// Due is the earliest moment at which a job has to be looked at that this commit put
-// off, 0 = there is none.
+// Due is the earliest moment at which this commit requires another look at a job; 0 =
+// none.
 func (c *Commit) Due() (first Time) {
 	for i := range c.Changes {
 		if at := c.Changes[i].due(); at != 0 && (first == 0 || at < first) {
@@ -84,27 +83,27 @@ func (c *Commit) Due() (first Time) {
 	return first
 }
 
-// Answer says what became of a submission that made no job, or of a batch.
+// Answer is the result of a batch, or of a submission that made no job.
 type Answer struct {
 	Kind  AnswerKind
 	ID    ID     // of the message, or of the batch
-	Err   *Error // why it was refused
-	Job   *Job   // the one that a repeated submission stands for
-	Batch *Batch // the one that is stored
+	Err   *Error // the reason of a refusal
+	Job   *Job   // the job of the first submission, for a repeat
+	Batch *Batch // the stored one
 }
 
-// AnswerKind says what an [Answer] is about.
+// AnswerKind is the kind of an [Answer].
 type AnswerKind uint8
 
 // The kinds of answers.
 const (
 	SubmissionRefused  AnswerKind = iota + 1
-	SubmissionReplayed            // its job was there before
+	SubmissionReplayed            // its job existed already
 	BatchStored                   // its messages may be published
-	BatchDone                     // all of its jobs are there
+	BatchDone                     // all of its jobs exist
 )
 
-// Load is how much there is to do after a commit.
+// Load is the amount of work after a commit.
 type Load struct {
 	Unfinished int // pending, processing and retrying jobs
 	Scheduled  int // jobs whose time is to come

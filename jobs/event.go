@@ -5,10 +5,11 @@ import (
 	"fmt"
 )
 
-// Kind says what an [Event] is about.
+// Kind is the kind of an [Event].
 type Kind uint8
 
-// The kinds of events. Submitted is in no Event: a [Message] is the submission.
+// The kinds of events. There is no Event of KindSubmitted, because a [Message] is the
+// submission.
 const (
 	KindSubmitted Kind = iota + 1
 	KindStarted
@@ -21,7 +22,7 @@ const (
 	KindCancelled
 	KindSnoozed // put off by its handler; uses no attempt
 	KindQueued  // its time has come; in no Event
-	KindRerun   // somebody wants it to run again; in no Event
+	KindRerun   // somebody has retried it; in no Event
 )
 
 var kindNames = [...]string{
@@ -56,14 +57,13 @@ func (k Kind) Settles() bool {
 	return false
 }
 
-// Event is something that happened to a job while it ran. Events may arrive
-// more than once and before the job's submission is known; [Apply] copes.
-// Type, Priority, Seq, CreatedAt and MaxAttempts stand in every event so that
-// a tracker can be rebuilt from events alone.
+// Event is something that happened to a job while it ran. Events may repeat, and may
+// arrive before the job's submission; [Apply] copes. Every event has Type, Priority,
+// Seq, CreatedAt and MaxAttempts, so that a tracker can be rebuilt from events alone.
 type Event struct {
 	Kind        Kind
 	ID          ID
-	Seq         uint64 // of the message in JOBS that was delivered
+	Seq         uint64 // of the delivered message in JOBS
 	Type        string
 	Priority    Priority
 	CreatedAt   Time
@@ -82,16 +82,16 @@ type Event struct {
 	Lost     int  // for failed after too many lost workers
 	Result   json.RawMessage
 	Artifact *Artifact
-	// Checkpoint is what the attempt left for the next one, nil for nothing; see
+	// Checkpoint is the attempt's checkpoint for the next one; nil for none. See
 	// [Task.SetCheckpoint].
 	Checkpoint json.RawMessage
 }
 
-// Size is about how much memory the event's own texts take, in bytes.
+// Size is about the memory of the event's own texts, in bytes.
 func (e *Event) Size() int { return len(e.Result) + len(e.Error) + len(e.Message) + len(e.Checkpoint) }
 
-// Stub is the record for an event whose submission is not known (any more):
-// what a tracker rebuilt from the streams can still say about the job.
+// Stub is the record for an event whose submission is unknown. It contains everything
+// that a rebuilt tracker can still know about the job.
 func (e *Event) Stub() *Job {
 	j := &Job{
 		ID: e.ID, Key: e.Seq, Seq: e.Seq, Type: e.Type, Priority: e.Priority,
@@ -102,14 +102,13 @@ func (e *Event) Stub() *Job {
 	return j
 }
 
-// Apply folds e into j and reports whether that changed it. It is the state
-// machine of a job:
+// Apply folds e into j and reports whether that changed it. It is the state machine of
+// a job:
 //
 //	scheduled → pending → processing → completed | failed | cancelled | retrying (→ processing …)
 //
-// It is idempotent, and repeats of earlier events change nothing: what counts
-// is the run, then the attempt, then the phase within the attempt. An ended job
-// never changes again.
+// It is idempotent, and repeats of earlier events change nothing. The run counts first,
+// then the attempt, then the phase within the attempt. An ended job never changes.
 func Apply(j *Job, e *Event) bool {
 	if !apply(j, e) {
 		return false
@@ -173,13 +172,13 @@ func (j *Job) start(e *Event) bool {
 		return false
 	}
 	if j.Attempt == e.Attempt && (j.Status == Pending || j.Status == Scheduled) && e.StartedAt <= j.StartedAt {
-		return false // a repeat of an execution that was released or snoozed since
+		return false // a repeat from an execution that was released or snoozed later
 	}
 	j.Status = Processing
 	j.Attempt = e.Attempt
-	// The attempts before it have failed, even if the events that said so are
-	// lost: else the next one would count from the last failure known, and all
-	// that it reports would look like repeats.
+	// The attempts before it have failed, even if the events that said so were lost.
+	// Otherwise the next one would count from the last known failure, and its events
+	// would look like repeats.
 	j.Failures = max(j.Failures, e.Attempt-1)
 	j.StartedAt = e.StartedAt
 	j.Node = e.Node
@@ -190,8 +189,8 @@ func (j *Job) start(e *Event) bool {
 	return true
 }
 
-// ran makes sure that the attempt an event speaks of has begun: a short
-// attempt's started event is dropped by its recorder.
+// ran makes sure that the attempt of an event has begun, since a recorder drops the
+// start of a short attempt.
 func (j *Job) ran(e *Event) {
 	if e.StartedAt != 0 {
 		j.start(&Event{Kind: KindStarted, Attempt: e.Attempt, At: e.StartedAt, StartedAt: e.StartedAt, Node: e.Node})
@@ -214,15 +213,15 @@ func (j *Job) advance(e *Event) bool {
 	return true
 }
 
-// toldSince says whether the present execution has reported progress after at:
-// a report from then is a repeat.
+// toldSince says whether the present execution has reported progress after at. A report
+// from then is a repeat.
 func (j *Job) toldSince(at Time) bool {
 	n := len(j.History)
 	return n > 0 && j.History[n-1].Kind == KindProgress && j.History[n-1].At > at
 }
 
-// between says whether e fails j although no attempt of it runs: its time was
-// over when the next one should have begun.
+// between says whether e fails j between attempts: the time of j ran out before the
+// next one began.
 func (e *Event) between(j *Job) bool {
 	return e.Kind == KindFailed && e.StartedAt == 0 && e.Attempt == j.Attempt && j.Status != Processing
 }
@@ -264,7 +263,7 @@ func (j *Job) end(e *Event, to Status) {
 	j.remember(HistoryEntry{Kind: e.Kind, At: e.At, Attempt: e.Attempt, Text: e.Error, Node: e.Node})
 }
 
-// release puts the very execution that e speaks of back to pending.
+// release puts the execution of e, and no other, back to pending.
 func (j *Job) release(e *Event) bool {
 	if j.Status != Processing || j.Attempt != e.Attempt || j.StartedAt != e.StartedAt {
 		return false
@@ -276,8 +275,7 @@ func (j *Job) release(e *Event) bool {
 	return true
 }
 
-// snooze puts off the execution that e speaks of: the same attempt is made
-// later.
+// snooze puts off the execution of e. The same attempt is made later.
 func (j *Job) snooze(e *Event) bool {
 	j.ran(e)
 	if j.Status != Processing || j.Attempt != e.Attempt || j.StartedAt != e.StartedAt {
@@ -290,14 +288,13 @@ func (j *Job) snooze(e *Event) bool {
 	return true
 }
 
-// Cancel ends a job that has not ended, for a reason. A worker that runs it
-// hears of that by the commit.
+// Cancel ends a job that has not ended, for a reason. The commit interrupts its worker.
 func (j *Job) Cancel(at Time, reason string) bool {
 	return Apply(j, &Event{Kind: KindCancelled, Run: j.Run, Attempt: j.Attempt, At: max(at, j.StartedAt), Error: reason})
 }
 
-// Lose records that the worker of a processing job died: the job waits again,
-// or fails if that has happened maxLost times. It reports whether j changed.
+// Lose records the death of a processing job's worker. The job waits again, or fails
+// after the maxLost-th time. It reports whether j changed.
 func (j *Job) Lose(at Time, maxLost int) bool {
 	if j.Status != Processing {
 		return false
@@ -318,8 +315,8 @@ func (j *Job) Lose(at Time, maxLost int) bool {
 	return Apply(j, e)
 }
 
-// Release puts a processing job back, which speaks not against it: its worker was
-// interrupted. It reports whether j changed.
+// Release puts a processing job back after its worker was interrupted, which does not
+// count against the job. It reports whether j changed.
 func (j *Job) Release(at Time, why string) bool {
 	return Apply(j, &Event{
 		Kind: KindReleased, Run: j.Run, Attempt: j.Attempt, StartedAt: j.StartedAt, At: at, Node: j.Node, Error: why,

@@ -12,11 +12,11 @@ import (
 
 // Handler does the work of a job type.
 //
-// Handle runs one attempt. It must return when ctx ends (the cause says why:
-// [ErrTimeout], [ErrShutdown], [ErrCancelled], [ErrDeadline]). An error is retried while attempts are left,
-// unless it is [Permanent]. A panic counts as an error. What Handle does may be
-// done again after a crash, so it should be idempotent: the job's id is the same
-// each time.
+// Handle runs one attempt. It must return when ctx ends. The cause of that is
+// [ErrTimeout], [ErrShutdown], [ErrCancelled] or [ErrDeadline]. An error is retried
+// while attempts are left, unless it is [Permanent]. A panic counts as an error. A
+// crash may repeat an attempt, so Handle should be idempotent: the job's id stays the
+// same.
 type Handler interface {
 	Handle(ctx context.Context, t *Task) (Result, error)
 }
@@ -27,20 +27,20 @@ type HandlerFunc func(ctx context.Context, t *Task) (Result, error)
 // Handle calls f.
 func (f HandlerFunc) Handle(ctx context.Context, t *Task) (Result, error) { return f(ctx, t) }
 
-// Checker is a Handler that can tell early whether it could use a payload.
-// Check returns nil or an [*Error] made by [Invalid]; it is called at the door,
-// so it must be fast and must not look at the world.
+// Checker is a Handler that can reject a payload early. Check returns nil or an
+// [*Error] made by [Invalid]. It is called at the door, so it must be fast and depend
+// on the payload only.
 type Checker interface {
 	Check(payload json.RawMessage) error
 }
 
-// Result is what a job leaves behind.
+// Result is the result of an attempt.
 type Result struct {
 	Value    any       // becomes the JSON "result" of the job; nil = null
 	Artifact *Artifact // a file, if the handler made one
 }
 
-// Task is one attempt as its handler sees it.
+// Task is one attempt, as its handler sees it.
 type Task struct {
 	// Job is the record at the start of the attempt; read only.
 	Job *Job
@@ -51,22 +51,21 @@ type Task struct {
 	left     atomic.Pointer[json.RawMessage] // the checkpoint for the next attempt
 }
 
-// NewTask makes a task for a handler's tests; report may be nil.
+// NewTask makes a task for tests of a handler; report may be nil.
 func NewTask(j *Job, attempt int, report func(percent int, message string)) *Task {
 	t := new(Task)
 	t.Begin(j, attempt, report)
 	return t
 }
 
-// Begin makes a zero Task that of an attempt; report, which may be nil, gets the
-// progress.
+// Begin turns a zero Task into that of an attempt. report gets the progress; it may be
+// nil.
 func (t *Task) Begin(j *Job, attempt int, report func(percent int, message string)) {
 	t.Job, t.Attempt, t.progress = j, attempt, report
 }
 
-// Progress reports how far the attempt has come, in percent (0 to 100), and a
-// line for people. It may be called as often as one likes: reports are
-// throttled.
+// Progress reports the progress of the attempt, in per cent (0 to 100), with a line for
+// people. It may be called at any rate, because reports are throttled.
 func (t *Task) Progress(percent int, message string) {
 	if t.progress != nil {
 		t.progress(min(max(percent, 0), 100), message)
@@ -76,14 +75,12 @@ func (t *Task) Progress(percent int, message string) {
 // MaxCheckpoint bounds a checkpoint, in bytes of JSON.
 const MaxCheckpoint = 256 << 10
 
-// Checkpoint is what the attempt before left, nil if nothing. It has survived
-// restarts, and a retry by hand. After a crash it may be that of an attempt
-// before the last.
+// Checkpoint is the checkpoint of the attempt before; nil for none. It survives
+// restarts and a retry by hand. After a crash it may be that of an earlier attempt.
 func (t *Task) Checkpoint() json.RawMessage { return t.Job.Checkpoint }
 
-// SetCheckpoint leaves v, as JSON of at most [MaxCheckpoint], for the next attempt:
-// it is stored together with the outcome of this one, unless that completes the
-// job.
+// SetCheckpoint leaves v, as JSON of at most [MaxCheckpoint], for the next attempt. It
+// is stored together with the outcome of this one, unless that completes the job.
 func (t *Task) SetCheckpoint(v any) error {
 	b, err := json.Marshal(v)
 	switch {
@@ -96,8 +93,8 @@ func (t *Task) SetCheckpoint(v any) error {
 	return nil
 }
 
-// NextCheckpoint is what this attempt has left so far: that of [Task.SetCheckpoint],
-// or what it had itself.
+// NextCheckpoint is the checkpoint that the next attempt would get: the one that this
+// attempt has set, or else the one that it got itself.
 func (t *Task) NextCheckpoint() json.RawMessage {
 	if b := t.Left(); b != nil {
 		return b
@@ -105,7 +102,7 @@ func (t *Task) NextCheckpoint() json.RawMessage {
 	return t.Job.Checkpoint
 }
 
-// Left is what this attempt has left so far, nil if nothing.
+// Left is the checkpoint that this attempt has set; nil for none.
 func (t *Task) Left() json.RawMessage {
 	if b := t.left.Load(); b != nil {
 		return *b
@@ -113,18 +110,17 @@ func (t *Task) Left() json.RawMessage {
 	return nil
 }
 
-// Why a handler's context ended, by context.Cause.
+// The causes of the end of a handler's context, by context.Cause.
 var (
-	// ErrTimeout ends an attempt that took longer than its timeout.
+	// ErrTimeout ends an attempt that takes longer than its timeout.
 	ErrTimeout = errors.New("timed out")
-	// ErrShutdown ends an attempt because the server stops; the job goes back to
-	// the queue and no attempt is used up.
+	// ErrShutdown ends an attempt because the server stops. The job goes back to the
+	// queue, and uses up no attempt.
 	ErrShutdown = errors.New("server is shutting down")
-	// ErrCancelled ends an attempt because somebody cancelled the job; what the
-	// handler returns is ignored.
+	// ErrCancelled ends an attempt because the job was cancelled. The handler's result
+	// is ignored.
 	ErrCancelled = errors.New("the job was cancelled")
-	// ErrDeadline ends an attempt because the job's deadline has come; the job
-	// fails.
+	// ErrDeadline ends an attempt because the job's deadline has come. The job fails.
 	ErrDeadline = errors.New(DeadlineReason)
 )
 
@@ -133,7 +129,7 @@ type permanentError struct{ err error }
 func (e *permanentError) Error() string { return e.err.Error() }
 func (e *permanentError) Unwrap() error { return e.err }
 
-// Permanent marks an error that no retry can cure.
+// Permanent marks an error that no retry can mend.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -159,14 +155,14 @@ type snoozeError struct {
 
 func (e *snoozeError) Error() string { return "snoozed for " + e.after.String() + ": " + e.reason }
 
-// Snooze is what a handler returns as its error to be called again after some
-// time (at least a millisecond) with the same attempt: that something is not
-// ready yet is no failure. The reason becomes the job's message.
+// Snooze is the error of a handler that wants to be called again after some time (at
+// least a millisecond), with the same attempt. A job that is not ready yet has not
+// failed. The reason becomes its message.
 func Snooze(after time.Duration, reason string) error {
 	return &snoozeError{max(after, time.Millisecond), Shorten(reason, MaxMessage)}
 }
 
-// SnoozeOf is what [Snooze] was given, if err is such an error, or wraps one.
+// SnoozeOf returns the arguments of [Snooze], if err is or wraps such an error.
 func SnoozeOf(err error) (after time.Duration, reason string, ok bool) {
 	var s *snoozeError
 	if !errors.As(err, &s) {
@@ -175,14 +171,14 @@ func SnoozeOf(err error) (after time.Duration, reason string, ok bool) {
 	return s.after, s.reason, true
 }
 
-// Bounds of what an attempt may leave in the record.
+// Bounds of an attempt's texts in the record.
 const (
 	MaxResult  = 256 << 10 // bytes of JSON
 	MaxError   = 4096      // bytes of an error's text
 	MaxMessage = 512       // bytes of a progress message
 )
 
-// Shorten is s, or its first n bytes with an ellipsis behind them if it is longer.
+// Shorten is s, or its first n bytes and an ellipsis if it is longer.
 func Shorten(s string, n int) string {
 	if len(s) <= n {
 		return s

@@ -10,12 +10,11 @@ import (
 	"github.com/google/uuid"
 )
 
-// ID identifies a job for good: a UUID, version 7 when made here.
+// ID identifies a job for ever: a UUID, of version 7 if made here.
 type ID = uuid.UUID
 
-// ParseID reads the canonical form of a UUID (36 characters, hyphens, any
-// case). Other spellings that uuid.Parse would take (braces, urn:) are refused,
-// so that one job has one address.
+// ParseID reads the canonical form of a UUID (36 characters, hyphens, any case). It
+// refuses other spellings (braces, urn:), so that one job has one address.
 func ParseID(s string) (ID, error) {
 	if len(s) != 36 {
 		return ID{}, fmt.Errorf("%q is not a UUID", s)
@@ -23,9 +22,9 @@ func ParseID(s string) (ID, error) {
 	return uuid.Parse(s)
 }
 
-// NewID makes a time-ordered id for a new job: a UUID of version 7 from the
-// clock's milliseconds and the runtime's random numbers (ChaCha8). It takes a
-// tenth of the time of uuid.NewV7, which every submission would pay.
+// NewID makes a time-ordered id for a new job. It is a UUID of version 7 from the
+// clock's milliseconds and the runtime's random numbers (ChaCha8). That takes a tenth
+// of the time of uuid.NewV7, which every submission would pay.
 func NewID() (id ID) {
 	ms := uint64(time.Now().UnixMilli())
 	binary.BigEndian.PutUint64(id[:8], ms<<16|rand.Uint64()&0x0fff|0x7000)
@@ -33,8 +32,8 @@ func NewID() (id ID) {
 	return id
 }
 
-// Time is a moment in nanoseconds since the Unix epoch, UTC; 0 means "not
-// set". A record has seven of them, so they are kept in 8 bytes each.
+// Time is a moment in nanoseconds since the Unix epoch, UTC; 0 means "not set". A
+// record has seven of them, so 8 bytes each matter.
 type Time int64
 
 // TimeOf converts; the zero time.Time becomes 0.
@@ -67,7 +66,7 @@ func (t Time) String() string {
 	return t.Std().Format(time.RFC3339Nano)
 }
 
-// Status is where a job stands. The zero value is no status.
+// Status is the state of a job. The zero value is no status.
 type Status uint8
 
 // The statuses, in the order of a job's life.
@@ -112,7 +111,7 @@ func (s Status) Ended() bool { return s >= Completed }
 // Priority is 1 (first) to 5 (last).
 type Priority uint8
 
-// The range of priorities and what a submission gets that names none.
+// The range of priorities, and the default.
 const (
 	HighestPriority Priority = 1
 	DefaultPriority Priority = 3
@@ -122,8 +121,8 @@ const (
 // Valid says whether p is within the range.
 func (p Priority) Valid() bool { return p >= HighestPriority && p <= LowestPriority }
 
-// Lane is a queue of its own: the jobs of one type with one priority, in the
-// order of submission.
+// Lane is a queue of its own: the jobs of one type and one priority, in the order of
+// submission.
 type Lane struct {
 	Type     string
 	Priority Priority
@@ -132,7 +131,7 @@ type Lane struct {
 // String is "type-priority", which is also the lane's consumer name.
 func (l Lane) String() string { return l.Type + "-" + string('0'+rune(l.Priority)) }
 
-// AttemptError is how one attempt failed.
+// AttemptError is the error of one attempt.
 type AttemptError struct {
 	Attempt int
 	Error   string
@@ -150,23 +149,23 @@ type HistoryEntry struct {
 	Due      Time // for retrying and snoozed: when the next attempt is due
 }
 
-// Artifact describes the file that a job left behind.
+// Artifact describes the file of a job.
 type Artifact struct {
-	Name        string // file name offered to whoever downloads it
+	Name        string // the name for downloads
 	ContentType string
 	Size        int64 // bytes
 	SHA256      string
 }
 
-// Bounds of what one record keeps; the newest entries win.
+// Bounds of a record's lists; the newest entries stay.
 const (
 	MaxErrors   = 100 // attempt errors
 	MaxHistory  = 300 // history entries
 	MaxProgress = 40  // of them, those of progress
 )
 
-// Job is the record of one job: what was asked for and what has become of it.
-// A committed Job is never changed in place; readers may share it.
+// Job is the record of one job: the request and its state. A committed Job is never
+// changed in place; readers may share it.
 type Job struct {
 	ID       ID
 	Key      uint64 // the tracker's key: the sequence of the job's first message in JOBS
@@ -187,7 +186,7 @@ type Job struct {
 	Payload  json.RawMessage
 	Result   json.RawMessage
 	Artifact *Artifact
-	// Checkpoint is what the last attempt left for the next one, see
+	// Checkpoint is the last attempt's checkpoint for the next one, see
 	// [Task.SetCheckpoint]. It outlives a retry by hand.
 	Checkpoint json.RawMessage
 	Error      string // the last error
@@ -197,7 +196,7 @@ type Job struct {
 
 	CreatedAt Time
 	UpdatedAt Time
-	DueAt     Time // when a scheduled job or a retrying one's next attempt is due
+	DueAt     Time // when a scheduled or retrying job's next attempt is due
 	StartedAt Time // of the last attempt
 	EndedAt   Time
 
@@ -205,18 +204,18 @@ type Job struct {
 
 	Terms *Terms // nil for most
 	Place Place
-	Slot  bool // it has one of the places of its concurrency key
+	Slot  bool // it has a turn of its concurrency key
 
-	// Unlisted says that its type was not known when it came: anybody can make up any
-	// number of those, so they share one name in counts and filters, [UnknownTypes].
+	// Unlisted says that its type was unknown on arrival. Clients can invent any number
+	// of types, so these share one name in counts and filters, [UnknownTypes].
 	Unlisted bool
 }
 
-// UnknownTypes is the name under which jobs of unknown types are counted and listed. It
-// is no valid type.
+// UnknownTypes is the name of all unknown types in counts and lists. It is no valid
+// type.
 const UnknownTypes = "(unknown)"
 
-// ListedAs is the type under which the job is counted and listed.
+// ListedAs is the job's type in counts and lists.
 func (j *Job) ListedAs() string {
 	if j.Unlisted {
 		return UnknownTypes
@@ -224,11 +223,11 @@ func (j *Job) ListedAs() string {
 	return j.Type
 }
 
-// Lane is the queue the job belongs to.
+// Lane is the job's queue.
 func (j *Job) Lane() Lane { return Lane{j.Type, j.Priority} }
 
-// Clone is a copy whose own fields and lists may be changed. Payload, Result,
-// Tags, Terms and Artifact are shared: they are replaced, never edited.
+// Clone is a copy with fields and lists of its own. Payload, Result, Tags, Terms and
+// Artifact are shared: they are replaced, never edited.
 func (j *Job) Clone() *Job {
 	c := newJob(j)
 	if n := len(j.History) + 2; n > shortHistory {
@@ -239,16 +238,16 @@ func (j *Job) Clone() *Job {
 	return c
 }
 
-// shortHistory is how many entries most jobs end with: submitted, started,
+// shortHistory is the number of entries with which most jobs end: submitted, started,
 // completed.
 const shortHistory = 3
 
-// BlankJob is a job with no field set, and an empty history that has room for what most
-// jobs have, in one piece of memory.
+// BlankJob is a job without any field set. Its empty history has room for the entries
+// of most jobs, in one piece of memory.
 func BlankJob() *Job { return newJob(&Job{}) }
 
-// newJob is a copy of j with an empty history that has room for that many, in one
-// piece of memory.
+// newJob is a copy of j with an empty history, with room for shortHistory entries in
+// one piece of memory.
 func newJob(j *Job) *Job {
 	c := &struct {
 		Job
@@ -258,9 +257,9 @@ func newJob(j *Job) *Job {
 	return &c.Job
 }
 
-// thinOut drops every other progress entry once there are as many as are kept: each
-// report writes them all again. What is left tells of the whole run, the latest of it
-// in most detail.
+// thinOut drops every other progress entry once their bound is reached, because each
+// report writes them all again. The rest covers the whole run, with the most detail at
+// its end.
 func (j *Job) thinOut() {
 	n := 0
 	for i := range j.History {
@@ -283,8 +282,8 @@ func (j *Job) thinOut() {
 	j.History = kept
 }
 
-// remember appends to the history, dropping progress entries first and then the
-// oldest ones when it is full.
+// remember appends to the history. A full one first loses progress entries, then the
+// oldest ones.
 func (j *Job) remember(h HistoryEntry) {
 	if len(j.History) >= MaxHistory {
 		kept := j.History[:0]
@@ -295,7 +294,7 @@ func (j *Job) remember(h HistoryEntry) {
 		}
 		j.History = kept
 		if over := len(kept) - MaxHistory + 1; over > 0 {
-			// keep the first entry: the submission
+			// The first entry, the submission, stays.
 			j.History = append(kept[:1], kept[1+over:]...)
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"jobstream/jobs/strict"
 )
 
-// AppendJSON appends the job resource, as REST, the service and notifications
-// show it. The terms of a job are members beside its own.
+// AppendJSON appends the job resource of REST, the service and notifications. The
+// members of its terms are beside the job's own.
 func (j *Job) AppendJSON(b []byte) []byte {
 	start := len(b)
 	b = appendMembers(b, JobFields, j)
@@ -22,12 +22,12 @@ func (j *Job) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// SizeHint is about how many bytes the job resource has.
+// SizeHint is about the size of the job resource, in bytes.
 func (j *Job) SizeHint() int { return 1024 + len(j.Payload) + len(j.Result) }
 
-// AppendFitting appends the job resource, with what the job waits for (nil for
-// most), without fields that would make it larger than most bytes: first the
-// payload goes, then the result and the attempts' errors. omitted names them.
+// AppendFitting appends the job resource, with what the job waits for (nil for most),
+// in at most most bytes. If it would be larger, the payload is left out first, then the
+// result and the attempts' errors. omitted names them.
 func (j *Job) AppendFitting(b []byte, w *Waiting, most int) (out []byte, omitted string) {
 	start := len(b)
 	if b = j.AppendWaiting(b, w); len(b)-start <= most {
@@ -47,9 +47,8 @@ func (j *Job) MarshalJSON() ([]byte, error) {
 	return j.AppendJSON(make([]byte, 0, 512+len(j.Payload)+len(j.Result))), nil
 }
 
-// UnmarshalJSON reads a job resource back, as far as it tells: the history is
-// rebuilt from the times in it. A lost tracker takes ended jobs from their
-// notifications that way.
+// UnmarshalJSON reads a job resource back, and rebuilds the history from its times. A
+// rebuilt tracker reads ended jobs from their notifications with it.
 func (j *Job) UnmarshalJSON(b []byte) error {
 	*j = Job{}
 	var t Terms
@@ -69,7 +68,7 @@ func (j *Job) UnmarshalJSON(b []byte) error {
 	if j.Status == 0 || !j.Priority.Valid() || j.ID == (ID{}) || j.Seq == 0 {
 		return fmt.Errorf("not a job resource (id %s, seq %d, status %q)", j.ID, j.Seq, j.Status)
 	}
-	if j.Status.Ended() { // else it is when the next attempt is due
+	if j.Status.Ended() { // else it is the moment of the next attempt
 		t.RunAt, j.DueAt = j.DueAt, 0
 	}
 	if !AllZero(TermsFields, &t) {
@@ -160,9 +159,9 @@ func appendRaw(b []byte, raw json.RawMessage) []byte {
 	return append(b, raw...)
 }
 
-// AppendString appends s as a JSON string. What is not UTF-8 becomes U+FFFD.
-// Unlike encoding/json it leaves <, > and & as they are: nothing here is put
-// into HTML unescaped.
+// AppendString appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD.
+// Unlike encoding/json it keeps <, > and &, because nothing here gets into HTML
+// unescaped.
 func AppendString(b []byte, s string) []byte {
 	const hexdigits = "0123456789abcdef"
 	b = append(b, '"')

@@ -13,21 +13,20 @@ import (
 	"jobstream/jobs/strict"
 )
 
-// Message is a submission as it stands in the JOBS stream.
+// Message is a submission in the JOBS stream.
 type Message struct {
 	Seq        uint64 // its place in JOBS; 0 before it is published
 	At         Time   // when the stream stored it
 	ID         ID
 	Type       string
 	Priority   Priority
-	Moved      bool // published again for a job that the tracker knows already, which takes the new sequence
+	Moved      bool // published again for a known job, whose record moves to the new sequence
 	Payload    json.RawMessage
 	Tags       []string
 	RetryCount int           // -1 = the type's
 	Timeout    time.Duration // 0 = the type's
 
-	// CreatedAt is when the job was submitted at first, for a moved message; 0 if
-	// that is At.
+	// CreatedAt is the first submission of a moved message; 0 if that is At.
 	CreatedAt Time
 
 	Terms *Terms // nil for most
@@ -35,17 +34,17 @@ type Message struct {
 	// BatchEnd marks the last message of a batch, see [Batch].
 	BatchEnd ID
 
-	// Checked says that this process has checked the submission at its door, so that
-	// the payload needs no second look, and that somebody may wait for the answer. It
-	// does not travel.
+	// Checked says that this process has checked the submission at its door. Then the
+	// payload needs no second check, and somebody may wait for the answer. It is not
+	// part of the published message.
 	Checked bool
 
-	// Problem says why this cannot be a job (a subject or header that makes no
-	// sense). The message becomes a failed job with that error.
+	// Problem is the reason why this cannot be a job, like a malformed header. The
+	// message becomes a failed job with that error.
 	Problem string
 }
 
-// MarshalJSON is for commands, in which the payload must stay as it is, byte for byte.
+// MarshalJSON is for commands, whose payloads must stay the same, byte for byte.
 func (m *Message) MarshalJSON() ([]byte, error) {
 	type plain Message
 	return json.Marshal(struct {
@@ -54,7 +53,7 @@ func (m *Message) MarshalJSON() ([]byte, error) {
 	}{(*plain)(m), m.Payload})
 }
 
-// UnmarshalJSON reads what MarshalJSON writes.
+// UnmarshalJSON is the inverse of MarshalJSON.
 func (m *Message) UnmarshalJSON(b []byte) error {
 	type plain Message
 	in := struct {
@@ -66,9 +65,9 @@ func (m *Message) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// DerivedID is the id of a bare message without a Job-Id: a UUID made from its
-// place in the stream alone, so that a rebuild gives the same. It is a version 7
-// UUID with the time at which the stream stored the message.
+// DerivedID is the id of a bare message without a Job-Id. It is a UUID made from the
+// message's place in the stream alone, so that a rebuild makes the same one. Its
+// version is 7, with the time at which the stream stored the message.
 func DerivedID(seq uint64, at Time) ID {
 	var in [16]byte
 	binary.BigEndian.PutUint64(in[:8], seq)
@@ -84,9 +83,9 @@ func DerivedID(seq uint64, at Time) ID {
 	return id
 }
 
-// NewJob is the record of a message that was just submitted. t is its type, or
-// nil if that is unknown; a message with a problem (its own, or one that check
-// finds) gives a job that has failed and says why.
+// NewJob is the record of a new message. t is its type, or nil if that is unknown. A
+// message with a problem, its own or one that check finds, becomes a failed job with
+// the reason.
 func NewJob(m *Message, t *Type, checked bool) *Job {
 	j := newJob(&Job{
 		ID: m.ID, Key: m.Seq, Seq: m.Seq, Type: m.Type, Priority: m.Priority,
@@ -111,16 +110,15 @@ func NewJob(m *Message, t *Type, checked bool) *Job {
 	return j
 }
 
-// putOff makes a new job wait for its time. Whether that is still to come when
-// the message is read is decided by the message alone, so that a tracker that is
-// made again decides the same.
+// putOff makes a new job wait for its time. The message alone decides whether that is
+// still to come, so that a rebuilt tracker decides the same.
 func (j *Job) putOff(runAt Time) {
 	if runAt > j.UpdatedAt {
 		j.Status, j.Place, j.DueAt = Scheduled, Due, runAt
 	}
 }
 
-// submitted is when the job was submitted at first.
+// submitted is the moment of the job's first submission.
 func (m *Message) submitted() Time {
 	if m.CreatedAt != 0 {
 		return m.CreatedAt
@@ -128,7 +126,7 @@ func (m *Message) submitted() Time {
 	return m.At
 }
 
-// refusal says why m cannot be a job of type t, or "".
+// refusal is the reason why m cannot be a job of type t, or "".
 func (m *Message) refusal(t *Type) string {
 	switch {
 	case m.Problem != "":
@@ -136,7 +134,7 @@ func (m *Message) refusal(t *Type) string {
 	case t == nil:
 		return "unknown job type " + Quote(m.Type)
 	case len(m.Payload) == 0:
-	case strict.TooDeep(m.Payload): // encoding/json reads no more than 10,000
+	case strict.TooDeep(m.Payload): // encoding/json reads at most 10,000 levels
 		return fmt.Sprintf("the payload is nested deeper than %d", strict.MaxDepth)
 	case !isJSON(m.Payload):
 		return "the payload is not JSON"
@@ -147,7 +145,7 @@ func (m *Message) refusal(t *Type) string {
 	return ""
 }
 
-// allFields is the text of an error with every field that it names: a failed
+// allFields is the text of an error with every field that it names, because a failed
 // job has no other place for them.
 func allFields(err error) string {
 	var e *Error
@@ -161,16 +159,15 @@ func allFields(err error) string {
 	return strings.Join(all, "; ")
 }
 
-// isJSON says whether b is JSON text, which is UTF-8; json.Valid does not look
-// into strings.
+// isJSON says whether b is JSON text in UTF-8; json.Valid does not check strings for
+// that.
 func isJSON(b []byte) bool { return utf8.Valid(b) && json.Valid(b) }
 
-// maxGarbage is how many bytes are kept of a payload that is not JSON.
+// maxGarbage is how many bytes of a payload are kept that is not JSON.
 const maxGarbage = 1024
 
-// garbage is what is kept of a payload that is not JSON: the beginning, as a JSON
-// string so that the resource stays JSON, and of the rest what tells whether it was
-// this or that.
+// garbage is the kept part of a payload that is not JSON: its beginning, its length and
+// its hash. The beginning is a JSON string, so that the resource stays JSON.
 func garbage(payload []byte) json.RawMessage {
 	text := string(payload[:min(len(payload), maxGarbage)])
 	if len(payload) > maxGarbage {
@@ -179,8 +176,8 @@ func garbage(payload []byte) json.RawMessage {
 	return AppendString(nil, text)
 }
 
-// reject ends a job that never started because it cannot be one. The reason may
-// quote what came.
+// reject ends a job that never started because it cannot be one. The reason may quote
+// the message.
 func (j *Job) reject(why string) {
 	why = Shorten(why, MaxError)
 	switch {
@@ -188,7 +185,7 @@ func (j *Job) reject(why string) {
 	case !isJSON(j.Payload):
 		j.Payload = garbage(j.Payload)
 	case strict.TooDeep(j.Payload):
-		j.Payload = nil // many could not read the resource
+		j.Payload = nil // many clients could not read the resource
 	}
 	j.Status = Failed
 	j.Error = why
@@ -197,9 +194,8 @@ func (j *Job) reject(why string) {
 	j.remember(HistoryEntry{Kind: KindFailed, At: j.CreatedAt, Text: why})
 }
 
-// Merge completes a record that was made from events alone ([Event.Stub]) with
-// the submission that turned up later. It changes nothing but what only a
-// submission knows.
+// Merge completes a record that was made from events alone ([Event.Stub]) with its late
+// submission. It sets only the fields that a submission knows.
 func Merge(j *Job, m *Message) {
 	j.Payload, j.Tags, j.Timeout, j.Terms = m.Payload, m.Tags, m.Timeout, m.Terms
 	j.CreatedAt = m.submitted()
@@ -208,7 +204,7 @@ func Merge(j *Job, m *Message) {
 	}
 }
 
-// Again is the message that puts a known job into the queue once more.
+// Again is the message that puts a known job into the queue again.
 func (j *Job) Again() *Message {
 	return &Message{
 		ID: j.ID, Type: j.Type, Priority: j.Priority, Payload: j.Payload, Tags: j.Tags,
@@ -216,11 +212,11 @@ func (j *Job) Again() *Message {
 	}
 }
 
-// Batch is a number of submissions that get in together or not at all. It is
-// stored as a whole before the first of its messages is published, and completed
-// by the next start if the process dies in between.
+// Batch is a set of submissions that get in together or not at all. It is stored as a
+// whole before the first of its messages is published. If the process dies in between,
+// the next start completes it.
 type Batch struct {
-	ID       ID // that of its first job
+	ID       ID // the id of its first job
 	Token    *Token
 	Messages []*Message
 }

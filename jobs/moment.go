@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	_ "time/tzdata" // zones are known on every machine
+	_ "time/tzdata" // so that every machine knows all zones
 )
 
-// ParseMoment reads an RFC 3339 time or a date, which means its first moment in
-// UTC. It is as strict as the grammar, and as lenient: t and z may be small. A
-// leap second is the second after it.
+// ParseMoment reads an RFC 3339 time, or a date, which stands for its first moment in
+// UTC. It follows the grammar exactly, in which t and z may be small. A leap second
+// becomes the second after it.
 func ParseMoment(s string) (Time, error) {
 	t, ok := parseDate(s)
 	if !ok {
@@ -24,14 +24,13 @@ func ParseMoment(s string) (Time, error) {
 	return TimeOf(t), nil
 }
 
-// parseDate reads a full-date of RFC 3339. The month decides which days there
-// are.
+// parseDate reads a full-date of RFC 3339. The month decides about its days.
 func parseDate(s string) (time.Time, bool) {
 	t, err := time.Parse(time.DateOnly, s)
 	return t, err == nil && len(s) == len(time.DateOnly)
 }
 
-// parseDateTime reads a date-time of RFC 3339. time.Parse takes more (hours of
+// parseDateTime reads a date-time of RFC 3339. time.Parse accepts both more (hours of
 // one digit, commas, any offset) and less.
 func parseDateTime(s string) (time.Time, bool) {
 	const clock = len("15:04:05")
@@ -51,7 +50,7 @@ func parseDateTime(s string) (time.Time, bool) {
 	}
 	t := time.Date(day.Year(), day.Month(), day.Day(), hour, minute, min(second, 59), nanos, time.UTC).Add(-offset)
 	if second == 60 {
-		if t.Hour() != 23 || t.Minute() != 59 { // leap seconds end a day of UTC
+		if t.Hour() != 23 || t.Minute() != 59 { // leap seconds end a day in UTC
 			return time.Time{}, false
 		}
 		t = t.Truncate(time.Second).Add(time.Second)
@@ -59,8 +58,8 @@ func parseDateTime(s string) (time.Time, bool) {
 	return t, true
 }
 
-// twoDigits reads a number of two digits, 0 to most, that end stands behind
-// (unless it is 0); -1 if s does not begin so.
+// twoDigits reads a number of two digits, 0 to most, followed by end (unless that is
+// 0). It is -1 if s does not begin so.
 func twoDigits(s string, most int, end byte) int {
 	if len(s) < 2 || s[0] < '0' || s[0] > '9' || s[1] < '0' || s[1] > '9' || end != 0 && (len(s) < 3 || s[2] != end) {
 		return -1
@@ -71,7 +70,7 @@ func twoDigits(s string, most int, end byte) int {
 	return -1
 }
 
-// fraction reads the digits of a fraction of a second, of which nine count.
+// fraction reads the digits of a fraction of a second. Nine of them count.
 func fraction(s string) (nanos int, rest string, ok bool) {
 	digits := 0
 	for unit := 100_000_000; digits < len(s) && s[digits] >= '0' && s[digits] <= '9'; digits++ {
@@ -97,11 +96,11 @@ func parseOffset(s string) (time.Duration, bool) {
 	return offset, hours >= 0 && minutes >= 0
 }
 
-// ParseZone finds a time zone by its IANA name, as it is known on every machine.
+// ParseZone finds a time zone by its IANA name, the same on every machine.
 func ParseZone(name string) (*time.Location, error) {
 	switch first, _, _ := strings.Cut(name, "/"); first {
-	// What these mean, or whether they are there, depends on the machine; and
-	// posix and right have copies of all zones.
+	// These names depend on the machine, and posix and right contain copies of all
+	// zones.
 	case "", "Local", "localtime", "posixrules", "Factory", "posix", "right":
 	default:
 		if loc, err := time.LoadLocation(name); err == nil {

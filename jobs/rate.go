@@ -7,12 +7,11 @@ import (
 	"time"
 )
 
-// Rate says how many jobs of a type may start in which time. The zero Rate is
-// no limit.
+// Rate is how many jobs of a type may start in some time. The zero Rate is no limit.
 type Rate struct {
-	Count float64       // jobs that may start in Per; above 0, and not always whole
+	Count float64       // jobs that may start in Per; above 0, not necessarily whole
 	Per   time.Duration // above 0
-	Burst int           // how many may start at once after a lull; 0 = see [Rate.Capacity]
+	Burst int           // how many may start at once after a pause; 0 = see [Rate.Capacity]
 }
 
 // Bounds of a rate.
@@ -22,10 +21,9 @@ const (
 	MaxBurst         = 1_000_000
 )
 
-// ParseRate reads a rate like 100/s: a number, which may have decimals, and the
-// time that it is meant for. That is s, m, h, d or w, or a duration with units
-// as in 10/30s. The empty text is the zero Rate. The rate has no Burst, as that
-// is not part of the text.
+// ParseRate reads a rate like 100/s: a number, which may have decimals, and a time.
+// That is s, m, h, d or w, or a duration with units as in 10/30s. The empty text is the
+// zero Rate. The text has no Burst, so the result has none.
 func ParseRate(s string) (Rate, error) {
 	if s == "" {
 		return Rate{}, nil
@@ -43,7 +41,7 @@ func ParseRate(s string) (Rate, error) {
 		period = "1" + period
 	}
 	if isDecimal(period) {
-		return Rate{}, bad // 10/30 might be meant as 30 seconds or 30 minutes
+		return Rate{}, bad // 10/30 might mean 30 seconds or 30 minutes
 	}
 	per, err := ParseDuration(period)
 	if err != nil {
@@ -61,8 +59,8 @@ func ParseRate(s string) (Rate, error) {
 	return r, nil
 }
 
-// isDecimal says whether s is written as digits with at most one point among
-// them: no sign, no exponent.
+// isDecimal says whether s consists of digits and at most one point: no sign, no
+// exponent.
 func isDecimal(s string) bool {
 	whole, fraction, ok := strings.Cut(s, ".")
 	return isDigits(whole) && (!ok || isDigits(fraction))
@@ -72,8 +70,8 @@ func isDigits(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
-// String writes r so that [ParseRate] reads the same, without the Burst; "" is
-// the zero Rate.
+// String is the inverse of [ParseRate]. It leaves the Burst out, and is "" for the zero
+// Rate.
 func (r Rate) String() string {
 	if r.IsZero() {
 		return ""
@@ -81,7 +79,7 @@ func (r Rate) String() string {
 	return strconv.FormatFloat(r.Count, 'f', -1, 64) + "/" + periodText(r.Per)
 }
 
-// periodText is d as it stands behind the stroke: a lone unit where it is one.
+// periodText is d behind the stroke: a single unit if possible.
 func periodText(d time.Duration) string {
 	switch d {
 	case time.Second:
@@ -93,7 +91,7 @@ func periodText(d time.Duration) string {
 	case 24 * time.Hour:
 		return "d"
 	}
-	s := d.String() // with all smaller units, as in 1h0m0s
+	s := d.String() // with zeros for smaller units, as in 1h0m0s
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")
 	}
@@ -106,8 +104,7 @@ func periodText(d time.Duration) string {
 // IsZero says whether r is no limit.
 func (r Rate) IsZero() bool { return r.Count <= 0 || r.Per <= 0 }
 
-// PerSecond is how many jobs may start in a second on average; 0 if r is no
-// limit.
+// PerSecond is the mean number of jobs that may start in a second; 0 for no limit.
 func (r Rate) PerSecond() float64 {
 	if r.IsZero() {
 		return 0
@@ -115,9 +112,8 @@ func (r Rate) PerSecond() float64 {
 	return r.Count * float64(time.Second) / float64(r.Per)
 }
 
-// Capacity is how many jobs may start at once after a lull: the Burst, or
-// without one as many as the rate allows in a second, but at least 1. It is 0
-// if r is no limit.
+// Capacity is how many jobs may start at once after a pause: the Burst, or else as many
+// as the rate allows in a second, but at least 1. It is 0 for no limit.
 func (r Rate) Capacity() int {
 	switch {
 	case r.IsZero():

@@ -8,20 +8,20 @@ import (
 	"unicode/utf8"
 )
 
-// Needle is a text to look for without regard to case, as [strings.EqualFold]
-// compares. Its zero value is in every text.
+// Needle is a text to look for without regard to case, with the comparison of
+// [strings.EqualFold]. Its zero value is in every text.
 type Needle struct {
 	runes []rune // folded
-	// ascii is the needle in lower case if it has nothing but ASCII, else "".
+	// ascii is the needle in lower case if it is pure ASCII, else "".
 	ascii string
-	// rare is where in ascii the letter stands that texts have least of.
+	// rare is the index in ascii of its rarest letter.
 	rare int
-	// alone says that every rune of ascii folds to ASCII only. The letters k and s
-	// don't: U+212A is a k, U+017F is an s.
+	// alone says that every rune of ascii folds to ASCII only. The letters k and s do
+	// not: U+212A is a k, U+017F is an s.
 	alone bool
 }
 
-// NewNeedle prepares a text for being looked for in many.
+// NewNeedle prepares a text for searches in many others.
 func NewNeedle(text string) Needle {
 	n := Needle{runes: make([]rune, 0, len(text)), ascii: strings.ToLower(text), alone: true}
 	for _, r := range text {
@@ -41,11 +41,11 @@ func NewNeedle(text string) Needle {
 	return n
 }
 
-// commonness grows with how often a byte stands in JSON and error messages, by
-// rule of thumb.
+// commonness grows with the frequency of a byte in JSON and error messages, by rule of
+// thumb.
 func commonness(c byte) int {
 	const rarestFirst = `zqjxkvwybgfpm_-.ucdlh,:srnioat"e `
-	return strings.IndexByte(rarestFirst, c) // anything else is rare
+	return strings.IndexByte(rarestFirst, c) // any other byte is rare
 }
 
 // In says whether the needle is in text.
@@ -72,8 +72,8 @@ func (n *Needle) In(text []byte) bool {
 	return false
 }
 
-// inBytes looks for a needle of ASCII byte by byte: around each place where its
-// rarest letter stands, in one of its cases.
+// inBytes looks for a needle of ASCII byte by byte, around each occurrence of its
+// rarest letter in either case.
 func (n *Needle) inBytes(text []byte) bool {
 	lower := n.ascii[n.rare]
 	upper := upperByte(lower)
@@ -125,7 +125,7 @@ func (n *Needle) leads(text []byte) bool {
 	return true
 }
 
-// indexFrom is where c stands next in text, from a place on; -1 = nowhere.
+// indexFrom is the next index of c in text, from an index on; -1 = none.
 func indexFrom(text []byte, c byte, from int) int {
 	if from >= len(text) {
 		return -1
@@ -143,7 +143,7 @@ func upperByte(c byte) byte {
 	return c
 }
 
-// foldRune is the least of the runes that are the same but for case.
+// foldRune is the least of the runes that differ from r only in case.
 func foldRune(r rune) rune {
 	if r < utf8.RuneSelf {
 		return rune(upperByte(byte(r)))

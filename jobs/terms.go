@@ -4,15 +4,15 @@ import (
 	"time"
 )
 
-// Terms are what a job asks for beyond the ordinary: most jobs have none, and
-// pay nothing for them. Terms are never changed once they stand in a [Job] or a
-// [Message]: whoever needs others makes a copy.
+// Terms are the special wishes of a job. Most jobs have none, and pay nothing for them.
+// Terms of a [Job] or a [Message] are never changed; change a copy.
 type Terms struct {
-	// RunAt is before when the job must not start; 0 = it may at once.
+	// RunAt is the earliest start; 0 = at once.
 	RunAt Time
-	// ExpiresAt is by when it must have started: else it is cancelled.
+	// ExpiresAt is the latest start of the first attempt: after it the job is
+	// cancelled.
 	ExpiresAt Time
-	// Deadline is by when it must have ended, over all attempts: else it fails.
+	// Deadline is the latest end, over all attempts: after it the job fails.
 	Deadline Time
 	// UniqueKey belongs to one unfinished job at a time.
 	UniqueKey string
@@ -20,7 +20,7 @@ type Terms struct {
 	// this key, see [Type.ConcurrencyPerKey]; the keys take turns.
 	ConcurrencyKey string
 	// Schedule is the name of the schedule that made the job, and ScheduledFor the
-	// moment that it made it for.
+	// moment of it.
 	Schedule     string
 	ScheduledFor Time
 }
@@ -28,10 +28,10 @@ type Terms struct {
 // Bounds of terms.
 const (
 	MaxKey   = 256                       // bytes of a unique, concurrency or idempotency key
-	MaxDelay = 10 * 365 * 24 * time.Hour // of a start put off, or of an expiry
+	MaxDelay = 10 * 365 * 24 * time.Hour // of a delayed start, or of an expiry
 )
 
-// Place says where the message of an unfinished job is.
+// Place is where the message of an unfinished job is.
 type Place uint8
 
 // The places.
@@ -48,7 +48,7 @@ const (
 // Keyed says whether the job shares a concurrency key.
 func (j *Job) Keyed() bool { return j.ConcurrencyKey() != "" }
 
-// ConcurrencyKey is the key that the job shares, "" if none.
+// ConcurrencyKey is the key that the job shares; "" for none.
 func (j *Job) ConcurrencyKey() string {
 	if j.Terms == nil {
 		return ""
@@ -56,8 +56,8 @@ func (j *Job) ConcurrencyKey() string {
 	return j.Terms.ConcurrencyKey
 }
 
-// LimitAt is the next moment at which the job's expiry or deadline ends it, 0 if
-// there is none. An expiry counts until the first attempt has started.
+// LimitAt is the next moment at which the job's expiry or deadline ends it; 0 for none.
+// An expiry counts until the first attempt has started.
 func (j *Job) LimitAt() Time {
 	if j.Terms == nil || j.Status.Ended() {
 		return 0
@@ -74,8 +74,8 @@ func (j *Job) unstarted() bool {
 	return j.Attempt == 0 && (j.Status == Scheduled || j.Status == Pending)
 }
 
-// Expire ends a job whose expiry or deadline has passed, unless it is running:
-// then its worker does. It reports whether it did.
+// Expire ends a job whose expiry or deadline has passed, and reports whether it did. A
+// running job is left to its worker.
 func (j *Job) Expire(now Time) bool {
 	at := j.LimitAt()
 	if at == 0 || now < at || j.Status == Processing {
@@ -95,14 +95,14 @@ func (j *Job) Expire(now Time) bool {
 	return true
 }
 
-// What the errors of jobs begin with that ran out of time.
+// The beginnings of the errors of jobs whose time ran out.
 const (
 	ExpiredReason  = "expired"
 	DeadlineReason = "deadline exceeded"
 )
 
-// Rerun makes an ended job wait for another run with fresh attempts: its history
-// and its errors stay. What bounded it in time is gone, as that has passed.
+// Rerun starts a new run of an ended job, with fresh attempts. Its history and its
+// errors stay. Its limits in time have passed and are removed.
 func (j *Job) Rerun(at Time) {
 	j.Run++
 	j.Status, j.Place = Pending, Due
@@ -119,9 +119,9 @@ func (j *Job) Rerun(at Time) {
 	j.touch(at)
 }
 
-// Enqueue notes that the job's message is in the queue again, under a new
-// sequence. It reports whether it is to be: a copy that was published at the end
-// of an earlier wait, and comes late, does not end the present one.
+// Enqueue records that the job's message is in the queue again, under a new sequence,
+// and reports whether that counts. A late copy from an earlier wait does not end the
+// present one.
 func (j *Job) Enqueue(seq uint64, at Time) bool {
 	if j.Place == Held || j.Place == Due && at < j.DueAt {
 		return false
@@ -133,7 +133,7 @@ func (j *Job) Enqueue(seq uint64, at Time) bool {
 	return true
 }
 
-// Due notes that a scheduled job waits no longer for its time.
+// Due records that a scheduled job no longer waits for its time.
 func (j *Job) Due(at Time) {
 	j.Status, j.DueAt = Pending, 0
 	j.remember(HistoryEntry{Kind: KindQueued, At: at})

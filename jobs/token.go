@@ -8,25 +8,24 @@ import (
 	"time"
 )
 
-// Token stands for an idempotency key and what was asked for with it: the same
-// key again gives the job of the first time, even if that has been deleted since.
+// Token stands for an idempotency key and its request. The same key gives the job of
+// the first time, even if that has been deleted.
 type Token struct {
-	Key  [16]byte // a hash of where the key came from and the key
-	Body [16]byte // a hash of the request; all 0 where only the key counts
-	// Bytes is a hash of the request as it was written. Trackers have it in the
-	// place of Body for keys that were used before requests were compared as what
-	// they say. It does not travel.
+	Key  [16]byte // a hash of the key and its origin
+	Body [16]byte // a hash of the request; all 0 if only the key counts
+	// Bytes is a hash of the request as it was written. Trackers have it in place of
+	// Body for keys from before requests were compared by meaning. It is not part of a
+	// published message.
 	Bytes [16]byte
 }
 
 // TokenTime is how long a token is remembered.
 const TokenTime = 24 * time.Hour
 
-// NewToken makes a token of a key. Keys of different realms (an HTTP header, a
-// NATS header) have nothing to do with each other. Two requests in JSON are the
-// same if they say the same: the order of fields, space, the spelling of strings
-// and numbers, and fields that are null make no difference. A nil request stands
-// for any.
+// NewToken makes a token of a key. Keys of different realms (an HTTP header, a NATS
+// header) are independent. JSON requests are compared by meaning: the order of fields,
+// space, the spelling of strings and numbers, and null fields make no difference. A nil
+// request stands for any.
 func NewToken(realm, key string, request []byte) *Token {
 	t := &Token{Key: shortHash([]byte(realm + "\x00" + key))}
 	if request != nil {
@@ -35,7 +34,7 @@ func NewToken(realm, key string, request []byte) *Token {
 	return t
 }
 
-// Same says whether a stored hash of a request is that of t's.
+// Same says whether a stored hash is that of t's request.
 func (t *Token) Same(body [16]byte) bool {
 	return body == t.Body || body == t.Bytes && t.Bytes != [16]byte{}
 }
@@ -46,7 +45,7 @@ func shortHash(b []byte) (short [16]byte) {
 	return short
 }
 
-// canonical is a JSON object written in one way of many; anything else as it is.
+// canonical is a JSON object in a canonical form; anything else stays as it is.
 func canonical(request []byte) []byte {
 	d := json.NewDecoder(bytes.NewReader(request))
 	d.UseNumber()
@@ -56,18 +55,18 @@ func canonical(request []byte) []byte {
 	}
 	for name, v := range fields {
 		if v == nil {
-			delete(fields, name) // as if it were not there
+			delete(fields, name) // null means the same as a missing field
 		}
 	}
-	out, err := json.Marshal(plainNumbers(fields)) // in the order of the names
+	out, err := json.Marshal(plainNumbers(fields)) // in the order of names
 	if err != nil {
 		return request
 	}
 	return out
 }
 
-// plainNumbers writes the numbers in v in one way of many (1, 1.0, 1e0), those
-// that a float64 has room for.
+// plainNumbers brings the numbers in v that fit into a float64 to one spelling (1, 1.0,
+// 1e0).
 func plainNumbers(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
@@ -87,9 +86,8 @@ func plainNumbers(v any) any {
 	return v
 }
 
-// Forgotten is what is still known of a job that m would have made: it was made
-// at a moment, by a submission that said the same, and has been deleted since it
-// ended. It is the first answer that the submission got, but for the sequence.
+// Forgotten is the job that an equal submission made at a moment, and that was deleted
+// since. It is the first answer to that submission, except for the sequence.
 func (m *Message) Forgotten(id ID, at Time, t *Type) *Job {
 	first := *m
 	first.ID, first.At, first.Seq = id, at, 0

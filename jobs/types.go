@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// BackoffKind is how the delay grows from retry to retry.
+// BackoffKind is the growth of the delay from retry to retry.
 type BackoffKind string
 
 // The kinds of backoff.
@@ -19,7 +19,7 @@ const (
 	Constant    BackoffKind = "constant"    // base, base, base …
 )
 
-// Backoff is how long a failed job waits before its next attempt.
+// Backoff is the wait of a failed job before its next attempt.
 type Backoff struct {
 	Kind   BackoffKind
 	Base   time.Duration
@@ -59,7 +59,7 @@ func (b Backoff) Delay(n int) time.Duration {
 	return min(max(d, 0), limit)
 }
 
-// Longest is the longest that Delay can be after the n-th failed attempt.
+// Longest is the longest possible Delay after the n-th failed attempt.
 func (b Backoff) Longest(n int) time.Duration {
 	plain := b
 	plain.Jitter = 0
@@ -76,23 +76,23 @@ type Type struct {
 	Name       string
 	RetryCount int           // retries after the first attempt
 	Timeout    time.Duration // of one attempt
-	MaxWorkers int           // at most so many of this type at once; 0 = the pool's bound
-	// ConcurrencyPerKey is how many jobs with the same concurrency key run at once;
+	MaxWorkers int           // the bound of jobs of this type at once; 0 = the pool's bound
+	// ConcurrencyPerKey is the bound of jobs with the same concurrency key at once;
 	// less than 1 counts as 1.
 	ConcurrencyPerKey int
-	Rate              Rate // at most so many starts; the zero Rate = no bound
+	Rate              Rate // the bound of starts; the zero Rate = no bound
 	Backoff           Backoff
-	// Grace is what a handler has to return once its context has ended; then it is
-	// given up, and its job may start again. 0 = [DefaultGrace].
+	// Grace is how long a handler may take to return after its context has ended. Then
+	// it is given up, and its job may start again. 0 = [DefaultGrace].
 	Grace   time.Duration
 	Handler Handler
-	// Internal marks a type of the server's own: it works like any other, but is not
-	// among those that are shown.
+	// Internal marks a type of the server's own. It works like any other, but lists
+	// leave it out.
 	Internal bool
 }
 
-// DefaultGrace is the grace of types that have none of their own: enough for a handler
-// that only has to notice.
+// DefaultGrace is the grace of types without their own: enough for a handler that only
+// checks its context.
 const DefaultGrace = time.Second
 
 // GraceOrDefault is Grace, or [DefaultGrace] if there is none.
@@ -103,8 +103,7 @@ func (t *Type) GraceOrDefault() time.Duration {
 	return DefaultGrace
 }
 
-// Check says whether the type can use this payload. The error is an [*Error]
-// with the fields that are wrong.
+// Check returns an [*Error] with the wrong fields if the type cannot use this payload.
 func (t *Type) Check(payload json.RawMessage) error {
 	if c, ok := t.Handler.(Checker); ok {
 		return c.Check(payload)
@@ -115,8 +114,8 @@ func (t *Type) Check(payload json.RawMessage) error {
 // MaxTypeName is the longest name of a type, in bytes.
 const MaxTypeName = 64
 
-// ValidTypeName says whether name can be a job type: letters, digits, "_" and
-// "-", because it becomes a token of a subject and part of a consumer's name.
+// ValidTypeName says whether name can be a job type: letters, digits, "_" and "-". It
+// becomes a token of a subject and a part of a consumer's name.
 func ValidTypeName(name string) bool {
 	if name == "" || len(name) > MaxTypeName {
 		return false
@@ -129,8 +128,7 @@ func ValidTypeName(name string) bool {
 	return true
 }
 
-// Registry is the set of known job types. It does not change once the server
-// runs.
+// Registry is the set of known job types. It does not change while the server runs.
 type Registry struct {
 	types map[string]*Type
 	names []string
@@ -158,15 +156,15 @@ func (r *Registry) Lookup(name string) *Type { return r.types[name] }
 // Names lists the types that are not internal in alphabetical order.
 func (r *Registry) Names() []string { return r.names }
 
-// Types lists all types, the internal ones too, in alphabetical order.
+// Types lists all types, internal ones included, in alphabetical order.
 func (r *Registry) Types() []*Type {
 	all := slices.Collect(maps.Values(r.types))
 	slices.SortFunc(all, func(a, b *Type) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
 
-// Unknown is what is wrong with a name that is no type: an [*Error] that lists
-// the known ones.
+// Unknown is the error for a name that is no type: an [*Error] that lists the known
+// ones.
 func (r *Registry) Unknown(name string) *Error {
 	return &Error{
 		Kind:   UnknownType,
