@@ -7,20 +7,20 @@ import (
 	"time"
 )
 
-// Names says when a name (of a file made, renamed or removed) is on the disk.
+// Names says when a name (of a file that was made, renamed or removed) is on the disk.
 type Names int
 
-// The two kinds of file systems there are.
+// The two kinds of file systems.
 const (
-	// Strict: when its folder is fsynced, and for a new file also when the file is.
-	// Nothing else may be relied on by whoever wants to run on any file system.
+	// Strict: when its folder is fsynced, and for a new file also when the file is. A
+	// program for any file system can rely on nothing else.
 	Strict Names = iota
-	// Journal: with the next fsync of anything, in the order in which they were
-	// made, as on ext4. It leaves more behind, also what was meant to be gone.
+	// Journal: with the next fsync of any file, in the order of the changes, as on
+	// ext4. It leaves more behind, removed names included.
 	Journal
 )
 
-// Disk is a file system in memory. It may be used from any goroutine.
+// Disk is a file system in memory. All methods may be called from any goroutine.
 type Disk struct {
 	names Names
 
@@ -31,7 +31,7 @@ type Disk struct {
 	syncs  int64         // fsyncs so far
 	cutAt  int64         // the fsync that cuts the power; 0 = none
 	off    chan struct{} // closed when the power is off
-	ended  chan struct{} // closed by Restart: lets go of what hangs
+	ended  chan struct{} // closed by Restart: ends the calls that hang
 }
 
 // New makes an empty disk.
@@ -43,7 +43,7 @@ func New(names Names) *Disk {
 
 const pageSize, sectorSize = 4096, 512
 
-// page is shared between what is seen and what is kept, until it is written to.
+// page is shared between the visible and the kept content, until it is written to.
 type page = *[pageSize]byte
 
 // content is a file's bytes: a nil page is a hole.
@@ -56,12 +56,12 @@ func (c *content) clone() content {
 	return content{c.size, append([]page(nil), c.pages...)}
 }
 
-// node is a file or folder: as it is seen, and as it is kept by the disk.
+// node is a file or folder, with its visible and its kept content.
 type node struct {
 	id      uint64
 	mode    uint32
 	changed time.Time
-	parent  *node // of the last name it got
+	parent  *node // of its latest name
 	pending int   // changes of its names that are not on the disk yet
 
 	seen, kept content
@@ -83,8 +83,8 @@ func (d *Disk) newNode(mode uint32) *node {
 	return n
 }
 
-// change is one of names: node becomes to, and is from no more. Either may be
-// missing.
+// change is a change of names: node appears at to, and disappears at from. Either may
+// be missing.
 type change struct {
 	node     *node
 	from, to place
@@ -126,7 +126,7 @@ func (d *Disk) isOff() bool {
 	}
 }
 
-// rename does all three: making, moving and removing names.
+// rename makes, moves and removes names.
 func (d *Disk) rename(n *node, from, to place) {
 	if from.dir != nil {
 		delete(from.dir.names, from.name)
@@ -152,7 +152,7 @@ func (n *node) write(data []byte, off int64) {
 	}
 }
 
-// writable is a page that is not shared.
+// writable is a page of the visible content only.
 func (n *node) writable(i int) page {
 	p := n.seen.pages[i]
 	if _, own := n.dirty[i]; own && p != nil {
@@ -209,8 +209,8 @@ func (n *node) read(into []byte, off int64) int {
 	return len(into)
 }
 
-// sync brings a file or folder to the disk. The one that CutAtSync chose is the
-// last thing that is asked of the disk, and does not succeed any more.
+// sync brings a file or folder to the disk. The fsync that CutAtSync chose is the last
+// operation of the disk, and fails.
 func (d *Disk) sync(n *node) syscall.Errno {
 	d.syncs++
 	if d.syncs == d.cutAt {
@@ -254,8 +254,8 @@ func (c *content) resize(size int64) {
 	c.pages, c.size = c.pages[:count], size
 }
 
-// keepNames brings to the disk the names that an fsync of n must, and what else
-// has to come before them.
+// keepNames brings to the disk the names that an fsync of n must, and those that have
+// to come before them.
 func (d *Disk) keepNames(n *node) {
 	nodes := make(map[*node]bool)
 	pending := 0
@@ -293,8 +293,8 @@ func (d *Disk) keepNames(n *node) {
 	d.log = left
 }
 
-// Cut cuts the power: what is asked of the disk from now on hangs until
-// [Disk.Restart]. It is a moment: everything that was asked before is done.
+// Cut cuts the power. From now on operations hang until [Disk.Restart]. All earlier
+// ones have been done.
 func (d *Disk) Cut() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -313,19 +313,19 @@ func (d *Disk) CutAtSync(n int64) {
 // Off is closed when the power is off.
 func (d *Disk) Off() <-chan struct{} { return d.off }
 
-// Syncs is how many fsyncs there were.
+// Syncs is the number of fsyncs so far.
 func (d *Disk) Syncs() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.syncs
 }
 
-// Restart gives what is left after a cut, as a new disk. Nobody may use the old
-// one any more, except that what hangs ends with an error.
+// Restart returns the remains after a cut as a new disk. The old one must not be used
+// any more; its hanging operations end with an error.
 //
-// torn is nil for a disk that keeps only what was fsynced. Otherwise it chooses
-// what had got there by itself: some of the changed pages of files, some of them
-// up to a sector in their middle, and the first few of the changed names.
+// torn is nil for a disk that keeps only fsynced data. Otherwise it chooses what has
+// reached the disk by itself: some of the changed pages of files, some of them up to a
+// sector in their middle, and the first few of the changed names.
 func (d *Disk) Restart(names Names, torn *rand.Rand) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -341,7 +341,7 @@ func (d *Disk) Restart(names Names, torn *rand.Rand) *Disk {
 	return left
 }
 
-// revive makes what is kept what is seen.
+// revive makes the kept content visible.
 func (n *node) revive(torn *rand.Rand) {
 	n.pending = 0
 	if !n.isDir() {
@@ -366,7 +366,7 @@ func (n *node) tear(torn *rand.Rand) {
 	if n.seen.size < size && torn.IntN(2) == 0 {
 		size = n.seen.size
 	}
-	for i := range len(n.seen.pages) { // in order, so that a seed gives the same again
+	for i := range len(n.seen.pages) { // in order, so that a seed repeats the result
 		if _, ok := n.dirty[i]; !ok || torn.IntN(2) == 0 {
 			continue
 		}

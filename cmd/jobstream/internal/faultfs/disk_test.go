@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// mounted is a disk in a folder, and what a test does with it.
+// mounted is a disk in a folder, and the operations of a test on it.
 type mounted struct {
 	t       *testing.T
 	d       *Disk
@@ -48,7 +48,7 @@ func (m *mounted) must(err error) {
 
 func (m *mounted) path(name string) string { return filepath.Join(m.dir, name) }
 
-// write writes to a file at a place, making it if it must.
+// write writes to a file at an offset, and makes the file if need be.
 func (m *mounted) write(name, data string, off int64, sync bool) {
 	m.t.Helper()
 	f, err := os.OpenFile(m.path(name), os.O_CREATE|os.O_RDWR, 0o600)
@@ -69,7 +69,7 @@ func (m *mounted) syncDir(name string) {
 	m.must(f.Close())
 }
 
-// cut cuts the power and comes back with what is left.
+// cut cuts the power and mounts the remains.
 func (m *mounted) cut(torn *rand.Rand) {
 	m.t.Helper()
 	m.d.Cut()
@@ -78,7 +78,7 @@ func (m *mounted) cut(torn *rand.Rand) {
 	m.on(left)
 }
 
-// is compares a file; "-" = there is none.
+// is compares the content of a file; "-" = there is none.
 func (m *mounted) is(name, want string) {
 	m.t.Helper()
 	b, err := os.ReadFile(m.path(name))
@@ -134,7 +134,7 @@ func TestJournal(t *testing.T) {
 	m.is("c", "2")
 }
 
-// Truncating and writing anew is as durable as the next fsync, not more.
+// Truncating and rewriting is as durable as the next fsync, not more.
 func TestTruncate(t *testing.T) {
 	m := mount(t, New(Strict))
 	long := string(bytes.Repeat([]byte("abcdefgh"), 2000))
@@ -151,7 +151,7 @@ func TestTruncate(t *testing.T) {
 	m.is("f", long[:10]+string(make([]byte, 4990))+"z")
 }
 
-// Whatever is torn, what was fsynced and not written to since is whole.
+// A torn disk has all data that were fsynced and not overwritten later.
 func TestTorn(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -172,8 +172,7 @@ func TestTorn(t *testing.T) {
 	}
 }
 
-// The fsync at which the power goes never returns well, and neither does
-// anything after it.
+// The fsync that cuts the power never succeeds, and no later one does.
 func TestCutAtSync(t *testing.T) {
 	m := mount(t, New(Strict))
 	m.write("f", "one", 0, true)

@@ -14,9 +14,9 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// Mount shows the disk in a folder. It fails where the machine has no FUSE or
-// this process may not mount. unmount may be called more than once; files that
-// are still open stay with whoever has them.
+// Mount mounts the disk in a folder. It fails if the machine has no FUSE, or this
+// process may not mount. unmount may be called more than once; open files stay with
+// their processes.
 func Mount(d *Disk, folder string) (unmount func() error, err error) {
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		return nil, fmt.Errorf("no FUSE on this machine: %w", err)
@@ -38,27 +38,27 @@ func Mount(d *Disk, folder string) (unmount func() error, err error) {
 	}
 	return func() error {
 		err := syscall.Unmount(folder, syscall.MNT_DETACH)
-		if errors.Is(err, syscall.EINVAL) { // it is not mounted any more
+		if errors.Is(err, syscall.EINVAL) { // it is no longer mounted
 			err = nil
 		}
 		return err
 	}, nil
 }
 
-// fileSystem answers the kernel. Nobody but the kernel uses the disk, so it may
-// remember everything it was told.
+// fileSystem answers the kernel. Only the kernel uses the disk, so it may cache every
+// answer.
 type fileSystem struct {
 	fuse.RawFileSystem
 	d *Disk
 
 	// under d.mu:
-	nodes    map[uint64]*node  // those that the kernel knows
-	lookups  map[uint64]uint64 // how often it was told of them
+	nodes    map[uint64]*node  // those that the kernel has looked up
+	lookups  map[uint64]uint64 // how often it has
 	dirs     map[uint64][]fuse.DirEntry
 	lastOpen uint64
 }
 
-const forEver = 3600 // seconds that the kernel may remember an answer
+const forEver = 3600 // seconds for which the kernel may cache an answer
 
 func (fs *fileSystem) node(id uint64) *node { return fs.nodes[id] }
 
@@ -76,7 +76,7 @@ func (n *node) attr(out *fuse.Attr) {
 	out.SetTimes(&n.changed, &n.changed, &n.changed)
 }
 
-// entry tells the kernel of a node.
+// entry describes a node to the kernel.
 func (fs *fileSystem) entry(n *node, out *fuse.EntryOut) {
 	fs.lookups[n.id]++
 	fs.nodes[n.id] = n
@@ -188,7 +188,7 @@ func (fs *fileSystem) Rename(_ <-chan struct{}, in *fuse.RenameIn, name, to stri
 		n, old := dir.names[name], toDir.names[to]
 		switch {
 		case in.Flags != 0:
-			return syscall.EINVAL // an exchange, or not to replace: nobody needs it here
+			return syscall.EINVAL // RENAME_EXCHANGE or RENAME_NOREPLACE, which nobody uses here
 		case n == nil:
 			return syscall.ENOENT
 		case old != nil && len(old.names) > 0:
@@ -246,8 +246,8 @@ func (fs *fileSystem) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return
 
 func (fs *fileSystem) Release(<-chan struct{}, *fuse.ReleaseIn) {}
 
-// OpenDir takes down what is in the folder, so that a reading of it goes well
-// while names come and go.
+// OpenDir copies the contents of the folder, so that reading it works while names
+// change.
 func (fs *fileSystem) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	return fs.do(func() syscall.Errno {
 		var entries []fuse.DirEntry
@@ -282,7 +282,7 @@ func (fs *fileSystem) ReleaseDir(in *fuse.ReleaseIn) {
 	delete(fs.dirs, in.Fh)
 }
 
-// StatFs tells of a large disk.
+// StatFs reports a large disk.
 func (fs *fileSystem) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
 	const blocks = 1 << 40 / pageSize
 	*out = fuse.StatfsOut{Blocks: blocks, Bfree: blocks, Bavail: blocks, Files: 1 << 20, Ffree: 1 << 20, Bsize: pageSize, Frsize: pageSize, NameLen: 255}

@@ -4,7 +4,7 @@ package faultfs
 
 import "errors"
 
-// Mount cannot do its work here.
+// Mount needs Linux.
 func Mount(*Disk, string) (unmount func() error, err error) {
 	return nil, errors.New("mounting a disk for tests is not done on this operating system")
 }
