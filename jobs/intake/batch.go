@@ -8,26 +8,25 @@ import (
 	"time"
 )
 
-// pendingBatch is a batch that is stored, and whose messages have to get into
-// the queue.
+// pendingBatch is a stored batch whose messages have to get into the queue.
 type pendingBatch struct {
 	*jobs.Batch
-	next time.Time     // when they are published next
-	wait time.Duration // from then until they are published again
+	next time.Time     // the next publication
+	wait time.Duration // from then to the one after it
 }
 
-// The messages of a batch are published again if it is not complete after a
-// while: the queue may have refused some. The waits double from the shortest to
-// the longest, since a queue that is slow gets no faster by that.
+// The messages of a batch are published again if it is not complete after a while,
+// because the queue may have refused some. The waits double from the shortest to the
+// longest, since more messages do not make a slow queue faster.
 const (
 	republishAfter  = time.Second
 	republishAtMost = time.Minute
 )
 
-// SubmitBatch takes all of these jobs or none. When it returns them, they are
-// durable, in the order of subs; replayed says that they are those which the
-// token made before. Errors are those of [Submitter.Submit]; with [jobs.Unavailable],
-// or if ctx ends, the whole batch may or may not get in.
+// SubmitBatch submits all of these jobs or none. The returned jobs are durable and in
+// the order of subs. replayed says that they are those that the token made before.
+// Errors are those of [Submitter.Submit]. With [jobs.Unavailable], or if ctx ends, the
+// whole batch may or may not get in.
 func (s *Submitter) SubmitBatch(ctx context.Context, subs []*jobs.Submission, token *jobs.Token) (made []*jobs.Job, replayed bool, err error) {
 	if err := s.o.Registry.CheckBatch(subs); err != nil {
 		return nil, false, err
@@ -49,7 +48,7 @@ func (s *Submitter) SubmitBatch(ctx context.Context, subs []*jobs.Submission, to
 	if err := s.admit(wait.admissions(b)...); err != nil {
 		return nil, false, err
 	}
-	// Once it is stored it is published, whether or not anybody still waits.
+	// A stored batch is published, whether or not anybody still waits.
 	storing, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.o.Timeout)
 	defer cancel()
 	known, err := s.reserve(storing, b)
@@ -68,16 +67,16 @@ func (s *Submitter) SubmitBatch(ctx context.Context, subs []*jobs.Submission, to
 	}
 }
 
-// ErrUnderway is what [jobs.Reserve] says of a token whose batch is stored and not
+// ErrUnderway is the error of [jobs.Reserve] for a token whose batch is stored and not
 // complete.
 var ErrUnderway error = &jobs.Error{Kind: jobs.Conflict, Detail: "the batch with this token is not complete yet"}
 
-// reserve stores a batch. If one with its token is on its way, it waits for the
-// jobs of that.
+// reserve stores a batch. If one with its token is on its way, it waits for the jobs of
+// that.
 func (s *Submitter) reserve(ctx context.Context, b *jobs.Batch) (known []*jobs.Job, err error) {
 	for {
 		s.mu.Lock()
-		completed := s.completed // before the look, so that nothing is missed between the two
+		completed := s.completed // before the command, so that no completion is missed
 		s.mu.Unlock()
 		e, err := s.o.Ledger.Do(ctx, jobs.Reserve{Stamp: jobs.By("submitter"), Batch: b})
 		if !errors.Is(err, ErrUnderway) {
@@ -91,7 +90,7 @@ func (s *Submitter) reserve(ctx context.Context, b *jobs.Batch) (known []*jobs.J
 	}
 }
 
-// uniqueWithin says whether two jobs of a batch have one unique key.
+// uniqueWithin returns an error if two jobs of a batch have one unique key.
 func uniqueWithin(subs []*jobs.Submission) error {
 	var seen map[string]int
 	for i, sub := range subs {
@@ -109,8 +108,8 @@ func uniqueWithin(subs []*jobs.Submission) error {
 	return nil
 }
 
-// fits says whether the queue will take all payloads: a batch that is stored must
-// not hang on one that it never takes.
+// fits returns an error if the queue would refuse a payload, since a stored batch would
+// never be complete then.
 func (s *Submitter) fits(subs []*jobs.Submission) error {
 	for i, sub := range subs {
 		if s.o.MaxPayload > 0 && len(sub.Payload) > s.o.MaxPayload {
@@ -133,8 +132,8 @@ func newBatch(subs []*jobs.Submission, token *jobs.Token) *jobs.Batch {
 	return b
 }
 
-// batchWait gathers what becomes of the messages of a batch. The submitter's
-// lock guards it until done is closed.
+// batchWait collects the answers to a batch's messages. The submitter's lock guards it
+// until done is closed.
 type batchWait struct {
 	made  []*jobs.Job
 	index map[jobs.ID]int
@@ -185,7 +184,7 @@ func (s *Submitter) withdraw(b *jobs.Batch) {
 	}
 }
 
-// Resume takes over batches that an earlier process stored and did not complete.
+// Resume adopts batches that an earlier process stored and did not complete.
 func (s *Submitter) Resume(batches []*jobs.Batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -208,9 +207,9 @@ func (s *Submitter) publishSoon() {
 	}
 }
 
-// publishBatches publishes the messages of stored batches: at once, and again as
-// long as the tracker has not found them complete. A message that was in before
-// is ignored by its job's id.
+// publishBatches publishes the messages of stored batches: at once, and again as long
+// as the tracker has not found them complete. The id of a known job makes a repeated
+// message harmless.
 func (s *Submitter) publishBatches(now time.Time) {
 	s.mu.Lock()
 	var all []*pendingBatch
@@ -224,7 +223,7 @@ func (s *Submitter) publishBatches(now time.Time) {
 	for _, b := range all {
 		for _, m := range b.Messages {
 			if s.o.Inbox.Submit(m, nil) != nil {
-				break // all of it again, later
+				break // the whole batch again, later
 			}
 		}
 	}

@@ -1,6 +1,6 @@
-// Package intake lets jobs in: a [Submitter] publishes what a door was asked for and
-// answers when it is committed, a [Releaser] publishes jobs whose moment has come, and
-// [Waits] lets callers wait for what becomes of a job.
+// Package intake lets jobs in. A [Submitter] publishes submissions and answers when
+// they are committed. A [Releaser] publishes jobs whose moment has come. [Waits] lets
+// callers wait for a state of a job.
 //
 // Start reading at [Submitter.Submit].
 package intake

@@ -9,21 +9,21 @@ import (
 	"time"
 )
 
-// Releaser puts jobs into the queue whose message is not there when their time
-// has come: scheduled ones, those that a concurrency key held back, those that
-// are to run again. It also ends jobs whose expiry or deadline passes while they
-// wait. All of that stands in the tracker's [jobs.Agenda]; what the Releaser itself
-// remembers may be lost: a message that is published twice is a stale copy.
+// Releaser publishes due jobs whose message is not in the queue. These are scheduled
+// jobs, those that have got a turn of their concurrency key, and those of a new run. It
+// also ends waiting jobs whose expiry or deadline passes. The tracker's [jobs.Agenda]
+// knows all of that. The Releaser may forget its own state: a message that is published
+// twice is a stale copy.
 type Releaser struct {
 	o ReleaserOptions
 
 	mu         sync.Mutex
 	sent       map[uint64]errand   // published and not committed, by the job's key
-	told       map[uint64]struct{} // what commits took out of sent during the present round
+	told       map[uint64]struct{} // taken out of sent by commits during the present round
 	unfinished int
-	crowded    bool      // the last round left something since too much was on its way
-	full       bool      // the last round left something since the queue has no room
-	rest       time.Time // when the queue is asked again, after it has refused one
+	crowded    bool      // the last round left jobs because too many were on their way
+	full       bool      // the last round left jobs because the queue had no room
+	rest       time.Time // the end of the pause after a refusal
 	wake       chan struct{}
 }
 
@@ -33,13 +33,13 @@ type errand struct {
 	at  time.Time // when it was published
 }
 
-// ReleaserOptions are what a Releaser needs.
+// ReleaserOptions are the parts of a Releaser.
 type ReleaserOptions struct {
 	Agenda jobs.Agenda
 	Inbox  jobs.Inbox
-	// Room is the number of unfinished jobs from which scheduled ones wait though
-	// they are due: more than the bound for new submissions, so that these cannot
-	// keep them out for ever.
+	// Room is the number of unfinished jobs from which scheduled ones wait though they
+	// are due. It is more than the bound for new submissions, so that these cannot keep
+	// them out for ever.
 	Room   int
 	Logger *slog.Logger
 }
@@ -52,12 +52,12 @@ const (
 	restFor      = lookAgain / 2    // after a refusal
 )
 
-// NewReleaser makes a Releaser; unfinished is the tracker's number of them.
+// NewReleaser makes a Releaser. unfinished is the tracker's number of unfinished jobs.
 func NewReleaser(o ReleaserOptions, unfinished int) *Releaser {
 	return &Releaser{o: o, unfinished: unfinished, sent: make(map[uint64]errand), wake: make(chan struct{}, 1)}
 }
 
-// Committed takes what a commit made true.
+// Committed is a listener of commits.
 func (r *Releaser) Committed(c *jobs.Commit) {
 	r.mu.Lock()
 	r.unfinished = c.Load.Unfinished
@@ -65,7 +65,8 @@ func (r *Releaser) Committed(c *jobs.Commit) {
 		r.arrived(c.Submitted())
 		r.arrived(c.Ended())
 	}
-	// Not for every place that becomes free: a round reads all that is on its way.
+	// This is not for every free place, because a round reads everything that is on its
+	// way.
 	again := c.Due() != 0 || r.crowded && len(r.sent) <= releaseBatch/2 || r.full && r.room() > r.o.Room/256
 	r.mu.Unlock()
 	if again {
@@ -73,7 +74,7 @@ func (r *Releaser) Committed(c *jobs.Commit) {
 	}
 }
 
-// arrived takes jobs out of those that are on their way. r.mu is held.
+// arrived removes jobs from those on their way. r.mu is held.
 func (r *Releaser) arrived(all iter.Seq[*jobs.Job]) {
 	for j := range all {
 		if _, ok := r.sent[j.Key]; !ok {
@@ -86,8 +87,8 @@ func (r *Releaser) arrived(all iter.Seq[*jobs.Job]) {
 	}
 }
 
-// room is how many scheduled jobs may be published now. What is on its way is
-// not among the unfinished ones yet. r.mu is held.
+// room is how many scheduled jobs may be published now. Jobs on their way do not count
+// as unfinished yet. r.mu is held.
 func (r *Releaser) room() int { return max(r.o.Room-r.unfinished-len(r.sent), 0) }
 
 func (r *Releaser) signal() {
@@ -116,14 +117,14 @@ func (r *Releaser) Run(ctx context.Context) error {
 	}
 }
 
-// round does what is due and returns how long nothing else will be.
+// round publishes everything that is due, and returns the time until the next job is.
 func (r *Releaser) round(ctx context.Context) (time.Duration, error) {
 	limit, err := r.expire(ctx)
 	if err != nil {
 		return lookAgain, err
 	}
 	known, room := r.begin()
-	// Of those that are due some are on their way already.
+	// Some of the due jobs are on their way already.
 	due, next, err := r.o.Agenda.Due(jobs.Now(), known+releaseBatch, known+room)
 	if err == nil {
 		err = r.publish(due)
@@ -141,11 +142,12 @@ func (r *Releaser) round(ctx context.Context) (time.Duration, error) {
 	if next == 0 {
 		return lookAgain, nil
 	}
-	// Never before its time: timers may fire a hair early by the wall clock.
+	// Timers may fire a hair early by the wall clock.
 	return min(max(next.Sub(jobs.Now()), time.Millisecond), lookAgain), nil
 }
 
-// expire ends jobs whose time is over, and returns when others' may be.
+// expire ends jobs whose time is over, and returns the next moment at which others may
+// have to end.
 func (r *Releaser) expire(ctx context.Context) (next jobs.Time, err error) {
 	by := jobs.By("clock")
 	keys, next, err := r.o.Agenda.Overdue(by.At)
@@ -155,17 +157,17 @@ func (r *Releaser) expire(ctx context.Context) (next jobs.Time, err error) {
 	return next, err
 }
 
-// begin begins a round, and returns how many jobs are on their way and how many
+// begin begins a round. It returns how many jobs are on their way, and how many
 // scheduled ones may follow them.
 func (r *Releaser) begin() (known, room int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for key, e := range r.sent {
 		if time.Since(e.at) >= releaseAgain {
-			delete(r.sent, key) // lost, or nobody has to hear of it any more
+			delete(r.sent, key) // it was lost, or needs no answer any more
 		}
 	}
-	// A job that arrives from now on is due by what the agenda is about to say.
+	// A job that arrives from now on may still be in the agenda's answer.
 	r.told, r.crowded, r.full = make(map[uint64]struct{}), false, false
 	return len(r.sent), min(r.room(), releaseBatch)
 }
@@ -179,8 +181,8 @@ func numScheduled(due []*jobs.Job) (n int) {
 	return n
 }
 
-// end ends a round. cut says that there may be scheduled jobs that are due and
-// were not looked at; if there is room for them by now, again is true.
+// end ends a round. cut says that some due scheduled jobs may not have been looked at.
+// again is true if there is room for them by now.
 func (r *Releaser) end(cut bool) (again bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -190,7 +192,7 @@ func (r *Releaser) end(cut bool) (again bool) {
 	return cut && !r.full && !r.crowded
 }
 
-// publish puts jobs into the queue, as far as there is room.
+// publish publishes jobs, as far as there is room.
 func (r *Releaser) publish(due []*jobs.Job) error {
 	for _, j := range due {
 		if !r.take(j) {
@@ -209,7 +211,7 @@ func (r *Releaser) publish(due []*jobs.Job) error {
 	return nil
 }
 
-// take says whether a job is to be published now, and takes note that it is.
+// take says whether a job is to be published now, and marks it as on its way.
 func (r *Releaser) take(j *jobs.Job) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -233,8 +235,8 @@ func (r *Releaser) take(j *jobs.Job) bool {
 	return true
 }
 
-// refused forgets one that the queue did not take: it is tried again, but not
-// at once, as it would be refused again.
+// refused forgets a job that the queue refused. The next try comes after a pause, since
+// it would be refused again at once.
 func (r *Releaser) refused(key uint64) {
 	r.mu.Lock()
 	delete(r.sent, key)

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Submitter is the way into the queue for both doors: it checks a submission,
-// admits it if the queue has room, sends it on its way, and answers when the
-// tracker has made it durable.
+// Submitter is the way into the queue for both doors. It checks a submission, admits it
+// if the queue has room, publishes it, and answers when the tracker has made it
+// durable.
 type Submitter struct {
 	o SubmitterOptions
 
@@ -19,34 +19,34 @@ type Submitter struct {
 	waiting    map[jobs.ID]*waiter
 	inflight   counts                    // admitted, not yet committed
 	unfinished int                       // as of the last commit
-	scheduled  int                       // the same
+	scheduled  int                       // likewise
 	batches    map[jobs.ID]*pendingBatch // stored, and not complete
 	draining   bool
 	stored     chan struct{} // holds a token when there are batches to publish
 	completed  chan struct{} // closed when the next batch is complete
 }
 
-// counts are numbers of jobs by what bounds them.
+// counts are numbers of jobs by the bound that they fall under.
 type counts struct{ queue, scheduled int }
 
-// SubmitterOptions are what a Submitter needs.
+// SubmitterOptions are the parts of a Submitter.
 type SubmitterOptions struct {
 	Inbox        jobs.Inbox
 	Ledger       jobs.Ledger
 	Registry     *jobs.Registry
 	QueueSize    int           // pending, processing and retrying jobs; more are refused
 	MaxScheduled int           // scheduled jobs; more are refused
-	MaxPayload   int           // bytes of a batched job's payload, as the Inbox takes it; 0 = no bound
-	Timeout      time.Duration // how long a commit may take before the caller is told "unavailable"
-	// Healthy says why nothing can be taken at the moment, or nil.
+	MaxPayload   int           // bytes of a batched job's payload that the Inbox accepts; 0 = no bound
+	Timeout      time.Duration // the longest wait for a commit, before the answer "unavailable"
+	// Healthy returns why no job can be accepted at present, or nil.
 	Healthy func() error
 }
 
 // waiter is a submission on its way.
 type waiter struct {
 	since     time.Time
-	scheduled bool // counted so
-	free      bool // not counted at all
+	scheduled bool // it counts as a scheduled job
+	free      bool // it does not count
 	caller    interface{ answer(jobs.ID, answer) }
 }
 
@@ -54,7 +54,7 @@ type waiter struct {
 type caller struct {
 	waiter
 	told answer
-	done chan struct{} // closed when told is set
+	done chan struct{} // closed when the answer is there
 }
 
 func (c *caller) answer(_ jobs.ID, a answer) {
@@ -62,7 +62,7 @@ func (c *caller) answer(_ jobs.ID, a answer) {
 	close(c.done)
 }
 
-// admission is a message that asks to be let in, with who waits for it.
+// admission is a message that asks for admission, and its waiter.
 type admission struct {
 	id jobs.ID
 	w  *waiter
@@ -74,8 +74,8 @@ type answer struct {
 	err      error
 }
 
-// NewSubmitter makes a Submitter; unfinished and scheduled are the numbers of
-// jobs that the tracker knows, see [jobs.Commit].
+// NewSubmitter makes a Submitter. unfinished and scheduled are the tracker's numbers of
+// such jobs, see [jobs.Commit].
 func NewSubmitter(o SubmitterOptions, unfinished, scheduled int) *Submitter {
 	if o.Timeout <= 0 {
 		o.Timeout = 5 * time.Second
@@ -87,12 +87,12 @@ func NewSubmitter(o SubmitterOptions, unfinished, scheduled int) *Submitter {
 	}
 }
 
-// Submit takes one job. When it returns a job, that is durable; replayed says
-// that it is the job which the submission's token made before. Errors are
-// [*jobs.Error]s: [jobs.UnknownType], [jobs.InvalidRequest], [jobs.Duplicate] and
-// [jobs.IdempotencyMismatch] for what the caller did wrong, [jobs.QueueFull],
-// [jobs.ShuttingDown] and [jobs.Unavailable] for what the server can't do. If ctx ends
-// first its error is returned, and the job may or may not get in.
+// Submit submits one job. A returned job is durable; replayed says that the
+// submission's token made it before. Errors are [*jobs.Error]s. [jobs.UnknownType],
+// [jobs.InvalidRequest], [jobs.Duplicate] and [jobs.IdempotencyMismatch] are mistakes
+// of the caller. [jobs.QueueFull], [jobs.ShuttingDown] and [jobs.Unavailable] are
+// states of the server. If ctx ends first its error is returned, and the job may or may
+// not get in.
 func (s *Submitter) Submit(ctx context.Context, sub *jobs.Submission) (j *jobs.Job, replayed bool, err error) {
 	if err := s.o.Registry.Check(sub); err != nil {
 		return nil, false, err
@@ -107,9 +107,9 @@ func (s *Submitter) Submit(ctx context.Context, sub *jobs.Submission) (j *jobs.J
 	return s.submit(ctx, m, waiter{scheduled: putsOff(m)})
 }
 
-// SubmitMessage publishes a message that makes a job by itself, past all bounds,
-// and waits until that is durable. If the job is known already, that is
-// returned, and replayed is true.
+// SubmitMessage publishes a message that makes a job by itself, past all bounds, and
+// waits until the job is durable. If the job is known, it is returned, and replayed is
+// true.
 func (s *Submitter) SubmitMessage(ctx context.Context, m *jobs.Message) (j *jobs.Job, replayed bool, err error) {
 	if err := s.o.Healthy(); err != nil {
 		return nil, false, unavailable(err)
@@ -117,7 +117,7 @@ func (s *Submitter) SubmitMessage(ctx context.Context, m *jobs.Message) (j *jobs
 	return s.submit(ctx, m, waiter{free: true})
 }
 
-// submit publishes a message and waits for what becomes of it.
+// submit publishes a message and waits for its answer.
 func (s *Submitter) submit(ctx context.Context, m *jobs.Message, w waiter) (j *jobs.Job, replayed bool, err error) {
 	c := &caller{waiter: w, done: make(chan struct{})}
 	c.since, c.caller = time.Now(), c
@@ -143,7 +143,7 @@ func first(known []*jobs.Job) *jobs.Job {
 	return known[0]
 }
 
-// recall looks a token up before anything is published for it.
+// recall looks a token up before its submission is published.
 func (s *Submitter) recall(t *jobs.Token) ([]*jobs.Job, error) {
 	if t == nil {
 		return nil, nil
@@ -156,7 +156,7 @@ func (s *Submitter) recall(t *jobs.Token) ([]*jobs.Job, error) {
 	return known, err
 }
 
-// forgotten completes those of the known jobs whose records were deleted by the
+// forgotten completes those of the known jobs whose records were deleted, from the
 // submissions that ask for them again.
 func (s *Submitter) forgotten(known []*jobs.Job, again []*jobs.Submission) []*jobs.Job {
 	for i, j := range known {
@@ -167,11 +167,11 @@ func (s *Submitter) forgotten(known []*jobs.Job, again []*jobs.Submission) []*jo
 	return known
 }
 
-// send publishes a message whose waiter is known.
+// send publishes a message whose waiter is registered.
 func (s *Submitter) send(m *jobs.Message) {
 	id := m.ID
 	if err := s.o.Inbox.Submit(m, func(err error) { s.resolve(id, answer{err: err}) }); err != nil {
-		var known *jobs.Error // it may be too large, too
+		var known *jobs.Error // it may also be too large
 		if !errors.As(err, &known) {
 			known = unavailable(err)
 		}
@@ -183,7 +183,7 @@ func unavailable(err error) *jobs.Error {
 	return &jobs.Error{Kind: jobs.Unavailable, Detail: err.Error(), RetryAfter: time.Second}
 }
 
-// admit lets submissions in, all or none, or says why not.
+// admit admits submissions, all or none, or returns why not.
 func (s *Submitter) admit(all ...admission) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -213,7 +213,7 @@ func (c *counts) add(w *waiter, n int) {
 	}
 }
 
-// room says why there is none for so many more jobs. s.mu is held.
+// room returns an error if there is no room for so many more jobs. s.mu is held.
 func (s *Submitter) room(more counts) error {
 	if s.draining {
 		return &jobs.Error{Kind: jobs.ShuttingDown, Detail: "the server is shutting down and takes no new jobs", RetryAfter: 5 * time.Second}
@@ -251,8 +251,8 @@ func (s *Submitter) answer(id jobs.ID, a answer) {
 	w.caller.answer(id, a)
 }
 
-// Checked says whether id is a submission on its way that has been checked
-// here; see status.Options.
+// Checked says whether id is a submission on its way that this process has checked; see
+// status.Options.
 func (s *Submitter) Checked(id jobs.ID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -260,7 +260,7 @@ func (s *Submitter) Checked(id jobs.ID) bool {
 	return ok
 }
 
-// Committed takes what a commit made true.
+// Committed is a listener of commits.
 func (s *Submitter) Committed(c *jobs.Commit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -288,8 +288,8 @@ func (s *Submitter) Committed(c *jobs.Commit) {
 	}
 }
 
-// Run gives up on submissions whose commit takes too long, and completes
-// batches, until ctx ends; then it gives up on all.
+// Run gives up submissions whose commit takes too long, and completes batches. When ctx
+// ends it gives up all.
 func (s *Submitter) Run(ctx context.Context) error {
 	tick := time.NewTicker(s.o.Timeout / 5)
 	defer tick.Stop()
@@ -307,7 +307,7 @@ func (s *Submitter) Run(ctx context.Context) error {
 	}
 }
 
-// giveUp ends all waiting, now and in future: nobody hears of commits any more.
+// giveUp ends all waits, present and future, as no more commits come.
 func (s *Submitter) giveUp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -319,8 +319,8 @@ func (s *Submitter) giveUp() {
 	s.completed = make(chan struct{})
 }
 
-// expire answers those that have waited since before a moment. They may still
-// become jobs: a message that is in the stream stays there.
+// expire answers submissions that have waited since before a moment. They may still
+// become jobs, because a message in the stream stays there.
 func (s *Submitter) expire(before time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// Waits lets callers wait for what commits make of jobs. The zero value is not usable;
-// see [NewWaits].
+// Waits lets callers wait for a state of a job. The zero value is not usable; see
+// [NewWaits].
 type Waits struct {
 	mu      sync.Mutex
 	waiting map[jobs.ID][]*wait
@@ -16,10 +16,10 @@ type Waits struct {
 	once    sync.Once
 }
 
-// wait is somebody who waits for something to become true of a job.
+// wait is one caller's wait for a job.
 type wait struct {
 	until func(*jobs.Job) bool
-	came  chan struct{} // closed when it has, or the job was deleted
+	came  chan struct{} // closed when it is true, or the job was deleted
 }
 
 // NewWaits makes a Waits.
@@ -27,7 +27,7 @@ func NewWaits() *Waits {
 	return &Waits{waiting: make(map[jobs.ID][]*wait), closed: make(chan struct{})}
 }
 
-// Committed takes what a commit made true.
+// Committed is a listener of commits.
 func (w *Waits) Committed(c *jobs.Commit) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -48,17 +48,18 @@ func (w *Waits) Committed(c *jobs.Commit) {
 	}
 }
 
-// Close ends all waiting, now and in future: the server stops.
+// Close ends all waits, present and future, as the server stops.
 func (w *Waits) Close() { w.once.Do(func() { close(w.closed) }) }
 
-// Ended is what to wait for until a job has ended.
+// Ended is a condition for [Waits.Wait].
 func Ended(j *jobs.Job) bool { return j.Status.Ended() }
 
-// Wait returns what find returns: once until is true of that job, or when ctx ends or
-// the server stops, whatever it is then. An error of find, or no job, ends it, too.
+// Wait waits until the condition until is true of a job, and returns the result of
+// find. The end of ctx or a stop of the server ends the wait as well. So does an error
+// of find, or no job.
 func (w *Waits) Wait(ctx context.Context, id jobs.ID, until func(*jobs.Job) bool, find func() (*jobs.Job, error)) (*jobs.Job, error) {
 	for {
-		// Before the look, so that nothing is missed between the two.
+		// This comes before the look, so that no commit is missed.
 		one := w.expect(id, until)
 		j, err := find()
 		if err != nil || j == nil || until(j) {
@@ -91,7 +92,7 @@ func (w *Waits) forget(id jobs.ID, one *wait) {
 	w.mu.Unlock()
 }
 
-// remove takes out one who waits. w.mu is held.
+// remove removes one wait. w.mu is held.
 func (w *Waits) remove(id jobs.ID, one *wait) {
 	left := slices.DeleteFunc(w.waiting[id], func(other *wait) bool { return other == one })
 	if len(left) == 0 {
