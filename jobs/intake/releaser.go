@@ -19,7 +19,7 @@ type Releaser struct {
 
 	mu         sync.Mutex
 	sent       map[uint64]errand   // published and not committed, by the job's key
-	told       map[uint64]struct{} // taken out of sent by commits during the present round
+	arrivals   map[uint64]struct{} // taken out of sent by commits during the present round
 	unfinished int
 	crowded    bool      // the last round left jobs because too many were on their way
 	full       bool      // the last round left jobs because the queue had no room
@@ -81,8 +81,8 @@ func (r *Releaser) arrived(all iter.Seq[*jobs.Job]) {
 			continue
 		}
 		delete(r.sent, j.Key)
-		if r.told != nil {
-			r.told[j.Key] = struct{}{}
+		if r.arrivals != nil {
+			r.arrivals[j.Key] = struct{}{}
 		}
 	}
 }
@@ -168,7 +168,7 @@ func (r *Releaser) begin() (known, room int) {
 		}
 	}
 	// A job that arrives from now on may still be in the agenda's answer.
-	r.told, r.crowded, r.full = make(map[uint64]struct{}), false, false
+	r.arrivals, r.crowded, r.full = make(map[uint64]struct{}), false, false
 	return len(r.sent), min(r.room(), releaseBatch)
 }
 
@@ -186,7 +186,7 @@ func numScheduled(due []*jobs.Job) (n int) {
 func (r *Releaser) end(cut bool) (again bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.told = nil
+	r.arrivals = nil
 	r.crowded = r.crowded || len(r.sent) >= releaseBatch
 	r.full = r.full || cut && r.room() == 0
 	return cut && !r.full && !r.crowded
@@ -195,7 +195,7 @@ func (r *Releaser) end(cut bool) (again bool) {
 // publish publishes jobs, as far as there is room.
 func (r *Releaser) publish(due []*jobs.Job) error {
 	for _, j := range due {
-		if !r.take(j) {
+		if !r.claim(j) {
 			continue
 		}
 		key := j.Key
@@ -211,11 +211,11 @@ func (r *Releaser) publish(due []*jobs.Job) error {
 	return nil
 }
 
-// take says whether a job is to be published now, and marks it as on its way.
-func (r *Releaser) take(j *jobs.Job) bool {
+// claim says whether a job is to be published now, and marks it as on its way.
+func (r *Releaser) claim(j *jobs.Job) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.told[j.Key]; ok {
+	if _, ok := r.arrivals[j.Key]; ok {
 		return false
 	}
 	if e, ok := r.sent[j.Key]; ok && e.due == j.DueAt {

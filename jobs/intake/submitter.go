@@ -53,12 +53,12 @@ type waiter struct {
 // caller waits for a single submission.
 type caller struct {
 	waiter
-	told answer
-	done chan struct{} // closed when the answer is there
+	answered answer
+	done     chan struct{} // closed when the answer is there
 }
 
 func (c *caller) answer(_ jobs.ID, a answer) {
-	c.told = a
+	c.answered = a
 	close(c.done)
 }
 
@@ -127,7 +127,7 @@ func (s *Submitter) submit(ctx context.Context, m *jobs.Message, w waiter) (j *j
 	s.send(m)
 	select {
 	case <-c.done:
-		return c.told.job, c.told.replayed, c.told.err
+		return c.answered.job, c.answered.replayed, c.answered.err
 	case <-ctx.Done():
 		return nil, false, context.Cause(ctx)
 	}
@@ -189,7 +189,7 @@ func (s *Submitter) admit(all ...admission) error {
 	defer s.mu.Unlock()
 	var more counts
 	for _, a := range all {
-		more.add(a.w, 1)
+		more.count(a.w, 1)
 	}
 	if err := s.room(more); err != nil {
 		return err
@@ -202,8 +202,8 @@ func (s *Submitter) admit(all ...admission) error {
 	return nil
 }
 
-// add counts n submissions like w's.
-func (c *counts) add(w *waiter, n int) {
+// count adds n submissions like w's.
+func (c *counts) count(w *waiter, n int) {
 	switch {
 	case w.free:
 	case w.scheduled:
@@ -247,7 +247,7 @@ func (s *Submitter) answer(id jobs.ID, a answer) {
 		return
 	}
 	delete(s.waiting, id)
-	s.inflight.add(w, -1)
+	s.inflight.count(w, -1)
 	w.caller.answer(id, a)
 }
 
