@@ -125,7 +125,7 @@ func (e *endpointStats) failed(problem *jobs.Error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.NumErrors++
-	e.LastError = strconv.Itoa(problem.Status()) + ":" + problem.Detail[:min(len(problem.Detail), longestError)]
+	e.LastError = strconv.Itoa(jobs.HTTPStatus(problem)) + ":" + problem.Detail[:min(len(problem.Detail), longestError)]
 }
 
 func (e *endpointStats) now() *micro.EndpointStats {

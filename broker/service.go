@@ -208,8 +208,8 @@ func (c *caller) run(request *Request) (out []byte, err error) {
 func (c *caller) fail(reply string, problem *jobs.Error) {
 	m := nats.NewMsg(reply)
 	m.Header[micro.ErrorHeader] = []string{problem.Detail}
-	m.Header[micro.ErrorCodeHeader] = []string{strconv.Itoa(problem.Status())}
-	m.Data = problem.Problem()
+	m.Header[micro.ErrorCodeHeader] = []string{strconv.Itoa(jobs.HTTPStatus(problem))}
+	m.Data = jobs.Problem(problem)
 	if err := c.service.server.nc.PublishMsg(m); err != nil {
 		c.service.server.log.Error("a NATS request was not answered", "endpoint", ServiceName+"."+c.endpoint.Name, "error", err)
 	}

@@ -80,13 +80,13 @@ func (s *Server) fail(c echo.Context, id string, err error) {
 			slog.String("method", r.Method), slog.String("path", r.URL.Path),
 			slog.String("request_id", id), slog.Any("error", err))
 	}
-	if after := problem.RetryAfterSeconds(); after != "" {
+	if after := jobs.RetryAfterSeconds(problem); after != "" {
 		c.Response().Header().Set("Retry-After", after)
 	}
 	if problem.JobID != (jobs.ID{}) {
 		c.Response().Header().Set("Location", jobAddress(problem.JobID))
 	}
-	if err := send(c, problem.Status(), problemType, append(problem.Problem(), '\n')); err != nil {
+	if err := send(c, jobs.HTTPStatus(problem), problemType, append(jobs.Problem(problem), '\n')); err != nil {
 		s.logLate(c, id, err)
 	}
 }

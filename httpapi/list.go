@@ -110,7 +110,7 @@ func (l *listWriter) flush() {
 
 // end sends the rest. The length of a list that is short enough is said.
 func (l *listWriter) end(found *jobs.Listing) error {
-	l.buf = append(found.AppendEnd(l.buf), '\n')
+	l.buf = append(jobs.AppendListEnd(l.buf, found), '\n')
 	if l.sent == 0 {
 		return send(l.c, http.StatusOK, jsonType, l.buf)
 	}

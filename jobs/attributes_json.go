@@ -108,13 +108,13 @@ func readMember[T any](fields []Field[T], v *T, name string, raw json.RawMessage
 	if string(raw) == "null" {
 		return true, nil
 	}
-	if err := readValueJSON(f.Of(v), raw); err != nil {
+	if err := ReadValueJSON(f.Of(v), raw); err != nil {
 		return true, fmt.Errorf("%s %w", name, err)
 	}
 	return true, nil
 }
 
-func readValueJSON(v any, raw json.RawMessage) (err error) {
+func ReadValueJSON(v any, raw json.RawMessage) (err error) {
 	switch v := v.(type) {
 	case *string:
 		*v, err = strict.Text(raw)
@@ -133,7 +133,7 @@ func readValueJSON(v any, raw json.RawMessage) (err error) {
 		err = json.Unmarshal(raw, &t)
 		*v = TimeOf(t)
 	case *time.Duration:
-		*v, err = delayValue(raw)
+		*v, err = ReadDelay(raw)
 	case *json.RawMessage:
 		*v = append(json.RawMessage(nil), raw...)
 	case *[]string:

@@ -26,7 +26,7 @@ const (
 func ParseWait(text string) (time.Duration, error) {
 	d, err := ParseDuration(text)
 	if f, wrong := strconv.ParseFloat(text, 64); err != nil && wrong == nil && f >= 0 && f <= MaxWait.Seconds() {
-		d, err = seconds(f), nil
+		d, err = Seconds(f), nil
 	}
 	if err != nil || d > MaxWait {
 		return 0, badWait(Quote(text))
@@ -165,12 +165,6 @@ func ParseTypeRequest(body []byte) (name string, err error) {
 	return name, err
 }
 
-// NoSuchType is the error for the address of a type that is not there, or is the
-// server's own.
-func NoSuchType(name string) *Error {
-	return &Error{Kind: NotFound, Detail: "there is no job type " + Quote(name)}
-}
-
 // ParseCountsRequest is [ParseCountsQuery] for a JSON object with the same
 // names, whose values are strings or lists of strings. An empty body asks for
 // everything.
@@ -199,15 +193,4 @@ func CheckIdempotencyKey(values []string) error {
 		}
 	}
 	return nil
-}
-
-// AppendWaiting appends the job resource as AppendJSON does, with what the job
-// waits for behind it; w may be nil.
-func (j *Job) AppendWaiting(b []byte, w *Waiting) []byte {
-	b = j.AppendJSON(b)
-	if w == nil {
-		return b
-	}
-	b = append(b[:len(b)-1], `,"waiting":`...) // instead of the closing brace
-	return append(w.AppendJSON(b), '}')
 }

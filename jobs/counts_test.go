@@ -2,12 +2,9 @@ package jobs_test
 
 import (
 	"encoding/json"
-	"net/url"
-	"reflect"
 	"testing"
 
 	"jobstream/jobs"
-	"jobstream/jobs/jobstest"
 )
 
 func TestCountsJSON(t *testing.T) {
@@ -27,37 +24,5 @@ func TestCountsJSON(t *testing.T) {
 	got := c.AppendJSON(nil)
 	if string(got) != want || !json.Valid(got) {
 		t.Errorf("%s\nwant %s", got, want)
-	}
-}
-
-func TestParseCountsQuery(t *testing.T) {
-	for _, tt := range []struct {
-		query string
-		want  jobs.Filter
-		err   string
-	}{
-		{query: ""},
-		{query: "status=failed&status=cancelled&type=email&tag=a", want: jobs.Filter{
-			Statuses: []jobs.Status{jobs.Failed, jobs.Cancelled}, Types: []string{"email"}, Tags: []string{"a"},
-		}},
-		{query: "created_after=2024-01-15&created_before=2024-01-16", want: jobs.Filter{
-			CreatedAfter: moment(t, "2024-01-15"), CreatedBefore: moment(t, "2024-01-16"),
-		}},
-		{query: "status=done&type=", err: "invalid_request query/status query/type"},
-		{query: "priority=1&error=x&limit=5&order=asc&cursor=x", err: "invalid_request query/cursor query/error query/limit query/order query/priority"},
-	} {
-		t.Run(tt.query, func(t *testing.T) {
-			values, err := url.ParseQuery(tt.query)
-			if err != nil {
-				t.Fatal(err)
-			}
-			f, err := jobs.ParseCountsQuery(values)
-			if got := jobstest.Failure(t, err); got != tt.err {
-				t.Fatalf("error %q (%v), want %q", got, err, tt.err)
-			}
-			if !reflect.DeepEqual(f, tt.want) {
-				t.Errorf("%+v, want %+v", f, tt.want)
-			}
-		})
 	}
 }

@@ -1,9 +1,7 @@
 package jobs
 
 import (
-	"encoding/json"
 	"errors"
-	"net/http"
 	"strconv"
 	"time"
 )
@@ -33,30 +31,6 @@ const (
 	Internal            ErrorKind = "internal"
 )
 
-// problems is the one table from kinds to HTTP statuses and titles; both doors,
-// REST and the NATS service, answer by it.
-var problems = map[ErrorKind]struct {
-	status int
-	title  string
-}{
-	MalformedJSON:       {http.StatusBadRequest, "The body is not JSON"},
-	Forbidden:           {http.StatusForbidden, "Not allowed"},
-	NotFound:            {http.StatusNotFound, "Not found"},
-	NoArtifact:          {http.StatusNotFound, "The job has no artifact"},
-	MethodNotAllowed:    {http.StatusMethodNotAllowed, "Method not allowed"},
-	Conflict:            {http.StatusConflict, "Conflict with the present state"},
-	Duplicate:           {http.StatusConflict, "An unfinished job has this unique key"},
-	PayloadTooLarge:     {http.StatusRequestEntityTooLarge, "The body is too large"},
-	AnswerTooLarge:      {http.StatusRequestEntityTooLarge, "The answer is too large for a message"},
-	InvalidRequest:      {http.StatusUnprocessableEntity, "The request is not valid"},
-	IdempotencyMismatch: {http.StatusUnprocessableEntity, "The idempotency key was used for another request"},
-	UnknownType:         {http.StatusUnprocessableEntity, "Unknown job type"},
-	QueueFull:           {http.StatusTooManyRequests, "The queue is full"},
-	ShuttingDown:        {http.StatusServiceUnavailable, "The server is shutting down"},
-	Unavailable:         {http.StatusServiceUnavailable, "Not available at the moment"},
-	Internal:            {http.StatusInternalServerError, "Something broke"},
-}
-
 // FieldError names one wrong value by its JSON pointer (RFC 6901) within the
 // body, or by "query/name" or "header/name".
 type FieldError struct {
@@ -76,41 +50,6 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return e.Detail }
-
-// Status is the HTTP status of the error's kind.
-func (e *Error) Status() int {
-	if p, ok := problems[e.Kind]; ok {
-		return p.status
-	}
-	return http.StatusInternalServerError
-}
-
-// RetryAfterSeconds is RetryAfter in whole seconds, rounded up, as the
-// Retry-After header has it; "" if nothing is said.
-func (e *Error) RetryAfterSeconds() string {
-	if e.RetryAfter <= 0 {
-		return ""
-	}
-	return strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10)
-}
-
-// Problem is e as application/problem+json (RFC 9457).
-func (e *Error) Problem() []byte {
-	status := e.Status()
-	b, err := json.Marshal(struct {
-		Type   string       `json:"type"`
-		Title  string       `json:"title"`
-		Status int          `json:"status"`
-		Detail string       `json:"detail"`
-		Code   ErrorKind    `json:"code"`
-		JobID  ID           `json:"job_id,omitzero"`
-		Errors []FieldError `json:"errors,omitempty"`
-	}{"about:blank", problems[e.Kind].title, status, e.Detail, e.Kind, e.JobID, e.Fields})
-	if err != nil {
-		panic(err) // strings and an int always marshal
-	}
-	return b
-}
 
 // Invalid is the error for one wrong field; Join more with [InvalidFields].
 func Invalid(pointer, detail string) *Error {
@@ -150,4 +89,15 @@ func Quote(s string) string {
 		s = s[:longest] + "…"
 	}
 	return strconv.Quote(s)
+}
+
+// NoSuchJob is the error for a reference that leads to no job.
+func NoSuchJob(ref string) *Error {
+	return &Error{Kind: NotFound, Detail: "there is no job " + Quote(ref)}
+}
+
+// NoSuchType is the error for the address of a type that is not there, or is the
+// server's own.
+func NoSuchType(name string) *Error {
+	return &Error{Kind: NotFound, Detail: "there is no job type " + Quote(name)}
 }

@@ -2,12 +2,72 @@ package jobs
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
 	"time"
+
+	"jobstream/jobs/strict"
 )
 
-// TimeoutField reads a timeout: seconds, or a duration's text; above 0, at most
+// ReadTimeout reads a timeout: seconds, or a duration's text; above 0, at most
 // [MaxTimeout].
-func TimeoutField(raw json.RawMessage) (time.Duration, error) { return timeoutValue(raw) }
+func ReadTimeout(raw []byte) (time.Duration, error) {
+	d, err := ReadSpan(raw, MaxTimeout)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("must be seconds above 0 or a duration like \"5m\", at most 7d, not %s", strict.Describe(raw))
+	}
+	return d, nil
+}
 
-// TagsField reads a list of tags within the bounds of a submission.
-func TagsField(raw json.RawMessage) ([]string, error) { return tagsValue(raw) }
+// ReadDelay reads seconds or a duration, 0 to [MaxDelay].
+func ReadDelay(raw json.RawMessage) (time.Duration, error) {
+	d, err := ReadSpan(raw, MaxDelay)
+	if err != nil {
+		return 0, fmt.Errorf("must be seconds or a duration like \"5m\", at most ten years, not %s", strict.Describe(raw))
+	}
+	return d, nil
+}
+
+// ReadSpan reads seconds, in any spelling of a number (300, 300.0, 3e2, 0.5), or
+// a duration as text, 0 to longest.
+func ReadSpan(raw []byte, longest time.Duration) (d time.Duration, err error) {
+	if raw[0] == '"' {
+		var text string
+		if text, err = strict.Text(raw); err == nil {
+			d, err = ParseDuration(text)
+		}
+	} else {
+		var f float64
+		f, err = strconv.ParseFloat(string(raw), 64)
+		if d = -1; err == nil && f >= 0 && f <= longest.Seconds() {
+			d = Seconds(f)
+		}
+	}
+	if err == nil && (d < 0 || d > longest) {
+		err = errors.New("out of range")
+	}
+	return d, err
+}
+
+// Seconds is f seconds to the nearest nanosecond: 16560.404 is not a hair less.
+func Seconds(f float64) time.Duration { return time.Duration(math.Round(f * float64(time.Second))) }
+
+// ReadMoment reads an RFC 3339 time.
+func ReadMoment(raw json.RawMessage) (Time, error) {
+	text, err := strict.Text(raw)
+	if err != nil {
+		return 0, err
+	}
+	return ParseMoment(text)
+}
+
+// ReadTags reads a list of tags within the bounds of a submission.
+func ReadTags(raw []byte) ([]string, error) {
+	tags, err := strict.Texts(raw)
+	if err != nil {
+		return nil, err
+	}
+	return tags, CheckTags(tags)
+}

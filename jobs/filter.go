@@ -135,3 +135,24 @@ const (
 	DefaultLimit = 50
 	MaxLimit     = 500
 )
+
+// Listing is a page of a list, and how to go on.
+//
+// A list that must read records to know what it wants ([Filter.Scans], or a
+// range of created_at whose ends lie among many jobs) looks at a bounded number
+// of them: it may bring fewer jobs than it was asked for, or none, and still
+// have a Next to go on with.
+//
+// Its jobs are handed over one by one, so that no page is in memory as a whole.
+type Listing struct {
+	Next string // the cursor of the next page; "" = there is none
+	// Scanned is how many records were read for this page.
+	Scanned int
+	// TellScanned says that Scanned is worth telling: the filter scans, or the bound
+	// ended the page.
+	TellScanned bool
+}
+
+// MaxPageBytes is about how many bytes a page of a list has at most: it ends
+// before the job that would make it larger, unless that is its first.
+const MaxPageBytes = 8 << 20

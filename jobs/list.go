@@ -13,38 +13,17 @@ import (
 	"jobstream/jobs/strict"
 )
 
-// Listing is a page of a list, and how to go on.
-//
-// A list that must read records to know what it wants ([Filter.Scans], or a
-// range of created_at whose ends lie among many jobs) looks at a bounded number
-// of them: it may bring fewer jobs than it was asked for, or none, and still
-// have a Next to go on with.
-//
-// Its jobs are handed over one by one, so that no page is in memory as a whole.
-type Listing struct {
-	Next string // the cursor of the next page; "" = there is none
-	// Scanned is how many records were read for this page.
-	Scanned int
-	// TellScanned says that Scanned is worth telling: the filter scans, or the bound
-	// ended the page.
-	TellScanned bool
-}
-
-// MaxPageBytes is about how many bytes a page of a list has at most: it ends
-// before the job that would make it larger, unless that is its first.
-const MaxPageBytes = 8 << 20
-
 // OpenListing begins the answer of GET /jobs and jobstream.list:
 //
 //	{"jobs":[…],"next_cursor":"…","scanned":20000}
 //
-// The jobs follow, with commas between them, and then what [Listing.AppendEnd]
+// The jobs follow, with commas between them, and then what [AppendListEnd]
 // appends. next_cursor is "" behind the last page; no jobs with a next_cursor
 // means "go on"; scanned is left out where it is not worth telling.
 const OpenListing = `{"jobs":[`
 
-// AppendEnd appends what stands behind the jobs of a list; see [OpenListing].
-func (l *Listing) AppendEnd(b []byte) []byte {
+// AppendListEnd appends what stands behind the jobs of a list; see [OpenListing].
+func AppendListEnd(b []byte, l *Listing) []byte {
 	b = append(b, `],"next_cursor":`...)
 	b = AppendString(b, l.Next)
 	if l.TellScanned {
@@ -373,9 +352,4 @@ func ParseRefText(s string) (id ID, seq uint64, err error) {
 		}
 	}
 	return ID{}, 0, NoSuchJob(s)
-}
-
-// NoSuchJob is the error for a reference that leads to no job.
-func NoSuchJob(ref string) *Error {
-	return &Error{Kind: NotFound, Detail: "there is no job " + Quote(ref)}
 }

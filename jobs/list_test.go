@@ -13,15 +13,15 @@ import (
 // Only a scan says how much it has looked at.
 func TestListingTellsOfAScan(t *testing.T) {
 	l := jobs.Listing{Next: "c", Scanned: 20000}
-	if got, want := string(l.AppendEnd([]byte(jobs.OpenListing))), `{"jobs":[],"next_cursor":"c"}`; got != want {
+	if got, want := string(jobs.AppendListEnd([]byte(jobs.OpenListing), &l)), `{"jobs":[],"next_cursor":"c"}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	l.TellScanned = true
-	if got, want := string(l.AppendEnd([]byte(jobs.OpenListing))), `{"jobs":[],"next_cursor":"c","scanned":20000}`; got != want {
+	if got, want := string(jobs.AppendListEnd([]byte(jobs.OpenListing), &l)), `{"jobs":[],"next_cursor":"c","scanned":20000}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	l = jobs.Listing{TellScanned: true}
-	if got, want := string(l.AppendEnd([]byte(jobs.OpenListing))), `{"jobs":[],"next_cursor":"","scanned":0}`; got != want {
+	if got, want := string(jobs.AppendListEnd([]byte(jobs.OpenListing), &l)), `{"jobs":[],"next_cursor":"","scanned":0}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
@@ -191,6 +191,38 @@ func TestParseRef(t *testing.T) {
 			}
 			if got != tt.id || seq != tt.seq {
 				t.Errorf("got %s, %d; want %s, %d", got, seq, tt.id, tt.seq)
+			}
+		})
+	}
+}
+
+func TestParseCountsQuery(t *testing.T) {
+	for _, tt := range []struct {
+		query string
+		want  jobs.Filter
+		err   string
+	}{
+		{query: ""},
+		{query: "status=failed&status=cancelled&type=email&tag=a", want: jobs.Filter{
+			Statuses: []jobs.Status{jobs.Failed, jobs.Cancelled}, Types: []string{"email"}, Tags: []string{"a"},
+		}},
+		{query: "created_after=2024-01-15&created_before=2024-01-16", want: jobs.Filter{
+			CreatedAfter: moment(t, "2024-01-15"), CreatedBefore: moment(t, "2024-01-16"),
+		}},
+		{query: "status=done&type=", err: "invalid_request query/status query/type"},
+		{query: "priority=1&error=x&limit=5&order=asc&cursor=x", err: "invalid_request query/cursor query/error query/limit query/order query/priority"},
+	} {
+		t.Run(tt.query, func(t *testing.T) {
+			values, err := url.ParseQuery(tt.query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := jobs.ParseCountsQuery(values)
+			if got := jobstest.Failure(t, err); got != tt.err {
+				t.Fatalf("error %q (%v), want %q", got, err, tt.err)
+			}
+			if !reflect.DeepEqual(f, tt.want) {
+				t.Errorf("%+v, want %+v", f, tt.want)
 			}
 		})
 	}

@@ -3,7 +3,6 @@ package jobs_test
 import (
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -129,35 +128,6 @@ func TestRejectedPayloadIsKeptAsText(t *testing.T) {
 	j := jobs.NewJob(&jobs.Message{Seq: 1, At: born, ID: jobs.NewID(), Type: "x", Priority: 3, Payload: json.RawMessage("to=me")}, nil, false)
 	if string(j.Payload) != `"to=me"` {
 		t.Errorf("got %s", j.Payload)
-	}
-}
-
-func TestErrorsSpeakBothDoors(t *testing.T) {
-	e := jobs.InvalidFields(jobs.FieldError{Pointer: "/a", Detail: "is bad"}, jobs.FieldError{Pointer: "/b", Detail: "too"})
-	if e.Status() != 422 || e.Error() != "/a: is bad (and 1 more)" {
-		t.Errorf("got %d %q", e.Status(), e)
-	}
-	var p map[string]any
-	if err := json.Unmarshal(e.Problem(), &p); err != nil || p["code"] != "invalid_request" || p["status"] != 422.0 || len(p["errors"].([]any)) != 2 {
-		t.Errorf("problem %s (%v)", e.Problem(), err)
-	}
-	for wait, want := range map[time.Duration]string{0: "", -1: "", 1: "1", time.Second: "1", 1500 * time.Millisecond: "2"} {
-		if got := (&jobs.Error{RetryAfter: wait}).RetryAfterSeconds(); got != want {
-			t.Errorf("retry after %s is %q, want %q", wait, got, want)
-		}
-	}
-	if got, ok := jobs.AsError(errors.Join(errors.New("x"), e)); !ok || got != e {
-		t.Errorf("got %v, %v", got, ok)
-	}
-	if got, ok := jobs.AsError(errors.New("secret")); ok || got.Status() != 500 || strings.Contains(got.Detail, "secret") {
-		t.Errorf("got %v, %v", got, ok)
-	}
-	if (&jobs.Error{Kind: "new"}).Status() != 500 {
-		t.Error("an unknown kind is not a 500")
-	}
-	base := errors.New("base")
-	if jobs.Permanent(nil) != nil || !jobs.IsPermanent(jobs.Permanent(base)) || !errors.Is(jobs.Permanentf("x: %w", base), base) || jobs.IsPermanent(base) || jobs.IsPermanent(nil) {
-		t.Error("permanent errors are not told from others")
 	}
 }
 

@@ -80,3 +80,13 @@ func TestEscapedPlus(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestTimeKeepsMoments(t *testing.T) {
+	at := time.Date(2024, 1, 15, 8, 0, 0, 5, time.FixedZone("x", 3600))
+	if got := jobs.TimeOf(at); !got.Std().Equal(at) || got.String() != "2024-01-15T07:00:00.000000005Z" || got.Add(time.Second).Sub(got) != time.Second {
+		t.Errorf("got %s", got)
+	}
+	if jobs.TimeOf(time.Time{}) != 0 || !jobs.Time(0).Std().IsZero() || jobs.Time(0).String() != "" {
+		t.Error("no time is not no time")
+	}
+}

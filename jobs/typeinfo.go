@@ -74,15 +74,3 @@ func AppendTypesJSON(b []byte, all []TypeInfo) []byte {
 	}
 	return append(b, ']', '}')
 }
-
-// AppendJobsJSON appends the answer of POST /jobs/batch: {"jobs":[…]}.
-func AppendJobsJSON(b []byte, list []*Job) []byte {
-	b = append(b, `{"jobs":[`...)
-	for i, j := range list {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = j.AppendJSON(b)
-	}
-	return append(b, ']', '}')
-}

@@ -1,6 +1,8 @@
 package jobs
 
-import "strconv"
+import (
+	"strconv"
+)
 
 // Why a job is not running: the stable codes of [Waiting].
 const (
@@ -43,4 +45,15 @@ func (w *Waiting) AppendJSON(b []byte) []byte {
 		b = strconv.AppendInt(b, int64(w.Position), 10)
 	}
 	return append(b, '}')
+}
+
+// AppendWaiting appends the job resource as AppendJSON does, with what the job
+// waits for behind it; w may be nil.
+func (j *Job) AppendWaiting(b []byte, w *Waiting) []byte {
+	b = j.AppendJSON(b)
+	if w == nil {
+		return b
+	}
+	b = append(b[:len(b)-1], `,"waiting":`...) // instead of the closing brace
+	return append(w.AppendJSON(b), '}')
 }

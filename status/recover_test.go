@@ -122,7 +122,7 @@ func TestClosed(t *testing.T) {
 	closed := tr.Store
 	tr.stop()
 	var known *jobs.Error
-	if _, err := closed.Job(t.Context(), jobs.NewID()); !errors.As(err, &known) || known.Status() != 503 {
+	if _, err := closed.Job(t.Context(), jobs.NewID()); !errors.As(err, &known) || jobs.HTTPStatus(known) != 503 {
 		t.Errorf("got %v", err)
 	}
 }

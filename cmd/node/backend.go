@@ -180,7 +180,7 @@ func (b *Backend) Resize(ctx context.Context, r jobs.Resize) (jobs.Stats, error)
 // types count in the sums only.
 func (b *Backend) Stats(context.Context) (jobs.Stats, error) {
 	w := b.n.Pool.Workers()
-	st := w.Stats()
+	st := jobs.StatsOf(&w)
 	st.QueueSize, st.UptimeSeconds = b.n.o.QueueSize, int64(time.Since(b.n.started)/time.Second)
 	for name, f := range b.n.Store.Figures() {
 		t, known := st.Types[name]

@@ -196,7 +196,7 @@ func (b *Backend) serveList(ctx context.Context, r *broker.Request) ([]byte, err
 	if err != nil {
 		return nil, inBody(err)
 	}
-	return found.AppendEnd(out), nil
+	return jobs.AppendListEnd(out, &found), nil
 }
 
 func (b *Backend) serveCounts(ctx context.Context, r *broker.Request) ([]byte, error) {

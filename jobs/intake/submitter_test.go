@@ -202,8 +202,8 @@ func TestSubmitRefuses(t *testing.T) {
 				if got := jobstest.Failure(t, err); got != tt.want || j != nil {
 					t.Fatalf("got %v, %q, want %q", j, got, tt.want)
 				}
-				if e, _ := jobs.AsError(err); (e.RetryAfterSeconds() != "") != tt.wait {
-					t.Errorf("Retry-After is %q", e.RetryAfterSeconds())
+				if e, _ := jobs.AsError(err); (jobs.RetryAfterSeconds(e) != "") != tt.wait {
+					t.Errorf("Retry-After is %q", jobs.RetryAfterSeconds(e))
 				}
 			}
 			if m, _ := d.inbox.take(); len(m) != 0 {

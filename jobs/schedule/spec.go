@@ -154,11 +154,11 @@ func (r *reader) read(field string, raw json.RawMessage, name string) (err error
 		n, err = strict.Int(raw, int(jobs.HighestPriority), int(jobs.LowestPriority))
 		s.Priority = jobs.Priority(n)
 	case "tags":
-		s.Tags, err = jobs.TagsField(raw)
+		s.Tags, err = jobs.ReadTags(raw)
 	case "retry_count":
 		s.RetryCount, err = strict.Int(raw, 0, jobs.MaxRetryCount)
 	case "timeout":
-		s.Timeout, err = jobs.TimeoutField(raw)
+		s.Timeout, err = jobs.ReadTimeout(raw)
 	case "paused":
 		s.Paused, err = strict.Bool(raw)
 	case "overlap":

@@ -1,9 +1,7 @@
 package jobs_test
 
 import (
-	"bytes"
 	"encoding/json"
-	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -168,96 +166,11 @@ func TestParseSubmission(t *testing.T) {
 			if err == nil {
 				return
 			}
-			if e, _ := jobs.AsError(err); e.Detail == "" || !json.Valid(e.Problem()) || !utf8.Valid(e.Problem()) {
-				t.Errorf("problem %q", e.Problem())
+			if e, _ := jobs.AsError(err); e.Detail == "" || !json.Valid(jobs.Problem(e)) || !utf8.Valid(jobs.Problem(e)) {
+				t.Errorf("problem %q", jobs.Problem(e))
 			}
 		})
 	}
-}
-
-// TestManyFields: an object may have a thousand fields, and the answer to a
-// body of nonsense stays short.
-func TestManyFields(t *testing.T) {
-	object := func(n int, more string) []byte {
-		var b bytes.Buffer
-		b.WriteString(`{"a":0`)
-		for i := range n - 1 {
-			fmt.Fprintf(&b, `,"%06d":0`, i)
-		}
-		b.WriteString(more + `}`)
-		return b.Bytes()
-	}
-	tests := []struct {
-		name string
-		body []byte
-		want string
-		seen int
-	}{
-		{name: "a thousand", body: object(1000, ""), seen: 1000},
-		{name: "one more", body: object(1001, ""), want: "invalid_request ", seen: 1000},
-		{name: "a hundred thousand", body: object(100_000, ""), want: "invalid_request ", seen: 1000},
-		{name: "the first again behind 900", body: object(900, `,"a":1`), want: "invalid_request /a", seen: 900},
-		{name: "the second again behind 30", body: object(30, `,"000000":1`), want: "invalid_request /000000", seen: 30},
-		{name: "the last again", body: object(30, `,"000028":1`), want: "invalid_request /000028", seen: 30},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			seen := 0
-			err := jobs.EachField(tt.body, func(string, json.RawMessage) { seen++ })
-			if got := jobstest.Failure(t, err); got != tt.want || seen != tt.seen {
-				t.Errorf("error %q after %d fields, want %q after %d", got, seen, tt.want, tt.seen)
-			}
-			_, err = jobs.ParseSubmission(tt.body)
-			if e, ok := jobs.AsError(err); !ok || e.Kind != jobs.InvalidRequest || len(e.Problem()) > 256<<10 {
-				t.Errorf("a submission: %.200v", err)
-			}
-		})
-	}
-}
-
-func FuzzEachField(f *testing.F) {
-	for _, s := range []string{
-		`{}`, `{"a":1}`, ` { "a" : [1,2,{"b":"]}"}] , "c":"\"\\" } `, `{"a":-1.5e+7,"b":true,"c":null}`, `{"\u0061":1,"a":2}`,
-		`{"a":{"a":{}}}`, `[1]`, `1`, "", "{\"a\":\"\x00\"}", "{\"\xff\":1}", `{"a":1}x`, `{"":""}`, `{"a":[[],{}],"b":[ ]}`,
-	} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		got := make(map[string]string)
-		var order []string
-		err := jobs.EachField(body, func(name string, raw json.RawMessage) {
-			got[name] = string(raw)
-			order = append(order, name)
-		})
-		var want map[string]json.RawMessage
-		wantErr := json.Unmarshal(body, &want)
-		if err != nil {
-			e, ok := jobs.AsError(err)
-			if !ok {
-				t.Fatalf("%v is no *Error", err)
-			}
-			twice := strings.Contains(e.Detail, "given twice")
-			object := wantErr == nil && want != nil
-			if object && utf8.Valid(body) && bytes.IndexByte(body, 0) < 0 && !twice {
-				t.Fatalf("%q is refused: %v", body, err)
-			}
-			if twice && !object {
-				t.Fatalf("%q: %v, but it is not even an object", body, err)
-			}
-			return
-		}
-		if wantErr != nil || want == nil {
-			t.Fatalf("%q is taken, though %v", body, wantErr)
-		}
-		if len(got) != len(want) || len(order) != len(want) {
-			t.Fatalf("%q: got %q, want %q", body, got, want)
-		}
-		for name, raw := range want {
-			if got[name] != string(raw) {
-				t.Fatalf("%q: field %q is %q, want %q", body, name, got[name], raw)
-			}
-		}
-	})
 }
 
 func FuzzParseSubmission(f *testing.F) {
@@ -271,7 +184,7 @@ func FuzzParseSubmission(f *testing.F) {
 		s, err := jobs.ParseSubmission(body)
 		if err != nil {
 			e, ok := jobs.AsError(err)
-			if !ok || e.Detail == "" || !json.Valid(e.Problem()) {
+			if !ok || e.Detail == "" || !json.Valid(jobs.Problem(e)) {
 				t.Fatalf("%q: %v", body, err)
 			}
 			return
@@ -281,51 +194,6 @@ func FuzzParseSubmission(f *testing.F) {
 			t.Fatalf("%q gives %+v", body, s)
 		}
 	})
-}
-
-func TestParseDuration(t *testing.T) {
-	const day = 24 * time.Hour
-	tests := map[string]time.Duration{ // -1 = refused
-		"0": 0, "300": 300 * time.Second, "007": 7 * time.Second, "9223372036": 9223372036 * time.Second,
-		"90s": 90 * time.Second, "5m": 5 * time.Minute, "1h30m": 90 * time.Minute, "250ms": 250 * time.Millisecond, "1.5h": 90 * time.Minute,
-		"10us": 10 * time.Microsecond, "10µs": 10 * time.Microsecond, "1ns": 1,
-		"30d": 30 * day, "2w": 14 * day, "1w2d": 9 * day, "1d12h": 36 * time.Hour, "0.5d": 12 * time.Hour, "1.5w": 252 * time.Hour, "0d": 0,
-		"106751d": 106751 * day,
-
-		"": -1, " ": -1, "-1": -1, "-5m": -1, "5 m": -1, "5": 5 * time.Second, "m": -1, "d": -1, "5x": -1, "5D": -1, "1.5": -1, ".": -1, ".d": -1, "1..5d": -1,
-		"5m-3s": -1, "1d-1h": -1, "NaNd": -1, "Infd": -1, "1e3d": -1, "0x10": -1,
-		"9223372037": -1, "106752d": -1, "99999999999999999999d": -1, "15251w": -1, "106751d24h": -1, "106751.99116730064591d": -1, "9999999h": -1,
-		"99999999999999999999": -1,
-	}
-	for text, want := range tests {
-		got, err := jobs.ParseDuration(text)
-		if want < 0 != (err != nil) || err == nil && got != want {
-			t.Errorf("%q: got %s, %v; want %s", text, got, err, want)
-		}
-	}
-}
-
-func FuzzParseDuration(f *testing.F) {
-	for _, s := range []string{"", "300", "1h30m", "30d", "1w2d", "106751.991167300645d", "15250.284452471522w", "-5m", "1e9d", "9223372036854775807ns1ns", "\xff", "5µs"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		if d, err := jobs.ParseDuration(s); d < 0 || err != nil && d != 0 {
-			t.Fatalf("%q: %d, %v", s, d, err)
-		} else if want, goErr := time.ParseDuration(s); err == nil && goErr == nil && d != want {
-			t.Fatalf("%q: %s, but time.ParseDuration says %s", s, d, want)
-		}
-	})
-}
-
-func TestTimeKeepsMoments(t *testing.T) {
-	at := time.Date(2024, 1, 15, 8, 0, 0, 5, time.FixedZone("x", 3600))
-	if got := jobs.TimeOf(at); !got.Std().Equal(at) || got.String() != "2024-01-15T07:00:00.000000005Z" || got.Add(time.Second).Sub(got) != time.Second {
-		t.Errorf("got %s", got)
-	}
-	if jobs.TimeOf(time.Time{}) != 0 || !jobs.Time(0).Std().IsZero() || jobs.Time(0).String() != "" {
-		t.Error("no time is not no time")
-	}
 }
 
 // nested is a list in a list, n deep.

@@ -1,0 +1,40 @@
+package jobs_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"jobstream/jobs"
+)
+
+func TestErrorsSpeakBothDoors(t *testing.T) {
+	e := jobs.InvalidFields(jobs.FieldError{Pointer: "/a", Detail: "is bad"}, jobs.FieldError{Pointer: "/b", Detail: "too"})
+	if jobs.HTTPStatus(e) != 422 || e.Error() != "/a: is bad (and 1 more)" {
+		t.Errorf("got %d %q", jobs.HTTPStatus(e), e)
+	}
+	var p map[string]any
+	if err := json.Unmarshal(jobs.Problem(e), &p); err != nil || p["code"] != "invalid_request" || p["status"] != 422.0 || len(p["errors"].([]any)) != 2 {
+		t.Errorf("problem %s (%v)", jobs.Problem(e), err)
+	}
+	for wait, want := range map[time.Duration]string{0: "", -1: "", 1: "1", time.Second: "1", 1500 * time.Millisecond: "2"} {
+		if got := jobs.RetryAfterSeconds(&jobs.Error{RetryAfter: wait}); got != want {
+			t.Errorf("retry after %s is %q, want %q", wait, got, want)
+		}
+	}
+	if got, ok := jobs.AsError(errors.Join(errors.New("x"), e)); !ok || got != e {
+		t.Errorf("got %v, %v", got, ok)
+	}
+	if got, ok := jobs.AsError(errors.New("secret")); ok || jobs.HTTPStatus(got) != 500 || strings.Contains(got.Detail, "secret") {
+		t.Errorf("got %v, %v", got, ok)
+	}
+	if jobs.HTTPStatus(&jobs.Error{Kind: "new"}) != 500 {
+		t.Error("an unknown kind is not a 500")
+	}
+	base := errors.New("base")
+	if jobs.Permanent(nil) != nil || !jobs.IsPermanent(jobs.Permanent(base)) || !errors.Is(jobs.Permanentf("x: %w", base), base) || jobs.IsPermanent(base) || jobs.IsPermanent(nil) {
+		t.Error("permanent errors are not told from others")
+	}
+}

@@ -1,0 +1,55 @@
+package jobs
+
+import (
+	"slices"
+	"strings"
+
+	"jobstream/jobs/strict"
+)
+
+// Workers are the figures of the pool: how many run and may run, in all and by
+// type.
+type Workers struct {
+	Active int
+	// Size is how many may run now. It is Max unless it follows the load, which it
+	// does between Min and Max if Min is not 0.
+	Size, Min, Max int
+	// Utilisation is how busy the workers were in the last ten seconds, 0 to 1.
+	Utilisation float64
+	Types       map[string]TypeWorkers // without internal ones
+}
+
+// TypeWorkers are the figures of one type.
+type TypeWorkers struct {
+	Active, Max       int // a Max of 0 is the pool's
+	Paused            bool
+	Rate              Rate
+	ConcurrencyPerKey int
+}
+
+// MaxPoolSize is the highest bound of workers that a pool or a type can get.
+const MaxPoolSize = 10000
+
+// Resize is a wish for other bounds of workers, as PUT /workers takes it.
+type Resize struct {
+	MaxWorkers *int           // of the pool, 1 to MaxPoolSize; nil = stays
+	MinWorkers *int           // 0 (the pool does not follow the load) to its MaxWorkers; nil = stays
+	Types      map[string]int // of single types, 0 (the pool's bound) to MaxPoolSize; others stay
+}
+
+// CheckResize says whether the registry has every type that r names.
+func (r *Registry) CheckResize(z *Resize) error {
+	var bad []FieldError
+	for name := range z.Types {
+		if t := r.Lookup(name); t == nil || t.Internal {
+			bad = append(bad, FieldError{"/types" + strict.Pointer(name), "is not a known type; known are " + strings.Join(r.names, ", ")})
+		}
+	}
+	if len(bad) == 0 {
+		return nil
+	}
+	slices.SortFunc(bad, func(a, b FieldError) int { return strings.Compare(a.Pointer, b.Pointer) })
+	e := InvalidFields(bad...)
+	e.Kind = UnknownType
+	return e
+}
