@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // microService is a NATS micro service: its endpoints, and what it tells of itself. The
@@ -125,7 +126,7 @@ func (e *endpointStats) failed(problem *jobs.Error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.NumErrors++
-	e.LastError = strconv.Itoa(jobs.HTTPStatus(problem)) + ":" + problem.Detail[:min(len(problem.Detail), longestError)]
+	e.LastError = strconv.Itoa(api.HTTPStatus(problem)) + ":" + problem.Detail[:min(len(problem.Detail), longestError)]
 }
 
 func (e *endpointStats) now() *micro.EndpointStats {

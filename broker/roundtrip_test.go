@@ -13,6 +13,7 @@ import (
 
 	"jobstream/broker/brokertest"
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 	"jobstream/jobs/jobstest"
 )
 
@@ -60,7 +61,7 @@ func TestAcceptedSurvivesHeaders(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := jobs.ParseSubmission(body)
+		s, err := api.ParseSubmission(body)
 		if err != nil {
 			continue
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // ServiceName is the NATS micro service that [Service.Serve] runs; its endpoints
@@ -208,8 +209,8 @@ func (c *caller) run(request *Request) (out []byte, err error) {
 func (c *caller) fail(reply string, problem *jobs.Error) {
 	m := nats.NewMsg(reply)
 	m.Header[micro.ErrorHeader] = []string{problem.Detail}
-	m.Header[micro.ErrorCodeHeader] = []string{strconv.Itoa(jobs.HTTPStatus(problem))}
-	m.Data = jobs.Problem(problem)
+	m.Header[micro.ErrorCodeHeader] = []string{strconv.Itoa(api.HTTPStatus(problem))}
+	m.Data = api.Problem(problem)
 	if err := c.service.server.nc.PublishMsg(m); err != nil {
 		c.service.server.log.Error("a NATS request was not answered", "endpoint", ServiceName+"."+c.endpoint.Name, "error", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // Values of headers that every answer shares. Handlers put the slices into
@@ -80,13 +81,13 @@ func (s *Server) fail(c echo.Context, id string, err error) {
 			slog.String("method", r.Method), slog.String("path", r.URL.Path),
 			slog.String("request_id", id), slog.Any("error", err))
 	}
-	if after := jobs.RetryAfterSeconds(problem); after != "" {
+	if after := api.RetryAfterSeconds(problem); after != "" {
 		c.Response().Header().Set("Retry-After", after)
 	}
 	if problem.JobID != (jobs.ID{}) {
 		c.Response().Header().Set("Location", jobAddress(problem.JobID))
 	}
-	if err := send(c, jobs.HTTPStatus(problem), problemType, append(jobs.Problem(problem), '\n')); err != nil {
+	if err := send(c, api.HTTPStatus(problem), problemType, append(api.Problem(problem), '\n')); err != nil {
 		s.logLate(c, id, err)
 	}
 }

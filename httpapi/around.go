@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
-	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // The header that ties a request, its answer and the log together, and the
@@ -63,7 +63,7 @@ func (s *Server) served(c *call, next echo.HandlerFunc) error {
 		}
 	} else if !reads(r) && strings.HasPrefix(c.Path(), jobPath) {
 		parts := strings.Split(echo.GetPath(c.Request()), "/")
-		if _, _, err := jobs.ParseRefText(parts[2]); err != nil {
+		if _, _, err := api.ParseRefText(parts[2]); err != nil {
 			return errNoPath
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // Connections that are one too many get an answer before they are closed, so that
@@ -91,10 +92,10 @@ func turnAway(c net.Conn, most int) {
 		Kind: jobs.Unavailable, RetryAfter: time.Second,
 		Detail: fmt.Sprintf("%d connections are open already; try again later", most),
 	}
-	body := append(jobs.Problem(problem), '\n')
+	body := append(api.Problem(problem), '\n')
 	err := c.SetDeadline(time.Now().Add(turnedAwayFor))
 	_, werr := fmt.Fprintf(c, "HTTP/1.1 %d Service Unavailable\r\n%s: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nRetry-After: %s\r\nConnection: close\r\n\r\n%s",
-		jobs.HTTPStatus(problem), requestIDHeader, uuid.NewString(), problemType[0], len(body), jobs.RetryAfterSeconds(problem), body)
+		api.HTTPStatus(problem), requestIDHeader, uuid.NewString(), problemType[0], len(body), api.RetryAfterSeconds(problem), body)
 	if t, ok := c.(*net.TCPConn); ok && errors.Join(err, werr) == nil && t.CloseWrite() == nil {
 		_, _ = io.Copy(io.Discard, io.LimitReader(c, maxHeaderBytes)) // until the client has closed, too
 	}

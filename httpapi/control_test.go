@@ -17,6 +17,7 @@ import (
 
 	"jobstream/httpapi"
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // TestIdempotency repeats requests of every kind that makes jobs.
@@ -194,7 +195,7 @@ func TestBulk(t *testing.T) {
 	var j jobs.Job
 	a := r.do(t, "POST", "/jobs/bulk", body)
 	a.wantJSON(t, 202, &j)
-	if j.Type != jobs.BulkType || j.Priority != 1 || string(j.Payload) != body || a.Header.Get("Location") != "/jobs/"+j.ID.String() {
+	if j.Type != api.BulkType || j.Priority != 1 || string(j.Payload) != body || a.Header.Get("Location") != "/jobs/"+j.ID.String() {
 		t.Errorf("the job is %s at %s", a.body, a.Header.Get("Location"))
 	}
 	for _, tt := range []struct {
@@ -269,7 +270,7 @@ func TestTypes(t *testing.T) {
 			t.Errorf("%s %s gives %+v", step.method, step.path, got)
 		}
 	}
-	for _, name := range []string{"fax", jobs.BulkType} {
+	for _, name := range []string{"fax", api.BulkType} {
 		r.do(t, "POST", "/types/"+name+"/pause", "").wantProblem(t, 404, "not_found")
 		r.do(t, "POST", "/types/"+name+"/resume", "").wantProblem(t, 404, "not_found")
 	}

@@ -60,7 +60,7 @@ func newBackend() *backend {
 		reg: jobs.NewRegistry(
 			&jobs.Type{Name: "email", Handler: picky{nothing}, RetryCount: 3},
 			&jobs.Type{Name: "cleanup", Handler: nothing},
-			&jobs.Type{Name: jobs.BulkType, Handler: nothing, Internal: true},
+			&jobs.Type{Name: api.BulkType, Handler: nothing, Internal: true},
 		),
 		endings: intake.NewWaits(), workers: 10,
 		tokens: make(map[[16]byte]made), waiting: make(map[jobs.ID]*jobs.Waiting), paused: make(map[string]bool),
@@ -267,7 +267,7 @@ func (b *backend) Counts(ctx context.Context, f jobs.Filter) (c jobs.Counts, err
 	return c, err
 }
 
-func (b *backend) Types(ctx context.Context) (all []jobs.TypeInfo, err error) {
+func (b *backend) Types(ctx context.Context) (all []api.TypeInfo, err error) {
 	for _, name := range b.reg.Names() {
 		t, err := b.Type(ctx, name)
 		if err != nil {
@@ -278,17 +278,17 @@ func (b *backend) Types(ctx context.Context) (all []jobs.TypeInfo, err error) {
 	return all, nil
 }
 
-func (b *backend) Type(_ context.Context, name string) (*jobs.TypeInfo, error) {
+func (b *backend) Type(_ context.Context, name string) (*api.TypeInfo, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t := b.reg.Lookup(name)
 	if b.err != nil || t == nil || t.Internal {
 		return nil, cmp.Or[error](b.err, jobs.NoSuchType(name))
 	}
-	return &jobs.TypeInfo{Type: t, Paused: b.paused[name]}, nil
+	return &api.TypeInfo{Type: t, Paused: b.paused[name]}, nil
 }
 
-func (b *backend) SetPaused(ctx context.Context, _, name string, paused bool) (*jobs.TypeInfo, error) {
+func (b *backend) SetPaused(ctx context.Context, _, name string, paused bool) (*api.TypeInfo, error) {
 	if _, err := b.Type(ctx, name); err != nil {
 		return nil, err
 	}
@@ -344,15 +344,15 @@ func (b *backend) List(_ context.Context, p jobs.Page, take func(*jobs.Job) bool
 	return l, b.err
 }
 
-func (b *backend) Stats(context.Context) (jobs.Stats, error) {
+func (b *backend) Stats(context.Context) (api.Stats, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return jobs.Stats{MaxWorkers: b.workers, QueuedJobs: len(b.all)}, b.err
+	return api.Stats{MaxWorkers: b.workers, QueuedJobs: len(b.all)}, b.err
 }
 
-func (b *backend) Resize(ctx context.Context, r jobs.Resize) (jobs.Stats, error) {
+func (b *backend) Resize(ctx context.Context, r jobs.Resize) (api.Stats, error) {
 	if err := b.reg.CheckResize(&r); err != nil {
-		return jobs.Stats{}, err
+		return api.Stats{}, err
 	}
 	b.mu.Lock()
 	b.resizes = append(b.resizes, r)
@@ -388,7 +388,7 @@ var _ httpapi.Backend = (*backend)(nil)
 // submit adds a job the usual way.
 func (b *backend) submit(t *testing.T, body string) *jobs.Job {
 	t.Helper()
-	s, err := jobs.ParseSubmission([]byte(body))
+	s, err := api.ParseSubmission([]byte(body))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // counts is GET /jobs/counts.
@@ -16,7 +17,7 @@ func (s *Server) counts(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	filter, err := jobs.ParseCountsQuery(values)
+	filter, err := api.ParseCountsQuery(values)
 	if err != nil {
 		return err
 	}
@@ -35,7 +36,7 @@ func (s *Server) job(c echo.Context) error {
 		if err != nil {
 			return err
 		}
-		if wait, err = jobs.ParseWaitQuery(values); err != nil {
+		if wait, err = api.ParseWaitQuery(values); err != nil {
 			return err
 		}
 	}
@@ -86,7 +87,7 @@ func (s *Server) cancel(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	reason, err := jobs.ParseCancel(body)
+	reason, err := api.ParseCancel(body)
 	if err != nil {
 		return err
 	}
@@ -139,7 +140,7 @@ func (s *Server) find(c echo.Context) (*jobs.Job, error) {
 // named looks up the job that the path names.
 func (s *Server) named(c echo.Context) (*jobs.Job, error) {
 	ref := c.Param("id")
-	id, seq, err := jobs.ParseRefText(ref)
+	id, seq, err := api.ParseRefText(ref)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // list is GET /jobs.
@@ -18,14 +19,14 @@ func (s *Server) list(c echo.Context) error {
 		if err != nil {
 			return err
 		}
-		if page, err = jobs.ParseListQuery(values); err != nil {
+		if page, err = api.ParseListQuery(values); err != nil {
 			return err
 		}
 	}
 	if c.Request().Method == http.MethodHead {
 		return s.listHead(c, page)
 	}
-	l := &listWriter{c: c, until: time.Now().Add(writeTimeout), buf: []byte(jobs.OpenListing)}
+	l := &listWriter{c: c, until: time.Now().Add(writeTimeout), buf: []byte(api.OpenListing)}
 	found, err := s.in().backend.List(c.Request().Context(), page, l.take)
 	if l.err != nil {
 		return l.err
@@ -110,7 +111,7 @@ func (l *listWriter) flush() {
 
 // end sends the rest. The length of a list that is short enough is said.
 func (l *listWriter) end(found *jobs.Listing) error {
-	l.buf = append(jobs.AppendListEnd(l.buf, found), '\n')
+	l.buf = append(api.AppendListEnd(l.buf, found), '\n')
 	if l.sent == 0 {
 		return send(l.c, http.StatusOK, jsonType, l.buf)
 	}

@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"jobstream/httpapi"
-	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // wildcard is the server of r, reachable by all addresses of this machine.
@@ -147,7 +147,7 @@ func TestRequestsOfPagesFromElsewhereAreRefused(t *testing.T) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, j := range r.all {
-		if j.Type == jobs.BulkType {
+		if j.Type == api.BulkType {
 			t.Errorf("a page from elsewhere has made %s", fmt.Sprint(j))
 		}
 	}

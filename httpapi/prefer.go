@@ -5,11 +5,11 @@ import (
 	"strings"
 	"time"
 
-	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // preferredWait is for how long a client prefers to wait for an answer, by the
-// fields of its Prefer header (RFC 7240), at most [jobs.MaxWait]; 0 if it says
+// fields of its Prefer header (RFC 7240), at most [api.MaxWait]; 0 if it says
 // nothing of that, or nothing that makes sense: such preferences are ignored.
 func preferredWait(fields []string) time.Duration {
 	for _, field := range fields {
@@ -28,7 +28,7 @@ func waitSeconds(value string) time.Duration {
 	if len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"' {
 		value = value[1 : len(value)-1]
 	}
-	const most = int(jobs.MaxWait / time.Second)
+	const most = int(api.MaxWait / time.Second)
 	if value == "" || strings.Trim(value, "0123456789") != "" {
 		return 0
 	}

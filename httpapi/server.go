@@ -14,6 +14,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // Submitter takes jobs in.
@@ -58,27 +59,27 @@ type Operator interface {
 	// Bulk submits the job that does a change of many jobs.
 	Bulk(ctx context.Context, request json.RawMessage, token *jobs.Token) (j *jobs.Job, replayed bool, err error)
 	// CountBulk is the number of jobs that b would change.
-	CountBulk(ctx context.Context, b *jobs.Bulk) (int, error)
+	CountBulk(ctx context.Context, b *api.Bulk) (int, error)
 }
 
 // Types are the job types. A type that does not exist, or is internal, is a
 // *jobs.Error of kind not_found.
 type Types interface {
 	// Types lists all that are not internal.
-	Types(ctx context.Context) ([]jobs.TypeInfo, error)
+	Types(ctx context.Context) ([]api.TypeInfo, error)
 	// Type finds one by its name.
-	Type(ctx context.Context, name string) (*jobs.TypeInfo, error)
+	Type(ctx context.Context, name string) (*api.TypeInfo, error)
 	// SetPaused pauses one for good, or lets it go on.
-	SetPaused(ctx context.Context, actor, name string, paused bool) (*jobs.TypeInfo, error)
+	SetPaused(ctx context.Context, actor, name string, paused bool) (*api.TypeInfo, error)
 }
 
 // Workers is the pool as its operator sees it.
 type Workers interface {
 	// Stats says how it stands.
-	Stats(ctx context.Context) (jobs.Stats, error)
+	Stats(ctx context.Context) (api.Stats, error)
 	// Resize changes its bounds and returns the stats after that. A type that does
 	// not exist is a *jobs.Error.
-	Resize(ctx context.Context, r jobs.Resize) (jobs.Stats, error)
+	Resize(ctx context.Context, r jobs.Resize) (api.Stats, error)
 }
 
 // Backend is what the door needs from behind it.

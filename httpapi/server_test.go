@@ -21,6 +21,7 @@ import (
 
 	"jobstream/httpapi"
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 const deadline = 20 * time.Second
@@ -343,7 +344,7 @@ func TestNotFound(t *testing.T) {
 		"/jobs/" + strings.ReplaceAll(id, "-", ""), "/jobs/urn:uuid:" + id,
 		"/jobs/%00", "/jobs/%2f", "/jobs/%ff", "/jobs/%31", "/jobs/..", "/jobs/%2e%2e/events", "//jobs", "/jobs//events", "/%6aobs",
 		"/Jobs", "/jobs/1/Events", "/workers/", "/workers/x", "/jobs/batch", "/jobs/bulk", "/schedules", "/metrics", "/openapi.json",
-		"/docs", "/types/", "/types/fax", "/types/Email", "/types/" + jobs.BulkType, "/types/email/x", "/events", "/jobs/99/events", "/jobs/99/result", "/jobs/x/result",
+		"/docs", "/types/", "/types/fax", "/types/Email", "/types/" + api.BulkType, "/types/email/x", "/events", "/jobs/99/events", "/jobs/99/result", "/jobs/x/result",
 	}
 	for _, path := range paths {
 		t.Run(path, func(t *testing.T) {
@@ -517,7 +518,7 @@ func TestEvents(t *testing.T) {
 
 func TestWorkers(t *testing.T) {
 	r := newRig(t, nil)
-	var st jobs.Stats
+	var st api.Stats
 	r.do(t, "GET", "/workers/stats", "").wantJSON(t, 200, &st)
 	if st.MaxWorkers != 10 {
 		t.Errorf("max_workers is %d", st.MaxWorkers)
@@ -588,7 +589,7 @@ func TestHealth(t *testing.T) {
 			}
 		}
 		r.do(t, "GET", "/jobs/1", "").wantJSON(t, 200, new(jobs.Job))
-		r.do(t, "PUT", "/workers", `{"max_workers":1}`).wantJSON(t, 200, new(jobs.Stats))
+		r.do(t, "PUT", "/workers", `{"max_workers":1}`).wantJSON(t, 200, new(api.Stats))
 	})
 }
 
@@ -618,7 +619,7 @@ func TestRequestID(t *testing.T) {
 // panicking is a Backend that breaks.
 type panicking struct{ *backend }
 
-func (panicking) Stats(context.Context) (jobs.Stats, error) { panic("secret-detail") }
+func (panicking) Stats(context.Context) (api.Stats, error) { panic("secret-detail") }
 
 func TestPanic(t *testing.T) {
 	r := newRig(t, func(o *httpapi.Options) { o.Backend = panicking{newBackend()} })

@@ -22,7 +22,7 @@ func (s *Server) submit(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	sub, err := jobs.ParseSubmission(body)
+	sub, err := api.ParseSubmission(body)
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func (s *Server) submitBatch(c echo.Context) error {
 	if err != nil {
 		return batchTooLarge(err)
 	}
-	subs, err := jobs.ParseBatch(body)
+	subs, err := api.ParseBatch(body)
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (s *Server) submitBatch(c echo.Context) error {
 		return err
 	}
 	markReplay(c, replayed)
-	return answer(c, http.StatusAccepted, func(b []byte) []byte { return jobs.AppendJobsJSON(b, made) })
+	return answer(c, http.StatusAccepted, func(b []byte) []byte { return api.AppendJobsJSON(b, made) })
 }
 
 // batchTooLarge says what to do about a batch that is too large.
@@ -69,7 +69,7 @@ func (s *Server) bulk(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	b, err := jobs.ParseBulk(body, "")
+	b, err := api.ParseBulk(body, "")
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (s *Server) submission(c echo.Context) (body []byte, token *jobs.Token, err
 // what is asked for.
 func tokenOf(r *http.Request, content []byte) (*jobs.Token, error) {
 	keys := r.Header["Idempotency-Key"]
-	if err := jobs.CheckIdempotencyKey(keys); err != nil || len(keys) == 0 {
+	if err := api.CheckIdempotencyKey(keys); err != nil || len(keys) == 0 {
 		return nil, err
 	}
 	return jobs.NewToken("http", keys[0], content), nil

@@ -5,7 +5,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // types is GET /types.
@@ -17,7 +17,7 @@ func (s *Server) types(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return answer(c, http.StatusOK, func(b []byte) []byte { return jobs.AppendTypesJSON(b, all) })
+	return answer(c, http.StatusOK, func(b []byte) []byte { return api.AppendTypesJSON(b, all) })
 }
 
 // jobType is GET /types/{type}.

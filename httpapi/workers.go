@@ -5,7 +5,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // stats is GET /workers/stats.
@@ -30,7 +30,7 @@ func (s *Server) resize(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	wish, err := jobs.ParseResize(body)
+	wish, err := api.ParseResize(body)
 	if err != nil {
 		return err
 	}

@@ -114,6 +114,7 @@ func readMember[T any](fields []Field[T], v *T, name string, raw json.RawMessage
 	return true, nil
 }
 
+// ReadValueJSON reads a JSON value into an attribute, of which v is what [Field] has as Of.
 func ReadValueJSON(v any, raw json.RawMessage) (err error) {
 	switch v := v.(type) {
 	case *string:

@@ -9,7 +9,8 @@
 //     [Apply] folds the one into the other: it is the state machine of a running job.
 //   - [Command] is any other change: a request, or a moment that has come.
 //   - [Submission] is a client's request for a job, and [Message] its form in the
-//     queue. [jobstream/jobs/intake.Submitter] brings the one into the other.
+//     queue. [jobstream/jobs/intake.Submitter] brings the one into the other;
+//     [jobstream/jobs/api.ParseSubmission] reads it.
 //   - [Registry] has the job types with their settings and handlers. A [Handler] does
 //     the work of one attempt, its [Task].
 //   - [jobstream/jobs/pool.Pool] runs and settles the deliveries of a [Queue].

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 	"jobstream/jobs/jobstest"
 )
 
@@ -44,8 +45,8 @@ func TestManyFields(t *testing.T) {
 			if got := jobstest.Failure(t, err); got != tt.want || seen != tt.seen {
 				t.Errorf("error %q after %d fields, want %q after %d", got, seen, tt.want, tt.seen)
 			}
-			_, err = jobs.ParseSubmission(tt.body)
-			if e, ok := jobs.AsError(err); !ok || e.Kind != jobs.InvalidRequest || len(jobs.Problem(e)) > 256<<10 {
+			_, err = api.ParseSubmission(tt.body)
+			if e, ok := jobs.AsError(err); !ok || e.Kind != jobs.InvalidRequest || len(api.Problem(e)) > 256<<10 {
 				t.Errorf("a submission: %.200v", err)
 			}
 		})

@@ -3,21 +3,10 @@ package jobs_test
 import (
 	"encoding/json"
 	"reflect"
-	"strings"
 	"testing"
 
 	"jobstream/jobs"
-	"jobstream/jobs/jobstest"
 )
-
-func moment(t *testing.T, s string) jobs.Time {
-	t.Helper()
-	m, err := jobs.ParseMoment(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
-}
 
 func TestFilterMatch(t *testing.T) {
 	waiting := &jobs.Job{
@@ -83,65 +72,6 @@ func TestFilterEmpty(t *testing.T) {
 		}
 		if f.Empty() {
 			t.Errorf("a filter by %s is not empty", reflect.TypeFor[jobs.Filter]().Field(i).Name)
-		}
-	}
-}
-
-func TestParseFilter(t *testing.T) {
-	many := strings.Repeat(`"a",`, jobs.MaxFilterValues) + `"a"`
-	for _, tt := range []struct {
-		raw  string
-		want jobs.Filter
-		err  string // kind and pointers below /filter
-	}{
-		{raw: `{}`},
-		{raw: ` { } `},
-		{raw: `{"status":"failed","type":"email","tag":"a","priority":1}`, want: jobs.Filter{
-			Statuses: []jobs.Status{jobs.Failed}, Types: []string{"email"}, Tags: []string{"a"}, Priorities: []jobs.Priority{1},
-		}},
-		{raw: `{"status":["failed","cancelled"],"type":["email","export"],"tag":["a","b"],"priority":[1,5]}`, want: jobs.Filter{
-			Statuses: []jobs.Status{jobs.Failed, jobs.Cancelled}, Types: []string{"email", "export"},
-			Tags: []string{"a", "b"}, Priorities: []jobs.Priority{1, 5},
-		}},
-		{raw: `{"created_after":"2024-01-15T08:00:00Z","created_before":"2024-01-16","started_after":"2024-01-17","started_before":"2024-01-18"}`, want: jobs.Filter{
-			CreatedAfter: moment(t, "2024-01-15T08:00:00Z"), CreatedBefore: moment(t, "2024-01-16"),
-			StartedAfter: moment(t, "2024-01-17"), StartedBefore: moment(t, "2024-01-18"),
-		}},
-		{raw: `{"ended_after":"2024-01-15","ended_before":"2024-01-16","error":"a\"b","payload":"ü"}`, want: jobs.Filter{
-			EndedAfter: moment(t, "2024-01-15"), EndedBefore: moment(t, "2024-01-16"), Error: `a"b`, Payload: "ü",
-		}},
-		{raw: ``, err: "invalid_request /filter"},
-		{raw: `null`, err: "invalid_request /filter"},
-		{raw: `[]`, err: "invalid_request /filter"},
-		{raw: `"failed"`, err: "invalid_request /filter"},
-		{raw: `{"status"`, err: "malformed_json"},
-		{raw: `{"status":"failed","status":"failed"}`, err: "invalid_request /filter/status"},
-		{raw: `{"statuses":"failed","limit":1,"a/b":2}`, err: "invalid_request /filter/statuses /filter/limit /filter/a~1b"},
-		{raw: `{"status":[],"type":[],"tag":[],"priority":[]}`, err: "invalid_request /filter/status /filter/type /filter/tag /filter/priority"},
-		{raw: `{"status":5,"type":1,"tag":{},"priority":"1"}`, err: "invalid_request /filter/status /filter/type /filter/tag /filter/priority"},
-		{raw: `{"status":["failed",1],"type":[""],"tag":"","priority":["1"]}`, err: "invalid_request /filter/status /filter/type /filter/tag /filter/priority"},
-		{raw: `{"status":"done","priority":[0,6,1.5]}`, err: "invalid_request /filter/status /filter/priority /filter/priority /filter/priority"},
-		{raw: `{"created_after":1,"created_before":"x","ended_after":{},"ended_before":["2024-01-15"]}`, err: "invalid_request /filter/created_after /filter/created_before /filter/ended_after /filter/ended_before"},
-		{raw: `{"started_after":"","started_before":true}`, err: "invalid_request /filter/started_after /filter/started_before"},
-		{raw: `{"error":"","payload":5}`, err: "invalid_request /filter/error /filter/payload"},
-		{raw: `{"error":["a"],"payload":"` + strings.Repeat("x", jobs.MaxFilterText+1) + `"}`, err: "invalid_request /filter/error /filter/payload"},
-		{raw: `{"tag":[` + many + `]}`, err: "invalid_request /filter/tag"},
-	} {
-		t.Run(tt.raw, func(t *testing.T) {
-			f, err := jobs.ParseFilter(json.RawMessage(tt.raw), "/filter")
-			if got := jobstest.Failure(t, err); got != tt.err {
-				t.Fatalf("error %q (%v), want %q", got, err, tt.err)
-			}
-			if !reflect.DeepEqual(f, tt.want) {
-				t.Errorf("%+v, want %+v", f, tt.want)
-			}
-		})
-	}
-	for body, want := range map[string]string{
-		``: "malformed_json", `{`: "malformed_json", `[]`: "invalid_request ", `{"x":1}`: "invalid_request /x", `{"tag":1}`: "invalid_request /tag",
-	} {
-		if _, err := jobs.ParseFilter(json.RawMessage(body), ""); jobstest.Failure(t, err) != want {
-			t.Errorf("%s as a body gives %v, want %s", body, err, want)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 	"jobstream/jobs/jobstest"
 	"jobstream/status/boltfile"
 )
@@ -122,7 +123,7 @@ func TestClosed(t *testing.T) {
 	closed := tr.Store
 	tr.stop()
 	var known *jobs.Error
-	if _, err := closed.Job(t.Context(), jobs.NewID()); !errors.As(err, &known) || jobs.HTTPStatus(known) != 503 {
+	if _, err := closed.Job(t.Context(), jobs.NewID()); !errors.As(err, &known) || api.HTTPStatus(known) != 503 {
 		t.Errorf("got %v", err)
 	}
 }

@@ -23,6 +23,7 @@ import (
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // TestContractExport compares exports with the history that REST shows.
@@ -31,7 +32,7 @@ func TestContractExport(t *testing.T) {
 	for i := range 12 {
 		h.submit(`{"type":%q,"priority":%d,"tags":["t%d","=1+1"],"payload":{"text":"=cmd, \"quoted\"\nü %d"}}`, []string{"good", "bad"}[i%2], 1+i%5, i%3, i)
 	}
-	h.awaitStats(func(s *jobs.Stats) bool { return s.CompletedJobs+s.FailedJobs == 12 })
+	h.awaitStats(func(s *api.Stats) bool { return s.CompletedJobs+s.FailedJobs == 12 })
 	year := time.Now().UTC().Format("2006")
 	for query, filters := range map[string]string{
 		"type=good&type=bad":        `{"type":["good","bad"]}`,
@@ -200,7 +201,7 @@ func TestContractReport(t *testing.T) {
 		h.submit(`{"type":"good"}`)
 		h.submit(`{"type":"bad","tags":["<script>"]}`)
 	}
-	h.awaitStats(func(s *jobs.Stats) bool { return s.CompletedJobs == 5 && s.FailedJobs == 5 })
+	h.awaitStats(func(s *api.Stats) bool { return s.CompletedJobs == 5 && s.FailedJobs == 5 })
 	for _, payload := range []string{`null`, `{"type":"performance","date_range":"last_7_days"}`, `{"type":"failures","date_range":"today"}`, `{"date_range":{"from":"2024-01-01","to":"2024-02-01"}}`} {
 		j := h.await(h.submit(`{"type":"report","payload":%s}`, payload).ID, "completed")
 		r := h.do(http.MethodGet, "/jobs/"+j.ID+"/result", "")

@@ -21,6 +21,7 @@ import (
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // TestContractFigures has clients do random things by REST and NATS, each with
@@ -494,9 +495,9 @@ func (m *figures) checkStats(t *testing.T, h *house, want map[string]map[string]
 	for what, typ := range m.ends {
 		cumulated[typ][strings.Split(what, ".")[1]]++
 	}
-	var s *jobs.Stats
-	h.awaitStats(func(now *jobs.Stats) bool { s = now; return now.ActiveWorkers == want["held"]["processing"] })
-	var sum jobs.TypeStats
+	var s *api.Stats
+	h.awaitStats(func(now *api.Stats) bool { s = now; return now.ActiveWorkers == want["held"]["processing"] })
+	var sum api.TypeStats
 	for name, n := range want {
 		got := s.Types[name]
 		is := []int64{

@@ -19,6 +19,7 @@ import (
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // TestContractDrain stops a server while a job runs: nothing new is taken, what
@@ -125,7 +126,7 @@ type prepared struct {
 	records map[string][]byte // job resources of the ended ones, by id
 	waiting []string          // pending ones in their order
 	sleeper string            // a retrying one
-	counts  *jobs.Stats
+	counts  *api.Stats
 }
 
 func prepare(t *testing.T, backoff time.Duration) *prepared {
@@ -190,7 +191,7 @@ func (p *prepared) check(t *testing.T, h *house) {
 			t.Errorf("it ended before event %d, a retry, was due: %+v", i, events)
 		}
 	}
-	h.awaitStats(func(s *jobs.Stats) bool {
+	h.awaitStats(func(s *api.Stats) bool {
 		return s.CompletedJobs == 2+6 && s.FailedJobs == 1 && s.QueuedJobs+s.RetryingJobs+s.ActiveWorkers == 0
 	})
 	if found := h.pages("", "asc", 4); len(found) != 9 {
@@ -427,7 +428,7 @@ func TestContractNothingLeft(t *testing.T) {
 		}
 		h.do(http.MethodPut, "/workers", `{"max_workers":3}`)
 		h.await(h.submit(`{"type":"report"}`).ID, "completed")
-		h.awaitStats(func(s *jobs.Stats) bool { return s.CompletedJobs == 51 && s.FailedJobs == 10 })
+		h.awaitStats(func(s *api.Stats) bool { return s.CompletedJobs == 51 && s.FailedJobs == 10 })
 	}()
 	http.DefaultClient.CloseIdleConnections()
 	goleak.VerifyNone(t, before)
@@ -453,7 +454,7 @@ func TestContractMany(t *testing.T) {
 			n++
 		}
 		if round == 3 {
-			h.awaitStats(func(s *jobs.Stats) bool { return s.CompletedJobs == int64(n) })
+			h.awaitStats(func(s *api.Stats) bool { return s.CompletedJobs == int64(n) })
 			for _, id := range h.pages("", "", 500) {
 				j := h.job(id)
 				ended[fmt.Sprintf("%s after %d of %s", j.Status, j.Attempt, j.Payload)]++

@@ -13,6 +13,7 @@ import (
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // limited changes one type's settings.
@@ -151,14 +152,14 @@ func TestContractScaling(t *testing.T) {
 	for range 6 {
 		plays = append(plays, p.next(t))
 	}
-	h.awaitStats(func(s *jobs.Stats) bool { return s.Workers == 6 && s.ActiveWorkers == 6 && s.QueuedJobs == 2 })
+	h.awaitStats(func(s *api.Stats) bool { return s.Workers == 6 && s.ActiveWorkers == 6 && s.QueuedJobs == 2 })
 	for _, pl := range plays {
 		pl.finish()
 	}
 	for range 2 {
 		p.next(t).finish()
 	}
-	h.awaitStats(func(s *jobs.Stats) bool { return s.CompletedJobs == 8 })
+	h.awaitStats(func(s *api.Stats) bool { return s.CompletedJobs == 8 })
 }
 
 // TestContractSearch: jobs are found by what stands in their errors and payloads.

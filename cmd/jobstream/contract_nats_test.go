@@ -19,6 +19,7 @@ import (
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 const letter = `{"to":"user@example.com","subject":"Hello","body":"Test email"}`
@@ -112,7 +113,7 @@ func TestContractBadMessages(t *testing.T) {
 			}
 		})
 	}
-	h.awaitStats(func(s *jobs.Stats) bool {
+	h.awaitStats(func(s *api.Stats) bool {
 		return s.FailedJobs == int64(len(tries)) && s.QueuedJobs+s.ActiveWorkers == 0
 	})
 	h.await(h.submit(`{"type":"export","payload":{"format":"json"}}`).ID, "completed")
@@ -235,7 +236,7 @@ func TestContractService(t *testing.T) {
 			t.Errorf("list %s answers %s", body, m.Data)
 		}
 	}
-	var s jobs.Stats
+	var s api.Stats
 	mustDo(t, json.Unmarshal(h.call(nc, "stats", "").Data, &s))
 	if s.CompletedJobs != 5 || s.Types["quick"].CompletedJobs != 5 || s.MaxWorkers != 10 {
 		t.Errorf("stats are %+v", s)
@@ -506,7 +507,7 @@ func TestContractGarbage(t *testing.T) {
 	if r := h.do(http.MethodGet, "/readyz", ""); r.code != http.StatusOK {
 		t.Errorf("readyz answers %d: %s", r.code, r.body)
 	}
-	h.awaitStats(func(s *jobs.Stats) bool { return s.QueuedJobs+s.RetryingJobs+s.ActiveWorkers == 0 })
+	h.awaitStats(func(s *api.Stats) bool { return s.QueuedJobs+s.RetryingJobs+s.ActiveWorkers == 0 })
 	for _, id := range h.pages("", "", 500) {
 		if j := h.job(id); j.EndedAt == nil {
 			t.Errorf("job %s is %s", id, j.Status)

@@ -15,6 +15,7 @@ import (
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 func nothing(context.Context, *jobs.Task) (jobs.Result, error) { return jobs.Result{}, nil }
@@ -41,7 +42,7 @@ func TestContractPriority(t *testing.T) {
 			h.submit(`{"type":%q,"priority":%d,"payload":%d}`, kind, prio, n)
 		}
 	}
-	h.awaitStats(func(s *jobs.Stats) bool {
+	h.awaitStats(func(s *api.Stats) bool {
 		return s.QueuedJobs == n && s.ActiveWorkers == 1 && s.Types["a"].QueuedJobs == n/2 && s.Types["a"].ActiveWorkers == 1
 	})
 	h.awaitDelivered()
@@ -115,7 +116,7 @@ func TestContractTypeCap(t *testing.T) {
 	for range 3 {
 		defer free.next(t).finish() // it started although capped ones wait with a better priority
 	}
-	h.awaitStats(func(s *jobs.Stats) bool {
+	h.awaitStats(func(s *api.Stats) bool {
 		k := s.Types["capped"]
 		return s.ActiveWorkers == 5 && s.QueuedJobs == 4 && k.ActiveWorkers == 2 && k.MaxWorkers == 2 && k.QueuedJobs == 4
 	})
@@ -136,7 +137,7 @@ func TestContractTypeCap(t *testing.T) {
 func TestContractResize(t *testing.T) {
 	p := newPuppet()
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"held": p}, change: func(c *config.Config) { c.Worker.MaxWorkers = 2 }})
-	resize := func(body string) (s jobs.Stats) {
+	resize := func(body string) (s api.Stats) {
 		t.Helper()
 		r := h.do(http.MethodPut, "/workers", body)
 		if r.code != http.StatusOK {
@@ -149,7 +150,7 @@ func TestContractResize(t *testing.T) {
 		h.submit(`{"type":"held"}`)
 	}
 	running := []*play{p.next(t), p.next(t)}
-	h.awaitStats(func(s *jobs.Stats) bool { return s.ActiveWorkers == 2 && s.QueuedJobs == 10 })
+	h.awaitStats(func(s *api.Stats) bool { return s.ActiveWorkers == 2 && s.QueuedJobs == 10 })
 	if s := resize(`{"max_workers":5}`); s.MaxWorkers != 5 {
 		t.Errorf("after growing: %+v", s)
 	}
@@ -165,7 +166,7 @@ func TestContractResize(t *testing.T) {
 		}
 		pl.finish()
 	}
-	h.awaitStats(func(s *jobs.Stats) bool { return s.CompletedJobs == 4 && s.ActiveWorkers == 1 && s.QueuedJobs == 7 })
+	h.awaitStats(func(s *api.Stats) bool { return s.CompletedJobs == 4 && s.ActiveWorkers == 1 && s.QueuedJobs == 7 })
 	if len(p.stage) != 0 {
 		t.Error("another job started though one runs and there is one worker")
 	}

@@ -17,6 +17,7 @@ import (
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // TestContractErrors makes every mistake that the REST door has a word for; and
@@ -232,7 +233,7 @@ func (h *house) in(t *testing.T) *house {
 }
 
 // untimed are stats without what changes by itself.
-func untimed(s *jobs.Stats) string {
+func untimed(s *api.Stats) string {
 	s.UptimeSeconds, s.Utilisation = 0, 0
 	return string(s.AppendJSON(nil))
 }
@@ -498,7 +499,7 @@ func TestContractQueueFull(t *testing.T) {
 		t.Errorf("the service answered %v %s", m.Header, m.Data)
 	}
 	wantProblem(t, m.Data, http.StatusTooManyRequests, "queue_full")
-	h.awaitStats(func(s *jobs.Stats) bool { return s.QueuedJobs == size-2 && s.ActiveWorkers == 2 && s.QueueSize == size })
+	h.awaitStats(func(s *api.Stats) bool { return s.QueuedJobs == size-2 && s.ActiveWorkers == 2 && s.QueueSize == size })
 	if found, _ := h.list("?limit=500"); len(found) != size {
 		t.Errorf("%d jobs are listed, want %d", len(found), size)
 	}

@@ -19,6 +19,7 @@ import (
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 	"jobstream/jobs/handlers"
 )
 
@@ -386,9 +387,9 @@ func (h *house) events(ref any) (all []event, kinds string) {
 	return answer.Events, strings.Join(names, " ")
 }
 
-func (h *house) stats() *jobs.Stats {
+func (h *house) stats() *api.Stats {
 	h.t.Helper()
-	var s jobs.Stats
+	var s api.Stats
 	r := h.do(http.MethodGet, "/workers/stats", "")
 	if r.code != http.StatusOK {
 		h.t.Fatalf("stats are answered with %d: %s", r.code, r.body)
@@ -399,9 +400,9 @@ func (h *house) stats() *jobs.Stats {
 
 // awaitStats waits for stats: that a job has started is recorded some
 // milliseconds after its worker is busy.
-func (h *house) awaitStats(cond func(s *jobs.Stats) bool) {
+func (h *house) awaitStats(cond func(s *api.Stats) bool) {
 	h.t.Helper()
-	var last *jobs.Stats
+	var last *api.Stats
 	deadline := time.Now().Add(patience)
 	waitUntil(h.t, func() bool {
 		last = h.stats()
@@ -585,7 +586,7 @@ func TestContractFirstMinute(t *testing.T) {
 	if r.code != http.StatusOK || !strings.HasPrefix(r.header.Get("Content-Type"), "text/csv") || !bytes.HasPrefix(r.body, []byte("id,type,status")) {
 		t.Errorf("the export is answered with %d, %s: %s", r.code, r.header.Get("Content-Type"), r.body)
 	}
-	h.awaitStats(func(s *jobs.Stats) bool {
+	h.awaitStats(func(s *api.Stats) bool {
 		return s.CompletedJobs == 9 && s.QueuedJobs+s.ActiveWorkers+s.RetryingJobs == 0 && s.MaxWorkers == 10
 	})
 	h.close()

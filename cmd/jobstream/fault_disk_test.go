@@ -19,7 +19,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // onTmpfs gives a folder whose data folder is a small disk in memory.
@@ -179,9 +179,9 @@ func under(t *testing.T, c *child, seed uint64, promised *acked, f func()) {
 // compares every promise.
 func finish(t *testing.T, c *child, dir string, promised *acked) {
 	t.Helper()
-	var before jobs.Stats
+	var before api.Stats
 	for since := time.Now(); ; {
-		var s jobs.Stats
+		var s api.Stats
 		get(t, c.rest+"/workers/stats", &s)
 		if s.QueuedJobs+s.RetryingJobs+s.ActiveWorkers == 0 {
 			break

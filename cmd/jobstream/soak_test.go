@@ -22,7 +22,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // TestSoakMillion fills a server with a million jobs that wait, and then with
@@ -34,18 +34,18 @@ func TestSoakMillion(t *testing.T) {
 		kind   string
 		header string
 		n      int
-		done   func(jobs.Stats) int
+		done   func(api.Stats) int
 	}{
-		{"held", "", 1_000_000, func(s jobs.Stats) int { return s.QueuedJobs + s.ActiveWorkers }},
-		{"quick", "Job-Delay", 1_000_000, func(s jobs.Stats) int { return s.ScheduledJobs }},
-		{"asleep", "", 100_000, func(s jobs.Stats) int { return s.RetryingJobs }},
+		{"held", "", 1_000_000, func(s api.Stats) int { return s.QueuedJobs + s.ActiveWorkers }},
+		{"quick", "Job-Delay", 1_000_000, func(s api.Stats) int { return s.ScheduledJobs }},
+		{"asleep", "", 100_000, func(s api.Stats) int { return s.RetryingJobs }},
 	} {
 		t.Run(c.kind+c.header, func(t *testing.T) {
 			dir := t.TempDir()
 			begun := time.Now()
 			child := startChild(t, dir)
 			report := func(what string) {
-				var s jobs.Stats
+				var s api.Stats
 				waitLong(t, func() bool { get(t, child.rest+"/workers/stats", &s); return c.done(s) >= c.n })
 				t.Logf("%-28s %8s  memory %4d MiB  tracker %4d MiB  JOBS %4d MiB", what, time.Since(begun).Round(10*time.Millisecond),
 					rss(t, child)>>20, folderSize(filepath.Join(dir, "data", "status.db"))>>20,
@@ -89,7 +89,7 @@ func TestSoakSlowSubscribers(t *testing.T) {
 	// Most of it is garbage, and jobs that wait to be told of; it was 4 GiB without a bound.
 	const mostMemory = 640 << 20
 	child := startChild(t, t.TempDir())
-	var s jobs.Stats
+	var s api.Stats
 	publishMany(t, child, "quick", n, "")
 	waitLong(t, func() bool { get(t, child.rest+"/workers/stats", &s); return s.CompletedJobs >= n })
 	t.Logf("without them: memory %d MiB", rss(t, child)>>20)
@@ -157,7 +157,7 @@ func TestSoakFlood(t *testing.T) {
 			most = max(most, rss(t, child))
 		}
 		group.Wait()
-		var s jobs.Stats
+		var s api.Stats
 		get(t, child.rest+"/workers/stats", &s)
 		unfinished := s.QueuedJobs + s.ActiveWorkers
 		t.Logf("%s: memory %d MiB before, %d MiB at most; %d jobs are in; tracker %d MiB, JOBS %d MiB", what, before>>20, most>>20, unfinished,
@@ -220,7 +220,7 @@ func TestSoakRetention(t *testing.T) {
 	var sizes []int64
 	for round := range rounds {
 		publishMany(t, child, "quick", each, "")
-		var s jobs.Stats
+		var s api.Stats
 		waitLong(t, func() bool { get(t, child.rest+"/workers/stats", &s); return s.CompletedJobs >= int64(round+1)*each })
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, child.rest+"/jobs", strings.NewReader(`{"type":"clean","payload":{"older_than":"0s"}}`))
 		mustDo(t, err)

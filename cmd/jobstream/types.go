@@ -9,6 +9,7 @@ import (
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 	"jobstream/jobs/handlers"
 	"jobstream/jobs/handlers/email"
 	"jobstream/jobs/schedule"
@@ -33,7 +34,7 @@ func handlerServer(c *config.Config, dirs node.Folders, tracker *node.LateTracke
 // busy; there may be millions of jobs to change.
 func bulkType(h jobs.Handler) *jobs.Type {
 	return &jobs.Type{
-		Name: jobs.BulkType, Internal: true, Handler: h,
+		Name: api.BulkType, Internal: true, Handler: h,
 		RetryCount: 3, Timeout: 24 * time.Hour, MaxWorkers: 2, Backoff: jobs.DefaultBackoff(),
 	}
 }

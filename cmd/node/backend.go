@@ -120,12 +120,12 @@ func (b *Backend) Counts(ctx context.Context, f jobs.Filter) (jobs.Counts, error
 }
 
 // Types lists the job types.
-func (b *Backend) Types(context.Context) ([]jobs.TypeInfo, error) {
+func (b *Backend) Types(context.Context) ([]api.TypeInfo, error) {
 	workers, figures := b.n.Pool.Workers(), b.n.Store.Figures()
-	var all []jobs.TypeInfo
+	var all []api.TypeInfo
 	for _, name := range b.n.o.Registry.Names() {
 		w := workers.Types[name]
-		all = append(all, jobs.TypeInfo{
+		all = append(all, api.TypeInfo{
 			Type: b.n.o.Registry.Lookup(name), MaxWorkers: w.Max, ActiveWorkers: w.Active, Paused: w.Paused,
 			Depth: figures[name].Now,
 		})
@@ -134,7 +134,7 @@ func (b *Backend) Types(context.Context) ([]jobs.TypeInfo, error) {
 }
 
 // Type finds a job type.
-func (b *Backend) Type(ctx context.Context, name string) (*jobs.TypeInfo, error) {
+func (b *Backend) Type(ctx context.Context, name string) (*api.TypeInfo, error) {
 	all, err := b.Types(ctx)
 	if err != nil {
 		return nil, err
@@ -149,7 +149,7 @@ func (b *Backend) Type(ctx context.Context, name string) (*jobs.TypeInfo, error)
 
 // SetPaused makes the jobs of a type wait, or lets them go on. That is stored
 // before it takes effect.
-func (b *Backend) SetPaused(ctx context.Context, actor, name string, paused bool) (*jobs.TypeInfo, error) {
+func (b *Backend) SetPaused(ctx context.Context, actor, name string, paused bool) (*api.TypeInfo, error) {
 	if _, err := b.Type(ctx, name); err != nil {
 		return nil, err
 	}
@@ -164,12 +164,12 @@ func (b *Backend) SetPaused(ctx context.Context, actor, name string, paused bool
 }
 
 // Resize changes the number of workers.
-func (b *Backend) Resize(ctx context.Context, r jobs.Resize) (jobs.Stats, error) {
+func (b *Backend) Resize(ctx context.Context, r jobs.Resize) (api.Stats, error) {
 	if err := b.n.o.Registry.CheckResize(&r); err != nil {
-		return jobs.Stats{}, err
+		return api.Stats{}, err
 	}
 	if err := b.n.Pool.Resize(&r); err != nil {
-		return jobs.Stats{}, err
+		return api.Stats{}, err
 	}
 	w := b.n.Pool.Workers()
 	b.n.log.Info("workers resized", "min_workers", w.Min, "max_workers", w.Max)
@@ -178,9 +178,9 @@ func (b *Backend) Resize(ctx context.Context, r jobs.Resize) (jobs.Stats, error)
 
 // Stats puts together what the pool and the tracker know. The jobs of internal
 // types count in the sums only.
-func (b *Backend) Stats(context.Context) (jobs.Stats, error) {
+func (b *Backend) Stats(context.Context) (api.Stats, error) {
 	w := b.n.Pool.Workers()
-	st := jobs.StatsOf(&w)
+	st := api.StatsOf(&w)
 	st.QueueSize, st.UptimeSeconds = b.n.o.QueueSize, int64(time.Since(b.n.started)/time.Second)
 	for name, f := range b.n.Store.Figures() {
 		t, known := st.Types[name]

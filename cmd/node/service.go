@@ -10,6 +10,7 @@ import (
 
 	"jobstream/broker"
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // Endpoints are the requests of the NATS service: the same as REST, by the same
@@ -47,7 +48,7 @@ func oneJob(r *broker.Request, j *jobs.Job, w *jobs.Waiting) (out []byte) {
 
 // submitted takes the job of a request.
 func (b *Backend) submitted(ctx context.Context, r *broker.Request) (*jobs.Job, error) {
-	s, err := jobs.ParseSubmission(r.Body)
+	s, err := api.ParseSubmission(r.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -61,14 +62,14 @@ func (b *Backend) submitted(ctx context.Context, r *broker.Request) (*jobs.Job, 
 // token is that of a request's idempotency key, nil if it has none.
 func token(r *broker.Request) (*jobs.Token, error) {
 	keys := r.Header("Idempotency-Key")
-	if err := jobs.CheckIdempotencyKey(keys); err != nil || len(keys) == 0 {
+	if err := api.CheckIdempotencyKey(keys); err != nil || len(keys) == 0 {
 		return nil, err
 	}
 	return jobs.NewToken("service", keys[0], r.Body), nil
 }
 
 func (b *Backend) serveBatch(ctx context.Context, r *broker.Request) ([]byte, error) {
-	subs, err := jobs.ParseBatch(r.Body)
+	subs, err := api.ParseBatch(r.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +81,7 @@ func (b *Backend) serveBatch(ctx context.Context, r *broker.Request) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	out := jobs.AppendJobsJSON(nil, made)
+	out := api.AppendJobsJSON(nil, made)
 	if len(out) <= r.MaxAnswer {
 		return out, nil
 	}
@@ -90,7 +91,7 @@ func (b *Backend) serveBatch(ctx context.Context, r *broker.Request) ([]byte, er
 		short[i] = j.Clone()
 		short[i].Payload = nil
 	}
-	return jobs.AppendJobsJSON(out[:0], short), nil
+	return api.AppendJobsJSON(out[:0], short), nil
 }
 
 // actor is who asks for what comes in here, see [jobs.Stamp]. Nobody has to log in.
@@ -132,7 +133,7 @@ func (b *Backend) serveWait(ctx context.Context, r *broker.Request, j *jobs.Job,
 }
 
 func (b *Backend) serveGet(ctx context.Context, r *broker.Request) ([]byte, error) {
-	q, err := jobs.ParseGetRequest(r.Body)
+	q, err := api.ParseGetRequest(r.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -171,11 +172,11 @@ func ref(id jobs.ID, seq uint64) string {
 const listEnd = 128
 
 func (b *Backend) serveList(ctx context.Context, r *broker.Request) ([]byte, error) {
-	page, err := jobs.ParseListRequest(r.Body)
+	page, err := api.ParseListRequest(r.Body)
 	if err != nil {
 		return nil, err
 	}
-	out, most := []byte(jobs.OpenListing), min(r.MaxAnswer, jobs.MaxPageBytes)-listEnd
+	out, most := []byte(api.OpenListing), min(r.MaxAnswer, jobs.MaxPageBytes)-listEnd
 	first := true
 	found, err := b.List(ctx, page, func(j *jobs.Job) bool {
 		if first {
@@ -196,11 +197,11 @@ func (b *Backend) serveList(ctx context.Context, r *broker.Request) ([]byte, err
 	if err != nil {
 		return nil, inBody(err)
 	}
-	return jobs.AppendListEnd(out, &found), nil
+	return api.AppendListEnd(out, &found), nil
 }
 
 func (b *Backend) serveCounts(ctx context.Context, r *broker.Request) ([]byte, error) {
-	filter, err := jobs.ParseCountsRequest(r.Body)
+	filter, err := api.ParseCountsRequest(r.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +213,7 @@ func (b *Backend) serveCounts(ctx context.Context, r *broker.Request) ([]byte, e
 }
 
 func (b *Backend) serveCancel(ctx context.Context, r *broker.Request) ([]byte, error) {
-	q, err := jobs.ParseCancelRequest(r.Body)
+	q, err := api.ParseCancelRequest(r.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +229,7 @@ func (b *Backend) serveCancel(ctx context.Context, r *broker.Request) ([]byte, e
 
 // serveNamed looks up the job that a request with an id only is about.
 func (b *Backend) serveNamed(ctx context.Context, r *broker.Request) (*jobs.Job, error) {
-	id, seq, err := jobs.ParseRef(r.Body)
+	id, seq, err := api.ParseRef(r.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -266,7 +267,7 @@ func (b *Backend) serveStats(ctx context.Context, _ *broker.Request) ([]byte, er
 }
 
 func (b *Backend) servePause(ctx context.Context, r *broker.Request, paused bool) ([]byte, error) {
-	name, err := jobs.ParseTypeRequest(r.Body)
+	name, err := api.ParseTypeRequest(r.Body)
 	if err != nil {
 		return nil, err
 	}

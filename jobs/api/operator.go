@@ -4,11 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"jobstream/jobs"
-	"jobstream/jobs/intake"
 	"slices"
 	"strconv"
 	"time"
+
+	"jobstream/jobs"
+	"jobstream/jobs/intake"
 )
 
 // Operator does to jobs what people ask for through either door. An actor is who asks,
@@ -114,12 +115,12 @@ func (o *Operator) conflict(ctx context.Context, j *jobs.Job, why string) error 
 // past all bounds, as it may be there to make room.
 func (o *Operator) Bulk(ctx context.Context, request json.RawMessage, token *jobs.Token) (j *jobs.Job, replayed bool, err error) {
 	return o.o.Submit(ctx, &jobs.Message{
-		ID: jobs.NewID(), Type: jobs.BulkType, Priority: jobs.BulkPriority, Payload: request, RetryCount: -1, Token: token,
+		ID: jobs.NewID(), Type: BulkType, Priority: BulkPriority, Payload: request, RetryCount: -1, Token: token,
 	})
 }
 
 // CountBulk is the number of jobs that b would change now.
-func (o *Operator) CountBulk(ctx context.Context, b *jobs.Bulk) (matched int, err error) {
+func (o *Operator) CountBulk(ctx context.Context, b *Bulk) (matched int, err error) {
 	f, none := b.Target()
 	if none {
 		return 0, nil
@@ -140,16 +141,16 @@ func (o *Operator) CountBulk(ctx context.Context, b *jobs.Bulk) (matched int, er
 // knows the number exactly.
 func (o *Operator) countIndexed(f jobs.Filter) (int, error) {
 	n, err := o.o.History.Count(f)
-	if err != nil || len(f.Types) > 0 && !slices.Contains(f.Types, jobs.BulkType) {
+	if err != nil || len(f.Types) > 0 && !slices.Contains(f.Types, BulkType) {
 		return n, err
 	}
-	f.Types = []string{jobs.BulkType}
+	f.Types = []string{BulkType}
 	spared, err := o.o.History.Count(f)
 	return max(n-spared, 0), err
 }
 
 // AppendBulkCount appends the answer to a bulk request that only counts.
-func AppendBulkCount(out []byte, b *jobs.Bulk, matched int) []byte {
+func AppendBulkCount(out []byte, b *Bulk, matched int) []byte {
 	out = append(out, `{"action":`...)
 	out = jobs.AppendString(out, string(b.Action))
 	out = append(out, `,"matched":`...)

@@ -257,7 +257,7 @@ func TestOperatorBulk(t *testing.T) {
 	token := jobs.NewToken("http", "k", nil)
 	request := json.RawMessage(`{"action":"cancel","all":true}`)
 	j, replayed, err := d.op.Bulk(t.Context(), request, token)
-	if err != nil || !replayed || j.Type != jobs.BulkType || string(j.Payload) != string(request) || j.Priority != jobs.HighestPriority {
+	if err != nil || !replayed || j.Type != api.BulkType || string(j.Payload) != string(request) || j.Priority != jobs.HighestPriority {
 		t.Errorf("%+v, %v, %v", j, replayed, err)
 	}
 	if m := d.sent[0]; m.Token != token || m.RetryCount != -1 || m.ID != j.ID {
@@ -271,9 +271,9 @@ func TestOperatorCountBulk(t *testing.T) {
 		list = append(list, jobWith(s))
 	}
 	own := jobWith(jobs.Processing)
-	own.Key, own.Type, own.CreatedAt = 100, jobs.BulkType, 1
+	own.Key, own.Type, own.CreatedAt = 100, api.BulkType, 1
 	ended := jobWith(jobs.Completed)
-	ended.Key, ended.Type = 101, jobs.BulkType
+	ended.Key, ended.Type = 101, api.BulkType
 	list = append(list, own, ended)
 	for _, tt := range []struct {
 		body  string
@@ -292,7 +292,7 @@ func TestOperatorCountBulk(t *testing.T) {
 		{body: `{"action":"cancel","filter":{"error":"x"}}`, want: 0, scans: true},
 	} {
 		d := newDesk(list...)
-		b, err := jobs.ParseBulk([]byte(tt.body), "")
+		b, err := api.ParseBulk([]byte(tt.body), "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -307,7 +307,7 @@ func TestOperatorCountBulk(t *testing.T) {
 			}
 		}
 	}
-	got := string(api.AppendBulkCount(nil, &jobs.Bulk{Action: jobs.BulkRetry}, 7))
+	got := string(api.AppendBulkCount(nil, &api.Bulk{Action: api.BulkRetry}, 7))
 	if got != `{"action":"retry","matched":7}` {
 		t.Errorf("the answer is %s", got)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -356,4 +357,19 @@ func TestSubmitBatchOfACallerWhoGoes(t *testing.T) {
 		time.Sleep(time.Hour)
 		h.published(0)
 	})
+}
+
+// TestBatchOfTooLarge: a batch with a payload that the queue never takes is
+// refused before it is stored.
+func TestBatchOfTooLarge(t *testing.T) {
+	s := intake.NewSubmitter(intake.SubmitterOptions{
+		Registry:  jobs.NewRegistry(&jobs.Type{Name: "a", Handler: jobstest.Nothing}),
+		QueueSize: 10, MaxPayload: 100, Healthy: func() error { t.Error("it went on"); return nil },
+	}, 0, 0)
+	small := &jobs.Submission{Type: "a", Priority: 3, Payload: []byte(`{}`)}
+	large := &jobs.Submission{Type: "a", Priority: 3, Payload: []byte(`"` + strings.Repeat("x", 100) + `"`)}
+	_, _, err := s.SubmitBatch(t.Context(), []*jobs.Submission{small, large}, nil)
+	if f := jobstest.Failure(t, err); f != "payload_too_large /jobs/1/payload" {
+		t.Errorf("error %q (%v)", f, err)
+	}
 }

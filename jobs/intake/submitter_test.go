@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 	"jobstream/jobs/intake"
 	"jobstream/jobs/jobstest"
 )
@@ -202,8 +203,8 @@ func TestSubmitRefuses(t *testing.T) {
 				if got := jobstest.Failure(t, err); got != tt.want || j != nil {
 					t.Fatalf("got %v, %q, want %q", j, got, tt.want)
 				}
-				if e, _ := jobs.AsError(err); (jobs.RetryAfterSeconds(e) != "") != tt.wait {
-					t.Errorf("Retry-After is %q", jobs.RetryAfterSeconds(e))
+				if e, _ := jobs.AsError(err); (api.RetryAfterSeconds(e) != "") != tt.wait {
+					t.Errorf("Retry-After is %q", api.RetryAfterSeconds(e))
 				}
 			}
 			if m, _ := d.inbox.take(); len(m) != 0 {

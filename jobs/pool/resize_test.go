@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 	"jobstream/jobs/jobstest"
 )
 
@@ -182,7 +183,7 @@ func TestStatsOfThePool(t *testing.T) {
 		r.submit("b3")
 		pass(time.Minute)
 		w := r.pool.Workers()
-		s := jobs.StatsOf(&w)
+		s := api.StatsOf(&w)
 		b := string(s.AppendJSON(nil))
 		for _, want := range []string{
 			`"active_workers":1,"workers":2,"min_workers":2,"max_workers":10,"utilisation":0.5,`,

@@ -26,7 +26,7 @@ func EachMember(body []byte, f func(name string, raw json.RawMessage) error) err
 	return nil
 }
 
-// eachElement calls f for every element of the valid JSON list in raw.
+// EachElement calls f for every element of the valid JSON list in raw.
 func EachElement(raw json.RawMessage, f func(json.RawMessage)) {
 	for i := skipSpace(raw, 1); i < len(raw) && raw[i] != ']'; i = skipSpace(raw, i) {
 		if raw[i] == ',' {

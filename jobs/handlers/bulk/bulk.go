@@ -1,7 +1,7 @@
 // Package bulk is the server's own job "jobstream-bulk": it cancels, retries or
 // deletes all jobs that a filter chooses.
 //
-// Start at [New]. The payload is the request that [jobs.ParseBulk] reads.
+// Start at [New]. The payload is the request that [api.ParseBulk] reads.
 package bulk
 
 import (
@@ -11,6 +11,7 @@ import (
 	"fmt"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 	"jobstream/jobs/handlers/internal/history"
 )
 
@@ -46,10 +47,10 @@ func New(t Tracker, remove Remove) *Handler { return &Handler{tracker: t, remove
 // Result is the result of a bulk job, as JSON. It counts the work of the last attempt
 // only.
 type Result struct {
-	Action  jobs.BulkAction `json:"action"`
-	Matched int             `json:"matched"` // jobs that the filter chose
-	Changed int             `json:"changed"`
-	Refused int             `json:"refused"` // matched, but cannot be changed, or have been changed by somebody else
+	Action  api.BulkAction `json:"action"`
+	Matched int            `json:"matched"` // jobs that the filter chose
+	Changed int            `json:"changed"`
+	Refused int            `json:"refused"` // matched, but cannot be changed, or have been changed by somebody else
 	// Refusals has the reasons of the first few.
 	Refusals []Refusal `json:"refusals,omitempty"`
 	DryRun   bool      `json:"dry_run,omitempty"`
@@ -69,13 +70,13 @@ const (
 
 // Check validates a payload.
 func (h *Handler) Check(payload json.RawMessage) error {
-	_, err := jobs.ParseBulk(payload, "/payload")
+	_, err := api.ParseBulk(payload, "/payload")
 	return err
 }
 
 // Handle changes the jobs, page by page.
 func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error) {
-	b, err := jobs.ParseBulk(t.Job.Payload, "/payload")
+	b, err := api.ParseBulk(t.Job.Payload, "/payload")
 	if err != nil {
 		return jobs.Result{}, jobs.Permanent(err)
 	}
@@ -90,7 +91,7 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 // run is one attempt.
 type run struct {
 	*Handler
-	bulk   *jobs.Bulk
+	bulk   *api.Bulk
 	task   *jobs.Task
 	result Result
 
@@ -132,7 +133,7 @@ func (r *run) take(ctx context.Context, j *jobs.Job) error {
 	if r.seen++; r.seen%reportEvery == 0 {
 		r.task.Progress(history.Percent(int64(r.seen), int64(r.total)), r.summary())
 	}
-	if r.bulk.Spares(j) || r.bulk.Action == jobs.BulkRetry && r.retried(j) {
+	if r.bulk.Spares(j) || r.bulk.Action == api.BulkRetry && r.retried(j) {
 		return nil
 	}
 	r.result.Matched++
@@ -164,9 +165,9 @@ func (r *run) change(ctx context.Context) error {
 		return nil
 	}
 	switch r.bulk.Action {
-	case jobs.BulkCancel:
+	case api.BulkCancel:
 		return r.do(ctx, jobs.Cancel{Stamp: jobs.By(actor), Keys: keys(page), Reason: r.bulk.Reason})
-	case jobs.BulkRetry:
+	case api.BulkRetry:
 		return r.do(ctx, jobs.Retry{Stamp: jobs.By(actor), Keys: keys(page)})
 	default:
 		return r.removePage(ctx, page)
@@ -219,7 +220,7 @@ func (r *run) removePage(ctx context.Context, page []*jobs.Job) error {
 }
 
 // past has the actions in the past tense, for the summary.
-var past = map[jobs.BulkAction]string{jobs.BulkCancel: "cancelled", jobs.BulkRetry: "retried", jobs.BulkDelete: "deleted"}
+var past = map[api.BulkAction]string{api.BulkCancel: "cancelled", api.BulkRetry: "retried", api.BulkDelete: "deleted"}
 
 func (r *run) summary() string {
 	if r.bulk.DryRun {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 	"jobstream/jobs/handlers/bulk"
 	"jobstream/jobs/handlers/internal/handlertest"
 )
@@ -34,8 +35,8 @@ func mixed(t *testing.T, n int) *handlertest.Tracker {
 			add("email", s, at-jobs.Time(1000-i))
 		}
 	}
-	add(jobs.BulkType, jobs.Processing, at-1)
-	add(jobs.BulkType, jobs.Failed, at-1)
+	add(api.BulkType, jobs.Processing, at-1)
+	add(api.BulkType, jobs.Failed, at-1)
 	for s := jobs.Scheduled; int(s) < jobs.NumStatus; s++ {
 		add("email", s, at)
 	}
@@ -45,7 +46,7 @@ func mixed(t *testing.T, n int) *handlertest.Tracker {
 // counts are the numbers of jobs by status, without the server's own.
 func counts(tr *handlertest.Tracker) (n [jobs.NumStatus]int) {
 	for _, j := range tr.Jobs {
-		if j.Type != jobs.BulkType {
+		if j.Type != api.BulkType {
 			n[j.Status]++
 		}
 	}
@@ -133,7 +134,7 @@ func TestActions(t *testing.T) {
 				t.Errorf("pages of %v, want %v", tr.Batches, tt.pages)
 			}
 			for _, j := range tr.Jobs {
-				if j.Type == jobs.BulkType && j.Status != jobs.Processing && j.Status != jobs.Failed {
+				if j.Type == api.BulkType && j.Status != jobs.Processing && j.Status != jobs.Failed {
 					t.Errorf("bulk job %d became %s", j.Key, j.Status)
 				}
 			}

@@ -1,4 +1,4 @@
-package jobs
+package api
 
 import (
 	"encoding/json"
@@ -7,16 +7,17 @@ import (
 	"strings"
 	"time"
 
+	"jobstream/jobs"
 	"jobstream/jobs/strict"
 )
 
 // ParseSubmission reads a submission from JSON, strictly: one object, known
 // fields only, each once, each with a sensible value. It doesn't know the types;
-// see [Registry.Check].
-func ParseSubmission(body []byte) (*Submission, error) {
-	s := &Submission{Priority: DefaultPriority, RetryCount: -1}
+// see [jobs.Registry.Check].
+func ParseSubmission(body []byte) (*jobs.Submission, error) {
+	s := &jobs.Submission{Priority: jobs.DefaultPriority, RetryCount: -1}
 	var terms termsParser
-	err := EachKnown(body, submissionFields(), submissionNeeds, func(name string, raw json.RawMessage) (err error) {
+	err := jobs.EachKnown(body, submissionFields(), submissionNeeds, func(name string, raw json.RawMessage) (err error) {
 		switch name {
 		case "type":
 			s.Type, err = strict.Text(raw)
@@ -24,30 +25,30 @@ func ParseSubmission(body []byte) (*Submission, error) {
 			s.Payload = raw
 		case "priority":
 			var n int
-			if n, err = strict.Int(raw, int(HighestPriority), int(LowestPriority)); err == nil {
-				s.Priority = Priority(n)
+			if n, err = strict.Int(raw, int(jobs.HighestPriority), int(jobs.LowestPriority)); err == nil {
+				s.Priority = jobs.Priority(n)
 			}
 		case "retry_count":
-			s.RetryCount, err = strict.Int(raw, 0, MaxRetryCount)
+			s.RetryCount, err = strict.Int(raw, 0, jobs.MaxRetryCount)
 		case "timeout":
-			s.Timeout, err = ReadTimeout(raw)
+			s.Timeout, err = jobs.ReadTimeout(raw)
 		case "tags":
-			s.Tags, err = ReadTags(raw)
+			s.Tags, err = jobs.ReadTags(raw)
 		default:
 			err = terms.field(name, raw)
 		}
 		return err
 	})
 	var bad fieldErrors
-	s.Terms = terms.terms(Now(), &bad)
-	if e, ok := AsError(err); ok {
+	s.Terms = terms.terms(jobs.Now(), &bad)
+	if e, ok := jobs.AsError(err); ok {
 		if len(e.Fields) == 0 {
 			return nil, err // nothing could be read
 		}
 		bad = append(e.Fields, bad...)
 	}
 	if len(bad) > 0 {
-		return nil, InvalidFields(bad...)
+		return nil, jobs.InvalidFields(bad...)
 	}
 	return s, nil
 }
@@ -57,9 +58,9 @@ var submissionNeeds = []string{"type"}
 
 // submissionFields are those that it may have.
 func submissionFields() []string {
-	names := append(make([]string, 0, 6+2*len(TermsFields)), "type", "payload", "priority", "tags", "retry_count", "timeout")
-	for i := range TermsFields {
-		f := &TermsFields[i]
+	names := append(make([]string, 0, 6+2*len(jobs.TermsFields)), "type", "payload", "priority", "tags", "retry_count", "timeout")
+	for i := range jobs.TermsFields {
+		f := &jobs.TermsFields[i]
 		if f.Span != "" {
 			names = append(names, f.Span)
 		}
@@ -70,9 +71,9 @@ func submissionFields() []string {
 	return names
 }
 
-// termsParser reads the fields of a submission that make its [Terms].
+// termsParser reads the fields of a submission that make its [jobs.Terms].
 type termsParser struct {
-	t                    *Terms // nil before the first field
+	t                    *jobs.Terms // nil before the first field
 	delay, ttl           time.Duration
 	hasDelay, hasRunAt   bool
 	hasTTL, hasExpiresAt bool
@@ -81,19 +82,19 @@ type termsParser struct {
 }
 
 // field takes one field. What can be given in two ways is put together by terms; the
-// rest stands in [TermsFields] alone.
+// rest stands in [jobs.TermsFields] alone.
 func (p *termsParser) field(name string, raw json.RawMessage) (err error) {
 	if p.t == nil {
-		p.t = &Terms{}
+		p.t = &jobs.Terms{}
 	}
 	switch name {
 	case "delay":
 		p.hasDelay = true
-		p.delay, err = ReadDelay(raw)
+		p.delay, err = jobs.ReadDelay(raw)
 		return err
 	case "ttl":
 		p.hasTTL = true
-		if p.ttl, err = ReadDelay(raw); err == nil && p.ttl == 0 {
+		if p.ttl, err = jobs.ReadDelay(raw); err == nil && p.ttl == 0 {
 			err = fmt.Errorf("must be above 0")
 		}
 		return err
@@ -104,12 +105,12 @@ func (p *termsParser) field(name string, raw json.RawMessage) (err error) {
 	case "expires_at":
 		p.hasExpiresAt = true
 	}
-	f := FieldNamed(TermsFields, name)
+	f := jobs.FieldNamed(jobs.TermsFields, name)
 	v := f.Of(p.t)
-	if at, ok := v.(*Time); ok {
-		*at, err = ReadMoment(raw)
+	if at, ok := v.(*jobs.Time); ok {
+		*at, err = jobs.ReadMoment(raw)
 	} else {
-		err = ReadValueJSON(v, raw)
+		err = jobs.ReadValueJSON(v, raw)
 	}
 	if err == nil && f.Check != nil {
 		err = f.Check(p.t)
@@ -120,10 +121,10 @@ func (p *termsParser) field(name string, raw json.RawMessage) (err error) {
 // deadlineValue reads a moment, or how long from now.
 func (p *termsParser) deadlineValue(raw json.RawMessage) (err error) {
 	if text, wrong := strict.Text(raw); wrong == nil && (strings.Contains(text, "-") || strings.Contains(text, ":")) {
-		p.t.Deadline, err = ParseMoment(text)
+		p.t.Deadline, err = jobs.ParseMoment(text)
 		return err
 	}
-	p.deadline, err = ReadDelay(raw)
+	p.deadline, err = jobs.ReadDelay(raw)
 	if err == nil && p.deadline == 0 {
 		err = fmt.Errorf("must be above 0")
 	}
@@ -133,7 +134,7 @@ func (p *termsParser) deadlineValue(raw json.RawMessage) (err error) {
 
 // terms puts the fields together as of now, nil if there were none. What does
 // not go together is added to bad.
-func (p *termsParser) terms(now Time, bad *fieldErrors) *Terms {
+func (p *termsParser) terms(now jobs.Time, bad *fieldErrors) *jobs.Terms {
 	if p.t == nil {
 		return nil
 	}
@@ -154,7 +155,7 @@ func (p *termsParser) terms(now Time, bad *fieldErrors) *Terms {
 	}
 	for _, f := range [...]struct {
 		name string
-		at   Time
+		at   jobs.Time
 	}{{"expires_at", p.t.ExpiresAt}, {"deadline", p.t.Deadline}} {
 		switch {
 		case f.at == 0:
@@ -164,7 +165,7 @@ func (p *termsParser) terms(now Time, bad *fieldErrors) *Terms {
 			bad.add("/"+f.name, errors.New("comes before the job may start"))
 		}
 	}
-	if AllZero(TermsFields, p.t) {
+	if jobs.AllZero(jobs.TermsFields, p.t) {
 		return nil
 	}
 	return p.t

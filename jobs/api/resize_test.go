@@ -1,10 +1,10 @@
-package jobs_test
+package api_test
 
 import (
 	"maps"
 	"testing"
 
-	"jobstream/jobs"
+	"jobstream/jobs/api"
 	"jobstream/jobs/jobstest"
 )
 
@@ -51,7 +51,7 @@ func TestParseResize(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.body, func(t *testing.T) {
-			r, err := jobs.ParseResize([]byte(tt.body))
+			r, err := api.ParseResize([]byte(tt.body))
 			if got := jobstest.Failure(t, err); got != tt.err {
 				t.Fatalf("error %q, want %q", got, tt.err)
 			}

@@ -1,8 +1,10 @@
-package jobs
+package api
 
 import (
 	"encoding/json"
 	"math"
+
+	"jobstream/jobs"
 )
 
 // Stats is how the pool and the queue stand. The completed, failed and
@@ -38,13 +40,13 @@ type TypeStats struct {
 	CancelledJobs int64 `json:"cancelled_jobs"`
 
 	Paused            bool   `json:"paused,omitempty"`
-	Rate              string `json:"rate,omitempty"` // as [ParseRate] reads it
+	Rate              string `json:"rate,omitempty"` // as [jobs.ParseRate] reads it
 	ConcurrencyPerKey int    `json:"concurrency_per_key,omitempty"`
 }
 
 // StatsOf is the figures as a Stats has them. It still lacks what the tracker
 // knows.
-func StatsOf(w *Workers) Stats {
+func StatsOf(w *jobs.Workers) Stats {
 	s := Stats{
 		ActiveWorkers: w.Active, Workers: w.Size, MinWorkers: w.Min, MaxWorkers: w.Max,
 		Utilisation: math.Round(w.Utilisation*1000) / 1000,

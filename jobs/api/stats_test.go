@@ -1,15 +1,15 @@
-package jobs_test
+package api_test
 
 import (
 	"encoding/json"
 	"strings"
 	"testing"
 
-	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 func TestStatsJSON(t *testing.T) {
-	s := jobs.Stats{ActiveWorkers: 7, MaxWorkers: 10, CompletedJobs: 156}
+	s := api.Stats{ActiveWorkers: 7, MaxWorkers: 10, CompletedJobs: 156}
 	b := s.AppendJSON([]byte("x"))
 	if b[0] != 'x' {
 		t.Fatal("AppendJSON does not append")
@@ -29,7 +29,7 @@ func TestStatsJSON(t *testing.T) {
 	if types, ok := got["types"].(map[string]any); !ok || len(types) != 0 {
 		t.Errorf("types is %v, want an empty object", got["types"])
 	}
-	s.Types = map[string]jobs.TypeStats{"email": {MaxWorkers: 2}}
+	s.Types = map[string]api.TypeStats{"email": {MaxWorkers: 2}}
 	if b := string(s.AppendJSON(nil)); !strings.Contains(b, `"email":{"active_workers":0,"max_workers":2,`) {
 		t.Errorf("types are missing in %s", b)
 	}

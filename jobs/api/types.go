@@ -1,16 +1,18 @@
-package jobs
+package api
 
 import (
 	"encoding/json"
+
+	"jobstream/jobs"
 )
 
 // TypeInfo is a job type as its users see it: its settings, and how it stands.
 type TypeInfo struct {
-	*Type
+	*jobs.Type
 	MaxWorkers    int // the present bound, which may differ from the Type's
 	ActiveWorkers int
 	Paused        bool
-	Depth         [NumStatus]int // jobs by status; only those that have not ended count
+	Depth         [jobs.NumStatus]int // jobs by status; only those that have not ended count
 }
 
 // AppendJSON appends the answer of GET /types/{type}. Times are in seconds;
@@ -19,8 +21,8 @@ func (t *TypeInfo) AppendJSON(b []byte) []byte {
 	r := typeResource{
 		Name: t.Name, Paused: t.Paused, ActiveWorkers: t.ActiveWorkers, MaxWorkers: t.MaxWorkers,
 		Depth: typeDepth{
-			Scheduled: t.Depth[Scheduled], Queued: t.Depth[Pending],
-			Processing: t.Depth[Processing], Retrying: t.Depth[Retrying],
+			Scheduled: t.Depth[jobs.Scheduled], Queued: t.Depth[jobs.Pending],
+			Processing: t.Depth[jobs.Processing], Retrying: t.Depth[jobs.Retrying],
 		},
 		RetryCount: t.RetryCount, Timeout: t.Timeout.Seconds(), ConcurrencyPerKey: max(t.ConcurrencyPerKey, 1),
 		Rate: t.Rate.String(), Burst: t.Rate.Capacity(),
@@ -57,10 +59,10 @@ type typeDepth struct {
 }
 
 type typeBackoff struct {
-	Kind   BackoffKind `json:"kind"`
-	Base   float64     `json:"base"`
-	Max    float64     `json:"max"`
-	Jitter float64     `json:"jitter"`
+	Kind   jobs.BackoffKind `json:"kind"`
+	Base   float64          `json:"base"`
+	Max    float64          `json:"max"`
+	Jitter float64          `json:"jitter"`
 }
 
 // AppendTypesJSON appends the answer of GET /types: {"types":[…]}.

@@ -1,4 +1,4 @@
-package jobs_test
+package api_test
 
 import (
 	"encoding/json"
@@ -8,29 +8,30 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 func TestErrorsSpeakBothDoors(t *testing.T) {
 	e := jobs.InvalidFields(jobs.FieldError{Pointer: "/a", Detail: "is bad"}, jobs.FieldError{Pointer: "/b", Detail: "too"})
-	if jobs.HTTPStatus(e) != 422 || e.Error() != "/a: is bad (and 1 more)" {
-		t.Errorf("got %d %q", jobs.HTTPStatus(e), e)
+	if api.HTTPStatus(e) != 422 || e.Error() != "/a: is bad (and 1 more)" {
+		t.Errorf("got %d %q", api.HTTPStatus(e), e)
 	}
 	var p map[string]any
-	if err := json.Unmarshal(jobs.Problem(e), &p); err != nil || p["code"] != "invalid_request" || p["status"] != 422.0 || len(p["errors"].([]any)) != 2 {
-		t.Errorf("problem %s (%v)", jobs.Problem(e), err)
+	if err := json.Unmarshal(api.Problem(e), &p); err != nil || p["code"] != "invalid_request" || p["status"] != 422.0 || len(p["errors"].([]any)) != 2 {
+		t.Errorf("problem %s (%v)", api.Problem(e), err)
 	}
 	for wait, want := range map[time.Duration]string{0: "", -1: "", 1: "1", time.Second: "1", 1500 * time.Millisecond: "2"} {
-		if got := jobs.RetryAfterSeconds(&jobs.Error{RetryAfter: wait}); got != want {
+		if got := api.RetryAfterSeconds(&jobs.Error{RetryAfter: wait}); got != want {
 			t.Errorf("retry after %s is %q, want %q", wait, got, want)
 		}
 	}
 	if got, ok := jobs.AsError(errors.Join(errors.New("x"), e)); !ok || got != e {
 		t.Errorf("got %v, %v", got, ok)
 	}
-	if got, ok := jobs.AsError(errors.New("secret")); ok || jobs.HTTPStatus(got) != 500 || strings.Contains(got.Detail, "secret") {
+	if got, ok := jobs.AsError(errors.New("secret")); ok || api.HTTPStatus(got) != 500 || strings.Contains(got.Detail, "secret") {
 		t.Errorf("got %v, %v", got, ok)
 	}
-	if jobs.HTTPStatus(&jobs.Error{Kind: "new"}) != 500 {
+	if api.HTTPStatus(&jobs.Error{Kind: "new"}) != 500 {
 		t.Error("an unknown kind is not a 500")
 	}
 	base := errors.New("base")

@@ -1,10 +1,11 @@
-package jobs
+package api
 
 import (
 	"encoding/json"
 	"fmt"
 	"slices"
 
+	"jobstream/jobs"
 	"jobstream/jobs/strict"
 )
 
@@ -13,7 +14,7 @@ const BulkType = "jobstream-bulk"
 
 // BulkPriority is that of a bulk job which the doors submit: it is asked for to
 // get rid of a backlog, so it must not wait behind it.
-const BulkPriority = HighestPriority
+const BulkPriority = jobs.HighestPriority
 
 // BulkAction is what happens to all jobs that a filter chooses.
 type BulkAction string
@@ -26,14 +27,14 @@ const (
 )
 
 // statuses are those of the jobs that the action changes.
-func (a BulkAction) statuses() []Status {
+func (a BulkAction) statuses() []jobs.Status {
 	switch a {
 	case BulkCancel:
-		return []Status{Scheduled, Pending, Processing, Retrying}
+		return []jobs.Status{jobs.Scheduled, jobs.Pending, jobs.Processing, jobs.Retrying}
 	case BulkRetry:
-		return []Status{Failed, Cancelled}
+		return []jobs.Status{jobs.Failed, jobs.Cancelled}
 	case BulkDelete:
-		return []Status{Completed, Failed, Cancelled}
+		return []jobs.Status{jobs.Completed, jobs.Failed, jobs.Cancelled}
 	}
 	return nil
 }
@@ -41,9 +42,9 @@ func (a BulkAction) statuses() []Status {
 // Bulk is a change of many jobs.
 type Bulk struct {
 	Action BulkAction
-	Filter Filter // as it was asked for; see [Bulk.Target]
-	Reason string // of cancellations, "" if that is not said
-	DryRun bool   // only count
+	Filter jobs.Filter // as it was asked for; see [Bulk.Target]
+	Reason string      // of cancellations, "" if that is not said
+	DryRun bool        // only count
 }
 
 // ParseBulk reads a Bulk from the JSON object raw, strictly:
@@ -51,16 +52,16 @@ type Bulk struct {
 //	{"action":"cancel","filter":{"type":"email"},"reason":"…","dry_run":true}
 //
 // The filter is that of [ParseFilter]. One that chooses every job there is needs
-// "all":true beside it, so that a slip does not empty the queue. An [*Error]
+// "all":true beside it, so that a slip does not empty the queue. An [*jobs.Error]
 // names every bad field by its JSON pointer, below pointer (that of raw itself,
 // "" if raw is the body).
 func ParseBulk(raw json.RawMessage, pointer string) (*Bulk, error) {
 	if pointer != "" && (len(raw) == 0 || raw[0] != '{') {
-		return nil, Invalid(pointer, `must be an object like {"action":"cancel","filter":{"type":"email"}}, not `+strict.Describe(raw))
+		return nil, jobs.Invalid(pointer, `must be an object like {"action":"cancel","filter":{"type":"email"}}, not `+strict.Describe(raw))
 	}
 	p := bulkParser{pointer: pointer}
-	err := EachKnown(raw, bulkFields, []string{"action"}, p.field)
-	if e, ok := AsError(err); ok && e.Kind == MalformedJSON {
+	err := jobs.EachKnown(raw, bulkFields, []string{"action"}, p.field)
+	if e, ok := jobs.AsError(err); ok && e.Kind == jobs.MalformedJSON {
 		return nil, err
 	}
 	p.bad.within(pointer, err)
@@ -68,7 +69,7 @@ func ParseBulk(raw json.RawMessage, pointer string) (*Bulk, error) {
 		p.check()
 	}
 	if len(p.bad) > 0 {
-		return nil, InvalidFields(p.bad...)
+		return nil, jobs.InvalidFields(p.bad...)
 	}
 	return &p.b, nil
 }
@@ -89,7 +90,7 @@ func (p *bulkParser) field(name string, raw json.RawMessage) (err error) {
 		if text, err = strict.Text(raw); err == nil {
 			p.b.Action = BulkAction(text)
 			if p.b.Action.statuses() == nil {
-				err = fmt.Errorf("must be %s, %s or %s, not %s", BulkCancel, BulkRetry, BulkDelete, Quote(text))
+				err = fmt.Errorf("must be %s, %s or %s, not %s", BulkCancel, BulkRetry, BulkDelete, jobs.Quote(text))
 			}
 		}
 	case "filter":
@@ -124,15 +125,15 @@ func (p *bulkParser) check() {
 // Target is the filter narrowed to the jobs that the action can change; none is
 // true if there cannot be any. It chooses bulk jobs as well, which are to be
 // passed over: see [Bulk.Spares].
-func (b *Bulk) Target() (f Filter, none bool) {
+func (b *Bulk) Target() (f jobs.Filter, none bool) {
 	f = b.Filter
 	f.Statuses = b.Action.statuses()
 	if len(b.Filter.Statuses) > 0 {
-		f.Statuses = slices.DeleteFunc(f.Statuses, func(s Status) bool { return !slices.Contains(b.Filter.Statuses, s) })
+		f.Statuses = slices.DeleteFunc(f.Statuses, func(s jobs.Status) bool { return !slices.Contains(b.Filter.Statuses, s) })
 	}
 	return f, len(f.Statuses) == 0
 }
 
 // Spares says whether a job that the filter chooses is left alone all the same:
 // a bulk job acts neither upon itself nor upon another.
-func (b *Bulk) Spares(j *Job) bool { return j.Type == BulkType }
+func (b *Bulk) Spares(j *jobs.Job) bool { return j.Type == BulkType }

@@ -1,27 +1,29 @@
-package jobs_test
+package api_test
 
 import (
+	"encoding/json"
 	"net/url"
 	"reflect"
 	"strings"
 	"testing"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 	"jobstream/jobs/jobstest"
 )
 
 // Only a scan says how much it has looked at.
 func TestListingTellsOfAScan(t *testing.T) {
 	l := jobs.Listing{Next: "c", Scanned: 20000}
-	if got, want := string(jobs.AppendListEnd([]byte(jobs.OpenListing), &l)), `{"jobs":[],"next_cursor":"c"}`; got != want {
+	if got, want := string(api.AppendListEnd([]byte(api.OpenListing), &l)), `{"jobs":[],"next_cursor":"c"}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	l.TellScanned = true
-	if got, want := string(jobs.AppendListEnd([]byte(jobs.OpenListing), &l)), `{"jobs":[],"next_cursor":"c","scanned":20000}`; got != want {
+	if got, want := string(api.AppendListEnd([]byte(api.OpenListing), &l)), `{"jobs":[],"next_cursor":"c","scanned":20000}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	l = jobs.Listing{TellScanned: true}
-	if got, want := string(jobs.AppendListEnd([]byte(jobs.OpenListing), &l)), `{"jobs":[],"next_cursor":"","scanned":0}`; got != want {
+	if got, want := string(api.AppendListEnd([]byte(api.OpenListing), &l)), `{"jobs":[],"next_cursor":"","scanned":0}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
@@ -34,7 +36,7 @@ func TestParseList(t *testing.T) {
 		}
 		return m
 	}
-	many := strings.Repeat("&tag=x", jobs.MaxFilterValues+1)
+	many := strings.Repeat("&tag=x", api.MaxFilterValues+1)
 	tests := []struct {
 		query string // "" = not tried
 		body  string // "" = not tried
@@ -82,7 +84,7 @@ func TestParseList(t *testing.T) {
 		{query: "error=", body: `{"error":""}`, err: "query/error"},
 		{query: "payload=", body: `{"payload":""}`, err: "query/payload"},
 		{query: "payload=a&payload=b", body: `{"payload":["a","b"]}`, err: "query/payload"},
-		{query: "error=" + strings.Repeat("x", jobs.MaxFilterText+1), err: "query/error"},
+		{query: "error=" + strings.Repeat("x", api.MaxFilterText+1), err: "query/error"},
 		{body: `{"error":{"a":1}}`, err: "query/error"},
 		{query: "started_after=1", body: `{"started_after":1}`, err: "query/started_after"},
 		{query: "started_before=x", body: `{"started_before":"x"}`, err: "query/started_before"},
@@ -130,20 +132,20 @@ func TestParseList(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				page, err := jobs.ParseListQuery(values)
+				page, err := api.ParseListQuery(values)
 				check(t, page, err, tt.want, tt.err)
 			}
 			if tt.body != "" {
-				page, err := jobs.ParseListRequest([]byte(tt.body))
+				page, err := api.ParseListRequest([]byte(tt.body))
 				check(t, page, err, tt.want, strings.ReplaceAll(tt.err, "query/", "/"))
 			}
 		})
 	}
-	if page, err := jobs.ParseListRequest(nil); err != nil || !reflect.DeepEqual(page, jobs.Page{}) {
+	if page, err := api.ParseListRequest(nil); err != nil || !reflect.DeepEqual(page, jobs.Page{}) {
 		t.Errorf("an empty body gives %+v, %v", page, err)
 	}
 	for body, want := range map[string]string{`{`: "malformed_json", `[]`: "invalid_request "} {
-		if _, err := jobs.ParseListRequest([]byte(body)); jobstest.Failure(t, err) != want {
+		if _, err := api.ParseListRequest([]byte(body)); jobstest.Failure(t, err) != want {
 			t.Errorf("%s gives %v, want %s", body, err, want)
 		}
 	}
@@ -185,7 +187,7 @@ func TestParseRef(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.body, func(t *testing.T) {
-			got, seq, err := jobs.ParseRef([]byte(tt.body))
+			got, seq, err := api.ParseRef([]byte(tt.body))
 			if f := jobstest.Failure(t, err); f != tt.err {
 				t.Fatalf("error %q (%v), want %q", f, err, tt.err)
 			}
@@ -217,7 +219,7 @@ func TestParseCountsQuery(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			f, err := jobs.ParseCountsQuery(values)
+			f, err := api.ParseCountsQuery(values)
 			if got := jobstest.Failure(t, err); got != tt.err {
 				t.Fatalf("error %q (%v), want %q", got, err, tt.err)
 			}
@@ -226,4 +228,84 @@ func TestParseCountsQuery(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestParseFilter(t *testing.T) {
+	many := strings.Repeat(`"a",`, api.MaxFilterValues) + `"a"`
+	for _, tt := range []struct {
+		raw  string
+		want jobs.Filter
+		err  string // kind and pointers below /filter
+	}{
+		{raw: `{}`},
+		{raw: ` { } `},
+		{raw: `{"status":"failed","type":"email","tag":"a","priority":1}`, want: jobs.Filter{
+			Statuses: []jobs.Status{jobs.Failed}, Types: []string{"email"}, Tags: []string{"a"}, Priorities: []jobs.Priority{1},
+		}},
+		{raw: `{"status":["failed","cancelled"],"type":["email","export"],"tag":["a","b"],"priority":[1,5]}`, want: jobs.Filter{
+			Statuses: []jobs.Status{jobs.Failed, jobs.Cancelled}, Types: []string{"email", "export"},
+			Tags: []string{"a", "b"}, Priorities: []jobs.Priority{1, 5},
+		}},
+		{raw: `{"created_after":"2024-01-15T08:00:00Z","created_before":"2024-01-16","started_after":"2024-01-17","started_before":"2024-01-18"}`, want: jobs.Filter{
+			CreatedAfter: moment(t, "2024-01-15T08:00:00Z"), CreatedBefore: moment(t, "2024-01-16"),
+			StartedAfter: moment(t, "2024-01-17"), StartedBefore: moment(t, "2024-01-18"),
+		}},
+		{raw: `{"ended_after":"2024-01-15","ended_before":"2024-01-16","error":"a\"b","payload":"ü"}`, want: jobs.Filter{
+			EndedAfter: moment(t, "2024-01-15"), EndedBefore: moment(t, "2024-01-16"), Error: `a"b`, Payload: "ü",
+		}},
+		{raw: ``, err: "invalid_request /filter"},
+		{raw: `null`, err: "invalid_request /filter"},
+		{raw: `[]`, err: "invalid_request /filter"},
+		{raw: `"failed"`, err: "invalid_request /filter"},
+		{raw: `{"status"`, err: "malformed_json"},
+		{raw: `{"status":"failed","status":"failed"}`, err: "invalid_request /filter/status"},
+		{raw: `{"statuses":"failed","limit":1,"a/b":2}`, err: "invalid_request /filter/statuses /filter/limit /filter/a~1b"},
+		{raw: `{"status":[],"type":[],"tag":[],"priority":[]}`, err: "invalid_request /filter/status /filter/type /filter/tag /filter/priority"},
+		{raw: `{"status":5,"type":1,"tag":{},"priority":"1"}`, err: "invalid_request /filter/status /filter/type /filter/tag /filter/priority"},
+		{raw: `{"status":["failed",1],"type":[""],"tag":"","priority":["1"]}`, err: "invalid_request /filter/status /filter/type /filter/tag /filter/priority"},
+		{raw: `{"status":"done","priority":[0,6,1.5]}`, err: "invalid_request /filter/status /filter/priority /filter/priority /filter/priority"},
+		{raw: `{"created_after":1,"created_before":"x","ended_after":{},"ended_before":["2024-01-15"]}`, err: "invalid_request /filter/created_after /filter/created_before /filter/ended_after /filter/ended_before"},
+		{raw: `{"started_after":"","started_before":true}`, err: "invalid_request /filter/started_after /filter/started_before"},
+		{raw: `{"error":"","payload":5}`, err: "invalid_request /filter/error /filter/payload"},
+		{raw: `{"error":["a"],"payload":"` + strings.Repeat("x", api.MaxFilterText+1) + `"}`, err: "invalid_request /filter/error /filter/payload"},
+		{raw: `{"tag":[` + many + `]}`, err: "invalid_request /filter/tag"},
+	} {
+		t.Run(tt.raw, func(t *testing.T) {
+			f, err := api.ParseFilter(json.RawMessage(tt.raw), "/filter")
+			if got := jobstest.Failure(t, err); got != tt.err {
+				t.Fatalf("error %q (%v), want %q", got, err, tt.err)
+			}
+			if !reflect.DeepEqual(f, tt.want) {
+				t.Errorf("%+v, want %+v", f, tt.want)
+			}
+		})
+	}
+	for body, want := range map[string]string{
+		``: "malformed_json", `{`: "malformed_json", `[]`: "invalid_request ", `{"x":1}`: "invalid_request /x", `{"tag":1}`: "invalid_request /tag",
+	} {
+		if _, err := api.ParseFilter(json.RawMessage(body), ""); jobstest.Failure(t, err) != want {
+			t.Errorf("%s as a body gives %v, want %s", body, err, want)
+		}
+	}
+}
+
+// TestEscapedPlus tells whoever forgot to escape the + of an offset.
+func TestEscapedPlus(t *testing.T) {
+	_, err := api.ParseListQuery(map[string][]string{"created_after": {"2026-01-15T08:00:00 02:00"}})
+	if f := jobstest.Failure(t, err); f != "invalid_request query/created_after" || !strings.Contains(err.Error(), "%2B") {
+		t.Errorf("got %v", err)
+	}
+	_, err = api.ParseListQuery(map[string][]string{"created_after": {"2026-01-15 08:00:00Z"}})
+	if strings.Contains(err.Error(), "%2B") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func moment(t *testing.T, s string) jobs.Time {
+	t.Helper()
+	m, err := jobs.ParseMoment(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
 }

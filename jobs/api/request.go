@@ -1,4 +1,4 @@
-package jobs
+package api
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"jobstream/jobs"
 	"jobstream/jobs/strict"
 )
 
@@ -24,12 +25,12 @@ const (
 // ParseWait reads how long to wait for the end of a job: whole seconds, or a
 // duration; 0 to [MaxWait].
 func ParseWait(text string) (time.Duration, error) {
-	d, err := ParseDuration(text)
+	d, err := jobs.ParseDuration(text)
 	if f, wrong := strconv.ParseFloat(text, 64); err != nil && wrong == nil && f >= 0 && f <= MaxWait.Seconds() {
-		d, err = Seconds(f), nil
+		d, err = jobs.Seconds(f), nil
 	}
 	if err != nil || d > MaxWait {
-		return 0, badWait(Quote(text))
+		return 0, badWait(jobs.Quote(text))
 	}
 	return d, nil
 }
@@ -54,7 +55,7 @@ func waitValue(raw json.RawMessage) (time.Duration, error) {
 }
 
 // ParseWaitQuery reads what GET /jobs/{id} asks for: wait, see [ParseWait]. An
-// [*Error] names every bad parameter.
+// [*jobs.Error] names every bad parameter.
 func ParseWaitQuery(query url.Values) (wait time.Duration, err error) {
 	var bad fieldErrors
 	r := params{known: []string{"wait"}, where: "query"}
@@ -70,8 +71,8 @@ func ParseWaitQuery(query url.Values) (wait time.Duration, err error) {
 		}
 	}
 	if bad = append(bad, r.bad...); len(bad) > 0 {
-		slices.SortFunc(bad, func(a, b FieldError) int { return strings.Compare(a.Pointer, b.Pointer) })
-		return 0, InvalidFields(bad...)
+		slices.SortFunc(bad, func(a, b jobs.FieldError) int { return strings.Compare(a.Pointer, b.Pointer) })
+		return 0, jobs.InvalidFields(bad...)
 	}
 	return wait, nil
 }
@@ -79,7 +80,7 @@ func ParseWaitQuery(query url.Values) (wait time.Duration, err error) {
 // JobRequest is a request of the service about one job: {"id":"…"} with its UUID
 // or its sequence in JOBS, the latter also as a number. Either ID or Seq is set.
 type JobRequest struct {
-	ID  ID
+	ID  jobs.ID
 	Seq uint64
 	// Wait is how long to wait for the job's end, 0 = not at all.
 	Wait time.Duration
@@ -88,7 +89,7 @@ type JobRequest struct {
 }
 
 // ParseRef reads a request that may have an id only.
-func ParseRef(body []byte) (id ID, seq uint64, err error) {
+func ParseRef(body []byte) (id jobs.ID, seq uint64, err error) {
 	r, err := parseJobRequest(body)
 	return r.ID, r.Seq, err
 }
@@ -104,7 +105,7 @@ func ParseCancelRequest(body []byte) (JobRequest, error) { return parseJobReques
 func parseJobRequest(body []byte, more ...string) (r JobRequest, err error) {
 	known := append([]string{"id"}, more...)
 	ref := ""
-	err = EachKnown(body, known, []string{"id"}, func(name string, raw json.RawMessage) (err error) {
+	err = jobs.EachKnown(body, known, []string{"id"}, func(name string, raw json.RawMessage) (err error) {
 		switch name {
 		case "id":
 			ref, err = refValue(raw)
@@ -147,7 +148,7 @@ func ParseCancel(body []byte) (reason string, err error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return "", nil
 	}
-	err = EachKnown(body, []string{"reason"}, nil, func(_ string, raw json.RawMessage) (err error) {
+	err = jobs.EachKnown(body, []string{"reason"}, nil, func(_ string, raw json.RawMessage) (err error) {
 		reason, err = reasonValue(raw)
 		return err
 	})
@@ -158,7 +159,7 @@ func ParseCancel(body []byte) (reason string, err error) {
 // {"type":"…"}.
 func ParseTypeRequest(body []byte) (name string, err error) {
 	names := []string{"type"}
-	err = EachKnown(body, names, names, func(_ string, raw json.RawMessage) (err error) {
+	err = jobs.EachKnown(body, names, names, func(_ string, raw json.RawMessage) (err error) {
 		name, err = strict.Text(raw)
 		return err
 	})
@@ -168,11 +169,11 @@ func ParseTypeRequest(body []byte) (name string, err error) {
 // ParseCountsRequest is [ParseCountsQuery] for a JSON object with the same
 // names, whose values are strings or lists of strings. An empty body asks for
 // everything.
-func ParseCountsRequest(body []byte) (Filter, error) {
+func ParseCountsRequest(body []byte) (jobs.Filter, error) {
 	r := params{known: countNames}
 	if len(bytes.TrimSpace(body)) > 0 {
 		if err := r.object(body, func(_ string, raw json.RawMessage) ([]string, error) { return textValues(raw, false) }); err != nil {
-			return Filter{}, err
+			return jobs.Filter{}, err
 		}
 	}
 	p, err := r.result()
@@ -180,16 +181,16 @@ func ParseCountsRequest(body []byte) (Filter, error) {
 }
 
 // CheckIdempotencyKey says what is wrong with the values of an Idempotency-Key
-// header, if anything: there may be one, see [CheckKey]. The error is an
-// [*Error].
+// header, if anything: there may be one, see [jobs.CheckKey]. The error is an
+// [*jobs.Error].
 func CheckIdempotencyKey(values []string) error {
 	const header = "header/Idempotency-Key"
 	if len(values) > 1 {
-		return Invalid(header, "is given more than once")
+		return jobs.Invalid(header, "is given more than once")
 	}
 	if len(values) == 1 {
-		if err := CheckKey(values[0]); err != nil {
-			return Invalid(header, err.Error())
+		if err := jobs.CheckKey(values[0]); err != nil {
+			return jobs.Invalid(header, err.Error())
 		}
 	}
 	return nil

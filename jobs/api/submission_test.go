@@ -1,4 +1,4 @@
-package jobs_test
+package api_test
 
 import (
 	"encoding/json"
@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 	"jobstream/jobs/jobstest"
 	"jobstream/jobs/strict"
 )
@@ -156,7 +157,7 @@ func TestParseSubmission(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.body[:min(60, len(tt.body))], func(t *testing.T) {
-			got, err := jobs.ParseSubmission([]byte(tt.body))
+			got, err := api.ParseSubmission([]byte(tt.body))
 			if f := jobstest.Failure(t, err); f != tt.err {
 				t.Fatalf("error %q (%v), want %q", f, err, tt.err)
 			}
@@ -166,8 +167,8 @@ func TestParseSubmission(t *testing.T) {
 			if err == nil {
 				return
 			}
-			if e, _ := jobs.AsError(err); e.Detail == "" || !json.Valid(jobs.Problem(e)) || !utf8.Valid(jobs.Problem(e)) {
-				t.Errorf("problem %q", jobs.Problem(e))
+			if e, _ := jobs.AsError(err); e.Detail == "" || !json.Valid(api.Problem(e)) || !utf8.Valid(api.Problem(e)) {
+				t.Errorf("problem %q", api.Problem(e))
 			}
 		})
 	}
@@ -181,10 +182,10 @@ func FuzzParseSubmission(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		s, err := jobs.ParseSubmission(body)
+		s, err := api.ParseSubmission(body)
 		if err != nil {
 			e, ok := jobs.AsError(err)
-			if !ok || e.Detail == "" || !json.Valid(jobs.Problem(e)) {
+			if !ok || e.Detail == "" || !json.Valid(api.Problem(e)) {
 				t.Fatalf("%q: %v", body, err)
 			}
 			return

@@ -1,4 +1,4 @@
-package jobs
+package api
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"jobstream/jobs"
 	"jobstream/jobs/strict"
 )
 
@@ -23,9 +24,9 @@ import (
 const OpenListing = `{"jobs":[`
 
 // AppendListEnd appends what stands behind the jobs of a list; see [OpenListing].
-func AppendListEnd(b []byte, l *Listing) []byte {
+func AppendListEnd(b []byte, l *jobs.Listing) []byte {
 	b = append(b, `],"next_cursor":`...)
-	b = AppendString(b, l.Next)
+	b = jobs.AppendString(b, l.Next)
 	if l.TellScanned {
 		b = append(b, `,"scanned":`...)
 		b = strconv.AppendInt(b, int64(l.Scanned), 10)
@@ -53,11 +54,11 @@ var (
 )
 
 // ParseListQuery reads what GET /jobs asks for from the query of its URL: the
-// fields of a [Filter] as status, type, tag, priority (these may repeat),
+// fields of a [jobs.Filter] as status, type, tag, priority (these may repeat),
 // created_after, created_before, started_after, started_before, ended_after,
 // ended_before, error and payload; then limit, cursor and order (asc or desc).
-// An [*Error] names every bad parameter.
-func ParseListQuery(query url.Values) (Page, error) {
+// An [*jobs.Error] names every bad parameter.
+func ParseListQuery(query url.Values) (jobs.Page, error) {
 	r := params{known: listNames, where: "query"}
 	r.query(query)
 	return r.result()
@@ -67,29 +68,29 @@ func ParseListQuery(query url.Values) (Page, error) {
 // the names of [ParseListQuery] whose values are strings, numbers or lists of
 // strings (of numbers too, for priority). An empty body asks for the first page
 // of everything.
-func ParseListRequest(body []byte) (Page, error) {
+func ParseListRequest(body []byte) (jobs.Page, error) {
 	r := params{known: listNames}
 	if len(body) == 0 {
 		return r.result()
 	}
 	if err := r.object(body, func(name string, raw json.RawMessage) ([]string, error) { return textValues(raw, name == "priority") }); err != nil {
-		return Page{}, err
+		return jobs.Page{}, err
 	}
 	return r.result()
 }
 
 // ParseCountsQuery reads what GET /jobs/counts asks for from the query of its
 // URL: status, type and tag, which may repeat, created_after and created_before.
-// These can be counted without reading all records. An [*Error] names every bad
+// These can be counted without reading all records. An [*jobs.Error] names every bad
 // parameter.
-func ParseCountsQuery(query url.Values) (Filter, error) {
+func ParseCountsQuery(query url.Values) (jobs.Filter, error) {
 	r := params{known: countNames, where: "query"}
 	r.query(query)
 	p, err := r.result()
 	return p.Filter, err
 }
 
-// ParseFilter reads a [Filter] from the JSON object raw, strictly:
+// ParseFilter reads a [jobs.Filter] from the JSON object raw, strictly:
 //
 //	{"status":["failed","cancelled"],"type":"email","tag":"a","priority":[1,2],
 //	 "created_after":"2024-01-15T08:00:00Z","created_before":"2024-01-16",
@@ -98,18 +99,18 @@ func ParseCountsQuery(query url.Values) (Filter, error) {
 //
 // Every field is optional; status, type, tag and priority take one value or a
 // list that is not empty. Since whole sets of jobs are changed by what it says,
-// nothing is guessed: see [Filter.Empty] for the filter that chooses all. An
-// [*Error] names every bad field by its JSON pointer, below pointer (that of raw
+// nothing is guessed: see [jobs.Filter.Empty] for the filter that chooses all. An
+// [*jobs.Error] names every bad field by its JSON pointer, below pointer (that of raw
 // itself, "" if raw is the body).
-func ParseFilter(raw json.RawMessage, pointer string) (Filter, error) {
+func ParseFilter(raw json.RawMessage, pointer string) (jobs.Filter, error) {
 	r := params{known: filterNames, where: pointer}
 	raw = bytes.TrimSpace(raw)
 	if pointer != "" && (len(raw) == 0 || raw[0] != '{') {
-		return Filter{}, Invalid(pointer, `must be an object like {"status":"failed","type":"email"}, not `+strict.Describe(raw))
+		return jobs.Filter{}, jobs.Invalid(pointer, `must be an object like {"status":"failed","type":"email"}, not `+strict.Describe(raw))
 	}
 	err := r.object(raw, filterValues)
-	if e, ok := AsError(err); ok && e.Kind == MalformedJSON {
-		return Filter{}, err
+	if e, ok := jobs.AsError(err); ok && e.Kind == jobs.MalformedJSON {
+		return jobs.Filter{}, err
 	}
 	r.bad.within(pointer, err)
 	p, err := r.result()
@@ -120,14 +121,14 @@ func ParseFilter(raw json.RawMessage, pointer string) (Filter, error) {
 type params struct {
 	known []string
 	where string // goes before the names in errors
-	page  Page
+	page  jobs.Page
 	bad   fieldErrors
 }
 
 // result is what was asked for, or an *Error that names every bad parameter.
-func (r *params) result() (Page, error) {
+func (r *params) result() (jobs.Page, error) {
 	if len(r.bad) > 0 {
-		return Page{}, InvalidFields(r.bad...)
+		return jobs.Page{}, jobs.InvalidFields(r.bad...)
 	}
 	return r.page, nil
 }
@@ -139,7 +140,7 @@ func (r *params) fail(name, format string, args ...any) {
 // object takes all fields of a JSON object, by the texts that values makes of
 // each. A null is as if its field were not there.
 func (r *params) object(body []byte, values func(name string, raw json.RawMessage) ([]string, error)) error {
-	return EachField(body, func(name string, raw json.RawMessage) {
+	return jobs.EachField(body, func(name string, raw json.RawMessage) {
 		if string(raw) == "null" && slices.Contains(r.known, name) {
 			return
 		}
@@ -153,10 +154,10 @@ func (r *params) object(body []byte, values func(name string, raw json.RawMessag
 }
 
 // moment reads a time. In a query a + is a space, unless it is escaped.
-func (r *params) moment(v string) (Time, error) {
-	t, err := ParseMoment(v)
+func (r *params) moment(v string) (jobs.Time, error) {
+	t, err := jobs.ParseMoment(v)
 	if err != nil && r.where == "query" && strings.Contains(v, " ") {
-		if _, again := ParseMoment(strings.ReplaceAll(v, " ", "+")); again == nil {
+		if _, again := jobs.ParseMoment(strings.ReplaceAll(v, " ", "+")); again == nil {
 			err = fmt.Errorf("%w; a + must be written as %%2B in a query", err)
 		}
 	}
@@ -179,9 +180,9 @@ func (r *params) set(name string, values []string) {
 	switch p := &r.page; name {
 	case "status":
 		r.each(name, values, func(v string) error {
-			s, ok := ParseStatus(v)
+			s, ok := jobs.ParseStatus(v)
 			if !ok {
-				return fmt.Errorf("%s is not a status; known are %s", Quote(v), strings.Join(StatusNames(), ", "))
+				return fmt.Errorf("%s is not a status; known are %s", jobs.Quote(v), strings.Join(jobs.StatusNames(), ", "))
 			}
 			p.Statuses = append(p.Statuses, s)
 			return nil
@@ -192,8 +193,8 @@ func (r *params) set(name string, values []string) {
 		r.each(name, values, func(v string) error { p.Tags = append(p.Tags, v); return nil })
 	case "priority":
 		r.each(name, values, func(v string) error {
-			n, err := strict.Int([]byte(v), int(HighestPriority), int(LowestPriority))
-			p.Priorities = append(p.Priorities, Priority(n))
+			n, err := strict.Int([]byte(v), int(jobs.HighestPriority), int(jobs.LowestPriority))
+			p.Priorities = append(p.Priorities, jobs.Priority(n))
 			return err
 		})
 	default:
@@ -244,13 +245,13 @@ func (r *params) one(name string, values []string) {
 	case "payload":
 		p.Payload, err = filterText(v)
 	case "limit":
-		p.Limit, err = strict.Int([]byte(v), 1, MaxLimit)
+		p.Limit, err = strict.Int([]byte(v), 1, jobs.MaxLimit)
 	case "cursor":
 		p.Cursor = v
 	case "order":
 		p.Asc = v == "asc"
 		if v != "asc" && v != "desc" {
-			err = fmt.Errorf("must be asc or desc, not %s", Quote(v))
+			err = fmt.Errorf("must be asc or desc, not %s", jobs.Quote(v))
 		}
 	}
 	if err != nil {
@@ -339,17 +340,17 @@ func listValues(raw json.RawMessage, texts, numbers bool) (values []string, ok b
 }
 
 // ParseRefText reads a job's UUID or its sequence in JOBS, as it stands in a
-// path. Either id or seq is set. Anything else is an [*Error] of kind
-// [NotFound], as is a sequence with leading zeros: one job has one address.
-func ParseRefText(s string) (id ID, seq uint64, err error) {
+// path. Either id or seq is set. Anything else is an [*jobs.Error] of kind
+// [jobs.NotFound], as is a sequence with leading zeros: one job has one address.
+func ParseRefText(s string) (id jobs.ID, seq uint64, err error) {
 	if len(s) == 36 {
-		if id, err = ParseID(s); err == nil {
+		if id, err = jobs.ParseID(s); err == nil {
 			return id, 0, nil
 		}
 	} else if s != "" && s[0] >= '1' && s[0] <= '9' {
 		if seq, err = strconv.ParseUint(s, 10, 64); err == nil {
-			return ID{}, seq, nil
+			return jobs.ID{}, seq, nil
 		}
 	}
-	return ID{}, 0, NoSuchJob(s)
+	return jobs.ID{}, 0, jobs.NoSuchJob(s)
 }

@@ -1,9 +1,10 @@
-package jobs
+package api
 
 import (
 	"encoding/json"
 	"fmt"
 
+	"jobstream/jobs"
 	"jobstream/jobs/strict"
 )
 
@@ -12,25 +13,25 @@ import (
 //	{"max_workers": 20, "min_workers": 2, "types": {"email": {"max_workers": 2}}}
 //
 // At least one bound must be named. It doesn't know the types, nor the bounds
-// that are there; see [Registry.CheckResize] and [jobstream/jobs/pool.Pool.Resize].
-func ParseResize(body []byte) (*Resize, error) {
-	r := &Resize{}
+// that are there; see [jobs.Registry.CheckResize] and [jobstream/jobs/pool.Pool.Resize].
+func ParseResize(body []byte) (*jobs.Resize, error) {
+	r := &jobs.Resize{}
 	var bad fieldErrors
-	err := EachKnown(body, []string{"max_workers", "min_workers", "types"}, nil, func(name string, raw json.RawMessage) (err error) {
+	err := jobs.EachKnown(body, []string{"max_workers", "min_workers", "types"}, nil, func(name string, raw json.RawMessage) (err error) {
 		var n int
 		switch name {
 		case "max_workers":
-			n, err = strict.Int(raw, 1, MaxPoolSize)
+			n, err = strict.Int(raw, 1, jobs.MaxPoolSize)
 			r.MaxWorkers = &n
 		case "min_workers":
-			n, err = strict.Int(raw, 0, MaxPoolSize)
+			n, err = strict.Int(raw, 0, jobs.MaxPoolSize)
 			r.MinWorkers = &n
 		case "types":
 			typeBounds(r, raw, &bad)
 		}
 		return err
 	})
-	if e, ok := AsError(err); ok {
+	if e, ok := jobs.AsError(err); ok {
 		if len(e.Fields) == 0 {
 			return nil, err
 		}
@@ -38,21 +39,21 @@ func ParseResize(body []byte) (*Resize, error) {
 	}
 	switch {
 	case len(bad) > 0:
-		return nil, InvalidFields(bad...)
+		return nil, jobs.InvalidFields(bad...)
 	case r.MaxWorkers == nil && r.MinWorkers == nil && len(r.Types) == 0:
-		return nil, Invalid("/max_workers", "is required, unless min_workers is there or types names at least one type")
+		return nil, jobs.Invalid("/max_workers", "is required, unless min_workers is there or types names at least one type")
 	}
 	return r, nil
 }
 
 // typeBounds reads {"email": {"max_workers": 2}, …}.
-func typeBounds(r *Resize, raw json.RawMessage, bad *fieldErrors) {
+func typeBounds(r *jobs.Resize, raw json.RawMessage, bad *fieldErrors) {
 	const shape = `must be an object like {"email":{"max_workers":2}}, not %s`
 	if raw[0] != '{' {
 		bad.add("/types", fmt.Errorf(shape, strict.Describe(raw)))
 		return
 	}
-	err := EachField(raw, func(name string, entry json.RawMessage) {
+	err := jobs.EachField(raw, func(name string, entry json.RawMessage) {
 		at := "/types" + strict.Pointer(name)
 		if entry[0] != '{' {
 			bad.add(at, fmt.Errorf(`must be an object like {"max_workers":2}, not %s`, strict.Describe(entry)))
@@ -71,8 +72,8 @@ func typeBounds(r *Resize, raw json.RawMessage, bad *fieldErrors) {
 // typeBound reads the {"max_workers": 2} of a type.
 func typeBound(entry json.RawMessage) (bound int, err error) {
 	fields := []string{"max_workers"}
-	return bound, EachKnown(entry, fields, fields, func(_ string, raw json.RawMessage) (err error) {
-		bound, err = strict.Int(raw, 0, MaxPoolSize)
+	return bound, jobs.EachKnown(entry, fields, fields, func(_ string, raw json.RawMessage) (err error) {
+		bound, err = strict.Int(raw, 0, jobs.MaxPoolSize)
 		return err
 	})
 }

@@ -1,4 +1,4 @@
-package jobs_test
+package api_test
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"jobstream/jobs"
-	"jobstream/jobs/intake"
+	"jobstream/jobs/api"
 	"jobstream/jobs/jobstest"
 )
 
@@ -61,7 +61,7 @@ func TestTermsOfASubmission(t *testing.T) {
 			{fields: `"unique_key":"a\nb"`, err: "invalid_request /unique_key"},
 			{fields: `"concurrency_key":"` + strings.Repeat("x", 257) + `"`, err: "invalid_request /concurrency_key"},
 		} {
-			got, err := jobs.ParseSubmission([]byte(`{"type":"x",` + tt.fields + `}`))
+			got, err := api.ParseSubmission([]byte(`{"type":"x",` + tt.fields + `}`))
 			if f := jobstest.Failure(t, err); f != tt.err {
 				t.Errorf("%s: error %q (%v), want %q", tt.fields, f, err, tt.err)
 				continue
@@ -87,7 +87,7 @@ func TestAttributesOfASubmission(t *testing.T) {
 			}
 			body := jobs.AppendFieldsJSON([]byte(`{"type":"x"`), []jobs.Field[jobs.Terms]{{Name: f.Name, Of: f.Of}}, want)
 			body[len(`{"type":"x"`)] = ','
-			got, err := jobs.ParseSubmission(body)
+			got, err := api.ParseSubmission(body)
 			if f.Server {
 				if wrong := jobstest.Failure(t, err); wrong != "invalid_request /"+f.Name {
 					rt.Fatalf("%s: %v", body, err)
@@ -123,24 +123,9 @@ func TestParseBatch(t *testing.T) {
 		{body: `[]`, err: "invalid_request "},
 		{body: ``, err: "malformed_json"},
 	} {
-		got, err := jobs.ParseBatch([]byte(tt.body))
+		got, err := api.ParseBatch([]byte(tt.body))
 		if f := jobstest.Failure(t, err); f != tt.err || err == nil && len(got) != tt.n {
 			t.Errorf("%.60s: %d jobs, error %q (%v); want %d, %q", tt.body, len(got), f, err, tt.n, tt.err)
 		}
-	}
-}
-
-// TestBatchOfTooLarge: a batch with a payload that the queue never takes is
-// refused before it is stored.
-func TestBatchOfTooLarge(t *testing.T) {
-	s := intake.NewSubmitter(intake.SubmitterOptions{
-		Registry:  jobs.NewRegistry(&jobs.Type{Name: "a", Handler: jobstest.Nothing}),
-		QueueSize: 10, MaxPayload: 100, Healthy: func() error { t.Error("it went on"); return nil },
-	}, 0, 0)
-	small := &jobs.Submission{Type: "a", Priority: 3, Payload: []byte(`{}`)}
-	large := &jobs.Submission{Type: "a", Priority: 3, Payload: []byte(`"` + strings.Repeat("x", 100) + `"`)}
-	_, _, err := s.SubmitBatch(t.Context(), []*jobs.Submission{small, large}, nil)
-	if f := jobstest.Failure(t, err); f != "payload_too_large /jobs/1/payload" {
-		t.Errorf("error %q (%v)", f, err)
 	}
 }

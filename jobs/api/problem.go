@@ -1,0 +1,69 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"time"
+
+	"jobstream/jobs"
+)
+
+// problems is the one table from kinds to HTTP statuses and titles; both doors,
+// REST and the NATS service, answer by it.
+var problems = map[jobs.ErrorKind]struct {
+	status int
+	title  string
+}{
+	jobs.MalformedJSON:       {http.StatusBadRequest, "The body is not JSON"},
+	jobs.Forbidden:           {http.StatusForbidden, "Not allowed"},
+	jobs.NotFound:            {http.StatusNotFound, "Not found"},
+	jobs.NoArtifact:          {http.StatusNotFound, "The job has no artifact"},
+	jobs.MethodNotAllowed:    {http.StatusMethodNotAllowed, "Method not allowed"},
+	jobs.Conflict:            {http.StatusConflict, "Conflict with the present state"},
+	jobs.Duplicate:           {http.StatusConflict, "An unfinished job has this unique key"},
+	jobs.PayloadTooLarge:     {http.StatusRequestEntityTooLarge, "The body is too large"},
+	jobs.AnswerTooLarge:      {http.StatusRequestEntityTooLarge, "The answer is too large for a message"},
+	jobs.InvalidRequest:      {http.StatusUnprocessableEntity, "The request is not valid"},
+	jobs.IdempotencyMismatch: {http.StatusUnprocessableEntity, "The idempotency key was used for another request"},
+	jobs.UnknownType:         {http.StatusUnprocessableEntity, "Unknown job type"},
+	jobs.QueueFull:           {http.StatusTooManyRequests, "The queue is full"},
+	jobs.ShuttingDown:        {http.StatusServiceUnavailable, "The server is shutting down"},
+	jobs.Unavailable:         {http.StatusServiceUnavailable, "Not available at the moment"},
+	jobs.Internal:            {http.StatusInternalServerError, "Something broke"},
+}
+
+// HTTPStatus is the HTTP status of an error's kind.
+func HTTPStatus(e *jobs.Error) int {
+	if p, ok := problems[e.Kind]; ok {
+		return p.status
+	}
+	return http.StatusInternalServerError
+}
+
+// RetryAfterSeconds is an error's RetryAfter in whole seconds, rounded up, as the
+// Retry-After header has it; "" if nothing is said.
+func RetryAfterSeconds(e *jobs.Error) string {
+	if e.RetryAfter <= 0 {
+		return ""
+	}
+	return strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10)
+}
+
+// Problem is e as application/problem+json (RFC 9457).
+func Problem(e *jobs.Error) []byte {
+	status := HTTPStatus(e)
+	b, err := json.Marshal(struct {
+		Type   string            `json:"type"`
+		Title  string            `json:"title"`
+		Status int               `json:"status"`
+		Detail string            `json:"detail"`
+		Code   jobs.ErrorKind    `json:"code"`
+		JobID  jobs.ID           `json:"job_id,omitzero"`
+		Errors []jobs.FieldError `json:"errors,omitempty"`
+	}{"about:blank", problems[e.Kind].title, status, e.Detail, e.Kind, e.JobID, e.Fields})
+	if err != nil {
+		panic(err) // strings and an int always marshal
+	}
+	return b
+}

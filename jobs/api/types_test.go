@@ -1,0 +1,37 @@
+package api_test
+
+import (
+	"testing"
+	"time"
+
+	"jobstream/jobs"
+	"jobstream/jobs/api"
+)
+
+func TestTypeInfoJSON(t *testing.T) {
+	rate, err := jobs.ParseRate("100/m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := api.TypeInfo{
+		Type: &jobs.Type{
+			Name: "email", RetryCount: 3, Timeout: 90 * time.Second, MaxWorkers: 9, Rate: rate, ConcurrencyPerKey: 2,
+			Backoff: jobs.Backoff{Kind: jobs.Linear, Base: 1500 * time.Millisecond, Max: time.Minute, Jitter: 0.5},
+		},
+		MaxWorkers: 4, ActiveWorkers: 2, Paused: true, Depth: [jobs.NumStatus]int{0, 1, 2, 3, 4, 5, 6, 7},
+	}
+	bare := api.TypeInfo{Type: &jobs.Type{Name: "x"}}
+	got := string(api.AppendTypesJSON(nil, []api.TypeInfo{full, bare}))
+	want := `{"types":[{"name":"email","paused":true,"active_workers":2,"max_workers":4,` +
+		`"depth":{"scheduled":1,"queued":2,"processing":3,"retrying":4},"retry_count":3,"timeout":90,"rate":"100/m","burst":1,` +
+		`"concurrency_per_key":2,"backoff":{"kind":"linear","base":1.5,"max":60,"jitter":0.5}},` +
+		`{"name":"x","paused":false,"active_workers":0,"max_workers":0,` +
+		`"depth":{"scheduled":0,"queued":0,"processing":0,"retrying":0},"retry_count":0,"timeout":0,` +
+		`"concurrency_per_key":1,"backoff":{"kind":"","base":0,"max":0,"jitter":0}}]}`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if got := string(api.AppendTypesJSON(nil, nil)); got != `{"types":[]}` {
+		t.Errorf("no types: %s", got)
+	}
+}
