@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -26,20 +27,42 @@ var (
 // errNoPath is the answer for a path that is not served.
 var errNoPath = &jobs.Error{Kind: jobs.NotFound, Detail: "there is nothing at this path"}
 
-// jobAddress is the path of a job.
-func jobAddress(id jobs.ID) string { return "/jobs/" + id.String() }
-
 // buffers holds the memory that answers are built in.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
 
 // maxPooled keeps a few huge answers from staying in memory for good.
 const maxPooled = 64 << 10
 
-// answer sends the JSON that build appends, with a newline behind it, so that
-// a shell's prompt does not stick to curl's output.
-func answer(c echo.Context, status int, build func(b []byte) []byte) error {
+var replayMark = []string{"true"} // shared, see jsonType
+
+// answer sends what an operation has come to.
+func (k *call) answer(a *api.Answer) error {
+	h := k.Response().Header()
+	if a.Address != "" {
+		h["Location"] = []string{a.Address}
+	}
+	if a.Replayed {
+		h["Idempotent-Replay"] = replayMark
+	}
+	if a.Waited > 0 {
+		h.Set("Preference-Applied", "wait="+strconv.Itoa(int(a.Waited/time.Second)))
+	}
+	switch {
+	case a.List != nil:
+		return k.sendList(a.List)
+	case a.File != nil:
+		return k.sendFile(a.File)
+	case a.JSON == nil:
+		return k.NoContent(a.Status)
+	}
+	return sendJSON(k, a.Status, a.JSON)
+}
+
+// sendJSON sends a JSON with a newline behind it, so that a shell's prompt does not
+// stick to curl's output.
+func sendJSON(c echo.Context, status int, body api.JSON) error {
 	buf := buffers.Get().(*[]byte)
-	b := append(build((*buf)[:0]), '\n')
+	b := append(body.AppendJSON((*buf)[:0]), '\n')
 	err := send(c, status, jsonType, b)
 	if cap(b) <= maxPooled {
 		*buf = b
@@ -85,7 +108,7 @@ func (s *Server) fail(c echo.Context, id string, err error) {
 		c.Response().Header().Set("Retry-After", after)
 	}
 	if problem.JobID != (jobs.ID{}) {
-		c.Response().Header().Set("Location", jobAddress(problem.JobID))
+		c.Response().Header().Set("Location", api.JobAddress(problem.JobID))
 	}
 	if err := send(c, api.HTTPStatus(problem), problemType, append(api.Problem(problem), '\n')); err != nil {
 		s.logLate(c, id, err)

@@ -54,10 +54,10 @@ func (s *Server) served(c *call, next echo.HandlerFunc) error {
 	if err := s.sources.check(c.Request()); err != nil {
 		return err
 	}
-	if why := s.in().away; why != nil && !probes[c.Path()] {
+	if why := s.in().away; why != nil && probes[c.Path()] == nil {
 		return why
 	}
-	if r := c.Request(); reads(r) && !probes[c.Path()] {
+	if r := c.Request(); reads(r) && probes[c.Path()] == nil {
 		if err := c.enter(); err != nil { // the others do when their bodies are there
 			return err
 		}

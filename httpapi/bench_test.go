@@ -32,7 +32,7 @@ func newInstant(b *testing.B) http.Handler {
 	b.Helper()
 	m := &jobs.Message{Seq: 42, At: jobs.Now(), ID: jobs.NewID(), Type: "email", Priority: 3, Payload: []byte(`{"to":"user@example.com","subject":"Hello","body":"Test email"}`)}
 	back := newBackend()
-	return httpapi.New(httpapi.Options{Backend: instant{back, jobs.NewJob(m, back.reg.Lookup("email"), true)}}).Handler()
+	return httpapi.New(httpapi.Options{Backend: behind(instant{back, jobs.NewJob(m, back.reg.Lookup("email"), true)})}).Handler()
 }
 
 // discard is a ResponseWriter without a connection.

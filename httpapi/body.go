@@ -6,11 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
-	"slices"
 	"strings"
-
-	"github.com/labstack/echo/v4"
 
 	"jobstream/jobs"
 )
@@ -19,21 +15,20 @@ import (
 // alone; beyond that, memory follows what really arrives.
 const trusted = 64 << 10
 
-// body reads the whole body of a request, which may be worked on from then on.
+// Body reads the whole body of the request, which may be worked on from then on.
 // The result belongs to the caller: payloads are slices of it and outlive the
 // request.
-func (s *Server) body(c echo.Context) ([]byte, error) {
-	k := callOf(c)
-	b, err := s.read(k)
+func (k *call) Body() ([]byte, error) {
+	b, err := k.read()
 	if err == nil {
 		err = k.enter()
 	}
 	return b, err
 }
 
-// read reads the whole body of a request.
-func (s *Server) read(k *call) ([]byte, error) {
-	r, w := k.Request(), k.Response().Writer
+// read reads the whole body.
+func (k *call) read() ([]byte, error) {
+	s, r, w := k.s, k.Request(), k.Response().Writer
 	if err := plainEncoding(r.Header); err != nil {
 		return nil, err
 	}
@@ -86,34 +81,4 @@ func plainEncoding(h http.Header) error {
 		}
 	}
 	return nil
-}
-
-// noQuery refuses a query where none is known: a parameter that this version
-// has no use for must not be taken for one that works.
-func noQuery(r *http.Request) error {
-	if r.URL.RawQuery == "" {
-		return nil
-	}
-	values, err := query(r)
-	if err != nil {
-		return err
-	}
-	var bad []jobs.FieldError
-	for name := range values {
-		bad = append(bad, jobs.FieldError{Pointer: "query/" + name, Detail: "is not a known parameter; there are none here"})
-	}
-	if len(bad) == 0 {
-		return nil
-	}
-	slices.SortFunc(bad, func(a, b jobs.FieldError) int { return strings.Compare(a.Pointer, b.Pointer) })
-	return jobs.InvalidFields(bad...)
-}
-
-// query reads the query of the URL.
-func query(r *http.Request) (url.Values, error) {
-	values, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return nil, jobs.Invalid("query", "cannot be read: "+err.Error())
-	}
-	return values, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"jobstream/httpapi"
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 	"jobstream/jobs/schedule"
 )
 
@@ -19,7 +20,7 @@ import (
 // room again.
 func TestMaxConns(t *testing.T) {
 	const most, more = 3, 100
-	s := httpapi.New(httpapi.Options{Backend: newBackend(), MaxConns: most})
+	s := httpapi.New(httpapi.Options{Backend: behind(newBackend()), MaxConns: most})
 	addr, served := serve(t, s)
 	known := dial(t, addr)
 	known.write(t, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -75,7 +76,7 @@ func isReset(err error) bool {
 
 // TestAway takes what is behind the door away and puts something else there.
 func TestAway(t *testing.T) {
-	r := newRig(t, func(o *httpapi.Options) { o.Schedules = schedules{} })
+	r := newRig(t, func(o *httpapi.Options) { o.Backend.Schedules = schedules{} })
 	var j jobs.Job
 	r.do(t, "POST", "/jobs", anEmail).wantJSON(t, 202, &j)
 	r.server.Away(&jobs.Error{Kind: jobs.Unavailable, Detail: "gone for a moment", RetryAfter: 2 * time.Second})
@@ -94,13 +95,13 @@ func TestAway(t *testing.T) {
 		}
 	}
 	other := newBackend()
-	r.server.Replace(other, health{"broker": nil}, schedules{})
+	r.server.Replace(behind(other), health{"broker": nil})
 	r.do(t, "GET", "/readyz", "").wantJSON(t, 200, new(any))
 	r.do(t, "GET", "/jobs/"+j.ID.String(), "").wantProblem(t, 404, "not_found")
 	r.do(t, "POST", "/jobs", anEmail).wantJSON(t, 202, &j)
 }
 
-// schedules is a Schedules that nobody asks.
-type schedules struct{ httpapi.Schedules }
+// schedules is an api.Schedules that nobody asks.
+type schedules struct{ api.Schedules }
 
 func (schedules) List(context.Context) ([]*schedule.Entry, error) { return nil, nil }

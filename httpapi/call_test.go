@@ -15,6 +15,7 @@ import (
 
 	"jobstream/httpapi"
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // hall is a server with connections in memory, in a bubble of synctest: what
@@ -29,10 +30,9 @@ type hall struct {
 func inHall(t *testing.T, o httpapi.Options, test func(h *hall)) {
 	t.Helper()
 	dir := jobs.ArtifactDir(t.TempDir())
-	o.Artifacts = dir
 	synctest.Test(t, func(t *testing.T) {
 		h := &hall{rig: &rig{backend: newBackend()}, t: t, dir: dir, conns: make(chan net.Conn)}
-		o.Backend = h.backend
+		o.Backend = &api.Backend{Jobs: h.backend, Artifacts: dir}
 		if o.MaxBody == 0 {
 			o.MaxBody = 1024
 		}

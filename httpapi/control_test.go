@@ -377,7 +377,7 @@ func TestPrefer(t *testing.T) {
 		})
 	}
 	t.Run("a lookup that breaks", func(t *testing.T) {
-		r := newRig(t, func(o *httpapi.Options) { o.Backend = blind{o.Backend.(*backend)} })
+		r := newRig(t, func(o *httpapi.Options) { o.Backend.Jobs = blind{o.Backend.Jobs.(*backend)} })
 		r.do(t, "POST", "/jobs", anEmail, "Prefer", "wait=10").wantJSON(t, 202, new(jobs.Job))
 	})
 }
@@ -438,7 +438,7 @@ func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 func TestWaitOutlastsTimeouts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackend()
-		s := httpapi.New(httpapi.Options{Backend: b})
+		s := httpapi.New(httpapi.Options{Backend: behind(b)})
 		l := &pipes{conns: make(chan net.Conn), gone: make(chan struct{})}
 		served := make(chan error, 1)
 		go func() { served <- s.Serve(l) }()

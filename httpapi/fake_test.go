@@ -10,13 +10,12 @@ import (
 	"sync"
 	"testing"
 
-	"jobstream/httpapi"
 	"jobstream/jobs"
 	"jobstream/jobs/api"
 	"jobstream/jobs/intake"
 )
 
-// backend is a Backend in memory. It admits, finds, lists and changes jobs for
+// backend is an api.Jobs in memory. It admits, finds, lists and changes jobs for
 // real; they just never run.
 type backend struct {
 	*api.Operator
@@ -383,7 +382,8 @@ type health map[string]error
 
 func (h health) Check(context.Context) map[string]error { return h }
 
-var _ httpapi.Backend = (*backend)(nil)
+// behind is jobs as all that stands behind a door.
+func behind(b api.Jobs) *api.Backend { return &api.Backend{Jobs: b} }
 
 // submit adds a job the usual way.
 func (b *backend) submit(t *testing.T, body string) *jobs.Job {

@@ -22,7 +22,7 @@ func FuzzSubmit(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	h := httpapi.New(httpapi.Options{Backend: newBackend()}).Handler()
+	h := httpapi.New(httpapi.Options{Backend: behind(newBackend())}).Handler()
 	f.Fuzz(func(t *testing.T, body []byte) {
 		w := post(h, body)
 		if w.Code >= 500 || !json.Valid(w.Body.Bytes()) {
@@ -50,7 +50,7 @@ func FuzzQuery(f *testing.F) {
 	for _, seed := range []string{"", "status=failed&limit=5", "limit=%zz", "a;b", "order=asc&order=desc", "created_after=2024-01-01", "cursor=%00"} {
 		f.Add(seed)
 	}
-	h := httpapi.New(httpapi.Options{Backend: newBackend()}).Handler()
+	h := httpapi.New(httpapi.Options{Backend: behind(newBackend())}).Handler()
 	f.Fuzz(func(t *testing.T, query string) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/jobs", nil)
 		r.URL = &url.URL{Path: "/jobs", RawQuery: query}

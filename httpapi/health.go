@@ -12,9 +12,10 @@ import (
 // checkTimeout bounds the checks behind one answer; probes give up soon.
 const checkTimeout = 5 * time.Second
 
-// probes are the paths that say how the server is. They are answered when nothing else
-// is.
-var probes = map[string]bool{"/livez": true, "/readyz": true, "/healthz": true, "/health": true}
+// probes say how the server is, by their paths. They are answered when nothing else is.
+var probes = map[string]func(*Server, echo.Context) error{
+	"/livez": (*Server).live, "/readyz": (*Server).ready, "/healthz": (*Server).healthy, "/health": (*Server).healthy,
+}
 
 // live is GET /livez: the process answers, so restarting it would help nobody.
 func (s *Server) live(c echo.Context) error { return report(c, nil) }

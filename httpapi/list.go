@@ -11,23 +11,13 @@ import (
 	"jobstream/jobs/api"
 )
 
-// list is GET /jobs.
-func (s *Server) list(c echo.Context) error {
-	var page jobs.Page
-	if r := c.Request(); r.URL.RawQuery != "" {
-		values, err := query(r)
-		if err != nil {
-			return err
-		}
-		if page, err = api.ParseListQuery(values); err != nil {
-			return err
-		}
+// sendList sends a list while it is read.
+func (k *call) sendList(list *api.List) error {
+	if k.Request().Method == http.MethodHead {
+		return k.headOfList(list)
 	}
-	if c.Request().Method == http.MethodHead {
-		return s.listHead(c, page)
-	}
-	l := &listWriter{c: c, until: time.Now().Add(writeTimeout), buf: []byte(api.OpenListing)}
-	found, err := s.in().backend.List(c.Request().Context(), page, l.take)
+	l := &listWriter{c: k, until: time.Now().Add(writeTimeout), buf: []byte(api.OpenListing)}
+	found, err := list.Read(k.Request().Context(), l.take)
 	if l.err != nil {
 		return l.err
 	}
@@ -36,20 +26,20 @@ func (s *Server) list(c echo.Context) error {
 			return err
 		}
 		// What is sent is right, and the next page will say what is wrong.
-		s.logLate(c, c.Response().Header().Get(requestIDHeader), err)
+		k.s.logLate(k, k.Response().Header().Get(requestIDHeader), err)
 	}
 	return l.end(&found)
 }
 
-// listHead is HEAD /jobs: it looks for one job, since the answer is for what is wrong
-// with the request. The length is not said, which would cost as much as the list.
-func (s *Server) listHead(c echo.Context, page jobs.Page) error {
-	page.Limit = 1
-	if _, err := s.in().backend.List(c.Request().Context(), page, func(*jobs.Job) bool { return true }); err != nil {
+// headOfList looks for one job, since the answer is for what is wrong with the
+// request. The length is not said, which would cost as much as the list.
+func (k *call) headOfList(list *api.List) error {
+	list.Page.Limit = 1
+	if _, err := list.Read(k.Request().Context(), func(*jobs.Job) bool { return true }); err != nil {
 		return err
 	}
-	c.Response().Header()["Content-Type"] = jsonType
-	return c.NoContent(http.StatusOK)
+	k.Response().Header()["Content-Type"] = jsonType
+	return k.NoContent(http.StatusOK)
 }
 
 // A list goes out in pieces; a client that takes none for so long is given up, as it

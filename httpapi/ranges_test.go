@@ -17,7 +17,7 @@ import (
 // TestRanges is RFC 9110, section 14, line by line.
 func TestRanges(t *testing.T) {
 	dir := jobs.ArtifactDir(t.TempDir())
-	r := newRig(t, func(o *httpapi.Options) { o.Artifacts = dir })
+	r := newRig(t, func(o *httpapi.Options) { o.Backend.Artifacts = dir })
 	const content = "0123456789"
 	j := artifact(t, r, dir, "a.txt", "text/plain", []byte(content))
 	path, etag := "/jobs/"+j.ID.String()+"/result", `"`+j.Artifact.SHA256+`"`

@@ -2,19 +2,16 @@ package httpapi
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"mime"
 	"net/http"
 	"path"
 	"strings"
 	"time"
 
-	"github.com/labstack/echo/v4"
-
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // slowest is the slowest download that is let go on, in bytes per second.
@@ -24,33 +21,11 @@ const slowest = 8 << 10
 // and pictures, and nothing else: no script, no network, an origin of its own.
 const reportPolicy = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
 
-// result is GET /jobs/{id}/result: the file that the job left.
-func (s *Server) result(c echo.Context) error {
-	j, err := s.find(c)
-	if err != nil {
-		return err
-	}
-	a := j.Artifact
-	if a == nil {
-		return &jobs.Error{Kind: jobs.NoArtifact, Detail: fmt.Sprintf("job %s has left no file; it is %s", j.ID, j.Status)}
-	}
-	f, err := s.artifacts.Open(j.ID)
-	if errors.Is(err, fs.ErrNotExist) {
-		return &jobs.Error{Kind: jobs.NoArtifact, Detail: fmt.Sprintf("the file of job %s has been deleted", j.ID)}
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close() //nolint:errcheck // opened for reading only
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if info.Size() != a.Size {
-		return fmt.Errorf("the file of job %s has %d bytes, its record says %d; restore it or run the job again", j.ID, info.Size(), a.Size)
-	}
-	setFileHeaders(c.Response().Header(), a, j.ID)
-	serveFile(c, f, info.ModTime(), a.Size)
+// sendFile sends the file that a job has left, or the ranges of it that were asked for.
+func (k *call) sendFile(f *api.File) error {
+	defer f.Content.Close() //nolint:errcheck // opened for reading only
+	setFileHeaders(k.Response().Header(), f.Artifact, f.ID)
+	k.serveFile(f.Content, f.Modified, f.Artifact.Size)
 	return nil
 }
 
@@ -99,19 +74,19 @@ func fileName(name string, id jobs.ID) string {
 }
 
 // serveFile sends f, or the ranges of it that were asked for.
-func serveFile(c echo.Context, f io.ReadSeeker, modified time.Time, size int64) {
+func (k *call) serveFile(f io.ReadSeeker, modified time.Time, size int64) {
 	// a download may take longer than other answers; a client that stalls may not
 	limit := writeTimeout + time.Duration(size/slowest)*time.Second
-	_ = http.NewResponseController(c.Response().Writer).SetWriteDeadline(time.Now().Add(limit)) // not all writers have one
+	_ = http.NewResponseController(k.Response().Writer).SetWriteDeadline(time.Now().Add(limit)) // not all writers have one
 
-	callOf(c).leave() // the rest costs little but time
+	k.leave() // the rest costs little but time
 
 	// ServeContent gets net/http's own writer, which can hand the file to the
 	// kernel; Echo's can't, so it is told afterwards what went out
-	plainRange(c.Request(), size)
-	w := &fileWriter{ResponseWriter: c.Response().Writer}
-	http.ServeContent(w, c.Request(), "", modified, f)
-	c.Response().Committed, c.Response().Status, c.Response().Size = true, w.status, w.sent
+	plainRange(k.Request(), size)
+	w := &fileWriter{ResponseWriter: k.Response().Writer}
+	http.ServeContent(w, k.Request(), "", modified, f)
+	k.Response().Committed, k.Response().Status, k.Response().Size = true, w.status, w.sent
 }
 
 // fileWriter sends what ServeContent writes, but for its errors, which are plain

@@ -35,7 +35,7 @@ func artifact(t *testing.T, r *rig, files jobs.Artifacts, name, contentType stri
 
 func TestResult(t *testing.T) {
 	dir := jobs.ArtifactDir(t.TempDir())
-	r := newRig(t, func(o *httpapi.Options) { o.Artifacts = dir })
+	r := newRig(t, func(o *httpapi.Options) { o.Backend.Artifacts = dir })
 	content := bytes.Repeat([]byte("0123456789"), 100_000) // more than one write
 	j := artifact(t, r, dir, "export.csv", "text/csv; charset=utf-8", content)
 	path := "/jobs/" + j.ID.String() + "/result"
@@ -152,7 +152,7 @@ func (w *memoryWriter) Abort() {}
 // TestResultFromAnotherStore: any Artifacts will do, not only a folder.
 func TestResultFromAnotherStore(t *testing.T) {
 	files := memory{fstest.MapFS{}}
-	r := newRig(t, func(o *httpapi.Options) { o.Artifacts = files })
+	r := newRig(t, func(o *httpapi.Options) { o.Backend.Artifacts = files })
 	j := artifact(t, r, files, "a.txt", "text/plain", []byte("0123456789"))
 	path := "/jobs/" + j.ID.String() + "/result"
 	if a := r.do(t, "GET", path, ""); a.StatusCode != 200 || string(a.body) != "0123456789" {
@@ -169,7 +169,7 @@ func TestResultFromAnotherStore(t *testing.T) {
 
 func TestNoResult(t *testing.T) {
 	dir := jobs.ArtifactDir(t.TempDir())
-	r := newRig(t, func(o *httpapi.Options) { o.Artifacts = dir })
+	r := newRig(t, func(o *httpapi.Options) { o.Backend.Artifacts = dir })
 	r.submit(t, anEmail)
 	p := r.do(t, "GET", "/jobs/1/result", "").wantProblem(t, 404, "no_artifact")
 	if !strings.Contains(p.Detail, "pending") {
@@ -191,7 +191,7 @@ func TestNoResult(t *testing.T) {
 
 func TestResultHeaders(t *testing.T) {
 	dir := jobs.ArtifactDir(t.TempDir())
-	r := newRig(t, func(o *httpapi.Options) { o.Artifacts = dir })
+	r := newRig(t, func(o *httpapi.Options) { o.Backend.Artifacts = dir })
 	tests := []struct {
 		name, contentType string
 		wantType, want    string // "ID" stands for the job's id

@@ -1,46 +1,51 @@
 package httpapi
 
-import "github.com/labstack/echo/v4"
+import (
+	"net/http"
+	"strings"
 
-// routes is everything that is served. HEAD goes where GET goes; net/http keeps
-// the body back. A path that is not here is a 404, a method that is not here a
-// 405.
+	"github.com/labstack/echo/v4"
+
+	"jobstream/jobs/api"
+)
+
+// routes is everything that is served: the operations, which [api.Operations] lists
+// with their routes, and the probes. HEAD goes where GET goes. A path that is not here
+// is a 404, a method that is not here a 405.
 func (s *Server) routes(e *echo.Echo) {
-	get := func(path string, h echo.HandlerFunc) {
-		e.GET(path, h)
-		e.HEAD(path, h)
+	serve := func(method, path string, h echo.HandlerFunc) {
+		e.Add(method, path, h)
+		if method == http.MethodGet {
+			e.HEAD(path, h)
+		}
 	}
-
-	e.POST("/jobs", s.submit)
-	e.POST("/jobs/batch", s.submitBatch)
-	e.POST("/jobs/bulk", s.bulk)
-	get("/jobs", s.list)
-	get("/jobs/counts", s.counts)
-	get(jobPath, s.job)
-	e.DELETE(jobPath, s.remove)
-	get(jobPath+"/events", s.events)
-	get(jobPath+"/result", s.result)
-	e.POST(jobPath+"/cancel", s.cancel)
-	e.POST(jobPath+"/retry", s.retry)
-
-	get("/types", s.types)
-	get(typePath, s.jobType)
-	e.POST(typePath+"/pause", s.pause)
-	e.POST(typePath+"/resume", s.resume)
-
-	get("/workers/stats", s.stats)
-	e.PUT("/workers", s.resize)
-
-	s.scheduleRoutes(e, get)
-
-	get("/livez", s.live)
-	get("/readyz", s.ready)
-	get("/healthz", s.healthy)
-	get("/health", s.healthy)
+	for _, op := range api.Operations() {
+		if method, path, offered := strings.Cut(op.Route, " "); offered {
+			serve(method, parameters.Replace(path), s.operation(op))
+		}
+	}
+	for path, probe := range probes {
+		serve(http.MethodGet, path, func(c echo.Context) error { return probe(s, c) })
+	}
 }
+
+// parameters writes those of a route as Echo does.
+var parameters = strings.NewReplacer("{", ":", "}", "")
 
 // jobPath begins the paths of one job; its id is a UUID or a sequence.
 const jobPath = "/jobs/:id"
 
-// typePath begins the paths of one job type.
-const typePath = "/types/:type"
+// operation answers the requests for one.
+func (s *Server) operation(op *api.Operation) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		k := callOf(c)
+		a, err := op.REST(k.Request().Context(), k)
+		if err != nil {
+			return err
+		}
+		if a.Status == 0 {
+			a.Status = op.Status
+		}
+		return k.answer(&a)
+	}
+}

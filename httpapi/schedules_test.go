@@ -74,7 +74,7 @@ func scheduleRig(t *testing.T) (*rig, *shelf, *schedule.Book) {
 			return j, false, nil
 		},
 	})
-	r = newRig(t, func(o *httpapi.Options) { o.Schedules = book })
+	r = newRig(t, func(o *httpapi.Options) { o.Backend.Schedules = book })
 	return r, s, book
 }
 
@@ -231,10 +231,4 @@ func TestSchedulesRefused(t *testing.T) {
 			t.Errorf("it shows what it should not: %s", p.Detail)
 		}
 	}
-}
-
-func TestWithoutSchedules(t *testing.T) {
-	r := newRig(t, nil)
-	r.do(t, "GET", "/schedules", "").wantProblem(t, 404, "not_found")
-	r.do(t, "POST", "/schedules", `{}`).wantProblem(t, 404, "not_found")
 }

@@ -40,7 +40,7 @@ func newRig(t *testing.T, change func(o *httpapi.Options)) *rig {
 	t.Helper()
 	r := &rig{backend: newBackend(), log: &bytes.Buffer{}}
 	o := httpapi.Options{
-		Backend: r.backend, Artifacts: jobs.ArtifactDir(t.TempDir()), MaxBody: 1024,
+		Backend: &api.Backend{Jobs: r.backend, Artifacts: jobs.ArtifactDir(t.TempDir())}, MaxBody: 1024,
 		Logger: slog.New(slog.NewTextHandler(r.log, nil)),
 	}
 	if change != nil {
@@ -343,7 +343,7 @@ func TestNotFound(t *testing.T) {
 		"/jobs/99999999999999999999", "/jobs/" + id[:35], "/jobs/" + id + "0", "/jobs/{" + id + "}",
 		"/jobs/" + strings.ReplaceAll(id, "-", ""), "/jobs/urn:uuid:" + id,
 		"/jobs/%00", "/jobs/%2f", "/jobs/%ff", "/jobs/%31", "/jobs/..", "/jobs/%2e%2e/events", "//jobs", "/jobs//events", "/%6aobs",
-		"/Jobs", "/jobs/1/Events", "/workers/", "/workers/x", "/jobs/batch", "/jobs/bulk", "/schedules", "/metrics", "/openapi.json",
+		"/Jobs", "/jobs/1/Events", "/workers/", "/workers/x", "/jobs/batch", "/jobs/bulk", "/metrics", "/openapi.json",
 		"/docs", "/types/", "/types/fax", "/types/Email", "/types/" + api.BulkType, "/types/email/x", "/events", "/jobs/99/events", "/jobs/99/result", "/jobs/x/result",
 	}
 	for _, path := range paths {
@@ -351,7 +351,7 @@ func TestNotFound(t *testing.T) {
 			r.do(t, "GET", path, "").wantProblem(t, 404, "not_found")
 		})
 	}
-	for _, path := range []string{"/jobs/x/cancel", "/jobs/99x/retry", "/schedules", "/", "/jobs/x", "/jobs/x/events"} {
+	for _, path := range []string{"/jobs/x/cancel", "/jobs/99x/retry", "/", "/jobs/x", "/jobs/x/events"} {
 		for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "OPTIONS"} {
 			t.Run(method+" "+path, func(t *testing.T) {
 				r.do(t, method, path, "{}").wantProblem(t, 404, "not_found")
@@ -622,7 +622,7 @@ type panicking struct{ *backend }
 func (panicking) Stats(context.Context) (api.Stats, error) { panic("secret-detail") }
 
 func TestPanic(t *testing.T) {
-	r := newRig(t, func(o *httpapi.Options) { o.Backend = panicking{newBackend()} })
+	r := newRig(t, func(o *httpapi.Options) { o.Backend.Jobs = panicking{newBackend()} })
 	a := r.do(t, "GET", "/workers/stats", "", "X-Request-Id", "id-of-the-request")
 	a.wantProblem(t, 500, "internal")
 	if bytes.Contains(a.body, []byte("secret")) {
@@ -719,7 +719,7 @@ func readAnswer(t *testing.T, r *bufio.Reader, request *http.Request) answer {
 func TestShutdownWaits(t *testing.T) {
 	b := newBackend()
 	b.entered, b.release = make(chan struct{}, 1), make(chan struct{})
-	s := httpapi.New(httpapi.Options{Backend: b})
+	s := httpapi.New(httpapi.Options{Backend: behind(b)})
 	addr, served := serve(t, s)
 	c := dial(t, addr)
 	c.write(t, "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: "+strconv.Itoa(len(anEmail))+"\r\n\r\n"+anEmail)
@@ -745,7 +745,7 @@ func TestShutdownWaits(t *testing.T) {
 func TestShutdownGivesUp(t *testing.T) {
 	b := newBackend()
 	b.entered, b.release = make(chan struct{}, 1), make(chan struct{})
-	s := httpapi.New(httpapi.Options{Backend: b})
+	s := httpapi.New(httpapi.Options{Backend: behind(b)})
 	addr, served := serve(t, s)
 	c := dial(t, addr)
 	c.write(t, "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: "+strconv.Itoa(len(anEmail))+"\r\n\r\n"+anEmail)
@@ -766,7 +766,7 @@ func TestShutdownGivesUp(t *testing.T) {
 
 // TestBrokenBodies speaks HTTP by hand, to send what a client library wouldn't.
 func TestBrokenBodies(t *testing.T) {
-	s := httpapi.New(httpapi.Options{Backend: newBackend(), MaxBody: 1024})
+	s := httpapi.New(httpapi.Options{Backend: behind(newBackend()), MaxBody: 1024})
 	addr, _ := serve(t, s)
 	t.Cleanup(func() { _ = s.Shutdown(context.Background()) }) //nolint:usetesting // the test's context has ended by then
 

@@ -13,7 +13,6 @@ import (
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
 	"jobstream/httpapi"
-	"jobstream/jobs"
 )
 
 // benchCommand measures what the server can do on this machine.
@@ -81,8 +80,7 @@ func startMeasured(ctx context.Context, o bench.NodeOptions) (*bench.Node, error
 		Failed: n.Failed,
 		REST: func() *httpapi.Server {
 			return httpapi.New(httpapi.Options{
-				Backend: node.NewBackend(n, nil), Health: n, Artifacts: jobs.ArtifactDir(node.FoldersIn(o.Dir).Artifacts),
-				MaxBody: int64(o.MaxPayload + 1<<10), Logger: o.Logger,
+				Backend: node.NewBackend(n, nil), Health: n, MaxBody: int64(o.MaxPayload + 1<<10), Logger: o.Logger,
 			})
 		},
 		Stop: func() error { return errors.Join(n.StopTaking(0), n.Close()) },

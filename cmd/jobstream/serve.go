@@ -20,6 +20,7 @@ import (
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/jobstream/internal/lograte"
 	"jobstream/cmd/node"
+	"jobstream/cmd/node/natsdoor"
 	"jobstream/httpapi"
 	"jobstream/jobs"
 	"jobstream/jobs/handlers/bulk"
@@ -235,18 +236,18 @@ func (s *server) up(ctx context.Context) (err error) {
 	}
 	back := node.NewBackend(n, cleaner.Remove)
 	version, _, _ := versions()
-	if err := n.Broker.Service.Serve(serviceVersion(version), "background jobs: submit, run, watch and control them", back.Endpoints()); err != nil {
+	if err := n.Broker.Service.Serve(serviceVersion(version), "background jobs: submit, run, watch and control them", natsdoor.Endpoints(back)); err != nil {
 		n.Abandon(err)
 		return err
 	}
 	s.node, s.natsPort = n, n.Broker.Port()
 	s.stopRetention = s.startRetention(cleaner)
 	if s.rest != nil {
-		s.rest.Replace(back, n, n.Schedules)
+		s.rest.Replace(back, n)
 		return nil
 	}
 	s.rest = httpapi.New(httpapi.Options{
-		Backend: back, Health: n, Schedules: n.Schedules, Artifacts: jobs.ArtifactDir(s.dirs.Artifacts),
+		Backend: back, Health: n,
 		MaxBody: s.cfg.Server.MaxBody, Hosts: append([]string{s.cfg.Server.Host}, s.cfg.Server.Hosts...), MaxConns: s.maxConns, Logger: s.log,
 	})
 	return nil

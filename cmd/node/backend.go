@@ -12,34 +12,35 @@ import (
 	"jobstream/jobs/pool"
 )
 
-// Backend is the node as both doors see it.
-type Backend struct {
+// backend is the node as both doors see it.
+type backend struct {
 	*api.Operator
 	n       *Core
 	pausing sync.Mutex    // keeps pauses in the same order in tracker and pool
 	lists   chan struct{} // holds a token for each that is being read
 }
 
-// NewBackend makes one for a node that runs; remove deletes ended jobs and what
-// they have left behind.
-func NewBackend(n *Core, remove func(context.Context, []*jobs.Job) (int, int64, error)) *Backend {
-	return &Backend{n: n, lists: make(chan struct{}, maxLists), Operator: api.NewOperator(api.OperatorOptions{
+// NewBackend is a node that runs as both doors see it; remove deletes ended jobs and
+// what they have left behind.
+func NewBackend(n *Core, remove func(context.Context, []*jobs.Job) (int, int64, error)) *api.Backend {
+	b := &backend{n: n, lists: make(chan struct{}, maxLists), Operator: api.NewOperator(api.OperatorOptions{
 		Doer: n.Store, History: n.Store, Find: n.Store.Job, Remove: remove, Submit: n.Submitter.SubmitMessage, Waits: n.Waits,
 	})}
+	return &api.Backend{Jobs: b, Schedules: n.Schedules, Artifacts: jobs.ArtifactDir(n.o.Dirs.Artifacts)}
 }
 
 // Submit takes a job; see jobs.Submitter.
-func (b *Backend) Submit(ctx context.Context, s *jobs.Submission) (j *jobs.Job, replayed bool, err error) {
+func (b *backend) Submit(ctx context.Context, s *jobs.Submission) (j *jobs.Job, replayed bool, err error) {
 	return b.n.Submitter.Submit(ctx, s)
 }
 
 // SubmitBatch takes jobs, all or none; see jobs.Submitter.
-func (b *Backend) SubmitBatch(ctx context.Context, subs []*jobs.Submission, token *jobs.Token) (made []*jobs.Job, replayed bool, err error) {
+func (b *backend) SubmitBatch(ctx context.Context, subs []*jobs.Submission, token *jobs.Token) (made []*jobs.Job, replayed bool, err error) {
 	return b.n.Submitter.SubmitBatch(ctx, subs, token)
 }
 
 // Job finds a job by id.
-func (b *Backend) Job(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
+func (b *backend) Job(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
 	return b.n.Store.Job(ctx, id)
 }
 
@@ -49,7 +50,7 @@ const reachTime = 5 * time.Second
 // JobBySeq finds a job by the sequence of its message. Whoever has the stream's
 // answer to a bare message may ask before the tracker has folded it: then it waits
 // until that is done.
-func (b *Backend) JobBySeq(ctx context.Context, seq uint64) (*jobs.Job, error) {
+func (b *backend) JobBySeq(ctx context.Context, seq uint64) (*jobs.Job, error) {
 	known := b.n.Store.Positions().Jobs // before the look, which is as of then or later
 	j, err := b.n.Store.JobBySeq(ctx, seq)
 	if j != nil || err != nil || seq <= known {
@@ -71,13 +72,13 @@ func (b *Backend) JobBySeq(ctx context.Context, seq uint64) (*jobs.Job, error) {
 }
 
 // Wait finds a job by id when it has ended, or when ctx ends or the server stops.
-func (b *Backend) Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
+func (b *backend) Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
 	last := context.WithoutCancel(ctx) // for a look after the end of ctx
 	return b.n.Waits.Wait(ctx, id, intake.Ended, func() (*jobs.Job, error) { return b.n.Store.Job(last, id) })
 }
 
 // Waiting says why a job is not running.
-func (b *Backend) Waiting(j *jobs.Job) *jobs.Waiting {
+func (b *backend) Waiting(j *jobs.Job) *jobs.Waiting {
 	if j.Status.Ended() || j.Status == jobs.Processing {
 		return nil
 	}
@@ -97,7 +98,7 @@ const (
 )
 
 // List hands a page of jobs over, see [status.Store.Search].
-func (b *Backend) List(ctx context.Context, p jobs.Page, take func(*jobs.Job) bool) (jobs.Listing, error) {
+func (b *backend) List(ctx context.Context, p jobs.Page, take func(*jobs.Job) bool) (jobs.Listing, error) {
 	patience := time.NewTimer(listsWait)
 	defer patience.Stop()
 	select {
@@ -115,12 +116,12 @@ func (b *Backend) List(ctx context.Context, p jobs.Page, take func(*jobs.Job) bo
 }
 
 // Counts counts jobs by type and status.
-func (b *Backend) Counts(ctx context.Context, f jobs.Filter) (jobs.Counts, error) {
+func (b *backend) Counts(ctx context.Context, f jobs.Filter) (jobs.Counts, error) {
 	return b.n.Store.Counts(ctx, f)
 }
 
 // Types lists the job types.
-func (b *Backend) Types(context.Context) ([]api.TypeInfo, error) {
+func (b *backend) Types(context.Context) ([]api.TypeInfo, error) {
 	workers, figures := b.n.Pool.Workers(), b.n.Store.Figures()
 	var all []api.TypeInfo
 	for _, name := range b.n.o.Registry.Names() {
@@ -134,7 +135,7 @@ func (b *Backend) Types(context.Context) ([]api.TypeInfo, error) {
 }
 
 // Type finds a job type.
-func (b *Backend) Type(ctx context.Context, name string) (*api.TypeInfo, error) {
+func (b *backend) Type(ctx context.Context, name string) (*api.TypeInfo, error) {
 	all, err := b.Types(ctx)
 	if err != nil {
 		return nil, err
@@ -149,7 +150,7 @@ func (b *Backend) Type(ctx context.Context, name string) (*api.TypeInfo, error) 
 
 // SetPaused makes the jobs of a type wait, or lets them go on. That is stored
 // before it takes effect.
-func (b *Backend) SetPaused(ctx context.Context, actor, name string, paused bool) (*api.TypeInfo, error) {
+func (b *backend) SetPaused(ctx context.Context, actor, name string, paused bool) (*api.TypeInfo, error) {
 	if _, err := b.Type(ctx, name); err != nil {
 		return nil, err
 	}
@@ -164,7 +165,7 @@ func (b *Backend) SetPaused(ctx context.Context, actor, name string, paused bool
 }
 
 // Resize changes the number of workers.
-func (b *Backend) Resize(ctx context.Context, r jobs.Resize) (api.Stats, error) {
+func (b *backend) Resize(ctx context.Context, r jobs.Resize) (api.Stats, error) {
 	if err := b.n.o.Registry.CheckResize(&r); err != nil {
 		return api.Stats{}, err
 	}
@@ -178,7 +179,7 @@ func (b *Backend) Resize(ctx context.Context, r jobs.Resize) (api.Stats, error) 
 
 // Stats puts together what the pool and the tracker know. The jobs of internal
 // types count in the sums only.
-func (b *Backend) Stats(context.Context) (api.Stats, error) {
+func (b *backend) Stats(context.Context) (api.Stats, error) {
 	w := b.n.Pool.Workers()
 	st := api.StatsOf(&w)
 	st.QueueSize, st.UptimeSeconds = b.n.o.QueueSize, int64(time.Since(b.n.started)/time.Second)

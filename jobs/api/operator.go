@@ -149,11 +149,16 @@ func (o *Operator) countIndexed(f jobs.Filter) (int, error) {
 	return max(n-spared, 0), err
 }
 
-// AppendBulkCount appends the answer to a bulk request that only counts.
-func AppendBulkCount(out []byte, b *Bulk, matched int) []byte {
-	out = append(out, `{"action":`...)
-	out = jobs.AppendString(out, string(b.Action))
-	out = append(out, `,"matched":`...)
-	out = strconv.AppendInt(out, int64(matched), 10)
-	return append(out, '}')
+// matched is the answer to a bulk request that only counts.
+type matched struct {
+	bulk *Bulk
+	n    int
+}
+
+func (m matched) AppendJSON(b []byte) []byte {
+	b = append(b, `{"action":`...)
+	b = jobs.AppendString(b, string(m.bulk.Action))
+	b = append(b, `,"matched":`...)
+	b = strconv.AppendInt(b, int64(m.n), 10)
+	return append(b, '}')
 }

@@ -307,8 +307,4 @@ func TestOperatorCountBulk(t *testing.T) {
 			}
 		}
 	}
-	got := string(api.AppendBulkCount(nil, &api.Bulk{Action: api.BulkRetry}, 7))
-	if got != `{"action":"retry","matched":7}` {
-		t.Errorf("the answer is %s", got)
-	}
 }

@@ -1,0 +1,128 @@
+package natsdoor
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"jobstream/broker"
+	"jobstream/jobs"
+	"jobstream/jobs/api"
+)
+
+// Endpoints are the operations that are offered over NATS, which work on b.
+func Endpoints(b *api.Backend) []broker.Endpoint {
+	var all []broker.Endpoint
+	for _, op := range api.Operations() {
+		if op.NATS == nil {
+			continue
+		}
+		all = append(all, broker.Endpoint{Name: op.Name, Handle: func(ctx context.Context, r *broker.Request) ([]byte, error) {
+			a, err := op.NATS(ctx, request{r, b})
+			if err != nil {
+				return nil, inBody(err)
+			}
+			return answer(ctx, r, &a)
+		}})
+	}
+	return all
+}
+
+// request is one as an [api.Request].
+type request struct {
+	r *broker.Request
+	b *api.Backend
+}
+
+func (q request) Backend() *api.Backend { return q.b }
+
+// Caller is the same for all: nobody has to log in.
+func (q request) Caller() api.Caller { return api.Caller{Actor: "nats", Realm: "service"} }
+
+// Admits leaves it to the backend, which stops at the same time.
+func (q request) Admits() error { return nil }
+
+// Param has nothing: there is no path.
+func (q request) Param(string) string { return "" }
+
+// Query has nothing: there is no URL.
+func (q request) Query() (url.Values, error) { return nil, nil }
+
+func (q request) Body() ([]byte, error) { return q.r.Body, nil }
+
+func (q request) Header(name string) []string { return q.r.Header(name) }
+
+// Patience is none: who wants to wait asks for the operation run.
+func (q request) Patience() time.Duration { return 0 }
+
+func (q request) Wait(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc, error) {
+	if err := q.r.Wait(); err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, d)
+	return ctx, cancel, nil
+}
+
+// answer writes what an operation has come to. What would make it too large for a
+// message is left out, if that is possible.
+func answer(ctx context.Context, r *broker.Request, a *api.Answer) (out []byte, err error) {
+	switch body := a.JSON.(type) {
+	case api.Fitting:
+		out, r.Omitted = body.AppendFitting(nil, r.MaxAnswer)
+		return out, nil
+	case api.JSON:
+		return body.AppendJSON(nil), nil
+	}
+	if a.List != nil {
+		return list(ctx, r, a.List)
+	}
+	return []byte("{}"), nil
+}
+
+// listEnd is room for what stands behind the jobs of a list.
+const listEnd = 128
+
+// list writes as many jobs of a page as there is room for.
+func list(ctx context.Context, r *broker.Request, l *api.List) ([]byte, error) {
+	out, most := []byte(api.OpenListing), min(r.MaxAnswer, jobs.MaxPageBytes)-listEnd
+	first := true
+	found, err := l.Read(ctx, func(j *jobs.Job) bool {
+		if first {
+			first = false
+			out, r.Omitted = j.AppendFitting(out, nil, most-len(out))
+			return true
+		}
+		if r.Omitted != "" {
+			return false // it has a page for itself, so that it is clear whose fields are missing
+		}
+		before := len(out)
+		if out = j.AppendJSON(append(out, ',')); len(out) > most {
+			out = out[:before]
+			return false
+		}
+		return true
+	})
+	if err != nil {
+		return nil, inBody(err)
+	}
+	return api.AppendListEnd(out, &found), nil
+}
+
+// inBody names parameters of a query where a request of the service has them.
+func inBody(err error) error {
+	var e *jobs.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	moved := *e
+	moved.Fields = slices.Clone(e.Fields)
+	for i, f := range moved.Fields {
+		if name, ok := strings.CutPrefix(f.Pointer, "query/"); ok {
+			moved.Fields[i].Pointer = "/" + name
+		}
+	}
+	return &moved
+}

@@ -1,0 +1,228 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"jobstream/jobs"
+)
+
+func readListQuery(r Request) (jobs.Page, error) {
+	query, err := r.Query()
+	if err != nil || query == nil {
+		return jobs.Page{}, err
+	}
+	return ParseListQuery(query)
+}
+
+func readListBody(r Request) (jobs.Page, error) {
+	body, err := r.Body()
+	if err != nil {
+		return jobs.Page{}, err
+	}
+	return ParseListRequest(body)
+}
+
+func list(_ context.Context, c Call, p jobs.Page) (Answer, error) {
+	return Answer{List: &List{Page: p, from: c.Jobs}}, nil
+}
+
+func readCountsQuery(r Request) (jobs.Filter, error) {
+	query, err := r.Query()
+	if err != nil {
+		return jobs.Filter{}, err
+	}
+	return ParseCountsQuery(query)
+}
+
+func readCountsBody(r Request) (jobs.Filter, error) {
+	body, err := r.Body()
+	if err != nil {
+		return jobs.Filter{}, err
+	}
+	return ParseCountsRequest(body)
+}
+
+func count(ctx context.Context, c Call, f jobs.Filter) (Answer, error) {
+	found, err := c.Jobs.Counts(ctx, f)
+	return Answer{JSON: &found}, err
+}
+
+// ofJob asks for something about one job.
+type ofJob struct {
+	JobRequest
+	ref string // how the path names it; "" over NATS
+}
+
+// name is how the request names the job.
+func (q *ofJob) name() string {
+	switch {
+	case q.ref != "":
+		return q.ref
+	case q.Seq != 0:
+		return fmt.Sprint(q.Seq)
+	}
+	return q.ID.String()
+}
+
+// readPathID reads which job the path names.
+func readPathID(r Request) (q ofJob, err error) {
+	q.ref = r.Param("id")
+	q.ID, q.Seq, err = ParseRefText(q.ref)
+	return q, err
+}
+
+func readJobPath(r Request) (ofJob, error) {
+	if err := noQuery(r); err != nil {
+		return ofJob{}, err
+	}
+	return readPathID(r)
+}
+
+func readJobPathOnly(r Request) (ofJob, error) {
+	if err := pathOnly(r); err != nil {
+		return ofJob{}, err
+	}
+	return readPathID(r)
+}
+
+func readJobBody(r Request) (q ofJob, err error) {
+	body, err := r.Body()
+	if err == nil {
+		q.ID, q.Seq, err = ParseRef(body)
+	}
+	return q, err
+}
+
+func readGetPath(r Request) (q ofJob, err error) {
+	query, err := r.Query()
+	if err != nil {
+		return q, err
+	}
+	var wait time.Duration
+	if query != nil {
+		if wait, err = ParseWaitQuery(query); err != nil {
+			return q, err
+		}
+	}
+	q, err = readPathID(r)
+	q.Wait = wait
+	return q, err
+}
+
+func readGetBody(r Request) (q ofJob, err error) {
+	body, err := r.Body()
+	if err == nil {
+		q.JobRequest, err = ParseGetRequest(body)
+	}
+	return q, err
+}
+
+func readCancelPath(r Request) (ofJob, error) {
+	body, err := bodyOnly(r)
+	if err != nil {
+		return ofJob{}, err
+	}
+	reason, err := ParseCancel(body)
+	if err != nil {
+		return ofJob{}, err
+	}
+	q, err := readPathID(r)
+	q.Reason = reason
+	return q, err
+}
+
+func readCancelBody(r Request) (q ofJob, err error) {
+	body, err := r.Body()
+	if err == nil {
+		q.JobRequest, err = ParseCancelRequest(body)
+	}
+	return q, err
+}
+
+// find looks up the job that a request is about.
+func (c Call) find(ctx context.Context, q ofJob) (j *jobs.Job, err error) {
+	if q.Seq != 0 {
+		j, err = c.Jobs.JobBySeq(ctx, q.Seq)
+	} else {
+		j, err = c.Jobs.Job(ctx, q.ID)
+	}
+	if err == nil && j == nil {
+		err = jobs.NoSuchJob(q.name())
+	}
+	return j, err
+}
+
+func get(ctx context.Context, c Call, q ofJob) (Answer, error) {
+	j, err := c.find(ctx, q)
+	if err == nil && q.Wait > 0 && !j.Status.Ended() {
+		j, err = c.await(ctx, j.ID, q.Wait)
+	}
+	if err != nil {
+		return Answer{}, err
+	}
+	return Answer{JSON: job{j, c.Jobs.Waiting(j)}}, nil
+}
+
+// events is the history of a job as an answer.
+type events struct{ *jobs.Job }
+
+func (e events) AppendJSON(b []byte) []byte { return e.AppendEventsJSON(b) }
+
+func history(ctx context.Context, c Call, q ofJob) (Answer, error) {
+	j, err := c.find(ctx, q)
+	return Answer{JSON: events{j}}, err
+}
+
+// result answers with the file that a job has left.
+func result(ctx context.Context, c Call, q ofJob) (Answer, error) {
+	j, err := c.find(ctx, q)
+	if err != nil {
+		return Answer{}, err
+	}
+	if j.Artifact == nil {
+		return Answer{}, &jobs.Error{Kind: jobs.NoArtifact, Detail: fmt.Sprintf("job %s has left no file; it is %s", j.ID, j.Status)}
+	}
+	content, err := c.Artifacts.Open(j.ID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Answer{}, &jobs.Error{Kind: jobs.NoArtifact, Detail: fmt.Sprintf("the file of job %s has been deleted", j.ID)}
+	}
+	if err != nil {
+		return Answer{}, err
+	}
+	info, err := content.Stat()
+	if err == nil && info.Size() != j.Artifact.Size {
+		err = fmt.Errorf("the file of job %s has %d bytes, its record says %d; restore it or run the job again", j.ID, info.Size(), j.Artifact.Size)
+	}
+	if err != nil {
+		return Answer{}, errors.Join(err, content.Close())
+	}
+	return Answer{File: &File{j.ID, j.Artifact, content, info.ModTime()}}, nil
+}
+
+func cancel(ctx context.Context, c Call, q ofJob) (Answer, error) {
+	j, err := c.find(ctx, q)
+	if err == nil {
+		j, err = c.Jobs.Cancel(ctx, c.Caller.Actor, j, q.Reason)
+	}
+	return Answer{JSON: job{Job: j}}, err
+}
+
+func retry(ctx context.Context, c Call, q ofJob) (Answer, error) {
+	j, err := c.find(ctx, q)
+	if err == nil {
+		j, err = c.Jobs.Retry(ctx, c.Caller.Actor, j)
+	}
+	return Answer{JSON: job{Job: j}}, err
+}
+
+func remove(ctx context.Context, c Call, q ofJob) (Answer, error) {
+	j, err := c.find(ctx, q)
+	if err == nil {
+		err = c.Jobs.Delete(ctx, j)
+	}
+	return Answer{}, err
+}

@@ -1,0 +1,144 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"jobstream/jobs"
+)
+
+// submission asks for one job.
+type submission struct {
+	job  *jobs.Submission
+	wait time.Duration // for its end; 0 = not at all
+}
+
+// making reads the body of a request that makes jobs, and the token of its
+// idempotency key if it has one.
+func making(r Request) (body []byte, t *jobs.Token, err error) {
+	if err = r.Admits(); err != nil {
+		return nil, nil, err
+	}
+	if body, err = bodyOnly(r); err != nil {
+		return nil, nil, err
+	}
+	t, err = token(r, body)
+	return body, t, err
+}
+
+func readSubmission(r Request) (submission, error) {
+	body, t, err := making(r)
+	if err != nil {
+		return submission{}, err
+	}
+	s, err := ParseSubmission(body)
+	if err != nil {
+		return submission{}, err
+	}
+	s.Token = t
+	return submission{s, r.Patience()}, nil
+}
+
+// maxRun is how long jobstream.run waits for the end of its job.
+const maxRun = 5 * time.Minute
+
+// readRun reads a submission whose answer comes when the job has ended; after five
+// minutes, or when the server stops, with the job as it is.
+func readRun(r Request) (submission, error) {
+	s, err := readSubmission(r)
+	s.wait = maxRun
+	return s, err
+}
+
+func submit(ctx context.Context, c Call, s submission) (Answer, error) {
+	j, replayed, err := c.Jobs.Submit(ctx, s.job)
+	if err != nil {
+		return Answer{}, err
+	}
+	return c.made(ctx, j, replayed, s.wait), nil
+}
+
+// made answers with a job that is durable now; if the caller waits, when it has ended.
+func (c Call) made(ctx context.Context, j *jobs.Job, replayed bool, wait time.Duration) Answer {
+	a := Answer{JSON: job{Job: j}, Address: JobAddress(j.ID), Replayed: replayed}
+	if wait > 0 {
+		j = c.outcome(ctx, j, wait)
+		a.JSON = job{Job: j}
+		if j.Status.Ended() {
+			a.Status, a.Waited = 200, wait
+		}
+	}
+	return a
+}
+
+// outcome is a job when it has ended, or as it is after the wait. The job is there,
+// which matters most: a client that got an error would submit it again.
+func (c Call) outcome(ctx context.Context, j *jobs.Job, wait time.Duration) *jobs.Job {
+	known := *j
+	known.Payload = nil // may be large, and the wait long
+	if now, err := c.await(ctx, known.ID, wait); err == nil {
+		return now
+	}
+	return &known
+}
+
+// submissions ask for a batch of jobs.
+type submissions struct {
+	jobs  []*jobs.Submission
+	token *jobs.Token
+}
+
+func readBatch(r Request) (submissions, error) {
+	body, t, err := making(r)
+	if err != nil {
+		return submissions{}, batchTooLarge(err)
+	}
+	all, err := ParseBatch(body)
+	return submissions{all, t}, err
+}
+
+// batchTooLarge says what to do about a batch that is too large.
+func batchTooLarge(err error) error {
+	var e *jobs.Error
+	if !errors.As(err, &e) || e.Kind != jobs.PayloadTooLarge {
+		return err
+	}
+	more := *e
+	more.Detail += ", which bounds a batch as a whole; send fewer jobs at a time"
+	return &more
+}
+
+func submitBatch(ctx context.Context, c Call, s submissions) (Answer, error) {
+	made, replayed, err := c.Jobs.SubmitBatch(ctx, s.jobs, s.token)
+	return Answer{JSON: batch(made), Replayed: replayed}, err
+}
+
+// change asks for a change of many jobs.
+type change struct {
+	*Bulk
+	request []byte // that it was read from
+	token   *jobs.Token
+	wait    time.Duration
+}
+
+func readBulk(r Request) (change, error) {
+	body, t, err := making(r)
+	if err != nil {
+		return change{}, err
+	}
+	b, err := ParseBulk(body, "")
+	return change{b, body, t, r.Patience()}, err
+}
+
+func changeMany(ctx context.Context, c Call, in change) (Answer, error) {
+	if in.DryRun {
+		n, err := c.Jobs.CountBulk(ctx, in.Bulk)
+		return Answer{JSON: matched{in.Bulk, n}, Status: 200}, err
+	}
+	j, replayed, err := c.Jobs.Bulk(ctx, in.request, in.token)
+	if err != nil {
+		return Answer{}, err
+	}
+	return c.made(ctx, j, replayed, in.wait), nil
+}

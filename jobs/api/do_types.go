@@ -1,0 +1,62 @@
+package api
+
+import (
+	"context"
+
+	"jobstream/jobs"
+)
+
+func readTypePath(r Request) (string, error) { return r.Param("type"), noQuery(r) }
+
+func readTypePathOnly(r Request) (string, error) { return r.Param("type"), pathOnly(r) }
+
+func readTypeBody(r Request) (string, error) {
+	body, err := r.Body()
+	if err != nil {
+		return "", err
+	}
+	return ParseTypeRequest(body)
+}
+
+// types are the job types as an answer.
+type types []TypeInfo
+
+func (all types) AppendJSON(b []byte) []byte { return AppendTypesJSON(b, all) }
+
+func listTypes(ctx context.Context, c Call, _ nothing) (Answer, error) {
+	all, err := c.Jobs.Types(ctx)
+	return Answer{JSON: types(all)}, err
+}
+
+func getType(ctx context.Context, c Call, name string) (Answer, error) {
+	t, err := c.Jobs.Type(ctx, name)
+	return Answer{JSON: t}, err
+}
+
+func pauseType(ctx context.Context, c Call, name string) (Answer, error) {
+	t, err := c.Jobs.SetPaused(ctx, c.Caller.Actor, name, true)
+	return Answer{JSON: t}, err
+}
+
+func resumeType(ctx context.Context, c Call, name string) (Answer, error) {
+	t, err := c.Jobs.SetPaused(ctx, c.Caller.Actor, name, false)
+	return Answer{JSON: t}, err
+}
+
+func stats(ctx context.Context, c Call, _ nothing) (Answer, error) {
+	st, err := c.Jobs.Stats(ctx)
+	return Answer{JSON: &st}, err
+}
+
+func readResize(r Request) (*jobs.Resize, error) {
+	body, err := bodyOnly(r)
+	if err != nil {
+		return nil, err
+	}
+	return ParseResize(body)
+}
+
+func resize(ctx context.Context, c Call, wish *jobs.Resize) (Answer, error) {
+	st, err := c.Jobs.Resize(ctx, *wish)
+	return Answer{JSON: &st}, err
+}
