@@ -9,7 +9,6 @@ import (
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
-	"jobstream/status/index"
 	"jobstream/status/record"
 )
 
@@ -20,7 +19,7 @@ import (
 // inQueue says whether the job's message has to be in JOBS.
 func inQueue(j *jobs.Job) bool { return j.Place == jobs.InQueue && !j.Status.Ended() }
 
-// special says whether a record has anything that index looks after.
+// special says whether a job can have entries in the agenda, or a unique key.
 func special(j *jobs.Job) bool { return j != nil && (j.Terms != nil || j.Place != jobs.InQueue) }
 
 // The due index has two parts, which the first byte tells apart.
@@ -41,9 +40,9 @@ func dueKey(j *jobs.Job) []byte {
 	return append([]byte{part}, momentKey(j.DueAt, j.Key)...)
 }
 
-// index brings the entries of a job up to date.
-func (f *fold) index(old, j *jobs.Job) error {
-	due := f.tx.Bucket(bucketDue)
+// updateAgenda brings the entries of a job up to date.
+func updateAgenda(tx *bbolt.Tx, old, j *jobs.Job) error {
+	due := tx.Bucket(bucketDue)
 	if was, is := dueKey(old), dueKey(j); !bytes.Equal(was, is) {
 		if was != nil {
 			if err := due.Delete(was); err != nil {
@@ -56,18 +55,10 @@ func (f *fold) index(old, j *jobs.Job) error {
 			}
 		}
 	}
-	if err := f.indexLimit(old, j); err != nil {
-		return err
-	}
-	if away := j.Place != jobs.InQueue; away != (old != nil && old.Place != jobs.InQueue) {
-		if err := f.s.bits.Change(f.bits, index.Away, j.Key, away); err != nil {
-			return err
-		}
-	}
-	return f.indexUnique(old, j)
+	return updateLimit(tx.Bucket(bucketLimits), old, j)
 }
 
-func (f *fold) indexLimit(old, j *jobs.Job) error {
+func updateLimit(limits *bbolt.Bucket, old, j *jobs.Job) error {
 	was, is := jobs.Time(0), j.LimitAt()
 	if old != nil {
 		was = old.LimitAt()
@@ -75,7 +66,6 @@ func (f *fold) indexLimit(old, j *jobs.Job) error {
 	if was == is {
 		return nil
 	}
-	limits := f.tx.Bucket(bucketLimits)
 	if was != 0 {
 		if err := limits.Delete(momentKey(was, j.Key)); err != nil {
 			return err
@@ -97,8 +87,8 @@ func splitMoment(k []byte) (at jobs.Time, key uint64) {
 }
 
 // Due lists jobs that are to be published; see [jobs.Agenda].
-func (s *Store) Due(now jobs.Time, limit, scheduled int) (due []*jobs.Job, next jobs.Time, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
+func (q *Queries) Due(now jobs.Time, limit, scheduled int) (due []*jobs.Job, next jobs.Time, err error) {
+	err = q.db.View(func(tx *bbolt.Tx) error {
 		for _, part := range []byte{dueUnfinished, dueScheduled} {
 			most := limit - len(due)
 			if part == dueScheduled {
@@ -141,11 +131,11 @@ func duePart(tx *bbolt.Tx, part byte, now jobs.Time, limit int) (due []*jobs.Job
 }
 
 // Whole gives a job of Due with its payload; see [jobs.Agenda].
-func (s *Store) Whole(j *jobs.Job) (whole *jobs.Job, err error) {
+func (q *Queries) Whole(j *jobs.Job) (whole *jobs.Job, err error) {
 	if len(j.Payload) > 0 {
 		return j, nil
 	}
-	err = s.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *bbolt.Tx) error {
 		whole, err = readJob(tx.Bucket(bucketJobs), tx.Bucket(bucketPayloads), j.Key)
 		return err
 	})
@@ -177,8 +167,8 @@ func mayHaveStarted(j *jobs.Job, at jobs.Time) bool {
 }
 
 // Overdue lists jobs whose limit has passed; see [jobs.Agenda].
-func (s *Store) Overdue(now jobs.Time) (keys []uint64, next jobs.Time, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
+func (q *Queries) Overdue(now jobs.Time) (keys []uint64, next jobs.Time, err error) {
+	err = q.db.View(func(tx *bbolt.Tx) error {
 		records := tx.Bucket(bucketJobs)
 		c := tx.Bucket(bucketLimits).Cursor()
 		for k, _ := c.First(); len(k) == 16; k, _ = c.Next() {

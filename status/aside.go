@@ -55,44 +55,44 @@ func cut[T any](list []T, n int) (head, tail []T, left int) {
 
 // isolate folds a batch that could not be folded because of err, without what breaks it.
 // It returns an error if that is not a part of the batch, or nothing can be committed.
-func (s *Store) isolate(b *batch, err error, publish func(*jobs.Commit)) error {
+func (p *Projector) isolate(b *batch, err error, publish func(*jobs.Commit)) error {
 	if b.size() == 0 {
 		return err
 	}
-	if _, none := s.foldOnce(&batch{}, publish); none != nil {
+	if _, none := p.foldOnce(&batch{}, publish); none != nil {
 		return err // it has nothing to do with what is in the batch
 	}
-	return s.pieces(b, publish)
+	return p.pieces(b, publish)
 }
 
 // pieces folds the halves of a batch, and theirs, and sets aside what fails by itself.
-func (s *Store) pieces(b *batch, publish func(*jobs.Commit)) error {
+func (p *Projector) pieces(b *batch, publish func(*jobs.Commit)) error {
 	for try := 1; ; try++ {
-		poison, err := s.foldOnce(b, publish)
+		poison, err := p.foldOnce(b, publish)
 		switch {
 		case !poison:
 			return err
 		case b.size() == 0:
 			return err
 		case b.size() == 1 && try >= asideTries:
-			return s.setAside(b, err, publish)
+			return p.setAside(b, err, publish)
 		case b.size() > 1:
 			first, second := b.halves()
-			if err := s.pieces(&first, publish); err != nil {
+			if err := p.pieces(&first, publish); err != nil {
 				return err
 			}
-			return s.pieces(&second, publish)
+			return p.pieces(&second, publish)
 		}
 	}
 }
 
 // foldOnce folds all of a batch, and publishes the commits. poison says that the error
 // would come again.
-func (s *Store) foldOnce(b *batch, publish func(*jobs.Commit)) (poison bool, err error) {
+func (p *Projector) foldOnce(b *batch, publish func(*jobs.Commit)) (poison bool, err error) {
 	for part := *b; ; {
-		c, rest, err := s.fold(&part, s.input())
+		c, rest, err := p.fold(&part, p.input())
 		if err != nil {
-			s.bits.Reset()
+			p.bits.Reset()
 			var broke *foldError
 			return errors.As(err, &broke), err
 		}
@@ -105,7 +105,7 @@ func (s *Store) foldOnce(b *batch, publish func(*jobs.Commit)) (poison bool, err
 }
 
 // setAside moves past the only thing in b.
-func (s *Store) setAside(b *batch, why error, publish func(*jobs.Commit)) error {
+func (p *Projector) setAside(b *batch, why error, publish func(*jobs.Commit)) error {
 	line := aside{At: jobs.Now().String(), Reason: why.Error()}
 	var broke *boltfile.Panic
 	if errors.As(why, &broke) {
@@ -122,13 +122,13 @@ func (s *Store) setAside(b *batch, why error, publish func(*jobs.Commit)) error 
 			instead = append(instead, failure(&b.events[0], why), batch{outcomes: b.events})
 		}
 	}
-	file, err := s.appendAside(&line)
-	s.log.Error("something that jobstream cannot take in was set aside; this is a bug in jobstream, please report it",
+	file, err := p.appendAside(&line)
+	p.log.Error("something that jobstream cannot take in was set aside; this is a bug in jobstream, please report it",
 		"stream", line.Stream, "seq", line.Seq, "job", line.Job, "reason", line.Reason, "file", file, "error", err, "stack", line.Stack)
 	for _, other := range append(instead, batch{}) {
 		other.jobs, other.status = b.jobs, b.status
 		var poison bool
-		if poison, err = s.foldOnce(&other, publish); !poison {
+		if poison, err = p.foldOnce(&other, publish); !poison {
 			return err
 		}
 	}
@@ -199,8 +199,8 @@ func clipTo(s string, n int) string {
 }
 
 // appendAside adds a line to the file of what was set aside, which is on disk then.
-func (s *Store) appendAside(line *aside) (path string, err error) {
-	path = filepath.Join(filepath.Dir(s.o.Path), asideName)
+func (p *Projector) appendAside(line *aside) (path string, err error) {
+	path = filepath.Join(filepath.Dir(p.path), asideName)
 	if info, err := os.Stat(path); err == nil && info.Size() > maxAside {
 		if err := os.Rename(path, path+".old"); err != nil {
 			return path, err

@@ -14,13 +14,23 @@ import (
 // its jobs have records, so that a process that dies in between leaves all of
 // them or none.
 
+// batches are those that are not complete, as a transaction sees and changes them.
+type batches struct {
+	tx      *bbolt.Tx
+	records *records
+	tokens  tokens
+	unique  uniqueKeys
+
+	members map[jobs.ID]bool // the jobs of all of them; nil until somebody asks
+}
+
 // reserve stores the batch of a command, unless its token is known.
-func (f *fold) reserve(c jobs.Reserve) (e jobs.Effect, err error) {
+func (b *batches) reserve(c jobs.Reserve) (e jobs.Effect, err error) {
 	if t := c.Batch.Token; t != nil {
-		if e.Known, err = f.recall(t, c.At); err != nil || e.Known != nil {
+		if e.Known, err = b.tokens.recall(t, c.At); err != nil || e.Known != nil {
 			return e, err
 		}
-		underway, err := f.underway(t, c.At)
+		underway, err := b.tokens.underway(t, c.At)
 		if err != nil {
 			return e, err
 		}
@@ -28,113 +38,94 @@ func (f *fold) reserve(c jobs.Reserve) (e jobs.Effect, err error) {
 			return e, intake.ErrUnderway
 		}
 	}
-	return e, f.store(c.Batch, c.At)
+	return e, b.store(c.Batch, c.At)
 }
 
-// underway says whether the batch that a token stands for is not complete.
-func (f *fold) underway(t *jobs.Token, now jobs.Time) (bool, error) {
-	ids, _, err := tokenIDs(f.tx.Bucket(bucketTokens), t, now)
-	return len(ids) > 0 && f.tx.Bucket(bucketBatches).Get(ids[0][:]) != nil, err
-}
-
-// store checks the unique keys of a batch, takes them and stores it. It changes
-// nothing if one is taken.
-func (f *fold) store(b *jobs.Batch, now jobs.Time) error {
-	for i, m := range b.Messages {
-		if m.Terms == nil || m.Terms.UniqueKey == "" {
+// store stores a batch and reserves its unique keys. It changes nothing if one of them
+// has an owner.
+func (b *batches) store(batch *jobs.Batch, now jobs.Time) error {
+	for i, m := range batch.Messages {
+		key := uniqueKey(m.Terms)
+		if key == "" {
 			continue
 		}
-		owner, err := f.uniqueOwner(m.Terms.UniqueKey)
+		owner, err := b.unique.owner(key)
 		if err != nil {
 			return err
 		}
 		if owner != (jobs.ID{}) {
-			taken := duplicate(m.Terms.UniqueKey, owner)
-			taken.Fields = []jobs.FieldError{{Pointer: fmt.Sprintf("/jobs/%d/unique_key", i), Detail: taken.Detail}}
-			return taken
+			refusal := duplicate(key, owner)
+			refusal.Fields = []jobs.FieldError{{Pointer: fmt.Sprintf("/jobs/%d/unique_key", i), Detail: refusal.Detail}}
+			return refusal
 		}
 	}
-	ids := make([]jobs.ID, len(b.Messages))
-	for i, m := range b.Messages {
+	ids := make([]jobs.ID, len(batch.Messages))
+	for i, m := range batch.Messages {
 		ids[i] = m.ID
-		if m.Terms == nil || m.Terms.UniqueKey == "" {
+		key := uniqueKey(m.Terms)
+		if key == "" {
 			continue
 		}
-		if err := f.tx.Bucket(bucketUnique).Put([]byte(m.Terms.UniqueKey), append(m.ID[:], b.ID[:]...)); err != nil {
+		if err := b.unique.reserve(key, m.ID, batch.ID); err != nil {
 			return err
 		}
 	}
-	if b.Token != nil {
-		if err := f.remember(b.Token, now, ids); err != nil {
+	if batch.Token != nil {
+		if err := b.tokens.remember(batch.Token, now, ids); err != nil {
 			return err
 		}
 	}
-	f.answer(jobs.Answer{Kind: jobs.BatchStored, ID: b.ID, Batch: b})
-	return f.tx.Bucket(bucketBatches).Put(b.ID[:], record.AppendBatch(nil, b))
+	return b.tx.Bucket(bucketBatches).Put(batch.ID[:], record.AppendBatch(nil, batch))
 }
 
-// completeBatch removes a batch if all of its jobs are there.
-func (f *fold) completeBatch(id jobs.ID) error {
-	bucket := f.tx.Bucket(bucketBatches)
+// complete removes a batch if all of its jobs are there.
+func (b *batches) complete(id jobs.ID) (done bool, err error) {
+	bucket := b.tx.Bucket(bucketBatches)
 	v := bucket.Get(id[:])
 	if v == nil {
-		return nil
+		return false, nil
 	}
-	b, err := record.DecodeBatch(id, v)
+	batch, err := record.DecodeBatch(id, v)
 	if err != nil {
-		return err
+		return false, err
 	}
-	for _, m := range b.Messages {
-		if w, err := f.byID(m.ID); w == nil || err != nil {
-			return err // it is published again
+	for _, m := range batch.Messages {
+		if w, err := b.records.byID(m.ID); w == nil || err != nil {
+			return false, err // it is published again
 		}
 	}
-	if err := f.freeReserved(b); err != nil {
-		return err
-	}
-	f.answer(jobs.Answer{Kind: jobs.BatchDone, ID: id})
-	return bucket.Delete(id[:])
-}
-
-// freeReserved frees the unique keys that no job of a complete batch has taken: another
-// client may have submitted one of its ids first, without the key.
-func (f *fold) freeReserved(b *jobs.Batch) error {
-	unique := f.tx.Bucket(bucketUnique)
-	for _, m := range b.Messages {
-		if m.Terms == nil || m.Terms.UniqueKey == "" {
-			continue
-		}
-		key := []byte(m.Terms.UniqueKey)
-		if v := unique.Get(key); len(v) == 32 && jobs.ID(v[16:]) == b.ID {
-			if err := unique.Delete(key); err != nil {
-				return err
+	// Another client may have submitted one of its ids first, without the key.
+	for _, m := range batch.Messages {
+		if key := uniqueKey(m.Terms); key != "" {
+			if err := b.unique.releaseReserved(key, id); err != nil {
+				return false, err
 			}
 		}
 	}
-	return nil
+	return true, bucket.Delete(id[:])
 }
 
-// inBatch says whether a job belongs to a batch that is not complete. Its message
+// include says whether a job belongs to a batch that is not complete. Its message
 // is published again then, and would make a new job of one that was deleted.
-func (f *fold) inBatch(id jobs.ID) (bool, error) {
-	if f.batched == nil {
-		f.batched = make(map[jobs.ID]bool)
-		all, err := readBatches(f.tx)
+func (b *batches) include(id jobs.ID) (bool, error) {
+	if b.members == nil {
+		b.members = make(map[jobs.ID]bool)
+		all, err := readBatches(b.tx)
 		if err != nil {
 			return false, err
 		}
-		for _, b := range all {
-			for _, m := range b.Messages {
-				f.batched[m.ID] = true
+		for _, batch := range all {
+			for _, m := range batch.Messages {
+				b.members[m.ID] = true
 			}
 		}
 	}
-	return f.batched[id], nil
+	return b.members[id], nil
 }
 
 // Batches are those that are stored and not complete.
-func (s *Store) Batches() (all []*jobs.Batch, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) (err error) {
+func (q *Queries) Batches() (all []*jobs.Batch, err error) {
+	err = q.db.View(func(tx *bbolt.Tx) (err error) {
 		all, err = readBatches(tx)
 		return err
 	})

@@ -1,8 +1,6 @@
 package status
 
 import (
-	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,7 +26,7 @@ func (f *fold) do(c jobs.Command) (jobs.Effect, error) {
 	case jobs.Reserve:
 		return f.reserve(c)
 	case jobs.ForgetTokens:
-		return f.forget(c)
+		return f.tokens.forget(c)
 	case jobs.Expire:
 		return f.change(c.Keys, func(w *work) (bool, error) { return w.edit().Expire(c.At), nil })
 	case jobs.Lose:
@@ -44,7 +42,7 @@ func (f *fold) do(c jobs.Command) (jobs.Effect, error) {
 		f.pos = c.To
 		return jobs.Effect{}, nil
 	case schedule.Command:
-		return f.schedule(c)
+		return f.schedules.do(c)
 	}
 	return jobs.Effect{}, fmt.Errorf("the tracker knows no command %T", c)
 }
@@ -53,7 +51,7 @@ func (f *fold) do(c jobs.Command) (jobs.Effect, error) {
 // job; a [*jobs.Error] of it refuses only that one.
 func (f *fold) change(keys []uint64, one func(*work) (bool, error)) (r jobs.Effect, err error) {
 	for _, key := range keys {
-		w, err := f.get(key)
+		w, err := f.records.get(key)
 		if err != nil {
 			return r, err
 		}
@@ -85,28 +83,36 @@ func (f *fold) retry(w *work, at jobs.Time) (bool, error) {
 	if f.in.registry.Lookup(j.Type) == nil {
 		return false, f.in.registry.Unknown(j.Type)
 	}
-	if j.Terms != nil && j.Terms.UniqueKey != "" {
-		owner, err := f.uniqueOwner(j.Terms.UniqueKey)
+	key := uniqueKey(j.Terms)
+	if key != "" {
+		owner, err := f.unique.owner(key)
 		if err != nil {
 			return false, err
 		}
 		if owner != (jobs.ID{}) {
-			return false, duplicate(j.Terms.UniqueKey, owner)
+			return false, duplicate(key, owner)
 		}
 	}
 	if w.dirty {
 		return false, &jobs.Error{Kind: jobs.Conflict, Detail: "the job is being changed by somebody else at this moment; try again"}
 	}
-	if err := f.keepEnd(j); err != nil {
+	if err := f.ends.keep(j, f.number); err != nil {
 		return false, err
 	}
 	w.edit().Rerun(at)
-	if w.job.Terms != nil && w.job.Terms.UniqueKey != "" { // for the next one of these keys
-		if err := f.tx.Bucket(bucketUnique).Put([]byte(w.job.Terms.UniqueKey), w.job.ID[:]); err != nil {
-			return false, err
-		}
+	if key == "" {
+		return true, nil
 	}
-	return true, nil
+	return true, f.unique.claim(key, j.ID) // for the next one of these keys
+}
+
+// reserve stores a batch, and answers whoever submitted it.
+func (f *fold) reserve(c jobs.Reserve) (jobs.Effect, error) {
+	e, err := f.batches.reserve(c)
+	if err == nil && e.Known == nil {
+		f.answer(jobs.Answer{Kind: jobs.BatchStored, ID: c.Batch.ID, Batch: c.Batch})
+	}
+	return e, err
 }
 
 // delete removes the records of ended jobs.
@@ -124,15 +130,38 @@ func (f *fold) delete(keys []uint64) (r jobs.Effect, err error) {
 	return r, nil
 }
 
+// remove deletes the record of an ended job, unless somebody still needs it.
+func (f *fold) remove(key uint64) (size int64, err error) {
+	j, err := f.records.removable(key)
+	if j == nil || err != nil {
+		return 0, err
+	}
+	if needed, err := f.batches.include(j.ID); needed || err != nil {
+		return 0, err
+	}
+	if f.ends.mayBeUnnotified(key) {
+		if err := f.ends.keep(j, f.number); err != nil {
+			return 0, err
+		}
+	}
+	if size, err = f.records.remove(j); err == nil {
+		err = f.indexes.remove(j)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("delete job %s: %w", j.ID, err)
+	}
+	return size, nil
+}
+
 // typeSettings are what an operator has set for a type.
 type typeSettings struct {
 	Paused bool `json:"paused,omitempty"`
 }
 
 // Paused are the types whose jobs wait.
-func (s *Store) Paused() (paused map[string]bool, err error) {
+func (q *Queries) Paused() (paused map[string]bool, err error) {
 	paused = make(map[string]bool)
-	err = s.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketTypes).ForEach(func(name, v []byte) error {
 			var t typeSettings
 			if err := json.Unmarshal(v, &t); err != nil {
@@ -162,13 +191,13 @@ func (f *fold) pause(c jobs.Pause) error {
 
 // seed takes ended jobs from their notifications.
 func (f *fold) seed(ended []*jobs.Job) error {
-	f.silent = true
+	f.ends.silent = true
 	for _, j := range ended {
-		have, err := f.byID(j.ID)
+		have, err := f.records.byID(j.ID)
 		if err != nil {
 			return err
 		}
-		other, err := f.get(j.Key)
+		other, err := f.records.get(j.Key)
 		if err != nil {
 			return err
 		}
@@ -177,47 +206,11 @@ func (f *fold) seed(ended []*jobs.Job) error {
 		case !j.Status.Ended():
 		case have == nil && other == nil:
 			j.Unlisted = f.in.registry.Lookup(j.Type) == nil
-			f.create(&work{job: j, dirty: true})
+			f.records.create(j)
 		case have != nil && have.job.Run < j.Run: // it ended once more
 			j.Key, j.Unlisted = have.job.Key, have.job.Unlisted
 			have.job, have.dirty = j, true
 		}
 	}
 	return nil
-}
-
-// OldestToken is when the oldest idempotency token was used, 0 if there is none.
-func (s *Store) OldestToken() (at jobs.Time, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
-		if k, _ := tx.Bucket(bucketTokenAge).Cursor().First(); len(k) == 24 {
-			at = jobs.Time(binary.BigEndian.Uint64(k))
-		}
-		return nil
-	})
-	return at, err
-}
-
-// forget drops old tokens.
-func (f *fold) forget(c jobs.ForgetTokens) (e jobs.Effect, err error) {
-	tokens, ages := f.tx.Bucket(bucketTokens), f.tx.Bucket(bucketTokenAge)
-	var old [][]byte
-	cursor := ages.Cursor()
-	for k, _ := cursor.First(); len(k) == 24 && len(old) < c.Most; k, _ = cursor.Next() {
-		if jobs.Time(binary.BigEndian.Uint64(k)) >= c.Before {
-			break
-		}
-		old = append(old, bytes.Clone(k))
-	}
-	for _, k := range old {
-		if err := ages.Delete(k); err != nil {
-			return e, err
-		}
-		// It may have been used again since.
-		if v := tokens.Get(k[8:]); len(v) >= 8 && string(v[:8]) == string(k[:8]) {
-			if err := tokens.Delete(k[8:]); err != nil {
-				return e, err
-			}
-		}
-	}
-	return jobs.Effect{Removed: len(old)}, nil
 }

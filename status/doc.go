@@ -3,11 +3,11 @@
 // a bbolt file, one transaction for everything that has queued up meanwhile, and
 // publishes what each commit made true.
 //
-// Where to start: [Store] is the open tracker; [Store.Run] is the projector, the
-// only writer; fold.go says what a batch does to the records, commands.go what a
-// command does, package record how a job is encoded, package index how jobs are found by status, type
-// and tag, and query.go what can be asked. recover.go is for the start after a crash, and package
-// boltfile is the file itself.
+// Where to start: [Store] is the open tracker, made of parts with one subject each.
+// [Projector.Run] is the only writer. fold.go says what a batch does, and in which order
+// a transaction is written; commands.go says what a command does, and query.go what can
+// be asked. recover.go is for the start after a crash. Package record has the encoding
+// of jobs, package index finds and counts them, and package boltfile is the file itself.
 //
 // The file has these buckets, all keys big endian:
 //
@@ -21,8 +21,8 @@
 //	outbox    commit → moment and keys of the jobs whose end it stored
 //	aliases   key, sequence of a later message → nothing: the moved entries of a job
 //
-// and these, which only jobs with special wishes use (agenda.go, keys.go,
-// batches.go, commands.go):
+// and these, which only jobs with special wishes use (agenda.go, tokens.go,
+// unique.go, turns.go, batches.go, commands.go):
 //
 //	due       part, moment, key → nothing: jobs whose message is to be published then
 //	limits    moment, key → nothing: jobs that have to have started or ended by then
@@ -33,6 +33,7 @@
 //	tokenage  moment, idempotency key → nothing
 //	batches   id → the messages of a batch that is not complete
 //	types     type → what an operator has set
+//	schedules name → the schedule, with the last moment that it fired for
 //	copies    key, commit → record of an ended job that runs again or was deleted with that commit (outbox.go)
 //	copyages  commit, key → nothing: the copies by age
 //	ends      moment, key → the same as earlier versions had it

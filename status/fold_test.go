@@ -72,9 +72,9 @@ func TestSubmissionAndEventsInAnyOrder(t *testing.T) {
 					for _, s := range batch {
 						s(tr, m)
 					}
-					tr.queue.mu.Lock()
-					jobsSeq, statusSeq := tr.queue.filled.jobs, tr.queue.filled.status
-					tr.queue.mu.Unlock()
+					tr.inbox.mu.Lock()
+					jobsSeq, statusSeq := tr.inbox.filled.jobs, tr.inbox.filled.status
+					tr.inbox.mu.Unlock()
 					tr.run(idle{})
 					tr.wait(jobsSeq, statusSeq)
 					if jobsSeq > 0 {

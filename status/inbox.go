@@ -1,7 +1,6 @@
 package status
 
 import (
-	"context"
 	"sync"
 
 	"jobstream/jobs"
@@ -39,21 +38,6 @@ func (b *batch) reset() {
 	clear(b.messages)
 	clear(b.events)
 	*b = batch{messages: b.messages[:0], events: b.events[:0]}
-}
-
-// task is a command on its way to the writer: it is done in a transaction beside
-// those of the batches, and done gets what it has come to once that is committed. It
-// is not begun any more once ctx has ended.
-type task struct {
-	ctx     context.Context //nolint:containedctx // a task is a call that waits in a queue
-	command jobs.Command
-	done    chan answer
-}
-
-// answer is what a command has come to.
-type answer struct {
-	effect jobs.Effect
-	err    error
 }
 
 // Bounds of a batch.

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 	"jobstream/status/record"
 )
 
@@ -32,32 +34,49 @@ const (
 	listMost   = 100_000 // ends that are not notified are listed; when there are more, each may be one
 )
 
-// writeOutbox stores which jobs end with this transaction, and drops what may go.
-func (f *fold) writeOutbox() error {
-	bucket := f.tx.Bucket(bucketOutbox)
-	if err := f.dropEntries(bucket); err != nil {
+// ends are the entries and copies of the outbox, as a transaction sees and changes them.
+type ends struct {
+	entries, copies, copyAges *bbolt.Bucket
+
+	notified  uint64 // the number of the commit up to which notifications are stored
+	droppable uint64 // up to which entries may leave the outbox
+	silent    bool   // those that end have been notified already
+
+	unnotified map[uint64]bool // see mayBeUnnotified; nil until somebody asks
+}
+
+func newEnds(tx *bbolt.Tx, in input) *ends {
+	return &ends{
+		entries: tx.Bucket(bucketOutbox), copies: tx.Bucket(bucketCopies), copyAges: tx.Bucket(bucketCopyAges),
+		notified: in.notified, droppable: in.outbox,
+	}
+}
+
+// write stores which jobs end with a commit, and drops what may go.
+func (e *ends) write(c *jobs.Commit) error {
+	if err := e.drop(); err != nil {
 		return err
 	}
-	if f.silent {
+	if e.silent {
 		return nil
 	}
-	v := binary.BigEndian.AppendUint64(make([]byte, 0, 8+8*len(f.out.Changes)), uint64(f.out.At))
-	for j := range f.out.Ended() {
+	v := binary.BigEndian.AppendUint64(make([]byte, 0, 8+8*len(c.Changes)), uint64(c.At))
+	for j := range c.Ended() {
 		v = binary.BigEndian.AppendUint64(v, j.Key)
 	}
 	if len(v) == 8 {
 		return nil
 	}
-	return bucket.Put(key8(f.out.Number), v)
+	return e.entries.Put(key8(c.Number), v)
 }
 
-// dropEntries drops the entries that the fold's input lets go, and copies of ends that no
+// drop drops the entries that may leave the outbox, and the copies of ends that no
 // entry needs any more.
-func (f *fold) dropEntries(bucket *bbolt.Bucket) error {
-	c := bucket.Cursor()
+func (e *ends) drop() error {
+	c := e.entries.Cursor()
 	k, _ := c.First()
-	for n := 0; k != nil && binary.BigEndian.Uint64(k) <= f.in.outbox && n < dropMost; n++ {
-		if err := bucket.Delete(k); err != nil {
+	for n := 0; k != nil && binary.BigEndian.Uint64(k) <= e.droppable && n < dropMost; n++ {
+		if err := e.entries.Delete(k); err != nil {
 			return err
 		}
 		k, _ = c.First()
@@ -66,50 +85,44 @@ func (f *fold) dropEntries(bucket *bbolt.Bucket) error {
 	if k != nil {
 		oldest = binary.BigEndian.Uint64(k)
 	}
-	ages, copies := f.tx.Bucket(bucketCopyAges), f.tx.Bucket(bucketCopies)
-	c = ages.Cursor()
+	c = e.copyAges.Cursor()
 	for k, _ := c.First(); len(k) == 16 && binary.BigEndian.Uint64(k) <= oldest; k, _ = c.First() {
-		if err := copies.Delete(slices.Concat(k[8:], k[:8])); err != nil {
+		if err := e.copies.Delete(slices.Concat(k[8:], k[:8])); err != nil {
 			return err
 		}
-		if err := ages.Delete(k); err != nil {
+		if err := e.copyAges.Delete(k); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// keepEnd keeps a copy of an ended job that is about to run again or to be deleted, if
-// anything stands in the outbox. The copy counts for entries of earlier commits.
-func (f *fold) keepEnd(j *jobs.Job) error {
-	if k, _ := f.tx.Bucket(bucketOutbox).Cursor().First(); k == nil {
+// keep keeps a copy of an ended job that the commit with this number lets run again or
+// deletes, if anything stands in the outbox. It counts for entries of earlier commits.
+func (e *ends) keep(j *jobs.Job, number uint64) error {
+	if k, _ := e.entries.Cursor().First(); k == nil {
 		return nil
 	}
-	key := endKey(j.Key, f.s.number.Load()+1)
-	if err := f.tx.Bucket(bucketCopyAges).Put(slices.Concat(key[8:], key[:8]), nil); err != nil {
+	key := endKey(j.Key, number)
+	if err := e.copyAges.Put(slices.Concat(key[8:], key[:8]), nil); err != nil {
 		return err
 	}
-	copied := record.Append(make([]byte, 4), j)
-	binary.BigEndian.PutUint32(copied, uint32(len(copied)-4)) //nolint:gosec // a few MiB
-	if len(j.Payload) > record.InlinePayload {
-		copied = append(copied, j.Payload...)
-	}
-	return f.tx.Bucket(bucketCopies).Put(key, copied)
+	return e.copies.Put(key, record.AppendWhole(nil, j))
 }
 
-// unnotifiedEnd says whether a job may have ended and not been notified, so that deleting it
-// would lose that.
-func (f *fold) unnotifiedEnd(key uint64) bool {
-	if f.unnotified == nil {
-		f.unnotified = make(map[uint64]bool)
-		c := f.tx.Bucket(bucketOutbox).Cursor()
-		for k, v := c.Seek(key8(f.in.notified + 1)); k != nil && len(f.unnotified) <= listMost; k, v = c.Next() {
+// mayBeUnnotified says whether a job may have ended and not been notified, so that
+// deleting it would lose that.
+func (e *ends) mayBeUnnotified(key uint64) bool {
+	if e.unnotified == nil {
+		e.unnotified = make(map[uint64]bool)
+		c := e.entries.Cursor()
+		for k, v := c.Seek(key8(e.notified + 1)); k != nil && len(e.unnotified) <= listMost; k, v = c.Next() {
 			for v = v[min(8, len(v)):]; len(v) >= 8; v = v[8:] {
-				f.unnotified[binary.BigEndian.Uint64(v)] = true
+				e.unnotified[binary.BigEndian.Uint64(v)] = true
 			}
 		}
 	}
-	return f.unnotified[key] || len(f.unnotified) > listMost
+	return e.unnotified[key] || len(e.unnotified) > listMost
 }
 
 // endKey is the key of the copy that the commit with this number made of a job.
@@ -117,41 +130,37 @@ func endKey(key, number uint64) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(make([]byte, 0, 16), key), number)
 }
 
-func readEnd(v []byte) (*jobs.Job, error) {
-	if len(v) < 4 || int(binary.BigEndian.Uint32(v)) > len(v)-4 {
-		return nil, record.ErrDamaged
-	}
-	n := 4 + int(binary.BigEndian.Uint32(v))
-	j, apart, err := record.Decode(v[4:n])
-	if apart {
-		j.Payload = bytes.Clone(v[n:])
-	}
-	return j, err
-}
+// Notifications says how far the ends of jobs are notified, and so what may leave the
+// outbox. Whoever notifies calls it; the projector asks it before each commit.
+type Notifications struct {
+	db      *boltfile.File
+	commits *Commits
+	age     time.Duration // see Options.OutboxAge
 
-// aging says what has been notified for long enough to leave the outbox. Only the
-// projector uses it.
-type aging struct {
+	notified atomic.Uint64 // the commit up to which notifications are stored
+	keepAll  atomic.Bool   // nothing is dropped from the outbox at all
+
+	// The projector's: notified at a moment since, and age before that.
 	since      time.Time
-	young, old uint64 // notified at since, and Options.OutboxAge before
+	young, old uint64
 }
 
 // droppable is the number of the commit up to which entries may leave the outbox.
-func (s *Store) droppable(now time.Time) uint64 {
-	if now.Sub(s.aging.since) >= s.o.OutboxAge {
-		s.aging = aging{since: now, young: s.notified.Load(), old: s.aging.young}
+func (n *Notifications) droppable(now time.Time) uint64 {
+	if now.Sub(n.since) >= n.age {
+		n.since, n.young, n.old = now, n.notified.Load(), n.young
 	}
-	if s.keepAll.Load() {
+	if n.keepAll.Load() {
 		return 0
 	}
-	return s.aging.old
+	return n.old
 }
 
 // outboxHasOld says whether there is anything to drop from the outbox, so that an
 // idle tracker gets a commit for it.
-func (s *Store) outboxHasOld() (found bool) {
-	old := s.droppable(time.Now())
-	err := s.db.View(func(tx *bbolt.Tx) error {
+func (n *Notifications) outboxHasOld() (found bool) {
+	old := n.droppable(time.Now())
+	err := n.db.View(func(tx *bbolt.Tx) error {
 		k, _ := tx.Bucket(bucketOutbox).Cursor().First()
 		found = k != nil && binary.BigEndian.Uint64(k) <= old
 		return nil
@@ -161,26 +170,23 @@ func (s *Store) outboxHasOld() (found bool) {
 
 // KeepOutbox says whether everything has to stay in the outbox, however old: the
 // stream of notifications may lose its end though it has acknowledged it.
-func (s *Store) KeepOutbox(keep bool) { s.keepAll.Store(keep) }
+func (n *Notifications) KeepOutbox(keep bool) { n.keepAll.Store(keep) }
 
 // Notified says that the notifications of all commits up to this one are stored.
-func (s *Store) Notified(number uint64) {
-	s.notified.Store(number)
-	s.wake()
+func (n *Notifications) Notified(number uint64) {
+	n.notified.Store(number)
+	n.commits.wake()
 }
 
 // WaitNotified returns once the notifications of all that is committed now are stored.
 // Whoever notifies must have been woken after that commit.
-func (s *Store) WaitNotified(ctx context.Context, number uint64) error {
-	return s.until(ctx, "notifications to be stored", func() bool { return s.notified.Load() >= number })
+func (n *Notifications) WaitNotified(ctx context.Context, number uint64) error {
+	return n.commits.until(ctx, "notifications to be stored", func() bool { return n.notified.Load() >= number })
 }
 
-// Number is that of the last commit that changed something, see [jobs.Commit].
-func (s *Store) Number() uint64 { return s.number.Load() }
-
 // Unnotified is the number of ends in the outbox.
-func (s *Store) Unnotified() (ends int, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
+func (n *Notifications) Unnotified() (ends int, err error) {
+	err = n.db.View(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketOutbox).ForEach(func(_, v []byte) error {
 			ends += max(len(v)/8-1, 0)
 			return nil
@@ -192,7 +198,7 @@ func (s *Store) Unnotified() (ends int, err error) {
 // Outbox reads what there is to notify of, in the order of the commits and in pieces of a
 // bounded size. It is for one goroutine.
 type Outbox struct {
-	s        *Store
+	n        *Notifications
 	at, next outboxPlace
 	older    bool // copies in the form of earlier versions were read
 }
@@ -205,12 +211,12 @@ type outboxPlace struct {
 }
 
 // Outbox is a reader that begins with the first entry there is.
-func (s *Store) Outbox() *Outbox { return &Outbox{s: s} }
+func (n *Notifications) Outbox() *Outbox { return &Outbox{n: n} }
 
 // Read returns the next jobs that have ended, none if there are no more for now. Until
 // [Outbox.Stored] it returns the same ones.
 func (o *Outbox) Read() (ended []*jobs.Job, err error) {
-	err = o.s.db.View(func(tx *bbolt.Tx) error {
+	err = o.n.db.View(func(tx *bbolt.Tx) error {
 		if !o.older {
 			if ended, err = olderCopies(tx); len(ended) > 0 || err != nil {
 				o.next = o.at
@@ -230,7 +236,7 @@ func (o *Outbox) Read() (ended []*jobs.Job, err error) {
 func (o *Outbox) Stored() {
 	o.older = true
 	o.at = o.next
-	o.s.Notified(o.at.number)
+	o.n.Notified(o.at.number)
 }
 
 // readOutbox reads a piece of the outbox, and where the next one begins.
@@ -283,7 +289,7 @@ func newEndReader(tx *bbolt.Tx) *endReader {
 func (r *endReader) read(key, number uint64) (*jobs.Job, error) {
 	if r.copies != nil {
 		if k, v := r.copies.Seek(endKey(key, number+1)); bytes.HasPrefix(k, key8(key)) {
-			return readEnd(v)
+			return record.DecodeWhole(v)
 		}
 	}
 	j, err := readJob(r.records, r.payloads, key)

@@ -113,13 +113,13 @@ func (m *outboxModel) remove(t *rapid.T) {
 
 // age lets the entries go that were notified when it was called last.
 func (m *outboxModel) age(*rapid.T) {
-	m.aging = aging{since: time.Now(), young: m.notified.Load(), old: m.aging.young}
+	m.since, m.young, m.old = time.Now(), m.notified.Load(), m.young
 	m.folds(nil)
 }
 
 func (m *outboxModel) crash(*rapid.T) {
 	for e, number := range m.again {
-		if number > m.aging.old {
+		if number > m.old {
 			m.owed[e] = true
 		} else {
 			delete(m.again, e)

@@ -242,7 +242,7 @@ func TestEndsOfJobsThatRunAgain(t *testing.T) {
 			tr.everywhere(func() { check("deleted") })
 			// Once the outbox may forget them the copies go, too.
 			tr.Notified(tr.Number())
-			tr.aging.young, tr.aging.since = tr.Number(), time.Time{}
+			tr.young, tr.since = tr.Number(), time.Time{}
 			tr.folds(nil)
 			for _, bucket := range [][]byte{bucketOutbox, bucketCopies, bucketCopyAges} {
 				if keys, _ := tr.rows(bucket); len(keys) != 0 {

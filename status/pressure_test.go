@@ -48,7 +48,7 @@ func TestInboxIsBounded(t *testing.T) {
 					t.Errorf("took %d, want %d", got, c.want)
 				}
 				given.Store(true)
-				s.queue.close() // lets go of it
+				s.inbox.close() // lets go of it
 				synctest.Wait()
 			})
 		})

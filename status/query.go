@@ -8,26 +8,34 @@ import (
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 	"jobstream/status/index"
 )
 
-// Find returns the job whose present message in JOBS is or was seq, nil if there
-// is none. The job is shared and must not be changed.
-func (s *Store) Find(seq uint64) (j *jobs.Job, err error) {
-	if j = s.recent.get(seq); j != nil {
-		return j, nil
-	}
-	if j, err = s.prefetch(seq); j != nil || err != nil {
-		return j, err
-	}
-	return s.JobBySeq(context.Background(), seq)
+// Queries is what can be asked, of the file as of the last commit and of what is kept in
+// memory of it. Any goroutine may ask.
+type Queries struct {
+	db     *boltfile.File
+	latest *Latest
 }
 
-// JobBySeq is [Store.Find] for lookups: it reads the file even of jobs that are
+// Find returns the job whose present message in JOBS is or was seq, nil if there
+// is none. The job is shared and must not be changed.
+func (q *Queries) Find(seq uint64) (j *jobs.Job, err error) {
+	if j = q.latest.recent.get(seq); j != nil {
+		return j, nil
+	}
+	if j, err = q.prefetch(seq); j != nil || err != nil {
+		return j, err
+	}
+	return q.JobBySeq(context.Background(), seq)
+}
+
+// JobBySeq is [Queries.Find] for lookups: it reads the file even of jobs that are
 // kept in memory. That is a moment behind the file after a commit, so that a
 // lookup by the sequence could show less than one by the id has shown before.
-func (s *Store) JobBySeq(_ context.Context, seq uint64) (j *jobs.Job, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
+func (q *Queries) JobBySeq(_ context.Context, seq uint64) (j *jobs.Job, err error) {
+	err = q.db.View(func(tx *bbolt.Tx) error {
 		records, payloads := tx.Bucket(bucketJobs), tx.Bucket(bucketPayloads)
 		if j, err = readJob(records, payloads, seq); j != nil || err != nil {
 			return err
@@ -41,8 +49,8 @@ func (s *Store) JobBySeq(_ context.Context, seq uint64) (j *jobs.Job, err error)
 }
 
 // Job returns the job with this id, nil if there is none.
-func (s *Store) Job(_ context.Context, id jobs.ID) (j *jobs.Job, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
+func (q *Queries) Job(_ context.Context, id jobs.ID) (j *jobs.Job, err error) {
+	err = q.db.View(func(tx *bbolt.Tx) error {
 		if v := tx.Bucket(bucketIDs).Get(id[:]); v != nil {
 			j, err = readJob(tx.Bucket(bucketJobs), tx.Bucket(bucketPayloads), binary.BigEndian.Uint64(v))
 		}
@@ -73,12 +81,12 @@ func parseCursor(c string, asc bool) (uint64, bool) {
 const scanBatch = 512
 
 // Scan walks over jobs; see [jobs.History].
-func (s *Store) Scan(ctx context.Context, filter jobs.Filter, yield func(*jobs.Job) error) error {
+func (q *Queries) Scan(ctx context.Context, filter jobs.Filter, yield func(*jobs.Job) error) error {
 	for after := uint64(0); ; {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		found, next, err := s.page(filter, after, true, scanBatch)
+		found, next, err := q.page(filter, after, true, scanBatch)
 		if err != nil {
 			return err
 		}
@@ -96,15 +104,15 @@ func (s *Store) Scan(ctx context.Context, filter jobs.Filter, yield func(*jobs.J
 // page returns up to limit jobs beyond the key from (0 = from the start), and
 // the last key looked at, 0 if there is nothing beyond. It reads one piece of
 // the records, so it may find fewer jobs although there are more.
-func (s *Store) page(filter jobs.Filter, from uint64, asc bool, limit int) (found []*jobs.Job, next uint64, err error) {
+func (q *Queries) page(filter jobs.Filter, from uint64, asc bool, limit int) (found []*jobs.Job, next uint64, err error) {
 	left := searchPiece
-	return s.piece(newMatcher(&filter), from, asc, limit, &left)
+	return q.piece(newMatcher(&filter), from, asc, limit, &left)
 }
 
 // piece is a part of a list that one transaction reads: see page. It ends when
 // budget is used up, which it reduces.
-func (s *Store) piece(match *matcher, from uint64, asc bool, limit int, left *budget) (found []*jobs.Job, next uint64, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
+func (q *Queries) piece(match *matcher, from uint64, asc bool, limit int, left *budget) (found []*jobs.Job, next uint64, err error) {
+	err = q.db.View(func(tx *bbolt.Tx) error {
 		r := newReading(tx, left)
 		w := newWalk(tx, match.filter, asc, from)
 		for w.Next() {
@@ -142,8 +150,8 @@ func (s *Store) piece(match *matcher, from uint64, asc bool, limit int, left *bu
 }
 
 // Count counts jobs; see [jobs.History].
-func (s *Store) Count(filter jobs.Filter) (n int, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
+func (q *Queries) Count(filter jobs.Filter) (n int, err error) {
+	err = q.db.View(func(tx *bbolt.Tx) error {
 		for w := newWalk(tx, &filter, true, 0); w.Next(); {
 			m, err := w.Candidates()
 			if err != nil {
@@ -160,11 +168,11 @@ func (s *Store) Count(filter jobs.Filter) (n int, err error) {
 // It is counted from bitmaps by the jobs' keys, so jobs that were put into the
 // queue again after others are counted where they were at first. It is 0 for a
 // job that does not wait in a lane.
-func (s *Store) Position(j *jobs.Job) (n int, err error) {
+func (q *Queries) Position(j *jobs.Job) (n int, err error) {
 	if j.Status != jobs.Pending || !inQueue(j) {
 		return 0, nil
 	}
-	err = s.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *bbolt.Tx) error {
 		n, err = index.Position(tx.Bucket(bucketBits), j)
 		return err
 	})

@@ -125,10 +125,10 @@ func (r *recentJobs) keep(found []*jobs.Job, version uint64) {
 
 // prefetch reads the job whose first message was seq, and those behind it that are to
 // run after it: they are needed next. It returns nil if there is no such job.
-func (s *Store) prefetch(seq uint64) (j *jobs.Job, err error) {
-	version := s.recent.version()
+func (q *Queries) prefetch(seq uint64) (j *jobs.Job, err error) {
+	version := q.latest.recent.version()
 	var found []*jobs.Job
-	err = s.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *bbolt.Tx) error {
 		records := tx.Bucket(bucketJobs)
 		j, err = readJob(records, tx.Bucket(bucketPayloads), seq)
 		if j != nil && err == nil {
@@ -136,7 +136,7 @@ func (s *Store) prefetch(seq uint64) (j *jobs.Job, err error) {
 		}
 		return err
 	})
-	s.recent.keep(found, version)
+	q.latest.recent.keep(found, version)
 	return j, err
 }
 

@@ -47,26 +47,14 @@ func (s *Store) RemoveClean(boot string) (mark Clean, ok, sameBoot bool, err err
 }
 
 // HighestKey is the highest key of a record, 0 if there is none.
-func (s *Store) HighestKey() (key uint64, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
+func (q *Queries) HighestKey() (key uint64, err error) {
+	err = q.db.View(func(tx *bbolt.Tx) error {
 		if k, _ := tx.Bucket(bucketJobs).Cursor().Last(); k != nil {
 			key = binary.BigEndian.Uint64(k)
 		}
 		return nil
 	})
 	return key, err
-}
-
-// Live says whether any of these sequences in JOBS is the message of an
-// unfinished job, and what the highest such sequence of all is, 0 if there is
-// none.
-func (s *Store) Live(seqs []uint64) (some bool, highest uint64) {
-	s.liveMu.Lock()
-	defer s.liveMu.Unlock()
-	for _, seq := range seqs {
-		some = some || s.live.Has(seq)
-	}
-	return some, s.live.Max()
 }
 
 // MarkClean leaves the mark. Run must have ended, and everything else must have
@@ -88,14 +76,9 @@ func (s *Store) MarkClean(mark Clean) error {
 	})
 }
 
-// New says whether the streams may know jobs that the tracker does not: its file
-// was made by this process, or the one that made it did not get to
-// [jobs.EndRebuild].
-func (s *Store) New() bool { return s.rebuild.Load() }
-
 // Running are the keys of the processing jobs.
-func (s *Store) Running() (keys []uint64, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
+func (q *Queries) Running() (keys []uint64, err error) {
+	err = q.db.View(func(tx *bbolt.Tx) error {
 		return index.EachChunk(tx.Bucket(bucketBits), index.OfStatus(jobs.Processing), func(chunk uint32, m *index.Bitmap) error {
 			m.Each(chunk, true, func(key uint64) bool { keys = append(keys, key); return true })
 			return nil
@@ -107,7 +90,7 @@ func (s *Store) Running() (keys []uint64, err error) {
 // Unfinished calls f with all unfinished jobs whose message has to be in JOBS, in
 // order of their keys, a bounded number at a time. It may be called while Run
 // runs.
-func (s *Store) Unfinished(ctx context.Context, f func([]*jobs.Job) error) error {
+func (q *Queries) Unfinished(ctx context.Context, f func([]*jobs.Job) error) error {
 	filter := jobs.Filter{Statuses: []jobs.Status{jobs.Pending, jobs.Processing, jobs.Retrying}}
 	var some []*jobs.Job
 	size := 0
@@ -120,7 +103,7 @@ func (s *Store) Unfinished(ctx context.Context, f func([]*jobs.Job) error) error
 		some, size = some[:0], 0
 		return err
 	}
-	err := s.Scan(ctx, filter, func(j *jobs.Job) error {
+	err := q.Scan(ctx, filter, func(j *jobs.Job) error {
 		if !inQueue(j) {
 			return nil
 		}
@@ -139,7 +122,7 @@ func (s *Store) Unfinished(ctx context.Context, f func([]*jobs.Job) error) error
 
 // Queued calls f with the lane and the sequence of every unfinished job whose message
 // has to be in JOBS. It reads no payload that is kept apart.
-func (s *Store) Queued(ctx context.Context, f func(jobs.Lane, uint64)) error {
+func (q *Queries) Queued(ctx context.Context, f func(jobs.Lane, uint64)) error {
 	match := newMatcher(&jobs.Filter{Statuses: []jobs.Status{jobs.Pending, jobs.Processing, jobs.Retrying}})
 	match.light = true
 	for after := uint64(0); ; {
@@ -147,7 +130,7 @@ func (s *Store) Queued(ctx context.Context, f func(jobs.Lane, uint64)) error {
 			return context.Cause(ctx)
 		}
 		left := searchPiece
-		found, next, err := s.piece(match, after, true, scanBatch, &left)
+		found, next, err := q.piece(match, after, true, scanBatch, &left)
 		if err != nil {
 			return err
 		}
@@ -178,7 +161,7 @@ func (s *Store) Node(fallback string) (name string, err error) {
 }
 
 // Ended lists ended jobs for deletion; see [jobs.Cleaner].
-func (s *Store) Ended(ctx context.Context, before jobs.Time, statuses []jobs.Status, after uint64, limit int) (found []*jobs.Job, next uint64, err error) {
+func (q *Queries) Ended(ctx context.Context, before jobs.Time, statuses []jobs.Status, after uint64, limit int) (found []*jobs.Job, next uint64, err error) {
 	if len(statuses) == 0 {
 		statuses = []jobs.Status{jobs.Completed, jobs.Failed, jobs.Cancelled}
 	}
@@ -192,7 +175,7 @@ func (s *Store) Ended(ctx context.Context, before jobs.Time, statuses []jobs.Sta
 	filter := jobs.Filter{Statuses: statuses, CreatedBefore: before}
 	for len(found) < limit {
 		var some []*jobs.Job
-		some, next, err = s.page(filter, after, true, limit-len(found))
+		some, next, err = q.page(filter, after, true, limit-len(found))
 		if err != nil {
 			return nil, 0, err
 		}

@@ -3,6 +3,7 @@ package status
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 
 	"go.etcd.io/bbolt"
@@ -15,8 +16,8 @@ import (
 // that stores such a job also notes that its time is dealt with.
 
 // Schedules lists all schedules in the order of their names.
-func (s *Store) Schedules(_ context.Context) (all []*schedule.Entry, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
+func (q *Queries) Schedules(_ context.Context) (all []*schedule.Entry, err error) {
+	err = q.db.View(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketSchedules).ForEach(func(_, v []byte) error {
 			e, err := schedule.Decode(v)
 			all = append(all, e)
@@ -30,17 +31,24 @@ func (s *Store) Schedules(_ context.Context) (all []*schedule.Entry, err error) 
 }
 
 // Schedule finds a schedule; nil without an error if there is none.
-func (s *Store) Schedule(_ context.Context, name string) (e *schedule.Entry, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) (err error) {
+func (q *Queries) Schedule(_ context.Context, name string) (e *schedule.Entry, err error) {
+	err = q.db.View(func(tx *bbolt.Tx) (err error) {
 		e, err = readSchedule(tx, name)
 		return err
 	})
 	return e, err
 }
 
-// schedule does a command about a schedule.
-func (f *fold) schedule(c schedule.Command) (jobs.Effect, error) {
-	old, err := readSchedule(f.tx, c.Schedule())
+// schedules are all of them, as a transaction sees and changes them.
+type schedules struct {
+	tx     *bbolt.Tx
+	log    *slog.Logger
+	totals *scheduleTotals // nil until somebody asks
+}
+
+// do does a command about a schedule.
+func (s *schedules) do(c schedule.Command) (jobs.Effect, error) {
+	old, err := readSchedule(s.tx, c.Schedule())
 	if err != nil {
 		return jobs.Effect{}, err
 	}
@@ -48,11 +56,11 @@ func (f *fold) schedule(c schedule.Command) (jobs.Effect, error) {
 	switch {
 	case err != nil || e == old:
 	case e == nil:
-		f.schedules = nil // counted anew when that is needed
-		err = f.tx.Bucket(bucketSchedules).Delete([]byte(old.Name))
+		s.totals = nil // counted anew when that is needed
+		err = s.tx.Bucket(bucketSchedules).Delete([]byte(old.Name))
 	default:
-		if err = f.roomForSchedule(old, e); err == nil {
-			err = writeSchedule(f.tx, e)
+		if err = s.room(old, e); err == nil {
+			err = writeSchedule(s.tx, e)
 		}
 	}
 	if err != nil {
@@ -64,14 +72,14 @@ func (f *fold) schedule(c schedule.Command) (jobs.Effect, error) {
 // scheduleTotals are those of all schedules, as a transaction has left them so far.
 type scheduleTotals struct{ number, payloads int }
 
-// roomForSchedule says whether e fits in beside the others, in old's place if
+// room says whether e fits in beside the others, in old's place if
 // that is not nil, and counts it.
-func (f *fold) roomForSchedule(old, e *schedule.Entry) error {
-	if f.schedules == nil {
-		f.schedules = &scheduleTotals{}
-		err := f.tx.Bucket(bucketSchedules).ForEach(func(_, v []byte) error {
-			f.schedules.number++
-			f.schedules.payloads += len(v)
+func (s *schedules) room(old, e *schedule.Entry) error {
+	if s.totals == nil {
+		s.totals = &scheduleTotals{}
+		err := s.tx.Bucket(bucketSchedules).ForEach(func(_, v []byte) error {
+			s.totals.number++
+			s.totals.payloads += len(v)
 			return nil
 		})
 		if err != nil {
@@ -83,20 +91,20 @@ func (f *fold) roomForSchedule(old, e *schedule.Entry) error {
 		number, more = 0, len(e.Payload)-len(old.Payload)
 	}
 	switch {
-	case f.schedules.number+number > schedule.MaxSchedules:
+	case s.totals.number+number > schedule.MaxSchedules:
 		return &jobs.Error{Kind: jobs.Conflict, Detail: fmt.Sprintf("there are %d schedules, as many as there may be; delete one first", schedule.MaxSchedules)}
-	case more > 0 && f.schedules.payloads+more > schedule.MaxStored:
+	case more > 0 && s.totals.payloads+more > schedule.MaxStored:
 		return &jobs.Error{Kind: jobs.Conflict, Detail: fmt.Sprintf("all schedules together have at most %d MiB; make some payloads smaller, or delete some", schedule.MaxStored>>20)}
 	}
-	f.schedules.number += number
-	f.schedules.payloads += more
+	s.totals.number += number
+	s.totals.payloads += more
 	return nil
 }
 
-// scheduleRan notes with a new job that its schedule has made it. A time is
+// ran notes with a new job that its schedule has made it. A time is
 // believed only if the message bears the id that belongs to it and is not older:
 // any client can write the header.
-func (f *fold) scheduleRan(m *jobs.Message) error {
+func (s *schedules) ran(m *jobs.Message) error {
 	t := m.Terms
 	if t.ScheduledFor == 0 && !m.Checked {
 		return nil // not run by hand here
@@ -104,15 +112,15 @@ func (f *fold) scheduleRan(m *jobs.Message) error {
 	if t.ScheduledFor != 0 && (m.ID != schedule.FireID(t.Schedule, t.ScheduledFor) || t.ScheduledFor > m.At) {
 		return nil
 	}
-	e, err := readSchedule(f.tx, t.Schedule)
+	e, err := readSchedule(s.tx, t.Schedule)
 	if err != nil {
-		f.s.log.Error("a schedule's last run cannot be noted", "error", err)
+		s.log.Error("a schedule's last run cannot be noted", "error", err)
 		return nil //nolint:nilerr // the job counts more
 	}
 	if e == nil {
 		return nil
 	}
-	return writeSchedule(f.tx, e.Ran(m.ID, t.ScheduledFor, m.At))
+	return writeSchedule(s.tx, e.Ran(m.ID, t.ScheduledFor, m.At))
 }
 
 func readSchedule(tx *bbolt.Tx, name string) (*schedule.Entry, error) {

@@ -43,11 +43,11 @@ var (
 // found so far, possibly nothing, with a cursor to go on. A cursor that was not
 // made for this order gives an *[jobs.Error]; the end of ctx ends the search with
 // its cause. After an error the cursor goes on behind the last job that was taken.
-func (s *Store) Search(ctx context.Context, p jobs.Page, yield func(*jobs.Job) bool) (jobs.Listing, error) {
-	return s.search(ctx, p, searchBounds, yield)
+func (q *Queries) Search(ctx context.Context, p jobs.Page, yield func(*jobs.Job) bool) (jobs.Listing, error) {
+	return q.search(ctx, p, searchBounds, yield)
 }
 
-func (s *Store) search(ctx context.Context, p jobs.Page, within bounds, yield func(*jobs.Job) bool) (l jobs.Listing, err error) {
+func (q *Queries) search(ctx context.Context, p jobs.Page, within bounds, yield func(*jobs.Job) bool) (l jobs.Listing, err error) {
 	limit := p.Limit
 	if limit == 0 {
 		limit = jobs.DefaultLimit
@@ -71,7 +71,7 @@ func (s *Store) search(ctx context.Context, p jobs.Page, within bounds, yield fu
 		}
 		piece := budget{min(left.records, within.piece.records), min(left.bytes, within.piece.bytes)}
 		rest := piece
-		found, next, err := s.piece(match, key, p.Asc, limit-taken, &rest)
+		found, next, err := q.piece(match, key, p.Asc, limit-taken, &rest)
 		if err != nil {
 			return l, err
 		}

@@ -17,17 +17,17 @@ import (
 // it reads every record that the indexes leave, which takes about a second for a
 // million, and jobs that come or change meanwhile may or may not be counted. The
 // end of ctx ends it with its cause.
-func (s *Store) Counts(ctx context.Context, filter jobs.Filter) (jobs.Counts, error) {
+func (q *Queries) Counts(ctx context.Context, filter jobs.Filter) (jobs.Counts, error) {
 	if len(filter.Tags) == 0 && filter.CreatedAfter == 0 && filter.CreatedBefore == 0 && !filter.Scans() {
-		return s.countFigures(&filter), nil
+		return q.countFigures(&filter), nil
 	}
-	return s.countWalk(ctx, &filter, searchPiece)
+	return q.countWalk(ctx, &filter, searchPiece)
 }
 
 // countFigures sums the counters up.
-func (s *Store) countFigures(filter *jobs.Filter) (c jobs.Counts) {
+func (q *Queries) countFigures(filter *jobs.Filter) (c jobs.Counts) {
 	statuses, _ := index.Statuses(filter)
-	for name, f := range s.Figures() {
+	for name, f := range q.Figures() {
 		if len(filter.Types) > 0 && !slices.Contains(filter.Types, name) {
 			continue
 		}
@@ -42,13 +42,13 @@ func (s *Store) countFigures(filter *jobs.Filter) (c jobs.Counts) {
 const chunkCost = 16
 
 // countWalk counts chunk by chunk, a piece in each read transaction.
-func (s *Store) countWalk(ctx context.Context, filter *jobs.Filter, piece budget) (c jobs.Counts, err error) {
+func (q *Queries) countWalk(ctx context.Context, filter *jobs.Filter, piece budget) (c jobs.Counts, err error) {
 	t := tally{match: newMatcher(filter), counts: &c}
 	for more := true; more; {
 		if ctx.Err() != nil {
 			return jobs.Counts{}, context.Cause(ctx)
 		}
-		err := s.db.View(func(tx *bbolt.Tx) (err error) {
+		err := q.db.View(func(tx *bbolt.Tx) (err error) {
 			left := piece
 			t.reading = newReading(tx, &left)
 			t.breakdown = index.NewBreakdown(tx.Bucket(bucketBits), filter)

@@ -542,9 +542,9 @@ func (m *termsModel) repeat() {
 			own = append(own, msg)
 		}
 	}
-	m.position.Store(0)
+	m.Latest.jobs.Store(0)
 	m.folds(own)
-	m.position.Store(pos.Jobs)
+	m.Latest.jobs.Store(pos.Jobs)
 	m.folds(nil) // for the file
 	after := m.dump()
 	for _, row := range before {

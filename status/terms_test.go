@@ -91,7 +91,7 @@ func (tr *tracker) together(calls ...func()) *jobs.Commit {
 		}
 	}
 	var b batch
-	tr.queue.drain(&b)
+	tr.inbox.drain(&b)
 	var c *jobs.Commit
 	tr.runTasks(b.tasks, func(published *jobs.Commit) { c = published })
 	for range calls {
@@ -104,9 +104,9 @@ func (tr *tracker) together(calls ...func()) *jobs.Commit {
 }
 
 func (tr *tracker) tasks() int {
-	tr.queue.mu.Lock()
-	defer tr.queue.mu.Unlock()
-	return len(tr.queue.filled.tasks)
+	tr.inbox.mu.Lock()
+	defer tr.inbox.mu.Unlock()
+	return len(tr.inbox.filled.tasks)
 }
 
 // cancels, retries and deletes do that to jobs, in one transaction, and return

@@ -1,6 +1,8 @@
 package record
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -83,4 +85,29 @@ func Decode(b []byte) (j *jobs.Job, apart bool, err error) {
 		return nil, false, fmt.Errorf("%w: %w", ErrDamaged, r.Err)
 	}
 	return j, apart, nil
+}
+
+// AppendWhole appends the encoding of j with its payload, however large: the length of
+// the record, the record, and the payload if it is kept apart.
+func AppendWhole(b []byte, j *jobs.Job) []byte {
+	from := len(b)
+	b = Append(append(b, 0, 0, 0, 0), j)
+	binary.BigEndian.PutUint32(b[from:], uint32(len(b)-from-4)) //nolint:gosec // a few MiB
+	if len(j.Payload) > InlinePayload {
+		b = append(b, j.Payload...)
+	}
+	return b
+}
+
+// DecodeWhole reads what [AppendWhole] has made.
+func DecodeWhole(b []byte) (*jobs.Job, error) {
+	if len(b) < 4 || int(binary.BigEndian.Uint32(b)) > len(b)-4 {
+		return nil, ErrDamaged
+	}
+	n := 4 + int(binary.BigEndian.Uint32(b))
+	j, apart, err := Decode(b[4:n])
+	if apart {
+		j.Payload = bytes.Clone(b[n:])
+	}
+	return j, err
 }

@@ -1,0 +1,46 @@
+package status
+
+// The names in the file, which doc.go explains.
+var (
+	bucketMeta     = []byte("meta")
+	bucketJobs     = []byte("jobs")
+	bucketPayloads = []byte("payloads")
+	bucketIDs      = []byte("ids")
+	bucketMoved    = []byte("moved")
+	bucketBits     = []byte("bits")
+	bucketTimes    = []byte("times")
+	bucketOutbox   = []byte("outbox")
+	bucketCopies   = []byte("copies")
+	bucketCopyAges = []byte("copyages")
+	bucketEnds     = []byte("ends") // of earlier versions
+	bucketAliases  = []byte("aliases")
+	bucketDue      = []byte("due")
+	bucketLimits   = []byte("limits")
+	bucketUnique   = []byte("unique")
+	bucketSlots    = []byte("slots")
+	bucketHeld     = []byte("held")
+	bucketTokens   = []byte("tokens")
+	bucketTokenAge = []byte("tokenage")
+	bucketBatches  = []byte("batches")
+	bucketTypes    = []byte("types")
+
+	bucketSchedules = []byte("schedules")
+
+	allBuckets = [][]byte{
+		bucketMeta, bucketJobs, bucketPayloads, bucketIDs, bucketMoved, bucketBits, bucketTimes, bucketOutbox,
+		bucketCopies, bucketCopyAges, bucketAliases, bucketDue, bucketLimits, bucketUnique, bucketSlots, bucketHeld, bucketTokens, bucketTokenAge,
+		bucketBatches, bucketTypes, bucketSchedules,
+	}
+
+	keyFormat    = []byte("format")
+	keyPositions = []byte("positions")
+	keyNumber    = []byte("number") // of the last commit that changed something
+	keyClean     = []byte("clean")
+	keyNode      = []byte("node")
+	keyBoot      = []byte("boot")
+	keyRebuild   = []byte("rebuild") // there from the file's making to the end of its rebuild
+	prefixType   = "type/"
+)
+
+// formatVersion is that of the whole file's layout.
+const formatVersion = 1

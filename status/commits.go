@@ -1,0 +1,99 @@
+package status
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"jobstream/jobs"
+)
+
+// Commits calls those who listen with every commit, and wakes those who wait for one.
+// Any goroutine may use it; mu guards its lists.
+type Commits struct {
+	latest    *Latest
+	published atomic.Pointer[jobs.Positions] // of the last commit that was published, or where Run began
+
+	mu        sync.Mutex
+	listeners []func(*jobs.Commit) // grows only, see Listen
+	waiters   map[chan struct{}]struct{}
+}
+
+func newCommits(latest *Latest) *Commits {
+	c := &Commits{latest: latest, waiters: make(map[chan struct{}]struct{})}
+	c.published.Store(&jobs.Positions{})
+	return c
+}
+
+// Listen has listen called with every commit from now on: in order, one at a time, and
+// each after those who have listened longer. listen runs while the next
+// batch is folded; it must not block for long, as the projector waits then.
+func (c *Commits) Listen(listen func(*jobs.Commit)) {
+	c.mu.Lock()
+	c.listeners = append(c.listeners, listen)
+	c.mu.Unlock()
+}
+
+// publish calls all listeners with a commit.
+func (c *Commits) publish(commit *jobs.Commit) {
+	c.mu.Lock()
+	listeners := c.listeners
+	c.mu.Unlock()
+	for _, listen := range listeners {
+		listen(commit)
+	}
+	c.published.Store(&commit.Positions)
+	c.wake()
+}
+
+// WaitFor returns once the committed positions have reached at least pos.
+func (c *Commits) WaitFor(ctx context.Context, pos jobs.Positions) error {
+	return c.waitFor(ctx, pos, c.latest.Positions)
+}
+
+// WaitPublished returns once the listeners have been called with all commits up to pos; see
+// [Projector.Run], which must have begun.
+func (c *Commits) WaitPublished(ctx context.Context, pos jobs.Positions) error {
+	return c.waitFor(ctx, pos, func() jobs.Positions { return *c.published.Load() })
+}
+
+func (c *Commits) waitFor(ctx context.Context, pos jobs.Positions, reached func() jobs.Positions) error {
+	return c.until(ctx, "the tracker to catch up", func() bool {
+		have := reached()
+		return have.Jobs >= pos.Jobs && have.Status >= pos.Status
+	})
+}
+
+// until waits for what becomes true with a commit, or is announced by wake.
+func (c *Commits) until(ctx context.Context, what string, ok func() bool) error {
+	for {
+		ch := c.wait()
+		if ok() {
+			return nil
+		}
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for %s: %w", what, ctx.Err())
+		}
+	}
+}
+
+// wait returns a channel that is closed at the next commit.
+func (c *Commits) wait() chan struct{} {
+	ch := make(chan struct{})
+	c.mu.Lock()
+	c.waiters[ch] = struct{}{}
+	c.mu.Unlock()
+	return ch
+}
+
+func (c *Commits) wake() {
+	c.mu.Lock()
+	for ch := range c.waiters {
+		close(ch)
+		delete(c.waiters, ch)
+	}
+	c.mu.Unlock()
+}

@@ -1,0 +1,59 @@
+package status
+
+import (
+	"bytes"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+
+	"jobstream/jobs"
+	"jobstream/status/index"
+)
+
+// Figures are the counts of one type.
+type Figures struct {
+	// Now counts the records by status.
+	Now [jobs.NumStatus]int
+	// Ever counts the jobs that ended in a status since the tracker began, deleted
+	// ones too.
+	Ever [jobs.NumStatus]int
+}
+
+// Figures returns the counts by type. They are read from the file, so that
+// whoever has seen a job completed finds it counted; if that fails they are the
+// last ones known.
+func (q *Queries) Figures() map[string]Figures {
+	all := make(map[string]Figures)
+	err := q.db.View(func(tx *bbolt.Tx) error {
+		return eachCounter(tx, func(name string, c *index.Counters) { all[name] = figures(c) })
+	})
+	if err == nil {
+		return all
+	}
+	q.latest.mu.RLock()
+	defer q.latest.mu.RUnlock()
+	for name, c := range q.latest.counters {
+		all[name] = figures(c)
+	}
+	return all
+}
+
+func figures(c *index.Counters) (f Figures) {
+	for i := range c.Now {
+		f.Now[i], f.Ever[i] = int(c.Now[i]), int(c.Ended[i])
+	}
+	return f
+}
+
+// eachCounter calls f with the counters of every type.
+func eachCounter(tx *bbolt.Tx, f func(name string, c *index.Counters)) error {
+	cursor := tx.Bucket(bucketMeta).Cursor()
+	for k, v := cursor.Seek([]byte(prefixType)); bytes.HasPrefix(k, []byte(prefixType)); k, v = cursor.Next() {
+		name, c := string(k[len(prefixType):]), &index.Counters{}
+		if err := c.Decode(v); err != nil {
+			return fmt.Errorf("counters of type %q: %w", name, err)
+		}
+		f(name, c)
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package status
+
+import (
+	"go.etcd.io/bbolt"
+
+	"jobstream/jobs"
+	"jobstream/status/index"
+)
+
+// indexes are what finds and counts jobs without their records. A transaction gathers
+// its changes in memory, and write stores them. They are the projector's.
+type indexes struct {
+	bits, times, meta *bbolt.Bucket
+
+	cache    *index.Cache
+	latest   *Latest
+	spans    map[uint32]index.Span
+	counters map[string]*index.Counters // those that change
+}
+
+func newIndexes(tx *bbolt.Tx, cache *index.Cache, latest *Latest) *indexes {
+	return &indexes{
+		bits: tx.Bucket(bucketBits), times: tx.Bucket(bucketTimes), meta: tx.Bucket(bucketMeta),
+		cache: cache, latest: latest,
+		spans: make(map[uint32]index.Span), counters: make(map[string]*index.Counters),
+	}
+}
+
+// counter gives the type's counters for changing.
+func (x *indexes) counter(name string) *index.Counters {
+	c, ok := x.counters[name]
+	if !ok {
+		c = x.latest.counter(name)
+		x.counters[name] = c
+	}
+	return c
+}
+
+func (x *indexes) mark(attr string, j *jobs.Job, on bool) error {
+	return x.cache.Change(x.bits, attr, j.Key, on)
+}
+
+// update brings the indexes up to date with a change.
+func (x *indexes) update(w *work) error {
+	j := w.job
+	if w.old == nil || w.late {
+		if err := x.submitted(w); err != nil {
+			return err
+		}
+	}
+	if away := j.Place != jobs.InQueue; away != (w.old != nil && w.old.Place != jobs.InQueue) {
+		if err := x.mark(index.Away, j, away); err != nil {
+			return err
+		}
+	}
+	if w.old != nil && w.old.Status == j.Status {
+		return nil
+	}
+	c := x.counter(j.ListedAs())
+	if w.old != nil {
+		c.Now[w.old.Status]--
+		if err := x.mark(index.OfStatus(w.old.Status), j, false); err != nil {
+			return err
+		}
+	}
+	c.Now[j.Status]++
+	if j.Status.Ended() {
+		c.Ended[j.Status]++
+	}
+	return x.mark(index.OfStatus(j.Status), j, true)
+}
+
+// submitted marks what only a submission says.
+func (x *indexes) submitted(w *work) error {
+	j := w.job
+	span := x.spans[index.Chunk(j.Key)]
+	span.Include(j.CreatedAt)
+	x.spans[index.Chunk(j.Key)] = span
+	if w.old == nil {
+		if err := x.mark(index.OfType(j.ListedAs()), j, true); err != nil {
+			return err
+		}
+		if j.Priority != jobs.DefaultPriority {
+			if err := x.mark(index.OfPriority(j.Priority), j, true); err != nil {
+				return err
+			}
+		}
+	}
+	for _, t := range j.Tags {
+		if err := x.mark(index.OfTag(t), j, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove forgets an ended job. It still counts as one that ended.
+func (x *indexes) remove(j *jobs.Job) error {
+	attrs := []string{index.OfStatus(j.Status), index.OfType(j.ListedAs()), index.OfPriority(j.Priority)}
+	for _, t := range j.Tags {
+		attrs = append(attrs, index.OfTag(t))
+	}
+	for _, a := range attrs {
+		if err := x.mark(a, j, false); err != nil {
+			return err
+		}
+	}
+	x.counter(j.ListedAs()).Now[j.Status]--
+	return nil
+}
+
+// write stores what was gathered: spans, bitmaps and counters.
+func (x *indexes) write() error {
+	for chunk, span := range x.spans {
+		if err := index.PutSpan(x.times, chunk, span); err != nil {
+			return err
+		}
+	}
+	if err := x.cache.Flush(x.bits); err != nil {
+		return err
+	}
+	for name, c := range x.counters {
+		if err := x.meta.Put([]byte(prefixType+name), c.Encode()); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,181 @@
+package status
+
+import (
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+
+	"go.etcd.io/bbolt"
+
+	"jobstream/jobs"
+	"jobstream/status/index"
+	"jobstream/status/record"
+)
+
+// Latest is what the last commit has left in memory. The projector changes it after each
+// commit, and any goroutine reads it. All of it can be read from the file again.
+type Latest struct {
+	jobs, status atomic.Uint64 // the positions in JOBS and STATUS
+	number       atomic.Uint64 // of the last commit that changed something
+	rebuild      atomic.Bool   // the file is not complete yet, see fold
+
+	mu       sync.RWMutex
+	counters map[string]*index.Counters
+
+	liveMu sync.Mutex
+	live   index.Live
+
+	recent recentJobs
+}
+
+func newLatest() *Latest {
+	l := &Latest{counters: make(map[string]*index.Counters)}
+	l.recent.init()
+	return l
+}
+
+// load reads all of it from the file, but for the recent jobs.
+func (l *Latest) load(tx *bbolt.Tx) error {
+	meta := tx.Bucket(bucketMeta)
+	l.rebuild.Store(meta.Get(keyRebuild) != nil)
+	if v := meta.Get(keyPositions); len(v) == 16 {
+		l.jobs.Store(binary.BigEndian.Uint64(v))
+		l.status.Store(binary.BigEndian.Uint64(v[8:]))
+	}
+	if v := meta.Get(keyNumber); len(v) == 8 {
+		l.number.Store(binary.BigEndian.Uint64(v))
+	}
+	if k, _ := tx.Bucket(bucketOutbox).Cursor().Last(); k != nil {
+		l.number.Store(max(l.number.Load(), binary.BigEndian.Uint64(k))) // earlier versions stored no other
+	}
+	if err := eachCounter(tx, func(name string, c *index.Counters) { l.counters[name] = c }); err != nil {
+		return err
+	}
+	return l.loadLive(tx)
+}
+
+// loadLive finds the sequences of all unfinished jobs.
+func (l *Latest) loadLive(tx *bbolt.Tx) error {
+	bucket := tx.Bucket(bucketBits)
+	for status := jobs.Scheduled; !status.Ended(); status++ {
+		err := index.EachChunk(bucket, index.OfStatus(status), func(chunk uint32, m *index.Bitmap) error {
+			var away index.Bitmap
+			if err := index.Read(bucket, index.Away, chunk, &away); err != nil {
+				return err
+			}
+			m.AndNot(&away)
+			m.Each(chunk, true, func(key uint64) bool { l.live.Add(key); return true })
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	records := tx.Bucket(bucketJobs)
+	return tx.Bucket(bucketMoved).ForEach(func(seq, key []byte) error {
+		n, k := binary.BigEndian.Uint64(seq), binary.BigEndian.Uint64(key)
+		if !l.live.Has(k) {
+			return nil
+		}
+		j, _, err := record.Decode(records.Get(key))
+		if err != nil {
+			return err
+		}
+		if j.Seq == n && inQueue(j) {
+			l.live.Add(n)
+			l.live.Remove(k) // its first message is not its present one
+		}
+		return nil
+	})
+}
+
+// update takes over what a transaction has made true, and says in its commit how much
+// there is to do.
+func (l *Latest) update(f *fold) {
+	if f.out.Number != 0 {
+		l.number.Store(f.out.Number)
+	}
+	l.rebuild.Store(f.rebuild)
+	l.liveMu.Lock()
+	for _, w := range f.records.order {
+		if w.old != nil && w.old.Seq != w.job.Seq {
+			l.live.Remove(w.old.Seq)
+		}
+		if inQueue(w.job) {
+			l.live.Add(w.job.Seq)
+		} else {
+			l.live.Remove(w.job.Seq)
+		}
+	}
+	f.out.Load.Queued = l.live.Len()
+	l.liveMu.Unlock()
+	l.recent.update(f.records.order)
+	l.mu.Lock()
+	for name, c := range f.indexes.counters {
+		l.counters[name] = c
+	}
+	l.mu.Unlock()
+	f.out.Load.Unfinished, f.out.Load.Scheduled = l.Totals()
+	l.jobs.Store(f.out.Positions.Jobs)
+	l.status.Store(f.out.Positions.Status)
+}
+
+// Positions are the sequences up to which both streams are folded and committed.
+func (l *Latest) Positions() jobs.Positions {
+	return jobs.Positions{Jobs: l.jobs.Load(), Status: l.status.Load()}
+}
+
+// Number is that of the last commit that changed something, see [jobs.Commit].
+func (l *Latest) Number() uint64 { return l.number.Load() }
+
+// counter is a copy of a type's counters.
+func (l *Latest) counter(name string) *index.Counters {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	c := &index.Counters{}
+	if have := l.counters[name]; have != nil {
+		*c = *have
+	}
+	return c
+}
+
+// Totals are the numbers of unfinished and of scheduled jobs, see [jobs.Commit].
+func (l *Latest) Totals() (unfinished, scheduled int) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, c := range l.counters {
+		unfinished += int(c.Now[jobs.Pending] + c.Now[jobs.Processing] + c.Now[jobs.Retrying])
+		scheduled += int(c.Now[jobs.Scheduled])
+	}
+	return unfinished, scheduled
+}
+
+// Floor is the lowest sequence in JOBS that is still needed: everything below
+// belongs to jobs that have ended, or wait elsewhere. queued is the number of
+// messages that are needed.
+func (l *Latest) Floor() (floor uint64, queued int) {
+	l.liveMu.Lock()
+	defer l.liveMu.Unlock()
+	floor = l.jobs.Load() + 1
+	if low, ok := l.live.Min(); ok && low < floor {
+		floor = low
+	}
+	return floor, l.live.Len()
+}
+
+// Live says whether any of these sequences in JOBS is the message of an
+// unfinished job, and what the highest such sequence of all is, 0 if there is
+// none.
+func (l *Latest) Live(seqs []uint64) (some bool, highest uint64) {
+	l.liveMu.Lock()
+	defer l.liveMu.Unlock()
+	for _, seq := range seqs {
+		some = some || l.live.Has(seq)
+	}
+	return some, l.live.Max()
+}
+
+// New says whether the streams may know jobs that the tracker does not: its file
+// was made by this process, or the one that made it did not get to
+// [jobs.EndRebuild].
+func (l *Latest) New() bool { return l.rebuild.Load() }
