@@ -6,57 +6,95 @@ import (
 	"jobstream/jobs"
 )
 
-// attempt runs one delivery. It returns false if the worker's place was given
-// up meanwhile, because the handler ignored the end of its context.
-func (p *Pool) attempt(d *delivery) bool {
+// verdict says what became of a delivery that a worker got.
+type verdict int
+
+const (
+	runs      verdict = iota // its job has an execution
+	dismissed                // nobody needs it: it was acknowledged
+	givenBack                // the queue delivers its message again after a while
+	returned                 // it waits in its lane again
+	parked                   // it waits until other suspects have ended
+	concluded                // its job ends without an attempt, as its outcome says
+	givenUp                  // its attempt did not come to an end in time, and its worker was replaced
+)
+
+// open makes an execution of a delivery that a worker got, and records its start. There
+// is one if the verdict is runs. Whoever gets it calls [execution.close] or
+// [execution.end] when the work is done.
+func (p *Pool) open(d *delivery) (*execution, verdict) {
 	letOut := d.letOut // d may be another worker's in a moment
-	job := p.lookUp(d)
-	if job != nil {
-		job = p.begin(d, job)
+	job, v := p.begin(d)
+	if v == runs && job.Lost > 0 {
+		v = p.suspect(d, job)
 	}
-	if job != nil && job.Terms != nil {
-		if e := p.tooLate(d, job); e != nil {
-			p.conclude(d, e)
-			job = nil
+	if v != runs {
+		if letOut && v != parked {
+			p.mu.Lock()
+			p.unpark() // others waited for it
+			p.mu.Unlock()
 		}
+		return nil, v
 	}
-	if job == nil {
-		p.passOn(letOut)
-		return true
+	x := newExecution(p, d, job)
+	if v = x.begin(); v != runs {
+		x.cancel(nil)
+		if v != givenUp {
+			p.leaveSuspects(job)
+		}
+		return nil, v
 	}
-	if job.Lost == 0 {
-		return p.run(d, job)
-	}
-	if !p.suspects.enter(p, d, job) {
-		return true
-	}
-	if !p.run(d, job) {
-		return false // given up, and its turn with it
-	}
-	p.leaveSuspects(job)
-	return true
+	return x, runs
 }
 
-// lookUp returns the job that is to run for a delivery. If there is none, or not
-// yet, the delivery has been settled.
-func (p *Pool) lookUp(d *delivery) *jobs.Job {
+// begin looks up the job of a delivery and claims it for its worker. There is one if the
+// verdict is runs.
+func (p *Pool) begin(d *delivery) (*jobs.Job, verdict) {
+	job, v := p.lookUp(d)
+	if v != runs {
+		return nil, v
+	}
+	c := p.claim(d, job)
+	switch c {
+	case elsewhere:
+		return nil, p.giveBack(d, elsewhereAgain)
+	case refused:
+		return nil, p.giveBack(d, refusedAgain)
+	case closed:
+		return nil, returned
+	case claimed, doubtful:
+	}
+	if c == doubtful || job.Seq != job.Key { // it may have ended meanwhile, under its earlier message
+		if job, v = p.lookUp(d); v != runs {
+			return nil, v
+		}
+	}
+	if job.Terms != nil {
+		last := execution{p: p, d: d, job: job, attempt: job.Attempt}
+		if e := last.expired(); e != nil {
+			p.conclude(d, e)
+			return nil, concluded
+		}
+	}
+	return job, runs
+}
+
+// lookUp returns the job that is to run for a delivery.
+func (p *Pool) lookUp(d *delivery) (*jobs.Job, verdict) {
 	job, err := p.o.Tracker.Find(d.Seq)
 	switch {
 	case err != nil:
 		p.o.Logger.Error("cannot look up a job; it is tried again", "seq", d.Seq, "error", err)
-		p.giveBack(d, time.Second)
-		return nil
+		return nil, p.giveBack(d, time.Second)
 	case !needs(job, d.Seq):
-		p.dismiss(d)
-		return nil
+		return nil, p.dismiss(d)
 	}
 	if job.DueAt != 0 {
 		if wait := job.DueAt.Sub(jobs.Now()); wait > 0 && !setBack(d.lane.typ, job, wait) {
-			p.giveBack(d, wait)
-			return nil
+			return nil, p.giveBack(d, wait)
 		}
 	}
-	return job
+	return job, runs
 }
 
 // setBack says whether a retry would have to wait longer than its type ever lets
@@ -73,77 +111,36 @@ const (
 	refusedAgain = 100 * time.Millisecond
 )
 
-// begin makes the job this worker's, if it can be that, and returns it as it is
-// then. Otherwise it returns nil, and the delivery has been settled or waits on.
-func (p *Pool) begin(d *delivery, j *jobs.Job) *jobs.Job {
-	switch p.claim(d, j) {
-	case claimed:
-		if j.Seq == j.Key {
-			return j
-		}
-		return p.lookUp(d) // it may have ended under its earlier message since
-	case doubtful:
-		return p.lookUp(d)
-	case elsewhere:
-		p.giveBack(d, elsewhereAgain)
-	case refused:
-		p.giveBack(d, refusedAgain)
-	case closed: // it waits in its lane again
-	}
-	return nil
-}
-
-// claim is what came of the wish to run a job.
-type claim int
-
-const (
-	claimed   claim = iota
-	doubtful        // claimed, but it may have ended while it was looked up
-	elsewhere       // it runs under another message
-	refused         // a gate refuses this job at the moment
-	closed          // a gate of its type has closed meanwhile
-)
-
-// claim claims the job for the worker of d. Another worker may have it for
-// another message: when somebody purges the queue its jobs are published again,
-// those that run, too.
+// claim claims a job for the worker of a delivery. If a gate of its type has closed
+// meanwhile, the delivery waits in its lane again.
 func (p *Pool) claim(d *delivery, j *jobs.Job) claim {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if other := p.begun[j.ID]; other != nil && other != d {
-		return elsewhere
+	c := p.claims.claim(d, j)
+	if c == closed {
+		if p.stopping { // nobody would pick it again
+			p.release(d)
+		} else {
+			p.vacate(d, time.Now())
+			p.choice.restore(d)
+		}
 	}
-	switch c := d.lane.typ.gates.admit(d, j); c {
-	case claimed:
-	case closed:
-		p.putBack(d)
-		return c
-	default:
-		return c
-	}
-	d.keyed = j.Keyed()
-	d.id = j.ID
-	p.begun[j.ID] = d
-	if d.asOf != p.surprises {
-		return doubtful
-	}
-	return claimed
+	return c
 }
 
-// tooLate is the end of a job that may not begin any more, nil if it may.
-func (p *Pool) tooLate(d *delivery, j *jobs.Job) *jobs.Event {
+// expired is the end of a job that may not begin any more, nil if it may.
+func (x *execution) expired() *jobs.Event {
 	now := jobs.Now()
-	if at := j.LimitAt(); at == 0 || now < at {
+	if at := x.job.LimitAt(); at == 0 || now < at {
 		return nil
 	}
-	ended := j.Clone()
+	ended := x.job.Clone()
 	if ended.Status == jobs.Processing {
 		ended.Status = jobs.Pending // whoever ran it is gone
 	}
 	if !ended.Expire(now) {
 		return nil
 	}
-	x := execution{p: p, d: d, job: j, attempt: j.Attempt}
 	e := x.event(jobs.KindCancelled)
 	if ended.Status == jobs.Failed {
 		e.Kind = jobs.KindFailed

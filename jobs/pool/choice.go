@@ -1,79 +1,103 @@
 package pool
 
 import (
+	"slices"
 	"time"
 
 	"jobstream/jobs"
 )
 
-// pick takes the delivery that is to run next and a worker's place for it, nil
-// if there is none. It leaves out the lanes that had nothing when it last looked:
-// of a hundred most have nothing, and it is called several times per job. p.mu is
-// held.
-func (p *Pool) pick() *delivery {
-	if p.congested() {
-		return nil // a commit dispatches again
+// expectFor is how long a free worker waits for a job of a better lane that is committed
+// and not delivered. Then a lesser lane gets the worker.
+const expectFor = 100 * time.Millisecond
+
+// choice decides which delivery gets the next worker: one of the best priority that has
+// something. Lanes of one priority are served one after the other. It owns the
+// deliveries that wait for a worker.
+//
+// It is asked several times per job, and of a hundred lanes most have nothing. So it
+// looks at the lively ones only. The pool's lock guards it.
+type choice struct {
+	rows     [jobs.LowestPriority + 1][]*lane // by priority
+	cursor   [jobs.LowestPriority + 1]int     // where the search in a row begins
+	lively   [jobs.LowestPriority + 1]laneSet // the lanes of a row that may have something
+	early    []*lane                          // lanes whose first delivery is beyond position
+	position uint64                           // up to which the tracker has committed JOBS
+	wake     alarm                            // rings when a gate opens that a job waits for
+	missing  alarm                            // rings when a delivery is expected for too long
+}
+
+// init makes the rows of the lanes.
+func (c *choice) init(lanes []*lane) {
+	for _, l := range lanes {
+		row := &c.rows[l.Priority]
+		l.index = len(*row)
+		*row = append(*row, l)
 	}
+	for i, row := range c.rows {
+		c.lively[i] = makeLaneSet(len(row))
+	}
+}
+
+// next returns the lane whose first delivery gets the next worker, nil if there is none.
+func (c *choice) next() *lane {
 	for pr := jobs.HighestPriority; pr <= jobs.LowestPriority; pr++ {
-		d, coming := p.pickFrom(pr, p.cursor[pr], len(p.rows[pr]))
-		if d == nil {
+		l, coming := c.search(pr, c.cursor[pr], len(c.rows[pr]))
+		if l == nil {
 			var more bool
-			d, more = p.pickFrom(pr, 0, p.cursor[pr])
+			l, more = c.search(pr, 0, c.cursor[pr])
 			coming = coming || more
 		}
-		if d != nil || coming {
-			return d
+		if l != nil || coming {
+			return l
 		}
 	}
 	return nil
 }
 
-// pickFrom is pick for the lanes of a row from at on and before end. It also
-// says whether something of theirs must come. p.mu is held.
-func (p *Pool) pickFrom(pr jobs.Priority, at, end int) (d *delivery, coming bool) {
-	row, lively := p.rows[pr], p.lively[pr]
+// search is next for the lanes of a row from index at on and before end. If one of them
+// has nothing, but something of it must come, coming is true.
+func (c *choice) search(pr jobs.Priority, at, end int) (found *lane, coming bool) {
+	row, lively := c.rows[pr], c.lively[pr]
 	for n := lively.next(at, end); n < end; n = lively.next(n+1, end) {
 		l := row[n]
 		switch {
 		case len(l.buf) == 0 && l.committed <= l.delivered:
 			lively.remove(n)
-		case len(l.buf) > 0 && !p.ready(l):
-			p.passOver(l)
-		case !p.open(l):
-		case p.ready(l):
-			if p.cursor[pr] = n + 1; n+1 == len(row) {
-				p.cursor[pr] = 0
+		case len(l.buf) > 0 && !c.ready(l):
+			c.passOver(l)
+		case !c.open(l):
+		case c.ready(l):
+			if c.cursor[pr] = n + 1; n+1 == len(row) {
+				c.cursor[pr] = 0
 			}
-			return p.occupy(l), false
+			return l, false
 		default:
-			p.expect(l) // it has committed what was not delivered
+			c.expect(l)
 			coming = true
 		}
 	}
 	return nil, coming
 }
 
-// ready says whether the lane has something for a worker. p.mu is held.
-func (p *Pool) ready(l *lane) bool { return len(l.buf) > 0 && l.buf[0].Seq <= p.position }
+// ready says whether the first delivery of the lane may run.
+func (c *choice) ready(l *lane) bool { return len(l.buf) > 0 && l.buf[0].Seq <= c.position }
 
 // open says whether the gates of the lane's type let a job pass now. If time will, and
-// the lane has one, the pool wakes for that. p.mu is held.
-func (p *Pool) open(l *lane) bool {
+// the lane has one, the alarm is set for that.
+func (c *choice) open(l *lane) bool {
 	ok, at := l.typ.gates.open()
-	if !ok && !at.IsZero() && p.ready(l) {
-		p.wake.set(at)
+	if !ok && !at.IsZero() && c.ready(l) {
+		c.wake.set(at)
 	}
 	return ok
 }
 
-// backlog says whether there is something for one more worker. p.mu is held.
-func (p *Pool) backlog() bool {
-	if p.congested() {
-		return false
-	}
-	for _, row := range p.rows {
+// backlog says whether one more worker would have something to do.
+func (c *choice) backlog() bool {
+	for _, row := range c.rows {
 		for _, l := range row {
-			if p.ready(l) && p.open(l) {
+			if c.ready(l) && c.open(l) {
 				return true
 			}
 		}
@@ -81,68 +105,96 @@ func (p *Pool) backlog() bool {
 	return false
 }
 
-// advance takes note of how far the tracker has committed JOBS, and has pick look at
-// the lanes that waited for it. p.mu is held.
-func (p *Pool) advance(position uint64) {
-	if position <= p.position {
+// advance moves the position, and revives the lanes that waited for that.
+func (c *choice) advance(position uint64) {
+	if position <= c.position {
 		return
 	}
-	p.position = position
-	for _, l := range p.early {
+	c.position = position
+	for _, l := range c.early {
 		l.early = false
-		p.enliven(l)
+		c.revive(l)
 	}
-	clear(p.early)
-	p.early = p.early[:0]
+	clear(c.early)
+	c.early = c.early[:0]
 }
 
-// enliven has pick look at a lane that has something for it now. p.mu is held.
-func (p *Pool) enliven(l *lane) { p.lively[l.Priority].include(l.index) }
+// revive counts a lane among the lively ones: it may have something now.
+func (c *choice) revive(l *lane) { c.lively[l.Priority].include(l.index) }
 
-// passOver has pick pass over a lane until the tracker's position has moved on: what was
-// delivered first is not committed. p.mu is held.
-func (p *Pool) passOver(l *lane) {
-	p.lively[l.Priority].remove(l.index)
+// passOver leaves a lane out until the position has moved on: its first delivery is not
+// committed yet.
+func (c *choice) passOver(l *lane) {
+	c.lively[l.Priority].remove(l.index)
 	if !l.early {
 		l.early = true
-		p.early = append(p.early, l)
+		c.early = append(c.early, l)
 	}
 }
 
-// expect takes note that a committed job of the lane is on its way here, so that a
-// lesser lane must wait for it. p.mu is held.
-func (p *Pool) expect(l *lane) {
-	if !l.expected.IsZero() {
-		return
+// append puts a delivery behind the others of its lane.
+func (c *choice) append(d *delivery) {
+	d.lane.buf = append(d.lane.buf, d)
+	c.revive(d.lane)
+}
+
+// prepend puts a delivery in front of the others of its lane.
+func (c *choice) prepend(d *delivery) {
+	d.lane.buf = append([]*delivery{d}, d.lane.buf...)
+	c.revive(d.lane)
+}
+
+// restore puts a delivery back that a worker had. Others may be back before it.
+func (c *choice) restore(d *delivery) {
+	l := d.lane
+	at := 0
+	for at < len(l.buf) && l.buf[at].Seq < d.Seq {
+		at++
 	}
-	l.expected = time.Now()
-	if !p.waiting { // else one that waits longer is due first
-		p.waiting = true
-		p.giveUp.Reset(expectFor)
+	l.buf = slices.Insert(l.buf, at, d)
+	c.revive(l)
+}
+
+// clear returns all deliveries that wait for a worker, and has none any more.
+func (c *choice) clear() (all []*delivery) {
+	for _, row := range c.rows {
+		for _, l := range row {
+			all = append(all, l.buf...)
+			l.buf = nil
+		}
+	}
+	return all
+}
+
+// expect notes that a committed job of the lane has not been delivered, and that a
+// lesser lane must wait for it.
+func (c *choice) expect(l *lane) {
+	if l.expected.IsZero() {
+		l.expected = time.Now()
+		c.missing.set(l.expected.Add(expectFor))
 	}
 }
 
-// stopExpecting gives up on deliveries that did not come: their messages were
-// deleted, or another process has them.
-func (p *Pool) stopExpecting() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	next := expectFor
-	p.waiting = false
-	for _, l := range p.lanes {
-		if l.expected.IsZero() {
-			continue
+// giveUp no longer expects deliveries that did not come: their messages were deleted,
+// or another process has them.
+func (c *choice) giveUp(now time.Time) {
+	c.missing.at = time.Time{}
+	for _, row := range c.rows {
+		for _, l := range row {
+			switch {
+			case l.expected.IsZero():
+			case now.Sub(l.expected) < expectFor:
+				c.missing.set(l.expected.Add(expectFor))
+			default:
+				l.delivered = max(l.delivered, l.committed)
+				l.expected = time.Time{}
+			}
 		}
-		if left := expectFor - time.Since(l.expected); left > 0 {
-			next = min(next, left)
-			p.waiting = true
-			continue
-		}
-		l.delivered = max(l.delivered, l.committed)
-		l.expected = time.Time{}
 	}
-	if p.waiting {
-		p.giveUp.Reset(next)
-	}
-	p.dispatch()
+}
+
+// stop stops the alarms.
+func (c *choice) stop() {
+	c.wake.stop()
+	c.missing.stop()
 }

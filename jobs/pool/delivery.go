@@ -1,45 +1,46 @@
 package pool
 
 import (
-	"slices"
 	"time"
 
 	"jobstream/jobs"
 )
 
-// delivery is one that this process has a lease on.
+// delivery is one that this process has a lease on. It waits in a lane for a worker, or
+// among the suspects, or a worker has it, or its outcome waits for the commit.
+//
+// The pool's lock guards it.
 type delivery struct {
 	jobs.Delivery
 	lane       *lane
 	id         jobs.ID     // of its job, once that is a worker's
-	inLeases   spot        // in Pool.leases
+	inLeases   spot        // in supply.leases
 	exec       *execution  // while an attempt runs
 	outcome    *jobs.Event // set when the attempt has ended
-	inOutcomes spot        // in Pool.outcomes, once there is one
-	asOf       uint64      // Pool.surprises when a worker took it
+	inOutcomes spot        // in outcomes.line, once there is one
+	asOf       uint64      // claims.surprises when a worker got it
 	inside     bool        // it has entered the gates of its type
-	token      time.Time   // when it took one from its type's rate
-	letOut     bool        // it is a suspect whose turn has come
+	token      time.Time   // when it entered, for the rate of its type
+	letOut     bool        // it is a suspect that waited and may try again
 	keyed      bool        // its job shares a concurrency key
 	key        string      // that it is counted under, "" = none
 	ended      *jobs.Job   // its job, if that ended before the attempt began
 }
 
-// forget takes a delivery out. p.mu is held.
+// ends says whether e is the end of the attempt that d was for.
+func (d *delivery) ends(e *jobs.Event) bool {
+	o := d.outcome
+	return o != nil && o.Attempt == e.Attempt && o.Kind == e.Kind && o.StartedAt == e.StartedAt
+}
+
+// forget removes a delivery from the pool. p.mu is held.
 func (p *Pool) forget(d *delivery) {
 	if d.inside {
 		p.vacate(d, time.Now())
 	}
-	if d.outcome != nil {
-		p.unsettled.count--
-		p.unsettled.bytes -= d.outcome.Size()
-	}
-	delete(p.leased, d.Seq)
-	p.leases.remove(&d.inLeases)
-	p.outcomes.remove(&d.inOutcomes)
-	if p.begun[d.id] == d {
-		delete(p.begun, d.id)
-	}
+	p.supply.forget(d)
+	p.outcomes.remove(d)
+	p.claims.forget(d)
 }
 
 // vacate ends what a delivery counts for in the gates of its type and in the meter.
@@ -47,12 +48,12 @@ func (p *Pool) forget(d *delivery) {
 func (p *Pool) vacate(d *delivery, now time.Time) {
 	d.lane.typ.gates.leave(d, d.exec != nil)
 	if d.exec != nil {
-		p.meter.leave(d.exec.begun, now)
+		p.crew.meter.leave(d.exec.begun, now)
 		d.exec = nil
 	}
 }
 
-// drop ends a held delivery without running it.
+// drop removes a delivery that is not to run.
 func (p *Pool) drop(d *delivery) {
 	p.mu.Lock()
 	p.forget(d)
@@ -62,61 +63,67 @@ func (p *Pool) drop(d *delivery) {
 	p.mu.Unlock()
 }
 
-// dismiss ends a delivery for good that nobody needs.
-func (p *Pool) dismiss(d *delivery) {
+// dismiss ends a delivery that nobody needs.
+func (p *Pool) dismiss(d *delivery) verdict {
 	p.drop(d)
-	p.check("acknowledge", p.o.Queue.Ack(d.Delivery))
+	p.supply.ack(d)
+	return dismissed
 }
 
-func (p *Pool) giveBack(d *delivery, delay time.Duration) {
+// giveBack ends a delivery now; the message comes again after delay.
+func (p *Pool) giveBack(d *delivery, delay time.Duration) verdict {
 	p.drop(d)
 	p.nak(d, delay)
+	return givenBack
 }
 
-// putBack lets a delivery wait in its lane again that a worker has taken. p.mu is
-// held.
-func (p *Pool) putBack(d *delivery) {
-	if p.stopping { // nobody would take it out again
-		p.release(d)
-		return
-	}
-	p.vacate(d, time.Now())
-	l := d.lane
-	at := 0 // others may have been put back just now
-	for at < len(l.buf) && l.buf[at].Seq < d.Seq {
-		at++
-	}
-	l.buf = slices.Insert(l.buf, at, d)
-	p.enliven(l)
+// nak has the queue deliver a message again after delay.
+func (p *Pool) nak(d *delivery, delay time.Duration) {
+	p.mu.Lock()
+	p.supply.asleep.remember(d, delay)
+	p.mu.Unlock()
+	p.supply.nak(d.Ref, delay)
 }
 
 // release gives back a delivery that has not started. p.mu is held.
 func (p *Pool) release(d *delivery) {
 	p.forget(d)
-	p.check("give back", p.o.Queue.Nak(d.Ref, 0))
+	p.supply.nak(d.Ref, 0)
 }
 
 // settle gives the queue its answer, now that the outcome is durable. A job that
 // waits without a message is published again when its time has come.
 func (p *Pool) settle(d *delivery) {
 	switch k := d.outcome.Kind; {
-	case k == jobs.KindRetrying && !(d.keyed && p.away(d.Seq)), k == jobs.KindSnoozed && !p.away(d.Seq):
+	case k == jobs.KindRetrying && !(d.keyed && p.supply.needless(d.Seq)), k == jobs.KindSnoozed && !p.supply.needless(d.Seq):
 		p.nak(d, max(d.outcome.Due.Sub(jobs.Now()), 0))
 	case k == jobs.KindReleased:
 		p.nak(d, 0)
 	default:
-		p.check("acknowledge", p.o.Queue.Ack(d.Delivery))
+		p.supply.ack(d)
 	}
 }
 
-// away says whether the message seq is not needed any more. If in doubt it is:
-// looking at it again costs little.
-func (p *Pool) away(seq uint64) bool {
-	j, err := p.o.Tracker.Find(seq)
-	return err == nil && !needs(j, seq)
-}
-
-// needs says whether j waits for the message seq to be delivered.
-func needs(j *jobs.Job, seq uint64) bool {
-	return j != nil && j.Seq == seq && j.Place == jobs.InQueue && !j.Status.Ended()
+// wakeLate gives back once more what should have come again by now, and forgets what
+// nobody needs any more.
+func (p *Pool) wakeLate(now time.Time) {
+	p.mu.Lock()
+	late := p.supply.asleep.late(now)
+	p.mu.Unlock()
+	var needless []*sleeper
+	for _, e := range late {
+		if p.supply.needless(e.seq) {
+			needless = append(needless, e)
+			continue
+		}
+		p.supply.nak(e.ref, 0)
+	}
+	if len(needless) == 0 {
+		return
+	}
+	p.mu.Lock()
+	for _, e := range needless {
+		p.supply.asleep.forget(e.seq)
+	}
+	p.mu.Unlock()
 }

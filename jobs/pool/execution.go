@@ -10,14 +10,10 @@ import (
 	"jobstream/jobs"
 )
 
-// The states of an execution.
-const (
-	executing = iota
-	finished
-	abandoned
-)
-
-// execution is one attempt while it runs.
+// execution is one attempt while it runs: from [Pool.open] until end, by whoever runs
+// it. Here that is a worker's goroutine, which calls handle in between.
+//
+// Its worker and the alarms read what newExecution set. The pool's lock guards until.
 type execution struct {
 	p       *Pool
 	d       *delivery
@@ -31,14 +27,14 @@ type execution struct {
 	limit   error     // what the end of the time is called: ErrTimeout or ErrDeadline
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
-	task    jobs.Task // what the handler gets
-	state   atomic.Int32
+	task    jobs.Task                // what the handler gets
+	over    atomic.Bool              // it has ended, or was given up
 	ended   atomic.Pointer[jobs.Job] // the job, if it ended elsewhere meanwhile
 
 	progress progressThrottle
 }
 
-func (p *Pool) run(d *delivery, job *jobs.Job) bool {
+func newExecution(p *Pool, d *delivery, job *jobs.Job) *execution {
 	x := &execution{
 		p: p, d: d, job: job, typ: d.lane.typ.Type, attempt: job.Failures + 1, begun: time.Now(),
 		// The later start is the newer execution (see Apply), even if the clock was
@@ -46,41 +42,57 @@ func (p *Pool) run(d *delivery, job *jobs.Job) bool {
 		started: max(jobs.Now(), job.StartedAt+1),
 	}
 	x.ctx, x.cancel = context.WithCancelCause(context.Background())
-	defer x.cancel(nil)
-	if !p.enter(x) {
-		p.dismiss(d)
-		return true
+	return x
+}
+
+// begin makes the attempt known and records its start. The time that it may take counts
+// from now on.
+func (x *execution) begin() verdict {
+	if !x.enter() {
+		return x.p.dismiss(x.d)
 	}
-	if job.Lost > 0 || job.Seq <= p.o.SurvivorsUpTo {
+	if x.job.Lost == 0 && x.job.Seq > x.p.o.SurvivorsUpTo {
+		x.p.o.Recorder.Started(x.d.Seq, x.started, x)
+	} else if !x.p.starts.record(x) {
 		// The job was in the queue when a process died, perhaps of this job before
-		// its start could be recorded: this time the record comes first.
-		if !p.startDurably(x) {
-			if !x.state.CompareAndSwap(executing, finished) {
-				return false
-			}
-			if x.ended.Load() != nil {
-				p.dismiss(d)
-			} else {
-				p.giveBack(d, 0)
-			}
-			return true
+		// its start could be recorded. So it does not run without that record.
+		switch {
+		case !x.over.CompareAndSwap(false, true):
+			return givenUp
+		case x.ended.Load() != nil:
+			return x.p.dismiss(x.d)
 		}
-	} else {
-		p.o.Recorder.Started(d.Seq, x.started, x)
+		return x.p.giveBack(x.d, 0)
 	}
 	x.bound()
-	p.limit(x)
-	result, err := x.handle()
-	if !x.state.CompareAndSwap(executing, finished) {
-		p.o.Logger.Warn("a handler returned after its job was given up; what it did is ignored", "job", job.ID, "type", job.Type)
+	x.watch()
+	return runs
+}
+
+// close ends an execution with what its handler has returned. It returns false if the
+// execution was given up before.
+func (x *execution) close(result jobs.Result, err error) bool {
+	defer x.cancel(nil)
+	if x.end(result, err) {
+		return true
+	}
+	x.p.o.Logger.Warn("a handler returned after its job was given up; what it did is ignored", "job", x.job.ID, "type", x.job.Type)
+	return false
+}
+
+// end ends an execution, once, and records its outcome. It returns false if that has
+// been done.
+func (x *execution) end(result jobs.Result, err error) bool {
+	if !x.over.CompareAndSwap(false, true) {
 		return false
 	}
 	last := x.progress.stop()
 	e := x.outcome(result, err)
 	if e.Kind == jobs.KindCompleted {
-		e.Message = last // what the throttle held back stays, as the job's last word
+		e.Message = last // what the throttle deferred stays, as the job's last word
 	}
-	p.conclude(d, e)
+	x.p.conclude(x.d, e)
+	x.p.leaveSuspects(x.job)
 	return true
 }
 
@@ -98,15 +110,16 @@ func (x *execution) handle() (result jobs.Result, err error) {
 
 // enter makes a running attempt known, so that a stop or a cancel can end it. It
 // returns false if the job has ended before.
-func (p *Pool) enter(x *execution) bool {
+func (x *execution) enter() bool {
+	p := x.p
 	p.mu.Lock()
 	if x.d.ended != nil {
 		p.mu.Unlock()
 		return false
 	}
 	x.d.exec = x
-	p.meter.enter(x.begun)
-	killed := p.killed
+	p.crew.meter.enter(x.begun)
+	killed := p.claims.killed
 	p.mu.Unlock()
 	if killed {
 		x.interrupt(jobs.ErrShutdown)
@@ -135,37 +148,20 @@ func (x *execution) deadline() jobs.Time {
 	return x.job.Terms.Deadline
 }
 
-// limit has an attempt interrupted when its time is over. One alarm does that
-// for all: a timer each is set in vain for nearly every job.
-func (p *Pool) limit(x *execution) {
+// watch has the attempt interrupted when its time is over. One alarm does that for all:
+// a timer each would be set in vain for nearly every job.
+func (x *execution) watch() {
 	until := time.Now().Add(x.timeout)
-	p.mu.Lock()
+	x.p.mu.Lock()
 	x.until = until
-	p.limits.set(until)
-	p.mu.Unlock()
+	x.p.claims.limits.set(until)
+	x.p.mu.Unlock()
 }
 
 // overdue interrupts the attempts whose time is over.
 func (p *Pool) overdue() {
-	now := time.Now()
-	var late []*execution
-	var next time.Time
 	p.mu.Lock()
-	for _, d := range p.begun {
-		x := d.exec
-		switch {
-		case x == nil || x.until.IsZero():
-		case !x.until.After(now):
-			x.until = time.Time{}
-			late = append(late, x)
-		case next.IsZero() || x.until.Before(next):
-			next = x.until
-		}
-	}
-	p.limits.at = time.Time{}
-	if !next.IsZero() {
-		p.limits.set(next)
-	}
+	late := p.claims.late(time.Now())
 	p.mu.Unlock()
 	for _, x := range late {
 		x.interrupt(x.limit)
@@ -178,27 +174,16 @@ func (x *execution) interrupt(cause error) {
 	time.AfterFunc(x.typ.GraceOrDefault(), func() { x.abandon(cause) })
 }
 
-// abandon ends an attempt whose handler does not return: its worker's place is
-// free again, and what the handler still does is ignored.
+// abandon gives up an attempt whose handler does not return: its worker is replaced, and
+// what the handler still does is ignored. Its goroutine may still do harm, but waiting
+// for it could hold up other suspects for ever.
 func (x *execution) abandon(cause error) {
-	if !x.state.CompareAndSwap(executing, abandoned) {
+	if !x.end(jobs.Result{}, cause) {
 		return
 	}
-	x.progress.stop()
 	x.p.o.Logger.Error("a handler ignores the end of its context; its job is given up and its goroutine leaks until it returns",
 		"job", x.job.ID, "type", x.job.Type, "cause", context.Cause(x.ctx))
-	x.p.conclude(x.d, x.outcome(jobs.Result{}, cause))
-	if x.job.Lost > 0 {
-		// Its goroutine may still do harm, but waiting for it could hold up the
-		// other suspects for ever.
-		x.p.leaveSuspects(x.job)
-	}
-	x.p.mu.Lock()
-	next := x.p.leave()
-	x.p.mu.Unlock()
-	if next != nil {
-		go x.p.work(next)
-	}
+	x.p.replace()
 }
 
 // StartEvent is the event of the attempt's start; see [Recorder.Started].
@@ -213,51 +198,5 @@ func (x *execution) event(kind jobs.Kind) jobs.Event {
 	return jobs.Event{
 		Kind: kind, ID: j.ID, Seq: x.d.Seq, Type: j.Type, Priority: j.Priority, CreatedAt: j.CreatedAt, MaxAttempts: j.MaxAttempts,
 		Run: j.Run, Attempt: x.attempt, At: x.started, StartedAt: x.started, Node: x.p.o.Node,
-	}
-}
-
-type startWait struct {
-	startedAt jobs.Time
-	done      chan struct{}
-}
-
-// startDurably records the start of an attempt and waits until the tracker has
-// committed it.
-func (p *Pool) startDurably(x *execution) bool {
-	w := &startWait{startedAt: x.started, done: make(chan struct{})}
-	p.mu.Lock()
-	p.awaited[x.d.Seq] = w
-	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		delete(p.awaited, x.d.Seq)
-		p.mu.Unlock()
-	}()
-	p.o.Recorder.Record(x.StartEvent())
-	t := time.NewTimer(resendAfter)
-	defer t.Stop()
-	select {
-	case <-w.done:
-		return true
-	case <-t.C:
-	case <-x.ctx.Done():
-	}
-	return false
-}
-
-// checkAwaited lets go those whose start is durable now. It may have to read the
-// tracker's file, so p.mu is not held.
-func (p *Pool) checkAwaited(awaited map[uint64]*startWait) {
-	for seq, w := range awaited {
-		j, err := p.o.Tracker.Find(seq)
-		if err != nil || j == nil || j.Status != jobs.Processing || j.StartedAt < w.startedAt {
-			continue
-		}
-		p.mu.Lock()
-		if p.awaited[seq] == w { // or it was let go, or has given up
-			close(w.done)
-			delete(p.awaited, seq)
-		}
-		p.mu.Unlock()
 	}
 }

@@ -9,11 +9,11 @@ import (
 func (p *Pool) Asleep() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return max(len(p.asleep.bySeq), len(p.asleep.heap))
+	return max(len(p.supply.asleep.bySeq), len(p.supply.asleep.heap))
 }
 
 // SetShare sets what each lane may hold in advance at least; before [Pool.Start].
-func (p *Pool) SetShare(n int) { p.share = n }
+func (p *Pool) SetShare(n int) { p.supply.share = n }
 
 // Prefetched is what the lanes hold or wait for in advance.
 func (p *Pool) Prefetched() (n int) {
@@ -69,7 +69,7 @@ func (p *Pool) AddQuota(typ string) (grant func(n int, opensAt time.Time)) {
 		g.left += n
 		g.opensAt = opensAt
 		for _, l := range p.lanes {
-			p.refill(l)
+			p.supply.refill(l)
 		}
 		p.dispatch()
 	}

@@ -123,21 +123,63 @@ func encodeResult(v any) (json.RawMessage, error) {
 	return b, nil
 }
 
+// Bounds of the outcomes that wait for their commit.
+const (
+	// resendAfter is how long the commit of an outcome may take before it is
+	// recorded again.
+	resendAfter = 5 * time.Second
+
+	defaultUnsettled = 16 << 10
+	unsettledBytes   = 64 << 20
+)
+
+// outcomes are those that are recorded and not committed. So many may be that a tracker
+// which cannot commit does not fill the memory.
+//
+// The pool's lock guards it.
+type outcomes struct {
+	line  line // of their deliveries, by when they were recorded
+	count int
+	bytes int
+	most  int
+}
+
+func (o *outcomes) init(most int) {
+	if o.most = most; most <= 0 {
+		o.most = defaultUnsettled
+	}
+}
+
+// full says whether nothing more may start.
+func (o *outcomes) full() bool { return o.count >= o.most || o.bytes >= unsettledBytes }
+
+func (o *outcomes) append(d *delivery, e *jobs.Event, now time.Time) {
+	d.outcome = e
+	o.line.append(&d.inOutcomes, d, now)
+	o.count++
+	o.bytes += e.Size()
+}
+
+func (o *outcomes) remove(d *delivery) {
+	if d.outcome != nil {
+		o.line.remove(&d.inOutcomes)
+		o.count--
+		o.bytes -= d.outcome.Size()
+	}
+}
+
+// stale returns the outcomes that have to be recorded again now.
+func (o *outcomes) stale(now time.Time) (again []*jobs.Event) {
+	o.line.stale(now, resendAfter, func(d *delivery) { again = append(again, d.outcome) })
+	return again
+}
+
 // conclude records an outcome; the delivery is settled when that is committed.
 func (p *Pool) conclude(d *delivery, e *jobs.Event) {
 	p.mu.Lock()
 	now := time.Now()
-	d.outcome = e
-	p.outcomes.append(&d.inOutcomes, d, now)
+	p.outcomes.append(d, e, now)
 	p.vacate(d, now)
-	p.unsettled.count++
-	p.unsettled.bytes += e.Size()
 	p.mu.Unlock()
 	p.o.Recorder.Record(e)
-}
-
-// congested says whether so many outcomes wait for their commit that nothing
-// more may start. p.mu is held.
-func (p *Pool) congested() bool {
-	return p.unsettled.count >= p.o.MaxUnsettled || p.unsettled.bytes >= unsettledBytes
 }

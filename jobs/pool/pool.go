@@ -2,58 +2,39 @@ package pool
 
 import (
 	"context"
-	"iter"
 	"log/slog"
-	"maps"
 	"sync"
 	"time"
 
 	"jobstream/jobs"
 )
 
-// Pool runs jobs: a bounded number of workers over all types that take from the
-// lane with the lowest priority number that has something, and from the types
-// within one number in turn.
+// Pool runs jobs: a bounded number of workers over all types. A free worker gets the
+// next delivery of the best priority. The types of one priority are served one after
+// the other.
 //
-// A delivery is run only after the tracker has committed its job, and it is
-// looked up there: what has ended in the meantime is acknowledged and skipped.
-// When an attempt ends its worker is free at once; the delivery is settled when
-// the tracker has committed the outcome ([Pool.Committed]).
+// A delivery is run only after the tracker has committed its job. The job is looked up
+// there, and if it has ended meanwhile, the delivery is acknowledged and skipped. When
+// an attempt ends its worker is free at once. The delivery is settled when the tracker
+// has committed the outcome ([Pool.Committed]).
+//
+// One lock guards all that changes. It stands in parts, each with a file of its own,
+// which know neither the pool nor one another; the pool's methods bring them together.
 type Pool struct {
-	o Options
+	o      Options
+	types  map[string]*poolType
+	lanes  map[jobs.Lane]*lane
+	starts starts
 
-	mu        sync.Mutex
-	idle      sync.Cond // signalled when a worker or a delivery goes
-	types     map[string]*poolType
-	lanes     map[jobs.Lane]*lane
-	share     int                              // what each of them may hold in advance at least
-	extra     int                              // what they may beyond that, together
-	rows      [jobs.LowestPriority + 1][]*lane // by priority
-	cursor    [jobs.LowestPriority + 1]int     // where the search in a row begins
-	lively    [jobs.LowestPriority + 1]laneSet // who in a row may have something; see pick
-	early     []*lane                          // who has nothing before position has moved on
-	leased    map[uint64]*delivery             // by sequence
-	leases    line                             // all of them, by when their lease was renewed
-	outcomes  line                             // those whose outcome was recorded, by when
-	begun     map[jobs.ID]*delivery            // those of them whose job is a worker's
-	scale     scale
-	running   int
-	resting   int            // goroutines of workers that wait for next
-	next      chan *delivery // closed by Stop
-	meter     meter
-	wake      alarm // ends the wait for a token, or to grow
-	limits    alarm // rings when an attempt's time is over
-	asleep    sleepers
-	unsettled struct{ count, bytes int } // outcomes that are not committed
-	suspects  suspects
-	surprises uint64 // jobs that have ended without a worker here
-	position  uint64
-	started   bool
-	stopping  bool
-	killed    bool        // handlers are told to stop
-	giveUp    *time.Timer // ends the wait for a delivery that should have come
-	waiting   bool        // giveUp is set
-	awaited   map[uint64]*startWait
+	mu       sync.Mutex
+	idle     sync.Cond // signalled when a worker or a delivery goes
+	supply   supply    // what it gets from the queue
+	choice   choice    // what runs next
+	crew     crew      // who runs it
+	claims   claims    // what runs
+	suspects suspects  // what may have killed a process
+	outcomes outcomes  // what has run
+	stopping bool
 }
 
 // Options are what a Pool needs.
@@ -81,57 +62,33 @@ type Options struct {
 	Logger       *slog.Logger
 }
 
-// Times of the pool's housekeeping.
-const (
-	// expectFor is how long a free worker waits for a delivery of a better lane
-	// that the tracker says must come, before it takes one of a lesser lane.
-	expectFor = 100 * time.Millisecond
-	// resendAfter is how long the commit of an outcome may take before it is
-	// recorded again.
-	resendAfter = 5 * time.Second
-
-	defaultUnsettled = 16 << 10
-	unsettledBytes   = 64 << 20
-)
-
 // New makes a pool for these lanes. It does nothing before [Pool.Start].
 // Lanes of types that the registry does not know are never served.
 func New(o Options, lanes []jobs.Lane) *Pool {
-	p := &Pool{
-		o: o, types: make(map[string]*poolType), lanes: make(map[jobs.Lane]*lane),
-		leased: make(map[uint64]*delivery), begun: make(map[jobs.ID]*delivery), awaited: make(map[uint64]*startWait),
-	}
+	p := &Pool{o: o, types: make(map[string]*poolType), lanes: make(map[jobs.Lane]*lane)}
 	p.idle.L = &p.mu
-	p.next = make(chan *delivery, mostResting)
-	if p.o.MaxUnsettled <= 0 {
-		p.o.MaxUnsettled = defaultUnsettled
-	}
-	p.asleep.init()
+	var all []*lane
 	for _, l := range lanes {
 		t := o.Registry.Lookup(l.Type)
 		if t == nil {
 			continue
 		}
-		pt := p.types[l.Type]
-		if pt == nil {
-			pt = newPoolType(t, o.Paused[t.Name])
-			p.types[l.Type] = pt
+		if p.types[l.Type] == nil {
+			p.types[l.Type] = newPoolType(t, o.Paused[t.Name])
 		}
-		ln := &lane{Lane: l, typ: pt, index: len(p.rows[l.Priority])}
-		p.lanes[l] = ln
-		p.rows[l.Priority] = append(p.rows[l.Priority], ln)
+		p.lanes[l] = &lane{Lane: l, typ: p.types[l.Type]}
+		all = append(all, p.lanes[l])
 	}
-	p.share = max(sharedPrefetch/max(len(p.lanes), 1), 1)
-	for i, row := range p.rows {
-		p.lively[i] = makeLaneSet(len(row))
-	}
-	p.giveUp = time.AfterFunc(time.Hour, p.stopExpecting)
-	p.giveUp.Stop()
-	p.wake.init(p.awake)
-	p.limits.init(p.overdue)
-	now := time.Now()
-	p.scale.init(o.MinWorkers, o.MaxWorkers)
-	p.meter.init(p.scale.size, now)
+	p.supply.init(&o, len(all))
+	p.choice.init(all)
+	p.choice.wake.init(p.awake)
+	p.choice.missing.init(p.stopExpecting)
+	p.crew.init(o.MinWorkers, o.MaxWorkers)
+	p.claims.deliveries = make(map[jobs.ID]*delivery)
+	p.claims.limits.init(p.overdue)
+	p.starts.init(o.Tracker)
+	p.suspects.maxLost = o.MaxLost
+	p.outcomes.init(o.MaxUnsettled)
 	return p
 }
 
@@ -140,12 +97,12 @@ func New(o Options, lanes []jobs.Lane) *Pool {
 func (p *Pool) Start(position, last uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.started = true
-	p.advance(position)
+	p.supply.open = true
+	p.choice.advance(position)
 	for _, l := range p.lanes {
 		l.committed = max(l.committed, last)
-		p.enliven(l)
-		p.refill(l)
+		p.choice.revive(l)
+		p.supply.refill(l)
 	}
 }
 
@@ -159,8 +116,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	for {
 		select {
 		case now := <-tick.C:
-			p.renew(now)
-			p.rescale(now)
+			p.keep(now)
 		case now := <-wake.C:
 			p.wakeLate(now)
 		case <-ctx.Done():
@@ -169,7 +125,25 @@ func (p *Pool) Run(ctx context.Context) error {
 	}
 }
 
-// Deliver takes a delivery; see [jobs.Receiver].
+// keep renews what would run out, and repeats what was not answered.
+func (p *Pool) keep(now time.Time) {
+	p.mu.Lock()
+	stale := p.supply.stale(now)
+	again := p.outcomes.stale(now)
+	for _, l := range p.lanes {
+		p.supply.refill(l) // for those whose request the queue did not take
+	}
+	p.crew.rescale(now)
+	p.mu.Unlock()
+	for _, ref := range stale {
+		p.supply.renew(ref)
+	}
+	for _, e := range again {
+		p.o.Recorder.Record(e)
+	}
+}
+
+// Deliver hands the pool a delivery; see [jobs.Receiver].
 func (p *Pool) Deliver(got jobs.Delivery) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -180,97 +154,70 @@ func (p *Pool) Deliver(got jobs.Delivery) {
 	l.arrived(1)
 	l.delivered = max(l.delivered, got.Seq)
 	l.expected = time.Time{}
-	p.asleep.forget(got.Seq)
-	if d := p.leased[got.Seq]; d != nil {
-		// Delivered again though it is here: its lease ran out because this process
-		// was stopped or too slow. It stays the same delivery.
-		d.Ref = got.Ref
-		p.leases.append(&d.inLeases, d, time.Now())
-		return
+	switch d := p.supply.lend(got, l); {
+	case d == nil:
+	case p.stopping:
+		p.release(d)
+	default:
+		p.choice.append(d)
+		p.dispatch()
 	}
-	if p.stopping {
-		p.check("give back", p.o.Queue.Nak(got.Ref, 0))
-		return
-	}
-	d := &delivery{Delivery: got, lane: l}
-	p.leased[got.Seq] = d
-	p.leases.append(&d.inLeases, d, time.Now())
-	l.buf = append(l.buf, d)
-	p.enliven(l)
-	p.dispatch()
 }
 
-// PullEnded hears that a request ran out; see [jobs.Receiver].
+// PullEnded asks again for deliveries that will not come; see [jobs.Receiver].
 func (p *Pool) PullEnded(l jobs.Lane, n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if ln := p.lanes[l]; ln != nil {
 		ln.arrived(n)
-		p.refill(ln)
+		p.supply.refill(ln)
 	}
 }
 
-// Committed takes what a commit made true: it settles deliveries and wakes
-// workers.
+// Committed settles the deliveries whose outcome a commit has made durable, and starts
+// what may run after it.
 func (p *Pool) Committed(c *jobs.Commit) {
 	p.mu.Lock()
-	p.advance(c.Positions.Jobs)
+	p.choice.advance(c.Positions.Jobs)
 	for j := range c.Submitted() {
 		if l := p.lanes[j.Lane()]; l != nil && !j.Status.Ended() && j.Place == jobs.InQueue {
 			l.committed = max(l.committed, j.Seq)
-			p.enliven(l)
+			p.choice.revive(l)
 		}
 	}
-	void := p.overtaken(c.Ended())
-	var settle []*delivery
-	for i := range c.Outcomes {
-		e := &c.Outcomes[i]
-		d := p.leased[e.Seq]
-		if d != nil && d.outcome != nil && d.outcome.Attempt == e.Attempt && d.outcome.Kind == e.Kind && d.outcome.StartedAt == e.StartedAt {
-			p.forget(d)
-			settle = append(settle, d)
+	var void []*execution
+	for j := range c.Ended() { // before anything is forgotten
+		p.supply.asleep.forget(j.Seq)
+		if x := p.claims.ended(j); x != nil {
+			void = append(void, x)
 		}
 	}
+	done := p.durable(c)
 	p.dispatch()
-	var awaited map[uint64]*startWait
-	if len(p.awaited) > 0 {
-		awaited = maps.Clone(p.awaited)
-	}
 	if p.stopping {
 		p.idle.Broadcast()
 	}
 	p.mu.Unlock()
-	p.checkAwaited(awaited)
+	p.starts.check()
 	for _, x := range void {
 		x.interrupt(causeOf(x.ended.Load()))
 	}
-	for _, d := range settle {
+	for _, d := range done {
 		p.settle(d)
 	}
 }
 
-// overtaken takes note of jobs that have ended, and returns the executions of
-// those whose worker here is still at it: what it says does not count any more.
-// It comes before what is settled is forgotten. p.mu is held.
-func (p *Pool) overtaken(ended iter.Seq[*jobs.Job]) (void []*execution) {
-	for j := range ended {
-		p.asleep.forget(j.Seq)
-		d := p.leased[j.Seq]
-		if d == nil || d.id != j.ID {
-			d = p.begun[j.ID] // it may run under an earlier message
-		}
-		switch {
-		case d == nil:
-			p.surprises++ // a worker may have looked it up just before
-		case d.outcome != nil: // it ended here
-		case d.exec == nil:
-			d.ended = j
-		case d.exec.job.Run == j.Run:
-			d.exec.ended.Store(j)
-			void = append(void, d.exec)
+// durable forgets the deliveries whose outcome is committed, and returns them. p.mu is
+// held.
+func (p *Pool) durable(c *jobs.Commit) (done []*delivery) {
+	for i := range c.Outcomes {
+		e := &c.Outcomes[i]
+		if d := p.supply.leased[e.Seq]; d != nil && d.ends(e) {
+			p.forget(d)
+			done = append(done, d)
 		}
 	}
-	return void
+	return done
 }
 
 // SetPaused pauses a type, or lets it go on. Nothing of a paused type starts;
@@ -287,7 +234,7 @@ func (p *Pool) SetPaused(typ string, paused bool) {
 	for _, l := range p.lanes {
 		if l.typ == t {
 			l.expected = time.Time{} // the wait for a delivery is over, or begins now
-			p.refill(l)
+			p.supply.refill(l)
 		}
 	}
 	p.unpark() // one of the type may have been let out, and held up others
@@ -302,17 +249,18 @@ func (p *Pool) SetPaused(typ string, paused bool) {
 func (p *Pool) Resize(r *jobs.Resize) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.scale.bounds(r); err != nil {
+	if err := p.crew.scale.bounds(r); err != nil {
 		return err
 	}
-	p.meter.resize(p.scale.size, time.Now())
+	p.crew.meter.resize(p.crew.scale.size, time.Now())
+	p.supply.workers = p.crew.scale.max
 	for name, n := range r.Types {
 		if pt := p.types[name]; pt != nil {
 			pt.cap.most = n
 		}
 	}
 	for _, l := range p.lanes {
-		p.refill(l)
+		p.supply.refill(l)
 	}
 	p.dispatch()
 	return nil
@@ -322,9 +270,10 @@ func (p *Pool) Resize(r *jobs.Resize) error {
 func (p *Pool) Workers() jobs.Workers {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, utilisation := p.meter.used(time.Now())
+	_, utilisation := p.crew.meter.used(time.Now())
+	s := &p.crew.scale
 	w := jobs.Workers{
-		Active: p.running, Size: p.scale.size, Min: p.scale.min, Max: p.scale.max, Utilisation: utilisation,
+		Active: p.crew.running, Size: s.size, Min: s.min, Max: s.max, Utilisation: utilisation,
 		Types: make(map[string]jobs.TypeWorkers, len(p.types)),
 	}
 	for name, t := range p.types {

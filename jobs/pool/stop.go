@@ -8,18 +8,18 @@ import (
 	"jobstream/jobs"
 )
 
-// Stop ends taking jobs, gives back what has not started, and waits for what
+// Stop starts no more jobs, gives back what has not started, and waits for what
 // runs until ctx ends. Handlers that are still at it then have their context
 // cancelled with [jobs.ErrShutdown]; their jobs go back to the queue and use up no
 // attempt. Stop returns when the tracker has committed all that, so the
 // projector must run on meanwhile; the error says what did not get that far.
 func (p *Pool) Stop(ctx context.Context) error {
 	p.halt()
-	p.await(ctx, func() bool { return p.running == 0 })
+	p.await(ctx, func() bool { return p.crew.running == 0 })
 	p.kill()
-	settled, cancel := context.WithTimeout(context.Background(), 2*p.longestGrace()+resendAfter)
+	settled, cancel := context.WithTimeout(context.Background(), 2*longestGrace(p.types)+resendAfter)
 	defer cancel()
-	p.await(settled, func() bool { return p.running == 0 && len(p.leased) == 0 })
+	p.await(settled, func() bool { return p.crew.running == 0 && len(p.supply.leased) == 0 })
 	return p.closed()
 }
 
@@ -29,16 +29,16 @@ func (p *Pool) Stop(ctx context.Context) error {
 func (p *Pool) Break() {
 	p.halt()
 	p.kill()
-	ended, cancel := context.WithTimeout(context.Background(), 2*p.longestGrace())
+	ended, cancel := context.WithTimeout(context.Background(), 2*longestGrace(p.types))
 	defer cancel()
-	p.await(ended, func() bool { return p.running == 0 })
+	p.await(ended, func() bool { return p.crew.running == 0 })
 	_ = p.closed() // of course something is not stored
 }
 
 // longestGrace is the time after which every handler has returned or is given up.
-func (p *Pool) longestGrace() time.Duration {
+func longestGrace(types map[string]*poolType) time.Duration {
 	longest := jobs.DefaultGrace
-	for _, t := range p.types {
+	for _, t := range types {
 		longest = max(longest, t.GraceOrDefault())
 	}
 	return longest
@@ -49,31 +49,22 @@ func (p *Pool) halt() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.stopping {
-		close(p.next)
+		close(p.crew.next)
 	}
-	p.stopping = true
-	for _, l := range p.lanes {
-		for _, d := range l.buf {
-			p.release(d)
-		}
-		l.buf = nil
+	p.stopping, p.supply.open = true, false
+	for _, d := range p.choice.clear() {
+		p.release(d)
 	}
-	for _, w := range p.suspects.parked {
-		p.release(w.d)
+	for _, d := range p.suspects.clear() {
+		p.release(d)
 	}
-	p.suspects.parked = nil
 }
 
-// kill tells all handlers to stop.
+// kill interrupts all handlers.
 func (p *Pool) kill() {
 	p.mu.Lock()
-	p.killed = true
-	var left []*execution
-	for _, d := range p.leased {
-		if d.exec != nil {
-			left = append(left, d.exec)
-		}
-	}
+	p.claims.killed = true
+	left := p.claims.running()
 	p.mu.Unlock()
 	for _, x := range left {
 		x.interrupt(jobs.ErrShutdown)
@@ -95,15 +86,14 @@ func (p *Pool) await(ctx context.Context, done func() bool) {
 	}
 }
 
-// closed stops the clocks, and says what was not stored.
+// closed stops the alarms, and says what was not stored.
 func (p *Pool) closed() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.giveUp.Stop()
-	p.wake.stop()
-	p.limits.stop()
-	if p.running > 0 || len(p.leased) > 0 {
-		return fmt.Errorf("%d jobs still run and %d outcomes are not stored; they will run again", p.running, len(p.leased)-p.running)
+	p.choice.stop()
+	p.claims.limits.stop()
+	if running, leased := p.crew.running, len(p.supply.leased); running > 0 || leased > 0 {
+		return fmt.Errorf("%d jobs still run and %d outcomes are not stored; they will run again", running, leased-running)
 	}
 	return nil
 }

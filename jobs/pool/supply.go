@@ -1,93 +1,121 @@
 package pool
 
 import (
+	"log/slog"
 	"time"
 
 	"jobstream/jobs"
 )
 
-// refill asks for more when a lane's store runs low. p.mu is held.
-func (p *Pool) refill(l *lane) {
-	if !p.started || p.stopping {
+// supply is the pool's stock of deliveries: the requests for more, the leases on those
+// that are here, and what was given back and has to come again.
+//
+// The pool's lock guards what changes. The answers to the queue (ack, nak, renew) and
+// needless need no lock.
+type supply struct {
+	queue   jobs.Queue
+	tracker jobs.Tracker
+	logger  *slog.Logger
+	lease   time.Duration        // of a delivery; renewed at a third of it
+	open    bool                 // it asks for more
+	workers int                  // so many have to be kept busy
+	share   int                  // what each lane may fetch early at least
+	extra   int                  // what all lanes together have fetched beyond that
+	leased  map[uint64]*delivery // by sequence
+	leases  line                 // of all of them, by when they were renewed
+	asleep  sleepers
+}
+
+func (s *supply) init(o *Options, lanes int) {
+	s.queue, s.tracker, s.logger, s.lease = o.Queue, o.Tracker, o.Logger, o.Lease
+	s.workers = o.MaxWorkers
+	s.leased = make(map[uint64]*delivery)
+	s.share = max(sharedPrefetch/max(lanes, 1), 1)
+	s.asleep.init()
+}
+
+// refill asks for more when a lane's prefetch runs low.
+func (s *supply) refill(l *lane) {
+	workers := min(s.workers, l.typ.gates.width())
+	if !s.open || workers <= 0 {
 		return
 	}
-	workers := min(p.scale.max, l.typ.gates.width())
-	if workers <= 0 {
-		return
-	}
-	least := min(max(2*workers, minPrefetch), maxPrefetch, p.share)
+	least := min(max(2*workers, minPrefetch), maxPrefetch, s.share)
 	have := l.asked + len(l.buf)
 	if have > max(l.most, least)/2 {
 		return
 	}
-	p.extra -= l.extra
-	most := l.prefetch(least, have, extraPrefetch-p.extra, time.Now())
+	s.extra -= l.extra
+	most := l.prefetch(least, have, extraPrefetch-s.extra, time.Now())
 	l.extra = most - least
-	p.extra += l.extra
+	s.extra += l.extra
 	if most <= have { // the pool was made smaller
 		return
 	}
-	if err := p.o.Queue.Pull(l.Lane, most-have); err != nil {
-		p.o.Logger.Warn("cannot ask the queue for jobs", "lane", l.String(), "error", err)
+	if err := s.queue.Pull(l.Lane, most-have); err != nil {
+		s.logger.Warn("cannot ask the queue for jobs", "lane", l.String(), "error", err)
 		return
 	}
 	l.asked += most - have
 }
 
-func (p *Pool) renew(now time.Time) {
-	var refs []string
-	var again []*jobs.Event
-	p.mu.Lock()
-	p.leases.stale(now, p.o.Lease/3, func(d *delivery) { refs = append(refs, d.Ref) })
-	p.outcomes.stale(now, resendAfter, func(d *delivery) { again = append(again, d.outcome) })
-	for _, l := range p.lanes {
-		p.refill(l) // for those whose request the queue did not take
+// lend begins the lease of a delivery, or renews it. It returns nil if the delivery
+// was here already: its lease ran out because this process was stopped or too slow.
+// That stays the same delivery.
+func (s *supply) lend(got jobs.Delivery, l *lane) *delivery {
+	s.asleep.forget(got.Seq)
+	d := s.leased[got.Seq]
+	known := d != nil
+	if known {
+		d.Ref = got.Ref
+	} else {
+		d = &delivery{Delivery: got, lane: l}
+		s.leased[got.Seq] = d
 	}
-	p.mu.Unlock()
-	for _, ref := range refs {
-		p.check("renew a lease", p.o.Queue.Extend(ref))
+	s.leases.append(&d.inLeases, d, time.Now())
+	if known {
+		return nil
 	}
-	for _, e := range again {
-		p.o.Recorder.Record(e)
-	}
+	return d
 }
 
-// wakeLate gives back once more what should have come again by now, and forgets what
-// nobody needs any more.
-func (p *Pool) wakeLate(now time.Time) {
-	p.mu.Lock()
-	late := p.asleep.late(now)
-	p.mu.Unlock()
-	var needless []*sleeper
-	for _, e := range late {
-		if p.away(e.seq) {
-			needless = append(needless, e)
-			continue
-		}
-		p.check("give back", p.o.Queue.Nak(e.ref, 0))
-	}
-	if len(needless) == 0 {
-		return
-	}
-	p.mu.Lock()
-	for _, e := range needless {
-		p.asleep.forget(e.seq)
-	}
-	p.mu.Unlock()
+// stale returns the deliveries whose lease has to be renewed now, as the queue knows
+// them.
+func (s *supply) stale(now time.Time) (refs []string) {
+	s.leases.stale(now, s.lease/3, func(d *delivery) { refs = append(refs, d.Ref) })
+	return refs
 }
 
-// nak gives a delivery back, to come again after delay.
-func (p *Pool) nak(d *delivery, delay time.Duration) {
-	p.mu.Lock()
-	p.asleep.remember(d, delay)
-	p.mu.Unlock()
-	p.check("give back", p.o.Queue.Nak(d.Ref, delay))
+// forget ends the lease of a delivery.
+func (s *supply) forget(d *delivery) {
+	delete(s.leased, d.Seq)
+	s.leases.remove(&d.inLeases)
 }
 
-// check logs what the queue could not do. Nothing is lost by it: a lease that
+func (s *supply) ack(d *delivery) { s.answer("acknowledge", s.queue.Ack(d.Delivery)) }
+
+func (s *supply) nak(ref string, delay time.Duration) {
+	s.answer("give back", s.queue.Nak(ref, delay))
+}
+
+func (s *supply) renew(ref string) { s.answer("renew a lease", s.queue.Extend(ref)) }
+
+// answer logs what the queue could not do. Nothing is lost by it: a lease that
 // is not renewed or given back ends by itself.
-func (p *Pool) check(what string, err error) {
+func (s *supply) answer(what string, err error) {
 	if err != nil {
-		p.o.Logger.Warn("the queue did not take a request; the lease will run out instead", "request", what, "error", err)
+		s.logger.Warn("the queue did not take a request; the lease will run out instead", "request", what, "error", err)
 	}
+}
+
+// needless says whether nobody waits for the message seq any more. In doubt somebody
+// does: looking at it again costs little.
+func (s *supply) needless(seq uint64) bool {
+	j, err := s.tracker.Find(seq)
+	return err == nil && !needs(j, seq)
+}
+
+// needs says whether j waits for the message seq to be delivered.
+func needs(j *jobs.Job, seq uint64) bool {
+	return j != nil && j.Seq == seq && j.Place == jobs.InQueue && !j.Status.Ended()
 }

@@ -1,9 +1,10 @@
 package pool
 
 import (
-	"jobstream/jobs"
 	"slices"
 	"time"
+
+	"jobstream/jobs"
 )
 
 // suspects keeps jobs apart whose workers died while they ran. One of them may
@@ -11,7 +12,10 @@ import (
 // until it counts as a poison itself. So a job that has lost several workers
 // runs with no other suspect beside it; those that have lost one run together.
 // Jobs that have lost none are not held up.
+//
+// The pool's lock guards it. It owns the deliveries of those that wait.
 type suspects struct {
+	maxLost   int
 	exclusive bool // one that has lost several is running
 	shared    int  // so many that have lost one are
 	parked    []parkedSuspect
@@ -22,28 +26,21 @@ type parkedSuspect struct {
 	alone bool
 }
 
-// runsAlone says whether a job has lost so many workers that it may take no
-// other suspect with it.
-func (p *Pool) runsAlone(j *jobs.Job) bool { return j.Lost >= max(1, min(2, p.o.MaxLost-1)) }
+// alone says whether a job has lost so many workers that no other suspect may run
+// beside it.
+func (s *suspects) alone(j *jobs.Job) bool { return j.Lost >= max(1, min(2, s.maxLost-1)) }
 
-// enter lets a suspect in, or parks its delivery until it may.
-func (s *suspects) enter(p *Pool, d *delivery, j *jobs.Job) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	d.letOut = false
-	alone := p.runsAlone(j)
-	if s.admits(alone) {
-		s.count(alone, 1)
-		return true
-	}
-	if p.stopping { // nobody would take it out again
-		p.release(d)
+// enter counts a suspect that may run now.
+func (s *suspects) enter(j *jobs.Job) bool {
+	alone := s.alone(j)
+	if !s.admits(alone) {
 		return false
 	}
-	p.vacate(d, time.Now()) // it claims all that again
-	s.parked = append(s.parked, parkedSuspect{d, alone})
-	return false
+	s.count(alone, 1)
+	return true
 }
+
+func (s *suspects) leave(j *jobs.Job) { s.count(s.alone(j), -1) }
 
 // admits says whether one more suspect may run now. Those that must run alone
 // go first, or a stream of others could keep them out for ever.
@@ -67,54 +64,95 @@ func (s *suspects) count(alone bool, n int) {
 	}
 }
 
-// leaveSuspects takes a suspect out, so that others may go on.
-func (p *Pool) leaveSuspects(j *jobs.Job) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.suspects.count(p.runsAlone(j), -1)
-	p.unpark()
+// park keeps the delivery of a suspect that has to wait.
+func (s *suspects) park(d *delivery, j *jobs.Job) {
+	s.parked = append(s.parked, parkedSuspect{d, s.alone(j)})
 }
 
-// passOn lets the next suspects go on if one that was let out has not run.
-func (p *Pool) passOn(letOut bool) {
-	if !letOut {
-		return
+// has says whether the job waits for other suspects.
+func (s *suspects) has(id jobs.ID) bool {
+	for _, w := range s.parked {
+		if w.d.id == id {
+			return true
+		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.unpark()
+	return false
 }
 
-// unpark puts suspects in front of their lanes that may run now. They pass enter
-// again when a worker takes them: let out the first that must run alone, or else
-// all. Those whose type starts nothing now wait in their lanes and hold up
-// nobody. p.mu is held.
-func (p *Pool) unpark() {
-	s := &p.suspects
-	if p.stopping || s.exclusive || len(s.parked) == 0 {
-		return // a stop has given them back; one that runs alone does this when it leaves
+// letOut removes those that may try again now: the first that must run alone, or else
+// all. Those whose gates are closed hold up nobody, so they wait in their lanes.
+func (s *suspects) letOut(open func(*lane) bool) (out []*delivery) {
+	if s.exclusive || len(s.parked) == 0 {
+		return nil // one that runs alone lets others out when it leaves
 	}
-	var out, stay []parkedSuspect
+	var stay []parkedSuspect
 	first := true
 	for _, w := range s.parked {
 		switch {
-		case !p.open(w.d.lane):
-			out = append(out, w)
+		case !open(w.d.lane):
+			out = append(out, w.d)
 		case w.alone && first:
 			first = false
-			out = append(out, w)
+			out = append(out, w.d)
 		default:
 			stay = append(stay, w)
 		}
 	}
 	if first {
-		out, stay = s.parked, nil
+		return s.clear()
 	}
 	s.parked = stay
-	for _, w := range slices.Backward(out) { // so that they keep their order
-		w.d.letOut = true
-		w.d.lane.buf = append([]*delivery{w.d}, w.d.lane.buf...)
-		p.enliven(w.d.lane)
+	return out
+}
+
+// clear removes all that wait.
+func (s *suspects) clear() (all []*delivery) {
+	for _, w := range s.parked {
+		all = append(all, w.d)
 	}
-	p.dispatch()
+	s.parked = nil
+	return all
+}
+
+// suspect lets a suspect run, or parks its delivery until it may.
+func (p *Pool) suspect(d *delivery, j *jobs.Job) verdict {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d.letOut = false
+	if p.suspects.enter(j) {
+		return runs
+	}
+	if p.stopping { // nobody would let it out again
+		p.release(d)
+		return givenBack
+	}
+	p.vacate(d, time.Now()) // a worker claims its job again
+	p.suspects.park(d, j)
+	return parked
+}
+
+// leaveSuspects counts a job no more that was among the suspects, so that others go on.
+func (p *Pool) leaveSuspects(j *jobs.Job) {
+	if j.Lost == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.suspects.leave(j)
+	p.unpark()
+}
+
+// unpark puts suspects that may try again in front of their lanes. p.mu is held.
+func (p *Pool) unpark() {
+	if p.stopping {
+		return // they have been given back
+	}
+	out := p.suspects.letOut(p.choice.open)
+	for _, d := range slices.Backward(out) { // so that they keep their order
+		d.letOut = true
+		p.choice.prepend(d)
+	}
+	if len(out) > 0 {
+		p.dispatch()
+	}
 }

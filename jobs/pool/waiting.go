@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+
 	"jobstream/jobs"
 )
 
@@ -22,19 +23,10 @@ func (p *Pool) Waiting(j *jobs.Job, q Queueing) *jobs.Waiting {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if d := p.begun[j.ID]; d != nil && (d.exec != nil || d.outcome != nil) {
+	if d := p.claims.deliveries[j.ID]; d != nil && (d.exec != nil || d.outcome != nil) {
 		return &jobs.Waiting{Reason: jobs.WaitStarting, Detail: "a worker has it; its record will say so in a moment"}
 	}
-	w := p.barred(j, q)
-	switch {
-	case w != nil:
-	case j.Place == jobs.Due && j.Status == jobs.Scheduled && q.Full:
-		w = &jobs.Waiting{Reason: jobs.WaitQueueFull, Detail: "its time has come, but the queue has no room"}
-	case j.Place == jobs.Due:
-		w = &jobs.Waiting{Reason: jobs.WaitStarting, Detail: "it is being put into the queue"}
-	default:
-		w = p.inLane(j, q)
-	}
+	w := p.reason(j, q)
 	if j.Place == jobs.InQueue {
 		w.Position = q.Position
 	}
@@ -51,8 +43,8 @@ func untilDue(j *jobs.Job) *jobs.Waiting {
 	return w
 }
 
-// barred is about what keeps a job back before any worker is asked for. p.mu is held.
-func (p *Pool) barred(j *jobs.Job, q Queueing) *jobs.Waiting {
+// reason is the first thing that holds back a job whose time has come. p.mu is held.
+func (p *Pool) reason(j *jobs.Job, q Queueing) *jobs.Waiting {
 	t := p.types[j.Type]
 	switch {
 	case p.stopping:
@@ -60,33 +52,32 @@ func (p *Pool) barred(j *jobs.Job, q Queueing) *jobs.Waiting {
 	case t == nil:
 		return &jobs.Waiting{Reason: jobs.WaitNoWorker, Detail: "the type " + jobs.Quote(j.Type) + " is not configured"}
 	}
-	return t.gates.why(j, q)
+	w := t.gates.why(j, q)
+	switch {
+	case w != nil:
+		return w
+	case j.Place == jobs.Due && j.Status == jobs.Scheduled && q.Full:
+		return &jobs.Waiting{Reason: jobs.WaitQueueFull, Detail: "its time has come, but the queue has no room"}
+	case j.Place == jobs.Due:
+		return &jobs.Waiting{Reason: jobs.WaitStarting, Detail: "it is being put into the queue"}
+	}
+	return p.inLane(j, q)
 }
 
-// inLane is about a job whose message is in the queue. p.mu is held.
+// inLane is the reason for a job that its gates would let pass. p.mu is held.
 func (p *Pool) inLane(j *jobs.Job, q Queueing) *jobs.Waiting {
-	if p.running >= p.scale.size {
-		return &jobs.Waiting{Reason: jobs.WaitAllBusy, Detail: fmt.Sprintf("%d of %d workers are running", p.running, p.scale.size)}
+	if !p.crew.free() {
+		return &jobs.Waiting{Reason: jobs.WaitAllBusy, Detail: fmt.Sprintf("%d of %d workers are running", p.crew.running, p.crew.scale.size)}
 	}
-	if j.Lost > 0 && p.parked(j) {
+	if j.Lost > 0 && p.suspects.has(j.ID) {
 		detail := fmt.Sprintf("it has lost its worker %d times, so other such jobs have to end first", j.Lost)
 		return &jobs.Waiting{Reason: jobs.WaitQueue, Detail: detail}
 	}
-	if p.congested() {
-		return &jobs.Waiting{Reason: jobs.WaitQueue, Detail: fmt.Sprintf("%d outcomes have to be stored first", p.unsettled.count)}
+	if p.outcomes.full() {
+		return &jobs.Waiting{Reason: jobs.WaitQueue, Detail: fmt.Sprintf("%d outcomes have to be stored first", p.outcomes.count)}
 	}
 	if q.Position > 1 {
 		return &jobs.Waiting{Reason: jobs.WaitQueue, Detail: fmt.Sprintf("%d are before it in its lane", q.Position-1)}
 	}
 	return &jobs.Waiting{Reason: jobs.WaitStarting}
-}
-
-// parked says whether the job waits for other suspects. p.mu is held.
-func (p *Pool) parked(j *jobs.Job) bool {
-	for _, w := range p.suspects.parked {
-		if w.d.id == j.ID {
-			return true
-		}
-	}
-	return false
 }

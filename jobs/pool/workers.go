@@ -6,107 +6,168 @@ import "time"
 // grow its stack again.
 const mostResting = 128
 
+// crew is the pool's workers: how many there are and may be, how busy they are, and the
+// goroutines among them that rest. A worker is a slot for one execution.
+//
+// The pool's lock guards it.
+type crew struct {
+	scale   scale
+	meter   meter
+	running int            // workers that have a delivery
+	resting int            // goroutines of workers that wait for next
+	next    chan *delivery // closed by the stop
+}
+
+func (c *crew) init(lo, hi int) {
+	c.next = make(chan *delivery, mostResting)
+	c.scale.init(lo, hi)
+	c.meter.init(c.scale.size, time.Now())
+}
+
+// free says whether one more may run.
+func (c *crew) free() bool { return c.running < c.scale.size }
+
+// grow makes the crew larger, if all are busy; there is more to do.
+func (c *crew) grow(now time.Time) {
+	s := &c.scale
+	l := load{size: s.size, min: s.min, max: s.max, running: c.running, backlog: true, unchanged: now.Sub(s.changed)}
+	c.resize(l.next(), now)
+}
+
+// rescale measures how busy the crew is, and makes it smaller if it is underused.
+func (c *crew) rescale(now time.Time) {
+	c.meter.sample(now)
+	s := &c.scale
+	used, _ := c.meter.used(now)
+	l := load{size: s.size, min: s.min, max: s.max, running: c.running, used: used, unchanged: now.Sub(s.changed)}
+	c.resize(l.next(), now)
+}
+
+func (c *crew) resize(size int, now time.Time) {
+	if size != c.scale.size {
+		c.scale.size, c.scale.changed = size, now
+		c.meter.resize(size, now)
+	}
+}
+
+// rest says whether a goroutine without work is to wait for some, and counts it.
+func (c *crew) rest() bool {
+	if c.resting >= mostResting {
+		return false
+	}
+	c.resting++
+	return true
+}
+
+// rouse hands a delivery to a goroutine that rests, if there is one.
+func (c *crew) rouse(d *delivery) bool {
+	if c.resting == 0 {
+		return false
+	}
+	c.resting--
+	c.next <- d // there is room: whoever rests waits for it, or is about to
+	return true
+}
+
 // dispatch gives free workers something to do. p.mu is held.
 func (p *Pool) dispatch() {
-	for !p.stopping && (p.running < p.scale.size || p.grow()) {
+	for !p.stopping && (p.crew.free() || p.grow()) {
 		d := p.pick()
 		if d == nil {
 			return
 		}
-		if p.resting > 0 {
-			p.resting--
-			p.next <- d // one of them is there, or about to be
-		} else {
+		if !p.crew.rouse(d) {
 			go p.work(d)
 		}
 	}
 }
 
-// occupy takes the lane's first delivery and a worker's place for it. p.mu is
+// grow makes the crew larger if there is more to do than it can, and says whether one
+// more may run now. If it is too early for that, the pool wakes when it is not. p.mu is
 // held.
-func (p *Pool) occupy(l *lane) *delivery {
+func (p *Pool) grow() bool {
+	s := &p.crew.scale
+	if s.size >= s.max || p.outcomes.full() || !p.choice.backlog() {
+		return false
+	}
+	p.crew.grow(time.Now())
+	if s.size < s.max {
+		p.choice.wake.set(s.changed.Add(growEvery))
+	}
+	return p.crew.free() // not after a Resize: then more may run than there are workers
+}
+
+// pick gives the next delivery a worker, nil if there is none. p.mu is held.
+func (p *Pool) pick() *delivery {
+	if p.outcomes.full() {
+		return nil // a commit dispatches again
+	}
+	l := p.choice.next()
+	if l == nil {
+		return nil
+	}
 	d := l.pop()
-	p.running++
-	d.asOf = p.surprises
+	p.crew.running++
+	d.asOf = p.claims.surprises
 	l.typ.gates.enter(d)
-	p.refill(l)
+	p.supply.refill(l)
 	return d
 }
 
-// work is a worker: it runs deliveries until there is none for it, and none comes
-// that it is to rest for.
+// work is a worker: it runs deliveries until there is none for it, and none comes while
+// it rests.
 func (p *Pool) work(d *delivery) {
 	for d != nil {
-		if !p.attempt(d) {
-			return // its place was given up while the handler hung
+		x, v := p.open(d)
+		if v == givenUp || v == runs && !x.close(x.handle()) {
+			return // another worker has its slot
 		}
 		p.mu.Lock()
 		d = p.leave()
-		rest := d == nil && !p.stopping && p.resting < mostResting
-		if rest {
-			p.resting++
-		}
+		rest := d == nil && !p.stopping && p.crew.rest()
 		p.mu.Unlock()
 		if rest {
-			d = <-p.next
+			d = <-p.crew.next
 		}
 	}
 }
 
-// leave frees a worker's place and takes the next delivery for it, if there is
-// one. p.mu is held.
+// leave frees a worker's slot, and returns the next delivery for it, if there is one.
+// p.mu is held.
 func (p *Pool) leave() *delivery {
-	p.running--
+	p.crew.running--
 	if p.stopping {
 		p.idle.Broadcast()
 		return nil
 	}
-	if p.running >= p.scale.size {
+	if !p.crew.free() {
 		return nil
 	}
 	return p.pick()
 }
 
-// grow makes the pool larger if there is more to do than its workers can, and
-// says whether one more may run now. If it is too early for that, the pool wakes
-// when it is not. p.mu is held.
-func (p *Pool) grow() bool {
-	s := &p.scale
-	if s.size >= s.max || !p.backlog() {
-		return false
+// replace frees the slot of a worker that does not come back.
+func (p *Pool) replace() {
+	p.mu.Lock()
+	next := p.leave()
+	p.mu.Unlock()
+	if next != nil {
+		go p.work(next)
 	}
-	now := time.Now()
-	l := load{size: s.size, min: s.min, max: s.max, running: p.running, backlog: true, unchanged: now.Sub(s.changed)}
-	p.resize(l.next(), now)
-	if s.size < s.max {
-		p.wake.set(s.changed.Add(growEvery))
-	}
-	return p.running < s.size // more may run than there are workers, after a Resize
 }
 
-// awake looks again for something to do: a token has come, or the pool may grow.
+// awake looks again for something to do: a gate has opened, or the pool may grow.
 func (p *Pool) awake() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.wake.at = time.Time{}
+	p.choice.wake.at = time.Time{}
 	p.dispatch()
 }
 
-// rescale takes a measurement, and makes a pool smaller that is underused.
-func (p *Pool) rescale(now time.Time) {
+// stopExpecting gives free workers lesser jobs, as better ones did not come.
+func (p *Pool) stopExpecting() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.meter.sample(now)
-	s := &p.scale
-	used, _ := p.meter.used(now)
-	l := load{size: s.size, min: s.min, max: s.max, running: p.running, used: used, unchanged: now.Sub(s.changed)}
-	p.resize(l.next(), now)
-}
-
-// resize gives the pool another size. p.mu is held.
-func (p *Pool) resize(size int, now time.Time) {
-	if size != p.scale.size {
-		p.scale.size, p.scale.changed = size, now
-		p.meter.resize(size, now)
-	}
+	p.choice.giveUp(time.Now())
+	p.dispatch()
 }

@@ -1,0 +1,99 @@
+package pool
+
+import (
+	"time"
+
+	"jobstream/jobs"
+)
+
+// claims says which jobs are a worker's here, under which delivery, and which of their
+// attempts run.
+//
+// The pool's lock guards it.
+type claims struct {
+	deliveries map[jobs.ID]*delivery
+	surprises  uint64 // jobs that have ended and were no worker's here
+	limits     alarm  // rings when an attempt's time is over
+	killed     bool   // every attempt is interrupted
+}
+
+// claim is the result of a worker's claim to a job.
+type claim int
+
+const (
+	claimed   claim = iota
+	doubtful        // claimed, but it may have ended while it was looked up
+	elsewhere       // it runs under another message
+	refused         // a gate refuses this job at the moment
+	closed          // a gate of its type has closed meanwhile
+)
+
+// claim makes j the job of the worker of d. Another worker may have it for another
+// message: when somebody purges the queue its jobs are published again, those that run,
+// too.
+func (c *claims) claim(d *delivery, j *jobs.Job) claim {
+	if other := c.deliveries[j.ID]; other != nil && other != d {
+		return elsewhere
+	}
+	if answer := d.lane.typ.gates.admit(d, j); answer != claimed {
+		return answer
+	}
+	d.keyed = j.Keyed()
+	d.id = j.ID
+	c.deliveries[j.ID] = d
+	if d.asOf != c.surprises {
+		return doubtful
+	}
+	return claimed
+}
+
+// forget ends a delivery's claim.
+func (c *claims) forget(d *delivery) {
+	if c.deliveries[d.id] == d {
+		delete(c.deliveries, d.id)
+	}
+}
+
+// ended returns the attempt at a job that somebody else has ended, if one runs here: its
+// outcome does not count any more.
+func (c *claims) ended(j *jobs.Job) *execution {
+	d := c.deliveries[j.ID]
+	switch {
+	case d == nil:
+		c.surprises++ // a worker may have looked it up just before
+	case d.outcome != nil: // it ended here
+	case d.exec == nil:
+		d.ended = j
+	case d.exec.job.Run == j.Run:
+		d.exec.ended.Store(j)
+		return d.exec
+	}
+	return nil
+}
+
+// running are the attempts that run.
+func (c *claims) running() (all []*execution) {
+	for _, d := range c.deliveries {
+		if d.exec != nil {
+			all = append(all, d.exec)
+		}
+	}
+	return all
+}
+
+// late returns the attempts whose time is over, once.
+func (c *claims) late(now time.Time) (late []*execution) {
+	c.limits.at = time.Time{}
+	for _, d := range c.deliveries {
+		x := d.exec
+		switch {
+		case x == nil || x.until.IsZero():
+		case !x.until.After(now):
+			x.until = time.Time{}
+			late = append(late, x)
+		default:
+			c.limits.set(x.until)
+		}
+	}
+	return late
+}
