@@ -16,11 +16,10 @@ import (
 // compactBatch is how many bytes one transaction of a compaction copies.
 const compactBatch = 8 << 20
 
-// Compact rewrites the tracker's file without the space that deleted records
-// have left: bbolt uses it again, but never gives it back. Nobody else may have
-// the file open ([ErrLocked]). It needs as much free space as the result takes,
-// and may be interrupted: the old file stays until the new one is complete and on
-// disk. It returns the sizes in bytes.
+// Compact rewrites the tracker's file without the space of deleted records, which bbolt
+// reuses but never frees. No other process may have the file open ([ErrLocked]). It
+// needs as much free space as the result. It may be interrupted: the old file stays
+// until the new one is complete and on disk. It returns the sizes in bytes.
 func Compact(path string, lockTimeout time.Duration, log *slog.Logger) (before, after int64, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -48,10 +47,10 @@ func Compact(path string, lockTimeout time.Duration, log *slog.Logger) (before, 
 	return info.Size(), smaller.Size(), nil
 }
 
-// copyTo writes the content of old to a new file, whole and synced.
+// copyTo writes the content of old to a new file, completely and synced.
 func copyTo(path string, old *bbolt.DB, mode os.FileMode) (err error) {
 	if err := removeIfThere(path); err != nil {
-		return err // of an attempt before
+		return err // of an earlier try
 	}
 	fresh, err := bbolt.Open(path, mode, &bbolt.Options{NoFreelistSync: true, NoSync: true})
 	if err != nil {

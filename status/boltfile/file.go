@@ -18,25 +18,25 @@ import (
 	"jobstream/status/boltfile/journal"
 )
 
-// ErrDamaged says that the tracker's file is not what was written to it: a bad
-// disk, or somebody changed it.
+// ErrDamaged says that the content of the tracker's file is not what was written: the
+// disk is bad, or somebody changed the file.
 var ErrDamaged = errors.New("the tracker's file is damaged")
 
-// ErrLocked says that another process has the tracker open: a second server on
-// one data folder.
+// ErrLocked says that another process has the tracker open: a second server on one data
+// folder.
 var ErrLocked = errors.New("the data folder is in use by another process")
 
-// ErrClosed ends what waits for a tracker that stops.
+// ErrClosed ends calls that wait for a tracker when that stops.
 var ErrClosed error = &jobs.Error{Kind: jobs.ShuttingDown, Detail: "the tracker is closed", RetryAfter: 5 * time.Second}
 
-// File is bbolt, but a damaged file is an error. bbolt itself panics when it
-// finds nonsense, and faults when it follows a wrong number out of the file.
+// File is a bbolt file that returns an error if it is damaged. bbolt itself panics when
+// it finds nonsense, and faults when it follows a wrong number out of the file.
 type File struct {
 	*bbolt.DB
-	journal *journal.Journal // nil where there is none: bbolt syncs by itself
+	journal *journal.Journal // nil if there is none: bbolt syncs by itself
 	path    string
 	opened  os.FileInfo
-	done    bool // the last commit was one before a clean stop
+	done    bool // the last commit was that of a clean stop
 	log     *slog.Logger
 	trace   sync.Once
 }
@@ -52,7 +52,7 @@ func Open(path string, timeout time.Duration, existing bool, log *slog.Logger) (
 	return db, nil
 }
 
-// opening says why the file could not be opened.
+// opening explains an error of opening the file.
 func opening(path string, err error) error {
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
@@ -81,8 +81,8 @@ func open(path string, timeout time.Duration, existing bool, log *slog.Logger) (
 		db.DB, err = bbolt.Open(path, 0o640, &bbolt.Options{
 			Timeout:      timeout,
 			FreelistType: bbolt.FreelistMapType,
-			// The list of free pages is written with the last commit of a clean stop, see
-			// UpdateLast, and not with every one. After a crash it is found by a scan.
+			// The list of free pages is written by the last commit of a clean stop
+			// only, see UpdateLast. After a crash a scan finds them.
 			NoFreelistSync: true,
 			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 				if existing {
@@ -96,8 +96,8 @@ func open(path string, timeout time.Duration, existing bool, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	// While this waited for the lock the file may have been compacted: then what
-	// is locked now is no file of anybody's.
+	// The file may have been compacted during the wait for the lock. Then the locked
+	// one has no name any more.
 	db.opened, err = os.Stat(path)
 	if err != nil || before != nil && !os.SameFile(before, db.opened) {
 		return nil, errors.Join(bolterrors.ErrTimeout, db.DB.Close())
@@ -111,11 +111,10 @@ func open(path string, timeout time.Duration, existing bool, log *slog.Logger) (
 	return db, nil
 }
 
-// journalOf is where the journal of the file at a path is.
+// journalOf is the path of the journal of the file at a path.
 func journalOf(path string) string { return path + "-journal" }
 
-// unreadable makes what the journal says of itself one of the errors of this
-// package.
+// unreadable converts the journal's error for damage to that of this package.
 func (db *File) unreadable(err error) error {
 	if errors.Is(err, journal.ErrDamaged) {
 		return db.damaged(err)
@@ -130,7 +129,7 @@ func (db *File) Close() error {
 		err = db.journal.Close()
 	}
 	if err == nil && db.done {
-		if err := db.noteIntact(); err != nil { // it saves time, no more
+		if err := db.noteIntact(); err != nil { // it only saves time
 			db.log.Warn("the next start will read the whole tracker", "error", err)
 		}
 	}
@@ -163,9 +162,8 @@ func (db *File) Update(f func(*bbolt.Tx) error) error {
 	return db.guard(func() error { return db.DB.Update(f) })
 }
 
-// Present is nil while the tracker's file is where it was opened. A file that
-// somebody has removed or replaced still takes everything, and loses it at the
-// end of the process.
+// Present is nil while the tracker's file is where it was opened. A file that was
+// removed or replaced still takes every commit, and loses it at the end of the process.
 func (db *File) Present() error {
 	switch there, err := journal.InPlace(db.path, db.opened); {
 	case err != nil:
@@ -178,8 +176,8 @@ func (db *File) Present() error {
 	return nil
 }
 
-// guard runs f, and makes an error of a panic in it: [ErrDamaged] if the file made it, or
-// one that says that it is ours.
+// guard runs f, and returns an error for a panic in it: [ErrDamaged] if the file caused
+// it, else one that admits a bug.
 func (db *File) guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -189,7 +187,7 @@ func (db *File) guard(f func() error) (err error) {
 			} else {
 				err = db.damaged(p)
 			}
-			// For whoever wants to know what it was, once: it may be tried again and again.
+			// One trace is enough for the curious: f may be tried again and again.
 			db.trace.Do(func() {
 				db.log.Error("a transaction of the tracker broke", "error", err, "stack", string(debug.Stack()))
 			})
@@ -204,8 +202,8 @@ func (db *File) damaged(found any) error {
 		"then the next start makes a new one from what the streams still have", ErrDamaged, db.path, text)
 }
 
-// check walks over the whole file, because bbolt does so when it opens one, in a
-// goroutine whose panics nobody can catch. A file that is just as a clean stop left it
+// check walks over the whole file. bbolt also reads all of it when it opens a file, in
+// a goroutine whose panics nobody can catch. A file in the exact state of a clean stop
 // needs neither.
 func (db *File) check(timeout time.Duration) error {
 	info, err := os.Stat(db.path)
@@ -225,8 +223,8 @@ func (db *File) check(timeout time.Duration) error {
 		}
 		defer func() { _ = found.Close() }()
 		return found.View(func(tx *bbolt.Tx) error {
-			// bbolt would use the free pages that are missing, and read what lies in
-			// memory behind the file.
+			// bbolt would use the missing free pages, and read the memory behind the
+			// file.
 			if info.Size() < tx.Size() {
 				return db.damaged(fmt.Sprintf("it has %d bytes and should have %d", info.Size(), tx.Size()))
 			}

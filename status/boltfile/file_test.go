@@ -20,7 +20,7 @@ var quiet = slog.New(slog.DiscardHandler)
 
 var things = []byte("things")
 
-// opened opens a file, which the test closes at its end if it has not done so before.
+// opened opens a file. The end of the test closes it, unless the test has done so.
 func opened(t *testing.T, path string) *File {
 	t.Helper()
 	f, err := Open(path, time.Second, false, quiet)
@@ -71,14 +71,14 @@ func (db *File) get(t *testing.T, key string) (value []byte) {
 	return value
 }
 
-// cleanly closes a file as a server does that is told to stop.
+// cleanly closes a file as a clean stop does.
 func (db *File) cleanly(t *testing.T) {
 	t.Helper()
 	mustDo(t, db.UpdateLast(func(*bbolt.Tx) error { return nil }))
 	mustDo(t, db.Close())
 }
 
-// It is known whether the file is still the one that others would open.
+// Present notices whether the file is still the one that others would open.
 func TestPresent(t *testing.T) {
 	db := made(t)
 	if err := db.Present(); err != nil {
@@ -99,7 +99,7 @@ func TestPresent(t *testing.T) {
 	}
 }
 
-// So it is of the journal, and a clean stop makes up for one that is gone.
+// Present also covers the journal, and a clean stop makes up for a missing one.
 func TestJournalRemoved(t *testing.T) {
 	db := made(t)
 	if db.journal == nil {
@@ -120,8 +120,8 @@ func TestJournalRemoved(t *testing.T) {
 	db.get(t, "b")
 }
 
-// Where bbolt has what the journal needs, there is one: the version that is pinned
-// has it.
+// There is a journal if bbolt has the fields that it needs; the pinned version has
+// them.
 func TestThereIsAJournal(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("NOT TESTED: journals on this system")
@@ -137,7 +137,7 @@ func TestThereIsAJournal(t *testing.T) {
 	}
 }
 
-// A compaction takes in what a crash has left in the journal first.
+// A compaction first replays a journal that a crash left.
 func TestCompactAfterACrash(t *testing.T) {
 	db := made(t)
 	db.put(t, []byte("1"), "a")
@@ -146,7 +146,7 @@ func TestCompactAfterACrash(t *testing.T) {
 	copyFile(t, journalOf(db.path), journalOf(crashed))
 	content, err := os.ReadFile(db.path)
 	mustDo(t, err)
-	clear(content[2*os.Getpagesize():]) // what the power cut left of the last commit
+	clear(content[2*os.Getpagesize():]) // the state after a power cut during the last commit
 	mustDo(t, os.WriteFile(crashed, content, 0o600))
 	_, _, err = Compact(crashed, time.Second, quiet)
 	mustDo(t, err)
@@ -158,7 +158,7 @@ func TestCompactAfterACrash(t *testing.T) {
 	again.get(t, "b")
 }
 
-// A file that has lost its end is refused, also if there are only free pages in it.
+// A file without its end is refused, even if only free pages are missing.
 func TestShortFile(t *testing.T) {
 	db := made(t)
 	db.put(t, make([]byte, 1<<20), "large")
@@ -171,8 +171,8 @@ func TestShortFile(t *testing.T) {
 	}
 }
 
-// A page that points to itself, as flipped bits can make it, is found before a
-// cursor of bbolt follows it for ever.
+// A page that points to itself, as flipped bits can make it, is found before a cursor
+// of bbolt follows it for ever.
 func TestCheckFindsPagesInCircles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "status.db")
 	plain, err := bbolt.Open(path, 0o600, nil)

@@ -13,24 +13,25 @@ import (
 	"jobstream/jobs"
 )
 
-// A clean stop leaves a note beside the tracker's file, from which the next start sees
-// that nobody has touched the file since, and then reads no page that it does not
-// need. The note has the inode, its size, the moment of its last change, which nobody
-// can set back, the number of the last commit, and a checksum of the list of free
-// pages: bbolt overwrites what that says. The start removes it before it
-// writes, so a crash leaves none; and everything that is not exactly as the note says
-// (a copy of the folder, a file put back, an older jobstream in between) is walked
-// over, see [File.check].
+// A clean stop leaves a note beside the tracker's file. It shows the next start that
+// nobody has touched the file since, so that the start reads only the pages that it
+// needs. The note has the file's inode and size, the moment of its last change, which
+// nobody can set back, and the number of the last commit. It also has a checksum of the
+// list of free pages, because bbolt overwrites those.
+//
+// The start removes the note before it writes, so a crash leaves none. After any
+// difference (a copy of the folder, a restored file, an older jobstream in between) the
+// start walks over all pages, see [File.check].
 
-// intactOf is where the note about the file at a path is.
+// intactOf is the path of the note about the file at a path.
 func intactOf(path string) string { return path + "-intact" }
 
-// clockTries is how often a note is tried, a millisecond apart: longer than the clock
-// of any usual file system takes to move on.
+// clockTries is how often a note is tried, a millisecond apart. That is longer than a
+// tick of the clock of any usual file system.
 const clockTries = 100
 
-// UpdateLast is Update for the commit before Close. It leaves bbolt's list of free pages in
-// the file, for else the next start has to read all pages to find it.
+// UpdateLast is Update for the commit before Close. It writes bbolt's list of free
+// pages into the file; without it the next start has to read all pages to find them.
 func (db *File) UpdateLast(f func(*bbolt.Tx) error) error {
 	err := db.Update(func(tx *bbolt.Tx) error {
 		db.NoFreelistSync = false
@@ -40,8 +41,8 @@ func (db *File) UpdateLast(f func(*bbolt.Tx) error) error {
 	return err
 }
 
-// noteIntact leaves the note. All of the file must be on disk, and still locked. Where
-// the clock does not move on it leaves nothing.
+// noteIntact writes the note. The whole file must be on disk, and still locked. If the
+// clock does not move on, it writes nothing.
 func (db *File) noteIntact() error {
 	if _, _, ok := identity(db.opened); !ok {
 		return nil
@@ -66,8 +67,9 @@ func (db *File) noteIntact() error {
 	return nil
 }
 
-// tryNote leaves the note if a change from now on shows: one within the same tick of
-// the file system's clock would not. A file just written shows that clock.
+// tryNote writes the note if later changes will be visible. A change within the same
+// tick of the file system's clock would not be. A file that has just been written shows
+// that clock.
 func (db *File) tryNote(file *os.File, tx *bbolt.Tx) (bool, error) {
 	note := intactOf(db.path)
 	if err := os.WriteFile(note, []byte("\n"), 0o640); err != nil {
@@ -92,7 +94,7 @@ func (db *File) tryNote(file *os.File, tx *bbolt.Tx) (bool, error) {
 	return err == nil, err
 }
 
-// intact says whether the note says that this is the file that a clean stop left.
+// intact says whether the note describes this file, as a clean stop left it.
 func (db *File) intact(file *os.File, info os.FileInfo, tx *bbolt.Tx) bool {
 	note, err := os.ReadFile(intactOf(db.path))
 	if err != nil || len(note) == 0 {
@@ -102,7 +104,7 @@ func (db *File) intact(file *os.File, info os.FileInfo, tx *bbolt.Tx) bool {
 	return err == nil && string(note) == text
 }
 
-// noteOf is what the note says if this is the file; "" if it cannot say it.
+// noteOf is the note for this file; "" if there cannot be one.
 func noteOf(file *os.File, info os.FileInfo, tx *bbolt.Tx) (string, error) {
 	text, _, ok := identity(info)
 	if !ok {

@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// identity tells a file from others and from itself before a change, and says when it
-// was changed last. ok is false where the system does not tell.
+// identity distinguishes a file from others and from itself before a change. It also
+// returns the moment of its last change. ok is false if the system does not know.
 func identity(info os.FileInfo) (text string, changed int64, ok bool) {
 	s, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {

@@ -4,5 +4,5 @@ package boltfile
 
 import "os"
 
-// identity is not known here: every start walks over the file.
+// identity is unknown here: every start walks over the file.
 func identity(os.FileInfo) (text string, changed int64, ok bool) { return "", 0, false }

@@ -37,7 +37,7 @@ func marked(n int) []byte {
 	return []byte(`here is value ` + string(rune('a'+n)) + strings.Repeat("x", 3*os.Getpagesize()))
 }
 
-// stopped gives a file that has been closed cleanly, with some marked values.
+// stopped makes a file that has been closed cleanly, with some marked values.
 func stopped(t *testing.T) (path string) {
 	t.Helper()
 	db := made(t)
@@ -48,7 +48,7 @@ func stopped(t *testing.T) (path string) {
 	return db.path
 }
 
-// rot changes the page that has a marked value into one that is none of bbolt's.
+// rot turns the page of a marked value into one that is none of bbolt's.
 func rot(t *testing.T, path string, n int) {
 	t.Helper()
 	content, err := os.ReadFile(path)
@@ -91,9 +91,9 @@ func rot(t *testing.T, path string, n int) {
 	}
 }
 
-// A start after a clean stop reads no page that it does not need: neither the walk nor
-// bbolt's scan for free pages, which dies of such a page, comes across one that has
-// rotted on the disk. Rot changes no times; here the note is made to fit again.
+// A start after a clean stop reads only the pages that it needs. Neither the walk nor
+// bbolt's scan for free pages, which fails at a rotten page, comes across one. Rot
+// changes no times; here the note is adapted.
 func TestCleanStopNeedsNoWalk(t *testing.T) {
 	needsNotes(t)
 	path := stopped(t)
@@ -116,7 +116,7 @@ func TestCleanStopNeedsNoWalk(t *testing.T) {
 	db.get(t, "l")
 }
 
-// makeFit makes the note of a stop fit to the file as it is now, but for the content.
+// makeFit adapts the note of a stop to the present file, except for the content.
 func makeFit(t *testing.T, path string, note []byte) {
 	t.Helper()
 	info, err := os.Stat(path)
@@ -133,7 +133,7 @@ func makeFit(t *testing.T, path string, note []byte) {
 	}
 }
 
-// A list of free pages that has rotted is found, since bbolt would overwrite used pages.
+// A rotten list of free pages is found, since bbolt would overwrite used pages.
 func TestFreeListHasAChecksum(t *testing.T) {
 	needsNotes(t)
 	path := stopped(t)
@@ -170,13 +170,13 @@ func TestFreeListHasAChecksum(t *testing.T) {
 	refused(t, path)
 }
 
-// Whatever is not just as the clean stop left it is walked over, and a stop that is not
-// clean leaves no note.
+// Any difference from the state of a clean stop means a walk. A stop that is not clean
+// leaves no note.
 func TestWalkedUnlessIntact(t *testing.T) {
 	needsNotes(t)
 	t.Run("no note, as of an older jobstream", func(t *testing.T) {
 		path := stopped(t)
-		mustDo(t, opened(t, path).Close()) // without a last commit, as after an error
+		mustDo(t, opened(t, path).Close()) // no last commit, as after an error
 		if isThere(t, intactOf(path)) {
 			t.Error("there is a note")
 		}
@@ -259,8 +259,8 @@ func refused(t *testing.T, path string) {
 	}
 }
 
-// The list of free pages that a clean stop leaves is right stop after stop, for pages
-// that were freed, used again, or held the list before.
+// The list of free pages stays correct stop after stop, for pages that were freed,
+// reused, or held the list before.
 func TestFreeListOverStops(t *testing.T) {
 	needsNotes(t)
 	db := made(t)
@@ -287,8 +287,8 @@ func TestFreeListOverStops(t *testing.T) {
 	}
 }
 
-// walkAndCheck looks at a file with our walk, and with bbolt's own check, which also
-// finds pages that are neither used nor free.
+// walkAndCheck checks a file with our walk and with bbolt's own check, which also finds
+// pages that are neither used nor free.
 func walkAndCheck(t *testing.T, path string) {
 	t.Helper()
 	content, err := os.ReadFile(path)
@@ -317,8 +317,7 @@ func walkAndCheck(t *testing.T, path string) {
 	}
 }
 
-// The walk also looks at the list of free pages, from which bbolt takes what it
-// overwrites.
+// The walk also checks the list of free pages, since bbolt overwrites them.
 func TestCheckFindsFalseFreePages(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "status.db")
 	plain, err := bbolt.Open(path, 0o600, &bbolt.Options{NoSync: true})
@@ -326,7 +325,7 @@ func TestCheckFindsFalseFreePages(t *testing.T) {
 		t.Fatal(err)
 	}
 	size := plain.Info().PageSize
-	const large = manyFree + 4000 // more than the count of a page can say
+	const large = manyFree + 4000 // more than a page's count can express
 	err = plain.Update(func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucket([]byte("b"))
 		return errors.Join(err, b.Put([]byte("large"), make([]byte, large*size)), b.Put([]byte("small"), []byte("1")))

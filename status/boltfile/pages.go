@@ -8,9 +8,9 @@ import (
 	"io"
 )
 
-// pageWalk looks at every page that a bbolt file uses, each once, before bbolt
-// does: a page that points to itself or to one above it makes a cursor of bbolt run
-// for ever, and one that points out of the file makes it read other memory. The
+// pageWalk checks every page that a bbolt file uses, each once, before bbolt reads it.
+// A page that points to itself or to one above it sends a cursor of bbolt into an
+// endless loop. A page that points out of the file makes bbolt read other memory. The
 // layout is that of go.etcd.io/bbolt/internal/common, in the machine's byte order:
 //
 //	page     id uint64, flags uint16, count uint16, overflow uint32, elements
@@ -24,9 +24,9 @@ import (
 type pageWalk struct {
 	file  io.ReaderAt
 	size  int    // bytes of a page
-	pages uint64 // that the file has
+	pages uint64 // of the file
 	seen  []uint64
-	spare [deepest + 1]page // by depth: a page is done when its neighbour's turn comes
+	spare [deepest + 1]page // by depth: a page is finished when its neighbour's turn comes
 }
 
 const (
@@ -36,15 +36,15 @@ const (
 	noFreeList                        = 1<<64 - 1
 	manyFree                          = 0xFFFF
 	bucketElement                     = 0x01
-	deepest                           = 64 // pages above each other; ten hold more than any disk
+	deepest                           = 64 // pages above each other; ten are enough for any disk
 )
 
 func newPageWalk(file io.ReaderAt, size int, pages uint64) *pageWalk {
 	return &pageWalk{file: file, size: size, pages: pages, seen: make([]uint64, pages/64+1)}
 }
 
-// page is one page with those that overflow it. Of these only the first is in
-// memory if that is enough.
+// page is one page with those that overflow it. Only the first is in memory if that is
+// enough.
 type page struct {
 	id    uint64
 	flags uint16
@@ -96,7 +96,7 @@ func (w *pageWalk) load(id uint64, depth int) (*page, error) {
 	return p, nil
 }
 
-// has is nil if a page has so many bytes from there on.
+// has returns an error if a page has fewer than n bytes from there on.
 func (p *page) has(from, n uint64) error {
 	if from+n > p.bytes {
 		return fmt.Errorf("an element of page %d lies outside of it", p.id)
@@ -104,7 +104,7 @@ func (p *page) has(from, n uint64) error {
 	return nil
 }
 
-// part is so many bytes of a page.
+// part is a range of a page.
 func (w *pageWalk) part(p *page, from, n uint64) ([]byte, error) {
 	if err := p.has(from, n); err != nil {
 		return nil, err
@@ -119,8 +119,8 @@ func (w *pageWalk) part(p *page, from, n uint64) ([]byte, error) {
 	return b, nil
 }
 
-// all looks at everything that a commit has left: the tree, and the list of free
-// pages if there is one.
+// all checks everything that a commit has left: the tree, and the list of free pages if
+// there is one.
 func (w *pageWalk) all(root, commit uint64) error {
 	if err := w.tree(root); err != nil {
 		return err
@@ -132,7 +132,7 @@ func (w *pageWalk) all(root, commit uint64) error {
 	return w.free(list)
 }
 
-// freeList is where a commit has left the list of free pages.
+// freeList is the place of a commit's list of free pages.
 func (w *pageWalk) freeList(commit uint64) (uint64, error) {
 	meta := make([]byte, metaSize)
 	if _, err := w.file.ReadAt(meta, int64(commit%2)*int64(w.size)); err != nil {
@@ -158,8 +158,8 @@ func (w *pageWalk) freeSum(commit uint64) (uint32, error) {
 	return crc32.ChecksumIEEE(b), err
 }
 
-// free looks at the list of free pages, which bbolt would write to. The tree must have
-// been looked at.
+// free checks the list of free pages, which bbolt would write to. The tree must have
+// been checked.
 func (w *pageWalk) free(list uint64) error {
 	p, err := w.load(list, 0)
 	if err != nil {
@@ -196,13 +196,13 @@ func (w *pageWalk) free(list uint64) error {
 	return nil
 }
 
-// tree looks at the bucket with this root.
+// tree checks the bucket with this root.
 func (w *pageWalk) tree(root uint64) error {
 	var last []byte
 	return w.below(root, &last, 0)
 }
 
-// below looks at a page and those below it. last is the key before.
+// below checks a page and those below it. last is the key before.
 func (w *pageWalk) below(id uint64, last *[]byte, depth int) error {
 	p, err := w.load(id, depth)
 	switch {
@@ -226,7 +226,7 @@ func (w *pageWalk) below(id uint64, last *[]byte, depth int) error {
 	return nil
 }
 
-// leaf looks at a leaf page and at the buckets in it.
+// leaf checks a leaf page and the buckets in it.
 func (w *pageWalk) leaf(p *page, last *[]byte, depth int) error {
 	order := binary.NativeEndian
 	for i := range p.count {
@@ -253,7 +253,7 @@ func (w *pageWalk) leaf(p *page, last *[]byte, depth int) error {
 	return nil
 }
 
-// bucket looks at a bucket that is the value of an element.
+// bucket checks a bucket that is the value of an element.
 func (w *pageWalk) bucket(p *page, from, n uint64, depth int) error {
 	v, err := w.part(p, from, n)
 	if err != nil {

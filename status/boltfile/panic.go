@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Panic is a panic of ours in a transaction: nothing is wrong with the file.
+// Panic is a panic of our own code in a transaction. The file is not at fault.
 type Panic struct {
 	text  string
 	Stack string
@@ -15,17 +15,17 @@ type Panic struct {
 
 func (p *Panic) Error() string { return "internal error: " + p.text }
 
-// ours says whether a panic that was just recovered began in our own code, and not in
+// ours says whether a recovered panic began in our own code. Otherwise it began in
 // bbolt's, which panics when it finds nonsense in its file. A fault at an address is
-// one of the file's memory wherever it happens: an address that cannot be read is in no
-// slice but those that point there.
+// always the file's: only slices of the file can point to an address that cannot be
+// read.
 func ours(found any) bool {
 	if _, fault := found.(interface{ Addr() uintptr }); fault {
 		return false
 	}
 	pcs := make([]uintptr, 256)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
-	var who string // whose code began the outermost panic within the transaction: the first one
+	var who string // the owner of the code that began the outermost panic of the transaction, which was the first
 	looking := false
 	for more := true; more; {
 		var f runtime.Frame
@@ -42,7 +42,7 @@ func ours(found any) bool {
 	return strings.HasPrefix(who, "jobstream/")
 }
 
-// panicOf makes an error of a panic of ours that was just recovered.
+// panicOf makes an error of a recovered panic of ours.
 func panicOf(found any) *Panic {
 	return &Panic{text: strings.Join(strings.Fields(fmt.Sprint(found)), " "), Stack: string(debug.Stack())}
 }

@@ -18,8 +18,8 @@ import (
 	"jobstream/jobs"
 )
 
-// Only what bbolt finds wrong, and a fault in the file's memory, is damage: anybody who is
-// told to move the file away loses what is in it.
+// Damage is only nonsense that bbolt finds, or a fault in the file's memory. An
+// operator who moves the file away loses its content.
 func TestWhosePanic(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	f, err := os.Create(path)

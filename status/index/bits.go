@@ -10,11 +10,11 @@ import (
 	"jobstream/jobs"
 )
 
-// Jobs are found by attribute (a status, a type, a tag) through bitmaps: per
-// attribute and chunk of 4096 neighbouring keys there is one value that says
-// which of the keys have it. Neighbours change together, so a commit of thousands
-// of jobs writes a handful of bitmaps where an entry per job and attribute would
-// write thousands; and a filter is an AND of bitmaps.
+// Jobs are found by attribute (a status, a type, a tag) through bitmaps. Each attribute
+// and chunk of 4096 neighbouring keys has one value with the keys that have it.
+// Neighbours change together, so a commit of thousands of jobs writes a few bitmaps.
+// With an entry per job and attribute it would write thousands. A filter is an AND of
+// bitmaps.
 const (
 	chunkShift = 12
 	// ChunkSize is the number of keys in a chunk.
@@ -37,28 +37,28 @@ func (m *Bitmap) Set(key uint64) { m[key&chunkMask>>6] |= 1 << (key & 63) }
 // Clear removes a key.
 func (m *Bitmap) Clear(key uint64) { m[key&chunkMask>>6] &^= 1 << (key & 63) }
 
-// And keeps what is in o, too.
+// And keeps the keys that are in o, too.
 func (m *Bitmap) And(o *Bitmap) {
 	for i := range m {
 		m[i] &= o[i]
 	}
 }
 
-// AndNot keeps what is not in o.
+// AndNot removes the keys that are in o.
 func (m *Bitmap) AndNot(o *Bitmap) {
 	for i := range m {
 		m[i] &^= o[i]
 	}
 }
 
-// Or includes what is in o.
+// Or adds the keys of o.
 func (m *Bitmap) Or(o *Bitmap) {
 	for i := range m {
 		m[i] |= o[i]
 	}
 }
 
-// Count is how many keys there are.
+// Count is the number of keys.
 func (m *Bitmap) Count() (n int) {
 	for _, w := range m {
 		n += bits.OnesCount64(w)
@@ -66,8 +66,8 @@ func (m *Bitmap) Count() (n int) {
 	return n
 }
 
-// Each calls f with the keys of the set, ascending or descending, until f
-// returns false; it reports whether it got to the end.
+// Each calls f with the keys of the set, ascending or descending, until f returns
+// false. It reports whether it reached the end.
 func (m *Bitmap) Each(chunk uint32, asc bool, f func(key uint64) bool) bool {
 	base := uint64(chunk) << chunkShift
 	for n := range m {
@@ -89,7 +89,7 @@ func (m *Bitmap) Each(chunk uint32, asc bool, f func(key uint64) bool) bool {
 	return true
 }
 
-// The two encodings of a bitmap: all words, or a list of positions if that is
+// The two encodings of a bitmap: all words, or the list of positions if that is
 // shorter.
 const (
 	denseBits  = 1
@@ -133,12 +133,12 @@ func (m *Bitmap) decode(b []byte) error {
 	return nil
 }
 
-// An attribute's name is its kind and its value; NUL ends it in the key.
+// The name of an attribute is its kind and its value. NUL ends it in the key.
 
 // OfStatus is the attribute of jobs with a status.
 func OfStatus(s jobs.Status) string { return statusAttrs[s] }
 
-// OfType is the attribute of jobs that are listed as of a type.
+// OfType is the attribute of jobs that are listed under a type.
 func OfType(name string) string { return "t" + name }
 
 // OfTag is the attribute of jobs with a tag.
@@ -161,7 +161,7 @@ func bitsKey(attr string, chunk uint32) []byte {
 	return binary.BigEndian.AppendUint32(b, chunk)
 }
 
-// Read gets one bitmap out of the bucket; a missing one is empty.
+// Read reads one bitmap from the bucket; a missing one is empty.
 func Read(bucket *bbolt.Bucket, attr string, chunk uint32, into *Bitmap) error {
 	return into.decode(bucket.Get(bitsKey(attr, chunk)))
 }
@@ -177,8 +177,8 @@ type cached struct {
 	dirty bool
 }
 
-// Cache holds the bitmaps that the projector is working on, decoded. It is
-// only valid while every commit succeeds.
+// Cache holds the projector's working bitmaps, decoded. It is valid only while every
+// commit succeeds.
 type Cache struct {
 	m     map[bitsID]*cached
 	dirty []*cached // since the last flush
@@ -187,7 +187,7 @@ type Cache struct {
 // maxCached bounds the cache: 4096 bitmaps are about 2 MiB.
 const maxCached = 4096
 
-// Reset forgets all.
+// Reset empties the cache.
 func (c *Cache) Reset() { *c = Cache{m: make(map[bitsID]*cached)} }
 
 func (c *Cache) get(bucket *bbolt.Bucket, attr string, chunk uint32) (*cached, error) {
@@ -203,7 +203,7 @@ func (c *Cache) get(bucket *bbolt.Bucket, attr string, chunk uint32) (*cached, e
 	return e, nil
 }
 
-// Change says whether a job has an attribute.
+// Change sets whether a job has an attribute.
 func (c *Cache) Change(bucket *bbolt.Bucket, attr string, key uint64, on bool) error {
 	e, err := c.get(bucket, attr, Chunk(key))
 	if err != nil {
@@ -221,7 +221,7 @@ func (c *Cache) Change(bucket *bbolt.Bucket, attr string, key uint64, on bool) e
 	return nil
 }
 
-// Flush writes what has changed and forgets the rest if there is too much.
+// Flush writes the changed bitmaps, and empties the cache if it is too large.
 func (c *Cache) Flush(bucket *bbolt.Bucket) error {
 	for _, e := range c.dirty {
 		key := bitsKey(e.id.attr, e.id.chunk)

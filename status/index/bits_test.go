@@ -27,7 +27,7 @@ func drawBits(t *rapid.T, label string) (m Bitmap, has map[uint64]bool) {
 	return m, has
 }
 
-// walkBits gives the keys of a Bitmap, and checks that each stops when told to.
+// walkBits returns the keys of a Bitmap, and checks that each stops early.
 func walkBits(t *rapid.T, m *Bitmap, chunk uint32, asc bool) (keys []uint64) {
 	t.Helper()
 	if !m.Each(chunk, asc, func(k uint64) bool { keys = append(keys, k); return true }) {
@@ -69,7 +69,7 @@ func TestBitmap(t *testing.T) {
 		if sparse := len(want)*2 < ChunkSize/8; sparse != (raw[0] == sparseBits) || len(raw) > 1+ChunkSize/8 {
 			t.Fatalf("%d keys took %d bytes, kind %d", len(want), len(raw), raw[0])
 		}
-		again := Bitmap{1, 2, 3} // what was there before must not shine through
+		again := Bitmap{1, 2, 3} // earlier content must not survive
 		if err := again.decode(raw); err != nil || again != m {
 			t.Fatalf("decode: %v, same: %v", err, again == m)
 		}
@@ -119,7 +119,7 @@ func FuzzBitmap(f *testing.F) {
 	})
 }
 
-// A Live is a set, in whatever order its members come and go.
+// A Live is a set, whatever the order of its changes.
 func TestLiveSet(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var s Live

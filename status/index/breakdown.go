@@ -11,11 +11,11 @@ import (
 // Breakdown counts sets of jobs by type and status.
 type Breakdown struct{ types, statuses union }
 
-// NewBreakdown is for the types and statuses that a filter leaves.
+// NewBreakdown is a Breakdown of the types and statuses that a filter allows.
 func NewBreakdown(bits *bbolt.Bucket, filter *jobs.Filter) *Breakdown {
 	names := attrs(filter.Types, OfType)
 	if len(names) == 0 {
-		// Each type's bitmaps stand together: from one type's first to the next's.
+		// Each type's bitmaps are neighbours: from one type's first to the next type's.
 		kind := []byte(OfType(""))
 		c := bits.Cursor()
 		for k, _ := c.Seek(kind); bytes.HasPrefix(k, kind) && len(k) > 5; {
@@ -49,7 +49,7 @@ func (b *Breakdown) Count(chunk uint32, all *Bitmap, counts *jobs.Counts) error 
 	return nil
 }
 
-// byStatus counts the jobs in a set, which are of one type.
+// byStatus counts a set of jobs of one type.
 func (b *Breakdown) byStatus(chunk uint32, typ string, of *Bitmap, counts *jobs.Counts) error {
 	for i := range b.statuses {
 		m, err := b.statuses[i].read(chunk)

@@ -10,10 +10,10 @@ import (
 // Counters are the figures of one type.
 type Counters struct {
 	Now   [jobs.NumStatus]int64 // records by status
-	Ended [jobs.NumStatus]int64 // jobs that ever ended so, deleted ones too
+	Ended [jobs.NumStatus]int64 // jobs that ever ended so, deleted ones included
 }
 
-// Encode gives the counters as they are stored.
+// Encode returns the stored form.
 func (c *Counters) Encode() []byte {
 	b := []byte{1}
 	for i := range c.Now {
@@ -23,7 +23,7 @@ func (c *Counters) Encode() []byte {
 	return b
 }
 
-// Decode reads what [Counters.Encode] gave.
+// Decode is the inverse of [Counters.Encode].
 func (c *Counters) Decode(b []byte) error {
 	if len(b) == 0 || b[0] != 1 {
 		return errors.New("unknown encoding")

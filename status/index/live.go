@@ -1,8 +1,8 @@
 package index
 
-// Live is the set of JOBS sequences whose jobs have not ended: what must stay
-// in the stream. It is kept in memory, a bit for each in chunks of 4096, and
-// rebuilt at the start.
+// Live is the set of the JOBS sequences that must stay in the stream, as their jobs
+// have not ended. It is in memory, one bit per sequence in chunks of 4096, and rebuilt
+// at the start.
 type Live struct {
 	chunks map[uint32]*liveChunk
 	low    uint32 // no chunk below it
@@ -20,7 +20,7 @@ func (s *Live) Has(seq uint64) bool {
 	return c != nil && c.Bitmap[seq&chunkMask>>6]&(1<<(seq&63)) != 0
 }
 
-// Add puts a sequence into the set.
+// Add adds a sequence.
 func (s *Live) Add(seq uint64) {
 	if s.Has(seq) {
 		return
@@ -42,7 +42,7 @@ func (s *Live) Add(seq uint64) {
 	s.n++
 }
 
-// Remove takes a sequence out of the set.
+// Remove removes a sequence.
 func (s *Live) Remove(seq uint64) {
 	if !s.Has(seq) {
 		return
@@ -61,10 +61,10 @@ func (s *Live) Remove(seq uint64) {
 	}
 }
 
-// lowest finds the lowest chunk; it is called only when the lowest has emptied.
+// lowest finds the lowest chunk. It is called only when that has emptied.
 func (s *Live) lowest() uint32 {
 	low, first := uint32(0), true
-	// Chunks empty in ascending order nearly always: look at the next few first.
+	// Chunks nearly always empty in ascending order, so the next few come first.
 	for no := s.low + 1; no < s.low+8; no++ {
 		if s.chunks[no] != nil {
 			return no
@@ -87,7 +87,7 @@ func (s *Live) Min() (seq uint64, ok bool) {
 	return seq, true
 }
 
-// Max is the highest sequence in the set, 0 if it is empty.
+// Max is the highest sequence in the set; 0 if it is empty.
 func (s *Live) Max() (seq uint64) {
 	var high uint32
 	for no := range s.chunks {

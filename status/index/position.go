@@ -6,11 +6,11 @@ import (
 	"jobstream/jobs"
 )
 
-// OfPriority is the attribute of the jobs of a priority; those of the default one are
-// what is left, so that most jobs need no entry.
+// OfPriority is the attribute of the jobs of a priority. The default priority has none,
+// so that most jobs need no entry.
 func OfPriority(p jobs.Priority) string { return "p" + string('0'+rune(p)) }
 
-// Position is how many jobs of j's lane wait before it, and itself.
+// Position is how many jobs of j's lane wait, up to and including j.
 func Position(bits *bbolt.Bucket, j *jobs.Job) (n int, err error) {
 	last := Chunk(j.Key)
 	err = EachChunk(bits, OfStatus(jobs.Pending), func(chunk uint32, m *Bitmap) error {
@@ -34,7 +34,7 @@ func Position(bits *bbolt.Bucket, j *jobs.Job) (n int, err error) {
 	return n, err
 }
 
-// narrowToLane takes out of m what is not waiting in a lane.
+// narrowToLane removes from m the jobs that do not wait in a lane.
 func narrowToLane(bucket *bbolt.Bucket, chunk uint32, m *Bitmap, l jobs.Lane) error {
 	var other Bitmap
 	if err := Read(bucket, OfType(l.Type), chunk, &other); err != nil {

@@ -27,7 +27,7 @@ func getSpan(bucket *bbolt.Bucket, chunk uint32) (s Span, ok bool) {
 	return Span{jobs.Time(binary.BigEndian.Uint64(v)), jobs.Time(binary.BigEndian.Uint64(v[8:]))}, true
 }
 
-// PutSpan extends what is stored for a chunk.
+// PutSpan extends the stored range of a chunk.
 func PutSpan(bucket *bbolt.Bucket, chunk uint32, s Span) error {
 	if have, ok := getSpan(bucket, chunk); ok {
 		s.Include(have.from)

@@ -12,23 +12,21 @@ import (
 	"jobstream/jobs"
 )
 
-// Walk goes over the chunks in which a filter may choose jobs. Chunks without
-// such jobs are passed over without being looked at: of every attribute only the
-// bitmaps that exist are visited.
+// Walk goes over the chunks in which a filter may choose jobs. It skips chunks without
+// such jobs unread, since it visits only existing bitmaps of each attribute.
 type Walk struct {
 	filter *jobs.Filter
 	asc    bool
-	groups []union // one attribute of each must hold
+	groups []union // an attribute of each must hold
 	spans  *bbolt.Bucket
 
-	from  uint32 // where to look for the next chunk
+	from  uint32 // the start of the search for the next chunk
 	end   bool
 	Chunk uint32 // the present one
 	span  Span   // of the present one; zero if it has none
 }
 
-// NewWalk begins at the chunk of the key from, or at the outermost one if it is
-// 0.
+// NewWalk begins at the chunk of the key from, or at the outermost one if from is 0.
 func NewWalk(bits, times *bbolt.Bucket, filter *jobs.Filter, asc bool, from uint64) *Walk {
 	w := &Walk{filter: filter, asc: asc, spans: times}
 	switch {
@@ -45,16 +43,15 @@ func NewWalk(bits, times *bbolt.Bucket, filter *jobs.Filter, asc bool, from uint
 	if len(filter.Tags) > 0 {
 		w.groups = append(w.groups, newUnion(bits, attrs(filter.Tags, OfTag)))
 	}
-	// Every job has a status, so all of them together narrow nothing; they stand
-	// for all jobs if there is nothing else.
+	// Every job has a status, so all statuses together narrow nothing. They stand for
+	// all jobs if there is no other attribute.
 	if !all || len(w.groups) == 0 {
 		w.groups = append(w.groups, newUnion(bits, attrs(statuses, OfStatus)))
 	}
 	return w
 }
 
-// Statuses are the statuses that a filter leaves; all says that these are all
-// there are.
+// Statuses are the statuses that a filter allows. all says that these are all statuses.
 func Statuses(filter *jobs.Filter) (left []jobs.Status, all bool) {
 	for st := jobs.Scheduled; int(st) < jobs.NumStatus; st++ {
 		if (len(filter.Statuses) == 0 || slices.Contains(filter.Statuses, st)) && (st.Ended() || !filter.WantsEnd()) {
@@ -73,8 +70,8 @@ func attrs[T any](values []T, attr func(T) string) (out []string) {
 	return out
 }
 
-// Next goes to the next chunk where every group has a bitmap and whose times
-// don't rule it out.
+// Next goes to the next chunk in which every group has a bitmap, and which the times do
+// not rule out.
 func (w *Walk) Next() bool {
 	for !w.end {
 		at, ok := w.meet()
@@ -98,8 +95,7 @@ func (w *Walk) Next() bool {
 	return false
 }
 
-// meet moves all groups to the first chunk from w.from on that all of them
-// have.
+// meet moves all groups to the first common chunk at or behind w.from.
 func (w *Walk) meet() (at uint32, ok bool) {
 	at = w.from
 	for moved := true; moved; {
@@ -117,8 +113,8 @@ func (w *Walk) meet() (at uint32, ok bool) {
 	return at, true
 }
 
-// clockSlack is by how much a clock may have been set back between a job's
-// making and its start or end, which are after it otherwise.
+// clockSlack is how far a clock may have been set back between a job's submission and
+// its start or end. Otherwise these are later.
 const clockSlack = jobs.Time(time.Minute)
 
 // outside says whether no job of the chunk can be in the filter's times.
@@ -142,8 +138,7 @@ func (w *Walk) Inside() bool {
 	return w.span != (Span{}) && w.span.from >= f.CreatedAfter && (f.CreatedBefore == 0 || w.span.to < f.CreatedBefore)
 }
 
-// Candidates are the keys of the present chunk that have the filter's
-// attributes.
+// Candidates are the keys of the present chunk with the filter's attributes.
 func (w *Walk) Candidates() (m Bitmap, err error) {
 	for i := range w.groups {
 		var any Bitmap
@@ -170,8 +165,7 @@ func newUnion(bits *bbolt.Bucket, attrs []string) union {
 	return u
 }
 
-// to goes to the first chunk from at on for which one of the attributes has a
-// bitmap.
+// to goes to the first chunk, from at on, for which an attribute has a bitmap.
 func (u union) to(at uint32, asc bool) (first uint32, ok bool) {
 	for i := range u {
 		t := &u[i]
@@ -183,8 +177,7 @@ func (u union) to(at uint32, asc bool) (first uint32, ok bool) {
 	return first, ok
 }
 
-// read adds all that have one of the attributes, in the chunk where the union
-// is.
+// read adds the jobs of the present chunk that have one of the attributes.
 func (u union) read(chunk uint32, into *Bitmap) error {
 	for i := range u {
 		m, err := u[i].read(chunk)
@@ -201,17 +194,17 @@ func (u union) read(chunk uint32, into *Bitmap) error {
 // track goes over the bitmaps of one attribute, in one direction.
 type track struct {
 	attr   string
-	prefix []byte // of its keys
+	prefix []byte // of the attribute's keys
 	c      *bbolt.Cursor
 	placed bool
-	end    bool   // there is nothing more
-	chunk  uint32 // where it is
-	value  []byte // the bitmap there, encoded
-	m      Bitmap // and decoded, once read
-	fresh  bool   // m is of this chunk
+	end    bool   // there are no more
+	chunk  uint32 // the present one
+	value  []byte // its bitmap, encoded
+	m      Bitmap // the same, once decoded
+	fresh  bool   // m is the present chunk's
 }
 
-// to goes to the first bitmap from the chunk at on.
+// to goes to the first bitmap, from the chunk at on.
 func (t *track) to(at uint32, asc bool) {
 	step := t.c.Next
 	if !asc {
@@ -221,7 +214,7 @@ func (t *track) to(at uint32, asc bool) {
 	if there() {
 		return
 	}
-	if t.placed { // the next one is the likeliest
+	if t.placed { // the next one is the most likely
 		k, v := step()
 		if t.moveTo(k, v, step); there() {
 			return
@@ -237,8 +230,8 @@ func (t *track) to(at uint32, asc bool) {
 	t.moveTo(k, v, step)
 }
 
-// moveTo makes an entry the present one. Keys of another attribute whose name
-// begins with this one's are stepped over.
+// moveTo makes an entry the present one. It skips keys of other attributes whose names
+// begin with this one's.
 func (t *track) moveTo(k, v []byte, step func() ([]byte, []byte)) {
 	for bytes.HasPrefix(k, t.prefix) && len(k) != len(t.prefix)+4 {
 		k, v = step()
@@ -249,7 +242,7 @@ func (t *track) moveTo(k, v []byte, step func() ([]byte, []byte)) {
 	}
 }
 
-// read is the bitmap of a chunk, nil if the track is not there.
+// read is the bitmap of a chunk; nil if the track is elsewhere.
 func (t *track) read(chunk uint32) (*Bitmap, error) {
 	if t.end || t.chunk != chunk {
 		return nil, nil
