@@ -38,7 +38,7 @@ func (k *call) read() ([]byte, error) {
 		w.Header().Set("Connection", "close") // rather than read on
 		return nil, s.tooLarge()
 	case n >= 0 && n <= trusted:
-		if err := k.hold(n); err != nil {
+		if err := k.count(n); err != nil {
 			return nil, err
 		}
 		b := make([]byte, n)
@@ -48,7 +48,7 @@ func (k *call) read() ([]byte, error) {
 		return b, nil
 	}
 	var buf bytes.Buffer
-	_, err := buf.ReadFrom(held{http.MaxBytesReader(w, r.Body, s.maxBody), k})
+	_, err := buf.ReadFrom(counted{http.MaxBytesReader(w, r.Body, s.maxBody), k})
 	var over *http.MaxBytesError
 	var busy *jobs.Error
 	switch {

@@ -36,7 +36,7 @@ type bounded struct {
 	log    *slog.Logger
 	open   atomic.Int64
 	turned chan struct{} // holds a token for each that is told so
-	said   time.Time     // when the log was told last
+	logged time.Time     // when the log was told last
 	since  int           // refused since then
 }
 
@@ -69,9 +69,9 @@ func (b *bounded) left() { b.open.Add(-1) }
 // only caller, so nothing here is contended.
 func (b *bounded) refuse(c net.Conn) {
 	b.since++
-	if now := time.Now(); now.Sub(b.said) >= boundedAgain {
+	if now := time.Now(); now.Sub(b.logged) >= boundedAgain {
 		b.log.Warn("too many connections; new ones are refused (server.max_connections)", "open", b.most, "refused", b.since)
-		b.said, b.since = now, 0
+		b.logged, b.since = now, 0
 	}
 	select {
 	case b.turned <- struct{}{}:

@@ -174,8 +174,8 @@ func (k *call) wait() error {
 	return nil
 }
 
-// hold counts n more bytes of the body.
-func (k *call) hold(n int64) error {
+// count counts n more bytes of the body.
+func (k *call) count(n int64) error {
 	if k.s.bodies.Add(n) > k.s.bounds.Bodies {
 		k.s.bodies.Add(-n)
 		k.Response().Header().Set("Connection", "close") // rather than read on
@@ -192,15 +192,15 @@ func (k *call) end() {
 	k.bytes = 0
 }
 
-// held is the body of a request that counts what comes in.
-type held struct {
+// counted is the body of a request that counts what comes in.
+type counted struct {
 	io.Reader
 	k *call
 }
 
-func (h held) Read(p []byte) (int, error) {
-	n, err := h.Reader.Read(p)
-	if over := h.k.hold(int64(n)); over != nil {
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	if over := c.k.count(int64(n)); over != nil {
 		return 0, over
 	}
 	return n, err

@@ -314,7 +314,7 @@ func (b *backend) JobBySeq(_ context.Context, seq uint64) (*jobs.Job, error) {
 	return b.find(func(j *jobs.Job) bool { return j.Seq == seq })
 }
 
-func (b *backend) List(_ context.Context, p jobs.Page, take func(*jobs.Job) bool) (l jobs.Listing, err error) {
+func (b *backend) List(_ context.Context, p jobs.Page, yield func(*jobs.Job) bool) (l jobs.Listing, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.lastPage = p
@@ -333,7 +333,7 @@ func (b *backend) List(_ context.Context, p jobs.Page, take func(*jobs.Job) bool
 		if j.Seq <= after || !p.Match(j) {
 			continue
 		}
-		if l.Scanned == limit || !take(j) {
+		if l.Scanned == limit || !yield(j) {
 			l.Next = strconv.FormatUint(after, 10)
 			break
 		}

@@ -17,7 +17,7 @@ func (k *call) sendList(list *api.List) error {
 		return k.headOfList(list)
 	}
 	l := &listWriter{c: k, until: time.Now().Add(writeTimeout), buf: []byte(api.OpenListing)}
-	found, err := list.Read(k.Request().Context(), l.take)
+	found, err := list.Read(k.Request().Context(), l.append)
 	if l.err != nil {
 		return l.err
 	}
@@ -59,8 +59,8 @@ type listWriter struct {
 	err   error // of the client
 }
 
-// take sends a job, if there is room for it on the page.
-func (l *listWriter) take(j *jobs.Job) bool {
+// append sends a job, if there is room for it on the page.
+func (l *listWriter) append(j *jobs.Job) bool {
 	before := len(l.buf)
 	l.buf = slices.Grow(l.buf, 640+len(j.Payload)+len(j.Result)) // most jobs, without growing
 	if l.some {

@@ -98,7 +98,7 @@ const (
 )
 
 // List hands a page of jobs over, see [status.Store.Search].
-func (b *backend) List(ctx context.Context, p jobs.Page, take func(*jobs.Job) bool) (jobs.Listing, error) {
+func (b *backend) List(ctx context.Context, p jobs.Page, yield func(*jobs.Job) bool) (jobs.Listing, error) {
 	patience := time.NewTimer(listsWait)
 	defer patience.Stop()
 	select {
@@ -112,7 +112,7 @@ func (b *backend) List(ctx context.Context, p jobs.Page, take func(*jobs.Job) bo
 		}
 	}
 	defer func() { <-b.lists }()
-	return b.n.Store.Search(ctx, p, take)
+	return b.n.Store.Search(ctx, p, yield)
 }
 
 // Counts counts jobs by type and status.

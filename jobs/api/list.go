@@ -203,7 +203,7 @@ func (r *params) set(name string, values []string) {
 }
 
 // each takes the values of a parameter that may have many.
-func (r *params) each(name string, values []string, take func(string) error) {
+func (r *params) each(name string, values []string, read func(string) error) {
 	if len(values) > MaxFilterValues {
 		r.fail(name, "has %d values, at most %d are allowed", len(values), MaxFilterValues)
 		return
@@ -213,7 +213,7 @@ func (r *params) each(name string, values []string, take func(string) error) {
 		return
 	}
 	for _, v := range values {
-		if err := take(v); err != nil {
+		if err := read(v); err != nil {
 			r.fail(name, "%s", err)
 		}
 	}
