@@ -15,8 +15,8 @@ import (
 	"jobstream/jobs/api"
 )
 
-// Values of headers that every answer shares. Handlers put the slices into
-// header maps as they are; nobody changes them.
+// Values of headers that every answer shares. The slices go into the maps of headers
+// as they are, so nobody changes them.
 var (
 	jsonType    = []string{"application/json; charset=utf-8"}
 	problemType = []string{"application/problem+json"}
@@ -24,18 +24,18 @@ var (
 	noStore     = []string{"no-store"}
 )
 
-// errNoPath is the answer for a path that is not served.
+// errNoPath is the answer for an unknown path.
 var errNoPath = &jobs.Error{Kind: jobs.NotFound, Detail: "there is nothing at this path"}
 
-// buffers holds the memory that answers are built in.
+// buffers has memory to build answers in.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
 
-// maxPooled keeps a few huge answers from staying in memory for good.
+// maxPooled keeps huge answers from staying in memory for good.
 const maxPooled = 64 << 10
 
 var replayMark = []string{"true"} // shared, see jsonType
 
-// answer sends what an operation has come to.
+// answer sends the answer of an operation.
 func (k *call) answer(a *api.Answer) error {
 	h := k.Response().Header()
 	if a.Address != "" {
@@ -58,8 +58,8 @@ func (k *call) answer(a *api.Answer) error {
 	return sendJSON(k, a.Status, a.JSON)
 }
 
-// sendJSON sends a JSON with a newline behind it, so that a shell's prompt does not
-// stick to curl's output.
+// sendJSON sends a JSON and a newline. Without it a shell's prompt would stick to
+// curl's output.
 func sendJSON(c echo.Context, status int, body api.JSON) error {
 	buf := buffers.Get().(*[]byte)
 	b := append(body.AppendJSON((*buf)[:0]), '\n')
@@ -71,8 +71,8 @@ func sendJSON(c echo.Context, status int, body api.JSON) error {
 	return err
 }
 
-// send writes a whole answer. Its length is always said: HEAD has to give the
-// same as GET.
+// send writes a whole answer. It always has a Content-Length, because HEAD must give
+// the same headers as GET.
 func send(c echo.Context, status int, contentType []string, body []byte) error {
 	w := c.Response()
 	h := w.Header()
@@ -86,14 +86,14 @@ func send(c echo.Context, status int, contentType []string, body []byte) error {
 	return err
 }
 
-// fail answers with the problem that err is. What is not meant for the caller is
-// logged under the request's id and not shown.
+// fail answers with the problem that err is. An error that is not meant for the client
+// is logged under the request's id and not shown.
 func (s *Server) fail(c echo.Context, id string, err error) {
 	r := c.Request()
 	if c.Response().Committed || r.Context().Err() != nil {
 		s.logLate(c, id, err)
 		if c.Response().Committed {
-			return // most likely the client is gone; nothing more can be said
+			return // most likely the client is gone
 		}
 	}
 	problem, known := jobs.AsError(routing(err, c.Response().Header().Get("Allow")))
@@ -115,9 +115,8 @@ func (s *Server) fail(c echo.Context, id string, err error) {
 	}
 }
 
-// logLate notes an error that can't become an answer any more. A client that
-// went away is everyday; a panic or a broken disk in the middle of a download is
-// not.
+// logLate logs an error that comes too late for an answer. A client that has gone away
+// is common; a panic or a broken disk in the middle of a download is not.
 func (s *Server) logLate(c echo.Context, id string, err error) {
 	r := c.Request()
 	level := slog.LevelError
@@ -129,8 +128,8 @@ func (s *Server) logLate(c echo.Context, id string, err error) {
 		slog.String("request_id", id), slog.Any("error", err))
 }
 
-// routing translates the errors of Echo's router, which has set the header Allow
-// already.
+// routing translates the errors of Echo's router. The router has set the header Allow
+// by then.
 func routing(err error, allow string) error {
 	var e *echo.HTTPError
 	if !errors.As(err, &e) {

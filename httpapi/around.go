@@ -15,17 +15,16 @@ import (
 	"jobstream/jobs/api"
 )
 
-// The header that ties a request, its answer and the log together, and the
-// longest value that is taken over from a client.
+// The header that connects a request, its answer and the log, and the longest value
+// that is accepted from a client.
 const (
 	requestIDHeader = "X-Request-Id"
 	maxRequestID    = 128 // bytes
 )
 
-// around goes around every handler: it gives the request its id, refuses what is
-// not meant for this server, turns errors and panics into problems, and writes
-// the access log. It is the only middleware, because each one costs a submission
-// time.
+// around wraps every handler. It gives the request its id, refuses requests that are
+// not for this server, turns errors and panics into problems, and writes the access
+// log. There is no other middleware, because each costs a submission time.
 func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
@@ -34,8 +33,8 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 		id := requestID(r)
 		h := c.Response().Header()
 		h[requestIDHeader] = []string{id}
-		h["X-Content-Type-Options"] = noSniff // what is JSON is nothing else
-		h["Cache-Control"] = noStore          // all of it is true only now; files know better
+		h["X-Content-Type-Options"] = noSniff // JSON is nothing else
+		h["Cache-Control"] = noStore          // it is true only now; files have their own
 		if s.log.Enabled(r.Context(), slog.LevelDebug) {
 			defer s.access(c, id, time.Now())
 		}
@@ -47,9 +46,9 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// served runs the handler, unless the request comes from the wrong place or the
-// path only looks like one that exists: another method on /jobs/batch is not "not
-// allowed", there is just no such job.
+// served runs the handler, unless the request comes from the wrong place or its path
+// only looks like a known one. Another method on /jobs/batch is not "not allowed":
+// there is no such job.
 func (s *Server) served(c *call, next echo.HandlerFunc) error {
 	if err := s.sources.check(c.Request()); err != nil {
 		return err
@@ -58,7 +57,7 @@ func (s *Server) served(c *call, next echo.HandlerFunc) error {
 		return why
 	}
 	if r := c.Request(); reads(r) && probes[c.Path()] == nil {
-		if err := c.enter(); err != nil { // the others do when their bodies are there
+		if err := c.enter(); err != nil { // the others do so when their bodies are there
 			return err
 		}
 	} else if !reads(r) && strings.HasPrefix(c.Path(), jobPath) {
@@ -70,8 +69,7 @@ func (s *Server) served(c *call, next echo.HandlerFunc) error {
 	return next(c)
 }
 
-// requestID takes over the client's id, if it is short and printable, or makes
-// one.
+// requestID is the client's id, if it is short and printable, or a new one.
 func requestID(r *http.Request) string {
 	given := r.Header[requestIDHeader]
 	if len(given) == 0 || given[0] == "" || len(given[0]) > maxRequestID {
@@ -85,9 +83,8 @@ func requestID(r *http.Request) string {
 	return given[0]
 }
 
-// recovered ends a handler's panic with a problem. If the answer has begun
-// already, the connection is cut, so that the client doesn't take half an
-// answer for a whole one.
+// recovered turns a handler's panic into a problem. If the answer has begun already,
+// the connection is cut, so that half an answer does not look like a whole one.
 func (s *Server) recovered(c echo.Context, id string) {
 	v := recover()
 	if v == nil {
@@ -103,6 +100,7 @@ func (s *Server) recovered(c echo.Context, id string) {
 	}
 }
 
+// access logs a request.
 func (s *Server) access(c echo.Context, id string, began time.Time) {
 	r := c.Request()
 	s.log.LogAttrs(r.Context(), slog.LevelDebug, "http request",

@@ -11,13 +11,13 @@ import (
 	"jobstream/jobs"
 )
 
-// trusted is how much memory a request gets on the word of its Content-Length
-// alone; beyond that, memory follows what really arrives.
+// trusted is how much memory a request gets by its Content-Length alone. Beyond that,
+// memory grows with the bytes that really arrive.
 const trusted = 64 << 10
 
-// Body reads the whole body of the request, which may be worked on from then on.
-// The result belongs to the caller: payloads are slices of it and outlive the
-// request.
+// Body reads the whole body of the request, and then waits until the request may be
+// worked on. The bytes belong to the caller: payloads are slices of them and outlive
+// the request.
 func (k *call) Body() ([]byte, error) {
 	b, err := k.read()
 	if err == nil {
@@ -59,11 +59,12 @@ func (k *call) read() ([]byte, error) {
 	case err != nil:
 		return nil, unread(err)
 	case buf.Cap() > buf.Len()+buf.Len()/4:
-		return bytes.Clone(buf.Bytes()), nil // a waiting job should not hold the slack
+		return bytes.Clone(buf.Bytes()), nil // a waiting job should not keep the slack
 	}
 	return buf.Bytes(), nil
 }
 
+// tooLarge is the error for a body beyond server.max_body.
 func (s *Server) tooLarge() error {
 	return &jobs.Error{Kind: jobs.PayloadTooLarge, Detail: fmt.Sprintf("the body is larger than %d bytes (server.max_body)", s.maxBody)}
 }

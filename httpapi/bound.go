@@ -16,27 +16,27 @@ import (
 	"jobstream/jobs/api"
 )
 
-// Connections that are one too many get an answer before they are closed, so that
-// whoever waits for one knows what it is: at most so many at a time, for so long.
-// The others are just closed.
+// A connection beyond the bound gets an answer before it is closed, so that its client
+// can see the reason. At most so many get one at a time, for so long; others are just
+// closed.
 const (
 	maxTurnedAway = 32
 	turnedAwayFor = time.Second
 )
 
-// boundedAgain is how often the log is told that connections are refused.
+// boundedAgain is the time between two log lines about refused connections.
 const boundedAgain = 10 * time.Second
 
-// bounded is a listener that keeps few enough connections open. The connections are
-// those of the listener behind it: with one of our own around them, files could not be
-// sent without being copied.
+// bounded is a listener with a bound on open connections. It returns the connections of
+// the listener behind it as they are. A wrapper around them would force net/http to
+// copy files that it sends.
 type bounded struct {
 	net.Listener
 	most   int
 	log    *slog.Logger
 	open   atomic.Int64
-	turned chan struct{} // holds a token for each that is told so
-	logged time.Time     // when the log was told last
+	turned chan struct{} // has a token for each that is being refused with an answer
+	logged time.Time     // when a log line was written last
 	since  int           // refused since then
 }
 
@@ -62,11 +62,12 @@ func (b *bounded) Accept() (net.Conn, error) {
 	}
 }
 
-// left makes room for another connection: one that Accept returned has been closed.
+// left makes room for another connection. It is called once one that Accept returned
+// has been closed.
 func (b *bounded) left() { b.open.Add(-1) }
 
-// refuse closes a connection, after a word if there is time for it. Accept is the
-// only caller, so nothing here is contended.
+// refuse closes a connection, with an answer if not too many are being answered.
+// Accept is the only caller, so it needs no lock.
 func (b *bounded) refuse(c net.Conn) {
 	b.since++
 	if now := time.Now(); now.Sub(b.logged) >= boundedAgain {
@@ -80,12 +81,13 @@ func (b *bounded) refuse(c net.Conn) {
 			turnAway(c, b.most)
 		}()
 	default:
-		_ = c.Close() // it has heard nothing yet
+		_ = c.Close() // nothing was sent on it
 	}
 }
 
-// turnAway answers whatever is asked on a connection with 503 and closes it. What the
-// client has sent is read first: to close with it unread would take the answer back.
+// turnAway answers any request on a connection with 503 and closes it. First it reads
+// all that the client has sent: closing with unread bytes would reset the connection,
+// and the client might lose the answer.
 func turnAway(c net.Conn, most int) {
 	defer func() { _ = c.Close() }() // nothing is waited for any more
 	problem := &jobs.Error{

@@ -14,11 +14,11 @@ import (
 	"jobstream/jobs/api"
 )
 
-// Bounds are how much a server does at a time; 0 stands for the default. What is
-// beyond is answered with 503, and probes are always answered.
+// Bounds limit how much a server does at a time; 0 stands for the default. Requests
+// beyond them are answered with 503. Probes are always answered.
 type Bounds struct {
-	Calls  int           // requests that are worked on; more wait for Line. Those that wait for a job, send a file, or still come in do not count
-	Line   time.Duration // how long a request waits for its turn
+	Calls  int           // requests that are worked on; those that wait for a job, send a file, or still arrive do not count
+	Line   time.Duration // how long a request beyond that waits for its place
 	Waits  int           // requests that wait for a job to end
 	Bodies int64         // bytes of all requests' bodies
 }
@@ -30,8 +30,8 @@ const (
 	defaultBodies = 64 << 20
 )
 
-// orDefault fills in what b leaves open, for a door of so many connections (0 =
-// no bound): those who wait must leave some for others.
+// orDefault fills in the zero values, for a door with so many connections (0 = no
+// bound). Requests that wait must leave some of those to others.
 func (b Bounds) orDefault(conns int) Bounds {
 	if b.Calls <= 0 {
 		b.Calls = defaultCalls
@@ -51,8 +51,8 @@ func (b Bounds) orDefault(conns int) Bounds {
 	return b
 }
 
-// call is one request, with what it holds of what the server bounds. It is an
-// [api.Request].
+// call is one request, with its share of the things that the server bounds. It is an
+// [api.Request]. Only the goroutine of the request uses it.
 type call struct {
 	echo.Context
 	s     *Server
@@ -60,7 +60,7 @@ type call struct {
 	bytes int64         // of its body, counted in s.bodies
 }
 
-// callOf is the request of c, which around has made one.
+// callOf is the call that around has made of the request.
 func callOf(c echo.Context) *call {
 	k, ok := c.(*call)
 	if !ok {
@@ -69,17 +69,17 @@ func callOf(c echo.Context) *call {
 	return k
 }
 
-// Backend is what stands behind the door now.
+// Backend stands behind the door now.
 func (k *call) Backend() *api.Backend { return k.s.in().backend }
 
-// Caller is the same for all: nobody has to log in.
+// Caller is the same for everybody, because nobody has to log in.
 func (k *call) Caller() api.Caller { return api.Caller{Actor: "rest", Realm: "http"} }
 
-// drainRetry is when a refused client should try again while this process
-// stops: by then its successor may be there.
+// drainRetry is when a refused client should try again while this process stops. By
+// then its successor may be there.
 const drainRetry = 10 * time.Second
 
-// Admits is nil, or says that the server stops.
+// Admits returns an error while the server stops.
 func (k *call) Admits() error {
 	if k.s.draining.Load() {
 		return &jobs.Error{Kind: jobs.ShuttingDown, Detail: "the server is stopping and takes no more jobs", RetryAfter: drainRetry}
@@ -100,10 +100,10 @@ func (k *call) Query() (url.Values, error) {
 	return values, nil
 }
 
-// Header returns the values of a header; its name is written as net/http does.
+// Header returns the values of a header, whose name has the spelling of net/http.
 func (k *call) Header(name string) []string { return k.Request().Header[name] }
 
-// Patience is what the client prefers.
+// Patience is the wait of the header Prefer.
 func (k *call) Patience() time.Duration {
 	if fields := k.Request().Header["Prefer"]; len(fields) > 0 {
 		return preferredWait(fields)
@@ -111,7 +111,7 @@ func (k *call) Patience() time.Duration {
 	return 0
 }
 
-// Wait gives up the place of the request for one among those that wait. The context
+// Wait exchanges the place of the request for one among those that wait. The context
 // ends after d, or when the server drains.
 func (k *call) Wait(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc, error) {
 	if err := k.wait(); err != nil {
@@ -128,8 +128,8 @@ func unavailable(format string, args ...any) error {
 	return &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: fmt.Sprintf(format, args...)}
 }
 
-// enter takes a place among the requests that are worked on, in the order in
-// which they come.
+// enter gets a place among the requests that are worked on, in the order in which they
+// come.
 func (k *call) enter() error {
 	if k.place != nil {
 		return nil
@@ -161,8 +161,8 @@ func (k *call) leave() {
 	}
 }
 
-// wait gives the place up for one among those that wait. Its handler must not
-// keep the body meanwhile, for it does not count any more.
+// wait exchanges the place for one among those that wait. The body no longer counts,
+// so nobody may keep it meanwhile.
 func (k *call) wait() error {
 	select {
 	case k.s.waits <- struct{}{}:
@@ -185,14 +185,14 @@ func (k *call) count(n int64) error {
 	return nil
 }
 
-// end gives up all that the request holds.
+// end gives everything back.
 func (k *call) end() {
 	k.leave()
 	k.s.bodies.Add(-k.bytes)
 	k.bytes = 0
 }
 
-// counted is the body of a request that counts what comes in.
+// counted is the body of a request that counts its bytes as they arrive.
 type counted struct {
 	io.Reader
 	k *call
@@ -206,5 +206,5 @@ func (c counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// reads says whether a request's method asks for something and has no body.
+// reads reports whether a request only reads, and so has no body.
 func reads(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }

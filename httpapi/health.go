@@ -9,18 +9,18 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// checkTimeout bounds the checks behind one answer; probes give up soon.
+// checkTimeout bounds the checks behind one answer, because probes give up soon.
 const checkTimeout = 5 * time.Second
 
-// probes say how the server is, by their paths. They are answered when nothing else is.
+// probes are the health checks by their paths. They are answered when nothing else is.
 var probes = map[string]func(*Server, echo.Context) error{
 	"/livez": (*Server).live, "/readyz": (*Server).ready, "/healthz": (*Server).healthy, "/health": (*Server).healthy,
 }
 
-// live is GET /livez: the process answers, so restarting it would help nobody.
+// live is GET /livez. The process answers, so restarting it would help nobody.
 func (s *Server) live(c echo.Context) error { return report(c, nil) }
 
-// ready is GET /readyz: send traffic here or not.
+// ready is GET /readyz: whether requests should be sent here.
 func (s *Server) ready(c echo.Context) error {
 	checks := s.checks(c)
 	if checks["server"] == "" {
@@ -32,10 +32,10 @@ func (s *Server) ready(c echo.Context) error {
 	return report(c, checks)
 }
 
-// healthy is GET /healthz and /health: how every part is, also while draining.
+// healthy is GET /healthz and /health: the state of every part, also while draining.
 func (s *Server) healthy(c echo.Context) error { return report(c, s.checks(c)) }
 
-// checks asks every part how it is: "ok" or what is wrong.
+// checks is the state of every part: "ok", or the reason why it is not.
 func (s *Server) checks(c echo.Context) map[string]string {
 	found := make(map[string]string)
 	in := s.in()
@@ -57,8 +57,8 @@ func (s *Server) checks(c echo.Context) map[string]string {
 	return found
 }
 
-// report answers 200 if all checks are "ok", else 503; the body is the same kind
-// of JSON. Queries are let pass here, unlike elsewhere: probes like to add some.
+// report answers 200 if all checks are "ok", else 503, with the same kind of JSON.
+// Unknown queries are accepted here, unlike elsewhere, because probes add some.
 func report(c echo.Context, checks map[string]string) error {
 	result := struct {
 		Status string            `json:"status"`

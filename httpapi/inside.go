@@ -5,25 +5,25 @@ import (
 	"jobstream/jobs/api"
 )
 
-// inside is what stands behind the door.
+// inside stands behind the door.
 type inside struct {
 	backend *api.Backend
 	health  Health
-	away    *jobs.Error // why nothing can be asked for now; nil = it can
+	away    *jobs.Error // why all requests are refused now; nil = they are not
 }
 
-// in is what stands behind the door now. It never is nil; a request that is being
-// answered while it changes may meet both, and what the old one says when it is closed.
+// in stands behind the door now. It never is nil. A request that is being answered
+// while it changes may use both, and get the errors of the old one when that is closed.
 func (s *Server) in() *inside { return s.behind.Load() }
 
-// Replace has everything answered by these from now on. The health may be nil as in
-// [Options]. It ends [Server.Away].
+// Replace puts these behind the door, and ends [Server.Away]. The health may be nil as
+// in [Options].
 func (s *Server) Replace(b *api.Backend, h Health) {
 	s.behind.Store(&inside{backend: b, health: h})
 }
 
-// Away has every request refused with this error until [Server.Replace]. Only /livez
-// says that all is well; the other probes say what the error says.
+// Away refuses every request with this error until [Server.Replace]. Probes are still
+// answered: /livez with 200, the others with the error.
 func (s *Server) Away(why *jobs.Error) {
 	s.behind.Store(&inside{backend: s.in().backend, away: why})
 }

@@ -11,7 +11,7 @@ import (
 	"jobstream/jobs/api"
 )
 
-// sendList sends a list while it is read.
+// sendList sends a list while it is being read.
 func (k *call) sendList(list *api.List) error {
 	if k.Request().Method == http.MethodHead {
 		return k.headOfList(list)
@@ -25,14 +25,14 @@ func (k *call) sendList(list *api.List) error {
 		if l.sent == 0 {
 			return err
 		}
-		// What is sent is right, and the next page will say what is wrong.
+		// All that was sent is right, and the next page will get the error.
 		k.s.logLate(k, k.Response().Header().Get(requestIDHeader), err)
 	}
 	return l.end(&found)
 }
 
-// headOfList looks for one job, since the answer is for what is wrong with the
-// request. The length is not said, which would cost as much as the list.
+// headOfList reads one job, which is enough to find errors in the request. It has no
+// Content-Length, because that would cost as much as the list.
 func (k *call) headOfList(list *api.List) error {
 	list.Page.Limit = 1
 	if _, err := list.Read(k.Request().Context(), func(*jobs.Job) bool { return true }); err != nil {
@@ -42,14 +42,14 @@ func (k *call) headOfList(list *api.List) error {
 	return k.NoContent(http.StatusOK)
 }
 
-// A list goes out in pieces; a client that takes none for so long is given up, as it
-// keeps others from theirs.
+// A list goes out in pieces. A client that accepts none for so long is given up,
+// because only a few lists are read at a time.
 const (
 	listPiece = 64 << 10 // bytes
 	pieceTime = 10 * time.Second
 )
 
-// listWriter sends a list while it is read.
+// listWriter sends a list while it is being read.
 type listWriter struct {
 	c     echo.Context
 	until time.Time
@@ -59,7 +59,7 @@ type listWriter struct {
 	err   error // of the client
 }
 
-// append sends a job, if there is room for it on the page.
+// append appends a job, if there is room for it on the page.
 func (l *listWriter) append(j *jobs.Job) bool {
 	before := len(l.buf)
 	l.buf = slices.Grow(l.buf, 640+len(j.Payload)+len(j.Result)) // most jobs, without growing
@@ -78,7 +78,7 @@ func (l *listWriter) append(j *jobs.Job) bool {
 	return l.err == nil
 }
 
-// flush sends what is in the buffer.
+// flush sends the buffer.
 func (l *listWriter) flush() {
 	if l.sent == 0 {
 		l.c.Response().Header()["Content-Type"] = jsonType
@@ -99,7 +99,7 @@ func (l *listWriter) flush() {
 	l.buf = l.buf[:0]
 }
 
-// end sends the rest. The length of a list that is short enough is said.
+// end sends the rest. A list that is short enough gets a Content-Length.
 func (l *listWriter) end(found *jobs.Listing) error {
 	l.buf = append(api.AppendListEnd(l.buf, found), '\n')
 	if l.sent == 0 {

@@ -12,9 +12,9 @@ import (
 	"jobstream/jobs"
 )
 
-// sources decides whose requests are answered. Nobody has to log in, so without
-// it any page that is open in a browser on this machine could use the server:
-// by a request to it, or by a name that leads first to the page and then here.
+// sources decides whose requests are answered. Nobody has to log in. Without it, any
+// page in a browser on this machine could use the server: by a request to it, or by a
+// name that leads first to the page and then here.
 type sources struct {
 	hosts  map[string]bool // names in lower case, addresses as netip writes them
 	origin http.CrossOriginProtection
@@ -34,7 +34,7 @@ func newSources(hosts []string) *sources {
 	return s
 }
 
-// check is nil, or why the request is not answered.
+// check returns the reason why the request is refused, or nil.
 func (s *sources) check(r *http.Request) error {
 	if !s.knows(r) {
 		return &jobs.Error{Kind: jobs.Forbidden, Detail: fmt.Sprintf(
@@ -47,10 +47,10 @@ func (s *sources) check(r *http.Request) error {
 	return nil
 }
 
-// knows says whether the request is for a name of this server: one from the
-// configuration, one that only this machine has, or the address that the client
-// has connected to. An address is enough there, as no page can make it lead
-// elsewhere. Browsers always send a name; HTTP/1.0 need not.
+// knows reports whether the request is for a name of this server: one from the
+// configuration, one that only this machine has, or the address of the connection. An
+// address is safe, because no page can make it lead elsewhere. Browsers always send a
+// name; HTTP/1.0 need not.
 func (s *sources) knows(r *http.Request) bool {
 	host := (&url.URL{Host: r.Host}).Hostname()
 	if host == "" {
@@ -64,8 +64,8 @@ func (s *sources) knows(r *http.Request) bool {
 	return name == "localhost" || strings.HasSuffix(name, ".localhost") || s.hosts[name]
 }
 
-// foreign says whether a browser sent the request for a page of another origin.
-// What such a page may always do is to lead its reader here by a link.
+// foreign reports whether a browser sent the request for a page of another origin.
+// Links of such a page to this server are always allowed.
 func (s *sources) foreign(r *http.Request) bool {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
@@ -80,7 +80,7 @@ func (s *sources) foreign(r *http.Request) bool {
 	return s.origin.Check(r) != nil
 }
 
-// localAddress is where the request's connection ends on this machine.
+// localAddress is the address of this machine that the client has connected to.
 func localAddress(ctx context.Context) netip.Addr {
 	if a, ok := ctx.Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
 		return plainAddress(a.AddrPort().Addr())

@@ -8,9 +8,9 @@ import (
 	"jobstream/jobs/api"
 )
 
-// preferredWait is for how long a client prefers to wait for an answer, by the
-// fields of its Prefer header (RFC 7240), at most [api.MaxWait]; 0 if it says
-// nothing of that, or nothing that makes sense: such preferences are ignored.
+// preferredWait is how long a client prefers to wait for an answer, by the fields of
+// its Prefer header (RFC 7240), at most [api.MaxWait]. It is 0 without such a
+// preference, or with one that makes no sense, because those are ignored.
 func preferredWait(fields []string) time.Duration {
 	for _, field := range fields {
 		for preference := range splitUnquoted(field, ',') {
@@ -23,7 +23,7 @@ func preferredWait(fields []string) time.Duration {
 	return 0
 }
 
-// waitSeconds reads a number of seconds, which may stand in quotes.
+// waitSeconds reads a number of seconds, which may be in quotes.
 func waitSeconds(value string) time.Duration {
 	if len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"' {
 		value = value[1 : len(value)-1]
@@ -39,8 +39,8 @@ func waitSeconds(value string) time.Duration {
 	return time.Duration(n) * time.Second
 }
 
-// splitUnquoted yields what stands between separators, but for those within
-// quoted strings.
+// splitUnquoted yields the parts between separators. Those in quoted strings do not
+// separate.
 func splitUnquoted(s string, separator byte) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		from, quoted := 0, false
@@ -61,6 +61,7 @@ func splitUnquoted(s string, separator byte) func(yield func(string) bool) {
 	}
 }
 
+// first is the first part.
 func first(parts func(yield func(string) bool)) (part string) {
 	for part = range parts {
 		break

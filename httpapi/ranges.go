@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// maxRanges is how many ranges of a file one request gets; who wants more gets
-// the file.
+// maxRanges is how many ranges of a file one request gets. A request for more gets the
+// whole file.
 const maxRanges = 100
 
-// plainRange rewrites the Range header of a request for size bytes so that
-// http.ServeContent does what RFC 9110 says in section 14. By itself that answers
-// 416 to units it does not know, to what is no range at all, and to numbers beyond
-// 63 bits, takes "-0" for a range, and gives parts to HEAD.
+// plainRange rewrites the Range header of a request for size bytes, so that
+// http.ServeContent follows section 14 of RFC 9110. By itself ServeContent answers 416
+// to unknown units, to malformed ranges, and to numbers beyond 63 bits. It accepts
+// "-0" as a range, and answers HEAD with parts.
 func plainRange(r *http.Request, size int64) {
 	fields := r.Header["Range"]
 	if len(fields) == 0 {
@@ -25,15 +25,15 @@ func plainRange(r *http.Request, size int64) {
 	switch {
 	case r.Method != http.MethodGet || !valid || len(ranges) > maxRanges:
 		r.Header.Del("Range")
-	case len(ranges) == 0: // nothing of it is there: ServeContent says so
+	case len(ranges) == 0: // none of it is in the file: ServeContent answers 416
 		r.Header.Set("Range", fmt.Sprintf("bytes=%d-", size))
 	default:
 		r.Header.Set("Range", "bytes="+strings.Join(ranges, ","))
 	}
 }
 
-// parseRanges reads a Range header and writes the ranges that lie in size bytes.
-// It is not valid if it is of another unit than bytes, or cannot be read.
+// parseRanges reads a Range header and returns the ranges that begin in size bytes. It
+// is not valid if its unit is not bytes, or if it cannot be read.
 func parseRanges(field string, size int64) (ranges []string, valid bool) {
 	unit, set, _ := strings.Cut(field, "=")
 	if !strings.EqualFold(unit, "bytes") {
@@ -59,8 +59,8 @@ func parseRanges(field string, size int64) (ranges []string, valid bool) {
 	return ranges, valid
 }
 
-// span is the first and the last byte of a range of size bytes, the first being
-// size if there are none.
+// span is the first and the last byte of a range of size bytes. The first is size if
+// there are none.
 func span(first, last string, size int64) (from, to int64) {
 	if first == "" {
 		return size - atMost(last, size), size - 1
@@ -72,17 +72,18 @@ func span(first, last string, size int64) (from, to int64) {
 	return from, to
 }
 
+// digits reports whether s has nothing but digits.
 func digits(s string) bool { return strings.Trim(s, "0123456789") == "" }
 
-// atMost is the number that s writes, or most if that is less.
+// atMost is the number in s, or most if that is less.
 func atMost(s string, most int64) int64 {
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n < most {
 		return n
 	}
-	return most // or more than 63 bits have
+	return most // also for numbers beyond 63 bits
 }
 
-// compareNumbers compares numbers that may be larger than any type.
+// compareNumbers compares decimal numbers of any length.
 func compareNumbers(a, b string) int {
 	a, b = strings.TrimLeft(a, "0"), strings.TrimLeft(b, "0")
 	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))

@@ -14,14 +14,14 @@ import (
 	"jobstream/jobs/api"
 )
 
-// slowest is the slowest download that is let go on, in bytes per second.
+// slowest is the least speed of a download, in bytes per second. A slower one is cut.
 const slowest = 8 << 10
 
-// reportPolicy lets a report that is shown in the browser bring its own styles
-// and pictures, and nothing else: no script, no network, an origin of its own.
+// reportPolicy is for reports that a browser shows. They may have styles and pictures
+// of their own, but no scripts, no network, and not the origin of this server.
 const reportPolicy = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
 
-// sendFile sends the file that a job has left, or the ranges of it that were asked for.
+// sendFile sends the file of a job, or the requested ranges of it.
 func (k *call) sendFile(f *api.File) error {
 	defer f.Content.Close() //nolint:errcheck // opened for reading only
 	setFileHeaders(k.Response().Header(), f.Artifact, f.ID)
@@ -29,6 +29,7 @@ func (k *call) sendFile(f *api.File) error {
 	return nil
 }
 
+// setFileHeaders describes an artifact.
 func setFileHeaders(h http.Header, a *jobs.Artifact, id jobs.ID) {
 	contentType := a.ContentType
 	if contentType == "" {
@@ -43,8 +44,8 @@ func setFileHeaders(h http.Header, a *jobs.Artifact, id jobs.ID) {
 	}
 }
 
-// disposition lets a browser show HTML, which the policy has made harmless, and
-// store everything else.
+// disposition lets a browser show HTML, because the policy has made that harmless, and
+// makes it store everything else.
 func disposition(contentType, name string) string {
 	kind := "attachment"
 	if media, _, err := mime.ParseMediaType(contentType); err == nil && media == "text/html" {
@@ -56,8 +57,8 @@ func disposition(contentType, name string) string {
 	return kind
 }
 
-// fileName is a name that no file system or browser reads as anything but one
-// file in the folder of downloads.
+// fileName is a name that every file system and browser reads as one file in the
+// folder of downloads.
 func fileName(name string, id jobs.ID) string {
 	name = path.Base(strings.ReplaceAll(name, `\`, "/"))
 	name = strings.Map(func(r rune) rune {
@@ -73,31 +74,31 @@ func fileName(name string, id jobs.ID) string {
 	return name
 }
 
-// serveFile sends f, or the ranges of it that were asked for.
+// serveFile sends f, or the requested ranges of it.
 func (k *call) serveFile(f io.ReadSeeker, modified time.Time, size int64) {
-	// a download may take longer than other answers; a client that stalls may not
+	// A download may last longer than other answers, but a client may not stall.
 	limit := writeTimeout + time.Duration(size/slowest)*time.Second
 	_ = http.NewResponseController(k.Response().Writer).SetWriteDeadline(time.Now().Add(limit)) // not all writers have one
 
 	k.leave() // the rest costs little but time
 
-	// ServeContent gets net/http's own writer, which can hand the file to the
-	// kernel; Echo's can't, so it is told afterwards what went out
+	// ServeContent gets net/http's own writer, which can hand the file to the kernel.
+	// Echo's cannot, so its counters are set afterwards.
 	plainRange(k.Request(), size)
 	w := &fileWriter{ResponseWriter: k.Response().Writer}
 	http.ServeContent(w, k.Request(), "", modified, f)
 	k.Response().Committed, k.Response().Status, k.Response().Size = true, w.status, w.sent
 }
 
-// fileWriter sends what ServeContent writes, but for its errors, which are plain
-// text there and problems here.
+// fileWriter sends the output of ServeContent, but replaces its errors, which are plain
+// text, by problems.
 type fileWriter struct {
 	http.ResponseWriter
 	status int
 	sent   int64
 }
 
-// WriteHeader passes status on, with a problem as the body if it is an error.
+// WriteHeader passes status on. An error gets a problem as its body.
 func (w *fileWriter) WriteHeader(status int) {
 	w.status = status
 	if status < http.StatusBadRequest {
@@ -126,8 +127,8 @@ func (w *fileWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadFrom sends a piece of the file without copying it through this process,
-// where the system can do that.
+// ReadFrom sends a piece of the file. It is not copied through this process where the
+// system can avoid that.
 func (w *fileWriter) ReadFrom(r io.Reader) (int64, error) {
 	if w.status >= http.StatusBadRequest {
 		return io.Copy(io.Discard, r)
@@ -137,8 +138,8 @@ func (w *fileWriter) ReadFrom(r io.Reader) (int64, error) {
 	return n, err
 }
 
-// contentProblem is the problem for a status that only file answers have: a
-// range outside of the file, a condition that does not hold.
+// contentProblem is the problem for a status that only files have: for a range outside
+// of the file, or a condition that is not met.
 func contentProblem(status int) []byte {
 	code, detail := jobs.InvalidRequest, "the Range header asks for nothing that the file has; see Content-Range"
 	switch {

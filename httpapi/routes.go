@@ -9,9 +9,9 @@ import (
 	"jobstream/jobs/api"
 )
 
-// routes is everything that is served: the operations, which [api.Operations] lists
-// with their routes, and the probes. HEAD goes where GET goes. A path that is not here
-// is a 404, a method that is not here a 405.
+// routes connects everything that is served with its path: the operations, whose
+// routes [api.Operations] lists, and the probes. HEAD goes where GET goes. An unknown
+// path is a 404, an unknown method of a known path a 405.
 func (s *Server) routes(e *echo.Echo) {
 	serve := func(method, path string, h echo.HandlerFunc) {
 		e.Add(method, path, h)
@@ -29,13 +29,13 @@ func (s *Server) routes(e *echo.Echo) {
 	}
 }
 
-// parameters writes those of a route as Echo does.
+// parameters rewrites the parameters of a route in the syntax of Echo.
 var parameters = strings.NewReplacer("{", ":", "}", "")
 
 // jobPath begins the paths of one job; its id is a UUID or a sequence.
 const jobPath = "/jobs/:id"
 
-// operation answers the requests for one.
+// operation is the handler of an operation.
 func (s *Server) operation(op *api.Operation) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		k := callOf(c)

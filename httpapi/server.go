@@ -15,29 +15,29 @@ import (
 	"jobstream/jobs/api"
 )
 
-// Health knows how the parts of the process are.
+// Health knows the state of the parts of the process.
 type Health interface {
-	// Check looks at every part and returns, by the part's name, nil or what is
-	// wrong with it. The text of an error is shown to whoever asks.
+	// Check returns the state of every part by its name: nil, or an error whose text
+	// is shown to anybody who asks.
 	Check(ctx context.Context) map[string]error
 }
 
 // Options configure a [Server].
 type Options struct {
 	Backend  *api.Backend // required
-	Health   Health       // nil: nothing to check but the server itself
+	Health   Health       // nil = only the server itself is checked
 	MaxBody  int64        // bytes of a request's body; 0 = DefaultMaxBody
 	MaxConns int          // connections at a time; more are refused; 0 = no bound
 	Hosts    []string     // names and addresses that requests may be for, besides loopback and where they come in
 	Bounds   Bounds       // how much is done at a time
-	Logger   *slog.Logger // nil: silence
+	Logger   *slog.Logger // nil = silence
 }
 
-// DefaultMaxBody bounds a request's body unless [Options] say otherwise: 1 MiB.
+// DefaultMaxBody is the bound of a request's body without another one in [Options]: 1 MiB.
 const DefaultMaxBody = 1 << 20
 
-// Bounds on how long and how much a client may keep a connection busy with one
-// request. Downloads get more time by their size, waiting by its length.
+// Bounds on how long and how much a client may keep a connection busy with one request.
+// A download gets more time by its size, a wait by its length.
 const (
 	readHeaderTimeout = 10 * time.Second
 	readTimeout       = time.Minute
@@ -51,8 +51,8 @@ type Server struct {
 	maxBody  int64
 	maxConns int
 	bounds   Bounds
-	calls    chan struct{} // holds a token for each request that is worked on
-	waits    chan struct{} // and one for each that waits
+	calls    chan struct{} // has a token for each request that is worked on
+	waits    chan struct{} // has a token for each request that waits
 	bodies   atomic.Int64  // bytes of the bodies of all
 	sources  *sources
 	log      *slog.Logger
@@ -62,12 +62,12 @@ type Server struct {
 	http     *http.Server
 	listener *bounded // set by Serve
 	draining atomic.Bool
-	open     context.Context // ends when the server drains, and with it all waiting
+	open     context.Context // ends when the server drains, and ends all waits
 	close    context.CancelFunc
-	silent   sync.Map // connections that have not asked for anything yet; see hush
+	silent   sync.Map // connections without a request so far; see hush
 }
 
-// New makes a server. It listens nowhere before [Server.Serve].
+// New makes a server. It does not listen before [Server.Serve].
 func New(o Options) *Server {
 	s := &Server{
 		maxBody: o.MaxBody, maxConns: o.MaxConns, log: o.Logger,
@@ -99,7 +99,7 @@ func New(o Options) *Server {
 	return s
 }
 
-// follow keeps silent up to date.
+// follow keeps the set of silent connections up to date.
 func (s *Server) follow(c net.Conn, state http.ConnState) {
 	if state == http.StateNew {
 		s.silent.Store(c, nil)
@@ -111,8 +111,8 @@ func (s *Server) follow(c net.Conn, state http.ConnState) {
 	}
 }
 
-// hush closes the connections that have not asked for anything. Browsers and
-// other clients open some in advance; net/http would wait seconds for each.
+// hush closes the connections without a request. Browsers and other clients open some
+// in advance, and net/http would wait seconds for each.
 func (s *Server) hush() {
 	s.silent.Range(func(c, _ any) bool {
 		if c, ok := c.(net.Conn); ok {
@@ -122,11 +122,11 @@ func (s *Server) hush() {
 	})
 }
 
-// Handler is everything that is served, for use without [Server.Serve].
+// Handler serves all routes, for use without [Server.Serve].
 func (s *Server) Handler() http.Handler { return s.echo }
 
-// Serve answers requests that come in by l until [Server.Shutdown], after which
-// it returns nil. It closes l, and is called once.
+// Serve answers the requests that come in by l. It returns nil after [Server.Shutdown].
+// It closes l, and is called once.
 func (s *Server) Serve(l net.Listener) error {
 	s.listener = bound(l, s.maxConns, s.log)
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -135,17 +135,16 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-// Drain announces the end: /readyz answers 503, submissions are refused with
-// shutting_down, and whoever waits for a job to end gets it as it is, while
-// everything else goes on.
+// Drain announces the end. From then on /readyz answers 503, and submissions are refused
+// with shutting_down. Requests that wait for a job are answered with the job as it is.
+// Everything else goes on.
 func (s *Server) Drain() {
 	s.draining.Store(true)
 	s.close()
 }
 
-// Shutdown drains, takes no more connections and waits until the requests that
-// run are answered. When ctx ends first it cuts them off and returns ctx's
-// error.
+// Shutdown drains, accepts no more connections and waits until the running requests are
+// answered. If ctx ends first, it cuts them off and returns the error of ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.Drain()
 	err := s.http.Shutdown(ctx)

@@ -12,16 +12,16 @@ import (
 	"jobstream/jobs/pool"
 )
 
-// backend is the node as both doors see it.
+// backend is the node behind the doors; see [api.Jobs].
 type backend struct {
 	*api.Operator
 	n       *Core
 	pausing sync.Mutex    // keeps pauses in the same order in tracker and pool
-	lists   chan struct{} // holds a token for each that is being read
+	lists   chan struct{} // has a token for each list that is being read
 }
 
-// NewBackend is a node that runs as both doors see it; remove deletes ended jobs and
-// what they have left behind.
+// NewBackend makes the backend of the operations for a node that runs; remove deletes
+// ended jobs and all that they have left behind.
 func NewBackend(n *Core, remove func(context.Context, []*jobs.Job) (int, int64, error)) *api.Backend {
 	b := &backend{n: n, lists: make(chan struct{}, maxLists), Operator: api.NewOperator(api.OperatorOptions{
 		Doer: n.Store, History: n.Store, Find: n.Store.Job, Remove: remove, Submit: n.Submitter.SubmitMessage, Waits: n.Waits,
@@ -29,12 +29,12 @@ func NewBackend(n *Core, remove func(context.Context, []*jobs.Job) (int, int64, 
 	return &api.Backend{Jobs: b, Schedules: n.Schedules, Artifacts: jobs.ArtifactDir(n.o.Dirs.Artifacts)}
 }
 
-// Submit takes a job; see jobs.Submitter.
+// Submit admits a job.
 func (b *backend) Submit(ctx context.Context, s *jobs.Submission) (j *jobs.Job, replayed bool, err error) {
 	return b.n.Submitter.Submit(ctx, s)
 }
 
-// SubmitBatch takes jobs, all or none; see jobs.Submitter.
+// SubmitBatch admits jobs, all or none.
 func (b *backend) SubmitBatch(ctx context.Context, subs []*jobs.Submission, token *jobs.Token) (made []*jobs.Job, replayed bool, err error) {
 	return b.n.Submitter.SubmitBatch(ctx, subs, token)
 }
@@ -47,9 +47,9 @@ func (b *backend) Job(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
 // reachTime is how long the tracker may take to fold a message that JOBS has.
 const reachTime = 5 * time.Second
 
-// JobBySeq finds a job by the sequence of its message. Whoever has the stream's
-// answer to a bare message may ask before the tracker has folded it: then it waits
-// until that is done.
+// JobBySeq finds a job by the sequence of its message. A client that has the stream's
+// answer to a bare message may ask before the tracker has folded it. Then JobBySeq
+// waits for that.
 func (b *backend) JobBySeq(ctx context.Context, seq uint64) (*jobs.Job, error) {
 	known := b.n.Store.Positions().Jobs // before the look, which is as of then or later
 	j, err := b.n.Store.JobBySeq(ctx, seq)
@@ -77,7 +77,7 @@ func (b *backend) Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
 	return b.n.Waits.Wait(ctx, id, intake.Ended, func() (*jobs.Job, error) { return b.n.Store.Job(last, id) })
 }
 
-// Waiting says why a job is not running.
+// Waiting is the reason why a job does not run.
 func (b *backend) Waiting(j *jobs.Job) *jobs.Waiting {
 	if j.Status.Ended() || j.Status == jobs.Processing {
 		return nil
@@ -90,14 +90,14 @@ func (b *backend) Waiting(j *jobs.Job) *jobs.Waiting {
 	return b.n.Pool.Waiting(j, pool.Queueing{Position: position, Full: unfinished >= b.n.o.releaseRoom()})
 }
 
-// Lists have so many bytes of jobs in memory as their pieces have, so only a few are
-// read at a time, whoever asks.
+// Each list that is being read has a piece of its jobs in memory, so only a few are read
+// at a time, over both doors.
 const (
 	maxLists  = 16
 	listsWait = 5 * time.Second // for one of them to end
 )
 
-// List hands a page of jobs over, see [status.Store.Search].
+// List reads a page of jobs, see [status.Store.Search].
 func (b *backend) List(ctx context.Context, p jobs.Page, yield func(*jobs.Job) bool) (jobs.Listing, error) {
 	patience := time.NewTimer(listsWait)
 	defer patience.Stop()

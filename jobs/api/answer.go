@@ -8,47 +8,46 @@ import (
 	"jobstream/jobs"
 )
 
-// Answer is what an operation has come to. It has a JSON, a List, a File, or nothing.
+// Answer is the result of an operation. It has a JSON, a List, a File, or none of them.
 type Answer struct {
 	JSON JSON
 	List *List
 	File *File
 
-	// Status is that over REST; 0 = that of the operation.
+	// Status is its HTTP status; 0 = that of the operation.
 	Status int
-	// Address is the path of what was made; "" = nothing was.
+	// Address is the path of the job or schedule that was made; "" = none was.
 	Address string
-	// Replayed says that the same request has made its jobs before.
+	// Replayed means that the same request has made its jobs before.
 	Replayed bool
-	// Waited is the caller's [Request.Patience], if the job has ended within it.
+	// Waited is the wait that the caller asked for, if the job has ended within it.
 	Waited time.Duration
 }
 
-// JSON appends an answer's JSON.
+// JSON is an answer that is JSON.
 type JSON interface{ AppendJSON(b []byte) []byte }
 
-// Fitting is a [JSON] that can leave something out, for a door whose answers are
-// bounded.
+// Fitting is a [JSON] that can omit fields, for a door with a bound on answers.
 type Fitting interface {
 	JSON
-	// AppendFitting appends it without the fields that would make it larger than most
-	// bytes; omitted names them.
+	// AppendFitting appends the JSON without the fields that would make it larger than
+	// most bytes; omitted has their names.
 	AppendFitting(b []byte, most int) (out []byte, omitted string)
 }
 
-// List is an answer that is written while it is read: a page of jobs. It may be
-// larger than one wants to have in memory.
+// List is a page of jobs, which a door writes while it reads it. As a whole it may be
+// too large for memory.
 type List struct {
 	Page jobs.Page
 	from Reader
 }
 
-// Read hands each job to yield, until that returns false. It is called once.
+// Read calls yield with each job, until that returns false. It is called once.
 func (l *List) Read(ctx context.Context, yield func(*jobs.Job) bool) (jobs.Listing, error) {
 	return l.from.List(ctx, l.Page, yield)
 }
 
-// File is an answer with the artifact of a job. Who has it closes Content.
+// File is the artifact of a job. The door closes Content.
 type File struct {
 	ID       jobs.ID
 	Artifact *jobs.Artifact
@@ -59,10 +58,10 @@ type File struct {
 // JobAddress is the path of a job.
 func JobAddress(id jobs.ID) string { return "/jobs/" + id.String() }
 
-// job is one job as an answer.
+// job is the answer with one job.
 type job struct {
 	*jobs.Job
-	waiting *jobs.Waiting // what it waits for; nil = it does not, or it is not asked for
+	waiting *jobs.Waiting // why it does not run; nil = not shown
 }
 
 func (j job) AppendJSON(b []byte) []byte { return j.AppendWaiting(b, j.waiting) }
@@ -72,12 +71,12 @@ func (j job) AppendFitting(b []byte, most int) (out []byte, omitted string) {
 	return j.Job.AppendFitting(b, j.waiting, most)
 }
 
-// batch is the jobs of a batch as an answer.
+// batch is the answer with the jobs of a batch.
 type batch []*jobs.Job
 
 func (all batch) AppendJSON(b []byte) []byte { return AppendJobsJSON(b, all) }
 
-// AppendFitting leaves the payloads out, if need be: the client has sent them.
+// AppendFitting may omit the payloads, which the client has.
 func (all batch) AppendFitting(b []byte, most int) (out []byte, omitted string) {
 	if out = all.AppendJSON(b); len(out)-len(b) <= most {
 		return out, ""

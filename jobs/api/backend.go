@@ -15,7 +15,7 @@ type Backend struct {
 	Artifacts jobs.Artifacts // nil only where no job leaves a file
 }
 
-// Jobs is all about jobs, their types and the workers.
+// Jobs is everything about jobs, their types and the workers.
 type Jobs interface {
 	Submitter
 	Reader
@@ -26,13 +26,13 @@ type Jobs interface {
 
 // Submitter admits jobs.
 type Submitter interface {
-	// Submit checks and admits s, waits until it is durable and returns the
-	// committed job, which is shared; replayed says that it is the one which s's
-	// token made before. It may keep s and its payload. What is wrong with s, or
-	// keeps the server from admitting it, comes back as a *jobs.Error.
+	// Submit checks and admits s, waits until it is durable and returns the committed
+	// job, which is shared. Replayed means that s's token has made that job before.
+	// Submit may keep s and its payload. Mistakes in s, and reasons of the server not
+	// to admit it, are *jobs.Errors.
 	Submit(ctx context.Context, s *jobs.Submission) (j *jobs.Job, replayed bool, err error)
-	// SubmitBatch does that for all of subs or none, by the token of them all, which
-	// may be nil.
+	// SubmitBatch does so for all of subs or none. They have one token, which may be
+	// nil.
 	SubmitBatch(ctx context.Context, subs []*jobs.Submission, token *jobs.Token) (made []*jobs.Job, replayed bool, err error)
 }
 
@@ -43,26 +43,25 @@ type Reader interface {
 	// JobBySeq finds a job by its sequence in JOBS; nil without an error if there
 	// is none.
 	JobBySeq(ctx context.Context, seq uint64) (*jobs.Job, error)
-	// Wait returns the job with this id once it has ended; when ctx ends or the
-	// server stops before that, as it is then. It is nil if there is none.
+	// Wait returns the job with this id once it has ended. If ctx ends or the server
+	// stops before that, it returns the job as it is then; nil if there is none.
 	Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error)
-	// Waiting says why a job is not running; nil if it is, or has ended.
+	// Waiting is the reason why a job does not run; nil if it runs or has ended.
 	Waiting(j *jobs.Job) *jobs.Waiting
-	// List finds a page of jobs and hands each to yield, until that returns false. A
-	// cursor that makes no sense is a *jobs.Error of kind invalid_request with the
-	// pointer "query/cursor".
+	// List calls yield with each job of a page, until that returns false. A malformed
+	// cursor is a *jobs.Error of kind invalid_request with the pointer "query/cursor".
 	List(ctx context.Context, p jobs.Page, yield func(*jobs.Job) bool) (jobs.Listing, error)
 	// Counts counts the jobs that f chooses.
 	Counts(ctx context.Context, f jobs.Filter) (jobs.Counts, error)
 }
 
-// Changer changes jobs by hand; see [Operator]. An actor is who asks for that.
+// Changer changes jobs by hand; see [Operator]. An actor is the name of the caller.
 type Changer interface {
 	// Cancel ends a job that has not ended.
 	Cancel(ctx context.Context, actor string, j *jobs.Job, reason string) (*jobs.Job, error)
 	// Retry lets a failed or cancelled job run again.
 	Retry(ctx context.Context, actor string, j *jobs.Job) (*jobs.Job, error)
-	// Delete removes an ended job and what it has left behind.
+	// Delete removes an ended job and all that it has left behind.
 	Delete(ctx context.Context, j *jobs.Job) error
 	// Bulk submits the job that does a change of many jobs.
 	Bulk(ctx context.Context, request json.RawMessage, token *jobs.Token) (j *jobs.Job, replayed bool, err error)
@@ -90,8 +89,8 @@ type Workers interface {
 	Resize(ctx context.Context, r jobs.Resize) (Stats, error)
 }
 
-// Schedules are what makes jobs at set times. What a user did wrong comes back as
-// a *jobs.Error. An actor is who asks for a change.
+// Schedules make jobs at set times. Mistakes of users are *jobs.Errors. An actor is the
+// name of the caller.
 type Schedules interface {
 	// List gives all in the order of their names.
 	List(ctx context.Context) ([]*schedule.Entry, error)
@@ -99,7 +98,7 @@ type Schedules interface {
 	Get(ctx context.Context, name string) (*schedule.Entry, error)
 	// Create adds one; a name that is in use is a conflict.
 	Create(ctx context.Context, actor string, s *schedule.Spec) (*schedule.Entry, error)
-	// Put adds one or replaces the one with its name, and says which it was.
+	// Put adds one or replaces the one with its name; created means that it was added.
 	Put(ctx context.Context, actor string, s *schedule.Spec) (e *schedule.Entry, created bool, err error)
 	// Delete removes one.
 	Delete(ctx context.Context, actor, name string) error
@@ -107,7 +106,7 @@ type Schedules interface {
 	Pause(ctx context.Context, actor, name string) (*schedule.Entry, error)
 	// Resume lets one go on.
 	Resume(ctx context.Context, actor, name string) (*schedule.Entry, error)
-	// Run makes one's job at once and returns it when it is durable; replayed says
-	// that it is the one which the token, nil for none, made before.
+	// Run makes a schedule's job at once and returns it when it is durable. Replayed
+	// means that the token, nil for none, has made that job before.
 	Run(ctx context.Context, name string, token *jobs.Token) (j *jobs.Job, replayed bool, err error)
 }

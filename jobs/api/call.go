@@ -12,53 +12,53 @@ import (
 	"jobstream/jobs/strict"
 )
 
-// Request is one request at a door, which implements it. An operation reads it in
-// its own order, so that a door need not know which parts count.
+// Request is one request at a door. The doors implement it. An operation reads it in an
+// order of its own, so a door need not know which parts count.
 type Request interface {
-	// Backend is what stands behind the door now. It is asked for after the request
-	// has been read, which may take long.
+	// Backend stands behind the door now. Call it after reading the request, which may
+	// last: the server may have another one by then.
 	Backend() *Backend
-	// Caller is who asks.
+	// Caller is whose request it is.
 	Caller() Caller
-	// Admits is nil, or why the door admits no more jobs.
+	// Admits returns an error if the door admits no more jobs.
 	Admits() error
 	// Param is a parameter of the path; "" over NATS.
 	Param(name string) string
-	// Query is that of the URL; nil if there is none.
+	// Query is the query of the URL; nil if there is none.
 	Query() (url.Values, error)
-	// Body reads the whole body, which belongs to the operation then.
+	// Body reads the whole body. The bytes belong to the operation.
 	Body() ([]byte, error)
 	// Header returns the values of a header.
 	Header(name string) []string
-	// Patience is for how long the caller prefers to wait for the end of a job that it
+	// Patience is how long the caller prefers to wait for the end of a job that it
 	// submits; 0 = not at all.
 	Patience() time.Duration
 	waiter
 }
 
-// waiter is the door's part in waiting for a job.
+// waiter is the part of a door that bounds waits.
 type waiter interface {
-	// Wait is called before the operation waits for a job, so that the request no
-	// longer counts among those that are worked on. The context ends after d, or when
-	// the door closes. Its parent is that of the request. The operation must not keep
-	// the body, and calls done at the end.
+	// Wait is called before the operation waits for a job. The request then counts
+	// among those that wait, and no longer among those that are worked on. The waiting
+	// context is made of ctx, and ends after d or when the door closes. The operation
+	// must not keep the body meanwhile, and calls done afterwards.
 	Wait(ctx context.Context, d time.Duration) (waiting context.Context, done context.CancelFunc, err error)
 }
 
-// Caller is who asks.
+// Caller is whose request it is. A principal with scopes will stand here.
 type Caller struct {
-	Actor string // the name in commands, see [jobs.Stamp]
-	Realm string // idempotency keys of different realms are different keys, see [jobs.NewToken]
+	Actor string // its name in commands, see [jobs.Stamp]
+	Realm string // separates its idempotency keys from those of others, see [jobs.NewToken]
 }
 
-// Call is a request that has been read: what it works on and who asks.
+// Call is a request that has been read: whose it is, and the backend to do it with.
 type Call struct {
 	*Backend
 	Caller Caller
 	door   waiter
 }
 
-// await returns a job once it has ended; after d as it is then.
+// await returns a job once it has ended, or as it is after d.
 func (c Call) await(ctx context.Context, id jobs.ID, d time.Duration) (*jobs.Job, error) {
 	ctx, done, err := c.door.Wait(ctx, d)
 	if err != nil {
@@ -72,10 +72,8 @@ func (c Call) await(ctx context.Context, id jobs.ID, d time.Duration) (*jobs.Job
 	return j, err
 }
 
-// Readers of what many requests have.
-
-// noQuery refuses a query: a parameter that this version has no use for must not
-// be mistaken for one that works.
+// noQuery refuses any query. A parameter that this version does not know must not look
+// like one that works.
 func noQuery(r Request) error {
 	values, err := r.Query()
 	if err != nil || len(values) == 0 {
@@ -97,8 +95,8 @@ func bodyOnly(r Request) ([]byte, error) {
 	return r.Body()
 }
 
-// pathOnly refuses a query, and a body that says anything: here it would be
-// ignored. None, and an empty object, are fine.
+// pathOnly refuses a query, and a body with fields, because it would be ignored. No body
+// and an empty object are fine.
 func pathOnly(r Request) error {
 	body, err := bodyOnly(r)
 	if err != nil || len(body) == 0 {
@@ -114,8 +112,8 @@ func pathOnly(r Request) error {
 	return err
 }
 
-// token is that of a request's idempotency key, nil if it has none; content is
-// what is asked for.
+// token is the token of a request's idempotency key, nil if it has none. The content
+// identifies what the request makes.
 func token(r Request, content []byte) (*jobs.Token, error) {
 	keys := r.Header("Idempotency-Key")
 	if err := CheckIdempotencyKey(keys); err != nil || len(keys) == 0 {
@@ -124,9 +122,10 @@ func token(r Request, content []byte) (*jobs.Token, error) {
 	return jobs.NewToken(r.Caller().Realm, keys[0], content), nil
 }
 
-// nothing is what a request asks for that has no parameters.
+// nothing is the input of an operation without parameters.
 type nothing struct{}
 
 func readNothing(r Request) (nothing, error) { return nothing{}, noQuery(r) }
 
+// ignoreBody accepts any body.
 func ignoreBody(Request) (nothing, error) { return nothing{}, nil }

@@ -51,13 +51,13 @@ func count(ctx context.Context, c Call, f jobs.Filter) (Answer, error) {
 	return Answer{JSON: &found}, err
 }
 
-// ofJob asks for something about one job.
+// ofJob is the input of operations on one job.
 type ofJob struct {
 	JobRequest
-	ref string // how the path names it; "" over NATS
+	ref string // its name in the path; "" over NATS
 }
 
-// name is how the request names the job.
+// name is the name of the job in the request.
 func (q *ofJob) name() string {
 	switch {
 	case q.ref != "":
@@ -68,7 +68,7 @@ func (q *ofJob) name() string {
 	return q.ID.String()
 }
 
-// readPathID reads which job the path names.
+// readPathID reads the name of a job in the path.
 func readPathID(r Request) (q ofJob, err error) {
 	q.ref = r.Param("id")
 	q.ID, q.Seq, err = ParseRefText(q.ref)
@@ -143,7 +143,7 @@ func readCancelBody(r Request) (q ofJob, err error) {
 	return q, err
 }
 
-// find looks up the job that a request is about.
+// find finds the job of a request.
 func (c Call) find(ctx context.Context, q ofJob) (j *jobs.Job, err error) {
 	if q.Seq != 0 {
 		j, err = c.Jobs.JobBySeq(ctx, q.Seq)
@@ -167,7 +167,7 @@ func get(ctx context.Context, c Call, q ofJob) (Answer, error) {
 	return Answer{JSON: job{j, c.Jobs.Waiting(j)}}, nil
 }
 
-// events is the history of a job as an answer.
+// events is the answer with the history of a job.
 type events struct{ *jobs.Job }
 
 func (e events) AppendJSON(b []byte) []byte { return e.AppendEventsJSON(b) }
@@ -177,7 +177,7 @@ func history(ctx context.Context, c Call, q ofJob) (Answer, error) {
 	return Answer{JSON: events{j}}, err
 }
 
-// result answers with the file that a job has left.
+// result is the answer with the artifact of a job.
 func result(ctx context.Context, c Call, q ofJob) (Answer, error) {
 	j, err := c.find(ctx, q)
 	if err != nil {

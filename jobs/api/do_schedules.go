@@ -12,15 +12,15 @@ func readNamePath(r Request) (string, error) { return r.Param("name"), noQuery(r
 
 func readNamePathOnly(r Request) (string, error) { return r.Param("name"), pathOnly(r) }
 
-// scheduleOf answers with a schedule.
+// scheduleOf is the answer with a schedule.
 func scheduleOf(e *schedule.Entry, err error) (Answer, error) { return Answer{JSON: entry{e}}, err }
 
-// entry is a schedule as an answer.
+// entry is a schedule as JSON.
 type entry struct{ *schedule.Entry }
 
 func (e entry) AppendJSON(b []byte) []byte { return e.Entry.AppendJSON(b, jobs.Now()) }
 
-// entries are all schedules as an answer.
+// entries are all schedules as JSON.
 type entries []*schedule.Entry
 
 func (all entries) AppendJSON(b []byte) []byte {
@@ -80,7 +80,7 @@ func resumeSchedule(ctx context.Context, c Call, name string) (Answer, error) {
 	return scheduleOf(c.Schedules.Resume(ctx, c.Caller.Actor, name))
 }
 
-// scheduleRun asks for a job of a schedule now.
+// scheduleRun is the input of a run of a schedule.
 type scheduleRun struct {
 	name  string
 	token *jobs.Token

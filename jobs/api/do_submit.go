@@ -8,14 +8,14 @@ import (
 	"jobstream/jobs"
 )
 
-// submission asks for one job.
+// submission is the input of operations that make one job.
 type submission struct {
 	job  *jobs.Submission
 	wait time.Duration // for its end; 0 = not at all
 }
 
-// making reads the body of a request that makes jobs, and the token of its
-// idempotency key if it has one.
+// making reads the body of a request that makes jobs, and the token of its idempotency
+// key if it has one.
 func making(r Request) (body []byte, t *jobs.Token, err error) {
 	if err = r.Admits(); err != nil {
 		return nil, nil, err
@@ -43,8 +43,8 @@ func readSubmission(r Request) (submission, error) {
 // maxRun is how long jobstream.run waits for the end of its job.
 const maxRun = 5 * time.Minute
 
-// readRun reads a submission whose answer comes when the job has ended; after five
-// minutes, or when the server stops, with the job as it is.
+// readRun reads a submission that is answered when the job has ended. After five
+// minutes, or when the server stops, the answer is the job as it is.
 func readRun(r Request) (submission, error) {
 	s, err := readSubmission(r)
 	s.wait = maxRun
@@ -59,7 +59,8 @@ func submit(ctx context.Context, c Call, s submission) (Answer, error) {
 	return c.made(ctx, j, replayed, s.wait), nil
 }
 
-// made answers with a job that is durable now; if the caller waits, when it has ended.
+// made is the answer with a job that is durable now. If the caller waits, it comes when
+// the job has ended.
 func (c Call) made(ctx context.Context, j *jobs.Job, replayed bool, wait time.Duration) Answer {
 	a := Answer{JSON: job{Job: j}, Address: JobAddress(j.ID), Replayed: replayed}
 	if wait > 0 {
@@ -72,18 +73,18 @@ func (c Call) made(ctx context.Context, j *jobs.Job, replayed bool, wait time.Du
 	return a
 }
 
-// outcome is a job when it has ended, or as it is after the wait. The job is there,
-// which matters most: a client that got an error would submit it again.
+// outcome is a job when it has ended, or as it is after the wait. It never fails,
+// because the job exists: a client that got an error would submit it again.
 func (c Call) outcome(ctx context.Context, j *jobs.Job, wait time.Duration) *jobs.Job {
 	known := *j
-	known.Payload = nil // may be large, and the wait long
+	known.Payload = nil // it may be large, and the wait long
 	if now, err := c.await(ctx, known.ID, wait); err == nil {
 		return now
 	}
 	return &known
 }
 
-// submissions ask for a batch of jobs.
+// submissions are the input of a batch.
 type submissions struct {
 	jobs  []*jobs.Submission
 	token *jobs.Token
@@ -98,7 +99,7 @@ func readBatch(r Request) (submissions, error) {
 	return submissions{all, t}, err
 }
 
-// batchTooLarge says what to do about a batch that is too large.
+// batchTooLarge adds advice to the error for a batch that is too large.
 func batchTooLarge(err error) error {
 	var e *jobs.Error
 	if !errors.As(err, &e) || e.Kind != jobs.PayloadTooLarge {
@@ -114,7 +115,7 @@ func submitBatch(ctx context.Context, c Call, s submissions) (Answer, error) {
 	return Answer{JSON: batch(made), Replayed: replayed}, err
 }
 
-// change asks for a change of many jobs.
+// change is the input of a change of many jobs.
 type change struct {
 	*Bulk
 	request []byte // that it was read from

@@ -18,7 +18,7 @@ func readTypeBody(r Request) (string, error) {
 	return ParseTypeRequest(body)
 }
 
-// types are the job types as an answer.
+// types is the answer with all job types.
 type types []TypeInfo
 
 func (all types) AppendJSON(b []byte) []byte { return AppendTypesJSON(b, all) }

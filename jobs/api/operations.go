@@ -2,30 +2,29 @@ package api
 
 import "context"
 
-// Operation is something that can be asked of the server. All of them stand in one
-// table, see [Operations]; the doors are made from it.
+// Operation is one thing that the server does on request. All operations are in one
+// table, see [Operations], and the doors are made from it.
 type Operation struct {
 	// Name identifies the operation, and is its endpoint over NATS: jobstream.NAME.
 	Name string
-	// Scope is the right that it needs. Nothing asks for it yet.
+	// Scope is the right that a caller needs for it. It is not checked yet.
 	Scope Scope
-	// Route is its method and path over REST; "" if it is not offered there. HEAD goes
+	// Route is its method and path over REST; "" = it is not offered there. HEAD goes
 	// where GET goes.
 	Route string
-	// Status is that of its success over REST, unless the [Answer] has its own.
+	// Status is its HTTP status on success, unless the [Answer] has another one.
 	Status int
-	// Doors do it.
 	Doors
 }
 
-// Doors are an operation as each door calls it; nil = it is not offered there.
+// Doors have the handler of an operation for each door; nil = it is not offered there.
 type Doors struct{ REST, NATS Handler }
 
-// Handler does an operation for one request. An error for the caller's eyes is a
+// Handler does an operation for one request. An error that the caller may see is a
 // [*jobs.Error].
 type Handler func(ctx context.Context, r Request) (Answer, error)
 
-// Scope is a right that a caller may have. One does not include another.
+// Scope is a right of callers. No scope includes another.
 type Scope string
 
 // The scopes.
@@ -35,8 +34,8 @@ const (
 	ScopeManage Scope = "manage" // changes jobs, types, workers and schedules
 )
 
-// Operations lists all operations. It is the whole surface on a page, but for the
-// health probes, which say how the server is without asking it for anything.
+// Operations lists all operations: the whole surface on a page. Only the health probes
+// of REST are not among them.
 func Operations() []*Operation { return operations }
 
 var operations = []*Operation{
@@ -71,22 +70,22 @@ var operations = []*Operation{
 	{"schedule.resume", ScopeManage, "POST /schedules/{name}/resume", 200, doors(readNamePathOnly, nil, resumeSchedule)},
 }
 
-// reader reads what a request asks for.
+// reader reads the input of an operation from a request.
 type reader[In any] func(r Request) (In, error)
 
-// doer does it.
+// doer does an operation.
 type doer[In any] func(ctx context.Context, c Call, in In) (Answer, error)
 
-// both offers an operation at both doors, for requests of the same form.
+// both offers an operation at both doors, which read its requests in the same way.
 func both[In any](read reader[In], do doer[In]) Doors { return doors(read, read, do) }
 
-// doors offers an operation at the doors that it can be read from.
+// doors offers an operation at the doors for which it has a reader.
 func doors[In any](rest, nats reader[In], do doer[In]) Doors {
 	return Doors{REST: handler(rest, do), NATS: handler(nats, do)}
 }
 
-// handler reads a request, and then does what it asks for. Whether the caller may do
-// that, and that it was done, is for both doors to be seen here.
+// handler reads a request and does the operation. Rules for every operation at every
+// door, such as a check of the scope, belong between these two steps.
 func handler[In any](read reader[In], do doer[In]) Handler {
 	if read == nil {
 		return nil

@@ -12,8 +12,8 @@ import (
 	"jobstream/jobs/intake"
 )
 
-// Operator does to jobs what people ask for through either door. An actor is who asks,
-// see [jobs.Stamp].
+// Operator changes jobs by hand, for both doors. An actor is the name of the caller in
+// commands, see [jobs.Stamp].
 type Operator struct{ o OperatorOptions }
 
 // OperatorOptions are what an Operator needs.
@@ -22,7 +22,7 @@ type OperatorOptions struct {
 	History jobs.History
 	// Find returns a job as it is now, nil if there is none.
 	Find func(ctx context.Context, id jobs.ID) (*jobs.Job, error)
-	// Waits hears of commits.
+	// Waits gets all commits.
 	Waits *intake.Waits
 	// Remove deletes ended jobs with all that they have left behind, and returns
 	// how many those were.
@@ -149,7 +149,7 @@ func (o *Operator) countIndexed(f jobs.Filter) (int, error) {
 	return max(n-spared, 0), err
 }
 
-// matched is the answer to a bulk request that only counts.
+// matched is the answer to a change of many jobs that only counts.
 type matched struct {
 	bulk *Bulk
 	n    int

@@ -1,5 +1,5 @@
-// Package natsdoor answers the requests of the NATS service jobstream.NAME: the same
-// operations as REST, by the same checks.
+// Package natsdoor offers operations as endpoints of the NATS service: jobstream.NAME.
+// They are the same as over REST, with the same checks.
 //
 // Where to start: [Endpoints] makes them from the table of operations, [api.Operations].
 package natsdoor

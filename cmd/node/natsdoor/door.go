@@ -13,7 +13,7 @@ import (
 	"jobstream/jobs/api"
 )
 
-// Endpoints are the operations that are offered over NATS, which work on b.
+// Endpoints are the operations that are offered over NATS, with the backend b.
 func Endpoints(b *api.Backend) []broker.Endpoint {
 	var all []broker.Endpoint
 	for _, op := range api.Operations() {
@@ -31,7 +31,7 @@ func Endpoints(b *api.Backend) []broker.Endpoint {
 	return all
 }
 
-// request is one as an [api.Request].
+// request is a request of the service as an [api.Request].
 type request struct {
 	r *broker.Request
 	b *api.Backend
@@ -39,23 +39,23 @@ type request struct {
 
 func (q request) Backend() *api.Backend { return q.b }
 
-// Caller is the same for all: nobody has to log in.
+// Caller is the same for everybody, because nobody has to log in.
 func (q request) Caller() api.Caller { return api.Caller{Actor: "nats", Realm: "service"} }
 
-// Admits leaves it to the backend, which stops at the same time.
+// Admits leaves the decision to the backend, which stops at the same time.
 func (q request) Admits() error { return nil }
 
-// Param has nothing: there is no path.
+// Param is empty, because there is no path.
 func (q request) Param(string) string { return "" }
 
-// Query has nothing: there is no URL.
+// Query is empty, because there is no URL.
 func (q request) Query() (url.Values, error) { return nil, nil }
 
 func (q request) Body() ([]byte, error) { return q.r.Body, nil }
 
 func (q request) Header(name string) []string { return q.r.Header(name) }
 
-// Patience is none: who wants to wait asks for the operation run.
+// Patience is zero. The operation run is the one that waits.
 func (q request) Patience() time.Duration { return 0 }
 
 func (q request) Wait(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc, error) {
@@ -66,8 +66,8 @@ func (q request) Wait(ctx context.Context, d time.Duration) (context.Context, co
 	return ctx, cancel, nil
 }
 
-// answer writes what an operation has come to. What would make it too large for a
-// message is left out, if that is possible.
+// answer writes the answer of an operation. Fields that would make it too large for a
+// message are omitted, if that is possible.
 func answer(ctx context.Context, r *broker.Request, a *api.Answer) (out []byte, err error) {
 	switch body := a.JSON.(type) {
 	case api.Fitting:
@@ -82,7 +82,7 @@ func answer(ctx context.Context, r *broker.Request, a *api.Answer) (out []byte, 
 	return []byte("{}"), nil
 }
 
-// listEnd is room for what stands behind the jobs of a list.
+// listEnd is room for the end of a list, behind the jobs.
 const listEnd = 128
 
 // list writes as many jobs of a page as there is room for.
@@ -96,7 +96,7 @@ func list(ctx context.Context, r *broker.Request, l *api.List) ([]byte, error) {
 			return true
 		}
 		if r.Omitted != "" {
-			return false // it has a page for itself, so that it is clear whose fields are missing
+			return false // it has a page for itself, so that the omitted fields are clearly its own
 		}
 		before := len(out)
 		if out = j.AppendJSON(append(out, ',')); len(out) > most {
@@ -111,7 +111,8 @@ func list(ctx context.Context, r *broker.Request, l *api.List) ([]byte, error) {
 	return api.AppendListEnd(out, &found), nil
 }
 
-// inBody names parameters of a query where a request of the service has them.
+// inBody moves the pointers to parameters of a query to the fields of the body, where
+// requests of the service have them.
 func inBody(err error) error {
 	var e *jobs.Error
 	if !errors.As(err, &e) {
