@@ -11,10 +11,10 @@ import (
 type Counts struct {
 	Total    int
 	Statuses [NumStatus]int
-	Types    map[string][NumStatus]int // those that have jobs
+	Types    map[string][NumStatus]int // the types that have jobs
 }
 
-// Add counts n more jobs of a type and a status. n = 0 leaves no trace.
+// Add adds n jobs of a type and a status. n = 0 leaves no trace.
 func (c *Counts) Add(typ string, status Status, n int) {
 	if n == 0 {
 		return
@@ -34,7 +34,7 @@ func (c *Counts) Add(typ string, status Status, n int) {
 //	{"total":3,"scheduled":0,"pending":1,…,"failed":2,"cancelled":0,
 //	 "types":{"email":{"total":3,"scheduled":0,…}}}
 //
-// Every status is there; of the types only those that have jobs, sorted by name.
+// Every status is there. The types are those that have jobs, sorted by name.
 func (c *Counts) AppendJSON(b []byte) []byte {
 	b = append(b, '{')
 	b = appendStatuses(b, c.Total, &c.Statuses)

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// ParseDuration reads whole seconds ("300") or a Go duration with the units d
-// (24 h) and w (7 d) as well ("1h30m", "30d", "1w2d"). Negative ones and those
-// beyond 290 years are errors.
+// ParseDuration reads whole seconds ("300") or a Go duration, with the units d (24 h)
+// and w (7 d) besides ("1h30m", "30d", "1w2d"). Negative durations and those beyond 290
+// years are errors.
 func ParseDuration(s string) (time.Duration, error) {
 	bad := fmt.Errorf("%q is not a duration: whole seconds, or like 90s, 5m, 1h30m, 30d, 2w", s)
 	if s == "" {
@@ -45,7 +45,7 @@ func ParseDuration(s string) (time.Duration, error) {
 				f *= 7
 			}
 			ns := f * 24 * float64(time.Hour)
-			if ns >= math.MaxInt64 { // which is 2^63 as a float, one too many
+			if ns >= math.MaxInt64 { // this is 2^63 as a float, one too many
 				return 0, bad
 			}
 			d = time.Duration(ns)

@@ -6,11 +6,10 @@ import (
 	"time"
 )
 
-// ErrorKind is the stable code of an [Error], as it stands in a problem's
-// "code".
+// ErrorKind is the stable code of an [Error], the "code" of a problem.
 type ErrorKind string
 
-// The kinds of errors that callers can meet.
+// The kinds of errors for callers.
 const (
 	MalformedJSON    ErrorKind = "malformed_json"
 	Forbidden        ErrorKind = "forbidden"
@@ -38,20 +37,20 @@ type FieldError struct {
 	Detail  string `json:"detail"`
 }
 
-// Error is an error for the caller: what was wrong with the request, or why the
-// server cannot serve it now. Anything else that a door sees is an internal
-// error, which it logs and does not show.
+// Error is an error for the caller: a mistake in the request, or the reason why the
+// server cannot serve it now. Any other error is internal: a door logs it and does not
+// show it.
 type Error struct {
 	Kind       ErrorKind
 	Detail     string
 	Fields     []FieldError
-	RetryAfter time.Duration // when trying again makes sense; 0 = not said
+	RetryAfter time.Duration // when another try makes sense; 0 = unknown
 	JobID      ID            // the job that stands in the way, for [Duplicate]
 }
 
 func (e *Error) Error() string { return e.Detail }
 
-// Invalid is the error for one wrong field; Join more with [InvalidFields].
+// Invalid is the error for one wrong field; for several use [InvalidFields].
 func Invalid(pointer, detail string) *Error {
 	return InvalidFields(FieldError{Pointer: pointer, Detail: detail})
 }
@@ -73,8 +72,8 @@ func InvalidFields(fields ...FieldError) *Error {
 	return &Error{Kind: InvalidRequest, Detail: detail, Fields: fields}
 }
 
-// AsError finds the [*Error] in err; any other error becomes one of kind
-// [Internal] without details, and ok is false: log it.
+// AsError finds the [*Error] in err. Any other error becomes one of kind [Internal]
+// without details, and ok is false: log it.
 func AsError(err error) (e *Error, ok bool) {
 	if errors.As(err, &e) {
 		return e, true
@@ -82,7 +81,7 @@ func AsError(err error) (e *Error, ok bool) {
 	return &Error{Kind: Internal, Detail: "an internal error; the server's log says more"}, false
 }
 
-// Quote is s as messages show it: in quotes, and not too long.
+// Quote is s in quotes for a message, shortened.
 func Quote(s string) string {
 	const longest = 80
 	if len(s) > longest {
@@ -91,13 +90,13 @@ func Quote(s string) string {
 	return strconv.Quote(s)
 }
 
-// NoSuchJob is the error for a reference that leads to no job.
+// NoSuchJob is the error for a reference without a job.
 func NoSuchJob(ref string) *Error {
 	return &Error{Kind: NotFound, Detail: "there is no job " + Quote(ref)}
 }
 
-// NoSuchType is the error for the address of a type that is not there, or is the
-// server's own.
+// NoSuchType is the error for the address of a type that does not exist, or is
+// internal.
 func NoSuchType(name string) *Error {
 	return &Error{Kind: NotFound, Detail: "there is no job type " + Quote(name)}
 }

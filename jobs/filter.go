@@ -5,13 +5,12 @@ import (
 	"slices"
 )
 
-// Filter chooses jobs. Empty fields choose all; entries of one list are
-// alternatives, different fields must all hold. After is inclusive, Before
-// exclusive, and 0 leaves that side open.
+// Filter chooses jobs. Empty fields choose all. Entries of one list are alternatives;
+// different fields must all match. After is inclusive, Before exclusive, and 0 leaves
+// that side open.
 //
-// Statuses, types, tags and the range of created_at are found by index; for the
-// other fields the records of those that are left must be read, see
-// [Filter.Scans].
+// Indexes find statuses, types, tags and the range of created_at. For the other fields
+// the remaining records must be read, see [Filter.Scans].
 type Filter struct {
 	Statuses   []Status
 	Types      []string
@@ -19,16 +18,15 @@ type Filter struct {
 	Priorities []Priority
 
 	CreatedAfter, CreatedBefore Time
-	// The range in which the last attempt began: chooses no job that has none.
+	// The range of the last attempt's start. It chooses no job without one.
 	StartedAfter, StartedBefore Time
-	// The range in which the job ended: chooses no job that has not.
+	// The range of the job's end. It chooses no job that has not ended.
 	EndedAfter, EndedBefore Time
 
-	// Error is in the job's error, or in that of one of its attempts; case does not
-	// matter.
+	// Error is a part of the job's error, or of an attempt's, in any case.
 	Error string
-	// Payload is in the text of the payload's JSON, as it was submitted (with its
-	// spaces and escapes); case does not matter.
+	// Payload is a part of the payload's JSON as it was submitted, with its spaces and
+	// escapes, in any case.
 	Payload string
 }
 
@@ -68,7 +66,7 @@ func (f *Filter) MatchTimes(status Status, created, started, ended Time) bool {
 
 func (f *Filter) wantsStart() bool { return f.StartedAfter != 0 || f.StartedBefore != 0 }
 
-// WantsEnd says whether f chooses only jobs that have ended, by its times.
+// WantsEnd says whether f, by its times, chooses only jobs that have ended.
 func (f *Filter) WantsEnd() bool { return f.EndedAfter != 0 || f.EndedBefore != 0 }
 
 func (f *Filter) matchError(j *Job) bool {
@@ -88,41 +86,41 @@ func (f *Filter) matchPayload(j *Job) bool {
 	return n.In(j.Payload)
 }
 
-// Scans says whether f asks for something that no index knows: priority, the
-// times of start and end, texts. Then records are read until enough are found,
-// and a list may end before that, see [Listing].
+// Scans says whether f has a field without an index: priority, the times of start and
+// end, texts. Then records are read until enough are found, and a list may end early,
+// see [Listing].
 func (f *Filter) Scans() bool {
 	return len(f.Priorities) > 0 || f.wantsStart() || f.WantsEnd() || f.Error != "" || f.Payload != ""
 }
 
-// Empty says whether f chooses every job there is.
+// Empty says whether f chooses all jobs.
 func (f *Filter) Empty() bool {
 	return !f.Scans() && len(f.Statuses) == 0 && len(f.Types) == 0 && len(f.Tags) == 0 &&
 		f.CreatedAfter == 0 && f.CreatedBefore == 0
 }
 
-// History is the tracker as handlers read it.
+// History is the tracker, as handlers read it.
 type History interface {
-	// Count is the number of jobs that f chooses: exact for statuses, types and
-	// tags, an upper bound if anything else is given. It is cheap.
+	// Count is the number of jobs that f chooses. It is exact for statuses, types and
+	// tags, and else an upper bound. It is cheap.
 	Count(f Filter) (int, error)
-	// Scan calls yield for every job that f chooses, oldest first, until yield
-	// returns an error, which Scan returns. Memory is flat, and no lock or
-	// transaction is held while yield runs. Jobs that come or change meanwhile may
-	// or may not be seen; none is seen twice.
+	// Scan calls yield for every job that f chooses, oldest first, until yield returns
+	// an error, which Scan returns. Memory is flat, and no lock or transaction is held
+	// while yield runs. Scan may miss jobs that come or change meanwhile, and gives
+	// none twice.
 	Scan(ctx context.Context, f Filter, yield func(*Job) error) error
 }
 
-// Cleaner knows the ended jobs, and deletes their records by [Delete].
+// Cleaner lists ended jobs, and deletes their records by [Delete].
 type Cleaner interface {
 	Doer
-	// Ended lists up to limit ended jobs among those with a key above after, that
-	// have one of the statuses (all ended ones if empty) and ended before the given
-	// moment, oldest first. next is the after of the next call; 0 = no more.
+	// Ended lists up to limit ended jobs with a key above after, oldest first. They
+	// have one of the statuses (none stands for all) and ended before the given moment.
+	// next is the after of the next call; 0 = no more.
 	Ended(ctx context.Context, before Time, statuses []Status, after uint64, limit int) (found []*Job, next uint64, err error)
 }
 
-// Page asks for a piece of a list.
+// Page is a request for a part of a list.
 type Page struct {
 	Filter
 	Limit  int    // 1 to [MaxLimit]; 0 = [DefaultLimit]
@@ -136,23 +134,23 @@ const (
 	MaxLimit     = 500
 )
 
-// Listing is a page of a list, and how to go on.
+// Listing is a page of a list, and the way to the next.
 //
-// A list that must read records to know what it wants ([Filter.Scans], or a
-// range of created_at whose ends lie among many jobs) looks at a bounded number
-// of them: it may bring fewer jobs than it was asked for, or none, and still
-// have a Next to go on with.
+// Some lists must read records to find their jobs: those of [Filter.Scans], and those
+// with a range of created_at whose ends lie among many jobs. They read a bounded number
+// of records. So such a page may have fewer jobs than requested, or none, and still
+// have a Next.
 //
-// Its jobs are handed over one by one, so that no page is in memory as a whole.
+// Jobs are handed over one by one, so that no page is in memory as a whole.
 type Listing struct {
 	Next string // the cursor of the next page; "" = there is none
-	// Scanned is how many records were read for this page.
+	// Scanned is the number of records that were read for this page.
 	Scanned int
-	// TellScanned says that Scanned is worth telling: the filter scans, or the bound
-	// ended the page.
+	// TellScanned says that Scanned matters: the filter scans, or the bound ended the
+	// page.
 	TellScanned bool
 }
 
-// MaxPageBytes is about how many bytes a page of a list has at most: it ends
-// before the job that would make it larger, unless that is its first.
+// MaxPageBytes is about the largest size of a page in bytes. A page ends before the job
+// that would make it larger, unless that is its first.
 const MaxPageBytes = 8 << 20

@@ -8,8 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// Submission is a client's wish for a job, as POST /jobs and jobstream.submit
-// take it.
+// Submission is a client's request for a job, by POST /jobs or jobstream.submit.
 type Submission struct {
 	Type       string
 	Payload    json.RawMessage // nil if none was given
@@ -17,7 +16,7 @@ type Submission struct {
 	RetryCount int           // -1 = the type's
 	Timeout    time.Duration // 0 = the type's
 	Tags       []string
-	Terms      *Terms // nil if it asks for nothing beyond the ordinary
+	Terms      *Terms // nil without special wishes
 	Token      *Token // nil without an idempotency key
 }
 
@@ -40,8 +39,8 @@ func (s *Submission) Message() *Message {
 	}
 }
 
-// Check says whether the registry has the submission's type, and whether that
-// type can use the payload.
+// Check returns an [*Error] if the registry does not have the submission's type, or if
+// that type cannot use the payload.
 func (r *Registry) Check(s *Submission) error {
 	t := r.Lookup(s.Type)
 	if t == nil {
@@ -78,12 +77,12 @@ func (r *Registry) CheckBatch(subs []*Submission) error {
 	}
 	e := InvalidFields(bad...)
 	if len(bad) == 1 {
-		e.Kind = kind // unknown_type rather than just invalid
+		e.Kind = kind // unknown_type is more exact than invalid
 	}
 	return e
 }
 
-// CheckTags says what is wrong with a list of tags, if anything.
+// CheckTags returns the problem with a list of tags, if any.
 func CheckTags(tags []string) error {
 	if len(tags) > MaxTags {
 		return fmt.Errorf("has %d entries, at most %d are allowed", len(tags), MaxTags)
@@ -103,8 +102,7 @@ func CheckTags(tags []string) error {
 	return nil
 }
 
-// CheckKey says what is wrong with a unique, concurrency or idempotency key, if
-// anything.
+// CheckKey returns the problem with a unique, concurrency or idempotency key, if any.
 func CheckKey(key string) error {
 	switch {
 	case key == "":

@@ -4,31 +4,31 @@ import (
 	"strconv"
 )
 
-// Why a job is not running: the stable codes of [Waiting].
+// The stable codes of [Waiting]: the reasons why a job does not run.
 const (
 	WaitScheduled  = "scheduled"   // its time has not come
 	WaitBackoff    = "backoff"     // its next attempt's time has not come
 	WaitQueueFull  = "queue_full"  // its time has come, but the queue has no room
-	WaitNoWorker   = "no_worker"   // nobody runs its type here
+	WaitNoWorker   = "no_worker"   // no worker here runs its type
 	WaitTypePaused = "type_paused" // its type is paused
-	WaitTypeLimit  = "type_limit"  // as many of its type run as may
+	WaitTypeLimit  = "type_limit"  // its type runs as many as it may
 	WaitKeyLimit   = "key_limit"   // others with its concurrency key have their turn
-	WaitRateLimit  = "rate_limit"  // as many of its type have started lately as may
+	WaitRateLimit  = "rate_limit"  // its type has started as many lately as it may
 	WaitAllBusy    = "all_busy"    // all workers are running
-	WaitQueue      = "queue"       // others are before it
+	WaitQueue      = "queue"       // others come first
 	WaitStarting   = "starting"    // it is on its way
 )
 
-// Waiting says what an unfinished job that does not run waits for.
+// Waiting is the reason why an unfinished job does not run.
 type Waiting struct {
 	Reason   string // one of the codes
-	Until    Time   // when that is over at the earliest, if it is known
+	Until    Time   // the earliest end of that, if it is known
 	Detail   string // for people
-	Position int    // its place in its lane, from 1; 0 = not known, or not in a lane
+	Position int    // its place in its lane, from 1; 0 = unknown, or not in a lane
 }
 
-// AppendJSON appends {"reason":"…","until":"…","detail":"…","position":n}, of
-// which all but the reason may be left out.
+// AppendJSON appends {"reason":"…","until":"…","detail":"…","position":n}. All but the
+// reason may be missing.
 func (w *Waiting) AppendJSON(b []byte) []byte {
 	b = append(b, `{"reason":`...)
 	b = AppendString(b, w.Reason)
@@ -47,13 +47,13 @@ func (w *Waiting) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// AppendWaiting appends the job resource as AppendJSON does, with what the job
-// waits for behind it; w may be nil.
+// AppendWaiting appends the job resource like AppendJSON, and then what the job waits
+// for; w may be nil.
 func (j *Job) AppendWaiting(b []byte, w *Waiting) []byte {
 	b = j.AppendJSON(b)
 	if w == nil {
 		return b
 	}
-	b = append(b[:len(b)-1], `,"waiting":`...) // instead of the closing brace
+	b = append(b[:len(b)-1], `,"waiting":`...) // in place of the closing brace
 	return append(w.AppendJSON(b), '}')
 }

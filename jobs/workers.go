@@ -7,12 +7,11 @@ import (
 	"jobstream/jobs/strict"
 )
 
-// Workers are the figures of the pool: how many run and may run, in all and by
-// type.
+// Workers are the figures of the pool, in all and by type.
 type Workers struct {
 	Active int
-	// Size is how many may run now. It is Max unless it follows the load, which it
-	// does between Min and Max if Min is not 0.
+	// Size is how many may run now. It is Max, unless Min is above 0: then it follows
+	// the load between the two.
 	Size, Min, Max int
 	// Utilisation is how busy the workers were in the last ten seconds, 0 to 1.
 	Utilisation float64
@@ -21,23 +20,23 @@ type Workers struct {
 
 // TypeWorkers are the figures of one type.
 type TypeWorkers struct {
-	Active, Max       int // a Max of 0 is the pool's
+	Active, Max       int // a Max of 0 stands for the pool's
 	Paused            bool
 	Rate              Rate
 	ConcurrencyPerKey int
 }
 
-// MaxPoolSize is the highest bound of workers that a pool or a type can get.
+// MaxPoolSize is the largest bound of workers for a pool or a type.
 const MaxPoolSize = 10000
 
-// Resize is a wish for other bounds of workers, as PUT /workers takes it.
+// Resize changes bounds of workers, by PUT /workers.
 type Resize struct {
 	MaxWorkers *int           // of the pool, 1 to MaxPoolSize; nil = stays
 	MinWorkers *int           // 0 (the pool does not follow the load) to its MaxWorkers; nil = stays
 	Types      map[string]int // of single types, 0 (the pool's bound) to MaxPoolSize; others stay
 }
 
-// CheckResize says whether the registry has every type that r names.
+// CheckResize returns an [*Error] if r names a type that the registry does not have.
 func (r *Registry) CheckResize(z *Resize) error {
 	var bad []FieldError
 	for name := range z.Types {

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// Check says why body is not JSON text that every program can read, nil if it is.
+// Check returns an error unless body is JSON text that every program can read.
 func Check(body []byte) error {
 	switch {
 	case len(bytes.TrimSpace(body)) == 0:
@@ -23,7 +23,7 @@ func Check(body []byte) error {
 	return nil
 }
 
-// malformed says where JSON text is broken.
+// malformed is the error for broken JSON text, with the place.
 func malformed(body []byte) error {
 	var v any
 	err := json.Unmarshal(body, &v)
@@ -37,12 +37,12 @@ func malformed(body []byte) error {
 	return errors.New(detail)
 }
 
-// MaxDepth is how deep JSON may be nested: many programs cannot read what is
-// much deeper.
+// MaxDepth is the deepest nesting of JSON, because many programs cannot read much
+// deeper ones.
 const MaxDepth = 128
 
-// TooDeep says whether the JSON text b is nested deeper than [MaxDepth]. For what
-// is not JSON it says anything.
+// TooDeep says whether the JSON text b is nested deeper than [MaxDepth]. If b is not
+// JSON the result means nothing.
 func TooDeep(b []byte) bool {
 	depth, inString := 0, false
 	for i := 0; i < len(b); i++ {
