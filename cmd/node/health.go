@@ -4,44 +4,60 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"jobstream/broker"
+	"jobstream/status"
 )
+
+// health watches whether jobs can be taken, and whether another start is needed for that.
+// One goroutine runs watch; everybody may ask.
+type health struct {
+	store *status.Store
+	dirs  Folders
+	log   *slog.Logger
+	sick  atomic.Pointer[error] // what the last checks of the broker said; nil: it is well
+	stuck chan error            // gets the reason for another start, once that can help
+}
+
+func newHealth(store *status.Store, dirs Folders, log *slog.Logger) *health {
+	return &health{store: store, dirs: dirs, log: log, stuck: make(chan error, 1)}
+}
 
 // Health checks of the broker cost some hundred microseconds, so submissions go
 // by the last one.
 const healthEvery = 250 * time.Millisecond
 
-// watchHealth checks the broker, and that the tracker's file is still there, all
-// the time. One bad answer is not believed at
-// once: a busy machine makes a check time out.
-func (n *Core) watchHealth(ctx context.Context) error {
+// watch checks the broker, and that the tracker's file is still there, until ctx ends.
+// One bad answer is not believed at once: a busy machine makes a check time out.
+func (h *health) watch(ctx context.Context, b *broker.Broker) error {
 	tick := time.NewTicker(healthEvery)
 	defer tick.Stop()
 	bad := 0
 	var probed time.Time
 	for {
-		err := n.Store.Present()
+		err := h.store.Present()
 		if err == nil {
-			err = n.Broker.Healthy()
+			err = b.Healthy()
 		}
 		// After a write error JetStream forgets, at its stop, some of what it
 		// acknowledged before.
-		n.Store.KeepOutbox(err != nil)
+		h.store.KeepOutbox(err != nil)
 		if err == nil {
-			if n.brokerSick.Swap(nil) != nil {
-				n.log.Info("jobs are taken again")
+			if h.sick.Swap(nil) != nil {
+				h.log.Info("jobs are taken again")
 			}
 			bad = 0
 		} else if bad++; bad >= 2 {
-			if n.brokerSick.Swap(&err) == nil {
-				n.log.Error("no jobs can be taken; submissions are refused until they can", "error", err)
+			if h.sick.Swap(&err) == nil {
+				h.log.Error("no jobs can be taken; submissions are refused until they can", "error", err)
 			}
 			if errors.Is(err, broker.ErrStuck) && time.Since(probed) >= probeEvery {
-				n.probe(err)
+				h.probe(err)
 				probed = time.Now()
 			}
 		}
@@ -53,39 +69,40 @@ func (n *Core) watchHealth(ctx context.Context) error {
 	}
 }
 
-// healthy is nil, or why nothing can be taken.
-func (n *Core) healthy() error {
-	if err := n.Store.Health(); err != nil {
+// now is nil, or why nothing can be taken.
+func (h *health) now() error {
+	if err := h.store.Health(); err != nil {
 		return err
 	}
-	return n.brokerHealth()
+	return h.broker()
 }
 
-func (n *Core) brokerHealth() error {
-	if p := n.brokerSick.Load(); p != nil {
+// broker is nil, or what is wrong with the broker.
+func (h *health) broker() error {
+	if p := h.sick.Load(); p != nil {
 		return *p
 	}
 	return nil
 }
 
 // Check is the health by part; see httpapi.Health.
-func (n *Core) Check(context.Context) map[string]error {
-	return map[string]error{"tracker": n.Store.Health(), "broker": n.brokerHealth()}
+func (h *health) Check(context.Context) map[string]error {
+	return map[string]error{"tracker": h.store.Health(), "broker": h.broker()}
 }
 
 // probeEvery is how often a node that is stuck looks whether a new start could help.
 const probeEvery = time.Second
 
 // probe asks for a new start if the folder can be written to. The tracker, which writes
-// to the same disk, must be able to: it takes in what the streams have acknowledged
-// before they are closed.
-func (n *Core) probe(why error) {
-	if n.Store.Health() != nil || writable(n.o.Dirs.Root) != nil || openable(n.o.Dirs.Broker) != nil {
+// to the same disk, must be able to: it folds what the streams have acknowledged before
+// they are closed.
+func (h *health) probe(why error) {
+	if h.store.Health() != nil || writable(h.dirs.Root) != nil || openable(h.dirs.Broker) != nil {
 		return
 	}
 	select {
-	case n.Mend <- why:
-	default: // that has been said
+	case h.stuck <- why:
+	default: // somebody has asked already
 	}
 }
 
@@ -139,3 +156,6 @@ func openable(root string) error {
 		return f.Close()
 	})
 }
+
+// Check is the health by part; see httpapi.Health.
+func (n *Core) Check(ctx context.Context) map[string]error { return n.health.Check(ctx) }

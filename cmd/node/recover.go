@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -31,38 +32,51 @@ import (
 //
 // Each step may be interrupted and done again.
 
+// recovery is what one start learns of streams and tracker, and does to bring them
+// together. The goroutine that starts the core owns it; the tail calls restore later.
+type recovery struct {
+	o         *Options
+	node      string // name of this node
+	store     *status.Store
+	broker    *broker.Broker // set by openBroker
+	log       *slog.Logger
+	sameBoot  bool   // the last start was in the same run of the operating system
+	intact    bool   // after a crash: JOBS has all that is needed
+	survivors uint64 // after a crash: the last sequence in JOBS
+}
+
 // openBroker starts the broker. clean says that everything is as a clean stop
 // left it.
-func (n *Core) openBroker(ctx context.Context) (clean bool, err error) {
-	mark, marked, sameBoot, err := n.Store.RemoveClean(bootID())
+func (r *recovery) openBroker(ctx context.Context) (clean bool, err error) {
+	mark, marked, sameBoot, err := r.store.RemoveClean(bootID())
 	if err != nil {
 		return false, err
 	}
-	n.sameBoot = sameBoot
-	if n.Broker, err = n.openBrokerOnce(ctx, !marked); err != nil {
+	r.sameBoot = sameBoot
+	if r.broker, err = r.openBrokerOnce(ctx, !marked); err != nil {
 		return false, err
 	}
 	if !marked {
 		return false, nil
 	}
-	why, err := n.strayed(ctx, mark)
+	why, err := r.strayed(ctx, mark)
 	if err != nil {
 		return false, err
 	}
 	if why == "" {
 		return true, nil
 	}
-	n.log.Warn("the streams are not as the last stop left them; making them anew from the tracker", "reason", why)
-	n.Broker.Close()
-	n.Broker, err = n.openBrokerOnce(ctx, true)
+	r.log.Warn("the streams are not as the last stop left them; making them anew from the tracker", "reason", why)
+	r.broker.Close()
+	r.broker, err = r.openBrokerOnce(ctx, true)
 	return false, err
 }
 
-func (n *Core) openBrokerOnce(ctx context.Context, rebuild bool) (*broker.Broker, error) {
+func (r *recovery) openBrokerOnce(ctx context.Context, rebuild bool) (*broker.Broker, error) {
 	return broker.Open(ctx, broker.Options{
-		Dir: n.o.Dirs.Broker, Node: n.name, Host: n.o.Host, Port: n.o.Port,
-		SyncInterval: n.o.Sync, SyncAlways: n.o.SyncAlways, QueueSize: n.o.QueueSize,
-		MaxConns: n.o.MaxConns, MaxPayload: n.o.MaxPayload, Lease: n.o.Lease, Rebuild: rebuild, Logger: n.log,
+		Dir: r.o.Dirs.Broker, Node: r.node, Host: r.o.Host, Port: r.o.Port,
+		SyncInterval: r.o.Sync, SyncAlways: r.o.SyncAlways, QueueSize: r.o.QueueSize,
+		MaxConns: r.o.MaxConns, MaxPayload: r.o.MaxPayload, Lease: r.o.Lease, Rebuild: rebuild, Logger: r.log,
 		// What a client published before streams and tracker agree could get a
 		// sequence that was given before, and be purged.
 		HoldPort: true,
@@ -71,16 +85,16 @@ func (n *Core) openBrokerOnce(ctx context.Context, rebuild bool) (*broker.Broker
 
 // strayed says how the streams differ from what a clean stop left, "" if they
 // don't.
-func (n *Core) strayed(ctx context.Context, mark status.Clean) (string, error) {
-	inJobs, err := n.Broker.Streams.Jobs(ctx)
+func (r *recovery) strayed(ctx context.Context, mark status.Clean) (string, error) {
+	inJobs, err := r.broker.Streams.Jobs(ctx)
 	if err != nil {
 		return "", err
 	}
-	inStatus, err := n.Broker.Streams.Status(ctx)
+	inStatus, err := r.broker.Streams.Status(ctx)
 	if err != nil {
 		return "", err
 	}
-	floor, unfinished := n.Store.Floor()
+	floor, unfinished := r.store.Floor()
 	switch {
 	case inJobs.Last < mark.Jobs:
 		return fmt.Sprintf("JOBS ends at %d, not %d", inJobs.Last, mark.Jobs), nil
@@ -96,56 +110,56 @@ func (n *Core) strayed(ctx context.Context, mark status.Clean) (string, error) {
 
 // recover makes the queue what the tracker says it is. The streams are aligned,
 // and the projector runs.
-func (n *Core) recover(ctx context.Context, clean bool) error {
+func (r *recovery) recover(ctx context.Context, clean bool) error {
 	if clean {
-		return n.catchUp(ctx)
+		return r.catchUp(ctx)
 	}
 	begun := time.Now()
-	old := n.Store.Positions()
-	notified, err := n.Store.Unnotified()
+	old := r.store.Positions()
+	notified, err := r.store.Unnotified()
 	if err != nil {
 		return err
 	}
-	isNew := n.Store.New()
-	if err := n.catchUp(ctx); err != nil {
+	isNew := r.store.New()
+	if err := r.catchUp(ctx); err != nil {
 		return err
 	}
-	_, queued := n.Store.Floor()
-	if err := n.Broker.Streams.SetSlack(ctx, queued); err != nil {
+	_, queued := r.store.Floor()
+	if err := r.broker.Streams.SetSlack(ctx, queued); err != nil {
 		return err
 	}
-	upTo, err := n.lift(ctx, old.Jobs)
+	upTo, err := r.lift(ctx, old.Jobs)
 	if err != nil {
 		return err
 	}
-	lost, failed, err := n.takeBack(ctx)
+	lost, failed, err := r.takeBack(ctx)
 	if err != nil {
 		return err
 	}
 	again := 0
-	if !n.intact {
-		if again, err = n.republish(ctx, upTo); err != nil {
+	if !r.intact {
+		if again, err = r.republish(ctx, upTo); err != nil {
 			return err
 		}
 	}
-	state, err := n.Broker.Streams.Jobs(ctx)
+	state, err := r.broker.Streams.Jobs(ctx)
 	if err != nil {
 		return err
 	}
-	if !n.o.Again { // else none of the jobs has done any harm
-		n.survivors = state.Last
+	if !r.o.Again { // else none of the jobs has done any harm
+		r.survivors = state.Last
 	}
 	if isNew {
-		if _, err := n.Store.Do(ctx, jobs.EndRebuild{Stamp: jobs.By(starting)}); err != nil {
+		if _, err := r.store.Do(ctx, jobs.EndRebuild{Stamp: jobs.By(starting)}); err != nil {
 			return err
 		}
 	}
-	if again+lost+notified > 0 || isNew && n.Store.Positions() != old {
+	if again+lost+notified > 0 || isNew && r.store.Positions() != old {
 		said, count := "recovered after a stop that was not clean", "lost their worker"
-		if n.o.Again {
+		if r.o.Again {
 			said, count = "recovered what the broker had", "interrupted"
 		}
-		n.log.Info(said, "queued again", again, count, lost,
+		r.log.Info(said, "queued again", again, count, lost,
 			"failed for it", failed, "notifying again", notified, "took", time.Since(begun).Round(time.Millisecond))
 	}
 	return nil
@@ -157,16 +171,16 @@ const starting = "start"
 // takeBack ends what was running. In a process that has died each job may be what
 // killed it, and that counts; one that lives on has interrupted them itself. The
 // tracker must have caught up: the streams may hold the end of some.
-func (n *Core) takeBack(ctx context.Context) (lost, failed int, err error) {
-	keys, err := n.Store.Running()
+func (r *recovery) takeBack(ctx context.Context) (lost, failed int, err error) {
+	keys, err := r.store.Running()
 	if err != nil || len(keys) == 0 {
 		return 0, 0, err
 	}
-	var c jobs.Command = jobs.Lose{Stamp: jobs.By(starting), Keys: keys, MaxLost: n.o.MaxLost}
-	if n.o.Again {
+	var c jobs.Command = jobs.Lose{Stamp: jobs.By(starting), Keys: keys, MaxLost: r.o.MaxLost}
+	if r.o.Again {
 		c = jobs.Release{Stamp: jobs.By(starting), Keys: keys, Why: "the broker was started anew"}
 	}
-	e, err := n.Store.Do(ctx, c)
+	e, err := r.store.Do(ctx, c)
 	for _, j := range e.Changed {
 		if j.Status.Ended() {
 			failed++
@@ -178,46 +192,46 @@ func (n *Core) takeBack(ctx context.Context) (lost, failed int, err error) {
 // lift raises the sequence of JOBS above all that the tracker knows, if it was
 // rebuilt from the other streams and JOBS was lost, too: else new jobs would get
 // sequences that stand for old ones. It returns up to where JOBS has been purged.
-func (n *Core) lift(ctx context.Context, purged uint64) (uint64, error) {
-	if !n.Store.New() {
+func (r *recovery) lift(ctx context.Context, purged uint64) (uint64, error) {
+	if !r.store.New() {
 		return purged, nil
 	}
-	highest, err := n.Store.HighestKey()
+	highest, err := r.store.HighestKey()
 	if err != nil {
 		return purged, err
 	}
-	state, err := n.Broker.Streams.Jobs(ctx)
+	state, err := r.broker.Streams.Jobs(ctx)
 	if err != nil || state.Last >= highest {
 		return purged, err
 	}
-	return highest, n.Broker.Streams.PurgeJobs(ctx, highest)
+	return highest, r.broker.Streams.PurgeJobs(ctx, highest)
 }
 
 // alignStreams brings streams and positions together before anything reads or
 // writes them.
-func (n *Core) alignStreams(ctx context.Context) error {
-	pos := n.Store.Positions()
-	if n.Store.New() {
-		if err := n.seed(ctx); err != nil {
+func (r *recovery) alignStreams(ctx context.Context) error {
+	pos := r.store.Positions()
+	if r.store.New() {
+		if err := r.seed(ctx); err != nil {
 			return err
 		}
 	}
-	inStatus, err := n.Broker.Streams.Status(ctx)
+	inStatus, err := r.broker.Streams.Status(ctx)
 	if err != nil {
 		return err
 	}
 	if inStatus.Last < pos.Status {
-		n.log.Warn("STATUS has gone back", "from", pos.Status, "to", inStatus.Last)
+		r.log.Warn("STATUS has gone back", "from", pos.Status, "to", inStatus.Last)
 		pos.Status = inStatus.Last
-		if _, err := n.Store.Prepare(jobs.Rewind{Stamp: jobs.By(starting), To: pos}); err != nil {
+		if _, err := r.store.Prepare(jobs.Rewind{Stamp: jobs.By(starting), To: pos}); err != nil {
 			return err
 		}
 	}
-	if n.intact, err = n.jobsIntact(ctx); err != nil || n.intact {
+	if r.intact, err = r.jobsIntact(ctx); err != nil || r.intact {
 		return err
 	}
 	if pos.Jobs > 0 {
-		return n.Broker.Streams.PurgeJobs(ctx, pos.Jobs)
+		return r.broker.Streams.PurgeJobs(ctx, pos.Jobs)
 	}
 	return nil
 }
@@ -229,28 +243,28 @@ const maxGaps = 1_000_000
 // can be told only within one run of the operating system: then whatever the
 // dead process wrote is in the files, synced or not, and what is not there was
 // taken away as a whole: an older copy ends too early, a lost block leaves a gap.
-func (n *Core) jobsIntact(ctx context.Context) (bool, error) {
-	if !n.sameBoot {
+func (r *recovery) jobsIntact(ctx context.Context) (bool, error) {
+	if !r.sameBoot {
 		return false, nil
 	}
-	state, err := n.Broker.Streams.Jobs(ctx)
+	state, err := r.broker.Streams.Jobs(ctx)
 	if err != nil {
 		return false, err
 	}
-	floor, unfinished := n.Store.Floor()
-	if state.Last < n.Store.Positions().Jobs || unfinished > 0 && (state.Msgs == 0 || state.First > floor) {
+	floor, unfinished := r.store.Floor()
+	if state.Last < r.store.Positions().Jobs || unfinished > 0 && (state.Msgs == 0 || state.First > floor) {
 		return false, nil
 	}
-	gaps, all, err := n.Broker.Streams.JobsGaps(ctx, maxGaps)
+	gaps, all, err := r.broker.Streams.JobsGaps(ctx, maxGaps)
 	if err != nil || !all {
 		return false, err
 	}
-	missing, highest := n.Store.Live(gaps)
+	missing, highest := r.store.Live(gaps)
 	return !missing && highest <= state.Last, nil
 }
 
 // seed takes into a new tracker what the notifications know of ended jobs.
-func (n *Core) seed(ctx context.Context) error {
+func (r *recovery) seed(ctx context.Context) error {
 	var some []*jobs.Job
 	total := 0
 	flush := func() error {
@@ -258,11 +272,11 @@ func (n *Core) seed(ctx context.Context) error {
 			return nil
 		}
 		total += len(some)
-		_, err := n.Store.Prepare(jobs.Seed{Stamp: jobs.By(starting), Ended: some})
+		_, err := r.store.Prepare(jobs.Seed{Stamp: jobs.By(starting), Ended: some})
 		some = some[:0]
 		return err
 	}
-	err := n.Broker.Reader.Kept(ctx, func(body []byte) error {
+	err := r.broker.Reader.Kept(ctx, func(body []byte) error {
 		j := &jobs.Job{}
 		if err := json.Unmarshal(body, j); err == nil { // else it is somebody else's message
 			some = append(some, j)
@@ -276,18 +290,18 @@ func (n *Core) seed(ctx context.Context) error {
 		return fmt.Errorf("rebuild the tracker from notifications: %w", err)
 	}
 	if total > 0 {
-		n.log.Warn("there was no tracker; rebuilding it from what the streams still hold", "ended jobs", total)
+		r.log.Warn("there was no tracker; rebuilding it from what the streams still hold", "ended jobs", total)
 	}
 	return nil
 }
 
 // catchUp waits until the tracker has folded what the streams hold.
-func (n *Core) catchUp(ctx context.Context) error {
-	pos, err := n.ends(ctx)
+func (r *recovery) catchUp(ctx context.Context) error {
+	pos, err := ends(ctx, r.store, r.broker)
 	if err != nil {
 		return err
 	}
-	return n.Store.WaitFor(ctx, pos)
+	return r.store.WaitFor(ctx, pos)
 }
 
 // republishWindow is how many messages may be on their way back into the queue.
@@ -295,27 +309,27 @@ const republishWindow = 8192
 
 // republish publishes every unfinished job again whose message is at or below a
 // sequence, in the order in which they came.
-func (n *Core) republish(ctx context.Context, upTo uint64) (count int, err error) {
+func (r *recovery) republish(ctx context.Context, upTo uint64) (count int, err error) {
 	if upTo == 0 {
 		return 0, nil
 	}
-	state, err := n.Broker.Streams.Jobs(ctx)
+	state, err := r.broker.Streams.Jobs(ctx)
 	if err != nil {
 		return 0, err
 	}
 	var refusal atomic.Pointer[error]
 	refused := func(err error) { refusal.CompareAndSwap(nil, &err) }
-	err = n.Store.Unfinished(ctx, func(some []*jobs.Job) error {
+	err = r.store.Unfinished(ctx, func(some []*jobs.Job) error {
 		for _, j := range some {
 			if j.Seq > upTo {
 				continue
 			}
-			if err := n.Broker.Inbox.Submit(j.Again(), refused); err != nil {
+			if err := r.broker.Inbox.Submit(j.Again(), refused); err != nil {
 				return err
 			}
 			count++
 		}
-		if err := n.Broker.Flush(); err != nil {
+		if err := r.broker.Flush(); err != nil {
 			return err
 		}
 		if p := refusal.Load(); p != nil {
@@ -324,10 +338,10 @@ func (n *Core) republish(ctx context.Context, upTo uint64) (count int, err error
 		if count <= republishWindow {
 			return nil
 		}
-		return n.Store.WaitFor(ctx, jobs.Positions{Jobs: state.Last + uint64(count-republishWindow)})
+		return r.store.WaitFor(ctx, jobs.Positions{Jobs: state.Last + uint64(count-republishWindow)})
 	})
 	if err == nil {
-		err = n.awaitRepublished(ctx, state.Last+uint64(count), &refusal)
+		err = r.awaitRepublished(ctx, state.Last+uint64(count), &refusal)
 	}
 	if err != nil {
 		return count, fmt.Errorf("put unfinished jobs back into the queue: %w", err)
@@ -337,10 +351,10 @@ func (n *Core) republish(ctx context.Context, upTo uint64) (count int, err error
 
 // awaitRepublished waits until the tracker has folded JOBS up to seq, or a
 // message was refused.
-func (n *Core) awaitRepublished(ctx context.Context, seq uint64, refusal *atomic.Pointer[error]) error {
+func (r *recovery) awaitRepublished(ctx context.Context, seq uint64, refusal *atomic.Pointer[error]) error {
 	for {
 		short, cancel := context.WithTimeout(ctx, time.Second)
-		err := n.Store.WaitFor(short, jobs.Positions{Jobs: seq})
+		err := r.store.WaitFor(short, jobs.Positions{Jobs: seq})
 		cancel()
 		if err == nil {
 			return nil
@@ -355,11 +369,11 @@ func (n *Core) awaitRepublished(ctx context.Context, seq uint64, refusal *atomic
 }
 
 // restore publishes again what somebody else has taken out of JOBS while jobstream runs.
-func (n *Core) restore(ctx context.Context, upTo uint64) error {
-	count, err := n.republish(ctx, upTo)
+func (r *recovery) restore(ctx context.Context, upTo uint64) error {
+	count, err := r.republish(ctx, upTo)
 	if err != nil {
 		return err
 	}
-	n.log.Warn("messages of unfinished jobs were removed from the JOBS stream; they have been published again", "jobs", count)
+	r.log.Warn("messages of unfinished jobs were removed from the JOBS stream; they have been published again", "jobs", count)
 	return nil
 }

@@ -22,13 +22,12 @@ func (n *Core) startSchedules(ctx context.Context) error {
 	if err := n.Schedules.Adopt(ctx, specs); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done, stop := make(chan struct{}), n.stopParts
-	n.stopParts = func() { cancel(); stop() }
+	firing, cancel := context.WithCancel(n.loops.ctx)
+	done := make(chan struct{})
 	n.stopSchedules = func() { cancel(); <-done }
-	n.part("schedules", func() error {
+	n.loops.run("schedules", func(context.Context) error {
 		defer close(done)
-		return runner.Run(ctx)
+		return runner.Run(firing)
 	})
 	return nil
 }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"jobstream/broker"
@@ -18,48 +16,42 @@ import (
 	"jobstream/status"
 )
 
-// Core is a running jobstream without its REST door: broker, tracker, pool and
-// what goes on between them.
-type Core struct {
-	o       Options
-	log     *slog.Logger
-	name    string
-	started time.Time
-
+// Parts are what a node consists of behind its doors.
+type Parts struct {
 	Store     *status.Store
 	Broker    *broker.Broker
 	Submitter *intake.Submitter
-	Recorder  *pool.Recorder
-	Pool      *pool.Pool
 	Releaser  *intake.Releaser
 	Waits     *intake.Waits
+	Recorder  *pool.Recorder
+	Pool      *pool.Pool
 	Schedules *schedule.Book
-	notifier  *notifier
 	Tail      *broker.Tail
+}
 
-	brokerSick atomic.Pointer[error] // what the last health checks of the broker said
-
-	sameBoot  bool   // the last start was in the same run of the operating system
-	intact    bool   // after a crash: JOBS has all that is needed
-	survivors uint64 // after a crash: the last sequence in JOBS
-
-	parts  sync.WaitGroup
-	Failed chan error // the first part that broke
-	Mend   chan error // says why another start is needed, once that can help
+// Core is a running jobstream without its REST door: the parts, and the goroutines that
+// keep them going.
+type Core struct {
+	Parts
+	o        Options
+	log      *slog.Logger
+	name     string // of this node, in events and records
+	started  time.Time
+	notifier *notifier
+	health   *health
+	loops    *loops
+	Failed   <-chan error // holds why the first part broke
+	Mend     chan error   // holds why another start is needed, once that can help
 
 	stopSchedules func() // and waits until they have stopped
-	stopParts     context.CancelFunc
 	stopProjector context.CancelFunc
-	projected     chan struct{} // closed when the projector has told its last commit
+	projected     chan struct{} // closed when the listeners know of the projector's last commit
 }
 
 // Start brings a node up: it returns when everything that the tracker knows
 // to be unfinished is in the queue again and workers take from it.
 func Start(ctx context.Context, o Options) (n *Core, err error) {
-	n = &Core{
-		o: o, log: o.Logger, started: o.Started, Failed: make(chan error, 8), Mend: make(chan error, 1),
-		Waits: intake.NewWaits(),
-	}
+	n = &Core{o: o, log: o.Logger, started: o.Started, loops: newLoops(), Parts: Parts{Waits: intake.NewWaits()}}
 	if n.started.IsZero() {
 		n.started = time.Now()
 	}
@@ -82,6 +74,8 @@ func Start(ctx context.Context, o Options) (n *Core, err error) {
 	if err != nil {
 		return nil, err
 	}
+	n.health = newHealth(n.Store, o.Dirs, n.log)
+	n.Failed, n.Mend = n.loops.broken, n.health.stuck
 	if o.Tracker != nil {
 		o.Tracker.Store = n.Store
 	}
@@ -91,11 +85,7 @@ func Start(ctx context.Context, o Options) (n *Core, err error) {
 	if n.Pool != nil {
 		n.Pool.Break()
 	}
-	if n.stopParts != nil {
-		n.stopParts()
-		n.stopProjector()
-		n.parts.Wait()
-	}
+	n.loops.end()
 	if n.Broker != nil {
 		n.Broker.Close()
 	}
@@ -111,7 +101,7 @@ func (n *Core) startWatched(ctx context.Context) error {
 	select {
 	case err := <-started:
 		return err
-	case err := <-n.Failed:
+	case err := <-n.loops.broken:
 		cancel(err)
 		<-started
 		return err
@@ -130,21 +120,23 @@ func (n *Core) start(ctx context.Context) (err error) {
 	inbox := inboxFunc(func(m *jobs.Message, refused func(error)) error { return n.Broker.Inbox.Submit(m, refused) })
 	n.Submitter = intake.NewSubmitter(intake.SubmitterOptions{
 		Inbox: inbox, Ledger: n.Store, Registry: n.o.Registry,
-		QueueSize: n.o.QueueSize, MaxScheduled: n.o.Scheduled, MaxPayload: n.o.MaxPayload, Healthy: n.healthy,
+		QueueSize: n.o.QueueSize, MaxScheduled: n.o.Scheduled, MaxPayload: n.o.MaxPayload, Healthy: n.health.now,
 	}, unfinished, scheduled)
 	n.Releaser = intake.NewReleaser(intake.ReleaserOptions{
 		Agenda: n.Store, Inbox: inbox, Room: n.o.releaseRoom(), Logger: n.log,
 	}, unfinished)
-	clean, err := n.openBroker(ctx)
+	r := &recovery{o: &n.o, node: n.name, store: n.Store, log: n.log}
+	clean, err := r.openBroker(ctx)
+	n.Broker = r.broker
 	if err != nil {
 		return err
 	}
 	if !clean {
-		if err := n.alignStreams(ctx); err != nil {
+		if err := r.alignStreams(ctx); err != nil {
 			return err
 		}
 	}
-	n.Tail = broker.NewTail(n.Broker, n.Store, n.restore)
+	n.Tail = broker.NewTail(n.Broker, n.Store, r.restore)
 	n.notifier = newNotifier(n.Store, n.Broker.Notifier, n.log)
 	// Of a commit hear, in this order: who submitted, the releaser, the notifier, the log;
 	// and once there is a pool (see startPool) the pool, who waits for a job, the tail.
@@ -153,7 +145,7 @@ func (n *Core) start(ctx context.Context) (err error) {
 	n.Store.Listen(n.notifier.committed)
 	n.Store.Listen(n.logFailures)
 	n.runParts()
-	if err := n.recover(ctx, clean); err != nil {
+	if err := r.recover(ctx, clean); err != nil {
 		return err
 	}
 	batches, err := n.Store.Batches()
@@ -164,7 +156,7 @@ func (n *Core) start(ctx context.Context) (err error) {
 	if err := n.Broker.Listen(ctx); err != nil {
 		return err
 	}
-	if err := n.startPool(ctx); err != nil {
+	if err := n.startPool(ctx, r.survivors); err != nil {
 		return err
 	}
 	return n.startSchedules(ctx)
@@ -189,37 +181,25 @@ func (f inboxFunc) Submit(m *jobs.Message, refused func(error)) error { return f
 
 // runParts starts everything that runs from now on, but the pool.
 func (n *Core) runParts() {
-	var ctx, projecting context.Context
-	ctx, n.stopParts = context.WithCancel(context.Background())
-	projecting, n.stopProjector = context.WithCancel(context.Background())
-	n.projected = make(chan struct{})
 	n.Recorder = pool.NewRecorder(n.Broker.EventLog, func(err error) {
 		n.log.Warn("events could not be sent; they are sent again", "error", err)
 	})
-	n.part("submissions", func() error { return n.Submitter.Run(ctx) })
-	n.part("events", func() error { return n.Recorder.Run(ctx) })
-	n.part("health", func() error { return n.watchHealth(ctx) })
-	n.part("notifications", func() error { return n.notifier.run(ctx) })
-	n.part("tracker", func() error {
+	n.loops.run("submissions", n.Submitter.Run)
+	n.loops.run("events", n.Recorder.Run)
+	n.loops.run("health", func(ctx context.Context) error { return n.health.watch(ctx, n.Broker) })
+	n.loops.run("notifications", n.notifier.run)
+	var projecting context.Context
+	projecting, n.stopProjector = context.WithCancel(n.loops.ctx)
+	n.projected = make(chan struct{})
+	n.loops.run("tracker", func(context.Context) error {
 		defer close(n.projected)
 		return n.Store.Run(projecting, n.Broker.Reader)
 	})
 }
 
-// part runs one long-lived part; an error of it ends the node.
-func (n *Core) part(name string, run func() error) {
-	n.parts.Go(func() {
-		if err := run(); err != nil {
-			select {
-			case n.Failed <- fmt.Errorf("%s: %w", name, err):
-			default:
-			}
-		}
-	})
-}
-
-// startPool opens the lanes and begins to take jobs from them.
-func (n *Core) startPool(ctx context.Context) error {
+// startPool opens the lanes and begins to run jobs from them. Survivors are the sequences
+// in JOBS up to which a crash may have been near.
+func (n *Core) startPool(ctx context.Context, survivors uint64) error {
 	lanes := n.lanesNeeded()
 	paused, err := n.Store.Paused()
 	if err != nil {
@@ -228,7 +208,7 @@ func (n *Core) startPool(ctx context.Context) error {
 	n.Pool = pool.New(pool.Options{
 		Queue: n.Tail, Tracker: n.Store, Recorder: n.Recorder, Registry: n.o.Registry,
 		MaxWorkers: n.o.MaxWorkers, MinWorkers: n.o.MinWorkers, Paused: paused, Lease: n.o.Lease, MaxLost: n.o.MaxLost, Node: n.name, Logger: n.log,
-		SurvivorsUpTo: n.survivors,
+		SurvivorsUpTo: survivors,
 	}, lanes)
 	n.Store.Listen(n.Pool.Committed)
 	n.Store.Listen(n.Waits.Committed)
@@ -240,15 +220,12 @@ func (n *Core) startPool(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	stop := n.stopParts
-	n.stopParts = func() { cancel(); stop() }
-	n.part("workers", func() error { return n.Pool.Run(ctx) })
-	n.part("scheduled jobs", func() error { return n.Releaser.Run(ctx) })
-	n.part("idempotency keys", func() error { return n.forgetTokens(ctx) })
+	n.loops.run("workers", n.Pool.Run)
+	n.loops.run("scheduled jobs", n.Releaser.Run)
+	n.loops.run("idempotency keys", n.forgetTokens)
 	// Not before: while unfinished jobs are published again the floor is where
 	// JOBS begins no more, and the tail would publish them once more.
-	n.part("trimming", func() error { return n.Tail.Run(ctx) })
+	n.loops.run("trimming", n.Tail.Run)
 	n.Pool.Start(n.Store.Positions().Jobs, state.Last)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"jobstream/broker"
 	"jobstream/jobs"
 	"jobstream/status"
 )
@@ -35,7 +36,7 @@ func (n *Core) Abandon(why error) {
 
 // close ends the rest after [node.StopTaking], in the order in which the parts
 // depend on each other, so that the next start finds everything settled.
-func (n *Core) Close() error { return n.end(n.brokerHealth()) }
+func (n *Core) Close() error { return n.end(n.health.broker()) }
 
 // end is close; sick is why nothing can be settled, if so.
 func (n *Core) end(sick error) error {
@@ -55,8 +56,7 @@ func (n *Core) end(sick error) error {
 	if settled == nil {
 		settled = n.awaitProjected(ctx)
 	}
-	n.stopParts()
-	n.parts.Wait()
+	n.loops.end()
 	err = errors.Join(err, settled, n.Broker.Flush())
 	n.Broker.Close()
 	if err == nil {
@@ -74,7 +74,7 @@ func (n *Core) settle(ctx context.Context) (mark status.Clean, err error) {
 	if err := n.Broker.Flush(); err != nil {
 		return mark, err
 	}
-	pos, err := n.ends(ctx)
+	pos, err := ends(ctx, n.Store, n.Broker)
 	if err != nil {
 		return mark, err
 	}
@@ -100,16 +100,16 @@ func (n *Core) awaitProjected(ctx context.Context) error {
 
 // ends are the sequences that the tracker must reach to have folded both
 // streams.
-func (n *Core) ends(ctx context.Context) (jobs.Positions, error) {
-	inJobs, err := n.Broker.Streams.Jobs(ctx)
+func ends(ctx context.Context, s *status.Store, b *broker.Broker) (jobs.Positions, error) {
+	inJobs, err := b.Streams.Jobs(ctx)
 	if err != nil {
 		return jobs.Positions{}, err
 	}
-	inStatus, err := n.Broker.Streams.Status(ctx)
+	inStatus, err := b.Streams.Status(ctx)
 	if err != nil {
 		return jobs.Positions{}, err
 	}
-	pos := n.Store.Positions()
+	pos := s.Positions()
 	if inJobs.Msgs > 0 {
 		pos.Jobs = max(pos.Jobs, inJobs.Last)
 	}
