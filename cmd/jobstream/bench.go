@@ -12,7 +12,6 @@ import (
 	"jobstream/cmd/jobstream/internal/bench"
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
-	"jobstream/httpapi"
 )
 
 // benchCommand measures what the server can do on this machine.
@@ -68,21 +67,19 @@ func measured() bench.Server {
 }
 
 func startMeasured(ctx context.Context, o bench.NodeOptions) (*bench.Node, error) {
-	n, err := node.Start(ctx, node.Options{
-		Dirs: node.FoldersIn(o.Dir), Registry: o.Registry, Host: o.Host, Port: o.Port, Sync: o.Sync, MaxWorkers: o.Workers,
-		QueueSize: o.QueueSize, MaxPayload: o.MaxPayload, Lease: o.Lease, MaxLost: o.MaxLost, Logger: o.Logger,
+	n, err := node.Open(ctx, node.Options{
+		Dir: o.Dir, Types: o.Registry.Types(), NATS: node.NATS{Host: o.Host, Port: o.Port, Sync: o.Sync},
+		Workers: node.Workers{Max: o.Workers, Lease: o.Lease, MaxLost: o.MaxLost}, QueueSize: o.QueueSize,
+		REST: node.REST{MaxBody: int64(o.MaxPayload + 1<<10)}, Logger: o.Logger,
 	})
 	if err != nil {
 		return nil, err
 	}
+	atOnce, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	cancel()
+	p := n.Parts()
 	return &bench.Node{
-		Submitter: n.Submitter, Waits: n.Waits, Pool: n.Pool, Store: n.Store, Broker: n.Broker, Tail: n.Tail,
-		Failed: n.Failed,
-		REST: func() *httpapi.Server {
-			return httpapi.New(httpapi.Options{
-				Backend: node.NewBackend(n, nil), Health: n, MaxBody: int64(o.MaxPayload + 1<<10), Logger: o.Logger,
-			})
-		},
-		Stop: func() error { return errors.Join(n.StopTaking(0), n.Close()) },
+		Submitter: p.Submitter, Waits: p.Waits, Pool: p.Pool, Store: p.Store, Broker: p.Broker, Tail: p.Tail,
+		Failed: n.Broken(), Serve: n.Serve, Stop: func() error { return n.Close(atOnce) },
 	}, nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"jobstream/cmd/jobstream/internal/config"
+	"jobstream/cmd/node"
 	"jobstream/jobs"
 	"jobstream/jobs/api"
 	"jobstream/jobs/handlers"
@@ -44,6 +45,7 @@ type house struct {
 // setup is how a server differs from the default one.
 type setup struct {
 	change   func(*config.Config)
+	options  func(*node.Options)
 	handlers map[string]jobs.Handler // each becomes a type of that name
 	allLines bool                    // its log has also what comes again and again
 }
@@ -79,7 +81,7 @@ func open(t *testing.T, dir string, s setup) *house {
 	if s.allLines {
 		log = slog.New(slog.NewTextHandler(h.log, nil))
 	}
-	srv := &server{cfg: cfg, log: log, signals: signals}
+	srv := &server{cfg: cfg, log: log, signals: signals, change: s.options}
 	go func() {
 		err := srv.serve(context.Background())
 		if err != nil {

@@ -27,6 +27,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jobstream/cmd/jobstream/internal/config"
+	"jobstream/cmd/node"
 	"jobstream/jobs"
 	"jobstream/jobs/handlers"
 )
@@ -85,9 +86,17 @@ func runChild(dir string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	s := &server{cfg: cfg, log: newLogger(cfg.Log, os.Stderr), signals: childSignals()}
+	var lives atomic.Int64 // how often jobs have begun to run in this process
+	s := &server{cfg: cfg, log: newLogger(cfg.Log, os.Stderr), signals: childSignals(), change: func(o *node.Options) {
+		sweep := o.Sweep
+		o.Sweep = func() error {
+			lives.Add(1)
+			return sweep()
+		}
+		o.BootFile = os.Getenv(childBootFile)
+	}}
 	note := func(t *jobs.Task) {
-		_, _ = fmt.Fprintf(starts, "%s %d %d %d.%d\n", t.Job.ID, t.Job.Run, t.Attempt, os.Getpid(), s.lives.Load())
+		_, _ = fmt.Fprintf(starts, "%s %d %d %d.%d\n", t.Job.ID, t.Job.Run, t.Attempt, os.Getpid(), lives.Load())
 	}
 	terms, err := termsChild(cfg, dir, note)
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"jobstream/cmd/jobstream/internal/config"
-	"jobstream/cmd/node"
 )
 
 // What the fault tests set in the environment of the server under test.
@@ -14,12 +13,9 @@ const (
 	childBootFile = "TEST_CHILD_BOOT_FILE" // where it reads which run of the operating system this is
 )
 
-// faultSettings makes them settings of the server.
+// faultSettings makes one of them a setting of the server.
 func faultSettings(cfg *config.Config) {
 	if d, err := time.ParseDuration(os.Getenv(childLease)); err == nil {
 		cfg.Worker.Lease = d
-	}
-	if file := os.Getenv(childBootFile); file != "" {
-		node.BootFile = file
 	}
 }

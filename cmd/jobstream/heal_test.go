@@ -3,12 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"os"
-	"path/filepath"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,17 +13,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jobstream/cmd/jobstream/internal/config"
+	"jobstream/cmd/node"
 	"jobstream/jobs"
-	"jobstream/jobs/handlers"
 )
 
-// hurry lets nodes follow each other quickly.
-func hurry(t *testing.T) {
-	t.Helper()
-	before := firstPause
-	firstPause = time.Millisecond
-	t.Cleanup(func() { firstPause = before })
-}
+// hurry lets a node heal without a pause.
+func hurry(o *node.Options) { o.HealPause = time.Millisecond }
 
 // hurt takes a stream away, which nothing but another start of the broker makes good,
 // and waits until that has happened so many times.
@@ -50,9 +42,9 @@ func (h *house) hurt(stream string, times int) {
 // TestHeal breaks the broker while jobs wait, sleep and run. The process goes on at the
 // same ports with all that it had; what ran is run again, and it used up nothing.
 func TestHeal(t *testing.T) {
-	hurry(t)
 	held := newPuppet()
 	h := open(t, t.TempDir(), setup{
+		options:  hurry,
 		handlers: map[string]jobs.Handler{"held": held, "quick": jobs.HandlerFunc(nothing)},
 		change: func(c *config.Config) {
 			c.Worker.MaxWorkers, c.Worker.MaxLost = 3, 1 // one that were counted would be the end of a job
@@ -96,9 +88,8 @@ func TestHeal(t *testing.T) {
 
 // TestHealLeavesNothing heals often: goroutines, open files and memory stay as they were.
 func TestHealLeavesNothing(t *testing.T) {
-	hurry(t)
 	const times = 10
-	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"quick": jobs.HandlerFunc(nothing)}, allLines: true})
+	h := open(t, t.TempDir(), setup{options: hurry, handlers: map[string]jobs.Handler{"quick": jobs.HandlerFunc(nothing)}, allLines: true})
 	round := func(n int) {
 		h.hurt([]string{"JOBS", "STATUS", "NOTIFICATIONS"}[n%3], n)
 		h.await(h.submit(`{"type":"quick"}`).ID, "completed")
@@ -114,71 +105,6 @@ func TestHealLeavesNothing(t *testing.T) {
 	})
 	t.Logf("%d goroutines, %d files and %d KiB, then %d, %d and %d", goroutines, files, memory>>10, runtime.NumGoroutine(), openFiles(t), alive()>>10)
 	h.close()
-}
-
-// TestHealBeginsNothing has the data folder go while there is no node: a new one must not
-// begin with an empty folder.
-func TestHealBeginsNothing(t *testing.T) {
-	cfg := config.Default(handlers.Kinds())
-	cfg.Data.Dir, cfg.Server.Port, cfg.Broker.Port = filepath.Join(t.TempDir(), "data"), 0, -1
-	s := &server{cfg: cfg, log: slog.New(slog.DiscardHandler)}
-	mustDo(t, s.start(t.Context()))
-	s.down(errors.New("as if it were stuck"))
-	away := cfg.Data.Dir + ".away"
-	mustDo(t, os.Rename(cfg.Data.Dir, away))
-	if err := s.up(t.Context()); err == nil || !strings.Contains(err.Error(), "put the data folder back") {
-		t.Fatalf("without a folder: %v", err)
-	}
-	if _, err := os.Stat(cfg.Data.Dir); !errors.Is(err, os.ErrNotExist) {
-		t.Fatalf("a folder was made: %v", err)
-	}
-	mustDo(t, os.Rename(away, cfg.Data.Dir))
-	mustDo(t, s.up(t.Context()))
-	mustDo(t, s.stop(t.Context(), nil))
-}
-
-// TestHealStopped stops a server that has no node because none can be started: it refuses
-// everything with a reason until then, and ends at once.
-func TestHealStopped(t *testing.T) {
-	hurry(t)
-	cfg := config.Default(handlers.Kinds())
-	cfg.Data.Dir, cfg.Server.Port, cfg.Broker.Port = filepath.Join(t.TempDir(), "data"), 0, -1
-	signals := make(chan os.Signal, 2)
-	h := newHouse(t, func() { signals <- os.Interrupt })
-	s := &server{cfg: cfg, log: newLogger(cfg.Log, h.log), signals: signals}
-	go func() {
-		if err := s.serve(t.Context()); err != nil {
-			h.ended <- err.Error()
-		}
-		close(h.ended)
-	}()
-	h.awaitReady()
-	away := cfg.Data.Dir + ".away"
-	mustDo(t, os.Rename(cfg.Data.Dir, away))
-	s.node.Mend <- errors.New("as if it were stuck")
-	select {
-	case <-h.log.has("could not be started anew"):
-	case <-time.After(patience):
-		t.Fatal("nothing is tried")
-	}
-	for path, want := range map[string]int{"/jobs": 503, "/readyz": 503, "/workers/stats": 503, "/livez": 200} {
-		r := h.do(http.MethodGet, path, "")
-		if r.code != want || path == "/jobs" && (r.header.Get("Retry-After") == "" || !strings.Contains(string(r.body), `"unavailable"`)) {
-			t.Errorf("%s: %d %v %s", path, r.code, r.header, r.body)
-		}
-	}
-	h.gone = true
-	h.end()
-	select {
-	case why := <-h.ended:
-		if !strings.Contains(why, errCutOff.Error()) {
-			t.Errorf("it ended with %q", why)
-		}
-	case <-time.After(patience):
-		t.Fatal("it does not stop")
-	}
-	mustDo(t, os.Rename(away, cfg.Data.Dir))
-	open(t, cfg.Data.Dir, setup{}).close()
 }
 
 // alive is the memory in use, in bytes.

@@ -123,7 +123,7 @@ func TestSecondSignalWhileStarting(t *testing.T) {
 	}
 	waitUntil(t, func() bool { // what was started is still on the folder that the test removes
 		stacks := make([]byte, 1<<20)
-		return !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("(*server).start("))
+		return !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("node.Open("))
 	})
 }
 

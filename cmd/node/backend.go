@@ -15,18 +15,18 @@ import (
 // backend is the node behind the doors; see [api.Jobs].
 type backend struct {
 	*api.Operator
-	n       *Core
+	n       *core
 	pausing sync.Mutex    // keeps pauses in the same order in tracker and pool
 	lists   chan struct{} // has a token for each list that is being read
 }
 
-// NewBackend makes the backend of the operations for a node that runs; remove deletes
+// newBackend makes the backend of the operations for a core that runs; remove deletes
 // ended jobs and all that they have left behind.
-func NewBackend(n *Core, remove func(context.Context, []*jobs.Job) (int, int64, error)) *api.Backend {
+func newBackend(n *core, remove func(context.Context, []*jobs.Job) (int, int64, error)) *api.Backend {
 	b := &backend{n: n, lists: make(chan struct{}, maxLists), Operator: api.NewOperator(api.OperatorOptions{
 		Doer: n.Store, History: n.Store, Find: n.Store.Job, Remove: remove, Submit: n.Submitter.SubmitMessage, Waits: n.Waits,
 	})}
-	return &api.Backend{Jobs: b, Schedules: n.Schedules, Artifacts: jobs.ArtifactDir(n.o.Dirs.Artifacts)}
+	return &api.Backend{Jobs: b, Schedules: n.Schedules, Artifacts: jobs.ArtifactDir(n.o.dirs.Artifacts)}
 }
 
 // Submit admits a job.
@@ -124,10 +124,10 @@ func (b *backend) Counts(ctx context.Context, f jobs.Filter) (jobs.Counts, error
 func (b *backend) Types(context.Context) ([]api.TypeInfo, error) {
 	workers, figures := b.n.Pool.Workers(), b.n.Store.Figures()
 	var all []api.TypeInfo
-	for _, name := range b.n.o.Registry.Names() {
+	for _, name := range b.n.o.registry.Names() {
 		w := workers.Types[name]
 		all = append(all, api.TypeInfo{
-			Type: b.n.o.Registry.Lookup(name), MaxWorkers: w.Max, ActiveWorkers: w.Active, Paused: w.Paused,
+			Type: b.n.o.registry.Lookup(name), MaxWorkers: w.Max, ActiveWorkers: w.Active, Paused: w.Paused,
 			Depth: figures[name].Now,
 		})
 	}
@@ -166,7 +166,7 @@ func (b *backend) SetPaused(ctx context.Context, actor, name string, paused bool
 
 // Resize changes the number of workers.
 func (b *backend) Resize(ctx context.Context, r jobs.Resize) (api.Stats, error) {
-	if err := b.n.o.Registry.CheckResize(&r); err != nil {
+	if err := b.n.o.registry.CheckResize(&r); err != nil {
 		return api.Stats{}, err
 	}
 	if err := b.n.Pool.Resize(&r); err != nil {
@@ -182,7 +182,7 @@ func (b *backend) Resize(ctx context.Context, r jobs.Resize) (api.Stats, error) 
 func (b *backend) Stats(context.Context) (api.Stats, error) {
 	w := b.n.Pool.Workers()
 	st := api.StatsOf(&w)
-	st.QueueSize, st.UptimeSeconds = b.n.o.QueueSize, int64(time.Since(b.n.started)/time.Second)
+	st.QueueSize, st.UptimeSeconds = b.n.o.QueueSize, int64(time.Since(b.n.o.started)/time.Second)
 	for name, f := range b.n.Store.Figures() {
 		t, known := st.Types[name]
 		t.QueuedJobs = f.Now[jobs.Pending]
@@ -198,7 +198,7 @@ func (b *backend) Stats(context.Context) (api.Stats, error) {
 		st.FailedJobs += t.FailedJobs
 		st.CancelledJobs += t.CancelledJobs
 		hidden := false
-		if typ := b.n.o.Registry.Lookup(name); typ != nil {
+		if typ := b.n.o.registry.Lookup(name); typ != nil {
 			hidden = typ.Internal
 		}
 		if !hidden && (known || t.QueuedJobs+t.ScheduledJobs+t.RetryingJobs > 0) {

@@ -8,14 +8,10 @@ import (
 	"strings"
 )
 
-// BootFile has a new text in it after every start of the operating system. A
-// variable, so that tests can act as if there had been one.
-var BootFile = "/proc/sys/kernel/random/boot_id"
-
-// bootID identifies the present run of the operating system; "" if it does not
-// say (anywhere but on Linux).
-func bootID() string {
-	b, err := os.ReadFile(BootFile)
+// bootID identifies the present run of the operating system; "" if file does not say, as
+// anywhere but on Linux.
+func bootID(file string) string {
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return ""
 	}

@@ -7,13 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-
-	"jobstream/status"
 )
-
-// LateTracker is the tracker for handlers that are made before it is open: the
-// tracker itself needs the registry that the handlers are in.
-type LateTracker struct{ *status.Store }
 
 // Folders are the places in the data folder.
 type Folders struct{ Root, Broker, Tracker, Artifacts, Outbox string }

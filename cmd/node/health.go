@@ -156,6 +156,3 @@ func openable(root string) error {
 		return f.Close()
 	})
 }
-
-// Check is the health by part; see httpapi.Health.
-func (n *Core) Check(ctx context.Context) map[string]error { return n.health.Check(ctx) }

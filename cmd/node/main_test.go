@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -13,6 +14,29 @@ const patience = 50 * time.Second
 
 // nothing is a handler.
 func nothing(context.Context, *jobs.Task) (jobs.Result, error) { return jobs.Result{}, nil }
+
+// open opens a node, in a folder of its own if o has none, and closes it at the end of the
+// test, unless it has been broken off.
+func open(t *testing.T, o Options) (*Node, *core) {
+	t.Helper()
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	n, err := Open(t.Context(), o)
+	mustDo(t, err)
+	t.Cleanup(func() {
+		if n.core.Load() == nil {
+			return
+		}
+		atOnce, cancel := context.WithCancel(context.Background())
+		cancel()
+		mustDo(t, n.Close(atOnce))
+	})
+	return n, n.core.Load()
+}
 
 func mustDo(t *testing.T, err error) {
 	t.Helper()

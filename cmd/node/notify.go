@@ -92,10 +92,10 @@ func (n *notifier) caughtUp(ctx context.Context) error {
 
 // logFailures logs the jobs that have failed for good, a line each; the logger sees to
 // it that thousands are not.
-func (n *Core) logFailures(c *jobs.Commit) {
-	for j := range c.Ended() {
+func (c *core) logFailures(commit *jobs.Commit) {
+	for j := range commit.Ended() {
 		if j.Status == jobs.Failed {
-			n.log.Warn("a job failed", "type", j.Type, "job", j.ID, "attempts", j.Attempt, "error", firstLine(j.Error))
+			c.log.Warn("a job failed", "type", j.Type, "job", j.ID, "attempts", j.Attempt, "error", firstLine(j.Error))
 		}
 	}
 }

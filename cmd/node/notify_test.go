@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -62,25 +61,15 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 	const each, submitters = 3000, 100
 	payload := []byte(`"` + strings.Repeat("x", 4<<10) + `"`)
 	types := []string{"one", "two"}
-	o := Options{
-		Dirs: FoldersIn(t.TempDir()), Registry: registryOf(jobs.HandlerFunc(nothing), types...), Host: "127.0.0.1", Port: -1,
-		Sync: time.Second, MaxWorkers: 10, QueueSize: 10_000, MaxPayload: 1 << 20,
-		Lease: 30 * time.Second, MaxLost: 5, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	}
+	o := Options{Dir: t.TempDir(), Types: typesOf(jobs.HandlerFunc(nothing), types...), NATS: NATS{Port: -1}, QueueSize: 10_000}
 	ends := newEndsHeard()
-	open := func() *Core {
-		n, err := Start(t.Context(), o)
-		mustDo(t, err)
-		n.Store.Listen(ends.committed)
-		return n
-	}
-	caughtUp := func(n *Core) {
+	caughtUp := func(n *core) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		mustDo(t, n.notifier.caughtUp(ctx))
 	}
 	// full makes the stream refuse everything, or take it again.
-	full := func(n *Core, on bool) {
+	full := func(n *core, on bool) {
 		nc, err := nats.Connect(n.Broker.ClientURL())
 		mustDo(t, err)
 		defer nc.Close()
@@ -95,7 +84,7 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 		_, err = js.UpdateStream(t.Context(), config)
 		mustDo(t, err)
 	}
-	submit := func(n *Core) {
+	submit := func(n *core) {
 		var all sync.WaitGroup
 		for i := range submitters {
 			all.Go(func() {
@@ -110,7 +99,8 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 		all.Wait()
 	}
 
-	n := open()
+	broken, n := open(t, o)
+	n.Store.Listen(ends.committed)
 	full(n, true)
 	submit(n)
 	ends.await(t, each)
@@ -131,10 +121,11 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 	submit(n)
 	ends.await(t, 2*each)
 	before := len(notifiedIDs(t, n))
-	n.Abandon(errors.New("as if it were killed"))
+	broken.stopWatch()
+	<-broken.watched
+	broken.down(errors.New("as if it were killed"))
 
-	n = open()
-	defer func() { mustDo(t, errors.Join(n.StopTaking(0), n.Close())) }()
+	_, n = open(t, o)
 	caughtUp(n)
 	// What was notified shortly before may be notified again, in front of the others.
 	got := notifiedIDs(t, n)[before:]
@@ -144,7 +135,7 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 }
 
 // notifiedIDs are the jobs that the stream of notifications tells of.
-func notifiedIDs(t *testing.T, n *Core) (ids []jobs.ID) {
+func notifiedIDs(t *testing.T, n *core) (ids []jobs.ID) {
 	t.Helper()
 	mustDo(t, n.Broker.Reader.Kept(t.Context(), func(body []byte) error {
 		var j struct {

@@ -35,7 +35,7 @@ import (
 // recovery is what one start learns of streams and tracker, and does to bring them
 // together. The goroutine that starts the core owns it; the tail calls restore later.
 type recovery struct {
-	o         *Options
+	o         *coreOptions
 	node      string // name of this node
 	store     *status.Store
 	broker    *broker.Broker // set by openBroker
@@ -48,7 +48,7 @@ type recovery struct {
 // openBroker starts the broker. clean says that everything is as a clean stop
 // left it.
 func (r *recovery) openBroker(ctx context.Context) (clean bool, err error) {
-	mark, marked, sameBoot, err := r.store.RemoveClean(bootID())
+	mark, marked, sameBoot, err := r.store.RemoveClean(bootID(r.o.BootFile))
 	if err != nil {
 		return false, err
 	}
@@ -74,9 +74,9 @@ func (r *recovery) openBroker(ctx context.Context) (clean bool, err error) {
 
 func (r *recovery) openBrokerOnce(ctx context.Context, rebuild bool) (*broker.Broker, error) {
 	return broker.Open(ctx, broker.Options{
-		Dir: r.o.Dirs.Broker, Node: r.node, Host: r.o.Host, Port: r.o.Port,
-		SyncInterval: r.o.Sync, SyncAlways: r.o.SyncAlways, QueueSize: r.o.QueueSize,
-		MaxConns: r.o.MaxConns, MaxPayload: r.o.MaxPayload, Lease: r.o.Lease, Rebuild: rebuild, Logger: r.log,
+		Dir: r.o.dirs.Broker, Node: r.node, Host: r.o.NATS.Host, Port: r.o.NATS.Port,
+		SyncInterval: r.o.NATS.Sync, SyncAlways: r.o.NATS.SyncAlways, QueueSize: r.o.QueueSize,
+		MaxConns: r.o.MaxConns, MaxPayload: r.o.maxPayload(), Lease: r.o.Workers.Lease, Rebuild: rebuild, Logger: r.log,
 		// What a client published before streams and tracker agree could get a
 		// sequence that was given before, and be purged.
 		HoldPort: true,
@@ -146,7 +146,7 @@ func (r *recovery) recover(ctx context.Context, clean bool) error {
 	if err != nil {
 		return err
 	}
-	if !r.o.Again { // else none of the jobs has done any harm
+	if !r.o.again { // else none of the jobs has done any harm
 		r.survivors = state.Last
 	}
 	if isNew {
@@ -156,7 +156,7 @@ func (r *recovery) recover(ctx context.Context, clean bool) error {
 	}
 	if again+lost+notified > 0 || isNew && r.store.Positions() != old {
 		said, count := "recovered after a stop that was not clean", "lost their worker"
-		if r.o.Again {
+		if r.o.again {
 			said, count = "recovered what the broker had", "interrupted"
 		}
 		r.log.Info(said, "queued again", again, count, lost,
@@ -176,8 +176,8 @@ func (r *recovery) takeBack(ctx context.Context) (lost, failed int, err error) {
 	if err != nil || len(keys) == 0 {
 		return 0, 0, err
 	}
-	var c jobs.Command = jobs.Lose{Stamp: jobs.By(starting), Keys: keys, MaxLost: r.o.MaxLost}
-	if r.o.Again {
+	var c jobs.Command = jobs.Lose{Stamp: jobs.By(starting), Keys: keys, MaxLost: r.o.Workers.MaxLost}
+	if r.o.again {
 		c = jobs.Release{Stamp: jobs.By(starting), Keys: keys, Why: "the broker was started anew"}
 	}
 	e, err := r.store.Do(ctx, c)

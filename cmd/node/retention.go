@@ -11,7 +11,7 @@ import (
 const forgetEvery = time.Minute
 
 // forgetTokens drops idempotency keys that are older than they are remembered.
-func (n *Core) forgetTokens(ctx context.Context) error {
+func (c *core) forgetTokens(ctx context.Context) error {
 	tick := time.NewTicker(forgetEvery)
 	defer tick.Stop()
 	for {
@@ -20,16 +20,16 @@ func (n *Core) forgetTokens(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		n.forgetOldTokens(ctx)
+		c.forgetOldTokens(ctx)
 	}
 }
 
 // forgetOldTokens drops all of them; what fails is tried again at the next tick.
-func (n *Core) forgetOldTokens(ctx context.Context) {
+func (c *core) forgetOldTokens(ctx context.Context) {
 	for {
-		some, err := n.forgetSomeTokens(ctx)
+		some, err := c.forgetSomeTokens(ctx)
 		if err != nil && ctx.Err() == nil {
-			n.log.Warn("old idempotency keys could not be dropped; trying again", "error", err)
+			c.log.Warn("old idempotency keys could not be dropped; trying again", "error", err)
 		}
 		if err != nil || some == 0 {
 			return
@@ -40,13 +40,52 @@ func (n *Core) forgetOldTokens(ctx context.Context) {
 // forgetBatch is how many tokens one transaction drops at most.
 const forgetBatch = 10_000
 
-func (n *Core) forgetSomeTokens(ctx context.Context) (int, error) {
-	c := jobs.ForgetTokens{Stamp: jobs.By("cleanup"), Most: forgetBatch}
-	c.Before = c.At.Add(-jobs.TokenTime)
-	oldest, err := n.Store.OldestToken()
-	if err != nil || oldest == 0 || oldest >= c.Before {
+func (c *core) forgetSomeTokens(ctx context.Context) (int, error) {
+	old := jobs.ForgetTokens{Stamp: jobs.By("cleanup"), Most: forgetBatch}
+	old.Before = old.At.Add(-jobs.TokenTime)
+	oldest, err := c.Store.OldestToken()
+	if err != nil || oldest == 0 || oldest >= old.Before {
 		return 0, err
 	}
-	e, err := n.Store.Do(ctx, c)
+	e, err := c.Store.Do(ctx, old)
 	return e.Removed, err
+}
+
+// retentionEvery is how often what is old is deleted.
+const retentionEvery = time.Hour
+
+// startRetention deletes finished jobs that are old enough, now and then hourly, until
+// stop is called.
+func (n *Node) startRetention() (stop func()) {
+	if n.o.Retention <= 0 {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		n.retention(ctx)
+	}()
+	return func() { cancel(); <-done }
+}
+
+func (n *Node) retention(ctx context.Context) {
+	tick := time.NewTicker(retentionEvery)
+	defer tick.Stop()
+	for {
+		deleted, freed, err := n.o.Cleaner.Run(ctx, n.o.Retention, nil)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			n.log.Warn("deleting old jobs failed; it is tried again in an hour", "error", err)
+		case deleted > 0:
+			n.log.Info("deleted old jobs", "jobs", deleted, "bytes", freed, "older_than", n.o.Retention)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }

@@ -9,23 +9,23 @@ import (
 
 // startSchedules takes over the configuration's schedules and begins to fire all
 // that there are.
-func (n *Core) startSchedules(ctx context.Context) error {
-	submit := n.Submitter.SubmitMessage
-	runner := schedule.NewRunner(schedule.RunnerOptions{Store: n.Store, Submit: submit, Ended: n.hasEnded, Logger: n.log})
-	n.Schedules = schedule.NewBook(schedule.BookOptions{
-		Store: n.Store, Submit: submit, Check: n.checkSchedule, Changed: runner.Changed, Logger: n.log,
+func (c *core) startSchedules(ctx context.Context) error {
+	submit := c.Submitter.SubmitMessage
+	runner := schedule.NewRunner(schedule.RunnerOptions{Store: c.Store, Submit: submit, Ended: c.hasEnded, Logger: c.log})
+	c.Schedules = schedule.NewBook(schedule.BookOptions{
+		Store: c.Store, Submit: submit, Check: c.checkSchedule, Changed: runner.Changed, Logger: c.log,
 	})
-	specs := make([]*schedule.Spec, len(n.o.Schedules))
+	specs := make([]*schedule.Spec, len(c.o.Schedules))
 	for i := range specs {
-		specs[i] = &n.o.Schedules[i]
+		specs[i] = &c.o.Schedules[i]
 	}
-	if err := n.Schedules.Adopt(ctx, specs); err != nil {
+	if err := c.Schedules.Adopt(ctx, specs); err != nil {
 		return err
 	}
-	firing, cancel := context.WithCancel(n.loops.ctx)
+	firing, cancel := context.WithCancel(c.loops.ctx)
 	done := make(chan struct{})
-	n.stopSchedules = func() { cancel(); <-done }
-	n.loops.run("schedules", func(context.Context) error {
+	c.stopSchedules = func() { cancel(); <-done }
+	c.loops.run("schedules", func(context.Context) error {
 		defer close(done)
 		return runner.Run(firing)
 	})
@@ -33,15 +33,15 @@ func (n *Core) startSchedules(ctx context.Context) error {
 }
 
 // checkSchedule says whether a schedule's jobs can be made.
-func (n *Core) checkSchedule(s *schedule.Spec) error {
-	if t := n.o.Registry.Lookup(s.Type); t != nil && t.Internal {
-		return n.o.Registry.Unknown(s.Type)
+func (c *core) checkSchedule(s *schedule.Spec) error {
+	if t := c.o.registry.Lookup(s.Type); t != nil && t.Internal {
+		return c.o.registry.Unknown(s.Type)
 	}
-	return n.o.Registry.Check(&jobs.Submission{Type: s.Type, Payload: s.Payload})
+	return c.o.registry.Check(&jobs.Submission{Type: s.Type, Payload: s.Payload})
 }
 
 // hasEnded says whether a job has ended, or is not there any more.
-func (n *Core) hasEnded(ctx context.Context, id jobs.ID) (bool, error) {
-	j, err := n.Store.Job(ctx, id)
+func (c *core) hasEnded(ctx context.Context, id jobs.ID) (bool, error) {
+	j, err := c.Store.Job(ctx, id)
 	return j == nil || j.Status.Ended(), err
 }

@@ -29,105 +29,102 @@ type Parts struct {
 	Tail      *broker.Tail
 }
 
-// Core is a running jobstream without its REST door: the parts, and the goroutines that
-// keep them going.
-type Core struct {
+// coreOptions are what a core is made of: the options of its node, and what the node adds.
+type coreOptions struct {
+	Options
+	dirs     Folders
+	registry *jobs.Registry
+	started  time.Time // when the node was opened
+	again    bool      // the node had a core before, and has broken it off
+}
+
+// core is all that is behind the doors: the parts, and the goroutines that keep them going.
+type core struct {
 	Parts
-	o        Options
+	o        coreOptions
 	log      *slog.Logger
 	name     string // of this node, in events and records
-	started  time.Time
 	notifier *notifier
 	health   *health
 	loops    *loops
-	Failed   <-chan error // holds why the first part broke
-	Mend     chan error   // holds why another start is needed, once that can help
 
 	stopSchedules func() // and waits until they have stopped
 	stopProjector context.CancelFunc
 	projected     chan struct{} // closed when the listeners know of the projector's last commit
 }
 
-// Start brings a node up: it returns when everything that the tracker knows
-// to be unfinished is in the queue again and workers take from it.
-func Start(ctx context.Context, o Options) (n *Core, err error) {
-	n = &Core{o: o, log: o.Logger, started: o.Started, loops: newLoops(), Parts: Parts{Waits: intake.NewWaits()}}
-	if n.started.IsZero() {
-		n.started = time.Now()
-	}
-	if o.Again {
+// startCore returns when everything that the tracker knows to be unfinished is in the
+// queue again, and workers run it.
+func startCore(ctx context.Context, o coreOptions) (c *core, err error) {
+	c = &core{o: o, log: o.Logger, loops: newLoops(), Parts: Parts{Waits: intake.NewWaits()}}
+	if o.again {
 		// What has been taken away must not begin anew in silence.
-		if _, err := os.Stat(o.Dirs.Tracker); err != nil {
+		if _, err := os.Stat(o.dirs.Tracker); err != nil {
 			return nil, fmt.Errorf("the tracker's file has been removed (%w); put the data folder back, or restart jobstream to begin with what is there now", err)
 		}
-	} else if err := os.MkdirAll(o.Dirs.Root, 0o750); err != nil {
-		return nil, fmt.Errorf("cannot make the data folder: %w", err)
 	}
-	if err := jobs.ArtifactDir(o.Dirs.Artifacts).Sweep(); err != nil {
+	if err := jobs.ArtifactDir(o.dirs.Artifacts).Sweep(); err != nil {
 		return nil, err
 	}
-	n.Store, err = status.Open(status.Options{
-		Path: o.Dirs.Tracker, Existing: o.Again, Registry: o.Registry, Logger: o.Logger,
-		OutboxAge: max(10*time.Second, 5*o.Sync),
-		Checked:   func(id jobs.ID) bool { return n.Submitter.Checked(id) },
+	c.Store, err = status.Open(status.Options{
+		Path: o.dirs.Tracker, Existing: o.again, Registry: o.registry, Logger: o.Logger,
+		OutboxAge: max(10*time.Second, 5*o.NATS.Sync),
+		Checked:   func(id jobs.ID) bool { return c.Submitter.Checked(id) },
 	})
 	if err != nil {
 		return nil, err
 	}
-	n.health = newHealth(n.Store, o.Dirs, n.log)
-	n.Failed, n.Mend = n.loops.broken, n.health.stuck
-	if o.Tracker != nil {
-		o.Tracker.Store = n.Store
+	c.health = newHealth(c.Store, o.dirs, c.log)
+	o.Tracker.store.Store(c.Store)
+	if err = c.startWatched(ctx); err == nil {
+		return c, nil
 	}
-	if err = n.startWatched(ctx); err == nil {
-		return n, nil
+	if c.Pool != nil {
+		c.Pool.Break()
 	}
-	if n.Pool != nil {
-		n.Pool.Break()
+	c.loops.end()
+	if c.Broker != nil {
+		c.Broker.Close()
 	}
-	n.loops.end()
-	if n.Broker != nil {
-		n.Broker.Close()
-	}
-	return nil, errors.Join(err, n.Store.Close())
+	return nil, errors.Join(err, c.Store.Close())
 }
 
 // startWatched is start, ended early if a part breaks meanwhile.
-func (n *Core) startWatched(ctx context.Context) error {
+func (c *core) startWatched(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	started := make(chan error, 1)
-	go func() { started <- n.start(ctx) }()
+	go func() { started <- c.start(ctx) }()
 	select {
 	case err := <-started:
 		return err
-	case err := <-n.loops.broken:
+	case err := <-c.loops.broken:
 		cancel(err)
 		<-started
 		return err
 	}
 }
 
-func (n *Core) start(ctx context.Context) (err error) {
+func (c *core) start(ctx context.Context) (err error) {
 	host, err := os.Hostname()
 	if err != nil || host == "" {
 		host = "jobstream"
 	}
-	if n.name, err = n.Store.Node(safeName(host)); err != nil {
+	if c.name, err = c.Store.Node(safeName(host)); err != nil {
 		return err
 	}
-	unfinished, scheduled := n.Store.Totals()
-	inbox := inboxFunc(func(m *jobs.Message, refused func(error)) error { return n.Broker.Inbox.Submit(m, refused) })
-	n.Submitter = intake.NewSubmitter(intake.SubmitterOptions{
-		Inbox: inbox, Ledger: n.Store, Registry: n.o.Registry,
-		QueueSize: n.o.QueueSize, MaxScheduled: n.o.Scheduled, MaxPayload: n.o.MaxPayload, Healthy: n.health.now,
+	unfinished, scheduled := c.Store.Totals()
+	inbox := inboxFunc(func(m *jobs.Message, refused func(error)) error { return c.Broker.Inbox.Submit(m, refused) })
+	c.Submitter = intake.NewSubmitter(intake.SubmitterOptions{
+		Inbox: inbox, Ledger: c.Store, Registry: c.o.registry,
+		QueueSize: c.o.QueueSize, MaxScheduled: c.o.MaxScheduled, MaxPayload: c.o.maxPayload(), Healthy: c.health.now,
 	}, unfinished, scheduled)
-	n.Releaser = intake.NewReleaser(intake.ReleaserOptions{
-		Agenda: n.Store, Inbox: inbox, Room: n.o.releaseRoom(), Logger: n.log,
+	c.Releaser = intake.NewReleaser(intake.ReleaserOptions{
+		Agenda: c.Store, Inbox: inbox, Room: c.o.releaseRoom(), Logger: c.log,
 	}, unfinished)
-	r := &recovery{o: &n.o, node: n.name, store: n.Store, log: n.log}
+	r := &recovery{o: &c.o, node: c.name, store: c.Store, log: c.log}
 	clean, err := r.openBroker(ctx)
-	n.Broker = r.broker
+	c.Broker = r.broker
 	if err != nil {
 		return err
 	}
@@ -136,30 +133,30 @@ func (n *Core) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	n.Tail = broker.NewTail(n.Broker, n.Store, r.restore)
-	n.notifier = newNotifier(n.Store, n.Broker.Notifier, n.log)
+	c.Tail = broker.NewTail(c.Broker, c.Store, r.restore)
+	c.notifier = newNotifier(c.Store, c.Broker.Notifier, c.log)
 	// Of a commit hear, in this order: who submitted, the releaser, the notifier, the log;
 	// and once there is a pool (see startPool) the pool, who waits for a job, the tail.
-	n.Store.Listen(n.Submitter.Committed)
-	n.Store.Listen(n.Releaser.Committed)
-	n.Store.Listen(n.notifier.committed)
-	n.Store.Listen(n.logFailures)
-	n.runParts()
+	c.Store.Listen(c.Submitter.Committed)
+	c.Store.Listen(c.Releaser.Committed)
+	c.Store.Listen(c.notifier.committed)
+	c.Store.Listen(c.logFailures)
+	c.runParts()
 	if err := r.recover(ctx, clean); err != nil {
 		return err
 	}
-	batches, err := n.Store.Batches()
+	batches, err := c.Store.Batches()
 	if err != nil {
 		return err
 	}
-	n.Submitter.Resume(batches)
-	if err := n.Broker.Listen(ctx); err != nil {
+	c.Submitter.Resume(batches)
+	if err := c.Broker.Listen(ctx); err != nil {
 		return err
 	}
-	if err := n.startPool(ctx, r.survivors); err != nil {
+	if err := c.startPool(ctx, r.survivors); err != nil {
 		return err
 	}
-	return n.startSchedules(ctx)
+	return c.startSchedules(ctx)
 }
 
 // safeName makes a name that can stand in a subject.
@@ -180,70 +177,70 @@ type inboxFunc func(*jobs.Message, func(error)) error
 func (f inboxFunc) Submit(m *jobs.Message, refused func(error)) error { return f(m, refused) }
 
 // runParts starts everything that runs from now on, but the pool.
-func (n *Core) runParts() {
-	n.Recorder = pool.NewRecorder(n.Broker.EventLog, func(err error) {
-		n.log.Warn("events could not be sent; they are sent again", "error", err)
+func (c *core) runParts() {
+	c.Recorder = pool.NewRecorder(c.Broker.EventLog, func(err error) {
+		c.log.Warn("events could not be sent; they are sent again", "error", err)
 	})
-	n.loops.run("submissions", n.Submitter.Run)
-	n.loops.run("events", n.Recorder.Run)
-	n.loops.run("health", func(ctx context.Context) error { return n.health.watch(ctx, n.Broker) })
-	n.loops.run("notifications", n.notifier.run)
+	c.loops.run("submissions", c.Submitter.Run)
+	c.loops.run("events", c.Recorder.Run)
+	c.loops.run("health", func(ctx context.Context) error { return c.health.watch(ctx, c.Broker) })
+	c.loops.run("notifications", c.notifier.run)
 	var projecting context.Context
-	projecting, n.stopProjector = context.WithCancel(n.loops.ctx)
-	n.projected = make(chan struct{})
-	n.loops.run("tracker", func(context.Context) error {
-		defer close(n.projected)
-		return n.Store.Run(projecting, n.Broker.Reader)
+	projecting, c.stopProjector = context.WithCancel(c.loops.ctx)
+	c.projected = make(chan struct{})
+	c.loops.run("tracker", func(context.Context) error {
+		defer close(c.projected)
+		return c.Store.Run(projecting, c.Broker.Reader)
 	})
 }
 
 // startPool opens the lanes and begins to run jobs from them. Survivors are the sequences
 // in JOBS up to which a crash may have been near.
-func (n *Core) startPool(ctx context.Context, survivors uint64) error {
-	lanes := n.lanesNeeded()
-	paused, err := n.Store.Paused()
+func (c *core) startPool(ctx context.Context, survivors uint64) error {
+	lanes := c.lanesNeeded()
+	paused, err := c.Store.Paused()
 	if err != nil {
 		return err
 	}
-	n.Pool = pool.New(pool.Options{
-		Queue: n.Tail, Tracker: n.Store, Recorder: n.Recorder, Registry: n.o.Registry,
-		MaxWorkers: n.o.MaxWorkers, MinWorkers: n.o.MinWorkers, Paused: paused, Lease: n.o.Lease, MaxLost: n.o.MaxLost, Node: n.name, Logger: n.log,
+	c.Pool = pool.New(pool.Options{
+		Queue: c.Tail, Tracker: c.Store, Recorder: c.Recorder, Registry: c.o.registry,
+		MaxWorkers: c.o.Workers.Max, MinWorkers: c.o.Workers.Min, Paused: paused, Lease: c.o.Workers.Lease, MaxLost: c.o.Workers.MaxLost, Node: c.name, Logger: c.log,
 		SurvivorsUpTo: survivors,
 	}, lanes)
-	n.Store.Listen(n.Pool.Committed)
-	n.Store.Listen(n.Waits.Committed)
-	n.Store.Listen(n.Tail.Committed)
-	if err := n.Broker.Lanes.Open(ctx, lanes, n.Pool); err != nil {
+	c.Store.Listen(c.Pool.Committed)
+	c.Store.Listen(c.Waits.Committed)
+	c.Store.Listen(c.Tail.Committed)
+	if err := c.Broker.Lanes.Open(ctx, lanes, c.Pool); err != nil {
 		return fmt.Errorf("open the lanes: %w", err)
 	}
-	state, err := n.Broker.Streams.Jobs(ctx)
+	state, err := c.Broker.Streams.Jobs(ctx)
 	if err != nil {
 		return err
 	}
-	n.loops.run("workers", n.Pool.Run)
-	n.loops.run("scheduled jobs", n.Releaser.Run)
-	n.loops.run("idempotency keys", n.forgetTokens)
+	c.loops.run("workers", c.Pool.Run)
+	c.loops.run("scheduled jobs", c.Releaser.Run)
+	c.loops.run("idempotency keys", c.forgetTokens)
 	// Not before: while unfinished jobs are published again the floor is where
 	// JOBS begins no more, and the tail would publish them once more.
-	n.loops.run("trimming", n.Tail.Run)
-	n.Pool.Start(n.Store.Positions().Jobs, state.Last)
+	c.loops.run("trimming", c.Tail.Run)
+	c.Pool.Start(c.Store.Positions().Jobs, state.Last)
 	return nil
 }
 
 // lanesNeeded are those of all known types, and of the types of unfinished jobs that
 // are not known any more: their jobs wait until the type is back.
-func (n *Core) lanesNeeded() []jobs.Lane {
+func (c *core) lanesNeeded() []jobs.Lane {
 	names := make(map[string]bool)
-	for _, t := range n.o.Registry.Types() {
+	for _, t := range c.o.registry.Types() {
 		names[t.Name] = true
 	}
-	for name, f := range n.Store.Figures() {
+	for name, f := range c.Store.Figures() {
 		waiting := 0
 		for s := jobs.Scheduled; !s.Ended(); s++ {
 			waiting += f.Now[s]
 		}
 		if waiting > 0 && !names[name] && jobs.ValidTypeName(name) {
-			n.log.Warn("there are unfinished jobs of a type that is not configured; they wait until it is again", "type", name, "jobs", waiting)
+			c.log.Warn("there are unfinished jobs of a type that is not configured; they wait until it is again", "type", name, "jobs", waiting)
 			names[name] = true
 		}
 	}

@@ -11,77 +11,75 @@ import (
 	"jobstream/status"
 )
 
-// StopTaking ends the taking of jobs through both doors, and the workers within
-// grace. Lookups go on.
-func (n *Core) StopTaking(grace time.Duration) error {
-	n.stopSchedules()
-	n.Submitter.Drain()
-	n.Waits.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), grace)
-	defer cancel()
-	n.Broker.Lanes.Close()
-	return n.Pool.Stop(ctx)
+// stopTaking ends the taking of jobs through both doors, and the workers, which have until
+// the end of ctx. Lookups go on.
+func (c *core) stopTaking(ctx context.Context) error {
+	c.stopSchedules()
+	c.Submitter.Drain()
+	c.Waits.Close()
+	c.Broker.Lanes.Close()
+	return c.Pool.Stop(ctx)
 }
 
-// Abandon ends a node that has broken: handlers are interrupted, what has been read is
+// abandon ends a core that has broken: handlers are interrupted, what has been read is
 // committed, and the next start finds the folder as after a crash.
-func (n *Core) Abandon(why error) {
-	n.stopSchedules()
-	n.Submitter.Drain()
-	n.Waits.Close()
-	n.Broker.Lanes.Close()
-	n.Pool.Break()
-	_ = n.end(why) // it is no clean end, and the next start expects none
+func (c *core) abandon(why error) {
+	c.stopSchedules()
+	c.Submitter.Drain()
+	c.Waits.Close()
+	c.Broker.Lanes.Close()
+	c.Pool.Break()
+	_ = c.end(why) // it is no clean end, and the next start expects none
 }
 
-// close ends the rest after [node.StopTaking], in the order in which the parts
+// close ends the rest after stopTaking, in the order in which the parts
 // depend on each other, so that the next start finds everything settled.
-func (n *Core) Close() error { return n.end(n.health.broker()) }
+func (c *core) close() error { return c.end(c.health.broker()) }
 
 // end is close; sick is why nothing can be settled, if so.
-func (n *Core) end(sick error) error {
+func (c *core) end(sick error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	err := n.Broker.Service.Stop()
+	err := c.Broker.Service.Stop()
 	// What is sick may have lost what it acknowledged, and takes nothing more: that
 	// is no clean stop, and nothing is worth waiting for.
 	var mark status.Clean
 	settled := sick
 	if settled == nil {
-		mark, settled = n.settle(ctx)
+		mark, settled = c.settle(ctx)
 	}
 	// What bare publishers have sent since then may end with the last commit, so
 	// the projector stops before those who tell of it.
-	n.stopProjector()
+	c.stopProjector()
 	if settled == nil {
-		settled = n.awaitProjected(ctx)
+		settled = c.awaitProjected(ctx)
 	}
-	n.loops.end()
-	err = errors.Join(err, settled, n.Broker.Flush())
-	n.Broker.Close()
+	c.loops.end()
+	err = errors.Join(err, settled, c.Broker.Flush())
+	c.Broker.Close()
 	if err == nil {
-		err = SyncTree(n.o.Dirs.Broker) // the mark promises that it is all there
+		err = SyncTree(c.o.dirs.Broker) // the mark promises that it is all there
 	}
 	if err == nil {
-		err = n.Store.MarkClean(mark)
+		err = c.Store.MarkClean(mark)
 	}
-	return errors.Join(err, n.Store.Close())
+	return errors.Join(err, c.Store.Close())
 }
 
 // settle waits until the tracker has folded all that is in the streams, and all
 // notifications are stored.
-func (n *Core) settle(ctx context.Context) (mark status.Clean, err error) {
-	if err := n.Broker.Flush(); err != nil {
+func (c *core) settle(ctx context.Context) (mark status.Clean, err error) {
+	if err := c.Broker.Flush(); err != nil {
 		return mark, err
 	}
-	pos, err := ends(ctx, n.Store, n.Broker)
+	pos, err := ends(ctx, c.Store, c.Broker)
 	if err != nil {
 		return mark, err
 	}
-	if err := n.Store.WaitPublished(ctx, pos); err != nil {
+	if err := c.Store.WaitPublished(ctx, pos); err != nil {
 		return mark, err
 	}
-	if err := n.notifier.caughtUp(ctx); err != nil {
+	if err := c.notifier.caughtUp(ctx); err != nil {
 		return mark, err
 	}
 	return status.Clean{Jobs: pos.Jobs, Status: pos.Status}, nil
@@ -89,10 +87,10 @@ func (n *Core) settle(ctx context.Context) (mark status.Clean, err error) {
 
 // awaitProjected waits until the last commit has been told, and notified: the
 // mark of a clean stop drops the outbox.
-func (n *Core) awaitProjected(ctx context.Context) error {
+func (c *core) awaitProjected(ctx context.Context) error {
 	select {
-	case <-n.projected:
-		return n.notifier.caughtUp(ctx)
+	case <-c.projected:
+		return c.notifier.caughtUp(ctx)
 	case <-ctx.Done():
 		return fmt.Errorf("the tracker does not stop: %w", ctx.Err())
 	}

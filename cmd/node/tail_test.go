@@ -2,8 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
-	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -13,13 +11,12 @@ import (
 	"jobstream/jobs"
 )
 
-// registryOf makes types that one handler runs.
-func registryOf(h jobs.Handler, names ...string) *jobs.Registry {
-	var types []*jobs.Type
+// typesOf makes types that one handler runs.
+func typesOf(h jobs.Handler, names ...string) (types []*jobs.Type) {
 	for _, name := range names {
 		types = append(types, &jobs.Type{Name: name, Timeout: time.Hour, Handler: h})
 	}
-	return jobs.NewRegistry(types...)
+	return types
 }
 
 // gated waits until a gate is closed.
@@ -41,13 +38,7 @@ func TestFloodIsBounded(t *testing.T) {
 	const queue, flood = 2000, 60_000
 	gate := make(chan struct{})
 	defer close(gate)
-	n, err := Start(t.Context(), Options{
-		Dirs: FoldersIn(t.TempDir()), Registry: registryOf(gated(gate), "noop"), Host: "127.0.0.1", Port: -1,
-		Sync: time.Second, MaxWorkers: 10, QueueSize: queue, MaxPayload: 1 << 20,
-		Lease: 30 * time.Second, MaxLost: 5, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	})
-	mustDo(t, err)
-	defer func() { mustDo(t, errors.Join(n.StopTaking(0), n.Close())) }()
+	_, n := open(t, Options{Types: typesOf(gated(gate), "noop"), NATS: NATS{Port: -1}, QueueSize: queue})
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var trims sync.WaitGroup
@@ -87,18 +78,12 @@ func TestFloodIsBounded(t *testing.T) {
 func TestLongJobInFront(t *testing.T) {
 	const queue, each, rounds = 200, 150, 20
 	gate := make(chan struct{})
-	n, err := Start(t.Context(), Options{
-		Dirs: FoldersIn(t.TempDir()), Sync: time.Second, MaxWorkers: 10, QueueSize: queue, MaxPayload: 1 << 20,
-		Registry: registryOf(jobs.HandlerFunc(func(ctx context.Context, task *jobs.Task) (jobs.Result, error) {
-			if string(task.Job.Payload) == `"long"` {
-				return gated(gate)(ctx, task)
-			}
-			return jobs.Result{}, nil
-		}), "noop"),
-		Lease: 30 * time.Second, MaxLost: 5, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	})
-	mustDo(t, err)
-	defer func() { mustDo(t, errors.Join(n.StopTaking(0), n.Close())) }()
+	_, n := open(t, Options{QueueSize: queue, Types: typesOf(jobs.HandlerFunc(func(ctx context.Context, task *jobs.Task) (jobs.Result, error) {
+		if string(task.Job.Payload) == `"long"` {
+			return gated(gate)(ctx, task)
+		}
+		return jobs.Result{}, nil
+	}), "noop")})
 	ends := newEndsHeard()
 	n.Store.Listen(ends.committed)
 	lanes := []jobs.Lane{{Type: "noop", Priority: 1}, {Type: "noop", Priority: 2}}

@@ -10,30 +10,27 @@ import (
 	"net"
 	"strconv"
 	"sync"
-	"time"
 )
 
 // http is end to end over REST, over real keep-alive connections on the loopback.
 func (b *bench) http(ctx context.Context, dir string) error {
-	return b.withNode(ctx, dir, b.options, func(n *node) (err error) {
-		var lc net.ListenConfig
-		l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
-		if err != nil {
-			return fmt.Errorf("cannot listen on the loopback: %w", err)
-		}
-		rest := n.REST()
-		serving := make(chan error, 1)
-		go func() { serving <- rest.Serve(l) }()
-		defer func() {
-			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-			defer cancel()
-			err = errors.Join(err, rest.Shutdown(closing), <-serving)
-		}()
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("cannot listen on the loopback: %w", err)
+	}
+	defer func() { _ = l.Close() }() // the node closes it, unless it did not start
+	var serving sync.WaitGroup
+	var served error
+	err = b.withNode(ctx, dir, b.options, func(n *node) (err error) {
+		serving.Go(func() { served = n.Serve(l) })
 		b.report.HTTP, err = b.endToEnd(ctx, n, b.c, phaseHTTP, func(ctx context.Context, c *Options) (int, error) {
 			return n.post(ctx, c, l.Addr().String())
 		})
 		return err
 	})
+	serving.Wait()
+	return errors.Join(err, served)
 }
 
 // post submits over keep-alive connections, one request at a time on each. The clients

@@ -3,10 +3,10 @@ package bench
 import (
 	"context"
 	"log/slog"
+	"net"
 	"time"
 
 	"jobstream/broker"
-	"jobstream/httpapi"
 	"jobstream/jobs"
 	"jobstream/jobs/intake"
 	"jobstream/jobs/pool"
@@ -45,7 +45,7 @@ type Node struct {
 	Store     *status.Store
 	Broker    *broker.Broker
 	Tail      *broker.Tail
-	REST      func() *httpapi.Server // makes its REST door
-	Failed    <-chan error           // the first part that broke
-	Stop      func() error           // ends it at once, with unfinished jobs
+	Serve     func(net.Listener) error // answers REST requests until Stop
+	Failed    <-chan error             // why it cannot go on
+	Stop      func() error             // ends it at once, with unfinished jobs
 }

@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"context"
@@ -24,15 +24,18 @@ const (
 	wellAfter = 5 * time.Minute
 )
 
-// firstPause is a variable, so that tests need not wait.
-var firstPause = time.Second
-
 // errCutOff says that the server has ended between two nodes.
 var errCutOff = errors.New("stopped while the broker was being started anew; the next start recovers what was under way")
 
+// errHealing says that there is no core.
+func errHealing() *jobs.Error {
+	return &jobs.Error{Kind: jobs.Unavailable, Detail: "the broker is being started anew; try again in a moment", RetryAfter: time.Second}
+}
+
 // healer keeps new starts apart.
 type healer struct {
-	last  time.Time // when one succeeded
+	first time.Duration // the shortest pause
+	last  time.Time     // when a start succeeded
 	pause time.Duration
 }
 
@@ -42,47 +45,23 @@ func (h *healer) next(now time.Time) time.Duration {
 		h.pause = 0
 		return 0
 	}
-	h.pause = min(max(2*h.pause, firstPause), longPause)
+	h.pause = min(max(2*h.pause, h.first), longPause)
 	return h.pause
-}
-
-// healing runs heal until it is done or the server is to end.
-func (s *server) healing(ctx context.Context, why error) (over bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	healed := make(chan error, 1)
-	go func() { healed <- s.heal(ctx, why) }()
-	select {
-	case err = <-healed:
-		return err != nil, err
-	case <-s.signals:
-		cancel()
-	case <-ctx.Done():
-	}
-	select {
-	case err = <-healed:
-	case <-s.signals: // it may be in the middle of reading a large folder
-		return true, errSecondSignal
-	}
-	if s.node == nil {
-		return true, err
-	}
-	return true, nil
 }
 
 // heal puts another node in the place of the one that is stuck. It returns an error only
 // if the server must end: ctx has, or it is of no use to go on trying.
-func (s *server) heal(ctx context.Context, why error) error {
-	if !sleep(ctx, s.healer.next(time.Now())) {
+func (n *Node) heal(ctx context.Context, why error) error {
+	if !sleep(ctx, n.healer.next(time.Now())) {
 		return errCutOff
 	}
 	begun := time.Now()
-	s.log.Warn("the folder can be written to again, so the broker is started anew; running jobs go back to the queue", "was", why)
-	s.rest.Away(&jobs.Error{Kind: jobs.Unavailable, Detail: "the broker is being started anew; try again in a moment", RetryAfter: time.Second})
-	workers := s.node.Pool.Workers()
-	s.down(why) //nolint:contextcheck // it is brought to its end, whatever ctx does
-	for pause := firstPause; ; pause = min(2*pause, longPause) {
-		err := s.up(ctx)
+	n.log.Warn("the folder can be written to again, so the broker is started anew; running jobs go back to the queue", "was", why)
+	n.rest.Away(errHealing())
+	workers := n.core.Load().Pool.Workers()
+	n.down(why) //nolint:contextcheck // it is brought to its end, whatever ctx does
+	for pause := n.healer.first; ; pause = min(2*pause, longPause) {
+		err := n.up(ctx)
 		if err == nil {
 			break
 		}
@@ -92,7 +71,7 @@ func (s *server) heal(ctx context.Context, why error) error {
 		if errors.Is(err, boltfile.ErrDamaged) || errors.Is(err, boltfile.ErrLocked) {
 			return fmt.Errorf("the broker was being started anew: %w", err)
 		}
-		s.log.Error("the broker could not be started anew; trying again", "in", pause, "error", err)
+		n.log.Error("the broker could not be started anew; trying again", "in", pause, "error", err)
 		if !sleep(ctx, pause) {
 			return errCutOff
 		}
@@ -101,11 +80,11 @@ func (s *server) heal(ctx context.Context, why error) error {
 	for name, t := range workers.Types {
 		resize.Types[name] = t.Max
 	}
-	if err := s.node.Pool.Resize(&resize); err != nil {
-		s.log.Warn("the number of workers is that of the configuration again", "error", err)
+	if err := n.core.Load().Pool.Resize(&resize); err != nil {
+		n.log.Warn("the number of workers is that of the configuration again", "error", err)
 	}
-	s.healer.last = time.Now()
-	s.log.Info("healed: jobs are taken and run again", "times", s.lives.Load()-1, "took", time.Since(begun).Round(time.Millisecond))
+	n.healer.last = time.Now()
+	n.log.Info("healed: jobs are taken and run again", "times", n.lives-1, "took", time.Since(begun).Round(time.Millisecond))
 	return nil
 }
 

@@ -1,22 +1,55 @@
 package main
 
 import (
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
 	"jobstream/jobs"
-	"jobstream/jobs/api"
 	"jobstream/jobs/handlers"
 	"jobstream/jobs/handlers/email"
 	"jobstream/jobs/schedule"
 )
 
+// nodeOptions are the options of the node that the configuration describes.
+func nodeOptions(c *config.Config, log *slog.Logger) (o node.Options, err error) {
+	maxConns, err := conns(c.Server.MaxConnections, c.Worker.MaxWorkers, log)
+	if err != nil {
+		return o, err
+	}
+	dirs, tracker := node.FoldersIn(c.Data.Dir), &node.Tracker{}
+	tools := handlerServer(c, dirs, tracker)
+	types, err := makeTypes(c, tools)
+	if err != nil {
+		return o, err
+	}
+	if err := checkSchedules(jobs.NewRegistry(types...), c.Schedules); err != nil {
+		return o, err
+	}
+	scheduled := c.Worker.MaxScheduled
+	if scheduled == 0 {
+		scheduled = -1
+	}
+	version, _, _ := versions()
+	return node.Options{
+		Dir: c.Data.Dir, Types: types, Tracker: tracker, Cleaner: tools.Cleaner(),
+		Sweep:     func() error { return email.SweepOutbox(dirs.Outbox) },
+		Schedules: c.Schedules, Retention: c.Retention.Finished,
+		REST: node.REST{Hosts: append([]string{c.Server.Host}, c.Server.Hosts...), MaxBody: c.Server.MaxBody},
+		NATS: node.NATS{
+			Host: c.Broker.Host, Port: c.Broker.Port, Sync: c.Broker.Sync, SyncAlways: c.Broker.Sync == config.SyncAlways,
+		},
+		MaxConns:  maxConns,
+		Workers:   node.Workers{Max: c.Worker.MaxWorkers, Min: c.Worker.MinWorkers, Lease: c.Worker.Lease, MaxLost: c.Worker.MaxLost},
+		QueueSize: c.Worker.QueueSize, MaxScheduled: scheduled, Version: version, Logger: log,
+	}, nil
+}
+
 // handlerServer is what handlers may use of this server.
-func handlerServer(c *config.Config, dirs node.Folders, tracker *node.LateTracker) *handlers.Server {
+func handlerServer(c *config.Config, dirs node.Folders, tracker *node.Tracker) *handlers.Server {
 	smtp := c.Email.SMTP
 	return &handlers.Server{
 		Tracker: tracker, Artifacts: jobs.ArtifactDir(dirs.Artifacts),
@@ -27,15 +60,6 @@ func handlerServer(c *config.Config, dirs node.Folders, tracker *node.LateTracke
 				TLS: smtp.TLS, Timeout: smtp.Timeout, RetryUnknown: smtp.RetryUnknown,
 			},
 		},
-	}
-}
-
-// bulkType is the type of bulk jobs. Few run at once, as each keeps the tracker
-// busy; there may be millions of jobs to change.
-func bulkType(h jobs.Handler) *jobs.Type {
-	return &jobs.Type{
-		Name: api.BulkType, Internal: true, Handler: h,
-		RetryCount: 3, Timeout: 24 * time.Hour, MaxWorkers: 2, Backoff: jobs.DefaultBackoff(),
 	}
 }
 

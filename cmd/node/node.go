@@ -1,0 +1,229 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"jobstream/cmd/node/natsdoor"
+	"jobstream/httpapi"
+	"jobstream/jobs"
+	"jobstream/jobs/api"
+	"jobstream/jobs/handlers/bulk"
+	"jobstream/jobs/handlers/cleanup"
+	"jobstream/jobs/intake"
+)
+
+// Node is a running server: its doors, and the core behind them, which is replaced when
+// the broker is stuck. Its methods may be called from any goroutine, but Serve and Close
+// once only. What the watcher owns is changed by its goroutine alone, from Open to Close.
+type Node struct {
+	o        Options
+	dirs     Folders
+	registry *jobs.Registry
+	log      *slog.Logger
+	started  time.Time
+	rest     *httpapi.Server
+	core     atomic.Pointer[core] // nil while another one is being made
+
+	// of the watcher
+	port          int // of the NATS door: as in Options, then the one that was taken
+	lives         int // cores that were started, or tried to be
+	healer        healer
+	unhealed      error // why there is no core, if Close has interrupted the making of one
+	stopRetention func()
+
+	broken    chan error // holds why the node cannot go on
+	stopWatch context.CancelFunc
+	watched   chan struct{} // closed when the watcher has ended
+}
+
+// Open starts a node. It returns when the node serves: everything unfinished that the data
+// folder holds is in the queue again, and workers run it. No port is open then but the one
+// that [NATS] asks for; see [Node.Handler] and [Node.Serve] for REST. The end of ctx
+// interrupts the start, and means nothing later.
+func Open(ctx context.Context, o Options) (*Node, error) {
+	o = o.withDefaults()
+	n := &Node{
+		o: o, dirs: FoldersIn(o.Dir), log: o.Logger, started: time.Now(), port: o.NATS.Port,
+		healer: healer{first: o.HealPause}, broken: make(chan error, 1), watched: make(chan struct{}),
+	}
+	if n.o.Cleaner == nil {
+		n.o.Cleaner = cleanup.New(o.Tracker, jobs.ArtifactDir(n.dirs.Artifacts), nil)
+	}
+	n.registry = jobs.NewRegistry(append(o.Types[:len(o.Types):len(o.Types)], bulkType(bulk.New(o.Tracker, n.o.Cleaner.Remove)))...)
+	if err := n.dirs.Make(); err != nil {
+		return nil, err
+	}
+	if err := n.up(ctx); err != nil {
+		return nil, err
+	}
+	watching, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	n.stopWatch = cancel
+	go n.watch(watching)
+	return n, nil
+}
+
+// bulkType is the type of bulk jobs. Few run at once, as each keeps the tracker
+// busy; there may be millions of jobs to change.
+func bulkType(h jobs.Handler) *jobs.Type {
+	return &jobs.Type{
+		Name: api.BulkType, Internal: true, Handler: h,
+		RetryCount: 3, Timeout: 24 * time.Hour, MaxWorkers: 2, Backoff: jobs.DefaultBackoff(),
+	}
+}
+
+// up starts a core and opens the doors to it.
+func (n *Node) up(ctx context.Context) error {
+	n.lives++
+	if n.o.Sweep != nil {
+		if err := n.o.Sweep(); err != nil {
+			return err
+		}
+	}
+	o := coreOptions{Options: n.o, dirs: n.dirs, registry: n.registry, started: n.started, again: n.rest != nil}
+	o.NATS.Port = n.port
+	c, err := startCore(ctx, o)
+	if err != nil {
+		return err
+	}
+	back := newBackend(c, n.o.Cleaner.Remove)
+	if err := c.Broker.Service.Serve(serviceVersion(n.o.Version), "background jobs: submit, run, watch and control them", natsdoor.Endpoints(back)); err != nil {
+		c.abandon(err)
+		return err
+	}
+	n.port = c.Broker.Port()
+	n.stopRetention = n.startRetention()
+	n.core.Store(c)
+	if n.rest != nil {
+		n.rest.Replace(back, c.health)
+		return nil
+	}
+	n.rest = httpapi.New(httpapi.Options{
+		Backend: back, Health: c.health,
+		MaxBody: n.o.REST.MaxBody, Hosts: n.o.REST.Hosts, MaxConns: n.o.MaxConns, Logger: n.log,
+	})
+	return nil
+}
+
+// serviceVersion is version as the service protocol wants it: a semantic one.
+func serviceVersion(version string) string {
+	if len(version) > 1 && version[0] == 'v' {
+		return version[1:]
+	}
+	return "0.0.0"
+}
+
+// down breaks the core off without settling anything, as it is stuck.
+func (n *Node) down(why error) {
+	n.stopRetention()
+	n.core.Swap(nil).abandon(why)
+}
+
+// watch heals the node when that is needed, until ctx ends or the node cannot go on.
+func (n *Node) watch(ctx context.Context) {
+	defer close(n.watched)
+	for {
+		c := n.core.Load()
+		select {
+		case <-ctx.Done():
+			return
+		case err := <-c.loops.broken:
+			n.log.Error("a part of the server broke; stopping", "error", err)
+			n.broken <- err
+			return
+		case why := <-c.health.stuck:
+			err := n.heal(ctx, why)
+			switch {
+			case err == nil:
+				continue
+			case ctx.Err() != nil:
+				n.unhealed = err
+			default:
+				n.broken <- err
+			}
+			return
+		}
+	}
+}
+
+// Broken returns a channel that gets the reason if the node cannot go on. Then it is to be
+// closed.
+func (n *Node) Broken() <-chan error { return n.broken }
+
+// Handler is all of REST, for use without [Node.Serve].
+func (n *Node) Handler() http.Handler { return n.rest.Handler() }
+
+// Serve answers REST requests that come in by l until [Node.Close], after which it returns
+// nil. It closes l.
+func (n *Node) Serve(l net.Listener) error { return n.rest.Serve(l) }
+
+// NATSURL is where the NATS door is; "" if there is no port, or the node is healing.
+func (n *Node) NATSURL() string {
+	if c := n.core.Load(); c != nil {
+		return c.Broker.ClientURL()
+	}
+	return ""
+}
+
+// Parts are what the node consists of now, for whoever measures it. A node that has healed
+// has others, and while it heals they are nil.
+func (n *Node) Parts() Parts {
+	if c := n.core.Load(); c != nil {
+		return c.Parts
+	}
+	return Parts{}
+}
+
+// Submit admits a job, waits until it is durable and returns it; see
+// [intake.Submitter.Submit].
+func (n *Node) Submit(ctx context.Context, s *jobs.Submission) (*jobs.Job, error) {
+	c := n.core.Load()
+	if c == nil {
+		return nil, errHealing()
+	}
+	j, _, err := c.Submitter.Submit(ctx, s)
+	return j, err
+}
+
+// Wait returns the job with this id once it has ended; when ctx ends or the node stops
+// before that, as it is then. It is nil if there is none.
+func (n *Node) Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
+	c := n.core.Load()
+	if c == nil {
+		return nil, errHealing()
+	}
+	last := context.WithoutCancel(ctx) // for a look after the end of ctx
+	return c.Waits.Wait(ctx, id, intake.Ended, func() (*jobs.Job, error) { return c.Store.Job(last, id) })
+}
+
+// closeTime is how long REST requests may still take after the workers have stopped.
+const closeTime = 5 * time.Second
+
+// Close ends the node. It admits no more jobs; those that run have until the end of ctx,
+// then they are interrupted, and run again after the next [Open]. Everything that was
+// answered is on disk when it returns. After an error the next start repairs the folder.
+func (n *Node) Close(ctx context.Context) error {
+	n.stopWatch()
+	<-n.watched
+	n.rest.Drain()
+	c := n.core.Load()
+	err := n.unhealed
+	if c != nil {
+		n.stopRetention()
+		err = c.stopTaking(ctx)
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+	defer cancel()
+	if e := n.rest.Shutdown(closing); e != nil {
+		n.log.Warn("some requests were cut off", "error", e)
+	}
+	if c != nil {
+		err = errors.Join(err, c.close())
+	}
+	return err
+}
