@@ -193,13 +193,13 @@ func (s *Submitter) Resume(batches []*jobs.Batch) {
 	}
 }
 
-// pend makes Run publish a batch until it is complete. s.mu is held.
+// pend makes Run publish a batch until it is complete. s.mu is locked.
 func (s *Submitter) pend(b *jobs.Batch) {
 	s.batches[b.ID] = &pendingBatch{Batch: b, wait: republishAfter}
 	s.publishSoon()
 }
 
-// publishSoon makes Run publish batches. s.mu is held.
+// publishSoon makes Run publish batches. s.mu is locked.
 func (s *Submitter) publishSoon() {
 	select {
 	case s.stored <- struct{}{}:

@@ -74,7 +74,7 @@ func (r *Releaser) Committed(c *jobs.Commit) {
 	}
 }
 
-// arrived removes jobs from those on their way. r.mu is held.
+// arrived removes jobs from those on their way. r.mu is locked.
 func (r *Releaser) arrived(all iter.Seq[*jobs.Job]) {
 	for j := range all {
 		if _, ok := r.sent[j.Key]; !ok {
@@ -88,7 +88,7 @@ func (r *Releaser) arrived(all iter.Seq[*jobs.Job]) {
 }
 
 // room is how many scheduled jobs may be published now. Jobs on their way do not count
-// as unfinished yet. r.mu is held.
+// as unfinished yet. r.mu is locked.
 func (r *Releaser) room() int { return max(r.o.Room-r.unfinished-len(r.sent), 0) }
 
 func (r *Releaser) signal() {

@@ -213,7 +213,7 @@ func (c *counts) count(w *waiter, n int) {
 	}
 }
 
-// room returns an error if there is no room for so many more jobs. s.mu is held.
+// room returns an error if there is no room for so many more jobs. s.mu is locked.
 func (s *Submitter) room(more counts) error {
 	if s.draining {
 		return &jobs.Error{Kind: jobs.ShuttingDown, Detail: "the server is shutting down and takes no new jobs", RetryAfter: 5 * time.Second}

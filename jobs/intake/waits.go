@@ -92,7 +92,7 @@ func (w *Waits) forget(id jobs.ID, one *wait) {
 	w.mu.Unlock()
 }
 
-// remove removes one wait. w.mu is held.
+// remove removes one wait. w.mu is locked.
 func (w *Waits) remove(id jobs.ID, one *wait) {
 	left := slices.DeleteFunc(w.waiting[id], func(other *wait) bool { return other == one })
 	if len(left) == 0 {

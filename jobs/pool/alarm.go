@@ -2,8 +2,8 @@ package pool
 
 import "time"
 
-// alarm calls a function at the earliest of the moments that were set since it
-// last did. Its owner's lock guards it.
+// alarm calls a function at the earliest of the moments that were set since the last
+// call. Its owner's lock guards it.
 type alarm struct {
 	timer *time.Timer
 	at    time.Time

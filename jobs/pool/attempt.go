@@ -6,24 +6,24 @@ import (
 	"jobstream/jobs"
 )
 
-// verdict says what became of a delivery that a worker got.
+// verdict is what a worker has done with its delivery.
 type verdict int
 
 const (
 	runs      verdict = iota // its job has an execution
-	dismissed                // nobody needs it: it was acknowledged
+	dismissed                // nobody needs it: it has been acknowledged
 	givenBack                // the queue delivers its message again after a while
-	returned                 // it waits in its lane again
+	returned                 // it waits in its lane
 	parked                   // it waits until other suspects have ended
-	concluded                // its job ends without an attempt, as its outcome says
-	givenUp                  // its attempt did not come to an end in time, and its worker was replaced
+	concluded                // its job ends without an attempt, with the recorded outcome
+	givenUp                  // its attempt did not end in time, and its worker was replaced
 )
 
-// open makes an execution of a delivery that a worker got, and records its start. There
-// is one if the verdict is runs. Whoever gets it calls [execution.close] or
-// [execution.end] when the work is done.
+// open makes the execution of a worker's delivery and records its start. There is one
+// if the verdict is runs. Then the caller ends it by [execution.close] or
+// [execution.end].
 func (p *Pool) open(d *delivery) (*execution, verdict) {
-	letOut := d.letOut // d may be another worker's in a moment
+	letOut := d.letOut // soon d may be another worker's
 	job, v := p.begin(d)
 	if v == runs && job.Lost > 0 {
 		v = p.suspect(d, job)
@@ -47,8 +47,8 @@ func (p *Pool) open(d *delivery) (*execution, verdict) {
 	return x, runs
 }
 
-// begin looks up the job of a delivery and claims it for its worker. There is one if the
-// verdict is runs.
+// begin looks up the job of a delivery and claims it for its worker. There is one if
+// the verdict is runs.
 func (p *Pool) begin(d *delivery) (*jobs.Job, verdict) {
 	job, v := p.lookUp(d)
 	if v != runs {
@@ -79,7 +79,7 @@ func (p *Pool) begin(d *delivery) (*jobs.Job, verdict) {
 	return job, runs
 }
 
-// lookUp returns the job that is to run for a delivery.
+// lookUp returns the job of a delivery, if it is to run.
 func (p *Pool) lookUp(d *delivery) (*jobs.Job, verdict) {
 	job, err := p.o.Tracker.Find(d.Seq)
 	switch {
@@ -97,22 +97,21 @@ func (p *Pool) lookUp(d *delivery) (*jobs.Job, verdict) {
 	return job, runs
 }
 
-// setBack says whether a retry would have to wait longer than its type ever lets
-// one wait: the wall clock was set back since its time was fixed.
+// setBack says whether a retry would have to wait longer than its type ever requires.
+// Then the wall clock was set back since the retry's moment was fixed.
 func setBack(t *poolType, j *jobs.Job, wait time.Duration) bool {
 	return j.Status == jobs.Retrying && wait > t.Backoff.Longest(j.Failures)+time.Second
 }
 
 const (
-	// elsewhereAgain is when a message is looked at again whose job is being run
-	// under its earlier one.
+	// elsewhereAgain is the delay of a message whose job runs under its earlier one.
 	elsewhereAgain = time.Second
-	// refusedAgain is when one is whose job was refused by a gate.
+	// refusedAgain is the delay of a message whose job a gate has refused.
 	refusedAgain = 100 * time.Millisecond
 )
 
 // claim claims a job for the worker of a delivery. If a gate of its type has closed
-// meanwhile, the delivery waits in its lane again.
+// meanwhile, the delivery waits in its lane.
 func (p *Pool) claim(d *delivery, j *jobs.Job) claim {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -128,7 +127,7 @@ func (p *Pool) claim(d *delivery, j *jobs.Job) claim {
 	return c
 }
 
-// expired is the end of a job that may not begin any more, nil if it may.
+// expired is the end of a job that may no longer begin; nil if it may.
 func (x *execution) expired() *jobs.Event {
 	now := jobs.Now()
 	if at := x.job.LimitAt(); at == 0 || now < at {
@@ -136,7 +135,7 @@ func (x *execution) expired() *jobs.Event {
 	}
 	ended := x.job.Clone()
 	if ended.Status == jobs.Processing {
-		ended.Status = jobs.Pending // whoever ran it is gone
+		ended.Status = jobs.Pending // its earlier worker is gone
 	}
 	if !ended.Expire(now) {
 		return nil

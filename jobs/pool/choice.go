@@ -7,24 +7,23 @@ import (
 	"jobstream/jobs"
 )
 
-// expectFor is how long a free worker waits for a job of a better lane that is committed
-// and not delivered. Then a lesser lane gets the worker.
+// expectFor is how long a free worker waits for a job of a better lane that is
+// committed but not delivered. After that a lesser lane gets the worker.
 const expectFor = 100 * time.Millisecond
 
 // choice decides which delivery gets the next worker: one of the best priority that has
-// something. Lanes of one priority are served one after the other. It owns the
-// deliveries that wait for a worker.
+// any. Lanes of one priority take turns. It owns the deliveries that wait for a worker.
 //
-// It is asked several times per job, and of a hundred lanes most have nothing. So it
-// looks at the lively ones only. The pool's lock guards it.
+// It is asked several times per job, and of a hundred lanes most are empty. So it looks
+// only at the lively ones. The pool's lock guards it.
 type choice struct {
 	rows     [jobs.LowestPriority + 1][]*lane // by priority
-	cursor   [jobs.LowestPriority + 1]int     // where the search in a row begins
+	cursor   [jobs.LowestPriority + 1]int     // the start of the search in a row
 	lively   [jobs.LowestPriority + 1]laneSet // the lanes of a row that may have something
-	early    []*lane                          // lanes whose first delivery is beyond position
-	position uint64                           // up to which the tracker has committed JOBS
-	wake     alarm                            // rings when a gate opens that a job waits for
-	missing  alarm                            // rings when a delivery is expected for too long
+	early    []*lane                          // lanes whose first delivery is behind the position
+	position uint64                           // the tracker has committed JOBS up to here
+	wake     alarm                            // rings when a gate opens for a waiting job
+	missing  alarm                            // rings when an expected delivery is overdue
 }
 
 // init makes the rows of the lanes.
@@ -39,7 +38,8 @@ func (c *choice) init(lanes []*lane) {
 	}
 }
 
-// next returns the lane whose first delivery gets the next worker, nil if there is none.
+// next returns the lane whose first delivery gets the next worker; nil if there is
+// none.
 func (c *choice) next() *lane {
 	for pr := jobs.HighestPriority; pr <= jobs.LowestPriority; pr++ {
 		l, coming := c.search(pr, c.cursor[pr], len(c.rows[pr]))
@@ -56,7 +56,7 @@ func (c *choice) next() *lane {
 }
 
 // search is next for the lanes of a row from index at on and before end. If one of them
-// has nothing, but something of it must come, coming is true.
+// has nothing now but must get something, coming is true.
 func (c *choice) search(pr jobs.Priority, at, end int) (found *lane, coming bool) {
 	row, lively := c.rows[pr], c.lively[pr]
 	for n := lively.next(at, end); n < end; n = lively.next(n+1, end) {
@@ -83,8 +83,8 @@ func (c *choice) search(pr jobs.Priority, at, end int) (found *lane, coming bool
 // ready says whether the first delivery of the lane may run.
 func (c *choice) ready(l *lane) bool { return len(l.buf) > 0 && l.buf[0].Seq <= c.position }
 
-// open says whether the gates of the lane's type let a job pass now. If time will, and
-// the lane has one, the alarm is set for that.
+// open says whether the gates of the lane's type let a job pass now. If the lane has
+// one, and only time opens a gate, it sets the alarm for that.
 func (c *choice) open(l *lane) bool {
 	ok, at := l.typ.gates.open()
 	if !ok && !at.IsZero() && c.ready(l) {
@@ -119,10 +119,10 @@ func (c *choice) advance(position uint64) {
 	c.early = c.early[:0]
 }
 
-// revive counts a lane among the lively ones: it may have something now.
+// revive makes a lane lively: it may have something now.
 func (c *choice) revive(l *lane) { c.lively[l.Priority].include(l.index) }
 
-// passOver leaves a lane out until the position has moved on: its first delivery is not
+// passOver skips a lane until the position moves on, as its first delivery is not
 // committed yet.
 func (c *choice) passOver(l *lane) {
 	c.lively[l.Priority].remove(l.index)
@@ -132,19 +132,20 @@ func (c *choice) passOver(l *lane) {
 	}
 }
 
-// append puts a delivery behind the others of its lane.
+// append adds a delivery behind the others of its lane.
 func (c *choice) append(d *delivery) {
 	d.lane.buf = append(d.lane.buf, d)
 	c.revive(d.lane)
 }
 
-// prepend puts a delivery in front of the others of its lane.
+// prepend adds a delivery in front of the others of its lane.
 func (c *choice) prepend(d *delivery) {
 	d.lane.buf = append([]*delivery{d}, d.lane.buf...)
 	c.revive(d.lane)
 }
 
-// restore puts a delivery back that a worker had. Others may be back before it.
+// restore returns a worker's delivery to its lane. Others may have been returned before
+// it.
 func (c *choice) restore(d *delivery) {
 	l := d.lane
 	at := 0
@@ -155,7 +156,7 @@ func (c *choice) restore(d *delivery) {
 	c.revive(l)
 }
 
-// clear returns all deliveries that wait for a worker, and has none any more.
+// clear removes and returns all deliveries that wait for a worker.
 func (c *choice) clear() (all []*delivery) {
 	for _, row := range c.rows {
 		for _, l := range row {
@@ -166,8 +167,8 @@ func (c *choice) clear() (all []*delivery) {
 	return all
 }
 
-// expect notes that a committed job of the lane has not been delivered, and that a
-// lesser lane must wait for it.
+// expect records that a committed job of the lane has not been delivered, so that
+// lesser lanes must wait for it.
 func (c *choice) expect(l *lane) {
 	if l.expected.IsZero() {
 		l.expected = time.Now()
@@ -175,8 +176,8 @@ func (c *choice) expect(l *lane) {
 	}
 }
 
-// giveUp no longer expects deliveries that did not come: their messages were deleted,
-// or another process has them.
+// giveUp stops expecting deliveries that did not come: their messages were deleted, or
+// another process has them.
 func (c *choice) giveUp(now time.Time) {
 	c.missing.at = time.Time{}
 	for _, row := range c.rows {

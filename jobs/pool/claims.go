@@ -6,13 +6,13 @@ import (
 	"jobstream/jobs"
 )
 
-// claims says which jobs are a worker's here, under which delivery, and which of their
+// claims knows which jobs are a worker's here, under which delivery, and which of their
 // attempts run.
 //
 // The pool's lock guards it.
 type claims struct {
 	deliveries map[jobs.ID]*delivery
-	surprises  uint64 // jobs that have ended and were no worker's here
+	surprises  uint64 // jobs that ended and were no worker's here
 	limits     alarm  // rings when an attempt's time is over
 	killed     bool   // every attempt is interrupted
 }
@@ -24,13 +24,12 @@ const (
 	claimed   claim = iota
 	doubtful        // claimed, but it may have ended while it was looked up
 	elsewhere       // it runs under another message
-	refused         // a gate refuses this job at the moment
+	refused         // a gate refuses this job for now
 	closed          // a gate of its type has closed meanwhile
 )
 
-// claim makes j the job of the worker of d. Another worker may have it for another
-// message: when somebody purges the queue its jobs are published again, those that run,
-// too.
+// claim makes j the job of d's worker. Another worker may have it for another message:
+// if somebody purges JOBS, running jobs are published again as well.
 func (c *claims) claim(d *delivery, j *jobs.Job) claim {
 	if other := c.deliveries[j.ID]; other != nil && other != d {
 		return elsewhere
@@ -54,8 +53,8 @@ func (c *claims) forget(d *delivery) {
 	}
 }
 
-// ended returns the attempt at a job that somebody else has ended, if one runs here: its
-// outcome does not count any more.
+// ended returns the attempt at a job that has ended elsewhere, if one runs here. Its
+// outcome no longer counts.
 func (c *claims) ended(j *jobs.Job) *execution {
 	d := c.deliveries[j.ID]
 	switch {
@@ -71,7 +70,7 @@ func (c *claims) ended(j *jobs.Job) *execution {
 	return nil
 }
 
-// running are the attempts that run.
+// running lists the running attempts.
 func (c *claims) running() (all []*execution) {
 	for _, d := range c.deliveries {
 		if d.exec != nil {
@@ -81,7 +80,7 @@ func (c *claims) running() (all []*execution) {
 	return all
 }
 
-// late returns the attempts whose time is over, once.
+// late returns each attempt whose time is over, once.
 func (c *claims) late(now time.Time) (late []*execution) {
 	c.limits.at = time.Time{}
 	for _, d := range c.deliveries {

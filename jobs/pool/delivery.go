@@ -6,14 +6,14 @@ import (
 	"jobstream/jobs"
 )
 
-// delivery is one that this process has a lease on. It waits in a lane for a worker, or
-// among the suspects, or a worker has it, or its outcome waits for the commit.
+// delivery is one that this process has a lease on. It waits in a lane or among the
+// suspects, or a worker has it, or its outcome waits for the commit.
 //
 // The pool's lock guards it.
 type delivery struct {
 	jobs.Delivery
 	lane       *lane
-	id         jobs.ID     // of its job, once that is a worker's
+	id         jobs.ID     // of its job, once that is claimed
 	inLeases   spot        // in supply.leases
 	exec       *execution  // while an attempt runs
 	outcome    *jobs.Event // set when the attempt has ended
@@ -23,17 +23,17 @@ type delivery struct {
 	token      time.Time   // when it entered, for the rate of its type
 	letOut     bool        // it is a suspect that waited and may try again
 	keyed      bool        // its job shares a concurrency key
-	key        string      // that it is counted under, "" = none
+	key        string      // the key under which it counts; "" = none
 	ended      *jobs.Job   // its job, if that ended before the attempt began
 }
 
-// ends says whether e is the end of the attempt that d was for.
+// ends says whether e is the end of d's attempt.
 func (d *delivery) ends(e *jobs.Event) bool {
 	o := d.outcome
 	return o != nil && o.Attempt == e.Attempt && o.Kind == e.Kind && o.StartedAt == e.StartedAt
 }
 
-// forget removes a delivery from the pool. p.mu is held.
+// forget removes a delivery from the pool. p.mu is locked.
 func (p *Pool) forget(d *delivery) {
 	if d.inside {
 		p.vacate(d, time.Now())
@@ -43,8 +43,8 @@ func (p *Pool) forget(d *delivery) {
 	p.claims.forget(d)
 }
 
-// vacate ends what a delivery counts for in the gates of its type and in the meter.
-// p.mu is held.
+// vacate removes a delivery from the gates of its type and from the meter. p.mu is
+// locked.
 func (p *Pool) vacate(d *delivery, now time.Time) {
 	d.lane.typ.gates.leave(d, d.exec != nil)
 	if d.exec != nil {
@@ -63,21 +63,21 @@ func (p *Pool) drop(d *delivery) {
 	p.mu.Unlock()
 }
 
-// dismiss ends a delivery that nobody needs.
+// dismiss acknowledges a delivery that nobody needs.
 func (p *Pool) dismiss(d *delivery) verdict {
 	p.drop(d)
 	p.supply.ack(d)
 	return dismissed
 }
 
-// giveBack ends a delivery now; the message comes again after delay.
+// giveBack ends a delivery. Its message comes again after delay.
 func (p *Pool) giveBack(d *delivery, delay time.Duration) verdict {
 	p.drop(d)
 	p.nak(d, delay)
 	return givenBack
 }
 
-// nak has the queue deliver a message again after delay.
+// nak asks the queue to deliver a message again after delay.
 func (p *Pool) nak(d *delivery, delay time.Duration) {
 	p.mu.Lock()
 	p.supply.asleep.remember(d, delay)
@@ -85,14 +85,14 @@ func (p *Pool) nak(d *delivery, delay time.Duration) {
 	p.supply.nak(d.Ref, delay)
 }
 
-// release gives back a delivery that has not started. p.mu is held.
+// release gives back a delivery that has not started. p.mu is locked.
 func (p *Pool) release(d *delivery) {
 	p.forget(d)
 	p.supply.nak(d.Ref, 0)
 }
 
-// settle gives the queue its answer, now that the outcome is durable. A job that
-// waits without a message is published again when its time has come.
+// settle ends a delivery whose outcome is durable. A job that waits without a message
+// is published again when it is due.
 func (p *Pool) settle(d *delivery) {
 	switch k := d.outcome.Kind; {
 	case k == jobs.KindRetrying && !(d.keyed && p.supply.needless(d.Seq)), k == jobs.KindSnoozed && !p.supply.needless(d.Seq):
@@ -104,8 +104,7 @@ func (p *Pool) settle(d *delivery) {
 	}
 }
 
-// wakeLate gives back once more what should have come again by now, and forgets what
-// nobody needs any more.
+// wakeLate gives late deliveries back once more, and forgets those that nobody needs.
 func (p *Pool) wakeLate(now time.Time) {
 	p.mu.Lock()
 	late := p.supply.asleep.late(now)

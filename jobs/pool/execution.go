@@ -10,10 +10,11 @@ import (
 	"jobstream/jobs"
 )
 
-// execution is one attempt while it runs: from [Pool.open] until end, by whoever runs
-// it. Here that is a worker's goroutine, which calls handle in between.
+// execution is one attempt while it runs, from [Pool.open] to end. A worker's goroutine
+// runs it, and calls handle in between.
 //
-// Its worker and the alarms read what newExecution set. The pool's lock guards until.
+// Its worker and the alarms read the fields of newExecution. The pool's lock guards
+// until.
 type execution struct {
 	p       *Pool
 	d       *delivery
@@ -21,15 +22,15 @@ type execution struct {
 	typ     *jobs.Type
 	attempt int
 	begun   time.Time
-	started jobs.Time // begun, as the record has it
+	started jobs.Time // begun, in the record's form
 	timeout time.Duration
-	until   time.Time // when that is over, while the handler runs
-	limit   error     // what the end of the time is called: ErrTimeout or ErrDeadline
+	until   time.Time // the end of that, while the handler runs
+	limit   error     // the reason for that end: ErrTimeout or ErrDeadline
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
-	task    jobs.Task                // what the handler gets
-	over    atomic.Bool              // it has ended, or was given up
-	ended   atomic.Pointer[jobs.Job] // the job, if it ended elsewhere meanwhile
+	task    jobs.Task                // the handler's argument
+	over    atomic.Bool              // it has ended or was given up
+	ended   atomic.Pointer[jobs.Job] // the job, if it has ended elsewhere
 
 	progress progressThrottle
 }
@@ -37,16 +38,16 @@ type execution struct {
 func newExecution(p *Pool, d *delivery, job *jobs.Job) *execution {
 	x := &execution{
 		p: p, d: d, job: job, typ: d.lane.typ.Type, attempt: job.Failures + 1, begun: time.Now(),
-		// The later start is the newer execution (see Apply), even if the clock was
-		// set back meanwhile.
+		// The later start is the newer execution (see Apply), even if the clock was set
+		// back meanwhile.
 		started: max(jobs.Now(), job.StartedAt+1),
 	}
 	x.ctx, x.cancel = context.WithCancelCause(context.Background())
 	return x
 }
 
-// begin makes the attempt known and records its start. The time that it may take counts
-// from now on.
+// begin registers the attempt and records its start. The attempt's time counts from
+// now.
 func (x *execution) begin() verdict {
 	if !x.enter() {
 		return x.p.dismiss(x.d)
@@ -54,8 +55,8 @@ func (x *execution) begin() verdict {
 	if x.job.Lost == 0 && x.job.Seq > x.p.o.SurvivorsUpTo {
 		x.p.o.Recorder.Started(x.d.Seq, x.started, x)
 	} else if !x.p.starts.record(x) {
-		// The job was in the queue when a process died, perhaps of this job before
-		// its start could be recorded. So it does not run without that record.
+		// The job was in the queue when a process died, and may have killed it before
+		// its start was recorded. So it does not run without that record.
 		switch {
 		case !x.over.CompareAndSwap(false, true):
 			return givenUp
@@ -69,8 +70,8 @@ func (x *execution) begin() verdict {
 	return runs
 }
 
-// close ends an execution with what its handler has returned. It returns false if the
-// execution was given up before.
+// close ends an execution with the handler's result. It returns false if the execution
+// was given up before.
 func (x *execution) close(result jobs.Result, err error) bool {
 	defer x.cancel(nil)
 	if x.end(result, err) {
@@ -80,8 +81,8 @@ func (x *execution) close(result jobs.Result, err error) bool {
 	return false
 }
 
-// end ends an execution, once, and records its outcome. It returns false if that has
-// been done.
+// end ends an execution, once, and records its outcome. It returns false if it has
+// ended before.
 func (x *execution) end(result jobs.Result, err error) bool {
 	if !x.over.CompareAndSwap(false, true) {
 		return false
@@ -89,7 +90,7 @@ func (x *execution) end(result jobs.Result, err error) bool {
 	last := x.progress.stop()
 	e := x.outcome(result, err)
 	if e.Kind == jobs.KindCompleted {
-		e.Message = last // what the throttle deferred stays, as the job's last word
+		e.Message = last // the throttle deferred it: it stays as the job's last message
 	}
 	x.p.conclude(x.d, e)
 	x.p.leaveSuspects(x.job)
@@ -108,7 +109,7 @@ func (x *execution) handle() (result jobs.Result, err error) {
 	return x.typ.Handler.Handle(x.ctx, &x.task)
 }
 
-// enter makes a running attempt known, so that a stop or a cancel can end it. It
+// enter registers a running attempt, so that a stop or a cancellation can end it. It
 // returns false if the job has ended before.
 func (x *execution) enter() bool {
 	p := x.p
@@ -127,7 +128,7 @@ func (x *execution) enter() bool {
 	return true
 }
 
-// bound decides how long the attempt may take from now on.
+// bound sets how long the attempt may take from now on.
 func (x *execution) bound() {
 	x.timeout, x.limit = x.job.Timeout, jobs.ErrTimeout
 	if x.timeout <= 0 {
@@ -140,7 +141,7 @@ func (x *execution) bound() {
 	}
 }
 
-// deadline is the job's, 0 if it has none.
+// deadline is the job's deadline; 0 if it has none.
 func (x *execution) deadline() jobs.Time {
 	if x.job.Terms == nil {
 		return 0
@@ -148,8 +149,8 @@ func (x *execution) deadline() jobs.Time {
 	return x.job.Terms.Deadline
 }
 
-// watch has the attempt interrupted when its time is over. One alarm does that for all:
-// a timer each would be set in vain for nearly every job.
+// watch interrupts the attempt when its time is over. One alarm serves all attempts,
+// since nearly every timer would be set in vain.
 func (x *execution) watch() {
 	until := time.Now().Add(x.timeout)
 	x.p.mu.Lock()
@@ -174,9 +175,9 @@ func (x *execution) interrupt(cause error) {
 	time.AfterFunc(x.typ.GraceOrDefault(), func() { x.abandon(cause) })
 }
 
-// abandon gives up an attempt whose handler does not return: its worker is replaced, and
-// what the handler still does is ignored. Its goroutine may still do harm, but waiting
-// for it could hold up other suspects for ever.
+// abandon gives up an attempt whose handler does not return. Its worker is replaced,
+// and the handler's result is ignored. Its goroutine may still do harm, but a wait for
+// it could stop other suspects for ever.
 func (x *execution) abandon(cause error) {
 	if !x.end(jobs.Result{}, cause) {
 		return
@@ -192,7 +193,7 @@ func (x *execution) StartEvent() *jobs.Event {
 	return &e
 }
 
-// event is an event of this attempt.
+// event makes an event of this attempt.
 func (x *execution) event(kind jobs.Kind) jobs.Event {
 	j := x.job
 	return jobs.Event{

@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// A gate keeps jobs of one type from starting though a worker is free. Each type has
+// A gate keeps jobs of one type from starting although a worker is free. Each type has
 // a list of gates, see newPoolType. The pool asks that list whether a job may start,
-// and also why one does not: so the two never differ.
+// and why one does not, so the two answers agree.
 //
-// A delivery meets each gate of its type twice. Before a worker gets it, its job is not
-// known yet, and open answers for any job of the type. Then the job has been looked up,
-// and admit answers for that one. A delivery that has entered leaves exactly once.
+// A delivery meets each gate of its type twice. Before a worker gets it, its job is
+// unknown, and open answers for any job of the type. After the job was looked up, admit
+// answers for that job. A delivery that has entered leaves exactly once.
 //
-// The pool's lock guards all gates. Whatever opens a gate has to call [Pool.dispatch],
-// unless open has said when time will.
+// The pool's lock guards all gates. Code that opens a gate has to call [Pool.dispatch],
+// unless open has returned the moment of that.
 type gate interface {
 	// open says whether one more delivery may enter now. If only time opens the gate,
-	// at is when it will.
+	// at is the moment.
 	open() (ok bool, at time.Time)
 	// width is how many deliveries may be inside at once. It bounds the prefetch.
 	width() int
@@ -32,8 +32,8 @@ type gate interface {
 	why(j *jobs.Job, q Queueing) *jobs.Waiting
 }
 
-// newPoolType makes the gates of a type. Their order is that of the reasons: the first
-// one that stops a job is what it waits for.
+// newPoolType makes the gates of a type, in the order of the reasons: a job waits for
+// the first gate that stops it.
 func newPoolType(t *jobs.Type, paused bool) *poolType {
 	pt := &poolType{Type: t, pause: &pauseGate{typ: t.Name, paused: paused}, cap: &capGate{most: t.MaxWorkers}}
 	pt.gates = gates{pt.pause, newKeyGate(t), pt.cap}
@@ -43,7 +43,7 @@ func newPoolType(t *jobs.Type, paused bool) *poolType {
 	return pt
 }
 
-// gates are those of a type: all of them have to let a job pass.
+// gates are the gates of a type. All of them have to let a job pass.
 type gates []gate
 
 func (all gates) open() (ok bool, at time.Time) {
@@ -99,7 +99,7 @@ func (all gates) why(j *jobs.Job, q Queueing) *jobs.Waiting {
 	return nil
 }
 
-// openGate lets everything pass. Gates embed it, and decide what is theirs.
+// openGate lets everything pass. Gates embed it, and override its methods.
 type openGate struct{}
 
 func (openGate) open() (ok bool, at time.Time)         { return true, time.Time{} }

@@ -7,8 +7,8 @@ import (
 
 // keyGate bounds how many jobs of its type run at once with the same concurrency key.
 //
-// The tracker lets no more of them into the queue. But a job that was cancelled leaves
-// its turn to the next one while its handler is still on its way out.
+// The tracker lets no more of them into the queue. But a cancelled job passes its turn
+// on while its handler is still returning.
 type keyGate struct {
 	openGate
 	most   int

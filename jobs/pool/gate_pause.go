@@ -21,7 +21,7 @@ func (g *pauseGate) width() int {
 	return g.openGate.width()
 }
 
-// admit looks again: the type may have been paused while the job was looked up.
+// admit checks again, as the type may have been paused during the look-up.
 func (g *pauseGate) admit(*delivery, *jobs.Job) claim {
 	if g.paused {
 		return closed

@@ -41,13 +41,13 @@ func (g *rateGate) why(j *jobs.Job, q Queueing) *jobs.Waiting {
 	if wait <= 0 {
 		return nil
 	}
-	before := float64(max(q.Position-1, 0)) * float64(g.tokens.every) // for those before it
+	before := float64(max(q.Position-1, 0)) * float64(g.tokens.every) // for the jobs before it
 	wait += time.Duration(min(before, float64(jobs.MaxDelay)))
 	return &jobs.Waiting{Reason: jobs.WaitRateLimit, Until: jobs.Now().Add(wait), Detail: "at most " + g.rate.String() + " may start"}
 }
 
-// bucket is a token bucket: each start takes a token, and a new one comes after
-// each interval until the bucket is full. Its times are of the monotonic clock.
+// bucket is a token bucket: each start uses a token, and a new one comes after each
+// interval until the bucket is full. Its times are of the monotonic clock.
 type bucket struct {
 	size   int
 	every  time.Duration // from token to token
@@ -55,13 +55,13 @@ type bucket struct {
 	last   time.Time // when the last token came, if the bucket is not full
 }
 
-// newBucket makes a full one.
+// newBucket makes a full bucket.
 func newBucket(r jobs.Rate) *bucket {
-	every := time.Duration(math.Ceil(float64(r.Per) / r.Count)) // rather a hair less than the rate
+	every := time.Duration(math.Ceil(float64(r.Per) / r.Count)) // rounded towards a lower rate
 	return &bucket{size: r.Capacity(), every: max(every, 1), tokens: r.Capacity()}
 }
 
-// next is when there is a token: now, or later.
+// next is the moment of the next token: now, or later.
 func (b *bucket) next(now time.Time) time.Time {
 	if b.tokens < b.size {
 		if n := now.Sub(b.last) / b.every; n >= time.Duration(b.size-b.tokens) {
@@ -77,7 +77,7 @@ func (b *bucket) next(now time.Time) time.Time {
 	return b.last.Add(b.every)
 }
 
-// spend uses a token; next has said that there is one.
+// spend uses a token, which next has promised.
 func (b *bucket) spend(now time.Time) {
 	if b.tokens == b.size {
 		b.last = now
@@ -85,9 +85,8 @@ func (b *bucket) spend(now time.Time) {
 	b.tokens--
 }
 
-// refund gives a token back that was taken and not used. The next new one is an
-// interval away then, and a token is lost that was out for longer than that: so
-// the rate holds for every span of time.
+// refund returns an unused token. The next new one is then an interval away. A token
+// that was out for longer than that is lost, so the rate holds for every span of time.
 func (b *bucket) refund(taken, now time.Time) {
 	if b.tokens < b.size && now.Sub(taken) < b.every {
 		b.tokens++

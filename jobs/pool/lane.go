@@ -6,7 +6,7 @@ import (
 	"jobstream/jobs"
 )
 
-// poolType is a type as the pool has it.
+// poolType is a type with its gates.
 type poolType struct {
 	*jobs.Type
 	gates gates
@@ -19,18 +19,18 @@ type lane struct {
 	jobs.Lane
 	typ *poolType
 
-	// What the choice needs.
+	// Fields of the choice.
 	index     int         // in its row
-	buf       []*delivery // those that wait for a worker
-	committed uint64      // highest sequence of this lane that the tracker has committed
-	delivered uint64      // highest sequence delivered, or given up on
-	expected  time.Time   // since when a committed job is missing here
+	buf       []*delivery // the deliveries that wait for a worker
+	committed uint64      // the highest committed sequence of this lane
+	delivered uint64      // the highest sequence that was delivered or given up
+	expected  time.Time   // the moment since which a committed job is missing here
 	early     bool        // it is in choice.early
 
-	// What the supply needs.
+	// Fields of the supply.
 	asked    int // pulled, not yet delivered
-	most     int // of both, see prefetch
-	extra    int // of that, what is beyond the lane's share
+	most     int // bound of both, see prefetch
+	extra    int // the part of that beyond the lane's share
 	refilled time.Time
 }
 
@@ -46,28 +46,27 @@ func (l *lane) pop() *delivery {
 	return d
 }
 
-// arrived counts n deliveries that have come, or will not.
+// arrived counts n deliveries that have come, or will not come.
 func (l *lane) arrived(n int) { l.asked -= min(n, l.asked) }
 
-// Bounds of the prefetch of a lane: enough for the workers until more has come. Each
+// Bounds of a lane's prefetch: enough for the workers until more has come. Each
 // delivery has a lease to renew, so slow jobs are not fetched early. A lane that uses
-// up half of its prefetch quickly asks for twice as much the next time: fewer requests
-// and fewer wake-ups, each for more jobs.
+// up half of its prefetch quickly asks for twice as much the next time. That makes
+// fewer requests and fewer wake-ups, each for more jobs.
 const (
 	minPrefetch     = 16
 	maxPrefetch     = 512
 	maxPrefetchFast = 2048
 	quickly         = 10 * time.Millisecond
-	// All lanes together hold no more than sharedPrefetch, of which each has an equal
-	// share, but one at least; and extraPrefetch, which goes to those that are quick. The
-	// broker also drops a connection that has too many bytes before it.
+	// All lanes together get at most sharedPrefetch, in equal shares of at least one.
+	// Quick lanes get up to extraPrefetch more. The broker also drops a connection that
+	// has too many unread bytes.
 	sharedPrefetch = 4096
 	extraPrefetch  = 4096
 )
 
-// prefetch is how many deliveries a lane that is refilled now may have or wait for. It
-// has or waits for have of them. least is what it may always have, spare how many more
-// there are for all lanes.
+// prefetch is how many deliveries a lane may now have or wait for. have is the present
+// number, least the guaranteed one, and spare the number left for all lanes.
 func (l *lane) prefetch(least, have, spare int, now time.Time) int {
 	switch took := now.Sub(l.refilled); {
 	case took > 10*quickly:

@@ -11,8 +11,7 @@ func (s laneSet) include(n int) { s[n/64] |= 1 << (n % 64) }
 
 func (s laneSet) remove(n int) { s[n/64] &^= 1 << (n % 64) }
 
-// next returns the first of the set from the position at on and before end, or
-// end.
+// next returns the first position of the set from at on and before end; otherwise end.
 func (s laneSet) next(at, end int) int {
 	for at < end {
 		if w := s[at/64] >> (at % 64); w != 0 {

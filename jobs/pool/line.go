@@ -2,18 +2,18 @@ package pool
 
 import "time"
 
-// line is deliveries in the order in which something was last done for them, so
-// that whoever has to do it again looks at those only that are stale.
+// line has deliveries in the order of their latest treatment. So only the stale ones
+// have to be looked at for the next.
 type line struct{ first, last *spot }
 
-// spot is where a delivery is in a line. The zero value is in none.
+// spot is the place of a delivery in a line. The zero value is in none.
 type spot struct {
 	before, behind *spot
 	of             *delivery // nil: it is in no line
 	since          time.Time
 }
 
-// append puts d at the end of the line: something is done for it now.
+// append moves d to the end of the line, as it is treated now.
 func (l *line) append(p *spot, d *delivery, now time.Time) {
 	l.remove(p)
 	p.of, p.since, p.before = d, now, l.last
@@ -25,7 +25,7 @@ func (l *line) append(p *spot, d *delivery, now time.Time) {
 	l.last = p
 }
 
-// remove takes p out of the line, if it is there.
+// remove removes p from the line, if it is in it.
 func (l *line) remove(p *spot) {
 	if p.of == nil {
 		return
@@ -43,8 +43,8 @@ func (l *line) remove(p *spot) {
 	*p = spot{}
 }
 
-// stale calls do for those for which nothing was done for the time span before now, and
-// puts them at the end.
+// stale calls do for all that were last treated longer than span before now, and moves
+// them to the end.
 func (l *line) stale(now time.Time, span time.Duration, do func(d *delivery)) {
 	for p := l.first; p != nil && now.Sub(p.since) >= span; p = l.first {
 		d := p.of

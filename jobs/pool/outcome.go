@@ -33,7 +33,7 @@ func (x *execution) outcome(result jobs.Result, err error) *jobs.Event {
 	return &e
 }
 
-// failed says what an error makes of the attempt.
+// failed sets the outcome of an attempt with an error.
 func (x *execution) failed(e *jobs.Event, err error) {
 	cause, permanent := context.Cause(x.ctx), jobs.IsPermanent(err)
 	after, reason, snoozed := jobs.SnoozeOf(err)
@@ -59,7 +59,7 @@ func (x *execution) failed(e *jobs.Event, err error) {
 	}
 }
 
-// ownWords are what a handler says beyond that its context has ended.
+// ownWords is the handler's error, unless it only repeats the end of the context.
 func ownWords(err error) string {
 	for _, known := range [...]error{jobs.ErrTimeout, jobs.ErrDeadline, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, known) {
@@ -69,7 +69,7 @@ func ownWords(err error) string {
 	return ": " + jobs.Shorten(err.Error(), jobs.MaxError)
 }
 
-// again makes a failed attempt one that is made again, if that may be.
+// again makes a failed attempt a retry, if there may be one.
 func (x *execution) again(e *jobs.Event) {
 	e.Kind = jobs.KindFailed
 	if x.attempt >= x.job.MaxAttempts {
@@ -83,8 +83,8 @@ func (x *execution) again(e *jobs.Event) {
 	e.Kind, e.Due, e.Artifact = jobs.KindRetrying, due, nil
 }
 
-// void is the outcome of an attempt whose job has ended before it. The tracker
-// knows that; one that is made again from the events alone hears it from this.
+// void is the outcome of an attempt whose job has ended before it. The tracker knows
+// that, but a tracker that is rebuilt from events alone needs it.
 func (x *execution) void(ended *jobs.Job) *jobs.Event {
 	e := x.event(jobs.KindCancelled)
 	if ended.Status == jobs.Failed {
@@ -95,7 +95,7 @@ func (x *execution) void(ended *jobs.Job) *jobs.Event {
 	return &e
 }
 
-// causeOf is what an execution hears whose job has ended elsewhere.
+// causeOf is the cause of an interruption because the job has ended elsewhere.
 func causeOf(ended *jobs.Job) error {
 	if ended.Status == jobs.Failed && strings.HasPrefix(ended.Error, jobs.DeadlineReason) {
 		return jobs.ErrDeadline
@@ -106,12 +106,12 @@ func causeOf(ended *jobs.Job) error {
 func encodeResult(v any) (json.RawMessage, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false) // it is read by people, and <…> is common in mail
+	enc.SetEscapeHTML(false) // people read it, and <…> is common in mail
 	if err := enc.Encode(v); err != nil {
 		return nil, jobs.Permanentf("the handler's result is not JSON: %w", err)
 	}
 	b := bytes.TrimSpace(buf.Bytes())
-	if !utf8.Valid(b) { // what a handler took from elsewhere as json.RawMessage
+	if !utf8.Valid(b) { // from a handler's json.RawMessage
 		b = bytes.ToValidUTF8(b, []byte("\ufffd"))
 	}
 	if len(b) > jobs.MaxResult {
@@ -125,7 +125,7 @@ func encodeResult(v any) (json.RawMessage, error) {
 
 // Bounds of the outcomes that wait for their commit.
 const (
-	// resendAfter is how long the commit of an outcome may take before it is
+	// resendAfter is how long the commit of an outcome may take before the outcome is
 	// recorded again.
 	resendAfter = 5 * time.Second
 
@@ -133,12 +133,12 @@ const (
 	unsettledBytes   = 64 << 20
 )
 
-// outcomes are those that are recorded and not committed. So many may be that a tracker
-// which cannot commit does not fill the memory.
+// outcomes are recorded and not yet committed. Their number is bounded, so that a
+// tracker that cannot commit does not fill the memory.
 //
 // The pool's lock guards it.
 type outcomes struct {
-	line  line // of their deliveries, by when they were recorded
+	line  line // of their deliveries, by the moment of recording
 	count int
 	bytes int
 	most  int
@@ -150,7 +150,7 @@ func (o *outcomes) init(most int) {
 	}
 }
 
-// full says whether nothing more may start.
+// full says that no more jobs may start.
 func (o *outcomes) full() bool { return o.count >= o.most || o.bytes >= unsettledBytes }
 
 func (o *outcomes) append(d *delivery, e *jobs.Event, now time.Time) {
@@ -168,13 +168,13 @@ func (o *outcomes) remove(d *delivery) {
 	}
 }
 
-// stale returns the outcomes that have to be recorded again now.
+// stale returns the outcomes that have to be recorded again.
 func (o *outcomes) stale(now time.Time) (again []*jobs.Event) {
 	o.line.stale(now, resendAfter, func(d *delivery) { again = append(again, d.outcome) })
 	return again
 }
 
-// conclude records an outcome; the delivery is settled when that is committed.
+// conclude records an outcome. The delivery is settled when that is committed.
 func (p *Pool) conclude(d *delivery, e *jobs.Event) {
 	p.mu.Lock()
 	now := time.Now()

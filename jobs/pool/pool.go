@@ -10,16 +10,15 @@ import (
 )
 
 // Pool runs jobs: a bounded number of workers over all types. A free worker gets the
-// next delivery of the best priority. The types of one priority are served one after
-// the other.
+// next delivery of the best priority. The types of one priority take turns.
 //
-// A delivery is run only after the tracker has committed its job. The job is looked up
-// there, and if it has ended meanwhile, the delivery is acknowledged and skipped. When
-// an attempt ends its worker is free at once. The delivery is settled when the tracker
-// has committed the outcome ([Pool.Committed]).
+// A delivery runs only after the tracker has committed its job. The job is looked up
+// there. If it has ended meanwhile, the delivery is acknowledged and skipped. The end
+// of an attempt frees its worker at once. The delivery is settled when the tracker has
+// committed the outcome ([Pool.Committed]).
 //
-// One lock guards all that changes. It stands in parts, each with a file of its own,
-// which know neither the pool nor one another; the pool's methods bring them together.
+// One lock guards everything that changes. The state is in parts with a file each,
+// which know neither the pool nor one another. The pool's methods connect them.
 type Pool struct {
 	o      Options
 	types  map[string]*poolType
@@ -28,42 +27,42 @@ type Pool struct {
 
 	mu       sync.Mutex
 	idle     sync.Cond // signalled when a worker or a delivery goes
-	supply   supply    // what it gets from the queue
-	choice   choice    // what runs next
-	crew     crew      // who runs it
-	claims   claims    // what runs
-	suspects suspects  // what may have killed a process
-	outcomes outcomes  // what has run
+	supply   supply    // the deliveries from the queue
+	choice   choice    // which of them runs next
+	crew     crew      // the workers
+	claims   claims    // the running jobs
+	suspects suspects  // jobs that may have killed a process
+	outcomes outcomes  // the ended attempts
 	stopping bool
 }
 
-// Options are what a Pool needs.
+// Options are the parts and settings of a Pool.
 type Options struct {
 	Queue      jobs.Queue
 	Tracker    jobs.Tracker
 	Recorder   *Recorder
 	Registry   *jobs.Registry
 	MaxWorkers int
-	// MinWorkers lets the size of the pool follow the load: it is between MinWorkers
-	// and MaxWorkers. 0 = it is MaxWorkers.
+	// MinWorkers makes the size of the pool follow the load, between MinWorkers and
+	// MaxWorkers. 0 = always MaxWorkers.
 	MinWorkers int
-	// Paused names the types that start nothing at first, see [Pool.SetPaused].
+	// Paused are the types that are paused at first, see [Pool.SetPaused].
 	Paused  map[string]bool
 	Lease   time.Duration // of a delivery; renewed at a third of it
 	MaxLost int           // see [jobs.Job.Lose]
-	Node    string        // stands in events
-	// SurvivorsUpTo is the sequence in JOBS up to which messages were there when a
-	// process died, 0 for none. One of their jobs may be what killed it.
+	Node    string        // for events
+	// SurvivorsUpTo is the last sequence of JOBS when a process died; 0 for none. One
+	// of the jobs up to it may have killed that process.
 	SurvivorsUpTo uint64
-	// MaxUnsettled is how many outcomes may wait for their commit before no more
-	// jobs are started, so that a tracker that cannot commit does not fill the
-	// memory; 0 = 16,384. Their results are bounded, too, at 64 MiB.
+	// MaxUnsettled bounds the outcomes that wait for their commit; beyond it no jobs
+	// start. So a tracker that cannot commit does not fill the memory. 0 = 16,384.
+	// Their results are also bounded, at 64 MiB.
 	MaxUnsettled int
 	Logger       *slog.Logger
 }
 
-// New makes a pool for these lanes. It does nothing before [Pool.Start].
-// Lanes of types that the registry does not know are never served.
+// New makes a pool for these lanes. It does nothing before [Pool.Start]. It never
+// serves lanes of unknown types.
 func New(o Options, lanes []jobs.Lane) *Pool {
 	p := &Pool{o: o, types: make(map[string]*poolType), lanes: make(map[jobs.Lane]*lane)}
 	p.idle.L = &p.mu
@@ -92,8 +91,8 @@ func New(o Options, lanes []jobs.Lane) *Pool {
 	return p
 }
 
-// Start begins to pull. position is the tracker's in JOBS; last is the last
-// sequence there, up to which any lane may hold something.
+// Start begins to pull. position is the tracker's in JOBS. last is the last sequence
+// there, up to which any lane may have messages.
 func (p *Pool) Start(position, last uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -106,8 +105,8 @@ func (p *Pool) Start(position, last uint64) {
 	}
 }
 
-// Run renews leases, sends outcomes again that nobody has heard of, and asks
-// again where the queue did not take a request, until ctx ends.
+// Run renews leases, resends outcomes without a commit, and repeats requests that the
+// queue did not take, until ctx ends.
 func (p *Pool) Run(ctx context.Context) error {
 	tick := time.NewTicker(min(p.o.Lease/6, time.Second))
 	defer tick.Stop()
@@ -125,7 +124,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	}
 }
 
-// keep renews what would run out, and repeats what was not answered.
+// keep renews leases and repeats unanswered messages.
 func (p *Pool) keep(now time.Time) {
 	p.mu.Lock()
 	stale := p.supply.stale(now)
@@ -174,8 +173,8 @@ func (p *Pool) PullEnded(l jobs.Lane, n int) {
 	}
 }
 
-// Committed settles the deliveries whose outcome a commit has made durable, and starts
-// what may run after it.
+// Committed is a listener of commits. It settles the deliveries of committed outcomes,
+// and starts jobs that may run now.
 func (p *Pool) Committed(c *jobs.Commit) {
 	p.mu.Lock()
 	p.choice.advance(c.Positions.Jobs)
@@ -186,7 +185,7 @@ func (p *Pool) Committed(c *jobs.Commit) {
 		}
 	}
 	var void []*execution
-	for j := range c.Ended() { // before anything is forgotten
+	for j := range c.Ended() { // before any delivery is forgotten
 		p.supply.asleep.forget(j.Seq)
 		if x := p.claims.ended(j); x != nil {
 			void = append(void, x)
@@ -207,8 +206,8 @@ func (p *Pool) Committed(c *jobs.Commit) {
 	}
 }
 
-// durable forgets the deliveries whose outcome is committed, and returns them. p.mu is
-// held.
+// durable forgets the deliveries of committed outcomes, and returns them. p.mu is
+// locked.
 func (p *Pool) durable(c *jobs.Commit) (done []*delivery) {
 	for i := range c.Outcomes {
 		e := &c.Outcomes[i]
@@ -220,9 +219,8 @@ func (p *Pool) durable(c *jobs.Commit) (done []*delivery) {
 	return done
 }
 
-// SetPaused pauses a type, or lets it go on. Nothing of a paused type starts;
-// what runs goes on. A type that the pool has no lanes of is passed over. The
-// pool keeps that in memory only.
+// SetPaused pauses or resumes a type. No job of a paused type starts; running ones go
+// on. A type without lanes in the pool is ignored. The pool stores that in memory only.
 func (p *Pool) SetPaused(typ string, paused bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -233,19 +231,18 @@ func (p *Pool) SetPaused(typ string, paused bool) {
 	t.pause.paused = paused
 	for _, l := range p.lanes {
 		if l.typ == t {
-			l.expected = time.Time{} // the wait for a delivery is over, or begins now
+			l.expected = time.Time{} // the wait for a delivery ends, or begins now
 			p.supply.refill(l)
 		}
 	}
-	p.unpark() // one of the type may have been let out, and held up others
+	p.unpark() // one of the type may have been let out and stopped others
 	p.dispatch()
 }
 
-// Resize changes the bounds of the number of workers, and the caps of types; it
-// takes effect at once. Running jobs are never stopped by it. Types that the pool
-// has no lanes of are passed over; see [jobs.Registry.CheckResize]. A lower bound above
-// the upper one is an [*jobs.Error], and then nothing changes; but a new upper bound
-// alone takes the lower one with it.
+// Resize changes the bounds of workers and the caps of types, at once. It never stops
+// running jobs. It ignores types without lanes in the pool; see
+// [jobs.Registry.CheckResize]. A lower bound above the upper one is an [*jobs.Error]
+// and changes nothing. A new upper bound alone lowers the lower one if need be.
 func (p *Pool) Resize(r *jobs.Resize) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -7,11 +7,11 @@ import (
 	"jobstream/jobs"
 )
 
-// progressThrottle passes progress on at most ten times a second, and less often if
-// the record is large: each report writes it again. The last report is never lost
-// while the attempt runs.
+// progressThrottle passes progress on at most ten times a second, and less often if the
+// record is large, since each report rewrites it. While the attempt runs the last
+// report is never lost.
 type progressThrottle struct {
-	size    int // bytes of lists that a report writes, about
+	size    int // about the size of the lists that a report rewrites
 	reports int
 	mu      sync.Mutex
 	last    time.Time
@@ -23,11 +23,11 @@ type progressThrottle struct {
 
 const (
 	progressEvery = 100 * time.Millisecond
-	progressBytes = 80 << 10 // that the reports of one attempt write in a second
-	lineBytes     = 40       // of an entry of a list in a record, besides its text
+	progressBytes = 80 << 10 // bytes that the reports of one attempt may write in a second
+	lineBytes     = 40       // bytes of a list entry in a record, besides its text
 )
 
-// listBytes is about how many bytes the errors and the history take in the record.
+// listBytes is about the size of the errors and the history in the record.
 func listBytes(j *jobs.Job) (n int) {
 	for i := range j.Errors {
 		n += lineBytes + len(j.Errors[i].Error)
@@ -38,7 +38,7 @@ func listBytes(j *jobs.Job) (n int) {
 	return n
 }
 
-// every is the time from one report to the next. t.mu is held.
+// every is the time from one report to the next. t.mu is locked.
 func (t *progressThrottle) every() time.Duration {
 	return max(progressEvery, time.Duration(t.size)*time.Second/progressBytes)
 }
@@ -52,7 +52,7 @@ func (x *execution) report(percent int, message string) {
 	}
 	t.percent, t.message = percent, jobs.Shorten(message, jobs.MaxMessage)
 	if t.timer != nil {
-		return // the one that waits will take it
+		return // the waiting one will send it
 	}
 	if wait := t.every() - time.Since(t.last); wait > 0 {
 		t.timer = time.AfterFunc(wait, x.sendProgress)
@@ -70,7 +70,7 @@ func (x *execution) sendProgress() {
 	}
 }
 
-// recordProgress records the latest report. x.progress.mu is held.
+// recordProgress records the latest report. x.progress.mu is locked.
 func (x *execution) recordProgress() {
 	t := &x.progress
 	t.last = time.Now()
@@ -86,7 +86,7 @@ func (x *execution) recordProgress() {
 	x.p.o.Recorder.Record(&e)
 }
 
-// stop ends the reports. It returns the message of one that was held back.
+// stop ends the reports, and returns the message of a deferred one.
 func (t *progressThrottle) stop() (deferred string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

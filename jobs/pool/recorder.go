@@ -8,29 +8,29 @@ import (
 	"time"
 )
 
-// Recorder brings events to an EventLog. An event goes out at once when little
-// happens; under load it collects for a millisecond, so that many share a
-// message. The start of an attempt is held back for a moment and dropped if the
-// attempt has ended by then: its outcome says when it started.
+// Recorder brings events to an EventLog. With little load an event goes out at once.
+// Under load it collects events for a millisecond, so that many share a message. The
+// start of an attempt is deferred a little, and dropped if the attempt has ended by
+// then: its outcome contains its start.
 type Recorder struct {
 	log  jobs.EventLog
-	fail func(error) // hears that events could not be sent; they are sent again
+	fail func(error) // called when events could not be sent; they are sent again
 
 	mu     sync.Mutex
 	queue  []jobs.Event
 	starts map[uint64]Beginning // by sequence in JOBS
-	oldest jobs.Time            // when the oldest of starts was
+	oldest jobs.Time            // the moment of the oldest of starts
 	wake   chan struct{}
 }
 
-// Beginning is an attempt that has begun. StartEvent makes the event of that,
-// which is needed only where the attempt has not ended soon after.
+// Beginning is an attempt that has begun. StartEvent makes its event, if the attempt
+// has not ended soon after.
 type Beginning interface{ StartEvent() *jobs.Event }
 
 const (
 	// packWindow is the least time between two sendings.
 	packWindow = time.Millisecond
-	// startHold is how long the start of an attempt is held back.
+	// startHold is how long the start of an attempt is deferred.
 	startHold = 4 * time.Millisecond
 )
 
@@ -42,8 +42,8 @@ func NewRecorder(log jobs.EventLog, fail func(error)) *Recorder {
 	return &Recorder{log: log, fail: fail, starts: make(map[uint64]Beginning), wake: make(chan struct{}, 1)}
 }
 
-// Started records the start of an attempt, some milliseconds later: of the one
-// that has begun now at the message seq of JOBS.
+// Started records the start of an attempt some milliseconds later. The attempt has
+// begun now, at the message seq of JOBS.
 func (r *Recorder) Started(seq uint64, now jobs.Time, b Beginning) {
 	r.mu.Lock()
 	if len(r.starts) == 0 {
@@ -54,8 +54,8 @@ func (r *Recorder) Started(seq uint64, now jobs.Time, b Beginning) {
 	r.signal()
 }
 
-// Record records an event, of which it takes a copy. One that settles an attempt
-// makes its held-back start superfluous.
+// Record records a copy of an event. An event that ends an attempt replaces its
+// deferred start.
 func (r *Recorder) Record(e *jobs.Event) {
 	r.mu.Lock()
 	b, deferred := r.starts[e.Seq]
@@ -70,9 +70,8 @@ func (r *Recorder) Record(e *jobs.Event) {
 	r.signal()
 }
 
-// push copies an event right to its place in the queue: with an event or two on
-// the way there, a worker's goroutine would outgrow the stack that it starts
-// with. r.mu is held.
+// push copies an event straight into the queue. With an event or two on its stack, a
+// worker's goroutine would outgrow its first stack. r.mu is locked.
 func (r *Recorder) push(e *jobs.Event) {
 	n := len(r.queue)
 	r.queue = slices.Grow(r.queue, 1)[:n+1]
@@ -86,7 +85,7 @@ func (r *Recorder) signal() {
 	}
 }
 
-// Run sends until ctx ends, and then what is left.
+// Run sends events until ctx ends, and then the remaining ones.
 func (r *Recorder) Run(ctx context.Context) error {
 	var last time.Time
 	timer := time.NewTimer(time.Hour)
@@ -105,7 +104,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 		}
 		var next time.Duration
 		if spare, next = r.send(spare[:0], false); len(spare) > 0 {
-			last = time.Now() // a start that is only held back makes nothing wait
+			last = time.Now() // a deferred start makes nothing wait
 		}
 		timer.Reset(next)
 	}
@@ -120,16 +119,16 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// send sends what is due and says when more will be. spare becomes the next
-// queue; the one that was sent comes back for reuse.
+// send sends the events whose time has come, and returns the time until the next ones.
+// spare becomes the next queue; the sent one is returned for reuse.
 func (r *Recorder) send(spare []jobs.Event, all bool) ([]jobs.Event, time.Duration) {
 	r.mu.Lock()
 	next := time.Hour
 	if len(r.starts) > 0 {
-		// below zero if the clock was set back meanwhile
+		// the age is negative if the clock was set back meanwhile
 		if age := jobs.Now().Sub(r.oldest); all || age >= startHold || age < 0 {
-			// Those that came later go with the oldest: the hold is an economy, not a
-			// promise.
+			// Later ones go with the oldest: the deferral saves messages and promises
+			// nothing.
 			for seq, b := range r.starts {
 				r.push(b.StartEvent())
 				delete(r.starts, seq)

@@ -226,7 +226,7 @@ func (r *rig) Find(seq uint64) (*jobs.Job, error) {
 	return j, nil
 }
 
-// find is the record of a message. r.mu is held.
+// find is the record of a message. r.mu is locked.
 func (r *rig) find(seq uint64) *jobs.Job {
 	if key, ok := r.owner[seq]; ok {
 		seq = key
@@ -359,7 +359,7 @@ func (r *rig) fold() *jobs.Commit {
 	return c
 }
 
-// byID finds a record. r.mu is held.
+// byID finds a record. r.mu is locked.
 func (r *rig) byID(id jobs.ID) *jobs.Job {
 	for _, j := range r.records {
 		if j.ID == id {
@@ -382,7 +382,7 @@ func (r *rig) submit(lanes ...string) uint64 {
 	return first
 }
 
-// put makes one message. r.mu is held.
+// put makes one message. r.mu is locked.
 func (r *rig) put(l string, change func(*jobs.Message)) *jobs.Message {
 	r.seq++
 	m := &jobs.Message{

@@ -11,21 +11,21 @@ import (
 // Times and shares of a pool whose size follows the load.
 const (
 	growEvery   = 100 * time.Millisecond // the least time between two steps up
-	shrinkAfter = 10 * time.Second       // of being underused, and the window of measurement
-	underused   = 0.5                    // of the workers, on average in that window
+	shrinkAfter = 10 * time.Second       // of low use, and the window of measurement
+	underused   = 0.5                    // the share of busy workers below which use is low
 )
 
-// load is what decides about the size of a pool.
+// load is the input for the size of a pool.
 type load struct {
 	size, min, max int
 	running        int
 	backlog        bool          // one more worker would have something to do
-	used           float64       // workers that were busy, on average in the last shrinkAfter
-	unchanged      time.Duration // since when the size is what it is
+	used           float64       // mean number of busy workers in the last shrinkAfter
+	unchanged      time.Duration // how long the size has been the same
 }
 
-// next is the size to have: at once more when all are busy and there is more to
-// do, and as many as are used after a while of being underused.
+// next is the new size. It grows at once when all workers are busy and there is more to
+// do. After a time of low use it shrinks to the number in use.
 func (l load) next() int {
 	if l.min <= 0 {
 		return l.max
@@ -53,8 +53,7 @@ func (s *scale) init(lo, hi int) {
 	s.size = load{size: s.min, min: s.min, max: s.max}.next()
 }
 
-// bounds takes over what a Resize says about the whole pool, or says why it
-// cannot.
+// bounds applies the bounds of the whole pool from a Resize, or returns an error.
 func (s *scale) bounds(r *jobs.Resize) error {
 	lo, hi := s.min, s.max
 	if r.MaxWorkers != nil {

@@ -7,14 +7,14 @@ import (
 
 // sleepers are the deliveries that were given back and have not come again.
 //
-// A nats-server (2.15.2, consumer.purge) forgets which messages it was about to
-// deliver again when a part of their stream is purged: they come only when their
-// lease runs out. So whatever is late is given back once more, which puts it
-// into the server's queue again; for one that is there this changes nothing.
+// A nats-server (2.15.2, consumer.purge) forgets its redeliveries when a part of their
+// stream is purged. Then messages come only when their lease runs out. So a late one is
+// given back once more, which puts it into the server's queue again. For one that is
+// there this changes nothing.
 //
-// A delivery whose job has ended, has another message by now or is gone may never
-// come, as its message is trimmed. What commits tell of is forgotten at once, the rest
-// when it is late; see [Pool.wakeLate].
+// A delivery may never come again because its message is trimmed: its job has ended, is
+// gone, or has another message. A commit makes the pool forget it at once. The others
+// are forgotten when they are late; see [Pool.wakeLate].
 type sleepers struct {
 	bySeq map[uint64]*sleeper
 	heap  sleeperHeap
@@ -29,8 +29,8 @@ type sleeper struct {
 	index int           // in the heap
 }
 
-// How long after its time a delivery counts as late; the wait doubles from check
-// to check.
+// The lateness at which a delivery is given back again. The wait doubles from check to
+// check.
 const (
 	lateAfter = 250 * time.Millisecond
 	latest    = 8 * time.Second // the longest wait
@@ -46,7 +46,7 @@ func (s *sleepers) remember(d *delivery, delay time.Duration) {
 	heap.Push(&s.heap, e)
 }
 
-// forget forgets one: it has come again, or need not come any more.
+// forget forgets one that has come again, or is no longer needed.
 func (s *sleepers) forget(seq uint64) {
 	if e := s.bySeq[seq]; e != nil {
 		delete(s.bySeq, seq)
@@ -54,15 +54,15 @@ func (s *sleepers) forget(seq uint64) {
 	}
 }
 
-// late returns those that are late and sets their next check. One that waits
-// because nobody has asked for more of its lane is in order.
+// late returns the late ones and sets their next check. One whose lane has not asked
+// for more is not late.
 func (s *sleepers) late(now time.Time) (late []*sleeper) {
 	for len(s.heap) > 0 && !s.heap[0].check.After(now) {
 		e := s.heap[0]
 		if e.lane.asked > 0 {
 			late = append(late, e)
 		}
-		e.wait = min(2*e.wait, latest) // for the others, too: a hundred thousand may wait their turn
+		e.wait = min(2*e.wait, latest) // the others wait as well: a hundred thousand may wait their turn
 		e.check = now.Add(e.wait)
 		heap.Fix(&s.heap, 0)
 	}

@@ -8,8 +8,8 @@ import (
 	"jobstream/jobs"
 )
 
-// starts are the attempts that begin only when their start is committed. It has a lock
-// of its own.
+// starts are the attempts that begin only when their start is committed. It has its own
+// lock.
 type starts struct {
 	tracker jobs.Tracker
 
@@ -26,9 +26,8 @@ func (s *starts) init(t jobs.Tracker) {
 	s.tracker, s.waiting = t, make(map[uint64]*startWait)
 }
 
-// record records the start of an attempt and waits until the tracker has committed it,
-// for a while and as long as the attempt is not interrupted. It says whether that has
-// come.
+// record records the start of an attempt and waits for its commit, at most for a while
+// and until the attempt is interrupted. It says whether the commit has come.
 func (s *starts) record(x *execution) bool {
 	w := &startWait{startedAt: x.started, done: make(chan struct{})}
 	seq := x.d.Seq
@@ -52,8 +51,8 @@ func (s *starts) record(x *execution) bool {
 	return false
 }
 
-// check lets those begin whose start is committed now. It may have to read the tracker's
-// file, so no lock is held for that.
+// check lets those attempts begin whose start is committed. It may have to read the
+// tracker's file, so no lock is held meanwhile.
 func (s *starts) check() {
 	for seq, w := range s.all() {
 		j, err := s.tracker.Find(seq)
@@ -61,7 +60,7 @@ func (s *starts) check() {
 			continue
 		}
 		s.mu.Lock()
-		if s.waiting[seq] == w { // or it has begun, or has given up
+		if s.waiting[seq] == w { // or it has begun, or was given up
 			close(w.done)
 			delete(s.waiting, seq)
 		}

@@ -8,11 +8,11 @@ import (
 	"jobstream/jobs"
 )
 
-// Stop starts no more jobs, gives back what has not started, and waits for what
-// runs until ctx ends. Handlers that are still at it then have their context
-// cancelled with [jobs.ErrShutdown]; their jobs go back to the queue and use up no
-// attempt. Stop returns when the tracker has committed all that, so the
-// projector must run on meanwhile; the error says what did not get that far.
+// Stop starts no more jobs, gives back those that have not started, and waits for the
+// running ones until ctx ends. Then it cancels the remaining handlers' contexts with
+// [jobs.ErrShutdown]. Their jobs go back to the queue and use up no attempt. Stop
+// returns when the tracker has committed all that, so the projector must still run. The
+// error says what did not get that far.
 func (p *Pool) Stop(ctx context.Context) error {
 	p.halt()
 	p.await(ctx, func() bool { return p.crew.running == 0 })
@@ -23,16 +23,16 @@ func (p *Pool) Stop(ctx context.Context) error {
 	return p.closed()
 }
 
-// Break is Stop where nothing can be stored any more: handlers have their context
-// cancelled at once, and it returns when they have, or have been given up. Whatever
-// they have done, the tracker may still have their jobs as running.
+// Break is Stop for a pool whose results can no longer be stored. It cancels handlers'
+// contexts at once, and returns when they have returned or were given up. The tracker
+// may still have their jobs as running.
 func (p *Pool) Break() {
 	p.halt()
 	p.kill()
 	ended, cancel := context.WithTimeout(context.Background(), 2*longestGrace(p.types))
 	defer cancel()
 	p.await(ended, func() bool { return p.crew.running == 0 })
-	_ = p.closed() // of course something is not stored
+	_ = p.closed() // some outcomes are never stored
 }
 
 // longestGrace is the time after which every handler has returned or is given up.
@@ -44,7 +44,7 @@ func longestGrace(types map[string]*poolType) time.Duration {
 	return longest
 }
 
-// halt begins nothing more and gives back what has not started.
+// halt starts no more jobs, and gives back those that have not started.
 func (p *Pool) halt() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -71,7 +71,7 @@ func (p *Pool) kill() {
 	}
 }
 
-// await waits until done, which is called with p.mu held, or ctx ends.
+// await waits until done is true, which is called with p.mu locked, or ctx ends.
 func (p *Pool) await(ctx context.Context, done func() bool) {
 	stop := context.AfterFunc(ctx, func() {
 		p.mu.Lock()
@@ -86,7 +86,7 @@ func (p *Pool) await(ctx context.Context, done func() bool) {
 	}
 }
 
-// closed stops the alarms, and says what was not stored.
+// closed stops the alarms, and returns what was not stored.
 func (p *Pool) closed() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

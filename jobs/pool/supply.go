@@ -7,22 +7,22 @@ import (
 	"jobstream/jobs"
 )
 
-// supply is the pool's stock of deliveries: the requests for more, the leases on those
-// that are here, and what was given back and has to come again.
+// supply is the pool's stock of deliveries: the requests for more, the leases of those
+// that are here, and those that were given back and have to come again.
 //
-// The pool's lock guards what changes. The answers to the queue (ack, nak, renew) and
-// needless need no lock.
+// The pool's lock guards its changing fields. Messages to the queue (ack, nak, renew)
+// and needless need no lock.
 type supply struct {
 	queue   jobs.Queue
 	tracker jobs.Tracker
 	logger  *slog.Logger
 	lease   time.Duration        // of a delivery; renewed at a third of it
-	open    bool                 // it asks for more
-	workers int                  // so many have to be kept busy
-	share   int                  // what each lane may fetch early at least
-	extra   int                  // what all lanes together have fetched beyond that
+	open    bool                 // it requests deliveries
+	workers int                  // the number of workers to keep busy
+	share   int                  // the guaranteed prefetch of each lane
+	extra   int                  // the prefetch of all lanes beyond that
 	leased  map[uint64]*delivery // by sequence
-	leases  line                 // of all of them, by when they were renewed
+	leases  line                 // all of them, by the last renewal
 	asleep  sleepers
 }
 
@@ -34,7 +34,7 @@ func (s *supply) init(o *Options, lanes int) {
 	s.asleep.init()
 }
 
-// refill asks for more when a lane's prefetch runs low.
+// refill requests more when a lane's prefetch runs low.
 func (s *supply) refill(l *lane) {
 	workers := min(s.workers, l.typ.gates.width())
 	if !s.open || workers <= 0 {
@@ -59,9 +59,9 @@ func (s *supply) refill(l *lane) {
 	l.asked += most - have
 }
 
-// lend begins the lease of a delivery, or renews it. It returns nil if the delivery
-// was here already: its lease ran out because this process was stopped or too slow.
-// That stays the same delivery.
+// lend begins the lease of a delivery, or renews it. It returns nil if the delivery was
+// here already, and stays the same. Its lease ran out because this process was stopped
+// or too slow.
 func (s *supply) lend(got jobs.Delivery, l *lane) *delivery {
 	s.asleep.forget(got.Seq)
 	d := s.leased[got.Seq]
@@ -79,8 +79,7 @@ func (s *supply) lend(got jobs.Delivery, l *lane) *delivery {
 	return d
 }
 
-// stale returns the deliveries whose lease has to be renewed now, as the queue knows
-// them.
+// stale returns the queue's names of the deliveries whose lease has to be renewed.
 func (s *supply) stale(now time.Time) (refs []string) {
 	s.leases.stale(now, s.lease/3, func(d *delivery) { refs = append(refs, d.Ref) })
 	return refs
@@ -100,22 +99,22 @@ func (s *supply) nak(ref string, delay time.Duration) {
 
 func (s *supply) renew(ref string) { s.answer("renew a lease", s.queue.Extend(ref)) }
 
-// answer logs what the queue could not do. Nothing is lost by it: a lease that
-// is not renewed or given back ends by itself.
+// answer logs a request that the queue did not take. That loses nothing, because an
+// unrenewed lease ends by itself.
 func (s *supply) answer(what string, err error) {
 	if err != nil {
 		s.logger.Warn("the queue did not take a request; the lease will run out instead", "request", what, "error", err)
 	}
 }
 
-// needless says whether nobody waits for the message seq any more. In doubt somebody
-// does: looking at it again costs little.
+// needless says whether nobody waits for the message seq. In doubt somebody does, since
+// another look costs little.
 func (s *supply) needless(seq uint64) bool {
 	j, err := s.tracker.Find(seq)
 	return err == nil && !needs(j, seq)
 }
 
-// needs says whether j waits for the message seq to be delivered.
+// needs says whether j waits for the delivery of the message seq.
 func needs(j *jobs.Job, seq uint64) bool {
 	return j != nil && j.Seq == seq && j.Place == jobs.InQueue && !j.Status.Ended()
 }

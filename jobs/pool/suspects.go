@@ -7,17 +7,17 @@ import (
 	"jobstream/jobs"
 )
 
-// suspects keeps jobs apart whose workers died while they ran. One of them may
-// be what killed the process, and whatever runs beside it loses its worker, too,
-// until it counts as a poison itself. So a job that has lost several workers
-// runs with no other suspect beside it; those that have lost one run together.
-// Jobs that have lost none are not held up.
+// suspects keeps jobs apart whose workers died. One of them may have killed the
+// process, and every job that runs beside it also loses its worker, until it counts as
+// a poison itself. So a job that has lost several workers runs with no other suspect
+// beside it. Those that have lost one run together. Jobs that have lost none are not
+// affected.
 //
-// The pool's lock guards it. It owns the deliveries of those that wait.
+// The pool's lock guards it. It owns the deliveries of the waiting suspects.
 type suspects struct {
 	maxLost   int
 	exclusive bool // one that has lost several is running
-	shared    int  // so many that have lost one are
+	shared    int  // how many run that have lost one
 	parked    []parkedSuspect
 }
 
@@ -30,7 +30,7 @@ type parkedSuspect struct {
 // beside it.
 func (s *suspects) alone(j *jobs.Job) bool { return j.Lost >= max(1, min(2, s.maxLost-1)) }
 
-// enter counts a suspect that may run now.
+// enter counts a suspect if it may run now.
 func (s *suspects) enter(j *jobs.Job) bool {
 	alone := s.alone(j)
 	if !s.admits(alone) {
@@ -42,8 +42,8 @@ func (s *suspects) enter(j *jobs.Job) bool {
 
 func (s *suspects) leave(j *jobs.Job) { s.count(s.alone(j), -1) }
 
-// admits says whether one more suspect may run now. Those that must run alone
-// go first, or a stream of others could keep them out for ever.
+// admits says whether one more suspect may run now. Those that must run alone go first,
+// or a stream of others could keep them out for ever.
 func (s *suspects) admits(alone bool) bool {
 	if alone {
 		return !s.exclusive && s.shared == 0
@@ -64,7 +64,7 @@ func (s *suspects) count(alone bool, n int) {
 	}
 }
 
-// park keeps the delivery of a suspect that has to wait.
+// park keeps the delivery of a waiting suspect.
 func (s *suspects) park(d *delivery, j *jobs.Job) {
 	s.parked = append(s.parked, parkedSuspect{d, s.alone(j)})
 }
@@ -79,8 +79,8 @@ func (s *suspects) has(id jobs.ID) bool {
 	return false
 }
 
-// letOut removes those that may try again now: the first that must run alone, or else
-// all. Those whose gates are closed hold up nobody, so they wait in their lanes.
+// letOut removes the suspects that may try again: the first that must run alone, or
+// else all. Those whose gates are closed stop nobody, so they wait in their lanes.
 func (s *suspects) letOut(open func(*lane) bool) (out []*delivery) {
 	if s.exclusive || len(s.parked) == 0 {
 		return nil // one that runs alone lets others out when it leaves
@@ -114,7 +114,7 @@ func (s *suspects) clear() (all []*delivery) {
 	return all
 }
 
-// suspect lets a suspect run, or parks its delivery until it may.
+// suspect lets a suspect run, or parks its delivery.
 func (p *Pool) suspect(d *delivery, j *jobs.Job) verdict {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,7 +131,7 @@ func (p *Pool) suspect(d *delivery, j *jobs.Job) verdict {
 	return parked
 }
 
-// leaveSuspects counts a job no more that was among the suspects, so that others go on.
+// leaveSuspects removes a job from the running suspects, so that others go on.
 func (p *Pool) leaveSuspects(j *jobs.Job) {
 	if j.Lost == 0 {
 		return
@@ -142,7 +142,7 @@ func (p *Pool) leaveSuspects(j *jobs.Job) {
 	p.unpark()
 }
 
-// unpark puts suspects that may try again in front of their lanes. p.mu is held.
+// unpark moves suspects that may try again to the front of their lanes. p.mu is locked.
 func (p *Pool) unpark() {
 	if p.stopping {
 		return // they have been given back

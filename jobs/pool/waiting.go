@@ -6,14 +6,14 @@ import (
 	"jobstream/jobs"
 )
 
-// Queueing is what the tracker knows of a waiting job and the pool does not.
+// Queueing is the tracker's knowledge of a waiting job.
 type Queueing struct {
-	Position int  // in its lane, from 1; 0 = not known
-	Full     bool // the queue has no room for jobs whose time has come
+	Position int  // in its lane, from 1; 0 = unknown
+	Full     bool // the queue has no room for jobs that are due
 }
 
-// Waiting says why j is not running: the one thing that holds it back first. It
-// is nil for a job that runs or has ended.
+// Waiting is the first reason why j does not run. It is nil for a job that runs or has
+// ended.
 func (p *Pool) Waiting(j *jobs.Job, q Queueing) *jobs.Waiting {
 	if j.Status.Ended() || j.Status == jobs.Processing {
 		return nil
@@ -33,7 +33,7 @@ func (p *Pool) Waiting(j *jobs.Job, q Queueing) *jobs.Waiting {
 	return w
 }
 
-// untilDue is about a job whose time is known.
+// untilDue is the reason of a job whose moment is known.
 func untilDue(j *jobs.Job) *jobs.Waiting {
 	w := &jobs.Waiting{Reason: jobs.WaitScheduled, Until: j.DueAt, Detail: j.Message}
 	if j.Status == jobs.Retrying {
@@ -43,7 +43,7 @@ func untilDue(j *jobs.Job) *jobs.Waiting {
 	return w
 }
 
-// reason is the first thing that holds back a job whose time has come. p.mu is held.
+// reason is the first reason of a job whose moment has come. p.mu is locked.
 func (p *Pool) reason(j *jobs.Job, q Queueing) *jobs.Waiting {
 	t := p.types[j.Type]
 	switch {
@@ -64,7 +64,7 @@ func (p *Pool) reason(j *jobs.Job, q Queueing) *jobs.Waiting {
 	return p.inLane(j, q)
 }
 
-// inLane is the reason for a job that its gates would let pass. p.mu is held.
+// inLane is the reason of a job that its gates would let pass. p.mu is locked.
 func (p *Pool) inLane(j *jobs.Job, q Queueing) *jobs.Waiting {
 	if !p.crew.free() {
 		return &jobs.Waiting{Reason: jobs.WaitAllBusy, Detail: fmt.Sprintf("%d of %d workers are running", p.crew.running, p.crew.scale.size)}

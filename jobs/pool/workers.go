@@ -2,19 +2,19 @@ package pool
 
 import "time"
 
-// mostResting is how many goroutines without work are kept: a new one would have to
-// grow its stack again.
+// mostResting is how many idle goroutines are kept, since a new one would have to grow
+// its stack again.
 const mostResting = 128
 
-// crew is the pool's workers: how many there are and may be, how busy they are, and the
-// goroutines among them that rest. A worker is a slot for one execution.
+// crew is the pool's workers: their number and its bounds, how busy they are, and the
+// idle goroutines. A worker is a slot for one execution.
 //
 // The pool's lock guards it.
 type crew struct {
 	scale   scale
 	meter   meter
 	running int            // workers that have a delivery
-	resting int            // goroutines of workers that wait for next
+	resting int            // idle goroutines, which wait for next
 	next    chan *delivery // closed by the stop
 }
 
@@ -24,17 +24,18 @@ func (c *crew) init(lo, hi int) {
 	c.meter.init(c.scale.size, time.Now())
 }
 
-// free says whether one more may run.
+// free says whether one more execution may run.
 func (c *crew) free() bool { return c.running < c.scale.size }
 
-// grow makes the crew larger, if all are busy; there is more to do.
+// grow makes the crew larger if all are busy. The caller knows that there is more to
+// do.
 func (c *crew) grow(now time.Time) {
 	s := &c.scale
 	l := load{size: s.size, min: s.min, max: s.max, running: c.running, backlog: true, unchanged: now.Sub(s.changed)}
 	c.resize(l.next(), now)
 }
 
-// rescale measures how busy the crew is, and makes it smaller if it is underused.
+// rescale measures the use of the crew, and makes it smaller if that is low.
 func (c *crew) rescale(now time.Time) {
 	c.meter.sample(now)
 	s := &c.scale
@@ -50,7 +51,7 @@ func (c *crew) resize(size int, now time.Time) {
 	}
 }
 
-// rest says whether a goroutine without work is to wait for some, and counts it.
+// rest says whether an idle goroutine is kept, and counts it.
 func (c *crew) rest() bool {
 	if c.resting >= mostResting {
 		return false
@@ -59,17 +60,17 @@ func (c *crew) rest() bool {
 	return true
 }
 
-// rouse hands a delivery to a goroutine that rests, if there is one.
+// rouse hands a delivery to an idle goroutine, if there is one.
 func (c *crew) rouse(d *delivery) bool {
 	if c.resting == 0 {
 		return false
 	}
 	c.resting--
-	c.next <- d // there is room: whoever rests waits for it, or is about to
+	c.next <- d // there is room: an idle goroutine waits for it, or is about to
 	return true
 }
 
-// dispatch gives free workers something to do. p.mu is held.
+// dispatch gives free workers deliveries. p.mu is locked.
 func (p *Pool) dispatch() {
 	for !p.stopping && (p.crew.free() || p.grow()) {
 		d := p.pick()
@@ -83,8 +84,7 @@ func (p *Pool) dispatch() {
 }
 
 // grow makes the crew larger if there is more to do than it can, and says whether one
-// more may run now. If it is too early for that, the pool wakes when it is not. p.mu is
-// held.
+// more may run now. If growing is too early, it sets the alarm. p.mu is locked.
 func (p *Pool) grow() bool {
 	s := &p.crew.scale
 	if s.size >= s.max || p.outcomes.full() || !p.choice.backlog() {
@@ -94,10 +94,10 @@ func (p *Pool) grow() bool {
 	if s.size < s.max {
 		p.choice.wake.set(s.changed.Add(growEvery))
 	}
-	return p.crew.free() // not after a Resize: then more may run than there are workers
+	return p.crew.free() // false after a Resize: more may run than there are workers
 }
 
-// pick gives the next delivery a worker, nil if there is none. p.mu is held.
+// pick gives the next delivery a worker; nil if there is none. p.mu is locked.
 func (p *Pool) pick() *delivery {
 	if p.outcomes.full() {
 		return nil // a commit dispatches again
@@ -132,8 +132,8 @@ func (p *Pool) work(d *delivery) {
 	}
 }
 
-// leave frees a worker's slot, and returns the next delivery for it, if there is one.
-// p.mu is held.
+// leave frees a worker's slot and returns the next delivery for it, if there is one.
+// p.mu is locked.
 func (p *Pool) leave() *delivery {
 	p.crew.running--
 	if p.stopping {
@@ -156,7 +156,7 @@ func (p *Pool) replace() {
 	}
 }
 
-// awake looks again for something to do: a gate has opened, or the pool may grow.
+// awake dispatches again, as a gate has opened or the pool may grow.
 func (p *Pool) awake() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
