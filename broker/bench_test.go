@@ -103,7 +103,7 @@ func make200() []byte {
 // BenchmarkRaw is what JetStream gives without us: nats.go's asynchronous
 // publish, one pull consumer, acks; one after the other.
 func BenchmarkRaw(b *testing.B) {
-	br := brokertest.New(b, withPort, func(o *broker.Options) { o.QueueSize, o.SyncInterval, o.Lease = 10_000_000, time.Second, benchLease })
+	br := brokertest.New(b, func(o *broker.Options) { o.QueueSize, o.SyncInterval, o.Lease = 10_000_000, time.Second, benchLease })
 	nc, _ := connect(b, br)
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(4096))
 	if err != nil {

@@ -103,11 +103,9 @@ func readInto(t testing.TB, b *broker.Broker, from jobs.Positions, sink jobs.Sin
 	return stop
 }
 
-func withPort(o *broker.Options) { o.Port = -1 }
-
 func connect(t testing.TB, b *broker.Broker) (*nats.Conn, jetstream.JetStream) {
 	t.Helper()
-	nc, err := nats.Connect(b.ClientURL())
+	nc, err := nats.Connect("", nats.InProcessServer(b))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,6 +146,7 @@ func stored(t testing.TB, b *broker.Broker, last uint64) broker.StreamState {
 }
 
 func TestSubmitIsRead(t *testing.T) {
+	t.Parallel()
 	b := brokertest.New(t)
 	r, stop := read(t, b, jobs.Positions{})
 	full := &jobs.Message{
@@ -189,7 +188,8 @@ func TestSubmitIsRead(t *testing.T) {
 }
 
 func TestBareMessages(t *testing.T) {
-	b := brokertest.New(t, withPort)
+	t.Parallel()
+	b := brokertest.New(t)
 	r, _ := read(t, b, jobs.Positions{})
 	nc, _ := connect(t, b)
 	id := jobs.NewID()
@@ -251,7 +251,8 @@ func TestBareMessages(t *testing.T) {
 }
 
 func TestBareJobGetsIntoLaneThreeAndIsDeduplicated(t *testing.T) {
-	b := brokertest.New(t, withPort)
+	t.Parallel()
+	b := brokertest.New(t)
 	in := jobstest.NewInspector(10)
 	lane := jobs.Lane{Type: "email", Priority: 3}
 	if err := b.Lanes.Open(t.Context(), []jobs.Lane{lane}, in); err != nil {
@@ -299,7 +300,7 @@ func TestQueueOfTail(t *testing.T) {
 
 func testQueue(t *testing.T, open func(*testing.T, *broker.Broker) (q jobs.Queue, sweep func())) {
 	t.Helper()
-	jobstest.TestQueue(t, jobstest.Parallel, func(t *testing.T, lanes []jobs.Lane, r jobs.Receiver) jobstest.Rig {
+	jobstest.TestQueue(t, brokertest.Bubble, func(t *testing.T, lanes []jobs.Lane, r jobs.Receiver) jobstest.Rig {
 		const lease = time.Second
 		b := brokertest.New(t, func(o *broker.Options) { o.Lease = lease })
 		if err := b.Lanes.Open(t.Context(), lanes, r); err != nil {
@@ -316,6 +317,12 @@ func testQueue(t *testing.T, open func(*testing.T, *broker.Broker) (q jobs.Queue
 }
 
 func TestCloseLanesGivesBack(t *testing.T) {
+	t.Parallel()
+	brokertest.Bubble(t, testCloseLanesGivesBack)
+}
+
+func testCloseLanesGivesBack(t *testing.T) {
+	t.Helper()
 	b := brokertest.New(t)
 	lane := jobs.Lane{Type: "email", Priority: 3}
 	in := jobstest.NewInspector(1000)
@@ -357,7 +364,13 @@ func TestCloseLanesGivesBack(t *testing.T) {
 }
 
 func TestDeletedLaneComesBack(t *testing.T) {
-	b := brokertest.New(t, withPort)
+	t.Parallel()
+	brokertest.Bubble(t, testDeletedLaneComesBack)
+}
+
+func testDeletedLaneComesBack(t *testing.T) {
+	t.Helper()
+	b := brokertest.New(t)
 	lane := jobs.Lane{Type: "email", Priority: 3}
 	in := jobstest.NewInspector(10)
 	if err := b.Lanes.Open(t.Context(), []jobs.Lane{lane}, in); err != nil {
@@ -391,6 +404,7 @@ func TestDeletedLaneComesBack(t *testing.T) {
 }
 
 func TestConnectionsComeBack(t *testing.T) {
+	t.Parallel()
 	b := brokertest.New(t)
 	lane := jobs.Lane{Type: "email", Priority: 3}
 	in := jobstest.NewInspector(10)
@@ -434,6 +448,12 @@ func TestConnectionsComeBack(t *testing.T) {
 // What was on its way to the lanes when their connection was lost comes again at
 // once, not when its lease ends.
 func TestLostDeliveriesComeAgain(t *testing.T) {
+	t.Parallel()
+	brokertest.Bubble(t, testLostDeliveriesComeAgain)
+}
+
+func testLostDeliveriesComeAgain(t *testing.T) {
+	t.Helper()
 	b := brokertest.New(t, func(o *broker.Options) { o.Lease = time.Hour })
 	lanes := []jobs.Lane{{Type: "email", Priority: 1}, {Type: "email", Priority: 3}}
 	in := jobstest.NewInspector(10)
@@ -485,9 +505,15 @@ func (r slowReceiver) Deliver(d jobs.Delivery) {
 // However large payloads are and however slowly they are taken: neither lanes nor
 // readers get so far behind that the server drops their connections.
 func TestLargePayloadsKeepConnections(t *testing.T) {
+	t.Parallel()
+	brokertest.Bubble(t, testLargePayloadsKeepConnections)
+}
+
+func testLargePayloadsKeepConnections(t *testing.T) {
+	t.Helper()
 	const n, size = 600, 64 << 10 // 38 MiB, where 8 MiB may be under way
 	lost := &lostConnections{Handler: brokertest.Logger(t).Handler()}
-	b := brokertest.New(t, withPort, func(o *broker.Options) { o.Logger = slog.New(lost) })
+	b := brokertest.New(t, func(o *broker.Options) { o.Logger = slog.New(lost) })
 	var lanes []jobs.Lane
 	for typ := range 20 {
 		for p := jobs.HighestPriority; p <= jobs.LowestPriority; p++ {
@@ -535,7 +561,8 @@ func TestLargePayloadsKeepConnections(t *testing.T) {
 // The largest message that a stream can have is read, too. NOTIFICATIONS has them
 // larger than JOBS: a payload and a result.
 func TestLargestMessageIsRead(t *testing.T) {
-	b := brokertest.New(t, withPort, func(o *broker.Options) { o.MaxPayload = 2 << 20 })
+	t.Parallel()
+	b := brokertest.New(t, func(o *broker.Options) { o.MaxPayload = 2 << 20 })
 	nc, js := connect(t, b)
 	body := []byte(strings.Repeat("x", int(nc.MaxPayload())))
 	if _, err := js.Publish(t.Context(), "job.completed.email.1", body); err != nil {
@@ -586,6 +613,12 @@ func (l *lostConnections) Handle(ctx context.Context, r slog.Record) error {
 }
 
 func TestFullQueueRefuses(t *testing.T) {
+	t.Parallel()
+	brokertest.Bubble(t, testFullQueueRefuses)
+}
+
+func testFullQueueRefuses(t *testing.T) {
+	t.Helper()
 	b := brokertest.New(t, func(o *broker.Options) { o.QueueSize = 5 })
 	refused := make(chan error, 20)
 	put := func(n int) {
@@ -629,6 +662,7 @@ func TestFullQueueRefuses(t *testing.T) {
 }
 
 func TestTooLargePayload(t *testing.T) {
+	t.Parallel()
 	b := brokertest.New(t, func(o *broker.Options) { o.MaxPayload = 1000 })
 	r, _ := read(t, b, jobs.Positions{})
 	m := message("email", 3)
@@ -644,7 +678,13 @@ func TestTooLargePayload(t *testing.T) {
 }
 
 func TestUnansweredSubmissionAndHealth(t *testing.T) {
-	b := brokertest.New(t, withPort)
+	t.Parallel()
+	brokertest.Bubble(t, testUnansweredSubmissionAndHealth)
+}
+
+func testUnansweredSubmissionAndHealth(t *testing.T) {
+	t.Helper()
+	b := brokertest.New(t)
 	if err := b.Healthy(); err != nil {
 		t.Fatal(err)
 	}
@@ -668,7 +708,8 @@ func TestUnansweredSubmissionAndHealth(t *testing.T) {
 // TestEverySubmissionIsAnswered: whoever submits, or publishes a known job again, hears
 // of every loss.
 func TestEverySubmissionIsAnswered(t *testing.T) {
-	b := brokertest.New(t, withPort)
+	t.Parallel()
+	b := brokertest.New(t)
 	_, js := connect(t, b)
 	if err := js.DeleteStream(t.Context(), broker.JobsStream); err != nil {
 		t.Fatal(err)
@@ -714,12 +755,18 @@ func (g *gate) Submitted(m *jobs.Message) {
 func (g *gate) Happened(uint64, []jobs.Event) {}
 
 func TestBlockedSinkLosesNothing(t *testing.T) {
-	const n = 60_000
+	t.Parallel()
+	brokertest.Bubble(t, testBlockedSinkLosesNothing)
+}
+
+func testBlockedSinkLosesNothing(t *testing.T) {
+	t.Helper()
+	const n, size = 10_000, 4000 // 38 MiB, where 8 MiB may be under way
 	b := brokertest.New(t)
 	g := &gate{open: make(chan struct{}), count: make(chan uint64, 1), fail: t.Errorf, want: n}
 	readInto(t, b, jobs.Positions{}, g)
 	m := message("email", 3)
-	m.Payload = json.RawMessage(`"` + strings.Repeat("x", 1000) + `"`)
+	m.Payload = json.RawMessage(`"` + strings.Repeat("x", size) + `"`)
 	for range n {
 		submit(t, b, m)
 	}
@@ -733,7 +780,13 @@ func TestBlockedSinkLosesNothing(t *testing.T) {
 }
 
 func TestReaderSurvivesLossOfItsConsumer(t *testing.T) {
-	b := brokertest.New(t, withPort)
+	t.Parallel()
+	brokertest.Bubble(t, testReaderSurvivesLossOfItsConsumer)
+}
+
+func testReaderSurvivesLossOfItsConsumer(t *testing.T) {
+	t.Helper()
+	b := brokertest.New(t)
 	r, _ := read(t, b, jobs.Positions{})
 	_, js := connect(t, b)
 	for round := range 2 {
@@ -764,6 +817,7 @@ func TestReaderSurvivesLossOfItsConsumer(t *testing.T) {
 }
 
 func TestPortInUse(t *testing.T) {
+	t.Parallel()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -780,7 +834,8 @@ func TestPortInUse(t *testing.T) {
 }
 
 func TestServe(t *testing.T) {
-	b := brokertest.New(t, withPort)
+	t.Parallel()
+	b := brokertest.New(t)
 	release, begun := make(chan struct{}), make(chan struct{}, 300)
 	endpoints := []broker.Endpoint{
 		{Name: "echo", Handle: func(_ context.Context, r *broker.Request) ([]byte, error) { return r.Body, nil }},
@@ -847,8 +902,9 @@ func TestServe(t *testing.T) {
 // TestServeWaits has more requests wait than can be answered at a time: these
 // are answered meanwhile, and their headers are read in any case.
 func TestServeWaits(t *testing.T) {
+	t.Parallel()
 	const waiting = 300
-	b := brokertest.New(t, withPort)
+	b := brokertest.New(t)
 	release, begun := make(chan struct{}), make(chan struct{}, waiting)
 	endpoints := []broker.Endpoint{
 		{Name: "header", Handle: func(_ context.Context, r *broker.Request) ([]byte, error) {
@@ -904,7 +960,8 @@ func endedJob(n int) *jobs.Job {
 }
 
 func TestNotify(t *testing.T) {
-	b := brokertest.New(t, withPort)
+	t.Parallel()
+	b := brokertest.New(t)
 	nc, js := connect(t, b)
 	plain, err := nc.SubscribeSync("job.completed")
 	if err != nil {
@@ -971,7 +1028,8 @@ func TestNotify(t *testing.T) {
 }
 
 func TestNotifyTooLargeAndRefused(t *testing.T) {
-	b := brokertest.New(t, withPort, func(o *broker.Options) { o.MaxPayload = 2000 })
+	t.Parallel()
+	b := brokertest.New(t, func(o *broker.Options) { o.MaxPayload = 2000 })
 	_, js := connect(t, b)
 	j := endedJob(1)
 	j.Payload = json.RawMessage(`"` + strings.Repeat("x", 1900) + `"`)
@@ -1040,6 +1098,7 @@ func seed(t *testing.T, dir string, lane jobs.Lane) {
 }
 
 func TestReopen(t *testing.T) {
+	t.Parallel()
 	lane := jobs.Lane{Type: "email", Priority: 3}
 	tests := []struct {
 		name   string
@@ -1104,6 +1163,7 @@ func TestReopen(t *testing.T) {
 }
 
 func TestLanesAfterReopen(t *testing.T) {
+	t.Parallel()
 	lane := jobs.Lane{Type: "email", Priority: 3}
 	for _, rebuild := range []bool{false, true} {
 		t.Run(fmt.Sprintf("rebuild %v", rebuild), func(t *testing.T) {
@@ -1151,6 +1211,7 @@ func remove(t *testing.T, path string) {
 // TestLargestMessages: the bound of what a client may be behind follows the
 // largest message, or the server would not start.
 func TestLargestMessages(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{8 << 20, 32 << 20} {
 		b := brokertest.New(t, func(o *broker.Options) { o.MaxPayload = size })
 		if err := b.Healthy(); err != nil {

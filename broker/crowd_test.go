@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"net"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,6 +15,19 @@ import (
 	"jobstream/broker/brokertest"
 	"jobstream/jobs"
 )
+
+func withPort(o *broker.Options) { o.Port = -1 }
+
+// dial connects over TCP, as those do that are counted.
+func dial(t testing.TB, b *broker.Broker) *nats.Conn {
+	t.Helper()
+	nc, err := nats.Connect(b.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
 
 // silent connects a client that subscribes to something and then reads no more.
 func silent(t testing.TB, b *broker.Broker, subject string) {
@@ -46,9 +58,10 @@ func silent(t testing.TB, b *broker.Broker, subject string) {
 // not read, and one that does: what waits for all of them stays bounded, until all of
 // the many are dropped, and the one gets everything.
 func TestSilentSubscribersAreDropped(t *testing.T) {
+	t.Parallel()
 	const most, many, batch = 4 << 20, 60, 200
 	b := brokertest.New(t, withPort, func(o *broker.Options) { o.MaxBehind = most })
-	nc, _ := connect(t, b)
+	nc := dial(t, b)
 	var came atomic.Int64
 	changed := make(chan struct{}, 1)
 	sub, err := nc.Subscribe("job.completed.>", func(*nats.Msg) {
@@ -72,16 +85,17 @@ func TestSilentSubscribersAreDropped(t *testing.T) {
 	}
 	stop, looked := make(chan struct{}), make(chan int)
 	go func() {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
 		largest := 0
 		for {
 			select {
 			case <-stop:
 				looked <- largest
 				return
-			default:
+			case <-tick.C:
 				_, bytes := b.Behind()
 				largest = max(largest, bytes)
-				runtime.Gosched()
 			}
 		}
 	}()
@@ -119,12 +133,13 @@ func TestSilentSubscribersAreDropped(t *testing.T) {
 
 // TestFloodedClientsAreDropped has other clients send what is not read.
 func TestFloodedClientsAreDropped(t *testing.T) {
+	t.Parallel()
 	const most, many = 4 << 20, 60
 	b := brokertest.New(t, withPort, func(o *broker.Options) { o.MaxBehind = most })
 	for range many {
 		silent(t, b, "foo")
 	}
-	nc, _ := connect(t, b)
+	nc := dial(t, b)
 	body := make([]byte, 8<<10)
 	for clients := many + 1; clients > 1; clients, _ = b.Behind() {
 		for range 100 {

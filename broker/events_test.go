@@ -31,7 +31,8 @@ func sampleEvent() jobs.Event {
 }
 
 func TestAppend(t *testing.T) {
-	b := brokertest.New(t, withPort)
+	t.Parallel()
+	b := brokertest.New(t)
 	r, _ := read(t, b, jobs.Positions{})
 	nc, _ := connect(t, b)
 	sub, err := nc.SubscribeSync("status.>")
@@ -76,6 +77,7 @@ func TestAppend(t *testing.T) {
 }
 
 func TestAppendTooLarge(t *testing.T) {
+	t.Parallel()
 	b := brokertest.New(t, func(o *broker.Options) { o.MaxPayload = 1000 })
 	r, _ := read(t, b, jobs.Positions{})
 	large, small := sampleEvent(), sampleEvent()
@@ -89,7 +91,8 @@ func TestAppendTooLarge(t *testing.T) {
 }
 
 func TestForeignStatusMessages(t *testing.T) {
-	b := brokertest.New(t, withPort)
+	t.Parallel()
+	b := brokertest.New(t)
 	r, _ := read(t, b, jobs.Positions{})
 	nc, _ := connect(t, b)
 	id := jobs.NewID().String()
@@ -125,10 +128,11 @@ func (o *orderly) Happened(seq uint64, events []jobs.Event) {
 // What both streams hold at the start comes in the only order in which an event's job is
 // always known, also where the last messages of JOBS are gone, or all.
 func TestEventsComeAfterSubmissions(t *testing.T) {
+	t.Parallel()
 	const all = 3000
 	for name, kept := range map[string]int{"all there": all, "the last ones gone": all - 10, "none there": 0} {
 		t.Run(name, func(t *testing.T) {
-			b := brokertest.New(t, withPort)
+			b := brokertest.New(t)
 			nc, js := connect(t, b)
 			e := sampleEvent()
 			if err := b.EventLog.Append([]jobs.Event{e}); err != nil {
@@ -180,6 +184,7 @@ func drawEvent(t *rapid.T) jobs.Event {
 // Both forms of events give back every attribute, and one that is added. Versions
 // without that pass it over.
 func TestEventsRoundTrip(t *testing.T) {
+	t.Parallel()
 	known := jobs.EventFields
 	of := jobstest.Extra(t, &jobs.EventFields)
 	more := jobs.EventFields
@@ -232,6 +237,7 @@ func goldenEvents() []jobs.Event {
 
 // TestEventsOfOld: what earlier versions have written is read as it was meant.
 func TestEventsOfOld(t *testing.T) {
+	t.Parallel()
 	golden, err := os.ReadFile("testdata/events.txt")
 	if err != nil {
 		t.Fatal(err)

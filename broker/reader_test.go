@@ -56,7 +56,13 @@ func (u *uneven) Happened(uint64, []jobs.Event) {}
 // TestReaderUnderAFlood: several publishers, and a sink that stops so long that the
 // reader must hold the server back. It misses nothing.
 func TestReaderUnderAFlood(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
+	t.Parallel()
+	brokertest.Bubble(t, testReaderUnderAFlood)
+}
+
+func testReaderUnderAFlood(t *testing.T) {
+	t.Helper()
+	seed := rand.Uint64()
 	t.Log("seed", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	const n, publishers = 40_000, 4
@@ -104,7 +110,12 @@ func TestReaderUnderAFlood(t *testing.T) {
 // reader's consumer was in the old one.
 func TestReaderOfAStreamThatIsMadeAnew(t *testing.T) {
 	t.Parallel()
-	b := brokertest.New(t, withPort)
+	brokertest.Bubble(t, testReaderOfAStreamThatIsMadeAnew)
+}
+
+func testReaderOfAStreamThatIsMadeAnew(t *testing.T) {
+	t.Helper()
+	b := brokertest.New(t)
 	_, js := connect(t, b)
 	rec := newRecorder()
 	readInto(t, b, jobs.Positions{}, rec)
@@ -143,7 +154,8 @@ func TestReaderOfAStreamThatIsMadeAnew(t *testing.T) {
 // TestLanesGetWhatIsTheirs: lanes and other clients' consumers find their messages, in
 // their order, among those of all others.
 func TestLanesGetWhatIsTheirs(t *testing.T) {
-	b := brokertest.New(t, withPort)
+	t.Parallel()
+	b := brokertest.New(t)
 	lanes := []jobs.Lane{{Type: "email", Priority: 1}, {Type: "email", Priority: 3}, {Type: "export", Priority: 3}}
 	in := jobstest.NewInspector(100)
 	if err := b.Lanes.Open(t.Context(), lanes, in); err != nil {

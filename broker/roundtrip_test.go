@@ -21,6 +21,7 @@ import (
 // stream, and reads the same out of it. So a tracker that is made anew from the
 // streams has it, too.
 func TestAcceptedSurvivesHeaders(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
@@ -88,6 +89,7 @@ func TestAcceptedSurvivesHeaders(t *testing.T) {
 // TestTermsSurviveHeaders: every attribute of the table, and one more of each type that
 // a header may have, comes out of the stream as it went in.
 func TestTermsSurviveHeaders(t *testing.T) {
+	t.Parallel()
 	colour := jobstest.Extra(t, &jobs.TermsFields)
 	jobstest.ExtraOf[json.RawMessage](t, &jobs.TermsFields, "then", "Job-Then")
 	jobstest.ExtraOf[[]string](t, &jobs.TermsFields, "after", "Job-After")
@@ -95,7 +97,7 @@ func TestTermsSurviveHeaders(t *testing.T) {
 	jobstest.ExtraOf[time.Duration](t, &jobs.TermsFields, "span", "Job-Span")
 	seed := int(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	b := brokertest.New(t, withPort)
+	b := brokertest.New(t)
 	r, _ := read(t, b, jobs.Positions{})
 	var sent []*jobs.Terms
 	terms := rapid.Custom(func(t *rapid.T) *jobs.Terms {

@@ -31,7 +31,8 @@ func ask[T any](t *testing.T, nc *nats.Conn, subject string) (answer T) {
 // TestServiceStatistics: errors count, and the time until the answer, as if the service
 // were one of the package micro's whose handlers answer before they return.
 func TestServiceStatistics(t *testing.T) {
-	b := brokertest.New(t, withPort)
+	t.Parallel()
+	b := brokertest.New(t)
 	took, release := make(chan time.Duration, 1), make(chan struct{})
 	err := b.Service.Serve("1.2.3", "what it is for", []broker.Endpoint{
 		{Name: "slow", Handle: func(context.Context, *broker.Request) ([]byte, error) {
@@ -98,7 +99,8 @@ func TestServiceStatistics(t *testing.T) {
 
 // TestServiceIntroducesItself as one of the package micro does.
 func TestServiceIntroducesItself(t *testing.T) {
-	b := brokertest.New(t, withPort)
+	t.Parallel()
+	b := brokertest.New(t)
 	nothing := func(context.Context, *broker.Request) ([]byte, error) { return nil, nil }
 	if err := b.Service.Serve("1.2.3", "what it is for", []broker.Endpoint{{Name: "one", Handle: nothing}, {Name: "two", Handle: nothing}}); err != nil {
 		t.Fatal(err)

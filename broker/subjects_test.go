@@ -16,6 +16,7 @@ import (
 // TestOldSubjects opens a folder whose notifications stand under subjects with ids. A
 // durable consumer goes on where it was, with its filter, over old and new ones.
 func TestOldSubjects(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var want []string
 	srv, err := server.NewServer(&server.Options{JetStream: true, StoreDir: dir, DontListen: true, NoSigs: true, NoLog: true})
@@ -59,7 +60,7 @@ func TestOldSubjects(t *testing.T) {
 	srv.Shutdown()
 	srv.WaitForShutdown()
 
-	b := brokertest.New(t, withPort, func(o *broker.Options) { o.Dir = dir })
+	b := brokertest.New(t, func(o *broker.Options) { o.Dir = dir })
 	nc, js = connect(t, b)
 	live, err := nc.SubscribeSync("job.completed.email.*")
 	must(t, err)
@@ -91,7 +92,8 @@ func must(t *testing.T, err error) {
 // TestStrangersAnswer has a client answer everything that it hears. Only what the streams
 // say counts.
 func TestStrangersAnswer(t *testing.T) {
-	b := brokertest.New(t, withPort)
+	t.Parallel()
+	b := brokertest.New(t)
 	nc, js := connect(t, b)
 	answered := make(chan string, 3000)
 	for _, subject := range []string{"jobs.>", "job.>"} {

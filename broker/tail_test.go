@@ -77,11 +77,12 @@ func (f *fakeNeeds) deadIn(there []uint64) (dead, loose int) {
 // is behind the stream. What is needed or not read stays, what is dead goes as soon as it
 // is many, and what has to stay all the same lifts the stream's bound.
 func TestTail(t *testing.T) {
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // after 1970
+	t.Parallel()
+	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // no secret
 	const queue = 40
-	b := brokertest.New(t, withPort, func(o *broker.Options) { o.QueueSize = queue })
+	b := brokertest.New(t, func(o *broker.Options) { o.QueueSize = queue })
 	_, js := connect(t, b)
 	stream, err := js.Stream(t.Context(), broker.JobsStream)
 	if err != nil {
@@ -174,6 +175,12 @@ func present(t *testing.T, stream jetstream.Stream, last uint64) (there []uint64
 
 // TestFewAreNotPurged: a purge makes lanes forget what they were about to deliver again.
 func TestFewAreNotPurged(t *testing.T) {
+	t.Parallel()
+	brokertest.Bubble(t, testFewAreNotPurged)
+}
+
+func testFewAreNotPurged(t *testing.T) {
+	t.Helper()
 	b := brokertest.New(t)
 	needs := &fakeNeeds{}
 	tail := broker.NewTail(b, needs, nil)
@@ -193,7 +200,8 @@ func TestFewAreNotPurged(t *testing.T) {
 
 // TestNothingIsPurgedTwice, however long ago that was.
 func TestNothingIsPurgedTwice(t *testing.T) {
-	b := brokertest.New(t, withPort)
+	t.Parallel()
+	b := brokertest.New(t)
 	tail := broker.NewTail(b, &fakeNeeds{position: 1}, nil)
 	nc, _ := connect(t, b)
 	purges := make(chan *nats.Msg, 10)
@@ -222,6 +230,7 @@ func TestNothingIsPurgedTwice(t *testing.T) {
 // TestSweepIsAskedFor when half a queue has died since the last one, however much is
 // needed or still there.
 func TestSweepIsAskedFor(t *testing.T) {
+	t.Parallel()
 	b := brokertest.New(t, func(o *broker.Options) { o.QueueSize = 100 })
 	needs := &fakeNeeds{position: 1000, needed: map[uint64]bool{999: true, 1000: true}}
 	tail := broker.NewTail(b, needs, func(context.Context, uint64) error { return nil })
@@ -243,8 +252,9 @@ func TestSweepIsAskedFor(t *testing.T) {
 // TestAcksOfPurgedMessages: the server forgets the deliveries of what is purged, and the
 // sweep sends the other acks; those far behind the last purge go at once.
 func TestAcksOfPurgedMessages(t *testing.T) {
+	t.Parallel()
 	const all = 300
-	b := brokertest.New(t, withPort, func(o *broker.Options) { o.QueueSize = all })
+	b := brokertest.New(t, func(o *broker.Options) { o.QueueSize = all })
 	needs := &fakeNeeds{position: all, needed: map[uint64]bool{201: true}}
 	tail := broker.NewTail(b, needs, nil)
 	shows, deliveries := fetch(t, b, all)

@@ -4,6 +4,10 @@ package brokertest
 import (
 	"log/slog"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server/ats"
 
 	"jobstream/broker"
 )
@@ -22,6 +26,21 @@ func New(t testing.TB, opts ...func(*broker.Options)) *broker.Broker {
 	}
 	t.Cleanup(b.Close)
 	return b
+}
+
+// Bubble is [synctest.Test] for tests with brokers. Waiting takes no time in a bubble, and
+// no deadline passes while there is work: a slow machine changes nothing. The brokers in it
+// must have no port, since a bubble can wait for pipes only. Calls of nats.go with a context
+// work there; those with a timeout share their timers with other tests, and do not.
+func Bubble(t *testing.T, f func(*testing.T)) {
+	// nats-server has one clock for the whole process. It must not start in a bubble.
+	ats.Register()
+	defer ats.Unregister()
+	synctest.Test(t, func(t *testing.T) {
+		// The server's writers of files end a moment after it, at their next look.
+		t.Cleanup(func() { <-time.After(time.Minute) })
+		f(t)
+	})
 }
 
 // Logger writes warnings and errors to the test's log.

@@ -63,8 +63,8 @@ func (i *Inspector) None(t testing.TB, within time.Duration) {
 }
 
 // TestQueue checks the contract of jobs.Queue. open makes a fresh queue with these
-// lanes, which delivers to r. Each case runs inside of around: [synctest.Test] for a
-// queue that can live in a bubble of its own time, else [Parallel].
+// lanes, which delivers to r. Each case runs inside of around: [synctest.Test], or what
+// makes such a bubble for the queue.
 func TestQueue(t *testing.T, around func(*testing.T, func(*testing.T)), open func(t *testing.T, lanes []jobs.Lane, r jobs.Receiver) Rig) {
 	first := jobs.Lane{Type: "email", Priority: 1}
 	third := jobs.Lane{Type: "email", Priority: 3}
@@ -221,12 +221,6 @@ func TestQueue(t *testing.T, around func(*testing.T, func(*testing.T)), open fun
 			})
 		})
 	}
-}
-
-// Parallel runs a case in parallel with the others; see [TestQueue].
-func Parallel(t *testing.T, f func(*testing.T)) {
-	t.Parallel()
-	f(t)
 }
 
 func pull(t *testing.T, q Rig, lane jobs.Lane, n int) {

@@ -75,6 +75,7 @@ func await[T any](t *testing.T, what string, c <-chan T) T {
 }
 
 func TestCredentials(t *testing.T) {
+	t.Parallel()
 	const (
 		seed = "SUACTCOEBOK2POSGXTRIIYBIS3X27HYGMOSYOKE5QHQR42YSEBJX4W7LNA"
 		key  = "UCHQYU4ZEIR4V2573X2OBBE4CET5EHZZHUF2PLKTJNXWX6ZYZATUC7QX"
@@ -140,6 +141,7 @@ func TestCredentials(t *testing.T) {
 // TestConnectsAgain breaks a connection: those who wait hear of it, and the next one
 // has the same subscriptions, but for those that were given up.
 func TestConnectsAgain(t *testing.T) {
+	t.Parallel()
 	srv := start(t, &server.Options{})
 	gone := make(chan struct{}, 10)
 	c := open(t, srv, wire.Options{Name: "breaks", Gone: func() { gone <- struct{}{} }})
@@ -186,6 +188,7 @@ func TestConnectsAgain(t *testing.T) {
 
 // TestTooLarge does not let a message out for which the server would end the connection.
 func TestTooLarge(t *testing.T) {
+	t.Parallel()
 	srv := start(t, &server.Options{MaxPayload: 1000})
 	c := open(t, srv, wire.Options{})
 	came := make(chan int, 10)
@@ -206,6 +209,7 @@ func TestTooLarge(t *testing.T) {
 
 // TestNobodyListens has the server say that nobody answers.
 func TestNobodyListens(t *testing.T) {
+	t.Parallel()
 	c := open(t, start(t, &server.Options{}), wire.Options{})
 	came := make(chan int, 1)
 	if _, err := c.Subscribe("me", func(m *wire.Msg) { came <- m.Status() }); err != nil {
@@ -236,6 +240,7 @@ func fake(greeting string) (client, remote net.Conn) {
 }
 
 func TestStrangeGreetings(t *testing.T) {
+	t.Parallel()
 	for _, greeting := range []string{"HTTP/1.1 400 Bad Request\r\n", "INFO nonsense\r\n", "INFO {\"tls_required\":true}\r\n"} {
 		c, err := wire.Open(wire.Options{Dial: func() (net.Conn, error) {
 			client, _ := fake(greeting)
@@ -251,6 +256,7 @@ func TestStrangeGreetings(t *testing.T) {
 // TestLimit has publishers wait for a server that reads nothing, until the connection
 // is closed.
 func TestLimit(t *testing.T) {
+	t.Parallel()
 	c, err := wire.Open(wire.Options{Limit: 4 << 10, Dial: func() (net.Conn, error) {
 		client, _ := fake("INFO {}\r\n")
 		return client, nil
@@ -280,6 +286,7 @@ func TestLimit(t *testing.T) {
 
 // TestFlushDoesNotWaitForRoom of a server that reads nothing: its context bounds it.
 func TestFlushDoesNotWaitForRoom(t *testing.T) {
+	t.Parallel()
 	c, err := wire.Open(wire.Options{Limit: 4 << 10, Dial: func() (net.Conn, error) {
 		client, _ := fake("INFO {}\r\n")
 		return client, nil
@@ -304,6 +311,7 @@ func TestFlushDoesNotWaitForRoom(t *testing.T) {
 
 // TestRefusedSubscription has no number that another one has.
 func TestRefusedSubscription(t *testing.T) {
+	t.Parallel()
 	c := open(t, start(t, &server.Options{}), wire.Options{})
 	c.Close()
 	if sid, err := c.Subscribe("a", nil); err == nil || sid >= 0 {
@@ -313,6 +321,7 @@ func TestRefusedSubscription(t *testing.T) {
 
 // TestCloses although the server has gone and cannot be reached any more.
 func TestCloses(t *testing.T) {
+	t.Parallel()
 	var remote net.Conn
 	var tries atomic.Int32
 	again := make(chan struct{})

@@ -22,6 +22,7 @@ import (
 // listen to random subjects, which change all the time. Both must see the same messages,
 // those of one sender in the same order.
 func TestLikeNATSGo(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))

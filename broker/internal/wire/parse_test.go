@@ -29,6 +29,7 @@ func heard(r io.Reader) (found []string, err error) {
 }
 
 func TestParser(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("x", 3*readBuffer)
 	tests := []struct {
 		name, sent string
@@ -120,6 +121,7 @@ func FuzzMessage(f *testing.F) {
 }
 
 func TestHeaders(t *testing.T) {
+	t.Parallel()
 	m := &Msg{Header: []byte("NATS/1.0 409 Exceeded MaxBytes\r\nA: 1\r\nno colon\r\n b :  2 \r\na: 3\r\n\r\n")}
 	if m.Status() != 409 || m.StatusText() != "NATS/1.0 409 Exceeded MaxBytes" {
 		t.Errorf("status %d %q", m.Status(), m.StatusText())
@@ -135,6 +137,7 @@ func TestHeaders(t *testing.T) {
 }
 
 func TestParseAck(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		reply    string
 		consumer string
