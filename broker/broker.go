@@ -1,19 +1,19 @@
-// Package broker is everything NATS: an embedded nats-server with JetStream and
-// what the domain needs from it. It implements jobs.Queue, jobs.EventLog,
-// jobs.Inbox and jobs.Notifier and feeds a jobs.Sink.
+// Package broker is everything NATS: an embedded nats-server with JetStream, and the
+// parts that the domain needs on top of it. They implement jobs.Queue, jobs.EventLog,
+// jobs.Inbox and jobs.Notifier, and feed a jobs.Sink.
 //
 // Where to start:
 //
-//   - [Open] starts the server and makes the streams; their settings, and all
-//     names and subjects that other NATS clients see, stand in streams.go.
-//   - [Broker] has a part for each subject, and each part its own state and lock.
-//   - [Inbox] → JOBS, [EventLog] → STATUS and [Notifier] → NOTIFICATIONS publish;
-//     [Reader] follows the first two from a position. feed.go is how a stream is read.
-//   - [Lanes] hands out JOBS lane by lane, as pulled; [Tail] removes what jobs leave
-//     behind there.
+//   - [Open] starts the server and makes the streams. Their settings, and all names and
+//     subjects that other NATS clients see, stand in streams.go.
+//   - [Broker] has a part for each subject. Each part has its own state and lock.
+//   - [Inbox] publishes to JOBS, [EventLog] to STATUS, [Notifier] to NOTIFICATIONS.
+//   - [Reader] follows JOBS and STATUS from a position; feed.go shows how a stream is read.
+//   - [Lanes] hands out JOBS lane by lane, as pulled. [Tail] removes the messages of
+//     ended jobs.
 //   - [Service] answers requests as a NATS micro service.
-//   - Package wire is the small client under the messages of the hot path; all else
-//     goes through nats.go.
+//   - Package wire is the small client under the messages of the hot path. All else goes
+//     through nats.go.
 package broker
 
 import (
@@ -30,26 +30,26 @@ import (
 	"jobstream/jobs"
 )
 
-// Options say how to run the broker. Only Dir is required.
+// Options say how to run the broker. Only Dir is required; zero values are the defaults.
 type Options struct {
 	Dir  string // where nats-server keeps its data, in a folder jetstream
 	Node string // the server's name; "jobstream" if empty
 	Host string // where NATS clients connect; 127.0.0.1 if empty
 	Port int    // likewise; -1 = any free port, 0 = none
 
-	// SyncInterval is how often streams are fsynced, SyncAlways does it for every
-	// message. 0 is the server's default, two minutes.
+	// SyncInterval is how often streams are fsynced; 0 is the server's default, two minutes.
+	// SyncAlways syncs every message.
 	SyncInterval time.Duration
 	SyncAlways   bool
 
 	MaxConns   int           // clients connected at a time; the server's default, 65,536, if 0
-	MaxBehind  int           // bytes that all clients together may have to read yet; 64 MiB if 0
-	QueueSize  int           // JOBS takes twice as many messages; 100,000 if 0
+	MaxBehind  int           // bytes that all clients together may still have to read; 64 MiB if 0
+	QueueSize  int           // JOBS has room for twice as many messages; 100,000 if 0
 	MaxPayload int           // bytes of a job's payload; 1 MiB if 0
-	Lease      time.Duration // after which a delivery that nobody ended comes again; 30 s if 0
+	Lease      time.Duration // until a delivery without an ack comes again; 30 s if 0
 
-	// Rebuild says that the last stop was not clean: state of lanes is thrown
-	// away, and lanes and streams that do not load are made anew.
+	// Rebuild says that the last stop was not clean. The state of lanes is dropped then,
+	// and streams that do not load are made anew.
 	Rebuild bool
 	// HoldPort keeps the port for NATS clients closed until [Broker.Listen].
 	HoldPort bool
@@ -81,9 +81,9 @@ func (o *Options) fill() {
 	}
 }
 
-// Broker is a running embedded server and what this process does with it, in parts that
-// know of each other only what their fields say. It has no lock: its fields are set when
-// [Open] returns.
+// Broker is a running embedded server with the parts that work on it. A part knows only
+// the parts in its fields. The Broker itself has no lock: its fields do not change after
+// [Open].
 type Broker struct {
 	*Server
 	Streams  *Streams
@@ -110,15 +110,15 @@ var (
 )
 
 const (
-	writeLimit = 16 << 20 // bytes that publishers may be ahead of the server
+	writeLimit = 16 << 20 // bytes that may wait to be written; with more, publishers wait
 
 	publisherName = "jobstream publisher"
 	lanesName     = "jobstream lanes"
 )
 
-// Open starts the server in o.Dir and makes or adopts the three streams. The
-// caller must hold a lock on o.Dir: the server has none of its own, and two
-// servers in one folder destroy it. A port in use is an error that names it.
+// Open starts the server in o.Dir and makes or adopts the three streams. The caller must
+// have a lock on o.Dir: the server has none of its own, and two servers in one folder
+// destroy it. A port in use is an error that names it.
 func Open(ctx context.Context, o Options) (*Broker, error) {
 	o.fill()
 	if o.Dir == "" {
@@ -167,7 +167,7 @@ func (b *Broker) openParts() (err error) {
 		return err
 	}
 	b.Lanes = &Lanes{server: s}
-	// the handlers on this one publish, so publishing on it must never wait
+	// The handlers of this one publish on it, so publishing must never wait here.
 	if b.work, err = s.connect(wire.Options{Name: lanesName, Gone: b.Lanes.pulls.disconnected}); err != nil {
 		return err
 	}
@@ -190,8 +190,8 @@ func (b *Broker) openParts() (err error) {
 	return nil
 }
 
-// Close sends what is still to be sent, ends the service, the lanes and the
-// connections and shuts the server down. Reader.Read must have returned.
+// Close ends the lanes and the service, sends everything published, and shuts the server
+// down. Reader.Read must have returned.
 func (b *Broker) Close() {
 	if b.closed.Swap(true) {
 		return
@@ -201,12 +201,12 @@ func (b *Broker) Close() {
 		b.log.Warn("the NATS service did not stop cleanly", "error", err)
 	}
 	if err := b.Flush(); err != nil {
-		b.log.Warn("the broker did not take all messages before it stopped", "error", err)
+		b.log.Warn("not all messages were sent before the broker stopped", "error", err)
 	}
 	b.shutDown()
 }
 
-// shutDown ends what runs; after an Open that has failed that may be little.
+// shutDown ends everything that runs. After a failed Open that may be little.
 func (b *Broker) shutDown() {
 	if b.stop != nil {
 		b.stop()
@@ -228,8 +228,8 @@ func (b *Broker) Flush() error {
 	return errors.Join(b.pub.Flush(ctx), b.work.Flush(ctx))
 }
 
-// watch does once and again what nothing else triggers: it fails submissions
-// that were not answered and ends pull requests that ran out unnoticed.
+// watch does from time to time what no message triggers. It fails submissions without an
+// answer and ends pull requests that ran out unnoticed.
 func (b *Broker) watch(ctx context.Context) {
 	tick := time.NewTicker(time.Second / 4)
 	defer tick.Stop()

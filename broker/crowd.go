@@ -10,45 +10,45 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// What a client has not read yet the server keeps in memory, up to Options.maxPending
-// for each. A thousand that read nothing would take gigabytes, so all of them together
-// are bounded as well, by Options.MaxBehind: those that are furthest behind are dropped
-// when they are beyond it. Notifications, which go to all who listen, wait at half of
-// it: so a crowd that reads is served as fast as it reads, and loses nothing.
+// The server keeps unread messages in memory, up to Options.maxPending for each client. A
+// thousand clients that read nothing would need gigabytes. So Options.MaxBehind bounds all
+// of them together: beyond it those that are furthest behind are dropped. Notifications go
+// to all who listen, and wait at half of that bound. So clients that read get them as fast
+// as they read, and lose nothing.
 const (
 	defaultBehind = 64 << 20
-	behindEvery   = 50 * time.Millisecond // at this interval they are looked at
+	behindEvery   = 50 * time.Millisecond // between looks at the clients
 	roomEvery     = 10 * time.Millisecond // likewise, while notifications wait
-	// So many looks nobody must have read anything before somebody is dropped for whom
-	// notifications wait. They are looks and not a time, since a machine may stand still.
+	// fruitless is the number of looks without anything read after which clients are dropped
+	// for waiting notifications. It is no time, since a machine may stand still.
 	fruitless = 25
 )
 
-// crowd is all clients but those of this process, some of which may not read.
+// crowd is all clients outside of this process. It drops those that do not read when there
+// is too much unread. mu guards the results of the last look.
 type crowd struct {
 	server *Server
 
-	mu   sync.Mutex        // guards what was seen of them
-	all  int               // bytes that all of them were behind, when they were looked at last
-	sent int64             // all that the server had sent by then
+	mu   sync.Mutex
+	all  int               // bytes that all of them were behind
+	sent int64             // bytes that the server had sent
 	each map[uint64]client // by number
 }
 
 // client is one of them.
 type client struct {
 	pending int   // bytes that it is behind
-	read    int64 // about how many it has read
-	still   int   // how many looks ago it was seen to have read
-	dropped bool  // the server has not ended it yet
+	read    int64 // bytes that it has read, about
+	still   int   // looks since it has read something
+	dropped bool  // and not gone yet
 }
 
-// crowded says whether there are so many clients that their bounds do not bound all of
-// them together.
+// crowded says whether the bounds of the single clients add up to more than MaxBehind.
 func (c *crowd) crowded() bool {
 	return c.server.srv.NumClients()*c.server.o.maxPending() > c.server.o.MaxBehind
 }
 
-// watch drops clients if what others than we send them is too much.
+// watch drops clients if the messages of others than us are too much for them.
 func (c *crowd) watch(ctx context.Context) {
 	tick := time.NewTicker(behindEvery)
 	defer tick.Stop()
@@ -67,8 +67,8 @@ func (c *crowd) watch(ctx context.Context) {
 	}
 }
 
-// mayBeBehind says whether the server has sent so much that it is worth to look at each
-// client, which costs a microsecond.
+// mayBeBehind says whether the server has sent enough since the last look to be worth
+// another one, which costs a microsecond per client.
 func (c *crowd) mayBeBehind() bool {
 	v, err := c.server.srv.Varz(nil)
 	if err != nil {
@@ -79,8 +79,8 @@ func (c *crowd) mayBeBehind() bool {
 	return int64(c.all)+v.OutBytes-c.sent > int64(c.server.o.MaxBehind)
 }
 
-// outside returns all clients but those of this process, the slowest first, and how many
-// bytes they are behind together.
+// outside returns all clients outside of this process, those furthest behind first, and the
+// bytes that they are behind together.
 func (c *crowd) outside() (clients []*server.ConnInfo, all int) {
 	open, err := c.server.srv.Connz(&server.ConnzOptions{Sort: server.ByPending, Limit: math.MaxInt32})
 	if err != nil {
@@ -95,11 +95,11 @@ func (c *crowd) outside() (clients []*server.ConnInfo, all int) {
 	return clients, all
 }
 
-// look is outside, and takes note of who has read something since the last time.
+// look is outside, and records which clients have read something since the last time.
 func (c *crowd) look() (clients []*server.ConnInfo, all int) {
 	var sent int64
 	if v, err := c.server.srv.Varz(nil); err == nil {
-		sent = v.OutBytes // before: nothing that is sent meanwhile must be missed
+		sent = v.OutBytes // read first, so that nothing sent meanwhile is missed
 	}
 	clients, all = c.outside()
 	c.mu.Lock()
@@ -108,7 +108,7 @@ func (c *crowd) look() (clients []*server.ConnInfo, all int) {
 	for _, info := range clients {
 		r, known := c.each[info.Cid]
 		r.still++
-		// what is sent makes pending larger by more than OutBytes
+		// A message sent makes Pending larger by more than OutBytes.
 		read := info.OutBytes - int64(info.Pending)
 		if !known || info.Pending == 0 || info.Pending < r.pending || read > r.read {
 			r.still = 0
@@ -120,8 +120,8 @@ func (c *crowd) look() (clients []*server.ConnInfo, all int) {
 	return clients, all
 }
 
-// dropSlowest drops clients until the others are not more than most behind: first those
-// that have read nothing for a while, then the others; of both, who is furthest behind.
+// dropSlowest drops clients until the others are at most so many bytes behind. Those that
+// have read nothing for a while go first, and of these those furthest behind.
 func (c *crowd) dropSlowest(clients []*server.ConnInfo, all, most int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -158,11 +158,11 @@ func (c *crowd) dropSlowest(clients []*server.ConnInfo, all, most int) {
 	}
 }
 
-// awaitRoom waits until clients have read so much, or the slowest have been dropped,
-// that need more bytes may be sent to them, and returns how many more may.
+// awaitRoom waits until need more bytes may be sent to the clients, and returns how many may.
+// If they do not read, the slowest are dropped.
 func (c *crowd) awaitRoom(ctx context.Context, need int) (int, error) {
 	limit := c.server.o.MaxBehind / 2
-	need = min(need, limit*7/8) // with a larger one they may be beyond the limit, but only with that
+	need = min(need, limit*7/8) // one larger message may go beyond the limit, if all else is read
 	least, looks := math.MaxInt, 0
 	tick := time.NewTicker(roomEvery)
 	defer tick.Stop()

@@ -14,16 +14,16 @@ import (
 // Events stand in STATUS in two forms.
 //
 // One event is a JSON object on status.<kind>.<type>.<id>, stored under
-// status.<kind>.<type>._, with what is set of [jobs.EventFields]. Times are RFC 3339 in
-// UTC.
+// status.<kind>.<type>._. It has those of [jobs.EventFields] that are set. Times are
+// RFC 3339 in UTC.
 //
-// Many events are one binary message on status.packed.<node>: a byte with the
-// version, then a MessagePack array of events, each an array of the fields in the order
-// of the table. Fields may be missing at the end, or be more than this version knows.
+// Many events are one binary message on status.packed.<node>. A byte with the version
+// comes first, then a MessagePack array of events. Each event is an array of the fields in
+// the order of the table. It may have fewer fields than this version knows, or more.
 
 const packedVersion = 1
 
-// EventLog writes events to STATUS. It has no state and no lock; its connection has one.
+// EventLog publishes events to STATUS. It has no state, so no lock.
 type EventLog struct {
 	server *Server
 	conn   *wire.Conn
@@ -31,9 +31,8 @@ type EventLog struct {
 
 var eventBuffers = sync.Pool{New: func() any { return new([2][]byte) }}
 
-// Append publishes events to STATUS and returns when they are on their way, in
-// this order. An event larger than Options.MaxPayload is left out and the others
-// are published; the error says so.
+// Append publishes events to STATUS and returns when they are on their way, in this order.
+// It leaves out events larger than Options.MaxPayload; the error names them.
 func (l *EventLog) Append(events []jobs.Event) error {
 	buffers := eventBuffers.Get().(*[2][]byte)
 	defer eventBuffers.Put(buffers)
@@ -133,12 +132,12 @@ func decodeEvents(body []byte, names *interner) ([]jobs.Event, error) {
 	return nil, fmt.Errorf("version %d of packed events is unknown", body[0])
 }
 
-// smallestEvent is how many bytes a packed event has at least: up to its priority no
-// field can be missing, and the id alone has 18.
+// smallestEvent is the least number of bytes of a packed event. No field can be missing up
+// to its priority, and the id alone has 18.
 const smallestEvent = 24
 
-// decodePacked reads packed events. Whoever wrote the message also wrote how many they
-// are: so many are believed as can be in it, and in one of ours.
+// decodePacked reads packed events. Their number may be forged, so it is bounded by the
+// message's bytes and by the size of our own messages.
 func decodePacked(b []byte, names *interner) ([]jobs.Event, error) {
 	r := packed.Reader{B: b, Names: names.get}
 	n := r.Array()
@@ -158,7 +157,7 @@ func decodePacked(b []byte, names *interner) ([]jobs.Event, error) {
 	return events, r.Err
 }
 
-// checkEvent refuses what no fold could use.
+// checkEvent refuses events that no fold could use.
 func checkEvent(e *jobs.Event) error {
 	switch {
 	case e.Kind < jobs.KindStarted || e.Kind > jobs.KindSnoozed:
@@ -175,8 +174,8 @@ func checkEvent(e *jobs.Event) error {
 	return nil
 }
 
-// interner keeps one copy of strings that come again and again. It is bounded,
-// and not for use by several goroutines.
+// interner keeps one copy of strings that come again and again. It is bounded, and for use
+// by one goroutine.
 type interner struct{ known map[string]string }
 
 // maxInterned strings are known at a time.

@@ -14,32 +14,33 @@ import (
 	"jobstream/broker/internal/wire"
 )
 
-// item is one thing between those who bring messages and the one who calls the sink.
+// item is a message, or something else in its place, on the way to the sink.
 type item struct {
 	seq          uint64
 	at           int64  // when it was stored, Unix nanoseconds
-	subject      string // this and the header only if the feed wants the whole message
+	subject      string // only if the feed wants the whole message; likewise the header
 	header, body []byte
-	ended        *consumer // its pull request has ended, and nothing else
+	ended        *consumer // if set, there is no message: this consumer's pull request has ended
 }
 
-// feed follows one stream through a consumer of its own, with one pull request at a
-// time, bounded by bytes and as good as unbounded in messages: a push consumer with
-// flow control lets up to 32 MiB be under way, which is more than the server lets
-// any client be behind. The request is made again when what it brought has been taken.
-// The consumer's delivery numbers have no gaps; if one shows, or heartbeats stay out,
-// a new consumer goes on behind the last message that came.
+// feed follows one stream through a consumer of its own, with one pull request at a time.
+// The request is bounded by bytes, not by messages. A push consumer with flow control would
+// let up to 32 MiB be under way, more than the server lets any client be behind. The next
+// request goes out when all messages of this one have been handled.
+//
+// The consumer's delivery numbers have no gaps. If one shows, or heartbeats stay out, a new
+// consumer goes on behind the last message that came.
 type feed struct {
 	reader *Reader
 	stream string
-	whole  bool // items have subject and header, too
-	each   func(*item) error
-	beats  bool // heartbeats are handed to each as items without a body
+	whole  bool              // items have subject and header, too
+	each   func(*item) error // called for every item; an error ends the feed
+	beats  bool              // each gets heartbeats, too, as items without a body
 
 	most int // bytes that may be under way
 	conn *wire.Conn
 
-	mu     sync.Mutex // guards what follows, and the consumers
+	mu     sync.Mutex // guards the fields below, and those of consumers
 	last   uint64     // sequence of the last message that came
 	names  interner
 	queue  []item
@@ -113,16 +114,15 @@ func (f *feed) awaitBreak(ctx context.Context, c *consumer, tick <-chan time.Tim
 	}
 }
 
-// silent says whether heartbeats stay out. None can be expected while the request has
-// ended and what it brought waits to be taken.
+// silent says whether heartbeats stay out. None is expected between two requests.
 func (f *feed) silent(c *consumer) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return c.left > 0 && time.Since(c.heard) > 3*heartbeat
 }
 
-// consume makes a consumer behind the last message that came, or at the
-// stream's end if the stream has gone back behind that.
+// consume makes a consumer behind the last message that came. If the stream ends before
+// that message, it begins at the stream's end.
 func (f *feed) consume(ctx context.Context, c *consumer) error {
 	state, err := f.reader.streams.state(ctx, f.stream)
 	if err != nil {
@@ -131,7 +131,7 @@ func (f *feed) consume(ctx context.Context, c *consumer) error {
 	if c.sid, err = f.conn.Subscribe(c.replies, func(m *wire.Msg) { f.receive(c, m) }); err != nil {
 		return err
 	}
-	if err := f.conn.Flush(ctx); err != nil { // else the request would find nobody listening
+	if err := f.conn.Flush(ctx); err != nil { // the server has to know the subscription before a request
 		return err
 	}
 	f.mu.Lock()
@@ -145,11 +145,11 @@ func (f *feed) consume(ctx context.Context, c *consumer) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c.expect = 1
-	f.ended(c) // so nothing is asked for before what came earlier has been taken
+	f.ended(c) // the first request waits for the items of the consumer before
 	return nil
 }
 
-// ask makes a consumer's next request.
+// ask sends a consumer's next pull request.
 func (f *feed) ask(c *consumer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -167,17 +167,17 @@ func (f *feed) ask(c *consumer) {
 // remove deletes a consumer, as far as it was made.
 func (f *feed) remove(c *consumer) {
 	f.mu.Lock()
-	c.expect = 0 // its requests are refused now
+	c.expect = 0 // from now on its requests are refused
 	f.mu.Unlock()
 	if c.sid >= 0 {
-		_ = f.conn.Unsubscribe(c.sid) // an error says that the connection has gone for good
+		_ = f.conn.Unsubscribe(c.sid) // it fails only if the connection is closed
 	}
 	if c.name == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 	defer cancel()
-	// if that fails the server removes it when it finds nobody listening
+	// If that fails, the server removes the consumer when nobody listens.
 	_ = f.reader.server.js.DeleteConsumer(ctx, f.stream, c.name)
 }
 
@@ -188,8 +188,8 @@ func (f *feed) receive(c *consumer, m *wire.Msg) {
 	}
 }
 
-// accept is receive, and returns the server's words if it has refused a request. It does
-// not log: the lock is on.
+// accept is receive without logging, since it locks. refusal is the server's text if it has
+// refused a request.
 func (f *feed) accept(c *consumer, m *wire.Msg) (refusal string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -204,7 +204,7 @@ func (f *feed) accept(c *consumer, m *wire.Msg) (refusal string) {
 	return ""
 }
 
-// message takes a delivery. the lock is on.
+// message queues a delivery. The caller has locked.
 func (f *feed) message(c *consumer, m *wire.Msg) {
 	a, ok := wire.ParseAck(m.Reply)
 	if !ok || a.Delivery != c.expect {
@@ -215,12 +215,12 @@ func (f *feed) message(c *consumer, m *wire.Msg) {
 	f.last = a.Seq
 	f.push(f.item(m, a))
 	if c.left -= m.Size(); c.left <= 0 {
-		f.ended(c) // the server says nothing if a request is used up to its last byte
+		f.ended(c) // the server sends nothing at the end of a request that is used up in full
 	}
 }
 
-// control takes heartbeats and the word of the request's end; what else the server has
-// to say it returns. the lock is on.
+// control handles heartbeats and the request's end, and returns the text of all other
+// statuses. The caller has locked.
 func (f *feed) control(c *consumer, code int, m *wire.Msg) (refusal string) {
 	switch text := m.StatusText(); {
 	case code == 100:
@@ -233,27 +233,27 @@ func (f *feed) control(c *consumer, code int, m *wire.Msg) (refusal string) {
 		if c.left > 0 {
 			f.ended(c)
 		}
-	default: // it is gone, or the server is in trouble
+	default: // the consumer is gone, or the server is in trouble
 		c.fail()
 		return text
 	}
 	return ""
 }
 
-// ended has the next request made when all that came before has been taken. That
-// is what holds the server back.
+// ended queues the next request behind all items that have come. So the server does not
+// send faster than the sink works.
 func (f *feed) ended(c *consumer) {
 	c.left = 0
 	f.push(item{ended: c})
 }
 
-// fail has the consumer replaced.
+// fail ignores the consumer from now on, and has it replaced.
 func (c *consumer) fail() {
 	c.expect = 0
 	signal(c.broken)
 }
 
-// item copies what a frame brings.
+// item copies a message, which is valid only until its handler returns.
 func (f *feed) item(m *wire.Msg, a wire.Ack) item {
 	it := item{seq: a.Seq, at: a.At}
 	if !f.whole {
@@ -265,7 +265,7 @@ func (f *feed) item(m *wire.Msg, a wire.Ack) item {
 	return it
 }
 
-// signal leaves a token in a channel that has room for one.
+// signal puts a token into a channel that has room for one.
 func signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -280,7 +280,7 @@ func (f *feed) push(it item) {
 	}
 }
 
-// drain hands the queue to each, all that is there at a time.
+// drain hands the items of the queue to each, until ctx ends.
 func (f *feed) drain(ctx context.Context) error {
 	var batch []item
 	for {

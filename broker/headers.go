@@ -14,8 +14,7 @@ import (
 	"jobstream/jobs/strict"
 )
 
-// The headers of a message in JOBS; all are optional. Those of [jobs.TermsFields] come
-// beside them.
+// The headers of a message in JOBS; all are optional. [jobs.TermsFields] names more.
 const (
 	HeaderJobID      = "Job-Id"          // a UUID
 	HeaderTags       = "Job-Tags"        // separated by commas
@@ -23,16 +22,16 @@ const (
 	HeaderTimeout    = "Job-Timeout"     // seconds, or like 5m
 	HeaderMessageID  = "Nats-Msg-Id"     // the same one again within a day is ignored
 
-	// Internal ones. Any client may write them: what they say is checked where it
-	// can be, but a client that may publish jobs can take an idempotency key or a
-	// schedule's next run away with them.
-	HeaderMoved    = "Job-Moved"     // published again for a known job, created at these Unix nanoseconds
+	// Internal ones. Any client may write them, so their values are checked where that is
+	// possible. But a client that may publish jobs can use up an idempotency key or a
+	// schedule's next run with them.
+	HeaderMoved    = "Job-Moved"     // the message is one more of a known job, created at these Unix nanoseconds
 	HeaderToken    = "Job-Token"     // hex of an idempotency key's two hashes
 	HeaderBatchEnd = "Job-Batch-End" // a UUID: the last message of that batch
 )
 
-// appendJobHeader writes the header block of a submission: its id, and the rest
-// where it is not the default.
+// appendJobHeader writes the header block of a submission: its id, and everything else that
+// differs from the default.
 func appendJobHeader(b []byte, m *jobs.Message) []byte {
 	b = append(b, "NATS/1.0\r\n"+HeaderJobID+": "...)
 	b = appendID(b, m.ID)
@@ -83,16 +82,16 @@ func appendHeaderValue(b []byte, v any) []byte {
 		return append(b, v.String()...)
 	case *[]string:
 		return append(b, strings.Join(*v, ",")...)
-	case *json.RawMessage: // line breaks may stand between its values only
+	case *json.RawMessage: // its line breaks can only be white space between values
 		return append(b, strings.NewReplacer("\r", " ", "\n", " ").Replace(string(*v))...)
 	}
 	panic(fmt.Sprintf("no header has attributes of type %T", v))
 }
 
-// readHeader takes one header into m; the first thing wrong becomes its problem.
+// readHeader reads one header into m. The first error becomes m's problem.
 func readHeader(m *jobs.Message, key, value []byte) {
 	if len(value) == 0 {
-		return // as if it were not there
+		return // an empty header counts as none
 	}
 	var err error
 	switch {
@@ -123,7 +122,7 @@ func readHeader(m *jobs.Message, key, value []byte) {
 	}
 }
 
-// readTerms takes a header that most messages don't have.
+// readTerms reads a header that most messages do not have.
 func readTerms(m *jobs.Message, key []byte, value string) error {
 	for i := range jobs.TermsFields {
 		f := &jobs.TermsFields[i]
@@ -154,7 +153,7 @@ func readTerms(m *jobs.Message, key []byte, value string) error {
 	return nil
 }
 
-// parseHeaderValue reads what [appendHeaderValue] has written, or others in its place.
+// parseHeaderValue reads the form that [appendHeaderValue] writes.
 func parseHeaderValue(v any, text string) (err error) {
 	switch v := v.(type) {
 	case *string:
@@ -179,7 +178,7 @@ func parseHeaderValue(v any, text string) (err error) {
 	return err
 }
 
-// publicHeaders are those of a bare message that say something about its job.
+// publicHeaders are the headers that a bare message may have.
 func publicHeaders() []string {
 	names := []string{HeaderJobID, HeaderTags, HeaderRetryCount, HeaderTimeout}
 	for i := range jobs.TermsFields {
@@ -203,7 +202,7 @@ func parseID(value []byte) (id jobs.ID, err error) {
 	return id, err
 }
 
-// parseToken reads the hex of a token's two hashes.
+// parseToken reads a token: its two hashes in hex.
 func parseToken(value string) (*jobs.Token, error) {
 	b, err := hex.DecodeString(value)
 	t := &jobs.Token{}
@@ -215,7 +214,7 @@ func parseToken(value string) (*jobs.Token, error) {
 	return t, nil
 }
 
-// parseSpan reads how long something is put off.
+// parseSpan reads a delay.
 func parseSpan(value string) (time.Duration, error) {
 	d, err := jobs.ParseDuration(value)
 	if err != nil || d > jobs.MaxDelay {

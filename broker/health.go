@@ -12,16 +12,16 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// refusalCounts is how long a failed submission speaks against the broker when
-// none succeeds after it. Without an end to it nobody might ever try again.
+// refusalCounts is how long a failed submission makes the broker unhealthy if none succeeds
+// after it. It is bounded, since submissions are refused meanwhile and none could succeed.
 const refusalCounts = 10 * time.Second
 
-// health remembers how submissions fared.
+// health remembers the last failed submission. mu guards since and err.
 type health struct {
 	failing atomic.Bool
 
 	mu    sync.Mutex
-	since time.Time // of the last failure
+	since time.Time
 	err   error
 }
 
@@ -50,13 +50,13 @@ func (h *health) check() error {
 	return fmt.Errorf("the last submission was not stored: %w", h.err)
 }
 
-// ErrStuck says that the broker never writes again, though that may be possible by now.
-// Whoever runs it has to close it and to open its folder once more, which loses nothing.
+// ErrStuck says that the broker never writes again by itself. Its owner has to close it and
+// to open the folder once more, which loses nothing.
 var ErrStuck = errors.New("free disk space or make the folder writable, if that is what is wrong: jobstream tries it all the time and then goes on by itself")
 
-// Healthy says whether the broker can do its work: the server runs, its three
-// streams are there and none has met a write error, and the last submission was
-// not refused for another reason than a full queue. See [ErrStuck].
+// Healthy is nil if the broker can do its work. The server runs then, its three streams are
+// there, none has met a write error, and the last submission was stored or the queue full.
+// See [ErrStuck].
 func (b *Broker) Healthy() error {
 	if b.closed.Load() || !b.srv.Running() {
 		return errors.New("the broker is not running")

@@ -15,9 +15,9 @@ import (
 	"jobstream/jobs"
 )
 
-// Lanes hands out JOBS lane by lane, as pulled. calls makes calls to the receiver come
-// one at a time, and guards it and the subscription. pulls has a lock of its own, which
-// is taken under calls or alone: a receiver may pull.
+// Lanes hands out JOBS lane by lane, as pulled. The lock calls guards the receiver and the
+// subscription, and calls to the receiver come under it, one at a time. The lock of pulls
+// may be locked under calls, never the other way round: a receiver may pull.
 type Lanes struct {
 	server *Server
 	conn   *wire.Conn
@@ -28,11 +28,10 @@ type Lanes struct {
 	sid      int           // its subscription
 }
 
-// Open makes a durable consumer for every lane, and from now on hands what
-// is pulled to r. Lanes of an earlier run are made anew, so they deliver
-// everything in the stream: what a consumer remembers over a restart is less
-// than the receiver knows anyway (a delay is kept in whole seconds, and what was
-// given back without one would come when its lease ends).
+// Open makes a durable consumer for every lane, and from now on hands deliveries to r.
+// Lanes of an earlier run are made anew, so they deliver everything in the stream. A
+// consumer remembers less over a restart than the receiver knows anyway: it keeps delays
+// in whole seconds, and a delivery given back without one would come when its lease ends.
 func (l *Lanes) Open(ctx context.Context, lanes []jobs.Lane, r jobs.Receiver) error {
 	for _, lane := range lanes {
 		if err := l.makeLane(ctx, lane); err != nil {
@@ -45,7 +44,7 @@ func (l *Lanes) Open(ctx context.Context, lanes []jobs.Lane, r jobs.Receiver) er
 	return l.conn.Flush(ctx)
 }
 
-// receive subscribes to what will be pulled.
+// receive subscribes to the answers of all pull requests to come.
 func (l *Lanes) receive(lanes []jobs.Lane, r jobs.Receiver) (err error) {
 	l.calls.Lock()
 	defer l.calls.Unlock()
@@ -73,15 +72,15 @@ func (l *Lanes) makeLane(ctx context.Context, lane jobs.Lane) error {
 	return nil
 }
 
-// Close ends the deliveries: the receiver is not called any more when it
-// returns. What was on its way goes back to its lane at once. It must not be
-// called by the receiver itself.
+// Close ends the deliveries: the receiver is not called any more when it returns.
+// Deliveries on their way go back to their lane at once. The receiver itself must not call
+// it.
 func (l *Lanes) Close() {
 	l.calls.Lock()
 	open := l.receiver != nil
 	if open {
-		// first the end of the interest, then the naks of what still comes: else the
-		// server would send it right back
+		// The interest ends before the naks go out. Otherwise the server would send the
+		// same messages right back.
 		if err := l.conn.Unsubscribe(l.sid); err != nil {
 			l.server.log.Warn("cannot end the deliveries", "error", err)
 		}
@@ -93,7 +92,7 @@ func (l *Lanes) Close() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 	defer cancel()
-	for range 2 { // the deliveries are in after the first, their naks out after the second
+	for range 2 { // all deliveries are in after the first, and all naks out after the second
 		if err := l.conn.Flush(ctx); err != nil {
 			l.server.log.Warn("deliveries on their way come again when their lease ends", "error", err)
 			return
@@ -101,8 +100,8 @@ func (l *Lanes) Close() {
 	}
 }
 
-// Pull asks for up to n deliveries of a lane. The request ends by itself after
-// 30 seconds; the receiver is told what did not come.
+// Pull asks for up to n deliveries of a lane. The request ends by itself after 30 seconds.
+// Receiver.PullEnded then counts the deliveries that did not come.
 func (l *Lanes) Pull(lane jobs.Lane, n int) error {
 	if n <= 0 {
 		return nil
@@ -149,8 +148,8 @@ func (l *Lanes) answer(ref string, body []byte) error {
 	return nil
 }
 
-// delivered takes what comes for a pull request: a message, or the word that
-// the request has ended.
+// delivered receives an answer to a pull request: a message, or the request's end. It runs
+// on the connection's goroutine.
 func (l *Lanes) delivered(f *wire.Msg) {
 	l.calls.Lock()
 	defer l.calls.Unlock()
@@ -181,8 +180,8 @@ func (l *Lanes) pullEnded(f *wire.Msg, code int) {
 		return
 	}
 	if code != 404 && code != 408 {
-		// The consumer is gone, or the server is in trouble. Asking again at once
-		// would be a busy loop, so the watchdog ends this request a little later.
+		// The consumer is gone, or the server is in trouble. To ask again at once would
+		// be a busy loop, so endLostPulls ends this request a little later.
 		l.server.log.Warn("a request of a lane was refused; it is made again", "status", f.StatusText())
 		l.pulls.postpone(i, number, code == 503 || bytes.Contains(f.Header, []byte("Consumer Deleted")))
 		return
@@ -192,8 +191,8 @@ func (l *Lanes) pullEnded(f *wire.Msg, code int) {
 	}
 }
 
-// endLostPulls makes lanes anew whose consumers somebody deleted, or that may have
-// sent what never came, and reports requests whose end was not heard of.
+// endLostPulls reports requests that ran out without an answer. It makes lanes anew whose
+// consumer was deleted, or whose deliveries may have been lost with the connection.
 func (l *Lanes) endLostPulls(ctx context.Context, now time.Time) {
 	ended, gone := l.pulls.overdue(now)
 	var made []string
@@ -204,7 +203,7 @@ func (l *Lanes) endLostPulls(ctx context.Context, now time.Time) {
 		case ctx.Err() == nil:
 			l.server.log.Error("a lane cannot be made anew; trying again", "error", err)
 		}
-		l.pulls.back(lane) // if it is not, the next request says so
+		l.pulls.back(lane) // if it is not there, the next request fails
 	}
 	if len(made) > 0 {
 		l.server.log.Warn("lanes were made anew and deliver all their messages again", "lanes", len(made), "first", made[0])

@@ -9,21 +9,21 @@ import (
 	"sync/atomic"
 )
 
-// serverLog passes what nats-server logs on to slog. Its notices are details
-// for us, so they become debug messages.
+// serverLog passes the lines of nats-server on to slog. Its notices are details for us, so
+// they become debug messages.
 type serverLog struct {
 	log   *slog.Logger
-	fatal chan string // takes the first fatal message; the process lives on
+	fatal chan string // gets the first fatal message; the process lives on
 
-	broken *atomic.Pointer[string] // gets the write error of a stream
+	broken *atomic.Pointer[string] // set to the write error of a stream
 }
 
 func (l serverLog) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
 func (l serverLog) Debugf(format string, v ...any)  { l.log.Debug(fmt.Sprintf(format, v...)) }
 func (l serverLog) Tracef(format string, v ...any)  { l.log.Debug(fmt.Sprintf(format, v...)) }
 
-// Errorf passes on an error. That a stream is broken stands here long before the server's
-// own health check says so: that one hears of it when a message is refused.
+// Errorf passes on an error. A line about a broken stream comes long before the server's own
+// health check fails, which notices it only when a message is refused.
 func (l serverLog) Errorf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
 	if _, why, found := strings.Cut(text, "Critical write error: "); found {
@@ -32,8 +32,8 @@ func (l serverLog) Errorf(format string, v ...any) {
 	l.pass(slog.LevelError, text)
 }
 
-// Warnf passes on a warning, but one that comes in normal operation: when JOBS is
-// trimmed, a lane that has just been made has nothing to remember of it.
+// Warnf passes on a warning. One of them is a debug message, since it comes in normal
+// operation: JOBS is trimmed, and a new lane has no state to update.
 func (l serverLog) Warnf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
 	if strings.HasSuffix(text, "error on write store state from purge: old update ignored") {
@@ -43,15 +43,15 @@ func (l serverLog) Warnf(format string, v ...any) {
 	l.pass(slog.LevelWarn, text)
 }
 
-// clientLine is how a line about a client begins: its address, its number and, if it
-// has said so, its name and language. Both of the latter it can choose.
+// clientLine matches the beginning of a line about a client: its address, its number and,
+// if it has sent them, its name and language. It can choose the latter two freely.
 var clientLine = regexp.MustCompile(`^(\S+) - cid:\d+(?: - "(?:[^"\\]|\\.)*")* - `)
 
-// longestLine is how many bytes of a line about a client are passed on.
+// longestLine bounds the bytes of a line about a client.
 const longestLine = 300
 
-// pass passes a line on. Those about clients have one message, so that whoever limits
-// how often that is logged is not misled by what a client can choose.
+// pass passes a line on. All lines about clients have the same message. So a limit on
+// repeated messages works whatever a client calls itself.
 func (l serverLog) pass(level slog.Level, text string) {
 	if m := clientLine.FindStringSubmatch(text); m != nil && m[1] != "pipe" { // a pipe is ours
 		rest := text[len(m[0]):]

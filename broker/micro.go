@@ -15,9 +15,9 @@ import (
 	"jobstream/jobs/api"
 )
 
-// microService is a NATS micro service: its endpoints, and what it tells of itself. The
-// package micro would be one, but it takes the return of a handler for the answer, and
-// ours answer later: its statistics would know neither errors nor how long it took.
+// microService is a NATS micro service: its endpoints, and its answers to questions about
+// itself. Package micro counts an answer when the handler returns. Ours answer later, so
+// its statistics would have neither errors nor times.
 type microService struct {
 	id      micro.ServiceIdentity
 	about   string
@@ -26,7 +26,7 @@ type microService struct {
 	subs    []*nats.Subscription
 }
 
-// serviceQueue is the queue group of the endpoints, as that of micro.
+// serviceQueue is the queue group of the endpoints, the one that micro uses.
 const serviceQueue = micro.DefaultQueueGroup
 
 func newMicroService(version, description string) *microService {
@@ -36,14 +36,14 @@ func newMicroService(version, description string) *microService {
 	}
 }
 
-// newEndpoint appends an endpoint.
+// newEndpoint appends an endpoint to those that the service has.
 func (s *microService) newEndpoint(name string) *endpointStats {
 	e := &endpointStats{EndpointStats: micro.EndpointStats{Name: name, Subject: ServiceName + "." + name, QueueGroup: serviceQueue}}
 	s.all = append(s.all, e)
 	return e
 }
 
-// subscribe has an endpoint called.
+// subscribe subscribes to the requests to an endpoint.
 func (s *microService) subscribe(nc *nats.Conn, c *caller) error {
 	sub, err := nc.QueueSubscribe(c.stats.Subject, serviceQueue, c.call)
 	if err == nil {
@@ -52,7 +52,7 @@ func (s *microService) subscribe(nc *nats.Conn, c *caller) error {
 	return err
 }
 
-// introduce has the questions answered that every service is asked.
+// introduce answers the questions that every micro service is asked.
 func (s *microService) introduce(nc *nats.Conn) error {
 	for verb, about := range map[micro.Verb]func() any{micro.PingVerb: s.ping, micro.InfoVerb: s.info, micro.StatsVerb: s.stats} {
 		for _, to := range [...]struct{ name, id string }{{}, {s.id.Name, ""}, {s.id.Name, s.id.ID}} {
@@ -62,7 +62,7 @@ func (s *microService) introduce(nc *nats.Conn) error {
 			}
 			sub, err := nc.Subscribe(subject, func(m *nats.Msg) {
 				if body, err := json.Marshal(about()); err == nil {
-					_ = m.Respond(body) // whoever gave no address hears nothing
+					_ = m.Respond(body) // it fails for a question without a reply subject
 				}
 			})
 			if err != nil {
@@ -94,7 +94,7 @@ func (s *microService) stats() any {
 	return stats
 }
 
-// stop takes no more requests. Those that have come are still called.
+// stop ends the subscriptions. Requests that have come are still called.
 func (s *microService) stop() error {
 	var failed []error
 	for _, sub := range s.subs {
@@ -103,7 +103,7 @@ func (s *microService) stop() error {
 	return errors.Join(failed...)
 }
 
-// endpointStats is what "nats micro stats" shows of an endpoint.
+// endpointStats are the figures of an endpoint in "nats micro stats". mu guards them.
 type endpointStats struct {
 	mu sync.Mutex
 	micro.EndpointStats

@@ -11,30 +11,27 @@ import (
 	"jobstream/jobs"
 )
 
-// Notifier publishes notifications, and waits until they are stored. The lock one keeps
-// calls apart and guards what they use; answers has a lock of its own.
+// Notifier publishes notifications and waits until they are stored. Its lock lets one call
+// at a time through, which uses the fields below it; answers has a lock of its own.
 type Notifier struct {
 	server  *Server
 	conn    *wire.Conn
 	crowd   *crowd
 	answers noticeAnswers
 
-	one  sync.Mutex
-	head []byte // buffers
-	body []byte
-	// plain says for which statuses somebody listens to the plain subject
-	plain [jobs.NumStatus]bool
-	// crowded says that there are many clients, and room how many bytes may be sent to
-	// them until it is looked how far they are behind
-	crowded bool
-	room    int
-	mosts   []int // bytes that each of a batch may have
+	one     sync.Mutex
+	head    []byte // buffers
+	body    []byte
+	plain   [jobs.NumStatus]bool // by status: somebody listens to the plain subject
+	crowded bool                 // there are many clients
+	room    int                  // bytes that may be sent to them before the next look at who is behind
+	mosts   []int                // bytes that each notification of a batch may have
 }
 
-// noticeAnswers are the stream's answers to a batch of notifications; mu guards all but
-// reply.
+// noticeAnswers collects the stream's answers to a batch of notifications. mu guards all
+// fields but reply.
 type noticeAnswers struct {
-	reply string // the first tokens of subjects for answers; the last one is a batch's number
+	reply string // subjects for answers begin with it and end with a batch's number
 
 	mu      sync.Mutex
 	batch   uint64        // the number of the one whose answers count
@@ -54,11 +51,11 @@ const (
 	noticeBytes = 4 << 20 // likewise, bytes
 )
 
-// Notify publishes that these jobs have ended, each to
-// job.<status>.<type>.<id>, and returns when the stream holds them all. Whoever
-// listens to the plain subject job.<status> gets them there, too.
-// A job resource that is larger than the broker's largest message, or than 32 KiB
-// where hundreds get it, goes without its payload, then without its result; the
+// Notify publishes that these jobs have ended, each on job.<status>.<type>.<id>. It returns
+// when all are stored. Listeners to the plain subject job.<status> get them there, too.
+//
+// A notification may have as many bytes as the broker's largest message, or 32 KiB where
+// hundreds get it. A larger job goes without its payload, then without its result; the
 // header [HeaderOmitted] says so.
 func (n *Notifier) Notify(ctx context.Context, ended []*jobs.Job) error {
 	n.one.Lock()
@@ -74,9 +71,9 @@ func (n *Notifier) Notify(ctx context.Context, ended []*jobs.Job) error {
 	return nil
 }
 
-// findListeners looks who listens to the plain subjects. The stream could
-// publish there by itself (RePublish), but it would make and route a message for
-// every job, listeners or not, which costs 5 % of the throughput.
+// findListeners finds out which plain subjects have listeners. The stream could publish
+// there by itself (RePublish). But it would make a message for every job, listeners or not,
+// which costs 5 % of the throughput.
 func (n *Notifier) findListeners() {
 	acc := n.server.srv.GlobalAccount()
 	for _, s := range [...]jobs.Status{jobs.Completed, jobs.Failed, jobs.Cancelled} {
@@ -84,10 +81,10 @@ func (n *Notifier) findListeners() {
 	}
 }
 
-// notifySome publishes some of the jobs, and returns how many when the stream has said of
-// each that it is stored. If it refuses one, all of them are to be published again: a
-// repetition has the same ce-id. The sequence of the last one does not tell: others can
-// publish into the stream, too.
+// notifySome publishes some of the jobs, waits for the stream's answer to each, and returns
+// their number. If one is refused, all of them have to be published again; a repetition has
+// the same ce-id. The stream's last sequence would be no proof, since others can publish
+// there, too.
 func (n *Notifier) notifySome(ctx context.Context, ended []*jobs.Job) (int, error) {
 	n.crowded = n.crowd.crowded()
 	fan, most := n.fanOut(ended[0])
@@ -117,8 +114,7 @@ func (n *Notifier) notifySome(ctx context.Context, ended []*jobs.Job) (int, erro
 	return count, n.answers.await(ctx, done)
 }
 
-// lacksRoom says whether clients have to read first before fan more bytes are sent to
-// all of them.
+// lacksRoom says whether clients have to read before fan more bytes are sent to them.
 func (n *Notifier) lacksRoom(fan int) bool { return fan > max(n.room, 0) }
 
 func (n *Notifier) publishNotice(j *jobs.Job, reply string, most int) error {
@@ -166,8 +162,8 @@ func appendNoticeHeader(b []byte, j *jobs.Job, node, omitted string) []byte {
 	return append(b, "\r\n\r\n"...)
 }
 
-// expect begins a batch of n notifications, whose answers go to reply. What comes
-// for an earlier batch does not count any more.
+// expect begins a batch of n notifications, whose answers go to reply. Answers to an earlier
+// batch do not count any more.
 func (a *noticeAnswers) expect(n int) (done <-chan struct{}, reply string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -211,9 +207,9 @@ func (a *noticeAnswers) answered(f *wire.Msg) {
 	}
 }
 
-// fanOut is about how many bytes a notification is for all clients that get it, 0 if
-// there are so few that it does not matter, and how many it may have for one: a large
-// one is short where many get it, as one of them would go beyond any bound.
+// fanOut estimates the bytes of a notification for all clients together, 0 if they are so
+// few that it does not matter. most is the bound for one copy. It is low where many get the
+// notification, since a single large one would go beyond any bound.
 func (n *Notifier) fanOut(j *jobs.Job) (fan, most int) {
 	most = n.server.o.MaxPayload
 	if !n.crowded {
@@ -232,5 +228,5 @@ func (n *Notifier) fanOut(j *jobs.Job) (fan, most int) {
 	return listeners * min(j.SizeHint(), most), most
 }
 
-// leastNotice is how large a notification may be, in bytes, however many get it.
+// leastNotice is a size in bytes that a notification may always have, however many get it.
 const leastNotice = 32 << 10

@@ -11,10 +11,10 @@ import (
 	"jobstream/jobs"
 )
 
-// pulls is what has been pulled and not come yet. A delivery shows its
-// consumer, so its lane, but not the pull request that it answers: that only the
-// word of a request's end does, on the request's reply subject
-// <inbox>.<lane>.<request>. So deliveries are counted per lane. mu guards all of it.
+// pulls counts the deliveries that were asked for and have not come. A delivery names its
+// consumer, so its lane, but not its pull request. Only the end of a request names that, on
+// the reply subject <inbox>.<lane>.<request>. So deliveries are counted per lane. mu guards
+// all fields.
 type pulls struct {
 	mu    sync.Mutex
 	inbox string
@@ -29,7 +29,7 @@ type openLane struct {
 	pull     string // subject of pull requests
 	missing  int    // deliveries asked for that have not come
 	requests []pullRequest
-	gone     bool // its consumer must be made anew; till then nothing is asked of it
+	gone     bool // its consumer must be made anew; until then no request is sent
 }
 
 type pullRequest struct {
@@ -38,7 +38,7 @@ type pullRequest struct {
 	expires time.Time
 }
 
-// open begins anew with these lanes, and returns the first tokens of reply subjects.
+// open starts over with these lanes, and returns the first tokens of reply subjects.
 func (p *pulls) open(lanes []jobs.Lane) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -55,7 +55,7 @@ func (p *pulls) open(lanes []jobs.Lane) string {
 
 // outgoing is a pull request to be sent.
 type outgoing struct {
-	subject string // "" if it has run out already, since its consumer must be made anew
+	subject string // "" if the consumer must be made anew: the request has run out already
 	inbox   string
 	lane    int // index
 	number  uint64
@@ -111,13 +111,13 @@ func (p *pulls) arrived(consumer []byte) (jobs.Lane, bool) {
 		l.missing--
 	}
 	if l.missing == 0 {
-		l.requests = l.requests[:0] // one that is served in full ends without a word
+		l.requests = l.requests[:0] // a request that is served in full ends without a message
 	}
 	return l.lane, true
 }
 
-// end removes a request of which so many are missing. It returns as many, or
-// none if the request's end was taken into account already.
+// end removes a request with so many missing deliveries and returns their number. It
+// returns 0 if the request has been removed before.
 func (p *pulls) end(i int, number uint64, missing int) (jobs.Lane, int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -136,8 +136,7 @@ func (p *pulls) end(i int, number uint64, missing int) (jobs.Lane, int) {
 	return l.lane, 0
 }
 
-// postpone has a request that was refused end a little later. It does nothing about
-// one that has ended already.
+// postpone lets a refused request run out a little later. It ignores one that has ended.
 func (p *pulls) postpone(i int, number uint64, gone bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -153,9 +152,9 @@ func (p *pulls) postpone(i int, number uint64, gone bool) {
 	}
 }
 
-// disconnected lets all requests run out: the server forgets them with the
-// connection. What was on its way is lost with it, and the server takes it for
-// delivered until its lease ends; lanes made anew deliver it at once.
+// disconnected lets all requests run out: the server forgets them with the connection.
+// Deliveries on their way are lost, too, and the server counts them as delivered until
+// their lease ends. Lanes made anew deliver them at once.
 func (p *pulls) disconnected() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -168,7 +167,7 @@ func (p *pulls) disconnected() {
 	}
 }
 
-// back takes note that a lane can be asked again.
+// back opens a lane to requests again.
 func (p *pulls) back(lane jobs.Lane) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -12,8 +12,7 @@ import (
 	"jobstream/jobs"
 )
 
-// Reader reads what the streams hold. It has no lock and no state: each call has consumers
-// of its own, see feed.
+// Reader reads the streams. It has no state, so no lock: each call has consumers of its own.
 type Reader struct {
 	server  *Server
 	streams *Streams
@@ -26,7 +25,7 @@ type Reader struct {
 // per stream. A call that blocks stops its stream: twice Options.prefetch is the most that
 // is read before the sink wants it.
 func (r *Reader) Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) error {
-	var names interner // of the feed of STATUS
+	var names interner // used by the feed of STATUS
 	end, err := r.streams.lastJob(ctx)
 	if err != nil {
 		return err
@@ -76,8 +75,8 @@ func (r *Reader) Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) 
 	return errors.Join(errs[0], errs[1])
 }
 
-// Kept calls fn with the body of every message that NOTIFICATIONS holds now,
-// oldest first; body is fn's to keep. An error of fn ends it.
+// Kept calls fn with the body of every message that NOTIFICATIONS has now, oldest first. fn
+// may keep the body, and its error ends the reading.
 func (r *Reader) Kept(ctx context.Context, fn func(body []byte) error) error {
 	state, err := r.streams.state(ctx, NotificationsStream)
 	if err != nil || state.Msgs == 0 {
@@ -95,27 +94,27 @@ func (r *Reader) Kept(ctx context.Context, fn func(body []byte) error) error {
 		}
 		return nil
 	}}
-	f.beats = true // the last messages may be deleted meanwhile: heartbeats say how far it is
+	f.beats = true // if the last messages are deleted meanwhile, only a heartbeat shows the end
 	if err := f.run(ctx); !errors.Is(err, errDone) {
 		return err
 	}
 	return nil
 }
 
-// messageParser makes messages of what JOBS holds.
+// messageParser makes messages of the items of JOBS.
 type messageParser struct {
 	m        jobs.Message
-	subjects map[string]subjectInfo // those that were seen
+	subjects map[string]subjectInfo // the ones seen last
 }
 
-// subjectInfo is what a subject of JOBS says.
+// subjectInfo is a parsed subject of JOBS.
 type subjectInfo struct {
 	typ      string
 	priority jobs.Priority
 	problem  string
 }
 
-// message is what an item of JOBS says; it is valid until the next one.
+// message parses an item of JOBS. The result is valid until the next call.
 func (p *messageParser) message(it *item) *jobs.Message {
 	s, ok := p.subjects[it.subject]
 	if !ok {
@@ -161,7 +160,7 @@ func parseSubject(subject string) subjectInfo {
 	switch {
 	case valid && found && len(level) == 1 && jobs.Priority(level[0]-'0').Valid():
 		s.priority = jobs.Priority(level[0] - '0')
-	case valid && !found: // no stream setting lets that through, but it has one meaning
+	case valid && !found: // the stream's transform lets none through, but the meaning is clear
 	default:
 		s.problem = fmt.Sprintf("subject %s is none for jobs; expected is jobs.<type> or jobs.<type>.<priority> with a type of letters, digits, _ and -, and a priority from 1 to 5", clip(subject))
 	}

@@ -14,17 +14,17 @@ import (
 	"jobstream/jobs"
 )
 
-// What a crash or a power cut can leave of the server's folder, and how to get
-// a working one out of it. Nothing here decides about jobs: whoever opens the
-// broker compares the streams with its own records afterwards.
+// A crash or a power cut can damage the server's folder. This file makes a working one of
+// it. Nothing here decides about jobs: the caller of Open compares the streams with its own
+// records afterwards.
 
 const (
 	metaFile = "meta.inf"
 	metaSum  = "meta.sum"
 )
 
-// openStreams makes the streams, or adopts them with today's settings. A stream
-// whose folder is there but which did not load is repaired first.
+// openStreams makes the streams, or adopts them with today's settings. It first repairs
+// those whose folder is there but which did not load.
 func (s *Server) openStreams(ctx context.Context) error {
 	broken, err := s.brokenStreams(ctx)
 	if err != nil {
@@ -52,7 +52,7 @@ func (s *Server) openStream(ctx context.Context, cfg jetstream.StreamConfig) err
 	if _, e := s.js.Stream(ctx, cfg.Name); !errors.Is(e, jetstream.ErrStreamNotFound) || !s.o.Rebuild {
 		return fmt.Errorf("cannot open stream %s: %w", cfg.Name, err)
 	}
-	// even its messages cannot be read: keep the folder for whoever wants to look
+	// Even the messages cannot be read. The folder stays for people who want to look at it.
 	s.log.Error("a stream cannot be read; its folder is set aside and the stream made anew", "stream", cfg.Name, "error", err)
 	s.halt()
 	if err := s.folder().setAside(cfg.Name); err != nil {
@@ -109,8 +109,8 @@ func (f folder) streams() string { return filepath.Join(string(f), "jetstream", 
 
 func (f folder) stream(name string) string { return filepath.Join(f.streams(), name) }
 
-// dropLanes removes the lanes' state files. A lane that is made anew over an
-// old file would adopt it, and skip messages that it believes were acked.
+// dropLanes removes the state files of lanes. A lane made anew over an old file would adopt
+// it, and skip messages that the file calls acked.
 func (f folder) dropLanes() error {
 	if err := dropLanesIn(filepath.Join(f.stream(JobsStream), "obs")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot remove old lanes in %s: %w", f, err)
@@ -151,7 +151,7 @@ func (f folder) dropMeta(name string) error {
 	return nil
 }
 
-// setAside moves a stream to where the server does not find it.
+// setAside moves a stream's folder away, so that the server does not find it.
 func (f folder) setAside(name string) error {
 	dir := filepath.Join(string(f), "broken")
 	if err := os.MkdirAll(dir, 0o750); err != nil {

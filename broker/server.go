@@ -18,9 +18,9 @@ import (
 	"jobstream/broker/internal/wire"
 )
 
-// Server is the nats-server in this process, and nats.go's connection to it for all that
-// is rare. It has no lock: srv, nc and js are others only while Open repairs the folder,
-// and none when Close has ended.
+// Server is the nats-server in this process, with nats.go's connection to it for rare
+// calls. It has no lock: srv, nc and js are replaced only while Open repairs the folder,
+// and are nil after Close.
 type Server struct {
 	o   Options
 	log *slog.Logger
@@ -30,14 +30,14 @@ type Server struct {
 	js  jetstream.JetStream
 
 	listening atomic.Bool
-	fatal     <-chan string          // what nats-server would have ended the process with
-	broken    atomic.Pointer[string] // what a stream could not write, after which it writes nothing
+	fatal     <-chan string          // an error with which nats-server would have ended the process
+	broken    atomic.Pointer[string] // the write error of a stream, after which it writes nothing
 }
 
 const (
 	startTimeout = 30 * time.Second
-	longBacklog  = 1024 // connections that wait to be accepted, if so many may be open
-	ownConns     = 16   // connections of this process, which the server counts like all
+	longBacklog  = 1024 // connections that may wait to be accepted
+	ownConns     = 16   // connections of this process; the server counts them like all others
 )
 
 // start runs the server and connects nats.go to it.
@@ -84,8 +84,7 @@ func (s *Server) start(ctx context.Context) error {
 	return err
 }
 
-// Listen opens the port for NATS clients, if there is to be one and it is not
-// open yet.
+// Listen opens the port for NATS clients, unless it is open or there is to be none.
 func (s *Server) Listen(ctx context.Context) error {
 	if s.o.Port == 0 || s.listening.Swap(true) {
 		return nil
@@ -105,7 +104,7 @@ func (s *Server) Listen(ctx context.Context) error {
 	return nil
 }
 
-// checkPort finds out early, and in words, that the port is taken.
+// checkPort finds out early that the port is in use, for an error that says so.
 func (s *Server) checkPort(ctx context.Context) error {
 	if s.o.Port <= 0 {
 		return nil
@@ -161,7 +160,7 @@ func (s *Server) halt() {
 	s.nc, s.js, s.srv = nil, nil, nil
 }
 
-// connect makes a connection for what comes by the hundred thousand.
+// connect makes a connection for messages by the hundred thousand.
 func (s *Server) connect(o wire.Options) (*wire.Conn, error) {
 	o.Dial, o.Log = s.srv.InProcessConn, s.log
 	c, err := wire.Open(o)
@@ -183,7 +182,7 @@ func (s *Server) ClientURL() string {
 // [nats.InProcessServer].
 func (s *Server) InProcessConn() (net.Conn, error) { return s.srv.InProcessConn() }
 
-// Port is where NATS clients connect; that of the options while none is open.
+// Port is where NATS clients connect; the port of the options while none is open.
 func (s *Server) Port() int {
 	if at, ok := s.srv.Addr().(*net.TCPAddr); ok {
 		return at.Port

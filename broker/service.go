@@ -26,25 +26,25 @@ const (
 	maxWaits = 10_000 // waiting for something, see [Request.Wait]
 )
 
-// Endpoint answers requests on jobstream.<Name>. Handle is called concurrently.
-// An error goes back as problem JSON with the HTTP status as
-// Nats-Service-Error-Code; one that is no [*jobs.Error] is logged and not shown.
+// Endpoint answers requests on jobstream.<Name>. Handle is called concurrently. Its error
+// goes back as problem JSON, with the HTTP status as Nats-Service-Error-Code. An error that
+// is no [*jobs.Error] is logged and not shown.
 type Endpoint struct {
 	Name   string
 	Handle func(ctx context.Context, r *Request) ([]byte, error)
 }
 
-// Request is what came to an endpoint. It is its handler's own.
+// Request is a request to an endpoint. Its handler may keep and change it.
 type Request struct {
 	Body []byte
 	// MaxAnswer is how many bytes the answer may have.
 	MaxAnswer int
-	// Omitted is for the handler: the fields that it left out of its answer's jobs to
-	// keep to that, as [HeaderOmitted] tells them.
+	// Omitted is set by the handler: the fields that it left out of its answer to keep to
+	// MaxAnswer, in the form of [HeaderOmitted].
 	Omitted string
 
 	header map[string][]string
-	place  chan struct{} // where the request holds a place
+	place  chan struct{} // where the request occupies a place
 	waits  chan struct{}
 }
 
@@ -59,9 +59,9 @@ func (r *Request) Header(name string) (values []string) {
 	return values
 }
 
-// Wait tells that the handler is about to wait, perhaps for minutes: its request
-// then no longer counts among those being answered, but among those that wait,
-// of which there may be 10,000. The error is an [*jobs.Error] if there are.
+// Wait announces that the handler is about to wait, perhaps for minutes. Its request then
+// counts no longer among those being answered, but among those that wait. There may be
+// 10,000 of these; the error for one more is a [*jobs.Error].
 func (r *Request) Wait() error {
 	if r.place == r.waits {
 		return nil
@@ -80,19 +80,19 @@ func busy(format string, args ...any) error {
 	return &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: fmt.Sprintf(format, args...)}
 }
 
-// Service answers requests on jobstream.<name>.
+// Service answers requests on jobstream.<name>. mu guards its start and its stop.
 type Service struct {
 	server *Server
 	calls  sync.WaitGroup // requests being answered
 
-	mu     sync.Mutex // guards the start and the stop, and what follows
+	mu     sync.Mutex
 	open   *microService
 	cancel context.CancelFunc // ends the contexts of the requests
 }
 
-// Serve starts answering requests with these endpoints; version must be a
-// semantic version. At most 256 requests are answered at a time, besides those
-// that wait; more get the problem "unavailable".
+// Serve starts answering requests with these endpoints. version must be a semantic version.
+// At most 256 requests are answered at a time, besides those that wait. More get the problem
+// "unavailable".
 func (s *Service) Serve(version, description string, endpoints []Endpoint) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,8 +117,8 @@ func (s *Service) Serve(version, description string, endpoints []Endpoint) error
 	return nc.FlushTimeout(ackTimeout)
 }
 
-// Stop ends the service: no new requests are taken, those being
-// answered get five seconds, then their contexts end.
+// Stop ends the service. New requests find nobody. Those being answered get five seconds,
+// then their contexts end.
 func (s *Service) Stop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,7 +137,7 @@ func (s *Service) Stop() error {
 	return err
 }
 
-// caller runs the requests of one endpoint.
+// caller runs the requests to one endpoint. It has no state, so no lock.
 type caller struct {
 	service  *Service
 	endpoint Endpoint
@@ -147,7 +147,7 @@ type caller struct {
 	ctx      context.Context // ends when the service must have stopped
 }
 
-// call runs on the subscription's goroutine, so it must not wait for the answer.
+// call runs on the subscription's goroutine, so it does not wait for the answer.
 func (c *caller) call(m *nats.Msg) {
 	begun := time.Now()
 	request := &Request{Body: m.Data, MaxAnswer: c.service.server.o.MaxPayload + batchAnswer, header: m.Header, place: c.slots, waits: c.waits}
@@ -164,7 +164,7 @@ func (c *caller) call(m *nats.Msg) {
 	})
 }
 
-// answer sends an answer, or what went wrong. It is counted before that: whoever has it
+// answer sends an answer or a problem. It counts it first: a client that has an answer
 // finds it in the statistics.
 func (c *caller) answer(reply string, begun time.Time, request *Request, out []byte, err error) {
 	c.stats.answered(time.Since(begun))
@@ -196,7 +196,7 @@ func (c *caller) answer(reply string, begun time.Time, request *Request, out []b
 	}
 }
 
-// run calls the handler; a panic is an internal error like any other.
+// run calls the handler, and makes an error of its panic.
 func (c *caller) run(request *Request) (out []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {

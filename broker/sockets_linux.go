@@ -7,12 +7,12 @@ import (
 	"syscall"
 )
 
-// nats-server hands out neither its listener nor its connections; the files of this
-// process are searched for them.
+// nats-server hands out neither its listener nor its connections. So the functions here
+// search the open files of this process for them.
 
-// shortenBacklog has no more than most connections wait to be accepted at a port that
-// this process listens on. nats-server takes all that wait before it looks whether there
-// are too many, so this is how far it may go beyond [Options.MaxConns] for a moment.
+// shortenBacklog lets no more than most connections wait to be accepted at a port of this
+// process. nats-server accepts all that wait before it counts them. So this bounds how far
+// it goes beyond [Options.MaxConns] for a moment.
 func shortenBacklog(port, most int) {
 	eachFile(func(fd int) {
 		on, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN)
@@ -20,13 +20,13 @@ func shortenBacklog(port, most int) {
 			return
 		}
 		if at, err := syscall.Getsockname(fd); err == nil && int(address(at).Port()) == port {
-			_ = syscall.Listen(fd, most) // for a socket that listens this changes nothing else
+			_ = syscall.Listen(fd, most) // on a listening socket this sets the backlog only
 		}
 	})
 }
 
-// hangUp ends the connections between a port of this process and these addresses. A
-// server that waits to write to them then finds out at once, and not at its deadline.
+// hangUp ends the connections between a port of this process and these addresses. A write
+// of the server that waits for them then fails at once, not at its deadline.
 func hangUp(port int, peers map[netip.AddrPort]bool) {
 	matches := func(fd int) bool {
 		peer, err := syscall.Getpeername(fd)
@@ -40,8 +40,8 @@ func hangUp(port int, peers map[netip.AddrPort]bool) {
 		if !matches(fd) {
 			return
 		}
-		// The server may close it any time, and another file get its number; not so
-		// with a copy.
+		// The server may close the file any time, and another one get its number. A copy
+		// stays what it is.
 		syscall.ForkLock.RLock()
 		own, err := syscall.Dup(fd)
 		if err == nil {
@@ -61,7 +61,7 @@ func hangUp(port int, peers map[netip.AddrPort]bool) {
 func eachFile(f func(fd int)) {
 	files, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		return // it goes without
+		return // without /proc the server's own bounds have to do
 	}
 	for _, file := range files {
 		if fd, err := strconv.Atoi(file.Name()); err == nil {

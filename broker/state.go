@@ -9,12 +9,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Streams looks at the three streams, trims JOBS and sets its bound. Everything else that
-// it knows is the server's.
+// Streams looks at the three streams, trims JOBS and sets its bound. Its only state is that
+// bound.
 type Streams struct {
 	server *Server
 
-	mu    sync.Mutex // guards slack, and keeps changes of the bound apart
+	mu    sync.Mutex // guards slack; changes of the bound come one at a time
 	slack int        // messages that JOBS may hold beyond twice the queue size
 }
 
@@ -47,8 +47,8 @@ func (s *Streams) find(ctx context.Context, name string) (jetstream.Stream, erro
 	return stream, nil
 }
 
-// JobsGaps lists the sequences between the first and the last message of JOBS
-// that it does not have (any more). ok is false if there are more than limit.
+// JobsGaps lists the missing sequences between the first and the last message of JOBS. ok
+// is false if there are more than limit.
 func (s *Streams) JobsGaps(ctx context.Context, limit int) (gaps []uint64, ok bool, err error) {
 	stream, err := s.find(ctx, JobsStream)
 	if err != nil {
@@ -81,9 +81,8 @@ func (s *Streams) lastJob(ctx context.Context) (uint64, error) {
 	return m.Sequence, nil
 }
 
-// PurgeJobs removes everything up to and with the sequence upTo from JOBS. If
-// the stream has gone back behind upTo it is lifted: the next message gets
-// upTo+1.
+// PurgeJobs removes everything up to and including the sequence upTo from JOBS. A stream
+// that ends before upTo is lifted: its next message gets upTo+1.
 func (s *Streams) PurgeJobs(ctx context.Context, upTo uint64) error {
 	stream, err := s.find(ctx, JobsStream)
 	if err != nil {
@@ -95,8 +94,8 @@ func (s *Streams) PurgeJobs(ctx context.Context, upTo uint64) error {
 	return nil
 }
 
-// SetSlack lets JOBS hold extra messages beyond twice the queue size: for jobs that are
-// published again at a start, and for dead messages that have to stay (see [Tail]).
+// SetSlack gives JOBS room for extra messages beyond twice the queue size. A start needs
+// it for jobs that it publishes again, and [Tail] for dead messages that have to stay.
 func (s *Streams) SetSlack(ctx context.Context, extra int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

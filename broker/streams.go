@@ -9,36 +9,34 @@ import (
 	"jobstream/jobs"
 )
 
-// Everything that other NATS clients can see stands in this file: names,
-// subjects and the settings of streams and consumers. Headers stand in headers.go.
+// This file has everything that other NATS clients can see: names, subjects, and the
+// settings of streams and consumers. Headers stand in headers.go.
 
 // The streams.
 const (
-	// JobsStream holds submissions until their jobs have ended.
+	// JobsStream has submissions until their jobs have ended.
 	JobsStream = "JOBS"
-	// StatusStream holds what happened to jobs.
+	// StatusStream has the events of jobs.
 	StatusStream = "STATUS"
-	// NotificationsStream holds the notifications of ended jobs.
+	// NotificationsStream has the notifications of ended jobs.
 	NotificationsStream = "NOTIFICATIONS"
 )
 
 var streamNames = [...]string{JobsStream, StatusStream, NotificationsStream}
 
-// HeaderOmitted is the header of a notification or of the service's answer that
-// names the fields of job resources which were left out because the message would
-// have been larger than the server takes.
+// HeaderOmitted is a header of notifications and of the service's answers. It names fields
+// of job resources that were left out because the message would have been too large.
 const HeaderOmitted = "Jobstream-Omitted"
 
-// jobsSubjects are those of JOBS.
+// jobsSubjects matches all subjects of JOBS.
 const jobsSubjects = "jobs.>"
 
-// NoID stands in place of the id in the subjects under which STATUS and NOTIFICATIONS
-// keep their messages. nats-server holds every subject of a stream in memory, some 210
-// bytes each. Core subscribers see the id, and a filter that ends in > or * matches
-// both.
+// NoID stands in place of the id in the stored subjects of STATUS and NOTIFICATIONS.
+// nats-server has every subject of a stream in memory, some 210 bytes each. Core
+// subscribers see the id, and a filter that ends in > or * matches both forms.
 const NoID = "_"
 
-// withoutID is the transform of subjects of three tokens behind the first that does that.
+// withoutID is the subject transform that puts NoID in place of the fourth token.
 func withoutID(first string) *jetstream.SubjectTransformConfig {
 	return &jetstream.SubjectTransformConfig{Source: first + ".*.*.*", Destination: first + ".{{wildcard(1)}}.{{wildcard(2)}}." + NoID}
 }
@@ -46,27 +44,27 @@ func withoutID(first string) *jetstream.SubjectTransformConfig {
 const (
 	headerBytes = 64 << 10 // room for subject and headers beside a payload
 
-	eventAge      = 72 * time.Hour // how long STATUS and NOTIFICATIONS keep messages
-	eventBytes    = 4 << 30        // and how many bytes of them
-	maxKept       = 2_000_000      // and how many of them, in each of the two
+	eventAge      = 72 * time.Hour // STATUS and NOTIFICATIONS keep messages so long,
+	eventBytes    = 4 << 30        // each of them at most so many bytes
+	maxKept       = 2_000_000      // and so many messages
 	maxPacked     = 256 << 10      // bytes of one message of packed events
 	pullExpiry    = 30 * time.Second
 	clientPending = 8 << 20     // see maxPending
 	leastPrefetch = 5 << 19     // see prefetch
-	pullGrace     = time.Second // beyond a request's expiry, until it counts as lost
+	pullGrace     = time.Second // a request counts as lost so long after its expiry
 	ackTimeout    = 5 * time.Second
 	heartbeat     = 2 * time.Second // of the readers' consumers
 	defaultMax    = 1 << 20         // MaxPayload, bytes
-	// The answer to a batch has what was submitted, and something more per job.
+	// An answer to a batch has the submission, and something more per job.
 	batchAnswer   = jobs.MaxBatch << 10
 	defaultLease  = 30 * time.Second
 	defaultQueue  = 100_000
 	unlimitedDisk = 1 << 60 // bytes; a full disk is noticed when a write fails
 )
 
-// jobsConfig bounds JOBS at twice the queue size plus extra messages. Admission
-// proper is the tracker's count of unfinished jobs; this bound is the last line,
-// and the only one for bare publishers.
+// jobsConfig bounds JOBS at twice the queue size plus extra messages. Submissions are
+// bounded earlier, by the number of unfinished jobs. This is the only bound for bare
+// publishers.
 func (o *Options) jobsConfig(extra int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        JobsStream,
@@ -79,7 +77,7 @@ func (o *Options) jobsConfig(extra int) jetstream.StreamConfig {
 		MaxMsgSize:  int32(min(o.MaxPayload+headerBytes, math.MaxInt32)),
 		Duplicates:  2 * time.Minute,
 		AllowDirect: true,
-		// a bare publisher may leave the priority out
+		// bare publishers may leave the priority out
 		SubjectTransform: &jetstream.SubjectTransformConfig{Source: "jobs.*", Destination: "jobs.{{wildcard(1)}}.3"},
 	}
 }
@@ -115,15 +113,15 @@ func notificationsConfig() jetstream.StreamConfig {
 		AllowDirect: true,
 
 		SubjectTransform: withoutID("job"),
-		// Without a write per message: what a killed process has not written yet
-		// stands in the tracker's outbox and is published again.
+		// There is no write per message. Notifications that a killed process has not
+		// written stand in the tracker's outbox and are published again.
 		PersistMode: jetstream.AsyncPersistMode,
 	}
 }
 
-// laneConfig is the durable consumer behind a lane. A delivery that is nak'ed
-// with a delay stays pending while it sleeps, so the number of pending ones must
-// not be bounded: the server's default of 1000 would stop the lane.
+// laneConfig is the durable consumer behind a lane. Its pending deliveries are not bounded:
+// a delivery that is nak'ed with a delay stays pending while it sleeps, and the server's
+// default of 1000 would stop the lane.
 func (o *Options) laneConfig(lane jobs.Lane) jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
 		Durable:       lane.String(),
@@ -138,8 +136,8 @@ func (o *Options) laneConfig(lane jobs.Lane) jetstream.ConsumerConfig {
 	}
 }
 
-// readerConfig is the consumer with which this process follows a stream from
-// the sequence start. It lives in memory and goes when its reader does.
+// readerConfig is the consumer with which this process follows a stream from the sequence
+// start. It lives in memory and goes with its reader.
 func readerConfig(name string, start uint64) jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
 		Name:              name,
@@ -152,24 +150,24 @@ func readerConfig(name string, start uint64) jetstream.ConsumerConfig {
 	}
 }
 
-// largest is the most bytes that a message of this server can have, in any stream.
+// largest is the number of bytes that a message of this server may have, in any stream.
 func (o *Options) largest() int { return min(o.MaxPayload+headerBytes+batchAnswer, math.MaxInt32) }
 
-// prefetch is how many bytes a reader of a stream may have asked for and not taken:
-// at least one message, with the subjects that the server counts with it.
+// prefetch is the number of bytes that a reader's pull request asks for. It is enough for
+// one message with its subjects, which the server counts, too.
 func (o *Options) prefetch() int { return max(leastPrefetch, o.largest()+2<<10) }
 
-// maxPending is how many bytes a client may be behind before it is dropped. What the
-// server is writing counts until its last byte is written, and a reader may ask for
-// the next before: so it is twice what that has asked for, and what the protocol adds.
+// maxPending is the number of bytes that a client may be behind before it is dropped. A
+// write counts until its last byte is written, and a reader may send its next request
+// before that. So it is twice a reader's request, and something for the protocol.
 func (o *Options) maxPending() int { return max(clientPending, 3*o.largest()) }
 
-// pullSubject is where a consumer takes pull requests.
+// pullSubject is the subject of a consumer's pull requests.
 func pullSubject(stream, consumer string) string {
 	return "$JS.API.CONSUMER.MSG.NEXT." + stream + "." + consumer
 }
 
-// laneSubject is where the jobs of a lane stand: jobs.<type>.<priority>.
+// laneSubject is the subject of the jobs of a lane: jobs.<type>.<priority>.
 func laneSubject(lane jobs.Lane) string {
 	return string(appendLaneSubject(make([]byte, 0, 32), lane.Type, lane.Priority))
 }

@@ -15,12 +15,12 @@ import (
 	"jobstream/jobs"
 )
 
-// Inbox publishes submissions to JOBS, and finds out which were refused. The lock of
-// unanswered guards those; health has its own.
+// Inbox publishes submissions to JOBS and reports those that the stream refuses. It has two
+// locks: that of unanswered guards the submissions under way, that of health their outcome.
 type Inbox struct {
 	server     *Server
 	conn       *wire.Conn
-	answers    string // the first tokens of subjects for answers; the last one is a submission's number
+	answers    string // subjects for answers begin with it and end with a submission's number
 	unanswered unanswered
 	health     health
 }
@@ -32,19 +32,19 @@ func openInbox(s *Server, conn *wire.Conn) (*Inbox, error) {
 	return i, err
 }
 
-// newReply is a subject for answers, unlike all others.
+// newReply returns a subject for answers that nobody else has.
 func newReply() string { return "_INBOX." + nuid.Next() }
 
-// lastNumber is the number at the end of such a subject.
+// lastNumber returns the number at the end of a subject.
 func lastNumber(subject []byte) uint64 {
 	return wire.ParseUint(subject[bytes.LastIndexByte(subject, '.')+1:])
 }
 
-// Submit publishes m to JOBS and returns when it is on its way; it waits while
-// tens of thousands are unanswered. refused, which may be nil, is called at most once,
-// from another goroutine, where it must neither block nor submit: with an [*jobs.Error]
-// of kind QueueFull if the stream is full, and Unavailable if it cannot store or does
-// not answer within five seconds (it may have stored the message even so).
+// Submit publishes m to JOBS and returns when it is on its way. It waits while tens of
+// thousands are unanswered. refused may be nil. It is called at most once, on another
+// goroutine, where it must neither block nor submit. Its error is a [*jobs.Error]:
+// QueueFull if the stream is full, Unavailable if it cannot store the message or does not
+// answer within five seconds. In the last case it may have stored it even so.
 func (i *Inbox) Submit(m *jobs.Message, refused func(error)) error {
 	if !jobs.ValidTypeName(m.Type) || !m.Priority.Valid() {
 		return fmt.Errorf("cannot submit a job of type %q with priority %d", m.Type, m.Priority)
@@ -66,7 +66,7 @@ func (i *Inbox) Submit(m *jobs.Message, refused func(error)) error {
 	reply = strconv.AppendUint(reply, n, 10)
 	if err := wire.Publish(i.conn, subject, reply, header, m.Payload); err != nil {
 		if _, ok := i.unanswered.end(n); !ok {
-			return nil // refused has been told already
+			return nil // refused has been called already
 		}
 		return &jobs.Error{Kind: jobs.Unavailable, Detail: "the queue cannot be reached: " + err.Error(), RetryAfter: time.Second}
 	}
@@ -84,7 +84,7 @@ func appendID(b []byte, id jobs.ID) []byte {
 	return b
 }
 
-// answered takes the stream's answer to a submission.
+// answered receives the stream's answer to a submission, on the connection's goroutine.
 func (i *Inbox) answered(f *wire.Msg) {
 	if !fromStream(f, JobsStream) {
 		return
@@ -123,14 +123,14 @@ func (i *Inbox) failUnanswered(now time.Time) {
 	}
 }
 
-// fromStream says whether an answer comes from the stream. Any client that hears what is
-// published can answer it.
+// fromStream says whether an answer comes from the stream. Any client that subscribes to
+// a subject can answer its messages.
 func fromStream(f *wire.Msg, stream string) bool {
 	return f.Status() == 503 || bytes.Contains(f.Body, []byte(`"stream":"`+stream+`"`))
 }
 
-// pubAckError is nil for a PubAck that says "stored". The usual answer is
-// recognized by its first bytes: only refusals are decoded.
+// pubAckError is nil for a PubAck of a stored message. The first bytes show the usual
+// answer; only refusals are decoded.
 func pubAckError(f *wire.Msg) *jobs.Error {
 	if f.Status() == 503 {
 		return &jobs.Error{Kind: jobs.Unavailable, Detail: "no stream takes the message", RetryAfter: time.Second}
@@ -163,8 +163,8 @@ func pubAckError(f *wire.Msg) *jobs.Error {
 	}
 }
 
-// unanswered are the submissions that the stream has not answered: a ring, as
-// answers come in about the order of asking.
+// unanswered are the submissions that the stream has not answered. They are in a ring,
+// since answers come in about the order of submissions. mu guards all fields.
 type unanswered struct {
 	mu    sync.Mutex
 	room  sync.Cond    // there are fewer than maxUnanswered
@@ -173,8 +173,8 @@ type unanswered struct {
 	next  uint64       // number of the next one
 }
 
-// maxUnanswered submissions may be under way: beyond 100,000 waiting messages
-// the server begins to refuse them.
+// maxUnanswered submissions may be under way. The server begins to refuse messages when
+// 100,000 wait.
 const maxUnanswered = 32 << 10
 
 type submission struct {

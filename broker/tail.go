@@ -13,26 +13,27 @@ import (
 	"jobstream/jobs"
 )
 
-// Tail owns what jobs leave behind in JOBS, and the acks of that:
+// Tail owns the messages that ended jobs leave in JOBS, and the acks of these:
 //
 //  1. The tracker knows which messages are needed: those of jobs that have not ended and
-//     wait nowhere else. Every other one up to its position is dead.
-//  2. A sweep, once a second and at once when half a queue has died, purges what lies
-//     below the lowest message needed. Not for a few, since a purge makes lanes forget
-//     what they were about to deliver again (see jobs.Pool).
-//  3. A job that runs long holds that floor down. With half a queue dead all the same,
-//     each lane is purged below its own lowest message needed.
-//  4. What is dead even then, behind that job in its own lane, is left alone until there
-//     is half as much more, and takes nobody's place: the stream's bound is lifted by it.
-//  5. What the tracker has not read yet is not dead: a flood of it must not make room for
-//     more of itself.
-//  6. Acks of the messages next to the last purge wait for the next sweep. The server
-//     forgets a delivery with its message, so only those that were not purged are sent.
-//  7. Nothing depends on an ack: who gets such a message again looks it up and drops it.
-//  8. If JOBS begins above the lowest message needed, somebody else has removed some, and
-//     they are published again.
+//     wait nowhere else. Every other message up to the tracker's position is dead.
+//  2. A sweep comes once a second, and at once when half a queue has died. It purges
+//     everything below the lowest message needed. A few dead messages wait longer, since a
+//     purge makes lanes forget redeliveries (see pool.Pool).
+//  3. A long job keeps that floor down. If half a queue is dead above the floor, each lane
+//     is purged below its own lowest message needed.
+//  4. Dead messages behind a long job in its own lane stay even then, until there are half
+//     as many more. They cost nobody a place: the stream's bound is lifted by their number.
+//  5. A message that the tracker has not read is not dead. Otherwise a flood of messages
+//     would make room for more of itself.
+//  6. Acks of messages near the last purge are deferred to the next sweep. The server
+//     forgets a delivery with its message, so the sweep sends only the acks of those that
+//     were not purged.
+//  7. Nothing depends on an ack: a message that is delivered again is looked up and dropped.
+//  8. If JOBS begins above the lowest message needed, somebody else has removed messages.
+//     They are published again.
 //
-// It is the Queue of a pool: all but the acks goes straight to the broker's lanes.
+// A Tail is the Queue of a pool: all calls but Ack go straight to the lanes.
 type Tail struct {
 	*Lanes
 	streams *Streams
@@ -41,16 +42,16 @@ type Tail struct {
 	kick    chan struct{}
 	died    atomic.Int64 // messages that had ever died at the last sweep
 
-	sweeping sync.Mutex // one sweep at a time; it guards what follows
-	last     time.Time  // when what lies below the floor was purged
-	left     int        // dead messages that purging each lane has left
+	sweeping sync.Mutex // one sweep at a time; guards last and left
+	last     time.Time  // when the messages below the floor were purged
+	left     int        // dead messages that were left when each lane was purged
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards purged and unsent
 	purged uint64     // up to here everything is gone
 	unsent []unsentAck
 }
 
-// Needs is what a tracker knows of the messages in JOBS.
+// Needs is a tracker's knowledge of the messages in JOBS.
 type Needs interface {
 	// Positions are those up to which the tracker has read.
 	Positions() jobs.Positions
@@ -74,8 +75,8 @@ const (
 	unsentWithin = 1 << 16               // messages after the last purge
 )
 
-// NewTail returns the tail of JOBS. removed is called when somebody else has removed
-// messages that are needed: none up to a sequence is there any more.
+// NewTail returns the tail of JOBS. removed is called when somebody else has removed needed
+// messages: JOBS has none up to the sequence upTo any more.
 func NewTail(b *Broker, needs Needs, removed func(ctx context.Context, upTo uint64) error) *Tail {
 	return &Tail{Lanes: b.Lanes, streams: b.Streams, needs: needs, removed: removed, kick: make(chan struct{}, 1)}
 }
@@ -110,7 +111,7 @@ func (t *Tail) Committed(c *jobs.Commit) {
 	}
 }
 
-// diedUpTo is how many messages have ever died up to a position with so many that are
+// diedUpTo is the number of messages up to a position that have ever died, if so many are
 // needed.
 func diedUpTo(position uint64, queued int) int64 { return int64(position) - int64(queued) } //nolint:gosec // no stream has 2^63 messages
 
@@ -140,7 +141,7 @@ func (t *Tail) Run(ctx context.Context) error {
 	}
 }
 
-// Sweep removes what is dead, and then sends the acks that this has not made needless.
+// Sweep removes dead messages, and then sends the acks that are still needed.
 func (t *Tail) Sweep(ctx context.Context) error {
 	t.sweeping.Lock()
 	defer t.sweeping.Unlock()
@@ -164,7 +165,7 @@ func (t *Tail) sendAcks() error {
 }
 
 func (t *Tail) trim(ctx context.Context) error {
-	position := t.needs.Positions().Jobs // before the others: what is behind it does not count
+	position := t.needs.Positions().Jobs // read first: later messages do not count
 	floor, queued := t.needs.Floor()
 	t.died.Store(diedUpTo(position, queued))
 	if err := t.purgeBelow(ctx, floor); err != nil {
@@ -189,18 +190,18 @@ func (t *Tail) trim(ctx context.Context) error {
 		t.left = dead
 	}
 	t.left = min(t.left, dead)
-	// To the next half of a queue, so that the stream is not configured anew all the time.
+	// Rounded to half a queue, so that the stream is not configured anew all the time.
 	return t.streams.SetSlack(ctx, (dead+t.half()/2)/t.half()*t.half())
 }
 
-// deadIn is how many messages of JOBS are dead: those up to a position of the tracker but
-// for the ones that are needed.
+// deadIn is the number of dead messages in JOBS: those up to the tracker's position that
+// are not needed.
 func deadIn(state StreamState, position uint64, queued int) int {
 	unread := max(state.Last, position) - position
 	return max(int(state.Msgs-min(unread, state.Msgs))-queued, 0) //nolint:gosec // fewer than 2^63
 }
 
-// purgeBelow removes everything below the floor, unless that is not much.
+// purgeBelow removes everything below the floor. A few messages stay for some seconds.
 func (t *Tail) purgeBelow(ctx context.Context, floor uint64) error {
 	t.mu.Lock()
 	below := floor - 1 - min(t.purged, floor-1)
@@ -219,10 +220,9 @@ func (t *Tail) purgeBelow(ctx context.Context, floor uint64) error {
 	return nil
 }
 
-// purgeLanes removes what is dead in each lane below the lowest message that it needs.
-// For each one the server walks over the whole stream, so lanes without dead messages,
-// or with none above the first message of all, are passed over. So is what comes after
-// the position.
+// purgeLanes removes the dead messages of each lane below the lowest message that the lane
+// needs, up to the position. The server walks over the whole stream for each lane. So
+// lanes without dead messages, or with none above the stream's first one, are passed over.
 func (t *Tail) purgeLanes(ctx context.Context, first, position uint64) error {
 	s, err := t.streams.find(ctx, JobsStream)
 	if err != nil {

@@ -1,10 +1,13 @@
-// Package wire is a small NATS client for messages that come by the hundred
-// thousand. It appends what is published to one buffer that a goroutine writes
-// out, and hands what arrives to a function without allocating anything.
+// Package wire is a small NATS client for messages by the hundred thousand. It appends
+// publications to one buffer that a goroutine writes out. It hands arriving messages to a
+// function without allocating anything.
 //
-// It knows as much of the protocol as a connection to one server takes, one in
-// the same process mostly: no TLS, no cluster, no queue groups. Whatever is rare
-// is better done with nats.go.
+// It knows the protocol as far as a connection to one server needs it, mostly one in the
+// same process: no TLS, no cluster, no queue groups. Rare calls are better made with
+// nats.go.
+//
+// Start reading at [Conn]. parse.go reads the server's operations, msg.go the parts of a
+// message.
 package wire
 
 import (
@@ -26,31 +29,32 @@ type Options struct {
 	Name string       // what the server calls the connection
 	Log  *slog.Logger // slog.Default() if nil
 
-	// Limit is how many bytes may wait to be written: with more, publishers wait. 0 is
-	// no limit. Where handlers publish there must be none: the server may wait for a
+	// Limit bounds the bytes that wait to be written: beyond it, publishers wait. 0 is no
+	// limit. There must be none where handlers publish, since the server may wait for a
 	// handler to return before it reads on.
 	Limit int
 	// Gone is called when a connection was lost, before there is another one.
 	Gone func()
 
-	// Credentials, as far as the server wants any: a name with a password, a token, or
-	// a public nkey with what signs the server's nonce for it.
+	// The credentials, if the server wants any: a name with a password, a token, or a
+	// public nkey with a function that signs the server's nonce.
 	User, Password string
 	Token          string
 	Nkey           string
 	Sign           func(nonce []byte) ([]byte, error)
 }
 
-// Conn is a connection to a server. When it is lost another one is made, with the
-// same subscriptions; what waited to be written, and what was under way, is lost.
+// Conn is a connection to a server. When it is lost, another one is made with the same
+// subscriptions. Messages that waited to be written, or were under way, are lost. mu guards
+// everything that changes; handlers are called without it.
 type Conn struct {
 	o Options
 
 	mu     sync.Mutex
 	room   sync.Cond
-	buf    []byte // to be written
+	buf    []byte // bytes to be written
 	conn   net.Conn
-	most   int // bytes of the largest message that the server takes
+	most   int // bytes of the largest message that the server allows
 	closed bool
 	subs   []subscription
 	pongs  []chan struct{}
@@ -119,8 +123,8 @@ func (c *Conn) connect() (*parser, error) {
 	return p, nil
 }
 
-// greet answers the server's greeting, and returns when the server has taken that,
-// with how large messages may be.
+// greet answers the server's greeting and waits until the server accepts the answer. most is
+// the size of the largest message that it allows.
 func (c *Conn) greet(conn net.Conn, p *parser) (most int, err error) {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return 0, err
@@ -228,7 +232,7 @@ func (c *Conn) serve(p *parser) error {
 		c.write(conn, stop)
 	}()
 	err := c.read(p)
-	_ = conn.Close() // it is of no use any more
+	_ = conn.Close()
 	close(stop)
 	<-written
 	return err
@@ -259,7 +263,7 @@ func pause(d time.Duration) {
 	<-t.C
 }
 
-// write writes the buffer out, again and again; meanwhile another one fills.
+// write writes the buffer out, again and again. Meanwhile another one fills.
 func (c *Conn) write(conn net.Conn, stop <-chan struct{}) {
 	var out []byte
 	for {
@@ -273,10 +277,10 @@ func (c *Conn) write(conn net.Conn, stop <-chan struct{}) {
 		c.room.Broadcast()
 		c.mu.Unlock()
 		if len(out) == 0 {
-			continue // a pipe would wait for a reader even so
+			continue // a pipe waits for a reader even with nothing to write
 		}
 		if _, err := conn.Write(out); err != nil {
-			_ = conn.Close() // the reader notices and connects again
+			_ = conn.Close() // so the reader fails, and connects again
 		}
 		if cap(out) > spareBuffer {
 			out = nil
@@ -284,7 +288,7 @@ func (c *Conn) write(conn net.Conn, stop <-chan struct{}) {
 	}
 }
 
-// wake tells the writer that there is something in the buffer.
+// wake wakes the writer up, since there is something in the buffer.
 func (c *Conn) wake() {
 	select {
 	case c.kick <- struct{}{}:
@@ -292,9 +296,9 @@ func (c *Conn) wake() {
 	}
 }
 
-// begin locks the connection and returns its buffer to append protocol to; end must
-// follow unless there is an error. It waits until no more than limit bytes are in the
-// buffer; 0 is no limit.
+// begin locks the connection and returns its buffer to append operations to. It waits until
+// the buffer has no more than limit bytes; 0 is no limit. end must follow, unless there is
+// an error.
 func (c *Conn) begin(limit int) ([]byte, error) {
 	c.mu.Lock()
 	for limit > 0 && len(c.buf) > limit && c.conn != nil {
@@ -317,8 +321,8 @@ func (c *Conn) end(b []byte) {
 	c.wake()
 }
 
-// Publish sends one message and returns when it is on its way. header is nil or a
-// whole header block. Nothing is kept of what it is given.
+// Publish sends one message and returns when it is on its way. header is nil or a whole
+// header block. It keeps none of its arguments.
 func Publish[S, R string | []byte](c *Conn, subject S, reply R, header, body []byte) error {
 	b, err := c.begin(c.o.Limit)
 	if err != nil {
@@ -326,7 +330,7 @@ func Publish[S, R string | []byte](c *Conn, subject S, reply R, header, body []b
 	}
 	if size := len(header) + len(body); c.most > 0 && size > c.most {
 		c.mu.Unlock()
-		return fmt.Errorf("the message has %d bytes; the server takes %d", size, c.most)
+		return fmt.Errorf("the message has %d bytes; the server allows %d", size, c.most)
 	}
 	c.end(appendPub(b, subject, reply, header, body))
 	return nil
@@ -358,9 +362,9 @@ func appendSub(b []byte, subject string, sid int) []byte {
 	return fmt.Appendf(b, "SUB %s %d\r\n", subject, sid)
 }
 
-// Subscribe has handle called for every message on subject, on the goroutine that
-// reads, so it must not block; the message is valid only until it returns. The
-// number it returns is for Unsubscribe; -1 with an error.
+// Subscribe calls handle for every message on subject. handle runs on the goroutine that
+// reads, so it must not block. The message is valid only until handle returns. The result is
+// for Unsubscribe; it is -1 with an error.
 func (c *Conn) Subscribe(subject string, handle func(*Msg)) (int, error) {
 	b, err := c.begin(0)
 	if err != nil {
@@ -372,11 +376,10 @@ func (c *Conn) Subscribe(subject string, handle func(*Msg)) (int, error) {
 	return sid, nil
 }
 
-// Unsubscribe ends the server's interest at once; what is on the way already
-// still reaches the handler.
+// Unsubscribe ends a subscription. Messages on their way already still reach the handler.
 func (c *Conn) Unsubscribe(sid int) error {
 	c.mu.Lock()
-	c.subs[sid].gone = true // and a connection that is made again does not have it
+	c.subs[sid].gone = true // so a connection that is made again does not have it
 	c.mu.Unlock()
 	b, err := c.begin(0)
 	if err != nil {
@@ -389,7 +392,7 @@ func (c *Conn) Unsubscribe(sid int) error {
 	return nil
 }
 
-// Flush returns when the server has read all that was published before, and what it
+// Flush returns when the server has read everything published before, and everything that it
 // had sent by then has been handled.
 func (c *Conn) Flush(ctx context.Context) error {
 	b, err := c.begin(0)
@@ -410,7 +413,7 @@ func (c *Conn) Flush(ctx context.Context) error {
 	}
 }
 
-// Close ends the connection for good; what was not flushed may be lost.
+// Close ends the connection for good. Messages that were not flushed may be lost.
 func (c *Conn) Close() {
 	c.mu.Lock()
 	c.closed = true
@@ -423,7 +426,7 @@ func (c *Conn) Close() {
 	<-c.done
 }
 
-// read handles what the server sends until the connection fails.
+// read handles the server's operations until the connection fails.
 func (c *Conn) read(p *parser) error {
 	for {
 		what, err := p.next()

@@ -2,16 +2,16 @@ package wire
 
 import "bytes"
 
-// Msg is one message that came in. Header is a whole header block, or empty.
+// Msg is a message from the server. Header is a whole header block, or empty.
 type Msg struct {
 	Subject, Reply, Header, Body []byte
 }
 
-// Size is how many bytes the server counts for the message.
+// Size is the number of bytes that the server counts for the message.
 func (m *Msg) Size() int { return len(m.Subject) + len(m.Reply) + len(m.Header) + len(m.Body) }
 
-// Status is the code of a header block's first line, "NATS/1.0 408 Request
-// Timeout"; 0 for ordinary messages.
+// Status is the code in the header block's first line, like 408 in "NATS/1.0 408 Request
+// Timeout". It is 0 for ordinary messages.
 func (m *Msg) Status() int {
 	const prefix = "NATS/1.0 "
 	if len(m.Header) < len(prefix)+3 || string(m.Header[:len(prefix)]) != prefix {
@@ -54,17 +54,17 @@ func EqualFold(key []byte, name string) bool {
 	return len(key) == len(name) && (string(key) == name || bytes.EqualFold(key, []byte(name)))
 }
 
-// Ack is what the reply subject of a delivery of JetStream says.
+// Ack is the reply subject of a delivery of JetStream, parsed.
 type Ack struct {
 	Consumer []byte // its name; part of the subject
 	Seq      uint64 // in the stream
 	Delivery uint64 // the consumer's own count
-	At       int64  // when it was stored, Unix nanoseconds
+	At       int64  // when the message was stored, Unix nanoseconds
 }
 
-// ParseAck reads $JS.ACK.<stream>.<consumer>.<tries>.<seq>.<delivery>.<at>.<pending>
-// or the longer form with <domain>.<account> before the stream and perhaps a
-// token at the end.
+// ParseAck reads $JS.ACK.<stream>.<consumer>.<tries>.<seq>.<delivery>.<at>.<pending>. It
+// reads the longer form, too, which has <domain>.<account> before the stream and may have
+// one more token at the end.
 func ParseAck(reply []byte) (a Ack, ok bool) {
 	if !bytes.HasPrefix(reply, []byte("$JS.ACK.")) {
 		return a, false

@@ -8,7 +8,7 @@ import (
 	"math"
 )
 
-// op is what a server can send.
+// op is a kind of operation that a server can send.
 type op int
 
 const (
@@ -22,16 +22,16 @@ const (
 
 const readBuffer = 128 << 10
 
-// parser reads what a server sends. What it has found is valid until it is asked for
-// the next.
+// parser reads the operations of a server. Its fields describe the last one, and are valid
+// until the next call.
 type parser struct {
 	r    *bufio.Reader
 	args []byte // of a message: its line
-	rest int    // bytes of it that are still in the reader
+	rest int    // of a message: bytes that are still in the reader
 
-	sid  uint64 // of opMessage: whose it is
+	sid  uint64 // of opMessage: the subscription
 	msg  Msg
-	text []byte // of opInfo and opError: what they say
+	text []byte // of opInfo and opError
 }
 
 func newParser(r io.Reader) *parser {
@@ -119,7 +119,7 @@ func (p *parser) data(n int) ([]byte, error) {
 		p.rest = n
 		return p.r.Peek(n)
 	}
-	var large bytes.Buffer // it grows as they come, so a wrong length does no harm
+	var large bytes.Buffer // it grows with the bytes that come, so a wrong length does no harm
 	_, err := io.CopyN(&large, p.r, int64(n))
 	return large.Bytes(), err
 }
