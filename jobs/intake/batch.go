@@ -5,22 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"jobstream/jobs"
+	"sync"
 	"time"
-)
-
-// pendingBatch is a stored batch whose messages have to get into the queue.
-type pendingBatch struct {
-	*jobs.Batch
-	next time.Time     // the next publication
-	wait time.Duration // from then to the one after it
-}
-
-// The messages of a batch are published again if it is not complete after a while,
-// because the queue may have refused some. The waits double from the shortest to the
-// longest, since more messages do not make a slow queue faster.
-const (
-	republishAfter  = time.Second
-	republishAtMost = time.Minute
 )
 
 // SubmitBatch submits all of these jobs or none. The returned jobs are durable and in
@@ -75,9 +61,7 @@ var ErrUnderway error = &jobs.Error{Kind: jobs.Conflict, Detail: "the batch with
 // that.
 func (s *Submitter) reserve(ctx context.Context, b *jobs.Batch) (known []*jobs.Job, err error) {
 	for {
-		s.mu.Lock()
-		completed := s.completed // before the command, so that no completion is missed
-		s.mu.Unlock()
+		completed := s.batches.completion() // before the command, so that none is missed
 		e, err := s.o.Ledger.Do(ctx, jobs.Reserve{Stamp: jobs.By("submitter"), Batch: b})
 		if !errors.Is(err, ErrUnderway) {
 			return e.Known, err
@@ -185,46 +169,101 @@ func (s *Submitter) withdraw(b *jobs.Batch) {
 }
 
 // Resume adopts batches that an earlier process stored and did not complete.
-func (s *Submitter) Resume(batches []*jobs.Batch) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, b := range batches {
-		s.pend(b)
+func (s *Submitter) Resume(batches []*jobs.Batch) { s.batches.publishSoon(batches...) }
+
+// batches are stored, and their messages are published until they are complete.
+type batches struct {
+	inbox jobs.Inbox
+	wake  chan struct{} // has a token when there are some to publish
+
+	mu        sync.Mutex
+	pending   map[jobs.ID]*pendingBatch
+	completed chan struct{} // closed when the next one is complete
+}
+
+// pendingBatch is a stored batch whose messages have to get into the queue.
+type pendingBatch struct {
+	*jobs.Batch
+	next time.Time     // the next publication
+	wait time.Duration // from then to the one after it
+}
+
+// The messages of a batch are published again if it is not complete after a while,
+// because the queue may have refused some. The waits double from the shortest to the
+// longest, since more messages do not make a slow queue faster.
+const (
+	republishAfter  = time.Second
+	republishAtMost = time.Minute
+)
+
+func newBatches(inbox jobs.Inbox) *batches {
+	return &batches{
+		inbox: inbox, wake: make(chan struct{}, 1), pending: make(map[jobs.ID]*pendingBatch), completed: make(chan struct{}),
 	}
 }
 
-// pend makes Run publish a batch until it is complete. s.mu is locked.
-func (s *Submitter) pend(b *jobs.Batch) {
-	s.batches[b.ID] = &pendingBatch{Batch: b, wait: republishAfter}
-	s.publishSoon()
-}
-
-// publishSoon makes Run publish batches. s.mu is locked.
-func (s *Submitter) publishSoon() {
+// publishSoon has stored batches published until they are complete.
+func (b *batches) publishSoon(stored ...*jobs.Batch) {
+	b.mu.Lock()
+	for _, one := range stored {
+		b.pending[one.ID] = &pendingBatch{Batch: one, wait: republishAfter}
+	}
+	b.mu.Unlock()
 	select {
-	case s.stored <- struct{}{}:
+	case b.wake <- struct{}{}:
 	default:
 	}
 }
 
-// publishBatches publishes the messages of stored batches: at once, and again as long
-// as the tracker has not found them complete. The id of a known job makes a repeated
-// message harmless.
-func (s *Submitter) publishBatches(now time.Time) {
-	s.mu.Lock()
-	var all []*pendingBatch
-	for _, b := range s.batches {
-		if !now.Before(b.next) {
-			b.next, b.wait = now.Add(b.wait), min(2*b.wait, republishAtMost)
-			all = append(all, b)
-		}
-	}
-	s.mu.Unlock()
-	for _, b := range all {
-		for _, m := range b.Messages {
-			if s.o.Inbox.Submit(m, nil) != nil {
+// complete ends the publishing of a batch.
+func (b *batches) complete(id jobs.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.pending, id)
+	b.awaken()
+}
+
+// giveUp ends all waits for a completion, as no more come.
+func (b *batches) giveUp() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.awaken()
+}
+
+// awaken ends the waits for a completion. b.mu is locked.
+func (b *batches) awaken() {
+	close(b.completed)
+	b.completed = make(chan struct{})
+}
+
+// completion returns a channel that is closed when the next batch is complete.
+func (b *batches) completion() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.completed
+}
+
+// publish publishes the messages of pending batches whose moment has come. The id of a
+// known job makes a repeated message harmless.
+func (b *batches) publish(now time.Time) {
+	for _, one := range b.ready(now) {
+		for _, m := range one.Messages {
+			if b.inbox.Submit(m, nil) != nil {
 				break // the whole batch again, later
 			}
 		}
 	}
+}
+
+// ready returns the batches to publish, and fixes when they are published again.
+func (b *batches) ready(now time.Time) (all []*pendingBatch) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, one := range b.pending {
+		if !now.Before(one.next) {
+			one.next, one.wait = now.Add(one.wait), min(2*one.wait, republishAtMost)
+			all = append(all, one)
+		}
+	}
+	return all
 }

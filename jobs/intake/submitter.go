@@ -13,17 +13,15 @@ import (
 // if the queue has room, publishes it, and answers when the tracker has made it
 // durable.
 type Submitter struct {
-	o SubmitterOptions
+	o       SubmitterOptions
+	batches *batches
 
 	mu         sync.Mutex
 	waiting    map[jobs.ID]*waiter
-	inflight   counts                    // admitted, not yet committed
-	unfinished int                       // as of the last commit
-	scheduled  int                       // likewise
-	batches    map[jobs.ID]*pendingBatch // stored, and not complete
+	inflight   counts // admitted, not yet committed
+	unfinished int    // as of the last commit
+	scheduled  int    // likewise
 	draining   bool
-	stored     chan struct{} // holds a token when there are batches to publish
-	completed  chan struct{} // closed when the next batch is complete
 }
 
 // counts are numbers of jobs by the bound that they fall under.
@@ -81,9 +79,8 @@ func NewSubmitter(o SubmitterOptions, unfinished, scheduled int) *Submitter {
 		o.Timeout = 5 * time.Second
 	}
 	return &Submitter{
-		o: o, waiting: make(map[jobs.ID]*waiter), batches: make(map[jobs.ID]*pendingBatch),
-		unfinished: unfinished, scheduled: scheduled, stored: make(chan struct{}, 1),
-		completed: make(chan struct{}),
+		o: o, batches: newBatches(o.Inbox), waiting: make(map[jobs.ID]*waiter),
+		unfinished: unfinished, scheduled: scheduled,
 	}
 }
 
@@ -268,7 +265,6 @@ func (s *Submitter) Committed(c *jobs.Commit) {
 	for j := range c.Submitted() {
 		s.answer(j.ID, answer{job: j})
 	}
-	done := false
 	for _, a := range c.Answers {
 		switch a.Kind {
 		case jobs.SubmissionRefused:
@@ -276,15 +272,10 @@ func (s *Submitter) Committed(c *jobs.Commit) {
 		case jobs.SubmissionReplayed:
 			s.answer(a.ID, answer{job: a.Job, replayed: true})
 		case jobs.BatchStored:
-			s.pend(a.Batch)
+			s.batches.publishSoon(a.Batch)
 		case jobs.BatchDone:
-			delete(s.batches, a.ID)
-			done = true
+			s.batches.complete(a.ID)
 		}
-	}
-	if done {
-		close(s.completed)
-		s.completed = make(chan struct{})
 	}
 }
 
@@ -297,9 +288,9 @@ func (s *Submitter) Run(ctx context.Context) error {
 		select {
 		case now := <-tick.C:
 			s.expire(now.Add(-s.o.Timeout))
-			s.publishBatches(now)
-		case <-s.stored:
-			s.publishBatches(time.Now())
+			s.batches.publish(now)
+		case <-s.batches.wake:
+			s.batches.publish(time.Now())
 		case <-ctx.Done():
 			s.giveUp()
 			return nil
@@ -315,8 +306,7 @@ func (s *Submitter) giveUp() {
 	for id := range s.waiting {
 		s.answer(id, answer{err: unavailable(errors.New("the queue was closed before the job was on disk; it may or may not run"))})
 	}
-	close(s.completed)
-	s.completed = make(chan struct{})
+	s.batches.giveUp()
 }
 
 // expire answers submissions that have waited since before a moment. They may still
