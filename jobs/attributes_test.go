@@ -10,8 +10,8 @@ import (
 	"jobstream/jobs"
 )
 
-// TestReferences: the references of REST and NATS have a line for each attribute that a
-// submission may have, with the words of its table, and for no other.
+// TestReferences compares the references of REST and NATS with the tables. They have
+// one line for each attribute of a submission, with the table's words, and no others.
 func TestReferences(t *testing.T) {
 	for _, ref := range []struct {
 		file, head string

@@ -296,7 +296,7 @@ func legalHistory(t *rapid.T) []jobs.Event {
 			jobs.KindCompleted, jobs.KindFailed, jobs.KindCancelled, jobs.KindStarted,
 		}).Draw(t, "end")
 		if end == jobs.KindStarted {
-			continue // nothing more is heard of it: its worker died, and nobody noted it
+			continue // its worker died, and nobody recorded that
 		}
 		events = append(events, event(end, attempt, tick(), started))
 		switch end {
@@ -387,7 +387,7 @@ func TestStubAndMerge(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		events := legalHistory(t)
 		if len(events) == 0 {
-			return // nothing was ever heard of it
+			return // it has no events
 		}
 		want := apply(submitted(), events...)
 		stub := events[0].Stub()

@@ -199,7 +199,8 @@ func TestUnmarshalRefusesWhatIsNoJob(t *testing.T) {
 	}
 }
 
-// What makes a resource too large goes in turn, and the answer says so; the rest stays.
+// A resource that is too large loses its largest members in turn, and names them; the
+// rest stays.
 func TestAppendFitting(t *testing.T) {
 	j := &jobs.Job{
 		ID: jobs.NewID(), Type: "email", Priority: 3, Status: jobs.Failed, Seq: 1, Error: "e",

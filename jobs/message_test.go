@@ -131,8 +131,8 @@ func TestRejectedPayloadIsKeptAsText(t *testing.T) {
 	}
 }
 
-// What cannot be JSON is kept short, and so is a reason that quotes what came: neither
-// grows in every list.
+// A payload that is not JSON is kept short, and so is a reason that quotes it.
+// Otherwise both would grow every list.
 func TestRefusedIsKeptShort(t *testing.T) {
 	long := strings.Repeat("\x01", 1<<20)
 	j := jobs.NewJob(&jobs.Message{ID: jobs.NewID(), Seq: 1, At: 1, Type: "email", Priority: 3, Payload: []byte(long)}, nil, false)

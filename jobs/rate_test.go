@@ -84,8 +84,7 @@ func TestParseRateRefuses(t *testing.T) {
 	}
 }
 
-// What a rate prints is read as the same rate, and what is accepted is within
-// the bounds.
+// A rate's text is read as the same rate, and an accepted rate is within the bounds.
 func TestRateRoundTrip(t *testing.T) {
 	units := rapid.SampledFrom([]string{"", "s", "m", "h", "d", "w", "ms", "us", "µs", "ns"})
 	texts := rapid.OneOf(
