@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jobstream/jobs"
+	"jobstream/jobs/fsync"
 )
 
 // A crash or a power cut can damage the server's folder. This file makes a working one of
@@ -131,7 +132,7 @@ func dropLanesIn(dir string) error {
 			return err
 		}
 	}
-	return jobs.SyncDir(dir)
+	return fsync.Dir(dir)
 }
 
 // isLaneName says whether a consumer has the name of a lane: <type>-<1..5>.
@@ -177,7 +178,7 @@ func (f folder) syncMeta() error {
 		paths = append(paths, dir)
 	}
 	for _, path := range paths {
-		if err := jobs.SyncDir(path); err != nil {
+		if err := fsync.Dir(path); err != nil {
 			return fmt.Errorf("cannot make the broker's files durable: %w", err)
 		}
 	}

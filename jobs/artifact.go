@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"jobstream/jobs/fsync"
 )
 
 // Artifacts is the place of jobs' files, one per job. A file appears there whole or not
@@ -139,7 +141,7 @@ func (w *dirWriter) Commit(name, contentType string) (*Artifact, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(w.f.Name()))
 	}
-	if err := SyncDir(filepath.Dir(w.final)); err != nil {
+	if err := fsync.Dir(filepath.Dir(w.final)); err != nil {
 		return nil, err
 	}
 	return &Artifact{Name: name, ContentType: contentType, Size: w.size, SHA256: hex.EncodeToString(w.sum.Sum(nil))}, nil
@@ -153,17 +155,4 @@ func (w *dirWriter) Abort() {
 	w.done = true
 	_ = w.f.Close()           // its content is unwanted
 	_ = os.Remove(w.f.Name()) // a file that remains is swept at the next start
-}
-
-// SyncDir makes the names in a folder durable.
-func SyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if e := d.Close(); err == nil {
-		err = e
-	}
-	return err
 }

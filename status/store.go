@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/jobs/fsync"
 	"jobstream/status/boltfile"
 )
 
@@ -73,7 +74,7 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the tracker %s: %w", o.Path, err), db.Close())
 	}
-	if err := jobs.SyncDir(filepath.Dir(o.Path)); err != nil {
+	if err := fsync.Dir(filepath.Dir(o.Path)); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return s, nil

@@ -12,6 +12,7 @@ import (
 	"jobstream/cmd/jobstream/internal/bench"
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
+	"jobstream/jobs/fsync"
 )
 
 // benchCommand measures what the server can do on this machine.
@@ -61,7 +62,7 @@ func (c *benchCommand) profile() (end func() error, err error) {
 func measured() bench.Server {
 	version, _, nats := versions()
 	return bench.Server{
-		Start: startMeasured, TrackerFile: func(dir string) string { return node.FoldersIn(dir).Tracker }, SyncFolder: node.SyncTree,
+		Start: startMeasured, TrackerFile: func(dir string) string { return node.FoldersIn(dir).Tracker }, SyncFolder: fsync.Tree,
 		Version: version, NATSServer: nats,
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"jobstream/broker"
 	"jobstream/jobs"
+	"jobstream/jobs/fsync"
 	"jobstream/status"
 )
 
@@ -58,7 +59,7 @@ func (c *core) end(sick error) error {
 	err = errors.Join(err, settled, c.Broker.Flush())
 	c.Broker.Close()
 	if err == nil {
-		err = SyncTree(c.o.dirs.Broker) // the mark promises that it is all there
+		err = fsync.Tree(c.o.dirs.Broker) // the mark promises that it is all there
 	}
 	if err == nil {
 		err = c.Store.MarkClean(mark)

@@ -10,7 +10,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
-	"jobstream/jobs"
+	"jobstream/jobs/fsync"
 )
 
 // compactBatch is how many bytes one transaction of a compaction copies.
@@ -39,7 +39,7 @@ func Compact(path string, lockTimeout time.Duration, log *slog.Logger) (before, 
 		err = os.Rename(fresh, path)
 	}
 	if err == nil {
-		err = jobs.SyncDir(filepath.Dir(path))
+		err = fsync.Dir(filepath.Dir(path))
 	}
 	if err != nil {
 		return 0, 0, err

@@ -10,7 +10,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
-	"jobstream/jobs"
+	"jobstream/jobs/fsync"
 )
 
 // A clean stop leaves a note beside the tracker's file. It shows the next start that
@@ -127,7 +127,7 @@ func (db *File) forgetIntact() error {
 		return nil
 	}
 	if err == nil {
-		err = jobs.SyncDir(filepath.Dir(db.path))
+		err = fsync.Dir(filepath.Dir(db.path))
 	}
 	if err != nil {
 		return fmt.Errorf("remove the note of the last stop: %w", err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"jobstream/jobs"
+	"jobstream/jobs/fsync"
 )
 
 func mailPath(outbox string, id jobs.ID) string {
@@ -29,7 +30,7 @@ func writeMail(outbox string, id jobs.ID, content []byte) (string, error) {
 	if err := finish(f, content, path); err != nil {
 		return "", errors.Join(err, os.Remove(f.Name()))
 	}
-	return path, jobs.SyncDir(outbox)
+	return path, fsync.Dir(outbox)
 }
 
 // finish writes, syncs and closes f, and gives it its final name.
@@ -59,7 +60,7 @@ func makeDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
-	return jobs.SyncDir(filepath.Dir(dir))
+	return fsync.Dir(filepath.Dir(dir))
 }
 
 // RemoveMail deletes the mail that a job left in the outbox folder and returns

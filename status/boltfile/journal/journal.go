@@ -15,7 +15,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
-	"jobstream/jobs"
+	"jobstream/jobs/fsync"
 )
 
 const (
@@ -138,7 +138,7 @@ func create(path string) (disk, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := jobs.SyncDir(filepath.Dir(path)); err != nil {
+	if err := fsync.Dir(filepath.Dir(path)); err != nil {
 		return nil, errors.Join(err, f.Close(), os.Remove(path))
 	}
 	return diskFile{f}, nil
