@@ -93,10 +93,12 @@ func ReadFieldsJSON[T any](body []byte, fields []Field[T], v *T) error {
 	if !json.Valid(body) || bytes.TrimSpace(body)[0] != '{' {
 		return errors.New("it is not a JSON object")
 	}
-	return strict.EachMember(body, func(name string, raw json.RawMessage) error {
-		_, err := readMember(fields, v, name, raw)
-		return err
-	})
+	for name, raw := range strict.Members(body) {
+		if _, err := readMember(fields, v, name, raw); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // readMember reads one member of an object into v, if it has such a field.
@@ -158,10 +160,10 @@ func ReadValueJSON(v any, raw json.RawMessage) (err error) {
 		if raw[0] != '[' {
 			return fmt.Errorf("must be a list, not %s", strict.Describe(raw))
 		}
-		strict.EachElement(raw, func(entry json.RawMessage) {
+		for entry := range strict.Elements(raw) {
 			*v = append(*v, AttemptError{})
 			err = cmp.Or(err, ReadFieldsJSON(entry, ErrorFields, &(*v)[len(*v)-1]))
-		})
+		}
 	default:
 		panic(fmt.Sprintf("JSON has no attributes of type %T", v))
 	}

@@ -27,10 +27,9 @@ func EachField(body []byte, f func(name string, raw json.RawMessage)) error {
 			Fields: []FieldError{{Pointer: "", Detail: "must be a JSON object"}},
 		}
 	}
-	if wrong := strict.EachOnce(body, f); wrong != nil {
-		return Invalid(wrong.Pointer, wrong.Detail)
-	}
-	return nil
+	return Mistaken(strict.Read("", bytes.TrimSpace(body), func(v strict.Value) {
+		v.Each(func(member strict.Value) { f(member.Name(), member.Raw) })
+	}))
 }
 
 // EachKnown is [EachField] for an object that has no other fields than known, and

@@ -13,7 +13,7 @@ import (
 
 // ReadTimeout reads a timeout: seconds, or a duration's text; above 0, at most
 // [MaxTimeout].
-func ReadTimeout(raw []byte) (time.Duration, error) {
+func ReadTimeout(raw json.RawMessage) (time.Duration, error) {
 	d, err := ReadSpan(raw, MaxTimeout)
 	if err != nil || d <= 0 {
 		return 0, fmt.Errorf("must be seconds above 0 or a duration like \"5m\", at most 7d, not %s", strict.Describe(raw))
@@ -32,7 +32,7 @@ func ReadDelay(raw json.RawMessage) (time.Duration, error) {
 
 // ReadSpan reads seconds, in any spelling of a number (300, 300.0, 3e2, 0.5), or
 // a duration as text, 0 to longest.
-func ReadSpan(raw []byte, longest time.Duration) (d time.Duration, err error) {
+func ReadSpan(raw json.RawMessage, longest time.Duration) (d time.Duration, err error) {
 	if raw[0] == '"' {
 		var text string
 		if text, err = strict.Text(raw); err == nil {
@@ -64,7 +64,7 @@ func ReadMoment(raw json.RawMessage) (Time, error) {
 }
 
 // ReadTags reads a list of tags within the bounds of a submission.
-func ReadTags(raw []byte) ([]string, error) {
+func ReadTags(raw json.RawMessage) ([]string, error) {
 	tags, err := strict.Texts(raw)
 	if err != nil {
 		return nil, err

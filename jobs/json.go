@@ -55,15 +55,14 @@ func (j *Job) UnmarshalJSON(b []byte) error {
 	if b[0] != '{' {
 		return fmt.Errorf("not a job resource: %s", strict.Describe(b))
 	}
-	err := strict.EachMember(b, func(name string, raw json.RawMessage) error {
+	for name, raw := range strict.Members(b) {
 		known, err := readMember(JobFields, j, name, raw)
 		if !known {
 			_, err = readMember(TermsFields, &t, name, raw)
 		}
-		return err
-	})
-	if err != nil {
-		return err
+		if err != nil {
+			return err
+		}
 	}
 	if j.Status == 0 || !j.Priority.Valid() || j.ID == (ID{}) || j.Seq == 0 {
 		return fmt.Errorf("not a job resource (id %s, seq %d, status %q)", j.ID, j.Seq, j.Status)

@@ -2,7 +2,6 @@ package api
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 
 	"jobstream/jobs"
@@ -51,74 +50,56 @@ type Bulk struct {
 //
 //	{"action":"cancel","filter":{"type":"email"},"reason":"…","dry_run":true}
 //
-// The filter is that of [ParseFilter]. One that chooses every job there is needs
-// "all":true beside it, so that a slip does not empty the queue. An [*jobs.Error]
-// names every bad field by its JSON pointer, below pointer (that of raw itself,
-// "" if raw is the body).
+// A filter that chooses every job there is needs "all":true beside it, so that a slip
+// does not empty the queue. An [*jobs.Error] names every bad field by its JSON pointer,
+// below pointer (that of raw itself, "" if raw is the body).
 func ParseBulk(raw json.RawMessage, pointer string) (*Bulk, error) {
 	if pointer != "" && (len(raw) == 0 || raw[0] != '{') {
 		return nil, jobs.Invalid(pointer, `must be an object like {"action":"cancel","filter":{"type":"email"}}, not `+strict.Describe(raw))
 	}
-	p := bulkParser{pointer: pointer}
-	err := jobs.EachKnown(raw, bulkFields, []string{"action"}, p.field)
-	if e, ok := jobs.AsError(err); ok && e.Kind == jobs.MalformedJSON {
+	b := &Bulk{}
+	if err := jobs.Read(pointer, raw, b.read); err != nil {
 		return nil, err
 	}
-	p.bad.within(pointer, err)
-	if len(p.bad) == 0 {
-		p.check()
-	}
-	if len(p.bad) > 0 {
-		return nil, jobs.InvalidFields(p.bad...)
-	}
-	return &p.b, nil
+	return b, nil
 }
 
-var bulkFields = []string{"action", "filter", "all", "reason", "dry_run"}
-
-type bulkParser struct {
-	b       Bulk
-	all     bool
-	pointer string
-	bad     fieldErrors
+func (b *Bulk) read(v strict.Value) {
+	all := false
+	if filter := v.Get("filter"); !filter.Null() {
+		b.Filter = filterOf(filter)
+	}
+	v.Object(
+		strict.Need("action", func(v strict.Value) { b.Action = actionOf(v) }),
+		strict.May("filter", func(strict.Value) {}), // is read above
+		strict.May("all", func(v strict.Value) { all = v.Bool() }),
+		strict.May("reason", func(v strict.Value) { b.Reason = strict.As(v, reasonOf) }),
+		strict.May("dry_run", func(v strict.Value) { b.DryRun = v.Bool() }),
+	)
+	if v.Right() {
+		b.check(v, all)
+	}
 }
 
-func (p *bulkParser) field(name string, raw json.RawMessage) (err error) {
-	switch name {
-	case "action":
-		var text string
-		if text, err = strict.Text(raw); err == nil {
-			p.b.Action = BulkAction(text)
-			if p.b.Action.statuses() == nil {
-				err = fmt.Errorf("must be %s, %s or %s, not %s", BulkCancel, BulkRetry, BulkDelete, jobs.Quote(text))
-			}
-		}
-	case "filter":
-		at := p.pointer + "/filter"
-		var wrong error
-		p.b.Filter, wrong = ParseFilter(raw, at)
-		p.bad.within("", wrong) // names its own pointers
-	case "all":
-		p.all, err = strict.Bool(raw)
-	case "reason":
-		p.b.Reason, err = reasonValue(raw)
-	case "dry_run":
-		p.b.DryRun, err = strict.Bool(raw)
+func actionOf(v strict.Value) BulkAction {
+	text, ok := v.Text()
+	if ok && BulkAction(text).statuses() == nil {
+		v.Fail("must be %s, %s or %s, not %s", BulkCancel, BulkRetry, BulkDelete, jobs.Quote(text))
 	}
-	return err
+	return BulkAction(text)
 }
 
 // check looks at what must go together.
-func (p *bulkParser) check() {
-	empty := p.b.Filter.Empty()
-	if empty && !p.all {
-		p.bad.add(p.pointer+"/filter", fmt.Errorf(`chooses every job there is; if that is meant, say so with "all":true`))
+func (b *Bulk) check(v strict.Value, all bool) {
+	empty := b.Filter.Empty()
+	if empty && !all {
+		v.At("filter").Fail(`chooses every job there is; if that is meant, say so with "all":true`)
 	}
-	if !empty && p.all {
-		p.bad.add(p.pointer+"/all", fmt.Errorf("cannot be true together with a filter"))
+	if !empty && all {
+		v.At("all").Fail("cannot be true together with a filter")
 	}
-	if p.b.Reason != "" && p.b.Action != BulkCancel {
-		p.bad.add(p.pointer+"/reason", fmt.Errorf("goes with the action %s only", BulkCancel))
+	if b.Reason != "" && b.Action != BulkCancel {
+		v.At("reason").Fail("goes with the action %s only", BulkCancel)
 	}
 }
 

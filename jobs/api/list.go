@@ -1,14 +1,13 @@
 package api
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"jobstream/jobs"
 	"jobstream/jobs/strict"
@@ -59,9 +58,11 @@ var (
 // ended_before, error and payload; then limit, cursor and order (asc or desc).
 // An [*jobs.Error] names every bad parameter.
 func ParseListQuery(query url.Values) (jobs.Page, error) {
-	r := params{known: listNames, where: "query"}
-	r.query(query)
-	return r.result()
+	p := params{known: listNames}
+	if err := p.query(query); err != nil {
+		return jobs.Page{}, err
+	}
+	return p.page, nil
 }
 
 // ParseListRequest reads what jobstream.list asks for from JSON: an object with
@@ -69,14 +70,13 @@ func ParseListQuery(query url.Values) (jobs.Page, error) {
 // strings (of numbers too, for priority). An empty body asks for the first page
 // of everything.
 func ParseListRequest(body []byte) (jobs.Page, error) {
-	r := params{known: listNames}
-	if len(body) == 0 {
-		return r.result()
+	p := params{known: listNames}
+	if len(body) > 0 {
+		if err := p.body(body); err != nil {
+			return jobs.Page{}, err
+		}
 	}
-	if err := r.object(body, func(name string, raw json.RawMessage) ([]string, error) { return textValues(raw, name == "priority") }); err != nil {
-		return jobs.Page{}, err
-	}
-	return r.result()
+	return p.page, nil
 }
 
 // ParseCountsQuery reads what GET /jobs/counts asks for from the query of its
@@ -84,13 +84,14 @@ func ParseListRequest(body []byte) (jobs.Page, error) {
 // These can be counted without reading all records. An [*jobs.Error] names every bad
 // parameter.
 func ParseCountsQuery(query url.Values) (jobs.Filter, error) {
-	r := params{known: countNames, where: "query"}
-	r.query(query)
-	p, err := r.result()
-	return p.Filter, err
+	p := params{known: countNames}
+	if err := p.query(query); err != nil {
+		return jobs.Filter{}, err
+	}
+	return p.page.Filter, nil
 }
 
-// ParseFilter reads a [jobs.Filter] from the JSON object raw, strictly:
+// filterOf reads a [jobs.Filter] from a JSON object, strictly:
 //
 //	{"status":["failed","cancelled"],"type":"email","tag":"a","priority":[1,2],
 //	 "created_after":"2024-01-15T08:00:00Z","created_before":"2024-01-16",
@@ -99,64 +100,47 @@ func ParseCountsQuery(query url.Values) (jobs.Filter, error) {
 //
 // Every field is optional; status, type, tag and priority take one value or a
 // list that is not empty. Since whole sets of jobs are changed by what it says,
-// nothing is guessed: see [jobs.Filter.Empty] for the filter that chooses all. An
-// [*jobs.Error] names every bad field by its JSON pointer, below pointer (that of raw
-// itself, "" if raw is the body).
-func ParseFilter(raw json.RawMessage, pointer string) (jobs.Filter, error) {
-	r := params{known: filterNames, where: pointer}
-	raw = bytes.TrimSpace(raw)
-	if pointer != "" && (len(raw) == 0 || raw[0] != '{') {
-		return jobs.Filter{}, jobs.Invalid(pointer, `must be an object like {"status":"failed","type":"email"}, not `+strict.Describe(raw))
+// nothing is guessed: see [jobs.Filter.Empty] for the filter that chooses all.
+func filterOf(v strict.Value) jobs.Filter {
+	if !v.IsObject() {
+		v.Fail(`must be an object like {"status":"failed","type":"email"}, not %s`, v)
+		return jobs.Filter{}
 	}
-	err := r.object(raw, filterValues)
-	if e, ok := jobs.AsError(err); ok && e.Kind == jobs.MalformedJSON {
-		return jobs.Filter{}, err
-	}
-	r.bad.within(pointer, err)
-	p, err := r.result()
-	return p.Filter, err
+	p := params{known: filterNames}
+	p.object(v, filterValues)
+	return p.page.Filter
 }
 
-// params gathers the parameters of a list, and what is wrong with them.
+// params gathers the parameters of a list.
 type params struct {
-	known []string
-	where string // goes before the names in errors
-	page  jobs.Page
-	bad   fieldErrors
+	known   []string
+	inQuery bool // they come from a query string, not from JSON
+	page    jobs.Page
+	wait    time.Duration
 }
 
-// result is what was asked for, or an *Error that names every bad parameter.
-func (r *params) result() (jobs.Page, error) {
-	if len(r.bad) > 0 {
-		return jobs.Page{}, jobs.InvalidFields(r.bad...)
-	}
-	return r.page, nil
+// body reads the JSON object of a request.
+func (p *params) body(body []byte) error {
+	return jobs.Read("", body, func(v strict.Value) { p.object(v, p.textValues) })
 }
 
-func (r *params) fail(name, format string, args ...any) {
-	r.bad.add(r.where+strict.Pointer(name), fmt.Errorf(format, args...))
-}
-
-// object takes all fields of a JSON object, by the texts that values makes of
+// object reads all fields of a JSON object, by the texts that values makes of
 // each. A null is as if its field were not there.
-func (r *params) object(body []byte, values func(name string, raw json.RawMessage) ([]string, error)) error {
-	return jobs.EachField(body, func(name string, raw json.RawMessage) {
-		if string(raw) == "null" && slices.Contains(r.known, name) {
+func (p *params) object(v strict.Value, values func(v strict.Value) ([]string, bool)) {
+	v.Each(func(v strict.Value) {
+		if v.Null() && slices.Contains(p.known, v.Name()) {
 			return
 		}
-		texts, err := values(name, raw)
-		if err != nil {
-			r.fail(name, "%s", err)
-			return
+		if texts, ok := values(v); ok {
+			p.set(v, texts)
 		}
-		r.set(name, texts)
 	})
 }
 
 // moment reads a time. In a query a + is a space, unless it is escaped.
-func (r *params) moment(v string) (jobs.Time, error) {
+func (p *params) moment(v string) (jobs.Time, error) {
 	t, err := jobs.ParseMoment(v)
-	if err != nil && r.where == "query" && strings.Contains(v, " ") {
+	if err != nil && p.inQuery && strings.Contains(v, " ") {
 		if _, again := jobs.ParseMoment(strings.ReplaceAll(v, " ", "+")); again == nil {
 			err = fmt.Errorf("%w; a + must be written as %%2B in a query", err)
 		}
@@ -164,99 +148,97 @@ func (r *params) moment(v string) (jobs.Time, error) {
 	return t, err
 }
 
-// query takes all parameters of a query string, in the order of their names.
-func (r *params) query(query url.Values) {
-	for _, name := range slices.Sorted(maps.Keys(query)) {
-		r.set(name, query[name])
-	}
+// query reads all parameters of a query string, in the order of their names.
+func (p *params) query(query url.Values) error {
+	p.inQuery = true
+	return jobs.Mistaken(strict.Read("query", nil, func(v strict.Value) {
+		for _, name := range slices.Sorted(maps.Keys(query)) {
+			p.set(v.At(name), query[name])
+		}
+	}))
 }
 
-// set takes all values of one parameter.
-func (r *params) set(name string, values []string) {
-	if !slices.Contains(r.known, name) {
-		r.fail(name, "is not a known parameter; known are %s", strings.Join(r.known, ", "))
+// set sets all values of one parameter.
+func (p *params) set(v strict.Value, values []string) {
+	if !slices.Contains(p.known, v.Name()) {
+		v.Fail("is not a known parameter; known are %s", strings.Join(p.known, ", "))
 		return
 	}
-	switch p := &r.page; name {
+	switch f := &p.page.Filter; v.Name() {
 	case "status":
-		r.each(name, values, func(v string) error {
-			s, ok := jobs.ParseStatus(v)
+		each(v, values, func(text string) error {
+			s, ok := jobs.ParseStatus(text)
 			if !ok {
-				return fmt.Errorf("%s is not a status; known are %s", jobs.Quote(v), strings.Join(jobs.StatusNames(), ", "))
+				return fmt.Errorf("%s is not a status; known are %s", jobs.Quote(text), strings.Join(jobs.StatusNames(), ", "))
 			}
-			p.Statuses = append(p.Statuses, s)
+			f.Statuses = append(f.Statuses, s)
 			return nil
 		})
 	case "type":
-		r.each(name, values, func(v string) error { p.Types = append(p.Types, v); return nil })
+		each(v, values, func(text string) error { f.Types = append(f.Types, text); return nil })
 	case "tag":
-		r.each(name, values, func(v string) error { p.Tags = append(p.Tags, v); return nil })
+		each(v, values, func(text string) error { f.Tags = append(f.Tags, text); return nil })
 	case "priority":
-		r.each(name, values, func(v string) error {
-			n, err := strict.Int([]byte(v), int(jobs.HighestPriority), int(jobs.LowestPriority))
-			p.Priorities = append(p.Priorities, jobs.Priority(n))
+		each(v, values, func(text string) error {
+			n, err := strict.Int([]byte(text), int(jobs.HighestPriority), int(jobs.LowestPriority))
+			f.Priorities = append(f.Priorities, jobs.Priority(n))
 			return err
 		})
 	default:
-		r.one(name, values)
+		if len(values) != 1 { // a second is an error rather than ignored
+			v.Fail("must have one value, not %d", len(values))
+			return
+		}
+		v.Check(p.one(v.Name(), values[0]))
 	}
 }
 
-// each takes the values of a parameter that may have many.
-func (r *params) each(name string, values []string, read func(string) error) {
-	if len(values) > MaxFilterValues {
-		r.fail(name, "has %d values, at most %d are allowed", len(values), MaxFilterValues)
-		return
-	}
-	if slices.Contains(values, "") {
-		r.fail(name, "is empty")
-		return
-	}
-	for _, v := range values {
-		if err := read(v); err != nil {
-			r.fail(name, "%s", err)
+// each reads the values of a parameter that may have many.
+func each(v strict.Value, values []string, read func(string) error) {
+	switch {
+	case len(values) > MaxFilterValues:
+		v.Fail("has %d values, at most %d are allowed", len(values), MaxFilterValues)
+	case slices.Contains(values, ""):
+		v.Fail("is empty")
+	default:
+		for _, text := range values {
+			v.Check(read(text))
 		}
 	}
 }
 
-// one takes the value of a parameter that has one; a second is an error rather
-// than ignored.
-func (r *params) one(name string, values []string) {
-	if len(values) != 1 {
-		r.fail(name, "must have one value, not %d", len(values))
-		return
-	}
-	var err error
-	switch p, v := &r.page, values[0]; name {
+// one sets a parameter that has one value.
+func (p *params) one(name, text string) (err error) {
+	switch f := &p.page; name {
 	case "created_after":
-		p.CreatedAfter, err = r.moment(v)
+		f.CreatedAfter, err = p.moment(text)
 	case "created_before":
-		p.CreatedBefore, err = r.moment(v)
+		f.CreatedBefore, err = p.moment(text)
 	case "started_after":
-		p.StartedAfter, err = r.moment(v)
+		f.StartedAfter, err = p.moment(text)
 	case "started_before":
-		p.StartedBefore, err = r.moment(v)
+		f.StartedBefore, err = p.moment(text)
 	case "ended_after":
-		p.EndedAfter, err = r.moment(v)
+		f.EndedAfter, err = p.moment(text)
 	case "ended_before":
-		p.EndedBefore, err = r.moment(v)
+		f.EndedBefore, err = p.moment(text)
 	case "error":
-		p.Error, err = filterText(v)
+		f.Error, err = filterText(text)
 	case "payload":
-		p.Payload, err = filterText(v)
+		f.Payload, err = filterText(text)
+	case "wait":
+		p.wait, err = ParseWait(text)
 	case "limit":
-		p.Limit, err = strict.Int([]byte(v), 1, jobs.MaxLimit)
+		f.Limit, err = strict.Int([]byte(text), 1, jobs.MaxLimit)
 	case "cursor":
-		p.Cursor = v
+		f.Cursor = text
 	case "order":
-		p.Asc = v == "asc"
-		if v != "asc" && v != "desc" {
-			err = fmt.Errorf("must be asc or desc, not %s", jobs.Quote(v))
+		f.Asc = text == "asc"
+		if text != "asc" && text != "desc" {
+			err = fmt.Errorf("must be asc or desc, not %s", jobs.Quote(text))
 		}
 	}
-	if err != nil {
-		r.fail(name, "%s", err)
-	}
+	return err
 }
 
 func filterText(v string) (string, error) {
@@ -270,73 +252,72 @@ func filterText(v string) (string, error) {
 }
 
 // textValues reads a string, a number or a list of strings as the texts that a
-// query string would have. With numbers, the list may have numbers as well.
-func textValues(raw json.RawMessage, numbers bool) ([]string, error) {
-	switch c := raw[0]; {
-	case c == '"':
-		s, err := strict.Text(raw)
-		return []string{s}, err
-	case strict.IsNumber(raw):
-		return []string{string(raw)}, nil
-	case c == '[':
-		if values, ok := listValues(raw, true, numbers); ok {
-			return values, nil
-		}
+// query string would have. The list of priorities may have numbers as well.
+func (p *params) textValues(v strict.Value) ([]string, bool) {
+	numbers := v.Name() == "priority" && slices.Contains(p.known, "priority")
+	switch {
+	case v.IsText():
+		s, ok := v.Text()
+		return []string{s}, ok
+	case v.IsNumber():
+		return []string{string(v.Raw)}, true
 	}
-	return nil, fmt.Errorf("must be a string, a number or a list of strings, not %s", strict.Describe(raw))
+	values, ok := listValues(v, true, numbers)
+	if !ok {
+		v.Fail("must be a string, a number or a list of strings, not %s", v)
+	}
+	return values, ok
 }
 
-// filterValues reads the value of a field of [ParseFilter].
-func filterValues(name string, raw json.RawMessage) ([]string, error) {
-	switch name {
+// filterValues reads the value of a field of [filterOf].
+func filterValues(v strict.Value) ([]string, bool) {
+	switch v.Name() {
 	case "priority":
-		if strict.IsNumber(raw) {
-			return []string{string(raw)}, nil
+		if v.IsNumber() {
+			return []string{string(v.Raw)}, true
 		}
-		if values, ok := listValues(raw, false, true); ok && len(values) > 0 {
-			return values, nil
+		if values, ok := listValues(v, false, true); ok && len(values) > 0 {
+			return values, true
 		}
-		return nil, fmt.Errorf("must be a number or a list of numbers, not %s", strict.Describe(raw))
-	case "status", "type", "tag":
-		if values, ok := listValues(raw, true, false); ok {
-			if len(values) == 0 {
-				return nil, fmt.Errorf("is an empty list; leave it out to choose all")
-			}
-			return values, nil
-		}
-		if raw[0] != '"' {
-			return nil, fmt.Errorf("must be a string or a list of strings, not %s", strict.Describe(raw))
-		}
-	}
-	if !slices.Contains(filterNames, name) {
-		return nil, nil // whatever it is, it is unknown
-	}
-	s, err := strict.Text(raw)
-	return []string{s}, err
-}
-
-// listValues reads a list of strings, or of numbers, as texts.
-func listValues(raw json.RawMessage, texts, numbers bool) (values []string, ok bool) {
-	var list []json.RawMessage
-	if raw[0] != '[' || json.Unmarshal(raw, &list) != nil {
+		v.Fail("must be a number or a list of numbers, not %s", v)
 		return nil, false
-	}
-	values = make([]string, len(list))
-	for i, entry := range list {
-		switch {
-		case numbers && strict.IsNumber(entry):
-			values[i] = string(entry)
-		case texts && entry[0] == '"':
-			s, err := strict.Text(entry)
-			if err != nil {
-				return nil, false
+	case "status", "type", "tag":
+		if values, ok := listValues(v, true, false); ok {
+			if len(values) == 0 {
+				v.Fail("is an empty list; leave it out to choose all")
 			}
-			values[i] = s
-		default:
+			return values, len(values) > 0
+		}
+		if !v.IsText() {
+			v.Fail("must be a string or a list of strings, not %s", v)
 			return nil, false
 		}
 	}
-	return values, true
+	if !slices.Contains(filterNames, v.Name()) {
+		return nil, true // whatever it is, it is unknown
+	}
+	s, ok := v.Text()
+	return []string{s}, ok
+}
+
+// listValues reads a list of strings, or of numbers, as texts.
+func listValues(v strict.Value, texts, numbers bool) (values []string, ok bool) {
+	ok = v.IsList()
+	if !ok {
+		return nil, false
+	}
+	v.Items(func(item strict.Value) {
+		switch {
+		case numbers && item.IsNumber():
+			values = append(values, string(item.Raw))
+		case texts && item.IsText():
+			s, _ := item.Text()
+			values = append(values, s)
+		default:
+			ok = false
+		}
+	})
+	return values, ok
 }
 
 // ParseRefText reads a job's UUID or its sequence in JOBS, as it stands in a

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"jobstream/jobs"
@@ -39,8 +37,8 @@ func badWait(given string) error {
 	return fmt.Errorf("must be seconds or a duration like 30s, at most %d minutes, not %s", MaxWait/time.Minute, given)
 }
 
-// waitValue is [ParseWait] of a JSON number or string.
-func waitValue(raw json.RawMessage) (time.Duration, error) {
+// waitOf is [ParseWait] of a JSON number or string.
+func waitOf(raw json.RawMessage) (time.Duration, error) {
 	switch {
 	case strict.IsNumber(raw):
 		return ParseWait(string(raw))
@@ -56,25 +54,12 @@ func waitValue(raw json.RawMessage) (time.Duration, error) {
 
 // ParseWaitQuery reads what GET /jobs/{id} asks for: wait, see [ParseWait]. An
 // [*jobs.Error] names every bad parameter.
-func ParseWaitQuery(query url.Values) (wait time.Duration, err error) {
-	var bad fieldErrors
-	r := params{known: []string{"wait"}, where: "query"}
-	for name, values := range query {
-		switch {
-		case name != "wait":
-			r.set(name, values) // says that it is not known
-		case len(values) != 1:
-			r.fail(name, "must have one value, not %d", len(values))
-		default:
-			wait, err = ParseWait(values[0])
-			bad.add("query/wait", err)
-		}
+func ParseWaitQuery(query url.Values) (time.Duration, error) {
+	p := params{known: []string{"wait"}}
+	if err := p.query(query); err != nil {
+		return 0, err
 	}
-	if bad = append(bad, r.bad...); len(bad) > 0 {
-		slices.SortFunc(bad, func(a, b jobs.FieldError) int { return strings.Compare(a.Pointer, b.Pointer) })
-		return 0, jobs.InvalidFields(bad...)
-	}
-	return wait, nil
+	return p.wait, nil
 }
 
 // JobRequest is a request of the service about one job: {"id":"…"} with its UUID
@@ -90,41 +75,37 @@ type JobRequest struct {
 
 // ParseRef reads a request that may have an id only.
 func ParseRef(body []byte) (id jobs.ID, seq uint64, err error) {
-	r, err := parseJobRequest(body)
+	var r JobRequest
+	err = r.parse(body)
 	return r.ID, r.Seq, err
 }
 
 // ParseGetRequest reads a request that may have a wait: {"id":"…","wait":"30s"}.
-func ParseGetRequest(body []byte) (JobRequest, error) { return parseJobRequest(body, "wait") }
-
-// ParseCancelRequest reads a request that may have a reason:
-// {"id":"…","reason":"…"}.
-func ParseCancelRequest(body []byte) (JobRequest, error) { return parseJobRequest(body, "reason") }
-
-// parseJobRequest reads a request that may have these fields besides its id.
-func parseJobRequest(body []byte, more ...string) (r JobRequest, err error) {
-	known := append([]string{"id"}, more...)
-	ref := ""
-	err = jobs.EachKnown(body, known, []string{"id"}, func(name string, raw json.RawMessage) (err error) {
-		switch name {
-		case "id":
-			ref, err = refValue(raw)
-		case "wait":
-			r.Wait, err = waitValue(raw)
-		case "reason":
-			r.Reason, err = reasonValue(raw)
-		}
-		return err
-	})
-	if err != nil {
-		return JobRequest{}, err
-	}
-	r.ID, r.Seq, err = ParseRefText(ref)
+func ParseGetRequest(body []byte) (r JobRequest, err error) {
+	err = r.parse(body, strict.May("wait", func(v strict.Value) { r.Wait = strict.As(v, waitOf) }))
 	return r, err
 }
 
-// refValue is the text of a job's reference.
-func refValue(raw json.RawMessage) (string, error) {
+// ParseCancelRequest reads a request that may have a reason:
+// {"id":"…","reason":"…"}.
+func ParseCancelRequest(body []byte) (r JobRequest, err error) {
+	err = r.parse(body, strict.May("reason", func(v strict.Value) { r.Reason = strict.As(v, reasonOf) }))
+	return r, err
+}
+
+// parse reads a request that may have these fields besides its id.
+func (r *JobRequest) parse(body []byte, more ...strict.Field) error {
+	ref := ""
+	fields := append([]strict.Field{strict.Need("id", func(v strict.Value) { ref = strict.As(v, refOf) })}, more...)
+	err := jobs.Read("", body, func(v strict.Value) { v.Object(fields...) })
+	if err == nil {
+		r.ID, r.Seq, err = ParseRefText(ref)
+	}
+	return err
+}
+
+// refOf is the text of a job's reference.
+func refOf(raw json.RawMessage) (string, error) {
 	switch {
 	case strict.IsNumber(raw):
 		return string(raw), nil
@@ -134,7 +115,7 @@ func refValue(raw json.RawMessage) (string, error) {
 	return "", fmt.Errorf("must be a string or a number, not %s", strict.Describe(raw))
 }
 
-func reasonValue(raw json.RawMessage) (string, error) {
+func reasonOf(raw json.RawMessage) (string, error) {
 	text, err := strict.Text(raw)
 	if err == nil && len(text) > MaxReason {
 		err = fmt.Errorf("is longer than %d bytes", MaxReason)
@@ -148,9 +129,8 @@ func ParseCancel(body []byte) (reason string, err error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return "", nil
 	}
-	err = jobs.EachKnown(body, []string{"reason"}, nil, func(_ string, raw json.RawMessage) (err error) {
-		reason, err = reasonValue(raw)
-		return err
+	err = jobs.Read("", body, func(v strict.Value) {
+		v.Object(strict.May("reason", func(v strict.Value) { reason = strict.As(v, reasonOf) }))
 	})
 	return reason, err
 }
@@ -158,10 +138,8 @@ func ParseCancel(body []byte) (reason string, err error) {
 // ParseTypeRequest reads which type a request of the service is about:
 // {"type":"…"}.
 func ParseTypeRequest(body []byte) (name string, err error) {
-	names := []string{"type"}
-	err = jobs.EachKnown(body, names, names, func(_ string, raw json.RawMessage) (err error) {
-		name, err = strict.Text(raw)
-		return err
+	err = jobs.Read("", body, func(v strict.Value) {
+		v.Object(strict.Need("type", func(v strict.Value) { name, _ = v.Text() }))
 	})
 	return name, err
 }
@@ -170,14 +148,13 @@ func ParseTypeRequest(body []byte) (name string, err error) {
 // names, whose values are strings or lists of strings. An empty body asks for
 // everything.
 func ParseCountsRequest(body []byte) (jobs.Filter, error) {
-	r := params{known: countNames}
+	p := params{known: countNames}
 	if len(bytes.TrimSpace(body)) > 0 {
-		if err := r.object(body, func(_ string, raw json.RawMessage) ([]string, error) { return textValues(raw, false) }); err != nil {
+		if err := p.body(body); err != nil {
 			return jobs.Filter{}, err
 		}
 	}
-	p, err := r.result()
-	return p.Filter, err
+	return p.page.Filter, nil
 }
 
 // CheckIdempotencyKey says what is wrong with the values of an Idempotency-Key

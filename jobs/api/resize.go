@@ -1,9 +1,6 @@
 package api
 
 import (
-	"encoding/json"
-	"fmt"
-
 	"jobstream/jobs"
 	"jobstream/jobs/strict"
 )
@@ -16,64 +13,41 @@ import (
 // that are there; see [jobs.Registry.CheckResize] and [jobstream/jobs/pool.Pool.Resize].
 func ParseResize(body []byte) (*jobs.Resize, error) {
 	r := &jobs.Resize{}
-	var bad fieldErrors
-	err := jobs.EachKnown(body, []string{"max_workers", "min_workers", "types"}, nil, func(name string, raw json.RawMessage) (err error) {
-		var n int
-		switch name {
-		case "max_workers":
-			n, err = strict.Int(raw, 1, jobs.MaxPoolSize)
-			r.MaxWorkers = &n
-		case "min_workers":
-			n, err = strict.Int(raw, 0, jobs.MaxPoolSize)
-			r.MinWorkers = &n
-		case "types":
-			typeBounds(r, raw, &bad)
+	err := jobs.Read("", body, func(v strict.Value) {
+		var types strict.Value
+		v.Object(
+			strict.May("max_workers", func(v strict.Value) { r.MaxWorkers = pointer(v.Int(1, jobs.MaxPoolSize)) }),
+			strict.May("min_workers", func(v strict.Value) { r.MinWorkers = pointer(v.Int(0, jobs.MaxPoolSize)) }),
+			strict.May("types", func(v strict.Value) { types = v }),
+		)
+		if !types.Null() {
+			r.Types = typeBoundsOf(types)
 		}
-		return err
+		if v.Right() && r.MaxWorkers == nil && r.MinWorkers == nil && len(r.Types) == 0 {
+			v.At("max_workers").Fail("is required, unless min_workers is there or types names at least one type")
+		}
 	})
-	if e, ok := jobs.AsError(err); ok {
-		if len(e.Fields) == 0 {
-			return nil, err
-		}
-		bad = append(e.Fields, bad...)
-	}
-	switch {
-	case len(bad) > 0:
-		return nil, jobs.InvalidFields(bad...)
-	case r.MaxWorkers == nil && r.MinWorkers == nil && len(r.Types) == 0:
-		return nil, jobs.Invalid("/max_workers", "is required, unless min_workers is there or types names at least one type")
+	if err != nil {
+		return nil, err
 	}
 	return r, nil
 }
 
-// typeBounds reads {"email": {"max_workers": 2}, …}.
-func typeBounds(r *jobs.Resize, raw json.RawMessage, bad *fieldErrors) {
-	const shape = `must be an object like {"email":{"max_workers":2}}, not %s`
-	if raw[0] != '{' {
-		bad.add("/types", fmt.Errorf(shape, strict.Describe(raw)))
-		return
+func pointer[T any](v T) *T { return &v }
+
+// typeBoundsOf reads {"email": {"max_workers": 2}, …}.
+func typeBoundsOf(v strict.Value) map[string]int {
+	if !v.IsObject() {
+		v.Fail(`must be an object like {"email":{"max_workers":2}}, not %s`, v)
+		return nil
 	}
-	err := jobs.EachField(raw, func(name string, entry json.RawMessage) {
-		at := "/types" + strict.Pointer(name)
-		if entry[0] != '{' {
-			bad.add(at, fmt.Errorf(`must be an object like {"max_workers":2}, not %s`, strict.Describe(entry)))
+	bounds := make(map[string]int)
+	v.Each(func(v strict.Value) {
+		if !v.IsObject() {
+			v.Fail(`must be an object like {"max_workers":2}, not %s`, v)
 			return
 		}
-		n, err := typeBound(entry)
-		bad.within(at, err)
-		if r.Types == nil {
-			r.Types = make(map[string]int)
-		}
-		r.Types[name] = n
+		v.Object(strict.Need("max_workers", func(n strict.Value) { bounds[v.Name()] = n.Int(0, jobs.MaxPoolSize) }))
 	})
-	bad.within("/types", err)
-}
-
-// typeBound reads the {"max_workers": 2} of a type.
-func typeBound(entry json.RawMessage) (bound int, err error) {
-	fields := []string{"max_workers"}
-	return bound, jobs.EachKnown(entry, fields, fields, func(_ string, raw json.RawMessage) (err error) {
-		bound, err = strict.Int(raw, 0, jobs.MaxPoolSize)
-		return err
-	})
+	return bounds
 }

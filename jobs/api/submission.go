@@ -3,7 +3,6 @@ package api
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -11,162 +10,140 @@ import (
 	"jobstream/jobs/strict"
 )
 
-// ParseSubmission reads a submission from JSON, strictly: one object, known
-// fields only, each once, each with a sensible value. It doesn't know the types;
-// see [jobs.Registry.Check].
-func ParseSubmission(body []byte) (*jobs.Submission, error) {
-	s := &jobs.Submission{Priority: jobs.DefaultPriority, RetryCount: -1}
-	var terms termsParser
-	err := jobs.EachKnown(body, submissionFields(), submissionNeeds, func(name string, raw json.RawMessage) (err error) {
-		switch name {
-		case "type":
-			s.Type, err = strict.Text(raw)
-		case "payload":
-			s.Payload = raw
-		case "priority":
-			var n int
-			if n, err = strict.Int(raw, int(jobs.HighestPriority), int(jobs.LowestPriority)); err == nil {
-				s.Priority = jobs.Priority(n)
-			}
-		case "retry_count":
-			s.RetryCount, err = strict.Int(raw, 0, jobs.MaxRetryCount)
-		case "timeout":
-			s.Timeout, err = jobs.ReadTimeout(raw)
-		case "tags":
-			s.Tags, err = jobs.ReadTags(raw)
-		default:
-			err = terms.field(name, raw)
-		}
-		return err
-	})
-	var bad fieldErrors
-	s.Terms = terms.terms(jobs.Now(), &bad)
-	if e, ok := jobs.AsError(err); ok {
-		if len(e.Fields) == 0 {
-			return nil, err // nothing could be read
-		}
-		bad = append(e.Fields, bad...)
-	}
-	if len(bad) > 0 {
-		return nil, jobs.InvalidFields(bad...)
+// ParseSubmission reads a submission from JSON, strictly: one object, known fields
+// only, each once, each with a sensible value. It does not know the types; see
+// [jobs.Registry.Check].
+func ParseSubmission(body []byte) (s *jobs.Submission, err error) {
+	if err = jobs.Read("", body, func(v strict.Value) { s = submissionOf(v) }); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
 
-// submissionNeeds are the fields that a submission must have.
-var submissionNeeds = []string{"type"}
-
-// submissionFields are those that it may have.
-func submissionFields() []string {
-	names := append(make([]string, 0, 6+2*len(jobs.TermsFields)), "type", "payload", "priority", "tags", "retry_count", "timeout")
-	for i := range jobs.TermsFields {
-		f := &jobs.TermsFields[i]
-		if f.Span != "" {
-			names = append(names, f.Span)
-		}
-		if !f.Server {
-			names = append(names, f.Name)
-		}
-	}
-	return names
+func submissionOf(v strict.Value) *jobs.Submission {
+	s := &jobs.Submission{Priority: jobs.DefaultPriority, RetryCount: -1}
+	var t termsReader
+	var room [32]strict.Field // most that there are, without an allocation
+	v.Object(t.appendFields(append(room[:0],
+		strict.Need("type", func(v strict.Value) { s.Type, _ = v.Text() }),
+		strict.May("payload", func(v strict.Value) { s.Payload = v.Raw }),
+		strict.May("priority", func(v strict.Value) {
+			s.Priority = jobs.Priority(v.Int(int(jobs.HighestPriority), int(jobs.LowestPriority)))
+		}),
+		strict.May("tags", func(v strict.Value) { s.Tags = strict.As(v, jobs.ReadTags) }),
+		strict.May("retry_count", func(v strict.Value) { s.RetryCount = v.Int(0, jobs.MaxRetryCount) }),
+		strict.May("timeout", func(v strict.Value) { s.Timeout = strict.As(v, jobs.ReadTimeout) }),
+	))...)
+	s.Terms = t.terms(v, jobs.Now())
+	return s
 }
 
-// termsParser reads the fields of a submission that make its [jobs.Terms].
-type termsParser struct {
+// termsReader reads the fields of a submission that make its [jobs.Terms].
+type termsReader struct {
 	t                    *jobs.Terms // nil before the first field
 	delay, ttl           time.Duration
 	hasDelay, hasRunAt   bool
 	hasTTL, hasExpiresAt bool
-	deadline             time.Duration
-	relative             bool // the deadline is given as a duration
+	deadline             time.Duration // from now on; 0 unless it is given so
 }
 
-// field takes one field. What can be given in two ways is put together by terms; the
+// appendFields appends the fields that a submission may have of [jobs.TermsFields].
+func (r *termsReader) appendFields(fields []strict.Field) []strict.Field {
+	read := r.read
+	for i := range jobs.TermsFields {
+		f := &jobs.TermsFields[i]
+		if f.Span != "" {
+			fields = append(fields, strict.May(f.Span, read))
+		}
+		if !f.Server {
+			fields = append(fields, strict.May(f.Name, read))
+		}
+	}
+	return fields
+}
+
+// read reads one field. What can be given in two ways is put together by terms; the
 // rest stands in [jobs.TermsFields] alone.
-func (p *termsParser) field(name string, raw json.RawMessage) (err error) {
-	if p.t == nil {
-		p.t = &jobs.Terms{}
+func (r *termsReader) read(v strict.Value) {
+	if r.t == nil {
+		r.t = &jobs.Terms{}
 	}
-	switch name {
+	switch v.Name() {
 	case "delay":
-		p.hasDelay = true
-		p.delay, err = jobs.ReadDelay(raw)
-		return err
+		r.hasDelay, r.delay = true, strict.As(v, jobs.ReadDelay)
+		return
 	case "ttl":
-		p.hasTTL = true
-		if p.ttl, err = jobs.ReadDelay(raw); err == nil && p.ttl == 0 {
-			err = fmt.Errorf("must be above 0")
-		}
-		return err
+		r.hasTTL, r.ttl = true, strict.As(v, spanOf)
+		return
 	case "deadline":
-		return p.deadlineValue(raw)
-	case "run_at":
-		p.hasRunAt = true
-	case "expires_at":
-		p.hasExpiresAt = true
-	}
-	f := jobs.FieldNamed(jobs.TermsFields, name)
-	v := f.Of(p.t)
-	if at, ok := v.(*jobs.Time); ok {
-		*at, err = jobs.ReadMoment(raw)
-	} else {
-		err = jobs.ReadValueJSON(v, raw)
-	}
-	if err == nil && f.Check != nil {
-		err = f.Check(p.t)
-	}
-	return err
-}
-
-// deadlineValue reads a moment, or how long from now.
-func (p *termsParser) deadlineValue(raw json.RawMessage) (err error) {
-	if text, wrong := strict.Text(raw); wrong == nil && (strings.Contains(text, "-") || strings.Contains(text, ":")) {
-		p.t.Deadline, err = jobs.ParseMoment(text)
-		return err
-	}
-	p.deadline, err = jobs.ReadDelay(raw)
-	if err == nil && p.deadline == 0 {
-		err = fmt.Errorf("must be above 0")
-	}
-	p.relative = err == nil
-	return err
-}
-
-// terms puts the fields together as of now, nil if there were none. What does
-// not go together is added to bad.
-func (p *termsParser) terms(now jobs.Time, bad *fieldErrors) *jobs.Terms {
-	if p.t == nil {
-		return nil
-	}
-	if p.hasDelay && p.hasRunAt {
-		bad.add("/run_at", errors.New("cannot be given together with delay"))
-	}
-	if p.hasTTL && p.hasExpiresAt {
-		bad.add("/expires_at", errors.New("cannot be given together with ttl"))
-	}
-	if p.delay > 0 {
-		p.t.RunAt = now.Add(p.delay)
-	}
-	if p.ttl > 0 {
-		p.t.ExpiresAt = max(now, p.t.RunAt).Add(p.ttl)
-	}
-	if p.relative {
-		p.t.Deadline = now.Add(p.deadline)
-	}
-	for _, f := range [...]struct {
-		name string
-		at   jobs.Time
-	}{{"expires_at", p.t.ExpiresAt}, {"deadline", p.t.Deadline}} {
-		switch {
-		case f.at == 0:
-		case f.at <= now:
-			bad.add("/"+f.name, errors.New("has passed already"))
-		case f.at <= p.t.RunAt:
-			bad.add("/"+f.name, errors.New("comes before the job may start"))
+		if text, err := strict.Text(v.Raw); err != nil || !strings.ContainsAny(text, "-:") {
+			r.deadline = strict.As(v, spanOf)
+			return
 		}
+	case "run_at":
+		r.hasRunAt = true
+	case "expires_at":
+		r.hasExpiresAt = true
 	}
-	if jobs.AllZero(jobs.TermsFields, p.t) {
+	f := jobs.FieldNamed(jobs.TermsFields, v.Name())
+	right := false
+	switch of := f.Of(r.t).(type) {
+	case *jobs.Time:
+		at, err := jobs.ReadMoment(v.Raw)
+		*of, right = at, v.Check(err)
+	default:
+		right = v.Check(jobs.ReadValueJSON(of, v.Raw))
+	}
+	if right && f.Check != nil {
+		v.Check(f.Check(r.t))
+	}
+}
+
+// spanOf reads how long from now something is to happen.
+func spanOf(raw json.RawMessage) (time.Duration, error) {
+	d, err := jobs.ReadDelay(raw)
+	if err == nil && d == 0 {
+		err = errors.New("must be above 0")
+	}
+	return d, err
+}
+
+// terms puts the fields together as of now, nil if there were none. It complains of those
+// that do not go together.
+func (r *termsReader) terms(whole strict.Value, now jobs.Time) *jobs.Terms {
+	if r.t == nil {
 		return nil
 	}
-	return p.t
+	if r.hasDelay && r.hasRunAt {
+		whole.At("run_at").Fail("cannot be given together with delay")
+	}
+	if r.hasTTL && r.hasExpiresAt {
+		whole.At("expires_at").Fail("cannot be given together with ttl")
+	}
+	if r.delay > 0 {
+		r.t.RunAt = now.Add(r.delay)
+	}
+	if r.ttl > 0 {
+		r.t.ExpiresAt = max(now, r.t.RunAt).Add(r.ttl)
+	}
+	if r.deadline > 0 {
+		r.t.Deadline = now.Add(r.deadline)
+	}
+	r.inTime(whole.At("expires_at"), r.t.ExpiresAt, now)
+	r.inTime(whole.At("deadline"), r.t.Deadline, now)
+	if jobs.AllZero(jobs.TermsFields, r.t) {
+		return nil
+	}
+	return r.t
+}
+
+// inTime complains of a moment that comes too early, unless it is 0.
+func (r *termsReader) inTime(v strict.Value, at, now jobs.Time) {
+	switch {
+	case at == 0:
+	case at <= now:
+		v.Fail("has passed already")
+	case at <= r.t.RunAt:
+		v.Fail("comes before the job may start")
+	}
 }

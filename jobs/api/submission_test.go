@@ -1,7 +1,9 @@
 package api_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -171,6 +173,23 @@ func TestParseSubmission(t *testing.T) {
 				t.Errorf("problem %q", api.Problem(e))
 			}
 		})
+	}
+}
+
+// TestAnswerToNonsenseIsShort: an object may have a thousand fields, but not all of them
+// stand in the answer.
+func TestAnswerToNonsenseIsShort(t *testing.T) {
+	for _, n := range []int{999, 100_000} {
+		var b bytes.Buffer
+		b.WriteString(`{"a":0`)
+		for i := range n {
+			fmt.Fprintf(&b, `,"%06d":0`, i)
+		}
+		b.WriteString(`}`)
+		_, err := api.ParseSubmission(b.Bytes())
+		if e, ok := jobs.AsError(err); !ok || e.Kind != jobs.InvalidRequest || len(api.Problem(e)) > 256<<10 {
+			t.Errorf("%d fields: %.200v", n, err)
+		}
 	}
 }
 

@@ -2,105 +2,93 @@ package strict
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
-	"slices"
+	"iter"
 )
 
-// EachMember calls f for every member of an object of valid JSON, until f finds an
-// error. raw is a part of body.
-func EachMember(body []byte, f func(name string, raw json.RawMessage) error) error {
-	for i := skipSpace(body, skipSpace(body, 0)+1); body[i] != '}'; i = skipSpace(body, i) {
-		if body[i] == ',' {
-			i = skipSpace(body, i+1)
-		}
-		end := skipValue(body, i)
-		name, _ := Text(body[i:end])
-		i = skipSpace(body, skipSpace(body, end)+1) // over the colon
-		end = skipValue(body, i)
-		if err := f(name, json.RawMessage(body[i:end:end])); err != nil {
-			return err
-		}
-		i = end
-	}
-	return nil
+// Members are the members of an object, which is valid JSON, in order. The values are
+// parts of the object; a name may come twice.
+func Members(object []byte) iter.Seq2[string, json.RawMessage] {
+	return func(yield func(string, json.RawMessage) bool) { members(object, yield) }
 }
 
-// EachElement calls f for every element of the valid JSON list in raw.
-func EachElement(raw json.RawMessage, f func(json.RawMessage)) {
-	for i := skipSpace(raw, 1); i < len(raw) && raw[i] != ']'; i = skipSpace(raw, i) {
-		if raw[i] == ',' {
-			i = skipSpace(raw, i+1)
+// members is apart from Members, which so small is inlined: then a loop allocates nothing.
+func members(object []byte, yield func(string, json.RawMessage) bool) {
+	for i := skipSpace(object, skipSpace(object, 0)+1); object[i] != '}'; i = skipSpace(object, i) {
+		if object[i] == ',' {
+			i = skipSpace(object, i+1)
 		}
-		end := skipValue(raw, i)
-		f(raw[i:end:end])
+		end := skipValue(object, i)
+		name, _ := Text(object[i:end])
+		i = skipSpace(object, skipSpace(object, end)+1) // over the colon
+		end = skipValue(object, i)
+		if !yield(name, object[i:end:end]) {
+			return
+		}
 		i = end
 	}
 }
 
-// Mistake is what is wrong with the value at a JSON pointer (RFC 6901).
-type Mistake struct{ Pointer, Detail string }
+// Elements are the elements of a list, which is valid JSON, in order. They are parts of
+// the list.
+func Elements(list json.RawMessage) iter.Seq[json.RawMessage] {
+	return func(yield func(json.RawMessage) bool) { elements(list, yield) }
+}
 
-var errStop = errors.New("no further")
-
-// EachOnce is [EachMember] for an object in which no name may stand twice, nor more than
-// a thousand. Another one is a mistake, and ends it.
-func EachOnce(object []byte, f func(name string, raw json.RawMessage)) (wrong *Mistake) {
-	var seen fieldNames
-	_ = EachMember(object, func(name string, raw json.RawMessage) error {
-		switch seen.add(name) {
-		case nameTwice:
-			wrong = &Mistake{Pointer(name), "is given twice"}
-			return errStop
-		case nameTooMany:
-			wrong = &Mistake{"", fmt.Sprintf("has more than %d fields", maxFields)}
-			return errStop
+func elements(list json.RawMessage, yield func(json.RawMessage) bool) {
+	for i := skipSpace(list, 1); list[i] != ']'; i = skipSpace(list, i) {
+		if list[i] == ',' {
+			i = skipSpace(list, i+1)
 		}
-		f(name, raw)
-		return nil
-	})
-	return wrong
+		end := skipValue(list, i)
+		if !yield(list[i:end:end]) {
+			return
+		}
+		i = end
+	}
 }
 
 // maxFields bounds the fields of one object, known or not.
 const maxFields = 1000
 
-// fieldNames are the names that an object has had so far: a list while they
-// are few, as they nearly always are.
-type fieldNames struct {
-	few  []string
+// names are the names that an object has had so far: a list while they are few, as they
+// nearly always are.
+type names struct {
+	few  [16]string
+	n    int // of few
 	many map[string]bool
 }
 
-// What add says of a name.
+// The results of add.
 const (
-	nameNew = iota
-	nameTwice
-	nameTooMany
+	isNew = iota
+	twice
+	tooMany
 )
 
-func (n *fieldNames) add(name string) int {
-	const fewest = 16
+func (n *names) add(name string) int {
 	if n.many == nil {
-		if slices.Contains(n.few, name) {
-			return nameTwice
+		for _, s := range n.few[:n.n] {
+			if s == name {
+				return twice
+			}
 		}
-		if n.few = append(n.few, name); len(n.few) == fewest {
+		n.few[n.n] = name
+		if n.n++; n.n == len(n.few) {
 			n.many = make(map[string]bool)
 			for _, s := range n.few {
 				n.many[s] = true
 			}
 		}
-		return nameNew
+		return isNew
 	}
 	switch {
 	case n.many[name]:
-		return nameTwice
+		return twice
 	case len(n.many) == maxFields:
-		return nameTooMany
+		return tooMany
 	}
 	n.many[name] = true
-	return nameNew
+	return isNew
 }
 
 func skipSpace(b []byte, i int) int {

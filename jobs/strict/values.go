@@ -9,11 +9,11 @@ import (
 )
 
 // The readers of single JSON values. raw is one valid JSON value without space around
-// it, as [EachMember] hands it out. Their errors are made to stand behind the field's
+// it, as [Members] hands it out. Their errors are made to stand behind the field's
 // pointer: "must be a string, not 5".
 
 // Text reads a string.
-func Text(raw []byte) (string, error) {
+func Text(raw json.RawMessage) (string, error) {
 	if len(raw) < 2 || raw[0] != '"' {
 		return "", fmt.Errorf("must be a string, not %s", Describe(raw))
 	}
@@ -28,7 +28,7 @@ func Text(raw []byte) (string, error) {
 }
 
 // Int reads a whole number from lo to hi.
-func Int(raw []byte, lo, hi int) (int, error) {
+func Int(raw json.RawMessage, lo, hi int) (int, error) {
 	n, err := strconv.Atoi(string(raw))
 	if err != nil || n < lo || n > hi {
 		return lo, fmt.Errorf("must be a whole number from %d to %d, not %s", lo, hi, Describe(raw))
@@ -59,7 +59,7 @@ func Texts(raw json.RawMessage) (list []string, err error) {
 func IsNumber(raw json.RawMessage) bool { return raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9' }
 
 // Describe is a JSON value as an error shows it: itself if it is short.
-func Describe(raw []byte) string {
+func Describe(raw json.RawMessage) string {
 	switch {
 	case len(raw) == 0:
 		return "nothing"
@@ -74,8 +74,6 @@ func Describe(raw []byte) string {
 }
 
 // Pointer is the JSON pointer (RFC 6901) to a field of the body.
-func Pointer(name string) string { return "/" + escapePointer(name) }
-
-func escapePointer(name string) string {
-	return strings.ReplaceAll(strings.ReplaceAll(name, "~", "~0"), "/", "~1")
+func Pointer(name string) string {
+	return "/" + strings.ReplaceAll(strings.ReplaceAll(name, "~", "~0"), "/", "~1")
 }
