@@ -15,7 +15,6 @@ import (
 
 	"jobstream/httpapi"
 	"jobstream/jobs"
-	"jobstream/jobs/api"
 )
 
 // hall is a server with connections in memory, in a bubble of synctest: what
@@ -32,7 +31,8 @@ func inHall(t *testing.T, o httpapi.Options, test func(h *hall)) {
 	dir := jobs.ArtifactDir(t.TempDir())
 	synctest.Test(t, func(t *testing.T) {
 		h := &hall{rig: &rig{backend: newBackend()}, t: t, dir: dir, conns: make(chan net.Conn)}
-		o.Backend = &api.Backend{Jobs: h.backend, Artifacts: dir}
+		o.Backend = behind(h.backend)
+		o.Backend.Artifacts = dir
 		if o.MaxBody == 0 {
 			o.MaxBody = 1024
 		}

@@ -377,7 +377,7 @@ func TestPrefer(t *testing.T) {
 		})
 	}
 	t.Run("a lookup that breaks", func(t *testing.T) {
-		r := newRig(t, func(o *httpapi.Options) { o.Backend.Jobs = blind{o.Backend.Jobs.(*backend)} })
+		r := newRig(t, func(o *httpapi.Options) { o.Backend.Reader = blind{o.Backend.Reader.(*backend)} })
 		r.do(t, "POST", "/jobs", anEmail, "Prefer", "wait=10").wantJSON(t, 202, new(jobs.Job))
 	})
 }

@@ -15,7 +15,7 @@ import (
 	"jobstream/jobs/intake"
 )
 
-// backend is an api.Jobs in memory. It admits, finds, lists and changes jobs for
+// backend is an api.Backend in memory. It admits, finds, lists and changes jobs for
 // real; they just never run.
 type backend struct {
 	*api.Operator
@@ -382,8 +382,19 @@ type health map[string]error
 
 func (h health) Check(context.Context) map[string]error { return h }
 
-// behind is jobs as all that stands behind a door.
-func behind(b api.Jobs) *api.Backend { return &api.Backend{Jobs: b} }
+// everything is all parts of a backend but schedules and artifacts.
+type everything interface {
+	api.Submitter
+	api.Reader
+	api.Changer
+	api.Types
+	api.Workers
+}
+
+// behind is a backend with one thing for all of its parts.
+func behind(b everything) *api.Backend {
+	return &api.Backend{Submitter: b, Reader: b, Changer: b, Types: b, Workers: b}
+}
 
 // submit adds a job the usual way.
 func (b *backend) submit(t *testing.T, body string) *jobs.Job {

@@ -40,9 +40,10 @@ func newRig(t *testing.T, change func(o *httpapi.Options)) *rig {
 	t.Helper()
 	r := &rig{backend: newBackend(), log: &bytes.Buffer{}}
 	o := httpapi.Options{
-		Backend: &api.Backend{Jobs: r.backend, Artifacts: jobs.ArtifactDir(t.TempDir())}, MaxBody: 1024,
+		Backend: behind(r.backend), MaxBody: 1024,
 		Logger: slog.New(slog.NewTextHandler(r.log, nil)),
 	}
+	o.Backend.Artifacts = jobs.ArtifactDir(t.TempDir())
 	if change != nil {
 		change(&o)
 	}
@@ -622,7 +623,7 @@ type panicking struct{ *backend }
 func (panicking) Stats(context.Context) (api.Stats, error) { panic("secret-detail") }
 
 func TestPanic(t *testing.T) {
-	r := newRig(t, func(o *httpapi.Options) { o.Backend.Jobs = panicking{newBackend()} })
+	r := newRig(t, func(o *httpapi.Options) { o.Backend.Workers = panicking{newBackend()} })
 	a := r.do(t, "GET", "/workers/stats", "", "X-Request-Id", "id-of-the-request")
 	a.wantProblem(t, 500, "internal")
 	if bytes.Contains(a.body, []byte("secret")) {

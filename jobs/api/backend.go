@@ -8,20 +8,15 @@ import (
 	"jobstream/jobs/schedule"
 )
 
-// Backend is what the operations work on.
+// Backend is what the operations work on, a part for each subject.
 type Backend struct {
-	Jobs      Jobs
-	Schedules Schedules      // nil only where nobody asks for them
-	Artifacts jobs.Artifacts // nil only where no job leaves a file
-}
-
-// Jobs is everything about jobs, their types and the workers.
-type Jobs interface {
-	Submitter
-	Reader
-	Changer
-	Types
-	Workers
+	Submitter Submitter
+	Reader    Reader
+	Changer   Changer
+	Types     Types
+	Workers   Workers
+	Schedules Schedules
+	Artifacts jobs.Artifacts
 }
 
 // Submitter admits jobs.

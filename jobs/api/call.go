@@ -65,7 +65,7 @@ func (c Call) await(ctx context.Context, id jobs.ID, d time.Duration) (*jobs.Job
 		return nil, err
 	}
 	defer done()
-	j, err := c.Jobs.Wait(ctx, id)
+	j, err := c.Reader.Wait(ctx, id)
 	if err == nil && j == nil {
 		err = jobs.NoSuchJob(id.String())
 	}

@@ -27,7 +27,7 @@ func readListBody(r Request) (jobs.Page, error) {
 }
 
 func list(_ context.Context, c Call, p jobs.Page) (Answer, error) {
-	return Answer{List: &List{Page: p, from: c.Jobs}}, nil
+	return Answer{List: &List{Page: p, from: c.Reader}}, nil
 }
 
 func readCountsQuery(r Request) (jobs.Filter, error) {
@@ -47,7 +47,7 @@ func readCountsBody(r Request) (jobs.Filter, error) {
 }
 
 func count(ctx context.Context, c Call, f jobs.Filter) (Answer, error) {
-	found, err := c.Jobs.Counts(ctx, f)
+	found, err := c.Reader.Counts(ctx, f)
 	return Answer{JSON: &found}, err
 }
 
@@ -146,9 +146,9 @@ func readCancelBody(r Request) (q ofJob, err error) {
 // find finds the job of a request.
 func (c Call) find(ctx context.Context, q ofJob) (j *jobs.Job, err error) {
 	if q.Seq != 0 {
-		j, err = c.Jobs.JobBySeq(ctx, q.Seq)
+		j, err = c.Reader.JobBySeq(ctx, q.Seq)
 	} else {
-		j, err = c.Jobs.Job(ctx, q.ID)
+		j, err = c.Reader.Job(ctx, q.ID)
 	}
 	if err == nil && j == nil {
 		err = jobs.NoSuchJob(q.name())
@@ -164,7 +164,7 @@ func get(ctx context.Context, c Call, q ofJob) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	return Answer{JSON: job{j, c.Jobs.Waiting(j)}}, nil
+	return Answer{JSON: job{j, c.Reader.Waiting(j)}}, nil
 }
 
 // events is the answer with the history of a job.
@@ -206,7 +206,7 @@ func result(ctx context.Context, c Call, q ofJob) (Answer, error) {
 func cancel(ctx context.Context, c Call, q ofJob) (Answer, error) {
 	j, err := c.find(ctx, q)
 	if err == nil {
-		j, err = c.Jobs.Cancel(ctx, c.Caller.Actor, j, q.Reason)
+		j, err = c.Changer.Cancel(ctx, c.Caller.Actor, j, q.Reason)
 	}
 	return Answer{JSON: job{Job: j}}, err
 }
@@ -214,7 +214,7 @@ func cancel(ctx context.Context, c Call, q ofJob) (Answer, error) {
 func retry(ctx context.Context, c Call, q ofJob) (Answer, error) {
 	j, err := c.find(ctx, q)
 	if err == nil {
-		j, err = c.Jobs.Retry(ctx, c.Caller.Actor, j)
+		j, err = c.Changer.Retry(ctx, c.Caller.Actor, j)
 	}
 	return Answer{JSON: job{Job: j}}, err
 }
@@ -222,7 +222,7 @@ func retry(ctx context.Context, c Call, q ofJob) (Answer, error) {
 func remove(ctx context.Context, c Call, q ofJob) (Answer, error) {
 	j, err := c.find(ctx, q)
 	if err == nil {
-		err = c.Jobs.Delete(ctx, j)
+		err = c.Changer.Delete(ctx, j)
 	}
 	return Answer{}, err
 }

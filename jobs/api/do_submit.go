@@ -52,7 +52,7 @@ func readRun(r Request) (submission, error) {
 }
 
 func submit(ctx context.Context, c Call, s submission) (Answer, error) {
-	j, replayed, err := c.Jobs.Submit(ctx, s.job)
+	j, replayed, err := c.Submitter.Submit(ctx, s.job)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -111,7 +111,7 @@ func batchTooLarge(err error) error {
 }
 
 func submitBatch(ctx context.Context, c Call, s submissions) (Answer, error) {
-	made, replayed, err := c.Jobs.SubmitBatch(ctx, s.jobs, s.token)
+	made, replayed, err := c.Submitter.SubmitBatch(ctx, s.jobs, s.token)
 	return Answer{JSON: batch(made), Replayed: replayed}, err
 }
 
@@ -134,10 +134,10 @@ func readBulk(r Request) (change, error) {
 
 func changeMany(ctx context.Context, c Call, in change) (Answer, error) {
 	if in.DryRun {
-		n, err := c.Jobs.CountBulk(ctx, in.Bulk)
+		n, err := c.Changer.CountBulk(ctx, in.Bulk)
 		return Answer{JSON: matched{in.Bulk, n}, Status: 200}, err
 	}
-	j, replayed, err := c.Jobs.Bulk(ctx, in.request, in.token)
+	j, replayed, err := c.Changer.Bulk(ctx, in.request, in.token)
 	if err != nil {
 		return Answer{}, err
 	}

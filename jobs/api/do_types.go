@@ -24,27 +24,27 @@ type types []TypeInfo
 func (all types) AppendJSON(b []byte) []byte { return AppendTypesJSON(b, all) }
 
 func listTypes(ctx context.Context, c Call, _ nothing) (Answer, error) {
-	all, err := c.Jobs.Types(ctx)
+	all, err := c.Types.Types(ctx)
 	return Answer{JSON: types(all)}, err
 }
 
 func getType(ctx context.Context, c Call, name string) (Answer, error) {
-	t, err := c.Jobs.Type(ctx, name)
+	t, err := c.Types.Type(ctx, name)
 	return Answer{JSON: t}, err
 }
 
 func pauseType(ctx context.Context, c Call, name string) (Answer, error) {
-	t, err := c.Jobs.SetPaused(ctx, c.Caller.Actor, name, true)
+	t, err := c.Types.SetPaused(ctx, c.Caller.Actor, name, true)
 	return Answer{JSON: t}, err
 }
 
 func resumeType(ctx context.Context, c Call, name string) (Answer, error) {
-	t, err := c.Jobs.SetPaused(ctx, c.Caller.Actor, name, false)
+	t, err := c.Types.SetPaused(ctx, c.Caller.Actor, name, false)
 	return Answer{JSON: t}, err
 }
 
 func stats(ctx context.Context, c Call, _ nothing) (Answer, error) {
-	st, err := c.Jobs.Stats(ctx)
+	st, err := c.Workers.Stats(ctx)
 	return Answer{JSON: &st}, err
 }
 
@@ -57,6 +57,6 @@ func readResize(r Request) (*jobs.Resize, error) {
 }
 
 func resize(ctx context.Context, c Call, wish *jobs.Resize) (Answer, error) {
-	st, err := c.Jobs.Resize(ctx, *wish)
+	st, err := c.Workers.Resize(ctx, *wish)
 	return Answer{JSON: &st}, err
 }
