@@ -14,29 +14,29 @@ import (
 
 // newBackend makes the backend of the operations for a core that runs; remove deletes
 // ended jobs and all that they have left behind.
-func newBackend(n *core, remove func(context.Context, []*jobs.Job) (int, int64, error)) *api.Backend {
+func newBackend(c *core, remove func(context.Context, []*jobs.Job) (int, int64, error)) *api.Backend {
 	return &api.Backend{
-		Submitter: n.Submitter,
-		Reader:    &reader{n, make(chan struct{}, maxLists)},
+		Submitter: c.Submitter,
+		Reader:    &reader{c, make(chan struct{}, maxLists)},
 		Changer: api.NewOperator(api.OperatorOptions{
-			Doer: n.Store, History: n.Store, Find: n.Store.Job, Remove: remove, Submit: n.Submitter.SubmitMessage, Waits: n.Waits,
+			Doer: c.Store, History: c.Store, Find: c.Store.Job, Remove: remove, Submit: c.Submitter.SubmitMessage, Waits: c.Waits,
 		}),
-		Types:     &types{n: n},
-		Workers:   workers{n},
-		Schedules: n.Schedules,
-		Artifacts: jobs.ArtifactDir(n.o.dirs.Artifacts),
+		Types:     &types{c: c},
+		Workers:   workers{c},
+		Schedules: c.Schedules,
+		Artifacts: jobs.ArtifactDir(c.o.dirs.Artifacts),
 	}
 }
 
 // reader looks jobs up in the tracker; see [api.Reader].
 type reader struct {
-	n     *core
+	c     *core
 	lists chan struct{} // has a token for each list that is being read
 }
 
 // Job finds a job by id.
 func (r *reader) Job(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
-	return r.n.Store.Job(ctx, id)
+	return r.c.Store.Job(ctx, id)
 }
 
 // reachTime is how long the tracker may take to fold a message that JOBS has.
@@ -46,30 +46,30 @@ const reachTime = 5 * time.Second
 // answer to a bare message may ask before the tracker has folded it. Then JobBySeq
 // waits for that.
 func (r *reader) JobBySeq(ctx context.Context, seq uint64) (*jobs.Job, error) {
-	known := r.n.Store.Positions().Jobs // before the look, which is as of then or later
-	j, err := r.n.Store.JobBySeq(ctx, seq)
+	known := r.c.Store.Positions().Jobs // before the look, which is as of then or later
+	j, err := r.c.Store.JobBySeq(ctx, seq)
 	if j != nil || err != nil || seq <= known {
 		return j, err
 	}
-	state, err := r.n.Broker.Streams.Jobs(ctx)
+	state, err := r.c.Broker.Streams.Jobs(ctx)
 	if err == nil && seq > state.Last {
 		return nil, nil
 	}
 	if err == nil {
 		waiting, cancel := context.WithTimeout(ctx, reachTime)
 		defer cancel()
-		err = r.n.Store.WaitFor(waiting, jobs.Positions{Jobs: seq})
+		err = r.c.Store.WaitFor(waiting, jobs.Positions{Jobs: seq})
 	}
 	if err != nil {
 		return nil, &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: fmt.Sprintf("whether there is a job %d cannot be told at the moment: %v", seq, err)}
 	}
-	return r.n.Store.JobBySeq(ctx, seq)
+	return r.c.Store.JobBySeq(ctx, seq)
 }
 
 // Wait finds a job by id when it has ended, or when ctx ends or the server stops.
 func (r *reader) Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
 	last := context.WithoutCancel(ctx) // for a look after the end of ctx
-	return r.n.Waits.Wait(ctx, id, intake.Ended, func() (*jobs.Job, error) { return r.n.Store.Job(last, id) })
+	return r.c.Waits.Wait(ctx, id, intake.Ended, func() (*jobs.Job, error) { return r.c.Store.Job(last, id) })
 }
 
 // Waiting is the reason why a job does not run.
@@ -77,12 +77,12 @@ func (r *reader) Waiting(j *jobs.Job) *jobs.Waiting {
 	if j.Status.Ended() || j.Status == jobs.Processing {
 		return nil
 	}
-	position, err := r.n.Store.Position(j)
+	position, err := r.c.Store.Position(j)
 	if err != nil {
-		r.n.log.Error("the place of a job in its lane cannot be read", "job", j.ID, "error", err)
+		r.c.log.Error("the place of a job in its lane cannot be read", "job", j.ID, "error", err)
 	}
-	unfinished, _ := r.n.Store.Totals()
-	return r.n.Pool.Waiting(j, pool.Queueing{Position: position, Full: unfinished >= r.n.o.releaseRoom()})
+	unfinished, _ := r.c.Store.Totals()
+	return r.c.Pool.Waiting(j, pool.Queueing{Position: position, Full: unfinished >= r.c.o.releaseRoom()})
 }
 
 // Each list that is being read has a piece of its jobs in memory, so only a few are read
@@ -107,28 +107,28 @@ func (r *reader) List(ctx context.Context, p jobs.Page, yield func(*jobs.Job) bo
 		}
 	}
 	defer func() { <-r.lists }()
-	return r.n.Store.Search(ctx, p, yield)
+	return r.c.Store.Search(ctx, p, yield)
 }
 
 // Counts counts jobs by type and status.
 func (r *reader) Counts(ctx context.Context, f jobs.Filter) (jobs.Counts, error) {
-	return r.n.Store.Counts(ctx, f)
+	return r.c.Store.Counts(ctx, f)
 }
 
 // types are the job types, with their state in the pool; see [api.Types].
 type types struct {
-	n       *core
+	c       *core
 	pausing sync.Mutex // keeps pauses in the same order in tracker and pool
 }
 
 // Types lists the job types.
 func (t *types) Types(context.Context) ([]api.TypeInfo, error) {
-	workers, figures := t.n.Pool.Workers(), t.n.Store.Figures()
+	workers, figures := t.c.Pool.Workers(), t.c.Store.Figures()
 	var all []api.TypeInfo
-	for _, name := range t.n.o.registry.Names() {
+	for _, name := range t.c.o.registry.Names() {
 		w := workers.Types[name]
 		all = append(all, api.TypeInfo{
-			Type: t.n.o.registry.Lookup(name), MaxWorkers: w.Max, ActiveWorkers: w.Active, Paused: w.Paused,
+			Type: t.c.o.registry.Lookup(name), MaxWorkers: w.Max, ActiveWorkers: w.Active, Paused: w.Paused,
 			Depth: figures[name].Now,
 		})
 	}
@@ -157,37 +157,37 @@ func (t *types) SetPaused(ctx context.Context, actor, name string, paused bool) 
 	}
 	t.pausing.Lock()
 	defer t.pausing.Unlock()
-	if _, err := t.n.Store.Do(ctx, jobs.Pause{Stamp: jobs.By(actor), Type: name, Paused: paused}); err != nil {
+	if _, err := t.c.Store.Do(ctx, jobs.Pause{Stamp: jobs.By(actor), Type: name, Paused: paused}); err != nil {
 		return nil, err
 	}
-	t.n.Pool.SetPaused(name, paused)
-	t.n.log.Info("job type "+map[bool]string{true: "paused", false: "resumed"}[paused], "type", name)
+	t.c.Pool.SetPaused(name, paused)
+	t.c.log.Info("job type "+map[bool]string{true: "paused", false: "resumed"}[paused], "type", name)
 	return t.Type(ctx, name)
 }
 
 // workers are the pool; see [api.Workers].
-type workers struct{ n *core }
+type workers struct{ c *core }
 
 // Resize changes the number of workers.
 func (ws workers) Resize(ctx context.Context, wish jobs.Resize) (api.Stats, error) {
-	if err := ws.n.o.registry.CheckResize(&wish); err != nil {
+	if err := ws.c.o.registry.CheckResize(&wish); err != nil {
 		return api.Stats{}, err
 	}
-	if err := ws.n.Pool.Resize(&wish); err != nil {
+	if err := ws.c.Pool.Resize(&wish); err != nil {
 		return api.Stats{}, err
 	}
-	w := ws.n.Pool.Workers()
-	ws.n.log.Info("workers resized", "min_workers", w.Min, "max_workers", w.Max)
+	w := ws.c.Pool.Workers()
+	ws.c.log.Info("workers resized", "min_workers", w.Min, "max_workers", w.Max)
 	return ws.Stats(ctx)
 }
 
 // Stats puts together what the pool and the tracker know. The jobs of internal
 // types count in the sums only.
 func (ws workers) Stats(context.Context) (api.Stats, error) {
-	w := ws.n.Pool.Workers()
+	w := ws.c.Pool.Workers()
 	st := api.StatsOf(&w)
-	st.QueueSize, st.UptimeSeconds = ws.n.o.QueueSize, int64(time.Since(ws.n.o.started)/time.Second)
-	for name, f := range ws.n.Store.Figures() {
+	st.QueueSize, st.UptimeSeconds = ws.c.o.QueueSize, int64(time.Since(ws.c.o.started)/time.Second)
+	for name, f := range ws.c.Store.Figures() {
 		t, known := st.Types[name]
 		t.QueuedJobs = f.Now[jobs.Pending]
 		t.ScheduledJobs = f.Now[jobs.Scheduled]
@@ -202,7 +202,7 @@ func (ws workers) Stats(context.Context) (api.Stats, error) {
 		st.FailedJobs += t.FailedJobs
 		st.CancelledJobs += t.CancelledJobs
 		hidden := false
-		if typ := ws.n.o.registry.Lookup(name); typ != nil {
+		if typ := ws.c.o.registry.Lookup(name); typ != nil {
 			hidden = typ.Internal
 		}
 		if !hidden && (known || t.QueuedJobs+t.ScheduledJobs+t.RetryingJobs > 0) {

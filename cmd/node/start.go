@@ -113,15 +113,6 @@ func (c *core) start(ctx context.Context) (err error) {
 	if c.name, err = c.Store.Node(safeName(host)); err != nil {
 		return err
 	}
-	unfinished, scheduled := c.Store.Totals()
-	inbox := inboxFunc(func(m *jobs.Message, refused func(error)) error { return c.Broker.Inbox.Submit(m, refused) })
-	c.Submitter = intake.NewSubmitter(intake.SubmitterOptions{
-		Inbox: inbox, Ledger: c.Store, Registry: c.o.registry,
-		QueueSize: c.o.QueueSize, MaxScheduled: c.o.MaxScheduled, MaxPayload: c.o.maxPayload(), Healthy: c.health.now,
-	}, unfinished, scheduled)
-	c.Releaser = intake.NewReleaser(intake.ReleaserOptions{
-		Agenda: c.Store, Inbox: inbox, Room: c.o.releaseRoom(), Logger: c.log,
-	}, unfinished)
 	r := &recovery{o: &c.o, node: c.name, store: c.Store, log: c.log}
 	clean, err := r.openBroker(ctx)
 	c.Broker = r.broker
@@ -133,6 +124,14 @@ func (c *core) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	unfinished, scheduled := c.Store.Totals()
+	c.Submitter = intake.NewSubmitter(intake.SubmitterOptions{
+		Inbox: c.Broker.Inbox, Ledger: c.Store, Registry: c.o.registry,
+		QueueSize: c.o.QueueSize, MaxScheduled: c.o.MaxScheduled, MaxPayload: c.o.maxPayload(), Healthy: c.health.now,
+	}, unfinished, scheduled)
+	c.Releaser = intake.NewReleaser(intake.ReleaserOptions{
+		Agenda: c.Store, Inbox: c.Broker.Inbox, Room: c.o.releaseRoom(), Logger: c.log,
+	}, unfinished)
 	c.Tail = broker.NewTail(c.Broker, c.Store, r.restore)
 	c.notifier = newNotifier(c.Store, c.Broker.Notifier, c.log)
 	// Of a commit hear, in this order: who submitted, the releaser, the notifier, the log;
@@ -169,12 +168,6 @@ func safeName(host string) string {
 	}
 	return string(b)
 }
-
-// inboxFunc is a function as a jobs.Inbox.
-type inboxFunc func(*jobs.Message, func(error)) error
-
-// Submit calls f.
-func (f inboxFunc) Submit(m *jobs.Message, refused func(error)) error { return f(m, refused) }
 
 // runParts starts everything that runs from now on, but the pool.
 func (c *core) runParts() {
