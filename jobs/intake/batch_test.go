@@ -131,8 +131,8 @@ func (h *hall) published(n int) []*jobs.Message {
 	return ms
 }
 
-// A batch is stored first, then published, and answered when all of it is
-// durable, in its order.
+// A batch is stored first and then published. It is answered when all of it is durable,
+// in its order.
 func TestSubmitBatch(t *testing.T) {
 	inHall(t, 10, 10, func(h *hall) {
 		answer := h.submit(h.t.Context(), 3, nil, func(i int, s *jobs.Submission) { s.Tags = []string{fmt.Sprint(i)} })
@@ -165,7 +165,7 @@ func TestSubmitBatch(t *testing.T) {
 	})
 }
 
-// All of a batch gets in or nothing, and what does not leaves no trace.
+// A batch gets in as a whole or not at all. A refused one leaves no trace.
 func TestSubmitBatchAllOrNone(t *testing.T) {
 	inHall(t, 4, 2, func(h *hall) {
 		later := func(i int, s *jobs.Submission) {
@@ -218,8 +218,8 @@ func TestSubmitBatchAllOrNone(t *testing.T) {
 	})
 }
 
-// What the queue refuses of a batch is published again, with growing waits, until
-// all of it is there.
+// Messages of a batch that the queue refuses are published again, with growing waits,
+// until all are in.
 func TestBatchIsPublishedAgain(t *testing.T) {
 	inHall(t, 10, 10, func(h *hall) {
 		h.inbox.err = errors.New("no connection")
@@ -232,7 +232,7 @@ func TestBatchIsPublishedAgain(t *testing.T) {
 		time.Sleep(1100 * time.Millisecond)
 		synctest.Wait()
 		ms := h.published(2)
-		h.commits(ms[0]) // the second one got lost
+		h.commits(ms[0]) // the second one is lost
 		time.Sleep(2100 * time.Millisecond)
 		synctest.Wait()
 		again := h.published(2)
@@ -249,7 +249,7 @@ func TestBatchIsPublishedAgain(t *testing.T) {
 		time.Sleep(time.Hour)
 		h.published(0)
 
-		// The caller is told after five seconds; the batch goes on.
+		// The caller gets an answer after five seconds; the batch goes on.
 		begin = time.Now()
 		answer = h.submit(h.t.Context(), 2, nil, nil)
 		a := <-answer
@@ -268,7 +268,7 @@ func TestBatchIsPublishedAgain(t *testing.T) {
 	})
 }
 
-// A batch that an earlier process left is completed.
+// A batch of an earlier process is completed.
 func TestResume(t *testing.T) {
 	inHall(t, 1, 1, func(h *hall) {
 		b := &jobs.Batch{ID: jobs.NewID(), Messages: []*jobs.Message{
@@ -289,7 +289,7 @@ func TestResume(t *testing.T) {
 	})
 }
 
-// Equal batches are one: those that come while it is on its way wait for it.
+// Equal batches are one: later ones wait for the first that is on its way.
 func TestSubmitBatchToken(t *testing.T) {
 	inHall(t, 100, 100, func(h *hall) {
 		token := jobs.NewToken("http", "k", []byte("body"))
@@ -342,7 +342,7 @@ func TestSubmitBatchToken(t *testing.T) {
 	})
 }
 
-// A caller that goes takes nothing with it.
+// A caller that leaves does not stop its batch.
 func TestSubmitBatchOfACallerWhoGoes(t *testing.T) {
 	inHall(t, 10, 10, func(h *hall) {
 		gone := errors.New("the client hung up")

@@ -28,11 +28,11 @@ type releases struct {
 	due        map[uint64]*jobs.Job
 	keys       map[jobs.ID]uint64
 	limits     []jobs.Time
-	expired    []jobs.Time // when a limit was said to be over
+	expired    []jobs.Time // limits that were reported as over
 	sent       []sentJob
 	refuse     []func(error)
-	full       error // what the queue answers at once
-	broken     error // what the agenda says
+	full       error // the queue's answer
+	broken     error // the agenda's error
 	unfinished int
 	looked     int                   // jobs that the agenda named
 	meanwhile  func(due []*jobs.Job) // between the agenda's look and its answer
@@ -252,7 +252,7 @@ func TestReleasedOnTime(t *testing.T) {
 	})
 }
 
-// A commit that puts off a job to a moment before all others is heard of.
+// A commit that puts a job off to an earlier moment than all others wakes the releaser.
 func TestReleaserWakes(t *testing.T) {
 	inReleases(t, 10, 0, func(r *releases) {
 		r.put(jobs.Scheduled, time.Hour, 1)
@@ -268,8 +268,8 @@ func TestReleaserWakes(t *testing.T) {
 	})
 }
 
-// A message that does not arrive is published again after ten seconds, one that
-// the queue refuses within one, and one that arrives never.
+// A message that does not arrive is published again after ten seconds. One that the
+// queue refuses is published again within one. One that arrives is not.
 func TestReleasedAgain(t *testing.T) {
 	inReleases(t, 10, 0, func(r *releases) {
 		r.put(jobs.Scheduled, 0, 1)
@@ -313,8 +313,8 @@ func TestReleasedAgain(t *testing.T) {
 	})
 }
 
-// The queue's room bounds scheduled jobs, counting those that are on their way;
-// those that count already need none. What becomes free is used at once.
+// The queue's room bounds scheduled jobs, those on their way included. Jobs that count
+// already need no room. Free room is used at once.
 func TestReleaserRoom(t *testing.T) {
 	inReleases(t, 5, 3, func(r *releases) {
 		r.put(jobs.Scheduled, 0, 1, 2, 3, 4)
@@ -349,8 +349,8 @@ func TestReleaserRoom(t *testing.T) {
 	})
 }
 
-// Ten thousand that are due at once are released once each, a bounded number at a
-// time, and without reading them all again for each that arrives.
+// Ten thousand due jobs are released once each, a bounded number at a time. They are
+// not all read again for each that arrives.
 func TestReleaseOfVeryMany(t *testing.T) {
 	const n, most = 10_000, 4096
 	inReleases(t, 1_000_000, 0, func(r *releases) {
@@ -417,8 +417,8 @@ func keys(js []*jobs.Job) (all []uint64) {
 	return all
 }
 
-// Jobs that end before they are told to have arrived do not use up the places of
-// those that are on their way.
+// Jobs that end before their arrival is known do not use up the room of those on their
+// way.
 func TestReleaserForgets(t *testing.T) {
 	inReleases(t, 1_000_000, 0, func(r *releases) {
 		r.meanwhile = func(due []*jobs.Job) { // each is cancelled between the look and the answer
@@ -452,20 +452,20 @@ func TestReleaserForgets(t *testing.T) {
 	})
 }
 
-// A job that is put off again has nothing to do with its message of before.
+// A job that is put off again has nothing to do with its earlier message.
 func TestReleasedForAnotherMoment(t *testing.T) {
 	inReleases(t, 100, 0, func(r *releases) {
 		r.put(jobs.Scheduled, 0, 1)
 		r.want("at once", r.take(), 1)
-		r.put(jobs.Scheduled, time.Second, 1) // nobody heard of its arrival
+		r.put(jobs.Scheduled, time.Second, 1) // its arrival is not known
 		time.Sleep(time.Second)
 		synctest.Wait()
 		r.want("for its new time", r.take(), 1)
 	})
 }
 
-// The wall clock is set forward, or back: as the agenda goes by it, all jobs are
-// due earlier, or later, and nobody says so.
+// The wall clock is set forward or back. The agenda follows it, so all jobs are due
+// earlier or later, without any notice.
 func TestReleaserAndTheClock(t *testing.T) {
 	shift := func(r *releases, by time.Duration) {
 		r.mu.Lock()
@@ -501,7 +501,7 @@ func TestReleaserAndTheClock(t *testing.T) {
 	})
 }
 
-// What expires does at its time, and an agenda that fails is asked again.
+// Jobs expire at their moment, and an agenda that fails is asked again.
 func TestReleaserExpires(t *testing.T) {
 	inReleases(t, 100, 0, func(r *releases) {
 		r.mu.Lock()

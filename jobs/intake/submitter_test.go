@@ -240,8 +240,8 @@ func TestSubmitHearsTheQueuesRefusal(t *testing.T) {
 	})
 }
 
-// TestAdmissionIsExact: of 50 at once exactly as many get in as there is room,
-// and what ends makes room again.
+// TestAdmissionIsExact submits 50 jobs at once. Exactly as many get in as there is
+// room, and ended jobs make room again.
 func TestAdmissionIsExact(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDoor(10, 0)
@@ -330,7 +330,7 @@ func TestSubmitTimesOut(t *testing.T) {
 	})
 }
 
-// TestSubmitterGivesUp ends Run while somebody waits: nobody hears of commits any more.
+// TestSubmitterGivesUp ends Run during a wait: no more commits come.
 func TestSubmitterGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDoor(5, 0)
@@ -369,7 +369,7 @@ func TestSubmitterEndsWithItsCallers(t *testing.T) {
 		if a := <-answer; !errors.Is(a.err, gone) {
 			t.Errorf("got %+v", a)
 		}
-		// it is on its way all the same, so it counts
+		// it is on its way nevertheless, so it counts
 		if _, _, err := d.Submit(t.Context(), good()); jobstest.Failure(t, err) != "queue_full" {
 			t.Errorf("got %v", err)
 		}

@@ -156,8 +156,8 @@ func TestTimeout(t *testing.T) {
 	})
 }
 
-// All attempts share one alarm: it is set for those that begin later and end
-// earlier, too, and goes on to the next one after a ring, also one in vain.
+// All attempts share one alarm. It is set for an attempt that begins later and ends
+// earlier. After a ring, even one in vain, it is set for the next.
 func TestTimeoutsOfSeveral(t *testing.T) {
 	inRig(t, rigOptions{workers: 4}, func(r *rig) {
 		lasting := func(d time.Duration) uint64 {
@@ -217,8 +217,7 @@ func TestDeafHandlerIsGivenUp(t *testing.T) {
 	})
 }
 
-// TestGraceOfAType: while a handler that has time to end takes that, its job does not
-// start again.
+// TestGraceOfAType: a job does not start again while its handler uses its grace.
 func TestGraceOfAType(t *testing.T) {
 	slow := func() *jobs.Type {
 		a := typ("a")
@@ -304,7 +303,7 @@ func TestTaskTellsItsJob(t *testing.T) {
 func TestShortAttemptsRecordNoStart(t *testing.T) {
 	inRig(t, rigOptions{}, func(r *rig) {
 		r.submit("a3")
-		pass(0) // it has begun, but its start is held back
+		pass(0) // it has begun, but its start is deferred
 		r.want("running", r.running(), "1")
 		r.passage(1).end <- verdict{}
 		r.settle()
@@ -350,8 +349,8 @@ func TestProgressIsThrottled(t *testing.T) {
 	})
 }
 
-// What progress writes is bounded, however large the record has become and however
-// often it is reported; the history still tells of the whole run.
+// The writes of progress are bounded, however large the record is and however frequent
+// the reports. The history still covers the whole run.
 func TestProgressWritesLittle(t *testing.T) {
 	const minute = 60
 	for name, c := range map[string]struct{ errors, reports, bytes int }{
@@ -452,7 +451,7 @@ func TestSuspectsStartDurably(t *testing.T) {
 	}
 }
 
-// Looking for a start that is awaited may read a file, and must hold up nobody else.
+// The look-up of an awaited start may read a file, and must block nobody else.
 func TestAwaitedStartIsLookedForWithoutTheLock(t *testing.T) {
 	inRig(t, rigOptions{}, func(r *rig) {
 		found := 0
@@ -521,8 +520,8 @@ func TestSuspectsRunApart(t *testing.T) {
 	})
 }
 
-// TestSuspectsTakeTurns: one that must run alone waits for those that run, and
-// holds back those that come after it.
+// TestSuspectsTakeTurns: one that must run alone waits for the running ones, and later
+// ones wait for it.
 func TestSuspectsTakeTurns(t *testing.T) {
 	lost := func(n int) func(*jobs.Job) { return func(j *jobs.Job) { j.Lost = n } }
 	inRig(t, rigOptions{workers: 8}, func(r *rig) {
@@ -566,8 +565,8 @@ func (r *rig) drain1() {
 	pass(200 * time.Millisecond)
 }
 
-// TestDeafSuspectHoldsUpNoOther: a suspect whose handler never returns is given
-// up like any other job, and its turn with it.
+// TestDeafSuspectHoldsUpNoOther: a suspect whose handler never returns is given up like
+// any other job, and others go on.
 func TestDeafSuspectHoldsUpNoOther(t *testing.T) {
 	a := typ("a")
 	a.Timeout = 10 * time.Second
@@ -603,8 +602,8 @@ func TestClockThatGoesBack(t *testing.T) {
 	})
 }
 
-// TestForgottenRetryIsAskedForAgain: a server may forget that it was to deliver
-// a message again; what is late is given back once more.
+// TestForgottenRetryIsAskedForAgain: a server may forget a redelivery, so a late
+// delivery is given back once more.
 func TestForgottenRetryIsAskedForAgain(t *testing.T) {
 	inRig(t, rigOptions{lease: time.Hour}, func(r *rig) {
 		r.submit("a3")

@@ -74,8 +74,8 @@ func TestCancelOfAWaitingJob(t *testing.T) {
 	})
 }
 
-// TestCancelWhileAWorkerTakesTheJob: whenever it comes, the handler is not
-// called, or it is told.
+// TestCancelWhileAWorkerTakesTheJob: whenever the cancellation comes, the handler is
+// not called, or is interrupted.
 func TestCancelWhileAWorkerTakesTheJob(t *testing.T) {
 	for name, job := range map[string]func(*jobs.Job){
 		"a plain job":    func(*jobs.Job) {},
@@ -190,8 +190,8 @@ func TestCancelAtTheVeryEnd(t *testing.T) {
 	}
 }
 
-// TestOutcomeOfAnEarlierRun: the job was cancelled and is to run again, while the
-// handler of its first run is still on its way out.
+// TestOutcomeOfAnEarlierRun: the job was cancelled and retried, while the handler of
+// its first run still returns.
 func TestOutcomeOfAnEarlierRun(t *testing.T) {
 	inRig(t, rigOptions{workers: 2}, func(r *rig) {
 		r.gate.deaf = true
@@ -217,8 +217,8 @@ func TestOutcomeOfAnEarlierRun(t *testing.T) {
 	})
 }
 
-// TestJobThatEndsElsewhere: the tracker ended it by its deadline before it knew
-// that it runs.
+// TestJobThatEndsElsewhere: the tracker ended it by its deadline before it knew of its
+// start.
 func TestJobThatEndsElsewhere(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		at := in(time.Second)

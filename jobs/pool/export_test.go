@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// Asleep is how many deliveries that were given back are waited for.
+// Asleep is the number of deliveries that were given back and have not come again.
 func (p *Pool) Asleep() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return max(len(p.supply.asleep.bySeq), len(p.supply.asleep.heap))
 }
 
-// SetShare sets what each lane may hold in advance at least; before [Pool.Start].
+// SetShare sets the guaranteed prefetch of each lane; call it before [Pool.Start].
 func (p *Pool) SetShare(n int) { p.supply.share = n }
 
-// Prefetched is what the lanes hold or wait for in advance.
+// Prefetched is how many deliveries the lanes have or wait for.
 func (p *Pool) Prefetched() (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -25,8 +25,8 @@ func (p *Pool) Prefetched() (n int) {
 	return n
 }
 
-// quotaGate is a gate that the product does not have: it lets so many jobs start as
-// somebody asked for, and none before a moment. The pool knows only its methods.
+// quotaGate is a gate that the product does not have. It lets as many jobs start as
+// were granted, and none before a moment. The pool knows only its methods.
 type quotaGate struct {
 	openGate
 	left    int
@@ -57,7 +57,7 @@ func (g *quotaGate) why(*jobs.Job, Queueing) *jobs.Waiting {
 	return &jobs.Waiting{Reason: "quota"}
 }
 
-// AddQuota puts a gate before a type that lets nothing start; before [Pool.Start].
+// AddQuota adds a gate to a type that lets nothing start; call it before [Pool.Start].
 // grant lets n more jobs start, none before opensAt.
 func (p *Pool) AddQuota(typ string) (grant func(n int, opensAt time.Time)) {
 	g := &quotaGate{}

@@ -89,8 +89,8 @@ func TestPausedWhileAWorkerTakesTheJob(t *testing.T) {
 	})
 }
 
-// TestPausedWhileAWorkerTakesTheOnlyJob of a lane: it is looked at again, though it
-// had nothing in the meantime.
+// TestPausedWhileAWorkerTakesTheOnlyJob of a lane: the pool looks at the lane again,
+// although it was empty meanwhile.
 func TestPausedWhileAWorkerTakesTheOnlyJob(t *testing.T) {
 	inRig(t, rigOptions{workers: 2}, func(r *rig) {
 		r.mu.Lock()
@@ -304,7 +304,7 @@ func TestKeyIsFreeAfterEveryEnd(t *testing.T) {
 	}
 }
 
-// TestParkedSuspectHasNoKey: it does not run, so it keeps nobody from it.
+// TestParkedSuspectHasNoKey: it does not run, so it must not stop others of its key.
 func TestParkedSuspectHasNoKey(t *testing.T) {
 	inRig(t, rigOptions{workers: 4}, func(r *rig) {
 		r.preset("a3", func(j *jobs.Job) { j.Lost = 2 })
@@ -349,8 +349,8 @@ func TestPutBackKeepsTheOrder(t *testing.T) {
 	})
 }
 
-// TestGateOfAnotherKind is asked where all others are: for starting, for what is
-// fetched in advance, and for the reason.
+// TestGateOfAnotherKind is used like all others: for starts, for the prefetch, and for
+// the reason.
 func TestGateOfAnotherKind(t *testing.T) {
 	inRig(t, rigOptions{workers: 4, idle: true}, func(r *rig) {
 		grant := r.pool.AddQuota("a")

@@ -9,9 +9,8 @@ import (
 	"jobstream/jobs"
 )
 
-// TestManyLanesHoldLittle: what is held in advance is bounded, however many lanes
-// there are, and each busy one has something: the best priority goes first, and
-// types take turns.
+// TestManyLanesHoldLittle: the prefetch is bounded, however many lanes there are, and
+// each busy lane has some. The best priority goes first, and types take turns.
 func TestManyLanesHoldLittle(t *testing.T) {
 	const types, each, workers = 200, 5, 100 // two rounds of workers are a turn of all types
 	var all []*jobs.Type

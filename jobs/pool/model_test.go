@@ -13,9 +13,9 @@ import (
 	"jobstream/jobs"
 )
 
-// TestPoolModel drives the pool at random and holds what it starts to what a
-// person would say: no bound is exceeded, the better priority comes first, a lane
-// is in order, types take turns, and what may run does.
+// TestPoolModel drives the pool at random and compares its choices with simple rules.
+// No bound is exceeded, and the better priority comes first. A lane keeps its order,
+// and types take turns. A job that may run does.
 func TestPoolModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		// The script is drawn before the bubble is entered: rapid ends a run by a
@@ -31,7 +31,7 @@ func TestPoolModel(t *testing.T) {
 	})
 }
 
-// step is one thing that happens. What the numbers mean depends on it.
+// step is one event. It decides what the numbers mean.
 type step struct {
 	What string
 	Lane string
@@ -95,9 +95,9 @@ type model struct {
 	max    int
 	seen   int         // of gate.order
 	starts []time.Time // of r
-	// passed are, for the lanes that had something to run at the end of the last
-	// step and have not had their turn since, the types of the same priority that
-	// had one.
+	// passed counts turns. It has the lanes that had something to run at the end of the
+	// last step and have had no turn since. Its values are the types of the same
+	// priority that had one.
 	passed map[string]map[string]int
 	// odd are lanes that had jobs which take a turn and do not run: cancelled ones
 	// and those whose key is taken.
@@ -193,9 +193,8 @@ func (j *modelJob) lane() string { return fmt.Sprint(j.typ, j.priority) }
 
 func (j *modelJob) waits() bool { return !j.running && !j.over }
 
-// tokens says whether one more job of r might have started at some moment: with
-// it, no span of time up to then has more starts than the burst and the rate
-// allow.
+// tokens says whether one more job of r might have started at a moment. Even with it,
+// no span of time before has more starts than burst and rate allow.
 func (m *model) tokens(at time.Time) bool {
 	starts := slices.DeleteFunc(slices.Clone(m.starts), at.Before)
 	for i, from := range starts {

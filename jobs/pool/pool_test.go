@@ -160,7 +160,7 @@ func TestNothingRunsBeforeItsCommit(t *testing.T) {
 	})
 }
 
-// TestMessageWithoutAJobIsDropped, a repeated one, say: the commit that reaches it
+// TestMessageWithoutAJobIsDropped, like a repeated one: the commit that reaches it
 // names no job of the lane.
 func TestMessageWithoutAJobIsDropped(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
@@ -311,8 +311,8 @@ func TestSlowDeliveryOfABetterLaneRunsFirst(t *testing.T) {
 	})
 }
 
-// TestMissingDeliveryStarvesNobody: a lane whose delivery never comes is given
-// up in time, however much goes on in its neighbour.
+// TestMissingDeliveryStarvesNobody: a lane whose delivery never comes is given up in
+// time, whatever happens in its neighbour.
 func TestMissingDeliveryStarvesNobody(t *testing.T) {
 	inRig(t, rigOptions{workers: 2}, func(r *rig) {
 		expected := func(typ string, seq uint64) {
@@ -616,8 +616,8 @@ func TestStopSaysWhatIsNotStored(t *testing.T) {
 	})
 }
 
-// TestBreak ends a pool whose outcomes nobody stores: handlers are told at once, and only
-// a deaf one is waited for, a second.
+// TestBreak ends a pool whose outcomes nobody stores. Handlers are interrupted at once,
+// and it waits only for a deaf one, for a second.
 func TestBreak(t *testing.T) {
 	for _, deaf := range []bool{false, true} {
 		inRig(t, rigOptions{workers: 2}, func(r *rig) {

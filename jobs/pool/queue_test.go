@@ -40,7 +40,7 @@ func newMemQueue(lease time.Duration) *memQueue {
 	}
 }
 
-// run hands deliveries to a receiver until ctx ends.
+// run delivers to a receiver until ctx ends.
 func (q *memQueue) run(ctx context.Context, to jobs.Receiver) {
 	for {
 		select {
@@ -61,7 +61,7 @@ func (q *memQueue) close() {
 	}
 }
 
-// add puts a message into its lane. q.mu is held.
+// add puts a message into its lane. q.mu is locked.
 func (q *memQueue) add(m *jobs.Message) {
 	q.messages[m.Seq] = m
 	l := jobs.Lane{Type: m.Type, Priority: m.Priority}
@@ -80,7 +80,7 @@ func (q *memQueue) Pull(l jobs.Lane, n int) error {
 	return nil
 }
 
-// serve hands out what is asked for. q.mu is held.
+// serve answers the pull requests of a lane. q.mu is locked.
 func (q *memQueue) serve(l jobs.Lane) {
 	for q.pulled[l] > 0 && len(q.ready[l]) > 0 {
 		seq := q.ready[l][0]
@@ -111,7 +111,7 @@ func (q *memQueue) again(seq uint64, why string) {
 	q.serve(l)
 }
 
-// remove takes a message out of the queue: it never comes again. q.mu is held.
+// remove removes a message from the queue: it never comes again. q.mu is locked.
 func (q *memQueue) remove(seq uint64) {
 	m := q.messages[seq]
 	if m == nil {
@@ -175,7 +175,7 @@ func refSeq(ref string) uint64 {
 	return seq
 }
 
-// said are the queue's calls since the last time, of these kinds ("" = all but
+// said lists the queue's calls since the last time, of these kinds ("" = all but
 // extend).
 func (q *memQueue) said(kinds ...string) string {
 	q.mu.Lock()
@@ -200,7 +200,7 @@ func (q *memQueue) saidSorted() string {
 	return strings.Join(calls, ", ")
 }
 
-// TestMemQueue: the queue that the pool is tested with does what the broker does.
+// TestMemQueue: the queue of the pool's tests behaves like the broker's.
 func TestMemQueue(t *testing.T) {
 	jobstest.TestQueue(t, synctest.Test, func(t *testing.T, _ []jobs.Lane, r jobs.Receiver) jobstest.Rig {
 		const lease = time.Second

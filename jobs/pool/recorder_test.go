@@ -45,7 +45,7 @@ func (l *eventLog) String() string {
 	return strings.Join(l.lines, " ")
 }
 
-// sent is how often something was appended, and how many events in all.
+// sent is the number of calls, and of all events in them.
 func (l *eventLog) sent() (calls, events int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -104,8 +104,7 @@ func TestRecorderSendsAtOnceWhenIdle(t *testing.T) {
 	})
 }
 
-// The outcome of a job that runs a moment does not wait because its start was
-// noted before.
+// The outcome of a short job is not delayed by the deferral of its start.
 func TestRecorderSendsShortJobsAtOnce(t *testing.T) {
 	record(t, func(r *pool.Recorder, log *eventLog) {
 		begin(r, 1)

@@ -17,11 +17,11 @@ import (
 	"jobstream/jobs/pool"
 )
 
-// rig is a pool with a queue and a tracker in memory around it, in a bubble of
-// its own time: after a settle() everything that can happen has happened.
+// rig is a pool with a queue and a tracker in memory, in a bubble of its own time.
+// After a settle() everything that can happen has happened.
 //
-// The tracker folds submissions and events and tells the pool of its
-// commits; a test may hold it.
+// The tracker folds submissions and events, and notifies the pool of its commits. A
+// test may stop the commits.
 type rig struct {
 	t    *testing.T
 	pool *pool.Pool
@@ -210,8 +210,8 @@ func (r *rig) shut() {
 	r.work.Wait()
 }
 
-// settle waits until nothing more happens by itself, but for the recorder's
-// holding back, which it lets pass.
+// settle waits until nothing more happens by itself. It lets the recorder's deferral
+// pass.
 func (r *rig) settle() { pass(10 * time.Millisecond) }
 
 // The tracker.
@@ -234,8 +234,8 @@ func (r *rig) find(seq uint64) *jobs.Job {
 	return r.records[seq]
 }
 
-// change changes a record by hand, as the tracker does for a cancel or a retry,
-// and tells the pool if the job has ended by that.
+// change changes a record by hand, like a cancellation or a retry in the tracker. It
+// notifies the pool if that ends the job.
 func (r *rig) change(seq uint64, f func(*jobs.Job)) {
 	r.mu.Lock()
 	was := r.find(seq)

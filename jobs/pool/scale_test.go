@@ -113,7 +113,7 @@ func TestMeter(t *testing.T) {
 	})
 }
 
-// TestMeterOverflow: its sums do, in some thousand years of workers.
+// TestMeterOverflow: the sums overflow after some thousand years of workers.
 func TestMeterOverflow(t *testing.T) {
 	now := time.Now()
 	m := meter{running: 10_000, began: 0, birth: now.Add(-100 * 365 * 24 * time.Hour), size: 20_000}
@@ -126,9 +126,8 @@ func TestMeterOverflow(t *testing.T) {
 	}
 }
 
-// TestBucket: in no span of time start more than the bucket holds and the rate
-// allows in it, whatever is given back; and a token is there when it is said to
-// be.
+// TestBucket: no span of time has more starts than the bucket holds and the rate
+// allows, whatever is refunded. A promised token is there.
 func TestBucket(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := jobs.Rate{

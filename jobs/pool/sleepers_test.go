@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// TestSleepersThatWaitTheirTurn: retries may be due in a lane whose workers have
-// enough to do. They are looked at less and less often, though there is nothing
-// wrong with them: a hundred thousand of them would keep a core busy.
+// TestSleepersThatWaitTheirTurn: retries may be due in a lane whose workers are busy.
+// The checks of them become rarer, since a hundred thousand of them would keep a core
+// busy.
 func TestSleepersThatWaitTheirTurn(t *testing.T) {
 	for _, tt := range []struct {
 		name  string

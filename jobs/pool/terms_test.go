@@ -19,8 +19,8 @@ func terms(t jobs.Terms) func(*jobs.Message) {
 // in is the moment after d.
 func in(d time.Duration) jobs.Time { return jobs.Now().Add(d) }
 
-// TestDeliveryOfAJobThatIsNotInTheQueue: its message is of no use any more, or
-// not yet; it will be published again.
+// TestDeliveryOfAJobThatIsNotInTheQueue: its message is useless, or not needed yet; the
+// job will be published again.
 func TestDeliveryOfAJobThatIsNotInTheQueue(t *testing.T) {
 	for name, change := range map[string]func(*jobs.Job){
 		"scheduled":      func(j *jobs.Job) { j.Status, j.Place, j.DueAt = jobs.Scheduled, jobs.Due, in(time.Hour) },
