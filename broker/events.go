@@ -62,6 +62,8 @@ func tooLarge(e *jobs.Event, size int) error {
 	return fmt.Errorf("event %q of job %s has %d bytes: %w", e.Kind, e.ID, size, errEventTooLarge)
 }
 
+var errEventTooLarge = errors.New("the event is larger than the broker's largest message")
+
 // packedHeader is the room for the version and the array's length in front of
 // packed events.
 const packedHeader = 6

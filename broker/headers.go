@@ -30,6 +30,17 @@ const (
 	HeaderBatchEnd = "Job-Batch-End" // a UUID: the last message of that batch
 )
 
+func appendID(b []byte, id jobs.ID) []byte {
+	const digits = "0123456789abcdef"
+	for i, c := range id {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			b = append(b, '-')
+		}
+		b = append(b, digits[c>>4], digits[c&15])
+	}
+	return b
+}
+
 // appendJobHeader writes the header block of a submission: its id, and everything else that
 // differs from the default.
 func appendJobHeader(b []byte, m *jobs.Message) []byte {

@@ -1,15 +1,10 @@
 package broker
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"sync"
 	"time"
-
-	"github.com/nats-io/nuid"
 
 	"jobstream/broker/internal/wire"
 	"jobstream/jobs"
@@ -30,14 +25,6 @@ func openInbox(s *Server, conn *wire.Conn) (*Inbox, error) {
 	i.unanswered.room.L = &i.unanswered.mu
 	_, err := conn.Subscribe(i.answers+"*", i.answered)
 	return i, err
-}
-
-// newReply returns a subject for answers that nobody else has.
-func newReply() string { return "_INBOX." + nuid.Next() }
-
-// lastNumber returns the number at the end of a subject.
-func lastNumber(subject []byte) uint64 {
-	return wire.ParseUint(subject[bytes.LastIndexByte(subject, '.')+1:])
 }
 
 // Submit publishes m to JOBS and returns when it is on its way. It waits while tens of
@@ -71,17 +58,6 @@ func (i *Inbox) Submit(m *jobs.Message, refused func(error)) error {
 		return &jobs.Error{Kind: jobs.Unavailable, Detail: "the queue cannot be reached: " + err.Error(), RetryAfter: time.Second}
 	}
 	return nil
-}
-
-func appendID(b []byte, id jobs.ID) []byte {
-	const digits = "0123456789abcdef"
-	for i, c := range id {
-		if i == 4 || i == 6 || i == 8 || i == 10 {
-			b = append(b, '-')
-		}
-		b = append(b, digits[c>>4], digits[c&15])
-	}
-	return b
 }
 
 // answered receives the stream's answer to a submission, on the connection's goroutine.
@@ -120,46 +96,6 @@ func (i *Inbox) failUnanswered(now time.Time) {
 		if refused != nil {
 			refused(err)
 		}
-	}
-}
-
-// fromStream says whether an answer comes from the stream. Any client that subscribes to
-// a subject can answer its messages.
-func fromStream(f *wire.Msg, stream string) bool {
-	return f.Status() == 503 || bytes.Contains(f.Body, []byte(`"stream":"`+stream+`"`))
-}
-
-// pubAckError is nil for a PubAck of a stored message. The first bytes show the usual
-// answer; only refusals are decoded.
-func pubAckError(f *wire.Msg) *jobs.Error {
-	if f.Status() == 503 {
-		return &jobs.Error{Kind: jobs.Unavailable, Detail: "no stream takes the message", RetryAfter: time.Second}
-	}
-	if bytes.HasPrefix(f.Body, []byte(`{"stream":`)) {
-		return nil
-	}
-	var answer struct {
-		Error *struct {
-			Code        int    `json:"code"`
-			ErrCode     int    `json:"err_code"`
-			Description string `json:"description"`
-		} `json:"error"`
-	}
-	if err := json.Unmarshal(f.Body, &answer); err != nil {
-		return &jobs.Error{Kind: jobs.Unavailable, Detail: "the queue gave an answer that makes no sense", RetryAfter: time.Second}
-	}
-	e := answer.Error
-	if e == nil {
-		return nil
-	}
-	const storeFailed, tooManyRequests = 10077, 10167
-	full := e.ErrCode == storeFailed && bytes.HasPrefix([]byte(e.Description), []byte("maximum "))
-	if full || e.ErrCode == tooManyRequests || e.Code == 429 {
-		return &jobs.Error{Kind: jobs.QueueFull, Detail: "the queue is full: " + e.Description, RetryAfter: time.Second}
-	}
-	return &jobs.Error{
-		Kind: jobs.Unavailable, RetryAfter: time.Second,
-		Detail: fmt.Sprintf("the queue cannot store the job: %s (%d)", e.Description, e.ErrCode),
 	}
 }
 
@@ -250,5 +186,3 @@ func (u *unanswered) expire(limit time.Time) []func(error) {
 	u.skip()
 	return late
 }
-
-var errEventTooLarge = errors.New("the event is larger than the broker's largest message")
