@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -223,4 +224,109 @@ func TestLanesGetWhatIsTheirs(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(want[lanes[1]]) {
 		t.Errorf("another client's consumer got %v, want %v", got, want[lanes[1]])
 	}
+}
+
+// The largest message that a stream can have is read, too. NOTIFICATIONS has them
+// larger than JOBS: a payload and a result.
+func TestLargestMessageIsRead(t *testing.T) {
+	t.Parallel()
+	b := brokertest.New(t, func(o *broker.Options) { o.MaxPayload = 2 << 20 })
+	nc, js := connect(t, b)
+	body := []byte(strings.Repeat("x", int(nc.MaxPayload())))
+	if _, err := js.Publish(t.Context(), "job.completed.email.1", body); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	read := 0
+	if err := b.Reader.Kept(ctx, func(got []byte) error {
+		read += len(got)
+		return nil
+	}); err != nil || read != len(body) {
+		t.Fatalf("%d of %d bytes were read: %v", read, len(body), err)
+	}
+}
+
+// gate is a sink that blocks until it is opened.
+type gate struct {
+	open  chan struct{}
+	count chan uint64
+	next  uint64
+	fail  func(format string, args ...any)
+	want  uint64
+}
+
+func (g *gate) Submitted(m *jobs.Message) {
+	<-g.open
+	g.next++
+	if m.Seq != g.next {
+		g.fail("message %d came, %d was next", m.Seq, g.next)
+	}
+	if m.Seq == g.want {
+		g.count <- m.Seq
+	}
+}
+
+func (g *gate) Happened(uint64, []jobs.Event) {}
+
+func TestBlockedSinkLosesNothing(t *testing.T) {
+	t.Parallel()
+	brokertest.Bubble(t, testBlockedSinkLosesNothing)
+}
+
+func testBlockedSinkLosesNothing(t *testing.T) {
+	t.Helper()
+	const n, size = 10_000, 4000 // 38 MiB, where 8 MiB may be under way
+	b := brokertest.New(t)
+	g := &gate{open: make(chan struct{}), count: make(chan uint64, 1), fail: t.Errorf, want: n}
+	readInto(t, b, jobs.Positions{}, g)
+	m := message("email", 3)
+	m.Payload = json.RawMessage(`"` + strings.Repeat("x", size) + `"`)
+	for range n {
+		submit(t, b, m)
+	}
+	stored(t, b, n)
+	close(g.open)
+	select {
+	case <-g.count:
+	case <-time.After(3 * patience):
+		t.Fatal("not all messages came")
+	}
+}
+
+func TestReaderSurvivesLossOfItsConsumer(t *testing.T) {
+	t.Parallel()
+	brokertest.Bubble(t, testReaderSurvivesLossOfItsConsumer)
+}
+
+func testReaderSurvivesLossOfItsConsumer(t *testing.T) {
+	t.Helper()
+	b := brokertest.New(t)
+	r, _ := read(t, b, jobs.Positions{})
+	_, js := connect(t, b)
+	for round := range 2 {
+		submit(t, b, message("email", 3))
+		if err := b.EventLog.Append([]jobs.Event{sampleEvent()}); err != nil {
+			t.Fatal(err)
+		}
+		r.until(t, "a message and an event", func() bool { return len(r.messages) == round+1 && len(r.events) == round+1 })
+		for _, name := range []string{broker.JobsStream, broker.StatusStream} {
+			s, err := js.Stream(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			deleted := 0
+			for info := range s.ListConsumers(t.Context()).Info() {
+				if err := s.DeleteConsumer(t.Context(), info.Name); err != nil {
+					t.Fatal(err)
+				}
+				deleted++
+			}
+			if deleted != 1 {
+				t.Fatalf("%s had %d consumers", name, deleted)
+			}
+		}
+	}
+	submit(t, b, message("email", 3))
+	r.until(t, "the last, by a new consumer", func() bool { return len(r.messages) == 3 && r.messages[2].Seq == 3 })
 }

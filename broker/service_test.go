@@ -3,7 +3,9 @@ package broker_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -134,6 +136,125 @@ func TestServiceIntroducesItself(t *testing.T) {
 		}
 		if !reflect.DeepEqual(ours, theirs) {
 			t.Errorf("%s: it says %v, a service of micro %v", verb, ours, theirs)
+		}
+	}
+}
+
+func TestServe(t *testing.T) {
+	t.Parallel()
+	b := brokertest.New(t)
+	release, begun := make(chan struct{}), make(chan struct{}, 300)
+	endpoints := []broker.Endpoint{
+		{Name: "echo", Handle: func(_ context.Context, r *broker.Request) ([]byte, error) { return r.Body, nil }},
+		{Name: "refuse", Handle: func(context.Context, *broker.Request) ([]byte, error) { return nil, jobs.Invalid("/to", "is required") }},
+		{Name: "panic", Handle: func(context.Context, *broker.Request) ([]byte, error) { panic("oh") }},
+		{Name: "block", Handle: func(context.Context, *broker.Request) ([]byte, error) {
+			begun <- struct{}{}
+			<-release
+			return []byte("done"), nil
+		}},
+	}
+	if err := b.Service.Serve("1.2.3", "jobs", endpoints); err != nil {
+		t.Fatal(err)
+	}
+	nc, _ := connect(t, b)
+	tests := []struct{ subject, code, body string }{
+		{"jobstream.echo", "", "hello"},
+		{"jobstream.refuse", "422", `"code":"invalid_request"`},
+		{"jobstream.panic", "500", `"code":"internal"`},
+	}
+	for _, tt := range tests {
+		m, err := nc.Request(tt.subject, []byte("hello"), patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Header.Get("Nats-Service-Error-Code") != tt.code || !strings.Contains(string(m.Data), tt.body) {
+			t.Errorf("%s: %v %s", tt.subject, m.Header, m.Data)
+		}
+	}
+	inbox := nc.NewInbox()
+	sub, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 256 {
+		if err := nc.PublishRequest("jobstream.block", inbox, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 256 {
+		<-begun
+	}
+	m, err := nc.Request("jobstream.echo", nil, patience)
+	if err != nil || m.Header.Get("Nats-Service-Error-Code") != "503" {
+		t.Fatalf("the 257th request: %v, %v", m, err)
+	}
+	close(release)
+	for range 256 {
+		if m, err := sub.NextMsg(patience); err != nil || string(m.Data) != "done" {
+			t.Fatalf("%v, %v", m, err)
+		}
+	}
+	if m, err = nc.Request("$SRV.STATS.jobstream", nil, patience); err != nil || !strings.Contains(string(m.Data), `"subject":"jobstream.echo"`) {
+		t.Fatalf("%v, %v", m, err)
+	}
+	if err := b.Service.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nc.Request("jobstream.echo", nil, patience); !errors.Is(err, nats.ErrNoResponders) {
+		t.Fatalf("after the stop: %v", err)
+	}
+}
+
+// TestServeWaits has more requests wait than can be answered at a time: these
+// are answered meanwhile, and their headers are read in any case.
+func TestServeWaits(t *testing.T) {
+	t.Parallel()
+	const waiting = 300
+	b := brokertest.New(t)
+	release, begun := make(chan struct{}), make(chan struct{}, waiting)
+	endpoints := []broker.Endpoint{
+		{Name: "header", Handle: func(_ context.Context, r *broker.Request) ([]byte, error) {
+			return []byte(strings.Join(r.Header("Idempotency-Key"), " ")), nil
+		}},
+		{Name: "wait", Handle: func(_ context.Context, r *broker.Request) ([]byte, error) {
+			for range 2 { // the second time changes nothing
+				if err := r.Wait(); err != nil {
+					return nil, err
+				}
+			}
+			begun <- struct{}{}
+			<-release
+			return []byte("over"), nil
+		}},
+	}
+	if err := b.Service.Serve("1.2.3", "jobs", endpoints); err != nil {
+		t.Fatal(err)
+	}
+	nc, _ := connect(t, b)
+	sub, err := nc.SubscribeSync(nc.NewInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range waiting { // one after the other, so that no more than one is being answered
+		if err := nc.PublishRequest("jobstream.wait", sub.Subject, nil); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-begun:
+		case <-time.After(patience):
+			t.Fatal("a request that waits takes the place of another")
+		}
+	}
+	m := nats.NewMsg("jobstream.header")
+	m.Header["idempotency-key"] = []string{"k"}
+	if answer, err := nc.RequestMsg(m, patience); err != nil || string(answer.Data) != "k" {
+		t.Errorf("while %d wait: %v, %v", waiting, answer, err)
+	}
+	close(release)
+	for range waiting {
+		if m, err := sub.NextMsg(patience); err != nil || string(m.Data) != "over" {
+			t.Fatalf("%v, %v", m, err)
 		}
 	}
 }
