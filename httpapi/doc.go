@@ -3,7 +3,8 @@
 // jobs itself, because the NATS service offers the same operations.
 //
 // Where to start: routes.go connects the operations with their paths, and around.go
-// has what a request passes before that. call.go is a request as an operation sees it,
-// answer.go sends what comes back; list.go and result.go do so for answers that are
-// not simply JSON. Echo stays inside this package; others see an http.Handler.
+// has the checks before that. request.go is a request as an operation sees it, call.go
+// bounds how many there are at a time. answer.go sends the answers; list.go and
+// result.go send those that are not simply JSON. Echo stays inside this package; others
+// see an http.Handler.
 package httpapi

@@ -2,14 +2,75 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
+	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
+
+// A call is an [api.Request] by these methods, and Param of Echo.
+
+// Backend stands behind the door now.
+func (k *call) Backend() *api.Backend { return k.s.in().backend }
+
+// Caller is the same for everybody, because nobody has to log in.
+func (k *call) Caller() api.Caller { return api.Caller{Actor: "rest", Realm: "http"} }
+
+// drainRetry is when a refused client should try again while this process stops. By
+// then its successor may be there.
+const drainRetry = 10 * time.Second
+
+// Admits returns an error while the server stops.
+func (k *call) Admits() error {
+	if k.s.draining.Load() {
+		return &jobs.Error{Kind: jobs.ShuttingDown, Detail: "the server is stopping and takes no more jobs", RetryAfter: drainRetry}
+	}
+	return nil
+}
+
+// Query reads the query of the URL.
+func (k *call) Query() (url.Values, error) {
+	raw := k.Request().URL.RawQuery
+	if raw == "" {
+		return nil, nil
+	}
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, jobs.Invalid("query", "cannot be read: "+err.Error())
+	}
+	return values, nil
+}
+
+// Header returns the values of a header, whose name has the spelling of net/http.
+func (k *call) Header(name string) []string { return k.Request().Header[name] }
+
+// Patience is the wait of the header Prefer.
+func (k *call) Patience() time.Duration {
+	if fields := k.Request().Header["Prefer"]; len(fields) > 0 {
+		return preferredWait(fields)
+	}
+	return 0
+}
+
+// Wait exchanges the place of the request for one among those that wait. The context
+// ends after d, or when the server drains.
+func (k *call) Wait(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc, error) {
+	if err := k.wait(); err != nil {
+		return nil, nil, err
+	}
+	// the bound on answers is for clients that take them slowly, not for the reverse
+	_ = http.NewResponseController(k.Response().Writer).SetWriteDeadline(time.Now().Add(d + writeTimeout)) // not all writers have one
+	ctx, cancel := context.WithTimeout(ctx, d)
+	forget := context.AfterFunc(k.s.open, cancel)
+	return ctx, func() { forget(); cancel() }, nil
+}
 
 // trusted is how much memory a request gets by its Content-Length alone. Beyond that,
 // memory grows with the bytes that really arrive.
