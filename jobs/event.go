@@ -47,9 +47,9 @@ func ParseKind(name string) (Kind, bool) {
 	return 0, false
 }
 
-// Settles says whether an event of this kind ends an attempt, so that the
-// delivery behind it can be settled once the event is committed.
-func (k Kind) Settles() bool {
+// EndsAttempt says whether an event of this kind ends an attempt. Its commit settles the
+// delivery of the attempt.
+func (k Kind) EndsAttempt() bool {
 	switch k {
 	case KindCompleted, KindFailed, KindRetrying, KindReleased, KindCancelled, KindSnoozed:
 		return true

@@ -118,7 +118,7 @@ func (p *Projector) setAside(b *batch, why error, publish func(*jobs.Commit)) er
 		instead = append(instead, failedJobs(&b.messages[0], why)...)
 	case len(b.events) > 0:
 		line.ofEvent(&b.events[0])
-		if b.events[0].Kind.Settles() {
+		if b.events[0].Kind.EndsAttempt() {
 			instead = append(instead, failure(&b.events[0], why), batch{outcomes: b.events})
 		}
 	}

@@ -179,7 +179,7 @@ func (f *fold) answer(a jobs.Answer) { f.out.Answers = append(f.out.Answers, a) 
 
 // happened folds an event of STATUS.
 func (f *fold) happened(e *jobs.Event) error {
-	if e.Kind.Settles() {
+	if e.Kind.EndsAttempt() {
 		f.out.Outcomes = append(f.out.Outcomes, *e)
 	}
 	return f.apply(e)

@@ -88,7 +88,7 @@ func BenchmarkPool(b *testing.B) {
 			case events := <-q.commits:
 				c := &jobs.Commit{Positions: jobs.Positions{Jobs: 1 << 60}}
 				for i := range events {
-					if e := &events[i]; e.Kind.Settles() {
+					if e := &events[i]; e.Kind.EndsAttempt() {
 						c.Outcomes = append(c.Outcomes, *e)
 						c.Changes = append(c.Changes, jobs.Change{After: &jobs.Job{ID: e.ID, Key: e.Seq, Seq: e.Seq, Run: 1, Status: jobs.Completed}})
 					}

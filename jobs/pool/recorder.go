@@ -62,7 +62,7 @@ func (r *Recorder) Record(e *jobs.Event) {
 	if deferred {
 		delete(r.starts, e.Seq)
 	}
-	if deferred && !e.Kind.Settles() {
+	if deferred && !e.Kind.EndsAttempt() {
 		r.push(b.StartEvent())
 	}
 	r.push(e)

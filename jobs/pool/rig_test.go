@@ -336,7 +336,7 @@ func (r *rig) fold() *jobs.Commit {
 	}
 	for i := range r.events {
 		e := &r.events[i]
-		if e.Kind.Settles() {
+		if e.Kind.EndsAttempt() {
 			c.Outcomes = append(c.Outcomes, *e)
 		}
 		if was := r.find(e.Seq); was != nil {
