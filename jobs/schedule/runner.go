@@ -155,7 +155,7 @@ func (l *loop) run(ctx context.Context) error {
 		case <-l.r.changed:
 			l.take(l.r.takeNames())
 		case rep := <-l.reports:
-			l.settle(rep)
+			l.process(rep)
 		case <-ctx.Done():
 			return nil
 		}
@@ -217,8 +217,8 @@ func (l *loop) lookAt(name string, at jobs.Time) {
 	}
 }
 
-// settle processes a report.
-func (l *loop) settle(rep report) {
+// process deals with a report of a worker.
+func (l *loop) process(rep report) {
 	s := l.slots[rep.name]
 	s.busy = false
 	switch {
