@@ -76,18 +76,18 @@ func (s *Submitter) reserve(ctx context.Context, b *jobs.Batch) (known []*jobs.J
 
 // uniqueWithin returns an error if two jobs of a batch have one unique key.
 func uniqueWithin(subs []*jobs.Submission) error {
-	var seen map[string]int
+	var keys map[string]int
 	for i, sub := range subs {
 		if sub.Terms == nil || sub.Terms.UniqueKey == "" {
 			continue
 		}
-		if first, ok := seen[sub.Terms.UniqueKey]; ok {
+		if first, ok := keys[sub.Terms.UniqueKey]; ok {
 			return jobs.Invalid(fmt.Sprintf("/jobs/%d/unique_key", i), fmt.Sprintf("is also that of /jobs/%d", first))
 		}
-		if seen == nil {
-			seen = make(map[string]int)
+		if keys == nil {
+			keys = make(map[string]int)
 		}
-		seen[sub.Terms.UniqueKey] = i
+		keys[sub.Terms.UniqueKey] = i
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ type Releaser struct {
 
 	mu         sync.Mutex
 	sent       map[uint64]errand   // published and not committed, by the job's key
-	arrivals   map[uint64]struct{} // taken out of sent by commits during the present round
+	arrivals   map[uint64]struct{} // removed from sent by commits during the present round
 	unfinished int
 	crowded    bool      // the last round left jobs because too many were on their way
 	full       bool      // the last round left jobs because the queue had no room

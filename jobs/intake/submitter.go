@@ -237,7 +237,7 @@ func (s *Submitter) resolve(id jobs.ID, a answer) {
 	s.answer(id, a)
 }
 
-// answer is resolve with s.mu held.
+// answer is resolve with s.mu locked.
 func (s *Submitter) answer(id jobs.ID, a answer) {
 	w, ok := s.waiting[id]
 	if !ok {

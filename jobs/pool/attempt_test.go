@@ -46,7 +46,7 @@ func TestOutcomes(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			inRig(t, rigOptions{}, func(r *rig) {
 				seq := r.submitWith("a3", func(m *jobs.Message) { m.RetryCount = tt.retries })
-				r.settle()
+				r.quiet()
 				r.want("while it runs", r.job(seq).Status.String(), "processing")
 				r.end(tt.end, seq)
 				j := r.job(seq)
@@ -67,7 +67,7 @@ func TestOutcomes(t *testing.T) {
 func TestLongErrorsAreCutBetweenCharacters(t *testing.T) {
 	inRig(t, rigOptions{}, func(r *rig) {
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		r.end(verdict{err: jobs.Permanent(errors.New("x" + strings.Repeat("é", 5000)))}, 1)
 		if e := r.job(1).Error; len(e) < 4000 || len(e) > 4100 || !utf8.ValidString(e) {
 			t.Errorf("%d bytes, UTF-8: %v", len(e), utf8.ValidString(e))
@@ -78,7 +78,7 @@ func TestLongErrorsAreCutBetweenCharacters(t *testing.T) {
 func TestResultsAreUTF8(t *testing.T) {
 	inRig(t, rigOptions{}, func(r *rig) {
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		r.end(verdict{result: jobs.Result{Value: json.RawMessage("{\"said\":\"\xff\"}")}}, 1)
 		if b := r.job(1).AppendJSON(nil); !utf8.Valid(b) || !json.Valid(b) {
 			t.Errorf("the resource is not JSON: %q", b)
@@ -91,7 +91,7 @@ func TestRetriesComeWithBackoff(t *testing.T) {
 	a.Backoff = jobs.Backoff{Kind: jobs.Exponential, Base: 10 * time.Second, Max: 25 * time.Second}
 	inRig(t, rigOptions{types: []*jobs.Type{a}}, func(r *rig) {
 		r.submit("a3") // 3 retries
-		r.settle()
+		r.quiet()
 		for attempt, wait := range []time.Duration{10 * time.Second, 20 * time.Second, 25 * time.Second} {
 			if n := r.passage(1).task.Attempt; n != attempt+1 {
 				t.Fatalf("attempt %d, want %d", n, attempt+1)
@@ -107,7 +107,7 @@ func TestRetriesComeWithBackoff(t *testing.T) {
 			r.want("before its time", r.running(), "")
 			pass(time.Second)
 			r.want("in time", r.running(), "1")
-			r.settle()
+			r.quiet()
 		}
 		r.end(verdict{err: errors.New("enough")}, 1)
 		r.want("record", jobstest.Brief(r.job(1)), "failed 4/4 enough")
@@ -124,7 +124,7 @@ func TestDeliveryBeforeItsTimeGoesBack(t *testing.T) {
 		seq := r.preset("a3", func(j *jobs.Job) {
 			j.Status, j.Attempt, j.Failures, j.DueAt = jobs.Retrying, 1, 1, jobs.Now().Add(time.Minute)
 		})
-		r.settle()
+		r.quiet()
 		r.want("calls", r.said(), fmt.Sprintf("nak %d 1m0s", seq))
 		r.want("running", r.running(), "")
 		pass(time.Minute)
@@ -141,7 +141,7 @@ func TestTimeout(t *testing.T) {
 	inRig(t, rigOptions{types: []*jobs.Type{a}}, func(r *rig) {
 		r.submit("a3")
 		own := r.submitWith("a3", func(m *jobs.Message) { m.Timeout, m.RetryCount = 20*time.Second, 0 })
-		r.settle()
+		r.quiet()
 		pass(9 * time.Second)
 		r.want("before", r.running(), "1 2")
 		pass(time.Second)
@@ -164,11 +164,11 @@ func TestTimeoutsOfSeveral(t *testing.T) {
 			return r.submitWith("a3", func(m *jobs.Message) { m.Timeout, m.RetryCount = d, 0 })
 		}
 		long, short, quick := lasting(60*time.Second), lasting(30*time.Second), lasting(10*time.Second)
-		r.settle()
+		r.quiet()
 		r.finish(quick)
 		pass(5 * time.Second)
 		late := lasting(15 * time.Second)
-		r.settle()
+		r.quiet()
 		pass(14 * time.Second)
 		r.want("before", r.running(), fmt.Sprint(long, short, late))
 		pass(time.Second)
@@ -191,7 +191,7 @@ func TestDeafHandlerIsGivenUp(t *testing.T) {
 		r.gate.deaf = true
 		r.submitWith("a3", func(m *jobs.Message) { m.RetryCount = 0 })
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		p := r.passage(1)
 		pass(10500 * time.Millisecond)
 		r.want("half a second late", jobstest.Brief(r.job(1)), "processing 1/0")
@@ -203,7 +203,7 @@ func TestDeafHandlerIsGivenUp(t *testing.T) {
 		}
 		p.task.Progress(99, "still here")
 		p.end <- verdict{result: jobs.Result{Value: "late"}}
-		r.settle()
+		r.quiet()
 		r.want("what it says is ignored", jobstest.Brief(r.job(1)), "failed 1/1 timed out after 10s")
 		r.want("events", r.log(1), "started failed")
 		if w := r.pool.Workers(); w.Active != 1 {
@@ -228,13 +228,13 @@ func TestGraceOfAType(t *testing.T) {
 		inRig(t, rigOptions{workers: 2, types: []*jobs.Type{slow()}}, func(r *rig) {
 			r.gate.deaf = true
 			r.submit("a3")
-			r.settle()
+			r.quiet()
 			p := r.passage(1)
 			pass(39 * time.Second)
 			r.want("one attempt", r.begun(), "a3/1")
 			r.want("it still has its worker", jobstest.Brief(r.job(1)), "processing 1/0")
 			p.end <- verdict{err: context.DeadlineExceeded}
-			r.settle()
+			r.quiet()
 			r.want("what it says counts", jobstest.Brief(r.job(1)), "retrying 1/1 timed out after 10s")
 			pass(time.Second)
 			r.want("then it starts again", r.begun(), "a3/1 a3/1")
@@ -244,7 +244,7 @@ func TestGraceOfAType(t *testing.T) {
 		inRig(t, rigOptions{workers: 2, types: []*jobs.Type{slow()}}, func(r *rig) {
 			r.gate.deaf = true
 			r.submit("a3")
-			r.settle()
+			r.quiet()
 			p := r.passage(1)
 			pass(40 * time.Second)
 			r.want("it is given up", jobstest.Brief(r.job(1)), "retrying 1/1 timed out after 10s")
@@ -257,7 +257,7 @@ func TestGraceOfAType(t *testing.T) {
 		inRig(t, rigOptions{workers: 2, types: []*jobs.Type{slow()}}, func(r *rig) {
 			r.gate.deaf = true
 			r.submit("a3")
-			r.settle()
+			r.quiet()
 			p := r.passage(1)
 			r.cancel(1, "by hand")
 			r.change(1, func(j *jobs.Job) { j.Rerun(jobs.Now()) })
@@ -273,7 +273,7 @@ func TestGraceOfAType(t *testing.T) {
 		inRig(t, rigOptions{types: []*jobs.Type{typ("b"), slow()}}, func(r *rig) {
 			r.gate.deaf = true
 			r.submit("a3")
-			r.settle()
+			r.quiet()
 			p := r.passage(1)
 			ctx, cancel := context.WithCancel(context.Background())
 			cancel()
@@ -292,7 +292,7 @@ func TestGraceOfAType(t *testing.T) {
 func TestTaskTellsItsJob(t *testing.T) {
 	inRig(t, rigOptions{}, func(r *rig) {
 		r.submitWith("a2", func(m *jobs.Message) { m.Payload = json.RawMessage(`{"n":1}`) })
-		r.settle()
+		r.quiet()
 		task := r.passage(1).task
 		if task.Attempt != 1 || string(task.Job.Payload) != `{"n":1}` || task.Job.Priority != 2 || task.Job.ID != r.job(1).ID {
 			t.Errorf("got %+v", task)
@@ -306,7 +306,7 @@ func TestShortAttemptsRecordNoStart(t *testing.T) {
 		pass(0) // it has begun, but its start is deferred
 		r.want("running", r.running(), "1")
 		r.passage(1).end <- verdict{}
-		r.settle()
+		r.quiet()
 		r.want("events", r.log(1), "completed")
 		r.want("history", jobstest.Kinds(r.job(1)), "submitted started completed")
 	})
@@ -315,7 +315,7 @@ func TestShortAttemptsRecordNoStart(t *testing.T) {
 func TestProgressIsThrottled(t *testing.T) {
 	inRig(t, rigOptions{}, func(r *rig) {
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		task := r.passage(1).task
 		for i := range 1000 { // 2 s with a report every 2 ms
 			task.Progress(i/10, fmt.Sprintf("row %d", i))
@@ -365,7 +365,7 @@ func TestProgressWritesLittle(t *testing.T) {
 						j.History = append(j.History, jobs.HistoryEntry{Kind: jobs.KindRetrying, Text: strings.Repeat("x", 4096)})
 					}
 				})
-				r.settle()
+				r.quiet()
 				task := r.passage(1).task
 				written, reports, seen := 0, 0, ""
 				for i := range 100 * minute {
@@ -405,7 +405,7 @@ func TestProgressWritesLittle(t *testing.T) {
 func TestProgressEndsWithItsAttempt(t *testing.T) {
 	inRig(t, rigOptions{}, func(r *rig) {
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		task := r.passage(1).task
 		task.Progress(1, "now")
 		task.Progress(2, "held back")
@@ -436,12 +436,12 @@ func TestSuspectsStartDurably(t *testing.T) {
 			inRig(t, rigOptions{survivors: uint64(c.survivors)}, func(r *rig) {
 				r.hold(true)
 				r.preset("a3", func(j *jobs.Job) { j.Lost = c.lost })
-				r.settle()
+				r.quiet()
 				r.pool.Committed(&jobs.Commit{Positions: jobs.Positions{Jobs: 1}})
-				r.settle()
+				r.quiet()
 				r.want("before its start is durable", r.running(), "")
 				r.hold(false)
-				r.settle()
+				r.quiet()
 				r.want("after it", r.running(), "1")
 				r.want("status", r.job(1).Status.String(), "processing")
 				r.finish(1)
@@ -462,7 +462,7 @@ func TestAwaitedStartIsLookedForWithoutTheLock(t *testing.T) {
 		}
 		r.mu.Unlock()
 		r.preset("a3", func(j *jobs.Job) { j.Lost = 1 })
-		r.settle()
+		r.quiet()
 		r.want("running", r.running(), "1")
 		if found < 2 {
 			t.Errorf("the job was looked for %d times", found)
@@ -476,7 +476,7 @@ func TestSuspectWhoseStartIsNotStoredGoesBack(t *testing.T) {
 		r.losing = 1
 		r.mu.Unlock()
 		r.preset("a3", func(j *jobs.Job) { j.Lost = 1 })
-		r.settle()
+		r.quiet()
 		r.want("running", r.running(), "")
 		pass(5 * time.Second)
 		r.want("calls", r.said(), "nak 1 0s")
@@ -526,23 +526,23 @@ func TestSuspectsTakeTurns(t *testing.T) {
 	lost := func(n int) func(*jobs.Job) { return func(j *jobs.Job) { j.Lost = n } }
 	inRig(t, rigOptions{workers: 8}, func(r *rig) {
 		r.preset("a3", lost(1))
-		r.settle()
+		r.quiet()
 		r.preset("a3", lost(1))
-		r.settle()
+		r.quiet()
 		r.want("those that lost one run together", r.running(), "1 2")
 		r.preset("a3", lost(2))
-		r.settle()
+		r.quiet()
 		r.preset("a3", lost(1))
-		r.settle()
+		r.quiet()
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		r.want("one that lost two waits, and the next behind it", r.running(), "1 2 5")
 		r.finish(1)
 		r.want("it waits for both", r.running(), "2 5")
 		r.finish(2)
 		r.want("then it is alone among suspects", r.running(), "3 5")
 		r.preset("a3", lost(2))
-		r.settle()
+		r.quiet()
 		r.want("no other beside it", r.running(), "3 5")
 		r.finish(3)
 		r.want("the next of its kind", r.running(), "5 6")
@@ -575,7 +575,7 @@ func TestDeafSuspectHoldsUpNoOther(t *testing.T) {
 		for range 2 {
 			r.preset("a3", func(j *jobs.Job) { j.Lost, j.MaxAttempts = 2, 1 })
 		}
-		r.settle()
+		r.quiet()
 		first := r.running()
 		if len(first) != 1 {
 			t.Fatalf("running %q", first)
@@ -591,7 +591,7 @@ func TestClockThatGoesBack(t *testing.T) {
 	inRig(t, rigOptions{}, func(r *rig) {
 		ahead := jobs.Now().Add(time.Hour)
 		r.preset("a3", func(j *jobs.Job) { j.Attempt, j.StartedAt, j.Lost = 1, ahead, 1 })
-		r.settle()
+		r.quiet()
 		r.want("running", r.running(), "1")
 		r.want("record", jobstest.Brief(r.job(1)), "processing 1/0")
 		r.finish(1)
@@ -607,7 +607,7 @@ func TestClockThatGoesBack(t *testing.T) {
 func TestForgottenRetryIsAskedForAgain(t *testing.T) {
 	inRig(t, rigOptions{lease: time.Hour}, func(r *rig) {
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		r.end(verdict{err: errors.New("again")}, 1)
 		r.want("calls", r.said(), "nak 1 1s")
 		r.mu.Lock()
@@ -628,12 +628,12 @@ func TestForgottenRetryIsAskedForAgain(t *testing.T) {
 func TestTheLastWordStays(t *testing.T) {
 	inRig(t, rigOptions{}, func(r *rig) {
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		task := r.passage(1).task
 		task.Progress(50, "at it")
 		task.Progress(100, "done")
 		r.finish(1)
-		r.settle()
+		r.quiet()
 		r.want("message", r.job(1).Message, "done")
 	})
 }

@@ -24,7 +24,7 @@ func TestCancelOfARunningJob(t *testing.T) {
 			inRig(t, rigOptions{workers: 1}, func(r *rig) {
 				r.gate.last = last
 				r.submit("a3", "a3")
-				r.settle()
+				r.quiet()
 				r.cancel(1, "cancelled by hand")
 				r.want("what the handler heard", strings.Join(r.gate.ended, ""), "1 the job was cancelled")
 				r.want("record", jobstest.Brief(r.job(1)), "cancelled 1/0 cancelled by hand")
@@ -43,7 +43,7 @@ func TestCancelOfAHandlerThatIgnoresIt(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		r.gate.deaf = true
 		r.submit("a3", "a3")
-		r.settle()
+		r.quiet()
 		p := r.passage(1)
 		r.cancel(1, "by hand")
 		pass(900 * time.Millisecond)
@@ -53,7 +53,7 @@ func TestCancelOfAHandlerThatIgnoresIt(t *testing.T) {
 		r.want("calls", r.said(), "ack 1")
 		p.task.Progress(99, "still here")
 		p.end <- verdict{result: jobs.Result{Value: "late"}}
-		r.settle()
+		r.quiet()
 		r.want("and what it says is ignored", jobstest.Brief(r.job(1)), "cancelled 1/0 by hand")
 		r.want("events", r.log(1), "started cancelled")
 		if w := r.pool.Workers(); w.Active != 1 {
@@ -66,7 +66,7 @@ func TestCancelOfAHandlerThatIgnoresIt(t *testing.T) {
 func TestCancelOfAWaitingJob(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		r.submit("a3", "a3", "a3")
-		r.settle()
+		r.quiet()
 		r.cancel(2, "by hand")
 		r.finish(1)
 		r.want("begun", r.begun(), "a3/1 a3/3")
@@ -95,12 +95,12 @@ func TestCancelWhileAWorkerTakesTheJob(t *testing.T) {
 				}
 				r.mu.Unlock()
 				r.preset("a3", job)
-				r.settle()
+				r.quiet()
 				r.want("begun", r.begun(), "")
 				r.want("record", jobstest.Brief(r.job(1)), "cancelled 0/0 by hand")
 				r.want("calls", r.said(), "ack 1")
 				r.submit("a3")
-				r.settle()
+				r.quiet()
 				r.want("the next", r.running(), "2")
 			})
 		})
@@ -111,7 +111,7 @@ func TestCancelWhileAWorkerTakesTheJob(t *testing.T) {
 func TestCancelBetweenTheSecondLookupAndTheStart(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		r.preset("a3", func(j *jobs.Job) { j.Place = jobs.Due })
-		r.settle()
+		r.quiet()
 		r.said()
 		looked := 0
 		r.mu.Lock()
@@ -122,14 +122,14 @@ func TestCancelBetweenTheSecondLookupAndTheStart(t *testing.T) {
 		}
 		r.mu.Unlock()
 		next := r.publish(1)
-		r.settle()
+		r.quiet()
 		if looked != 2 {
 			t.Fatalf("it was looked up %d times", looked)
 		}
 		r.want("begun", r.begun(), "")
 		r.want("calls", r.said(), fmt.Sprintf("ack %d", next))
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		r.want("the next", r.running(), fmt.Sprint(next+1))
 	})
 }
@@ -140,11 +140,11 @@ func TestCancelWhileTheStartIsStored(t *testing.T) {
 		r.preset("a3", func(j *jobs.Job) { j.Lost = 2 })
 		r.preset("a3", func(j *jobs.Job) { j.Lost = 2 })
 		r.pool.Committed(&jobs.Commit{Positions: jobs.Positions{Jobs: 2}})
-		r.settle()
+		r.quiet()
 		r.cancel(1, "by hand")
 		r.want("calls", r.said(), "ack 1")
 		r.hold(false)
-		r.settle()
+		r.quiet()
 		r.want("begun", r.begun(), "a3/2")
 		r.want("record", jobstest.Brief(r.job(1)), "cancelled 0/0 by hand")
 	})
@@ -154,12 +154,12 @@ func TestCancelOfAParkedSuspect(t *testing.T) {
 	inRig(t, rigOptions{workers: 3}, func(r *rig) {
 		for range 3 {
 			r.preset("a3", func(j *jobs.Job) { j.Lost = 2 })
-			r.settle()
+			r.quiet()
 		}
 		r.want("running", r.running(), "1")
 		r.cancel(2, "by hand")
 		r.finish(1)
-		r.settle()
+		r.quiet()
 		r.want("begun", r.begun(), "a3/1 a3/3")
 	})
 }
@@ -173,12 +173,12 @@ func TestCancelAtTheVeryEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inRig(t, rigOptions{workers: 1}, func(r *rig) {
 				r.submit("a3")
-				r.settle()
+				r.quiet()
 				r.hold(true)
 				r.end(end, 1) // recorded, but the cancel is stored first
 				r.cancel(1, "by hand")
 				r.hold(false)
-				r.settle()
+				r.quiet()
 				pass(2 * time.Second)
 				r.want("record", jobstest.Brief(r.job(1)), "cancelled 1/0 by hand")
 				if n := len(r.left()); n != 0 {
@@ -196,16 +196,16 @@ func TestOutcomeOfAnEarlierRun(t *testing.T) {
 	inRig(t, rigOptions{workers: 2}, func(r *rig) {
 		r.gate.deaf = true
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		old := r.passage(1)
 		r.cancel(1, "by hand")
 		r.change(1, func(j *jobs.Job) { j.Rerun(jobs.Now()) })
 		next := r.publish(1)
-		r.settle()
+		r.quiet()
 		r.want("not beside itself", r.running(), "1")
 		r.said()
 		old.end <- verdict{result: jobs.Result{Value: "of the first run"}}
-		r.settle()
+		r.quiet()
 		r.want("the first run is settled", r.said(), "ack 1")
 		r.want("record", jobstest.Brief(r.job(1)), "pending 0/0")
 		pass(time.Second)
@@ -223,14 +223,14 @@ func TestJobThatEndsElsewhere(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		at := in(time.Second)
 		r.submitWith("a3", terms(jobs.Terms{Deadline: at}))
-		r.settle()
+		r.quiet()
 		r.change(1, func(j *jobs.Job) {
 			j.Status = jobs.Pending
 			if !j.Expire(at) {
 				t.Error("it has not expired")
 			}
 		})
-		r.settle()
+		r.quiet()
 		r.want("what the handler heard", strings.Join(r.gate.ended, ""), "1 deadline exceeded")
 		r.want("events", r.log(1), "started failed")
 		r.want("calls", r.said(), "ack 1")
@@ -240,10 +240,10 @@ func TestJobThatEndsElsewhere(t *testing.T) {
 func TestCancelDuringAStop(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		done := make(chan error, 1)
 		go func() { done <- r.pool.Stop(context.Background()) }()
-		r.settle()
+		r.quiet()
 		r.cancel(1, "by hand")
 		if err := <-done; err != nil {
 			t.Error(err)

@@ -12,7 +12,8 @@ import (
 const expectFor = 100 * time.Millisecond
 
 // choice decides which delivery gets the next worker: one of the best priority that has
-// any. Lanes of one priority take turns. It owns the deliveries that wait for a worker.
+// any. Lanes of one priority are served one after the other. It owns the deliveries that
+// wait for a worker.
 //
 // It is asked several times per job, and of a hundred lanes most are empty. So it looks
 // only at the lively ones. The pool's lock guards it.
@@ -20,7 +21,7 @@ type choice struct {
 	rows     [jobs.LowestPriority + 1][]*lane // by priority
 	cursor   [jobs.LowestPriority + 1]int     // the start of the search in a row
 	lively   [jobs.LowestPriority + 1]laneSet // the lanes of a row that may have something
-	early    []*lane                          // lanes whose first delivery is behind the position
+	early    []*lane                          // lanes whose first delivery is beyond the position
 	position uint64                           // the tracker has committed JOBS up to here
 	wake     alarm                            // rings when a gate opens for a waiting job
 	missing  alarm                            // rings when an expected delivery is overdue

@@ -87,8 +87,8 @@ func (b *bucket) spend(now time.Time) {
 
 // refund returns an unused token. The next new one is then an interval away. A token
 // that was out for longer than that is lost, so the rate holds for every span of time.
-func (b *bucket) refund(taken, now time.Time) {
-	if b.tokens < b.size && now.Sub(taken) < b.every {
+func (b *bucket) refund(spent, now time.Time) {
+	if b.tokens < b.size && now.Sub(spent) < b.every {
 		b.tokens++
 		b.last = now
 	}

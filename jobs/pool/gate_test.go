@@ -14,7 +14,7 @@ import (
 func TestPausedTypeStartsNothing(t *testing.T) {
 	inRig(t, rigOptions{workers: 2, paused: map[string]bool{"b": true}}, func(r *rig) {
 		r.submit("b1", "a5", "b1", "a5")
-		r.settle()
+		r.quiet()
 		r.want("it holds up no other", r.running(), "2 4")
 		r.pool.SetPaused("a", true)
 		r.submit("a1")
@@ -44,7 +44,7 @@ func TestPausedTypeIsNotPulled(t *testing.T) {
 			t.Errorf("asked for %d though it is paused", asked)
 		}
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		if n := len(r.out); n != 0 {
 			t.Errorf("%d are out", n)
 		}
@@ -76,7 +76,7 @@ func TestPausedWhileAWorkerTakesTheJob(t *testing.T) {
 		}
 		r.mu.Unlock()
 		r.submit("a3", "a3", "a3", "b5")
-		r.settle()
+		r.quiet()
 		r.want("running", r.running(), "4")
 		r.want("calls", r.said(), "")
 		r.mu.Lock()
@@ -84,7 +84,7 @@ func TestPausedWhileAWorkerTakesTheJob(t *testing.T) {
 		r.mu.Unlock()
 		r.finish(4)
 		r.pool.SetPaused("a", false)
-		r.settle()
+		r.quiet()
 		r.want("then the first two", r.running(), "1 2")
 	})
 }
@@ -97,13 +97,13 @@ func TestPausedWhileAWorkerTakesTheOnlyJob(t *testing.T) {
 		r.onFind = func(uint64) { r.pool.SetPaused("a", true) }
 		r.mu.Unlock()
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		r.want("while it is paused", r.running(), "")
 		r.mu.Lock()
 		r.onFind = nil
 		r.mu.Unlock()
 		r.pool.SetPaused("a", false)
-		r.settle()
+		r.quiet()
 		r.want("afterwards", r.running(), "1")
 	})
 }
@@ -111,9 +111,9 @@ func TestPausedWhileAWorkerTakesTheOnlyJob(t *testing.T) {
 func TestPausedTypeDoesNotMakeOthersWaitForADelivery(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		r.submit("a5")
-		r.settle()
+		r.quiet()
 		r.submit("a5")
-		r.settle()
+		r.quiet()
 		expected := &jobs.Commit{Positions: jobs.Positions{Jobs: 10}, Changes: []jobs.Change{{After: &jobs.Job{Seq: 10, Type: "b", Priority: 1, Status: jobs.Pending}}}}
 		r.pool.Committed(expected)
 		r.pool.SetPaused("b", true)
@@ -122,9 +122,9 @@ func TestPausedTypeDoesNotMakeOthersWaitForADelivery(t *testing.T) {
 	})
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		r.submit("a5")
-		r.settle()
+		r.quiet()
 		r.submit("a5")
-		r.settle()
+		r.quiet()
 		r.pool.Committed(&jobs.Commit{Positions: jobs.Positions{Jobs: 10}, Changes: []jobs.Change{{After: &jobs.Job{Seq: 10, Type: "b", Priority: 1, Status: jobs.Pending}}}})
 		r.finish(1)
 		r.want("it waits for the better one", r.running(), "")
@@ -145,12 +145,12 @@ func TestSuspectsOfAPausedTypeHoldUpNoOther(t *testing.T) {
 	lost := func(n int) func(*jobs.Job) { return func(j *jobs.Job) { j.Lost = n } }
 	inRig(t, rigOptions{workers: 8}, func(r *rig) {
 		r.preset("a3", lost(2))
-		r.settle()
+		r.quiet()
 		r.preset("b3", lost(2))
-		r.settle()
+		r.quiet()
 		r.preset("a3", lost(2))
 		r.preset("a3", lost(1))
-		r.settle()
+		r.quiet()
 		r.want("the first", r.running(), "1")
 		r.pool.SetPaused("b", true)
 		r.finish(1)
@@ -158,7 +158,7 @@ func TestSuspectsOfAPausedTypeHoldUpNoOther(t *testing.T) {
 		r.finish(3)
 		r.want("and the last", r.running(), "4")
 		r.pool.SetPaused("b", false)
-		r.settle()
+		r.quiet()
 		r.want("one that must run alone waits for it", r.running(), "4")
 		r.finish(4)
 		r.want("at last", r.running(), "2")
@@ -168,7 +168,7 @@ func TestSuspectsOfAPausedTypeHoldUpNoOther(t *testing.T) {
 func TestStopWhilePaused(t *testing.T) {
 	inRig(t, rigOptions{}, func(r *rig) {
 		r.submit("a3", "a3", "a3")
-		r.settle()
+		r.quiet()
 		r.pool.SetPaused("a", true)
 		r.finish(1, 2) // shut wants the pool to stop with nothing left
 	})
@@ -243,7 +243,7 @@ func TestTokensAreForStarts(t *testing.T) {
 		r.preset("a3", func(j *jobs.Job) { j.Place = jobs.Held })
 		r.preset("a3", func(j *jobs.Job) { j.Terms = &jobs.Terms{ExpiresAt: 1} })
 		next := r.submit("a3")
-		r.settle()
+		r.quiet()
 		r.want("running", r.running(), fmt.Sprint(next))
 	})
 }
@@ -258,14 +258,14 @@ func TestKeyGuard(t *testing.T) {
 			r.submitWith("a3", key("x"))
 		}
 		r.submitWith("b3", key("x"))
-		r.settle()
+		r.quiet()
 		r.want("two of a, and one of b", r.running(), "1 2 3")
 		// The tracker lets the next in, as it knows of the end; the handlers go on.
 		r.cancel(1, "by hand")
 		r.submitWith("a3", key("x"))
 		r.submitWith("a3", key("y"))
 		r.submitWith("b3", key("x"))
-		r.settle()
+		r.quiet()
 		r.want("only other keys", r.running(), "1 2 3 5")
 		r.want("calls", r.saidSorted(), "nak 4 100ms, nak 6 100ms")
 		pass(980 * time.Millisecond)
@@ -295,7 +295,7 @@ func TestKeyIsFreeAfterEveryEnd(t *testing.T) {
 			inRig(t, rigOptions{}, func(r *rig) {
 				for seq := uint64(1); seq <= 3; seq++ {
 					r.submitWith("a3", terms(jobs.Terms{ConcurrencyKey: "k"}))
-					r.settle()
+					r.quiet()
 					r.want("running", r.running(), fmt.Sprint(seq))
 					end(r, seq)
 				}
@@ -308,11 +308,11 @@ func TestKeyIsFreeAfterEveryEnd(t *testing.T) {
 func TestParkedSuspectHasNoKey(t *testing.T) {
 	inRig(t, rigOptions{workers: 4}, func(r *rig) {
 		r.preset("a3", func(j *jobs.Job) { j.Lost = 2 })
-		r.settle()
+		r.quiet()
 		r.preset("a3", func(j *jobs.Job) { j.Lost, j.Terms = 2, &jobs.Terms{ConcurrencyKey: "k"} })
-		r.settle()
+		r.quiet()
 		r.submitWith("a3", terms(jobs.Terms{ConcurrencyKey: "k"}))
-		r.settle()
+		r.quiet()
 		r.want("running", r.running(), "1 3")
 		r.finish(3)
 		r.finish(1)
@@ -329,7 +329,7 @@ func TestPutBackKeepsTheOrder(t *testing.T) {
 		for range 20 {
 			r.submit("a3")
 		}
-		r.settle()
+		r.quiet()
 		r.want("running", r.running(), "")
 		r.mu.Lock()
 		r.onFind = nil
@@ -337,7 +337,7 @@ func TestPutBackKeepsTheOrder(t *testing.T) {
 		one := 1
 		r.resize(&jobs.Resize{MaxWorkers: &one})
 		r.pool.SetPaused("a", false)
-		r.settle()
+		r.quiet()
 		r.drain()
 		var want []string
 		for i := range 20 {
@@ -356,7 +356,7 @@ func TestGateOfAnotherKind(t *testing.T) {
 		grant := r.pool.AddQuota("a")
 		r.pool.Start(0, 0)
 		r.submit("a1", "a1", "b5", "a1", "a1")
-		r.settle()
+		r.quiet()
 		r.want("it stops its own type only", r.running(), "3")
 		if w := r.pool.Waiting(r.job(1), pool.Queueing{}); w == nil || w.Reason != "quota" {
 			t.Errorf("the reason is %v", w)
@@ -365,12 +365,12 @@ func TestGateOfAnotherKind(t *testing.T) {
 			t.Error("it was fetched though nothing of its type may start")
 		}
 		grant(2, time.Time{})
-		r.settle()
+		r.quiet()
 		r.want("two were granted", r.running(), "1 2 3")
 		r.finish(1, 2, 3)
 		r.want("used up", r.running(), "")
 		grant(2, time.Now().Add(time.Minute))
-		r.settle()
+		r.quiet()
 		r.want("not yet", r.running(), "")
 		pass(time.Minute)
 		r.want("the pool wakes for that", r.running(), "4 5")

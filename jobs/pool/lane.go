@@ -41,7 +41,7 @@ func (l *lane) pop() *delivery {
 	if len(l.buf) > 1 {
 		l.buf = l.buf[1:]
 	} else {
-		l.buf = l.buf[:0] // else the next delivery would need memory for its place
+		l.buf = l.buf[:0] // else the next delivery would need memory
 	}
 	return d
 }

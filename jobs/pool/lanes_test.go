@@ -35,7 +35,7 @@ func TestManyLanesHoldLittle(t *testing.T) {
 			}
 		}
 		r.submit(names...)
-		r.settle()
+		r.quiet()
 		check("with much to do")
 		// The workers were free when the first came, of the lowest priority: from now on
 		// the highest goes first.

@@ -46,16 +46,16 @@ func TestSleepersThatNeverCome(t *testing.T) {
 			typ.Backoff = jobs.Backoff{Kind: jobs.Constant, Base: time.Minute}
 			inRig(t, rigOptions{types: []*jobs.Type{typ}, workers: 100}, func(r *rig) {
 				first := r.submit(many(100, "a3")...)
-				r.settle()
+				r.quiet()
 				for seq := first; seq < first+100; seq++ {
 					r.passage(seq).end <- verdict{err: errors.New("not now")}
 				}
-				r.settle()
+				r.quiet()
 				r.want("waited for", strconv.Itoa(r.pool.Asleep()), "100")
 				for seq := first; seq < first+100; seq++ {
 					end(r, seq)
 				}
-				r.settle()
+				r.quiet()
 				pass(2 * time.Minute)
 				r.drain()
 				pass(2 * time.Minute)

@@ -171,7 +171,7 @@ func (m *model) do(s step) {
 	case "pass":
 		pass(time.Duration(s.N) * time.Millisecond)
 	}
-	m.settle()
+	m.quiet()
 }
 
 func (m *model) those(is func(*modelJob) bool) (all []*modelJob) {
@@ -355,7 +355,7 @@ func (m *model) finale() {
 	for _, name := range []string{"a", "b", "r"} {
 		m.pool.SetPaused(name, false)
 	}
-	m.settle()
+	m.quiet()
 	for range 10 * (len(m.jobs) + 1) {
 		if m.count(func(j *modelJob) bool { return !j.over }) == 0 && len(m.left()) == 0 {
 			break

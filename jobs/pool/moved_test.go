@@ -13,7 +13,7 @@ import (
 func TestMovedJobDoesNotRunBesideItself(t *testing.T) {
 	inRig(t, rigOptions{workers: 2}, func(r *rig) {
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		moved := func() {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -23,7 +23,7 @@ func TestMovedJobDoesNotRunBesideItself(t *testing.T) {
 		}
 		moved()
 		r.submitWith("a3", func(m *jobs.Message) { m.Moved = true })
-		r.settle()
+		r.quiet()
 		r.want("running", r.running(), "1")
 		r.want("the new message", r.said(), "nak 2 1s")
 		r.hold(true)
@@ -31,7 +31,7 @@ func TestMovedJobDoesNotRunBesideItself(t *testing.T) {
 		pass(2 * time.Second)
 		r.want("begun before the outcome is stored", r.begun(), "a3/1")
 		r.hold(false)
-		r.settle()
+		r.quiet()
 		moved()
 		r.said()
 		pass(2 * time.Second)

@@ -10,7 +10,8 @@ import (
 )
 
 // Pool runs jobs: a bounded number of workers over all types. A free worker gets the
-// next delivery of the best priority. The types of one priority take turns.
+// next delivery of the best priority. The types of one priority are served one after
+// the other.
 //
 // A delivery runs only after the tracker has committed its job. The job is looked up
 // there. If it has ended meanwhile, the delivery is acknowledged and skipped. The end

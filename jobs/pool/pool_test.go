@@ -16,9 +16,9 @@ import (
 func TestStrictPriorityOverAllTypes(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		r.submit("a5")
-		r.settle()
+		r.quiet()
 		r.submit("a5", "b4", "a3", "b2", "a1", "b1", "a2", "b3", "b5", "a4")
-		r.settle()
+		r.quiet()
 		r.want("running", r.running(), "1")
 		r.drain()
 		got := strings.Fields(r.begun())
@@ -37,7 +37,7 @@ func TestLaneIsFIFO(t *testing.T) {
 			r.submit("a3")
 			want = append(want, fmt.Sprintf("a3/%d", i+1))
 		}
-		r.settle()
+		r.quiet()
 		r.drain()
 		r.want("order", r.begun(), strings.Join(want, " "))
 		if n := len(r.messages); n != 0 {
@@ -52,7 +52,7 @@ func TestTypesTakeTurnsWithinAPriority(t *testing.T) {
 			r.submit("a2")
 		}
 		r.submit("b2", "b2", "b2", "c2", "c2", "c2")
-		r.settle()
+		r.quiet()
 		r.drain()
 		got := strings.Fields(r.begun())
 		for _, name := range []string{"b", "c"} {
@@ -78,7 +78,7 @@ func TestAsManyAsThereAreWorkers(t *testing.T) {
 		for range 20 {
 			r.submit("a3", "b1")
 		}
-		r.settle()
+		r.quiet()
 		if w := r.pool.Workers(); w.Active != 4 || w.Max != 4 || w.Types["b"].Active != 4 || w.Types["a"].Active != 0 {
 			t.Errorf("workers %+v", w)
 		}
@@ -97,7 +97,7 @@ func TestTypeCaps(t *testing.T) {
 	a.MaxWorkers = 2
 	inRig(t, rigOptions{workers: 5, types: []*jobs.Type{a, typ("b")}}, func(r *rig) {
 		r.submit("a1", "a1", "a1", "a1", "b5", "b5", "b5", "b5")
-		r.settle()
+		r.quiet()
 		r.want("running", r.running(), "1 2 5 6 7") // a's cap leaves room for lesser lanes
 		r.finish(1)
 		r.want("running", r.running(), "2 3 5 6 7")
@@ -123,23 +123,23 @@ func TestResize(t *testing.T) {
 		for range 50 {
 			r.submit("a3")
 		}
-		r.settle()
+		r.quiet()
 		r.want("two", r.running(), "1 2")
 		r.resize(size(5, nil))
-		r.settle()
+		r.quiet()
 		r.want("up to five", r.running(), "1 2 3 4 5")
 		r.resize(size(1, nil))
-		r.settle()
+		r.quiet()
 		r.want("down to one: nobody is stopped", r.running(), "1 2 3 4 5")
 		r.finish(1, 2, 3, 4)
 		r.want("four have ended", r.running(), "5")
 		r.finish(5)
 		r.want("one goes on", r.running(), "6")
 		r.resize(size(4, map[string]int{"a": 2, "unknown": 7}))
-		r.settle()
+		r.quiet()
 		r.want("a cap of two", r.running(), "6 7")
 		r.resize(size(0, map[string]int{"a": 0}))
-		r.settle()
+		r.quiet()
 		r.want("no cap", r.running(), "6 7 8 9")
 		r.drain()
 		if n := len(r.messages); n != 0 {
@@ -152,10 +152,10 @@ func TestNothingRunsBeforeItsCommit(t *testing.T) {
 	inRig(t, rigOptions{}, func(r *rig) {
 		r.hold(true)
 		r.submit("a3", "a3")
-		r.settle()
+		r.quiet()
 		r.want("before the commit", r.running(), "")
 		r.hold(false)
-		r.settle()
+		r.quiet()
 		r.want("after it", r.running(), "1 2")
 	})
 }
@@ -166,14 +166,14 @@ func TestMessageWithoutAJobIsDropped(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		r.hold(true)
 		r.submit("a3", "a3", "b3")
-		r.settle()
+		r.quiet()
 		r.want("before the commit", r.said(), "")
 		r.mu.Lock()
 		r.submitted = nil
 		r.mu.Unlock()
 		for seq := uint64(1); seq <= 3; seq++ {
 			r.pool.Committed(&jobs.Commit{Positions: jobs.Positions{Jobs: seq}})
-			r.settle()
+			r.quiet()
 			r.want("after it", r.said(), fmt.Sprint("ack ", seq))
 		}
 	})
@@ -182,13 +182,13 @@ func TestMessageWithoutAJobIsDropped(t *testing.T) {
 func TestOutcomeIsCommittedBeforeTheAck(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		r.submit("a3", "a3")
-		r.settle()
+		r.quiet()
 		r.hold(true)
 		r.finish(1)
 		r.want("before the commit", r.said(), "")
 		r.want("the worker goes on meanwhile", r.running(), "2")
 		r.hold(false)
-		r.settle()
+		r.quiet()
 		r.want("after it", r.said(), "ack 1")
 		r.want("status", r.job(1).Status.String(), "completed")
 	})
@@ -199,7 +199,7 @@ func TestOutcomeIsCommittedBeforeTheAck(t *testing.T) {
 func TestOnlyItsOwnOutcomeSettlesADelivery(t *testing.T) {
 	inRig(t, rigOptions{}, func(r *rig) {
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		r.hold(true)
 		r.finish(1)
 		r.mu.Lock()
@@ -239,7 +239,7 @@ func TestEndedAndUnknownDeliveriesAreSkipped(t *testing.T) {
 			inRig(t, rigOptions{}, func(r *rig) {
 				seq := r.preset("a3", tt.change)
 				next := r.submit("a3")
-				r.settle()
+				r.quiet()
 				r.want("calls", r.said(), fmt.Sprintf("ack %d", seq))
 				r.want("running", r.running(), fmt.Sprint(next))
 			})
@@ -249,12 +249,12 @@ func TestEndedAndUnknownDeliveriesAreSkipped(t *testing.T) {
 		inRig(t, rigOptions{}, func(r *rig) {
 			r.hold(true)
 			r.submit("a3", "a3")
-			r.settle()
+			r.quiet()
 			r.mu.Lock()
 			r.submitted = r.submitted[1:] // nobody owns the first
 			r.mu.Unlock()
 			r.hold(false)
-			r.settle()
+			r.quiet()
 			r.want("calls", r.said(), "ack 1")
 			r.want("running", r.running(), "2")
 		})
@@ -264,7 +264,7 @@ func TestEndedAndUnknownDeliveriesAreSkipped(t *testing.T) {
 func TestFreeWorkerWaitsForABetterLane(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		r.submit("a5")
-		r.settle()
+		r.quiet()
 		r.submit("a5")
 		// the tracker has committed a job of priority 1, but its delivery is slow
 		r.mu.Lock()
@@ -291,9 +291,9 @@ func TestFreeWorkerWaitsForABetterLane(t *testing.T) {
 func TestSlowDeliveryOfABetterLaneRunsFirst(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		r.submit("a5")
-		r.settle()
+		r.quiet()
 		r.submit("a5")
-		r.settle()
+		r.quiet()
 		j := &jobs.Job{Seq: 10, ID: jobs.NewID(), Type: "b", Priority: 1, Status: jobs.Pending, Run: 1, MaxAttempts: 1}
 		r.mu.Lock()
 		r.records[10] = j
@@ -304,7 +304,7 @@ func TestSlowDeliveryOfABetterLaneRunsFirst(t *testing.T) {
 		pass(50 * time.Millisecond)
 		r.want("waiting", r.running(), "")
 		r.pool.Deliver(jobs.Delivery{Lane: j.Lane(), Seq: 10, Ref: "10#x"})
-		r.settle()
+		r.quiet()
 		r.want("the better one", r.running(), "10")
 		r.finish(10)
 		r.want("then the lesser", r.running(), "2")
@@ -319,13 +319,13 @@ func TestMissingDeliveryStarvesNobody(t *testing.T) {
 			r.pool.Committed(&jobs.Commit{Positions: jobs.Positions{Jobs: seq}, Changes: []jobs.Change{{After: &jobs.Job{Seq: seq, Type: typ, Priority: 1, Status: jobs.Pending}}}})
 		}
 		r.submit("a5")
-		r.settle()
+		r.quiet()
 		r.hold(true)
 		r.submit("a5")
-		r.settle()
+		r.quiet()
 		expected("a", 1000) // never delivered
 		r.hold(false)
-		r.settle()
+		r.quiet()
 		r.want("it waits", r.running(), "1")
 		begin := time.Now()
 		for i := range uint64(40) {
@@ -357,7 +357,7 @@ func TestPullsAgainWhenARequestHasEnded(t *testing.T) {
 		}
 		r.pool.PullEnded(lane, asked)
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		r.want("running", r.running(), "1")
 		r.pool.PullEnded(jobs.Lane{Type: "zz", Priority: 1}, 5) // not ours
 		r.pool.Deliver(jobs.Delivery{Lane: jobs.Lane{Type: "zz", Priority: 1}, Seq: 50, Ref: "x"})
@@ -371,7 +371,7 @@ func TestPullsAgainAfterTheQueueDidNotTakeIt(t *testing.T) {
 		r.mu.Unlock()
 		r.pool.Start(0, 0)
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		r.want("while the queue is away", r.running(), "")
 		r.mu.Lock()
 		r.deaf = false
@@ -386,7 +386,7 @@ func TestHoldsLittleInAdvance(t *testing.T) {
 		for range 500 {
 			r.submit("a3")
 		}
-		r.settle()
+		r.quiet()
 		if n := len(r.out); n > 2+16 {
 			t.Errorf("%d deliveries are held for 2 workers", n)
 		}
@@ -398,7 +398,7 @@ func TestHoldsLittleInAdvance(t *testing.T) {
 func TestLeasesAreRenewed(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		r.submit("a3", "a3", "a3")
-		r.settle()
+		r.quiet()
 		pass(5 * time.Minute) // ten leases
 		r.want("running", r.running(), "1")
 		r.want("calls", r.said(), "") // none expired: neither the running one nor those that wait
@@ -415,9 +415,9 @@ func TestLeasesAreRenewed(t *testing.T) {
 		r.hold(true)
 		r.finish(1) // now it waits for its commit
 		pass(2 * time.Minute)
-		r.want("while settling", r.said(), "")
+		r.want("while waiting", r.said(), "")
 		r.hold(false)
-		r.settle()
+		r.quiet()
 		r.want("after the commit", r.said(), "ack 1")
 	})
 }
@@ -425,7 +425,7 @@ func TestLeasesAreRenewed(t *testing.T) {
 func TestRedeliveryOfAHeldJobDoesNotRunTwice(t *testing.T) {
 	inRig(t, rigOptions{workers: 2}, func(r *rig) {
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		r.mu.Lock()
 		var old uint64
 		for seq := range r.out {
@@ -433,7 +433,7 @@ func TestRedeliveryOfAHeldJobDoesNotRunTwice(t *testing.T) {
 		}
 		r.mu.Unlock()
 		r.again(old, "expired")
-		r.settle()
+		r.quiet()
 		r.want("begun", r.begun(), "a3/1")
 		r.finish(1)
 		r.want("the new delivery is acked", r.said(), "expired 1, ack 1")
@@ -447,7 +447,7 @@ func TestRedeliveryOfAHeldJobDoesNotRunTwice(t *testing.T) {
 func TestRedeliveryWhileSettlingDoesNotRunTwice(t *testing.T) {
 	inRig(t, rigOptions{workers: 2}, func(r *rig) {
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		r.hold(true)
 		r.finish(1)
 		r.mu.Lock()
@@ -457,9 +457,9 @@ func TestRedeliveryWhileSettlingDoesNotRunTwice(t *testing.T) {
 		}
 		r.mu.Unlock()
 		r.again(old, "expired")
-		r.settle()
+		r.quiet()
 		r.hold(false)
-		r.settle()
+		r.quiet()
 		r.want("calls", r.said(), "expired 1, ack 1")
 		r.want("begun", r.begun(), "a3/1")
 	})
@@ -468,7 +468,7 @@ func TestRedeliveryWhileSettlingDoesNotRunTwice(t *testing.T) {
 func TestOutcomeIsSentAgain(t *testing.T) {
 	inRig(t, rigOptions{}, func(r *rig) {
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		r.mu.Lock()
 		r.losing = 1
 		r.mu.Unlock()
@@ -481,7 +481,7 @@ func TestOutcomeIsSentAgain(t *testing.T) {
 		if d := time.Since(begin); d < 5*time.Second || d > 7*time.Second {
 			t.Errorf("sent again after %s, want 5 s", d)
 		}
-		r.settle()
+		r.quiet()
 		r.want("calls", r.said(), "ack 1")
 		r.want("begun", r.begun(), "a3/1")
 	})
@@ -507,10 +507,10 @@ func TestStartServesWhatIsThere(t *testing.T) {
 func TestStopWaitsForWhatRuns(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		r.submit("a3", "a3", "a3")
-		r.settle()
+		r.quiet()
 		done := make(chan error, 1)
 		go func() { done <- r.pool.Stop(context.Background()) }()
-		r.settle()
+		r.quiet()
 		// what comes again for requests that are still open is given back, too
 		back := strings.Split(r.said(), ", ")
 		slices.Sort(back)
@@ -530,7 +530,7 @@ func TestStopWaitsForWhatRuns(t *testing.T) {
 			t.Error(err)
 		}
 		r.want("status", r.job(1).Status.String(), "completed")
-		r.settle()
+		r.quiet()
 		said := r.said()
 		if !strings.Contains(said, "ack 1") {
 			t.Errorf("calls %q", said)
@@ -542,7 +542,7 @@ func TestStopWaitsForWhatRuns(t *testing.T) {
 func TestStopReleasesWhatDoesNotFinish(t *testing.T) {
 	inRig(t, rigOptions{workers: 2}, func(r *rig) {
 		r.submit("a3", "a3")
-		r.settle()
+		r.quiet()
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		begin := time.Now()
@@ -552,7 +552,7 @@ func TestStopReleasesWhatDoesNotFinish(t *testing.T) {
 		if d := time.Since(begin); d < 30*time.Second || d > 31*time.Second {
 			t.Errorf("it took %s, want the grace of 30 s", d)
 		}
-		r.settle()
+		r.quiet()
 		ended := slices.Sorted(slices.Values(r.gate.ended))
 		r.want("causes", strings.Join(ended, ", "), "1 server is shutting down, 2 server is shutting down")
 		for seq := range uint64(2) {
@@ -578,7 +578,7 @@ func TestStopGivesUpADeafHandler(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		r.gate.deaf = true
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		p := r.passage(1)
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -594,7 +594,7 @@ func TestStopGivesUpADeafHandler(t *testing.T) {
 			t.Errorf("got %s", jobstest.Brief(j))
 		}
 		p.end <- verdict{} // and what it says now is ignored
-		r.settle()
+		r.quiet()
 		r.want("status", r.job(1).Status.String(), "pending")
 	})
 }
@@ -602,7 +602,7 @@ func TestStopGivesUpADeafHandler(t *testing.T) {
 func TestStopSaysWhatIsNotStored(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		r.hold(true)
 		r.finish(1)
 		begin := time.Now()
@@ -625,7 +625,7 @@ func TestBreak(t *testing.T) {
 			for range 3 {
 				r.submit("a3")
 			}
-			r.settle()
+			r.quiet()
 			r.hold(true)
 			begin := time.Now()
 			r.pool.Break()
@@ -651,7 +651,7 @@ func TestStopParkedSuspects(t *testing.T) {
 		for range 3 {
 			r.preset("a3", func(j *jobs.Job) { j.Lost = 2 })
 		}
-		r.settle()
+		r.quiet()
 		first := r.running()
 		if len(first) != 1 {
 			t.Fatalf("%q run, want one suspect at a time", first)
@@ -719,7 +719,7 @@ func TestEveryJobEndsOnce(t *testing.T) {
 					}
 				}
 				r.gate.mu.Unlock()
-				r.settle()
+				r.quiet()
 			}
 		}
 		for seq := uint64(1); seq <= total; seq++ {
@@ -756,18 +756,18 @@ func TestOutcomesThatAreNotStoredAreBounded(t *testing.T) {
 		for range 6 {
 			r.submit("a3")
 		}
-		r.settle()
+		r.quiet()
 		r.hold(true)
 		for seq := uint64(1); seq <= 3; seq++ {
 			r.finish(seq)
-			r.settle()
+			r.quiet()
 		}
 		r.want("with three outcomes waiting", r.running(), "4")
 		r.finish(4)
-		r.settle()
+		r.quiet()
 		r.want("with four", r.running(), "")
 		r.hold(false)
-		r.settle()
+		r.quiet()
 		r.want("after the commit", r.running(), "5 6")
 	})
 }

@@ -18,7 +18,7 @@ import (
 
 // memQueue is a queue in memory. It gives what it holds to pull requests, lane by lane in
 // order, under a lease. Like the broker it knows a delivery by its message: whatever
-// delivery is settled, that settles the message.
+// delivery is answered, that answers for the message.
 type memQueue struct {
 	mu       sync.Mutex
 	stopped  bool

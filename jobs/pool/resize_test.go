@@ -141,10 +141,10 @@ func TestPoolGrowsByWhatIsMissing(t *testing.T) {
 	n := func(n int) *int { return &n }
 	inRig(t, rigOptions{workers: 3}, func(r *rig) {
 		r.submit(many(5, "a3")...)
-		r.settle()
+		r.quiet()
 		r.resize(&jobs.Resize{MaxWorkers: n(1), MinWorkers: n(1)})
 		r.resize(&jobs.Resize{MaxWorkers: n(2)})
-		r.settle()
+		r.quiet()
 		r.want("no more start", r.running(), "1 2 3")
 		r.resize(&jobs.Resize{MaxWorkers: n(8)})
 		pass(time.Second)

@@ -18,7 +18,7 @@ import (
 )
 
 // rig is a pool with a queue and a tracker in memory, in a bubble of its own time.
-// After a settle() everything that can happen has happened.
+// After quiet() everything that can happen has happened.
 //
 // The tracker folds submissions and events, and notifies the pool of its commits. A
 // test may stop the commits.
@@ -185,7 +185,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	if !o.idle {
 		r.pool.Start(0, 0)
 	}
-	r.settle()
+	r.quiet()
 	return r
 }
 
@@ -210,9 +210,9 @@ func (r *rig) shut() {
 	r.work.Wait()
 }
 
-// settle waits until nothing more happens by itself. It lets the recorder's deferral
+// quiet waits until nothing more happens by itself. It lets the recorder's deferral
 // pass.
-func (r *rig) settle() { pass(10 * time.Millisecond) }
+func (r *rig) quiet() { pass(10 * time.Millisecond) }
 
 // The tracker.
 
@@ -251,7 +251,7 @@ func (r *rig) change(seq uint64, f func(*jobs.Job)) {
 // cancel cancels a job, and lets what follows happen.
 func (r *rig) cancel(seq uint64, reason string) {
 	r.change(seq, func(j *jobs.Job) { j.Cancel(jobs.Now(), reason) })
-	r.settle()
+	r.quiet()
 }
 
 // publish publishes a job that waits outside the queue, and returns its new
@@ -474,7 +474,7 @@ func (r *rig) end(v verdict, seqs ...uint64) {
 	for _, seq := range seqs {
 		r.passage(seq).end <- v
 	}
-	r.settle()
+	r.quiet()
 }
 
 func (r *rig) finish(seqs ...uint64) { r.end(verdict{}, seqs...) }
@@ -495,7 +495,7 @@ func (r *rig) drain() {
 		if n == 0 {
 			return
 		}
-		r.settle()
+		r.quiet()
 	}
 }
 

@@ -62,7 +62,7 @@ func (s *sleepers) late(now time.Time) (late []*sleeper) {
 		if e.lane.asked > 0 {
 			late = append(late, e)
 		}
-		e.wait = min(2*e.wait, latest) // the others wait as well: a hundred thousand may wait their turn
+		e.wait = min(2*e.wait, latest) // the others wait as well: a hundred thousand may wait for workers
 		e.check = now.Add(e.wait)
 		heap.Fix(&s.heap, 0)
 	}

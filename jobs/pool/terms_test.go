@@ -31,13 +31,13 @@ func TestDeliveryOfAJobThatIsNotInTheQueue(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inRig(t, rigOptions{}, func(r *rig) {
 				seq := r.preset("a3", change)
-				r.settle()
+				r.quiet()
 				r.want("calls", r.said(), fmt.Sprintf("ack %d", seq))
 				r.want("running", r.running(), "")
 				pass(time.Hour)
 				r.change(seq, func(j *jobs.Job) { j.Place = jobs.Due }) // its turn has come
 				next := r.publish(seq)
-				r.settle()
+				r.quiet()
 				r.want("when it is in the queue again", r.running(), fmt.Sprint(next))
 				r.finish(next)
 				r.want("calls", r.said(), fmt.Sprintf("ack %d", next))
@@ -50,9 +50,9 @@ func TestDeliveryOfAJobThatIsNotInTheQueue(t *testing.T) {
 func TestScheduledJobHoldsUpNoLesserLane(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		r.submit("a5")
-		r.settle()
+		r.quiet()
 		r.submit("a5")
-		r.settle()
+		r.quiet()
 		r.pool.Committed(&jobs.Commit{Positions: jobs.Positions{Jobs: 10}, Changes: []jobs.Change{
 			{After: &jobs.Job{Seq: 10, Type: "b", Priority: 1, Status: jobs.Scheduled, Place: jobs.Due, DueAt: in(time.Hour)}},
 		}})
@@ -87,7 +87,7 @@ func TestExpiryAndDeadlineBeforeTheStart(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			inRig(t, rigOptions{workers: 1}, func(r *rig) {
 				r.submit("a1")
-				r.settle()
+				r.quiet()
 				at := in(time.Minute)
 				if tt.terms.ExpiresAt != 0 {
 					tt.terms.ExpiresAt = at
@@ -126,7 +126,7 @@ func TestExpiryAndDeadlineBeforeTheStart(t *testing.T) {
 					t.Errorf("%d messages are left", n)
 				}
 				r.submit("a3")
-				r.settle()
+				r.quiet()
 				r.want("the worker is free", r.running(), fmt.Sprint(seq+1))
 			})
 		})
@@ -152,7 +152,7 @@ func TestDeadlineEndsAnAttempt(t *testing.T) {
 				r.gate.deaf, r.gate.last = tt.deaf, tt.err
 				at := in(time.Minute)
 				r.submitWith("a3", terms(jobs.Terms{Deadline: at}))
-				r.settle()
+				r.quiet()
 				p := r.passage(1)
 				pass(59 * time.Second)
 				r.want("before", jobstest.Brief(r.job(1)), "processing 1/0")
@@ -161,7 +161,7 @@ func TestDeadlineEndsAnAttempt(t *testing.T) {
 				r.want("calls", r.said(), "ack 1")
 				if tt.deaf {
 					p.end <- verdict{}
-					r.settle()
+					r.quiet()
 					r.want("and it stays so", r.job(1).Status.String(), "failed")
 				} else if len(r.gate.ended) != 1 || r.gate.ended[0] != "1 deadline exceeded" {
 					t.Errorf("the handler heard %v", r.gate.ended)
@@ -179,7 +179,7 @@ func TestTimeoutBeforeTheDeadline(t *testing.T) {
 	a.Timeout = 10 * time.Second
 	inRig(t, rigOptions{types: []*jobs.Type{a}}, func(r *rig) {
 		r.submitWith("a3", terms(jobs.Terms{Deadline: in(time.Minute)}))
-		r.settle()
+		r.quiet()
 		pass(10 * time.Second)
 		r.want("the first", jobstest.Brief(r.job(1)), "retrying 1/1 timed out after 10s")
 	})
@@ -191,7 +191,7 @@ func TestRetriesEndWithTheDeadline(t *testing.T) {
 	inRig(t, rigOptions{types: []*jobs.Type{a}}, func(r *rig) {
 		at := in(25 * time.Second)
 		r.submitWith("a3", terms(jobs.Terms{Deadline: at}))
-		r.settle()
+		r.quiet()
 		for range 2 {
 			r.end(verdict{err: errors.New("no luck")}, 1)
 			r.want("status", r.job(1).Status.String(), "retrying")
@@ -212,7 +212,7 @@ func TestSnooze(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inRig(t, rigOptions{}, func(r *rig) {
 				r.submitWith("a3", func(m *jobs.Message) { m.RetryCount = 0 })
-				r.settle()
+				r.quiet()
 				begin := jobs.Now()
 				r.end(verdict{err: err, result: jobs.Result{Value: 1, Artifact: &jobs.Artifact{}}}, 1)
 				j := r.job(1)
@@ -225,7 +225,7 @@ func TestSnooze(t *testing.T) {
 				}
 				pass(time.Minute)
 				next := r.publish(1)
-				r.settle()
+				r.quiet()
 				if n := r.passage(next).task.Attempt; n != 1 {
 					t.Errorf("it comes back with attempt %d, want 1", n)
 				}
@@ -243,7 +243,7 @@ func TestSnoozeIsNoWayOutOfATimeout(t *testing.T) {
 	inRig(t, rigOptions{types: []*jobs.Type{a}}, func(r *rig) {
 		r.gate.last = jobs.Snooze(time.Second, "not yet")
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		pass(10 * time.Second)
 		r.want("record", jobstest.Brief(r.job(1)), "retrying 1/1 timed out after 10s: snoozed for 1s: not yet")
 	})
@@ -253,12 +253,12 @@ func TestSnoozeIsNoWayOutOfATimeout(t *testing.T) {
 func TestSnoozeThatDoesNotCount(t *testing.T) {
 	inRig(t, rigOptions{}, func(r *rig) {
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		r.hold(true)
 		r.end(verdict{err: jobs.Snooze(time.Minute, "")}, 1)
 		r.change(1, func(j *jobs.Job) { j.StartedAt++ })
 		r.hold(false)
-		r.settle()
+		r.quiet()
 		r.want("calls", r.said(), "nak 1 59.99s") // a moment has passed
 	})
 }
@@ -266,13 +266,13 @@ func TestSnoozeThatDoesNotCount(t *testing.T) {
 func TestRetryOfAKeyedJobLeavesTheQueue(t *testing.T) {
 	inRig(t, rigOptions{}, func(r *rig) {
 		r.submitWith("a3", terms(jobs.Terms{ConcurrencyKey: "k"}))
-		r.settle()
+		r.quiet()
 		r.end(verdict{err: errors.New("no luck")}, 1)
 		r.want("record", jobstest.Brief(r.job(1)), "retrying 1/1 no luck")
 		r.want("calls", r.said(), "ack 1")
 		pass(time.Second)
 		next := r.publish(1)
-		r.settle()
+		r.quiet()
 		r.want("in time", r.running(), fmt.Sprint(next))
 		r.finish(next)
 		r.want("record", jobstest.Brief(r.job(1)), "completed 2/1 100%")

@@ -77,7 +77,7 @@ func TestWaiting(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			inRig(t, rigOptions{workers: 4, types: types, paused: map[string]bool{"paused": true}}, func(r *rig) {
 				r.submit(tt.busy...)
-				r.settle()
+				r.quiet()
 				if tt.job == nil {
 					tt.job = func(*jobs.Job) {}
 				}
@@ -92,7 +92,7 @@ func TestWaiting(t *testing.T) {
 func TestWaitingForItsTurn(t *testing.T) {
 	inRig(t, rigOptions{workers: 2, unsettled: 1}, func(r *rig) {
 		r.submit("a3")
-		r.settle()
+		r.quiet()
 		r.want("running", r.why(1, pool.Queueing{}), "nothing")
 		r.hold(true)
 		r.submit("a3", "a3")
@@ -114,12 +114,12 @@ func TestWaitingOfOneThatJustStarts(t *testing.T) {
 		pass(0) // it runs, but the record of that is held back
 		r.want("status", r.job(1).Status.String(), "pending")
 		r.want("it waits for", r.why(1, pool.Queueing{Position: 1}), "starting: a worker has it; its record will say so in a moment")
-		r.settle()
+		r.quiet()
 		r.want("then", r.why(1, pool.Queueing{}), "nothing")
 		r.hold(true)
 		r.end(verdict{err: errors.New("no luck")}, 1)
 		r.hold(false)
-		r.settle()
+		r.quiet()
 		if got := r.why(1, pool.Queueing{}); !strings.HasPrefix(got, "backoff ") {
 			t.Errorf("after its failure it waits for %s", got)
 		}
@@ -130,7 +130,7 @@ func TestWaitingOfAParkedSuspect(t *testing.T) {
 	inRig(t, rigOptions{workers: 3}, func(r *rig) {
 		for range 2 {
 			r.preset("a3", func(j *jobs.Job) { j.Lost = 2 })
-			r.settle()
+			r.quiet()
 		}
 		r.want("it waits for", r.why(2, pool.Queueing{}), "queue: it has lost its worker 2 times, so other such jobs have to end first")
 	})
@@ -141,7 +141,7 @@ func TestWaitingForAKeyWhoseHandlerIsOnItsWayOut(t *testing.T) {
 		r.gate.deaf = true
 		for range 2 {
 			r.submitWith("a3", terms(jobs.Terms{ConcurrencyKey: "k"}))
-			r.settle()
+			r.quiet()
 			r.cancel(1, "by hand")
 		}
 		r.want("it waits for", r.why(2, pool.Queueing{}), `key_limit: 1 of 1 jobs with the concurrency key "k" have their turn`)
@@ -155,10 +155,10 @@ func TestWaitingForAKeyWhoseHandlerIsOnItsWayOut(t *testing.T) {
 func TestWaitingWhileStopping(t *testing.T) {
 	inRig(t, rigOptions{workers: 1}, func(r *rig) {
 		r.submit("a3", "a3")
-		r.settle()
+		r.quiet()
 		done := make(chan error)
 		go func() { done <- r.pool.Stop(context.Background()) }()
-		r.settle()
+		r.quiet()
 		r.want("it waits for", r.why(2, pool.Queueing{}), "no_worker: the server is shutting down")
 		r.finish(1)
 		if err := <-done; err != nil {
