@@ -15,15 +15,15 @@ import (
 	"jobstream/jobs/fsync"
 )
 
-// benchCommand measures what the server can do on this machine.
+// benchCommand measures the server on this machine.
 type benchCommand struct {
 	bench.Options
 	CPUProfile string `name:"cpu-profile" placeholder:"FILE" help:"Write a CPU profile of it all, for go tool pprof."`
 	JSON       bool   `name:"json" help:"Print one JSON object instead of a table."`
 }
 
-// Run measures and prints. A signal ends it, with an error, once everything is
-// cleaned up; a second one ends the process at once.
+// Run measures and prints. A signal ends it with an error, after it has cleaned up. A
+// second one ends the process at once.
 func (c *benchCommand) Run(p *program) error {
 	ctx, stop := signal.NotifyContext(p.ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -40,7 +40,8 @@ func (c *benchCommand) Run(p *program) error {
 	return report.Print(p.stdout, c.JSON)
 }
 
-// profile begins a CPU profile, if one is wanted, and returns what ends it.
+// profile begins a CPU profile, if one is wanted, and returns the function that ends
+// it.
 func (c *benchCommand) profile() (end func() error, err error) {
 	if c.CPUProfile == "" {
 		return func() error { return nil }, nil
@@ -58,7 +59,7 @@ func (c *benchCommand) profile() (end func() error, err error) {
 	}, nil
 }
 
-// measured is this server, for the bench.
+// measured describes this server to the bench.
 func measured() bench.Server {
 	version, _, nats := versions()
 	return bench.Server{

@@ -12,7 +12,7 @@ import (
 
 type compactCommand struct{ configFlag }
 
-// Run gives back the space of deleted records.
+// Run frees the space of deleted records.
 func (c *compactCommand) Run(p *program) error {
 	cfg, err := p.loadConfig(c.File)
 	if err != nil {

@@ -5,14 +5,14 @@ import (
 	"log/slog"
 )
 
-// How the files that the process may have open are shared out. Whoever reaches a port
-// can open connections, so what the store needs is kept back from them: a stream that
-// cannot open a file stops for good.
+// The shares of the files that the process may have open. Anybody who reaches a port
+// can open connections. A stream that cannot open a file stops for good, so the store's
+// share is kept back from them.
 const (
-	storeFiles   = 128 // streams, tracker, journal, ports, and what is being refused; some 20 when idle
-	filesAWorker = 2   // an artifact, a connection to a mail server; at most half of what is left
-	// For each connection allowed at a port: one to REST and the file that it downloads,
-	// one to NATS and one that comes there to be refused.
+	storeFiles   = 128 // streams, tracker, journal, ports, connections to refuse; about 20 when idle
+	filesAWorker = 2   // an artifact, a connection to a mail server; at most half of the rest
+	// For each connection allowed at a port: one to REST and its download, one to NATS
+	// and one that is refused there.
 	filesOfClient = 4
 	leastConns    = 16
 	fewConns      = 100
@@ -20,8 +20,8 @@ const (
 	leastFiles    = storeFiles + 2*filesOfClient*leastConns
 )
 
-// connsAllowed is how many connections each of the two ports may have if the process
-// may have so many files open: want, or as many as there are files for.
+// connsAllowed is the bound of connections at each of the two ports, in a process that
+// may have so many files open. It is want, or lower if there are too few files.
 func connsAllowed(want, workers int, files uint64) (int, error) {
 	if files < leastFiles {
 		return 0, fmt.Errorf("only %d files may be open at a time and jobstream needs at least %d; raise the limit: ulimit -n 65536, or LimitNOFILE=65536 for systemd", files, leastFiles)
@@ -31,8 +31,8 @@ func connsAllowed(want, workers int, files uint64) (int, error) {
 	return int(min(uint64(want), spare/filesOfClient)), nil
 }
 
-// conns is connsAllowed for this process; without a wish it is up to usualConns. It tells
-// if that is less than wanted, or too few to be meant.
+// conns is connsAllowed for this process. want = 0 stands for up to usualConns. It logs
+// a bound below want, and one that nobody can have meant.
 func conns(want, workers int, log *slog.Logger) (int, error) {
 	least := want
 	if want == 0 {

@@ -2,5 +2,5 @@
 
 package main
 
-// fileLimit is how many files the process may have open.
+// fileLimit is how many files the process may have open. It is unknown here.
 func fileLimit() (files uint64, known bool) { return 0, false }

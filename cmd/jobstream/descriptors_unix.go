@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// fileLimit is how many files the process may have open. Go has raised the soft limit
-// to the hard one by now.
+// fileLimit is how many files the process may have open. Go has already raised the soft
+// limit to the hard one.
 func fileLimit() (files uint64, known bool) {
 	var r syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {

@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// What is alive is small here (some ten megabytes: queued jobs are on disk), and most of
-// what a job allocates is dead a millisecond later. Go's default, to collect whenever as
-// much is garbage as is alive, is mostly in vain under load: it took 7 % of the time. So
-// the collector may let as much become garbage as is allocated in a second, within these bounds.
+// Little memory is alive here, some ten megabytes, because queued jobs are on disk.
+// Most allocations of a job are dead a millisecond later. Go's default collects
+// whenever as much is garbage as is alive. Under load that was mostly in vain and took
+// 7 % of the time. So the garbage may grow to the allocations of a second, within these
+// bounds.
 const (
 	leastGarbage = 32 << 20
 	mostGarbage  = 256 << 20
@@ -22,14 +23,14 @@ const (
 	mostGCPercent  = 400
 )
 
-// usualMemory is what the process may have, garbage included, before the collector
-// works harder: it must be enough for the garbage of a busy server. Where more is
-// alive than that, the limit follows it.
+// usualMemory is the memory of the process, garbage included, above which the collector
+// works harder. It is enough for the garbage of a busy server. If more is alive, the
+// limit follows that.
 const usualMemory = 256 << 20
 
-// tuneGC sets the garbage collector's pace for the life of the process, unless
-// the environment does. It looks every second, and returns memory to the system when
-// half as much garbage is enough.
+// tuneGC sets the garbage collector's pace for the life of the process, unless the
+// environment does. It adapts the pace every second. When half as much garbage is
+// enough, it returns memory to the system.
 func tuneGC() {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
@@ -44,13 +45,13 @@ func tuneGC() {
 	}()
 }
 
-// gcPace is how the collector is set, and why.
+// gcPace is the setting of the collector, and its reasons.
 type gcPace struct {
 	percent   int
 	limit     int64
-	allocated uint64 // bytes in the life of the process, when it was looked last
-	garbage   uint64 // bytes that may be garbage now
-	returned  uint64 // garbage when memory was returned to the system last, or more since
+	allocated uint64 // bytes in the life of the process, at the last look
+	garbage   uint64 // allowed garbage, in bytes
+	returned  uint64 // allowed garbage at the last return of memory, or more since
 }
 
 func (p *gcPace) look() {
@@ -59,7 +60,7 @@ func (p *gcPace) look() {
 	alive, allocated := figures[0].Value.Uint64(), figures[1].Value.Uint64()
 	p.garbage = garbageFor(allocated-p.allocated, p.garbage)
 	p.allocated = allocated
-	if want := gcPercent(alive, p.garbage); want != p.percent { // setting it stops the world
+	if want := gcPercent(alive, p.garbage); want != p.percent { // a change stops the world
 		p.percent = want
 		debug.SetGCPercent(want)
 	}
@@ -73,21 +74,21 @@ func (p *gcPace) look() {
 	}
 }
 
-// garbageFor is how many bytes may be garbage where so many were allocated in the last
-// second and before were allowed until now. It falls by a quarter at most, and has steps
-// of 16 MiB.
+// garbageFor is the allowed garbage in bytes. allocated is that of the last second,
+// before the garbage allowed until now. It falls by a quarter at most, in steps of 16
+// MiB.
 func garbageFor(allocated, before uint64) uint64 {
 	const step = 16 << 20
 	want := max(allocated, before-before/4) / step * step
 	return min(max(want, leastGarbage), mostGarbage)
 }
 
-// gcPercent is the collector's percentage for so many bytes alive and garbage.
+// gcPercent is the collector's percentage for these bytes.
 func gcPercent(alive, garbage uint64) int {
 	return int(min(max(garbage*100/max(alive, 1), leastGCPercent), mostGCPercent))
 }
 
-// memoryLimit is the collector's limit for so many bytes alive, in steps of 32 MiB.
+// memoryLimit is the collector's limit, in steps of 32 MiB.
 func memoryLimit(alive uint64) int64 {
 	const step = 32 << 20
 	return int64(max(usualMemory, (alive+alive/2+step-1)/step*step))

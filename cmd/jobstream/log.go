@@ -8,8 +8,8 @@ import (
 	"jobstream/cmd/jobstream/internal/lograte"
 )
 
-// newLogger makes a logger that logs the same thing seldom: see lograte. Whoever is done
-// with it calls flushLog.
+// newLogger makes a logger with a rate for repeated messages, see lograte. Call
+// flushLog at the end.
 func newLogger(c config.Log, w io.Writer) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
@@ -22,7 +22,7 @@ func newLogger(c config.Log, w io.Writer) *slog.Logger {
 	return slog.New(lograte.New(slog.NewTextHandler(w, o)))
 }
 
-// flushLog logs what newLogger's logger has only counted so far.
+// flushLog logs the messages that newLogger's logger has only counted.
 func flushLog(log *slog.Logger) {
 	if h, ok := log.Handler().(*lograte.Handler); ok {
 		h.Close()

@@ -1,10 +1,10 @@
-// Command jobstream is a background-job server in one binary: jobs come in over
-// REST and NATS, wait in an embedded NATS JetStream, run on a pool of workers,
-// and are tracked in a bbolt file.
+// Command jobstream is a background-job server in one binary. Jobs come in over REST
+// and NATS, wait in an embedded NATS JetStream, and run on a pool of workers. A bbolt
+// file tracks them.
 //
 // Where to start: main calls [run], which reads the command line. serve.go is the life
-// of the server as a process; what it serves is a [node.Node], made from the configuration
-// in options.go. Every other subcommand has a file of its own.
+// of the server as a process. It serves a [node.Node], which options.go configures.
+// Each other subcommand has its own file.
 package main
 
 import (

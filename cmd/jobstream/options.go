@@ -14,7 +14,7 @@ import (
 	"jobstream/jobs/schedule"
 )
 
-// nodeOptions are the options of the node that the configuration describes.
+// nodeOptions are the options of the configured node.
 func nodeOptions(c *config.Config, log *slog.Logger) (o node.Options, err error) {
 	maxConns, err := conns(c.Server.MaxConnections, c.Worker.MaxWorkers, log)
 	if err != nil {
@@ -48,7 +48,7 @@ func nodeOptions(c *config.Config, log *slog.Logger) (o node.Options, err error)
 	}, nil
 }
 
-// handlerServer is what handlers may use of this server.
+// handlerServer is the part of this server that handlers may use.
 func handlerServer(c *config.Config, dirs node.Folders, tracker *node.Tracker) *handlers.Server {
 	smtp := c.Email.SMTP
 	return &handlers.Server{
@@ -63,8 +63,7 @@ func handlerServer(c *config.Config, dirs node.Folders, tracker *node.Tracker) *
 	}
 }
 
-// makeTypes makes the job types that the configuration names, each with a handler of its
-// own.
+// makeTypes makes the configured job types, each with a handler of its own.
 func makeTypes(c *config.Config, s *handlers.Server) ([]*jobs.Type, error) {
 	var all []*jobs.Type
 	for _, name := range slices.Sorted(maps.Keys(c.Jobs)) {
@@ -85,8 +84,8 @@ func makeTypes(c *config.Config, s *handlers.Server) ([]*jobs.Type, error) {
 	return all, nil
 }
 
-// checkSchedules says which of the configuration's schedules make jobs that their
-// types would refuse: as for any value that makes no sense, there is no start.
+// checkSchedules returns an error if a configured schedule would make jobs that their
+// types refuse. Like every wrong value, that stops the start.
 func checkSchedules(r *jobs.Registry, specs []schedule.Spec) error {
 	var problems config.Problems
 	for i := range specs {

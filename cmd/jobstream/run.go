@@ -18,7 +18,7 @@ import (
 // Exit codes.
 const (
 	exitOK     = 0
-	exitBroken = 1 // something broke at run time
+	exitBroken = 1 // a failure at run time
 	exitUsage  = 2 // the command line or the configuration is wrong
 )
 
@@ -34,7 +34,7 @@ type commands struct {
 	ShowVersion versionFlag `name:"version" help:"Print versions."`
 }
 
-// program is what a command gets to work with.
+// program is the environment of a command.
 type program struct {
 	ctx            context.Context
 	environ        []string
@@ -115,17 +115,17 @@ type versionCommand struct{}
 // Run prints versions.
 func (versionCommand) Run(p *program) error { return printVersions(p.stdout) }
 
-// versionFlag is --version, which every command takes.
+// versionFlag is --version, which every command accepts.
 type versionFlag bool
 
-// BeforeReset prints versions and ends the program, whatever else is on the command
+// BeforeReset prints versions and ends the program, whatever the rest of the command
 // line.
 func (versionFlag) BeforeReset(app *kong.Kong) error {
 	defer app.Exit(exitOK)
 	return printVersions(app.Stdout)
 }
 
-// helpCommand is there to be listed; run makes it the flag.
+// helpCommand makes the list of commands complete; run turns it into the flag.
 type helpCommand struct {
 	Command []string `arg:"" optional:"" help:"The command; all of them if left out."`
 }
@@ -136,7 +136,7 @@ func printVersions(w io.Writer) error {
 	return err
 }
 
-// versions tells what this binary was built from.
+// versions are those from which this binary was built.
 func versions() (version, commit, nats string) {
 	version, commit, nats = "devel", "unknown", "unknown"
 	info, ok := debug.ReadBuildInfo()

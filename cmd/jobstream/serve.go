@@ -25,7 +25,7 @@ type serveCommand struct {
 	Data     *string `placeholder:"DIR" help:"Data folder, instead of data.dir."`
 }
 
-// flags are those that were given.
+// flags are the given flags.
 func (c *serveCommand) flags() (given []config.Flag) {
 	for _, f := range []struct {
 		name, key string
@@ -58,12 +58,12 @@ type server struct {
 	cfg     *config.Config
 	log     *slog.Logger
 	signals <-chan os.Signal
-	change  func(*node.Options) // by tests, before the start; may be nil
+	change  func(*node.Options) // tests change the options before the start; may be nil
 	node    *node.Node
 }
 
-// serve is the life of the server: it returns nil after a clean stop, which the
-// first signal or the end of ctx begins.
+// serve is the life of the server. It returns nil after a clean stop, which the first
+// signal or the end of ctx begins.
 func (s *server) serve(ctx context.Context) error {
 	defer flushLog(s.log)
 	listener, err := s.listen(ctx)
@@ -71,7 +71,7 @@ func (s *server) serve(ctx context.Context) error {
 		return err
 	}
 	s.warn()
-	defer func() { _ = listener.Close() }() // closed by the REST door, unless it never came to that
+	defer func() { _ = listener.Close() }() // the REST door closes it, if it is ever reached
 	starting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	started := make(chan error, 1)
@@ -82,11 +82,11 @@ func (s *server) serve(ctx context.Context) error {
 		cancel()
 		select {
 		case err = <-started:
-		case <-s.signals: // a start may be in the middle of reading a large folder
+		case <-s.signals: // a start may be reading a large folder
 			return errSecondSignal
 		}
 		if errors.Is(err, context.Canceled) {
-			return nil // stopped before it was up; nothing was accepted
+			return nil // nothing was accepted before the server was up
 		}
 		if err != nil {
 			return err
@@ -102,7 +102,7 @@ func (s *server) serve(ctx context.Context) error {
 	return s.stop(ctx, s.run(ctx, serving))
 }
 
-// run returns when the server is to end: with an error if something has broken.
+// run returns when the server has to end: with an error if a part has broken.
 func (s *server) run(ctx context.Context, serving <-chan error) error {
 	select {
 	case <-s.signals:
@@ -116,7 +116,7 @@ func (s *server) run(ctx context.Context, serving <-chan error) error {
 	}
 }
 
-// listen takes the REST port, before anything else is touched.
+// listen opens the REST port, before anything else is touched.
 func (s *server) listen(ctx context.Context) (net.Listener, error) {
 	addr := net.JoinHostPort(s.cfg.Server.Host, strconv.Itoa(s.cfg.Server.Port))
 	var lc net.ListenConfig
@@ -130,7 +130,7 @@ func (s *server) listen(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
-// warn says so if there is reason to worry about who reaches the server.
+// warn logs a warning if other machines can reach the server.
 func (s *server) warn() {
 	if open := s.cfg.Exposed(); len(open) > 0 {
 		s.log.Warn("other machines can reach this server and nobody has to log in: whoever does may do everything (server.insecure)",
@@ -151,7 +151,7 @@ func (s *server) start(ctx context.Context) error {
 	return err
 }
 
-// ready says where the server is and what to type next.
+// ready logs the addresses of the server and a first command to try.
 func (s *server) ready(addr net.Addr) {
 	rest := "http://" + addr.String()
 	args := []any{"rest", rest}
@@ -167,7 +167,7 @@ func (s *server) ready(addr net.Addr) {
 	s.log.Info("ready", args...)
 }
 
-// firstJobs are what a newcomer can submit, by what runs it, the most rewarding
+// firstJobs are first submissions for a newcomer, by their run, the most rewarding
 // first.
 var firstJobs = []struct{ run, payload string }{
 	{"report", ""},
@@ -190,7 +190,7 @@ func firstJob(types map[string]config.JobType) string {
 	return "{}"
 }
 
-// stop is the graceful end. why is what broke, if anything did.
+// stop is the graceful end. why is the failure that caused it, if any.
 func (s *server) stop(ctx context.Context, why error) error {
 	s.log.Info("stopping: no new jobs; running ones get their grace", "grace", s.cfg.Worker.ShutdownGrace)
 	done := make(chan error, 1)

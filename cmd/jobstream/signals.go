@@ -6,15 +6,14 @@ import (
 	"syscall"
 )
 
-// endSignals returns a channel that gets the signals that end a server, and what
-// gives them back to the system. SIGHUP, which a terminal sends to all that was
-// started in it when it is closed, is one of them unless the server was started
-// with nohup.
+// endSignals returns a channel of the signals that end a server, and a function that
+// restores them. A closing terminal sends SIGHUP to everything that was started in it.
+// SIGHUP is one of the signals, unless the server was started with nohup.
 func endSignals() (ends <-chan os.Signal, stop func()) {
-	// A write to a log that nobody reads any more sends SIGPIPE, and ends the process
-	// unless somebody takes it: then lines are lost, and work goes on. It is taken for
-	// good, as an error may still be written at the very end. To ignore it would be
-	// passed on to child processes.
+	// A write to a closed log sends SIGPIPE, which ends the process unless it is
+	// caught. Here lines are lost instead, and work goes on. It stays caught, as an
+	// error may still be written at the very end. Child processes would inherit an
+	// ignored signal.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	all := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) {
@@ -29,8 +28,8 @@ func endSignals() (ends <-chan os.Signal, stop func()) {
 	}
 }
 
-// chooseSignals passes on the signals that mean something. SIGHUP comes more than
-// once from one terminal, so it asks for an end, and never for a faster one.
+// chooseSignals passes on the signals that count. One terminal sends SIGHUP more than
+// once, so SIGHUP asks for an end, and never for a faster one.
 func chooseSignals(came <-chan os.Signal, out chan<- os.Signal) {
 	ending := false
 	for s := range came {
