@@ -18,23 +18,9 @@ import (
 	"jobstream/jobs/fsync"
 )
 
-const (
-	// areaSize is the size of each of the two areas. The second one begins there, so it
-	// is part of the format.
-	areaSize = 32 << 20
-	// firstLimit is the used part of an area at first. An area that is full within
-	// haste of the one before is too small for the load. Then the next one may use
-	// twice as much.
-	firstLimit = 1 << 20
-	haste      = time.Second
-	// zeroed is how far ahead the file is filled with zeros. An fsync after overwriting
-	// takes half the time of one after growing the file.
-	zeroed = 1 << 20
-	// keep is the memory for pages that is kept from one commit to the next. More is
-	// kept as long as one of keepFor commits needs a quarter of it.
-	keep    = 1 << 20
-	keepFor = 64
-)
+// zeroed is how far ahead the file is filled with zeros. An fsync after overwriting
+// takes half the time of one after growing the file.
+const zeroed = 1 << 20
 
 var zeros [zeroed]byte
 
@@ -45,25 +31,20 @@ type Journal struct {
 	target disk        // bbolt's file
 	metas  *sync.Mutex // bbolt's, or nil
 	page   int64       // bytes of one
-	size   int64       // of an area
+
+	collector // bbolt's writer only
 
 	mu     sync.Mutex // between a commit and Close
 	closed bool
 	file   disk // nil before the first commit
-	areas  [2]area
-	active int
-	next   record // the one that is being collected
-	head   []byte // memory for its header
-	spare  int    // commits in a row that needed little of the memory of next
+	areas  areas
 
 	lsn        uint64 // of the last commit that is in bbolt's file
 	checkpoint uint64 // everything up to here is in bbolt's file, synced
 	doubtful   bool   // the last record may be followed by one that does not count
 	noted      uint64 // the checkpoint in the last record
 	before     meta   // that of the last commit
-	limit      int64  // of the used part of an area
 	salt       uint64
-	switched   time.Time
 	running    *checkpoint // or nil
 	failed     bool        // a checkpoint has failed: bbolt's file may lack anything behind the last good one
 
@@ -84,12 +65,6 @@ type disk interface {
 type diskFile struct{ *os.File }
 
 func (f diskFile) Sync() error { return syncData(f.File) }
-
-// area is one half of the file.
-type area struct {
-	used, zeroed int64
-	last         uint64 // the LSN of the last record in it
-}
 
 // checkpoint is a sync of bbolt's file that is under way.
 type checkpoint struct {
@@ -123,7 +98,7 @@ func Attach(db *bbolt.DB, path string) (j *Journal, ok bool, err error) {
 func attach(db *bbolt.DB, path string, target disk, create func(string) (disk, error), size int64) *Journal {
 	j := &Journal{
 		path: path, create: create, target: target, metas: metaLock(db),
-		page: int64(db.Info().PageSize), size: size, limit: min(firstLimit, size-blockSize),
+		page: int64(db.Info().PageSize), areas: newAreas(size),
 	}
 	j.before, _ = latest(target, j.page)
 	hook, _ := writeHook(db)
@@ -204,33 +179,6 @@ func (j *Journal) writeAt(pages []byte, offset int64) (int, error) {
 	return len(pages), nil
 }
 
-// collect copies pages, as bbolt uses their memory again.
-func (j *Journal) collect(pages []byte, offset int64) {
-	n := len(j.next.spans)
-	if n > 0 && j.next.spans[n-1].offset+int64(j.next.spans[n-1].length) == offset {
-		j.next.spans[n-1].length += len(pages)
-	} else {
-		j.next.spans = append(j.next.spans, span{offset, len(pages)})
-	}
-	if need := len(j.next.pages) + len(pages); need > cap(j.next.pages) {
-		// Large slices would grow by a quarter at a time.
-		j.next.pages = slices.Grow(j.next.pages, max(2*need, keep)-len(j.next.pages))
-	}
-	j.next.pages = append(j.next.pages, pages...)
-}
-
-// reset drops the collected pages, and after a while memory beyond used bytes.
-func (j *Journal) reset(used int) {
-	j.spare++
-	if used > cap(j.next.pages)/4 {
-		j.spare = 0
-	}
-	j.next.spans, j.next.pages = j.next.spans[:0], j.next.pages[:0]
-	if j.spare >= keepFor && cap(j.next.pages) > keep {
-		j.next.pages, j.spare = nil, 0
-	}
-}
-
 // commit makes the collected pages durable and writes them to bbolt's file. The caller
 // still has to write the meta page. Only after that the record counts: if it fails, the
 // record is erased before the next one. If commit fails, the next start may or may not
@@ -255,14 +203,14 @@ func (j *Journal) commit() (size int64, err error) {
 	}
 	body, page := j.next.split()
 	size = j.next.size()
-	if size > j.size-blockSize {
+	if size > j.areas.size-blockSize {
 		if err := j.large(body); err != nil {
 			return 0, err
 		}
 		j.next.only(page)
 		body, size = record{}, j.next.size()
 	}
-	if j.areas[j.active].used+size > max(j.limit, size) {
+	if j.areas.full(size) {
 		if err := j.turn(); err != nil {
 			return 0, err
 		}
@@ -317,12 +265,11 @@ func InPlace(path string, opened os.FileInfo) (bool, error) {
 // append writes a record behind the last one and syncs it.
 func (j *Journal) append(r *record) error {
 	j.doubtful = true
-	a := &j.areas[j.active]
-	base := int64(j.active) * j.size
+	a, base := j.areas.now(), j.areas.base()
 	r.salt, r.lsn, r.checkpoint, r.before = j.salt, j.lsn+1, j.checkpoint, j.before
 	j.head = r.appendHeader(j.head[:0])
 	end := a.used + r.size()
-	if to := min(roundUp(end, zeroed), j.size); end > a.zeroed && to > end {
+	if to := min(roundUp(end, zeroed), j.areas.size); end > a.zeroed && to > end {
 		if _, err := j.file.WriteAt(zeros[:to-end], base+end); err == nil { // a full disk may still have room for the record
 			a.zeroed = to
 		}
@@ -340,7 +287,7 @@ func (j *Journal) append(r *record) error {
 // appended makes the last written record count.
 func (j *Journal) appended(size int64) {
 	j.lsn++
-	a := &j.areas[j.active]
+	a := j.areas.now()
 	a.used, a.last = a.used+size, j.lsn
 	j.noted, j.doubtful = j.checkpoint, false
 }
@@ -351,7 +298,7 @@ func (j *Journal) forget() error {
 	if !j.doubtful {
 		return nil
 	}
-	if _, err := j.file.WriteAt(make([]byte, blockSize), int64(j.active)*j.size+j.areas[j.active].used); err != nil {
+	if _, err := j.file.WriteAt(make([]byte, blockSize), j.areas.base()+j.areas.now().used); err != nil {
 		return err
 	}
 	j.syncs.Add(1)
@@ -369,19 +316,13 @@ func (j *Journal) turn() error {
 	if err := j.awaitCheckpoint(); err != nil {
 		return err
 	}
-	if j.noted < j.areas[1-j.active].last {
+	if j.noted < j.areas.other().last {
 		if err := j.append(&record{}); err != nil {
 			return err
 		}
 		j.appended(blockSize)
 	}
-	now := time.Now()
-	if now.Sub(j.switched) < haste {
-		j.limit = min(2*j.limit, j.size-blockSize)
-	}
-	j.switched = now
-	j.active = 1 - j.active
-	j.areas[j.active].used, j.areas[j.active].last = 0, 0
+	j.areas.turn(time.Now())
 	c := &checkpoint{upTo: j.lsn, done: make(chan error, 1)}
 	j.running = c
 	j.syncs.Add(1)
@@ -428,7 +369,7 @@ func (j *Journal) mend() error {
 	if !j.failed {
 		return nil
 	}
-	todo, err := between(read(j.file, j.size), j.checkpoint, j.lsn)
+	todo, err := between(read(j.file, j.areas.size), j.checkpoint, j.lsn)
 	if err != nil {
 		return err
 	}

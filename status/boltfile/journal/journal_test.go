@@ -229,7 +229,7 @@ func (m *machine) commit() {
 		}
 	}
 	m.power.mu.Unlock()
-	failed, active, lsn := m.j.failed, m.j.active, m.j.lsn
+	failed, active, lsn := m.j.failed, m.j.areas.active, m.j.lsn
 	err := m.run(func() error { return m.db.Update(func(tx *bbolt.Tx) error { return apply(tx, changes) }) })
 	m.power.mu.Lock()
 	m.power.fails, m.power.watch = func(*faulty, bool) bool { return false }, func() {}
@@ -239,7 +239,7 @@ func (m *machine) commit() {
 	if failed && !m.j.failed {
 		m.stats.mended++
 	}
-	if active != m.j.active {
+	if active != m.j.areas.active {
 		m.stats.turns++
 	}
 	if err == nil && m.j.lsn > lsn+1 {
