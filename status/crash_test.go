@@ -134,7 +134,7 @@ func TestKill(t *testing.T) {
 	var number uint64
 	for round := range rounds {
 		printed, printedNumber := crash(t, dir, 1+rng.IntN(20), time.Duration(rng.IntN(10000))*time.Microsecond, number)
-		tr := open(t, Options{Path: filepath.Join(dir, "status.db"), OutboxAge: time.Hour})
+		tr := openSynced(t, Options{Path: filepath.Join(dir, "status.db"), OutboxAge: time.Hour})
 		pos := tr.Positions()
 		if number = tr.Number(); number < printedNumber {
 			t.Fatalf("round %d: printed commit %d, but the file has %d", round, printedNumber, number)

@@ -108,7 +108,7 @@ func TestDiskFull(t *testing.T) {
 		return
 	}
 	log := make(logged, 16)
-	tr := startTemp(t, Options{Logger: slog.New(log)})
+	tr := startSynced(t, Options{Logger: slog.New(log)})
 	ctx, cancel := within(t)
 	defer cancel()
 	running := message(1)
@@ -189,7 +189,7 @@ func TestStopOnFullDisk(t *testing.T) {
 		return
 	}
 	log := make(logged, 16)
-	tr := startTemp(t, Options{Logger: slog.New(log)})
+	tr := startSynced(t, Options{Logger: slog.New(log)})
 	ctx, cancel := within(t)
 	defer cancel()
 	tr.submit(message(1))
@@ -228,7 +228,7 @@ func TestDeleteOnFullDisk(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	tr := openTemp(t, Options{})
+	tr := startSynced(t, Options{})
 	ctx, cancel := within(t)
 	defer cancel()
 	var keys []uint64
@@ -239,7 +239,6 @@ func TestDeleteOnFullDisk(t *testing.T) {
 		tr.Happened(seq, []jobs.Event{event(jobs.KindCompleted, m, 1)})
 		keys = append(keys, seq)
 	}
-	tr.run(idle{})
 	tr.wait(20, 20)
 	lift := limitFileSize(t, 2*int64(os.Getpagesize())) // no page but the first two
 	if n, _, err := tr.Delete(ctx, keys[:10]); n != 0 || err == nil {

@@ -80,8 +80,15 @@ type tracker struct {
 	seen []jobs.Commit
 }
 
-// open opens a tracker without running it.
+// open opens a tracker that does not sync, without running it.
 func open(t tb, o Options) *tracker {
+	t.Helper()
+	o.unsynced = true
+	return openSynced(t, o)
+}
+
+// openSynced opens a tracker that does.
+func openSynced(t tb, o Options) *tracker {
 	t.Helper()
 	if o.Registry == nil {
 		o.Registry = testTypes
@@ -104,6 +111,16 @@ func openTemp(t *testing.T, o Options) *tracker {
 	o.Path = filepath.Join(t.TempDir(), "status.db")
 	tr := open(t, o)
 	t.Cleanup(func() { tr.stop() })
+	return tr
+}
+
+// startSynced is startTemp of a tracker that syncs.
+func startSynced(t *testing.T, o Options) *tracker {
+	t.Helper()
+	o.Path = filepath.Join(t.TempDir(), "status.db")
+	tr := openSynced(t, o)
+	t.Cleanup(func() { tr.stop() })
+	tr.run(idle{})
 	return tr
 }
 
@@ -193,7 +210,7 @@ func (tr *tracker) reopen() {
 	tr.t.Helper()
 	o := tr.o
 	tr.stop()
-	again := open(tr.t, o)
+	again := openSynced(tr.t, o) // or not, as before
 	tr.Store = again.Store
 	tr.mu.Lock()
 	tr.seen = nil

@@ -345,13 +345,12 @@ func TestReplay(t *testing.T) {
 				rt.Error(err)
 			}
 		}()
-		first.db.NoSync, second.db.NoSync = true, true
 		p := &past{tracker: first, rt: rt, now: epoch}
 		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
 			if rapid.IntRange(0, 9).Draw(rt, "reopen") == 0 {
 				gone := first.gone
 				first.reopen()
-				first.gone, first.db.NoSync = gone, true
+				first.gone = gone
 			}
 			s := p.draw()
 			again := s.replayed(rt)

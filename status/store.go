@@ -31,6 +31,8 @@ type Options struct {
 	// this process, see [jobs.Message]; nil = none has.
 	Checked func(jobs.ID) bool
 	Logger  *slog.Logger
+
+	unsynced bool // tests of something else than durability
 }
 
 // Store is the tracker. Each of its parts has a subject, and says who may use it. All
@@ -62,7 +64,9 @@ func Open(o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	db, err := boltfile.Open(o.Path, o.LockTimeout, o.Existing, o.Logger)
+	db, err := boltfile.Open(boltfile.Options{
+		Path: o.Path, Existing: o.Existing, LockTimeout: o.LockTimeout, Unsynced: o.unsynced, Logger: o.Logger,
+	})
 	if err != nil {
 		return nil, err
 	}

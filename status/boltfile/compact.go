@@ -25,7 +25,7 @@ func Compact(path string, lockTimeout time.Duration, log *slog.Logger) (before, 
 	if err != nil {
 		return 0, 0, err
 	}
-	old, err := Open(path, lockTimeout, false, log)
+	old, err := Open(Options{Path: path, LockTimeout: lockTimeout, Logger: log})
 	if err != nil {
 		return 0, 0, err
 	}

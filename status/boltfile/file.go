@@ -41,13 +41,21 @@ type File struct {
 	trace   sync.Once
 }
 
-// Open opens a file, or makes one if there is none and existing is false. It fails with
-// [ErrDamaged] if the file makes no sense, and with [ErrLocked] if another process has
-// it open.
-func Open(path string, timeout time.Duration, existing bool, log *slog.Logger) (*File, error) {
-	db, err := open(path, timeout, existing, log)
+// Options say how a file is opened.
+type Options struct {
+	Path        string
+	Existing    bool          // it must be there, with something in it
+	LockTimeout time.Duration // how long to wait for another process to close it
+	Unsynced    bool          // a power cut may take anything: for tests of something else
+	Logger      *slog.Logger
+}
+
+// Open opens a file, or makes one. It fails with [ErrDamaged] if the file makes no sense,
+// and with [ErrLocked] if another process has it open.
+func Open(o Options) (*File, error) {
+	db, err := open(o)
 	if err != nil {
-		return nil, opening(path, err)
+		return nil, opening(o.Path, err)
 	}
 	return db, nil
 }
@@ -63,29 +71,30 @@ func opening(path string, err error) error {
 	return fmt.Errorf("open the tracker %s: %w", path, err)
 }
 
-func open(path string, timeout time.Duration, existing bool, log *slog.Logger) (db *File, err error) {
-	db = &File{path: path, log: log}
-	if existing {
+func open(o Options) (db *File, err error) {
+	path := o.Path
+	db = &File{path: path, log: o.Logger}
+	if o.Existing {
 		if info, err := os.Stat(path); err != nil || info.Size() == 0 {
 			return nil, errors.Join(fmt.Errorf("the tracker's file %s has been removed; put the data folder back, or restart jobstream to begin with what is there now", path), err)
 		}
 	}
-	if err := journal.Recover(path, journalOf(path), timeout, log); err != nil {
+	if err := journal.Recover(path, journalOf(path), o.LockTimeout, o.Logger); err != nil {
 		return nil, db.unreadable(err)
 	}
-	if err := db.check(timeout); err != nil {
+	if err := db.check(o.LockTimeout); err != nil {
 		return nil, err
 	}
 	before, _ := os.Stat(path) // nil if there is none yet
 	err = db.guard(func() (err error) {
 		db.DB, err = bbolt.Open(path, 0o640, &bbolt.Options{
-			Timeout:      timeout,
+			Timeout:      o.LockTimeout,
 			FreelistType: bbolt.FreelistMapType,
 			// The list of free pages is written by the last commit of a clean stop
 			// only, see UpdateLast. After a crash a scan finds them.
 			NoFreelistSync: true,
 			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
-				if existing {
+				if o.Existing {
 					flag &^= os.O_CREATE
 				}
 				return os.OpenFile(name, flag, mode)
@@ -104,6 +113,10 @@ func open(path string, timeout time.Duration, existing bool, log *slog.Logger) (
 	}
 	if err := db.forgetIntact(); err != nil {
 		return nil, errors.Join(err, db.DB.Close())
+	}
+	if o.Unsynced {
+		db.NoSync = true
+		return db, nil
 	}
 	if db.journal, _, err = journal.Attach(db.DB, journalOf(path)); err != nil {
 		return nil, errors.Join(err, db.DB.Close())

@@ -23,7 +23,7 @@ var things = []byte("things")
 // opened opens a file. The end of the test closes it, unless the test has done so.
 func opened(t *testing.T, path string) *File {
 	t.Helper()
-	f, err := Open(path, time.Second, false, quiet)
+	f, err := Open(Options{Path: path, LockTimeout: time.Second, Logger: quiet})
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}
@@ -166,7 +166,7 @@ func TestShortFile(t *testing.T) {
 	mustDo(t, db.View(func(tx *bbolt.Tx) error { size = tx.Size(); return nil }))
 	mustDo(t, db.Close())
 	mustDo(t, os.Truncate(db.path, size-1))
-	if again, err := Open(db.path, time.Second, false, quiet); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "bytes") {
+	if again, err := Open(Options{Path: db.path, LockTimeout: time.Second, Logger: quiet}); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "bytes") {
 		t.Errorf("opened: %v, %v", again != nil, err)
 	}
 }

@@ -250,7 +250,7 @@ func copyFile(t *testing.T, from, to string) {
 
 func refused(t *testing.T, path string) {
 	t.Helper()
-	db, err := Open(path, time.Second, false, quiet)
+	db, err := Open(Options{Path: path, LockTimeout: time.Second, Logger: quiet})
 	if !errors.Is(err, ErrDamaged) {
 		t.Errorf("opened: %v, %v", db != nil, err)
 	}
