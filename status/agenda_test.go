@@ -15,6 +15,7 @@ func later(seq uint64, runAt int) *jobs.Message {
 
 // Due lists what is due by a moment, and says when there will be more.
 func TestDue(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	tr.folds([]*jobs.Message{later(1, 300), later(2, 100), message(3), later(4, 200), later(5, 100), later(6, 3)})
 	tr.states("scheduled due", "scheduled due", "pending", "scheduled due", "scheduled due", "pending")
@@ -51,6 +52,7 @@ func TestDue(t *testing.T) {
 // Jobs that count as unfinished do not wait behind scheduled ones, however many
 // of these are due.
 func TestDueUnfinishedFirst(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	var ms []*jobs.Message
 	for seq := range uint64(20) {
@@ -74,6 +76,7 @@ func TestDueUnfinishedFirst(t *testing.T) {
 // A scheduled job becomes a pending one with its message, never before its time,
 // and once.
 func TestRelease(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	c := tr.takes(later(1, 100))
 	runAt := epoch.Add(seconds(100))
@@ -126,6 +129,7 @@ func TestRelease(t *testing.T) {
 // A copy of its message that comes after a job was cancelled and deleted does not
 // bring it back.
 func TestReleaseOfADeletedJob(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	tr.takes(later(1, 100))
 	copied := again(tr.find(1), 2, epoch.Add(seconds(100)))
@@ -151,6 +155,7 @@ func TestReleaseOfADeletedJob(t *testing.T) {
 
 // Expire ends what has not started, or not ended, in time.
 func TestExpire(t *testing.T) {
+	t.Parallel()
 	const at = 1000
 	limit := epoch.Add(seconds(at))
 	for name, tt := range map[string]struct {
@@ -236,6 +241,7 @@ func snoozesFirst(tr *tracker) {
 // A job that started just before its expiry has started, though word of that
 // comes after it.
 func TestExpireWaitsForWord(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	limit := epoch.Add(seconds(1000))
 	tr.takes(with(1, jobs.Terms{ExpiresAt: limit}), with(2, jobs.Terms{ExpiresAt: limit}), with(3, jobs.Terms{ExpiresAt: limit + 5}))
@@ -252,6 +258,7 @@ func TestExpireWaitsForWord(t *testing.T) {
 
 // An attempt that ends after its job's deadline makes somebody look.
 func TestExpireAfterAnAttempt(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	limit := epoch.Add(seconds(1000))
 	tr.takes(with(1, jobs.Terms{Deadline: limit}))
@@ -271,6 +278,7 @@ func TestExpireAfterAnAttempt(t *testing.T) {
 
 // Very many that expire at once take several calls.
 func TestExpireInBatches(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	limit := epoch.Add(seconds(9000))
 	for seq := uint64(0); seq < overdueBatch+10; {
@@ -300,6 +308,7 @@ func TestExpireInBatches(t *testing.T) {
 
 // Unfinished is what has to be in JOBS, and nothing else.
 func TestUnfinishedIsWhatIsInTheQueue(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	tr.folds([]*jobs.Message{message(1), later(2, 100), keyed(3, "email", "k", 3), keyed(4, "email", "k", 3), message(5), message(6)})
 	tr.cancels(5, 6)

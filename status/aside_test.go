@@ -48,6 +48,7 @@ func (tr *tracker) asideFile() string {
 // A message that breaks the fold becomes a job that has failed and says why, and costs
 // nobody else anything.
 func TestPoisonMessage(t *testing.T) {
+	t.Parallel()
 	for name, breaks := range map[string]func(*jobs.Message) bool{
 		"by its tags":    func(m *jobs.Message) bool { return len(m.Tags) > 0 },
 		"by its payload": func(m *jobs.Message) bool { return bytes.Contains(m.Payload, []byte("poison")) },
@@ -108,6 +109,7 @@ func TestPoisonMessage(t *testing.T) {
 // The end of an attempt that breaks the fold fails its job and is settled: its worker
 // would publish it again for ever. Other events are passed over.
 func TestPoisonEvents(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{})
 	tr.onFold = func(v any) {
 		if e, ok := v.(*jobs.Event); ok && (e.Kind == jobs.KindCompleted && e.Seq == 2 || e.Kind == jobs.KindProgress) {
@@ -138,6 +140,7 @@ func TestPoisonEvents(t *testing.T) {
 
 // A record that cannot be read holds nobody up but its own job.
 func TestPoisonRecord(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	tr.submit(message(1), message(2), message(3))
 	tr.wait(3, 0)
@@ -166,6 +169,7 @@ func TestPoisonRecord(t *testing.T) {
 
 // What was set aside does not fill the disk.
 func TestAsideIsBounded(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{})
 	line := aside{Payload: strings.Repeat("x", asideClip)}
 	for range 4 * maxAside / asideClip {

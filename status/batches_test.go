@@ -36,6 +36,7 @@ func (tr *tracker) pending() (ids []jobs.ID) {
 
 // A batch is kept until all of its jobs have records, however its messages come.
 func TestBatchCompletes(t *testing.T) {
+	t.Parallel()
 	fill := func(seqs ...uint64) (ms []*jobs.Message) {
 		for _, seq := range seqs {
 			m := message(seq)
@@ -96,6 +97,7 @@ func TestBatchCompletes(t *testing.T) {
 
 // The unique keys of a batch are its own from the moment it is stored.
 func TestBatchUniqueKeys(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	a, b := unique(10, "a"), unique(11, "b")
 	if _, err, _ := tr.reserves(batchOf(nil, a, b)); err != nil {
@@ -149,6 +151,7 @@ func placed(seq uint64, ms ...*jobs.Message) (out []*jobs.Message) {
 
 // A job of a batch that cannot be one after all gives its key back.
 func TestBatchKeyOfARefusedJob(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	m := unique(1, "k")
 	m.Type = "gone"
@@ -164,6 +167,7 @@ func TestBatchKeyOfARefusedJob(t *testing.T) {
 
 // A key is given back whose job somebody else has submitted without it.
 func TestBatchKeyOfAnotherJob(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	b := batchOf(nil, unique(1, "u"), message(2))
 	if _, err, _ := tr.reserves(b); err != nil {
@@ -185,6 +189,7 @@ func TestBatchKeyOfAnotherJob(t *testing.T) {
 // The token of a batch stands for all of its jobs, from the moment that it is
 // stored.
 func TestBatchTokens(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	key := func(body string) *jobs.Token { return jobs.NewToken("http", "k", []byte(body)) }
 	a, b := message(1), message(2)
@@ -239,6 +244,7 @@ func failsAs(err error) jobs.ErrorKind {
 
 // Two equal batches that are stored in one transaction are one.
 func TestBatchesTogether(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	errs := make([]error, 10)
 	var calls []func()
@@ -264,6 +270,7 @@ func TestBatchesTogether(t *testing.T) {
 // A job stays until its batch is complete: what is published again would bring it
 // back.
 func TestBatchKeepsItsJobs(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	a, b := message(1), message(2)
 	if _, err, _ := tr.reserves(batchOf(nil, a, b)); err != nil {

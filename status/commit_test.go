@@ -10,6 +10,7 @@ import (
 // Commits that change jobs are numbered without a gap, over restarts, too; the others
 // have no number.
 func TestCommitNumbers(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	next := tr.Number()
 	numbered := func(what string, c *jobs.Commit, changes int) {
@@ -44,6 +45,7 @@ func TestCommitNumbers(t *testing.T) {
 // A commit has so many bytes of payloads in memory as a batch may bring, however many
 // events of jobs with large ones come at once. The position moves with the last event.
 func TestCommitsOfLargeJobs(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	const n, size = 20, 1 << 20
 	b := &batch{status: 1}

@@ -40,6 +40,7 @@ func everyStatus(tr *tracker) map[string]uint64 {
 }
 
 func TestCancelEveryStatus(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	byState := everyStatus(tr)
 	keys := slices.Sorted(maps.Values(byState))
@@ -82,6 +83,7 @@ func TestCancelEveryStatus(t *testing.T) {
 }
 
 func TestRetryEveryStatus(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	byState := everyStatus(tr)
 	changed, refused, c := tr.retries(slices.Sorted(maps.Values(byState))...)
@@ -117,6 +119,7 @@ func TestRetryEveryStatus(t *testing.T) {
 
 // What bounded the first run in time does not bound the second.
 func TestRetryAfterExpiry(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	tr.takes(with(1, jobs.Terms{ExpiresAt: epoch.Add(seconds(10)), Deadline: epoch.Add(seconds(20)), UniqueKey: "u"}))
 	tr.expires(epoch.Add(seconds(11)))
@@ -128,6 +131,7 @@ func TestRetryAfterExpiry(t *testing.T) {
 }
 
 func TestRetryOfAnUnknownType(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	tr.takes(message(1))
 	tr.cancels(1)
@@ -141,6 +145,7 @@ func TestRetryOfAnUnknownType(t *testing.T) {
 }
 
 func TestDeleteEveryStatus(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	byState := everyStatus(tr)
 	if n := tr.deletes(slices.Sorted(maps.Values(byState))...); n != 3 {
@@ -165,6 +170,7 @@ func TestDeleteEveryStatus(t *testing.T) {
 // What people do at the same moment is done one after the other, in one
 // transaction.
 func TestControlTogether(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	type call func(tr *tracker)
 	cancel := func(tr *tracker) { _, err := tr.Cancel(ctx, []uint64{1}, ""); tr.must(err) }
@@ -206,6 +212,7 @@ func TestControlTogether(t *testing.T) {
 }
 
 func TestPausedTypes(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	ctx := context.Background()
 	set := func(typ string, paused bool) {

@@ -122,6 +122,7 @@ func crash(t *testing.T, dir string, commits int, later time.Duration, after uin
 // A process that is killed while it commits loses nothing that it has published, and
 // everything that is derived fits to the records.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	rounds := 8
 	if testing.Short() {
 		rounds = 2

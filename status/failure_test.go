@@ -104,6 +104,7 @@ func alone(t *testing.T) bool {
 // While the disk is full nothing is published and nothing has changed; once there is
 // room the same batch is committed and published.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	if !alone(t) {
 		return
 	}
@@ -185,6 +186,7 @@ func TestDiskFull(t *testing.T) {
 // A stop while the disk is full says that not everything could be written, and
 // what could not is read again next time.
 func TestStopOnFullDisk(t *testing.T) {
+	t.Parallel()
 	if !alone(t) {
 		return
 	}
@@ -225,6 +227,7 @@ func TestStopOnFullDisk(t *testing.T) {
 // A deletion that cannot be written has not happened, and leaves nothing behind
 // in what is kept in memory.
 func TestDeleteOnFullDisk(t *testing.T) {
+	t.Parallel()
 	if !alone(t) {
 		return
 	}

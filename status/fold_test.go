@@ -27,6 +27,7 @@ func twoAttempts(m *jobs.Message) []jobs.Event {
 // However submission and events are cut into batches, and whichever comes
 // first, the record is the same.
 func TestSubmissionAndEventsInAnyOrder(t *testing.T) {
+	t.Parallel()
 	big := message(1)
 	big.Payload = []byte(`"` + strings.Repeat("x", 3*record.InlinePayload) + `"`)
 	big.Tags = []string{"red", "blue"}
@@ -189,6 +190,7 @@ func (tr *tracker) job(id jobs.ID) *jobs.Job {
 
 // A commit answers all who wait for it, and nothing twice.
 func TestCommitTells(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{})
 	a, b, bad := message(1), message(2), message(3)
 	bad.Type = "nonsense"
@@ -224,6 +226,7 @@ func TestCommitTells(t *testing.T) {
 
 // Several events of one job in a batch become one change of its record.
 func TestBatchCoalesces(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{})
 	m := message(1)
 	tr.submit(m)
@@ -242,6 +245,7 @@ func TestBatchCoalesces(t *testing.T) {
 
 // A job that is refused when it comes says why, whatever is wrong with it.
 func TestRefusedSubmissions(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(*jobs.Message)
 		want   string
@@ -269,6 +273,7 @@ func TestRefusedSubmissions(t *testing.T) {
 
 // What was checked at the door is not looked at again.
 func TestCheckedSubmission(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{Checked: func(jobs.ID) bool { return true }})
 	m := message(1)
 	m.Payload = []byte(`{"to":`) // a second look would refuse it
@@ -281,6 +286,7 @@ func TestCheckedSubmission(t *testing.T) {
 
 // Any number of made-up types is one in counts and filters; the jobs say theirs.
 func TestUnknownTypesShareOneName(t *testing.T) {
+	t.Parallel()
 	const all = 5000
 	tr := startTemp(t, Options{})
 	name := func(seq uint64) string { return "made-up-" + strconv.FormatUint(seq, 10) }
@@ -318,6 +324,7 @@ func TestUnknownTypesShareOneName(t *testing.T) {
 
 // A second message with a known Job-Id changes nothing, but can be asked for.
 func TestDuplicate(t *testing.T) {
+	t.Parallel()
 	for name, together := range map[string]bool{"same batch": true, "later": false} {
 		t.Run(name, func(t *testing.T) {
 			tr := openTemp(t, Options{})
@@ -359,6 +366,7 @@ func TestDuplicate(t *testing.T) {
 
 // A job that is published again takes its new place in JOBS.
 func TestMoved(t *testing.T) {
+	t.Parallel()
 	for name, together := range map[string]bool{"same batch": true, "later": false} {
 		t.Run(name, func(t *testing.T) {
 			tr := openTemp(t, Options{})
@@ -411,6 +419,7 @@ func TestMoved(t *testing.T) {
 
 // An ended job stays where it is.
 func TestMovedAfterTheEnd(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	m := message(1)
 	tr.submit(m)
@@ -431,6 +440,7 @@ func TestMovedAfterTheEnd(t *testing.T) {
 
 // What stands at or below the committed position has been folded already.
 func TestOldMessagesAreSkipped(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	tr.submit(message(5))
 	tr.wait(5, 0)
@@ -452,6 +462,7 @@ func TestOldMessagesAreSkipped(t *testing.T) {
 // Events of deleted jobs, and of messages that never were, make no job; but
 // the delivery behind them is settled.
 func TestEventsOfUnknownJobs(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{})
 	tr.submit(message(10))
 	tr.run(idle{})
@@ -491,6 +502,7 @@ func TestEventsOfUnknownJobs(t *testing.T) {
 
 // Each stream has a position of its own, and a start goes on behind them.
 func TestPositionsAfterRestart(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	m := message(7)
 	tr.submit(m)
@@ -519,6 +531,7 @@ func TestPositionsAfterRestart(t *testing.T) {
 // A stop commits what had come, though it comes at the same moment in which the
 // source ends.
 func TestStopCommitsWhatWasRead(t *testing.T) {
+	t.Parallel()
 	rounds := 50
 	if testing.Short() {
 		rounds = 10
@@ -555,6 +568,7 @@ func (f feedingSource) Read(ctx context.Context, from jobs.Positions, sink jobs.
 
 // A source that breaks ends Run with its error.
 func TestSourceBreaks(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{})
 	broken := errors.New("the broker is gone")
 	tr.run(feedingSource(func(context.Context, jobs.Positions, jobs.Sink) error { return broken }))

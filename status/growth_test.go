@@ -13,6 +13,7 @@ import (
 // TestFileLevelsOff: while as many old jobs are deleted as new ones come, the file
 // stops growing.
 func TestFileLevelsOff(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	tr.Notified(1 << 62)
 	const each, rounds, settled = 2000, 15, 5

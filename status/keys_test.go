@@ -17,6 +17,7 @@ func unique(seq uint64, key string) *jobs.Message { return with(seq, jobs.Terms{
 // A unique key belongs to a job from its submission to its end, whatever happens
 // to it meanwhile.
 func TestUniqueKeyThroughLife(t *testing.T) {
+	t.Parallel()
 	type step struct {
 		name string
 		do   func(tr *tracker)
@@ -77,6 +78,7 @@ func TestUniqueKeyThroughLife(t *testing.T) {
 // Of equal submissions in one transaction one becomes a job; those that were
 // checked at a door are refused, and leave nothing behind.
 func TestUniqueKeyAtTheDoor(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{Registry: termTypes, Checked: func(jobs.ID) bool { return true }})
 	a, b, other := unique(1, "k"), unique(2, "k"), unique(3, "K")
 	c := tr.folds([]*jobs.Message{a, b, other})
@@ -101,6 +103,7 @@ func TestUniqueKeyAtTheDoor(t *testing.T) {
 
 // A job that is to run again needs its key, and takes it.
 func TestUniqueKeyAndRetry(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	tr.takes(unique(1, "k"))
 	tr.cancels(1)
@@ -127,6 +130,7 @@ func token(seq uint64, key, body string) *jobs.Message {
 }
 
 func TestTokens(t *testing.T) {
+	t.Parallel()
 	day := jobs.Time(jobs.TokenTime)
 	for _, tt := range []struct {
 		name   string
@@ -191,6 +195,7 @@ func TestTokens(t *testing.T) {
 
 // However many equal submissions come together, one becomes a job.
 func TestTokensTogether(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	var ms []*jobs.Message
 	for seq := range uint64(50) {
@@ -223,6 +228,7 @@ func TestTokensTogether(t *testing.T) {
 
 // A bare message's Nats-Msg-Id stands for any body.
 func TestBareDuplicate(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	a, b := message(1), message(2)
 	a.Token, b.Token = jobs.NewToken("nats", "id", nil), jobs.NewToken("nats", "id", nil)
@@ -237,6 +243,7 @@ func TestBareDuplicate(t *testing.T) {
 
 // Recall answers for the door.
 func TestRecall(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	now := jobs.Now()
 	fresh, old := token(1, "fresh", "body"), token(2, "old", "body")
@@ -272,6 +279,7 @@ func TestRecall(t *testing.T) {
 }
 
 func TestForgetTokens(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	a, b := token(1, "a", ""), token(2, "b", "")
 	a.At, b.At = 1000, 2000
@@ -312,6 +320,7 @@ func TestForgetTokens(t *testing.T) {
 
 // One command drops no more tokens than it says, the oldest first.
 func TestForgetSomeTokens(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	for seq := uint64(1); seq <= 5; seq++ {
 		tr.takes(token(seq, string(rune('a'+seq)), ""))
@@ -338,6 +347,7 @@ func withToken(m *jobs.Message, token *jobs.Token, at jobs.Time) *jobs.Message {
 // A tracker that is made again from the streams knows the tokens of jobs whose
 // end it had from elsewhere.
 func TestTokensAfterRebuild(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{Registry: termTypes})
 	m := token(1, "k", "body")
 	ended := jobs.NewJob(m, termTypes.Lookup("email"), true)
@@ -361,6 +371,7 @@ func keyed(seq uint64, typ, key string, priority jobs.Priority) *jobs.Message {
 // What ends a turn gives it to the job of the best priority that has waited
 // longest; that is put into the queue again.
 func TestTurnsPassOn(t *testing.T) {
+	t.Parallel()
 	at := epoch.Add(seconds(100))
 	end := func(kind jobs.Kind) func(tr *tracker) *jobs.Commit {
 		return func(tr *tracker) *jobs.Commit { return tr.folds(nil, of(kind, tr.find(1), at)) }
@@ -410,6 +421,7 @@ func TestTurnsPassOn(t *testing.T) {
 
 // The limit is the type's.
 func TestTurnsOfAType(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	var ms []*jobs.Message
 	for seq := range uint64(4) {
@@ -434,6 +446,7 @@ func TestTurnsOfAType(t *testing.T) {
 // A job that waits for its time has no turn, and asks for one when that has
 // come.
 func TestTurnsOfScheduledJobs(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	runAt := epoch.Add(seconds(1000))
 	late := keyed(1, "email", "k", 3)
@@ -450,6 +463,7 @@ func TestTurnsOfScheduledJobs(t *testing.T) {
 
 // A copy of a message that comes late gives nobody a turn, and takes none.
 func TestTurnsAndStaleCopies(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	at := epoch.Add(seconds(100))
 	tr.takes(keyed(1, "email", "k", 3), keyed(2, "email", "k", 3))
@@ -463,6 +477,7 @@ func TestTurnsAndStaleCopies(t *testing.T) {
 // A turn ends with an attempt though the next attempt begins and fails in the
 // same transaction.
 func TestTurnOfTwoAttemptsTogether(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	at := epoch.Add(seconds(100))
 	tr.takes(keyed(1, "email", "k", 3))
@@ -481,6 +496,7 @@ func TestTurnOfTwoAttemptsTogether(t *testing.T) {
 
 // A record that was made from events alone gets its keys with its submission.
 func TestKeysOfLateSubmissions(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{Registry: termTypes})
 	a, b := keyed(1, "email", "k", 3), keyed(2, "email", "k", 3)
 	a.Terms.UniqueKey = "u"
@@ -504,6 +520,7 @@ func TestKeysOfLateSubmissions(t *testing.T) {
 
 // Whoever loses a job to an end that is known from elsewhere passes its turn on.
 func TestSeedEndsATurn(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{Registry: termTypes})
 	tr.takes(keyed(1, "email", "k", 3), keyed(2, "email", "k", 3))
 	ended := tr.find(1).Clone()

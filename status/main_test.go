@@ -22,18 +22,33 @@ func TestMain(m *testing.M) {
 		return
 	}
 	flag.Parse()
-	if testing.Short() {
-		// Each check of a property that goes through a file costs dozens of fsyncs.
-		if err := flag.Set("rapid.checks", "15"); err != nil {
-			panic(err)
-		}
+	if err := flag.Set("rapid.checks", checks()); err != nil {
+		panic(err)
 	}
 	goleak.VerifyTestMain(m)
 }
 
+// checks is how often each property is checked: as -rapid.checks or JOBSTREAM_CHECKS say,
+// which .ci/run sets.
+func checks() (n string) {
+	n = "25"
+	if testing.Short() {
+		n = "10"
+	}
+	if asked := os.Getenv("JOBSTREAM_CHECKS"); asked != "" {
+		n = asked
+	}
+	flag.Visit(func(f *flag.Flag) {
+		if f.Name == "rapid.checks" {
+			n = f.Value.String()
+		}
+	})
+	return n
+}
+
 // deadline is how long a test waits for what must happen: far longer than it
 // ever takes.
-const deadline = 30 * time.Second
+const deadline = 3 * time.Minute
 
 // tb is what *testing.T, *testing.B and *rapid.T have in common.
 type tb interface {

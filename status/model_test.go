@@ -370,6 +370,7 @@ func (m *machine) checkList(f jobs.Filter) {
 // Whatever is submitted, happens, is deleted or restarted: the tracker answers
 // as its model does.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	dir, n := t.TempDir(), 0
 	rapid.Check(t, func(rt *rapid.T) {
 		n++

@@ -146,6 +146,7 @@ func someOf(t *rapid.T, keys []uint64) []uint64 {
 // Whatever becomes of jobs that have ended, and whenever the process dies, they are notified
 // of each end, and after a crash once more unless that was stored for long enough.
 func TestOutboxModel(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &outboxModel{
 			tracker: open(rt, Options{Path: filepath.Join(t.TempDir(), "status.db"), Registry: termTypes}),

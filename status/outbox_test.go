@@ -80,6 +80,7 @@ func (tr *tracker) end(seqs ...uint64) (number uint64) {
 
 // An end stays in the outbox until its notification has been stored for long enough.
 func TestOutboxDrops(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	now := time.Now()
 	later := func() uint64 {
@@ -108,6 +109,7 @@ func TestOutboxDrops(t *testing.T) {
 
 // Only entries that may go are dropped, and an idle tracker drops them, too.
 func TestOutboxDropsInOrder(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{OutboxAge: 10 * time.Millisecond})
 	first := tr.end(1)
 	tr.end(2, 3)
@@ -129,6 +131,7 @@ func TestOutboxDropsInOrder(t *testing.T) {
 // After a crash everything in the outbox is to be published again, in its order, and what
 // has ended since then comes behind it.
 func TestOutboxAfterCrash(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	tr.Notified(tr.end(1, 2))
 	tr.reopen()
@@ -147,6 +150,7 @@ func TestOutboxAfterCrash(t *testing.T) {
 // What is read at once is bounded in jobs and bytes, however much ended with one commit,
 // and comes again until it is said to be stored. The number moves with the whole commit.
 func TestOutboxPieces(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	large := []byte(`"` + strings.Repeat("x", 1<<20) + `"`)
 	var ms []*jobs.Message
@@ -207,6 +211,7 @@ func TestOutboxPieces(t *testing.T) {
 
 // Jobs are notified as they ended, each time, though they run again or are deleted by then.
 func TestEndsOfJobsThatRunAgain(t *testing.T) {
+	t.Parallel()
 	for name, pad := range map[string]int{"small": 1, "large": record.InlinePayload} {
 		t.Run(name, func(t *testing.T) {
 			tr := byHand(t)
@@ -255,6 +260,7 @@ func TestEndsOfJobsThatRunAgain(t *testing.T) {
 
 // A job that is deleted after its end was notified leaves no copy, unless nobody knows.
 func TestDeletedEnds(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		notified bool
 		others   int
@@ -290,6 +296,7 @@ func TestDeletedEnds(t *testing.T) {
 
 // Copies of ends that an earlier version has left are notified first.
 func TestOlderCopies(t *testing.T) {
+	t.Parallel()
 	tr := byHand(t)
 	tr.folds([]*jobs.Message{message(1), message(2)}, event(jobs.KindFailed, message(1), 1), event(jobs.KindCompleted, message(2), 1))
 	was := tr.find(1)

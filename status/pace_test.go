@@ -10,6 +10,7 @@ import (
 )
 
 func TestPace(t *testing.T) {
+	t.Parallel()
 	const spacing = 5 * time.Millisecond
 	begun := time.Now()
 	after := func(ms int) time.Time { return begun.Add(time.Duration(ms) * time.Millisecond) }
@@ -44,6 +45,7 @@ func TestPace(t *testing.T) {
 // TestInboxSignal: what is taken leaves no signal behind, which would make the
 // projector commit nothing.
 func TestInboxSignal(t *testing.T) {
+	t.Parallel()
 	i := newInbox()
 	var b batch
 	i.submitted(&jobs.Message{Seq: 1})
@@ -68,6 +70,7 @@ func TestInboxSignal(t *testing.T) {
 
 // TestTaskAlone: a task by itself costs one commit.
 func TestTaskAlone(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	before := commitsOf(t, tr.Store)
 	const tasks = 5

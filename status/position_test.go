@@ -9,6 +9,7 @@ import (
 // TestPosition: a job's place in its lane counts the waiting jobs of its type
 // and priority before it, and nothing else.
 func TestPosition(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	type sub struct {
 		typ      string

@@ -15,6 +15,7 @@ import (
 // A sink that nobody empties takes a bounded number of messages, events and
 // bytes, and then blocks the streams.
 func TestInboxIsBounded(t *testing.T) {
+	t.Parallel()
 	big := []byte(`"` + strings.Repeat("x", 1<<20-2) + `"`)
 	for name, c := range map[string]struct {
 		put  func(s *Store, seq uint64)
@@ -58,6 +59,7 @@ func TestInboxIsBounded(t *testing.T) {
 // A receiver that does not come back holds up projector and streams, and
 // nothing is lost when it does.
 func TestBackPressure(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		// Batches in the queue, in work, waiting to be published, and being published.
 		const most = (1 + 1 + 8 + 1) * maxBatch
@@ -105,6 +107,7 @@ func TestBackPressure(t *testing.T) {
 // Many callers at once, while the projector works: for the race detector, and
 // every answer is one of a moment.
 func TestReadersWhileWriting(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	const n = 600
 	stop := make(chan struct{})

@@ -34,6 +34,7 @@ func (s *Store) look(ctx context.Context, p jobs.Page, within bounds) (l found, 
 
 // A cursor that is none, or one of the other order, is the caller's error.
 func TestBadCursors(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	tr.submit(message(1), message(2), message(3))
 	tr.wait(3, 0)
@@ -82,6 +83,7 @@ func FuzzCursor(f *testing.F) {
 
 // Pages don't overlap and leave nothing out while new jobs come.
 func TestPagesWhileJobsCome(t *testing.T) {
+	t.Parallel()
 	for name, asc := range map[string]bool{"newest first": false, "oldest first": true} {
 		t.Run(name, func(t *testing.T) {
 			tr := startTemp(t, Options{})
@@ -127,6 +129,7 @@ func TestPagesWhileJobsCome(t *testing.T) {
 }
 
 func TestListLimits(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{})
 	const n = jobs.DefaultLimit + 10
 	for seq := uint64(1); seq <= n; seq++ {
@@ -148,6 +151,7 @@ func TestListLimits(t *testing.T) {
 // Times narrow a list down, chunks that lie outside are not even looked at, and
 // a job at a boundary belongs where it should.
 func TestCreatedOverChunks(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{})
 	const n = 3*index.ChunkSize + 100
 	stop := make(chan struct{})
@@ -217,6 +221,7 @@ func TestCreatedOverChunks(t *testing.T) {
 // A walk ends with its context, or with what yield returns, and may query and
 // write while it goes on.
 func TestScan(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{})
 	const n = scanBatch + 50
 	for seq := uint64(1); seq <= n; seq++ {
@@ -262,6 +267,7 @@ func TestScan(t *testing.T) {
 
 // Only ended jobs are deleted, and nothing of them is left but the counters.
 func TestDelete(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{})
 	var keys []uint64
 	var events []jobs.Event
@@ -341,6 +347,7 @@ func TestDelete(t *testing.T) {
 
 // Ended is bounded, goes on where it stopped, and knows what has ended.
 func TestEnded(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{})
 	var events []jobs.Event
 	for seq := uint64(1); seq <= 30; seq++ {
@@ -397,6 +404,7 @@ func TestEnded(t *testing.T) {
 
 // A job that was looked up does not change under the reader.
 func TestFoundJobsStay(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	m := message(1)
 	tr.submit(m)

@@ -12,6 +12,7 @@ import (
 // Where one job has to be read, those behind it are read with it, and all of them
 // are as the next commits leave them.
 func TestFindReadsAhead(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	var ms []*jobs.Message
 	for seq := uint64(1); seq <= 2*prefetchRecords; seq++ {
@@ -87,6 +88,7 @@ func (tr *tracker) seek(seq uint64) *jobs.Job {
 
 // What was read before a commit is not kept after it.
 func TestReadAheadIsNotLate(t *testing.T) {
+	t.Parallel()
 	var r recentJobs
 	r.init()
 	read := &jobs.Job{Key: 1, Seq: 1}
@@ -111,6 +113,7 @@ var filling = json.RawMessage(strings.Repeat("1", kib-jobWeight))
 // All that a job has counts, not only its payload: jobs that have failed often, with
 // long errors, do not take more room than others.
 func TestRecentCountsAllOfAJob(t *testing.T) {
+	t.Parallel()
 	var r recentJobs
 	r.init()
 	text := strings.Repeat("x", 4096)
@@ -140,6 +143,7 @@ func TestRecentCountsAllOfAJob(t *testing.T) {
 // until their retry may take all but what is left for those that run, or are read since
 // they run next. What has ended makes room.
 func TestRecentIsBounded(t *testing.T) {
+	t.Parallel()
 	for status, want := range map[jobs.Status]int{jobs.Pending: maxRecent, jobs.Retrying: maxRecent, jobs.Processing: maxRecent + prefetchRoom} {
 		var r recentJobs
 		r.init()

@@ -22,6 +22,7 @@ import (
 
 // The mark of a clean stop is there once, and an unmarked start keeps the outbox.
 func TestCleanMark(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	if _, ok, _, err := tr.RemoveClean(""); ok || err != nil {
 		t.Fatalf("a new file has a mark: %v", err)
@@ -59,6 +60,7 @@ func TestCleanMark(t *testing.T) {
 
 // The file belongs to one process, and the second is refused at once.
 func TestLocked(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	begun := time.Now()
 	o := tr.o
@@ -75,6 +77,7 @@ func TestLocked(t *testing.T) {
 }
 
 func TestOpenFails(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if _, err := Open(Options{Path: filepath.Join(dir, "no", "status.db")}); err == nil || errors.Is(err, boltfile.ErrLocked) {
 		t.Errorf("without its folder: %v", err)
@@ -95,6 +98,7 @@ func TestOpenFails(t *testing.T) {
 
 // TestOpenExisting must not begin a new tracker where one was.
 func TestOpenExisting(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{})
 	o := tr.o
 	tr.stop()
@@ -119,6 +123,7 @@ func TestOpenExisting(t *testing.T) {
 
 // TestClosed asks a tracker that is closed: an error for the caller, not a broken part.
 func TestClosed(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{})
 	closed := tr.Store
 	tr.stop()
@@ -129,6 +134,7 @@ func TestClosed(t *testing.T) {
 }
 
 func TestNode(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{})
 	for _, fallback := range []string{"first", "second"} {
 		if name, err := tr.Node(fallback); name != "first" || err != nil {
@@ -148,6 +154,7 @@ func (tr *tracker) running() []uint64 {
 
 // What this process has interrupted itself waits again, and that speaks against no job.
 func TestReleaseRunning(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{})
 	running, waiting := message(1), message(2)
 	tr.submit(running, waiting)
@@ -170,6 +177,7 @@ func TestReleaseRunning(t *testing.T) {
 
 // Jobs that ran in a process that died wait again, or have failed for good.
 func TestLoseRunning(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{})
 	running, waiting, ended := message(1), message(2), message(3)
 	tr.submit(running, waiting, ended)
@@ -225,6 +233,7 @@ func TestLoseRunning(t *testing.T) {
 
 // A tracker that was lost comes back from notifications, events and messages.
 func TestRebuild(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{})
 	if !tr.New() {
 		t.Fatal("a new file is not new")
@@ -323,6 +332,7 @@ func TestRebuild(t *testing.T) {
 
 // The streams may have gone back behind the tracker.
 func TestRewind(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	m := message(5)
 	tr.submit(m)
@@ -350,6 +360,7 @@ func TestRewind(t *testing.T) {
 }
 
 func TestUnfinished(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{})
 	const n = 2*scanBatch + 10
 	for seq := uint64(1); seq <= n; seq++ {
@@ -379,6 +390,7 @@ func TestUnfinished(t *testing.T) {
 }
 
 func TestWaitForEnds(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -335,6 +335,7 @@ var drawCommand = map[string]func(p *past, by jobs.Stamp) jobs.Command{
 // also if the commands were written down in between, and the first tracker was opened
 // anew now and then: nothing else decides.
 func TestReplay(t *testing.T) {
+	t.Parallel()
 	dir, n := t.TempDir(), 0
 	rapid.Check(t, func(rt *rapid.T) {
 		n++

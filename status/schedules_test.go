@@ -52,6 +52,7 @@ func (tr *tracker) schedule(t *testing.T, name string) *schedule.Entry {
 }
 
 func TestSchedulesAreKept(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	ctx, cancel := within(t)
 	defer cancel()
@@ -97,6 +98,7 @@ func fired(e *schedule.Entry, seq uint64, at int) *jobs.Message {
 }
 
 func TestAJobMovesItsScheduleOn(t *testing.T) {
+	t.Parallel()
 	byHand := jobs.NewID() // of the run that this process has made
 	tr := startTemp(t, Options{Checked: func(id jobs.ID) bool { return id == byHand }})
 	e := entry(t, `{"name":"a","every":"10s","type":"email","payload":{"to":"x"}}`)
@@ -167,6 +169,7 @@ func TestAJobMovesItsScheduleOn(t *testing.T) {
 
 // A schedule that cannot be read does not keep the tracker from its work.
 func TestUnreadableSchedule(t *testing.T) {
+	t.Parallel()
 	tr := openTemp(t, Options{})
 	err := tr.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketSchedules).Put([]byte("a"), []byte(`{"v":99}`)) })
 	if err != nil {
@@ -193,6 +196,7 @@ func TestUnreadableSchedule(t *testing.T) {
 // TestAForgedScheduleHeader: a message that names a schedule without having been
 // made by it is a job like any other.
 func TestAForgedScheduleHeader(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	e := entry(t, `{"name":"a","every":"10s","type":"email","payload":{"to":"x"}}`)
 	tr.putSchedule(t, e)
@@ -208,6 +212,7 @@ func TestAForgedScheduleHeader(t *testing.T) {
 // TestSchedulesAreBounded stores as many schedules as there may be, and as large
 // ones.
 func TestSchedulesAreBounded(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	ctx, cancel := within(t)
 	defer cancel()

@@ -127,6 +127,7 @@ func drawSearch(rt *rapid.T) (f jobs.Filter) {
 // Whatever is asked, in whatever order and by whatever pages: all that is chosen
 // comes once, in order, and no call looks at more than it may.
 func TestSearchModel(t *testing.T) {
+	t.Parallel()
 	dir, n := t.TempDir(), 0
 	rapid.Check(t, func(rt *rapid.T) {
 		n++
@@ -236,6 +237,7 @@ func fill(tr *tracker, n uint64, change func(*jobs.Message)) {
 // A few among many are found without a look at the others, and so is a time
 // that leaves whole chunks out.
 func TestSparseMatchesReadNothingElse(t *testing.T) {
+	t.Parallel()
 	const n = 3*index.ChunkSize + 100
 	tr := startTemp(t, Options{})
 	fill(tr, n, func(m *jobs.Message) {
@@ -292,6 +294,7 @@ func TestSparseMatchesReadNothingElse(t *testing.T) {
 // A scan that finds nothing comes back after so many records, and goes on from
 // there.
 func TestSearchIsBounded(t *testing.T) {
+	t.Parallel()
 	const n = 20_000 + index.ChunkSize
 	tr := startTemp(t, Options{})
 	fill(tr, n, nil)
@@ -328,6 +331,7 @@ func TestSearchIsBounded(t *testing.T) {
 
 // Large payloads end a search before it has looked at many records.
 func TestSearchIsBoundedInBytes(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	const n, size = 30, 10_000
 	fill(tr, n, func(m *jobs.Message) { m.Payload = []byte(`"` + strings.Repeat("x", size) + `"`) })
@@ -353,6 +357,7 @@ func TestSearchIsBoundedInBytes(t *testing.T) {
 
 // A type or tag whose name begins with another one's is another one.
 func TestNamesThatBeginAlike(t *testing.T) {
+	t.Parallel()
 	tr := startTemp(t, Options{})
 	names := []string{"a", "a-b", "a\x00\x00\x00\x00\x00", "a\x01", "ab", "b"}
 	fill(tr, 60, func(m *jobs.Message) { m.Tags = []string{names[m.Seq%6]} })

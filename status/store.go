@@ -73,7 +73,7 @@ func Open(o Options) (*Store, error) {
 	s := newStore(db, o)
 	err = prepare(db)
 	if err == nil {
-		err = db.View(s.Latest.load)
+		err = db.View(s.load)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the tracker %s: %w", o.Path, err), db.Close())

@@ -583,7 +583,6 @@ func (m *termsModel) actions() map[string]func(*rapid.T) {
 		}),
 		"restart": as(func() {
 			m.reopen()
-			m.db.NoSync = true
 			m.gone = make(map[jobs.ID]bool)
 			m.verify()
 			for id, j := range m.jobs {
@@ -601,11 +600,11 @@ func (m *termsModel) actions() map[string]func(*rapid.T) {
 // Whatever is submitted, put off, keyed, published late or twice, run, cancelled,
 // run again, deleted, and opened again: the tracker does what its rules say.
 func TestTermsModel(t *testing.T) {
+	t.Parallel()
 	dir, n := t.TempDir(), 0
 	rapid.Check(t, func(rt *rapid.T) {
 		n++
 		tr := open(rt, Options{Path: filepath.Join(dir, fmt.Sprint(n)), Registry: termTypes})
-		tr.db.NoSync = true // nothing here is about power cuts
 		defer func() { _ = tr.Close() }()
 		tr.settleDown()
 		m := &termsModel{

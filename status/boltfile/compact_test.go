@@ -12,6 +12,7 @@ import (
 )
 
 func TestCompact(t *testing.T) {
+	t.Parallel()
 	db := made(t)
 	mustDo(t, db.Update(func(tx *bbolt.Tx) (err error) {
 		for n := range 2000 {
@@ -45,6 +46,7 @@ func TestCompact(t *testing.T) {
 }
 
 func TestCompactWithoutFile(t *testing.T) {
+	t.Parallel()
 	if _, _, err := Compact(filepath.Join(t.TempDir(), "none.db"), time.Second, quiet); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)
 	}

@@ -80,6 +80,7 @@ func (db *File) cleanly(t *testing.T) {
 
 // Present notices whether the file is still the one that others would open.
 func TestPresent(t *testing.T) {
+	t.Parallel()
 	db := made(t)
 	if err := db.Present(); err != nil {
 		t.Errorf("a file that is there: %v", err)
@@ -101,6 +102,7 @@ func TestPresent(t *testing.T) {
 
 // Present also covers the journal, and a clean stop makes up for a missing one.
 func TestJournalRemoved(t *testing.T) {
+	t.Parallel()
 	db := made(t)
 	if db.journal == nil {
 		t.Skip("NOT TESTED: there are no journals on this system")
@@ -123,6 +125,7 @@ func TestJournalRemoved(t *testing.T) {
 // There is a journal if bbolt has the fields that it needs; the pinned version has
 // them.
 func TestThereIsAJournal(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS != "linux" {
 		t.Skip("NOT TESTED: journals on this system")
 	}
@@ -139,6 +142,7 @@ func TestThereIsAJournal(t *testing.T) {
 
 // A compaction first replays a journal that a crash left.
 func TestCompactAfterACrash(t *testing.T) {
+	t.Parallel()
 	db := made(t)
 	db.put(t, []byte("1"), "a")
 	db.put(t, []byte("2"), "b")
@@ -160,6 +164,7 @@ func TestCompactAfterACrash(t *testing.T) {
 
 // A file without its end is refused, even if only free pages are missing.
 func TestShortFile(t *testing.T) {
+	t.Parallel()
 	db := made(t)
 	db.put(t, make([]byte, 1<<20), "large")
 	var size int64
@@ -174,6 +179,7 @@ func TestShortFile(t *testing.T) {
 // A page that points to itself, as flipped bits can make it, is found before a cursor
 // of bbolt follows it for ever.
 func TestCheckFindsPagesInCircles(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "status.db")
 	plain, err := bbolt.Open(path, 0o600, nil)
 	if err != nil {

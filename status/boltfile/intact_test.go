@@ -95,6 +95,7 @@ func rot(t *testing.T, path string, n int) {
 // bbolt's scan for free pages, which fails at a rotten page, comes across one. Rot
 // changes no times; here the note is adapted.
 func TestCleanStopNeedsNoWalk(t *testing.T) {
+	t.Parallel()
 	needsNotes(t)
 	path := stopped(t)
 	note, err := os.ReadFile(intactOf(path))
@@ -135,6 +136,7 @@ func makeFit(t *testing.T, path string, note []byte) {
 
 // A rotten list of free pages is found, since bbolt would overwrite used pages.
 func TestFreeListHasAChecksum(t *testing.T) {
+	t.Parallel()
 	needsNotes(t)
 	path := stopped(t)
 	note, err := os.ReadFile(intactOf(path))
@@ -173,6 +175,7 @@ func TestFreeListHasAChecksum(t *testing.T) {
 // Any difference from the state of a clean stop means a walk. A stop that is not clean
 // leaves no note.
 func TestWalkedUnlessIntact(t *testing.T) {
+	t.Parallel()
 	needsNotes(t)
 	t.Run("no note, as of an older jobstream", func(t *testing.T) {
 		path := stopped(t)
@@ -262,6 +265,7 @@ func refused(t *testing.T, path string) {
 // The list of free pages stays correct stop after stop, for pages that were freed,
 // reused, or held the list before.
 func TestFreeListOverStops(t *testing.T) {
+	t.Parallel()
 	needsNotes(t)
 	db := made(t)
 	for round := range 8 {
@@ -319,6 +323,7 @@ func walkAndCheck(t *testing.T, path string) {
 
 // The walk also checks the list of free pages, since bbolt overwrites them.
 func TestCheckFindsFalseFreePages(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "status.db")
 	plain, err := bbolt.Open(path, 0o600, &bbolt.Options{NoSync: true})
 	if err != nil {

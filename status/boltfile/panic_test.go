@@ -21,6 +21,7 @@ import (
 // Damage is only nonsense that bbolt finds, or a fault in the file's memory. An
 // operator who moves the file away loses its content.
 func TestWhosePanic(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "file")
 	f, err := os.Create(path)
 	if err != nil {

@@ -46,6 +46,7 @@ func walkBits(t *rapid.T, m *Bitmap, chunk uint32, asc bool) (keys []uint64) {
 }
 
 func TestBitmap(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m, has := drawBits(t, "n")
 		want := slices.Sorted(maps.Keys(has))
@@ -89,6 +90,7 @@ func TestBitmap(t *testing.T) {
 }
 
 func TestBitmapDamaged(t *testing.T) {
+	t.Parallel()
 	for name, raw := range map[string][]byte{
 		"unknown kind": {9, 1, 2},
 		"short dense":  {denseBits, 1, 2, 3},
@@ -121,6 +123,7 @@ func FuzzBitmap(f *testing.F) {
 
 // A Live is a set, whatever the order of its changes.
 func TestLiveSet(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var s Live
 		want := make(map[uint64]bool)
@@ -170,6 +173,7 @@ func TestLiveSet(t *testing.T) {
 }
 
 func TestCountersRoundTrip(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var c, got Counters
 		for i := range c.Now {
