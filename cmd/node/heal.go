@@ -11,20 +11,18 @@ import (
 )
 
 // A stream that could not write once, for want of space, of a file descriptor or of a
-// permission, never writes again. When it could, the node is broken off as by a crash,
-// and another one made by what a start after a crash does. The process goes on: REST
-// answers 503 meanwhile, handlers are interrupted as at a stop, and the port for NATS
-// clients is the same afterwards.
+// permission, never writes again. When it could, the core is broken off as by a crash, and
+// another one is started as after a crash. The node goes on: REST answers 503 meanwhile,
+// handlers are interrupted as at a stop, and the port for NATS clients stays the same.
 
-// The pause before a node is broken off again, and between the tries to start another
-// one: it doubles from the first to the long one, and whoever has been well for long
-// enough begins anew.
+// The pause before a core is broken off again, and between the tries to start another one,
+// doubles up to longPause. A core that has been well for wellAfter ends that.
 const (
 	longPause = time.Minute
 	wellAfter = 5 * time.Minute
 )
 
-// errCutOff says that the server has ended between two nodes.
+// errCutOff says that the node was closed between two cores.
 var errCutOff = errors.New("stopped while the broker was being started anew; the next start recovers what was under way")
 
 // errHealing says that there is no core.
@@ -49,8 +47,8 @@ func (h *healer) next(now time.Time) time.Duration {
 	return h.pause
 }
 
-// heal puts another node in the place of the one that is stuck. It returns an error only
-// if the server must end: ctx has, or it is of no use to go on trying.
+// heal puts another core in the place of the one that is stuck. It returns an error only
+// if the node must end: ctx has ended, or another try is of no use.
 func (n *Node) heal(ctx context.Context, why error) error {
 	if !sleep(ctx, n.healer.next(time.Now())) {
 		return errCutOff

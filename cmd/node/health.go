@@ -14,7 +14,7 @@ import (
 	"jobstream/status"
 )
 
-// health watches whether jobs can be taken, and whether another start is needed for that.
+// health watches whether jobs can be admitted, and whether that needs another start.
 // One goroutine runs watch; everybody may ask.
 type health struct {
 	store *status.Store
@@ -69,7 +69,7 @@ func (h *health) watch(ctx context.Context, b *broker.Broker) error {
 	}
 }
 
-// now is nil, or why nothing can be taken.
+// now is nil, or why no job can be admitted.
 func (h *health) now() error {
 	if err := h.store.Health(); err != nil {
 		return err
@@ -106,14 +106,14 @@ func (h *health) probe(why error) {
 	}
 }
 
-// What must be possible before a new start is tried.
+// A probe writes so many bytes and opens so many files.
 const (
 	probeSize  = 1 << 20
 	probeFiles = 32
 )
 
-// writable says whether a folder takes a file, has room, and the process may open some
-// more.
+// writable is nil if a file can be made in a folder, there is room, and the process may
+// open some more.
 func writable(dir string) (err error) {
 	name := filepath.Join(dir, ".writable")
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
@@ -140,7 +140,7 @@ func writable(dir string) (err error) {
 	return f.Sync()
 }
 
-// openable says whether all files below a folder, if there is one, can be opened to write.
+// openable is nil if all files below a folder, if there is one, can be opened to write.
 func openable(root string) error {
 	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {

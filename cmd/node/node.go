@@ -215,7 +215,7 @@ func (n *Node) Close(ctx context.Context) error {
 	err := n.unhealed
 	if c != nil {
 		n.stopRetention()
-		err = c.stopTaking(ctx)
+		err = c.drain(ctx)
 	}
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 	defer cancel()

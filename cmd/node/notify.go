@@ -10,10 +10,9 @@ import (
 	"jobstream/status"
 )
 
-// notifier publishes what stands in the tracker's outbox, in order. It reads that from the
-// file, a piece at a time. So commits never wait for it, and while the stream cannot be
-// written, or clients read slowly, what ends meanwhile takes 8 bytes in the file per job
-// and no memory.
+// notifier publishes the ends in the tracker's outbox, in order. It reads them from the
+// file, a piece at a time, so commits never wait for it. While the stream cannot be
+// written, or clients read slowly, an end costs 8 bytes in the file and no memory.
 type notifier struct {
 	store  *status.Store
 	outbox *status.Outbox
@@ -26,7 +25,7 @@ func newNotifier(store *status.Store, stream jobs.Notifier, log *slog.Logger) *n
 	return &notifier{store: store, outbox: store.Outbox(), stream: stream, log: log, wake: make(chan struct{}, 1)}
 }
 
-// committed hears that jobs may have ended.
+// committed wakes the notifier if jobs have ended.
 func (n *notifier) committed(c *jobs.Commit) {
 	for range c.Ended() {
 		n.signal()
@@ -47,7 +46,7 @@ const (
 	notifyAgainAtMost = 5 * time.Second
 )
 
-// run publishes until ctx ends. What has not been stored by then stands in the outbox.
+// run publishes until ctx ends. The rest stays in the outbox.
 func (n *notifier) run(ctx context.Context) error {
 	pause := notifyAgain
 	for ctx.Err() == nil {
@@ -90,8 +89,8 @@ func (n *notifier) caughtUp(ctx context.Context) error {
 	return n.store.WaitNotified(ctx, number)
 }
 
-// logFailures logs the jobs that have failed for good, a line each; the logger sees to
-// it that thousands are not.
+// logFailures logs the jobs that have failed for good, a line each. The logger keeps
+// thousands of them short.
 func (c *core) logFailures(commit *jobs.Commit) {
 	for j := range commit.Ended() {
 		if j.Status == jobs.Failed {

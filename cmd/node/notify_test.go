@@ -17,16 +17,16 @@ import (
 	"jobstream/jobs"
 )
 
-// endsHeard gathers the jobs that commits end, in their order.
-type endsHeard struct {
+// endsSeen gathers the jobs that commits end, in their order.
+type endsSeen struct {
 	mu    sync.Mutex
 	ids   []jobs.ID
 	count chan int // holds the latest number of them
 }
 
-func newEndsHeard() *endsHeard { return &endsHeard{count: make(chan int, 1)} }
+func newEndsSeen() *endsSeen { return &endsSeen{count: make(chan int, 1)} }
 
-func (e *endsHeard) committed(c *jobs.Commit) {
+func (e *endsSeen) committed(c *jobs.Commit) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for j := range c.Ended() {
@@ -39,7 +39,7 @@ func (e *endsHeard) committed(c *jobs.Commit) {
 	e.count <- len(e.ids)
 }
 
-func (e *endsHeard) await(t *testing.T, n int) {
+func (e *endsSeen) await(t *testing.T, n int) {
 	t.Helper()
 	late := time.After(patience)
 	for {
@@ -54,7 +54,7 @@ func (e *endsHeard) await(t *testing.T, n int) {
 	}
 }
 
-// TestCommitsWithoutNotifications: while the stream of notifications takes nothing, jobs
+// TestCommitsWithoutNotifications: while the stream of notifications is full, jobs
 // come and end as ever. Then all of
 // them are notified, also by the next process.
 func TestCommitsWithoutNotifications(t *testing.T) {
@@ -62,7 +62,7 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 	payload := []byte(`"` + strings.Repeat("x", 4<<10) + `"`)
 	types := []string{"one", "two"}
 	o := Options{Dir: t.TempDir(), Types: typesOf(jobs.HandlerFunc(nothing), types...), NATS: NATS{Port: -1}, QueueSize: 10_000}
-	ends := newEndsHeard()
+	ends := newEndsSeen()
 	caughtUp := func(n *core) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
@@ -109,12 +109,12 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 	}
 	full(n, false)
 	caughtUp(n)
-	told := make(map[jobs.ID]bool)
+	notified := make(map[jobs.ID]bool)
 	for _, id := range notifiedIDs(t, n) {
-		told[id] = true
+		notified[id] = true
 	}
-	if len(told) != each {
-		t.Errorf("%d of %d jobs were notified", len(told), each)
+	if len(notified) != each {
+		t.Errorf("%d of %d jobs were notified", len(notified), each)
 	}
 
 	full(n, true)
@@ -134,7 +134,7 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 	}
 }
 
-// notifiedIDs are the jobs that the stream of notifications tells of.
+// notifiedIDs are the jobs in the stream of notifications.
 func notifiedIDs(t *testing.T, n *core) (ids []jobs.ID) {
 	t.Helper()
 	mustDo(t, n.Broker.Reader.Kept(t.Context(), func(body []byte) error {

@@ -14,12 +14,12 @@ import (
 	"jobstream/status"
 )
 
-// The tracker is what is true; the streams are a transport that may have gone
-// back, lost parts or vanished. So a start after anything but a clean stop makes
-// the transport anew from the tracker:
+// The tracker is right; the streams are a transport that may have gone back, lost parts or
+// vanished. So a start after anything but a clean stop makes the transport anew from the
+// tracker:
 //
 //  1. Lanes are deleted and made afresh; streams that do not load are repaired
-//     (the broker does that, told by Rebuild).
+//     (the broker does that; see broker.Options.Rebuild).
 //  2. JOBS is purged up to the tracker's position, which also lifts its sequence
 //     if that has gone back: no committed sequence is ever used twice. If only the
 //     process died and JOBS provably has every message that is needed, this and
@@ -132,7 +132,7 @@ func (r *recovery) recover(ctx context.Context, clean bool) error {
 	if err != nil {
 		return err
 	}
-	lost, failed, err := r.takeBack(ctx)
+	lost, failed, err := r.interrupted(ctx)
 	if err != nil {
 		return err
 	}
@@ -168,10 +168,10 @@ func (r *recovery) recover(ctx context.Context, clean bool) error {
 // starting is the actor of what a start commands.
 const starting = "start"
 
-// takeBack ends what was running. In a process that has died each job may be what
+// interrupted ends the attempts that were running. In a process that has died each job may be what
 // killed it, and that counts; one that lives on has interrupted them itself. The
 // tracker must have caught up: the streams may hold the end of some.
-func (r *recovery) takeBack(ctx context.Context) (lost, failed int, err error) {
+func (r *recovery) interrupted(ctx context.Context) (lost, failed int, err error) {
 	keys, err := r.store.Running()
 	if err != nil || len(keys) == 0 {
 		return 0, 0, err
@@ -263,7 +263,7 @@ func (r *recovery) jobsIntact(ctx context.Context) (bool, error) {
 	return !missing && highest <= state.Last, nil
 }
 
-// seed takes into a new tracker what the notifications know of ended jobs.
+// seed fills a new tracker with the ended jobs that the notifications know.
 func (r *recovery) seed(ctx context.Context) error {
 	var some []*jobs.Job
 	total := 0
@@ -368,7 +368,7 @@ func (r *recovery) awaitRepublished(ctx context.Context, seq uint64, refusal *at
 	}
 }
 
-// restore publishes again what somebody else has taken out of JOBS while jobstream runs.
+// restore publishes again the messages that somebody else has removed from JOBS meanwhile.
 func (r *recovery) restore(ctx context.Context, upTo uint64) error {
 	count, err := r.republish(ctx, upTo)
 	if err != nil {

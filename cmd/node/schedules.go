@@ -7,8 +7,8 @@ import (
 	"jobstream/jobs/schedule"
 )
 
-// startSchedules takes over the configuration's schedules and begins to fire all
-// that there are.
+// startSchedules stores the configuration's schedules, and begins to fire all that there
+// are.
 func (c *core) startSchedules(ctx context.Context) error {
 	submit := c.Submitter.SubmitMessage
 	runner := schedule.NewRunner(schedule.RunnerOptions{Store: c.Store, Submit: submit, Ended: c.hasEnded, Logger: c.log})

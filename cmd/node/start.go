@@ -58,7 +58,7 @@ type core struct {
 func startCore(ctx context.Context, o coreOptions) (c *core, err error) {
 	c = &core{o: o, log: o.Logger, loops: newLoops(), Parts: Parts{Waits: intake.NewWaits()}}
 	if o.again {
-		// What has been taken away must not begin anew in silence.
+		// A folder that somebody has removed must not begin anew in silence.
 		if _, err := os.Stat(o.dirs.Tracker); err != nil {
 			return nil, fmt.Errorf("the tracker's file has been removed (%w); put the data folder back, or restart jobstream to begin with what is there now", err)
 		}
@@ -134,8 +134,8 @@ func (c *core) start(ctx context.Context) (err error) {
 	}, unfinished)
 	c.Tail = broker.NewTail(c.Broker, c.Store, r.restore)
 	c.notifier = newNotifier(c.Store, c.Broker.Notifier, c.log)
-	// Of a commit hear, in this order: who submitted, the releaser, the notifier, the log;
-	// and once there is a pool (see startPool) the pool, who waits for a job, the tail.
+	// A commit is published to these listeners in this order, and then to the pool, to
+	// those who wait for a job, and to the tail; see startPool.
 	c.Store.Listen(c.Submitter.Committed)
 	c.Store.Listen(c.Releaser.Committed)
 	c.Store.Listen(c.notifier.committed)

@@ -12,9 +12,9 @@ import (
 	"jobstream/status"
 )
 
-// stopTaking ends the taking of jobs through both doors, and the workers, which have until
-// the end of ctx. Lookups go on.
-func (c *core) stopTaking(ctx context.Context) error {
+// drain admits no more jobs, by either door, and ends the workers, which have until the end
+// of ctx. Lookups go on.
+func (c *core) drain(ctx context.Context) error {
 	c.stopSchedules()
 	c.Submitter.Drain()
 	c.Waits.Close()
@@ -33,30 +33,30 @@ func (c *core) abandon(why error) {
 	_ = c.end(why) // it is no clean end, and the next start expects none
 }
 
-// close ends the rest after stopTaking, in the order in which the parts
-// depend on each other, so that the next start finds everything settled.
+// close ends the rest after drain, in the order in which the parts depend on each other,
+// so that the next start finds everything folded and notified.
 func (c *core) close() error { return c.end(c.health.broker()) }
 
-// end is close; sick is why nothing can be settled, if so.
+// end is close; sick is the reason if the broker can do nothing more.
 func (c *core) end(sick error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	err := c.Broker.Service.Stop()
-	// What is sick may have lost what it acknowledged, and takes nothing more: that
-	// is no clean stop, and nothing is worth waiting for.
+	// A sick broker may have lost what it acknowledged, and accepts nothing more: that is
+	// no clean stop, and nothing is worth waiting for.
 	var mark status.Clean
-	settled := sick
-	if settled == nil {
-		mark, settled = c.settle(ctx)
+	finished := sick
+	if finished == nil {
+		mark, finished = c.finish(ctx)
 	}
-	// What bare publishers have sent since then may end with the last commit, so
-	// the projector stops before those who tell of it.
+	// Jobs of bare publishers may still end with the last commit, so the projector stops
+	// before those who publish its commits.
 	c.stopProjector()
-	if settled == nil {
-		settled = c.awaitProjected(ctx)
+	if finished == nil {
+		finished = c.awaitProjected(ctx)
 	}
 	c.loops.end()
-	err = errors.Join(err, settled, c.Broker.Flush())
+	err = errors.Join(err, finished, c.Broker.Flush())
 	c.Broker.Close()
 	if err == nil {
 		err = fsync.Tree(c.o.dirs.Broker) // the mark promises that it is all there
@@ -67,9 +67,9 @@ func (c *core) end(sick error) error {
 	return errors.Join(err, c.Store.Close())
 }
 
-// settle waits until the tracker has folded all that is in the streams, and all
+// finish waits until the tracker has folded all that is in the streams, and all
 // notifications are stored.
-func (c *core) settle(ctx context.Context) (mark status.Clean, err error) {
+func (c *core) finish(ctx context.Context) (mark status.Clean, err error) {
 	if err := c.Broker.Flush(); err != nil {
 		return mark, err
 	}
@@ -86,7 +86,7 @@ func (c *core) settle(ctx context.Context) (mark status.Clean, err error) {
 	return status.Clean{Jobs: pos.Jobs, Status: pos.Status}, nil
 }
 
-// awaitProjected waits until the last commit has been told, and notified: the
+// awaitProjected waits until the last commit is published, and its ends are notified: the
 // mark of a clean stop drops the outbox.
 func (c *core) awaitProjected(ctx context.Context) error {
 	select {

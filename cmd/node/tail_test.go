@@ -84,7 +84,7 @@ func TestLongJobInFront(t *testing.T) {
 		}
 		return jobs.Result{}, nil
 	}), "noop")})
-	ends := newEndsHeard()
+	ends := newEndsSeen()
 	n.Store.Listen(ends.committed)
 	lanes := []jobs.Lane{{Type: "noop", Priority: 1}, {Type: "noop", Priority: 2}}
 	submit := func(l jobs.Lane, payload string) {
