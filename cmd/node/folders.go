@@ -20,8 +20,8 @@ func FoldersIn(root string) Folders {
 	}
 }
 
-// Make makes the data folder, if need be, and looks for what would stop everything
-// else in it.
+// Make makes the data folder if it is not there, and looks for files that are in the way of
+// its folders.
 func (f Folders) Make() error {
 	if info, err := os.Stat(f.Root); err == nil && !info.IsDir() {
 		return fmt.Errorf("data.dir: %s is not a folder; move it away, or choose another place", f.Root)
@@ -33,7 +33,7 @@ func (f Folders) Make() error {
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
 		return fmt.Errorf("data.dir: no file can be made in %s: %w", f.Root, err)
 	}
-	if err == nil { // whatever else is wrong is said by those who meet it
+	if err == nil { // any other error comes again where it can be explained
 		_, _ = probe.Close(), os.Remove(probe.Name())
 	}
 	for _, dir := range []string{f.Broker, f.Artifacts, f.Outbox} {

@@ -16,6 +16,7 @@ import (
 // TestHealBeginsNothing has the data folder go while there is no core: a new one must not
 // begin with an empty folder.
 func TestHealBeginsNothing(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
 	n, _ := open(t, Options{Dir: dir})
 	n.stopWatch()
@@ -49,6 +50,7 @@ func (s said) Write(line []byte) (int, error) {
 // TestHealStopped closes a node that has no core because none can be started: it refuses
 // everything with a reason until then, and ends at once.
 func TestHealStopped(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
 	failed := make(said, 1)
 	n, c := open(t, Options{Dir: dir, HealPause: time.Millisecond, Logger: slog.New(slog.NewTextHandler(failed, nil))})

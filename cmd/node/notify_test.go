@@ -58,6 +58,7 @@ func (e *endsSeen) await(t *testing.T, n int) {
 // come and end as ever. Then all of
 // them are notified, also by the next process.
 func TestCommitsWithoutNotifications(t *testing.T) {
+	t.Parallel()
 	const each, submitters = 3000, 100
 	payload := []byte(`"` + strings.Repeat("x", 4<<10) + `"`)
 	types := []string{"one", "two"}

@@ -10,7 +10,7 @@ import (
 // forgetEvery is how often old idempotency keys are dropped.
 const forgetEvery = time.Minute
 
-// forgetTokens drops idempotency keys that are older than they are remembered.
+// forgetTokens drops old idempotency keys, every minute until ctx ends.
 func (c *core) forgetTokens(ctx context.Context) error {
 	tick := time.NewTicker(forgetEvery)
 	defer tick.Stop()
@@ -24,7 +24,7 @@ func (c *core) forgetTokens(ctx context.Context) error {
 	}
 }
 
-// forgetOldTokens drops all of them; what fails is tried again at the next tick.
+// forgetOldTokens drops all that are old. After an error the next tick goes on.
 func (c *core) forgetOldTokens(ctx context.Context) {
 	for {
 		some, err := c.forgetSomeTokens(ctx)
@@ -51,10 +51,10 @@ func (c *core) forgetSomeTokens(ctx context.Context) (int, error) {
 	return e.Removed, err
 }
 
-// retentionEvery is how often what is old is deleted.
+// retentionEvery is how often old jobs are deleted.
 const retentionEvery = time.Hour
 
-// startRetention deletes finished jobs that are old enough, now and then hourly, until
+// startRetention deletes ended jobs that are old enough, at once and then hourly, until
 // stop is called.
 func (n *Node) startRetention() (stop func()) {
 	if n.o.Retention <= 0 {

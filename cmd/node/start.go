@@ -89,7 +89,7 @@ func startCore(ctx context.Context, o coreOptions) (c *core, err error) {
 	return nil, errors.Join(err, c.Store.Close())
 }
 
-// startWatched is start, ended early if a part breaks meanwhile.
+// startWatched is start, but ends early if a part breaks meanwhile.
 func (c *core) startWatched(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -158,7 +158,7 @@ func (c *core) start(ctx context.Context) (err error) {
 	return c.startSchedules(ctx)
 }
 
-// safeName makes a name that can stand in a subject.
+// safeName is host with a dash for every letter that cannot be in a subject.
 func safeName(host string) string {
 	b := []byte(host)
 	for i, c := range b {
@@ -213,15 +213,15 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	c.loops.run("workers", c.Pool.Run)
 	c.loops.run("scheduled jobs", c.Releaser.Run)
 	c.loops.run("idempotency keys", c.forgetTokens)
-	// Not before: while unfinished jobs are published again the floor is where
-	// JOBS begins no more, and the tail would publish them once more.
+	// Not earlier: while unfinished jobs are published again, JOBS begins above the lowest
+	// message needed, and the tail would publish them once more.
 	c.loops.run("trimming", c.Tail.Run)
 	c.Pool.Start(c.Store.Positions().Jobs, state.Last)
 	return nil
 }
 
-// lanesNeeded are those of all known types, and of the types of unfinished jobs that
-// are not known any more: their jobs wait until the type is back.
+// lanesNeeded are the lanes of all known types, and of unknown types with unfinished jobs:
+// these wait until their type is back.
 func (c *core) lanesNeeded() []jobs.Lane {
 	names := make(map[string]bool)
 	for _, t := range c.o.registry.Types() {

@@ -35,6 +35,7 @@ func gated(gate <-chan struct{}) jobs.HandlerFunc {
 // twice the queue's size, however often it is trimmed meanwhile. What the tracker has
 // not read yet must not pass for what has ended, which would make room for more.
 func TestFloodIsBounded(t *testing.T) {
+	t.Parallel()
 	const queue, flood = 2000, 60_000
 	gate := make(chan struct{})
 	defer close(gate)
@@ -76,6 +77,7 @@ func TestFloodIsBounded(t *testing.T) {
 // TestLongJobInFront: while one job runs, thousands of others come and go in its lane and
 // in another one. JOBS stays bounded, and takes no place from them.
 func TestLongJobInFront(t *testing.T) {
+	t.Parallel()
 	const queue, each, rounds = 200, 150, 20
 	gate := make(chan struct{})
 	_, n := open(t, Options{QueueSize: queue, Types: typesOf(jobs.HandlerFunc(func(ctx context.Context, task *jobs.Task) (jobs.Result, error) {
