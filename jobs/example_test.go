@@ -10,23 +10,29 @@ import (
 	"jobstream/jobs"
 )
 
+// printer is a host that prints.
+type printer struct{}
+
+func (printer) Report(percent int, message string)          { fmt.Println(percent, message) }
+func (printer) Log(level jobs.Level, _ string, text string) { fmt.Println(level, text) }
+
 // A handler reports progress, leaves a checkpoint and returns a result.
 func ExampleHandlerFunc() {
 	double := jobs.HandlerFunc(func(_ context.Context, t *jobs.Task) (jobs.Result, error) {
 		t.Progress(50, "halfway")
+		t.Logf(jobs.LevelInfo, "%d rows", 100)
 		if err := t.SetCheckpoint(map[string]int{"rows": 100}); err != nil {
 			return jobs.Result{}, err
 		}
 		return jobs.Result{Value: map[string]int{"attempt": t.Attempt}}, nil
 	})
-	task := jobs.NewTask(&jobs.Job{Type: "double"}, 1, func(percent int, message string) {
-		fmt.Println(percent, message)
-	})
+	task := jobs.NewTask(&jobs.Job{Type: "double"}, 1, printer{})
 	result, err := double.Handle(context.Background(), task)
 	fmt.Println(result.Value, err)
 	fmt.Println(string(task.NextCheckpoint()))
 	// Output:
 	// 50 halfway
+	// info 100 rows
 	// map[attempt:1] <nil>
 	// {"rows":100}
 }

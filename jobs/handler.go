@@ -47,28 +47,63 @@ type Task struct {
 	// Attempt counts from 1.
 	Attempt int
 
-	progress func(percent int, message string)
-	left     atomic.Pointer[json.RawMessage] // the checkpoint for the next attempt
+	host Host
+	left atomic.Pointer[json.RawMessage] // the checkpoint for the next attempt
 }
 
-// NewTask makes a task for tests of a handler; report may be nil.
-func NewTask(j *Job, attempt int, report func(percent int, message string)) *Task {
+// Host is the server, as far as a task needs it. Its methods may be called from any
+// goroutine.
+type Host interface {
+	// Report passes progress on; see [Task.Progress].
+	Report(percent int, message string)
+	// Log appends an entry to the job's log; see [Task.Log] and [Task.LogOutput].
+	Log(level Level, stream, text string)
+}
+
+// NewTask makes a task for tests of a handler; h may be nil.
+func NewTask(j *Job, attempt int, h Host) *Task {
 	t := new(Task)
-	t.Begin(j, attempt, report)
+	t.Begin(j, attempt, h)
 	return t
 }
 
-// Begin turns a zero Task into that of an attempt. report gets the progress; it may be
-// nil.
-func (t *Task) Begin(j *Job, attempt int, report func(percent int, message string)) {
-	t.Job, t.Attempt, t.progress = j, attempt, report
-}
+// Begin turns a zero Task into that of an attempt.
+func (t *Task) Begin(j *Job, attempt int, h Host) { t.Job, t.Attempt, t.host = j, attempt, h }
 
 // Progress reports the progress of the attempt, in per cent (0 to 100), with a line for
 // people. It may be called at any rate, because reports are throttled.
 func (t *Task) Progress(percent int, message string) {
-	if t.progress != nil {
-		t.progress(min(max(percent, 0), 100), message)
+	if t.host != nil {
+		t.host.Report(min(max(percent, 0), 100), message)
+	}
+}
+
+// Level is the weight of an entry in a job's log.
+type Level string
+
+// The levels.
+const (
+	LevelDebug Level = "debug"
+	LevelInfo  Level = "info"
+	LevelWarn  Level = "warn"
+	LevelError Level = "error"
+)
+
+// Log appends a line to the job's log. The log is for people and bounded: a long line is
+// cut, and lines beyond the bounds are dropped and counted. Nothing that the job needs
+// belongs there.
+func (t *Task) Log(level Level, text string) { t.LogOutput(level, "", text) }
+
+// Logf is [Task.Log] of fmt.Sprintf.
+func (t *Task) Logf(level Level, format string, args ...any) {
+	t.Log(level, fmt.Sprintf(format, args...))
+}
+
+// LogOutput is [Task.Log] for a line that a program has written to a stream, stdout or
+// stderr.
+func (t *Task) LogOutput(level Level, stream, text string) {
+	if t.host != nil {
+		t.host.Log(level, stream, text)
 	}
 }
 

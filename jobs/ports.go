@@ -115,3 +115,17 @@ type Agenda interface {
 	// limit.
 	Overdue(now Time) (keys []uint64, next Time, err error)
 }
+
+// Logs keep what jobs log.
+type Logs interface {
+	// Open begins the entries of an attempt.
+	Open(j *Job, attempt int) LogWriter
+}
+
+// LogWriter appends to the log of a job; see [Task.Log]. It may be used by several
+// goroutines. What it cannot store is lost.
+type LogWriter interface {
+	Log(level Level, stream, text string)
+	// Close ends the entries of the attempt. Later ones are lost.
+	Close()
+}

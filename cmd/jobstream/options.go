@@ -52,7 +52,7 @@ func nodeOptions(c *config.Config, log *slog.Logger) (o node.Options, err error)
 func handlerServer(c *config.Config, dirs node.Folders, tracker *node.Tracker) *handlers.Server {
 	smtp := c.Email.SMTP
 	return &handlers.Server{
-		Tracker: tracker, Artifacts: jobs.ArtifactDir(dirs.Artifacts),
+		Tracker: tracker, Artifacts: jobs.ArtifactDir(dirs.Artifacts), Logs: dirs.Logs,
 		Mail: email.Config{
 			Transport: c.Email.Transport, From: c.Email.From, Outbox: dirs.Outbox,
 			SMTP: email.SMTP{

@@ -16,6 +16,7 @@ import (
 	"jobstream/jobs/handlers/bulk"
 	"jobstream/jobs/handlers/cleanup"
 	"jobstream/jobs/intake"
+	"jobstream/jobs/joblog"
 )
 
 // Node is a running server: its doors, and the core behind them, which is replaced when
@@ -53,7 +54,7 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 		healer: healer{first: o.HealPause}, broken: make(chan error, 1), watched: make(chan struct{}),
 	}
 	if n.o.Cleaner == nil {
-		n.o.Cleaner = cleanup.New(o.Tracker, jobs.ArtifactDir(n.dirs.Artifacts), nil)
+		n.o.Cleaner = cleanup.New(o.Tracker, jobs.ArtifactDir(n.dirs.Artifacts), cleanup.Leftover{Name: "its log", Remove: joblog.New(n.dirs.Logs, nil).Remove})
 	}
 	n.registry = jobs.NewRegistry(append(o.Types[:len(o.Types):len(o.Types)], bulkType(bulk.New(o.Tracker, n.o.Cleaner.Remove)))...)
 	if err := n.dirs.Make(); err != nil {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"jobstream/broker"
 	"jobstream/jobs"
 	"jobstream/jobs/intake"
+	"jobstream/jobs/joblog"
 	"jobstream/jobs/pool"
 	"jobstream/jobs/schedule"
 	"jobstream/status"
@@ -27,6 +29,7 @@ type Parts struct {
 	Pool      *pool.Pool
 	Schedules *schedule.Book
 	Tail      *broker.Tail
+	Logs      *joblog.Dir // what jobs log
 }
 
 // coreOptions are what a core is made of: the options of its node, and what the node adds.
@@ -187,6 +190,15 @@ func (c *core) runParts() {
 	})
 }
 
+// publishLog passes an entry of a job's log on to those who listen to it over NATS, and
+// to the server's own log.
+func (c *core) publishLog(j *jobs.Job, e *joblog.Entry) {
+	if b, err := json.Marshal(e); err == nil {
+		c.Broker.PublishLog(j, b)
+	}
+	c.log.Debug(e.Text, "job", j.ID, "type", j.Type, "attempt", e.Attempt, "stream", e.Stream, "level", e.Level)
+}
+
 // startPool opens the lanes and begins to run jobs from them. Survivors are the sequences
 // in JOBS up to which a crash may have been near.
 func (c *core) startPool(ctx context.Context, survivors uint64) error {
@@ -195,10 +207,11 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	if err != nil {
 		return err
 	}
+	c.Logs = joblog.New(c.o.dirs.Logs, c.publishLog)
 	c.Pool = pool.New(pool.Options{
 		Queue: c.Tail, Tracker: c.Store, Recorder: c.Recorder, Registry: c.o.registry,
 		MaxWorkers: c.o.Workers.Max, MinWorkers: c.o.Workers.Min, Paused: paused, Lease: c.o.Workers.Lease, MaxLost: c.o.Workers.MaxLost, Node: c.name, Logger: c.log,
-		SurvivorsUpTo: survivors,
+		SurvivorsUpTo: survivors, Logs: c.Logs,
 	}, lanes)
 	c.Store.Listen(c.Pool.Committed)
 	c.Store.Listen(c.Waits.Committed)

@@ -6,13 +6,16 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/joblog"
 )
 
-// Answer is the result of an operation. It has a JSON, a List, a File, or none of them.
+// Answer is the result of an operation. It has a JSON, a List, a File, a Log, or none of
+// them.
 type Answer struct {
 	JSON JSON
 	List *List
 	File *File
+	Log  *Log
 
 	// Status is its HTTP status; 0 = that of the operation.
 	Status int
@@ -53,6 +56,18 @@ type File struct {
 	Artifact *jobs.Artifact
 	Content  jobs.ArtifactFile
 	Modified time.Time
+}
+
+// Log is the log of a job, which a door writes while it reads it. It may go on as long
+// as the job does.
+type Log struct {
+	NDJSON bool // as lines of JSON, not of text
+	read   func(ctx context.Context, yield func(*joblog.Entry) error) error
+}
+
+// Read calls yield with each entry, until that returns an error. It is called once.
+func (l *Log) Read(ctx context.Context, yield func(*joblog.Entry) error) error {
+	return l.read(ctx, yield)
 }
 
 // JobAddress is the path of a job.

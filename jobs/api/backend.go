@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 
 	"jobstream/jobs"
+	"jobstream/jobs/joblog"
 	"jobstream/jobs/schedule"
 )
 
@@ -17,6 +18,7 @@ type Backend struct {
 	Workers   Workers
 	Schedules Schedules
 	Artifacts jobs.Artifacts
+	Logs      *joblog.Dir
 }
 
 // Submitter admits jobs.

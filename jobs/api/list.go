@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"maps"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/joblog"
 	"jobstream/jobs/strict"
 )
 
@@ -117,6 +119,8 @@ type params struct {
 	inQuery bool // they come from a query string, not from JSON
 	page    jobs.Page
 	wait    time.Duration
+	log     joblog.Query
+	follow  bool
 }
 
 // body reads the JSON object of a request.
@@ -228,6 +232,12 @@ func (p *params) one(name, text string) (err error) {
 		f.Payload, err = filterText(text)
 	case "wait":
 		p.wait, err = ParseWait(text)
+	case "attempt":
+		p.log.Attempt, err = strict.Int([]byte(text), 1, math.MaxInt32)
+	case "tail":
+		p.log.Tail, err = strict.Int([]byte(text), 1, math.MaxInt32)
+	case "follow":
+		p.follow, err = strict.Bool([]byte(text))
 	case "limit":
 		f.Limit, err = strict.Int([]byte(text), 1, jobs.MaxLimit)
 	case "cursor":

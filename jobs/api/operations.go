@@ -48,6 +48,7 @@ var operations = []*Operation{
 	{"counts", ScopeRead, "GET /jobs/counts", 200, doors(readCountsQuery, readCountsBody, count)},
 	{"get", ScopeRead, "GET /jobs/{id}", 200, doors(readGetPath, readGetBody, get)},
 	{"history", ScopeRead, "GET /jobs/{id}/events", 200, doors(readJobPath, nil, history)},
+	{"log", ScopeRead, "GET /jobs/{id}/log", 200, doors(readLogPath, nil, readLog)},
 	{"result", ScopeRead, "GET /jobs/{id}/result", 200, doors(readJobPath, nil, result)},
 	{"cancel", ScopeManage, "POST /jobs/{id}/cancel", 202, doors(readCancelPath, readCancelBody, cancel)},
 	{"retry", ScopeManage, "POST /jobs/{id}/retry", 202, doors(readJobPathOnly, readJobBody, retry)},

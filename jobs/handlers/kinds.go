@@ -15,6 +15,7 @@ import (
 	"jobstream/jobs/handlers/email"
 	"jobstream/jobs/handlers/export"
 	"jobstream/jobs/handlers/report"
+	"jobstream/jobs/joblog"
 	"jobstream/jobs/setting"
 )
 
@@ -53,6 +54,7 @@ type Options interface {
 type Server struct {
 	Tracker   Tracker
 	Artifacts jobs.Artifacts
+	Logs      string       // the folder of jobs' logs
 	Mail      email.Config // the section email, which all types of that kind share
 }
 
@@ -64,9 +66,9 @@ type Tracker interface {
 
 // Cleaner makes the handler that deletes ended jobs and everything that they left.
 func (s *Server) Cleaner() *cleanup.Handler {
-	return cleanup.New(s.Tracker, s.Artifacts, func(id jobs.ID) (int64, error) {
-		return email.RemoveMail(s.Mail.Outbox, id)
-	})
+	return cleanup.New(s.Tracker, s.Artifacts,
+		cleanup.Leftover{Name: "its mail from the outbox", Remove: func(id jobs.ID) (int64, error) { return email.RemoveMail(s.Mail.Outbox, id) }},
+		cleanup.Leftover{Name: "its log", Remove: joblog.New(s.Logs, nil).Remove})
 }
 
 // Kinds lists all kinds in their order in messages. The caller owns the list.

@@ -33,6 +33,7 @@ type execution struct {
 	ended   atomic.Pointer[jobs.Job] // the job, if it has ended elsewhere
 
 	progress progressThrottle
+	log      jobLog
 }
 
 func newExecution(p *Pool, d *delivery, job *jobs.Job) *execution {
@@ -88,6 +89,7 @@ func (x *execution) end(result jobs.Result, err error) bool {
 		return false
 	}
 	last := x.progress.stop()
+	x.log.close()
 	e := x.outcome(result, err)
 	if e.Kind == jobs.KindCompleted {
 		e.Message = last // the throttle deferred it: it stays as the job's last message
@@ -105,7 +107,7 @@ func (x *execution) handle() (result jobs.Result, err error) {
 			err = fmt.Errorf("panic: %v", r)
 		}
 	}()
-	x.task.Begin(x.job, x.attempt, x.report)
+	x.task.Begin(x.job, x.attempt, x)
 	return x.typ.Handler.Handle(x.ctx, &x.task)
 }
 

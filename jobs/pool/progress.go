@@ -43,7 +43,8 @@ func (t *progressThrottle) every() time.Duration {
 	return max(progressEvery, time.Duration(t.size)*time.Second/progressBytes)
 }
 
-func (x *execution) report(percent int, message string) {
+// Report passes progress on; see [jobs.Host].
+func (x *execution) Report(percent int, message string) {
 	t := &x.progress
 	t.mu.Lock()
 	defer t.mu.Unlock()

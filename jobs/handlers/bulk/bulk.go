@@ -85,6 +85,7 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 		return jobs.Result{}, err
 	}
 	t.Progress(100, r.summary())
+	t.Log(jobs.LevelInfo, r.summary())
 	return jobs.Result{Value: r.result}, nil
 }
 

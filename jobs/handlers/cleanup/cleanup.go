@@ -26,10 +26,16 @@ import (
 //
 // Only ended jobs are touched, so a cleanup never deletes itself.
 type Handler struct {
-	cleaner    jobs.Cleaner
-	files      jobs.Artifacts
-	removeMail func(jobs.ID) (int64, error)
-	now        func() jobs.Time
+	cleaner jobs.Cleaner
+	files   jobs.Artifacts
+	others  []Leftover
+	now     func() jobs.Time
+}
+
+// Leftover is a kind of file that a job may leave besides its artifacts.
+type Leftover struct {
+	Name   string                                   // for errors, like "its log"
+	Remove func(id jobs.ID) (size int64, err error) // of one job; in bytes
 }
 
 var (
@@ -37,20 +43,16 @@ var (
 	_ jobs.Checker = (*Handler)(nil)
 )
 
-// New makes a handler that deletes the records in c and their artifacts in files.
-// removeMail deletes a job's mail from the outbox and returns its size in bytes. It is
-// nil if there is no outbox.
-func New(c jobs.Cleaner, files jobs.Artifacts, removeMail func(jobs.ID) (int64, error)) *Handler {
-	if removeMail == nil {
-		removeMail = func(jobs.ID) (int64, error) { return 0, nil }
-	}
-	return &Handler{cleaner: c, files: files, removeMail: removeMail, now: jobs.Now}
+// New makes a handler that deletes the records in c, their artifacts in files, and the
+// others.
+func New(c jobs.Cleaner, files jobs.Artifacts, others ...Leftover) *Handler {
+	return &Handler{cleaner: c, files: files, others: others, now: jobs.Now}
 }
 
 // Result is the result of a cleanup, as JSON.
 //
 // FreedBytes covers records and files. It counts the work of the last attempt only. A
-// dry run counts artifacts exactly and leaves mail out. It counts records by the length
+// dry run counts artifacts exactly and leaves mail and logs out. It counts records by the length
 // of their JSON, which is a little more than they take.
 type Result struct {
 	DeletedCount int      `json:"deleted_count"`
@@ -132,6 +134,7 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 		return jobs.Result{}, err
 	}
 	t.Progress(100, s.summary())
+	t.Log(jobs.LevelInfo, s.summary())
 	return jobs.Result{Value: Result{
 		DeletedCount: s.deleted,
 		FreedBytes:   s.freed,
@@ -258,10 +261,12 @@ func (s *sweep) removeFiles(id jobs.ID) error {
 	if err != nil {
 		return fmt.Errorf("remove its artifact: %w", err)
 	}
-	size, err = s.removeMail(id)
-	s.freed += size
-	if err != nil {
-		return fmt.Errorf("remove its mail from the outbox: %w", err)
+	for _, o := range s.others {
+		size, err := o.Remove(id)
+		s.freed += size
+		if err != nil {
+			return fmt.Errorf("remove %s: %w", o.Name, err)
+		}
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ type site struct {
 func newSite(t *testing.T, list ...*jobs.Job) *site {
 	t.Helper()
 	s := &site{tracker: handlertest.NewTracker(list...), outbox: t.TempDir()}
-	s.Handler = New(s.tracker, jobs.ArtifactDir(t.TempDir()), s.unlinkMail)
+	s.Handler = New(s.tracker, jobs.ArtifactDir(t.TempDir()), Leftover{"its mail", s.unlinkMail})
 	at := handlertest.At(t, now)
 	s.now = func() jobs.Time { return at }
 	for i, j := range list {
@@ -208,7 +208,7 @@ func TestDeletesInBatches(t *testing.T) {
 		list = append(list, &jobs.Job{ID: handlertest.ID(i), Status: jobs.Completed, CreatedAt: at.Add(time.Duration(i-5000) * time.Hour), EndedAt: at.Add(time.Duration(i-5000) * time.Hour)})
 	}
 	tracker := handlertest.NewTracker(list...)
-	h := New(tracker, jobs.ArtifactDir(t.TempDir()), nil)
+	h := New(tracker, jobs.ArtifactDir(t.TempDir()))
 	h.now = func() jobs.Time { return at }
 	task := handlertest.NewTask(`{"older_than":"1h"}`)
 	res, err := h.Handle(t.Context(), task.Task)
@@ -262,7 +262,7 @@ func TestAnInterruptedCleanupIsMadeGood(t *testing.T) {
 func TestOneStubbornFile(t *testing.T) {
 	s := newSite(t, mixed(t)...)
 	stubborn := errors.New("stubborn")
-	s.removeMail = func(id jobs.ID) (int64, error) {
+	s.others[0].Remove = func(id jobs.ID) (int64, error) {
 		if id == handlertest.ID(1) {
 			return 0, stubborn
 		}
@@ -341,7 +341,7 @@ func TestRemove(t *testing.T) {
 		t.Errorf("left are %v, %v and %v", records, files, mails)
 	}
 	boom := errors.New("boom")
-	s.removeMail = func(jobs.ID) (int64, error) { return 0, boom }
+	s.others[0].Remove = func(jobs.ID) (int64, error) { return 0, boom }
 	if deleted, _, err := s.Remove(t.Context(), s.tracker.Jobs[:1]); deleted != 0 || !errors.Is(err, boom) {
 		t.Errorf("a mail that resists: %d, %v", deleted, err)
 	}

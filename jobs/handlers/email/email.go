@@ -216,6 +216,7 @@ func (h *Handler) sendOutbox(ctx context.Context, t *jobs.Task, l *letter) (*Sen
 		return nil, fmt.Errorf("writing to the outbox: %w", err)
 	}
 	t.Progress(100, "the mail is in the outbox")
+	t.Log(jobs.LevelInfo, "the mail is in the outbox")
 	return &Sent{Accepted: l.payload.recipients(), File: file, Bytes: len(content)}, nil
 }
 
@@ -248,6 +249,10 @@ func (h *Handler) sendSMTP(ctx context.Context, t *jobs.Task, l *letter) (*Sent,
 		return nil, s.undelivered(d)
 	}
 	t.Progress(100, fmt.Sprintf("sent to %d recipient(s)", len(d.Accepted)))
+	for _, r := range d.Refused {
+		t.Logf(jobs.LevelWarn, "%s was refused: %s", r.Address, r.Error)
+	}
+	t.Logf(jobs.LevelInfo, "sent to %d recipient(s) by %s", len(d.Accepted), h.config.SMTP.addr())
 	return &Sent{Accepted: d.Accepted, Rejected: d.Refused, Bytes: len(content)}, nil
 }
 

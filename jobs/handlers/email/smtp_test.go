@@ -231,13 +231,19 @@ func certificate(t *testing.T) (*tls.Config, *x509.CertPool) {
 	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}, pool
 }
 
+// reports is a host that gets progress.
+type reports func(percent int)
+
+func (r reports) Report(percent int, _ string) { r(percent) }
+func (reports) Log(_ jobs.Level, _, _ string)  {}
+
 func TestSMTPSends(t *testing.T) {
 	server := startServer(t, nil)
 	h := handlerFor(t, server.config)
 	var progress []int
 	job := jobs.NewTask(&jobs.Job{ID: jobs.NewID(), Payload: []byte(
 		`{"to":["Ä <a@example.com>","\"jane..doe\"@example.com"],"cc":"c@example.com","bcc":"hidden@example.com","subject":"Grüße","body":".\n..\nline\n.","html":"<p>€</p>"}`,
-	)}, 1, func(percent int, _ string) { progress = append(progress, percent) })
+	)}, 1, reports(func(percent int) { progress = append(progress, percent) }))
 	r, err := h.Handle(t.Context(), job)
 	s := sent(t, r, err)
 	mails := server.got()

@@ -88,6 +88,7 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 		return jobs.Result{}, fmt.Errorf("finish the export's file: %w", err)
 	}
 	t.Progress(100, fmt.Sprintf("exported %d jobs", n))
+	t.Logf(jobs.LevelInfo, "exported %d jobs", n)
 	return jobs.Result{
 		Artifact: file,
 		Value: Result{

@@ -102,6 +102,7 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 		return jobs.Result{}, err
 	}
 	t.Progress(100, fmt.Sprintf("reported on %d jobs", sum.total.jobs()))
+	t.Logf(jobs.LevelInfo, "reported on %d jobs", sum.total.jobs())
 	return jobs.Result{Artifact: file, Value: sum.result(req.kind, t.Job.ID, file)}, nil
 }
 

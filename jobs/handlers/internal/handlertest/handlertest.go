@@ -181,6 +181,18 @@ type Task struct {
 	*jobs.Task
 	Percents []int
 	Messages []string
+	Logged   []string
+}
+
+// Report notes progress.
+func (t *Task) Report(percent int, message string) {
+	t.Percents = append(t.Percents, percent)
+	t.Messages = append(t.Messages, message)
+}
+
+// Log notes an entry of the log.
+func (t *Task) Log(level jobs.Level, _, text string) {
+	t.Logged = append(t.Logged, string(level)+" "+text)
 }
 
 // NewTask makes one.
@@ -190,10 +202,7 @@ func NewTask(payload string) *Task {
 	if payload != "" {
 		j.Payload = json.RawMessage(payload)
 	}
-	t.Task = jobs.NewTask(j, 1, func(percent int, message string) {
-		t.Percents = append(t.Percents, percent)
-		t.Messages = append(t.Messages, message)
-	})
+	t.Task = jobs.NewTask(j, 1, t)
 	return t
 }
 
