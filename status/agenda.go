@@ -12,9 +12,9 @@ import (
 	"jobstream/status/record"
 )
 
-// The agenda is what has to happen to jobs at a moment: to be published again
-// (due), or to be ended because they should have started or ended (limits). Its
-// entries follow from the records and change with them, in one transaction.
+// The agenda says when something has to happen to a job. A job is due when its message
+// has to be published again. A limit is the moment at which a job must have started or
+// ended. The entries follow from the records and change with them, in one transaction.
 
 // inQueue says whether the job's message has to be in JOBS.
 func inQueue(j *jobs.Job) bool { return j.Place == jobs.InQueue && !j.Status.Ended() }
@@ -22,13 +22,14 @@ func inQueue(j *jobs.Job) bool { return j.Place == jobs.InQueue && !j.Status.End
 // special says whether a job can have entries in the agenda, or a unique key.
 func special(j *jobs.Job) bool { return j != nil && (j.Terms != nil || j.Place != jobs.InQueue) }
 
-// The due index has two parts, which the first byte tells apart.
+// The due index has two parts, distinguished by the first byte.
 const (
 	dueUnfinished = 'u' // jobs that count as unfinished already
 	dueScheduled  = 's' // jobs that wait while the queue is full
 )
 
-// dueKey is the job's key in the due index, nil if it does not stand there.
+// dueKey is the key of the job in the due index. It is nil if the job has no entry
+// there.
 func dueKey(j *jobs.Job) []byte {
 	if j == nil || j.Place != jobs.Due || j.Status.Ended() {
 		return nil
@@ -142,8 +143,7 @@ func (q *Queries) Whole(j *jobs.Job) (whole *jobs.Job, err error) {
 	return whole, err
 }
 
-// dueAfter is the first moment after now in one part of the index, 0 if there is
-// none.
+// dueAfter is the first moment after now in one part of the index, 0 if there is none.
 func dueAfter(tx *bbolt.Tx, part byte, now jobs.Time) jobs.Time {
 	k, _ := tx.Bucket(bucketDue).Cursor().Seek(append([]byte{part}, momentKey(now+1, 0)...))
 	if len(k) != 17 || k[0] != part {
@@ -156,12 +156,12 @@ func dueAfter(tx *bbolt.Tx, part byte, now jobs.Time) jobs.Time {
 // overdueBatch is how many jobs Overdue lists at most.
 const overdueBatch = 4096
 
-// startGrace is how long the tracker waits for word that a job in the queue has
-// started before its expiry: no worker starts one after it.
+// startGrace is how long the tracker waits for the event of a start before the expiry.
+// No worker starts a job after its expiry.
 const startGrace = 250 * time.Millisecond
 
-// mayHaveStarted says whether a job that would expire at a moment may have
-// started before it, which has not been committed yet.
+// mayHaveStarted says whether a job that would expire at a moment may have started
+// before. The event of that start may not be committed yet.
 func mayHaveStarted(j *jobs.Job, at jobs.Time) bool {
 	return inQueue(j) && j.Attempt == 0 && at == j.Terms.ExpiresAt
 }

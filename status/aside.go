@@ -10,13 +10,12 @@ import (
 	"jobstream/status/boltfile"
 )
 
-// What breaks the fold, whenever it is tried, is set aside, so that one message cannot
-// stop the server: it is found by folding the halves of its batch, a line in a file
-// says what it was, and the position moves past it. A submission becomes a job that has
-// failed and says so.
+// Whatever always breaks the fold is set aside, so that one message cannot stop the
+// server. Folding the halves of its batch finds it, a line in a file describes it, and
+// the position moves past it. A submission becomes a job that has failed and says so.
 
-// asideName is the file with what was set aside, beside the tracker's. It may have so
-// many bytes, and as many again of before.
+// asideName is the file of all that was set aside, in the tracker's folder. Its size is
+// bounded by maxAside. One older file of that size is kept.
 const (
 	asideName   = "set-aside.jsonl"
 	maxAside    = 1 << 20
@@ -25,17 +24,17 @@ const (
 	asideReason = "jobstream could not take this in, which is a bug in it: "
 )
 
-// foldError is an error of a fold before its commit: the disk has no part in it, so the
-// same batch gives it again.
+// foldError is an error of a fold before its commit. The disk has no part in it, so the
+// same batch fails again.
 type foldError struct{ err error }
 
 func (e *foldError) Error() string { return e.err.Error() }
 func (e *foldError) Unwrap() error { return e.err }
 
-// size is the number of what there is to fold in b.
+// size is the number of messages and events in b.
 func (b *batch) size() int { return len(b.messages) + len(b.events) }
 
-// halves are two batches that are folded as b is, one after the other. The position in
+// halves are two batches that do the same as b, one after the other. The position in
 // STATUS moves with the second one.
 func (b *batch) halves() (first, second batch) {
 	n := b.size() / 2
@@ -53,8 +52,8 @@ func cut[T any](list []T, n int) (head, tail []T, left int) {
 	return list[:k], list[k:], n - k
 }
 
-// isolate folds a batch that could not be folded because of err, without what breaks it.
-// It returns an error if that is not a part of the batch, or nothing can be committed.
+// isolate folds a batch that failed with err, without the part that breaks it. It
+// returns an error if no part does, or if nothing can be committed.
 func (p *Projector) isolate(b *batch, err error, publish func(*jobs.Commit)) error {
 	if b.size() == 0 {
 		return err
@@ -65,7 +64,7 @@ func (p *Projector) isolate(b *batch, err error, publish func(*jobs.Commit)) err
 	return p.pieces(b, publish)
 }
 
-// pieces folds the halves of a batch, and theirs, and sets aside what fails by itself.
+// pieces folds the halves of a batch, and theirs. It sets aside what fails by itself.
 func (p *Projector) pieces(b *batch, publish func(*jobs.Commit)) error {
 	for try := 1; ; try++ {
 		poison, err := p.foldOnce(b, publish)
@@ -86,8 +85,8 @@ func (p *Projector) pieces(b *batch, publish func(*jobs.Commit)) error {
 	}
 }
 
-// foldOnce folds all of a batch, and publishes the commits. poison says that the error
-// would come again.
+// foldOnce folds all of a batch and publishes the commits. poison says that the same
+// batch would fail again.
 func (p *Projector) foldOnce(b *batch, publish func(*jobs.Commit)) (poison bool, err error) {
 	for part := *b; ; {
 		c, rest, err := p.fold(&part, p.input())
@@ -104,7 +103,7 @@ func (p *Projector) foldOnce(b *batch, publish func(*jobs.Commit)) (poison bool,
 	}
 }
 
-// setAside moves past the only thing in b.
+// setAside moves past the only message or event in b.
 func (p *Projector) setAside(b *batch, why error, publish func(*jobs.Commit)) error {
 	line := aside{At: jobs.Now().String(), Reason: why.Error()}
 	var broke *boltfile.Panic
@@ -135,8 +134,8 @@ func (p *Projector) setAside(b *batch, why error, publish func(*jobs.Commit)) er
 	return err
 }
 
-// failedJobs are what may be folded instead of a message that cannot: it as a job that
-// has failed, with as much of it as possible.
+// failedJobs are replacements for a message that cannot be folded, to be tried in order.
+// Each makes a job that has failed, with as much of the message as possible.
 func failedJobs(m *jobs.Message, why error) (instead []batch) {
 	failed := jobs.Message{
 		Seq: m.Seq, At: m.At, ID: m.ID, Type: m.Type, Priority: m.Priority, Payload: m.Payload,
@@ -152,8 +151,8 @@ func failedJobs(m *jobs.Message, why error) (instead []batch) {
 	return instead
 }
 
-// failure is what may be folded instead of the end of an attempt that cannot: it has
-// failed for that, for good.
+// failure replaces the end of an attempt that cannot be folded. The attempt has failed
+// for good.
 func failure(e *jobs.Event, why error) batch {
 	return batch{outcomes: []jobs.Event{*e}, events: []jobs.Event{{
 		Kind: jobs.KindFailed, ID: e.ID, Seq: e.Seq, Type: e.Type, Priority: e.Priority, CreatedAt: e.CreatedAt,
@@ -198,7 +197,7 @@ func clipTo(s string, n int) string {
 	return s
 }
 
-// appendAside adds a line to the file of what was set aside, which is on disk then.
+// appendAside appends a line to the file of what was set aside, and syncs it.
 func (p *Projector) appendAside(line *aside) (path string, err error) {
 	path = filepath.Join(filepath.Dir(p.path), asideName)
 	if info, err := os.Stat(path); err == nil && info.Size() > maxAside {

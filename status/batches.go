@@ -10,11 +10,10 @@ import (
 	"jobstream/status/record"
 )
 
-// A batch is stored before its messages are published and removed when all of
-// its jobs have records, so that a process that dies in between leaves all of
-// them or none.
+// A batch is stored before its messages are published. It is removed when all of its
+// jobs have records. So a process that dies in between leaves all of them or none.
 
-// batches are those that are not complete, as a transaction sees and changes them.
+// batches are the incomplete batches, as a transaction sees and changes them.
 type batches struct {
 	tx      *bbolt.Tx
 	records *records
@@ -42,7 +41,7 @@ func (b *batches) reserve(c jobs.Reserve) (e jobs.Effect, err error) {
 }
 
 // store stores a batch and reserves its unique keys. It changes nothing if one of them
-// has an owner.
+// has an owner already.
 func (b *batches) store(batch *jobs.Batch, now jobs.Time) error {
 	for i, m := range batch.Messages {
 		key := uniqueKey(m.Terms)
@@ -105,8 +104,8 @@ func (b *batches) complete(id jobs.ID) (done bool, err error) {
 	return true, bucket.Delete(id[:])
 }
 
-// include says whether a job belongs to a batch that is not complete. Its message
-// is published again then, and would make a new job of one that was deleted.
+// include says whether a job belongs to an incomplete batch. The message of such a job
+// is published again, and would make a new job of a deleted one.
 func (b *batches) include(id jobs.ID) (bool, error) {
 	if b.members == nil {
 		b.members = make(map[jobs.ID]bool)
@@ -123,7 +122,7 @@ func (b *batches) include(id jobs.ID) (bool, error) {
 	return b.members[id], nil
 }
 
-// Batches are those that are stored and not complete.
+// Batches are the stored batches that are not complete.
 func (q *Queries) Batches() (all []*jobs.Batch, err error) {
 	err = q.db.View(func(tx *bbolt.Tx) (err error) {
 		all, err = readBatches(tx)

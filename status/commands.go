@@ -11,8 +11,8 @@ import (
 	"jobstream/jobs/schedule"
 )
 
-// do does a command. What it decides by is in the command, the file and the fold's
-// input. A [*jobs.Error] has changed nothing.
+// do does a command. It decides by the command, the file and the fold's input alone. A
+// command that returns a [*jobs.Error] has changed nothing.
 func (f *fold) do(c jobs.Command) (jobs.Effect, error) {
 	switch c := c.(type) {
 	case jobs.Cancel:
@@ -47,8 +47,8 @@ func (f *fold) do(c jobs.Command) (jobs.Effect, error) {
 	return jobs.Effect{}, fmt.Errorf("the tracker knows no command %T", c)
 }
 
-// change calls one for the jobs with these keys, which says whether it has changed the
-// job; a [*jobs.Error] of it refuses only that one.
+// change calls one for each job with one of these keys. one says whether it has changed
+// the job. A [*jobs.Error] from it refuses only that job.
 func (f *fold) change(keys []uint64, one func(*work) (bool, error)) (r jobs.Effect, err error) {
 	for _, key := range keys {
 		w, err := f.records.get(key)
@@ -153,7 +153,7 @@ func (f *fold) remove(key uint64) (size int64, err error) {
 	return size, nil
 }
 
-// typeSettings are what an operator has set for a type.
+// typeSettings are the settings of a type made by an operator.
 type typeSettings struct {
 	Paused bool `json:"paused,omitempty"`
 }
@@ -189,7 +189,7 @@ func (f *fold) pause(c jobs.Pause) error {
 	return bucket.Put([]byte(c.Type), v)
 }
 
-// seed takes ended jobs from their notifications.
+// seed makes records of ended jobs from their notifications.
 func (f *fold) seed(ended []*jobs.Job) error {
 	f.ends.silent = true
 	for _, j := range ended {

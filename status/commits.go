@@ -9,8 +9,8 @@ import (
 	"jobstream/jobs"
 )
 
-// Commits calls those who listen with every commit, and wakes those who wait for one.
-// Any goroutine may use it; mu guards its lists.
+// Commits notifies listeners of every commit and wakes those who wait for one. Any
+// goroutine may use it; mu guards the lists.
 type Commits struct {
 	latest    *Latest
 	published atomic.Pointer[jobs.Positions] // of the last commit that was published, or where Run began
@@ -26,9 +26,10 @@ func newCommits(latest *Latest) *Commits {
 	return c
 }
 
-// Listen has listen called with every commit from now on: in order, one at a time, and
-// each after those who have listened longer. listen runs while the next
-// batch is folded; it must not block for long, as the projector waits then.
+// Listen registers a listener for every commit from now on. Commits come in order, one
+// at a time, and earlier listeners get each commit first. The next batch is folded
+// meanwhile. A listener must not block for long, because the projector waits for it
+// then.
 func (c *Commits) Listen(listen func(*jobs.Commit)) {
 	c.mu.Lock()
 	c.listeners = append(c.listeners, listen)
@@ -52,8 +53,8 @@ func (c *Commits) WaitFor(ctx context.Context, pos jobs.Positions) error {
 	return c.waitFor(ctx, pos, c.latest.Positions)
 }
 
-// WaitPublished returns once the listeners have been called with all commits up to pos; see
-// [Projector.Run], which must have begun.
+// WaitPublished returns once all listeners have seen the commits up to pos.
+// [Projector.Run] must have begun.
 func (c *Commits) WaitPublished(ctx context.Context, pos jobs.Positions) error {
 	return c.waitFor(ctx, pos, func() jobs.Positions { return *c.published.Load() })
 }
@@ -65,7 +66,7 @@ func (c *Commits) waitFor(ctx context.Context, pos jobs.Positions, reached func(
 	})
 }
 
-// until waits for what becomes true with a commit, or is announced by wake.
+// until waits for a condition that a commit, or another call of wake, makes true.
 func (c *Commits) until(ctx context.Context, what string, ok func() bool) error {
 	for {
 		ch := c.wait()

@@ -11,23 +11,23 @@ import (
 	"jobstream/status/boltfile"
 )
 
-// task is a command on its way to the writer: it is done in a transaction beside
-// those of the batches, and done gets what it has come to once that is committed. It
-// is not begun any more once ctx has ended.
+// task is a command on its way to the writer. A transaction between those of the batches
+// does it. done gets the result after the commit. A task whose ctx has ended is not
+// begun.
 type task struct {
 	ctx     context.Context //nolint:containedctx // a task is a call that waits in a queue
 	command jobs.Command
 	done    chan answer
 }
 
-// answer is what a command has come to.
+// answer is the result of a command.
 type answer struct {
 	effect jobs.Effect
 	err    error
 }
 
-// runTasks does commands in one transaction, and tells each what it has come to. If that
-// fails, each is tried by itself. done says that all were committed.
+// runTasks does commands in one transaction and answers each. If the transaction fails,
+// each command is tried by itself. done says that all were committed.
 func (p *Projector) runTasks(tasks []*task, publish func(*jobs.Commit)) (done bool) {
 	answers, c, err := p.doAll(tasks, p.input())
 	if err != nil && len(tasks) > 1 {
@@ -49,8 +49,8 @@ func (p *Projector) runTasks(tasks []*task, publish func(*jobs.Commit)) (done bo
 	return true
 }
 
-// doAll is one transaction of commands. One that fails with a [*jobs.Error] has changed
-// nothing, and the others count; any other error undoes all.
+// doAll is one transaction of commands. A command that fails with a [*jobs.Error] has
+// changed nothing, and the others count. Any other error undoes all of them.
 func (p *Projector) doAll(tasks []*task, in input) (answers []answer, c *jobs.Commit, err error) {
 	answers = make([]answer, len(tasks))
 	var f *fold
@@ -75,13 +75,12 @@ func (p *Projector) doAll(tasks []*task, in input) (answers []answer, c *jobs.Co
 	return answers, p.committed(f), nil
 }
 
-// taskLook is how often a task that waits for its turn looks whether there will
-// be one.
+// taskLook is how often a waiting task checks the tracker's health.
 const taskLook = 250 * time.Millisecond
 
 // Do does a command on the writer, which must be running; see [jobs.Doer]. While the
-// tracker cannot commit it fails with an [*jobs.Error] of kind Unavailable, and the
-// command is not begun later.
+// tracker cannot commit, Do fails with a [*jobs.Error] of kind Unavailable. A command
+// that failed in this way is not begun later.
 func (p *Projector) Do(ctx context.Context, c jobs.Command) (e jobs.Effect, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -108,7 +107,7 @@ func (p *Projector) Do(ctx context.Context, c jobs.Command) (e jobs.Effect, err 
 	}
 }
 
-// Prepare does a command before Run is there to do it; nothing is published.
+// Prepare does a command before Run is called. Nothing is published.
 func (p *Projector) Prepare(c jobs.Command) (jobs.Effect, error) {
 	answers, _, err := p.doAll([]*task{{ctx: context.Background(), command: c}}, p.input())
 	if err != nil {

@@ -1,12 +1,12 @@
-// Package status is the tracker: the one place where the state of jobs becomes
-// durable. It folds what stands in the JOBS and STATUS streams into records in
-// a bbolt file, one transaction for everything that has queued up meanwhile, and
-// publishes what each commit made true.
+// Package status is the tracker: the one place where the state of jobs becomes durable.
+// It folds the messages of the streams JOBS and STATUS into records in a bbolt file. One
+// transaction has everything that has queued up meanwhile, and each commit is published
+// to listeners.
 //
 // Where to start: [Store] is the open tracker, made of parts with one subject each.
 // [Projector.Run] is the only writer. fold.go says what a batch does, and in which order
-// a transaction is written; commands.go says what a command does, and query.go what can
-// be asked. recover.go is for the start after a crash. Package record has the encoding
+// a transaction is written. commands.go says what a command does, and query.go has the
+// lookups. recover.go is for the start after a crash. Package record has the encoding
 // of jobs, package index finds and counts them, and package boltfile is the file itself.
 //
 // The file has these buckets, all keys big endian:
@@ -21,7 +21,7 @@
 //	outbox    commit → moment and keys of the jobs whose end it stored
 //	aliases   key, sequence of a later message → nothing: the moved entries of a job
 //
-// and these, which only jobs with special wishes use (agenda.go, tokens.go,
+// and these, for jobs with keys or moments, batches, schedules and the outbox (agenda.go, tokens.go,
 // unique.go, turns.go, batches.go, commands.go):
 //
 //	due       part, moment, key → nothing: jobs whose message is to be published then
@@ -38,5 +38,5 @@
 //	copyages  commit, key → nothing: the copies by age
 //	ends      moment, key → the same as earlier versions had it
 //
-// What cannot be folded is set aside in a file beside it, set-aside.jsonl.
+// Messages that cannot be folded are set aside in a file beside it, set-aside.jsonl.
 package status

@@ -19,9 +19,8 @@ type Figures struct {
 	Ever [jobs.NumStatus]int
 }
 
-// Figures returns the counts by type. They are read from the file, so that
-// whoever has seen a job completed finds it counted; if that fails they are the
-// last ones known.
+// Figures returns the counts by type. They are read from the file, so a job that was
+// seen completed is counted. If the file cannot be read, they are the last counts known.
 func (q *Queries) Figures() map[string]Figures {
 	all := make(map[string]Figures)
 	err := q.db.View(func(tx *bbolt.Tx) error {

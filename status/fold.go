@@ -43,8 +43,8 @@ type fold struct {
 	ends      *ends
 }
 
-// input is what a fold goes by, besides the file and its batch or commands. It asks
-// nobody while it runs: the same inputs make the same file.
+// input is all that a fold decides by, besides the file and its batch or commands. A
+// fold asks nobody while it runs: the same inputs make the same file.
 type input struct {
 	now      jobs.Time
 	registry *jobs.Registry
@@ -100,8 +100,8 @@ func (f *fold) submitted(m *jobs.Message) error {
 	return err
 }
 
-// submittedNew folds the message of a job that is not known: it becomes one,
-// unless a key that it has says otherwise.
+// submittedNew folds the message of an unknown job. It becomes a job, unless one of its
+// keys forbids that.
 func (f *fold) submittedNew(m *jobs.Message) error {
 	typ := f.in.registry.Lookup(m.Type)
 	if typ == nil && m.Problem == "" {
@@ -129,15 +129,16 @@ func (f *fold) submittedNew(m *jobs.Message) error {
 	return nil
 }
 
-// withProblem is m with a problem. The batch stays as it is: it may be folded again.
+// withProblem is m with a problem. m stays as it is, because its batch may be folded
+// again.
 func withProblem(m *jobs.Message, problem string) *jobs.Message {
 	c := *m
 	c.Problem = problem
 	return &c
 }
 
-// submittedAgain folds another message of a known job: its own, published again,
-// or a duplicate. Either can be asked for by its sequence.
+// submittedAgain folds another message of a known job: its own, published again, or a
+// duplicate. A lookup finds the job by either sequence.
 func (f *fold) submittedAgain(w *work, m *jobs.Message) error {
 	if w.job.Payload == nil && (w.job.Seq == m.Seq || m.Moved) {
 		f.records.complete(w, m)
@@ -165,7 +166,7 @@ func (f *fold) submittedAgain(w *work, m *jobs.Message) error {
 	return nil
 }
 
-// batchEnd folds that the last message of a batch has come.
+// batchEnd folds the arrival of a batch's last message.
 func (f *fold) batchEnd(id jobs.ID) error {
 	done, err := f.batches.complete(id)
 	if done {
@@ -174,7 +175,7 @@ func (f *fold) batchEnd(id jobs.ID) error {
 	return err
 }
 
-// answer tells whoever submitted something what became of it.
+// answer answers whoever submitted something.
 func (f *fold) answer(a jobs.Answer) { f.out.Answers = append(f.out.Answers, a) }
 
 // happened folds an event of STATUS.
@@ -185,10 +186,10 @@ func (f *fold) happened(e *jobs.Event) error {
 	return f.apply(e)
 }
 
-// apply has an event change its job. A job runs only after its record has been
-// committed, and of what a start finds JOBS is read first. So an event of a job that has
-// no record belongs to one that was deleted, or is made up by somebody: it makes a job
-// only while a lost tracker is made again from what the streams still have.
+// apply lets an event change its job. A job runs only after its record is committed, and
+// a start reads JOBS before STATUS. So an event without a record belongs to a deleted
+// job, or is forged. Only while a lost tracker is rebuilt from the streams does it make
+// a job.
 func (f *fold) apply(e *jobs.Event) error {
 	if f.onFold != nil {
 		f.onFold(e)
@@ -272,7 +273,7 @@ func (f *fold) listChanges() {
 	}
 }
 
-// writeFollowing stores what follows from one change, but for the record.
+// writeFollowing stores the consequences of one change, but not its record.
 func (f *fold) writeFollowing(w *work) error {
 	if err := f.records.writeSubmitted(w); err != nil {
 		return err
@@ -288,7 +289,7 @@ func (f *fold) writeFollowing(w *work) error {
 	return f.indexes.update(w)
 }
 
-// writePositions stores which commit this is, and how far the streams are folded.
+// writePositions stores the commit's number and the positions of the streams.
 func (f *fold) writePositions() error {
 	f.out.Positions = f.pos
 	meta := f.tx.Bucket(bucketMeta)

@@ -6,10 +6,9 @@ import (
 	"jobstream/jobs"
 )
 
-// goneJobs are jobs that were deleted shortly after their end. A copy of their
-// message that was published before that may still come, and would be taken for
-// a new job. What is deleted later, as nearly everything is, is not kept: no copy
-// is on its way for so long.
+// goneJobs are jobs that were deleted shortly after their end. A copy of their message
+// may still be on its way, and would make a new job. Nearly all jobs are deleted later
+// and are not kept, because no copy is on its way for so long.
 type goneJobs struct {
 	at map[jobs.ID]jobs.Time // when they were deleted
 }
@@ -24,7 +23,7 @@ func (g *goneJobs) has(id jobs.ID) bool {
 	return ok
 }
 
-// remember keeps deleted jobs, and drops what is old.
+// remember keeps deleted jobs and drops old ones.
 func (g *goneJobs) remember(removed []*jobs.Job, now jobs.Time) {
 	if len(removed) == 0 {
 		return

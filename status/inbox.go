@@ -7,9 +7,9 @@ import (
 	"jobstream/status/boltfile"
 )
 
-// inbox is where the readers of both streams put what they have read and the
-// projector takes it from, all at once. It is bounded: a full one blocks the
-// readers, and through them the streams.
+// inbox is the queue between the readers of both streams and the projector, which
+// empties it at once. It is bounded. A full inbox blocks the readers, and through them
+// the streams.
 type inbox struct {
 	mu     sync.Mutex
 	room   sync.Cond
@@ -19,7 +19,7 @@ type inbox struct {
 	closed bool
 }
 
-// batch is what one transaction folds.
+// batch is the input of one transaction.
 type batch struct {
 	messages []jobs.Message
 	events   []jobs.Event
@@ -105,7 +105,7 @@ func (i *inbox) push(t *task) bool {
 	return true
 }
 
-// drain swaps what has come for the empty batch b.
+// drain exchanges the filled batch for the empty batch b.
 func (i *inbox) drain(b *batch) {
 	i.mu.Lock()
 	i.filled, *b = *b, i.filled
@@ -118,7 +118,7 @@ func (i *inbox) drain(b *batch) {
 	i.mu.Unlock()
 }
 
-// close lets go of blocked readers; what they have is read again next time.
+// close releases blocked readers. Their messages are read again after the next start.
 func (i *inbox) close() {
 	i.mu.Lock()
 	i.closed = true

@@ -7,8 +7,8 @@ import (
 	"jobstream/status/index"
 )
 
-// indexes are what finds and counts jobs without their records. A transaction gathers
-// its changes in memory, and write stores them. They are the projector's.
+// indexes find and count jobs without their records. A transaction gathers its changes
+// in memory, and write stores them. They are the projector's.
 type indexes struct {
 	bits, times, meta *bbolt.Bucket
 
@@ -70,7 +70,7 @@ func (x *indexes) update(w *work) error {
 	return x.mark(index.OfStatus(j.Status), j, true)
 }
 
-// submitted marks what only a submission says.
+// submitted marks the attributes of a submission.
 func (x *indexes) submitted(w *work) error {
 	j := w.job
 	span := x.spans[index.Chunk(j.Key)]

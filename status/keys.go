@@ -3,13 +3,13 @@ package status
 import "jobstream/jobs"
 
 // Submissions may have three kinds of keys: idempotency tokens, unique keys and
-// concurrency keys. Whether a submission becomes a job because of the first two is
-// decided where its record would be made. So of any number of equal ones in any order
-// exactly one becomes a job, and a repeated fold decides the same.
+// concurrency keys. The first two decide whether a submission becomes a job, at the
+// place where its record would be made. So of any number of equal ones in any order
+// exactly one becomes a job. A repeated fold decides the same.
 
-// decideByKeys says whether the keys of a message keep it from becoming a job. If so,
-// whoever submitted it is answered. With a refusal it becomes a job that has failed for
-// that.
+// decideByKeys says whether the keys of a message keep it from becoming a job. If so, it
+// has answered whoever submitted it. With a refusal the message becomes a job that has
+// failed for that reason.
 func (f *fold) decideByKeys(m *jobs.Message) (answered bool, refusal *jobs.Error, err error) {
 	if m.Token != nil {
 		if answered, err := f.replayed(m); answered || err != nil {
@@ -32,7 +32,7 @@ func (f *fold) decideByKeys(m *jobs.Message) (answered bool, refusal *jobs.Error
 	return false, refusal, nil // nobody waits for an answer: the record says it
 }
 
-// replayed says whether the token of a message is known, and then answers whoever
+// replayed says whether the token of a message is known. If so, it has answered whoever
 // submitted it.
 func (f *fold) replayed(m *jobs.Message) (answered bool, err error) {
 	known, err := f.tokens.recall(m.Token, m.At)

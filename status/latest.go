@@ -34,7 +34,7 @@ func newLatest() *Latest {
 	return l
 }
 
-// load reads all of it from the file, but for the recent jobs.
+// load reads everything but the recent jobs from the file.
 func (l *Latest) load(tx *bbolt.Tx) error {
 	meta := tx.Bucket(bucketMeta)
 	l.rebuild.Store(meta.Get(keyRebuild) != nil)
@@ -89,8 +89,8 @@ func (l *Latest) loadLive(tx *bbolt.Tx) error {
 	})
 }
 
-// update takes over what a transaction has made true, and says in its commit how much
-// there is to do.
+// update takes over the changes of a committed transaction. It also sets the load in the
+// commit.
 func (l *Latest) update(f *fold) {
 	if f.out.Number != 0 {
 		l.number.Store(f.out.Number)
@@ -150,9 +150,9 @@ func (l *Latest) Totals() (unfinished, scheduled int) {
 	return unfinished, scheduled
 }
 
-// Floor is the lowest sequence in JOBS that is still needed: everything below
-// belongs to jobs that have ended, or wait elsewhere. queued is the number of
-// messages that are needed.
+// Floor is the lowest sequence in JOBS that is still needed. All messages below it
+// belong to jobs that have ended or wait elsewhere. queued is the number of needed
+// messages.
 func (l *Latest) Floor() (floor uint64, queued int) {
 	l.liveMu.Lock()
 	defer l.liveMu.Unlock()
@@ -163,9 +163,8 @@ func (l *Latest) Floor() (floor uint64, queued int) {
 	return floor, l.live.Len()
 }
 
-// Live says whether any of these sequences in JOBS is the message of an
-// unfinished job, and what the highest such sequence of all is, 0 if there is
-// none.
+// Live says whether any of these sequences in JOBS is the message of an unfinished job.
+// highest is the highest such sequence of all jobs, 0 if there is none.
 func (l *Latest) Live(seqs []uint64) (some bool, highest uint64) {
 	l.liveMu.Lock()
 	defer l.liveMu.Unlock()
@@ -175,7 +174,6 @@ func (l *Latest) Live(seqs []uint64) (some bool, highest uint64) {
 	return some, l.live.Max()
 }
 
-// New says whether the streams may know jobs that the tracker does not: its file
-// was made by this process, or the one that made it did not get to
-// [jobs.EndRebuild].
+// New says whether the streams may have jobs that the tracker does not know. That is so
+// from the making of the file until [jobs.EndRebuild] is done.
 func (l *Latest) New() bool { return l.rebuild.Load() }

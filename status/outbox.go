@@ -17,14 +17,14 @@ import (
 	"jobstream/status/record"
 )
 
-// The outbox makes notifications at least once: the keys of the jobs that ended stand in
-// the same transaction as their end, under the number of the commit. Whoever notifies
-// reads them there, see [Outbox]. An entry is kept until its notifications have been
-// stored in their stream for Options.OutboxAge, because the end of that stream may go
-// back in a power cut. After anything but a clean stop all of it is notified again.
+// The outbox makes notifications at least once. The transaction that ends jobs also
+// stores their keys, under the number of its commit. Whoever notifies reads them from
+// there, see [Outbox]. An entry is kept until its notifications have been stored for
+// Options.OutboxAge, because their stream may lose its end in a power cut. After
+// anything but a clean stop the whole outbox is notified again.
 //
-// An entry has no copies of the jobs. So a job that is to run again leaves a copy of how it
-// ended, and so does one that is deleted before that was notified.
+// An entry has no copies of the jobs. So a job that is about to run again leaves a copy
+// of its end. So does a job that is deleted before its end was notified.
 
 // Bounds of the outbox's work.
 const (
@@ -52,7 +52,7 @@ func newEnds(tx *bbolt.Tx, in input) *ends {
 	}
 }
 
-// write stores which jobs end with a commit, and drops what may go.
+// write stores which jobs end with a commit, and drops old entries.
 func (e *ends) write(c *jobs.Commit) error {
 	if err := e.drop(); err != nil {
 		return err
@@ -70,8 +70,8 @@ func (e *ends) write(c *jobs.Commit) error {
 	return e.entries.Put(key8(c.Number), v)
 }
 
-// drop drops the entries that may leave the outbox, and the copies of ends that no
-// entry needs any more.
+// drop deletes the entries that may leave the outbox, and the copies that no entry needs
+// any more.
 func (e *ends) drop() error {
 	c := e.entries.Cursor()
 	k, _ := c.First()
@@ -97,8 +97,9 @@ func (e *ends) drop() error {
 	return nil
 }
 
-// keep keeps a copy of an ended job that the commit with this number lets run again or
-// deletes, if anything stands in the outbox. It counts for entries of earlier commits.
+// keep keeps a copy of an ended job before the commit with this number changes or
+// deletes it. The copy counts for entries of earlier commits, so an empty outbox needs
+// none.
 func (e *ends) keep(j *jobs.Job, number uint64) error {
 	if k, _ := e.entries.Cursor().First(); k == nil {
 		return nil
@@ -110,8 +111,8 @@ func (e *ends) keep(j *jobs.Job, number uint64) error {
 	return e.copies.Put(key, record.AppendWhole(nil, j))
 }
 
-// mayBeUnnotified says whether a job may have ended and not been notified, so that
-// deleting it would lose that.
+// mayBeUnnotified says whether the end of a job may not have been notified yet. Deleting
+// the job would lose such an end.
 func (e *ends) mayBeUnnotified(key uint64) bool {
 	if e.unnotified == nil {
 		e.unnotified = make(map[uint64]bool)
@@ -130,8 +131,9 @@ func endKey(key, number uint64) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(make([]byte, 0, 16), key), number)
 }
 
-// Notifications says how far the ends of jobs are notified, and so what may leave the
-// outbox. Whoever notifies calls it; the projector asks it before each commit.
+// Notifications knows how far the ends of jobs are notified, and so which entries may
+// leave the outbox. Any goroutine may call its exported methods. The projector alone
+// calls the others.
 type Notifications struct {
 	db      *boltfile.File
 	commits *Commits
@@ -140,7 +142,8 @@ type Notifications struct {
 	notified atomic.Uint64 // the commit up to which notifications are stored
 	keepAll  atomic.Bool   // nothing is dropped from the outbox at all
 
-	// The projector's: notified at a moment since, and age before that.
+	// Only the projector uses these: the value of notified at the moment since, and the
+	// one from a time age before that.
 	since      time.Time
 	young, old uint64
 }
@@ -156,8 +159,8 @@ func (n *Notifications) droppable(now time.Time) uint64 {
 	return n.old
 }
 
-// outboxHasOld says whether there is anything to drop from the outbox, so that an
-// idle tracker gets a commit for it.
+// outboxHasOld says whether anything may leave the outbox. Then an idle tracker makes a
+// commit for it.
 func (n *Notifications) outboxHasOld() (found bool) {
 	old := n.droppable(time.Now())
 	err := n.db.View(func(tx *bbolt.Tx) error {
@@ -168,8 +171,8 @@ func (n *Notifications) outboxHasOld() (found bool) {
 	return err == nil && found
 }
 
-// KeepOutbox says whether everything has to stay in the outbox, however old: the
-// stream of notifications may lose its end though it has acknowledged it.
+// KeepOutbox says whether all entries have to stay in the outbox, however old. The
+// stream of notifications may then lose its end even though it has acknowledged it.
 func (n *Notifications) KeepOutbox(keep bool) { n.keepAll.Store(keep) }
 
 // Notified says that the notifications of all commits up to this one are stored.
@@ -178,8 +181,8 @@ func (n *Notifications) Notified(number uint64) {
 	n.commits.wake()
 }
 
-// WaitNotified returns once the notifications of all that is committed now are stored.
-// Whoever notifies must have been woken after that commit.
+// WaitNotified returns once the notifications up to the commit with this number are
+// stored. The notifier must have been woken after that commit.
 func (n *Notifications) WaitNotified(ctx context.Context, number uint64) error {
 	return n.commits.until(ctx, "notifications to be stored", func() bool { return n.notified.Load() >= number })
 }
@@ -195,26 +198,26 @@ func (n *Notifications) Unnotified() (ends int, err error) {
 	return ends, err
 }
 
-// Outbox reads what there is to notify of, in the order of the commits and in pieces of a
-// bounded size. It is for one goroutine.
+// Outbox reads the ends to be notified, in the order of the commits and in pieces of a
+// bounded size. One goroutine may use it.
 type Outbox struct {
 	n        *Notifications
 	at, next outboxPlace
 	older    bool // copies in the form of earlier versions were read
 }
 
-// outboxPlace is a place in the outbox: before the job with this index of the first entry
-// behind the number.
+// outboxPlace is a place in the outbox: before the job with this index, in the first
+// entry behind the number.
 type outboxPlace struct {
 	number uint64
 	index  int
 }
 
-// Outbox is a reader that begins with the first entry there is.
+// Outbox returns a reader that begins with the first entry.
 func (n *Notifications) Outbox() *Outbox { return &Outbox{n: n} }
 
-// Read returns the next jobs that have ended, none if there are no more for now. Until
-// [Outbox.Stored] it returns the same ones.
+// Read returns the next jobs that have ended, none if there are no more for now. It
+// returns the same jobs until [Outbox.Stored] is called.
 func (o *Outbox) Read() (ended []*jobs.Job, err error) {
 	err = o.n.db.View(func(tx *bbolt.Tx) error {
 		if !o.older {
@@ -232,7 +235,7 @@ func (o *Outbox) Read() (ended []*jobs.Job, err error) {
 	return ended, nil
 }
 
-// Stored says that the notifications of what was read last are stored.
+// Stored says that the notifications of the jobs read last are stored.
 func (o *Outbox) Stored() {
 	o.older = true
 	o.at = o.next
@@ -263,7 +266,7 @@ func readOutbox(tx *bbolt.Tx, at outboxPlace) (ended []*jobs.Job, next outboxPla
 		}
 		at = outboxPlace{number: number}
 	}
-	// What commits of no end have done needs no notification.
+	// Commits without an end need no notification.
 	if v := tx.Bucket(bucketMeta).Get(keyNumber); len(v) == 8 {
 		at.number = max(at.number, binary.BigEndian.Uint64(v))
 	}
@@ -284,8 +287,8 @@ func newEndReader(tx *bbolt.Tx) *endReader {
 	return r
 }
 
-// read gives a job as it ended with the commit of this number: what was copied first after
-// that, or else the record.
+// read gives a job as it ended with the commit of this number. That is the first copy
+// made after it, or else the record.
 func (r *endReader) read(key, number uint64) (*jobs.Job, error) {
 	if r.copies != nil {
 		if k, v := r.copies.Seek(endKey(key, number+1)); bytes.HasPrefix(k, key8(key)) {
@@ -299,7 +302,7 @@ func (r *endReader) read(key, number uint64) (*jobs.Job, error) {
 	return j, nil
 }
 
-// olderCopies are the copies of ends that a version before numbered commits has left.
+// olderCopies are the copies of ends left by a version without numbered commits.
 func olderCopies(tx *bbolt.Tx) (ended []*jobs.Job, err error) {
 	bucket := tx.Bucket(bucketEnds)
 	if bucket == nil {

@@ -2,25 +2,23 @@ package status
 
 import "time"
 
-// A batch of this size makes commits keep their spacing for a while, so that
-// the pauses in a heavy load are not filled with commits of single jobs.
+// After a batch of this size, commits keep their spacing for a while. Otherwise the
+// pauses in a heavy load would be filled with commits of single jobs.
 const (
 	busy    = 64
 	busyFor = 50 * time.Millisecond
 )
 
-// After a batch of this size the spacing is a multiple: whoever submits so much has
-// so much on its way that it does not notice, and a job is cheaper the more share a
-// commit.
+// After a batch of this size the spacing is a multiple. A client that submits so much has
+// too much on its way to notice. A job is cheaper the more jobs share a commit.
 const (
 	large      = 600
 	largeSpace = 4
 )
 
-// pace keeps commits apart while there is much to do. What comes meanwhile
-// shares the next one; and while the disk syncs the tracker's file, it may keep
-// the streams from writing theirs (ext4 does), so that commits without a pause
-// between them bring next to nothing each.
+// pace keeps commits apart under load, so that more jobs share the next one. While the
+// disk syncs the tracker's file, it may delay the writes of the streams, as ext4 does.
+// Commits without a pause between them would then gain next to nothing.
 type pace struct {
 	begun, ended time.Time // of the last commit
 	large        bool      // so was its batch
@@ -35,8 +33,8 @@ func (p *pace) done(begun, ended time.Time, n int) {
 	}
 }
 
-// wait is how long the next commit must wait: until spacing has passed since the
-// last one's start, and half of it since its end; more after a large one.
+// wait is how long the next commit has to wait. It comes at least spacing after the last
+// one's start, and half of that after its end. After a large batch it is more.
 func (p *pace) wait(now time.Time, spacing time.Duration) time.Duration {
 	if now.Sub(p.busy) > busyFor {
 		return 0

@@ -15,8 +15,8 @@ import (
 	"jobstream/status/index"
 )
 
-// Source reads both streams from given positions on and feeds a sink, until ctx
-// ends. The broker is one.
+// Source reads both streams from given positions on, and feeds a sink until ctx ends.
+// The broker is one.
 type Source interface {
 	Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) error
 }
@@ -24,9 +24,9 @@ type Source interface {
 // retryPause is the wait between tries of a commit that fails.
 const retryPause = 500 * time.Millisecond
 
-// Projector is the one goroutine that writes: it folds what the streams bring and what
-// commands ask for, a transaction for all that has queued up. [Projector.Run] is that
-// goroutine. What is not said to be for any goroutine is its own.
+// Projector is the one goroutine that writes, in [Projector.Run]. It folds the messages
+// of the streams and the commands that have queued up, in one transaction. Its fields
+// belong to that goroutine, unless a comment says otherwise.
 type Projector struct {
 	db            *boltfile.File
 	latest        *Latest
@@ -57,9 +57,9 @@ func (p *Projector) Submitted(m *jobs.Message) {
 // Happened takes events of STATUS; see [jobs.Sink].
 func (p *Projector) Happened(seq uint64, events []jobs.Event) { p.inbox.happened(seq, events) }
 
-// Run is the projector: it reads from the source, folds, commits, and calls those who
-// listen. It returns nil when ctx has ended and what was read until then is committed; a
-// source's error ends it, too.
+// Run is the projector: it reads from the source, folds, commits, and publishes. It
+// returns nil when ctx has ended and everything read until then is committed. An error
+// of the source ends it, too.
 func (p *Projector) Run(ctx context.Context, source Source) error {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
@@ -135,8 +135,8 @@ func (p *Projector) space(ctx context.Context, d time.Duration) {
 	}
 }
 
-// commit makes one batch durable and passes on what it made true. False says
-// that it failed and a pause is over: try again. With once it is tried once.
+// commit makes one batch durable and publishes the commits. False means that it failed
+// and a pause is over: the caller tries again. With once there is only one try.
 func (p *Projector) commit(ctx context.Context, b *batch, commits chan<- *jobs.Commit, once bool) bool {
 	publish := func(c *jobs.Commit) {
 		commits <- c
@@ -180,10 +180,10 @@ func (p *Projector) fail(err error) {
 	}
 }
 
-// fold runs one transaction over the batch; it changes nothing in memory unless
-// the transaction is committed, so it may be repeated. rest are events that are left for
-// the next one, as their jobs have so large payloads: only with them the position in
-// STATUS moves.
+// fold runs one transaction over the batch. It changes nothing in memory unless the
+// transaction is committed, so it may be repeated. rest are events left for the next
+// transaction, because the payloads of their jobs are so large. The position in STATUS
+// moves only with them.
 func (p *Projector) fold(b *batch, in input) (c *jobs.Commit, rest []jobs.Event, err error) {
 	var f *fold
 	begun, folded := false, false
@@ -226,15 +226,15 @@ func (p *Projector) fold(b *batch, in input) (c *jobs.Commit, rest []jobs.Event,
 	return p.committed(f), rest, nil
 }
 
-// committed brings what is kept in memory up to date with a transaction.
+// committed applies a committed transaction to what is kept in memory.
 func (p *Projector) committed(f *fold) *jobs.Commit {
 	p.latest.update(f)
 	p.gone.remember(f.records.removed, f.in.now)
 	return &f.out
 }
 
-// Health is nil, or why the last commit failed: then nothing new becomes
-// durable until one succeeds.
+// Health is nil, or why the last commit failed. Nothing new becomes durable until one
+// succeeds.
 func (p *Projector) Health() error {
 	if p := p.healthy.Load(); p != nil {
 		return *p

@@ -12,8 +12,8 @@ import (
 	"jobstream/status/index"
 )
 
-// Queries is what can be asked, of the file as of the last commit and of what is kept in
-// memory of it. Any goroutine may ask.
+// Queries answers from the file as of the last commit, and from the jobs kept in memory.
+// Any goroutine may use it.
 type Queries struct {
 	db     *boltfile.File
 	latest *Latest
@@ -31,9 +31,9 @@ func (q *Queries) Find(seq uint64) (j *jobs.Job, err error) {
 	return q.JobBySeq(context.Background(), seq)
 }
 
-// JobBySeq is [Queries.Find] for lookups: it reads the file even of jobs that are
-// kept in memory. That is a moment behind the file after a commit, so that a
-// lookup by the sequence could show less than one by the id has shown before.
+// JobBySeq is [Queries.Find] for lookups. It reads the file even if the job is kept in
+// memory. After a commit the memory is a moment behind the file. So a lookup by sequence
+// could otherwise show an older state than one by id before it.
 func (q *Queries) JobBySeq(_ context.Context, seq uint64) (j *jobs.Job, err error) {
 	err = q.db.View(func(tx *bbolt.Tx) error {
 		records, payloads := tx.Bucket(bucketJobs), tx.Bucket(bucketPayloads)
@@ -59,7 +59,7 @@ func (q *Queries) Job(_ context.Context, id jobs.ID) (j *jobs.Job, err error) {
 	return j, err
 }
 
-// A cursor is the order and the last key of a page.
+// A cursor consists of the order and the last key of a page.
 func makeCursor(key uint64, asc bool) string {
 	b := []byte{'d'}
 	if asc {
@@ -101,16 +101,16 @@ func (q *Queries) Scan(ctx context.Context, filter jobs.Filter, yield func(*jobs
 	}
 }
 
-// page returns up to limit jobs beyond the key from (0 = from the start), and
-// the last key looked at, 0 if there is nothing beyond. It reads one piece of
-// the records, so it may find fewer jobs although there are more.
+// page returns up to limit jobs beyond the key from (0 = from the start). next is the
+// last key looked at, 0 if there is nothing beyond. It reads one piece of the records,
+// so it may find fewer jobs although there are more.
 func (q *Queries) page(filter jobs.Filter, from uint64, asc bool, limit int) (found []*jobs.Job, next uint64, err error) {
 	left := searchPiece
 	return q.piece(newMatcher(&filter), from, asc, limit, &left)
 }
 
-// piece is a part of a list that one transaction reads: see page. It ends when
-// budget is used up, which it reduces.
+// piece reads the part of a list that fits into one transaction; see page. It ends when
+// the budget, which it reduces, is used up.
 func (q *Queries) piece(match *matcher, from uint64, asc bool, limit int, left *budget) (found []*jobs.Job, next uint64, err error) {
 	err = q.db.View(func(tx *bbolt.Tx) error {
 		r := newReading(tx, left)
@@ -164,10 +164,9 @@ func (q *Queries) Count(filter jobs.Filter) (n int, err error) {
 	return n, err
 }
 
-// Position is how many jobs of j's lane wait before it, and itself: 1 is next.
-// It is counted from bitmaps by the jobs' keys, so jobs that were put into the
-// queue again after others are counted where they were at first. It is 0 for a
-// job that does not wait in a lane.
+// Position is the place of a job in its lane: 1 is next. It is counted from bitmaps by
+// the keys of the jobs. So a job that was put into the queue again after others counts
+// where it was at first. It is 0 for a job that does not wait in a lane.
 func (q *Queries) Position(j *jobs.Job) (n int, err error) {
 	if j.Status != jobs.Pending || !inQueue(j) {
 		return 0, nil

@@ -10,10 +10,10 @@ import (
 	"jobstream/status/record"
 )
 
-// recentJobs keeps unfinished jobs decoded, by the sequence of their present message, so
-// that the way from submission to the end of a job needs no read of the file. Only what
-// is small is kept, as long as there is room. A long queue may take all of that, so what
-// runs, or is read since it runs next, has some of its own.
+// recentJobs keeps unfinished jobs decoded, by the sequence of their present message.
+// With it, no step between the submission and the end of a job reads the file. It keeps
+// small jobs only, as long as there is room. A long queue may fill that room, so running
+// and prefetched jobs have some of their own.
 type recentJobs struct {
 	mu      sync.RWMutex
 	jobs    map[uint64]*jobs.Job
@@ -24,12 +24,12 @@ type recentJobs struct {
 const (
 	maxRecent    = 24 << 20 // bytes for jobs as they come in
 	prefetchRoom = 8 << 20  // and for what runs or is prefetched
-	// jobWeight is about what a job takes besides its texts, with its place here and the
-	// history that most have; entryWeight what another line of a list does.
+	// jobWeight is about what a job takes besides its texts, with its entry here and the
+	// usual history. entryWeight is what another line of a list takes.
 	jobWeight   = 800
 	entryWeight = 96
-	// prefetchRecords is how many records are read where one has to be, and passOver how many
-	// of other types or priorities are passed over for that: they may run much later.
+	// prefetchRecords is how many records one lookup reads. passOver is how many records
+	// of other types or priorities it passes over meanwhile; they may run much later.
 	prefetchRecords = 64
 	passOver        = 4
 )
@@ -42,7 +42,7 @@ func (r *recentJobs) get(seq uint64) *jobs.Job {
 	return r.jobs[seq]
 }
 
-// update takes over what a commit has made true.
+// update takes over the changes of a commit.
 func (r *recentJobs) update(changed []*work) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -78,8 +78,8 @@ func weight(j *jobs.Job) int {
 	return n + entryWeight*max(len(j.History)-4, 0)
 }
 
-// put takes a job in place of what is there, if there is room; needed says that it runs,
-// or is next. The caller has locked r.mu.
+// put replaces the job with this sequence, if there is room. needed says that the job
+// runs, or is next. The caller has locked r.mu.
 func (r *recentJobs) put(j *jobs.Job, needed bool) {
 	r.drop(j.Seq)
 	room := maxRecent - r.size
@@ -95,7 +95,7 @@ func (r *recentJobs) put(j *jobs.Job, needed bool) {
 	}
 }
 
-// drop takes out what is there. The caller has locked r.mu.
+// drop removes the job with this sequence. The caller has locked r.mu.
 func (r *recentJobs) drop(seq uint64) {
 	if j := r.jobs[seq]; j != nil {
 		r.size -= weight(j)
@@ -110,8 +110,8 @@ func (r *recentJobs) version() uint64 {
 	return r.changes
 }
 
-// keep adds jobs that were read from the file after version was asked for. If a
-// commit has come in between they may be older than what it made of them.
+// keep puts in jobs that were read from the file after version was asked for. If a
+// commit has come in between, they may be outdated and are dropped.
 func (r *recentJobs) keep(found []*jobs.Job, version uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -123,8 +123,8 @@ func (r *recentJobs) keep(found []*jobs.Job, version uint64) {
 	}
 }
 
-// prefetch reads the job whose first message was seq, and those behind it that are to
-// run after it: they are needed next. It returns nil if there is no such job.
+// prefetch reads the job whose first message was seq, and the jobs that will run after
+// it. It returns nil if there is no such job.
 func (q *Queries) prefetch(seq uint64) (j *jobs.Job, err error) {
 	version := q.latest.recent.version()
 	var found []*jobs.Job
@@ -140,8 +140,8 @@ func (q *Queries) prefetch(seq uint64) (j *jobs.Job, err error) {
 	return j, err
 }
 
-// behind reads the jobs behind j that have its type and priority and are to run. It
-// ends where others come, or something else that has to be looked at by itself.
+// behind reads the jobs behind j that have its type and priority and wait in the queue.
+// It ends at other jobs, or at one that needs a lookup of its own.
 func behind(records *bbolt.Bucket, j *jobs.Job) (found []*jobs.Job) {
 	c := records.Cursor()
 	c.Seek(key8(j.Key))

@@ -47,9 +47,9 @@ func (w *work) edit() *jobs.Job {
 	return w.job
 }
 
-// recordFill is how full a page of records is made when it is split. bbolt's half
-// is for keys in any order; ours come in theirs, so that a page is not written
-// again once its jobs have ended. Some room is left as records grow until then.
+// recordFill is how full a page of records is when it is split. bbolt splits in halves,
+// for keys in any order. Our keys come in order, so a fuller page is not written again
+// once its jobs have ended. Some room is left because records grow until then.
 const recordFill = 0.8
 
 // newRecords is for a transaction that will touch about n jobs.
@@ -124,8 +124,8 @@ func (r *records) track(key uint64, w *work) {
 	r.order = append(r.order, w)
 }
 
-// complete gives a record that was made from events what its submission says.
-// For a record that only had no payload it changes nothing.
+// complete adds the content of a submission to a record made of events. It changes
+// nothing but the payload of a record that lacked only that.
 func (r *records) complete(w *work, m *jobs.Message) {
 	submission := *m
 	if m.Moved {
@@ -161,8 +161,8 @@ func (r *records) keepChanged() {
 	r.order = changed
 }
 
-// writeSubmitted stores what only a submission brings: the id of a new job, and a
-// large payload.
+// writeSubmitted stores the attributes of a submission that stand outside the record:
+// the id of a new job, and a large payload.
 func (r *records) writeSubmitted(w *work) error {
 	j, key := w.job, key8(w.job.Key)
 	if w.old == nil {
@@ -176,9 +176,9 @@ func (r *records) writeSubmitted(w *work) error {
 	return nil
 }
 
-// write stores the records of what has changed, by key. Jobs that end together lie all
-// over the file if there are priorities. In order of their keys each page is looked for
-// and filled while the processor still has it at hand.
+// write stores the records of all changed jobs, by key. Jobs that end together lie all
+// over the file if there are priorities. In order of their keys, each page is found and
+// filled while it is in the processor's cache.
 func (r *records) write() error {
 	byKey := slices.Clone(r.order)
 	slices.SortFunc(byKey, func(a, b *work) int { return cmp.Compare(a.job.Key, b.job.Key) })
@@ -190,8 +190,8 @@ func (r *records) write() error {
 	return nil
 }
 
-// removable is the ended job with this key, nil if there is none. A job that has
-// changed in this transaction stays, since somebody wants it.
+// removable is the ended job with this key, nil if there is none. A job that has changed
+// in this transaction stays, because somebody wants it.
 func (r *records) removable(key uint64) (*jobs.Job, error) {
 	if w := r.byKey[key]; w != nil {
 		if w.dirty {
@@ -206,8 +206,8 @@ func (r *records) removable(key uint64) (*jobs.Job, error) {
 	return j, nil
 }
 
-// remove deletes the record of a job, with all by which it is found, and says how many
-// bytes that were.
+// remove deletes the record of a job and all other keys that lead to it. It returns the
+// bytes freed.
 func (r *records) remove(j *jobs.Job) (size int64, err error) {
 	key := key8(j.Key)
 	size = int64(len(r.jobs.Get(key)))
@@ -230,7 +230,7 @@ func (r *records) remove(j *jobs.Job) (size int64, err error) {
 	return size, nil
 }
 
-// removeAliases deletes all further sequences by which a job is known.
+// removeAliases deletes all further sequences of a job.
 func (r *records) removeAliases(key []byte) error {
 	c := r.aliases.Cursor()
 	for k, _ := c.Seek(key); bytes.HasPrefix(k, key); k, _ = c.Seek(key) {
@@ -244,7 +244,7 @@ func (r *records) removeAliases(key []byte) error {
 	return nil
 }
 
-// encoder has the memory for the records of a transaction, which the next one uses
+// encoder has the memory for the records of a transaction. The next transaction uses it
 // again.
 type encoder struct{ memory []byte }
 
@@ -258,8 +258,8 @@ func (e *encoder) reset() {
 	}
 }
 
-// encode gives the record of j. bbolt keeps it until the commit: where the memory for all
-// of them has to grow, those before stay where they are.
+// encode gives the record of j. bbolt keeps the slice until the commit. If the memory
+// has to grow, earlier records stay where they are.
 func (e *encoder) encode(j *jobs.Job) []byte {
 	from := len(e.memory)
 	e.memory = record.Append(e.memory, j)

@@ -14,21 +14,21 @@ import (
 	"jobstream/status/index"
 )
 
-// What a start needs around [Store.Run]: each function says whether Run must be
+// These are the parts of a start around [Projector.Run]. Each says whether Run must be
 // running.
 
-// Clean is what a clean stop leaves: how far the streams were. A start that
-// finds them so needs no repair.
+// Clean is the mark of a clean stop: the ends of the streams. A start that finds the
+// streams like this needs no repair.
 type Clean struct {
 	Jobs   uint64 `json:"jobs"`   // last sequence of JOBS
 	Status uint64 `json:"status"` // last sequence of STATUS
 }
 
-// RemoveClean removes the mark of a clean stop, if there is one, and returns it.
-// It is gone from the disk when RemoveClean returns: a crash from now on is one.
-// boot identifies the present run of the operating system, "" if that is not
-// known; sameBoot says that the last start was in the same one, so that whatever
-// was written since then can be read, synced or not.
+// RemoveClean removes the mark of a clean stop, if there is one, and returns it. The
+// removal is on disk when it returns, so any crash from then on counts as one. boot
+// identifies the present run of the operating system, "" if it is unknown. sameBoot says
+// that the last start was in the same run. Then everything written since can be read,
+// synced or not.
 func (s *Store) RemoveClean(boot string) (mark Clean, ok, sameBoot bool, err error) {
 	err = s.db.Update(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)
@@ -57,9 +57,9 @@ func (q *Queries) HighestKey() (key uint64, err error) {
 	return key, err
 }
 
-// MarkClean leaves the mark. Run must have ended, and everything else must have
-// stopped, too: it also empties the outbox, and ends a rebuild, since all that
-// the streams hold is folded by then.
+// MarkClean leaves the mark. Run must have ended, and everything else must have stopped.
+// It also empties the outbox, and ends a rebuild, since everything in the streams is
+// folded by then.
 func (s *Store) MarkClean(mark Clean) error {
 	v, err := json.Marshal(mark)
 	if err != nil {
@@ -87,9 +87,8 @@ func (q *Queries) Running() (keys []uint64, err error) {
 	return keys, err
 }
 
-// Unfinished calls f with all unfinished jobs whose message has to be in JOBS, in
-// order of their keys, a bounded number at a time. It may be called while Run
-// runs.
+// Unfinished calls f with all unfinished jobs whose message has to be in JOBS. They come
+// in order of their keys, a bounded number at a time. It may be called while Run runs.
 func (q *Queries) Unfinished(ctx context.Context, f func([]*jobs.Job) error) error {
 	filter := jobs.Filter{Statuses: []jobs.Status{jobs.Pending, jobs.Processing, jobs.Retrying}}
 	var some []*jobs.Job
@@ -120,8 +119,8 @@ func (q *Queries) Unfinished(ctx context.Context, f func([]*jobs.Job) error) err
 	return flush()
 }
 
-// Queued calls f with the lane and the sequence of every unfinished job whose message
-// has to be in JOBS. It reads no payload that is kept apart.
+// Queued calls f with the lane and sequence of every unfinished job whose message has to
+// be in JOBS. It reads no payload that is kept apart.
 func (q *Queries) Queued(ctx context.Context, f func(jobs.Lane, uint64)) error {
 	match := newMatcher(&jobs.Filter{Statuses: []jobs.Status{jobs.Pending, jobs.Processing, jobs.Retrying}})
 	match.light = true
@@ -145,8 +144,8 @@ func (q *Queries) Queued(ctx context.Context, f func(jobs.Lane, uint64)) error {
 	}
 }
 
-// Node returns the name that identifies this data folder in what it publishes,
-// made with fallback on first use.
+// Node returns the name of this data folder in everything that it publishes. The first
+// call makes it of fallback.
 func (s *Store) Node(fallback string) (name string, err error) {
 	err = s.db.Update(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)
@@ -170,8 +169,8 @@ func (q *Queries) Ended(ctx context.Context, before jobs.Time, statuses []jobs.S
 			return nil, 0, fmt.Errorf("%s jobs have not ended", st)
 		}
 	}
-	// A job that ended before a moment was created before it, too: whole chunks of
-	// newer ones are passed over.
+	// A job that ended before a moment was also created before it. So whole chunks of
+	// newer jobs are passed over.
 	filter := jobs.Filter{Statuses: statuses, CreatedBefore: before}
 	for len(found) < limit {
 		var some []*jobs.Job

@@ -12,8 +12,8 @@ import (
 	"jobstream/jobs/schedule"
 )
 
-// Schedules are kept by name, beside the jobs that they make: so the transaction
-// that stores such a job also notes that its time is dealt with.
+// Schedules are kept by name, beside the jobs that they make. So the transaction that
+// stores such a job also moves its schedule on.
 
 // Schedules lists all schedules in the order of their names.
 func (q *Queries) Schedules(_ context.Context) (all []*schedule.Entry, err error) {
@@ -39,7 +39,7 @@ func (q *Queries) Schedule(_ context.Context, name string) (e *schedule.Entry, e
 	return e, err
 }
 
-// schedules are all of them, as a transaction sees and changes them.
+// schedules are all schedules, as a transaction sees and changes them.
 type schedules struct {
 	tx     *bbolt.Tx
 	log    *slog.Logger
@@ -69,11 +69,11 @@ func (s *schedules) do(c schedule.Command) (jobs.Effect, error) {
 	return jobs.Effect{Value: schedule.Change{Old: old, New: e}}, nil
 }
 
-// scheduleTotals are those of all schedules, as a transaction has left them so far.
+// scheduleTotals count all schedules, as the transaction has left them so far.
 type scheduleTotals struct{ number, payloads int }
 
-// room says whether e fits in beside the others, in old's place if
-// that is not nil, and counts it.
+// room refuses e if there is no room for it beside the others, and counts it otherwise.
+// If old is not nil, e replaces it.
 func (s *schedules) room(old, e *schedule.Entry) error {
 	if s.totals == nil {
 		s.totals = &scheduleTotals{}
@@ -101,9 +101,9 @@ func (s *schedules) room(old, e *schedule.Entry) error {
 	return nil
 }
 
-// ran notes with a new job that its schedule has made it. A time is
-// believed only if the message bears the id that belongs to it and is not older:
-// any client can write the header.
+// ran moves a schedule on with the new job that it has made. Any client can write the
+// header. So a time is believed only if the message is not older and has the id that
+// belongs to it.
 func (s *schedules) ran(m *jobs.Message) error {
 	t := m.Terms
 	if t.ScheduledFor == 0 && !m.Checked {

@@ -14,7 +14,7 @@ import (
 	"jobstream/status/record"
 )
 
-// budget is how much of the records may still be looked at.
+// budget is how much of the records a reader may still look at.
 type budget struct {
 	records int
 	bytes   int // of records and payloads
@@ -30,19 +30,21 @@ type bounds struct {
 
 var (
 	searchPiece = budget{records: 2048, bytes: 8 << 20}
-	// searchBounds let a call take some 10 ms where records are small and in memory,
-	// and some 100 ms where they are large. They count records rather than time, so
-	// that the same call finds the same. A piece is what a list has in memory at a time.
+	// searchBounds let a call take some 10 ms if records are small and in memory, and
+	// some 100 ms if they are large. They count records rather than time, so the same
+	// call finds the same jobs. A piece bounds the memory of a list.
 	searchBounds = bounds{call: budget{records: 20_000, bytes: 64 << 20}, piece: budget{records: 2048, bytes: 1 << 20}}
 )
 
-// Search hands a page of jobs over, one after the other, until yield says that there
-// is no room for the one it was given; the first must always find some. Statuses, types and tags are answered by the
-// indexes: only the records that are returned are read. With any other filter it
-// looks at 20,000 records or 64 MiB of them at most, and then returns what it has
-// found so far, possibly nothing, with a cursor to go on. A cursor that was not
-// made for this order gives an *[jobs.Error]; the end of ctx ends the search with
-// its cause. After an error the cursor goes on behind the last job that was taken.
+// Search yields a page of jobs, one after the other, until yield says that there is no
+// room for its argument. The first job must always find room. Indexes answer for
+// statuses, types and tags, so only the returned records are read. With any other filter
+// it looks at no more than 20,000 records or 64 MiB of them. Then it returns with a
+// cursor to go on, possibly without a job.
+//
+// A cursor that was not made for this order gives a [*jobs.Error]. The end of ctx ends
+// the search with its cause. After an error the cursor goes on behind the last yielded
+// job.
 func (q *Queries) Search(ctx context.Context, p jobs.Page, yield func(*jobs.Job) bool) (jobs.Listing, error) {
 	return q.search(ctx, p, searchBounds, yield)
 }
@@ -100,7 +102,7 @@ func (q *Queries) search(ctx context.Context, p jobs.Page, within bounds, yield 
 	return l, nil
 }
 
-// matcher asks encoded records what no index knows.
+// matcher decides by encoded records what no index knows.
 type matcher struct {
 	filter  *jobs.Filter
 	err     jobs.Needle
@@ -113,17 +115,17 @@ func newMatcher(f *jobs.Filter) *matcher {
 	return &matcher{filter: f, err: jobs.NewNeedle(f.Error), payload: jobs.NewNeedle(f.Payload), scans: f.Scans()}
 }
 
-// mayRead says whether there can be chunks whose records must be asked.
+// mayRead says whether the records of some chunks may have to be read.
 func (m *matcher) mayRead() bool {
 	return m.scans || m.filter.CreatedAfter != 0 || m.filter.CreatedBefore != 0
 }
 
-// reads says whether the records of a chunk must be asked; inside, that all of
-// its jobs were created in the range.
+// reads says whether the records of a chunk have to be read. inside says that all of its
+// jobs were created in the filter's range.
 func (m *matcher) reads(inside bool) bool { return m.scans || !inside }
 
-// chooses says whether the filter may choose the job at a glance: by all but its
-// attributes. payload gives the one that is kept apart.
+// chooses says whether the filter may choose a job, by all but its indexed attributes.
+// payload gives a payload that is kept apart.
 func (m *matcher) chooses(g *record.Glance, payload func() []byte) bool {
 	f := m.filter
 	if !f.MatchPriority(g.Priority) || !f.MatchTimes(g.Status, g.Created, g.Started, g.Ended) {
@@ -141,8 +143,8 @@ func (m *matcher) chooses(g *record.Glance, payload func() []byte) bool {
 	return m.payload.In(g.Payload)
 }
 
-// reading reads records, at best in the order of their keys or against it, as
-// long as a budget allows.
+// reading reads records within a budget. Neighbours in either direction are read
+// fastest.
 type reading struct {
 	records  *bbolt.Cursor
 	payloads *bbolt.Bucket
@@ -156,8 +158,7 @@ func newReading(tx *bbolt.Tx, left *budget) *reading {
 	return &reading{records: tx.Bucket(bucketJobs).Cursor(), payloads: tx.Bucket(bucketPayloads), left: left}
 }
 
-// to makes the record with this key the present one and says whether there is
-// one.
+// to moves to the record with this key, and says whether there is one.
 func (r *reading) to(key uint64) bool {
 	var space [8]byte
 	want := binary.BigEndian.AppendUint64(space[:0], key)
@@ -181,7 +182,7 @@ func (r *reading) to(key uint64) bool {
 	return true
 }
 
-// apart is the payload of the present record that is kept apart from it.
+// apart is the payload of the present record, if it is kept apart.
 func (r *reading) apart() []byte {
 	if r.payload == nil {
 		r.payload = r.payloads.Get(key8(r.key))
@@ -193,7 +194,8 @@ func (r *reading) apart() []byte {
 // damaged says which record could not be read.
 func (r *reading) damaged(err error) error { return fmt.Errorf("record %d: %w", r.key, err) }
 
-// look asks the present record whether the filter may choose its job.
+// look reads the present record at a glance, and says whether the filter may choose its
+// job.
 func (r *reading) look(match *matcher) (g record.Glance, chosen bool, err error) {
 	if err := g.Read(r.record); err != nil {
 		return g, false, r.damaged(err)
@@ -201,8 +203,8 @@ func (r *reading) look(match *matcher) (g record.Glance, chosen bool, err error)
 	return g, match.chooses(&g, r.apart), nil
 }
 
-// job is the job with this key, nil if there is none or the filter does not
-// choose it. With look, the record is asked before it is decoded.
+// job is the job with this key, nil if there is none or the filter does not choose it.
+// With look, the record is decoded only if a glance chooses it.
 func (r *reading) job(key uint64, match *matcher, look bool) (*jobs.Job, error) {
 	if !r.to(key) {
 		return nil, nil

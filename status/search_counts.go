@@ -10,13 +10,13 @@ import (
 	"jobstream/status/index"
 )
 
-// Counts counts the jobs that filter chooses by type and status, exactly, as of
-// the last commit. By type and status alone it reads the counters; with tags or
-// a range of created_at it counts in bitmaps, and reads records only where the
-// range begins or ends among many; with a filter that scans ([jobs.Filter.Scans])
-// it reads every record that the indexes leave, which takes about a second for a
-// million, and jobs that come or change meanwhile may or may not be counted. The
-// end of ctx ends it with its cause.
+// Counts counts the jobs that filter chooses, by type and status, as of the last commit.
+// The counters answer for types and statuses alone. Tags and a range of created_at are
+// counted in bitmaps; records are read only in chunks at the ends of the range.
+//
+// A filter that scans ([jobs.Filter.Scans]) reads every record that the indexes leave.
+// That takes about a second for a million. Jobs that come or change meanwhile may or may
+// not be counted. The end of ctx ends the count with its cause.
 func (q *Queries) Counts(ctx context.Context, filter jobs.Filter) (jobs.Counts, error) {
 	if len(filter.Tags) == 0 && filter.CreatedAfter == 0 && filter.CreatedBefore == 0 && !filter.Scans() {
 		return q.countFigures(&filter), nil
@@ -38,7 +38,7 @@ func (q *Queries) countFigures(filter *jobs.Filter) (c jobs.Counts) {
 	return c
 }
 
-// chunkCost is what counting in a chunk's bitmaps costs, in records looked at.
+// chunkCost is the cost of counting in a chunk's bitmaps, in records.
 const chunkCost = 16
 
 // countWalk counts chunk by chunk, a piece in each read transaction.
@@ -62,8 +62,7 @@ func (q *Queries) countWalk(ctx context.Context, filter *jobs.Filter, piece budg
 	return c, nil
 }
 
-// tally is a count under way. All but the counts and the key from is for one
-// read transaction.
+// tally is a count under way. Only counts and from outlive a read transaction.
 type tally struct {
 	*reading
 	match     *matcher
@@ -72,7 +71,7 @@ type tally struct {
 	from      uint64 // where to go on
 }
 
-// piece counts until the budget is used up; more says that this was not all.
+// piece counts until the budget is used up. more says that jobs are left.
 func (t *tally) piece(w *index.Walk) (more bool, err error) {
 	for w.Next() {
 		if t.left.spent() {
@@ -86,7 +85,7 @@ func (t *tally) piece(w *index.Walk) (more bool, err error) {
 	return false, nil
 }
 
-// chunk counts in the present chunk of w; more says that it is not finished.
+// chunk counts in the present chunk of w. more says that jobs are left in it.
 func (t *tally) chunk(w *index.Walk) (more bool, err error) {
 	all, err := w.Candidates()
 	if err != nil {

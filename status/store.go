@@ -14,7 +14,7 @@ import (
 	"jobstream/status/boltfile"
 )
 
-// Options are what a Store needs to know.
+// Options are the parameters of a Store.
 type Options struct {
 	Path     string         // of the bbolt file; its folder must exist
 	Existing bool           // so must the file, with something in it
@@ -22,22 +22,21 @@ type Options struct {
 	// Spacing is the least time between the starts of two commits under load, so
 	// that one fsync serves many jobs. An idle tracker commits at once.
 	Spacing time.Duration
-	// OutboxAge is how long a stored end is kept for publishing again: longer than
+	// OutboxAge is how long a notified end stays in the outbox. It must be longer than
 	// the broker takes to bring notifications to disk.
 	OutboxAge time.Duration
-	// LockTimeout is how long to wait for another process to let go of the file.
+	// LockTimeout is how long to wait for another process to close the file.
 	LockTimeout time.Duration
-	// Checked says that the submission with this id has been checked at the door by
-	// this process, see [jobs.Message]; nil = none has.
+	// Checked says that this process has checked the submission with this id at the
+	// door, see [jobs.Message]. Without it nothing counts as checked.
 	Checked func(jobs.ID) bool
 	Logger  *slog.Logger
 
 	unsynced bool // tests of something else than durability
 }
 
-// Store is the tracker. Each of its parts has a subject, and says who may use it. All
-// exported methods may be called from any goroutine, and [Projector.Run] is the only
-// writer while it runs.
+// Store is the tracker. It is made of parts with one subject each. All exported methods
+// may be called from any goroutine. [Projector.Run] is the only writer while it runs.
 type Store struct {
 	*Queries       // what can be asked
 	*Projector     // what changes it: the streams and commands
@@ -101,7 +100,7 @@ func newStore(db *boltfile.File, o Options) *Store {
 	}
 }
 
-// prepare makes the buckets of a new file, and looks at the format of an old one.
+// prepare makes the buckets of a new file and checks the format of an old one.
 func prepare(db *boltfile.File) error {
 	return db.Update(func(tx *bbolt.Tx) error {
 		made := tx.Bucket(bucketMeta) == nil
@@ -123,14 +122,13 @@ func prepare(db *boltfile.File) error {
 	})
 }
 
-// Present is nil while the tracker's file is where it was opened. A file that
-// somebody has removed or replaced still takes everything, and loses it at the
-// end of the process.
+// Present is nil while the tracker's file is where it was opened. A file that was
+// removed or replaced still accepts commits, and loses them at the end of the process.
 func (s *Store) Present() error { return s.db.Present() }
 
-// Syncs counts the fsyncs of the tracker's commits; take the difference of two
-// calls. Not counted is the one that the file needs when it grows, for every 16 MiB
-// of it.
+// Syncs counts the fsyncs of the tracker's commits. The difference of two calls is of
+// use. It leaves out the fsync that bbolt needs for every 16 MiB by which the file
+// grows.
 func (s *Store) Syncs() (uint64, error) { return s.db.Syncs() }
 
 // Close closes the file. Run must have ended.

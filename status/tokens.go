@@ -16,8 +16,8 @@ type tokens struct {
 	records *records
 }
 
-// A token's entry: when (8 bytes), the hash of what was asked for (16), and the
-// ids of the jobs (16 each).
+// A token's entry has its moment (8 bytes), the hash of its request (16), and the ids of
+// its jobs (16 each).
 const tokenHead = 8 + 16
 
 // remember stores what a token stands for.
@@ -39,8 +39,8 @@ func (k tokens) remember(t *jobs.Token, at jobs.Time, ids []jobs.ID) error {
 	return ages.Put(slices.Concat(v[:8], t.Key[:]), nil)
 }
 
-// rememberAgain gives a new tracker the token of a job that it knew before its
-// submission came, unless that is known.
+// rememberAgain stores the token of a job that a new tracker knew before its submission,
+// unless it is known.
 func (k tokens) rememberAgain(j *jobs.Job, m *jobs.Message) error {
 	if m.Moved || k.tx.Bucket(bucketTokens).Get(m.Token.Key[:]) != nil {
 		return nil
@@ -59,7 +59,7 @@ func (k tokens) recall(t *jobs.Token, now jobs.Time) (known []*jobs.Job, err err
 	})
 }
 
-// underway says whether the batch that a token stands for is not complete.
+// underway says whether a token stands for a batch that is not complete.
 func (k tokens) underway(t *jobs.Token, now jobs.Time) (bool, error) {
 	ids, _, err := tokenIDs(k.tx.Bucket(bucketTokens), t, now)
 	return len(ids) > 0 && k.tx.Bucket(bucketBatches).Get(ids[0][:]) != nil, err
@@ -90,8 +90,8 @@ func (k tokens) forget(c jobs.ForgetTokens) (e jobs.Effect, err error) {
 	return jobs.Effect{Removed: len(old)}, nil
 }
 
-// tokenIDs are the jobs that a token stands for at a moment, nil if it is new, and
-// when they were made.
+// tokenIDs are the jobs that a token stands for at a moment, and when they were made.
+// They are nil if the token is new.
 func tokenIDs(tokens *bbolt.Bucket, t *jobs.Token, now jobs.Time) (ids []jobs.ID, at jobs.Time, err error) {
 	v := tokens.Get(t.Key[:])
 	if len(v) < tokenHead+16 {
@@ -114,9 +114,8 @@ func tokenIDs(tokens *bbolt.Bucket, t *jobs.Token, now jobs.Time) (ids []jobs.ID
 	return ids, at, nil
 }
 
-// recallBy finds the jobs that a token stands for by find, which gives nil for one
-// that was deleted. While the batch that they make is not complete, they are not
-// there yet, and it finds none.
+// recallBy finds the jobs that a token stands for. find gives nil for a deleted job.
+// While their batch is not complete the jobs are not there yet, and it finds none.
 func recallBy(tx *bbolt.Tx, t *jobs.Token, now jobs.Time, find func(jobs.ID) (*jobs.Job, error)) (known []*jobs.Job, err error) {
 	ids, at, err := tokenIDs(tx.Bucket(bucketTokens), t, now)
 	if err != nil || len(ids) == 0 || tx.Bucket(bucketBatches).Get(ids[0][:]) != nil {
@@ -154,7 +153,7 @@ func (q *Queries) Recall(t *jobs.Token) (known []*jobs.Job, err error) {
 	return known, nil
 }
 
-// OldestToken is when the oldest idempotency token was used, 0 if there is none.
+// OldestToken is the moment of the oldest idempotency token, 0 if there is none.
 func (q *Queries) OldestToken() (at jobs.Time, err error) {
 	err = q.db.View(func(tx *bbolt.Tx) error {
 		if k, _ := tx.Bucket(bucketTokenAge).Cursor().First(); len(k) == 24 {

@@ -16,8 +16,8 @@ type turns struct {
 	records  *records
 }
 
-// balance does that for all jobs that the transaction has touched, and for those that
-// it touches by this.
+// balance does that for all jobs touched by the transaction, and for those that it
+// touches itself.
 func (t turns) balance() error {
 	if !t.records.terms {
 		return nil
@@ -37,7 +37,7 @@ func (t turns) balance() error {
 func (t turns) balanceOne(w *work) error {
 	j := w.job
 	if j.Status == jobs.Retrying && j.Place == jobs.InQueue && failedAnew(w) {
-		// While it waits for its next attempt another one has its turn.
+		// While the job waits for its next attempt, another one has its turn.
 		j = w.edit()
 		j.Place = jobs.Due
 	}
@@ -56,14 +56,13 @@ func (t turns) balanceOne(w *work) error {
 	return nil
 }
 
-// failedAnew says whether a retrying job has come to wait for its next attempt
-// in this transaction, rather than waited for it before.
+// failedAnew says whether a job began to wait for its next attempt in this transaction.
 func failedAnew(w *work) bool {
 	return w.old == nil || w.old.Terms == nil || w.old.Status != jobs.Retrying || w.old.DueAt != w.job.DueAt
 }
 
-// pass takes a turn of j's concurrency key from the job out (0 = none), and gives
-// what is free to the job in (0 = none) and to those that are held.
+// pass takes the turn of j's concurrency key from the job out, and gives free turns to
+// held jobs and to the job in. The keys out and in are 0 for none.
 func (t turns) pass(j *jobs.Job, out, in uint64) error {
 	name := slotName(j)
 	have := t.holders(name, out, in)
@@ -104,7 +103,7 @@ func (t turns) limit(typ string) int {
 	return 1
 }
 
-// holders are the jobs that have a turn, without two of them.
+// holders are the jobs with a turn, without out and in.
 func (t turns) holders(name []byte, out, in uint64) (have []uint64) {
 	for v := t.tx.Bucket(bucketSlots).Get(name); len(v) >= 8; v = v[8:] {
 		if key := binary.BigEndian.Uint64(v); key != out && key != in {
@@ -127,8 +126,8 @@ func (t turns) store(name []byte, have []uint64) error {
 	return slots.Put(name, v)
 }
 
-// firstHeld removes the job that has waited longest for a turn, of the best priority,
-// from those that are held, and returns it; nil if there is none.
+// firstHeld takes a job off the list of held ones and returns it, nil if there is none.
+// The best priority comes first, then the longest wait.
 func (t turns) firstHeld(name []byte) (*work, error) {
 	c := t.tx.Bucket(bucketHeld).Cursor()
 	for k, _ := c.Seek(name); bytes.HasPrefix(k, name) && len(k) == len(name)+9; k, _ = c.Seek(name) {

@@ -8,9 +8,9 @@ import (
 	"jobstream/jobs"
 )
 
-// uniqueKeys are the unique keys of unfinished jobs and of batches under way, as a
-// transaction sees and changes them. A value is the id of the job, and then that of
-// the batch which has reserved the key.
+// uniqueKeys are the unique keys of unfinished jobs and of incomplete batches, as a
+// transaction sees and changes them. A value has the id of the job, and behind it that
+// of the batch if a batch has reserved the key.
 type uniqueKeys struct {
 	tx      *bbolt.Tx
 	records *records

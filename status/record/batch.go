@@ -11,7 +11,7 @@ import (
 
 const batchVersion = 1
 
-// ErrBatch is what a batch that cannot be read gives.
+// ErrBatch is the error of a batch that cannot be read.
 var ErrBatch = errors.New("damaged batch in the tracker")
 
 // AppendBatch appends the encoding of a batch.

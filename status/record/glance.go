@@ -8,8 +8,8 @@ import (
 	"jobstream/jobs/packed"
 )
 
-// Glance is what an encoded record says without being decoded. Its texts point
-// into the record.
+// Glance is the part of a record that a search asks for, read without decoding the rest.
+// Its texts point into the record.
 type Glance struct {
 	Type     []byte
 	Priority jobs.Priority
@@ -24,7 +24,7 @@ type Glance struct {
 	errors []byte // the list of attempts' errors, encoded
 }
 
-// The attributes that a glance takes.
+// These attributes are read by a glance.
 var (
 	typeField     = fieldIndex("type")
 	priorityField = fieldIndex("priority")
@@ -37,8 +37,8 @@ var (
 	unlistedField = fieldIndex("unlisted")
 )
 
-// Read takes a glance at a record; what it leaves out costs no memory, and what
-// stands behind the times is not looked at, unless there may be something rare.
+// Read reads them from a record, without allocating for the rest. Attributes behind the
+// times are read only if a rare one may be there.
 func (g *Glance) Read(raw []byte) error {
 	r, n, err := begin(raw)
 	if err != nil {
@@ -73,8 +73,8 @@ func (g *Glance) Read(raw []byte) error {
 	return nil
 }
 
-// InErrors looks for a text in the errors of attempts. They are decoded only if it is
-// somewhere in their encoding.
+// InErrors looks for a text in the errors of attempts. They are decoded only if their
+// encoding contains it.
 func (g *Glance) InErrors(text *jobs.Needle) bool {
 	r := packed.Reader{B: g.errors}
 	return text.In(g.errors) &&

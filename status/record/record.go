@@ -12,21 +12,20 @@ import (
 	"jobstream/jobs/packed"
 )
 
-// A record is a byte with the version, and then an array of the job's attributes in the
-// order of [jobs.JobFields], of which the last ones may be missing. In front of the
-// payload stands whether it is kept apart.
+// A record is a byte with the version, and an array of the job's attributes in the order
+// of [jobs.JobFields]. The last attributes may be missing. A flag before the payload
+// says whether it is kept apart.
 const recordVersion = 1
 
-// recordFields is how many values of the array every record has at least.
+// recordFields is the least number of values in the array.
 const recordFields = 28
 
-// InlinePayload is the largest payload, in bytes, that stands in the record
-// itself: a larger one has a bucket of its own, so that an update of the record
-// does not write it again.
+// InlinePayload is the largest payload, in bytes, inside a record. A larger one has a
+// bucket of its own, so that an update of the record does not write it again.
 const InlinePayload = 1024
 
-// payloadField is the index of the payload among the attributes. In the array it is one
-// more, as it is for those behind it.
+// payloadField is the index of the payload among the attributes. In the array, the flag
+// shifts it and all behind it by one.
 var payloadField = fieldIndex("payload")
 
 func fieldIndex(name string) int {
@@ -38,8 +37,7 @@ func fieldIndex(name string) int {
 	panic("jobs have no attribute " + name)
 }
 
-// Append appends the encoding of j. The payload is left out if it is kept
-// apart.
+// Append appends the encoding of j. A payload that is kept apart is left out.
 func Append(b []byte, j *jobs.Job) []byte {
 	n := jobs.NumSet(jobs.JobFields, j, recordFields-1)
 	b = append(b, recordVersion)
@@ -55,10 +53,10 @@ func Append(b []byte, j *jobs.Job) []byte {
 	return packed.AppendFields(b, jobs.JobFields[payloadField+1:n], j)
 }
 
-// ErrDamaged is what a record that cannot be read gives.
+// ErrDamaged is the error of a record that cannot be read.
 var ErrDamaged = errors.New("damaged record in the tracker")
 
-// begin opens a record: n is how many values it has.
+// begin opens a record. n is the number of its values.
 func begin(b []byte) (r packed.Reader, n int, err error) {
 	if len(b) == 0 || b[0] != recordVersion {
 		return r, 0, fmt.Errorf("%w: unknown version", ErrDamaged)
@@ -70,8 +68,8 @@ func begin(b []byte) (r packed.Reader, n int, err error) {
 	return r, n, nil
 }
 
-// Decode reads a record. Nothing of the result points into b. apart says
-// that the payload is in its own bucket.
+// Decode reads a record. Nothing of the result points into b. apart says that the
+// payload is in its own bucket.
 func Decode(b []byte) (j *jobs.Job, apart bool, err error) {
 	r, n, err := begin(b)
 	if err != nil {
@@ -87,8 +85,8 @@ func Decode(b []byte) (j *jobs.Job, apart bool, err error) {
 	return j, apart, nil
 }
 
-// AppendWhole appends the encoding of j with its payload, however large: the length of
-// the record, the record, and the payload if it is kept apart.
+// AppendWhole appends the encoding of j with its payload, however large. It consists of
+// the record's length, the record, and a payload that is kept apart.
 func AppendWhole(b []byte, j *jobs.Job) []byte {
 	from := len(b)
 	b = Append(append(b, 0, 0, 0, 0), j)
@@ -99,7 +97,7 @@ func AppendWhole(b []byte, j *jobs.Job) []byte {
 	return b
 }
 
-// DecodeWhole reads what [AppendWhole] has made.
+// DecodeWhole reads the encoding of [AppendWhole].
 func DecodeWhole(b []byte) (*jobs.Job, error) {
 	if len(b) < 4 || int(binary.BigEndian.Uint32(b)) > len(b)-4 {
 		return nil, ErrDamaged
