@@ -46,10 +46,11 @@ func (p *pipeline) check() {
 	}
 }
 
-// benchLease is one with which each ack is sent at once; see Broker.Ack.
+// benchLease is long enough that no delivery comes again.
 const benchLease = 9 * time.Second
 
-// BenchmarkPipeline: submit, read, deliver, ack, one event each, read that.
+// BenchmarkPipeline submits, reads, delivers and acks messages, and appends and reads an
+// event for each.
 func BenchmarkPipeline(b *testing.B) {
 	br := brokertest.New(b, func(o *broker.Options) { o.QueueSize, o.SyncInterval, o.Lease = 10_000_000, time.Second, benchLease })
 	lane := jobs.Lane{Type: "email", Priority: 3}

@@ -18,7 +18,7 @@ import (
 
 func withPort(o *broker.Options) { o.Port = -1 }
 
-// dial connects over TCP, as those do that are counted.
+// dial connects over TCP. A client on a pipe does not count as one from outside.
 func dial(t testing.TB, b *broker.Broker) *nats.Conn {
 	t.Helper()
 	nc, err := nats.Connect(b.ClientURL())
@@ -54,9 +54,9 @@ func silent(t testing.TB, b *broker.Broker, subject string) {
 	}
 }
 
-// TestSilentSubscribersAreDropped has many clients ask for notifications that they do
-// not read, and one that does: what waits for all of them stays bounded, until all of
-// the many are dropped, and the one gets everything.
+// TestSilentSubscribersAreDropped connects many clients that do not read their notifications,
+// and one that does. The unread bytes stay bounded until the many are dropped. The one gets
+// everything.
 func TestSilentSubscribersAreDropped(t *testing.T) {
 	t.Parallel()
 	const most, many, batch = 4 << 20, 60, 200
@@ -131,7 +131,7 @@ func TestSilentSubscribersAreDropped(t *testing.T) {
 	}
 }
 
-// TestFloodedClientsAreDropped has other clients send what is not read.
+// TestFloodedClientsAreDropped: clients do not read the messages of another client.
 func TestFloodedClientsAreDropped(t *testing.T) {
 	t.Parallel()
 	const most, many = 4 << 20, 60

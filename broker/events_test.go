@@ -125,8 +125,9 @@ func (o *orderly) Happened(seq uint64, events []jobs.Event) {
 	o.recorder.Happened(seq, events)
 }
 
-// What both streams hold at the start comes in the only order in which an event's job is
-// always known, also where the last messages of JOBS are gone, or all.
+// TestEventsComeAfterSubmissions: of the messages that are there at the start, those of JOBS
+// come first, so that an event's job is always known. The last messages of JOBS may be gone,
+// or all.
 func TestEventsComeAfterSubmissions(t *testing.T) {
 	t.Parallel()
 	const all = 3000
@@ -181,8 +182,8 @@ func drawEvent(t *rapid.T) jobs.Event {
 	return e
 }
 
-// Both forms of events give back every attribute, and one that is added. Versions
-// without that pass it over.
+// TestEventsRoundTrip: both forms of events give back every attribute, and a new one.
+// Versions without that pass it over.
 func TestEventsRoundTrip(t *testing.T) {
 	t.Parallel()
 	known := jobs.EventFields
@@ -283,8 +284,8 @@ func BenchmarkEvents(b *testing.B) {
 	})
 }
 
-// What a message says of its own lengths is not believed: to read it takes memory in
-// proportion to its bytes.
+// TestLengthsInEventsAreNotBelieved: reading a message needs memory in proportion to its
+// bytes, whatever lengths stand in it.
 func TestLengthsInEventsAreNotBelieved(t *testing.T) {
 	const size = 2 << 20
 	array := func(n uint32) []byte { return binary.BigEndian.AppendUint32([]byte{1, 0xdd}, n) }
@@ -313,7 +314,7 @@ func TestLengthsInEventsAreNotBelieved(t *testing.T) {
 	}
 }
 
-// allocated is how many bytes f allocates.
+// allocated is the number of bytes that f allocates.
 func allocated(f func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

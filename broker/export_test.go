@@ -8,8 +8,7 @@ import (
 	"jobstream/jobs"
 )
 
-// What the tests of the codec need.
-
+// EncodeJSON encodes an event by itself.
 func EncodeJSON(e *jobs.Event) []byte { return jobs.AppendFieldsJSON(nil, jobs.EventFields, e) }
 
 func EncodePacked(events []jobs.Event) []byte {
@@ -35,7 +34,7 @@ func (b *Broker) Disconnect() {
 	}
 }
 
-// Asked says whether a sweep is asked for, once.
+// Asked says whether a sweep is asked for, and forgets it.
 func (t *Tail) Asked() bool {
 	select {
 	case <-t.kick:
@@ -45,17 +44,17 @@ func (t *Tail) Asked() bool {
 	}
 }
 
-// LongAgo makes the last purge one of long ago.
+// LongAgo moves the last purge into the distant past.
 func (t *Tail) LongAgo() { t.last = time.Time{} }
 
-// How acks wait, and how long a few messages do.
+// UnsentWithin bounds deferred acks, and PurgeFew is how long a few dead messages stay.
 const (
 	UnsentWithin = unsentWithin
 	PurgeFew     = purgeFew
 )
 
-// Behind says how many clients there are but those of this process, and how many bytes
-// they have not read yet.
+// Behind counts the clients from outside of this process, and the bytes that they have not
+// read yet.
 func (b *Broker) Behind() (clients, bytes int) {
 	all, bytes := b.Notifier.crowd.outside()
 	return len(all), bytes

@@ -46,7 +46,7 @@ func TestQueue(t *testing.T) {
 	testQueue(t, func(_ *testing.T, b *broker.Broker) (jobs.Queue, func()) { return b.Lanes, func() {} })
 }
 
-// TestQueueOfTail: putting off acks changes nothing for those who use the queue.
+// TestQueueOfTail: deferred acks change nothing for those who use the queue.
 func TestQueueOfTail(t *testing.T) {
 	testQueue(t, func(t *testing.T, b *broker.Broker) (jobs.Queue, func()) {
 		tail := broker.NewTail(b, &fakeNeeds{}, nil)
@@ -119,7 +119,7 @@ func testCloseLanesGivesBack(t *testing.T) {
 		}
 	}
 	in.None(t, 20*time.Millisecond)
-	// the lease is 30 s: what comes within the test's patience was given back
+	// The lease is 30 s. So a delivery within the test's patience was given back.
 	again := jobstest.NewInspector(1000)
 	if err := b.Lanes.Open(t.Context(), []jobs.Lane{lane}, again); err != nil {
 		t.Fatal(err)
@@ -199,7 +199,7 @@ func TestConnectionsComeBack(t *testing.T) {
 			}
 		}
 		submit(t, b, message("email", 3))
-		if err := b.Lanes.Pull(lane, int(round)+1); err != nil { // what was not lost comes again, too
+		if err := b.Lanes.Pull(lane, int(round)+1); err != nil { // deliveries that were not lost come again, too
 			t.Fatal(err)
 		}
 		for want := range round + 1 {
@@ -214,8 +214,8 @@ func TestConnectionsComeBack(t *testing.T) {
 	}
 }
 
-// What was on its way to the lanes when their connection was lost comes again at
-// once, not when its lease ends.
+// TestLostDeliveriesComeAgain at once, not when their lease ends. They were on their way
+// when the connection of the lanes was lost.
 func TestLostDeliveriesComeAgain(t *testing.T) {
 	t.Parallel()
 	brokertest.Bubble(t, testLostDeliveriesComeAgain)
@@ -260,7 +260,7 @@ func testLostDeliveriesComeAgain(t *testing.T) {
 	}
 }
 
-// slowReceiver takes nothing until it is opened.
+// slowReceiver blocks until it is opened.
 type slowReceiver struct {
 	*jobstest.Inspector
 	open chan struct{}
@@ -271,8 +271,8 @@ func (r slowReceiver) Deliver(d jobs.Delivery) {
 	r.Inspector.Deliver(d)
 }
 
-// However large payloads are and however slowly they are taken: neither lanes nor
-// readers get so far behind that the server drops their connections.
+// TestLargePayloadsKeepConnections: lanes and readers with large payloads and a slow receiver
+// do not get so far behind that the server drops their connections.
 func TestLargePayloadsKeepConnections(t *testing.T) {
 	t.Parallel()
 	brokertest.Bubble(t, testLargePayloadsKeepConnections)
@@ -347,7 +347,7 @@ func awaitDelivered(t *testing.T, b *broker.Broker, n int) {
 	}
 }
 
-// lostConnections counts what the log says about them.
+// lostConnections counts the lines of the log about lost connections.
 type lostConnections struct {
 	slog.Handler
 	n atomic.Int64

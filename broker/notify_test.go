@@ -107,7 +107,7 @@ func TestNotifyTooLargeAndRefused(t *testing.T) {
 	if err != nil || m.Header.Get(broker.HeaderOmitted) != "payload" || len(j.Payload) == 0 {
 		t.Fatalf("%+v, %v", m, err)
 	}
-	// A stream that refuses some in the middle, while somebody else publishes there.
+	// The stream refuses one of two, while somebody else publishes there.
 	cfg := s.CachedInfo().Config
 	cfg.MaxMsgSize = 1000
 	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {

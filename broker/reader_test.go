@@ -20,7 +20,7 @@ import (
 	"jobstream/jobs/jobstest"
 )
 
-// uneven is a sink that checks the order and now and then stops taking.
+// uneven is a sink that checks the order, and blocks now and then.
 type uneven struct {
 	mu    sync.Mutex
 	next  uint64
@@ -54,8 +54,8 @@ func (u *uneven) Submitted(m *jobs.Message) {
 
 func (u *uneven) Happened(uint64, []jobs.Event) {}
 
-// TestReaderUnderAFlood: several publishers, and a sink that stops so long that the
-// reader must hold the server back. It misses nothing.
+// TestReaderUnderAFlood: several publishers, and a sink that blocks so long that the reader
+// has to stop the server. It misses nothing.
 func TestReaderUnderAFlood(t *testing.T) {
 	t.Parallel()
 	brokertest.Bubble(t, testReaderUnderAFlood)
@@ -140,7 +140,7 @@ func testReaderOfAStreamThatIsMadeAnew(t *testing.T) {
 	if _, err := js.CreateStream(t.Context(), info.CachedInfo().Config); err != nil {
 		t.Fatal(err)
 	}
-	for i := range 5 { // the first of them may be taken for the one that was read
+	for i := range 5 { // the first has the sequence of the one that was read
 		if _, err := js.Publish(t.Context(), "jobs.email.3", []byte(strconv.Itoa(10+i))); err != nil {
 			t.Fatal(err)
 		}
@@ -226,8 +226,8 @@ func TestLanesGetWhatIsTheirs(t *testing.T) {
 	}
 }
 
-// The largest message that a stream can have is read, too. NOTIFICATIONS has them
-// larger than JOBS: a payload and a result.
+// TestLargestMessageIsRead: readers read the largest message of any stream. It is one of
+// NOTIFICATIONS, with a payload and a result.
 func TestLargestMessageIsRead(t *testing.T) {
 	t.Parallel()
 	b := brokertest.New(t, func(o *broker.Options) { o.MaxPayload = 2 << 20 })

@@ -50,7 +50,7 @@ func TestReopen(t *testing.T) {
 		name   string
 		damage func(t *testing.T, streams string)
 		clean  bool
-		msgs   func(n uint64) bool // that JOBS may hold
+		msgs   func(n uint64) bool // that JOBS may have
 	}{
 		{"untouched", func(*testing.T, string) {}, false, func(n uint64) bool { return n == 50 }},
 		{"untouched, clean", func(*testing.T, string) {}, true, func(n uint64) bool { return n == 50 }},
@@ -64,7 +64,7 @@ func TestReopen(t *testing.T) {
 				overwrite(t, s+"/"+name+"/meta.sum", 0)
 			}
 		}, false, func(n uint64) bool { return n == 50 }},
-		{"torn lane", func(t *testing.T, s string) { // as a server leaves it that keeps lanes on disk
+		{"torn lane", func(t *testing.T, s string) { // left by a server that keeps lanes on disk
 			write(t, s+"/JOBS/obs/email-3/meta.inf", `{"name":"e`)
 			write(t, s+"/JOBS/obs/email-3/o.dat", "\x16\x02\x00\x00\x00")
 		}, false, func(n uint64) bool { return n == 50 }},

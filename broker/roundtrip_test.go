@@ -17,9 +17,8 @@ import (
 	"jobstream/jobs/jobstest"
 )
 
-// TestAcceptedSurvivesHeaders submits whatever the door lets in, through the
-// stream, and reads the same out of it. So a tracker that is made anew from the
-// streams has it, too.
+// TestAcceptedSurvivesHeaders submits everything that the doors accept, and reads the same
+// from the stream. So a tracker that is made anew from the streams has it, too.
 func TestAcceptedSurvivesHeaders(t *testing.T) {
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
@@ -86,8 +85,8 @@ func TestAcceptedSurvivesHeaders(t *testing.T) {
 	}
 }
 
-// TestTermsSurviveHeaders: every attribute of the table, and one more of each type that
-// a header may have, comes out of the stream as it went in.
+// TestTermsSurviveHeaders: the stream keeps every attribute of the table, and one more of
+// each type that a header may have.
 func TestTermsSurviveHeaders(t *testing.T) {
 	t.Parallel()
 	colour := jobstest.Extra(t, &jobs.TermsFields)

@@ -30,8 +30,8 @@ func ask[T any](t *testing.T, nc *nats.Conn, subject string) (answer T) {
 	return answer
 }
 
-// TestServiceStatistics: errors count, and the time until the answer, as if the service
-// were one of the package micro's whose handlers answer before they return.
+// TestServiceStatistics: the statistics count errors and the time until the answer, like those
+// of package micro if a handler answers before it returns.
 func TestServiceStatistics(t *testing.T) {
 	t.Parallel()
 	b := brokertest.New(t)
@@ -99,7 +99,7 @@ func TestServiceStatistics(t *testing.T) {
 	}
 }
 
-// TestServiceIntroducesItself as one of the package micro does.
+// TestServiceIntroducesItself like a service of package micro.
 func TestServiceIntroducesItself(t *testing.T) {
 	t.Parallel()
 	b := brokertest.New(t)
@@ -206,8 +206,8 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// TestServeWaits has more requests wait than can be answered at a time: these
-// are answered meanwhile, and their headers are read in any case.
+// TestServeWaits: more requests wait than can be answered at a time. Others are answered
+// meanwhile, and the names of their headers may be written in any case.
 func TestServeWaits(t *testing.T) {
 	t.Parallel()
 	const waiting = 300

@@ -13,8 +13,8 @@ import (
 	"jobstream/jobs"
 )
 
-// TestOldSubjects opens a folder whose notifications stand under subjects with ids. A
-// durable consumer goes on where it was, with its filter, over old and new ones.
+// TestOldSubjects opens a folder whose notifications stand under subjects with ids. A durable
+// consumer goes on where it was: its filter matches old and new ones.
 func TestOldSubjects(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -89,8 +89,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// TestStrangersAnswer has a client answer everything that it hears. Only what the streams
-// say counts.
+// TestStrangersAnswer: a client answers every message that it gets. Only the answers of the
+// streams count.
 func TestStrangersAnswer(t *testing.T) {
 	t.Parallel()
 	b := brokertest.New(t)

@@ -214,8 +214,7 @@ func testUnansweredSubmissionAndHealth(t *testing.T) {
 	}
 }
 
-// TestEverySubmissionIsAnswered: whoever submits, or publishes a known job again, hears
-// of every loss.
+// TestEverySubmissionIsAnswered: every lost submission is reported, also that of a known job.
 func TestEverySubmissionIsAnswered(t *testing.T) {
 	t.Parallel()
 	b := brokertest.New(t)

@@ -73,9 +73,9 @@ func (f *fakeNeeds) deadIn(there []uint64) (dead, loose int) {
 	return dead, loose
 }
 
-// TestTail: jobs of four lanes end in any order, some hold on for long, and the tracker
-// is behind the stream. What is needed or not read stays, what is dead goes as soon as it
-// is many, and what has to stay all the same lifts the stream's bound.
+// TestTail: jobs of four lanes end in any order, some run for long, and the tracker is behind
+// the stream. Messages that are needed or not read stay. Dead ones go as soon as they are
+// many. Those that have to stay all the same lift the stream's bound.
 func TestTail(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
@@ -110,7 +110,7 @@ func TestTail(t *testing.T) {
 		stored(t, b, last)
 		needs.position += uint64(random.IntN(int(last-needs.position) + 1)) //nolint:gosec // few
 		for seq := range needs.needed {
-			// Every 25th holds on for long, and one day all of them end.
+			// Every 25th runs for long, and one day all of them end.
 			if seq <= needs.position && (seq%25 != 1 || random.IntN(40) == 0 || len(needs.needed) > 2*queue) {
 				delete(needs.needed, seq)
 			}
@@ -173,7 +173,7 @@ func present(t *testing.T, stream jetstream.Stream, last uint64) (there []uint64
 	return there
 }
 
-// TestFewAreNotPurged: a purge makes lanes forget what they were about to deliver again.
+// TestFewAreNotPurged, since a purge makes lanes forget redeliveries.
 func TestFewAreNotPurged(t *testing.T) {
 	t.Parallel()
 	brokertest.Bubble(t, testFewAreNotPurged)
@@ -185,7 +185,7 @@ func testFewAreNotPurged(t *testing.T) {
 	needs := &fakeNeeds{}
 	tail := broker.NewTail(b, needs, nil)
 	begun := time.Now()
-	for want := range uint64(2) { // the first sweep finds that none was for long
+	for want := range uint64(2) { // the first sweep purges, since there was none for long
 		submit(t, b, message("email", 3))
 		stored(t, b, want+1)
 		needs.position++
@@ -249,8 +249,8 @@ func TestSweepIsAskedFor(t *testing.T) {
 	}
 }
 
-// TestAcksOfPurgedMessages: the server forgets the deliveries of what is purged, and the
-// sweep sends the other acks; those far behind the last purge go at once.
+// TestAcksOfPurgedMessages: the server forgets the deliveries of purged messages, and the
+// sweep sends the other acks. Those far behind the last purge go at once.
 func TestAcksOfPurgedMessages(t *testing.T) {
 	t.Parallel()
 	const all = 300
@@ -294,7 +294,7 @@ func TestAcksOfPurgedMessages(t *testing.T) {
 	shows("far behind the purge", 0)
 }
 
-// fetch has n messages delivered. shows waits until so many of them have no ack.
+// fetch lets n messages be delivered. shows waits until so many of them have no ack.
 func fetch(t *testing.T, b *broker.Broker, n int) (shows func(when string, open int), deliveries []jobs.Delivery) {
 	t.Helper()
 	_, js := connect(t, b)
@@ -315,7 +315,7 @@ func fetch(t *testing.T, b *broker.Broker, n int) (shows func(when string, open 
 	}
 	return func(when string, open int) {
 		t.Helper()
-		if err := b.Flush(); err != nil { // what was sent is there
+		if err := b.Flush(); err != nil { // everything sent is there
 			t.Fatal(err)
 		}
 		for late := time.Now().Add(patience); ; {

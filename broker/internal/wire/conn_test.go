@@ -138,8 +138,8 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// TestConnectsAgain breaks a connection: those who wait hear of it, and the next one
-// has the same subscriptions, but for those that were given up.
+// TestConnectsAgain breaks a connection. Waiting calls end with an error, and the next
+// connection has the same subscriptions but those that were ended.
 func TestConnectsAgain(t *testing.T) {
 	t.Parallel()
 	srv := start(t, &server.Options{})
@@ -186,7 +186,7 @@ func TestConnectsAgain(t *testing.T) {
 	}
 }
 
-// TestTooLarge does not let a message out for which the server would end the connection.
+// TestTooLarge: a message is refused for which the server would end the connection.
 func TestTooLarge(t *testing.T) {
 	t.Parallel()
 	srv := start(t, &server.Options{MaxPayload: 1000})
@@ -207,7 +207,7 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
-// TestNobodyListens has the server say that nobody answers.
+// TestNobodyListens: the server answers a request that nobody listens to.
 func TestNobodyListens(t *testing.T) {
 	t.Parallel()
 	c := open(t, start(t, &server.Options{}), wire.Options{})
@@ -253,8 +253,7 @@ func TestStrangeGreetings(t *testing.T) {
 	}
 }
 
-// TestLimit has publishers wait for a server that reads nothing, until the connection
-// is closed.
+// TestLimit: publishers wait for a server that reads nothing, until the connection is closed.
 func TestLimit(t *testing.T) {
 	t.Parallel()
 	c, err := wire.Open(wire.Options{Limit: 4 << 10, Dial: func() (net.Conn, error) {
@@ -284,7 +283,7 @@ func TestLimit(t *testing.T) {
 	}
 }
 
-// TestFlushDoesNotWaitForRoom of a server that reads nothing: its context bounds it.
+// TestFlushDoesNotWaitForRoom: its context bounds it even if the server reads nothing.
 func TestFlushDoesNotWaitForRoom(t *testing.T) {
 	t.Parallel()
 	c, err := wire.Open(wire.Options{Limit: 4 << 10, Dial: func() (net.Conn, error) {
@@ -309,7 +308,7 @@ func TestFlushDoesNotWaitForRoom(t *testing.T) {
 	}
 }
 
-// TestRefusedSubscription has no number that another one has.
+// TestRefusedSubscription: its result is no number of another subscription.
 func TestRefusedSubscription(t *testing.T) {
 	t.Parallel()
 	c := open(t, start(t, &server.Options{}), wire.Options{})

@@ -18,9 +18,9 @@ import (
 	"jobstream/broker/internal/wire"
 )
 
-// TestLikeNATSGo sends random messages from this client and from nats.go, and has both
-// listen to random subjects, which change all the time. Both must see the same messages,
-// those of one sender in the same order.
+// TestLikeNATSGo sends random messages from this client and from nats.go. Both listen to
+// random subjects, which change all the time. Both must see the same messages, those of one
+// sender in the same order.
 func TestLikeNATSGo(t *testing.T) {
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
@@ -70,7 +70,7 @@ func TestLikeNATSGo(t *testing.T) {
 	}
 }
 
-// compare tells in which order each side saw what one sender sent to one pattern.
+// compare compares the order in which both sides saw the messages of one sender to one pattern.
 func compare(t *testing.T, ours, theirs []string) int {
 	t.Helper()
 	order := func(seen []string) map[string][]string {
@@ -144,7 +144,7 @@ type side interface {
 	send(message) error
 }
 
-// seen is what came to a side.
+// seen are the messages that came to a side.
 type seen struct {
 	mu  sync.Mutex
 	all []string
@@ -198,8 +198,8 @@ func (s *ourSide) send(m message) error {
 	return wire.Publish(s.c, m.subject, m.reply, header, m.body)
 }
 
-// catchUp returns when the server knows what this side has said, and this side has
-// handled what the server had sent by then.
+// catchUp returns when the server has read everything that this side has sent, and this side
+// has handled everything that the server had sent by then.
 func (s *ourSide) catchUp(t *testing.T) {
 	t.Helper()
 	flush(t, s.c)

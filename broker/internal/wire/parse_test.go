@@ -10,8 +10,8 @@ import (
 	"testing/iotest"
 )
 
-// heard is what a parser found in what a server sent, in words.
-func heard(r io.Reader) (found []string, err error) {
+// operations describes the operations that a parser found, in words.
+func operations(r io.Reader) (found []string, err error) {
 	p := newParser(r)
 	for {
 		what, err := p.next()
@@ -55,7 +55,7 @@ func TestParser(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := heard(strings.NewReader(tt.sent))
+			got, err := operations(strings.NewReader(tt.sent))
 			if strings.Join(got, "\n") != strings.Join(tt.want, "\n") {
 				t.Errorf("heard %.300q", got)
 			}
@@ -66,8 +66,8 @@ func TestParser(t *testing.T) {
 	}
 }
 
-// FuzzParser has a parser read anything. It must find the same however the bytes
-// come in, and nothing larger than what was sent.
+// FuzzParser reads any bytes. The result must not depend on how they come in, and must have
+// nothing larger than the input.
 func FuzzParser(f *testing.F) {
 	for _, s := range []string{
 		"INFO {}\r\nMSG a.b 7 5\r\nhello\r\nPING\r\n", "HMSG a 1 b 12 17\r\nNATS/1.0\r\n\r\nhello\r\n", "MSG a 1 2147483647\r\n", "-ERR x\r\n+OK\r\nPONG\r\n",
@@ -75,8 +75,8 @@ func FuzzParser(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, sent []byte) {
-		whole, errWhole := heard(bytes.NewReader(sent))
-		parts, errParts := heard(iotest.OneByteReader(bytes.NewReader(sent)))
+		whole, errWhole := operations(bytes.NewReader(sent))
+		parts, errParts := operations(iotest.OneByteReader(bytes.NewReader(sent)))
 		if strings.Join(whole, "\n") != strings.Join(parts, "\n") || errWhole.Error() != errParts.Error() {
 			t.Errorf("%q, %v\nbyte by byte %q, %v", whole, errWhole, parts, errParts)
 		}
@@ -92,7 +92,7 @@ func FuzzParser(f *testing.F) {
 	})
 }
 
-// FuzzMessage has a parser read what a server makes of any message.
+// FuzzMessage reads any message in the form that a server gives it.
 func FuzzMessage(f *testing.F) {
 	f.Add("jobs.email.3", "_INBOX.1", []byte("NATS/1.0\r\nJob-Id: 1\r\n\r\n"), []byte(`{"a":1}`))
 	f.Add("a", "", []byte{}, []byte("\r\nMSG a 1 3\r\n"))
@@ -113,7 +113,7 @@ func FuzzMessage(f *testing.F) {
 			sent = fmt.Appendf(sent, "%d ", len(header))
 		}
 		sent = fmt.Appendf(sent, "%d\r\n%s%s\r\nPING\r\n", len(header)+len(body), header, body)
-		got, err := heard(bytes.NewReader(sent))
+		got, err := operations(bytes.NewReader(sent))
 		if len(got) != 2 || got[0] != want || !errors.Is(err, io.EOF) {
 			t.Errorf("%q became %q, %v", sent, got, err)
 		}
