@@ -185,7 +185,6 @@ func drawEvent(t *rapid.T) jobs.Event {
 // TestEventsRoundTrip: both forms of events give back every attribute, and a new one.
 // Versions without that pass it over.
 func TestEventsRoundTrip(t *testing.T) {
-	t.Parallel()
 	known := jobs.EventFields
 	of := jobstest.Extra(t, &jobs.EventFields)
 	more := jobs.EventFields

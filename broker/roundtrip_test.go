@@ -88,7 +88,6 @@ func TestAcceptedSurvivesHeaders(t *testing.T) {
 // TestTermsSurviveHeaders: the stream keeps every attribute of the table, and one more of
 // each type that a header may have.
 func TestTermsSurviveHeaders(t *testing.T) {
-	t.Parallel()
 	colour := jobstest.Extra(t, &jobs.TermsFields)
 	jobstest.ExtraOf[json.RawMessage](t, &jobs.TermsFields, "then", "Job-Then")
 	jobstest.ExtraOf[[]string](t, &jobs.TermsFields, "after", "Job-After")

@@ -7,14 +7,15 @@ import (
 	"jobstream/jobs"
 )
 
-// Extra adds a text with the name colour to a table, see [ExtraOf].
+// Extra appends a text with the name colour to a table, see [ExtraOf].
 func Extra[T any](t testing.TB, table *[]jobs.Field[T]) (of func(*T) *string) {
 	return ExtraOf[string](t, table, "colour", "Job-Colour")
 }
 
-// ExtraOf adds an attribute to a table until the test ends. The struct does not keep
-// it; of returns its place elsewhere.
+// ExtraOf appends an attribute to a table until the test ends, so the test must not be
+// parallel. The struct does not keep the attribute; of returns its place elsewhere.
 func ExtraOf[V, T any](t testing.TB, table *[]jobs.Field[T], name, header string) (of func(*T) *V) {
+	t.Setenv("JOBSTREAM_TEST", t.Name()) // it fails in a parallel test: tables are everybody's
 	var mu sync.Mutex
 	kept := map[*T]*V{}
 	of = func(v *T) *V {
