@@ -10,7 +10,8 @@ import (
 func ParseBatch(body []byte) (subs []*jobs.Submission, err error) {
 	err = jobs.Read("", body, func(v strict.Value) {
 		var list strict.Value
-		if v.Object(strict.Need("jobs", func(v strict.Value) { list = v })) {
+		v.Object(strict.Need("jobs", func(v strict.Value) { list = v }))
+		if v.Right() {
 			subs = batchOf(list)
 		}
 	})

@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -93,135 +93,96 @@ func ParseSpec(body []byte) (*Spec, error) { return parse("", body) }
 func ParseNamedSpec(name string, body []byte) (*Spec, error) { return parse(name, body) }
 
 func parse(name string, body []byte) (*Spec, error) {
-	r := reader{given: make(map[string]bool)}
-	r.spec = Spec{
+	s := &Spec{
 		Name: name, Timezone: "UTC", Priority: jobs.DefaultPriority, RetryCount: -1,
 		Overlap: Skip, CatchUp: One,
 	}
-	err := jobs.EachKnown(body, specFields, nil, func(field string, raw json.RawMessage) error {
-		r.given[field] = true
-		return r.read(field, raw, name)
-	})
-	if e, ok := jobs.AsError(err); ok {
-		if len(e.Fields) == 0 || len(r.given) == 0 {
-			return nil, err // nothing could be read
-		}
-		r.bad = e.Fields
+	if err := jobs.Read("", body, func(v strict.Value) { s.read(v, name) }); err != nil {
+		return nil, err
 	}
-	r.require(name)
-	if len(r.bad) > 0 {
-		return nil, jobs.InvalidFields(r.bad...)
-	}
-	return &r.spec, nil
+	return s, nil
 }
 
-// specFields are the fields of a schedule. The last ones are the server's.
-var specFields = []string{
-	"name", "cron", "every", "timezone", "type", "payload", "priority", "tags", "retry_count", "timeout", "paused", "overlap", "catch_up",
-	"next_run_at", "last_run_at", "last_job_id", "skipped", "source", "problem", "created_at", "updated_at",
-}
+// serverFields are the fields of a schedule that nobody else can set.
+var serverFields = []string{"next_run_at", "last_run_at", "last_job_id", "skipped", "source", "problem", "created_at", "updated_at"}
 
-// reader collects a spec and its problems.
-type reader struct {
-	spec  Spec
-	given map[string]bool
-	bad   []jobs.FieldError
-}
-
-func (r *reader) fail(pointer, detail string) {
-	r.bad = append(r.bad, jobs.FieldError{Pointer: pointer, Detail: detail})
-}
-
-// read reads one field.
-func (r *reader) read(field string, raw json.RawMessage, name string) (err error) {
-	s := &r.spec
-	switch field {
-	case "name":
-		s.Name, err = nameField(raw, name)
-	case "cron":
-		s.Cron, err = strict.Text(raw)
-		s.Cron = strings.TrimSpace(s.Cron)
-	case "every":
-		s.Every, s.EveryText, err = everyField(raw)
-	case "timezone":
-		s.Timezone, err = strict.Text(raw)
-	case "type":
-		s.Type, err = strict.Text(raw)
-	case "payload":
-		s.Payload = raw
-	case "priority":
-		var n int
-		n, err = strict.Int(raw, int(jobs.HighestPriority), int(jobs.LowestPriority))
-		s.Priority = jobs.Priority(n)
-	case "tags":
-		s.Tags, err = jobs.ReadTags(raw)
-	case "retry_count":
-		s.RetryCount, err = strict.Int(raw, 0, jobs.MaxRetryCount)
-	case "timeout":
-		s.Timeout, err = jobs.ReadTimeout(raw)
-	case "paused":
-		s.Paused, err = strict.Bool(raw)
-	case "overlap":
-		s.Overlap, err = choice(raw, Skip, Queue)
-	case "catch_up":
-		s.CatchUp, err = choice(raw, One, None)
-	default:
-		err = errors.New("is kept by the server and cannot be set; leave it out")
+// read reads a spec whose name, unless it is "", is given elsewhere.
+func (s *Spec) read(v strict.Value, name string) {
+	fields := []strict.Field{
+		strict.May("name", func(v strict.Value) { s.Name = nameOf(v, name) }),
+		strict.May("cron", func(v strict.Value) {
+			text, _ := v.Text()
+			s.Cron = strings.TrimSpace(text)
+		}),
+		strict.May("every", s.readEvery),
+		strict.May("timezone", func(v strict.Value) { s.Timezone, _ = v.Text() }),
+		strict.May("type", func(v strict.Value) { s.Type, _ = v.Text() }),
+		strict.May("payload", func(v strict.Value) { s.Payload = v.Raw }),
+		strict.May("priority", func(v strict.Value) {
+			s.Priority = jobs.Priority(v.Int(int(jobs.HighestPriority), int(jobs.LowestPriority)))
+		}),
+		strict.May("tags", func(v strict.Value) { s.Tags = strict.As(v, jobs.ReadTags) }),
+		strict.May("retry_count", func(v strict.Value) { s.RetryCount = v.Int(0, jobs.MaxRetryCount) }),
+		strict.May("timeout", func(v strict.Value) { s.Timeout = strict.As(v, jobs.ReadTimeout) }),
+		strict.May("paused", func(v strict.Value) { s.Paused = v.Bool() }),
+		strict.May("overlap", func(v strict.Value) { s.Overlap = choice(v, Skip, Queue) }),
+		strict.May("catch_up", func(v strict.Value) { s.CatchUp = choice(v, One, None) }),
 	}
-	return err
-}
-
-// require checks the rules about several fields.
-func (r *reader) require(name string) {
-	s := &r.spec
-	switch {
-	case !r.given["name"] && name == "":
-		r.fail("/name", "is required")
-	case !r.given["name"] && !jobs.ValidTypeName(name):
-		r.fail("/name", badName(name))
+	for _, name := range serverFields {
+		fields = append(fields, strict.May(name, func(v strict.Value) { v.Fail("is kept by the server and cannot be set; leave it out") }))
 	}
-	if !r.given["type"] {
-		r.fail("/type", "is required")
-	} else if s.Type == "" && !r.failed("/type") {
-		r.fail("/type", "must be the name of a job type")
-	}
-	switch {
-	case r.given["cron"] && r.given["every"]:
-		r.fail("/every", "goes instead of cron, not with it; give one of the two")
-	case !r.given["cron"] && !r.given["every"]:
-		r.fail("/cron", "is required, or every instead")
-	}
-	if r.failed("/cron") || r.failed("/every") || r.failed("/timezone") {
+	if !v.Object(fields...) {
 		return
 	}
-	if _, err := NewPlan(s, 0); err != nil {
-		var e *jobs.Error
-		if errors.As(err, &e) {
-			r.bad = append(r.bad, e.Fields...)
-		}
+	if v.Right() || slices.ContainsFunc(fields, func(f strict.Field) bool { return given(v, f.Name) }) {
+		s.check(v, name)
 	}
 }
 
-func (r *reader) failed(pointer string) bool {
-	for _, b := range r.bad {
-		if b.Pointer == pointer {
-			return true
-		}
-	}
-	return false
-}
+func given(v strict.Value, field string) bool { return !v.Get(field).Null() }
 
-func nameField(raw json.RawMessage, want string) (string, error) {
-	name, err := strict.Text(raw)
+// check checks the rules about several fields.
+func (s *Spec) check(v strict.Value, name string) {
 	switch {
-	case err != nil:
-		return "", err
+	case given(v, "name"):
+	case name == "":
+		v.At("name").Fail("is required")
 	case !jobs.ValidTypeName(name):
-		return name, errors.New(badName(name))
-	case want != "" && name != want:
-		return name, fmt.Errorf("is %q, but this is about %q; make them the same, or leave it out", name, want)
+		v.At("name").Fail("%s", badName(name))
 	}
-	return name, nil
+	if !given(v, "type") {
+		v.At("type").Fail("is required")
+	} else if s.Type == "" && !v.At("type").Failed() {
+		v.At("type").Fail("must be the name of a job type")
+	}
+	switch cron, every := given(v, "cron"), given(v, "every"); {
+	case cron && every:
+		v.At("every").Fail("goes instead of cron, not with it; give one of the two")
+	case !cron && !every:
+		v.At("cron").Fail("is required, or every instead")
+	}
+	if v.At("cron").Failed() || v.At("every").Failed() || v.At("timezone").Failed() {
+		return
+	}
+	_, err := NewPlan(s, 0)
+	var e *jobs.Error
+	if errors.As(err, &e) {
+		for _, f := range e.Fields {
+			v.At(strings.TrimPrefix(f.Pointer, "/")).Fail("%s", f.Detail)
+		}
+	}
+}
+
+func nameOf(v strict.Value, want string) string {
+	name, ok := v.Text()
+	switch {
+	case !ok:
+	case !jobs.ValidTypeName(name):
+		v.Fail("%s", badName(name))
+	case want != "" && name != want:
+		v.Fail("is %q, but this is about %q; make them the same, or leave it out", name, want)
+	}
+	return name
 }
 
 func badName(name string) string {
@@ -232,21 +193,17 @@ func badName(name string) string {
 	return fmt.Sprintf("must be 1 to %d letters, digits, _ and -, not %q", jobs.MaxTypeName, name)
 }
 
-func everyField(raw json.RawMessage) (d time.Duration, text string, err error) {
-	if raw[0] == '"' {
-		if text, err = strict.Text(raw); err == nil {
-			d, err = jobs.ParseDuration(text)
-		}
-	} else {
-		var f float64
-		if f, err = strconv.ParseFloat(string(raw), 64); err == nil && f >= 0 && f <= MaxEvery.Seconds() {
-			d = time.Duration(math.Round(f * float64(time.Second)))
-		}
-	}
+// readEvery reads an interval.
+func (s *Spec) readEvery(v strict.Value) {
+	d, err := jobs.ReadSpan(v.Raw, MaxEvery)
 	if err != nil || badEvery(d) {
-		return 0, "", fmt.Errorf("must be seconds or a duration like \"90s\" or \"1h30m\", from 1s to 366d, not %s", strict.Describe(raw))
+		v.Fail("must be seconds or a duration like \"90s\" or \"1h30m\", from 1s to 366d, not %s", v)
+		return
 	}
-	return d, text, nil
+	s.Every = d
+	if v.IsText() {
+		s.EveryText, _ = v.Text()
+	}
 }
 
 // Interval is the given text of Every, or one like 90s; "" if there is none.
@@ -267,14 +224,10 @@ func (s *Spec) sameTimes(t *Spec) bool {
 
 func badEvery(d time.Duration) bool { return d < MinEvery || d > MaxEvery }
 
-func choice[T ~string](raw json.RawMessage, options ...T) (T, error) {
-	s, err := strict.Text(raw)
-	if err == nil {
-		for _, o := range options {
-			if T(s) == o {
-				return o, nil
-			}
-		}
+func choice[T ~string](v strict.Value, options ...T) T {
+	text, err := strict.Text(v.Raw)
+	if err != nil || !slices.Contains(options, T(text)) {
+		v.Fail("must be %q or %q, not %s", options[0], options[1], v)
 	}
-	return options[0], fmt.Errorf("must be %q or %q, not %s", options[0], options[1], strict.Describe(raw))
+	return T(text)
 }
