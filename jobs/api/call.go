@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"net/url"
 	"slices"
 	"strings"
@@ -102,14 +101,7 @@ func pathOnly(r Request) error {
 	if err != nil || len(body) == 0 {
 		return err
 	}
-	var bad []jobs.FieldError
-	err = jobs.EachField(body, func(name string, _ json.RawMessage) {
-		bad = append(bad, jobs.FieldError{Pointer: strict.Pointer(name), Detail: "is not a known field; there are none here"})
-	})
-	if err == nil && len(bad) > 0 {
-		return jobs.InvalidFields(bad...)
-	}
-	return err
+	return jobs.Read("", body, func(v strict.Value) { v.Object() })
 }
 
 // token is the token of a request's idempotency key, nil if it has none. The content

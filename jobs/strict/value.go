@@ -96,6 +96,9 @@ func (v Value) IsObject() bool { return v.begins('{') }
 // IsList says whether v is a list.
 func (v Value) IsList() bool { return v.begins('[') }
 
+// IsEmptyList says whether v is a list without items.
+func (v Value) IsEmptyList() bool { return v.IsList() && v.Raw[skipSpace(v.Raw, 1)] == ']' }
+
 // IsText says whether v is a string.
 func (v Value) IsText() bool { return v.begins('"') }
 

@@ -14,6 +14,7 @@ import (
 	"jobstream/jobs"
 	"jobstream/jobs/handlers/internal/history"
 	"jobstream/jobs/handlers/internal/payload"
+	"jobstream/jobs/strict"
 )
 
 // Handler runs cleanups. A payload has these fields:
@@ -82,14 +83,14 @@ type request struct {
 func parse(raw json.RawMessage) (*request, error) {
 	req := &request{}
 	given := false
-	err := payload.ReadThen(raw, payload.Fields{
-		"older_than": func(v payload.Value) {
+	err := payload.Read(raw, []strict.Field{
+		strict.May("dry_run", func(v strict.Value) { req.dryRun = v.Bool() }),
+		strict.May("older_than", func(v strict.Value) {
 			given = true
 			req.readAge(v)
-		},
-		"status":  func(v payload.Value) { req.statuses = v.Statuses(jobs.Status.Ended) },
-		"dry_run": func(v payload.Value) { req.dryRun = v.Bool() },
-	}, func(whole payload.Value) {
+		}),
+		strict.May("status", func(v strict.Value) { req.statuses = payload.Statuses(v, jobs.Status.Ended) }),
+	}, func(whole strict.Value) {
 		if !given {
 			whole.At("older_than").Fail(`is required: how long ago a job must have ended to be deleted, like "30d"; "0s" for all that have ended`)
 		}
@@ -101,7 +102,7 @@ func parse(raw json.RawMessage) (*request, error) {
 }
 
 // readAge takes a string, or a whole number of seconds.
-func (req *request) readAge(v payload.Value) {
+func (req *request) readAge(v strict.Value) {
 	text, ok := string(v.Raw), true
 	if v.IsText() || v.IsList() || v.IsObject() {
 		text, ok = v.Text()

@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/mail"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"jobstream/jobs"
+	"jobstream/jobs/strict"
 )
 
 // Bounds of a payload.
@@ -43,203 +43,107 @@ func (p *payload) recipients() []string {
 	return list
 }
 
-// parser collects problems while it reads a payload.
-type parser struct {
-	payload
-	bad []jobs.FieldError
-}
-
-func (p *parser) fail(pointer, format string, args ...any) {
-	p.bad = append(p.bad, jobs.FieldError{Pointer: "/payload" + pointer, Detail: fmt.Sprintf(format, args...)})
-}
-
 // parse reads and checks a payload. The error is a *jobs.Error with all wrong
 // fields.
 func parse(raw json.RawMessage) (*payload, error) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil, jobs.Invalid("/payload", "is required: an object with to, subject and body")
 	}
-	var p parser
-	given := map[string]bool{}
-	err := jobs.EachField(raw, func(name string, value json.RawMessage) {
-		if string(value) == "null" && slices.Contains(fields, name) {
-			return // null counts as absent
-		}
-		given[name] = true
-		p.field(name, value)
-	})
-	switch {
-	case err != nil:
-		p.unreadable(err)
-	default:
-		p.missing(given)
+	p := &payload{}
+	if err := jobs.Read("/payload", raw, p.read); err != nil {
+		return nil, err
 	}
-	if len(p.bad) > 0 {
-		return nil, jobs.InvalidFields(p.bad...)
-	}
-	return &p.payload, nil
+	return p, nil
 }
 
-// fields are the fields of a payload.
-var fields = []string{"to", "cc", "bcc", "reply_to", "subject", "body", "html"}
-
-// unreadable adds the problems that jobs.EachField found. Its pointers begin at the
-// payload.
-func (p *parser) unreadable(err error) {
-	e, _ := jobs.AsError(err)
-	if len(e.Fields) == 0 {
-		p.fail("", "%s", strings.Replace(e.Detail, "the body", "the payload", 1))
-	}
-	for _, f := range e.Fields {
-		p.fail(f.Pointer, "%s", f.Detail)
+func (p *payload) read(v strict.Value) {
+	whole := v.Object(
+		strict.Need("to", func(v strict.Value) {
+			p.to = addresses(v)
+			if v.IsEmptyList() {
+				v.Fail("must name at least one address")
+			}
+		}),
+		strict.May("cc", func(v strict.Value) { p.cc = addresses(v) }),
+		strict.May("bcc", func(v strict.Value) { p.bcc = addresses(v) }),
+		strict.May("reply_to", func(v strict.Value) { p.replyTo = addresses(v) }),
+		strict.May("subject", func(v strict.Value) { p.subject = subjectLine(v) }),
+		strict.May("body", func(v strict.Value) { p.text = content(v) }),
+		strict.May("html", func(v strict.Value) { p.html = content(v) }),
+		strict.Field{Name: "from", Alien: true, Read: func(v strict.Value) {
+			v.Fail("is not a known field: the sender is set in the server's configuration")
+		}},
+	)
+	if whole && p.text == nil && p.html == nil {
+		v.At("body").Fail("is required, or html")
 	}
 }
 
-func (p *parser) missing(given map[string]bool) {
-	if !given["to"] {
-		p.fail("/to", "is required")
-	}
-	if !given["body"] && !given["html"] {
-		p.fail("/body", "is required, or html")
-	}
-}
-
-func (p *parser) field(name string, value json.RawMessage) {
-	switch name {
-	case "to":
-		p.to = p.addresses("/to", value)
-		if isEmptyList(value) {
-			p.fail("/to", "must name at least one address")
-		}
-	case "cc":
-		p.cc = p.addresses("/cc", value)
-	case "bcc":
-		p.bcc = p.addresses("/bcc", value)
-	case "reply_to":
-		p.replyTo = p.addresses("/reply_to", value)
-	case "subject":
-		p.subject = p.subjectLine(value)
-	case "body":
-		p.text = p.content("/body", value)
-	case "html":
-		p.html = p.content("/html", value)
-	case "from":
-		p.fail("/from", "is not a known field: the sender is set in the server's configuration")
-	default:
-		p.fail("/"+escapePointer(name), "is not a known field; known are %s", strings.Join(fields, ", "))
-	}
-}
-
-func isEmptyList(raw json.RawMessage) bool {
-	var list []json.RawMessage
-	return raw[0] == '[' && json.Unmarshal(raw, &list) == nil && len(list) == 0
-}
-
-// addresses reads one string with any number of addresses, or a list of strings with
+// addresses reads a string with one or more addresses, or a list of strings with
 // one each.
-func (p *parser) addresses(pointer string, raw json.RawMessage) []*mail.Address {
-	switch raw[0] {
-	case '"':
-		return p.addressString(pointer, raw)
-	case '[':
-		return p.addressList(pointer, raw)
+func addresses(v strict.Value) []*mail.Address {
+	switch {
+	case v.IsText():
+		return addressString(v)
+	case v.IsList():
+		return addressList(v)
 	}
-	p.fail(pointer, "must be an address or a list of addresses, not %s", describe(raw))
+	v.Fail("must be an address or a list of addresses, not %s", v)
 	return nil
 }
 
-func (p *parser) addressString(pointer string, raw json.RawMessage) []*mail.Address {
-	s, err := stringValue(raw)
-	if err != nil {
-		p.fail(pointer, "%s", err)
-		return nil
-	}
+func addressString(v strict.Value) []*mail.Address {
+	s, _ := v.Text()
 	list, err := parseAddresses(s)
-	switch {
-	case err != nil:
-		p.fail(pointer, "%s", err)
-	case len(list) > maxAddresses:
-		p.fail(pointer, "has %d addresses, at most %d are allowed", len(list), maxAddresses)
+	if v.Check(err) && len(list) > maxAddresses {
+		tooMany(v, len(list))
 	}
 	return list
 }
 
-func (p *parser) addressList(pointer string, raw json.RawMessage) []*mail.Address {
-	var entries []json.RawMessage
-	if err := json.Unmarshal(raw, &entries); err != nil {
-		p.fail(pointer, "cannot be read: %s", err)
+func tooMany(v strict.Value, n int) {
+	v.Fail("has %d addresses, at most %d are allowed", n, maxAddresses)
+}
+
+func addressList(v strict.Value) (list []*mail.Address) {
+	n := 0
+	for range strict.Elements(v.Raw) {
+		n++
+	}
+	if n > maxAddresses {
+		tooMany(v, n)
 		return nil
 	}
-	if len(entries) > maxAddresses {
-		p.fail(pointer, "has %d addresses, at most %d are allowed", len(entries), maxAddresses)
-		return nil
-	}
-	list := make([]*mail.Address, 0, len(entries))
-	for i, entry := range entries {
-		s, err := stringValue(entry)
-		if err == nil {
-			var a *mail.Address
-			a, err = parseAddress(s)
+	v.Items(func(item strict.Value) {
+		if s, ok := item.Text(); ok {
+			a, err := parseAddress(s)
+			item.Check(err)
 			list = append(list, a)
 		}
-		if err != nil {
-			p.fail(fmt.Sprintf("%s/%d", pointer, i), "%s", err)
-		}
-	}
+	})
 	return list
 }
 
-func (p *parser) subjectLine(raw json.RawMessage) string {
-	s, err := stringValue(raw)
+func subjectLine(v strict.Value) string {
+	s, _ := v.Text()
 	switch {
-	case err != nil:
-		p.fail("/subject", "%s", err)
 	case hasControl(s):
-		p.fail("/subject", "has a line break or another control character")
+		v.Fail("has a line break or another control character")
 	case len(s) > maxSubject:
-		p.fail("/subject", "is longer than %d bytes", maxSubject)
+		v.Fail("is longer than %d bytes", maxSubject)
 	}
 	return s
 }
 
-func (p *parser) content(pointer string, raw json.RawMessage) *string {
-	s, err := stringValue(raw)
-	switch {
-	case err != nil:
-		p.fail(pointer, "%s", err)
-	case strings.IndexByte(s, 0) >= 0:
-		p.fail(pointer, "has a NUL character")
+func content(v strict.Value) *string {
+	s, _ := v.Text()
+	if strings.IndexByte(s, 0) >= 0 {
+		v.Fail("has a NUL character")
 	}
 	return &s
 }
 
-func stringValue(raw json.RawMessage) (string, error) {
-	var s string
-	if raw[0] != '"' {
-		return "", fmt.Errorf("must be a string, not %s", describe(raw))
-	}
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return "", fmt.Errorf("must be a string: %w", err)
-	}
-	return s, nil
-}
-
 func hasControl(s string) bool { return strings.ContainsFunc(s, unicode.IsControl) }
-
-// describe names a JSON value that is not a string.
-func describe(raw json.RawMessage) string {
-	switch {
-	case raw[0] == '{':
-		return "an object"
-	case raw[0] == '[':
-		return "a list"
-	case raw[0] == '"':
-		return "a string"
-	case len(raw) > 40:
-		return "a long number"
-	}
-	return string(raw)
-}
 
 // quote shortens a value of the caller for an error.
 func quote(s string) string {
@@ -252,8 +156,4 @@ func quote(s string) string {
 		cut--
 	}
 	return fmt.Sprintf("%q", s[:cut]+"…")
-}
-
-func escapePointer(name string) string {
-	return strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
 }

@@ -8,6 +8,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/handlers/internal/payload"
+	"jobstream/jobs/strict"
 )
 
 // request is a payload in its parsed form.
@@ -38,21 +39,21 @@ var formats = []*format{
 }
 
 func parse(raw json.RawMessage) (*request, error) {
-	var filters *payload.Value // read last: its dates depend on the time zone
+	var filters strict.Value // read last: its dates depend on the time zone
 	req := &request{format: formats[0], options: options{columns: pick(defaultColumns)}}
-	err := payload.ReadThen(raw, payload.Fields{
-		"format": func(v payload.Value) {
+	err := payload.Read(raw, []strict.Field{
+		strict.May("bom", func(v strict.Value) { req.bom = v.Bool() }),
+		strict.May("columns", func(v strict.Value) { req.columns = readColumns(v) }),
+		strict.May("filters", func(v strict.Value) { filters = v }),
+		strict.May("format", func(v strict.Value) {
 			if name, ok := v.OneOf(formatNames()...); ok {
 				req.format = formats[slices.Index(formatNames(), name)]
 			}
-		},
-		"filters":  func(v payload.Value) { filters = &v },
-		"columns":  func(v payload.Value) { req.columns = readColumns(v) },
-		"timezone": func(v payload.Value) { req.zone = v.Zone() },
-		"bom":      func(v payload.Value) { req.bom = v.Bool() },
-	}, func(whole payload.Value) {
-		if filters != nil {
-			req.filter = readFilters(*filters, req.zone)
+		}),
+		strict.May("timezone", func(v strict.Value) { req.zone = payload.Zone(v) }),
+	}, func(whole strict.Value) {
+		if !filters.Null() {
+			req.filter = readFilters(filters, req.zone)
 		}
 		if req.bom && req.format != formats[0] {
 			whole.At("bom").Fail("goes with the format csv only")
@@ -72,17 +73,19 @@ func formatNames() []string {
 	return names
 }
 
-func readFilters(v payload.Value, zone *time.Location) jobs.Filter {
+func readFilters(v strict.Value, zone *time.Location) jobs.Filter {
 	var f jobs.Filter
 	date, span := payload.Period{Zone: zone}, payload.Period{Zone: zone}
-	v.Object(payload.Fields{
-		"date":   date.ReadDate,
-		"from":   span.ReadFrom,
-		"to":     span.ReadTo,
-		"status": func(v payload.Value) { f.Statuses = v.Statuses(func(jobs.Status) bool { return true }) },
-		"type":   func(v payload.Value) { f.Types = readTypes(v) },
-		"tag":    func(v payload.Value) { f.Tags = readTags(v) },
-	})
+	v.Object(
+		strict.May("date", date.ReadDate),
+		strict.May("from", span.ReadFrom),
+		strict.May("status", func(v strict.Value) {
+			f.Statuses = payload.Statuses(v, func(jobs.Status) bool { return true })
+		}),
+		strict.May("tag", func(v strict.Value) { f.Tags = readTags(v) }),
+		strict.May("to", span.ReadTo),
+		strict.May("type", func(v strict.Value) { f.Types = readTypes(v) }),
+	)
 	if !date.Empty() && !span.Empty() {
 		v.At("date").Fail("cannot stand together with from or to")
 	}
@@ -94,8 +97,8 @@ func readFilters(v payload.Value, zone *time.Location) jobs.Filter {
 	return f
 }
 
-func readTypes(v payload.Value) (types []string) {
-	v.Texts(func(item payload.Value, s string) {
+func readTypes(v strict.Value) (types []string) {
+	v.Texts(func(item strict.Value, s string) {
 		if !jobs.ValidTypeName(s) {
 			item.Fail("%q cannot be a job type: letters, digits, _ and - only, at most %d", s, jobs.MaxTypeName)
 		}
@@ -104,8 +107,8 @@ func readTypes(v payload.Value) (types []string) {
 	return types
 }
 
-func readTags(v payload.Value) (tags []string) {
-	v.Texts(func(item payload.Value, s string) {
+func readTags(v strict.Value) (tags []string) {
+	v.Texts(func(item strict.Value, s string) {
 		if s == "" {
 			item.Fail("must not be empty")
 		}
@@ -114,9 +117,9 @@ func readTags(v payload.Value) (tags []string) {
 	return tags
 }
 
-func readColumns(v payload.Value) []column {
+func readColumns(v strict.Value) []column {
 	var names []string
-	v.Texts(func(item payload.Value, s string) {
+	v.Texts(func(item strict.Value, s string) {
 		switch {
 		case !slices.Contains(Columns(), s):
 			item.Fail("%q is not a column; known are %s", s, strings.Join(Columns(), ", "))

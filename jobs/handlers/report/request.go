@@ -9,6 +9,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/handlers/internal/payload"
+	"jobstream/jobs/strict"
 )
 
 // The kinds of reports.
@@ -37,18 +38,18 @@ func (r *request) location() *time.Location {
 
 func parse(raw json.RawMessage) (*request, error) {
 	req := &request{kind: kindSummary, span: lastDays(7)}
-	var ranged *payload.Value // read last: its dates depend on the time zone
-	err := payload.ReadThen(raw, payload.Fields{
-		"type": func(v payload.Value) {
+	var ranged strict.Value // read last: its dates depend on the time zone
+	err := payload.Read(raw, []strict.Field{
+		strict.May("date_range", func(v strict.Value) { ranged = v }),
+		strict.May("timezone", func(v strict.Value) { req.zone = payload.Zone(v) }),
+		strict.May("type", func(v strict.Value) {
 			if kind, ok := v.OneOf(kindSummary, kindPerformance, kindFailures); ok {
 				req.kind = kind
 			}
-		},
-		"date_range": func(v payload.Value) { ranged = &v },
-		"timezone":   func(v payload.Value) { req.zone = v.Zone() },
-	}, func(payload.Value) {
-		if ranged != nil {
-			req.span = readRange(*ranged, req.zone)
+		}),
+	}, func(strict.Value) {
+		if !ranged.Null() {
+			req.span = readRange(ranged, req.zone)
 		}
 	})
 	if err != nil {
@@ -57,10 +58,10 @@ func parse(raw json.RawMessage) (*request, error) {
 	return req, nil
 }
 
-func readRange(v payload.Value, zone *time.Location) span {
+func readRange(v strict.Value, zone *time.Location) span {
 	p := payload.Period{Zone: zone}
 	if v.IsObject() {
-		v.Object(payload.Fields{"from": p.ReadFrom, "to": p.ReadTo})
+		v.Object(strict.May("from", p.ReadFrom), strict.May("to", p.ReadTo))
 		p.Check(v)
 		return fixed(p)
 	}

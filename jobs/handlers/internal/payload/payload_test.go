@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"jobstream/jobs"
+	"jobstream/jobs/strict"
 )
 
 func TestParseDate(t *testing.T) {
@@ -49,20 +50,21 @@ func TestDatesContainTheirMoments(t *testing.T) {
 
 func TestReadGathersAllThatIsWrong(t *testing.T) {
 	var e *jobs.Error
-	err := Read(json.RawMessage(`{"a":1,"b":{"c":[1,"x"],"d~":0},"e":null}`), Fields{
-		"a": func(v Value) { v.Text() },
-		"b": func(v Value) {
-			v.Object(Fields{"c": func(v Value) { v.Texts(func(Value, string) {}) }})
-		},
-		"e": func(Value) { t.Error("null was read") },
-	})
+	err := Read(json.RawMessage(`{"a":1,"b":{"c":[1,"x"],"d~":0},"e":null}`), []strict.Field{
+		strict.May("a", func(v strict.Value) { v.Text() }),
+		strict.May("b", func(v strict.Value) {
+			v.Object(strict.May("c", func(v strict.Value) { v.Texts(func(strict.Value, string) {}) }))
+		}),
+		strict.May("e", func(strict.Value) { t.Error("null was read") }),
+	}, func(whole strict.Value) { whole.At("f").Fail("is missed") })
 	if !errors.As(err, &e) {
 		t.Fatalf("got %v", err)
 	}
 	want := []jobs.FieldError{
 		{Pointer: "/payload/a", Detail: "must be a string, not 1"},
 		{Pointer: "/payload/b/c/0", Detail: "must be a string, not 1"},
-		{Pointer: "/payload/b/d~0", Detail: "is not a known field; known are c"},
+		{Pointer: "/payload/b/d~0", Detail: "is not a known field; known is c"},
+		{Pointer: "/payload/f", Detail: "is missed"},
 	}
 	for i, f := range want {
 		if i >= len(e.Fields) || e.Fields[i] != f {
@@ -78,13 +80,15 @@ func FuzzRead(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var p Period
-		err := Read(raw, Fields{
-			"a": func(v Value) { v.Texts(func(Value, string) {}) },
-			"b": func(v Value) { v.Object(Fields{"from": p.ReadFrom, "to": p.ReadTo, "date": p.ReadDate}) },
-			"c": func(v Value) { v.Bool() },
-		})
+		err := Read(raw, []strict.Field{
+			strict.May("a", func(v strict.Value) { v.Texts(func(strict.Value, string) {}) }),
+			strict.May("b", func(v strict.Value) {
+				v.Object(strict.May("from", p.ReadFrom), strict.May("to", p.ReadTo), strict.May("date", p.ReadDate))
+			}),
+			strict.May("c", func(v strict.Value) { v.Bool() }),
+		}, nil)
 		var e *jobs.Error
-		if err != nil && (!errors.As(err, &e) || len(e.Fields) == 0) {
+		if err != nil && (!errors.As(err, &e) || len(e.Fields) == 0 && e.Kind != jobs.MalformedJSON) {
 			t.Errorf("got %v", err)
 		}
 	})

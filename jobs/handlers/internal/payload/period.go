@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/strict"
 )
 
 // Period is the time from From, inclusive, to To, exclusive; 0 leaves a side open.
@@ -56,7 +57,7 @@ func (p Period) bounds(s string) (Period, error) {
 }
 
 // ReadDate sets both bounds from a date.
-func (p *Period) ReadDate(v Value) {
+func (p *Period) ReadDate(v strict.Value) {
 	s, ok := v.Text()
 	if !ok {
 		return
@@ -67,7 +68,7 @@ func (p *Period) ReadDate(v Value) {
 }
 
 // ReadFrom sets the lower bound: a time, or the first moment of a date.
-func (p *Period) ReadFrom(v Value) {
+func (p *Period) ReadFrom(v strict.Value) {
 	if s, ok := v.Text(); ok {
 		b, err := p.bounds(s)
 		if err != nil {
@@ -79,7 +80,7 @@ func (p *Period) ReadFrom(v Value) {
 
 // ReadTo sets the upper bound: a time, which is not part of the period, or the end of a
 // date. So "to": "2024-01-15" includes that whole day.
-func (p *Period) ReadTo(v Value) {
+func (p *Period) ReadTo(v strict.Value) {
 	if s, ok := v.Text(); ok {
 		b, err := p.bounds(s)
 		if err != nil {
@@ -90,7 +91,7 @@ func (p *Period) ReadTo(v Value) {
 }
 
 // Check adds a problem at the field "to" of the object v if the period is empty.
-func (p Period) Check(v Value) {
+func (p Period) Check(v strict.Value) {
 	if p.From != 0 && p.To != 0 && p.From >= p.To {
 		v.At("to").Fail("must be later than from")
 	}
