@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
-	"runtime/debug"
 	"slices"
 
 	"github.com/alecthomas/kong"
@@ -94,67 +92,7 @@ type configFlag struct {
 	File string `name:"config" short:"c" placeholder:"FILE" help:"Configuration file (default: ./config.yaml if there is one)."`
 }
 
-type configCommand struct{ configFlag }
-
-// Run prints the effective configuration.
-func (c *configCommand) Run(p *program) error {
-	cfg, err := p.loadConfig(c.File)
-	if err != nil {
-		return err
-	}
-	text, err := cfg.YAML()
-	if err != nil {
-		return err
-	}
-	_, err = p.stdout.Write(text)
-	return err
-}
-
-type versionCommand struct{}
-
-// Run prints versions.
-func (versionCommand) Run(p *program) error { return printVersions(p.stdout) }
-
-// versionFlag is --version, which every command accepts.
-type versionFlag bool
-
-// BeforeReset prints versions and ends the program, whatever the rest of the command
-// line.
-func (versionFlag) BeforeReset(app *kong.Kong) error {
-	defer app.Exit(exitOK)
-	return printVersions(app.Stdout)
-}
-
 // helpCommand makes the list of commands complete; run turns it into the flag.
 type helpCommand struct {
 	Command []string `arg:"" optional:"" help:"The command; all of them if left out."`
-}
-
-func printVersions(w io.Writer) error {
-	version, commit, nats := versions()
-	_, err := fmt.Fprintf(w, "jobstream %s (commit %s)\n%s %s/%s\nnats-server %s\n", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH, nats)
-	return err
-}
-
-// versions are those from which this binary was built.
-func versions() (version, commit, nats string) {
-	version, commit, nats = "devel", "unknown", "unknown"
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return version, commit, nats
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		version = v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			commit = s.Value
-		}
-	}
-	for _, d := range info.Deps {
-		if d.Path == "github.com/nats-io/nats-server/v2" {
-			nats = d.Version
-		}
-	}
-	return version, commit, nats
 }

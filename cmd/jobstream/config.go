@@ -1,0 +1,17 @@
+package main
+
+type configCommand struct{ configFlag }
+
+// Run prints the effective configuration.
+func (c *configCommand) Run(p *program) error {
+	cfg, err := p.loadConfig(c.File)
+	if err != nil {
+		return err
+	}
+	text, err := cfg.YAML()
+	if err != nil {
+		return err
+	}
+	_, err = p.stdout.Write(text)
+	return err
+}
