@@ -62,8 +62,8 @@ func (r *termsReader) appendFields(fields []strict.Field) []strict.Field {
 	return fields
 }
 
-// read reads one field. What can be given in two ways is put together by terms; the
-// rest stands in [jobs.TermsFields] alone.
+// read reads one field. Those that can be given in two ways have a case of their own; the
+// rest is in [jobs.TermsFields] alone.
 func (r *termsReader) read(v strict.Value) {
 	if r.t == nil {
 		r.t = &jobs.Terms{}

@@ -5,13 +5,14 @@ import (
 	"iter"
 )
 
-// Members are the members of an object, which is valid JSON, in order. The values are
-// parts of the object; a name may come twice.
+// Members are the members of an object, in order. The object must be valid JSON. The
+// values are parts of it, and a name may come twice.
 func Members(object []byte) iter.Seq2[string, json.RawMessage] {
 	return func(yield func(string, json.RawMessage) bool) { members(object, yield) }
 }
 
-// members is apart from Members, which so small is inlined: then a loop allocates nothing.
+// members is not part of Members because that has to be small: a loop over an iterator
+// that is inlined allocates nothing.
 func members(object []byte, yield func(string, json.RawMessage) bool) {
 	for i := skipSpace(object, skipSpace(object, 0)+1); object[i] != '}'; i = skipSpace(object, i) {
 		if object[i] == ',' {
@@ -28,8 +29,8 @@ func members(object []byte, yield func(string, json.RawMessage) bool) {
 	}
 }
 
-// Elements are the elements of a list, which is valid JSON, in order. They are parts of
-// the list.
+// Elements are the elements of a list, in order. The list must be valid JSON. The elements
+// are parts of it.
 func Elements(list json.RawMessage) iter.Seq[json.RawMessage] {
 	return func(yield func(json.RawMessage) bool) { elements(list, yield) }
 }

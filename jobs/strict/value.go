@@ -8,19 +8,18 @@ import (
 	"strings"
 )
 
-// Mistake is what is wrong with the value at a JSON pointer (RFC 6901).
+// Mistake describes the problem with the value at a JSON pointer (RFC 6901).
 type Mistake struct{ Pointer, Detail string }
 
-// Read reads raw with f, and returns the mistakes that were found on the way. raw is
-// valid JSON, or nil where there is none; at is the pointer of raw within its request, ""
-// for a body.
+// Read reads raw with f and returns the mistakes. raw is valid JSON, or nil where there is
+// none. at is the pointer of raw within its request, "" for a body.
 func Read(at string, raw json.RawMessage, f func(whole Value)) []Mistake {
 	r := reading{at: at}
 	f(Value{Raw: raw, of: &r})
 	return r.mistakes
 }
 
-// reading gathers what is wrong with all parts of one text.
+// reading gathers the mistakes in all parts of one text.
 type reading struct {
 	at       string
 	mistakes []Mistake
@@ -50,8 +49,8 @@ func (v Value) pointer() string {
 // At is the part of v with this name, to complain about. It has no value.
 func (v Value) At(name string) Value { return Value{name: name, in: &v, of: v.of} }
 
-// Get is the part of the object v with this name, missing if there is none. It says
-// nothing of the rest.
+// Get is the part of the object v with this name, missing if there is none. It ignores
+// the rest.
 func (v Value) Get(name string) Value {
 	part := v.At(name)
 	if v.IsObject() {
@@ -65,12 +64,12 @@ func (v Value) Get(name string) Value {
 	return part
 }
 
-// Fail adds a mistake: what is wrong with v.
+// Fail adds a mistake in v.
 func (v Value) Fail(format string, args ...any) {
 	v.of.mistakes = append(v.of.mistakes, Mistake{v.pointer(), fmt.Sprintf(format, args...)})
 }
 
-// Check adds err as a mistake, and says whether there is none.
+// Check adds err as a mistake, unless it is nil. The result is true for nil.
 func (v Value) Check(err error) bool {
 	if err != nil {
 		v.Fail("%s", err)
@@ -78,7 +77,7 @@ func (v Value) Check(err error) bool {
 	return err == nil
 }
 
-// Right says whether no mistake was found so far, in v or beside it.
+// Right says whether there is no mistake so far, neither in v nor beside it.
 func (v Value) Right() bool { return len(v.of.mistakes) == 0 }
 
 // Failed says whether v itself, not only a part of it, has a mistake.
@@ -114,8 +113,8 @@ func (v Value) String() string { return Describe(v.Raw) }
 type Field struct {
 	Name     string
 	Required bool
-	// Alien says that the field is no part of the object: it is not listed among those
-	// that are known, and Read says why.
+	// Alien is for a field that is refused with a reason of its own, by Read. It is not
+	// listed among the known ones.
 	Alien bool
 	Read  func(Value)
 }
@@ -126,8 +125,8 @@ func May(name string, read func(Value)) Field { return Field{Name: name, Read: r
 // Need is a field that must be there.
 func Need(name string, read func(Value)) Field { return Field{Name: name, Read: read, Required: true} }
 
-// Object reads v as an object with these fields and no others. A field that is null is
-// as if it were not there, and is not read. The result is that of [Value.Each].
+// Object reads v as an object with these fields and no others. A field that is null
+// counts as absent, and is not read. The result is that of [Value.Each].
 func (v Value) Object(fields ...Field) bool {
 	var given uint64 // a bit for each field
 	whole := v.Each(func(member Value) {
@@ -168,9 +167,9 @@ func known(fields []Field) string {
 	return "known are " + strings.Join(names, ", ")
 }
 
-// Each calls f for every member of the object v, in order. At a name that v has already
-// it stops, and of all mistakes in v only that one stays: who can say which of the two
-// was meant? The result says whether all members were read.
+// Each calls f for every member of the object v, in order. It stops at a name that v has
+// already. That is then the only mistake in v, because either of the two values may be
+// the one that is meant. The result says whether all members were read.
 func (v Value) Each(f func(member Value)) bool {
 	if !v.IsObject() {
 		v.Fail("must be a JSON object")
@@ -203,7 +202,7 @@ func (v Value) Items(f func(item Value)) {
 	}
 }
 
-// As reads v with a function, whose error becomes the mistake.
+// As reads v with a function. Its error becomes the mistake.
 func As[T any](v Value, read func(json.RawMessage) (T, error)) T {
 	t, err := read(v.Raw)
 	v.Check(err)
