@@ -78,7 +78,7 @@ func TestDueUnfinishedFirst(t *testing.T) {
 func TestRelease(t *testing.T) {
 	t.Parallel()
 	tr := byHand(t)
-	c := tr.takes(later(1, 100))
+	c := tr.receives(later(1, 100))
 	runAt := epoch.Add(seconds(100))
 	if c.Due() != runAt || c.Load.Scheduled != 1 || c.Load.Unfinished != 0 || c.Load.Queued != 0 {
 		t.Fatalf("%+v", c)
@@ -87,11 +87,11 @@ func TestRelease(t *testing.T) {
 		t.Errorf("floor %d, %d in the queue", floor, n)
 	}
 	early := again(tr.find(1), 2, runAt-1)
-	if c := tr.takes(early); len(slices.Collect(c.Submitted())) != 0 {
+	if c := tr.receives(early); len(slices.Collect(c.Submitted())) != 0 {
 		t.Errorf("an early copy: %+v", slices.Collect(c.Submitted()))
 	}
 	tr.everywhere(func() { tr.states("scheduled due") })
-	c = tr.takes(again(tr.find(1), 3, runAt))
+	c = tr.receives(again(tr.find(1), 3, runAt))
 	if len(slices.Collect(c.Submitted())) != 1 || c.Load.Unfinished != 1 || c.Load.Scheduled != 0 || c.Load.Queued != 1 {
 		t.Fatalf("%+v", c)
 	}
@@ -111,15 +111,15 @@ func TestRelease(t *testing.T) {
 	at := runAt.Add(seconds(1))
 	copied := again(tr.find(1), 4, at)
 	tr.folds(nil, of(jobs.KindSnoozed, tr.find(1), at))
-	tr.takes(copied)
+	tr.receives(copied)
 	tr.everywhere(func() { tr.states("scheduled due") })
-	tr.takes(again(tr.find(1), 5, tr.find(1).DueAt))
+	tr.receives(again(tr.find(1), 5, tr.find(1).DueAt))
 	tr.everywhere(func() { tr.states("pending") })
 	if j := tr.find(1); j.Attempt != 1 || j.Failures != 0 {
 		t.Errorf("a snooze used up an attempt: %+v", j)
 	}
 	tr.folds(nil, of(jobs.KindCompleted, tr.find(1), at.Add(seconds(100))))
-	tr.takes(again(tr.find(1), 6, at.Add(seconds(200))))
+	tr.receives(again(tr.find(1), 6, at.Add(seconds(200))))
 	tr.everywhere(func() { tr.states("completed") })
 	if n, scheduled := tr.Totals(); n != 0 || scheduled != 0 {
 		t.Errorf("%d unfinished, %d scheduled", n, scheduled)
@@ -131,13 +131,13 @@ func TestRelease(t *testing.T) {
 func TestReleaseOfADeletedJob(t *testing.T) {
 	t.Parallel()
 	tr := byHand(t)
-	tr.takes(later(1, 100))
+	tr.receives(later(1, 100))
 	copied := again(tr.find(1), 2, epoch.Add(seconds(100)))
 	tr.cancels(1)
 	if n := tr.deletes(1); n != 1 {
 		t.Fatalf("deleted %d", n)
 	}
-	if c := tr.takes(copied); len(slices.Collect(c.Submitted())) != 0 {
+	if c := tr.receives(copied); len(slices.Collect(c.Submitted())) != 0 {
 		t.Errorf("%+v", slices.Collect(c.Submitted())[0])
 	}
 	tr.none(1)
@@ -147,7 +147,7 @@ func TestReleaseOfADeletedJob(t *testing.T) {
 	// before the tracker.
 	other := message(3)
 	other.Moved, other.CreatedAt = true, epoch
-	if c := tr.takes(other); len(slices.Collect(c.Submitted())) != 1 {
+	if c := tr.receives(other); len(slices.Collect(c.Submitted())) != 1 {
 		t.Errorf("%+v", c)
 	}
 	tr.verify()
@@ -181,11 +181,11 @@ func TestExpire(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tr := byHand(t)
 			if strings.Contains(name, "held") {
-				tr.takes(keyed(100, "email", "k", 3))
+				tr.receives(keyed(100, "email", "k", 3))
 			}
 			m := with(tr.Positions().Jobs+1, tt.terms)
 			m.At = epoch.Add(1)
-			c := tr.takes(m)
+			c := tr.receives(m)
 			key := m.Seq
 			if want := min(orLate(tt.terms.RunAt), orLate(tt.terms.ExpiresAt), orLate(tt.terms.Deadline)); c.Due() != want {
 				t.Errorf("to be looked at %v, want %v", c.Due(), want)
@@ -244,7 +244,7 @@ func TestExpireWaitsForWord(t *testing.T) {
 	t.Parallel()
 	tr := byHand(t)
 	limit := epoch.Add(seconds(1000))
-	tr.takes(with(1, jobs.Terms{ExpiresAt: limit}), with(2, jobs.Terms{ExpiresAt: limit}), with(3, jobs.Terms{ExpiresAt: limit + 5}))
+	tr.receives(with(1, jobs.Terms{ExpiresAt: limit}), with(2, jobs.Terms{ExpiresAt: limit}), with(3, jobs.Terms{ExpiresAt: limit + 5}))
 	if next, c := tr.expires(limit + 1); len(slices.Collect(c.Ended())) != 0 || next != limit+5 {
 		t.Fatalf("ended %v, next %v", keysOf(slices.Collect(c.Ended())), next)
 	}
@@ -261,7 +261,7 @@ func TestExpireAfterAnAttempt(t *testing.T) {
 	t.Parallel()
 	tr := byHand(t)
 	limit := epoch.Add(seconds(1000))
-	tr.takes(with(1, jobs.Terms{Deadline: limit}))
+	tr.receives(with(1, jobs.Terms{Deadline: limit}))
 	startsFirst(tr)
 	if next, _ := tr.expires(limit); next != 0 {
 		t.Fatalf("next %v", next)

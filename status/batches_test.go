@@ -106,7 +106,7 @@ func TestBatchUniqueKeys(t *testing.T) {
 	tr.everywhere(func() {
 		// Reserved, and not published: nobody else gets one.
 		seq := tr.Positions().Jobs + 1
-		if tr.takes(unique(seq, "b")); tr.find(seq).Status != jobs.Failed {
+		if tr.receives(unique(seq, "b")); tr.find(seq).Status != jobs.Failed {
 			t.Fatalf("another one got the key: %+v", tr.find(seq))
 		}
 		_, err, c := tr.reserves(batchOf(nil, message(20), unique(21, "b"), unique(22, "new")))
@@ -117,7 +117,7 @@ func TestBatchUniqueKeys(t *testing.T) {
 			t.Fatalf("it is stored: %+v", answers(c, jobs.BatchStored))
 		}
 		// The other keys of the refused batch are free.
-		if tr.takes(unique(seq+1, "new")); tr.find(seq+1).Status != jobs.Pending {
+		if tr.receives(unique(seq+1, "new")); tr.find(seq+1).Status != jobs.Pending {
 			t.Fatalf("%+v", tr.find(seq+1))
 		}
 		tr.cancels(seq + 1)
@@ -213,11 +213,11 @@ func TestBatchTokens(t *testing.T) {
 		}
 		mismatch()
 	})
-	tr.takes(a)
+	tr.receives(a)
 	if known, err, _ := tr.reserves(twin("body")); known != nil || !errors.Is(err, intake.ErrUnderway) {
 		t.Errorf("with half of it: %v, %v", known, err)
 	}
-	tr.takes(b)
+	tr.receives(b)
 	tr.everywhere(func() {
 		known, err, c := tr.reserves(twin("body"))
 		if err != nil || len(known) != 2 || known[0].ID != a.ID || known[1].ID != b.ID || len(answers(c, jobs.BatchStored)) != 0 {
@@ -276,7 +276,7 @@ func TestBatchKeepsItsJobs(t *testing.T) {
 	if _, err, _ := tr.reserves(batchOf(nil, a, b)); err != nil {
 		t.Fatal(err)
 	}
-	tr.takes(a)
+	tr.receives(a)
 	tr.cancels(1)
 	if n := tr.deletes(1); n != 0 {
 		t.Fatal("it is deleted while its batch is not complete")

@@ -52,7 +52,7 @@ func TestCommitsOfLargeJobs(t *testing.T) {
 	for seq := uint64(1); seq <= n; seq++ {
 		m := message(seq)
 		m.Payload = []byte(`"` + strings.Repeat("x", size-2) + `"`)
-		tr.takes(m)
+		tr.receives(m)
 		b.events = append(b.events, event(jobs.KindCompleted, m, 1))
 	}
 	commits, ended := 0, 0

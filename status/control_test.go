@@ -121,7 +121,7 @@ func TestRetryEveryStatus(t *testing.T) {
 func TestRetryAfterExpiry(t *testing.T) {
 	t.Parallel()
 	tr := byHand(t)
-	tr.takes(with(1, jobs.Terms{ExpiresAt: epoch.Add(seconds(10)), Deadline: epoch.Add(seconds(20)), UniqueKey: "u"}))
+	tr.receives(with(1, jobs.Terms{ExpiresAt: epoch.Add(seconds(10)), Deadline: epoch.Add(seconds(20)), UniqueKey: "u"}))
 	tr.expires(epoch.Add(seconds(11)))
 	tr.retries(1)
 	if _, c := tr.expires(epoch.Add(seconds(1000))); len(slices.Collect(c.Ended())) != 0 {
@@ -133,7 +133,7 @@ func TestRetryAfterExpiry(t *testing.T) {
 func TestRetryOfAnUnknownType(t *testing.T) {
 	t.Parallel()
 	tr := byHand(t)
-	tr.takes(message(1))
+	tr.receives(message(1))
 	tr.cancels(1)
 	tr.o.Registry = jobs.NewRegistry(termTypes.Lookup("export"))
 	tr.reopen()
@@ -191,7 +191,7 @@ func TestControlTogether(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tr := byHand(t)
-			tr.takes(keyed(1, "email", "k", 3), message(2))
+			tr.receives(keyed(1, "email", "k", 3), message(2))
 			if tt.ended {
 				tr.cancels(1)
 			}

@@ -16,7 +16,7 @@ func TestFileLevelsOff(t *testing.T) {
 	t.Parallel()
 	tr := startTemp(t, Options{})
 	tr.Notified(1 << 62)
-	const each, rounds, settled = 2000, 15, 5
+	const each, rounds, level = 2000, 15, 5
 	var sizes []int64
 	for round := range uint64(rounds) {
 		var events []jobs.Event
@@ -45,8 +45,8 @@ func TestFileLevelsOff(t *testing.T) {
 	if n, err := tr.Count(jobs.Filter{}); n != each || err != nil {
 		t.Errorf("%d jobs are left, %v", n, err)
 	}
-	if sizes[rounds-1] > sizes[settled] {
-		t.Errorf("the file has %d bytes after %d rounds, and %d after %d", sizes[settled], settled+1, sizes[rounds-1], rounds)
+	if sizes[rounds-1] > sizes[level] {
+		t.Errorf("the file has %d bytes after %d rounds, and %d after %d", sizes[level], level+1, sizes[rounds-1], rounds)
 	}
 }
 

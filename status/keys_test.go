@@ -47,12 +47,12 @@ func TestUniqueKeyThroughLife(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tr := byHand(t)
 			m := with(1, jobs.Terms{UniqueKey: "k", ExpiresAt: epoch.Add(seconds(5000))})
-			tr.takes(m)
+			tr.receives(m)
 			check := func(what string, free bool) {
 				tr.everywhere(func() {
 					// Nobody waits for the answer, so the record says it.
 					probe := unique(tr.Positions().Jobs+1, "k")
-					c := tr.takes(probe)
+					c := tr.receives(probe)
 					j := tr.find(probe.Seq)
 					if ended := j.Status == jobs.Failed; ended == free || len(answers(c, jobs.SubmissionRefused)) != 0 {
 						t.Fatalf("after %s: a second job is %s: %s", what, j.Status, j.Error)
@@ -95,7 +95,7 @@ func TestUniqueKeyAtTheDoor(t *testing.T) {
 	if len(answers(c, jobs.SubmissionRefused)) != 1 || len(slices.Collect(c.Ended())) != 1 {
 		t.Fatalf("%+v", c)
 	}
-	if c = tr.takes(unique(5, "k")); len(slices.Collect(c.Submitted())) != 1 {
+	if c = tr.receives(unique(5, "k")); len(slices.Collect(c.Submitted())) != 1 {
 		t.Fatalf("the key is not free: %+v", c)
 	}
 	tr.verify()
@@ -105,9 +105,9 @@ func TestUniqueKeyAtTheDoor(t *testing.T) {
 func TestUniqueKeyAndRetry(t *testing.T) {
 	t.Parallel()
 	tr := byHand(t)
-	tr.takes(unique(1, "k"))
+	tr.receives(unique(1, "k"))
 	tr.cancels(1)
-	tr.takes(unique(2, "k"))
+	tr.receives(unique(2, "k"))
 	changed, refused, _ := tr.retries(1)
 	if len(changed) != 0 || len(refused) != 1 || refused[0].Err.Kind != jobs.Duplicate || refused[0].Err.JobID != tr.find(2).ID {
 		t.Fatalf("changed %v, refused %+v", changed, refused)
@@ -155,12 +155,12 @@ func TestTokens(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tr := byHand(t)
 			first := token(1, "k", "body")
-			tr.takes(first)
+			tr.receives(first)
 			if tt.before != nil {
 				tt.before(tr)
 			}
 			tt.second.At = first.At + tt.at
-			c := tr.takes(tt.second)
+			c := tr.receives(tt.second)
 			got := "new"
 			switch {
 			case len(answers(c, jobs.SubmissionReplayed)) == 1 && answers(c, jobs.SubmissionReplayed)[0].ID == tt.second.ID && answers(c, jobs.SubmissionReplayed)[0].Job.ID == first.ID:
@@ -185,7 +185,7 @@ func TestTokens(t *testing.T) {
 				// The token is now that of the second one.
 				third := *tt.second
 				third.Seq, third.ID, third.At = 3, jobs.NewID(), tt.second.At+day-1
-				if c := tr.takes(&third); len(answers(c, jobs.SubmissionReplayed)) != 1 || answers(c, jobs.SubmissionReplayed)[0].Job.ID != tt.second.ID {
+				if c := tr.receives(&third); len(answers(c, jobs.SubmissionReplayed)) != 1 || answers(c, jobs.SubmissionReplayed)[0].Job.ID != tt.second.ID {
 					t.Errorf("a third one: %+v", c)
 				}
 			}
@@ -233,7 +233,7 @@ func TestBareDuplicate(t *testing.T) {
 	a, b := message(1), message(2)
 	a.Token, b.Token = jobs.NewToken("nats", "id", nil), jobs.NewToken("nats", "id", nil)
 	b.Payload = []byte(`"another"`)
-	if c := tr.takes(a, b); len(answers(c, jobs.SubmissionReplayed)) != 1 || answers(c, jobs.SubmissionReplayed)[0].Job.ID != a.ID {
+	if c := tr.receives(a, b); len(answers(c, jobs.SubmissionReplayed)) != 1 || answers(c, jobs.SubmissionReplayed)[0].Job.ID != a.ID {
 		t.Fatalf("%+v", c)
 	}
 	if j := tr.find(2); j.ID != a.ID || string(j.Payload) != string(a.Payload) {
@@ -248,7 +248,7 @@ func TestRecall(t *testing.T) {
 	now := jobs.Now()
 	fresh, old := token(1, "fresh", "body"), token(2, "old", "body")
 	fresh.At, old.At = now, now-jobs.Time(jobs.TokenTime)
-	tr.takes(fresh, old)
+	tr.receives(fresh, old)
 	recall := func(key, body string) (string, error) {
 		known, err := tr.Recall(jobs.NewToken("http", key, []byte(body)))
 		if len(known) == 0 {
@@ -283,7 +283,7 @@ func TestForgetTokens(t *testing.T) {
 	tr := byHand(t)
 	a, b := token(1, "a", ""), token(2, "b", "")
 	a.At, b.At = 1000, 2000
-	tr.takes(a, b)
+	tr.receives(a, b)
 	forget := func(before jobs.Time, want int) {
 		t.Helper()
 		oldest, err := tr.OldestToken()
@@ -300,12 +300,12 @@ func TestForgetTokens(t *testing.T) {
 	}
 	forget(1000, 0)
 	forget(1001, 1)
-	if c := tr.takes(withToken(message(3), a.Token, 1001)); len(slices.Collect(c.Submitted())) != 1 {
+	if c := tr.receives(withToken(message(3), a.Token, 1001)); len(slices.Collect(c.Submitted())) != 1 {
 		t.Errorf("a forgotten one: %+v", c)
 	}
 	// Used anew after its day it is as old as its last use.
 	anew := withToken(message(4), b.Token, 2000+jobs.Time(jobs.TokenTime))
-	if c := tr.takes(anew); len(slices.Collect(c.Submitted())) != 1 {
+	if c := tr.receives(anew); len(slices.Collect(c.Submitted())) != 1 {
 		t.Errorf("%+v", c)
 	}
 	forget(2001, 1)
@@ -323,7 +323,7 @@ func TestForgetSomeTokens(t *testing.T) {
 	t.Parallel()
 	tr := byHand(t)
 	for seq := uint64(1); seq <= 5; seq++ {
-		tr.takes(token(seq, string(rune('a'+seq)), ""))
+		tr.receives(token(seq, string(rune('a'+seq)), ""))
 	}
 	for _, want := range []int{2, 2, 1, 0} {
 		tr.together(func() {
@@ -353,9 +353,9 @@ func TestTokensAfterRebuild(t *testing.T) {
 	ended := jobs.NewJob(m, termTypes.Lookup("email"), true)
 	ended.Cancel(m.At, "")
 	tr.must(tr.Seed(ended))
-	tr.takes(m)
-	tr.settleDown()
-	if c := tr.takes(token(2, "k", "body")); len(answers(c, jobs.SubmissionReplayed)) != 1 || answers(c, jobs.SubmissionReplayed)[0].Job.ID != m.ID {
+	tr.receives(m)
+	tr.endsRebuild()
+	if c := tr.receives(token(2, "k", "body")); len(answers(c, jobs.SubmissionReplayed)) != 1 || answers(c, jobs.SubmissionReplayed)[0].Job.ID != m.ID {
 		t.Fatalf("%+v", c)
 	}
 }
@@ -391,7 +391,7 @@ func TestTurnsPassOn(t *testing.T) {
 			tr := byHand(t)
 			first := keyed(1, "email", "k", 3)
 			first.Terms.ExpiresAt = epoch.Add(seconds(5000))
-			tr.takes(first, keyed(2, "email", "k", 5), keyed(3, "email", "k", 3), keyed(4, "email", "k", 3), keyed(5, "email", "other", 3), keyed(6, "export", "k", 3))
+			tr.receives(first, keyed(2, "email", "k", 5), keyed(3, "email", "k", 3), keyed(4, "email", "k", 3), keyed(5, "email", "other", 3), keyed(6, "export", "k", 3))
 			tr.everywhere(func() {
 				tr.states("pending turn", "pending held", "pending held", "pending held", "pending turn", "pending turn")
 			})
@@ -434,7 +434,7 @@ func TestTurnsOfAType(t *testing.T) {
 	tr.states("completed", "completed", "pending due turn", "pending due turn")
 	tr.verify()
 	// With another limit in the settings turns go by that from then on.
-	tr.takes(keyed(5, "export", "k", 3), keyed(6, "export", "k", 3))
+	tr.receives(keyed(5, "export", "k", 3), keyed(6, "export", "k", 3))
 	tr.o.Registry = jobs.NewRegistry(&jobs.Type{Name: "export", ConcurrencyPerKey: 3, Handler: noHandler{}}, termTypes.Lookup("email"))
 	tr.reopen()
 	tr.folds(tr.released(at, 7))
@@ -451,7 +451,7 @@ func TestTurnsOfScheduledJobs(t *testing.T) {
 	runAt := epoch.Add(seconds(1000))
 	late := keyed(1, "email", "k", 3)
 	late.Terms.RunAt = runAt
-	tr.takes(late, keyed(2, "email", "k", 3))
+	tr.receives(late, keyed(2, "email", "k", 3))
 	tr.states("scheduled due", "pending turn")
 	tr.folds(tr.released(runAt, 3))
 	tr.everywhere(func() { tr.states("pending held", "pending turn") })
@@ -466,7 +466,7 @@ func TestTurnsAndStaleCopies(t *testing.T) {
 	t.Parallel()
 	tr := byHand(t)
 	at := epoch.Add(seconds(100))
-	tr.takes(keyed(1, "email", "k", 3), keyed(2, "email", "k", 3))
+	tr.receives(keyed(1, "email", "k", 3), keyed(2, "email", "k", 3))
 	tr.folds([]*jobs.Message{again(tr.find(2), 3, at), again(tr.find(1), 4, at)})
 	tr.everywhere(func() { tr.states("pending turn", "pending held") })
 	tr.folds(nil, of(jobs.KindRetrying, tr.find(1), at))
@@ -480,9 +480,9 @@ func TestTurnOfTwoAttemptsTogether(t *testing.T) {
 	t.Parallel()
 	tr := byHand(t)
 	at := epoch.Add(seconds(100))
-	tr.takes(keyed(1, "email", "k", 3))
+	tr.receives(keyed(1, "email", "k", 3))
 	tr.folds(nil, of(jobs.KindRetrying, tr.find(1), at))
-	tr.takes(keyed(2, "email", "k", 3))
+	tr.receives(keyed(2, "email", "k", 3))
 	tr.folds(nil, of(jobs.KindCompleted, tr.find(2), at))
 	j := tr.find(1)
 	j2 := j.Clone()
@@ -501,17 +501,17 @@ func TestKeysOfLateSubmissions(t *testing.T) {
 	a, b := keyed(1, "email", "k", 3), keyed(2, "email", "k", 3)
 	a.Terms.UniqueKey = "u"
 	tr.folds(nil, event(jobs.KindStarted, a, 1))
-	tr.takes(a, b)
+	tr.receives(a, b)
 	tr.states("processing turn", "pending held")
-	tr.settleDown()
-	tr.takes(unique(3, "u"))
+	tr.endsRebuild()
+	tr.receives(unique(3, "u"))
 	tr.everywhere(func() { tr.states("processing turn", "pending held", "failed") })
 
 	// The same for one that waits for its second attempt.
 	c := keyed(4, "email", "c", 3)
 	tr.must(tr.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyRebuild, []byte{1}) }))
 	tr.folds(nil, event(jobs.KindRetrying, c, 1))
-	tr.takes(c)
+	tr.receives(c)
 	if got := tr.state(4); got != "retrying due" {
 		t.Errorf("%q", got)
 	}
@@ -522,7 +522,7 @@ func TestKeysOfLateSubmissions(t *testing.T) {
 func TestSeedEndsATurn(t *testing.T) {
 	t.Parallel()
 	tr := openTemp(t, Options{Registry: termTypes})
-	tr.takes(keyed(1, "email", "k", 3), keyed(2, "email", "k", 3))
+	tr.receives(keyed(1, "email", "k", 3), keyed(2, "email", "k", 3))
 	ended := tr.find(1).Clone()
 	ended.Run++
 	ended.Cancel(epoch, "")

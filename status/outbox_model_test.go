@@ -153,7 +153,7 @@ func TestOutboxModel(t *testing.T) {
 			next:    1, owed: make(map[anEnd]bool), again: make(map[anEnd]uint64),
 		}
 		defer func() { m.stop() }()
-		m.settleDown()
+		m.endsRebuild()
 		m.reader = m.Outbox()
 		rt.Repeat(map[string]func(*rapid.T){
 			"submit": m.submit, "end": m.end, "cancel": m.cancel, "retry": m.retry, "delete": m.remove,

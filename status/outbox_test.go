@@ -200,7 +200,7 @@ func TestOutboxPieces(t *testing.T) {
 		t.Errorf("%d jobs, want %d, or in another order", len(got), len(want))
 	}
 	// Commits that end nothing leave nothing to notify.
-	tr.takes(message(few + many + 1))
+	tr.receives(message(few + many + 1))
 	if some, err := o.Read(); len(some) != 0 || err != nil {
 		t.Errorf("%v, %v", some, err)
 	}
@@ -217,7 +217,7 @@ func TestEndsOfJobsThatRunAgain(t *testing.T) {
 			tr := byHand(t)
 			m := message(1)
 			m.Payload = []byte(`"` + strings.Repeat("x", pad) + `"`)
-			tr.takes(m, message(2))
+			tr.receives(m, message(2))
 			at := epoch.Add(seconds(100))
 			for run := 1; run <= 2; run++ {
 				tr.folds(nil, of(jobs.KindFailed, tr.find(1), at))

@@ -175,7 +175,7 @@ func TestRecentIsBounded(t *testing.T) {
 		read := &jobs.Job{Key: most, Seq: most, Type: "b", Place: jobs.InQueue, Payload: filling}
 		r.keep([]*jobs.Job{read}, r.version())
 		if r.get(most) != read {
-			t.Error("a job that is read ahead is not kept")
+			t.Error("a job that is prefetched is not kept")
 		}
 		commit(jobs.Completed, 1, most+1)
 		check("all ended", 0)

@@ -606,7 +606,7 @@ func TestTermsModel(t *testing.T) {
 		n++
 		tr := open(rt, Options{Path: filepath.Join(dir, fmt.Sprint(n)), Registry: termTypes})
 		defer func() { _ = tr.Close() }()
-		tr.settleDown()
+		tr.endsRebuild()
 		m := &termsModel{
 			tracker: tr, rt: rt, now: jobs.Now(), jobs: make(map[jobs.ID]*jobs.Job), gone: make(map[jobs.ID]bool),
 			tokens: make(map[[16]byte]*modelToken), stored: make(map[jobs.ID]*jobs.Batch),

@@ -27,12 +27,12 @@ var termTypes = jobs.NewRegistry(
 func byHand(t *testing.T) *tracker {
 	t.Helper()
 	tr := openTemp(t, Options{Registry: termTypes})
-	tr.settleDown()
+	tr.endsRebuild()
 	return tr
 }
 
-// settleDown ends the rebuild that every new file begins with.
-func (tr *tracker) settleDown() {
+// endsRebuild ends the rebuild that every new file begins with.
+func (tr *tracker) endsRebuild() {
 	tr.t.Helper()
 	ctx, cancel := within(tr.t)
 	defer cancel()
@@ -68,8 +68,8 @@ func (tr *tracker) folds(ms []*jobs.Message, events ...jobs.Event) *jobs.Commit 
 	return c
 }
 
-// takes folds one message each and returns what became of the last one.
-func (tr *tracker) takes(ms ...*jobs.Message) (c *jobs.Commit) {
+// receives folds one message each and returns what became of the last one.
+func (tr *tracker) receives(ms ...*jobs.Message) (c *jobs.Commit) {
 	tr.t.Helper()
 	for _, m := range ms {
 		c = tr.folds([]*jobs.Message{m})
