@@ -69,7 +69,7 @@ func (m *outboxModel) restart() {
 }
 
 func (m *outboxModel) submit(*rapid.T) {
-	m.takes(message(m.next))
+	m.receives(message(m.next))
 	m.alive = append(m.alive, m.next)
 	m.next++
 }
@@ -93,7 +93,7 @@ func (m *outboxModel) retry(t *rapid.T) {
 	m.ended = slices.DeleteFunc(m.ended, func(key uint64) bool { return slices.Contains(changed, key) })
 	m.alive = append(m.alive, changed...)
 	for _, again := range m.released(m.now(), m.next) {
-		m.takes(again)
+		m.receives(again)
 		m.next++
 	}
 }
