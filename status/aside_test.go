@@ -167,7 +167,7 @@ func TestPoisonRecord(t *testing.T) {
 	}
 }
 
-// What was set aside does not fill the disk.
+// The file of messages set aside does not fill the disk.
 func TestAsideIsBounded(t *testing.T) {
 	t.Parallel()
 	tr := openTemp(t, Options{})

@@ -117,7 +117,7 @@ func TestRetryEveryStatus(t *testing.T) {
 	tr.verify()
 }
 
-// What bounded the first run in time does not bound the second.
+// The expiry and deadline of the first run do not bound the second.
 func TestRetryAfterExpiry(t *testing.T) {
 	t.Parallel()
 	tr := byHand(t)
@@ -167,7 +167,7 @@ func TestDeleteEveryStatus(t *testing.T) {
 	})
 }
 
-// What people do at the same moment is done one after the other, in one
+// Changes by several people at the same moment happen one after the other, in one
 // transaction.
 func TestControlTogether(t *testing.T) {
 	t.Parallel()

@@ -271,7 +271,7 @@ func TestRefusedSubmissions(t *testing.T) {
 	}
 }
 
-// What was checked at the door is not looked at again.
+// A submission checked at the door is not checked again.
 func TestCheckedSubmission(t *testing.T) {
 	t.Parallel()
 	tr := startTemp(t, Options{Checked: func(jobs.ID) bool { return true }})
@@ -438,7 +438,7 @@ func TestMovedAfterTheEnd(t *testing.T) {
 	tr.verify()
 }
 
-// What stands at or below the committed position has been folded already.
+// A message at or below the committed position has been folded already.
 func TestOldMessagesAreSkipped(t *testing.T) {
 	t.Parallel()
 	tr := startTemp(t, Options{})

@@ -368,8 +368,8 @@ func keyed(seq uint64, typ, key string, priority jobs.Priority) *jobs.Message {
 	return m
 }
 
-// What ends a turn gives it to the job of the best priority that has waited
-// longest; that is put into the queue again.
+// The end of a turn gives it to the held job of the best priority that has waited
+// longest. That job is put into the queue again.
 func TestTurnsPassOn(t *testing.T) {
 	t.Parallel()
 	at := epoch.Add(seconds(100))

@@ -367,8 +367,8 @@ func (m *machine) checkList(f jobs.Filter) {
 	}
 }
 
-// Whatever is submitted, happens, is deleted or restarted: the tracker answers
-// as its model does.
+// The tracker answers as its model does, in any order of submissions, events, deletions
+// and restarts.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	dir, n := t.TempDir(), 0

@@ -143,8 +143,8 @@ func someOf(t *rapid.T, keys []uint64) []uint64 {
 	return slices.Clone(rapid.Permutation(keys).Draw(t, "keys")[:rapid.IntRange(1, len(keys)).Draw(t, "number")])
 }
 
-// Whatever becomes of jobs that have ended, and whenever the process dies, they are notified
-// of each end, and after a crash once more unless that was stored for long enough.
+// Each end is notified, whatever becomes of its job and whenever the process dies. After
+// a crash it is notified once more, unless it was stored for long enough.
 func TestOutboxModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {

@@ -147,8 +147,8 @@ func TestOutboxAfterCrash(t *testing.T) {
 	}
 }
 
-// What is read at once is bounded in jobs and bytes, however much ended with one commit,
-// and comes again until it is said to be stored. The number moves with the whole commit.
+// A read is bounded in jobs and bytes, however much ended with one commit. It returns
+// the same jobs until they are stored. The number moves with the whole commit.
 func TestOutboxPieces(t *testing.T) {
 	t.Parallel()
 	tr := byHand(t)

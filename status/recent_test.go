@@ -86,8 +86,8 @@ func (tr *tracker) seek(seq uint64) *jobs.Job {
 	return j
 }
 
-// What was read before a commit is not kept after it.
-func TestReadAheadIsNotLate(t *testing.T) {
+// A job that was read before a commit is not kept after it.
+func TestPrefetchIsNotLate(t *testing.T) {
 	t.Parallel()
 	var r recentJobs
 	r.init()
@@ -139,9 +139,8 @@ func TestRecentCountsAllOfAJob(t *testing.T) {
 	}
 }
 
-// What kept jobs take is bounded, in bytes: a queue that stands still and jobs that sleep
-// until their retry may take all but what is left for those that run, or are read since
-// they run next. What has ended makes room.
+// The memory of kept jobs is bounded. An idle queue and sleeping jobs may fill it but
+// for the part of running and prefetched jobs. Ended jobs make room.
 func TestRecentIsBounded(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[jobs.Status]int{jobs.Pending: maxRecent, jobs.Retrying: maxRecent, jobs.Processing: maxRecent + prefetchRoom} {

@@ -152,7 +152,7 @@ func (tr *tracker) running() []uint64 {
 	return keys
 }
 
-// What this process has interrupted itself waits again, and that speaks against no job.
+// A job that this process has interrupted itself waits again, without a lost worker.
 func TestReleaseRunning(t *testing.T) {
 	t.Parallel()
 	tr := openTemp(t, Options{})

@@ -124,8 +124,8 @@ func drawSearch(rt *rapid.T) (f jobs.Filter) {
 	return f
 }
 
-// Whatever is asked, in whatever order and by whatever pages: all that is chosen
-// comes once, in order, and no call looks at more than it may.
+// Any filter, order and size of pages gives all chosen jobs once, in order. No call
+// looks at more than it may.
 func TestSearchModel(t *testing.T) {
 	t.Parallel()
 	dir, n := t.TempDir(), 0

@@ -597,8 +597,8 @@ func (m *termsModel) actions() map[string]func(*rapid.T) {
 	}
 }
 
-// Whatever is submitted, put off, keyed, published late or twice, run, cancelled,
-// run again, deleted, and opened again: the tracker does what its rules say.
+// The tracker follows its rules in any order of submissions, moments, keys, late or
+// double messages, attempts, cancellations, retries, deletions and restarts.
 func TestTermsModel(t *testing.T) {
 	t.Parallel()
 	dir, n := t.TempDir(), 0

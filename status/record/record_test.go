@@ -194,8 +194,7 @@ func TestRecordDamaged(t *testing.T) {
 	}
 }
 
-// What a glance takes from a record is what decoding finds in it, however much
-// stands behind.
+// A glance reads the same values as decoding does, however much stands behind them.
 func TestGlance(t *testing.T) {
 	long := fullJob()
 	long.Payload = []byte(`"` + strings.Repeat("x", InlinePayload) + `"`)
