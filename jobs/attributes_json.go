@@ -21,7 +21,7 @@ func AppendFieldsJSON[T any](b []byte, fields []Field[T], v *T) []byte {
 	return b
 }
 
-// appendMembers appends the fields of v that JSON shows, each with a comma before it.
+// appendMembers appends the fields of v that JSON shows, each after a comma.
 func appendMembers[T any](b []byte, fields []Field[T], v *T) []byte {
 	for i := range fields {
 		f := &fields[i]
@@ -87,8 +87,8 @@ func appendListJSON[E any](b []byte, list []E, one func([]byte, *E) []byte) []by
 	return append(b, ']')
 }
 
-// ReadFieldsJSON reads what [AppendFieldsJSON] has written. Unknown members are passed
-// over, and null is as if it were not there. Nothing of v points into body.
+// ReadFieldsJSON is the inverse of [AppendFieldsJSON]. It skips unknown members, and
+// treats null as missing. Nothing of v points into body.
 func ReadFieldsJSON[T any](body []byte, fields []Field[T], v *T) error {
 	if !json.Valid(body) || bytes.TrimSpace(body)[0] != '{' {
 		return errors.New("it is not a JSON object")
@@ -116,7 +116,8 @@ func readMember[T any](fields []Field[T], v *T, name string, raw json.RawMessage
 	return true, nil
 }
 
-// ReadValueJSON reads a JSON value into an attribute, of which v is what [Field] has as Of.
+// ReadValueJSON reads a JSON value into an attribute. v is the result of its
+// [Field].Of.
 func ReadValueJSON(v any, raw json.RawMessage) (err error) {
 	switch v := v.(type) {
 	case *string:

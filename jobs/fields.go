@@ -30,8 +30,8 @@ func ReadDelay(raw json.RawMessage) (time.Duration, error) {
 	return d, nil
 }
 
-// ReadSpan reads seconds, in any spelling of a number (300, 300.0, 3e2, 0.5), or
-// a duration as text, 0 to longest.
+// ReadSpan reads seconds in any spelling of a number (300, 300.0, 3e2, 0.5), or the
+// text of a duration, from 0 to longest.
 func ReadSpan(raw json.RawMessage, longest time.Duration) (d time.Duration, err error) {
 	if raw[0] == '"' {
 		var text string
@@ -51,7 +51,7 @@ func ReadSpan(raw json.RawMessage, longest time.Duration) (d time.Duration, err 
 	return d, err
 }
 
-// Seconds is f seconds to the nearest nanosecond: 16560.404 is not a hair less.
+// Seconds is f seconds to the nearest nanosecond, so that 16560.404 stays exact.
 func Seconds(f float64) time.Duration { return time.Duration(math.Round(f * float64(time.Second))) }
 
 // ReadMoment reads an RFC 3339 time.

@@ -116,14 +116,14 @@ type Agenda interface {
 	Overdue(now Time) (keys []uint64, next Time, err error)
 }
 
-// Logs keep what jobs log.
+// Logs keep the log entries of jobs.
 type Logs interface {
 	// Open begins the entries of an attempt.
 	Open(j *Job, attempt int) LogWriter
 }
 
 // LogWriter appends to the log of a job; see [Task.Log]. It may be used by several
-// goroutines. What it cannot store is lost.
+// goroutines. Entries that it cannot store are lost.
 type LogWriter interface {
 	Log(level Level, stream, text string)
 	// Close ends the entries of the attempt. Later ones are lost.

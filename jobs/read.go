@@ -7,8 +7,8 @@ import (
 	"jobstream/jobs/strict"
 )
 
-// Read reads JSON of a request strictly, with f: a body, or the part of it that stands at
-// a pointer. The error is an [*Error] that names all mistakes.
+// Read reads JSON of a request strictly, with f: a body, or its part at a pointer. The
+// error is an [*Error] that names all mistakes.
 func Read(at string, raw []byte, f func(whole strict.Value)) error {
 	if err := strict.Check(raw); err != nil {
 		return &Error{Kind: MalformedJSON, Detail: err.Error()}

@@ -5,8 +5,8 @@ import (
 	"jobstream/jobs/strict"
 )
 
-// ParseBatch reads {"jobs":[…]}, each as [ParseSubmission] reads one. Pointers in
-// errors begin with the job's: /jobs/3/type.
+// ParseBatch reads {"jobs":[…]}, each like [ParseSubmission]. Pointers in errors begin
+// with the job's: /jobs/3/type.
 func ParseBatch(body []byte) (subs []*jobs.Submission, err error) {
 	err = jobs.Read("", body, func(v strict.Value) {
 		var list strict.Value

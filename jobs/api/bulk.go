@@ -11,21 +11,21 @@ import (
 // BulkType is the type of the jobs that change others by a filter.
 const BulkType = "jobstream-bulk"
 
-// BulkPriority is that of a bulk job which the doors submit: it is asked for to
-// get rid of a backlog, so it must not wait behind it.
+// BulkPriority is the priority of bulk jobs from the doors. They often remove a
+// backlog, so they must not wait behind it.
 const BulkPriority = jobs.HighestPriority
 
-// BulkAction is what happens to all jobs that a filter chooses.
+// BulkAction is the action on all jobs that a filter chooses.
 type BulkAction string
 
-// The actions, each as for one job.
+// The actions, each like that on one job.
 const (
 	BulkCancel BulkAction = "cancel" // jobs that have not ended
 	BulkRetry  BulkAction = "retry"  // failed and cancelled ones
 	BulkDelete BulkAction = "delete" // ended ones
 )
 
-// statuses are those of the jobs that the action changes.
+// statuses are the statuses of the jobs that the action can change.
 func (a BulkAction) statuses() []jobs.Status {
 	switch a {
 	case BulkCancel:
@@ -41,8 +41,8 @@ func (a BulkAction) statuses() []jobs.Status {
 // Bulk is a change of many jobs.
 type Bulk struct {
 	Action BulkAction
-	Filter jobs.Filter // as it was asked for; see [Bulk.Target]
-	Reason string      // of cancellations, "" if that is not said
+	Filter jobs.Filter // the requested one; see [Bulk.Target]
+	Reason string      // of cancellations, "" if unknown
 	DryRun bool        // only count
 }
 
@@ -50,9 +50,9 @@ type Bulk struct {
 //
 //	{"action":"cancel","filter":{"type":"email"},"reason":"…","dry_run":true}
 //
-// A filter that chooses every job there is needs "all":true beside it, so that a slip
-// does not empty the queue. An [*jobs.Error] names every bad field by its JSON pointer,
-// below pointer (that of raw itself, "" if raw is the body).
+// A filter that chooses all jobs needs "all":true beside it, so that a slip does not
+// empty the queue. An [*jobs.Error] names every wrong field by its JSON pointer.
+// pointer is that of raw itself, "" if raw is the body.
 func ParseBulk(raw json.RawMessage, pointer string) (*Bulk, error) {
 	if pointer != "" && (len(raw) == 0 || raw[0] != '{') {
 		return nil, jobs.Invalid(pointer, `must be an object like {"action":"cancel","filter":{"type":"email"}}, not `+strict.Describe(raw))
@@ -71,7 +71,7 @@ func (b *Bulk) read(v strict.Value) {
 	}
 	v.Object(
 		strict.Need("action", func(v strict.Value) { b.Action = actionOf(v) }),
-		strict.May("filter", func(strict.Value) {}), // is read above
+		strict.May("filter", func(strict.Value) {}), // it has been read above
 		strict.May("all", func(v strict.Value) { all = v.Bool() }),
 		strict.May("reason", func(v strict.Value) { b.Reason = strict.As(v, reasonOf) }),
 		strict.May("dry_run", func(v strict.Value) { b.DryRun = v.Bool() }),
@@ -89,7 +89,7 @@ func actionOf(v strict.Value) BulkAction {
 	return BulkAction(text)
 }
 
-// check looks at what must go together.
+// check checks the rules about several fields.
 func (b *Bulk) check(v strict.Value, all bool) {
 	empty := b.Filter.Empty()
 	if empty && !all {
@@ -103,9 +103,9 @@ func (b *Bulk) check(v strict.Value, all bool) {
 	}
 }
 
-// Target is the filter narrowed to the jobs that the action can change; none is
-// true if there cannot be any. It chooses bulk jobs as well, which are to be
-// passed over: see [Bulk.Spares].
+// Target is the filter, narrowed to the jobs that the action can change. none is true
+// if there cannot be any. It also chooses bulk jobs, which have to be skipped: see
+// [Bulk.Spares].
 func (b *Bulk) Target() (f jobs.Filter, none bool) {
 	f = b.Filter
 	f.Statuses = b.Action.statuses()
@@ -115,6 +115,6 @@ func (b *Bulk) Target() (f jobs.Filter, none bool) {
 	return f, len(f.Statuses) == 0
 }
 
-// Spares says whether a job that the filter chooses is left alone all the same:
-// a bulk job acts neither upon itself nor upon another.
+// Spares says whether a chosen job stays as it is: a bulk job changes neither itself
+// nor another one.
 func (b *Bulk) Spares(j *jobs.Job) bool { return j.Type == BulkType }

@@ -19,12 +19,12 @@ import (
 //
 //	{"jobs":[…],"next_cursor":"…","scanned":20000}
 //
-// The jobs follow, with commas between them, and then what [AppendListEnd]
-// appends. next_cursor is "" behind the last page; no jobs with a next_cursor
-// means "go on"; scanned is left out where it is not worth telling.
+// The jobs follow, with commas between them, and then the text of [AppendListEnd].
+// next_cursor is "" on the last page. A page without jobs but with a next_cursor means
+// "go on". scanned is missing if it does not matter.
 const OpenListing = `{"jobs":[`
 
-// AppendListEnd appends what stands behind the jobs of a list; see [OpenListing].
+// AppendListEnd appends the end of a list; see [OpenListing].
 func AppendListEnd(b []byte, l *jobs.Listing) []byte {
 	b = append(b, `],"next_cursor":`...)
 	b = jobs.AppendString(b, l.Next)
@@ -37,10 +37,10 @@ func AppendListEnd(b []byte, l *jobs.Listing) []byte {
 
 // Bounds of a filter's parameters.
 const (
-	// MaxFilterValues is how often one parameter may be given: every value is
-	// compared with every job that is looked at.
+	// MaxFilterValues is how often one parameter may be given, since every value is
+	// compared with every job.
 	MaxFilterValues = 100
-	// MaxFilterText is the longest text that can be looked for, in bytes.
+	// MaxFilterText is the longest text to search for, in bytes.
 	MaxFilterText = 256
 )
 
@@ -54,11 +54,11 @@ var (
 	listNames = append(slices.Clone(filterNames), "limit", "cursor", "order")
 )
 
-// ParseListQuery reads what GET /jobs asks for from the query of its URL: the
-// fields of a [jobs.Filter] as status, type, tag, priority (these may repeat),
-// created_after, created_before, started_after, started_before, ended_after,
-// ended_before, error and payload; then limit, cursor and order (asc or desc).
-// An [*jobs.Error] names every bad parameter.
+// ParseListQuery reads the query of GET /jobs. The fields of a [jobs.Filter] are
+// status, type, tag and priority, which may repeat, created_after, created_before,
+// started_after, started_before, ended_after, ended_before, error and payload. Besides
+// there are limit, cursor and order (asc or desc). An [*jobs.Error] names every wrong
+// parameter.
 func ParseListQuery(query url.Values) (jobs.Page, error) {
 	p := params{known: listNames}
 	if err := p.query(query); err != nil {
@@ -67,10 +67,9 @@ func ParseListQuery(query url.Values) (jobs.Page, error) {
 	return p.page, nil
 }
 
-// ParseListRequest reads what jobstream.list asks for from JSON: an object with
-// the names of [ParseListQuery] whose values are strings, numbers or lists of
-// strings (of numbers too, for priority). An empty body asks for the first page
-// of everything.
+// ParseListRequest reads the request of jobstream.list: a JSON object with the names of
+// [ParseListQuery]. Its values are strings, numbers or lists of strings; for priority
+// also lists of numbers. An empty body asks for the first page of all jobs.
 func ParseListRequest(body []byte) (jobs.Page, error) {
 	p := params{known: listNames}
 	if len(body) > 0 {
@@ -81,10 +80,9 @@ func ParseListRequest(body []byte) (jobs.Page, error) {
 	return p.page, nil
 }
 
-// ParseCountsQuery reads what GET /jobs/counts asks for from the query of its
-// URL: status, type and tag, which may repeat, created_after and created_before.
-// These can be counted without reading all records. An [*jobs.Error] names every bad
-// parameter.
+// ParseCountsQuery reads the query of GET /jobs/counts: status, type and tag, which may
+// repeat, created_after and created_before. They can be counted without reading all
+// records. An [*jobs.Error] names every wrong parameter.
 func ParseCountsQuery(query url.Values) (jobs.Filter, error) {
 	p := params{known: countNames}
 	if err := p.query(query); err != nil {
@@ -100,9 +98,9 @@ func ParseCountsQuery(query url.Values) (jobs.Filter, error) {
 //	 "started_after":…,"started_before":…,"ended_after":…,"ended_before":…,
 //	 "error":"timeout","payload":"user@example.com"}
 //
-// Every field is optional; status, type, tag and priority take one value or a
-// list that is not empty. Since whole sets of jobs are changed by what it says,
-// nothing is guessed: see [jobs.Filter.Empty] for the filter that chooses all.
+// Every field is optional. status, type, tag and priority are one value or a list that
+// is not empty. The result may change whole sets of jobs, so nothing is guessed: see
+// [jobs.Filter.Empty] for the filter that chooses all.
 func filterOf(v strict.Value) jobs.Filter {
 	if !v.IsObject() {
 		v.Fail(`must be an object like {"status":"failed","type":"email"}, not %s`, v)
@@ -113,7 +111,7 @@ func filterOf(v strict.Value) jobs.Filter {
 	return p.page.Filter
 }
 
-// params gathers the parameters of a list.
+// params collects the parameters of a list.
 type params struct {
 	known   []string
 	inQuery bool // they come from a query string, not from JSON
@@ -128,8 +126,8 @@ func (p *params) body(body []byte) error {
 	return jobs.Read("", body, func(v strict.Value) { p.object(v, p.textValues) })
 }
 
-// object reads all fields of a JSON object, by the texts that values makes of
-// each. A null is as if its field were not there.
+// object reads all fields of a JSON object. values converts each to texts. A null field
+// counts as missing.
 func (p *params) object(v strict.Value, values func(v strict.Value) ([]string, bool)) {
 	v.Each(func(v strict.Value) {
 		if v.Null() && slices.Contains(p.known, v.Name()) {
@@ -189,7 +187,7 @@ func (p *params) set(v strict.Value, values []string) {
 			return err
 		})
 	default:
-		if len(values) != 1 { // a second is an error rather than ignored
+		if len(values) != 1 { // a second value is an error, not ignored
 			v.Fail("must have one value, not %d", len(values))
 			return
 		}
@@ -261,8 +259,8 @@ func filterText(v string) (string, error) {
 	return v, nil
 }
 
-// textValues reads a string, a number or a list of strings as the texts that a
-// query string would have. The list of priorities may have numbers as well.
+// textValues reads a string, a number or a list of strings as the texts of a query
+// string. The list of priorities may contain numbers.
 func (p *params) textValues(v strict.Value) ([]string, bool) {
 	numbers := v.Name() == "priority" && slices.Contains(p.known, "priority")
 	switch {
@@ -304,7 +302,7 @@ func filterValues(v strict.Value) ([]string, bool) {
 		}
 	}
 	if !slices.Contains(filterNames, v.Name()) {
-		return nil, true // whatever it is, it is unknown
+		return nil, true // it is unknown in any case
 	}
 	s, ok := v.Text()
 	return []string{s}, ok
@@ -330,9 +328,9 @@ func listValues(v strict.Value, texts, numbers bool) (values []string, ok bool) 
 	return values, ok
 }
 
-// ParseRefText reads a job's UUID or its sequence in JOBS, as it stands in a
-// path. Either id or seq is set. Anything else is an [*jobs.Error] of kind
-// [jobs.NotFound], as is a sequence with leading zeros: one job has one address.
+// ParseRefText reads a job's reference in a path: its UUID or its sequence in JOBS.
+// Either id or seq is set. Anything else is an [*jobs.Error] of kind [jobs.NotFound].
+// So is a sequence with leading zeros, because one job has one address.
 func ParseRefText(s string) (id jobs.ID, seq uint64, err error) {
 	if len(s) == 36 {
 		if id, err = jobs.ParseID(s); err == nil {

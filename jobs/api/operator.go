@@ -12,20 +12,19 @@ import (
 	"jobstream/jobs/intake"
 )
 
-// Operator changes jobs by hand, for both doors. An actor is the name of the caller in
+// Operator changes jobs by hand, for both doors. An actor is the caller's name in
 // commands, see [jobs.Stamp].
 type Operator struct{ o OperatorOptions }
 
-// OperatorOptions are what an Operator needs.
+// OperatorOptions are the parts of an Operator.
 type OperatorOptions struct {
 	Doer    jobs.Doer
 	History jobs.History
-	// Find returns a job as it is now, nil if there is none.
+	// Find returns the present state of a job, nil if there is none.
 	Find func(ctx context.Context, id jobs.ID) (*jobs.Job, error)
-	// Waits gets all commits.
+	// Waits is a listener of commits.
 	Waits *intake.Waits
-	// Remove deletes ended jobs with all that they have left behind, and returns
-	// how many those were.
+	// Remove deletes ended jobs and everything that they left. It returns their number.
 	Remove func(ctx context.Context, ended []*jobs.Job) (deleted int, freed int64, err error)
 	// Submit is [intake.Submitter.SubmitMessage].
 	Submit func(ctx context.Context, m *jobs.Message) (j *jobs.Job, replayed bool, err error)
@@ -34,9 +33,9 @@ type OperatorOptions struct {
 // NewOperator makes an Operator.
 func NewOperator(o OperatorOptions) *Operator { return &Operator{o} }
 
-// Cancel ends a job that has not ended: one that waits never starts, of one that
-// runs the handler is interrupted. The job comes back as it is then. Else the
-// error is of kind [jobs.Conflict], or [jobs.NotFound] if the job is gone.
+// Cancel ends a job that has not ended, and returns its new state. A waiting job never
+// starts; a running job's handler is interrupted. The error is of kind [jobs.Conflict]
+// if the job has ended, or [jobs.NotFound] if it is gone.
 func (o *Operator) Cancel(ctx context.Context, actor string, j *jobs.Job, reason string) (*jobs.Job, error) {
 	if !j.Status.Ended() {
 		r, err := o.o.Doer.Do(ctx, jobs.Cancel{Stamp: jobs.By(actor), Keys: []uint64{j.Key}, Reason: reason})
@@ -53,11 +52,11 @@ func (o *Operator) Cancel(ctx context.Context, actor string, j *jobs.Job, reason
 // requeueWait is how long Retry waits until the job is in the queue again.
 const requeueWait = 2 * time.Second
 
-// Retry lets a failed or cancelled job run again with fresh attempts. It comes
-// back when it is in the queue, or after two seconds as it is then. Errors are
-// of kind [jobs.Conflict] if it has not ended that way, [jobs.Duplicate] if another job has
-// its unique key by now, [jobs.UnknownType] if its type is not configured any more,
-// [jobs.NotFound] if the job is gone.
+// Retry starts a new run of a failed or cancelled job, with fresh attempts. It returns
+// the job when it is in the queue, or its state after two seconds. The error is of one
+// of these kinds: [jobs.Conflict] if the job has not ended that way, [jobs.Duplicate]
+// if another job has its unique key, [jobs.UnknownType] if its type is no longer
+// configured, [jobs.NotFound] if it is gone.
 func (o *Operator) Retry(ctx context.Context, actor string, j *jobs.Job) (*jobs.Job, error) {
 	if j.Status == jobs.Failed || j.Status == jobs.Cancelled {
 		r, err := o.o.Doer.Do(ctx, jobs.Retry{Stamp: jobs.By(actor), Keys: []uint64{j.Key}})
@@ -73,8 +72,8 @@ func (o *Operator) Retry(ctx context.Context, actor string, j *jobs.Job) (*jobs.
 	return nil, o.conflict(ctx, j, "only a failed or cancelled job can be retried")
 }
 
-// requeued is the job once its message is in the queue. It will be, whether or
-// not anybody waits for it.
+// requeued waits until the job's message is in the queue, and returns the job. It gets
+// there whether or not anybody waits.
 func (o *Operator) requeued(ctx context.Context, j *jobs.Job) *jobs.Job {
 	waiting, cancel := context.WithTimeout(ctx, requeueWait)
 	defer cancel()
@@ -87,8 +86,8 @@ func (o *Operator) requeued(ctx context.Context, j *jobs.Job) *jobs.Job {
 	return now
 }
 
-// Delete removes an ended job, its artifact and its mail for good. Else the error
-// is of kind [jobs.Conflict], or [jobs.NotFound] if the job is gone.
+// Delete removes an ended job, its artifact and its mail. The error is of kind
+// [jobs.Conflict] if the job has not ended, or [jobs.NotFound] if it is gone.
 func (o *Operator) Delete(ctx context.Context, j *jobs.Job) error {
 	if j.Status.Ended() {
 		deleted, _, err := o.o.Remove(ctx, []*jobs.Job{j})
@@ -99,7 +98,7 @@ func (o *Operator) Delete(ctx context.Context, j *jobs.Job) error {
 	return o.conflict(ctx, j, "only a job that has ended can be deleted; cancel it first")
 }
 
-// conflict says that the job's status does not allow what was asked for.
+// conflict is the error for a job whose status does not allow the request.
 func (o *Operator) conflict(ctx context.Context, j *jobs.Job, why string) error {
 	now, err := o.o.Find(ctx, j.ID)
 	switch {
@@ -111,8 +110,8 @@ func (o *Operator) conflict(ctx context.Context, j *jobs.Job, why string) error 
 	return &jobs.Error{Kind: jobs.Conflict, Detail: fmt.Sprintf("job %s is %s; %s", j.ID, now.Status, why)}
 }
 
-// Bulk submits the job that does b; request is what b was read from. It gets in
-// past all bounds, as it may be there to make room.
+// Bulk submits the job that makes the change; request is its text. The job passes all
+// bounds, as it may make room.
 func (o *Operator) Bulk(ctx context.Context, request json.RawMessage, token *jobs.Token) (j *jobs.Job, replayed bool, err error) {
 	return o.o.Submit(ctx, &jobs.Message{
 		ID: jobs.NewID(), Type: BulkType, Priority: BulkPriority, Payload: request, RetryCount: -1, Token: token,
@@ -137,8 +136,8 @@ func (o *Operator) CountBulk(ctx context.Context, b *Bulk) (matched int, err err
 	return matched, err
 }
 
-// countIndexed counts without reading records, for a filter of which [jobs.History]
-// knows the number exactly.
+// countIndexed counts without reading records, for a filter whose count [jobs.History]
+// knows exactly.
 func (o *Operator) countIndexed(f jobs.Filter) (int, error) {
 	n, err := o.o.History.Count(f)
 	if err != nil || len(f.Types) > 0 && !slices.Contains(f.Types, BulkType) {
@@ -149,7 +148,7 @@ func (o *Operator) countIndexed(f jobs.Filter) (int, error) {
 	return max(n-spared, 0), err
 }
 
-// matched is the answer to a change of many jobs that only counts.
+// matched is the answer to a bulk change that only counts.
 type matched struct {
 	bulk *Bulk
 	n    int

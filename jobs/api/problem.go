@@ -9,8 +9,8 @@ import (
 	"jobstream/jobs"
 )
 
-// problems is the one table from kinds to HTTP statuses and titles; both doors,
-// REST and the NATS service, answer by it.
+// problems is the one table from kinds to HTTP statuses and titles. Both doors, REST
+// and the NATS service, use it.
 var problems = map[jobs.ErrorKind]struct {
 	status int
 	title  string
@@ -41,8 +41,8 @@ func HTTPStatus(e *jobs.Error) int {
 	return http.StatusInternalServerError
 }
 
-// RetryAfterSeconds is an error's RetryAfter in whole seconds, rounded up, as the
-// Retry-After header has it; "" if nothing is said.
+// RetryAfterSeconds is an error's RetryAfter for the Retry-After header, in whole
+// seconds, rounded up. It is "" if there is none.
 func RetryAfterSeconds(e *jobs.Error) string {
 	if e.RetryAfter <= 0 {
 		return ""

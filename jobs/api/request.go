@@ -12,7 +12,7 @@ import (
 	"jobstream/jobs/strict"
 )
 
-// What requests that look at one job, or change it by hand, may ask for.
+// The requests that read one job or change it by hand.
 
 // Bounds of such requests.
 const (
@@ -20,8 +20,8 @@ const (
 	MaxReason = 500              // bytes of the reason of a cancellation
 )
 
-// ParseWait reads how long to wait for the end of a job: whole seconds, or a
-// duration; 0 to [MaxWait].
+// ParseWait reads the longest wait for the end of a job: whole seconds, or a duration;
+// 0 to [MaxWait].
 func ParseWait(text string) (time.Duration, error) {
 	d, err := jobs.ParseDuration(text)
 	if f, wrong := strconv.ParseFloat(text, 64); err != nil && wrong == nil && f >= 0 && f <= MaxWait.Seconds() {
@@ -52,8 +52,8 @@ func waitOf(raw json.RawMessage) (time.Duration, error) {
 	return ParseWait(text)
 }
 
-// ParseWaitQuery reads what GET /jobs/{id} asks for: wait, see [ParseWait]. An
-// [*jobs.Error] names every bad parameter.
+// ParseWaitQuery reads the query of GET /jobs/{id}: wait, see [ParseWait]. An
+// [*jobs.Error] names every wrong parameter.
 func ParseWaitQuery(query url.Values) (time.Duration, error) {
 	p := params{known: []string{"wait"}}
 	if err := p.query(query); err != nil {
@@ -62,14 +62,14 @@ func ParseWaitQuery(query url.Values) (time.Duration, error) {
 	return p.wait, nil
 }
 
-// JobRequest is a request of the service about one job: {"id":"…"} with its UUID
-// or its sequence in JOBS, the latter also as a number. Either ID or Seq is set.
+// JobRequest is a request of the service about one job: {"id":"…"} with its UUID or its
+// sequence in JOBS, which may be a number. Either ID or Seq is set.
 type JobRequest struct {
 	ID  jobs.ID
 	Seq uint64
-	// Wait is how long to wait for the job's end, 0 = not at all.
+	// Wait is the longest wait for the job's end; 0 = no wait.
 	Wait time.Duration
-	// Reason is why a job is cancelled, "" if that is not said.
+	// Reason is the reason of a cancellation; "" if unknown.
 	Reason string
 }
 
@@ -135,8 +135,7 @@ func ParseCancel(body []byte) (reason string, err error) {
 	return reason, err
 }
 
-// ParseTypeRequest reads which type a request of the service is about:
-// {"type":"…"}.
+// ParseTypeRequest reads the type in a request of the service: {"type":"…"}.
 func ParseTypeRequest(body []byte) (name string, err error) {
 	err = jobs.Read("", body, func(v strict.Value) {
 		v.Object(strict.Need("type", func(v strict.Value) { name, _ = v.Text() }))
@@ -144,9 +143,8 @@ func ParseTypeRequest(body []byte) (name string, err error) {
 	return name, err
 }
 
-// ParseCountsRequest is [ParseCountsQuery] for a JSON object with the same
-// names, whose values are strings or lists of strings. An empty body asks for
-// everything.
+// ParseCountsRequest is [ParseCountsQuery] for a JSON object with the same names. Its
+// values are strings or lists of strings. An empty body asks for all jobs.
 func ParseCountsRequest(body []byte) (jobs.Filter, error) {
 	p := params{known: countNames}
 	if len(bytes.TrimSpace(body)) > 0 {
@@ -157,9 +155,8 @@ func ParseCountsRequest(body []byte) (jobs.Filter, error) {
 	return p.page.Filter, nil
 }
 
-// CheckIdempotencyKey says what is wrong with the values of an Idempotency-Key
-// header, if anything: there may be one, see [jobs.CheckKey]. The error is an
-// [*jobs.Error].
+// CheckIdempotencyKey checks the values of an Idempotency-Key header. There may be one,
+// see [jobs.CheckKey]. The error is an [*jobs.Error].
 func CheckIdempotencyKey(values []string) error {
 	const header = "header/Idempotency-Key"
 	if len(values) > 1 {

@@ -9,8 +9,8 @@ import (
 //
 //	{"max_workers": 20, "min_workers": 2, "types": {"email": {"max_workers": 2}}}
 //
-// At least one bound must be named. It doesn't know the types, nor the bounds
-// that are there; see [jobs.Registry.CheckResize] and [jobstream/jobs/pool.Pool.Resize].
+// At least one bound must be named. ParseResize knows neither the types nor the present
+// bounds; see [jobs.Registry.CheckResize] and [jobstream/jobs/pool.Pool.Resize].
 func ParseResize(body []byte) (*jobs.Resize, error) {
 	r := &jobs.Resize{}
 	err := jobs.Read("", body, func(v strict.Value) {

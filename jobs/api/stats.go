@@ -7,17 +7,17 @@ import (
 	"jobstream/jobs"
 )
 
-// Stats is how the pool and the queue stand. The completed, failed and
-// cancelled counters are cumulative, everything else is the present moment.
+// Stats are the figures of the pool and the queue. The completed, failed and cancelled
+// counters are cumulative; all others are of the present moment.
 type Stats struct {
 	ActiveWorkers int `json:"active_workers"`
-	Workers       int `json:"workers"`               // that there may be now
+	Workers       int `json:"workers"`               // present bound
 	MinWorkers    int `json:"min_workers,omitempty"` // 0 = their number does not follow the load
 	MaxWorkers    int `json:"max_workers"`
 	// Utilisation is how busy the workers were in the last ten seconds, 0 to 1.
 	Utilisation   float64 `json:"utilisation"`
 	QueuedJobs    int     `json:"queued_jobs"`    // pending ones
-	ScheduledJobs int     `json:"scheduled_jobs"` // waiting for their time
+	ScheduledJobs int     `json:"scheduled_jobs"` // pending jobs
 	CompletedJobs int64   `json:"completed_jobs"`
 	FailedJobs    int64   `json:"failed_jobs"`
 	CancelledJobs int64   `json:"cancelled_jobs"`
@@ -28,7 +28,7 @@ type Stats struct {
 	Types map[string]TypeStats `json:"types"`
 }
 
-// TypeStats is the part of [Stats] that one job type has.
+// TypeStats are the figures of one job type in [Stats].
 type TypeStats struct {
 	ActiveWorkers int   `json:"active_workers"`
 	MaxWorkers    int   `json:"max_workers"` // 0 = the pool's bound
@@ -40,12 +40,11 @@ type TypeStats struct {
 	CancelledJobs int64 `json:"cancelled_jobs"`
 
 	Paused            bool   `json:"paused,omitempty"`
-	Rate              string `json:"rate,omitempty"` // as [jobs.ParseRate] reads it
+	Rate              string `json:"rate,omitempty"` // in the form of [jobs.ParseRate]
 	ConcurrencyPerKey int    `json:"concurrency_per_key,omitempty"`
 }
 
-// StatsOf is the figures as a Stats has them. It still lacks what the tracker
-// knows.
+// StatsOf are the pool's figures as a Stats, without those of the tracker.
 func StatsOf(w *jobs.Workers) Stats {
 	s := Stats{
 		ActiveWorkers: w.Active, Workers: w.Size, MinWorkers: w.Min, MaxWorkers: w.Max,

@@ -6,17 +6,17 @@ import (
 	"jobstream/jobs"
 )
 
-// TypeInfo is a job type as its users see it: its settings, and how it stands.
+// TypeInfo is a job type for its users: its settings and its state.
 type TypeInfo struct {
 	*jobs.Type
 	MaxWorkers    int // the present bound, which may differ from the Type's
 	ActiveWorkers int
 	Paused        bool
-	Depth         [jobs.NumStatus]int // jobs by status; only those that have not ended count
+	Depth         [jobs.NumStatus]int // unfinished jobs by status
 }
 
-// AppendJSON appends the answer of GET /types/{type}. Times are in seconds;
-// max_workers 0 = the pool's bound; rate and burst are there if there is one.
+// AppendJSON appends the answer of GET /types/{type}. Times are in seconds. A
+// max_workers of 0 stands for the pool's bound. rate and burst appear if there is one.
 func (t *TypeInfo) AppendJSON(b []byte) []byte {
 	r := typeResource{
 		Name: t.Name, Paused: t.Paused, ActiveWorkers: t.ActiveWorkers, MaxWorkers: t.MaxWorkers,

@@ -9,8 +9,8 @@ import (
 )
 
 // The readers of single JSON values. raw is one valid JSON value without space around
-// it, as [Members] hands it out. Their errors are made to stand behind the field's
-// pointer: "must be a string, not 5".
+// it, as [Members] returns it. Their errors follow the field's pointer: "must be a
+// string, not 5".
 
 // Text reads a string.
 func Text(raw json.RawMessage) (string, error) {
@@ -58,7 +58,7 @@ func Texts(raw json.RawMessage) (list []string, err error) {
 // IsNumber says whether a JSON value is a number.
 func IsNumber(raw json.RawMessage) bool { return raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9' }
 
-// Describe is a JSON value as an error shows it: itself if it is short.
+// Describe is a JSON value in a form for errors: itself if it is short.
 func Describe(raw json.RawMessage) string {
 	switch {
 	case len(raw) == 0:
