@@ -12,8 +12,8 @@ import (
 	"jobstream/jobs/pool"
 )
 
-// newBackend makes the backend of the operations for a core that runs; remove deletes
-// ended jobs and all that they have left behind.
+// newBackend makes the backend of the operations for a running core. remove deletes
+// ended jobs and everything that they left.
 func newBackend(c *core, remove func(context.Context, []*jobs.Job) (int, int64, error)) *api.Backend {
 	return &api.Backend{
 		Submitter: c.Submitter,
@@ -47,7 +47,7 @@ const reachTime = 5 * time.Second
 // answer to a bare message may ask before the tracker has folded it. Then JobBySeq
 // waits for that.
 func (r *reader) JobBySeq(ctx context.Context, seq uint64) (*jobs.Job, error) {
-	known := r.c.Store.Positions().Jobs // before the look, which is as of then or later
+	known := r.c.Store.Positions().Jobs // before the look, so that this is never too high
 	j, err := r.c.Store.JobBySeq(ctx, seq)
 	if j != nil || err != nil || seq <= known {
 		return j, err
@@ -86,8 +86,8 @@ func (r *reader) Waiting(j *jobs.Job) *jobs.Waiting {
 	return r.c.Pool.Waiting(j, pool.Queueing{Position: position, Full: unfinished >= r.c.o.releaseRoom()})
 }
 
-// Each list that is being read has a piece of its jobs in memory, so only a few are read
-// at a time, over both doors.
+// Each list under way has a part of its jobs in memory. So only a few are read at a
+// time, over both doors.
 const (
 	maxLists  = 16
 	listsWait = 5 * time.Second // for one of them to end
@@ -150,8 +150,7 @@ func (t *types) Type(ctx context.Context, name string) (*api.TypeInfo, error) {
 	return nil, jobs.NoSuchType(name)
 }
 
-// SetPaused makes the jobs of a type wait, or lets them go on. That is stored
-// before it takes effect.
+// SetPaused pauses or resumes a type. That is stored before it takes effect.
 func (t *types) SetPaused(ctx context.Context, actor, name string, paused bool) (*api.TypeInfo, error) {
 	if _, err := t.Type(ctx, name); err != nil {
 		return nil, err
@@ -182,8 +181,8 @@ func (ws workers) Resize(ctx context.Context, wish jobs.Resize) (api.Stats, erro
 	return ws.Stats(ctx)
 }
 
-// Stats puts together what the pool and the tracker know. The jobs of internal
-// types count in the sums only.
+// Stats combines the figures of the pool and the tracker. Jobs of internal types count
+// only in the sums.
 func (ws workers) Stats(context.Context) (api.Stats, error) {
 	w := ws.c.Pool.Workers()
 	st := api.StatsOf(&w)

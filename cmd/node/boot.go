@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// bootID identifies the present run of the operating system; "" if file does not say, as
-// anywhere but on Linux.
+// bootID identifies the present run of the operating system. It is "" if file does not,
+// as on all systems but Linux.
 func bootID(file string) string {
 	b, err := os.ReadFile(file)
 	if err != nil {

@@ -1,7 +1,7 @@
-// Package node is the server as a value: what a program opens, serves and closes.
+// Package node is the server as a value: a program opens it, serves it and closes it.
 //
-// Where to start: [Open] in node.go makes a [Node] of its [Options]. A node has doors, for
-// REST and for NATS, and behind them a core. start.go puts the parts of a core together,
-// recover.go says how a start brings streams and tracker together, and stop.go ends it all.
-// When the broker is stuck (health.go), another core takes the place of the first (heal.go).
+// Where to start: [Open] in node.go makes a [Node] of its [Options]. A node has doors
+// for REST and NATS, and a core behind them. start.go connects the parts of a core.
+// recover.go brings streams and tracker together at a start. stop.go ends everything.
+// When the broker is stuck (health.go), another core replaces the first (heal.go).
 package node

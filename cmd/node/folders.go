@@ -12,7 +12,7 @@ import (
 // Folders are the places in the data folder.
 type Folders struct{ Root, Broker, Tracker, Artifacts, Outbox, Logs string }
 
-// FoldersIn are those in a data folder.
+// FoldersIn are the places in a data folder.
 func FoldersIn(root string) Folders {
 	return Folders{
 		Root: root, Broker: filepath.Join(root, "broker"), Tracker: filepath.Join(root, "status.db"),
@@ -21,8 +21,8 @@ func FoldersIn(root string) Folders {
 	}
 }
 
-// Make makes the data folder if it is not there, and looks for files that are in the way of
-// its folders.
+// Make makes the data folder if need be. It fails if a file is in the way of one of its
+// folders.
 func (f Folders) Make() error {
 	if info, err := os.Stat(f.Root); err == nil && !info.IsDir() {
 		return fmt.Errorf("data.dir: %s is not a folder; move it away, or choose another place", f.Root)
@@ -34,7 +34,7 @@ func (f Folders) Make() error {
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
 		return fmt.Errorf("data.dir: no file can be made in %s: %w", f.Root, err)
 	}
-	if err == nil { // any other error comes again where it can be explained
+	if err == nil { // any other error comes again, where it can be explained
 		_, _ = probe.Close(), os.Remove(probe.Name())
 	}
 	for _, dir := range []string{f.Broker, f.Artifacts, f.Outbox, f.Logs} {

@@ -10,13 +10,14 @@ import (
 	"jobstream/status/boltfile"
 )
 
-// A stream that could not write once, for want of space, of a file descriptor or of a
-// permission, never writes again. When it could, the core is broken off as by a crash, and
-// another one is started as after a crash. The node goes on: REST answers 503 meanwhile,
-// handlers are interrupted as at a stop, and the port for NATS clients stays the same.
+// A stream that failed to write once, for want of space, of a file descriptor or of a
+// permission, never writes again. When it could, the core is broken off as by a crash,
+// and another one is started as after a crash. The node goes on: REST answers 503
+// meanwhile, handlers are interrupted as at a stop, and the port for NATS clients stays
+// the same.
 
-// The pause before a core is broken off again, and between the tries to start another one,
-// doubles up to longPause. A core that has been well for wellAfter ends that.
+// The pause before another core is broken off, and between tries to start one, doubles
+// up to longPause. A core that has worked for wellAfter resets it.
 const (
 	longPause = time.Minute
 	wellAfter = 5 * time.Minute
@@ -30,14 +31,14 @@ func errHealing() *jobs.Error {
 	return &jobs.Error{Kind: jobs.Unavailable, Detail: "the broker is being started anew; try again in a moment", RetryAfter: time.Second}
 }
 
-// healer keeps new starts apart.
+// healer spaces new starts.
 type healer struct {
 	first time.Duration // the shortest pause
 	last  time.Time     // when a start succeeded
 	pause time.Duration
 }
 
-// next is how long the next one has to wait.
+// next is the pause before the next start.
 func (h *healer) next(now time.Time) time.Duration {
 	if h.last.IsZero() || now.Sub(h.last) >= wellAfter {
 		h.pause = 0
@@ -47,8 +48,8 @@ func (h *healer) next(now time.Time) time.Duration {
 	return h.pause
 }
 
-// heal puts another core in the place of the one that is stuck. It returns an error only
-// if the node must end: ctx has ended, or another try is of no use.
+// heal replaces the stuck core by another one. It returns an error only if the node
+// must end: ctx has ended, or another try is useless.
 func (n *Node) heal(ctx context.Context, why error) error {
 	if !sleep(ctx, n.healer.next(time.Now())) {
 		return errCutOff

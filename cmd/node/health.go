@@ -14,13 +14,13 @@ import (
 	"jobstream/status"
 )
 
-// health watches whether jobs can be admitted, and whether that needs another start.
-// One goroutine runs watch; everybody may ask.
+// health knows whether jobs can be admitted, and whether that needs another start. One
+// goroutine runs watch; the other methods may be called from any.
 type health struct {
 	store *status.Store
 	dirs  Folders
 	log   *slog.Logger
-	sick  atomic.Pointer[error] // what the last checks of the broker said; nil: it is well
+	sick  atomic.Pointer[error] // the result of the last checks of the broker; nil: it is well
 	stuck chan error            // gets the reason for another start, once that can help
 }
 
@@ -28,12 +28,12 @@ func newHealth(store *status.Store, dirs Folders, log *slog.Logger) *health {
 	return &health{store: store, dirs: dirs, log: log, stuck: make(chan error, 1)}
 }
 
-// Health checks of the broker cost some hundred microseconds, so submissions go
-// by the last one.
+// Health checks of the broker cost some hundred microseconds, so submissions use the
+// result of the last one.
 const healthEvery = 250 * time.Millisecond
 
-// watch checks the broker, and that the tracker's file is still there, until ctx ends.
-// One bad answer is not believed at once: a busy machine makes a check time out.
+// watch checks the broker, and that the tracker's file exists, until ctx ends. It needs
+// two bad results in a row, because a busy machine makes a check time out.
 func (h *health) watch(ctx context.Context, b *broker.Broker) error {
 	tick := time.NewTicker(healthEvery)
 	defer tick.Stop()
@@ -44,8 +44,8 @@ func (h *health) watch(ctx context.Context, b *broker.Broker) error {
 		if err == nil {
 			err = b.Healthy()
 		}
-		// After a write error JetStream forgets, at its stop, some of what it
-		// acknowledged before.
+		// After a write error JetStream loses, at its stop, some of the messages that
+		// it acknowledged before.
 		h.store.KeepOutbox(err != nil)
 		if err == nil {
 			if h.sick.Swap(nil) != nil {
@@ -69,7 +69,7 @@ func (h *health) watch(ctx context.Context, b *broker.Broker) error {
 	}
 }
 
-// now is nil, or why no job can be admitted.
+// now is nil, or the reason why no job can be admitted.
 func (h *health) now() error {
 	if err := h.store.Health(); err != nil {
 		return err
@@ -77,7 +77,7 @@ func (h *health) now() error {
 	return h.broker()
 }
 
-// broker is nil, or what is wrong with the broker.
+// broker is nil, or the problem with the broker.
 func (h *health) broker() error {
 	if p := h.sick.Load(); p != nil {
 		return *p
@@ -90,12 +90,12 @@ func (h *health) Check(context.Context) map[string]error {
 	return map[string]error{"tracker": h.store.Health(), "broker": h.broker()}
 }
 
-// probeEvery is how often a node that is stuck looks whether a new start could help.
+// probeEvery is how often a stuck node checks whether a new start could help.
 const probeEvery = time.Second
 
-// probe asks for a new start if the folder can be written to. The tracker, which writes
-// to the same disk, must be able to: it folds what the streams have acknowledged before
-// they are closed.
+// probe asks for a new start if the folder can be written to. The tracker must be able
+// to write as well: it folds everything that the streams have acknowledged, before they
+// are closed.
 func (h *health) probe(why error) {
 	if h.store.Health() != nil || writable(h.dirs.Root) != nil || openable(h.dirs.Broker) != nil {
 		return
@@ -106,14 +106,14 @@ func (h *health) probe(why error) {
 	}
 }
 
-// A probe writes so many bytes and opens so many files.
+// The size and the number of files of a probe.
 const (
 	probeSize  = 1 << 20
 	probeFiles = 32
 )
 
-// writable is nil if a file can be made in a folder, there is room, and the process may
-// open some more.
+// writable is nil if a folder takes a new file, has room, and the process may open some
+// more files.
 func writable(dir string) (err error) {
 	name := filepath.Join(dir, ".writable")
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
@@ -140,11 +140,12 @@ func writable(dir string) (err error) {
 	return f.Sync()
 }
 
-// openable is nil if all files below a folder, if there is one, can be opened to write.
+// openable is nil if all files below a folder can be opened for writing. The folder may
+// be missing.
 func openable(root string) error {
 	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // it is made anew, or was just deleted
+			return nil // it will be made, or was just deleted
 		}
 		if err != nil || !d.Type().IsRegular() {
 			return err

@@ -6,13 +6,13 @@ import (
 	"sync"
 )
 
-// loops are the goroutines of a core, one for each part that has something to do all the
-// time. The first that breaks ends the core.
+// loops are the goroutines of a core, one for each part that always has work. The first
+// that breaks ends the core.
 type loops struct {
-	ctx    context.Context // ends with all of them
+	ctx    context.Context // ends when all have to
 	cancel context.CancelFunc
 	all    sync.WaitGroup
-	broken chan error // holds why the first of them broke
+	broken chan error // the error of the first that broke
 }
 
 func newLoops() *loops {
@@ -33,7 +33,7 @@ func (l *loops) run(part string, loop func(context.Context) error) {
 	})
 }
 
-// end ends all of them, and waits for that.
+// end ends all of them, and waits.
 func (l *loops) end() {
 	l.cancel()
 	l.all.Wait()

@@ -20,8 +20,9 @@ import (
 )
 
 // Node is a running server: its doors, and the core behind them, which is replaced when
-// the broker is stuck. Its methods may be called from any goroutine, but Serve and Close
-// once only. What the watcher owns is changed by its goroutine alone, from Open to Close.
+// the broker is stuck. Its methods may be called from any goroutine, but Serve and
+// Close only once. Only the watcher's goroutine changes the watcher's fields, from Open
+// to Close.
 type Node struct {
 	o        Options
 	dirs     Folders
@@ -31,22 +32,22 @@ type Node struct {
 	rest     *httpapi.Server
 	core     atomic.Pointer[core] // nil while another one is being made
 
-	// of the watcher
-	port          int // of the NATS door: as in Options, then the one that was taken
-	lives         int // cores that were started, or tried to be
+	// fields of the watcher
+	port          int // of the NATS door: first as in Options, then the port in use
+	lives         int // cores that were started, tries included
 	healer        healer
-	unhealed      error // why there is no core, if Close has interrupted the making of one
+	unhealed      error // the error without a core, if Close has interrupted its start
 	stopRetention func()
 
-	broken    chan error // holds why the node cannot go on
+	broken    chan error // the reason why the node cannot go on
 	stopWatch context.CancelFunc
 	watched   chan struct{} // closed when the watcher has ended
 }
 
-// Open starts a node. It returns when the node serves: everything unfinished that the data
-// folder holds is in the queue again, and workers run it. No port is open then but the one
-// that [NATS] asks for; see [Node.Handler] and [Node.Serve] for REST. The end of ctx
-// interrupts the start, and means nothing later.
+// Open starts a node. When it returns, everything unfinished in the data folder is in
+// the queue again, and workers run it. No port is open but the one that [NATS] asks
+// for; see [Node.Handler] and [Node.Serve] for REST. The end of ctx interrupts the
+// start, and has no effect later.
 func Open(ctx context.Context, o Options) (*Node, error) {
 	o = o.withDefaults()
 	n := &Node{
@@ -69,8 +70,8 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 	return n, nil
 }
 
-// bulkType is the type of bulk jobs. Few run at once, as each keeps the tracker
-// busy; there may be millions of jobs to change.
+// bulkType is the type of bulk jobs. Few run at once, as each keeps the tracker busy:
+// it may change millions of jobs.
 func bulkType(h jobs.Handler) *jobs.Type {
 	return &jobs.Type{
 		Name: api.BulkType, Internal: true, Handler: h,
@@ -111,7 +112,7 @@ func (n *Node) up(ctx context.Context) error {
 	return nil
 }
 
-// serviceVersion is version as the service protocol wants it: a semantic one.
+// serviceVersion is a semantic version, as the service protocol requires.
 func serviceVersion(version string) string {
 	if len(version) > 1 && version[0] == 'v' {
 		return version[1:]
@@ -119,13 +120,13 @@ func serviceVersion(version string) string {
 	return "0.0.0"
 }
 
-// down breaks the core off without settling anything, as it is stuck.
+// down breaks the stuck core off, without an orderly end.
 func (n *Node) down(why error) {
 	n.stopRetention()
 	n.core.Swap(nil).abandon(why)
 }
 
-// watch heals the node when that is needed, until ctx ends or the node cannot go on.
+// watch heals the node when it is stuck, until ctx ends or the node cannot go on.
 func (n *Node) watch(ctx context.Context) {
 	defer close(n.watched)
 	for {
@@ -152,18 +153,19 @@ func (n *Node) watch(ctx context.Context) {
 	}
 }
 
-// Broken returns a channel that gets the reason if the node cannot go on. Then it is to be
-// closed.
+// Broken returns a channel with the reason if the node cannot go on. Then close the
+// node.
 func (n *Node) Broken() <-chan error { return n.broken }
 
 // Handler is all of REST, for use without [Node.Serve].
 func (n *Node) Handler() http.Handler { return n.rest.Handler() }
 
-// Serve answers REST requests that come in by l until [Node.Close], after which it returns
-// nil. It closes l.
+// Serve answers REST requests from l until [Node.Close], after which it returns nil. It
+// closes l.
 func (n *Node) Serve(l net.Listener) error { return n.rest.Serve(l) }
 
-// NATSURL is where the NATS door is; "" if there is no port, or the node is healing.
+// NATSURL is the address of the NATS door; "" if there is no port, or the node is
+// healing.
 func (n *Node) NATSURL() string {
 	if c := n.core.Load(); c != nil {
 		return c.Broker.ClientURL()
@@ -171,8 +173,8 @@ func (n *Node) NATSURL() string {
 	return ""
 }
 
-// Parts are what the node consists of now, for whoever measures it. A node that has healed
-// has others, and while it heals they are nil.
+// Parts are the present parts of the node, for measurements. A node that has healed has
+// others. While it heals they are nil.
 func (n *Node) Parts() Parts {
 	if c := n.core.Load(); c != nil {
 		return c.Parts
@@ -191,8 +193,8 @@ func (n *Node) Submit(ctx context.Context, s *jobs.Submission) (*jobs.Job, error
 	return j, err
 }
 
-// Wait returns the job with this id once it has ended; when ctx ends or the node stops
-// before that, as it is then. It is nil if there is none.
+// Wait returns the job with this id when it has ended. When ctx ends or the node stops
+// before, it returns its present state. It is nil if there is none.
 func (n *Node) Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
 	c := n.core.Load()
 	if c == nil {
@@ -205,9 +207,10 @@ func (n *Node) Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
 // closeTime is how long REST requests may still take after the workers have stopped.
 const closeTime = 5 * time.Second
 
-// Close ends the node. It admits no more jobs; those that run have until the end of ctx,
-// then they are interrupted, and run again after the next [Open]. Everything that was
-// answered is on disk when it returns. After an error the next start repairs the folder.
+// Close ends the node. It admits no more jobs. Running ones have until the end of ctx;
+// then they are interrupted, and run again after the next [Open]. When it returns,
+// everything that was answered is on disk. After an error the next start repairs the
+// folder.
 func (n *Node) Close(ctx context.Context) error {
 	n.stopWatch()
 	<-n.watched

@@ -11,7 +11,7 @@ import (
 )
 
 // notifier publishes the ends in the tracker's outbox, in order. It reads them from the
-// file, a piece at a time, so commits never wait for it. While the stream cannot be
+// file piece by piece, so commits never wait for it. While the stream cannot be
 // written, or clients read slowly, an end costs 8 bytes in the file and no memory.
 type notifier struct {
 	store  *status.Store
@@ -40,7 +40,7 @@ func (n *notifier) signal() {
 	}
 }
 
-// How long it waits before it tries again.
+// The pauses between tries.
 const (
 	notifyAgain       = 100 * time.Millisecond
 	notifyAgainAtMost = 5 * time.Second
@@ -70,7 +70,7 @@ func (n *notifier) run(ctx context.Context) error {
 	return nil
 }
 
-// next publishes a piece of the outbox, and returns of how many jobs it is.
+// next publishes a piece of the outbox, and returns its number of jobs.
 func (n *notifier) next(ctx context.Context) (count int, err error) {
 	ended, err := n.outbox.Read()
 	if err == nil && len(ended) > 0 {
@@ -82,15 +82,15 @@ func (n *notifier) next(ctx context.Context) (count int, err error) {
 	return len(ended), err
 }
 
-// caughtUp waits until everything that was committed so far is notified.
+// caughtUp waits until all ends committed so far are notified.
 func (n *notifier) caughtUp(ctx context.Context) error {
 	number := n.store.Number()
 	n.signal()
 	return n.store.WaitNotified(ctx, number)
 }
 
-// logFailures logs the jobs that have failed for good, a line each. The logger keeps
-// thousands of them short.
+// logFailures logs the jobs that have failed for good, one line each. The logger bounds
+// their rate.
 func (c *core) logFailures(commit *jobs.Commit) {
 	for j := range commit.Ended() {
 		if j.Status == jobs.Failed {

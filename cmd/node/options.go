@@ -10,54 +10,54 @@ import (
 	"jobstream/jobs/schedule"
 )
 
-// Options are what a node is made of. Only Dir and Types are required.
+// Options are the settings of a node. Only Dir and Types are required.
 type Options struct {
-	Dir       string           // the data folder; made if it is not there
-	Types     []*jobs.Type     // the job types, beside those that the node has for itself
-	Tracker   *Tracker         // what the handlers of the types were made with; nil: they need none
-	Cleaner   *cleanup.Handler // deletes ended jobs with all that they have left; nil: with their artifacts
-	Sweep     func() error     // removes what handlers left half done; called before any job runs; may be nil
-	Schedules []schedule.Spec  // of the configuration; others are made by REST
+	Dir       string           // the data folder; made if need be
+	Types     []*jobs.Type     // the job types, beside the node's own
+	Tracker   *Tracker         // the tracker of the types' handlers; nil: they need none
+	Cleaner   *cleanup.Handler // deletes ended jobs and everything that they left; nil: with their artifacts
+	Sweep     func() error     // removes half-done work of handlers; called before any job runs; may be nil
+	Schedules []schedule.Spec  // of the configuration; REST makes others
 	Retention time.Duration    // ended jobs are deleted after that; 0 = never
 
 	REST     REST
 	NATS     NATS
-	MaxConns int // connections to each of the two doors; 0 = no bound of ours
+	MaxConns int // bound of connections to each of the two doors; 0 = none
 
 	Workers      Workers
-	QueueSize    int // unfinished jobs that are let in; 0 = 100,000
-	MaxScheduled int // jobs with a time to come that are let in; 0 = 1,000,000, below 0 = none
+	QueueSize    int // bound of unfinished jobs; 0 = 100,000
+	MaxScheduled int // bound of jobs whose time is to come; 0 = 1,000,000, below 0 = none
 
-	Version string       // of the program, as the NATS service reports it; "" = unknown
+	Version string       // of the program, for the NATS service; "" = unknown
 	Logger  *slog.Logger // nil: silence
 
 	BootFile  string        // a file with a new text after every start of the operating system; "" = that of Linux
 	HealPause time.Duration // the shortest pause between two tries to heal, where there is one; 0 = 1 s
 }
 
-// REST is what a node's REST door is made of. It listens only by [Node.Serve].
+// REST are the settings of a node's REST door. It listens only by [Node.Serve].
 type REST struct {
-	Hosts   []string // names and addresses that requests may be for, besides loopback and where they come in
+	Hosts   []string // names and addresses in requests, besides loopback and those of the connection
 	MaxBody int64    // bytes of a request's body; 0 = 1 MiB
 }
 
-// NATS is what a node's broker is made of.
+// NATS are the settings of a node's broker.
 type NATS struct {
-	Host       string        // where the port is opened; "" = 127.0.0.1
+	Host       string        // of the port; "" = 127.0.0.1
 	Port       int           // 0 = none, -1 = any free one
 	Sync       time.Duration // between two syncs of the streams to disk; 0 = 1 s
 	SyncAlways bool          // sync each message instead
 }
 
-// Workers is what a node's pool is made of.
+// Workers are the settings of a node's pool.
 type Workers struct {
 	Max     int           // jobs that run at a time; 0 = 10
-	Min     int           // the pool shrinks to so many; 0 = it always has Max
+	Min     int           // the lower bound of a pool that follows the load; 0 = always Max
 	Lease   time.Duration // silence after which a worker counts as dead; 0 = 30 s
 	MaxLost int           // workers that a job may lose before it fails; 0 = 5
 }
 
-// withDefaults fills in what is not set.
+// withDefaults fills in missing settings.
 func (o Options) withDefaults() Options {
 	orElse(&o.REST.MaxBody, httpapi.DefaultMaxBody)
 	orElse(&o.NATS.Host, "127.0.0.1")
@@ -77,7 +77,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// orElse sets what has no value.
+// orElse sets v if it is zero.
 func orElse[T comparable](v *T, value T) {
 	var none T
 	if *v == none {
@@ -85,13 +85,13 @@ func orElse[T comparable](v *T, value T) {
 	}
 }
 
-// leastMessage is the least bound of the broker's messages, in bytes: the event
-// that ends a job carries its result and error, which MaxBody does not bound.
+// leastMessage is the least bound of the broker's messages, in bytes. The event that
+// ends a job carries its result and error, which MaxBody does not bound.
 const leastMessage = 2*jobs.MaxResult + 64<<10
 
 // maxPayload bounds the broker's messages, in bytes.
 func (o *Options) maxPayload() int { return max(int(o.REST.MaxBody), leastMessage) }
 
-// releaseRoom is the number of unfinished jobs from which scheduled ones wait
-// though their time has come: they come on top of the jobs that the doors let in.
+// releaseRoom is the number of unfinished jobs from which due jobs have to wait. It
+// leaves room beyond the jobs that the doors admit.
 func (o *Options) releaseRoom() int { return o.QueueSize + o.QueueSize/2 }

@@ -14,25 +14,25 @@ import (
 	"jobstream/status"
 )
 
-// The tracker is right; the streams are a transport that may have gone back, lost parts or
-// vanished. So a start after anything but a clean stop makes the transport anew from the
-// tracker:
+// The tracker is right. The streams are a transport that may have gone back, lost parts
+// or vanished. So a start after anything but a clean stop makes the transport anew from
+// the tracker:
 //
-//  1. Lanes are deleted and made afresh; streams that do not load are repaired
-//     (the broker does that; see broker.Options.Rebuild).
-//  2. JOBS is purged up to the tracker's position, which also lifts its sequence
-//     if that has gone back: no committed sequence is ever used twice. If only the
-//     process died and JOBS provably has every message that is needed, this and
-//     step 6 are left out.
-//  3. STATUS is history and stays; if it has gone back, so does the position in it.
-//  4. What both streams hold beyond the positions is folded.
+//  1. Lanes are deleted and made afresh; streams that do not load are repaired (the
+//     broker does that; see broker.Options.Rebuild).
+//  2. JOBS is purged up to the tracker's position. That also lifts its sequence if it
+//     has gone back: no committed sequence is ever used twice. If only the process
+//     died, and JOBS provably has every message that is needed, this and step 6 are
+//     left out.
+//  3. STATUS is history and stays. If it has gone back, so does the position in it.
+//  4. Everything beyond the positions in both streams is folded.
 //  5. Jobs that were running have lost their worker.
-//  6. Every unfinished job whose message went with the purge is published again.
+//  6. Every unfinished job whose message was purged is published again.
 //  7. The outbox is published again, while everything else goes on.
 //
-// Each step may be interrupted and done again.
+// Each step may be interrupted and repeated.
 
-// recovery is what one start learns of streams and tracker, and does to bring them
+// recovery is one start's view of streams and tracker, and the steps that bring them
 // together. The goroutine that starts the core owns it; the tail calls restore later.
 type recovery struct {
 	o         *coreOptions
@@ -41,12 +41,12 @@ type recovery struct {
 	broker    *broker.Broker // set by openBroker
 	log       *slog.Logger
 	sameBoot  bool   // the last start was in the same run of the operating system
-	intact    bool   // after a crash: JOBS has all that is needed
+	intact    bool   // after a crash: JOBS has all needed messages
 	survivors uint64 // after a crash: the last sequence in JOBS
 }
 
-// openBroker starts the broker. clean says that everything is as a clean stop
-// left it.
+// openBroker starts the broker. clean says that the last stop was clean and nothing has
+// changed since.
 func (r *recovery) openBroker(ctx context.Context) (clean bool, err error) {
 	mark, marked, sameBoot, err := r.store.RemoveClean(bootID(r.o.BootFile))
 	if err != nil {
@@ -77,14 +77,14 @@ func (r *recovery) openBrokerOnce(ctx context.Context, rebuild bool) (*broker.Br
 		Dir: r.o.dirs.Broker, Node: r.node, Host: r.o.NATS.Host, Port: r.o.NATS.Port,
 		SyncInterval: r.o.NATS.Sync, SyncAlways: r.o.NATS.SyncAlways, QueueSize: r.o.QueueSize,
 		MaxConns: r.o.MaxConns, MaxPayload: r.o.maxPayload(), Lease: r.o.Workers.Lease, Rebuild: rebuild, Logger: r.log,
-		// What a client published before streams and tracker agree could get a
-		// sequence that was given before, and be purged.
+		// A message that a client published before streams and tracker agree could get
+		// a used sequence, and be purged.
 		HoldPort: true,
 	})
 }
 
-// strayed says how the streams differ from what a clean stop left, "" if they
-// don't.
+// strayed is the difference of the streams from the state of a clean stop; "" if there
+// is none.
 func (r *recovery) strayed(ctx context.Context, mark status.Clean) (string, error) {
 	inJobs, err := r.broker.Streams.Jobs(ctx)
 	if err != nil {
@@ -108,8 +108,8 @@ func (r *recovery) strayed(ctx context.Context, mark status.Clean) (string, erro
 	return "", nil
 }
 
-// recover makes the queue what the tracker says it is. The streams are aligned,
-// and the projector runs.
+// recover brings the queue to the state of the tracker. The streams are aligned, and
+// the projector runs.
 func (r *recovery) recover(ctx context.Context, clean bool) error {
 	if clean {
 		return r.catchUp(ctx)
@@ -165,12 +165,13 @@ func (r *recovery) recover(ctx context.Context, clean bool) error {
 	return nil
 }
 
-// starting is the actor of what a start commands.
+// starting is the actor of a start's commands.
 const starting = "start"
 
-// interrupted ends the attempts that were running. In a process that has died each job may be what
-// killed it, and that counts; one that lives on has interrupted them itself. The
-// tracker must have caught up: the streams may hold the end of some.
+// interrupted ends the attempts that were running. In a process that has died each of
+// their jobs may be the killer, and that counts. A process that lives has interrupted
+// them itself. The tracker must have caught up, as the streams may hold the ends of
+// some.
 func (r *recovery) interrupted(ctx context.Context) (lost, failed int, err error) {
 	keys, err := r.store.Running()
 	if err != nil || len(keys) == 0 {
@@ -189,9 +190,9 @@ func (r *recovery) interrupted(ctx context.Context) (lost, failed int, err error
 	return len(e.Changed), failed, err
 }
 
-// lift raises the sequence of JOBS above all that the tracker knows, if it was
-// rebuilt from the other streams and JOBS was lost, too: else new jobs would get
-// sequences that stand for old ones. It returns up to where JOBS has been purged.
+// lift raises the sequence of JOBS above all that the tracker knows, if the tracker was
+// rebuilt from the other streams and JOBS was lost, too. Otherwise new jobs would get
+// sequences of old ones. It returns the sequence up to which JOBS has been purged.
 func (r *recovery) lift(ctx context.Context, purged uint64) (uint64, error) {
 	if !r.store.New() {
 		return purged, nil
@@ -207,8 +208,8 @@ func (r *recovery) lift(ctx context.Context, purged uint64) (uint64, error) {
 	return highest, r.broker.Streams.PurgeJobs(ctx, highest)
 }
 
-// alignStreams brings streams and positions together before anything reads or
-// writes them.
+// alignStreams brings streams and positions together before anything reads or writes
+// the streams.
 func (r *recovery) alignStreams(ctx context.Context) error {
 	pos := r.store.Positions()
 	if r.store.New() {
@@ -236,13 +237,13 @@ func (r *recovery) alignStreams(ctx context.Context) error {
 	return nil
 }
 
-// maxGaps is how many missing messages jobsIntact looks at.
+// maxGaps is how many missing messages jobsIntact checks.
 const maxGaps = 1_000_000
 
-// jobsIntact says whether JOBS has the message of every unfinished job. That
-// can be told only within one run of the operating system: then whatever the
-// dead process wrote is in the files, synced or not, and what is not there was
-// taken away as a whole: an older copy ends too early, a lost block leaves a gap.
+// jobsIntact says whether JOBS has the message of every unfinished job. Only within one
+// run of the operating system can that be known. Then everything that the dead process
+// wrote is in the files, synced or not. Missing messages were removed as a whole: an
+// older copy ends too early, and a lost block leaves a gap.
 func (r *recovery) jobsIntact(ctx context.Context) (bool, error) {
 	if !r.sameBoot {
 		return false, nil
@@ -263,7 +264,7 @@ func (r *recovery) jobsIntact(ctx context.Context) (bool, error) {
 	return !missing && highest <= state.Last, nil
 }
 
-// seed fills a new tracker with the ended jobs that the notifications know.
+// seed fills a new tracker with the ended jobs from the notifications.
 func (r *recovery) seed(ctx context.Context) error {
 	var some []*jobs.Job
 	total := 0
@@ -278,7 +279,7 @@ func (r *recovery) seed(ctx context.Context) error {
 	}
 	err := r.broker.Reader.Kept(ctx, func(body []byte) error {
 		j := &jobs.Job{}
-		if err := json.Unmarshal(body, j); err == nil { // else it is somebody else's message
+		if err := json.Unmarshal(body, j); err == nil { // others publish there, too
 			some = append(some, j)
 		}
 		if len(some) < 1000 {
@@ -295,7 +296,7 @@ func (r *recovery) seed(ctx context.Context) error {
 	return nil
 }
 
-// catchUp waits until the tracker has folded what the streams hold.
+// catchUp waits until the tracker has folded the streams to their ends.
 func (r *recovery) catchUp(ctx context.Context) error {
 	pos, err := ends(ctx, r.store, r.broker)
 	if err != nil {
@@ -304,11 +305,11 @@ func (r *recovery) catchUp(ctx context.Context) error {
 	return r.store.WaitFor(ctx, pos)
 }
 
-// republishWindow is how many messages may be on their way back into the queue.
+// republishWindow is how many republished messages may be on their way.
 const republishWindow = 8192
 
-// republish publishes every unfinished job again whose message is at or below a
-// sequence, in the order in which they came.
+// republish publishes every unfinished job again whose message is at or below upTo, in
+// the order of submission.
 func (r *recovery) republish(ctx context.Context, upTo uint64) (count int, err error) {
 	if upTo == 0 {
 		return 0, nil
@@ -368,7 +369,7 @@ func (r *recovery) awaitRepublished(ctx context.Context, seq uint64, refusal *at
 	}
 }
 
-// restore publishes again the messages that somebody else has removed from JOBS meanwhile.
+// restore publishes the messages again that somebody else has removed from JOBS.
 func (r *recovery) restore(ctx context.Context, upTo uint64) error {
 	count, err := r.republish(ctx, upTo)
 	if err != nil {

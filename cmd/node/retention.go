@@ -24,7 +24,7 @@ func (c *core) forgetTokens(ctx context.Context) error {
 	}
 }
 
-// forgetOldTokens drops all that are old. After an error the next tick goes on.
+// forgetOldTokens drops all old keys. After an error the next tick goes on.
 func (c *core) forgetOldTokens(ctx context.Context) {
 	for {
 		some, err := c.forgetSomeTokens(ctx)

@@ -7,8 +7,8 @@ import (
 	"jobstream/jobs/schedule"
 )
 
-// startSchedules stores the configuration's schedules, and begins to fire all that there
-// are.
+// startSchedules stores the configuration's schedules, and begins to fire all
+// schedules.
 func (c *core) startSchedules(ctx context.Context) error {
 	submit := c.Submitter.SubmitMessage
 	runner := schedule.NewRunner(schedule.RunnerOptions{Store: c.Store, Submit: submit, Ended: c.hasEnded, Logger: c.log})
@@ -32,7 +32,7 @@ func (c *core) startSchedules(ctx context.Context) error {
 	return nil
 }
 
-// checkSchedule says whether a schedule's jobs can be made.
+// checkSchedule returns an error if a schedule's jobs cannot be made.
 func (c *core) checkSchedule(s *schedule.Spec) error {
 	if t := c.o.registry.Lookup(s.Type); t != nil && t.Internal {
 		return c.o.registry.Unknown(s.Type)
@@ -40,7 +40,7 @@ func (c *core) checkSchedule(s *schedule.Spec) error {
 	return c.o.registry.Check(&jobs.Submission{Type: s.Type, Payload: s.Payload})
 }
 
-// hasEnded says whether a job has ended, or is not there any more.
+// hasEnded says whether a job has ended or is gone.
 func (c *core) hasEnded(ctx context.Context, id jobs.ID) (bool, error) {
 	j, err := c.Store.Job(ctx, id)
 	return j == nil || j.Status.Ended(), err

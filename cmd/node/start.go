@@ -18,7 +18,7 @@ import (
 	"jobstream/status"
 )
 
-// Parts are what a node consists of behind its doors.
+// Parts are the parts of a node behind its doors.
 type Parts struct {
 	Store     *status.Store
 	Broker    *broker.Broker
@@ -29,10 +29,10 @@ type Parts struct {
 	Pool      *pool.Pool
 	Schedules *schedule.Book
 	Tail      *broker.Tail
-	Logs      *joblog.Dir // what jobs log
+	Logs      *joblog.Dir // of jobs
 }
 
-// coreOptions are what a core is made of: the options of its node, and what the node adds.
+// coreOptions are the options of a node, and those that it adds for its core.
 type coreOptions struct {
 	Options
 	dirs     Folders
@@ -41,7 +41,7 @@ type coreOptions struct {
 	again    bool      // the node had a core before, and has broken it off
 }
 
-// core is all that is behind the doors: the parts, and the goroutines that keep them going.
+// core is everything behind the doors: the parts, and their goroutines.
 type core struct {
 	Parts
 	o        coreOptions
@@ -51,17 +51,17 @@ type core struct {
 	health   *health
 	loops    *loops
 
-	stopSchedules func() // and waits until they have stopped
+	stopSchedules func() // waits until they have stopped
 	stopProjector context.CancelFunc
-	projected     chan struct{} // closed when the listeners know of the projector's last commit
+	projected     chan struct{} // closed when the listeners have the projector's last commit
 }
 
-// startCore returns when everything that the tracker knows to be unfinished is in the
-// queue again, and workers run it.
+// startCore starts a core. When it returns, every unfinished job of the tracker is in
+// the queue, and workers run them.
 func startCore(ctx context.Context, o coreOptions) (c *core, err error) {
 	c = &core{o: o, log: o.Logger, loops: newLoops(), Parts: Parts{Waits: intake.NewWaits()}}
 	if o.again {
-		// A folder that somebody has removed must not begin anew in silence.
+		// A folder that was removed must not begin anew silently.
 		if _, err := os.Stat(o.dirs.Tracker); err != nil {
 			return nil, fmt.Errorf("the tracker's file has been removed (%w); put the data folder back, or restart jobstream to begin with what is there now", err)
 		}
@@ -92,7 +92,7 @@ func startCore(ctx context.Context, o coreOptions) (c *core, err error) {
 	return nil, errors.Join(err, c.Store.Close())
 }
 
-// startWatched is start, but ends early if a part breaks meanwhile.
+// startWatched is start, ended early if a part breaks.
 func (c *core) startWatched(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -137,8 +137,8 @@ func (c *core) start(ctx context.Context) (err error) {
 	}, unfinished)
 	c.Tail = broker.NewTail(c.Broker, c.Store, r.restore)
 	c.notifier = newNotifier(c.Store, c.Broker.Notifier, c.log)
-	// A commit is published to these listeners in this order, and then to the pool, to
-	// those who wait for a job, and to the tail; see startPool.
+	// These listeners get each commit in this order. The pool, the waits and the tail
+	// follow; see startPool.
 	c.Store.Listen(c.Submitter.Committed)
 	c.Store.Listen(c.Releaser.Committed)
 	c.Store.Listen(c.notifier.committed)
@@ -161,7 +161,7 @@ func (c *core) start(ctx context.Context) (err error) {
 	return c.startSchedules(ctx)
 }
 
-// safeName is host with a dash for every letter that cannot be in a subject.
+// safeName is host with a dash in place of each character that a subject cannot have.
 func safeName(host string) string {
 	b := []byte(host)
 	for i, c := range b {
@@ -172,7 +172,7 @@ func safeName(host string) string {
 	return string(b)
 }
 
-// runParts starts everything that runs from now on, but the pool.
+// runParts starts all parts that run from now on, except the pool.
 func (c *core) runParts() {
 	c.Recorder = pool.NewRecorder(c.Broker.EventLog, func(err error) {
 		c.log.Warn("events could not be sent; they are sent again", "error", err)
@@ -190,8 +190,8 @@ func (c *core) runParts() {
 	})
 }
 
-// publishLog passes an entry of a job's log on to those who listen to it over NATS, and
-// to the server's own log.
+// publishLog passes an entry of a job's log on to listeners over NATS, and to the
+// server's own log.
 func (c *core) publishLog(j *jobs.Job, e *joblog.Entry) {
 	if b, err := json.Marshal(e); err == nil {
 		c.Broker.PublishLog(j, b)
@@ -199,8 +199,8 @@ func (c *core) publishLog(j *jobs.Job, e *joblog.Entry) {
 	c.log.Debug(e.Text, "job", j.ID, "type", j.Type, "attempt", e.Attempt, "stream", e.Stream, "level", e.Level)
 }
 
-// startPool opens the lanes and begins to run jobs from them. Survivors are the sequences
-// in JOBS up to which a crash may have been near.
+// startPool opens the lanes and begins to run jobs. survivors is the last sequence of
+// JOBS at a crash.
 func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	lanes := c.lanesNeeded()
 	paused, err := c.Store.Paused()
@@ -226,15 +226,15 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	c.loops.run("workers", c.Pool.Run)
 	c.loops.run("scheduled jobs", c.Releaser.Run)
 	c.loops.run("idempotency keys", c.forgetTokens)
-	// Not earlier: while unfinished jobs are published again, JOBS begins above the lowest
-	// message needed, and the tail would publish them once more.
+	// This must come late. While unfinished jobs are published again, JOBS begins above
+	// the lowest message needed, and the tail would publish them once more.
 	c.loops.run("trimming", c.Tail.Run)
 	c.Pool.Start(c.Store.Positions().Jobs, state.Last)
 	return nil
 }
 
-// lanesNeeded are the lanes of all known types, and of unknown types with unfinished jobs:
-// these wait until their type is back.
+// lanesNeeded are the lanes of all known types, and of unknown types with unfinished
+// jobs, which wait for their type.
 func (c *core) lanesNeeded() []jobs.Lane {
 	names := make(map[string]bool)
 	for _, t := range c.o.registry.Types() {

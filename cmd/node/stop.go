@@ -12,8 +12,8 @@ import (
 	"jobstream/status"
 )
 
-// drain admits no more jobs, by either door, and ends the workers, which have until the end
-// of ctx. Lookups go on.
+// drain closes both doors to new jobs and ends the workers, which have until the end of
+// ctx. Lookups go on.
 func (c *core) drain(ctx context.Context) error {
 	c.stopSchedules()
 	c.Submitter.Drain()
@@ -22,35 +22,35 @@ func (c *core) drain(ctx context.Context) error {
 	return c.Pool.Stop(ctx)
 }
 
-// abandon ends a core that has broken: handlers are interrupted, what has been read is
-// committed, and the next start finds the folder as after a crash.
+// abandon breaks off a broken core. Handlers are interrupted, and messages that were
+// read are committed. The next start finds the folder as after a crash.
 func (c *core) abandon(why error) {
 	c.stopSchedules()
 	c.Submitter.Drain()
 	c.Waits.Close()
 	c.Broker.Lanes.Close()
 	c.Pool.Break()
-	_ = c.end(why) // it is no clean end, and the next start expects none
+	_ = c.end(why) // this is no clean end, and the next start expects none
 }
 
-// close ends the rest after drain, in the order in which the parts depend on each other,
-// so that the next start finds everything folded and notified.
+// close ends the rest after drain, in the order of the parts' dependencies. The next
+// start finds everything folded and notified.
 func (c *core) close() error { return c.end(c.health.broker()) }
 
-// end is close; sick is the reason if the broker can do nothing more.
+// end is close. sick is the reason if the broker can do nothing more.
 func (c *core) end(sick error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	err := c.Broker.Service.Stop()
-	// A sick broker may have lost what it acknowledged, and accepts nothing more: that is
-	// no clean stop, and nothing is worth waiting for.
+	// A sick broker may have lost messages that it acknowledged, and accepts no more.
+	// So this is no clean stop, and nothing is worth waiting for.
 	var mark status.Clean
 	finished := sick
 	if finished == nil {
 		mark, finished = c.finish(ctx)
 	}
-	// Jobs of bare publishers may still end with the last commit, so the projector stops
-	// before those who publish its commits.
+	// Jobs of bare publishers may still end with the last commit, so the projector
+	// stops before its listeners.
 	c.stopProjector()
 	if finished == nil {
 		finished = c.awaitProjected(ctx)
@@ -59,7 +59,7 @@ func (c *core) end(sick error) error {
 	err = errors.Join(err, finished, c.Broker.Flush())
 	c.Broker.Close()
 	if err == nil {
-		err = fsync.Tree(c.o.dirs.Broker) // the mark promises that it is all there
+		err = fsync.Tree(c.o.dirs.Broker) // the mark promises that everything is there
 	}
 	if err == nil {
 		err = c.Store.MarkClean(mark)
@@ -67,7 +67,7 @@ func (c *core) end(sick error) error {
 	return errors.Join(err, c.Store.Close())
 }
 
-// finish waits until the tracker has folded all that is in the streams, and all
+// finish waits until the tracker has folded the streams to their ends, and all
 // notifications are stored.
 func (c *core) finish(ctx context.Context) (mark status.Clean, err error) {
 	if err := c.Broker.Flush(); err != nil {
@@ -86,8 +86,8 @@ func (c *core) finish(ctx context.Context) (mark status.Clean, err error) {
 	return status.Clean{Jobs: pos.Jobs, Status: pos.Status}, nil
 }
 
-// awaitProjected waits until the last commit is published, and its ends are notified: the
-// mark of a clean stop drops the outbox.
+// awaitProjected waits until the listeners have the last commit and its ends are
+// notified, because the mark of a clean stop drops the outbox.
 func (c *core) awaitProjected(ctx context.Context) error {
 	select {
 	case <-c.projected:
@@ -97,8 +97,7 @@ func (c *core) awaitProjected(ctx context.Context) error {
 	}
 }
 
-// ends are the sequences that the tracker must reach to have folded both
-// streams.
+// ends are the positions at which the tracker has folded both streams.
 func ends(ctx context.Context, s *status.Store, b *broker.Broker) (jobs.Positions, error) {
 	inJobs, err := b.Streams.Jobs(ctx)
 	if err != nil {

@@ -9,9 +9,9 @@ import (
 	"jobstream/status"
 )
 
-// Tracker is the tracker of a node, for its handlers: they are made before it is open, as
-// it has to know the types that they run. The zero value is handed to the handlers and to
-// [Options]; it may be used as soon as jobs run.
+// Tracker is the tracker of a node for its handlers. They are made before it is open,
+// because it has to know their types. The zero value goes to the handlers and to
+// [Options]; it works as soon as jobs run.
 type Tracker struct{ store atomic.Pointer[status.Store] }
 
 var _ handlers.Tracker = (*Tracker)(nil)
@@ -24,7 +24,7 @@ func (t *Tracker) Scan(ctx context.Context, f jobs.Filter, yield func(*jobs.Job)
 	return t.store.Load().Scan(ctx, f, yield)
 }
 
-// Do does what c commands; see [jobs.Doer].
+// Do does a command; see [jobs.Doer].
 func (t *Tracker) Do(ctx context.Context, c jobs.Command) (jobs.Effect, error) {
 	return t.store.Load().Do(ctx, c)
 }
