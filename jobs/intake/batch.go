@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"jobstream/jobs"
 	"sync"
 	"time"
+
+	"jobstream/jobs"
 )
 
 // SubmitBatch submits all of these jobs or none. The returned jobs are durable and in

@@ -3,10 +3,11 @@ package intake
 import (
 	"context"
 	"iter"
-	"jobstream/jobs"
 	"log/slog"
 	"sync"
 	"time"
+
+	"jobstream/jobs"
 )
 
 // Releaser publishes due jobs whose message is not in the queue. These are scheduled

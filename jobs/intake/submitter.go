@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"jobstream/jobs"
 	"sync"
 	"time"
+
+	"jobstream/jobs"
 )
 
 // Submitter is the way into the queue for both doors. It checks a submission, admits it

@@ -2,9 +2,10 @@ package intake
 
 import (
 	"context"
-	"jobstream/jobs"
 	"slices"
 	"sync"
+
+	"jobstream/jobs"
 )
 
 // Waits lets callers wait for a state of a job. The zero value is not usable; see

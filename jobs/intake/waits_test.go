@@ -3,11 +3,12 @@ package intake
 import (
 	"context"
 	"errors"
-	"jobstream/jobs"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"jobstream/jobs"
 )
 
 // ending is a job that somebody waits for.

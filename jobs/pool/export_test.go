@@ -1,8 +1,9 @@
 package pool
 
 import (
-	"jobstream/jobs"
 	"time"
+
+	"jobstream/jobs"
 )
 
 // Asleep is the number of deliveries that were given back and have not come again.

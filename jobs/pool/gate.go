@@ -1,9 +1,10 @@
 package pool
 
 import (
-	"jobstream/jobs"
 	"math"
 	"time"
+
+	"jobstream/jobs"
 )
 
 // A gate keeps jobs of one type from starting although a worker is free. Each type has

@@ -2,8 +2,9 @@ package pool
 
 import (
 	"fmt"
-	"jobstream/jobs"
 	"time"
+
+	"jobstream/jobs"
 )
 
 // capGate bounds how many jobs of its type run at once.

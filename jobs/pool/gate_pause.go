@@ -1,8 +1,9 @@
 package pool
 
 import (
-	"jobstream/jobs"
 	"time"
+
+	"jobstream/jobs"
 )
 
 // pauseGate is closed while its type is paused, see [Pool.SetPaused].

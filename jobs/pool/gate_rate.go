@@ -1,9 +1,10 @@
 package pool
 
 import (
-	"jobstream/jobs"
 	"math"
 	"time"
+
+	"jobstream/jobs"
 )
 
 // rateGate bounds how many jobs of its type start in a span of time.

@@ -2,10 +2,11 @@ package pool
 
 import (
 	"context"
-	"jobstream/jobs"
 	"slices"
 	"sync"
 	"time"
+
+	"jobstream/jobs"
 )
 
 // Recorder brings events to an EventLog. With little load an event goes out at once.

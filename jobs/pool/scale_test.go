@@ -1,11 +1,12 @@
 package pool
 
 import (
-	"jobstream/jobs"
 	"math"
 	"slices"
 	"testing"
 	"time"
+
+	"jobstream/jobs"
 
 	"pgregory.net/rapid"
 )

@@ -1,9 +1,10 @@
 package pool
 
 import (
-	"jobstream/jobs"
 	"testing"
 	"time"
+
+	"jobstream/jobs"
 )
 
 // TestSleepersThatWaitTheirTurn: retries may be due in a lane whose workers are busy.
