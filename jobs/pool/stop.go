@@ -17,7 +17,7 @@ func (p *Pool) Stop(ctx context.Context) error {
 	p.halt()
 	p.await(ctx, func() bool { return p.crew.running == 0 })
 	p.kill()
-	settled, cancel := context.WithTimeout(context.Background(), 2*longestGrace(p.types)+resendAfter)
+	settled, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*longestGrace(p.types)+resendAfter)
 	defer cancel()
 	p.await(settled, func() bool { return p.crew.running == 0 && len(p.supply.leased) == 0 })
 	return p.closed()
