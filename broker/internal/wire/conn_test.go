@@ -144,7 +144,11 @@ func TestConnectsAgain(t *testing.T) {
 	t.Parallel()
 	srv := start(t, &server.Options{})
 	gone := make(chan struct{}, 10)
-	c := open(t, srv, wire.Options{Name: "breaks", Gone: func() { gone <- struct{}{} }})
+	var whenDown atomic.Pointer[func()]
+	c := open(t, srv, wire.Options{Name: "breaks", Gone: func() {
+		(*whenDown.Load())()
+		gone <- struct{}{}
+	}})
 	came := make(chan string, 10)
 	if _, err := c.Subscribe("kept", func(m *wire.Msg) { came <- string(m.Subject) }); err != nil {
 		t.Fatal(err)
@@ -156,6 +160,15 @@ func TestConnectsAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	late, err := c.Subscribe("late", func(m *wire.Msg) { came <- string(m.Subject) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	whenDown.Store(new(func() {
+		if err := c.Unsubscribe(late); err != nil {
+			t.Errorf("to end a subscription while the connection is down: %v", err)
+		}
+	}))
 	flush(t, c)
 	for range 3 {
 		open, err := srv.Connz(nil)
@@ -168,7 +181,7 @@ func TestConnectsAgain(t *testing.T) {
 			}
 		}
 		await(t, "word of the end", gone)
-		for _, subject := range []string{"dropped", "kept"} {
+		for _, subject := range []string{"dropped", "late", "kept"} {
 			for err := wire.ErrDown; errors.Is(err, wire.ErrDown); {
 				err = wire.Publish(c, subject, "", nil, nil)
 				if err != nil && !errors.Is(err, wire.ErrDown) {
