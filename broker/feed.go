@@ -56,7 +56,7 @@ type consumer struct {
 
 	expect uint64    // its next delivery; 0 = ignore what comes
 	left   int       // bytes that its request can still bring; 0 = that has ended
-	heard  time.Time // when the last frame came
+	came   time.Time // when the last frame came
 }
 
 func (f *feed) run(ctx context.Context) error {
@@ -118,7 +118,7 @@ func (f *feed) awaitBreak(ctx context.Context, c *consumer, tick <-chan time.Tim
 func (f *feed) silent(c *consumer) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return c.left > 0 && time.Since(c.heard) > 3*heartbeat
+	return c.left > 0 && time.Since(c.came) > 3*heartbeat
 }
 
 // consume makes a consumer behind the last message that came. If the stream ends before
@@ -157,7 +157,7 @@ func (f *feed) ask(c *consumer) {
 		return
 	}
 	c.left = f.most
-	c.heard = time.Now()
+	c.came = time.Now()
 	body := fmt.Appendf(nil, `{"batch":%d,"max_bytes":%d,"expires":%d,"idle_heartbeat":%d}`, math.MaxInt32, c.left, pullExpiry, heartbeat)
 	if err := wire.Publish(f.conn, pullSubject(f.stream, c.name), c.replies, nil, body); err != nil {
 		c.fail()
@@ -196,7 +196,7 @@ func (f *feed) accept(c *consumer, m *wire.Msg) (refusal string) {
 	if c.expect == 0 {
 		return ""
 	}
-	c.heard = time.Now()
+	c.came = time.Now()
 	if code := m.Status(); code != 0 {
 		return f.control(c, code, m)
 	}
