@@ -129,8 +129,9 @@ type prepared struct {
 	counts  *api.Stats
 }
 
-func prepare(t *testing.T, backoff time.Duration) *prepared {
+func prepare(t *testing.T) *prepared {
 	t.Helper()
+	const backoff = 2 * time.Second // the server is stopped before the job is tried again
 	p := &prepared{dir: t.TempDir(), held: newPuppet(), records: map[string][]byte{}}
 	p.setup = setup{
 		handlers: map[string]jobs.Handler{"held": p.held, "good": jobs.HandlerFunc(nothing), "bad": jobs.HandlerFunc(failing), "act": jobs.HandlerFunc(act)},
@@ -238,7 +239,7 @@ func TestContractRestart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := prepare(t, 1500*time.Millisecond)
+			p := prepare(t)
 			earlier := filepath.Join(t.TempDir(), "earlier")
 			if strings.Contains(name, "rolled") {
 				mustDo(t, os.CopyFS(earlier, os.DirFS(filepath.Join(p.dir, "broker"))))
@@ -284,7 +285,7 @@ func (p *prepared) checkRolled(t *testing.T, h *house) {
 // TestContractTypeRemoved takes a type out of the configuration while it has
 // unfinished jobs: they wait until it is back.
 func TestContractTypeRemoved(t *testing.T) {
-	p := prepare(t, 2*time.Second)
+	p := prepare(t)
 	without := p.setup
 	without.handlers = maps.Clone(p.setup.handlers)
 	without.change = func(c *config.Config) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -122,22 +123,21 @@ func quiet() setup {
 
 func TestContractSchedulesFire(t *testing.T) {
 	h := open(t, t.TempDir(), quiet())
-	e := h.addSchedule(`{"name":"every","cron":"@every 1s","type":"tick","priority":2,"payload":{"a":1},"tags":["x"]}`)
-	clock := h.addSchedule(`{"name":"clock","cron":"* * * * * *","timezone":"America/New_York","type":"tick"}`)
+	e := h.addSchedule(`{"name":"every","cron":"@every 1s","type":"tick","overlap":"queue","priority":2,"payload":{"a":1},"tags":["x"]}`)
+	clock := h.addSchedule(`{"name":"clock","cron":"* * * * * *","timezone":"America/New_York","type":"tick","overlap":"queue"}`)
 	if !e.NextRunAt.Equal(e.CreatedAt.Add(time.Second)) || e.LastRunAt != nil || e.Source != "api" {
 		t.Errorf("the new schedule is %+v", e)
 	}
-	all := h.awaitFires("every", 4)
+	var all []fire
+	waitUntil(t, func() bool { // a machine that has much to do may be late, but not always
+		all = h.fires("every")
+		return len(all) >= 4 && slices.ContainsFunc(all, func(f fire) bool { return f.CreatedAt.Sub(*f.ScheduledFor) <= 50*time.Millisecond })
+	})
 	checkGrid(t, e, all, time.Second)
-	least := time.Hour
 	for _, f := range all {
-		least = min(least, f.CreatedAt.Sub(*f.ScheduledFor))
 		if f.Priority != 2 {
 			t.Errorf("its job has priority %d", f.Priority)
 		}
-	}
-	if least > 50*time.Millisecond {
-		t.Errorf("it was %s late at best", least)
 	}
 	for i, f := range h.awaitFires("clock", 3) {
 		if want := clock.CreatedAt.Truncate(time.Second).Add(time.Duration(i+1) * time.Second); !f.ScheduledFor.Equal(want) {

@@ -29,7 +29,7 @@ import (
 // exit code, nothing else. This file has what they share.
 
 // patience is how long a test waits for what must come.
-const patience = 50 * time.Second
+const patience = 2 * time.Minute
 
 // house is one life of the server, as its users see it.
 type house struct {

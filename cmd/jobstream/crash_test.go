@@ -41,7 +41,6 @@ const (
 	childEnv     = "TEST_CHILD_DIR"      // says that this process is the server, and where its data is
 	childMaxLost = "TEST_CHILD_MAX_LOST" // its worker.max_lost
 	childQueue   = "TEST_CHILD_QUEUE"    // its worker.queue_size
-	childFiles   = "TEST_CHILD_FILES"    // how many files it may have open
 )
 
 func TestMain(m *testing.M) {
@@ -163,13 +162,16 @@ type child struct {
 	logMu      *sync.Mutex
 }
 
-func startChild(t *testing.T, dir string) *child {
+// startChild starts a server; env are further variables.
+func startChild(t *testing.T, dir string, env ...string) *child {
 	t.Helper()
-	cmd := exec.Command(os.Args[0]) //nolint:noctx // it is killed by hand
-	if os.Getenv(childFiles) != "" {
-		cmd = exec.Command("sh", "-c", `ulimit -n "$`+childFiles+`" && exec "$0"`, os.Args[0]) //nolint:noctx // the same
-	}
-	cmd.Env = append(os.Environ(), childEnv+"="+dir)
+	return startAs(t, exec.Command(os.Args[0]), dir, env...) //nolint:noctx // it is killed by hand
+}
+
+// startAs is startChild by a command that ends up as this program.
+func startAs(t *testing.T, cmd *exec.Cmd, dir string, env ...string) *child {
+	t.Helper()
+	cmd.Env = append(append(os.Environ(), childEnv+"="+dir), env...)
 	out, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -198,8 +200,8 @@ func startChild(t *testing.T, dir string) *child {
 		c.rest, c.nats = attribute(line, "rest="), attribute(line, "nats=")
 	case err := <-c.done:
 		t.Fatalf("the server ended before it was ready: %v\n%s", err, c.logged())
-	case <-time.After(60 * time.Second):
-		t.Fatalf("the server is not ready after a minute\n%s", c.logged())
+	case <-time.After(patience):
+		t.Fatalf("the server is not ready\n%s", c.logged())
 	}
 	return c
 }
@@ -393,11 +395,11 @@ func TestCrashKilled(t *testing.T) {
 	dir := t.TempDir()
 	data, earlier := filepath.Join(dir, "data"), filepath.Join(dir, "earlier")
 	promised := &acked{}
-	damaged, fresh := false, 0
+	damaged, fresh, queue := false, 0, ""
 	for round := range rounds(t, 3) {
 		// In a small queue more is refused, and JOBS is trimmed lane by lane all the time.
-		t.Setenv(childQueue, [...]string{"", "150"}[rng.IntN(2)])
-		c := startChild(t, dir)
+		queue = childQueue + "=" + [...]string{"", "150"}[rng.IntN(2)]
+		c := startChild(t, dir, queue)
 		missing(t, c, promised, damaged, fresh)
 		checkParked(t, c, promised)
 		fresh = len(promised.jobs)
@@ -421,7 +423,7 @@ func TestCrashKilled(t *testing.T) {
 		damaged = d.name != "none"
 		t.Logf("round %d: %d promised so far; %s", round, promised.count.Load(), d.name)
 	}
-	c := startChild(t, dir)
+	c := startChild(t, dir, queue)
 	missing(t, c, promised, damaged, fresh)
 	verifyAll(t, c, dir, promised)
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -456,11 +458,11 @@ func copyLive(to, from string) error {
 // waitUntil polls a condition that another process makes true.
 func waitUntil(t *testing.T, cond func() bool) {
 	t.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(patience + 10*time.Second) // cond may say more after its patience
 	for !cond() {
 		select {
 		case <-deadline:
-			t.Fatal("waited a minute in vain")
+			t.Fatal("waited in vain")
 		case <-time.After(5 * time.Millisecond): // what is awaited is in another process
 		}
 	}
@@ -640,9 +642,9 @@ func checkStarts(t *testing.T, file string) {
 // end as failed after max_lost deaths, and all others must complete.
 func TestCrashPoison(t *testing.T) {
 	const maxLost = 3
-	t.Setenv(childMaxLost, strconv.Itoa(maxLost))
+	limit := childMaxLost + "=" + strconv.Itoa(maxLost)
 	dir := t.TempDir()
-	c := startChild(t, dir)
+	c := startChild(t, dir, limit)
 	var ids []string
 	for _, kind := range []string{"slow", "poison", "slow", "quick", "quick"} {
 		// all are in before the poison can be reached: it dies of the first start
@@ -664,7 +666,7 @@ func TestCrashPoison(t *testing.T) {
 		if deaths > maxLost+1 {
 			t.Fatalf("the poison killed %d processes", deaths)
 		}
-		c = startChild(t, dir)
+		c = startChild(t, dir, limit)
 		if settled := waitSettled(t, c); settled {
 			break
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -25,9 +26,8 @@ import (
 // files meanwhile, never misses one. When the crowd has gone new clients come in.
 func TestCrowd(t *testing.T) {
 	const files, crowd, each = 400, 420, 20
-	t.Setenv(childFiles, fmt.Sprint(files))
-	dir := t.TempDir()
-	c := startChild(t, dir)
+	few := exec.Command("sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0"`, files), os.Args[0]) //nolint:noctx // it is killed by hand
+	c := startAs(t, few, t.TempDir())
 	promised := &acked{}
 	for name, addr := range map[string]string{
 		"REST": strings.TrimPrefix(c.rest, "http://"), "NATS": strings.TrimPrefix(c.nats, "nats://"),

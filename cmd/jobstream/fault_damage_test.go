@@ -26,7 +26,7 @@ func attempt(t *testing.T, dir string) (c *child, code int, said string) {
 	mustDo(t, err)
 	mustDo(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	deadline := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	deadline := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 	defer deadline.Stop()
 	var log strings.Builder
 	lines := bufio.NewReader(out)

@@ -59,7 +59,7 @@ type answer struct {
 
 func ask(t *testing.T, method, url, body string) (a answer) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	mustDo(t, err)
@@ -78,12 +78,12 @@ func ask(t *testing.T, method, url, body string) (a answer) {
 func wait(t *testing.T, what string, a func() answer, ok func(answer) bool) {
 	t.Helper()
 	var last answer
-	for end := time.Now().Add(20 * time.Second); ; {
+	for end := time.Now().Add(patience); ; {
 		if last = a(); ok(last) {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("%s: not within 20 s; the last answer was %d %s", what, last.code, last.body)
+			t.Fatalf("%s: not within %v; the last answer was %d %s", what, patience, last.code, last.body)
 		}
 		select {
 		case <-time.After(20 * time.Millisecond): // what is awaited is in another process
@@ -120,10 +120,11 @@ func unready(t *testing.T, c *child, words ...string) {
 	}
 }
 
-// refused checks that an answer is the 503 of something that is broken for now.
+// refused checks that an answer is the 503 of something that is broken for now. The
+// server gives a submission five seconds; the rest is for a machine that has much to do.
 func refused(t *testing.T, a answer) {
 	t.Helper()
-	if a.code != http.StatusServiceUnavailable || !strings.Contains(a.body, `"code":"unavailable"`) || a.took > 6*time.Second {
+	if a.code != http.StatusServiceUnavailable || !strings.Contains(a.body, `"code":"unavailable"`) || a.took > 20*time.Second {
 		t.Errorf("a submission got %d after %v: %s", a.code, a.took, a.body)
 	}
 }
@@ -189,8 +190,8 @@ func finish(t *testing.T, c *child, dir string, promised *acked) {
 		if s.CompletedJobs != before.CompletedJobs || s.FailedJobs != before.FailedJobs || s.RetryingJobs != before.RetryingJobs {
 			before, since = s, time.Now()
 		}
-		if time.Since(since) > 20*time.Second {
-			t.Fatalf("for 20 s nothing was done: %+v\n%s", s, c.logged())
+		if time.Since(since) > patience {
+			t.Fatalf("for %v nothing was done: %+v\n%s", patience, s, c.logged())
 		}
 		select {
 		case <-time.After(20 * time.Millisecond): // what is awaited is in another process
@@ -209,8 +210,8 @@ func terminate(t *testing.T, c *child) {
 	select {
 	case err := <-c.done:
 		t.Logf("stopped after %v: %v", time.Since(begun).Round(time.Millisecond), err)
-	case <-time.After(45 * time.Second):
-		t.Fatalf("did not stop within 45 s of a SIGTERM\n%s", c.logged())
+	case <-time.After(patience):
+		t.Fatalf("did not stop within %v of a SIGTERM\n%s", patience, c.logged())
 	}
 	if said := c.logged(); strings.Contains(said, "\npanic:") || strings.Contains(said, "\ngoroutine ") {
 		t.Errorf("it crashed:\n%s", said)
@@ -221,6 +222,11 @@ func terminate(t *testing.T, c *child) {
 // nothing is missing, what its streams had acknowledged included.
 func healed(t *testing.T, c *child, promised *acked) {
 	t.Helper()
+	defer func() {
+		if t.Failed() {
+			t.Log(c.logged())
+		}
+	}()
 	wait(t, "it is ready again", func() answer { return ask(t, http.MethodGet, c.rest+"/readyz", "") },
 		func(a answer) bool { return a.code == http.StatusOK })
 	missing(t, c, promised, false, 0)

@@ -15,10 +15,9 @@ func TestCrashFrozen(t *testing.T) {
 	inCI(t)
 	const lease = time.Second
 	rng := seeded(t)
-	t.Setenv(childLease, lease.String())
 	dir := t.TempDir()
 	promised := &acked{}
-	c := startChild(t, dir)
+	c := startChild(t, dir, childLease+"="+lease.String())
 	for range 2 {
 		under(t, c, rng.Uint64(), promised, func() {
 			mustDo(t, c.cmd.Process.Signal(syscall.SIGSTOP))

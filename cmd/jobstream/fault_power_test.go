@@ -44,12 +44,11 @@ func TestCrashPowerCut(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = unmount() })
 	boot := filepath.Join(dir, "boot")
-	t.Setenv(childBootFile, boot)
 	promised := &acked{}
 	fresh := 0
 	for round := range rounds(t, 3) {
 		mustDo(t, os.WriteFile(boot, []byte(strconv.Itoa(round)), 0o600)) // a power cut ends the operating system, too
-		c := startChild(t, dir)
+		c := startChild(t, dir, childBootFile+"="+boot)
 		missing(t, c, promised, true, fresh)
 		checkParked(t, c, promised)
 		fresh = len(promised.jobs)
@@ -83,7 +82,7 @@ func TestCrashPowerCut(t *testing.T) {
 			round, promised.count.Load(), syncs, how, torn != nil, names == faultfs.Journal)
 	}
 	mustDo(t, os.WriteFile(boot, []byte("last"), 0o600))
-	c := startChild(t, dir)
+	c := startChild(t, dir, childBootFile+"="+boot)
 	missing(t, c, promised, true, fresh)
 	verifyAll(t, c, dir, promised)
 	mustDo(t, c.cmd.Process.Signal(syscall.SIGTERM))

@@ -141,9 +141,8 @@ func TestSoakSlowSubscribers(t *testing.T) {
 func TestSoakFlood(t *testing.T) {
 	soak(t)
 	const queue, clients, length = 100_000, 256, 30 * time.Second
-	t.Setenv(childQueue, strconv.Itoa(queue))
 	dir := t.TempDir()
-	child := startChild(t, dir)
+	child := startChild(t, dir, childQueue+"="+strconv.Itoa(queue))
 	before := rss(t, child)
 	flood := func(what string, client func(ctx context.Context)) {
 		ctx, cancel := context.WithTimeout(t.Context(), length)
