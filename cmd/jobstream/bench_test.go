@@ -15,7 +15,8 @@ import (
 	"jobstream/cmd/jobstream/internal/bench"
 )
 
-// runBench runs the program with bench and flags and returns what it printed.
+// runBench runs the program with bench and flags and returns what it printed. Its tests
+// do not run beside others: each loads the whole machine.
 func runBench(ctx context.Context, flags ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	code = run(ctx, append([]string{"bench"}, flags...), nil, &out, &errs)
@@ -26,7 +27,7 @@ func runBench(ctx context.Context, flags ...string) (code int, stdout, stderr st
 func smallLoad(t *testing.T) []string {
 	t.Helper()
 	return []string{
-		"--jobs=2000", "--workers=20", "--submitters=4", "--window=16", "--connections=8", "--types=2", "--priorities=2",
+		"--jobs=1000", "--workers=20", "--submitters=4", "--window=16", "--connections=8", "--types=2", "--priorities=2",
 		"--rate=100", "--latency-time=300ms", "--max-time=10m", "--dir=" + t.TempDir(),
 	}
 }
@@ -60,15 +61,15 @@ func TestBenchJSON(t *testing.T) {
 		}
 	}
 	for _, phase := range []string{"raw", "submit", "drain", "batch", "sustained", "lanes", "lanes.beside", "http", "nats"} {
-		if n := lookup(report, phase+".jobs"); n != 2000.0 {
-			t.Errorf("%s took %v jobs, want 2000", phase, n)
+		if n := lookup(report, phase+".jobs"); n != 1000.0 {
+			t.Errorf("%s took %v jobs, want 1000", phase, n)
 		}
 		if cut := lookup(report, phase+".cut"); cut != nil {
 			t.Errorf("%s.cut is %v", phase, cut)
 		}
 	}
-	if n := lookup(report, "large.jobs"); n != 100.0 {
-		t.Errorf("the phase with large payloads took %v jobs, want 100", n)
+	if n := lookup(report, "large.jobs"); n != 50.0 {
+		t.Errorf("the phase with large payloads took %v jobs, want 50", n)
 	}
 	if cpu, _ := lookup(report, "sustained.cpu_us_per_job").(float64); cpu <= 0 && runtime.GOOS == "linux" {
 		t.Errorf("a job took %v µs of the processors", cpu)
@@ -109,7 +110,7 @@ func TestBenchTable(t *testing.T) {
 		t.Fatalf("exit code %d, stderr %q", code, errs)
 	}
 	for _, want := range []string{
-		"2,000 of 200 bytes", "20 workers", "raw JetStream", "submit: until durable", "drain:", "sustained:",
+		"1,000 of 200 bytes", "20 workers", "raw JetStream", "submit: until durable", "drain:", "sustained:",
 		"  in turns with it: one queue", "  ratio to that", "  of raw JetStream", "bare NATS", "submit → notified, p99", "per 1,000 jobs", "bytes per job", "MiB resident",
 	} {
 		if !strings.Contains(out, want) {

@@ -28,6 +28,7 @@ import (
 
 // TestContractExport compares exports with the history that REST shows.
 func TestContractExport(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"good": jobs.HandlerFunc(nothing), "bad": jobs.HandlerFunc(failing)}})
 	for i := range 12 {
 		h.submit(`{"type":%q,"priority":%d,"tags":["t%d","=1+1"],"payload":{"text":"=cmd, \"quoted\"\nü %d"}}`, []string{"good", "bad"}[i%2], 1+i%5, i%3, i)
@@ -158,6 +159,7 @@ func compareText(t *testing.T, row map[string]any, w *seen) {
 
 // TestContractDownload gets an artifact in parts.
 func TestContractDownload(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{})
 	j := h.await(h.submit(`{"type":"export"}`).ID, "completed")
 	path := "/jobs/" + j.ID + "/result"
@@ -196,6 +198,7 @@ func TestContractDownload(t *testing.T) {
 
 // TestContractReport looks at the page that the report job draws.
 func TestContractReport(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"good": jobs.HandlerFunc(nothing), "bad": jobs.HandlerFunc(failing)}})
 	for range 5 {
 		h.submit(`{"type":"good"}`)
@@ -223,6 +226,7 @@ func TestContractReport(t *testing.T) {
 // TestContractCleanup deletes what has ended with all it left, but not in a dry
 // run.
 func TestContractCleanup(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	p := newPuppet()
 	h := open(t, dir, setup{handlers: map[string]jobs.Handler{"bad": jobs.HandlerFunc(failing), "held": p}})
@@ -297,6 +301,7 @@ func TestContractCleanup(t *testing.T) {
 
 // TestContractRetention has old jobs deleted by themselves.
 func TestContractRetention(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := open(t, dir, setup{})
 	old := h.await(h.submit(`{"type":"export"}`).ID, "completed").ID
@@ -354,6 +359,7 @@ func (s *mailSession) Data(r io.Reader) error {
 // TestContractSMTP sends mail to a real server that takes it, refuses it for
 // the moment, or for good.
 func TestContractSMTP(t *testing.T) {
+	t.Parallel()
 	later := &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "come back later"}
 	never := &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "no such user"}
 	m := &mailServer{mails: map[string][]string{}, answers: map[string][]error{

@@ -16,6 +16,7 @@ import (
 // TestContractCheckpoint has each attempt leave something for the next one: it
 // comes over restarts, over the loss of the tracker, and over a retry by hand.
 func TestContractCheckpoint(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	found := make(chan string, 10)
 	s := setup{

@@ -97,6 +97,7 @@ func (h *house) counts(query string) *totals {
 // TestContractIdempotency makes the same request from fifty sides at once, through
 // each door: each gets the one job, now and after a restart.
 func TestContractIdempotency(t *testing.T) {
+	t.Parallel()
 	const clients = 50
 	dir := t.TempDir()
 	quick := &counted{}
@@ -217,6 +218,7 @@ func TestContractIdempotency(t *testing.T) {
 // a bulk change with one: each makes one job, and another request with the same
 // key is refused.
 func TestContractRunOnce(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"quick": &counted{}}})
 	for _, name := range []string{"a", "b"} {
 		h.do(http.MethodPost, "/schedules", `{"name":"`+name+`","cron":"0 0 1 1 *","type":"quick"}`)
@@ -246,6 +248,7 @@ func TestContractRunOnce(t *testing.T) {
 // TestContractFoundBySeq asks for jobs by the sequence of the stream's answer, at
 // once, in every way.
 func TestContractFoundBySeq(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"quick": &counted{}}})
 	nc := h.dial()
 	for i := range 200 {
@@ -282,6 +285,7 @@ func TestContractFoundBySeq(t *testing.T) {
 
 // TestContractUniqueKey has one unfinished job at a time hold a key.
 func TestContractUniqueKey(t *testing.T) {
+	t.Parallel()
 	const body = `{"type":"held","unique_key":"order 7"}`
 	dir := t.TempDir()
 	p := newPuppet()
@@ -346,6 +350,7 @@ func TestContractUniqueKey(t *testing.T) {
 
 // TestContractBatch submits many jobs at once: all or none.
 func TestContractBatch(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{
 		handlers: map[string]jobs.Handler{"quick": jobs.HandlerFunc(nothing), "held": newPuppet()},
 		change:   func(c *config.Config) { c.Worker.QueueSize, c.Worker.ShutdownGrace = 2000, 0 },
@@ -407,6 +412,7 @@ func TestContractBatch(t *testing.T) {
 
 // TestContractWait waits for the ends of jobs in all ways.
 func TestContractWait(t *testing.T) {
+	t.Parallel()
 	p := newPuppet()
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{
 		"held": p, "quick": jobs.HandlerFunc(nothing), "bad": jobs.HandlerFunc(failing),
@@ -476,6 +482,7 @@ func TestContractWait(t *testing.T) {
 
 // TestContractManyWait has more requests wait than the service answers at a time.
 func TestContractManyWait(t *testing.T) {
+	t.Parallel()
 	const clients = 400
 	p := newPuppet()
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"held": p}, change: one})
@@ -504,6 +511,7 @@ func TestContractManyWait(t *testing.T) {
 // TestContractStopEndsWaits stops the server while clients wait: they get their
 // jobs as they are, at once.
 func TestContractStopEndsWaits(t *testing.T) {
+	t.Parallel()
 	p := newPuppet()
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"held": p}})
 	nc := h.dial()
@@ -569,6 +577,7 @@ func (h *house) cancel(id, body string) *seen {
 // TestContractCancel cancels jobs that wait, that run, and whose handlers do not
 // listen.
 func TestContractCancel(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	p, d := newPuppet(), newDeaf()
 	s := setup{handlers: map[string]jobs.Handler{"held": p, "deaf": d}, change: one}
@@ -652,6 +661,7 @@ func TestContractCancel(t *testing.T) {
 
 // TestContractRetry lets ended jobs run again.
 func TestContractRetry(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	p := newPuppet()
 	s := setup{handlers: map[string]jobs.Handler{"held": p}, change: func(c *config.Config) { c.Worker.ShutdownGrace = 0 }}
@@ -710,6 +720,7 @@ func TestContractRetry(t *testing.T) {
 
 // TestContractDelete deletes jobs with what they have left.
 func TestContractDelete(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	p := newPuppet()
 	s := setup{handlers: map[string]jobs.Handler{"held": p}}
@@ -765,6 +776,7 @@ func TestContractDelete(t *testing.T) {
 
 // TestContractBulk cancels, retries and deletes many jobs by a filter.
 func TestContractBulk(t *testing.T) {
+	t.Parallel()
 	const some = 700 // more than a page
 	quick := &counted{}
 	h := open(t, t.TempDir(), setup{
@@ -872,6 +884,7 @@ func (h *house) jobType(method, path string) *shownType {
 
 // TestContractPause pauses a type, over a restart as well.
 func TestContractPause(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	p, quick := newPuppet(), &counted{}
 	s := setup{handlers: map[string]jobs.Handler{"held": p, "quick": quick}, change: func(c *config.Config) { c.Worker.MaxWorkers = 2 }}
@@ -929,6 +942,7 @@ func TestContractPause(t *testing.T) {
 
 // TestContractCounts counts jobs by status and type.
 func TestContractCounts(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{
 		handlers: map[string]jobs.Handler{"held": newPuppet(), "bad": jobs.HandlerFunc(failing), "quick": jobs.HandlerFunc(nothing)},
 		change:   func(c *config.Config) { c.Worker.MaxWorkers, c.Worker.ShutdownGrace = 1, 0 },
@@ -976,6 +990,7 @@ func TestContractCounts(t *testing.T) {
 
 // TestContractWaiting has waiting jobs say what they wait for.
 func TestContractWaiting(t *testing.T) {
+	t.Parallel()
 	p := newPuppet()
 	h := open(t, t.TempDir(), setup{
 		handlers: map[string]jobs.Handler{"held": p, "bad": jobs.HandlerFunc(failing), "capped": p},

@@ -30,6 +30,7 @@ import (
 // filter, the types, and the notifications. JOBSTREAM_FIGURES=1h goes on for so
 // long; JOBSTREAM_SEED repeats a run.
 func TestContractFigures(t *testing.T) {
+	t.Parallel()
 	rng := seeded(t)
 	rounds, until := 4, time.Time{}
 	if s := os.Getenv("JOBSTREAM_FIGURES"); s != "" {

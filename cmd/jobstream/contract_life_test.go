@@ -25,6 +25,7 @@ import (
 // TestContractDrain stops a server while a job runs: nothing new is taken, what
 // runs is finished, and lookups go on until then.
 func TestContractDrain(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	p := newPuppet()
 	s := setup{handlers: map[string]jobs.Handler{"held": p}, change: one}
@@ -76,6 +77,7 @@ func TestContractDrain(t *testing.T) {
 // has not asked for anything: nobody has to wait for that, and nothing was cut
 // off.
 func TestContractSilentConnection(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{})
 	var d net.Dialer
 	c, err := d.DialContext(t.Context(), "tcp", strings.TrimPrefix(h.rest, "http://"))
@@ -91,6 +93,7 @@ func TestContractSilentConnection(t *testing.T) {
 // TestContractHandedBack stops a server whose job takes longer than the grace:
 // it runs again after the next start and no attempt is used up.
 func TestContractHandedBack(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	p := newPuppet()
 	s := setup{handlers: map[string]jobs.Handler{"held": p}, change: func(c *config.Config) { c.Worker.ShutdownGrace = 20 * time.Millisecond }}
@@ -207,6 +210,7 @@ func (p *prepared) check(t *testing.T, h *house) {
 // TestContractRestart stops cleanly, does something to the data folder, and
 // starts again: nothing is lost.
 func TestContractRestart(t *testing.T) {
+	t.Parallel()
 	for name, harm := range map[string]func(t *testing.T, dir, earlier string){
 		"untouched": func(*testing.T, string, string) {},
 		"broker vanished": func(t *testing.T, dir, _ string) {
@@ -285,6 +289,7 @@ func (p *prepared) checkRolled(t *testing.T, h *house) {
 // TestContractTypeRemoved takes a type out of the configuration while it has
 // unfinished jobs: they wait until it is back.
 func TestContractTypeRemoved(t *testing.T) {
+	t.Parallel()
 	p := prepare(t)
 	without := p.setup
 	without.handlers = maps.Clone(p.setup.handlers)
@@ -322,6 +327,7 @@ func TestContractTypeRemoved(t *testing.T) {
 // TestContractInTheWay starts the program where something is in its way: it
 // says so in one line and ends with 1.
 func TestContractInTheWay(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := open(t, dir, setup{})
 	var lc net.ListenConfig
@@ -353,6 +359,7 @@ func TestContractInTheWay(t *testing.T) {
 
 // TestContractWithoutNATSPort serves REST only.
 func TestContractWithoutNATSPort(t *testing.T) {
+	t.Parallel()
 	h := openProgram(t, t.TempDir(), "JOBSTREAM_BROKER_PORT=0")
 	if strings.Contains(h.log.line("msg=ready"), "nats=") {
 		t.Errorf("there should be no NATS port: %s", h.log)
@@ -438,6 +445,7 @@ func TestContractNothingLeft(t *testing.T) {
 // TestContractMany restarts a server with work in it again and again: each job
 // ends once.
 func TestContractMany(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := setup{
 		handlers: map[string]jobs.Handler{"act": jobs.HandlerFunc(act)},

@@ -28,6 +28,7 @@ func limited(name string, change func(*config.JobType)) func(*config.Config) {
 // TestContractRate: a type starts no more jobs than its rate lets it, and others
 // are not held up.
 func TestContractRate(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{
 		handlers: map[string]jobs.Handler{"slow": jobs.HandlerFunc(nothing), "free": jobs.HandlerFunc(nothing)},
 		change: limited("slow", func(k *config.JobType) {
@@ -53,6 +54,7 @@ func TestContractRate(t *testing.T) {
 // TestContractConcurrencyKey: a tenant has as many jobs running as it may, and
 // its backlog keeps no other tenant out.
 func TestContractConcurrencyKey(t *testing.T) {
+	t.Parallel()
 	p := newPuppet()
 	h := open(t, t.TempDir(), setup{
 		handlers: map[string]jobs.Handler{"work": p},
@@ -125,6 +127,7 @@ func (h *house) submitRunning(p *puppet, kind string, deadline float64) *seen {
 
 // TestContractTimeLimits: expiry and deadline end jobs that wait and that run.
 func TestContractTimeLimits(t *testing.T) {
+	t.Parallel()
 	p := newPuppet()
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"held": p, "paused": jobs.HandlerFunc(nothing)}})
 	if r := h.do(http.MethodPost, "/types/paused/pause", ""); r.code != http.StatusOK {
@@ -151,6 +154,7 @@ func TestContractTimeLimits(t *testing.T) {
 
 // TestContractScaling: with min_workers the pool grows with its load, and says so.
 func TestContractScaling(t *testing.T) {
+	t.Parallel()
 	p := newPuppet()
 	h := open(t, t.TempDir(), setup{
 		handlers: map[string]jobs.Handler{"held": p},
@@ -178,6 +182,7 @@ func TestContractScaling(t *testing.T) {
 
 // TestContractSearch: jobs are found by what stands in their errors and payloads.
 func TestContractSearch(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{
 		"good": jobs.HandlerFunc(nothing),
 		"bad": jobs.HandlerFunc(func(_ context.Context, task *jobs.Task) (jobs.Result, error) {
@@ -212,6 +217,7 @@ func TestContractSearch(t *testing.T) {
 // TestContractPages: pages of large jobs end early, over REST as over NATS, and all of
 // them together are the whole list.
 func TestContractPages(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"big": jobs.HandlerFunc(nothing)}})
 	payload := strings.Repeat("x", 900_000)
 	var want []string

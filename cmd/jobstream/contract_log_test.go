@@ -46,6 +46,7 @@ func (h *house) wantFew(text string, want int, since time.Time) {
 // TestContractLogOfStrangers: what somebody at the NATS port can cause as often as they
 // like takes a handful of lines in the log, which say how often it was.
 func TestContractLogOfStrangers(t *testing.T) {
+	t.Parallel()
 	const messages, clients = 20_000, 100
 	h := open(t, t.TempDir(), setup{})
 	begun := time.Now()
@@ -76,6 +77,7 @@ func TestContractLogOfStrangers(t *testing.T) {
 // TestContractLogOfFailures: a job that has failed for good is a line in the log, but
 // not each of thousands.
 func TestContractLogOfFailures(t *testing.T) {
+	t.Parallel()
 	const n = 500
 	broken := jobs.HandlerFunc(func(context.Context, *jobs.Task) (jobs.Result, error) {
 		return jobs.Result{}, errors.New("no such account\nand more about it")

@@ -26,6 +26,7 @@ const letter = `{"to":"user@example.com","subject":"Hello","body":"Test email"}`
 
 // TestContractBareMessages submits by publishing.
 func TestContractBareMessages(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{})
 	nc := h.dial()
 	seq := h.accepted(nc, "jobs.email", letter)
@@ -59,6 +60,7 @@ func TestContractBareMessages(t *testing.T) {
 // TestContractBadMessages publishes what cannot be a job: each becomes a failed
 // one that says why.
 func TestContractBadMessages(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{})
 	nc := h.dial()
 	listener := h.dial()
@@ -121,6 +123,7 @@ func TestContractBadMessages(t *testing.T) {
 
 // TestContractDuplicates publishes the same again by Job-Id and by Nats-Msg-Id.
 func TestContractDuplicates(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{})
 	nc := h.dial()
 	id := uuid.NewString()
@@ -157,6 +160,7 @@ func TestContractDuplicates(t *testing.T) {
 // TestContractDerivedID has the id of a bare message stay the same when the
 // tracker is deleted and made anew from the streams.
 func TestContractDerivedID(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	p := newPuppet()
 	s := setup{
@@ -183,6 +187,7 @@ func TestContractDerivedID(t *testing.T) {
 
 // TestContractService uses the NATS service.
 func TestContractService(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"quick": jobs.HandlerFunc(nothing)}})
 	nc := h.dial()
 	m, err := nc.Request("$SRV.INFO.jobstream", nil, patience)
@@ -298,6 +303,7 @@ func TestContractService(t *testing.T) {
 
 // TestContractNotifications listens in every way.
 func TestContractNotifications(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"good": jobs.HandlerFunc(nothing), "bad": jobs.HandlerFunc(failing)}})
 	nc := h.dial()
 	subscribe := func(subject string) *nats.Subscription {
@@ -358,6 +364,7 @@ func TestContractNotifications(t *testing.T) {
 // TestContractDurableConsumer listens with a durable consumer that is away for
 // a while: it misses none.
 func TestContractDurableConsumer(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := setup{handlers: map[string]jobs.Handler{"quick": jobs.HandlerFunc(nothing)}}
 	h := open(t, dir, s)
@@ -410,6 +417,7 @@ func TestContractDurableConsumer(t *testing.T) {
 
 // TestContractStreams finds what operators look at with the nats tool.
 func TestContractStreams(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{})
 	js, err := jetstream.New(h.dial())
 	mustDo(t, err)
@@ -445,6 +453,7 @@ func TestContractStreams(t *testing.T) {
 
 // TestContractGarbage throws random bytes at every door for a second.
 func TestContractGarbage(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))

@@ -31,6 +31,7 @@ func one(c *config.Config) { c.Worker.MaxWorkers = 1 }
 // lowest number first over all types, in the order of submission within a type,
 // and the types of one number in turn.
 func TestContractPriority(t *testing.T) {
+	t.Parallel()
 	p := newPuppet()
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"a": p, "b": p, "c": p}, change: one})
 	h.submit(`{"type":"a","priority":3}`)
@@ -96,6 +97,7 @@ func (h *house) awaitDelivered() {
 
 // TestContractTypeCap has a type with a cap of its own.
 func TestContractTypeCap(t *testing.T) {
+	t.Parallel()
 	capped, free := newPuppet(), newPuppet()
 	h := open(t, t.TempDir(), setup{
 		handlers: map[string]jobs.Handler{"capped": capped, "free": free},
@@ -135,6 +137,7 @@ func TestContractTypeCap(t *testing.T) {
 
 // TestContractResize changes the number of workers while jobs run.
 func TestContractResize(t *testing.T) {
+	t.Parallel()
 	p := newPuppet()
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"held": p}, change: func(c *config.Config) { c.Worker.MaxWorkers = 2 }})
 	resize := func(body string) (s api.Stats) {
@@ -221,6 +224,7 @@ func act(ctx context.Context, t *jobs.Task) (jobs.Result, error) {
 
 // TestContractRetries has jobs fail in every way.
 func TestContractRetries(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{
 		handlers: map[string]jobs.Handler{"act": jobs.HandlerFunc(act), "brief": jobs.HandlerFunc(act)},
 		change: func(c *config.Config) {
@@ -299,6 +303,7 @@ func checkWaits(t *testing.T, events []event) {
 
 // TestContractWaitingForRetry looks at a job between its attempts.
 func TestContractWaitingForRetry(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{
 		handlers: map[string]jobs.Handler{"sad": jobs.HandlerFunc(failing)},
 		change: func(c *config.Config) {
@@ -316,6 +321,7 @@ func TestContractWaitingForRetry(t *testing.T) {
 
 // TestContractProgress looks at a job while it runs.
 func TestContractProgress(t *testing.T) {
+	t.Parallel()
 	p := newPuppet()
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"held": p}})
 	id := h.submit(`{"type":"held"}`).ID

@@ -23,6 +23,7 @@ import (
 // TestContractErrors makes every mistake that the REST door has a word for; and
 // none of them leaves a trace.
 func TestContractErrors(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{change: func(c *config.Config) { c.Server.MaxBody = 2000 }})
 	kept := h.await(h.submit(`{"type":"email","payload":{"to":"a@b.example","subject":"s","body":"b"}}`).ID, "completed")
 	before := h.do(http.MethodGet, "/jobs", "").body
@@ -240,6 +241,7 @@ func untimed(s *api.Stats) string {
 
 // TestContractChunkedTooLarge sends a body that does not say how long it is.
 func TestContractChunkedTooLarge(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{change: func(c *config.Config) { c.Server.MaxBody = 1000 }})
 	body := `{"type":"export","payload":` + strings.Repeat(" ", 5000) + `{}}`
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.rest+"/jobs", struct{ *strings.Reader }{strings.NewReader(body)})
@@ -256,6 +258,7 @@ func TestContractChunkedTooLarge(t *testing.T) {
 
 // TestContractRequests has what all requests share: ids, HEAD and health.
 func TestContractRequests(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{})
 	if r := h.do(http.MethodGet, "/livez", "", "X-Request-Id", "mine-1"); r.header.Get("X-Request-Id") != "mine-1" {
 		t.Errorf("X-Request-Id came back as %q", r.header.Get("X-Request-Id"))
@@ -295,6 +298,7 @@ func TestContractRequests(t *testing.T) {
 
 // TestContractSubmission has every field of a submission come back.
 func TestContractSubmission(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), setup{})
 	for timeout, want := range map[string]float64{`90`: 90, `"5m"`: 300, `0.5`: 0.5, `"1d"`: 86400} {
 		j := h.submit(`{"type":"export","priority":5,"retry_count":0,"timeout":%s,"tags":["a","ü b","a"],"payload":{"format":"json"}}`, timeout)
@@ -311,6 +315,7 @@ func TestContractSubmission(t *testing.T) {
 
 // TestContractList pages through jobs by every filter.
 func TestContractList(t *testing.T) {
+	t.Parallel()
 	dud := jobs.HandlerFunc(nothing)
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"good": dud, "other": dud, "bad": jobs.HandlerFunc(failing)}})
 	var ids []string
@@ -400,6 +405,7 @@ func (h *house) pages(query, order string, limit int) (ids []string) {
 // TestContractFoundAtOnce submits and listens from many sides at once: after
 // the 202 the job can be found, after its notification it is completed.
 func TestContractFoundAtOnce(t *testing.T) {
+	t.Parallel()
 	const submitters, each = 8, 40
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"quick": jobs.HandlerFunc(nothing)}})
 	nc := h.dial()
@@ -464,6 +470,7 @@ func TestContractFoundAtOnce(t *testing.T) {
 // TestContractQueueFull fills the queue from all sides: exactly queue_size jobs
 // get in by the doors that can refuse, twice that as bare messages.
 func TestContractQueueFull(t *testing.T) {
+	t.Parallel()
 	const size = 20
 	p := newPuppet()
 	h := open(t, t.TempDir(), setup{

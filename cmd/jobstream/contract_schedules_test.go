@@ -122,6 +122,7 @@ func quiet() setup {
 }
 
 func TestContractSchedulesFire(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), quiet())
 	e := h.addSchedule(`{"name":"every","cron":"@every 1s","type":"tick","overlap":"queue","priority":2,"payload":{"a":1},"tags":["x"]}`)
 	clock := h.addSchedule(`{"name":"clock","cron":"* * * * * *","timezone":"America/New_York","type":"tick","overlap":"queue"}`)
@@ -187,6 +188,7 @@ func TestContractSchedulesFire(t *testing.T) {
 // A schedule's job gets in past the bound of the queue, but not beside its last
 // one unless it is told so.
 func TestContractSchedulesOverlap(t *testing.T) {
+	t.Parallel()
 	p := newPuppet()
 	h := open(t, t.TempDir(), setup{
 		handlers: map[string]jobs.Handler{"play": p},
@@ -224,6 +226,7 @@ func TestContractSchedulesOverlap(t *testing.T) {
 }
 
 func TestContractSchedulesAfterADowntime(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := open(t, dir, quiet())
 	one := h.addSchedule(`{"name":"one","every":"1s","type":"tick","overlap":"queue"}`)
@@ -264,6 +267,7 @@ func TestContractSchedulesAfterADowntime(t *testing.T) {
 }
 
 func TestContractSchedulesOfTheConfiguration(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	parse := func(body string) schedule.Spec {
 		s, err := schedule.ParseSpec([]byte(body))
@@ -315,6 +319,7 @@ func TestContractSchedulesOfTheConfiguration(t *testing.T) {
 }
 
 func TestContractSchedulesRefused(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), quiet())
 	for body, pointer := range map[string]string{
 		`{"name":"a","type":"tick"}`:                                                 "/cron",
@@ -344,6 +349,7 @@ func TestContractSchedulesRefused(t *testing.T) {
 // A process that is killed at any moment fires no time twice, and none that it
 // lived through is left out.
 func TestContractSchedulesSurviveKills(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it kills a process several times")
 	}

@@ -531,6 +531,7 @@ func (p *play) finish() { p.end <- nil }
 // TestContractFirstMinute is what a newcomer does: start the program in an
 // empty folder and type the three commands.
 func TestContractFirstMinute(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
 	h := openProgram(t, dir)
 	ready := h.log.line("msg=ready")

@@ -384,6 +384,7 @@ func inCI(t *testing.T) {
 // TestCrashKilled kills the server at random moments under load; between the
 // lives the JetStream folder is left alone, rolled back, wiped or cut.
 func TestCrashKilled(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("JOBSTREAM_SEED"); s != "" {
 		var err error
@@ -641,6 +642,7 @@ func checkStarts(t *testing.T, file string) {
 // TestCrashPoison has one job that kills the process whenever it runs: it must
 // end as failed after max_lost deaths, and all others must complete.
 func TestCrashPoison(t *testing.T) {
+	t.Parallel()
 	const maxLost = 3
 	limit := childMaxLost + "=" + strconv.Itoa(maxLost)
 	dir := t.TempDir()
@@ -717,6 +719,7 @@ func waitSettled(t *testing.T, c *child) bool {
 // TestCrashTrackerDeleted deletes the tracker while the server is down: the
 // next start finds in the streams what they still hold.
 func TestCrashTrackerDeleted(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	c := startChild(t, dir)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -25,6 +25,7 @@ import (
 // a word. Those that were in before go on submitting, and JetStream, which begins new
 // files meanwhile, never misses one. When the crowd has gone new clients come in.
 func TestCrowd(t *testing.T) {
+	t.Parallel()
 	const files, crowd, each = 400, 420, 20
 	few := exec.Command("sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0"`, files), os.Args[0]) //nolint:noctx // it is killed by hand
 	c := startAs(t, few, t.TempDir())
@@ -105,6 +106,7 @@ func submitBoth(t *testing.T, client *http.Client, nc *nats.Conn, c *child, prom
 // TestCrashNoFiles takes the right to open files away from the server under load, until
 // a stream could not open one: it says so, and goes on by itself when it may again.
 func TestCrashNoFiles(t *testing.T) {
+	t.Parallel()
 	inCI(t)
 	rng := seeded(t)
 	dir := t.TempDir()

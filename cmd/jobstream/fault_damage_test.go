@@ -151,6 +151,7 @@ func eachPage(b []byte, rng *rand.Rand, damage func(p []byte)) []byte {
 // not see the damage (a record's bytes have no checksum) it must not crash
 // either when it comes across it.
 func TestCrashDamagedTracker(t *testing.T) {
+	t.Parallel()
 	rng := seeded(t)
 	dir, promised := loaded(t, rng.Uint64(), 300)
 	file := filepath.Join(dir, "data", "status.db")

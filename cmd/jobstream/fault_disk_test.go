@@ -236,6 +236,7 @@ func healed(t *testing.T, c *child, promised *acked) {
 // is room again, after a restart and without one; starting before there is room fails
 // with a reason.
 func TestCrashDiskFull(t *testing.T) {
+	t.Parallel()
 	inCI(t)
 	rng := seeded(t)
 	dir, data := onTmpfs(t, "96m")

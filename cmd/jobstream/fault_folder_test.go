@@ -67,6 +67,7 @@ func (l *loopDisk) fail() {
 // TestCrashReadOnly has a data folder that cannot be written to, from the start
 // and suddenly.
 func TestCrashReadOnly(t *testing.T) {
+	t.Parallel()
 	inCI(t)
 	rng := seeded(t)
 	dir, disk := onLoop(t)
@@ -104,6 +105,7 @@ func (l *loopDisk) chattr(how, pattern string) {
 // TestCrashStreamUnwritable takes the right to write away from one stream after
 // the other: the server says so, and goes on by itself once it has it again.
 func TestCrashStreamUnwritable(t *testing.T) {
+	t.Parallel()
 	inCI(t)
 	rng := seeded(t)
 	dir, disk := onLoop(t)
@@ -129,6 +131,7 @@ func TestCrashStreamUnwritable(t *testing.T) {
 // TestCrashTrackerUnwritable takes the right to write away from the tracker: the
 // server says so, and goes on by itself once it has it again.
 func TestCrashTrackerUnwritable(t *testing.T) {
+	t.Parallel()
 	inCI(t)
 	rng := seeded(t)
 	dir, disk := onLoop(t)
@@ -152,6 +155,7 @@ func TestCrashTrackerUnwritable(t *testing.T) {
 // TestCrashFolderMoved moves the data folder away while the server runs: it takes
 // nothing, begins nothing anew, and goes on by itself when the folder is back.
 func TestCrashFolderMoved(t *testing.T) {
+	t.Parallel()
 	inCI(t)
 	rng := seeded(t)
 	dir := t.TempDir()
@@ -175,6 +179,7 @@ func TestCrashFolderMoved(t *testing.T) {
 // was in it is lost, but the server says so, takes nothing more, and the next
 // start begins anew.
 func TestCrashFolderRemoved(t *testing.T) {
+	t.Parallel()
 	inCI(t)
 	rng := seeded(t)
 	dir := t.TempDir()

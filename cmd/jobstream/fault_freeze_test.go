@@ -12,6 +12,7 @@ import (
 // everything ends once, and no attempt is begun twice. verifyAll knows the latter
 // from the file in which handlers note their starts.
 func TestCrashFrozen(t *testing.T) {
+	t.Parallel()
 	inCI(t)
 	const lease = time.Second
 	rng := seeded(t)

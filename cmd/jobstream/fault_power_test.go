@@ -33,6 +33,7 @@ func seeded(t *testing.T) *rand.Rand {
 // was acknowledged with a 202 or by the service is there after the start, and
 // ends as it should.
 func TestCrashPowerCut(t *testing.T) {
+	t.Parallel()
 	rng := seeded(t)
 	dir := t.TempDir()
 	data := filepath.Join(dir, "data")

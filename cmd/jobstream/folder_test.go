@@ -20,6 +20,7 @@ import (
 // form left when it was killed. jobs.jsonl holds its answers to GET /jobs/{id}: these
 // must stay as they were.
 func TestOldFolder(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	unpack(t, filepath.Join("testdata", "folder", "first.tar.gz"), dir)
 	old := oldJobs(t, filepath.Join(dir, "jobs.jsonl"))

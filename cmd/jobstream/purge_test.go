@@ -12,6 +12,7 @@ import (
 // TestPurgedWhileRunning purges JOBS, as an operator might, while a job runs:
 // it is published again, and does not run beside itself.
 func TestPurgedWhileRunning(t *testing.T) {
+	t.Parallel()
 	held := newPuppet()
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"held": held, "quick": jobs.HandlerFunc(nothing)}})
 	first := h.submit(`{"type":"held"}`).ID

@@ -21,6 +21,7 @@ import (
 // JSON up to an ellipsis. What has no status shows one of success. Between two
 // commands the server gets the time that a reader takes.
 func TestReadme(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"sh", "curl"} {
 		if _, err := exec.LookPath(name); err != nil {
 			t.Skip(err)

@@ -35,6 +35,7 @@ import (
 //	nats [-until RE] SUBJECT [BODY]       a NATS request; stdout is the answer
 //	tarpit                       listens on SMTP_PORT and never says a word
 func TestScript(t *testing.T) {
+	t.Parallel()
 	bin := t.TempDir()
 	name := "jobstream"
 	if runtime.GOOS == "windows" {

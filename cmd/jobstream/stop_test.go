@@ -26,6 +26,7 @@ import (
 // the tracker has stored as ended must have its notification at the next start,
 // though that start finds a clean stop and publishes nothing again.
 func TestStopNotifiesTheLast(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := open(t, dir, setup{})
 	nc := h.dial()
@@ -71,6 +72,7 @@ func TestStopNotifiesTheLast(t *testing.T) {
 // is published again once. The tail of JOBS, which looks for messages that others have
 // removed, must not join in.
 func TestQueuedAgainOnce(t *testing.T) {
+	t.Parallel()
 	const ended, waiting = 3000, 1500
 	dir := t.TempDir()
 	held := newPuppet()
@@ -131,6 +133,7 @@ func TestSecondSignalWhileStarting(t *testing.T) {
 // note that spares the next start to read the whole tracker, and it is gone as soon as
 // that start is ready.
 func TestNoteOfACleanStop(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS != "linux" {
 		t.Skip("NOT TESTED: notes of clean stops on this system")
 	}
