@@ -15,9 +15,8 @@ import (
 	"jobstream/jobs/schedule"
 )
 
-// TestMaxConns fills the door with connections that say nothing: those that are in it
-// go on, the next ones are told so or closed, and when the others are gone there is
-// room again.
+// TestMaxConns fills the door with silent connections. Those go on, and later ones get
+// an error or are closed. When the first ones are gone there is room again.
 func TestMaxConns(t *testing.T) {
 	const most, more = 3, 100
 	s := httpapi.New(httpapi.Options{Backend: behind(newBackend()), MaxConns: most})
@@ -49,7 +48,7 @@ func TestMaxConns(t *testing.T) {
 	if code := known.read(t).StatusCode; code != 422 && code != 202 {
 		t.Errorf("a connection that was there before got %d", code)
 	}
-	for end := time.Now().Add(deadline); ; { // the server hears of the end of a connection when it does
+	for end := time.Now().Add(deadline); ; { // the server notices the end of a connection in its own time
 		c := dial(t, addr)
 		c.write(t, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		line, err := c.r.ReadString('\n')

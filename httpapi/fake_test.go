@@ -377,7 +377,7 @@ func (b *backend) fail(err error) {
 	b.err = err
 }
 
-// health is a Health that says what it is told.
+// health is a Health with a fixed answer.
 type health map[string]error
 
 func (h health) Check(context.Context) map[string]error { return h }

@@ -92,9 +92,8 @@ func TestRequestsForOtherNamesAreRefused(t *testing.T) {
 	}
 }
 
-// What browsers send with requests, by where the page comes from: see Fetch
-// Metadata (W3C) and the Origin header (Fetch). This is the rule, and it holds on
-// every path.
+// The headers of browsers' requests, by the origin of the page: see Fetch Metadata
+// (W3C) and the Origin header (Fetch). This is the rule, and it holds on every path.
 func TestRequestsOfPagesFromElsewhereAreRefused(t *testing.T) {
 	r := newRig(t, nil)
 	own := r.url

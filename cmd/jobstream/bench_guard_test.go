@@ -11,9 +11,9 @@ import (
 	"jobstream/cmd/jobstream/internal/bench"
 )
 
-// What a job may cost under load. These are no measurements but nets for what
-// makes it cost a multiple: a copy too many on the way of every job, a commit
-// for every job. What it really costs stands in jobstream bench.
+// Bounds of a job's cost under load. They are no measurements. They catch a multiple of
+// the cost, like a copy too many for every job, or a commit for every job. jobstream
+// bench measures the real cost.
 const (
 	mostAllocations = 250 // per job, over everything: both servers, pool, tracker
 	mostSyncs       = 600 // of the tracker, per 1,000 jobs; a commit for every job would be 4,000

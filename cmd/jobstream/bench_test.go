@@ -161,8 +161,8 @@ func TestBenchSomePhases(t *testing.T) {
 	}
 }
 
-// What is compared is measured in turns, with as many jobs as what it is compared with.
-// Jobs that have finished before, and those that only wait, do not count as done.
+// The two sides of a comparison are measured in turns, with as many jobs each. Jobs
+// that finished before, and those that only wait, do not count.
 func TestBenchCompares(t *testing.T) {
 	flags := append(smallLoad(t), "--json", "--jobs=303", "--history=12345", "--backlog=1234", "--phase=lanes,backlog,history")
 	code, out, errs := runBench(t.Context(), flags...)

@@ -49,8 +49,8 @@ func TestClock(t *testing.T) {
 	<-failing
 	h.await(retried.ID, "retrying")
 
-	// An hour back: what runs and what comes is not held up; the retry does not
-	// wait an hour; what was to start at a moment waits for that moment.
+	// An hour back: running and new jobs are not delayed, and the retry does not wait
+	// an hour. A job that was to start at a moment waits for that moment.
 	jobs.ShiftClock(-time.Hour)
 	play.finish()
 	h.await(running.ID, "completed")
@@ -64,7 +64,7 @@ func TestClock(t *testing.T) {
 	// future.
 	crashed := h.submit(`{"type":"held"}`)
 	held.next(t)
-	h.close() // the handler hears of the stop and the job goes back
+	h.close() // the stop interrupts the handler and the job goes back
 	h = open(t, dir, s)
 	held.next(t).finish()
 	h.await(crashed.ID, "completed")

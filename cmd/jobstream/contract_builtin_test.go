@@ -314,8 +314,8 @@ func TestContractRetention(t *testing.T) {
 	})
 }
 
-// mailServer is an SMTP server that keeps what it gets. answers are for the
-// attempts to each recipient, in order; nil, or none left, takes the mail.
+// mailServer is an SMTP server that keeps its mails. answers are its answers to each
+// recipient's attempts, in order. It accepts the mail if they are nil or used up.
 type mailServer struct {
 	mu      sync.Mutex
 	answers map[string][]error

@@ -13,8 +13,8 @@ import (
 	"jobstream/jobs"
 )
 
-// TestContractCheckpoint has each attempt leave something for the next one: it
-// comes over restarts, over the loss of the tracker, and over a retry by hand.
+// TestContractCheckpoint has each attempt leave a checkpoint for the next one. It
+// survives restarts, the loss of the tracker, and a retry by hand.
 func TestContractCheckpoint(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -178,7 +178,8 @@ func TestContractIdempotency(t *testing.T) {
 	if other.code != http.StatusAccepted || other.header.Get("Idempotent-Replay") != "" || strings.Contains(first["REST submit"], readJob(t, other.body).ID) {
 		t.Errorf("another key gets %d %s", other.code, other.body)
 	}
-	// What was deleted is answered with as far as it is known, and does not run again.
+	// The answer for a deleted job has what is still known of it, and it does not run
+	// again.
 	id := readJob(t, other.body).ID
 	h.await(id, "completed")
 	deletedIsReplayed := func() {
@@ -214,9 +215,8 @@ func TestContractIdempotency(t *testing.T) {
 	}
 }
 
-// TestContractRunOnce runs a schedule by hand with an idempotency key, and asks for
-// a bulk change with one: each makes one job, and another request with the same
-// key is refused.
+// TestContractRunOnce uses idempotency keys for a schedule's run by hand and for a bulk
+// change. Each key makes one job, and refuses another request.
 func TestContractRunOnce(t *testing.T) {
 	t.Parallel()
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"quick": &counted{}}})

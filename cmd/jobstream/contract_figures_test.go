@@ -24,11 +24,10 @@ import (
 	"jobstream/jobs/api"
 )
 
-// TestContractFigures has clients do random things by REST and NATS, each with
-// a model of its own jobs, and looks now and then whether everything that tells
-// of jobs tells the same as the models: the stats, the counts, the lists by any
-// filter, the types, and the notifications. JOBSTREAM_FIGURES=1h goes on for so
-// long; JOBSTREAM_SEED repeats a run.
+// TestContractFigures has clients do random things by REST and NATS, each with a model
+// of its own jobs. Now and then it compares the models with all figures: the stats, the
+// counts, the lists by any filter, the types, and the notifications.
+// JOBSTREAM_FIGURES=1h makes it run for so long; JOBSTREAM_SEED repeats a run.
 func TestContractFigures(t *testing.T) {
 	t.Parallel()
 	rng := seeded(t)
@@ -83,9 +82,9 @@ const (
 	figureKeys = 20 // different idempotency keys of a client
 )
 
-// openFigures starts a server with three types: quick jobs fail as often as their
-// payload says, held ones run until they are cancelled, and those asleep wait an
-// hour for their second attempt.
+// openFigures starts a server with three types. Quick jobs fail as often as their
+// payload says. Held ones run until they are cancelled. Those asleep wait an hour for
+// their second attempt.
 func openFigures(t *testing.T, dir string) *house {
 	t.Helper()
 	quick := jobs.HandlerFunc(func(_ context.Context, task *jobs.Task) (jobs.Result, error) {

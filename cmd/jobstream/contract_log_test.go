@@ -43,8 +43,8 @@ func (h *house) wantFew(text string, want int, since time.Time) {
 	}
 }
 
-// TestContractLogOfStrangers: what somebody at the NATS port can cause as often as they
-// like takes a handful of lines in the log, which say how often it was.
+// TestContractLogOfStrangers: lines that anybody at the NATS port can cause again and
+// again are a handful in the log, with a count.
 func TestContractLogOfStrangers(t *testing.T) {
 	t.Parallel()
 	const messages, clients = 20_000, 100

@@ -27,9 +27,9 @@ func failing(context.Context, *jobs.Task) (jobs.Result, error) {
 // one sets the number of workers to one.
 func one(c *config.Config) { c.Worker.MaxWorkers = 1 }
 
-// TestContractPriority has one busy worker while jobs queue up: it takes the
-// lowest number first over all types, in the order of submission within a type,
-// and the types of one number in turn.
+// TestContractPriority has one busy worker while jobs queue up. It runs the lowest
+// number first, over all types. Jobs of one type run in the order of submission, and
+// types of one number take turns.
 func TestContractPriority(t *testing.T) {
 	t.Parallel()
 	p := newPuppet()

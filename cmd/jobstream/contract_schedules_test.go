@@ -113,7 +113,7 @@ func checkGrid(t *testing.T, e *timetable, all []fire, every time.Duration) {
 	}
 }
 
-// past waits until a moment has passed: nothing tells of it but the clock.
+// past waits until a moment has passed, which only the clock shows.
 func past(moment time.Time) { <-time.After(time.Until(moment) + time.Millisecond) }
 
 func quiet() setup {
@@ -185,8 +185,8 @@ func TestContractSchedulesFire(t *testing.T) {
 	h.do(http.MethodGet, "/schedules/every", "").wantProblem(t, 404, "not_found")
 }
 
-// A schedule's job gets in past the bound of the queue, but not beside its last
-// one unless it is told so.
+// A schedule's job gets in past the bound of the queue, but not beside its last one
+// unless the schedule allows that.
 func TestContractSchedulesOverlap(t *testing.T) {
 	t.Parallel()
 	p := newPuppet()

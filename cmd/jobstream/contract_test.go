@@ -24,9 +24,9 @@ import (
 	"jobstream/jobs/handlers"
 )
 
-// The contract tests hold the program to what its users are told, from outside:
-// they start it in this process and use its ports, its log, its files and its
-// exit code, nothing else. This file has what they share.
+// The contract tests check the promises to users, from outside. They start the program
+// in this process and use only its ports, its log, its files and its exit code. This
+// file has their common parts.
 
 // patience is how long a test waits for what must come.
 const patience = 2 * time.Minute

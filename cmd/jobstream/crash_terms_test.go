@@ -24,9 +24,9 @@ import (
 	"jobstream/jobs"
 )
 
-// What the crash tests ask for beyond plain jobs: delays, batches, idempotency,
-// unique and concurrency keys, cancels, retries by hand, snoozes, a type that is
-// paused. All of it must hold over every kill.
+// The special jobs of the crash tests: delays, batches, idempotency, unique and
+// concurrency keys, cancels, retries by hand, snoozes, a paused type. All of it must
+// survive every kill.
 
 // perKey is how many "keyed" jobs of one key may run at once.
 const perKey = 2

@@ -32,10 +32,9 @@ import (
 	"jobstream/jobs/handlers"
 )
 
-// The crash tests run the server in a process of its own (this test binary,
-// started again) and kill it with SIGKILL while clients submit by all three
-// doors. Every job that was acknowledged must be there at any time afterwards
-// and end exactly once.
+// The crash tests run the server in a process of its own (this test binary, started
+// again). They kill it with SIGKILL while clients submit by all three doors. Every
+// acknowledged job must be there at any time afterwards, and end exactly once.
 
 const (
 	childEnv     = "TEST_CHILD_DIR"      // says that this process is the server, and where its data is
@@ -372,8 +371,8 @@ func rounds(t *testing.T, short int) int {
 	return short
 }
 
-// inCI skips a test that takes long, or more of the machine than a test should
-// take unasked (mounts, full disks), unless the crash tests are asked for.
+// inCI skips a test unless the crash tests are asked for. It is for tests that take
+// long, or more of the machine than usual (mounts, full disks).
 func inCI(t *testing.T) {
 	t.Helper()
 	if os.Getenv("JOBSTREAM_CRASH_ROUNDS") == "" {
@@ -480,9 +479,9 @@ func get(t *testing.T, url string, into any) int {
 	return resp.StatusCode
 }
 
-// missing checks that every promised job is there right after a start. What a
-// stream acknowledged just before its folder was damaged is no promise: those
-// jobs are forgotten here, too, if the tracker had not seen them.
+// missing checks that every promised job is there right after a start. An ack of a
+// stream just before its folder was damaged is no promise. Such jobs are forgotten
+// here, too, if the tracker had not seen them.
 func missing(t *testing.T, c *child, promised *acked, damaged bool, fresh int) {
 	t.Helper()
 	promised.mu.Lock()
@@ -502,8 +501,8 @@ func missing(t *testing.T, c *child, promised *acked, damaged bool, fresh int) {
 	promised.jobs = kept
 }
 
-// missingAccepted is missing for a server that has been running under load: a
-// bare message that its stream has acknowledged may not be looked up yet.
+// missingAccepted is missing for a server that has run under load. A bare message that
+// its stream has acknowledged may not be found yet.
 func missingAccepted(t *testing.T, c *child, promised *acked) {
 	t.Helper()
 	accepted := &acked{}
@@ -618,8 +617,8 @@ func notifications(t *testing.T, c *child) map[string]map[string]bool {
 	return told
 }
 
-// checkStarts checks that within one life of a node no attempt of a job began twice: only
-// a kill, or a broken broker, lets an attempt run again.
+// checkStarts checks that no attempt of a job began twice within one life of a node.
+// Only a kill or a broken broker lets an attempt run again.
 func checkStarts(t *testing.T, file string) {
 	t.Helper()
 	f, err := os.Open(file)

@@ -104,7 +104,8 @@ func submitBoth(t *testing.T, client *http.Client, nc *nats.Conn, c *child, prom
 }
 
 // TestCrashNoFiles takes the right to open files away from the server under load, until
-// a stream could not open one: it says so, and goes on by itself when it may again.
+// a stream fails to open one. The server says so, and goes on by itself when it may
+// again.
 func TestCrashNoFiles(t *testing.T) {
 	t.Parallel()
 	inCI(t)

@@ -7,7 +7,7 @@ import (
 	"jobstream/cmd/jobstream/internal/config"
 )
 
-// What the fault tests set in the environment of the server under test.
+// Environment variables by which the fault tests set up the server under test.
 const (
 	childLease    = "TEST_CHILD_LEASE"     // its worker.lease
 	childBootFile = "TEST_CHILD_BOOT_FILE" // where it reads which run of the operating system this is

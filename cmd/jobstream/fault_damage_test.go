@@ -146,10 +146,9 @@ func eachPage(b []byte, rng *rand.Rand, damage func(p []byte)) []byte {
 	return b
 }
 
-// TestCrashDamagedTracker starts on a tracker file that is damaged. The server
-// must say so, name the file and what to do, and must not crash; where it does
-// not see the damage (a record's bytes have no checksum) it must not crash
-// either when it comes across it.
+// TestCrashDamagedTracker starts on a damaged tracker file. The server must name the
+// file and the remedy, and must not crash. It cannot see all damage, since a record's
+// bytes have no checksum. It must not crash when it meets that later, either.
 func TestCrashDamagedTracker(t *testing.T) {
 	t.Parallel()
 	rng := seeded(t)

@@ -92,7 +92,7 @@ func wait(t *testing.T, what string, a func() answer, ok func(answer) bool) {
 	}
 }
 
-// unready waits until a server says that it is not ready, with these words, and
+// unready waits until a server reports that it is not ready, with these words. It
 // checks that submissions are refused in time and with a reason.
 func unready(t *testing.T, c *child, words ...string) {
 	t.Helper()
@@ -232,9 +232,8 @@ func healed(t *testing.T, c *child, promised *acked) {
 	missing(t, c, promised, false, 0)
 }
 
-// TestCrashDiskFull fills the disk under load. What was acknowledged is there when there
-// is room again, after a restart and without one; starting before there is room fails
-// with a reason.
+// TestCrashDiskFull fills the disk under load. Acknowledged jobs are there when there
+// is room again, with and without a restart. A start without room fails with a reason.
 func TestCrashDiskFull(t *testing.T) {
 	t.Parallel()
 	inCI(t)

@@ -102,8 +102,8 @@ func (l *loopDisk) chattr(how, pattern string) {
 	l.tool("chattr", append([]string{how}, files...)...)
 }
 
-// TestCrashStreamUnwritable takes the right to write away from one stream after
-// the other: the server says so, and goes on by itself once it has it again.
+// TestCrashStreamUnwritable takes the right to write away from one stream after the
+// other. The server says so, and goes on by itself once it has it again.
 func TestCrashStreamUnwritable(t *testing.T) {
 	t.Parallel()
 	inCI(t)
@@ -152,8 +152,8 @@ func TestCrashTrackerUnwritable(t *testing.T) {
 	terminate(t, c)
 }
 
-// TestCrashFolderMoved moves the data folder away while the server runs: it takes
-// nothing, begins nothing anew, and goes on by itself when the folder is back.
+// TestCrashFolderMoved moves the data folder away while the server runs. The server
+// accepts nothing, begins nothing anew, and goes on by itself when the folder is back.
 func TestCrashFolderMoved(t *testing.T) {
 	t.Parallel()
 	inCI(t)
@@ -175,9 +175,8 @@ func TestCrashFolderMoved(t *testing.T) {
 	terminate(t, c)
 }
 
-// TestCrashFolderRemoved removes the data folder while the server runs: what
-// was in it is lost, but the server says so, takes nothing more, and the next
-// start begins anew.
+// TestCrashFolderRemoved removes the data folder while the server runs. Its content is
+// lost, but the server says so and accepts nothing more. The next start begins anew.
 func TestCrashFolderRemoved(t *testing.T) {
 	t.Parallel()
 	inCI(t)

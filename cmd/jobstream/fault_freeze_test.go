@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// TestCrashFrozen stops the server for longer than its lease and lets it go on:
-// everything ends once, and no attempt is begun twice. verifyAll knows the latter
-// from the file in which handlers note their starts.
+// TestCrashFrozen stops the server for longer than its lease and lets it go on. Every
+// job ends once, and no attempt begins twice. verifyAll knows the latter from the file
+// of starts that handlers write.
 func TestCrashFrozen(t *testing.T) {
 	t.Parallel()
 	inCI(t)

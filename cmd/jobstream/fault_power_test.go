@@ -28,10 +28,10 @@ func seeded(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 99))
 }
 
-// TestCrashPowerCut cuts the power of the disk under load: what was not fsynced
-// is gone, or partly gone, or only names are gone, as the seed wants. Whatever
-// was acknowledged with a 202 or by the service is there after the start, and
-// ends as it should.
+// TestCrashPowerCut cuts the power of the disk under load. Unsynced data are lost, or
+// partly lost, or only names are lost: the seed decides. Every job that was
+// acknowledged with a 202 or by the service is there after the start, and ends
+// properly.
 func TestCrashPowerCut(t *testing.T) {
 	t.Parallel()
 	rng := seeded(t)

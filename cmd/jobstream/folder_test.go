@@ -16,9 +16,9 @@ import (
 	"testing"
 )
 
-// TestOldFolder opens the data folder that the first version with a tracker of this
-// form left when it was killed. jobs.jsonl holds its answers to GET /jobs/{id}: these
-// must stay as they were.
+// TestOldFolder opens a data folder of the first version with a tracker of this form,
+// which was killed. jobs.jsonl has that version's answers to GET /jobs/{id}, which must
+// stay the same.
 func TestOldFolder(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

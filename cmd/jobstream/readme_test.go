@@ -15,11 +15,11 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// TestReadme types the commands of the README's first two sections, one after the
-// other, against the built binary in an empty folder, and looks whether they show
-// what the comments behind them say: a status, "job N" (its seq), and pieces of
-// JSON up to an ellipsis. What has no status shows one of success. Between two
-// commands the server gets the time that a reader takes.
+// TestReadme types the commands of the README's first two sections against the built
+// binary, one after the other, in an empty folder. Their output must agree with the
+// comments behind them: a status, "job N" (its seq), and pieces of JSON up to an
+// ellipsis. A command without a status must succeed. Between two commands it waits as
+// long as a reader takes.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"sh", "curl"} {

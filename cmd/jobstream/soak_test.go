@@ -25,9 +25,9 @@ import (
 	"jobstream/jobs/api"
 )
 
-// TestSoakMillion fills a server with a million jobs that wait, and then with
-// 100,000 retries that sleep, and prints what that costs and how long a start
-// takes with them. It is run by hand: JOBSTREAM_SOAK=1 go test -run Soak -v.
+// TestSoakMillion fills a server with a million waiting jobs, and then with 100,000
+// sleeping retries. It prints the cost of that, and how long a start takes. It is run
+// by hand: JOBSTREAM_SOAK=1 go test -run Soak -v.
 func TestSoakMillion(t *testing.T) {
 	soak(t)
 	for _, c := range []struct {
@@ -80,13 +80,13 @@ func soak(t *testing.T) {
 	}
 }
 
-// TestSoakSlowSubscribers runs jobs while a thousand NATS clients have asked for
-// every notification and read none, and prints how much memory that takes: not a
-// gigabyte, as all of them together are bounded.
+// TestSoakSlowSubscribers runs jobs while a thousand NATS clients subscribe to every
+// notification and read none. It prints the memory that this takes. That is less than a
+// gigabyte, because all clients together are bounded.
 func TestSoakSlowSubscribers(t *testing.T) {
 	soak(t)
 	const clients, n = 1000, 100_000
-	// Most of it is garbage, and jobs that wait to be told of; it was 4 GiB without a bound.
+	// Most of it is garbage, and jobs that wait for their notification; it was 4 GiB without a bound.
 	const mostMemory = 640 << 20
 	child := startChild(t, t.TempDir())
 	var s api.Stats
@@ -135,9 +135,9 @@ func TestSoakSlowSubscribers(t *testing.T) {
 	}
 }
 
-// TestSoakFlood has clients post and publish as fast as they can while nothing gets
-// done, first by REST, then as bare messages that nobody waits for, and prints what
-// memory and files that takes: the queue's bound holds both.
+// TestSoakFlood has clients submit as fast as they can while no job gets done: first by
+// REST, then by bare messages that nobody waits for. It prints memory and files. The
+// queue's bound limits both.
 func TestSoakFlood(t *testing.T) {
 	soak(t)
 	const queue, clients, length = 100_000, 256, 30 * time.Second

@@ -21,10 +21,10 @@ import (
 	"jobstream/status"
 )
 
-// TestStopNotifiesTheLast has bare messages that cannot be jobs come all through
-// a stop: they end as soon as they are committed, without any worker. Whatever
-// the tracker has stored as ended must have its notification at the next start,
-// though that start finds a clean stop and publishes nothing again.
+// TestStopNotifiesTheLast has bare messages that cannot be jobs arrive all through a
+// stop. They end as soon as they are committed, without any worker. Every end that the
+// tracker has stored must be notified before the next start, since that start finds a
+// clean stop and publishes nothing again.
 func TestStopNotifiesTheLast(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -48,7 +48,7 @@ func TestStopNotifiesTheLast(t *testing.T) {
 	mustDo(t, err)
 	stream, err := js.Stream(t.Context(), "NOTIFICATIONS")
 	mustDo(t, err)
-	// What came after the tracker had stopped is read now; nothing comes any more.
+	// Messages from after the tracker's stop are read now; no more come.
 	var failed, told int
 	state, err := js.Stream(t.Context(), "JOBS")
 	mustDo(t, err)
@@ -129,8 +129,8 @@ func TestSecondSignalWhileStarting(t *testing.T) {
 	})
 }
 
-// TestNoteOfACleanStop has a server stopped and killed: only after the stop there is the
-// note that spares the next start to read the whole tracker, and it is gone as soon as
+// TestNoteOfACleanStop has a server stopped and killed. Only the stop leaves the note
+// that saves the next start a walk over the whole tracker. The note is gone as soon as
 // that start is ready.
 func TestNoteOfACleanStop(t *testing.T) {
 	t.Parallel()

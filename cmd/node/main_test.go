@@ -15,8 +15,8 @@ const patience = 50 * time.Second
 // nothing is a handler.
 func nothing(context.Context, *jobs.Task) (jobs.Result, error) { return jobs.Result{}, nil }
 
-// open opens a node, in a folder of its own if o has none, and closes it at the end of the
-// test, unless it has been broken off.
+// open opens a node, in a folder of its own if o has none. The end of the test closes
+// it, unless it has been broken off.
 func open(t *testing.T, o Options) (*Node, *core) {
 	t.Helper()
 	if o.Dir == "" {

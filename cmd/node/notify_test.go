@@ -128,7 +128,7 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 
 	_, n = open(t, o)
 	caughtUp(n)
-	// What was notified shortly before may be notified again, in front of the others.
+	// Recent notifications may be repeated first.
 	got := notifiedIDs(t, n)[before:]
 	if at := len(ends.ids) - len(got); at < 0 || at > each || !slices.Equal(got, ends.ids[at:]) {
 		t.Errorf("%d jobs were notified after the restart, or in another order than they ended", len(got))

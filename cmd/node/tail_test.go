@@ -31,9 +31,9 @@ func gated(gate <-chan struct{}) jobs.HandlerFunc {
 	}
 }
 
-// TestFloodIsBounded: bare messages faster than the tracker reads them fill JOBS to
-// twice the queue's size, however often it is trimmed meanwhile. What the tracker has
-// not read yet must not pass for what has ended, which would make room for more.
+// TestFloodIsBounded sends bare messages faster than the tracker reads them. They fill
+// JOBS to twice the queue's size, however often it is trimmed meanwhile. Messages that
+// the tracker has not read must not count as dead, which would make room for more.
 func TestFloodIsBounded(t *testing.T) {
 	t.Parallel()
 	const queue, flood = 2000, 60_000
@@ -57,8 +57,8 @@ func TestFloodIsBounded(t *testing.T) {
 	for range flood {
 		mustDo(t, nc.Publish("jobs.noop.3", []byte(`{}`)))
 	}
-	// The stream takes messages in their order, and later than the server: its answer
-	// to the last one, a refusal, says that it is through with all of them.
+	// The stream handles messages in their order, and later than the server. A refusal
+	// as its answer to the last one means that it has handled all.
 	_, err = nc.Request("jobs.noop.3", []byte(`{}`), patience)
 	mustDo(t, err)
 	state, err := n.Broker.Streams.Jobs(t.Context())
@@ -107,7 +107,7 @@ func TestLongJobInFront(t *testing.T) {
 			submit(lanes[i%len(lanes)], `{}`)
 		}
 		ends.await(t, round*each)
-		// What is behind the job in its own lane stays.
+		// Messages behind the job in its own lane stay.
 		if has, stays := messages(), 1+round*each/len(lanes); has > stays+max(queue, stays)/2 {
 			t.Errorf("round %d: JOBS has %d messages, %d of them must stay", round, has, stays)
 		}

@@ -164,7 +164,7 @@ func FuzzDecodeRecord(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// What can be read can be written, and means the same.
+		// A record that can be read can be written, with the same meaning.
 		if apart {
 			j.Payload = make([]byte, InlinePayload+1)
 		} else if len(j.Payload) > InlinePayload {
