@@ -29,7 +29,7 @@ func one(c *config.Config) { c.Worker.MaxWorkers = 1 }
 
 // TestContractPriority has one busy worker while jobs queue up. It runs the lowest
 // number first, over all types. Jobs of one type run in the order of submission, and
-// types of one number take turns.
+// types of one number alternate.
 func TestContractPriority(t *testing.T) {
 	t.Parallel()
 	p := newPuppet()

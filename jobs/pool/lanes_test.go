@@ -10,7 +10,7 @@ import (
 )
 
 // TestManyLanesHoldLittle: the prefetch is bounded, however many lanes there are, and
-// each busy lane has some. The best priority goes first, and types take turns.
+// each busy lane has some. The best priority goes first, and types alternate.
 func TestManyLanesHoldLittle(t *testing.T) {
 	const types, each, workers = 200, 5, 100 // two rounds of workers are a turn of all types
 	var all []*jobs.Type

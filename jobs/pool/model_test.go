@@ -15,7 +15,7 @@ import (
 
 // TestPoolModel drives the pool at random and compares its choices with simple rules.
 // No bound is exceeded, and the better priority comes first. A lane keeps its order,
-// and types take turns. A job that may run does.
+// and types alternate. A job that may run does.
 func TestPoolModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		// The script is drawn before the bubble is entered: rapid ends a run by a
