@@ -270,11 +270,16 @@ func TestFreeListOverStops(t *testing.T) {
 	db := made(t)
 	for round := range 8 {
 		var old []string
-		for i := range 50 {
-			db.put(t, marked(i%3), fmt.Sprint(round, i))
-			if i%3 > 0 {
-				old = append(old, fmt.Sprint(round-1, i))
-			}
+		for i := range 5 { // commits, of ten values each
+			mustDo(t, db.Update(func(tx *bbolt.Tx) (err error) {
+				for n := 10 * i; n < 10*i+10; n++ {
+					err = errors.Join(err, putIn(tx, marked(n%3), fmt.Sprint(round, n)))
+					if n%3 > 0 {
+						old = append(old, fmt.Sprint(round-1, n))
+					}
+				}
+				return err
+			}))
 		}
 		mustDo(t, db.Update(func(tx *bbolt.Tx) (err error) {
 			for _, key := range old {
