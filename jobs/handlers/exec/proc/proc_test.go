@@ -1,0 +1,246 @@
+//go:build linux
+
+package proc
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var runs atomic.Int64
+
+// shell is a command that runs a script.
+func shell(t *testing.T, script string) *Command {
+	t.Helper()
+	return &Command{
+		Argv: []string{"/bin/sh", "-c", script}, Dir: t.TempDir(), Env: []string{"PATH=/usr/bin:/bin"},
+		Mark: fmt.Sprintf("PROC_TEST=%d.%d", os.Getpid(), runs.Add(1)), KillAfter: 5 * time.Second,
+	}
+}
+
+// nothingLeft fails the test if a process of c is still there.
+func nothingLeft(t *testing.T, c *Command) {
+	t.Helper()
+	if left := Left(c.Mark); len(left) > 0 {
+		t.Errorf("%d processes are left: %v", len(left), left)
+	}
+}
+
+func TestRun(t *testing.T) {
+	var out, errs, events bytes.Buffer
+	c := shell(t, `read line; echo "out $line"; echo err >&2; echo progress 50 >&3; pwd; exit 3`)
+	c.Stdin, c.Stdout, c.Stderr, c.Events = strings.NewReader("in\nmore\n"), &out, &errs, &events
+	end, err := Run(context.Background(), c)
+	if err != nil || end.Code != 3 || end.String() != "exit status 3" {
+		t.Fatalf("ended with %+v, %v", end, err)
+	}
+	if want := "out in\n" + c.Dir + "\n"; out.String() != want || errs.String() != "err\n" || events.String() != "progress 50\n" {
+		t.Errorf("wrote %q, %q, %q", out.String(), errs.String(), events.String())
+	}
+	nothingLeft(t, c)
+}
+
+// TestShapes ends programs of every shape in every way.
+func TestShapes(t *testing.T) {
+	shapes := map[string]string{
+		"sleep":             `sleep 1000`,
+		"in background":     `sleep 1000 & sleep 1000`,
+		"subshell":          `(sleep 1000)`,
+		"pipe":              `sleep 1000 | cat`,
+		"setsid":            `setsid sleep 1000 & sleep 1000`,
+		"double fork":       `(setsid sh -c 'sleep 1000 & sleep 1000' &) ; sleep 1000`,
+		"closes its output": `exec >&- 2>&- 3>&-; sleep 1000`,
+		"ignores TERM":      `trap '' TERM; sleep 1000; sleep 1000`,
+		"stopped":           `sh -c 'kill -STOP $$; sleep 1000'`,
+		"writes for ever":   `yes`,
+	}
+	for name, script := range shapes {
+		for _, how := range []string{"ends", "context"} {
+			t.Run(name+" "+how, func(t *testing.T) {
+				t.Parallel()
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				began := &first{then: cancel}
+				c := shell(t, `echo begun >&3; `+script)
+				c.Events = began
+				if strings.Contains(script, "TERM") || strings.Contains(script, "STOP") {
+					c.KillAfter = 100 * time.Millisecond
+				}
+				if how == "ends" {
+					// the shell ends at once, and what it has started does not
+					c.Argv[2] = `echo begun >&3; (` + script + `) & sleep 0.1; exit 0`
+					began.then = func() {}
+				}
+				end, err := Run(ctx, c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if end.Stopped != (how == "context") || how == "ends" && !end.OK() {
+					t.Errorf("ended with %+v", end)
+				}
+				nothingLeft(t, c)
+			})
+		}
+	}
+}
+
+// first calls then at the first byte.
+type first struct {
+	then func()
+	done atomic.Bool
+}
+
+func (f *first) Write(b []byte) (int, error) {
+	if f.done.CompareAndSwap(false, true) {
+		f.then()
+	}
+	return len(b), nil
+}
+
+func TestLimits(t *testing.T) {
+	for name, tt := range map[string]struct {
+		script string
+		limits Limits
+		want   string
+	}{
+		"output":    {`yes`, Limits{Output: 1 << 20}, "wrote more than 1048576 bytes (limits.output)"},
+		"a line":    {`head -c 100000000 /dev/zero`, Limits{Output: 1 << 20}, "wrote more than 1048576 bytes (limits.output)"},
+		"cpu":       {`while :; do :; done`, Limits{CPU: time.Second}, "ended by"},
+		"files":     {`sleep 0.1; exec 4</dev/null 5</dev/null 6</dev/null 7</dev/null 8</dev/null 9</dev/null`, Limits{Files: 6}, "exit status"},
+		"file size": {`head -c 100000 /dev/zero > big; echo "$?"; exit 5`, Limits{FileSize: 1000}, "exit status 5"},
+		"memory":    {`head -c 300m /dev/zero | tail`, Limits{Memory: 64 << 20}, "used more than 67108864 bytes of memory (limits.memory)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := shell(t, tt.script)
+			c.Limits = tt.limits
+			end, err := Run(context.Background(), c)
+			if err != nil || end.OK() || !strings.HasPrefix(end.String(), tt.want) {
+				t.Errorf("ended with %q, %v; want %q", end.String(), err, tt.want)
+			}
+			nothingLeft(t, c)
+			if info, err := os.Stat(filepath.Join(c.Dir, "big")); err == nil && info.Size() > 1000 {
+				t.Errorf("a file has %d bytes", info.Size())
+			}
+		})
+	}
+}
+
+// TestProcesses lets a program make processes as fast as it can. It does so only where
+// it has seen the limit, since nothing else stops it.
+func TestProcesses(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("not root, so no user of its own: the limit of processes is NOT tested")
+	}
+	var out bytes.Buffer
+	c := shell(t, `sleep 0.1
+		limit=$(awk '/Max processes/ {print $3}' /proc/self/limits)
+		[ "$limit" -lt 200 ] || exit 9
+		for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do sleep 1000 & done
+		exit 0`)
+	c.Dir, c.User, c.Limits.Processes, c.Stderr = "/", &User{65533, 65533}, 20, &out
+	end, err := Run(context.Background(), c)
+	if err != nil || end.OK() || end.Code == 9 || !strings.Contains(out.String(), "fork") {
+		t.Errorf("ended with %v, %v: %s", end.String(), err, out.String())
+	}
+	nothingLeft(t, c)
+}
+
+func TestSandbox(t *testing.T) {
+	if LandlockABI() == 0 {
+		t.Skip("this kernel has no Landlock: the sandbox is NOT tested")
+	}
+	outside := t.TempDir()
+	c := shell(t, `echo in > mine && echo null > /dev/null && echo event > "$JOBSTREAM_EVENTS"; cat /etc/passwd > copy; echo out > `+outside+`/theirs; mknod dev c 1 3; ls; grep NoNewPrivs /proc/self/status`)
+	c.Env = append(c.Env, "JOBSTREAM_EVENTS=/dev/fd/3")
+	c.Sandbox.Write = []string{c.Dir}
+	var out, errs, events bytes.Buffer
+	c.Stdout, c.Stderr, c.Events = &out, &errs, &events
+	if _, err := Run(context.Background(), c); err != nil {
+		t.Fatal(err)
+	}
+	if out.String() != "copy\nmine\nNoNewPrivs:\t1\n" || events.String() != "event\n" {
+		t.Errorf("wrote %q, %q; errors: %s", out.String(), events.String(), errs.String())
+	}
+	if _, err := os.Stat(outside + "/theirs"); err == nil {
+		t.Error("wrote outside of its folder")
+	}
+	if err := os.WriteFile(outside+"/ours", nil, 0o600); err != nil {
+		t.Errorf("this process is confined, too: %v", err)
+	}
+	c = shell(t, `cat /etc/passwd`)
+	c.Sandbox.Write, c.Sandbox.Read = []string{c.Dir}, []string{"/usr", "/bin", "/lib", "/lib64"}
+	if end, err := Run(context.Background(), c); err != nil || end.OK() {
+		t.Errorf("read what is not listed: %v, %v", end, err)
+	}
+}
+
+func TestUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("not root: another user is NOT tested")
+	}
+	var out bytes.Buffer
+	c := shell(t, `id -u; id -g; id -G`)
+	c.Dir, c.User, c.Stdout = "/", &User{65534, 65534}, &out
+	if end, err := Run(context.Background(), c); err != nil || !end.OK() || out.String() != "65534\n65534\n65534\n" {
+		t.Errorf("%v, %v: %q", end, err, out.String())
+	}
+}
+
+// TestSweep finds the processes of a server that was killed.
+func TestSweep(t *testing.T) {
+	prefix := fmt.Sprintf("PROC_SWEEP=%d.", os.Getpid())
+	p, err := os.StartProcess("/bin/sh", []string{"sh", "-c", "setsid sleep 1000 & sleep 1000"}, &os.ProcAttr{
+		Env: []string{"PATH=/usr/bin:/bin", prefix + "1"}, Sys: &syscall.SysProcAttr{Setpgid: true},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = p.Wait() }()
+	for len(Left(prefix)) < 2 { // the shell and what it starts
+		time.Sleep(time.Millisecond)
+	}
+	if Sweep(prefix) < 2 || len(Left(prefix)) > 0 {
+		t.Errorf("%v are left", Left(prefix))
+	}
+}
+
+func TestNotStarted(t *testing.T) {
+	c := shell(t, "")
+	c.Argv = []string{"/no/such/program"}
+	if _, err := Run(context.Background(), c); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// BenchmarkRun compares with [os.StartProcess] alone.
+func BenchmarkRun(b *testing.B) {
+	b.Run("bare", func(b *testing.B) {
+		for b.Loop() {
+			p, err := os.StartProcess("/bin/true", []string{"true"}, &os.ProcAttr{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := p.Wait(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("run", func(b *testing.B) {
+		dir := b.TempDir()
+		for b.Loop() {
+			c := &Command{Argv: []string{"/bin/true"}, Dir: dir, Mark: fmt.Sprintf("PROC_BENCH=%d.", runs.Add(1)), Sandbox: Sandbox{Write: []string{dir}}}
+			if _, err := Run(context.Background(), c); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
