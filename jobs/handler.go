@@ -46,6 +46,8 @@ type Task struct {
 	Job *Job
 	// Attempt counts from 1.
 	Attempt int
+	// Until is when the attempt will be interrupted; zero = not known.
+	Until time.Time
 
 	host Host
 	left atomic.Pointer[json.RawMessage] // the checkpoint for the next attempt

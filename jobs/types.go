@@ -86,6 +86,8 @@ type Type struct {
 	// it is given up, and its job may start again. 0 = [DefaultGrace].
 	Grace   time.Duration
 	Handler Handler
+	Run     string // the kind of work, for people
+	Runs    string // what exactly it runs, for people; "" = that goes without saying
 	// Internal marks a type of the server's own. It works like any other, but lists
 	// leave it out.
 	Internal bool

@@ -140,6 +140,7 @@ func runChild(dir string) int {
 		}),
 	})
 	addKinds(cfg, terms)
+	cfg.Jobs["program"] = programType()
 	if err := s.serve(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

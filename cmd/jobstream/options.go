@@ -11,6 +11,7 @@ import (
 	"jobstream/jobs"
 	"jobstream/jobs/handlers"
 	"jobstream/jobs/handlers/email"
+	"jobstream/jobs/handlers/exec"
 	"jobstream/jobs/schedule"
 )
 
@@ -36,7 +37,7 @@ func nodeOptions(c *config.Config, log *slog.Logger) (o node.Options, err error)
 	version, _, _ := versions()
 	return node.Options{
 		Dir: c.Data.Dir, Types: types, Tracker: tracker, Cleaner: tools.Cleaner(),
-		Sweep:     func() error { return email.SweepOutbox(dirs.Outbox) },
+		Sweep:     func() error { return sweep(c, dirs, log) },
 		Schedules: c.Schedules, Retention: c.Retention.Finished,
 		REST: node.REST{Hosts: append([]string{c.Server.Host}, c.Server.Hosts...), MaxBody: c.Server.MaxBody},
 		NATS: node.NATS{
@@ -48,11 +49,55 @@ func nodeOptions(c *config.Config, log *slog.Logger) (o node.Options, err error)
 	}, nil
 }
 
+// sweep removes what handlers of a server that was killed have left.
+func sweep(c *config.Config, dirs node.Folders, log *slog.Logger) error {
+	if err := email.SweepOutbox(dirs.Outbox); err != nil {
+		return err
+	}
+	var all []*exec.Options
+	for _, o := range programs(c) {
+		all = append(all, o)
+	}
+	killed, err := exec.Sweep(exec.Host{Data: dirs.Root, Work: dirs.Work}, all)
+	if killed > 0 {
+		log.Warn("ended programs that a killed server has left running", "processes", killed)
+	}
+	return err
+}
+
+// programs are the options of the types that run programs.
+func programs(c *config.Config) map[string]*exec.Options {
+	all := make(map[string]*exec.Options)
+	for name, t := range c.Jobs {
+		if o, ok := t.Options.(*exec.Options); ok {
+			all[name] = o
+		}
+	}
+	return all
+}
+
+// warnOfPrograms says what programs may do that their operator may not expect.
+func warnOfPrograms(c *config.Config, log *slog.Logger) {
+	all := programs(c)
+	said := make(map[string]bool)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		for _, text := range all[name].Warnings() {
+			if !said[text] {
+				said[text] = true
+				log.Warn(text, "type", name)
+			}
+		}
+	}
+	if len(all) > 0 && len(c.Exposed()) > 0 {
+		log.Warn("other machines can have this server run programs; nobody has to log in (server.insecure)", "types", len(all))
+	}
+}
+
 // handlerServer is the part of this server that handlers may use.
 func handlerServer(c *config.Config, dirs node.Folders, tracker *node.Tracker) *handlers.Server {
 	smtp := c.Email.SMTP
 	return &handlers.Server{
-		Tracker: tracker, Artifacts: jobs.ArtifactDir(dirs.Artifacts), Logs: dirs.Logs,
+		Tracker: tracker, Artifacts: jobs.ArtifactDir(dirs.Artifacts), Logs: dirs.Logs, Data: dirs.Root, Work: dirs.Work,
 		Mail: email.Config{
 			Transport: c.Email.Transport, From: c.Email.From, Outbox: dirs.Outbox,
 			SMTP: email.SMTP{
@@ -74,10 +119,13 @@ func makeTypes(c *config.Config, s *handlers.Server) ([]*jobs.Type, error) {
 		}
 		made := &jobs.Type{
 			Name: name, RetryCount: t.RetryCount, Timeout: t.Timeout, MaxWorkers: t.MaxWorkers,
-			ConcurrencyPerKey: t.ConcurrencyPerKey, Rate: t.Rate, Backoff: t.Backoff, Handler: h,
+			ConcurrencyPerKey: t.ConcurrencyPerKey, Rate: t.Rate, Backoff: t.Backoff, Handler: h, Run: t.Run,
 		}
 		if t.Options != nil {
 			made.Grace = t.Options.Grace()
+		}
+		if d, ok := h.(interface{ Describe() string }); ok {
+			made.Runs = d.Describe()
 		}
 		all = append(all, made)
 	}

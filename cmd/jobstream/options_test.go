@@ -24,7 +24,7 @@ func (g *greeting) Settings() []setting.Setting {
 	return []setting.Setting{setting.Text("text", &g.text), setting.Duration("grace", &g.grace, 0, time.Hour)}
 }
 
-func (g *greeting) Check(func(path, text string)) {}
+func (g *greeting) Check(string, func(path, text string)) {}
 
 func (g *greeting) Grace() time.Duration { return g.grace }
 

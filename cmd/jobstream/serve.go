@@ -147,6 +147,7 @@ func (s *server) start(ctx context.Context) error {
 	if s.change != nil {
 		s.change(&o)
 	}
+	warnOfPrograms(s.cfg, s.log)
 	s.node, err = node.Open(ctx, o)
 	return err
 }

@@ -10,14 +10,14 @@ import (
 )
 
 // Folders are the places in the data folder.
-type Folders struct{ Root, Broker, Tracker, Artifacts, Outbox, Logs string }
+type Folders struct{ Root, Broker, Tracker, Artifacts, Outbox, Logs, Work string }
 
 // FoldersIn are the places in a data folder.
 func FoldersIn(root string) Folders {
 	return Folders{
 		Root: root, Broker: filepath.Join(root, "broker"), Tracker: filepath.Join(root, "status.db"),
 		Artifacts: filepath.Join(root, "artifacts"), Outbox: filepath.Join(root, "outbox"),
-		Logs: filepath.Join(root, "logs"),
+		Logs: filepath.Join(root, "logs"), Work: filepath.Join(root, "work"),
 	}
 }
 
@@ -37,7 +37,7 @@ func (f Folders) Make() error {
 	if err == nil { // any other error comes again, where it can be explained
 		_, _ = probe.Close(), os.Remove(probe.Name())
 	}
-	for _, dir := range []string{f.Broker, f.Artifacts, f.Outbox, f.Logs} {
+	for _, dir := range []string{f.Broker, f.Artifacts, f.Outbox, f.Logs, f.Work} {
 		if info, err := os.Stat(dir); err == nil && !info.IsDir() {
 			return fmt.Errorf("data.dir: %s is not a folder, but should be one; move it away", dir)
 		}

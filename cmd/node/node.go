@@ -82,11 +82,6 @@ func bulkType(h jobs.Handler) *jobs.Type {
 // up starts a core and opens the doors to it.
 func (n *Node) up(ctx context.Context) error {
 	n.lives++
-	if n.o.Sweep != nil {
-		if err := n.o.Sweep(); err != nil {
-			return err
-		}
-	}
 	o := coreOptions{Options: n.o, dirs: n.dirs, registry: n.registry, started: n.started, again: n.rest != nil}
 	o.NATS.Port = n.port
 	c, err := startCore(ctx, o)

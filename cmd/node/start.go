@@ -41,6 +41,15 @@ type coreOptions struct {
 	again    bool      // the node had a core before, and has broken it off
 }
 
+// sweep removes what was left half done.
+func (o *coreOptions) sweep() error {
+	err := jobs.ArtifactDir(o.dirs.Artifacts).Sweep()
+	if err == nil && o.Sweep != nil {
+		err = o.Sweep()
+	}
+	return err
+}
+
 // core is everything behind the doors: the parts, and their goroutines.
 type core struct {
 	Parts
@@ -66,9 +75,6 @@ func startCore(ctx context.Context, o coreOptions) (c *core, err error) {
 			return nil, fmt.Errorf("the tracker's file has been removed (%w); put the data folder back, or restart jobstream to begin with what is there now", err)
 		}
 	}
-	if err := jobs.ArtifactDir(o.dirs.Artifacts).Sweep(); err != nil {
-		return nil, err
-	}
 	c.Store, err = status.Open(status.Options{
 		Path: o.dirs.Tracker, Existing: o.again, Registry: o.registry, Logger: o.Logger,
 		OutboxAge: max(10*time.Second, 5*o.NATS.Sync),
@@ -76,6 +82,10 @@ func startCore(ctx context.Context, o coreOptions) (c *core, err error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	// The tracker's file is locked now, so nobody else works in the folder.
+	if err := o.sweep(); err != nil {
+		return nil, errors.Join(err, c.Store.Close())
 	}
 	c.health = newHealth(c.Store, o.dirs, c.log)
 	o.Tracker.store.Store(c.Store)

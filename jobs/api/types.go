@@ -19,7 +19,7 @@ type TypeInfo struct {
 // max_workers of 0 stands for the pool's bound. rate and burst appear if there is one.
 func (t *TypeInfo) AppendJSON(b []byte) []byte {
 	r := typeResource{
-		Name: t.Name, Paused: t.Paused, ActiveWorkers: t.ActiveWorkers, MaxWorkers: t.MaxWorkers,
+		Name: t.Name, Run: t.Run, Runs: t.Runs, Paused: t.Paused, ActiveWorkers: t.ActiveWorkers, MaxWorkers: t.MaxWorkers,
 		Depth: typeDepth{
 			Scheduled: t.Depth[jobs.Scheduled], Queued: t.Depth[jobs.Pending],
 			Processing: t.Depth[jobs.Processing], Retrying: t.Depth[jobs.Retrying],
@@ -39,6 +39,8 @@ func (t *TypeInfo) AppendJSON(b []byte) []byte {
 
 type typeResource struct {
 	Name              string      `json:"name"`
+	Run               string      `json:"run,omitempty"`
+	Runs              string      `json:"runs,omitempty"`
 	Paused            bool        `json:"paused"`
 	ActiveWorkers     int         `json:"active_workers"`
 	MaxWorkers        int         `json:"max_workers"`

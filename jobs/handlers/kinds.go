@@ -13,6 +13,7 @@ import (
 	"jobstream/jobs"
 	"jobstream/jobs/handlers/cleanup"
 	"jobstream/jobs/handlers/email"
+	"jobstream/jobs/handlers/exec"
 	"jobstream/jobs/handlers/export"
 	"jobstream/jobs/handlers/report"
 	"jobstream/jobs/joblog"
@@ -44,8 +45,10 @@ type Options interface {
 	// Settings binds the keys to their fields. A path begins below the type: kill_after
 	// is jobs.<type>.kill_after.
 	Settings() []setting.Setting
-	// Check reports problems between settings, like a missing key, after all are set.
-	Check(fail func(path, text string))
+	// Check reports problems between settings, like a missing key, after all are set, and
+	// looks for what they name. Relative paths in them begin at folder, that of the
+	// configuration's file.
+	Check(folder string, fail func(path, text string))
 	// Grace is [jobs.Type.Grace] of the type.
 	Grace() time.Duration
 }
@@ -55,6 +58,8 @@ type Server struct {
 	Tracker   Tracker
 	Artifacts jobs.Artifacts
 	Logs      string       // the folder of jobs' logs
+	Data      string       // the data folder
+	Work      string       // the folder in which programs work
 	Mail      email.Config // the section email, which all types of that kind share
 }
 
@@ -81,6 +86,9 @@ var kinds = []*Kind{
 	}),
 	Plain("cleanup", &Shipped{RetryCount: 3}, func(s *Server) (jobs.Handler, error) { return s.Cleaner(), nil }),
 	Plain("report", &Shipped{RetryCount: 3}, func(s *Server) (jobs.Handler, error) { return report.New(s.Tracker, s.Artifacts), nil }),
+	With("exec", exec.NewOptions, func(s *Server, o *exec.Options) (jobs.Handler, error) {
+		return exec.New(o, exec.Host{Data: s.Data, Work: s.Work, Artifacts: s.Artifacts}), nil
+	}),
 }
 
 // Plain makes a kind without options.

@@ -108,6 +108,7 @@ func (x *execution) handle() (result jobs.Result, err error) {
 		}
 	}()
 	x.task.Begin(x.job, x.attempt, x)
+	x.task.Until = time.Now().Add(x.timeout)
 	return x.typ.Handler.Handle(x.ctx, &x.task)
 }
 

@@ -26,6 +26,7 @@ type Setting struct {
 	Get     func() any     // the value as YAML shows it
 	Secret  bool           // never shown
 	List    bool           // a list of texts; Set takes a []string
+	Numbers bool           // the list has numbers, which Set takes as texts
 	Map     bool           // names with texts; Set takes a map[string]string
 }
 
@@ -302,11 +303,35 @@ func CheckedTexts(path string, p *[]string, allowed string, check func(string) b
 		Path:    path,
 		Allowed: allowed,
 		List:    true,
-		Get:     func() any { return slices.Concat([]string{}, *p) },
+		Get:     func() any { return append([]string{}, *p...) },
 		Set: func(v any) bool {
 			list, ok := v.([]string)
 			for _, s := range list {
 				ok = ok && check(s)
+			}
+			if ok {
+				*p = list
+			}
+			return ok
+		},
+	}
+}
+
+// Wholes is a list of integers from lo to hi.
+func Wholes(path string, p *[]int, lo, hi int) Setting {
+	return Setting{
+		Path:    path,
+		Allowed: "a list of whole numbers " + spanText(lo, hi) + ", like [1, 2]",
+		List:    true,
+		Numbers: true,
+		Get:     func() any { return append([]int{}, *p...) },
+		Set: func(v any) bool {
+			texts, ok := v.([]string)
+			list := make([]int, len(texts))
+			for i, s := range texts {
+				n, err := strconv.Atoi(s)
+				ok = ok && err == nil && n >= lo && n <= hi
+				list[i] = n
 			}
 			if ok {
 				*p = list

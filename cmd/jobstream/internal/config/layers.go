@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -157,7 +158,7 @@ func (l *loader) collect(n *node, path string, known map[string]bool, values map
 			}
 			l.schedules = e.node
 		case leaf >= 0 && l.keys[leaf].List:
-			values[at] = e.node.texts()
+			values[at] = e.node.texts(l.keys[leaf].Numbers)
 		case leaf >= 0 && l.keys[leaf].Map:
 			values[at] = e.node.textMap()
 		case leaf >= 0 && e.node.value == nil:
@@ -307,7 +308,7 @@ func (l *loader) checkOptions(path string, o handlers.Options) {
 	if o == nil {
 		return
 	}
-	o.Check(func(name, text string) {
+	o.Check(filepath.Dir(l.file), func(name, text string) {
 		at := path + "." + name
 		if slices.ContainsFunc(l.problems, func(p Problem) bool { return p.Key == at }) {
 			return

@@ -46,9 +46,9 @@ func (n *node) show() string {
 	return show(n.value)
 }
 
-// texts is a list of texts as a []string and no value as an empty one. Anything else
-// stays as it is.
-func (n *node) texts() any {
+// texts is a list of texts, or with numbers one of whole numbers, as a []string, and no
+// value as an empty one. Anything else stays as it is.
+func (n *node) texts(numbers bool) any {
 	if n.isNull() {
 		return []string(nil)
 	}
@@ -58,6 +58,9 @@ func (n *node) texts() any {
 	var all []string
 	for _, item := range n.list {
 		s, ok := item.value.(string)
+		if numbers {
+			s, ok = setting.AsText(item.value, true)
+		}
 		if !ok {
 			return setting.Plain("a list with " + item.show() + " in it")
 		}

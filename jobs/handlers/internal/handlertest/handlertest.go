@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -182,16 +183,22 @@ type Task struct {
 	Percents []int
 	Messages []string
 	Logged   []string
+
+	mu sync.Mutex
 }
 
 // Report notes progress.
 func (t *Task) Report(percent int, message string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.Percents = append(t.Percents, percent)
 	t.Messages = append(t.Messages, message)
 }
 
 // Log notes an entry of the log.
 func (t *Task) Log(level jobs.Level, _, text string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.Logged = append(t.Logged, string(level)+" "+text)
 }
 

@@ -1,0 +1,441 @@
+// Package exec runs programs as jobs: whatever the machine has, without a shell between.
+//
+// Start reading at [Handler.Handle], one attempt from the folder to the result. How a
+// program is run and ended is in package proc.
+package exec
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"mime"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"jobstream/jobs"
+	"jobstream/jobs/handlers/exec/proc"
+)
+
+// Handler runs the program of one type.
+type Handler struct {
+	o *Options
+	h Host
+}
+
+// Host is what programs need of the server that starts them.
+type Host struct {
+	Data      string // the data folder, by which this server's processes are known
+	Work      string // the folder in which each attempt gets one of its own
+	Artifacts jobs.Artifacts
+}
+
+// New makes the handler of a type whose options have been checked.
+func New(o *Options, h Host) *Handler { return &Handler{o, h} }
+
+// Describe says what the program is.
+func (h *Handler) Describe() string { return h.o.Describe() }
+
+// Check renders the command, as far as it depends on the payload.
+func (h *Handler) Check(payload json.RawMessage) error {
+	d, err := newData(payload, &jobs.Job{Type: "type"}, 1, "/dir")
+	if err != nil {
+		return err
+	}
+	if _, err := h.argv(d); err != nil {
+		return err
+	}
+	_, err = h.stdin(&jobs.Job{Payload: payload}, d)
+	return err
+}
+
+// newData is what templates of a job can name.
+func newData(payload json.RawMessage, j *jobs.Job, attempt int, dir string) (data, error) {
+	var v any
+	if len(payload) > 0 {
+		dec := json.NewDecoder(bytes.NewReader(payload))
+		dec.UseNumber() // as they are written
+		if err := dec.Decode(&v); err != nil {
+			return nil, jobs.Invalid("/payload", "cannot be read: "+err.Error())
+		}
+	}
+	tags := j.Tags
+	if tags == nil {
+		tags = []string{}
+	}
+	return data{
+		"payload": v, "dir": dir,
+		"job": map[string]any{
+			"id": j.ID.String(), "type": j.Type, "priority": uint8(j.Priority), "attempt": attempt,
+			"tags": tags, "created_at": j.CreatedAt.String(),
+		},
+	}, nil
+}
+
+// argv is the command for a job.
+func (h *Handler) argv(d data) ([]string, error) {
+	argv := append(make([]string, 0, 1+len(h.o.args)), h.o.program)
+	var bad []jobs.FieldError
+	for _, a := range h.o.args {
+		s, err := a.render(d, h.o.AllowDash)
+		if e, ok := jobs.AsError(err); err != nil && ok {
+			for _, f := range e.Fields {
+				if !slices.Contains(bad, f) {
+					bad = append(bad, f)
+				}
+			}
+			continue
+		}
+		argv = append(argv, s)
+	}
+	if len(bad) > 0 {
+		return nil, jobs.InvalidFields(bad...)
+	}
+	return argv, nil
+}
+
+// stdin is what the program reads.
+func (h *Handler) stdin(j *jobs.Job, d data) (io.Reader, error) {
+	switch h.o.Stdin {
+	case "none":
+		return nil, nil
+	case "payload":
+		if len(j.Payload) == 0 {
+			return strings.NewReader("null"), nil
+		}
+		return bytes.NewReader(j.Payload), nil
+	case "job":
+		return bytes.NewReader(j.AppendJSON(nil)), nil
+	}
+	v := d["payload"]
+	for _, name := range strings.Split(h.o.Stdin[1:], "/") {
+		name = strings.NewReplacer("~1", "/", "~0", "~").Replace(name)
+		switch at := v.(type) {
+		case map[string]any:
+			v = at[name]
+		case []any:
+			i, err := strconv.Atoi(name)
+			if v = nil; err == nil && i >= 0 && i < len(at) {
+				v = at[i]
+			}
+		default:
+			v = nil
+		}
+	}
+	text, ok := v.(string)
+	if !ok {
+		return nil, jobs.Invalid("/payload"+h.o.Stdin, "must be a string, which the program reads")
+	}
+	return strings.NewReader(text), nil
+}
+
+// Handle runs the program once.
+func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (result jobs.Result, err error) {
+	dir, err := h.folder()
+	if err != nil {
+		return result, fmt.Errorf("cannot make the attempt's folder: %w", err)
+	}
+	defer func() {
+		if e := remove(dir); e != nil {
+			t.Log(jobs.LevelWarn, "the attempt's folder cannot be removed: "+e.Error())
+		}
+	}()
+	mark, err := Mark(h.h.Data)
+	if err != nil {
+		return result, err
+	}
+	a := &attempt{h: h, mark: mark, t: t, dir: dir, out: head{most: jobs.MaxResult + 1}, errs: tail{most: 4 << 10}}
+	defer a.abort()
+	c, err := a.command()
+	if err != nil {
+		if e, ok := jobs.AsError(err); ok {
+			return result, jobs.Permanent(e) // the payload does not fit, and never will
+		}
+		return result, err
+	}
+	end, err := proc.Run(ctx, c)
+	if err != nil {
+		return result, err
+	}
+	return a.result(ctx, &end)
+}
+
+// folder makes an attempt's folder. One that another user works in must be reached by
+// that user, so it is not below the data folder.
+func (h *Handler) folder() (string, error) {
+	work, pattern := h.h.Work, "attempt-"
+	if h.o.user != nil {
+		mark, err := Mark(h.h.Data)
+		if err != nil {
+			return "", err
+		}
+		work, pattern = os.TempDir(), foreign(mark)
+	} else if err := os.MkdirAll(work, 0o700); err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp(work, pattern)
+	if err == nil && h.o.user != nil {
+		err = os.Chown(dir, int(h.o.user.UID), int(h.o.user.GID))
+	}
+	return dir, err
+}
+
+// remove removes a folder, even if what is in it cannot be entered.
+func remove(dir string) error {
+	err := os.RemoveAll(dir)
+	if err == nil {
+		return nil
+	}
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, _ error) error {
+		if d != nil && d.IsDir() {
+			_ = os.Chmod(path, 0o700) // RemoveAll says whether that helped
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
+}
+
+// attempt is one run of the program.
+type attempt struct {
+	h    *Handler
+	t    *jobs.Task
+	dir  string
+	mark string
+	said said
+	out  head
+	errs tail
+	file jobs.ArtifactWriter // what stdout goes to; nil: no file
+	logs []*lines            // to be closed at the end
+}
+
+// command is what is run.
+func (a *attempt) command() (*proc.Command, error) {
+	o, j := a.h.o, a.t.Job
+	d, err := newData(j.Payload, j, a.t.Attempt, a.dir)
+	if err != nil {
+		return nil, err
+	}
+	c := &proc.Command{
+		Dir: a.dir, Mark: a.mark + j.ID.String() + "." + strconv.Itoa(a.t.Attempt) + "." + strconv.FormatInt(time.Now().UnixNano(), 36),
+		KillAfter: o.KillAfter, User: o.user, Limits: o.Limits, Sandbox: o.sandbox(),
+	}
+	if o.Dir != "" {
+		c.Dir = o.Dir
+	}
+	if c.Argv, err = a.h.argv(d); err != nil {
+		return nil, err
+	}
+	if c.Stdin, err = a.h.stdin(j, d); err != nil {
+		return nil, err
+	}
+	for _, w := range o.write {
+		path, err := w.render(d, false)
+		if err != nil {
+			return nil, err
+		}
+		c.Sandbox.Write = append(c.Sandbox.Write, path)
+	}
+	c.Env = a.environ()
+	a.said = said{progress: a.t.Progress, log: func(level, text string) { a.t.Log(jobs.Level(level), text) }}
+	c.Events = a.lines(a.said.line)
+	c.Stderr = io.MultiWriter(&a.errs, a.lines(func(s string) { a.t.LogOutput(jobs.LevelInfo, "stderr", s) }))
+	switch o.Stdout {
+	case "log":
+		c.Stdout = a.lines(func(s string) { a.t.LogOutput(jobs.LevelInfo, "stdout", s) })
+	case "artifact":
+		if a.file, err = a.h.h.Artifacts.Create(j.ID); err != nil {
+			return nil, err
+		}
+		c.Stdout = a.file
+	default:
+		c.Stdout = &a.out
+	}
+	return c, nil
+}
+
+// lines is a writer of lines that is closed at the end.
+func (a *attempt) lines(each func(string)) io.Writer {
+	l := &lines{each: each}
+	a.logs = append(a.logs, l)
+	return l
+}
+
+// environ is the environment of the program.
+func (a *attempt) environ() []string {
+	j := a.t.Job
+	env := append(slices.Clone(a.h.o.env),
+		"JOBSTREAM_JOB_ID="+j.ID.String(),
+		"JOBSTREAM_JOB_TYPE="+j.Type,
+		"JOBSTREAM_JOB_ATTEMPT="+strconv.Itoa(a.t.Attempt),
+		"JOBSTREAM_JOB_RUN="+strconv.Itoa(j.Run),
+		"JOBSTREAM_DIR="+a.dir,
+		"JOBSTREAM_EVENTS=/dev/fd/3",
+		"TMPDIR="+a.dir,
+		"HOME="+a.dir,
+	)
+	if at := a.t.Until; !at.IsZero() {
+		env = append(env, "JOBSTREAM_JOB_DEADLINE="+at.UTC().Format(time.RFC3339))
+	}
+	return env
+}
+
+// abort throws away what was not finished.
+func (a *attempt) abort() {
+	if a.file != nil {
+		a.file.Abort()
+	}
+}
+
+// result is what has come of the program.
+func (a *attempt) result(ctx context.Context, end *proc.End) (r jobs.Result, err error) {
+	for _, l := range a.logs {
+		l.close()
+	}
+	o, s := a.h.o, &a.said
+	switch {
+	case s.failed && s.forGood:
+		return r, jobs.Permanent(errors.New(orText(s.why, end)))
+	case end.Over != "":
+		return r, jobs.Permanentf("the program %s", end)
+	case s.snoozed > 0 && !end.Stopped:
+		return r, jobs.Snooze(s.snoozed, s.why)
+	case s.failed:
+		return r, errors.New(orText(s.why, end))
+	case end.Stopped && !end.OK():
+		return r, a.stopped(ctx, end)
+	case end.Signal == 0 && slices.Contains(o.Permanent, end.Code):
+		return r, jobs.Permanent(a.failure(end))
+	case !end.OK():
+		return r, a.failure(end)
+	}
+	if r.Value, err = a.value(); err != nil {
+		return r, err
+	}
+	r.Artifact, err = a.artifact()
+	return r, err
+}
+
+func orText(why string, end *proc.End) string {
+	if why == "" {
+		return end.String()
+	}
+	return why
+}
+
+// stopped is the error of a program that was ended: why, and its last words.
+func (a *attempt) stopped(ctx context.Context, end *proc.End) error {
+	if words := a.errs.text(); words != "" {
+		return fmt.Errorf("%s: %s", end, words) // the pool says why it ended
+	}
+	return context.Cause(ctx)
+}
+
+// failure is how the program ended, with its last words.
+func (a *attempt) failure(end *proc.End) error {
+	if words := a.errs.text(); words != "" {
+		return fmt.Errorf("%s: %s", end, words)
+	}
+	return errors.New(end.String())
+}
+
+// value is the job's result: what was said, or else what stdout has, as JSON if it is.
+func (a *attempt) value() (any, error) {
+	switch {
+	case a.said.result != nil:
+		return json.RawMessage(a.said.result), nil
+	case a.h.o.Stdout != "result":
+		return nil, nil
+	case len(a.out.b) > jobs.MaxResult || a.out.more:
+		return nil, jobs.Permanentf("the program wrote more than %d bytes to its output, which is its job's result; write a file and name it as an artifact, or set stdout to log or artifact", jobs.MaxResult)
+	}
+	text := bytes.TrimSpace(a.out.b)
+	switch {
+	case len(text) == 0:
+		return nil, nil
+	case valid(string(text)):
+		return json.RawMessage(text), nil
+	}
+	return strings.ToValidUTF8(string(bytes.TrimRight(a.out.b, "\r\n")), string(utf8.RuneError)), nil
+}
+
+func valid(text string) bool { return json.Valid([]byte(text)) && utf8.ValidString(text) }
+
+// artifact keeps the files that the program has left, or what it has written.
+func (a *attempt) artifact() (*jobs.Artifact, error) {
+	o := a.h.o
+	if a.file != nil {
+		return a.file.Commit(orName(o.Artifact.Name, "output"), orName(o.Artifact.ContentType, "application/octet-stream"))
+	}
+	files := a.said.files
+	if o.Artifact.File != "" {
+		files = append([]file{{o.Artifact.File, o.Artifact.ContentType}}, files...)
+	}
+	if len(files) == 0 {
+		return nil, nil
+	}
+	for _, f := range files[1:] {
+		a.t.Logf(jobs.LevelWarn, "%s is not kept: a job has one artifact, and this one has %s", f.name, files[0].name)
+	}
+	made, err := a.keep(files[0])
+	if err != nil {
+		return nil, fmt.Errorf("the artifact %s: %w", files[0].name, err)
+	}
+	return made, nil
+}
+
+func orName(name, instead string) string {
+	if name == "" {
+		return instead
+	}
+	return name
+}
+
+// keep copies one file of the attempt's folder to the artifacts. A link must not lead out
+// of it: the server may read more than the program.
+func (a *attempt) keep(f file) (*jobs.Artifact, error) {
+	root, err := os.OpenRoot(a.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	if !filepath.IsLocal(f.name) {
+		return nil, errors.New("is not below the attempt's folder")
+	}
+	info, err := root.Stat(f.name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("is not a file")
+	}
+	in, err := root.Open(f.name)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	w, err := a.h.h.Artifacts.Create(a.t.Job.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Abort()
+	if _, err := io.Copy(w, in); err != nil {
+		return nil, err
+	}
+	return w.Commit(filepath.Base(f.name), orName(f.contentType, contentType(f.name)))
+}
+
+// contentType is the type of a file by the end of its name.
+func contentType(name string) string {
+	if t := mime.TypeByExtension(filepath.Ext(name)); t != "" {
+		return t
+	}
+	return "application/octet-stream"
+}

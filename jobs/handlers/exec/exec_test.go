@@ -1,0 +1,401 @@
+//go:build unix
+
+package exec
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"jobstream/jobs"
+	"jobstream/jobs/handlers/exec/proc"
+	"jobstream/jobs/handlers/internal/handlertest"
+)
+
+// handler makes one from the settings of a type, by path.
+func handler(t *testing.T, settings map[string]any) (*Handler, string) {
+	t.Helper()
+	o := NewOptions()
+	for _, s := range o.Settings() {
+		if v, ok := settings[s.Path]; ok && !s.Set(v) {
+			t.Fatalf("%s: %v is not %s", s.Path, v, s.Allowed)
+		}
+	}
+	o.Check(t.TempDir(), func(path, text string) { t.Errorf("%s: %s", path, text) })
+	data := t.TempDir()
+	h := New(o, Host{Data: data, Work: filepath.Join(data, "work"), Artifacts: jobs.ArtifactDir(filepath.Join(data, "artifacts"))})
+	t.Cleanup(func() {
+		mark, err := Mark(data)
+		if err != nil {
+			t.Error(err)
+		}
+		if left := proc.Left(mark); len(left) > 0 {
+			t.Errorf("processes are left: %v", left)
+		}
+		if left, _ := os.ReadDir(filepath.Join(data, "work")); len(left) > 0 {
+			t.Errorf("%v is left", left)
+		}
+	})
+	return h, data
+}
+
+// shell is a handler of a script.
+func shell(t *testing.T, script string, more map[string]any) (*Handler, string) {
+	t.Helper()
+	settings := map[string]any{"command": []string{"/bin/sh", "-c", script}}
+	for k, v := range more {
+		settings[k] = v
+	}
+	return handler(t, settings)
+}
+
+func TestOutcomes(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		script  string
+		more    map[string]any
+		payload string
+		value   string
+		err     string
+		forGood bool
+		logged  string
+	}{
+		"JSON":              {script: `echo '{"n": 1}'`, value: `{"n":1}`},
+		"text":              {script: `echo "a  b"`, value: `"a  b"`},
+		"nothing":           {script: `:`, value: `null`},
+		"stdin":             {script: `cat`, payload: `{"a":[1]}`, value: `{"a":[1]}`},
+		"no payload":        {script: `cat`, value: `null`},
+		"a field of it":     {script: `cat`, more: map[string]any{"stdin": "/a/1/b~1c"}, payload: `{"a":[0,{"b/c":"text"}]}`, value: `"text"`},
+		"stdin is not read": {script: `exit 0`, payload: `"` + strings.Repeat("x", 1<<20) + `"`, value: `null`},
+		"fd 3 wins":         {script: `echo 1; echo 'result {"x":2}' >&3`, value: `{"x":2}`},
+		"by name":           {script: `echo 'result 3' > "$JOBSTREAM_EVENTS"`, value: `3`},
+		"log":               {script: `echo one; echo two >&2; echo 'log warn three' >&3; echo what >&3`, more: map[string]any{"stdout": "log"}, value: `null`, logged: "info one|info two|warn not understood on file descriptor 3: what|warn three"},
+		"exit status":       {script: `echo "no decode" >&2; exit 2`, err: "exit status 2: no decode"},
+		"permanent":         {script: `exit 65`, err: "exit status 65", forGood: true},
+		"temporary":         {script: `exit 75`, err: "exit status 75"},
+		"permanent list":    {script: `exit 9`, more: map[string]any{"permanent": []string{"9"}}, err: "exit status 9", forGood: true},
+		"error permanent":   {script: `echo 'error permanent no such customer' >&3; exit 0`, err: "no such customer", forGood: true},
+		"error":             {script: `echo 'error try later' >&3; exit 0`, err: "try later"},
+		"signal":            {script: `kill -SEGV $$`, err: "ended by SIGSEGV"},
+		"snooze":            {script: `echo 'snooze 90 not there yet' >&3; exit 1`, err: "snoozed for 1m30s: not there yet"},
+		"a large result":    {script: `head -c 300000 /dev/zero | tr '\0' x`, err: "the program wrote more than 262144 bytes", forGood: true},
+		"too much":          {script: `yes`, more: map[string]any{"limits.output": "1MiB"}, err: "the program wrote more than 1048576 bytes (limits.output)", forGood: true},
+		"not UTF-8":         {script: `printf 'a\377b'`, value: `"a` + "\ufffd" + `b"`},
+		"NUL":               {script: `printf 'a\0b'`, value: `"a\u0000b"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h, _ := shell(t, tt.script, tt.more)
+			task := handlertest.NewTask(tt.payload)
+			r, err := h.Handle(t.Context(), task.Task)
+			if tt.err != "" {
+				if err == nil || !strings.HasPrefix(err.Error(), tt.err) || jobs.IsPermanent(err) != tt.forGood {
+					t.Errorf("got %v, permanent %v; want %s", err, jobs.IsPermanent(err), tt.err)
+				}
+				return
+			}
+			got, _ := json.Marshal(r.Value)
+			if err != nil || string(got) != tt.value {
+				t.Errorf("got %s, %v; want %s", got, err, tt.value)
+			}
+			if slices.Sort(task.Logged); tt.logged != "" && strings.Join(task.Logged, "|") != tt.logged {
+				t.Errorf("logged %q", task.Logged)
+			}
+		})
+	}
+}
+
+func TestProgress(t *testing.T) {
+	h, _ := shell(t, `echo 'progress 10 begun' >&3; echo 'progress 55.5% more  of it' >&3; echo 'progress 200 never' >&3`, nil)
+	task := handlertest.NewTask("")
+	if _, err := h.Handle(t.Context(), task.Task); err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(task.Percents, task.Messages) != "[10 55] [begun more  of it]" || len(task.Logged) != 1 {
+		t.Errorf("reported %v %q, logged %q", task.Percents, task.Messages, task.Logged)
+	}
+}
+
+// TestEnvironment is everything that a program gets.
+func TestEnvironment(t *testing.T) {
+	secretFile := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(secretFile, []byte("from a file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("EXEC_TEST_SECRET", "hunter2")
+	t.Setenv("EXEC_TEST_PASSED", "passed")
+	h, data := handler(t, map[string]any{
+		"command": []string{"env", "-0"}, "pass_env": []string{"PATH", "EXEC_TEST_PASSED", "EXEC_TEST_NOT_SET"},
+		"env": map[string]string{"A": "x=${env:EXEC_TEST_SECRET}", "B": "${file:" + secretFile + "}"},
+	})
+	task := handlertest.NewTask("")
+	task.Until = time.Date(2030, 1, 2, 3, 4, 5, 6, time.UTC)
+	r, err := h.Handle(t.Context(), task.Task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Split(strings.TrimSuffix(r.Value.(string), "\x00"), "\x00")
+	mark, _ := Mark(data)
+	var dir string
+	for i, v := range got {
+		if strings.HasPrefix(v, "JOBSTREAM_DIR=") {
+			dir = strings.TrimPrefix(v, "JOBSTREAM_DIR=")
+		}
+		if strings.HasPrefix(v, mark) {
+			got[i] = "mark"
+		}
+	}
+	want := []string{
+		"PATH=" + os.Getenv("PATH"), "EXEC_TEST_PASSED=passed", "A=x=hunter2", "B=from a file",
+		"JOBSTREAM_JOB_ID=" + task.Job.ID.String(), "JOBSTREAM_JOB_TYPE=under-test", "JOBSTREAM_JOB_ATTEMPT=1", "JOBSTREAM_JOB_RUN=0",
+		"JOBSTREAM_DIR=" + dir, "JOBSTREAM_EVENTS=/dev/fd/3", "TMPDIR=" + dir, "HOME=" + dir, "JOBSTREAM_JOB_DEADLINE=2030-01-02T03:04:05Z", "mark",
+	}
+	if slices.Sort(got); !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	if filepath.Dir(dir) != filepath.Join(data, "work") {
+		t.Errorf("the folder is %s", dir)
+	}
+}
+
+// TestArguments compares what arrives byte by byte.
+func TestArguments(t *testing.T) {
+	h, _ := handler(t, map[string]any{"command": []string{"printf", `%s\0`, "{{.payload.text}}", "--size={{.payload.n}}", "{{.payload.b}} {{json .payload.list}}"}})
+	rapid.Check(t, func(rt *rapid.T) {
+		text := rapid.String().Draw(rt, "text")
+		n := rapid.SampledFrom([]string{"1", "1.50", "12345678901234567890", "1e400"}).Draw(rt, "n")
+		quoted, _ := json.Marshal(text)
+		payload := fmt.Sprintf(`{"text":%s,"n":%s,"b":true,"list":[%s, 1.0]}`, quoted, n, quoted)
+		var v struct{ Text string }
+		_ = json.Unmarshal([]byte(payload), &v)
+		text = v.Text // without what is not UTF-8
+		err := h.Check(json.RawMessage(payload))
+		if strings.HasPrefix(text, "-") || strings.ContainsRune(text, 0) {
+			if e, ok := jobs.AsError(err); !ok || len(e.Fields) != 1 || e.Fields[0].Pointer != "/payload/text" {
+				rt.Fatalf("%s passes the door: %v", payload, err)
+			}
+			return
+		}
+		if err != nil {
+			rt.Fatal(err)
+		}
+		r, err := h.Handle(context.Background(), handlertest.NewTask(payload).Task)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		list, _ := asJSON([]any{text, json.Number("1.0")})
+		if want := text + "\x00--size=" + n + "\x00true " + list + "\x00"; r.Value != want {
+			rt.Fatalf("got %q, want %q", r.Value, want)
+		}
+	})
+}
+
+func TestDoor(t *testing.T) {
+	h, _ := handler(t, map[string]any{
+		"command": []string{"true", "{{.payload.a.b}}", `{{.payload.size | default "10x10"}}`, `{{default "x" .payload.name}}`, "{{.job.id}}{{.dir}}", "-literal"},
+	})
+	for payload, want := range map[string]string{
+		`{"a":{"b":"x"}}`:           "",
+		`{"a":{"b":1},"size":"-1"}`: `/payload/size begins with "-", so that the program would take it for an option`,
+		`{"a":{}}`:                  "/payload/a/b is required",
+		`{}`:                        "/payload/a is required",
+		``:                          "/payload must be an object with a, not null",
+		`[1]`:                       "/payload must be an object with a, not a list",
+		`{"a":{"b":null}}`:          "/payload/a/b must be a string, a number, true or false, not null",
+		`{"a":{"b":{"c":1}}}`:       "/payload/a/b must be a string, a number, true or false, not an object",
+		`{"a":{"b":"x\u0000y"}}`:    "/payload/a/b makes an argument with a NUL byte, which no program can get",
+		`{"a":{"b":"` + strings.Repeat("y", 200000) + `"}}`: "/payload/a/b makes an argument of 200000 bytes, at most 131072 are allowed",
+	} {
+		err := h.Check(json.RawMessage(payload))
+		got := ""
+		var e *jobs.Error
+		if errors.As(err, &e) && len(e.Fields) > 0 {
+			got = e.Fields[0].Pointer + " " + e.Fields[0].Detail
+		}
+		if got != want {
+			t.Errorf("%.60s gives %q, want %q", payload, got, want)
+		}
+	}
+	dashing, _ := handler(t, map[string]any{"command": []string{"true", "{{.payload}}"}, "allow_dash": true})
+	if err := dashing.Check(json.RawMessage(`"-x"`)); err != nil {
+		t.Error(err)
+	}
+	text, _ := handler(t, map[string]any{"command": []string{"true"}, "stdin": "/text"})
+	if err := text.Check(json.RawMessage(`{"text":5}`)); err == nil || !strings.Contains(err.Error(), "/payload/text") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestArtifact(t *testing.T) {
+	t.Parallel()
+	outside := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(outside, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		script string
+		more   map[string]any
+		want   string
+		err    string
+	}{
+		"file":          {script: `echo hello > "$JOBSTREAM_DIR/out.csv"`, more: map[string]any{"artifact.file": "out.csv"}, want: "out.csv text/csv; charset=utf-8 hello\n"},
+		"by the script": {script: `mkdir a; echo hi > a/out; echo 'artifact a/out image/x' >&3`, want: "out image/x hi\n"},
+		"stdout":        {script: `echo all`, more: map[string]any{"stdout": "artifact", "artifact.name": "all.txt", "artifact.content_type": "text/x"}, want: "all.txt text/x all\n"},
+		"missing":       {script: `:`, more: map[string]any{"artifact.file": "out.csv"}, err: "no such file"},
+		"link":          {script: `ln -s ` + outside + ` x; echo 'artifact x' >&3`, err: "escapes"},
+		"above":         {script: `echo 'artifact ../x' >&3`, err: "is not below"},
+		"fifo":          {script: `mkfifo x; echo 'artifact x' >&3`, err: "is not a file"},
+		"failed":        {script: `echo half; exit 1`, more: map[string]any{"stdout": "artifact"}, err: "exit status 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h, data := shell(t, tt.script, tt.more)
+			task := handlertest.NewTask("")
+			r, err := h.Handle(t.Context(), task.Task)
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("got %v, want %s", err, tt.err)
+				}
+				if left, _ := os.ReadDir(filepath.Join(data, "artifacts")); len(left) > 0 {
+					t.Errorf("%v is left", left)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := jobs.ArtifactDir(filepath.Join(data, "artifacts")).Open(task.Job.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			b, _ := io.ReadAll(f)
+			if got := r.Artifact.Name + " " + r.Artifact.ContentType + " " + string(b); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestStop ends programs by their context, for every reason.
+func TestStop(t *testing.T) {
+	t.Parallel()
+	for _, cause := range []error{jobs.ErrTimeout, jobs.ErrCancelled, jobs.ErrShutdown} {
+		for name, script := range map[string]string{
+			"asked":   `trap 'echo bye >&2; exit 3' TERM; echo 'progress 1' >&3; sleep 1000 & wait`,
+			"ignores": `trap '' TERM; echo 'progress 1' >&3; while :; do sleep 1000; done`,
+		} {
+			t.Run(name+" "+cause.Error(), func(t *testing.T) {
+				t.Parallel()
+				h, _ := shell(t, script, map[string]any{"kill_after": "200ms"})
+				ctx, cancel := context.WithCancelCause(t.Context())
+				task := jobs.NewTask(&jobs.Job{ID: jobs.NewID(), Type: "under-test"}, 1, begun(func() { cancel(cause) }))
+				_, err := h.Handle(ctx, task)
+				if err == nil || name == "asked" && err.Error() != "exit status 3: bye" || name == "ignores" && !errors.Is(err, cause) {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+	}
+}
+
+// begun is a host that calls a function at the first progress.
+type begun func()
+
+func (b begun) Report(int, string)           { b() }
+func (begun) Log(jobs.Level, string, string) {}
+
+// TestConfiguration has every mistake named with its key.
+func TestConfiguration(t *testing.T) {
+	folder := t.TempDir()
+	for _, name := range []string{"plain", "run"} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte("#!/bin/sh\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(filepath.Join(folder, "run"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		settings map[string]any
+		want     string
+	}{
+		"relative":        {map[string]any{"command": []string{"./run"}}, ""},
+		"by PATH":         {map[string]any{"command": []string{"sh"}}, ""},
+		"none":            {nil, "command: is required"},
+		"missing":         {map[string]any{"command": []string{"/no/such"}}, "command[0]: /no/such cannot be run: stat /no/such: no such file"},
+		"not executable":  {map[string]any{"command": []string{"./plain"}}, "permission denied"},
+		"a template":      {map[string]any{"command": []string{"{{.payload}}"}}, "command[0]: must not be a template"},
+		"does not parse":  {map[string]any{"command": []string{"sh", "{{.payload"}}, "command[1]: "},
+		"unknown field":   {map[string]any{"command": []string{"sh", "{{.paylod.x}}"}}, "command[1]: names .paylod, which does not exist; known are .payload, .job, .dir"},
+		"unknown call":    {map[string]any{"command": []string{"sh", "{{exec .payload}}"}}, `command[1]: :1: function "exec" not defined`},
+		"dir":             {map[string]any{"command": []string{"sh"}, "dir": "nope"}, "dir: "},
+		"artifact":        {map[string]any{"command": []string{"sh"}, "artifact.file": "/etc/passwd"}, "artifact.file: must be a path below"},
+		"artifact twice":  {map[string]any{"command": []string{"sh"}, "artifact.file": "x", "stdout": "artifact"}, "artifact.file: goes with"},
+		"secret":          {map[string]any{"command": []string{"sh"}, "env": map[string]string{"A": "${env:NO_SUCH_VARIABLE}"}}, "env.A: the environment has no NO_SUCH_VARIABLE"},
+		"secret file":     {map[string]any{"command": []string{"sh"}, "env": map[string]string{"A": "${file:nope}"}}, "env.A: open "},
+		"variable":        {map[string]any{"command": []string{"sh"}, "env": map[string]string{"a-b": "x"}}, "env.a-b: must be the name"},
+		"ours":            {map[string]any{"command": []string{"sh"}, "env": map[string]string{"JOBSTREAM_MARK": "x"}}, "env.JOBSTREAM_MARK: is set by the server"},
+		"user":            {map[string]any{"command": []string{"sh"}, "user": "no-such-user"}, `user: there is no user "no-such-user" here`},
+		"write":           {map[string]any{"command": []string{"sh"}, "sandbox.write": []string{"{{.payload}}"}}, "sandbox.write[0]: may begin with"},
+		"write not there": {map[string]any{"command": []string{"sh"}, "sandbox.write": []string{"/no/such"}}, "sandbox.write[0]: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := NewOptions()
+			for _, s := range o.Settings() {
+				if v, ok := tt.settings[s.Path]; ok && !s.Set(v) {
+					t.Fatalf("%s: %v is not %s", s.Path, v, s.Allowed)
+				}
+			}
+			var got []string
+			o.Check(folder, func(path, text string) { got = append(got, path+": "+text) })
+			if tt.want == "" && len(got) > 0 || tt.want != "" && (len(got) != 1 || !strings.Contains(got[0], tt.want)) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	o := NewOptions()
+	o.Command = []string{"sh", "-c", "echo {{.payload}}"}
+	o.Check(t.TempDir(), func(path, text string) { t.Error(path, text) })
+	if w := o.Warnings(); len(w) == 0 || !strings.Contains(w[0], "a payload can be a command") {
+		t.Errorf("got %q", w)
+	}
+}
+
+// TestSweepOfACrash leaves a program running, as a killed server does.
+func TestSweepOfACrash(t *testing.T) {
+	h, data := shell(t, "", nil)
+	mark, err := Mark(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := os.StartProcess("/bin/sh", []string{"sh", "-c", "sleep 1000 & wait"}, &os.ProcAttr{Env: []string{"PATH=/usr/bin:/bin", mark + "x"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = p.Wait() }()
+	dir, err := h.folder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for len(proc.Left(mark)) < 2 {
+		time.Sleep(time.Millisecond) // there is no signal for it
+	}
+	killed, err := Sweep(h.h, []*Options{h.o})
+	if _, gone := os.Stat(dir); err != nil || killed < 2 || !errors.Is(gone, os.ErrNotExist) {
+		t.Errorf("killed %d, %v; the folder: %v", killed, err, gone)
+	}
+}
