@@ -22,13 +22,13 @@ import (
 type hall struct {
 	*rig
 	t     *testing.T
-	dir   jobs.ArtifactDir
+	dir   *jobs.ArtifactDir
 	conns chan net.Conn
 }
 
 func inHall(t *testing.T, o httpapi.Options, test func(h *hall)) {
 	t.Helper()
-	dir := jobs.ArtifactDir(t.TempDir())
+	dir := jobs.NewArtifactDir(t.TempDir(), 0)
 	synctest.Test(t, func(t *testing.T) {
 		h := &hall{rig: &rig{backend: newBackend()}, t: t, dir: dir, conns: make(chan net.Conn)}
 		o.Backend = behind(h.backend)

@@ -16,7 +16,7 @@ import (
 
 // TestRanges is RFC 9110, section 14, line by line.
 func TestRanges(t *testing.T) {
-	dir := jobs.ArtifactDir(t.TempDir())
+	dir := jobs.NewArtifactDir(t.TempDir(), 0)
 	r := newRig(t, func(o *httpapi.Options) { o.Backend.Artifacts = dir })
 	const content = "0123456789"
 	j := artifact(t, r, dir, "a.txt", "text/plain", []byte(content))

@@ -59,6 +59,19 @@ func (k *call) Patience() time.Duration {
 	return 0
 }
 
+// Param is a parameter of the path. Echo leaves the escapes in it if the client has not
+// escaped the path like Go: many do not escape parentheses. Only names of files have
+// characters that need escapes.
+func (k *call) Param(name string) string {
+	value := k.Context.Param(name)
+	if name == "name" && k.Request().URL.RawPath != "" {
+		if plain, err := url.PathUnescape(value); err == nil {
+			return plain
+		}
+	}
+	return value
+}
+
 // Wait exchanges the place of the request for one among those that wait. The context
 // ends after d, or when the server drains.
 func (k *call) Wait(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc, error) {

@@ -2,6 +2,9 @@ package httpapi_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,7 +37,7 @@ func artifact(t *testing.T, r *rig, files jobs.Artifacts, name, contentType stri
 }
 
 func TestResult(t *testing.T) {
-	dir := jobs.ArtifactDir(t.TempDir())
+	dir := jobs.NewArtifactDir(t.TempDir(), 0)
 	r := newRig(t, func(o *httpapi.Options) { o.Backend.Artifacts = dir })
 	content := bytes.Repeat([]byte("0123456789"), 100_000) // more than one write
 	j := artifact(t, r, dir, "export.csv", "text/csv; charset=utf-8", content)
@@ -109,6 +112,70 @@ func TestResult(t *testing.T) {
 	})
 }
 
+// TestArtifacts lists several files of a job and gets them by their names.
+func TestArtifacts(t *testing.T) {
+	dir := jobs.NewArtifactDir(t.TempDir(), 0)
+	r := newRig(t, func(o *httpapi.Options) { o.Backend.Artifacts = dir })
+	var e jobs.Event
+	var all []jobs.Artifact
+	id := jobs.NewID()
+	names := []string{"a.csv", "100% für (b) +c&d=#?.txt", "same", "same", "../x;y"}
+	for i, name := range names {
+		w, err := dir.Create(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Fprintf(w, "content %d of %s", i, name); err != nil {
+			t.Fatal(err)
+		}
+		a, err := w.Commit(jobs.ArtifactName(name), "text/plain")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, *a)
+	}
+	e.SetFiles(all)
+	r.put(&jobs.Job{ID: id, Type: "export", Priority: 3, Status: jobs.Completed, Artifact: e.Artifact, Artifacts: e.Artifacts, CreatedAt: jobs.Now()})
+	path := "/jobs/" + id.String()
+
+	type files struct{ Artifacts []jobs.Artifact }
+	var listed, shown files
+	for _, c := range []struct {
+		path string
+		into *files
+	}{{path + "/artifacts", &listed}, {path, &shown}} {
+		a := r.do(t, "GET", c.path, "")
+		if err := json.Unmarshal(a.body, c.into); err != nil || a.StatusCode != 200 || len(c.into.Artifacts) != len(names) {
+			t.Errorf("%s gives %d %s", c.path, a.StatusCode, a.body)
+		}
+	}
+	get := func(name, want string) {
+		t.Helper()
+		a := r.do(t, "GET", path+name, "", "Range", "bytes=0-999")
+		if a.StatusCode != 206 || string(a.body) != want || a.Header.Get("ETag") == "" {
+			t.Errorf("%s gives %d %q, want %q", name, a.StatusCode, a.body, want)
+		}
+	}
+	get("/result", "content 0 of a.csv")
+	get("/artifacts/a.csv", "content 0 of a.csv")
+	get("/artifacts/"+url.PathEscape(names[1]), "content 1 of "+names[1])
+	get("/artifacts/100%25%20f%c3%bcr%20%28b%29%20%2bc%26d%3d%23%3f%2e%74xt", "content 1 of "+names[1])
+	get("/artifacts/same", "content 3 of same")
+	get("/artifacts/x;y", "content 4 of ../x;y")
+	r.do(t, "GET", path+"/artifacts/other", "").wantProblem(t, 404, "no_artifact")
+	r.do(t, "GET", path+"/artifacts/a.csv?x=1", "").wantProblem(t, 422, "invalid_request", "query/x")
+	r.do(t, "GET", "/jobs/"+jobs.NewID().String()+"/artifacts", "").wantProblem(t, 404, "not_found")
+
+	single := artifact(t, r, dir, "one", "text/plain", []byte("1"))
+	if a := r.do(t, "GET", "/jobs/"+single.ID.String(), ""); strings.Contains(string(a.body), "artifacts") {
+		t.Errorf("a single file is shown twice: %s", a.body)
+	}
+	a := r.do(t, "GET", "/jobs/"+single.ID.String()+"/artifacts", "")
+	if want := `{"artifacts":[{"name":"one","content_type":"text/plain","size":1,"sha256":"` + single.Artifact.SHA256 + `"}]}`; strings.TrimSpace(string(a.body)) != want {
+		t.Errorf("listed are %s, want %s", a.body, want)
+	}
+}
+
 // memory is Artifacts that are no files.
 type memory struct{ fstest.MapFS }
 
@@ -116,7 +183,7 @@ func (m memory) Create(id jobs.ID) (jobs.ArtifactWriter, error) {
 	return &memoryWriter{in: m, id: id.String()}, nil
 }
 
-func (m memory) Open(id jobs.ID) (jobs.ArtifactFile, error) {
+func (m memory) Open(id jobs.ID, _ *jobs.Artifact) (jobs.ArtifactFile, error) {
 	f, err := m.MapFS.Open(id.String())
 	if err != nil {
 		return nil, err
@@ -135,6 +202,8 @@ func (m memory) Remove(id jobs.ID) (int64, error) {
 	defer delete(m.MapFS, id.String())
 	return m.Size(id)
 }
+
+func (m memory) Keep(jobs.ID, []jobs.Artifact) error { return nil }
 
 type memoryWriter struct {
 	bytes.Buffer
@@ -168,7 +237,8 @@ func TestResultFromAnotherStore(t *testing.T) {
 }
 
 func TestNoResult(t *testing.T) {
-	dir := jobs.ArtifactDir(t.TempDir())
+	path := t.TempDir()
+	dir := jobs.NewArtifactDir(path, 0)
 	r := newRig(t, func(o *httpapi.Options) { o.Backend.Artifacts = dir })
 	r.submit(t, anEmail)
 	p := r.do(t, "GET", "/jobs/1/result", "").wantProblem(t, 404, "no_artifact")
@@ -177,8 +247,8 @@ func TestNoResult(t *testing.T) {
 	}
 
 	j := artifact(t, r, dir, "a", "text/plain", []byte("content"))
-	path := "/jobs/" + j.ID.String() + "/result"
-	file := filepath.Join(string(dir), j.ID.String())
+	file := filepath.Join(path, j.ID.String()+".d", j.Artifact.SHA256[:32])
+	path = "/jobs/" + j.ID.String() + "/result"
 	if err := os.Truncate(file, 3); err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +260,7 @@ func TestNoResult(t *testing.T) {
 }
 
 func TestResultHeaders(t *testing.T) {
-	dir := jobs.ArtifactDir(t.TempDir())
+	dir := jobs.NewArtifactDir(t.TempDir(), 0)
 	r := newRig(t, func(o *httpapi.Options) { o.Backend.Artifacts = dir })
 	tests := []struct {
 		name, contentType string

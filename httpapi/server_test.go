@@ -43,7 +43,7 @@ func newRig(t *testing.T, change func(o *httpapi.Options)) *rig {
 		Backend: behind(r.backend), MaxBody: 1024,
 		Logger: slog.New(slog.NewTextHandler(r.log, nil)),
 	}
-	o.Backend.Artifacts = jobs.ArtifactDir(t.TempDir())
+	o.Backend.Artifacts = jobs.NewArtifactDir(t.TempDir(), 0)
 	if change != nil {
 		change(&o)
 	}

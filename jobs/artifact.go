@@ -4,30 +4,34 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"hash"
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"jobstream/jobs/fsync"
 )
 
-// Artifacts is the place of jobs' files, one per job. A file appears there whole or not
-// at all.
+// Artifacts is the place of jobs' files. A file appears there whole or not at all. It is
+// never replaced: the record of its job says which files count.
 type Artifacts interface {
-	// Create begins the artifact of a job. Nothing is visible before
-	// [ArtifactWriter.Commit]; a job that runs again replaces its artifact.
+	// Create begins a file of a job. Nothing is visible before [ArtifactWriter.Commit].
 	Create(id ID) (ArtifactWriter, error)
-	// Open opens a job's artifact for reading. The error is fs.ErrNotExist if it has
+	// Open opens a file of a job for reading. The error is fs.ErrNotExist if there is
 	// none.
-	Open(id ID) (ArtifactFile, error)
-	// Size is the size of a job's artifact in bytes; 0 if there is none.
+	Open(id ID, a *Artifact) (ArtifactFile, error)
+	// Size is the size of a job's files in bytes; 0 if there are none.
 	Size(id ID) (int64, error)
-	// Remove deletes a job's artifact, if there is one, and returns its size in
-	// bytes.
+	// Remove deletes all files of a job and returns their size in bytes.
 	Remove(id ID) (int64, error)
+	// Keep deletes all files of a job but these.
+	Keep(id ID, files []Artifact) error
 }
 
 // ArtifactWriter takes the content of an artifact.
@@ -45,84 +49,215 @@ type ArtifactFile interface {
 	io.Seeker
 }
 
-// ArtifactDir is a folder as [Artifacts]. The name of a file is its job's id.
-type ArtifactDir string
+// Bounds of artifacts.
+const (
+	MaxArtifacts    = 100 // of one job
+	MaxArtifactName = 200 // bytes of a name or a content type
+)
 
-var _ Artifacts = ArtifactDir("")
+// ArtifactName makes a name that can stand in a path and in a folder of downloads.
+func ArtifactName(name string) string {
+	name = path.Base(strings.ReplaceAll(strings.ToValidUTF8(name, "_"), `\`, "/"))
+	name = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '_'
+		}
+		return r
+	}, name)
+	if strings.Trim(name, "./") == "" {
+		return "file"
+	}
+	return Shorten(name, MaxArtifactName)
+}
 
-func (d ArtifactDir) path(id ID) string { return filepath.Join(string(d), id.String()) }
+// ArtifactDir is a folder as [Artifacts]. The files of a job are in a folder of their
+// own there, under names that follow from their content. So no attempt can replace the
+// file of another one.
+type ArtifactDir struct {
+	path    string
+	most    int64 // bytes of all files; 0 = no bound
+	count   sync.Once
+	counted error // why the bytes could not be counted
+	bytes   atomic.Int64
+}
+
+var _ Artifacts = (*ArtifactDir)(nil)
+
+// NewArtifactDir makes Artifacts of a folder that need not exist yet. All files together
+// have at most most bytes; 0 = no bound.
+func NewArtifactDir(path string, most int64) *ArtifactDir {
+	return &ArtifactDir{path: path, most: most}
+}
+
+// folder is the folder of a job's files.
+func (d *ArtifactDir) folder(id ID) string { return filepath.Join(d.path, id.String()+".d") }
+
+// old is the place of the only file of a job from the time when jobs had one.
+func (d *ArtifactDir) old(id ID) string { return filepath.Join(d.path, id.String()) }
+
+// fileOf is the name of a file with this sum.
+func fileOf(sum string) string { return sum[:min(len(sum), 32)] }
 
 // Create begins an artifact in a file under another name.
-func (d ArtifactDir) Create(id ID) (ArtifactWriter, error) {
-	if err := os.MkdirAll(string(d), 0o750); err != nil {
+func (d *ArtifactDir) Create(id ID) (ArtifactWriter, error) {
+	if err := d.measure(); err != nil {
 		return nil, err
 	}
-	f, err := os.CreateTemp(string(d), "."+id.String()+"-*.tmp")
+	if err := os.MkdirAll(d.path, 0o750); err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp(d.path, "."+id.String()+"-*.tmp")
 	if err != nil {
 		return nil, err
 	}
-	return &dirWriter{f: f, final: d.path(id), sum: sha256.New()}, nil
+	return &dirWriter{d: d, f: f, folder: d.folder(id), sum: sha256.New()}, nil
 }
 
-// Open opens the file of a job.
-func (d ArtifactDir) Open(id ID) (ArtifactFile, error) {
-	f, err := os.Open(d.path(id))
+// Open opens a file of a job.
+func (d *ArtifactDir) Open(id ID, a *Artifact) (ArtifactFile, error) {
+	f, err := os.Open(filepath.Join(d.folder(id), fileOf(a.SHA256)))
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = os.Open(d.old(id))
+	}
 	if err != nil {
 		return nil, err // not a typed nil *os.File
 	}
 	return f, nil
 }
 
-// Size is that of a job's file.
-func (d ArtifactDir) Size(id ID) (int64, error) {
-	info, err := os.Lstat(d.path(id))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	return info.Size(), nil
+// Size is that of all files of a job.
+func (d *ArtifactDir) Size(id ID) (size int64, err error) {
+	err = d.each(id, func(_ string, n int64) error {
+		size += n
+		return nil
+	})
+	return size, err
 }
 
-// Remove deletes the file of a job.
-func (d ArtifactDir) Remove(id ID) (int64, error) {
-	size, err := d.Size(id)
-	if err != nil {
+// each calls f with the path and the size of each file of a job.
+func (d *ArtifactDir) each(id ID, f func(path string, size int64) error) error {
+	info, err := os.Lstat(d.old(id))
+	if err == nil {
+		err = f(d.old(id), info.Size())
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	entries, err := os.ReadDir(d.folder(id))
+	for _, e := range entries {
+		info, err := e.Info()
+		if err == nil {
+			err = f(filepath.Join(d.folder(id), e.Name()), info.Size())
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Remove deletes all files of a job, and its folder.
+func (d *ArtifactDir) Remove(id ID) (int64, error) { return d.remove(id, nil) }
+
+// Keep deletes all files of a job but these.
+func (d *ArtifactDir) Keep(id ID, files []Artifact) error {
+	keep := make(map[string]bool, len(files))
+	for i := range files {
+		keep[fileOf(files[i].SHA256)] = true
+	}
+	_, err := d.remove(id, keep)
+	return err
+}
+
+func (d *ArtifactDir) remove(id ID, keep map[string]bool) (freed int64, err error) {
+	if err := d.measure(); err != nil {
 		return 0, err
 	}
-	if err := os.Remove(d.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, err
+	err = d.each(id, func(path string, size int64) error {
+		if keep[filepath.Base(path)] {
+			return nil
+		}
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+		freed += size
+		d.bytes.Add(-size)
+		return nil
+	})
+	if err == nil && len(keep) == 0 {
+		err = os.Remove(d.folder(id))
 	}
-	return size, nil
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return freed, err
+}
+
+// measure counts the bytes of all files, once. Without a bound nobody needs them.
+func (d *ArtifactDir) measure() error {
+	if d.most <= 0 {
+		return nil
+	}
+	d.count.Do(func() {
+		d.counted = filepath.WalkDir(d.path, func(_ string, e fs.DirEntry, err error) error {
+			if err == nil && e.Type().IsRegular() {
+				var info fs.FileInfo
+				if info, err = e.Info(); err == nil {
+					d.bytes.Add(info.Size())
+				}
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			return err
+		})
+	})
+	return d.counted
+}
+
+// reserve counts n more bytes, unless that goes beyond the bound.
+func (d *ArtifactDir) reserve(n int64) error {
+	if sum := d.bytes.Add(n); d.most > 0 && sum > d.most {
+		d.bytes.Add(-n)
+		return fmt.Errorf("the files of all jobs would have more than %d bytes (artifacts.max_bytes); delete jobs, or raise it", d.most)
+	}
+	return nil
 }
 
 // Sweep removes half-written artifacts that a crash left. Call it before any job runs.
-func (d ArtifactDir) Sweep() error {
-	entries, err := os.ReadDir(string(d))
+func (d *ArtifactDir) Sweep() error {
+	entries, err := os.ReadDir(d.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	for _, e := range entries {
 		if name := e.Name(); strings.HasPrefix(name, ".") && strings.HasSuffix(name, ".tmp") {
-			err = errors.Join(err, os.Remove(filepath.Join(string(d), name)))
+			err = errors.Join(err, os.Remove(filepath.Join(d.path, name)))
 		}
 	}
-	return err
+	return errors.Join(err, d.measure())
 }
 
 // dirWriter writes a file of an ArtifactDir.
 type dirWriter struct {
-	f     *os.File
-	final string
-	sum   hash.Hash
-	size  int64
-	done  bool
+	d      *ArtifactDir
+	f      *os.File
+	folder string
+	sum    hash.Hash
+	size   int64
+	done   bool
 }
 
 // Write appends p.
 func (w *dirWriter) Write(p []byte) (int, error) {
+	if err := w.d.reserve(int64(len(p))); err != nil {
+		return 0, err
+	}
 	n, err := w.f.Write(p)
+	w.d.bytes.Add(int64(n - len(p)))
 	w.sum.Write(p[:n])
 	w.size += int64(n)
 	return n, err
@@ -130,21 +265,34 @@ func (w *dirWriter) Write(p []byte) (int, error) {
 
 // Commit syncs the file and gives it its name.
 func (w *dirWriter) Commit(name, contentType string) (*Artifact, error) {
-	err := w.f.Sync()
-	if e := w.f.Close(); err == nil {
-		err = e
+	if w.done {
+		return nil, fs.ErrClosed
 	}
-	w.done = true
-	if err == nil {
-		err = os.Rename(w.f.Name(), w.final)
-	}
-	if err != nil {
-		return nil, errors.Join(err, os.Remove(w.f.Name()))
-	}
-	if err := fsync.Dir(filepath.Dir(w.final)); err != nil {
+	a := &Artifact{Name: name, ContentType: contentType, Size: w.size, SHA256: hex.EncodeToString(w.sum.Sum(nil))}
+	if err := w.commit(filepath.Join(w.folder, fileOf(a.SHA256))); err != nil {
+		w.Abort()
 		return nil, err
 	}
-	return &Artifact{Name: name, ContentType: contentType, Size: w.size, SHA256: hex.EncodeToString(w.sum.Sum(nil))}, nil
+	return a, nil
+}
+
+func (w *dirWriter) commit(final string) error {
+	err := w.f.Sync()
+	if err == nil {
+		err = os.MkdirAll(w.folder, 0o750)
+	}
+	if err != nil {
+		return err
+	}
+	same, missing := os.Lstat(final)
+	if err := os.Rename(w.f.Name(), final); err != nil {
+		return err
+	}
+	w.done = true
+	if missing == nil {
+		w.d.bytes.Add(-same.Size()) // the job had a file with the same content
+	}
+	return errors.Join(w.f.Close(), fsync.Dir(w.folder), fsync.Dir(w.d.path))
 }
 
 // Abort removes the file.
@@ -153,6 +301,7 @@ func (w *dirWriter) Abort() {
 		return
 	}
 	w.done = true
+	w.d.bytes.Add(-w.size)
 	_ = w.f.Close()           // its content is unwanted
 	_ = os.Remove(w.f.Name()) // a file that remains is swept at the next start
 }

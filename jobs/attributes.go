@@ -126,6 +126,7 @@ var JobFields = []Field[Job]{
 	{Name: "slot", Of: func(j *Job) any { return &j.Slot }, JSON: Hidden},
 	{Name: "unlisted", Of: func(j *Job) any { return &j.Unlisted }, JSON: Hidden},
 	{Name: "checkpoint", Of: func(j *Job) any { return &j.Checkpoint }, JSON: Hidden},
+	{Name: "artifacts", Of: func(j *Job) any { return &j.Artifacts }},
 }
 
 // MessageFields are the attributes of a [Message], as a batch stores them.
@@ -188,6 +189,7 @@ var EventFields = []Field[Event]{
 	{Name: "lost", Of: func(e *Event) any { return &e.Lost }},
 	{Name: "artifact", Of: func(e *Event) any { return &e.Artifact }},
 	{Name: "checkpoint", Of: func(e *Event) any { return &e.Checkpoint }},
+	{Name: "artifacts", Of: func(e *Event) any { return &e.Artifacts }},
 }
 
 // shownRun hides the number of the first run.
@@ -239,6 +241,8 @@ func IsZero(v any) bool {
 		return *v == nil
 	case **Terms:
 		return *v == nil
+	case *[]Artifact:
+		return len(*v) == 0
 	case *[]AttemptError:
 		return len(*v) == 0
 	case *[]HistoryEntry:

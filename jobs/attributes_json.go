@@ -70,10 +70,16 @@ func appendValueJSON(b []byte, v any) []byte {
 		return AppendString(b, v.String())
 	case **Artifact:
 		return AppendFieldsJSON(b, ArtifactFields, *v)
+	case *[]Artifact:
+		return appendObjectsJSON(b, ArtifactFields, *v)
 	case *[]AttemptError:
-		return appendListJSON(b, *v, func(b []byte, e *AttemptError) []byte { return AppendFieldsJSON(b, ErrorFields, e) })
+		return appendObjectsJSON(b, ErrorFields, *v)
 	}
 	panic(fmt.Sprintf("JSON has no attributes of type %T", v))
+}
+
+func appendObjectsJSON[E any](b []byte, fields []Field[E], list []E) []byte {
+	return appendListJSON(b, list, func(b []byte, e *E) []byte { return AppendFieldsJSON(b, fields, e) })
 }
 
 func appendListJSON[E any](b []byte, list []E, one func([]byte, *E) []byte) []byte {
@@ -157,18 +163,25 @@ func ReadValueJSON(v any, raw json.RawMessage) (err error) {
 	case **Artifact:
 		*v = &Artifact{}
 		err = ReadFieldsJSON(raw, ArtifactFields, *v)
+	case *[]Artifact:
+		*v, err = readObjectsJSON(raw, ArtifactFields)
 	case *[]AttemptError:
-		if raw[0] != '[' {
-			return fmt.Errorf("must be a list, not %s", strict.Describe(raw))
-		}
-		for entry := range strict.Elements(raw) {
-			*v = append(*v, AttemptError{})
-			err = cmp.Or(err, ReadFieldsJSON(entry, ErrorFields, &(*v)[len(*v)-1]))
-		}
+		*v, err = readObjectsJSON(raw, ErrorFields)
 	default:
 		panic(fmt.Sprintf("JSON has no attributes of type %T", v))
 	}
 	return err
+}
+
+func readObjectsJSON[E any](raw json.RawMessage, fields []Field[E]) (list []E, err error) {
+	if raw[0] != '[' {
+		return nil, fmt.Errorf("must be a list, not %s", strict.Describe(raw))
+	}
+	for entry := range strict.Elements(raw) {
+		list = append(list, *new(E))
+		err = cmp.Or(err, ReadFieldsJSON(entry, fields, &list[len(list)-1]))
+	}
+	return list, err
 }
 
 func readTextJSON[V any](v *V, raw json.RawMessage, parse func(string) (V, error)) error {

@@ -81,7 +81,9 @@ type Event struct {
 	Due      Time // for retrying and snoozed
 	Lost     int  // for failed after too many lost workers
 	Result   json.RawMessage
-	Artifact *Artifact
+	Artifact *Artifact // the first file; nil = none
+	// Artifacts are all files, if there are several; see [Event.SetFiles].
+	Artifacts []Artifact
 	// Checkpoint is the attempt's checkpoint for the next one; nil for none. See
 	// [Task.SetCheckpoint].
 	Checkpoint json.RawMessage
@@ -89,6 +91,17 @@ type Event struct {
 
 // Size is about the memory of the event's own texts, in bytes.
 func (e *Event) Size() int { return len(e.Result) + len(e.Error) + len(e.Message) + len(e.Checkpoint) }
+
+// SetFiles sets the files that the job leaves.
+func (e *Event) SetFiles(files []Artifact) {
+	e.Artifact, e.Artifacts = nil, nil
+	if len(files) > 0 {
+		e.Artifact = &files[0]
+	}
+	if len(files) > 1 {
+		e.Artifacts = files
+	}
+}
 
 // Stub is the record for an event whose submission is unknown. It contains everything
 // that a rebuilt tracker can still know about the job.
@@ -252,7 +265,7 @@ func (j *Job) end(e *Event, to Status) {
 	j.DueAt = 0
 	if e.Kind != KindCancelled {
 		j.Result = e.Result
-		j.Artifact = e.Artifact
+		j.Artifact, j.Artifacts = e.Artifact, e.Artifacts
 	}
 	if e.Message != "" {
 		j.Message = e.Message

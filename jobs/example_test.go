@@ -15,6 +15,7 @@ type printer struct{}
 
 func (printer) Report(percent int, message string)          { fmt.Println(percent, message) }
 func (printer) Log(level jobs.Level, _ string, text string) { fmt.Println(level, text) }
+func (printer) Create() (jobs.ArtifactWriter, error)        { return nil, errors.ErrUnsupported }
 
 // A handler reports progress, leaves a checkpoint and returns a result.
 func ExampleHandlerFunc() {
@@ -130,7 +131,7 @@ func ExampleArtifactDir() {
 		return
 	}
 	defer os.RemoveAll(dir)
-	files, id := jobs.ArtifactDir(dir), jobs.NewID()
+	files, id := jobs.NewArtifactDir(dir, 0), jobs.NewID()
 	w, err := files.Create(id)
 	if err != nil {
 		fmt.Println(err)

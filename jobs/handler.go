@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
@@ -36,8 +38,7 @@ type Checker interface {
 
 // Result is the result of an attempt.
 type Result struct {
-	Value    any       // becomes the JSON "result" of the job; nil = null
-	Artifact *Artifact // a file, if the handler made one
+	Value any // becomes the JSON "result" of the job; nil = null
 }
 
 // Task is one attempt, as its handler sees it.
@@ -51,6 +52,10 @@ type Task struct {
 
 	host Host
 	left atomic.Pointer[json.RawMessage] // the checkpoint for the next attempt
+
+	mu    sync.Mutex // for the rest
+	files []Artifact // committed
+	ended bool
 }
 
 // Host is the server, as far as a task needs it. Its methods may be called from any
@@ -60,6 +65,8 @@ type Host interface {
 	Report(percent int, message string)
 	// Log appends an entry to the job's log; see [Task.Log] and [Task.LogOutput].
 	Log(level Level, stream, text string)
+	// Create begins a file of the job; see [Task.Artifact].
+	Create() (ArtifactWriter, error)
 }
 
 // NewTask makes a task for tests of a handler; h may be nil.
@@ -107,6 +114,54 @@ func (t *Task) LogOutput(level Level, stream, text string) {
 	if t.host != nil {
 		t.host.Log(level, stream, text)
 	}
+}
+
+// Artifact begins a file for the job to leave, for example a picture that it has drawn. A
+// committed file belongs to the job if this attempt completes it; otherwise it is removed.
+// A job may leave [MaxArtifacts] files. The first one is its result for downloads.
+func (t *Task) Artifact() (ArtifactWriter, error) {
+	if t.host == nil {
+		return nil, errors.New("this task has no place for files")
+	}
+	w, err := t.host.Create()
+	if err != nil {
+		return nil, err
+	}
+	return &taskFile{ArtifactWriter: w, t: t}, nil
+}
+
+// taskFile is a file that its task knows once it is committed.
+type taskFile struct {
+	ArtifactWriter
+	t *Task
+}
+
+// Commit makes the file one of its job's, under [ArtifactName] of name.
+func (f *taskFile) Commit(name, contentType string) (*Artifact, error) {
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	switch {
+	case f.t.ended:
+		f.Abort()
+		return nil, errors.New("the attempt has ended or was given up; it can leave no more files")
+	case len(f.t.files) >= MaxArtifacts:
+		f.Abort()
+		return nil, Permanentf("a job can leave at most %d files", MaxArtifacts)
+	}
+	a, err := f.ArtifactWriter.Commit(ArtifactName(name), Shorten(contentType, MaxArtifactName))
+	if err == nil {
+		f.t.files = append(f.t.files, *a)
+	}
+	return a, err
+}
+
+// End ends the attempt: from now on no file can be committed. It returns the files that
+// were, in that order.
+func (t *Task) End() []Artifact {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended = true
+	return slices.Clip(t.files)
 }
 
 // MaxCheckpoint bounds a checkpoint, in bytes of JSON.

@@ -149,7 +149,7 @@ type HistoryEntry struct {
 	Due      Time // for retrying and snoozed: when the next attempt is due
 }
 
-// Artifact describes the file of a job.
+// Artifact describes a file of a job.
 type Artifact struct {
 	Name        string // the name for downloads
 	ContentType string
@@ -185,7 +185,10 @@ type Job struct {
 	Timeout  time.Duration // of one attempt, 0 = its type's
 	Payload  json.RawMessage
 	Result   json.RawMessage
-	Artifact *Artifact
+	Artifact *Artifact // the first file that it left; nil = none
+	// Artifacts are all files that it left, the first one too; nil unless there are
+	// several. See [Job.Files].
+	Artifacts []Artifact
 	// Checkpoint is the last attempt's checkpoint for the next one, see
 	// [Task.SetCheckpoint]. It outlives a retry by hand.
 	Checkpoint json.RawMessage
@@ -223,11 +226,19 @@ func (j *Job) ListedAs() string {
 	return j.Type
 }
 
+// Files are all files that the job has left. The caller does not change them.
+func (j *Job) Files() []Artifact {
+	if j.Artifact != nil && len(j.Artifacts) == 0 {
+		return []Artifact{*j.Artifact}
+	}
+	return j.Artifacts
+}
+
 // Lane is the job's queue.
 func (j *Job) Lane() Lane { return Lane{j.Type, j.Priority} }
 
-// Clone is a copy with fields and lists of its own. Payload, Result, Tags, Terms and
-// Artifact are shared: they are replaced, never edited.
+// Clone is a copy with fields and lists of its own. Payload, Result, Tags, Terms,
+// Artifact and Artifacts are shared: they are replaced, never edited.
 func (j *Job) Clone() *Job {
 	c := newJob(j)
 	if n := len(j.History) + 2; n > shortHistory {

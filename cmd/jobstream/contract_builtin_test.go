@@ -235,7 +235,7 @@ func TestContractCleanup(t *testing.T) {
 	letterID := h.await(h.submit(`{"type":"email","payload":%s}`, letter).ID, "completed").ID
 	export := h.await(h.submit(`{"type":"export"}`).ID, "completed").ID
 	failed := h.await(h.submit(`{"type":"bad"}`).ID, "failed").ID
-	files := []string{filepath.Join(dir, "outbox", letterID+".eml"), filepath.Join(dir, "artifacts", export)}
+	files := []string{filepath.Join(dir, "outbox", letterID+".eml"), filepath.Join(dir, "artifacts", export+".d")}
 	clean := func(payload string) (deleted, freed int) {
 		t.Helper()
 		j := h.await(h.submit(`{"type":"cleanup","payload":%s}`, payload).ID, "completed")

@@ -732,7 +732,7 @@ func TestContractDelete(t *testing.T) {
 	running := h.submit(`{"type":"held"}`).ID
 	pl := p.next(t)
 	files := map[string]string{
-		filepath.Join(dir, "artifacts", export): export, filepath.Join(dir, "outbox", mail.ID+".eml"): mail.ID,
+		filepath.Join(dir, "artifacts", export+".d"): export, filepath.Join(dir, "outbox", mail.ID+".eml"): mail.ID,
 	}
 	for path := range files {
 		if _, err := os.Stat(path); err != nil {

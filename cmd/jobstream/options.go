@@ -22,7 +22,8 @@ func nodeOptions(c *config.Config, log *slog.Logger) (o node.Options, err error)
 		return o, err
 	}
 	dirs, tracker := node.FoldersIn(c.Data.Dir), &node.Tracker{}
-	tools := handlerServer(c, dirs, tracker)
+	files := jobs.NewArtifactDir(dirs.Artifacts, c.Artifacts.MaxBytes)
+	tools := handlerServer(c, dirs, tracker, files)
 	types, err := makeTypes(c, tools)
 	if err != nil {
 		return o, err
@@ -37,6 +38,7 @@ func nodeOptions(c *config.Config, log *slog.Logger) (o node.Options, err error)
 	version, _, _ := versions()
 	return node.Options{
 		Dir: c.Data.Dir, Types: types, Tracker: tracker, Cleaner: tools.Cleaner(),
+		Artifacts: files,
 		Sweep:     func() error { return sweep(c, dirs, log) },
 		Schedules: c.Schedules, Retention: c.Retention.Finished,
 		REST: node.REST{Hosts: append([]string{c.Server.Host}, c.Server.Hosts...), MaxBody: c.Server.MaxBody},
@@ -94,10 +96,10 @@ func warnOfPrograms(c *config.Config, log *slog.Logger) {
 }
 
 // handlerServer is the part of this server that handlers may use.
-func handlerServer(c *config.Config, dirs node.Folders, tracker *node.Tracker) *handlers.Server {
+func handlerServer(c *config.Config, dirs node.Folders, tracker *node.Tracker, files *jobs.ArtifactDir) *handlers.Server {
 	smtp := c.Email.SMTP
 	return &handlers.Server{
-		Tracker: tracker, Artifacts: jobs.ArtifactDir(dirs.Artifacts), Logs: dirs.Logs, Data: dirs.Root, Work: dirs.Work,
+		Tracker: tracker, Artifacts: files, Logs: dirs.Logs, Data: dirs.Root, Work: dirs.Work,
 		Mail: email.Config{
 			Transport: c.Email.Transport, From: c.Email.From, Outbox: dirs.Outbox,
 			SMTP: email.SMTP{

@@ -47,7 +47,7 @@ func TestEachTypeHasItsOwnHandler(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	types, err := makeTypes(cfg, handlerServer(cfg, node.FoldersIn(t.TempDir()), &node.Tracker{}))
+	types, err := makeTypes(cfg, handlerServer(cfg, node.FoldersIn(t.TempDir()), &node.Tracker{}, nil))
 	if err != nil {
 		t.Fatal(err)
 	}

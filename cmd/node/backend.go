@@ -24,7 +24,7 @@ func newBackend(c *core, remove func(context.Context, []*jobs.Job) (int, int64, 
 		Types:     &types{c: c},
 		Workers:   workers{c},
 		Schedules: c.Schedules,
-		Artifacts: jobs.ArtifactDir(c.o.dirs.Artifacts),
+		Artifacts: c.o.Artifacts,
 		Logs:      c.Logs,
 	}
 }

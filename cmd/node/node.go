@@ -54,8 +54,11 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 		o: o, dirs: FoldersIn(o.Dir), log: o.Logger, started: time.Now(), port: o.NATS.Port,
 		healer: healer{first: o.HealPause}, broken: make(chan error, 1), watched: make(chan struct{}),
 	}
+	if n.o.Artifacts == nil {
+		n.o.Artifacts = jobs.NewArtifactDir(n.dirs.Artifacts, 0)
+	}
 	if n.o.Cleaner == nil {
-		n.o.Cleaner = cleanup.New(o.Tracker, jobs.ArtifactDir(n.dirs.Artifacts), cleanup.Leftover{Name: "its log", Remove: joblog.New(n.dirs.Logs, nil).Remove})
+		n.o.Cleaner = cleanup.New(o.Tracker, n.o.Artifacts, cleanup.Leftover{Name: "its log", Remove: joblog.New(n.dirs.Logs, nil).Remove})
 	}
 	n.registry = jobs.NewRegistry(append(o.Types[:len(o.Types):len(o.Types)], bulkType(bulk.New(o.Tracker, n.o.Cleaner.Remove)))...)
 	if err := n.dirs.Make(); err != nil {

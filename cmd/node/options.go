@@ -12,13 +12,14 @@ import (
 
 // Options are the settings of a node. Only Dir and Types are required.
 type Options struct {
-	Dir       string           // the data folder; made if need be
-	Types     []*jobs.Type     // the job types, beside the node's own
-	Tracker   *Tracker         // the tracker of the types' handlers; nil: they need none
-	Cleaner   *cleanup.Handler // deletes ended jobs and everything that they left; nil: with their artifacts
-	Sweep     func() error     // removes half-done work of handlers; called before any job runs; may be nil
-	Schedules []schedule.Spec  // of the configuration; REST makes others
-	Retention time.Duration    // ended jobs are deleted after that; 0 = never
+	Dir       string            // the data folder; made if need be
+	Types     []*jobs.Type      // the job types, beside the node's own
+	Tracker   *Tracker          // the tracker of the types' handlers; nil: they need none
+	Cleaner   *cleanup.Handler  // deletes ended jobs and everything that they left; nil: with their artifacts
+	Artifacts *jobs.ArtifactDir // the files of jobs, in [Folders]; nil: without a bound. Share it with the cleaner
+	Sweep     func() error      // removes half-done work of handlers; called before any job runs; may be nil
+	Schedules []schedule.Spec   // of the configuration; REST makes others
+	Retention time.Duration     // ended jobs are deleted after that; 0 = never
 
 	REST     REST
 	NATS     NATS

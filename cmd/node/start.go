@@ -43,7 +43,7 @@ type coreOptions struct {
 
 // sweep removes what was left half done.
 func (o *coreOptions) sweep() error {
-	err := jobs.ArtifactDir(o.dirs.Artifacts).Sweep()
+	err := o.Artifacts.Sweep()
 	if err == nil && o.Sweep != nil {
 		err = o.Sweep()
 	}
@@ -221,7 +221,7 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	c.Pool = pool.New(pool.Options{
 		Queue: c.Tail, Tracker: c.Store, Recorder: c.Recorder, Registry: c.o.registry,
 		MaxWorkers: c.o.Workers.Max, MinWorkers: c.o.Workers.Min, Paused: paused, Lease: c.o.Workers.Lease, MaxLost: c.o.Workers.MaxLost, Node: c.name, Logger: c.log,
-		SurvivorsUpTo: survivors, Logs: c.Logs,
+		SurvivorsUpTo: survivors, Artifacts: c.o.Artifacts, Logs: c.Logs,
 	}, lanes)
 	c.Store.Listen(c.Pool.Committed)
 	c.Store.Listen(c.Waits.Committed)

@@ -2,9 +2,7 @@ package api
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"jobstream/jobs"
@@ -175,32 +173,6 @@ func (e events) AppendJSON(b []byte) []byte { return e.AppendEventsJSON(b) }
 func history(ctx context.Context, c Call, q ofJob) (Answer, error) {
 	j, err := c.find(ctx, q)
 	return Answer{JSON: events{j}}, err
-}
-
-// result is the answer with the artifact of a job.
-func result(ctx context.Context, c Call, q ofJob) (Answer, error) {
-	j, err := c.find(ctx, q)
-	if err != nil {
-		return Answer{}, err
-	}
-	if j.Artifact == nil {
-		return Answer{}, &jobs.Error{Kind: jobs.NoArtifact, Detail: fmt.Sprintf("job %s has left no file; it is %s", j.ID, j.Status)}
-	}
-	content, err := c.Artifacts.Open(j.ID)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Answer{}, &jobs.Error{Kind: jobs.NoArtifact, Detail: fmt.Sprintf("the file of job %s has been deleted", j.ID)}
-	}
-	if err != nil {
-		return Answer{}, err
-	}
-	info, err := content.Stat()
-	if err == nil && info.Size() != j.Artifact.Size {
-		err = fmt.Errorf("the file of job %s has %d bytes, its record says %d; restore it or run the job again", j.ID, info.Size(), j.Artifact.Size)
-	}
-	if err != nil {
-		return Answer{}, errors.Join(err, content.Close())
-	}
-	return Answer{File: &File{j.ID, j.Artifact, content, info.ModTime()}}, nil
 }
 
 func cancel(ctx context.Context, c Call, q ofJob) (Answer, error) {

@@ -50,6 +50,8 @@ var operations = []*Operation{
 	{"history", ScopeRead, "GET /jobs/{id}/events", 200, doors(readJobPath, nil, history)},
 	{"log", ScopeRead, "GET /jobs/{id}/log", 200, doors(readLogPath, nil, readLog)},
 	{"result", ScopeRead, "GET /jobs/{id}/result", 200, doors(readJobPath, nil, result)},
+	{"artifact.list", ScopeRead, "GET /jobs/{id}/artifacts", 200, doors(readJobPath, nil, listArtifacts)},
+	{"artifact.get", ScopeRead, "GET /jobs/{id}/artifacts/{name}", 200, doors(readArtifactPath, nil, getArtifact)},
 	{"cancel", ScopeManage, "POST /jobs/{id}/cancel", 202, doors(readCancelPath, readCancelBody, cancel)},
 	{"retry", ScopeManage, "POST /jobs/{id}/retry", 202, doors(readJobPathOnly, readJobBody, retry)},
 	{"delete", ScopeManage, "DELETE /jobs/{id}", 204, doors(readJobPathOnly, readJobBody, remove)},

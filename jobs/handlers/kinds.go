@@ -82,12 +82,12 @@ func Kinds() []*Kind { return slices.Clone(kinds) }
 var kinds = []*Kind{
 	Plain("email", &Shipped{RetryCount: 3, Timeout: time.Minute}, func(s *Server) (jobs.Handler, error) { return email.New(s.Mail) }),
 	Plain("export", &Shipped{RetryCount: 1, Timeout: 10 * time.Minute}, func(s *Server) (jobs.Handler, error) {
-		return export.New(s.Tracker, s.Artifacts), nil
+		return export.New(s.Tracker), nil
 	}),
 	Plain("cleanup", &Shipped{RetryCount: 3}, func(s *Server) (jobs.Handler, error) { return s.Cleaner(), nil }),
-	Plain("report", &Shipped{RetryCount: 3}, func(s *Server) (jobs.Handler, error) { return report.New(s.Tracker, s.Artifacts), nil }),
+	Plain("report", &Shipped{RetryCount: 3}, func(s *Server) (jobs.Handler, error) { return report.New(s.Tracker), nil }),
 	With("exec", exec.NewOptions, func(s *Server, o *exec.Options) (jobs.Handler, error) {
-		return exec.New(o, exec.Host{Data: s.Data, Work: s.Work, Artifacts: s.Artifacts}), nil
+		return exec.New(o, exec.Host{Data: s.Data, Work: s.Work}), nil
 	}),
 }
 

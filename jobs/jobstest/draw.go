@@ -66,6 +66,8 @@ func Set(t *rapid.T, name string, v any) {
 	case **jobs.Terms:
 		*v = &jobs.Terms{}
 		Draw(t, jobs.TermsFields, *v)
+	case *[]jobs.Artifact:
+		*v = list(t, jobs.ArtifactFields)
 	case *[]jobs.AttemptError:
 		*v = list(t, jobs.ErrorFields)
 	case *[]jobs.HistoryEntry:

@@ -64,6 +64,8 @@ func appendValue(b []byte, v any) []byte {
 		return appendPointer(b, jobs.ArtifactFields, *v)
 	case **jobs.Terms:
 		return appendPointer(b, jobs.TermsFields, *v)
+	case *[]jobs.Artifact:
+		return appendList(b, jobs.ArtifactFields, *v)
 	case *[]jobs.AttemptError:
 		return appendList(b, jobs.ErrorFields, *v)
 	case *[]jobs.HistoryEntry:
@@ -154,6 +156,8 @@ func (r *Reader) value(v any, few bool) {
 		*v = readPointer(r, jobs.ArtifactFields)
 	case **jobs.Terms:
 		*v = readPointer(r, jobs.TermsFields)
+	case *[]jobs.Artifact:
+		*v = readList[jobs.Artifact](r, jobs.ArtifactFields, nil, 0, jobs.MaxArtifacts)
 	case *[]jobs.AttemptError:
 		*v = r.Errors()
 	case *[]jobs.HistoryEntry:
@@ -269,10 +273,11 @@ func (r *Reader) history(space []jobs.HistoryEntry) []jobs.HistoryEntry {
 
 // readList appends a list to space, or to a new slice if that is too small. It makes
 // room for at most most entries, whatever the array's head says. The first records had
-// no array around each entry; flat is the number of values of such an entry.
+// no array around each entry; flat is the number of values of such an entry, 0 if there
+// were none.
 func readList[T any](r *Reader, fields []jobs.Field[T], space []T, flat, most int) []T {
 	n := r.Array()
-	isFlat := r.Err == nil && msgp.NextType(r.B) != msgp.ArrayType
+	isFlat := flat > 0 && r.Err == nil && msgp.NextType(r.B) != msgp.ArrayType
 	if isFlat {
 		n /= flat
 	}

@@ -18,7 +18,6 @@ import (
 )
 
 func TestOutcomes(t *testing.T) {
-	sum := &jobs.Artifact{Name: "x.csv", ContentType: "text/csv", Size: 3, SHA256: "00"}
 	tests := []struct {
 		name    string
 		retries int
@@ -29,10 +28,9 @@ func TestOutcomes(t *testing.T) {
 	}{
 		{name: "nothing to say", end: verdict{}, want: "completed 1/0 100%", said: "ack 1"},
 		{name: "a result", end: verdict{result: jobs.Result{Value: map[string]int{"n": 3}}}, want: "completed 1/0 100%", result: `{"n":3}`, said: "ack 1"},
-		{name: "an artifact", end: verdict{result: jobs.Result{Artifact: sum}}, want: "completed 1/0 100%", said: "ack 1"},
 		{name: "an error", retries: 1, end: verdict{err: errors.New("no luck")}, want: "retrying 1/1 no luck", said: "nak 1 1s"},
 		{name: "an error without retries", end: verdict{err: errors.New("no luck")}, want: "failed 1/1 no luck", said: "ack 1"},
-		{name: "an error with a result", retries: 1, end: verdict{err: errors.New("no luck"), result: jobs.Result{Value: 1, Artifact: sum}}, want: "retrying 1/1 no luck", said: "nak 1 1s"},
+		{name: "an error with a result", retries: 1, end: verdict{err: errors.New("no luck"), result: jobs.Result{Value: 1}}, want: "retrying 1/1 no luck", said: "nak 1 1s"},
 		{name: "a permanent error", retries: 5, end: verdict{err: jobs.Permanentf("no such %s", "address")}, want: "failed 1/1 no such address", said: "ack 1"},
 		{name: "a wrapped permanent error", retries: 5, end: verdict{err: fmt.Errorf("sending: %w", jobs.Permanentf("550"))}, want: "failed 1/1 sending: 550", said: "ack 1"},
 		{name: "a panic", retries: 1, end: verdict{panics: true}, want: "retrying 1/1 panic: boom", said: "nak 1 1s"},
@@ -53,9 +51,6 @@ func TestOutcomes(t *testing.T) {
 				r.want("record", jobstest.Brief(j), tt.want)
 				r.want("result", string(j.Result), tt.result)
 				r.want("calls", r.said(), tt.said)
-				if want := tt.end.result.Artifact; tt.end.err == nil && j.Artifact != want {
-					t.Errorf("artifact %v, want %v", j.Artifact, want)
-				}
 				if j.Node != "here" || j.StartedAt == 0 {
 					t.Errorf("started %s on %q", j.StartedAt, j.Node)
 				}

@@ -32,6 +32,7 @@ type execution struct {
 	over    atomic.Bool              // it has ended or was given up
 	ended   atomic.Pointer[jobs.Job] // the job, if it has ended elsewhere
 
+	filed    atomic.Bool // it has begun a file
 	progress progressThrottle
 	log      jobLog
 }
@@ -53,7 +54,7 @@ func (x *execution) begin() verdict {
 	if !x.enter() {
 		return x.p.dismiss(x.d)
 	}
-	if x.job.Lost == 0 && x.job.Seq > x.p.o.SurvivorsUpTo {
+	if !x.suspect() {
 		x.p.o.Recorder.Started(x.d.Seq, x.started, x)
 	} else if !x.p.starts.record(x) {
 		// The job was in the queue when a process died, and may have killed it before
@@ -70,6 +71,9 @@ func (x *execution) begin() verdict {
 	x.watch()
 	return runs
 }
+
+// suspect says whether a process may have died while it ran the job.
+func (x *execution) suspect() bool { return x.job.Lost > 0 || x.job.Seq <= x.p.o.SurvivorsUpTo }
 
 // close ends an execution with the handler's result. It returns false if the execution
 // was given up before.
@@ -90,10 +94,15 @@ func (x *execution) end(result jobs.Result, err error) bool {
 	}
 	last := x.progress.stop()
 	x.log.close()
+	files := x.task.End()
 	e := x.outcome(result, err)
 	if e.Kind == jobs.KindCompleted {
 		e.Message = last // the throttle deferred it: it stays as the job's last message
+		e.SetFiles(files)
+	} else {
+		files = nil
 	}
+	x.tidy(files)
 	x.p.conclude(x.d, e)
 	x.p.leaveSuspects(x.job)
 	return true

@@ -21,7 +21,6 @@ func (x *execution) outcome(result jobs.Result, err error) *jobs.Event {
 	}
 	e := x.event(jobs.KindCompleted)
 	e.At = max(jobs.Now(), x.started)
-	e.Artifact = result.Artifact
 	if err == nil && result.Value != nil {
 		e.Result, err = encodeResult(result.Value)
 	}
@@ -45,10 +44,10 @@ func (x *execution) failed(e *jobs.Event, err error) {
 		e.Kind = jobs.KindFailed
 		e.Error = jobs.Shorten(err.Error(), jobs.MaxError)
 	case snoozed && !errors.Is(cause, jobs.ErrTimeout):
-		e.Kind, e.Artifact = jobs.KindSnoozed, nil
+		e.Kind = jobs.KindSnoozed
 		e.Message, e.Due = reason, e.At.Add(after)
 	case errors.Is(cause, jobs.ErrShutdown):
-		e.Kind, e.Artifact = jobs.KindReleased, nil
+		e.Kind = jobs.KindReleased
 		e.Error = jobs.ErrShutdown.Error()
 	case errors.Is(cause, jobs.ErrTimeout):
 		e.Error = fmt.Sprintf("timed out after %s", x.timeout) + ownWords(err)
@@ -80,7 +79,7 @@ func (x *execution) again(e *jobs.Event) {
 		e.Error += "; the deadline at " + at.String() + " leaves no time for another attempt"
 		return
 	}
-	e.Kind, e.Due, e.Artifact = jobs.KindRetrying, due, nil
+	e.Kind, e.Due = jobs.KindRetrying, due
 }
 
 // void is the outcome of an attempt whose job has ended before it. The tracker knows

@@ -59,7 +59,8 @@ type Options struct {
 	// start. So a tracker that cannot commit does not fill the memory. 0 = 16,384.
 	// Their results are also bounded, at 64 MiB.
 	MaxUnsettled int
-	Logs         jobs.Logs // nil: entries of jobs' logs are lost
+	Artifacts    jobs.Artifacts // nil: handlers can leave no files
+	Logs         jobs.Logs      // nil: entries of jobs' logs are lost
 	Logger       *slog.Logger
 }
 

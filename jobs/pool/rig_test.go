@@ -37,6 +37,7 @@ type rig struct {
 	records   map[uint64]*jobs.Job // by key
 	owner     map[uint64]uint64    // keys by the sequences of later messages
 	onFind    func(seq uint64)     // called after each lookup, before it returns
+	artifacts jobs.Artifacts
 	position  uint64
 	submitted []*jobs.Message
 	events    []jobs.Event
@@ -49,7 +50,8 @@ type rig struct {
 type rigOptions struct {
 	survivors uint64 // Options.SurvivorsUpTo
 	unsettled int    // Options.MaxUnsettled
-	share     int    // what a lane may hold in advance at least, 0 = its share of what all may
+	artifacts jobs.Artifacts
+	share     int // what a lane may hold in advance at least, 0 = its share of what all may
 	paused    map[string]bool
 	min       int // Options.MinWorkers
 	workers   int
@@ -82,6 +84,7 @@ type passage struct {
 }
 
 type verdict struct {
+	files  []string // names of artifacts that it leaves first, which are their content as well
 	result jobs.Result
 	err    error
 	panics bool
@@ -120,6 +123,11 @@ func (g *gate) Handle(ctx context.Context, task *jobs.Task) (jobs.Result, error)
 		delete(g.running, task.Job.Seq)
 	}
 	g.mu.Unlock()
+	for _, name := range v.files {
+		if _, err := leave(task, name); err != nil {
+			return v.result, err
+		}
+	}
 	if v.panics {
 		panic("boom")
 	}
@@ -154,7 +162,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		o.types = []*jobs.Type{typ("a"), typ("b")}
 	}
 	r := &rig{
-		t: t, gate: &gate{running: make(map[uint64]*passage)}, memQueue: newMemQueue(o.lease), begin: time.Now(),
+		t: t, artifacts: o.artifacts, gate: &gate{running: make(map[uint64]*passage)}, memQueue: newMemQueue(o.lease), begin: time.Now(),
 		records: make(map[uint64]*jobs.Job),
 		owner:   make(map[uint64]uint64),
 		commits: make(chan struct{}, 1),
@@ -170,7 +178,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	rec := pool.NewRecorder(r, nil)
 	r.pool = pool.New(pool.Options{
 		Queue: r.memQueue, Tracker: r, Recorder: rec, Registry: r.reg, MaxWorkers: o.workers, Lease: o.lease, MaxLost: o.maxLost, Node: "here", SurvivorsUpTo: o.survivors, MaxUnsettled: o.unsettled,
-		MinWorkers: o.min, Paused: o.paused,
+		MinWorkers: o.min, Paused: o.paused, Artifacts: o.artifacts,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}, lanes)
 	ctx, stop := context.WithCancel(context.Background())

@@ -214,13 +214,13 @@ func TestSnooze(t *testing.T) {
 				r.submitWith("a3", func(m *jobs.Message) { m.RetryCount = 0 })
 				r.quiet()
 				begin := jobs.Now()
-				r.end(verdict{err: err, result: jobs.Result{Value: 1, Artifact: &jobs.Artifact{}}}, 1)
+				r.end(verdict{err: err, result: jobs.Result{Value: 1}}, 1)
 				j := r.job(1)
 				r.want("record", jobstest.Brief(j), "scheduled 1/0")
 				r.want("message", j.Message, "not there yet")
 				r.want("calls", r.said(), "ack 1")
 				r.want("history", jobstest.Kinds(j), "submitted started snoozed")
-				if j.DueAt != begin.Add(time.Minute) || j.Place != jobs.Due || j.Result != nil || j.Artifact != nil {
+				if j.DueAt != begin.Add(time.Minute) || j.Place != jobs.Due || j.Result != nil {
 					t.Errorf("due at %s, place %d, result %s", j.DueAt, j.Place, j.Result)
 				}
 				pass(time.Minute)

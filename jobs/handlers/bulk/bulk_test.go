@@ -67,7 +67,7 @@ func newHandler(tr *handlertest.Tracker) *bulk.Handler {
 // handle runs one attempt.
 func handle(t *testing.T, h *bulk.Handler, payload string) (bulk.Result, *handlertest.Task, error) {
 	t.Helper()
-	task := handlertest.NewTask(payload)
+	task := handlertest.NewTask(t, payload)
 	task.Job.CreatedAt = handlertest.At(t, submitted)
 	if err := h.Check(task.Job.Payload); err != nil {
 		t.Fatal(err)
@@ -261,7 +261,7 @@ func TestInterrupted(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		stop := func([]uint64) error { cancel(jobs.ErrShutdown); return nil }
 		tr.OnChange, tr.OnDelete = stop, stop
-		task := handlertest.NewTask(`{"action":"` + action + `","all":true}`)
+		task := handlertest.NewTask(t, `{"action":"`+action+`","all":true}`)
 		task.Job.CreatedAt = handlertest.At(t, submitted)
 		if _, err := newHandler(tr).Handle(ctx, task.Task); !errors.Is(err, jobs.ErrShutdown) || len(tr.Batches) != 1 {
 			t.Errorf("%s: %v after %d pages", action, err, len(tr.Batches))
@@ -287,7 +287,7 @@ func TestCheck(t *testing.T) {
 		if !ok || len(e.Fields) != 1 || e.Fields[0].Pointer != pointer {
 			t.Errorf("%s: %v, want %s", payload, err, pointer)
 		}
-		task := handlertest.NewTask(payload)
+		task := handlertest.NewTask(t, payload)
 		if _, err := h.Handle(t.Context(), task.Task); !jobs.IsPermanent(err) {
 			t.Errorf("%s is tried again: %v", payload, err)
 		}

@@ -222,7 +222,7 @@ func (s *sweep) count(found []*jobs.Job) error {
 		b = j.AppendJSON(b[:0])
 		size, err := s.files.Size(j.ID)
 		if err != nil {
-			return fmt.Errorf("measure the artifact of job %s: %w", j.ID, err)
+			return fmt.Errorf("measure the artifacts of job %s: %w", j.ID, err)
 		}
 		s.freed += int64(len(b)) + size
 		s.deleted++
@@ -260,7 +260,7 @@ func (s *sweep) removeFiles(id jobs.ID) error {
 	size, err := s.files.Remove(id)
 	s.freed += size
 	if err != nil {
-		return fmt.Errorf("remove its artifact: %w", err)
+		return fmt.Errorf("remove its artifacts: %w", err)
 	}
 	for _, o := range s.others {
 		size, err := o.Remove(id)

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"jobstream/jobs"
 )
 
 // maxLine bounds a line of output and of events, in bytes; the rest is another line.
@@ -101,7 +103,7 @@ func (s *said) line(text string) {
 			s.result = []byte(rest)
 		}
 	case "artifact":
-		if ok = first != ""; ok {
+		if ok = first != ""; ok && len(s.files) <= jobs.MaxArtifacts { // one too many makes the attempt fail
 			s.files = append(s.files, file{first, more})
 		}
 	case "snooze":

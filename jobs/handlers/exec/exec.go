@@ -33,9 +33,8 @@ type Handler struct {
 
 // Host is what programs need of the server that starts them.
 type Host struct {
-	Data      string // the data folder, by which this server's processes are known
-	Work      string // the folder in which each attempt gets one of its own
-	Artifacts jobs.Artifacts
+	Data string // the data folder, by which this server's processes are known
+	Work string // the folder in which each attempt gets one of its own
 }
 
 // New makes the handler of a type whose options have been checked.
@@ -251,7 +250,7 @@ func (a *attempt) command() (*proc.Command, error) {
 	case "log":
 		c.Stdout = a.lines(func(s string) { a.t.LogOutput(jobs.LevelInfo, "stdout", s) })
 	case "artifact":
-		if a.file, err = a.h.h.Artifacts.Create(j.ID); err != nil {
+		if a.file, err = a.t.Artifact(); err != nil {
 			return nil, err
 		}
 		c.Stdout = a.file
@@ -319,8 +318,7 @@ func (a *attempt) result(ctx context.Context, end *proc.End) (r jobs.Result, err
 	if r.Value, err = a.value(); err != nil {
 		return r, err
 	}
-	r.Artifact, err = a.artifact()
-	return r, err
+	return r, a.keep()
 }
 
 func orText(why string, end *proc.End) string {
@@ -368,27 +366,24 @@ func (a *attempt) value() (any, error) {
 
 func valid(text string) bool { return json.Valid([]byte(text)) && utf8.ValidString(text) }
 
-// artifact keeps the files that the program has left, or what it has written.
-func (a *attempt) artifact() (*jobs.Artifact, error) {
+// keep makes artifacts of what the program has written and of the files that it has left.
+func (a *attempt) keep() error {
 	o := a.h.o
 	if a.file != nil {
-		return a.file.Commit(orName(o.Artifact.Name, "output"), orName(o.Artifact.ContentType, "application/octet-stream"))
+		if _, err := a.file.Commit(orName(o.Artifact.Name, "output"), orName(o.Artifact.ContentType, "application/octet-stream")); err != nil {
+			return err
+		}
 	}
 	files := a.said.files
 	if o.Artifact.File != "" {
 		files = append([]file{{o.Artifact.File, o.Artifact.ContentType}}, files...)
 	}
-	if len(files) == 0 {
-		return nil, nil
+	for _, f := range files {
+		if err := a.copy(f); err != nil {
+			return fmt.Errorf("the artifact %s: %w", f.name, err)
+		}
 	}
-	for _, f := range files[1:] {
-		a.t.Logf(jobs.LevelWarn, "%s is not kept: a job has one artifact, and this one has %s", f.name, files[0].name)
-	}
-	made, err := a.keep(files[0])
-	if err != nil {
-		return nil, fmt.Errorf("the artifact %s: %w", files[0].name, err)
-	}
-	return made, nil
+	return nil
 }
 
 func orName(name, instead string) string {
@@ -398,38 +393,39 @@ func orName(name, instead string) string {
 	return name
 }
 
-// keep copies one file of the attempt's folder to the artifacts. A link must not lead out
+// copy copies one file of the attempt's folder to the artifacts. A link must not lead out
 // of it: the server may read more than the program.
-func (a *attempt) keep(f file) (*jobs.Artifact, error) {
+func (a *attempt) copy(f file) error {
 	root, err := os.OpenRoot(a.dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer root.Close()
 	if !filepath.IsLocal(f.name) {
-		return nil, errors.New("is not below the attempt's folder")
+		return errors.New("is not below the attempt's folder")
 	}
 	info, err := root.Stat(f.name)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, errors.New("is not a file")
+		return errors.New("is not a file")
 	}
 	in, err := root.Open(f.name)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer in.Close()
-	w, err := a.h.h.Artifacts.Create(a.t.Job.ID)
+	w, err := a.t.Artifact()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer w.Abort()
 	if _, err := io.Copy(w, in); err != nil {
-		return nil, err
+		return err
 	}
-	return w.Commit(filepath.Base(f.name), orName(f.contentType, contentType(f.name)))
+	_, err = w.Commit(filepath.Base(f.name), orName(f.contentType, contentType(f.name)))
+	return err
 }
 
 // contentType is the type of a file by the end of its name.

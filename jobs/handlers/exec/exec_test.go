@@ -33,7 +33,7 @@ func handler(t *testing.T, settings map[string]any) (*Handler, string) {
 	}
 	o.Check(t.TempDir(), func(path, text string) { t.Errorf("%s: %s", path, text) })
 	data := t.TempDir()
-	h := New(o, Host{Data: data, Work: filepath.Join(data, "work"), Artifacts: jobs.ArtifactDir(filepath.Join(data, "artifacts"))})
+	h := New(o, Host{Data: data, Work: filepath.Join(data, "work")})
 	t.Cleanup(func() {
 		mark, err := Mark(data)
 		if err != nil {
@@ -96,7 +96,7 @@ func TestOutcomes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h, _ := shell(t, tt.script, tt.more)
-			task := handlertest.NewTask(tt.payload)
+			task := handlertest.NewTask(t, tt.payload)
 			r, err := h.Handle(t.Context(), task.Task)
 			if tt.err != "" {
 				if err == nil || !strings.HasPrefix(err.Error(), tt.err) || jobs.IsPermanent(err) != tt.forGood {
@@ -117,7 +117,7 @@ func TestOutcomes(t *testing.T) {
 
 func TestProgress(t *testing.T) {
 	h, _ := shell(t, `echo 'progress 10 begun' >&3; echo 'progress 55.5% more  of it' >&3; echo 'progress 200 never' >&3`, nil)
-	task := handlertest.NewTask("")
+	task := handlertest.NewTask(t, "")
 	if _, err := h.Handle(t.Context(), task.Task); err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestEnvironment(t *testing.T) {
 		"command": []string{"env", "-0"}, "pass_env": []string{"PATH", "EXEC_TEST_PASSED", "EXEC_TEST_NOT_SET"},
 		"env": map[string]string{"A": "x=${env:EXEC_TEST_SECRET}", "B": "${file:" + secretFile + "}"},
 	})
-	task := handlertest.NewTask("")
+	task := handlertest.NewTask(t, "")
 	task.Until = time.Date(2030, 1, 2, 3, 4, 5, 6, time.UTC)
 	r, err := h.Handle(t.Context(), task.Task)
 	if err != nil {
@@ -189,7 +189,7 @@ func TestArguments(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		r, err := h.Handle(context.Background(), handlertest.NewTask(payload).Task)
+		r, err := h.Handle(context.Background(), handlertest.NewTask(t, payload).Task)
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -251,6 +251,10 @@ func TestArtifact(t *testing.T) {
 		"file":          {script: `echo hello > "$JOBSTREAM_DIR/out.csv"`, more: map[string]any{"artifact.file": "out.csv"}, want: "out.csv text/csv; charset=utf-8 hello\n"},
 		"by the script": {script: `mkdir a; echo hi > a/out; echo 'artifact a/out image/x' >&3`, want: "out image/x hi\n"},
 		"stdout":        {script: `echo all`, more: map[string]any{"stdout": "artifact", "artifact.name": "all.txt", "artifact.content_type": "text/x"}, want: "all.txt text/x all\n"},
+		"several":       {script: `echo 1 >a.csv; echo 2 >b; echo 'artifact b image/b' >&3; echo 'artifact a.csv' >&3`, want: "b image/b 2\na.csv text/csv; charset=utf-8 1\n"},
+		"named twice":   {script: `echo 1 >b; echo 'artifact b image/b' >&3`, more: map[string]any{"artifact.file": "b", "artifact.content_type": "text/b"}, want: "b text/b 1\nb image/b 1\n"},
+		"with stdout":   {script: `echo 2 >b; echo 'artifact b image/b' >&3; echo all`, more: map[string]any{"stdout": "artifact"}, want: "output application/octet-stream all\nb image/b 2\n"},
+		"too many":      {script: `echo 1 >b; for i in $(seq 200); do echo 'artifact b' >&3; done`, err: "at most 100 files"},
 		"missing":       {script: `:`, more: map[string]any{"artifact.file": "out.csv"}, err: "no such file"},
 		"link":          {script: `ln -s ` + outside + ` x; echo 'artifact x' >&3`, err: "escapes"},
 		"above":         {script: `echo 'artifact ../x' >&3`, err: "is not below"},
@@ -259,28 +263,35 @@ func TestArtifact(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h, data := shell(t, tt.script, tt.more)
-			task := handlertest.NewTask("")
-			r, err := h.Handle(t.Context(), task.Task)
+			h, _ := shell(t, tt.script, tt.more)
+			task := handlertest.NewTask(t, "")
+			_, err := h.Handle(t.Context(), task.Task)
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {
 					t.Errorf("got %v, want %s", err, tt.err)
 				}
-				if left, _ := os.ReadDir(filepath.Join(data, "artifacts")); len(left) > 0 {
-					t.Errorf("%v is left", left)
+				if left, err := filepath.Glob(filepath.Join(task.Folder, ".*")); task.Folder != "" && (err != nil || len(left) > 0) {
+					t.Errorf("%v is left half done, %v", left, err) // the pool removes those that are whole
 				}
 				return
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			f, err := jobs.ArtifactDir(filepath.Join(data, "artifacts")).Open(task.Job.ID)
-			if err != nil {
-				t.Fatal(err)
+			var got string
+			all := task.End()
+			for i := range all {
+				f, err := jobs.NewArtifactDir(task.Folder, 0).Open(task.Job.ID, &all[i])
+				if err != nil {
+					t.Fatal(err)
+				}
+				b, err := io.ReadAll(f)
+				if err := errors.Join(err, f.Close()); err != nil {
+					t.Fatal(err)
+				}
+				got += all[i].Name + " " + all[i].ContentType + " " + string(b)
 			}
-			defer f.Close()
-			b, _ := io.ReadAll(f)
-			if got := r.Artifact.Name + " " + r.Artifact.ContentType + " " + string(b); got != tt.want {
+			if got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
@@ -314,6 +325,8 @@ type begun func()
 
 func (b begun) Report(int, string)           { b() }
 func (begun) Log(jobs.Level, string, string) {}
+
+func (begun) Create() (jobs.ArtifactWriter, error) { return nil, errors.ErrUnsupported }
 
 // TestConfiguration has every mistake named with its key.
 func TestConfiguration(t *testing.T) {

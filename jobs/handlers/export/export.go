@@ -33,7 +33,6 @@ import (
 // The export's own job is in its file as processing, if the filters choose it.
 type Handler struct {
 	history jobs.History
-	files   jobs.Artifacts
 }
 
 var (
@@ -41,10 +40,8 @@ var (
 	_ jobs.Checker = (*Handler)(nil)
 )
 
-// New makes a handler of exports of h into files.
-func New(h jobs.History, files jobs.Artifacts) *Handler {
-	return &Handler{history: h, files: files}
-}
+// New makes a handler of exports of h.
+func New(h jobs.History) *Handler { return &Handler{history: h} }
 
 // Result is the result of an export, as JSON.
 type Result struct {
@@ -70,7 +67,7 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 	if err != nil {
 		return jobs.Result{}, jobs.Permanent(err)
 	}
-	w, err := h.files.Create(t.Job.ID)
+	w, err := t.Artifact()
 	if err != nil {
 		return jobs.Result{}, fmt.Errorf("begin the export's file: %w", err)
 	}
@@ -89,13 +86,10 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 	}
 	t.Progress(100, fmt.Sprintf("exported %d jobs", n))
 	t.Logf(jobs.LevelInfo, "exported %d jobs", n)
-	return jobs.Result{
-		Artifact: file,
-		Value: Result{
-			Format: req.format.name, Records: n, Bytes: file.Size, SHA256: file.SHA256,
-			URL: "/jobs/" + t.Job.ID.String() + "/result",
-		},
-	}, nil
+	return jobs.Result{Value: Result{
+		Format: req.format.name, Records: n, Bytes: file.Size, SHA256: file.SHA256,
+		URL: "/jobs/" + t.Job.ID.String() + "/result",
+	}}, nil
 }
 
 func (h *Handler) write(ctx context.Context, out *bufio.Writer, t *jobs.Task, req *request) (int, error) {

@@ -26,14 +26,14 @@ import (
 
 func newHandler(t *testing.T, list ...*jobs.Job) *Handler {
 	t.Helper()
-	return New(handlertest.NewTracker(list...), jobs.ArtifactDir(t.TempDir()))
+	return New(handlertest.NewTracker(list...))
 }
 
 // run runs an export and returns its result and its file, which the result must
 // describe.
 func run(t *testing.T, h *Handler, payload string) (Result, *jobs.Artifact, string) {
 	t.Helper()
-	task := handlertest.NewTask(payload)
+	task := handlertest.NewTask(t, payload)
 	if err := h.Check(task.Job.Payload); err != nil {
 		t.Fatalf("Check: %v", err)
 	}
@@ -44,27 +44,24 @@ func run(t *testing.T, h *Handler, payload string) (Result, *jobs.Artifact, stri
 	if err := task.CheckProgress(); err != nil {
 		t.Error(err)
 	}
-	f, err := h.files.Open(task.Job.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	file, f := task.Open()
 	content, err := io.ReadAll(f)
 	if err := errors.Join(err, f.Close()); err != nil {
 		t.Fatal(err)
 	}
 	v := res.Value.(Result)
 	sum := sha256.Sum256(content)
-	if v.SHA256 != hex.EncodeToString(sum[:]) || v.Bytes != int64(len(content)) || v.SHA256 != res.Artifact.SHA256 {
+	if v.SHA256 != hex.EncodeToString(sum[:]) || v.Bytes != int64(len(content)) || v.SHA256 != file.SHA256 {
 		t.Errorf("the result speaks of another file: %+v", v)
 	}
 	id := task.Job.ID.String()
 	if want := "/jobs/" + id + "/result"; v.URL != want {
 		t.Errorf("url %q, want %q", v.URL, want)
 	}
-	if want := "export-" + id[28:] + "." + v.Format; res.Artifact.Name != want {
-		t.Errorf("file name %q, want %q", res.Artifact.Name, want)
+	if want := "export-" + id[28:] + "." + v.Format; file.Name != want {
+		t.Errorf("file name %q, want %q", file.Name, want)
 	}
-	return v, res.Artifact, string(content)
+	return v, file, string(content)
 }
 
 func readCSV(t interface{ Fatal(args ...any) }, content string) [][]string {
@@ -312,7 +309,7 @@ func TestCheckRefuses(t *testing.T) {
 			if !slices.Equal(got, c.pointers) || e.Kind != jobs.InvalidRequest {
 				t.Errorf("got %v %v, want %v", e.Kind, got, c.pointers)
 			}
-			if _, err := h.Handle(t.Context(), handlertest.NewTask(c.payload).Task); !jobs.IsPermanent(err) {
+			if _, err := h.Handle(t.Context(), handlertest.NewTask(t, c.payload).Task); !jobs.IsPermanent(err) {
 				t.Errorf("Handle: %v, want a permanent error", err)
 			}
 		})
@@ -321,20 +318,6 @@ func TestCheckRefuses(t *testing.T) {
 		if err := newHandler(t).Check(json.RawMessage(payload)); err != nil {
 			t.Errorf("%s: %v", payload, err)
 		}
-	}
-}
-
-func TestARepeatedAttemptReplacesTheFile(t *testing.T) {
-	h := newHandler(t, full(t))
-	task := handlertest.NewTask(`{"columns":["id"]}`)
-	for range 2 {
-		res, err := h.Handle(t.Context(), task.Task)
-		if err != nil || res.Value.(Result).Records != 1 {
-			t.Fatalf("%+v, %v", res, err)
-		}
-	}
-	if files, err := os.ReadDir(string(h.files.(jobs.ArtifactDir))); err != nil || len(files) != 1 {
-		t.Errorf("files %v, %v", files, err)
 	}
 }
 
@@ -372,20 +355,21 @@ func TestStopsWithItsContext(t *testing.T) {
 		if i == 5000 {
 			cancel(jobs.ErrShutdown)
 		}
-	}}, jobs.ArtifactDir(t.TempDir()))
-	_, err := h.Handle(ctx, handlertest.NewTask("").Task)
+	}})
+	task := handlertest.NewTask(t, "")
+	_, err := h.Handle(ctx, task.Task)
 	if !errors.Is(err, jobs.ErrShutdown) || seen > 5200 {
 		t.Errorf("stopped at %d with %v", seen, err)
 	}
-	if left, err := os.ReadDir(string(h.files.(jobs.ArtifactDir))); err != nil || len(left) > 0 {
+	if left, err := os.ReadDir(task.Folder); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
 
 func TestAFailedScanIsRetried(t *testing.T) {
 	broken := errors.New("broken")
-	h := New(failing{broken}, jobs.ArtifactDir(t.TempDir()))
-	if _, err := h.Handle(t.Context(), handlertest.NewTask("").Task); !errors.Is(err, broken) || jobs.IsPermanent(err) {
+	h := New(failing{broken})
+	if _, err := h.Handle(t.Context(), handlertest.NewTask(t, "").Task); !errors.Is(err, broken) || jobs.IsPermanent(err) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -413,9 +397,9 @@ func TestManyRecordsInFlatMemory(t *testing.T) {
 				if i%(n/5) == n/10 {
 					highest = max(highest, live())
 				}
-			}}, jobs.ArtifactDir(t.TempDir()))
+			}})
 			begun := time.Now()
-			task := handlertest.NewTask(`{"format":"` + format + `"}`)
+			task := handlertest.NewTask(t, `{"format":"`+format+`"}`)
 			res, err := h.Handle(t.Context(), task.Task)
 			if err != nil {
 				t.Fatal(err)
@@ -429,11 +413,8 @@ func TestManyRecordsInFlatMemory(t *testing.T) {
 			if highest > start+bound {
 				t.Errorf("the heap grew from %d to %d KiB", start>>10, highest>>10)
 			}
-			t.Logf("%d bytes in %v, heap +%d KiB", res.Artifact.Size, time.Since(begun).Round(time.Millisecond), (int64(highest)-int64(start))>>10)
-			f, err := h.files.Open(task.Job.ID)
-			if err != nil {
-				t.Fatal(err)
-			}
+			file, f := task.Open()
+			t.Logf("%d bytes in %v, heap +%d KiB", file.Size, time.Since(begun).Round(time.Millisecond), (int64(highest)-int64(start))>>10)
 			if lines := countLines(t, f); lines != n+map[string]int{"csv": 1}[format] {
 				t.Errorf("%d lines", lines)
 			}

@@ -34,7 +34,6 @@ import (
 // A report ends at the moment of its start, and leaves its own job out.
 type Handler struct {
 	history jobs.History
-	files   jobs.Artifacts
 	now     func() jobs.Time
 }
 
@@ -43,9 +42,9 @@ var (
 	_ jobs.Checker = (*Handler)(nil)
 )
 
-// New makes a handler of reports over h into files.
-func New(h jobs.History, files jobs.Artifacts) *Handler {
-	return &Handler{history: h, files: files, now: jobs.Now}
+// New makes a handler of reports over h.
+func New(h jobs.History) *Handler {
+	return &Handler{history: h, now: jobs.Now}
 }
 
 // Result is the result of a report, as JSON. Figures are null as long as no job has
@@ -97,17 +96,17 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 	}); err != nil {
 		return jobs.Result{}, err
 	}
-	file, err := h.write(t.Job.ID, newPage(req.kind, sum, now), sum)
+	file, err := write(t, newPage(req.kind, sum, now), sum)
 	if err != nil {
 		return jobs.Result{}, err
 	}
 	t.Progress(100, fmt.Sprintf("reported on %d jobs", sum.total.jobs()))
 	t.Logf(jobs.LevelInfo, "reported on %d jobs", sum.total.jobs())
-	return jobs.Result{Artifact: file, Value: sum.result(req.kind, t.Job.ID, file)}, nil
+	return jobs.Result{Value: sum.result(req.kind, t.Job.ID, file)}, nil
 }
 
-func (h *Handler) write(id jobs.ID, p *page, s *summary) (*jobs.Artifact, error) {
-	w, err := h.files.Create(id)
+func write(t *jobs.Task, p *page, s *summary) (*jobs.Artifact, error) {
+	w, err := t.Artifact()
 	if err != nil {
 		return nil, fmt.Errorf("begin the report's file: %w", err)
 	}

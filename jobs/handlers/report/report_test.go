@@ -29,7 +29,7 @@ const now = "2024-01-14T15:30:00Z"
 
 func newHandler(t *testing.T, list ...*jobs.Job) *Handler {
 	t.Helper()
-	h := New(handlertest.NewTracker(list...), jobs.ArtifactDir(t.TempDir()))
+	h := New(handlertest.NewTracker(list...))
 	at := handlertest.At(t, now)
 	h.now = func() jobs.Time { return at }
 	return h
@@ -39,7 +39,7 @@ func newHandler(t *testing.T, list ...*jobs.Job) *Handler {
 // describe.
 func run(t *testing.T, h *Handler, payload string) (Result, string) {
 	t.Helper()
-	task := handlertest.NewTask(payload)
+	task := handlertest.NewTask(t, payload)
 	if err := h.Check(task.Job.Payload); err != nil {
 		t.Fatalf("Check: %v", err)
 	}
@@ -50,26 +50,23 @@ func run(t *testing.T, h *Handler, payload string) (Result, string) {
 	if err := task.CheckProgress(); err != nil {
 		t.Error(err)
 	}
-	f, err := h.files.Open(task.Job.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	file, f := task.Open()
 	page, err := io.ReadAll(f)
 	if err := errors.Join(err, f.Close()); err != nil {
 		t.Fatal(err)
 	}
 	v := res.Value.(Result)
 	sum := sha256.Sum256(page)
-	if v.SHA256 != hex.EncodeToString(sum[:]) || v.Bytes != int64(len(page)) || v.SHA256 != res.Artifact.SHA256 {
+	if v.SHA256 != hex.EncodeToString(sum[:]) || v.Bytes != int64(len(page)) || v.SHA256 != file.SHA256 {
 		t.Errorf("the result speaks of another file: %+v", v)
 	}
 	if want := "/jobs/" + task.Job.ID.String() + "/result"; v.URL != want {
 		t.Errorf("url %q, want %q", v.URL, want)
 	}
-	if res.Artifact.ContentType != "text/html; charset=utf-8" {
-		t.Errorf("content type %q", res.Artifact.ContentType)
+	if file.ContentType != "text/html; charset=utf-8" {
+		t.Errorf("content type %q", file.ContentType)
 	}
-	if name := res.Artifact.Name; !strings.HasPrefix(name, "report-20") || !strings.HasSuffix(name, ".html") {
+	if name := file.Name; !strings.HasPrefix(name, "report-20") || !strings.HasSuffix(name, ".html") {
 		t.Errorf("file name %q", name)
 	}
 	wellFormed(t, page)
@@ -221,7 +218,7 @@ func TestEmptyRange(t *testing.T) {
 
 func TestItsOwnJobIsLeftOut(t *testing.T) {
 	h := newHandler(t)
-	task := handlertest.NewTask("")
+	task := handlertest.NewTask(t, "")
 	task.Job.CreatedAt = handlertest.At(t, "2024-01-14T15:29:59Z")
 	h.history = handlertest.NewTracker(task.Job)
 	res, err := h.Handle(t.Context(), task.Task)
@@ -303,7 +300,7 @@ func TestCheckRefuses(t *testing.T) {
 			if !slices.Equal(got, c.pointers) {
 				t.Errorf("got %v, want %v", got, c.pointers)
 			}
-			_, err = newHandler(t).Handle(t.Context(), handlertest.NewTask(c.payload).Task)
+			_, err = newHandler(t).Handle(t.Context(), handlertest.NewTask(t, c.payload).Task)
 			if !jobs.IsPermanent(err) {
 				t.Errorf("Handle: %v, want a permanent error", err)
 			}
@@ -315,12 +312,13 @@ func TestStopsWithItsContext(t *testing.T) {
 	h := newHandler(t, handlertest.Synthetic(1, 300, handlertest.At(t, now), day)...)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(jobs.ErrTimeout)
-	_, err := h.Handle(ctx, handlertest.NewTask("").Task)
+	task := handlertest.NewTask(t, "")
+	_, err := h.Handle(ctx, task.Task)
 	if !errors.Is(err, jobs.ErrTimeout) {
 		t.Errorf("got %v", err)
 	}
-	if left, err := os.ReadDir(string(h.files.(jobs.ArtifactDir))); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+	if left := task.End(); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }
 

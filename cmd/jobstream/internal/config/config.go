@@ -39,6 +39,7 @@ const maxFile = 64 << 10
 type Config struct {
 	Server    Server
 	Data      Data
+	Artifacts Artifacts
 	Broker    Broker
 	Worker    Worker
 	Retention Retention
@@ -64,6 +65,11 @@ type Server struct {
 // Data is the folder of all durable data.
 type Data struct {
 	Dir string // relative to the working directory, or absolute
+}
+
+// Artifacts are the files that jobs leave.
+type Artifacts struct {
+	MaxBytes int64 // of all of them together; 0 = no bound
 }
 
 // SyncAlways as [Broker.Sync] syncs every message to disk before it is acknowledged.

@@ -151,6 +151,7 @@ func TestValues(t *testing.T) {
 		{"data: {dir: /var/lib/job stream}", func(c *Config) any { return c.Data.Dir }, "/var/lib/job stream"},
 		{"broker: {host: 0.0.0.0, port: 0}", func(c *Config) any { return c.Broker.Host }, "0.0.0.0"},
 		{"{broker: {host: 0.0.0.0}, server: {insecure: true}}", func(c *Config) any { return c.Broker.Host }, "0.0.0.0"},
+		{"artifacts: {max_bytes: 20GiB}", func(c *Config) any { return c.Artifacts.MaxBytes }, int64(20 << 30)},
 		{"broker: {port: -1}", func(c *Config) any { return c.Broker.Port }, -1},
 		{"broker: {sync: always}", func(c *Config) any { return c.Broker.Sync }, SyncAlways},
 		{"broker: {sync: 100ms}", func(c *Config) any { return c.Broker.Sync }, 100 * time.Millisecond},
@@ -342,7 +343,7 @@ func TestProblems(t *testing.T) {
 		{"broker: {por: 3}", "broker.por: is not a known key; did you mean broker.port?" + at1},
 		{"sever: {port: 3}", "sever: is not a known key; did you mean server?" + at1},
 		{"queue_size: 3", "queue_size: is not a known key; did you mean worker.queue_size?" + at1},
-		{"nonsense: {a: {b: 3}}", "nonsense: is not a known key; known are server, data, broker, worker, retention, email, jobs, schedules, log" + at1},
+		{"nonsense: {a: {b: 3}}", "nonsense: is not a known key; known are server, data, artifacts, broker, worker, retention, email, jobs, schedules, log" + at1},
 		{"server.port: 3", `"server.port": is not a known key; did you mean server.port?` + at1},
 		{"jobs: {email: {backof: {}}}", "jobs.email.backof: is not a known key; did you mean jobs.email.backoff?" + at1},
 		{"email: {smtp: {auth: {x: 1}}}", "email.smtp.auth: is not a known key; email.smtp has host, port, username, password, tls, timeout, retry_unknown" + at1},
@@ -502,6 +503,7 @@ func TestYAML(t *testing.T) {
 		"everything changed": mustLoad(t, `
 server: {host: "::", port: 0, hosts: [a.example, "::1", "null"], max_body: 1025, insecure: true}
 data: {dir: "C:\\data: #1"}
+artifacts: {max_bytes: 1500}
 broker: {host: host.example.com, port: -1, sync: always}
 worker: {max_workers: 7, min_workers: 6, queue_size: 8, max_scheduled: 9, job_timeout: 25h1m1s, shutdown_grace: 0, lease: 1h, max_lost: 1}
 retention: {finished: 0}

@@ -16,6 +16,7 @@ const schedulesKey = "schedules"
 const (
 	maxPort        = 65535
 	maxBodyLimit   = 8 << 20 // NATS advises against messages beyond 8 MiB
+	maxArtifacts   = 1 << 60
 	maxConns       = 1_000_000
 	maxWorkers     = 10_000
 	maxPerKey      = 10_000
@@ -47,6 +48,7 @@ func (c *Config) keys(types []namedType) []setting.Setting {
 		setting.Whole("server.max_connections", &c.Server.MaxConnections, 0, maxConns),
 		setting.Bool("server.insecure", &c.Server.Insecure),
 		folder("data.dir", &c.Data.Dir),
+		setting.Size("artifacts.max_bytes", &c.Artifacts.MaxBytes, 0, maxArtifacts),
 		host("broker.host", &c.Broker.Host),
 		setting.Whole("broker.port", &c.Broker.Port, -1, maxPort),
 		syncInterval("broker.sync", &c.Broker.Sync),

@@ -177,14 +177,17 @@ func At(tb testing.TB, s string) jobs.Time {
 	return t
 }
 
-// Task is a first attempt at a job with this payload, and its progress reports.
+// Task is a first attempt at a job with this payload, with its progress reports and its
+// files.
 type Task struct {
 	*jobs.Task
 	Percents []int
 	Messages []string
 	Logged   []string
 
-	mu sync.Mutex
+	mu     sync.Mutex
+	tb     testing.TB
+	Folder string // of its files; made with the first one
 }
 
 // Report notes progress.
@@ -202,9 +205,31 @@ func (t *Task) Log(level jobs.Level, _, text string) {
 	t.Logged = append(t.Logged, string(level)+" "+text)
 }
 
+// Create begins a file.
+func (t *Task) Create() (jobs.ArtifactWriter, error) {
+	if t.Folder == "" {
+		t.Folder = t.tb.TempDir()
+	}
+	return jobs.NewArtifactDir(t.Folder, 0).Create(t.Job.ID)
+}
+
+// Open ends the task and opens its only file.
+func (t *Task) Open() (*jobs.Artifact, jobs.ArtifactFile) {
+	t.tb.Helper()
+	all := t.End()
+	if len(all) != 1 {
+		t.tb.Fatalf("it has left %d files: %+v", len(all), all)
+	}
+	f, err := jobs.NewArtifactDir(t.Folder, 0).Open(t.Job.ID, &all[0])
+	if err != nil {
+		t.tb.Fatal(err)
+	}
+	return &all[0], f
+}
+
 // NewTask makes one.
-func NewTask(payload string) *Task {
-	t := &Task{}
+func NewTask(tb testing.TB, payload string) *Task {
+	t := &Task{tb: tb}
 	j := &jobs.Job{ID: jobs.NewID(), Type: "under-test", Status: jobs.Processing, Attempt: 1, MaxAttempts: 1, CreatedAt: jobs.Now()}
 	if payload != "" {
 		j.Payload = json.RawMessage(payload)

@@ -1,0 +1,94 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"jobstream/jobs"
+)
+
+// ofArtifact is the input of the operation artifact.get.
+type ofArtifact struct {
+	ofJob
+	file string // its name
+}
+
+func readArtifactPath(r Request) (q ofArtifact, err error) {
+	if err := noQuery(r); err != nil {
+		return q, err
+	}
+	q.file = r.Param("name")
+	q.ofJob, err = readPathID(r)
+	return q, err
+}
+
+// artifacts is the answer with the files of a job, without their content.
+type artifacts []jobs.Artifact
+
+func (all artifacts) AppendJSON(b []byte) []byte {
+	b = append(b, `{"artifacts":[`...)
+	for i := range all {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = jobs.AppendFieldsJSON(b, jobs.ArtifactFields, &all[i])
+	}
+	return append(b, "]}"...)
+}
+
+func listArtifacts(ctx context.Context, c Call, q ofJob) (Answer, error) {
+	j, err := c.find(ctx, q)
+	if err != nil {
+		return Answer{}, err
+	}
+	return Answer{JSON: artifacts(j.Files())}, nil
+}
+
+// result is the answer with the first file of a job.
+func result(ctx context.Context, c Call, q ofJob) (Answer, error) {
+	j, err := c.find(ctx, q)
+	if err != nil {
+		return Answer{}, err
+	}
+	if j.Artifact == nil {
+		return Answer{}, &jobs.Error{Kind: jobs.NoArtifact, Detail: fmt.Sprintf("job %s has left no file; it is %s", j.ID, j.Status)}
+	}
+	return c.file(j, j.Artifact)
+}
+
+// getArtifact is the answer with a file of a job. Of files with the same name the last
+// one counts, because it was made last.
+func getArtifact(ctx context.Context, c Call, q ofArtifact) (Answer, error) {
+	j, err := c.find(ctx, q.ofJob)
+	if err != nil {
+		return Answer{}, err
+	}
+	all := j.Files()
+	for i := len(all) - 1; i >= 0; i-- {
+		if all[i].Name == q.file {
+			return c.file(j, &all[i])
+		}
+	}
+	return Answer{}, &jobs.Error{Kind: jobs.NoArtifact, Detail: fmt.Sprintf("job %s has left no file %s; it is %s and has left %d", j.ID, jobs.Quote(q.file), j.Status, len(all))}
+}
+
+// file is the answer with a file of a job, which a door sends.
+func (c Call) file(j *jobs.Job, a *jobs.Artifact) (Answer, error) {
+	content, err := c.Artifacts.Open(j.ID, a)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Answer{}, &jobs.Error{Kind: jobs.NoArtifact, Detail: fmt.Sprintf("the file %s of job %s has been deleted", jobs.Quote(a.Name), j.ID)}
+	}
+	if err != nil {
+		return Answer{}, err
+	}
+	info, err := content.Stat()
+	if err == nil && info.Size() != a.Size {
+		err = fmt.Errorf("the file %s of job %s has %d bytes, its record says %d; restore it or run the job again", jobs.Quote(a.Name), j.ID, info.Size(), a.Size)
+	}
+	if err != nil {
+		return Answer{}, errors.Join(err, content.Close())
+	}
+	return Answer{File: &File{j.ID, a, content, info.ModTime()}}, nil
+}
