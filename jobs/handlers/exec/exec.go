@@ -180,6 +180,10 @@ func (h *Handler) folder() (string, error) {
 	} else if err := os.MkdirAll(work, 0o700); err != nil {
 		return "", err
 	}
+	work, err := filepath.Abs(work) // the program works somewhere else than this process
+	if err != nil {
+		return "", err
+	}
 	dir, err := os.MkdirTemp(work, pattern)
 	if err == nil && h.o.user != nil {
 		err = os.Chown(dir, int(h.o.user.UID), int(h.o.user.GID))

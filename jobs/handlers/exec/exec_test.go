@@ -168,6 +168,20 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// TestRelativeFolder has a data folder that is relative, as the default one is, while the
+// program works in another folder than the server.
+func TestRelativeFolder(t *testing.T) {
+	h, data := handler(t, map[string]any{
+		"command": []string{"/bin/sh", "-c", `cd / && echo out > "$1" && cat "$JOBSTREAM_DIR/out" "$TMPDIR/out" "$HOME/out"`, "sh", "{{.dir}}/out"},
+	})
+	t.Chdir(filepath.Dir(data))
+	h.h.Work = filepath.Join(filepath.Base(data), "work")
+	r, err := h.Handle(t.Context(), handlertest.NewTask(t, "").Task)
+	if err != nil || r.Value != "out\nout\nout" {
+		t.Errorf("got %q, %v", r.Value, err)
+	}
+}
+
 // TestArguments compares what arrives byte by byte.
 func TestArguments(t *testing.T) {
 	h, _ := handler(t, map[string]any{"command": []string{"printf", `%s\0`, "{{.payload.text}}", "--size={{.payload.n}}", "{{.payload.b}} {{json .payload.list}}"}})
