@@ -134,6 +134,25 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestLimitsHoldAtOnce runs a program whose first act is to start another one, which must
+// not escape the limits.
+func TestLimitsHoldAtOnce(t *testing.T) {
+	for range 50 {
+		var out bytes.Buffer
+		c := shell(t, "")
+		c.Argv = []string{"/usr/bin/env", "cat", "/proc/self/limits"} // no time is lost before it reads
+		c.Limits, c.Stdout = Limits{Files: 77, FileSize: 12345, CPU: 99 * time.Second}, &out
+		if end, err := Run(context.Background(), c); err != nil || !end.OK() {
+			t.Fatal(end, err)
+		}
+		for _, n := range []string{"77", "12345", "99"} {
+			if !strings.Contains(out.String(), " "+n+" ") {
+				t.Fatalf("the program runs without the limit %s:\n%s", n, out.String())
+			}
+		}
+	}
+}
+
 // TestProcesses lets a program make processes as fast as it can. It does so only where
 // it has seen the limit, since nothing else stops it.
 func TestProcesses(t *testing.T) {

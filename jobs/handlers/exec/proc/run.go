@@ -17,6 +17,7 @@ type run struct {
 	c       *Command
 	process *os.Process
 	began   time.Time
+	halted  bool // at its first instruction
 
 	mu   sync.Mutex
 	gone bool // it has been reaped, and its pid may be another's

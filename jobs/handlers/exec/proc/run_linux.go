@@ -24,15 +24,14 @@ func (r *run) supervise(files []*os.File, started chan<- error) {
 		started <- err
 		return
 	}
-	go func() { // not on this thread, which may not do that any more
-		started <- as(r.c.User, r.limit)
-	}()
-	for {
-		err := unix.Waitid(unix.P_PID, r.process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, unix.EINTR) {
-			break // it has ended; Wait says how
-		}
+	limited := make(chan error)
+	go func() { limited <- as(r.c.User, r.limit) }() // this thread may not do that any more
+	err := <-limited
+	if r.halted {
+		_ = unix.PtraceDetach(r.process.Pid) // it may have been killed
 	}
+	started <- err
+	r.await(0)
 	r.reap()
 }
 
@@ -54,10 +53,34 @@ func (r *run) start(files []*os.File) (err error) {
 	if u := r.c.User; u != nil {
 		attr.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID}
 	}
-	r.process, err = os.StartProcess(r.c.Argv[0], r.c.Argv, &os.ProcAttr{
-		Dir: r.c.Dir, Env: append(r.c.Env[:len(r.c.Env):len(r.c.Env)], r.c.Mark), Files: files, Sys: attr,
-	})
+	// Traced, it halts before its first instruction, so that nothing that it starts
+	// escapes its limits.
+	attr.Ptrace = true
+	start := func() (*os.Process, error) {
+		return os.StartProcess(r.c.Argv[0], r.c.Argv, &os.ProcAttr{
+			Dir: r.c.Dir, Env: append(r.c.Env[:len(r.c.Env):len(r.c.Env)], r.c.Mark), Files: files, Sys: attr,
+		})
+	}
+	r.process, err = start()
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSYS) {
+		attr.Ptrace = false // some containers forbid it; the limits come a little later there
+		r.process, err = start()
+	}
+	if err == nil && attr.Ptrace {
+		r.halted = true
+		r.await(unix.WSTOPPED)
+	}
 	return err
+}
+
+// await waits until the program halts or ends, as flags say, and does not reap it.
+func (r *run) await(flags int) {
+	for {
+		err := unix.Waitid(unix.P_PID, r.process.Pid, nil, flags|unix.WEXITED|unix.WNOWAIT|unix.WALL, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return // Wait says how it has ended
+		}
+	}
 }
 
 // as calls f on a thread that is the user's, so that it may look at and bound the user's
@@ -91,7 +114,7 @@ func (u *User) become() error {
 	return nil
 }
 
-// limit bounds the program just after its start: its first instructions need no bounds.
+// limit bounds the program before its first instruction, where it halts.
 func (r *run) limit() error {
 	l, pid := r.c.Limits, r.process.Pid
 	bounds := map[int]uint64{unix.RLIMIT_CORE: 0}
