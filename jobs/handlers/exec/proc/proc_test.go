@@ -206,11 +206,14 @@ func TestUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("not root: another user is NOT tested")
 	}
-	var out bytes.Buffer
-	c := shell(t, `id -u; id -g; id -G`)
-	c.Dir, c.User, c.Stdout = "/", &User{65534, 65534}, &out
-	if end, err := Run(context.Background(), c); err != nil || !end.OK() || out.String() != "65534\n65534\n65534\n" {
-		t.Errorf("%v, %v: %q", end, err, out.String())
+	var out, errs, events bytes.Buffer
+	c := shell(t, `id -u; id -g; id -G; echo err > /dev/stderr; echo event > /dev/fd/3; read line < /dev/stdin; echo "$line" > /dev/stdout`)
+	c.Dir, c.User, c.Stdin, c.Stdout, c.Stderr, c.Events = "/", &User{65534, 65534}, strings.NewReader("in\n"), &out, &errs, &events
+	if end, err := Run(context.Background(), c); err != nil || !end.OK() || out.String() != "65534\n65534\n65534\nin\n" {
+		t.Errorf("%v, %v: %q, %q", end, err, out.String(), errs.String())
+	}
+	if errs.String() != "err\n" || events.String() != "event\n" {
+		t.Errorf("opened by their names, the streams get %q and %q", errs.String(), events.String())
 	}
 }
 

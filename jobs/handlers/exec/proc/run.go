@@ -145,6 +145,12 @@ func newPipes(c *Command) (p *pipes, err error) {
 		if err != nil {
 			return p, err
 		}
+		if u := c.User; u != nil && p.ours[fd] != nil {
+			// It may open them by name, too: /dev/fd/3, /dev/stderr.
+			if err = p.theirs[fd].Chown(int(u.UID), int(u.GID)); err != nil {
+				return p, err
+			}
+		}
 	}
 	return p, nil
 }
