@@ -274,20 +274,34 @@ func (a *attempt) lines(each func(string)) io.Writer {
 // environ is the environment of the program.
 func (a *attempt) environ() []string {
 	j := a.t.Job
-	env := append(slices.Clone(a.h.o.env),
+	env := append([]string{"TMPDIR=" + a.dir, "HOME=" + a.dir}, a.h.o.env...)
+	env = append(env,
 		"JOBSTREAM_JOB_ID="+j.ID.String(),
 		"JOBSTREAM_JOB_TYPE="+j.Type,
 		"JOBSTREAM_JOB_ATTEMPT="+strconv.Itoa(a.t.Attempt),
 		"JOBSTREAM_JOB_RUN="+strconv.Itoa(j.Run),
 		"JOBSTREAM_DIR="+a.dir,
 		"JOBSTREAM_EVENTS=/dev/fd/3",
-		"TMPDIR="+a.dir,
-		"HOME="+a.dir,
 	)
 	if at := a.t.Until; !at.IsZero() {
 		env = append(env, "JOBSTREAM_JOB_DEADLINE="+at.UTC().Format(time.RFC3339))
 	}
-	return env
+	return lastOfEach(env)
+}
+
+// lastOfEach leaves the last of the entries for each variable: of two, some programs see
+// the first and others the last.
+func lastOfEach(env []string) []string {
+	seen := map[string]bool{markVariable: true} // a mark of another server is not passed on
+	kept := make([]string, 0, len(env))
+	for _, entry := range slices.Backward(env) {
+		name, _, _ := strings.Cut(entry, "=")
+		if !seen[name] {
+			seen[name] = true
+			kept = append(kept, entry)
+		}
+	}
+	return kept
 }
 
 // abort throws away what was not finished.

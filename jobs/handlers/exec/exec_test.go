@@ -168,6 +168,32 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// TestEnvironmentOnce names variables that the program would get anyway.
+func TestEnvironmentOnce(t *testing.T) {
+	t.Setenv("JOBSTREAM_JOB_TYPE", "of an outer server")
+	t.Setenv("JOBSTREAM_MARK", "of an outer server")
+	h, data := handler(t, map[string]any{
+		"command": []string{"env"}, "env": map[string]string{"PATH": "/mine", "HOME": "/mine"},
+		"pass_env": []string{"PATH", "JOBSTREAM_JOB_TYPE", "JOBSTREAM_MARK"},
+	})
+	r, err := h.Handle(t.Context(), handlertest.NewTask(t, "").Task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark, _ := Mark(data)
+	values := make(map[string]string)
+	for _, entry := range strings.Split(r.Value.(string), "\n") {
+		name, value, _ := strings.Cut(entry, "=")
+		if before, is := values[name]; is {
+			t.Errorf("%s is twice in it: %s and %s", name, before, value)
+		}
+		values[name] = value
+	}
+	if values["PATH"] != "/mine" || values["HOME"] != "/mine" || values["JOBSTREAM_JOB_TYPE"] != "under-test" || !strings.HasPrefix("JOBSTREAM_MARK="+values["JOBSTREAM_MARK"], mark) {
+		t.Errorf("got %q", values)
+	}
+}
+
 // TestRelativeFolder has a data folder that is relative, as the default one is, while the
 // program works in another folder than the server.
 func TestRelativeFolder(t *testing.T) {
