@@ -9,13 +9,21 @@ import (
 	"jobstream/jobs"
 )
 
-// maxLine bounds a line of output and of events, in bytes; the rest is another line.
-const maxLine = 8 << 10
+const (
+	// maxLine bounds a line of output, in bytes; the rest is another line.
+	maxLine = 8 << 10
+	// maxEvent bounds a line of events, which may be a whole result. The rest is thrown
+	// away: read as another line, a part of a result could be any word.
+	maxEvent = len("result ") + jobs.MaxResult + 1
+)
 
 // lines is a writer that calls each for every line that is written to it.
 type lines struct {
 	each func(line string)
+	most int  // bytes of a line
+	cut  bool // the rest of a longer line is thrown away; otherwise it is another line
 	rest []byte
+	skip bool // up to the end of the line
 }
 
 // Write takes a piece of output.
@@ -29,12 +37,18 @@ func (l *lines) Write(b []byte) (int, error) {
 				break
 			}
 		}
-		if room := maxLine - len(l.rest); end > room {
+		if l.skip {
+			b = b[end+skip:]
+			l.skip = skip == 0
+			continue
+		}
+		if room := l.most - len(l.rest); end > room {
 			end, skip = room, 0
 		}
 		l.rest = append(l.rest, b[:end]...)
 		b = b[end+skip:]
-		if skip > 0 || len(l.rest) == maxLine {
+		if skip > 0 || len(l.rest) == l.most {
+			l.skip = l.cut && skip == 0
 			l.flush()
 		}
 	}
@@ -120,7 +134,7 @@ func (s *said) line(text string) {
 		ok = false
 	}
 	if !ok {
-		s.log("warn", "not understood on file descriptor 3: "+text)
+		s.log("warn", "not understood on file descriptor 3: "+strings.ToValidUTF8(text[:min(len(text), maxLine)], ""))
 	}
 }
 

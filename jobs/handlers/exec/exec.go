@@ -151,7 +151,7 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (result jobs.Result,
 	if err != nil {
 		return result, err
 	}
-	a := &attempt{h: h, mark: mark, t: t, dir: dir, out: head{most: jobs.MaxResult + 1}, errs: tail{most: 4 << 10}}
+	a := &attempt{h: h, mark: mark, t: t, dir: dir, out: head{most: jobs.MaxResult + len("\r\n")}, errs: tail{most: 4 << 10}}
 	defer a.abort()
 	c, err := a.command()
 	if err != nil {
@@ -248,7 +248,7 @@ func (a *attempt) command() (*proc.Command, error) {
 	}
 	c.Env = a.environ()
 	a.said = said{progress: a.t.Progress, log: func(level, text string) { a.t.Log(jobs.Level(level), text) }}
-	c.Events = a.lines(a.said.line)
+	c.Events = a.closed(&lines{each: a.said.line, most: maxEvent, cut: true})
 	c.Stderr = io.MultiWriter(&a.errs, a.lines(func(s string) { a.t.LogOutput(jobs.LevelInfo, "stderr", s) }))
 	switch o.Stdout {
 	case "log":
@@ -266,7 +266,10 @@ func (a *attempt) command() (*proc.Command, error) {
 
 // lines is a writer of lines that is closed at the end.
 func (a *attempt) lines(each func(string)) io.Writer {
-	l := &lines{each: each}
+	return a.closed(&lines{each: each, most: maxLine})
+}
+
+func (a *attempt) closed(l *lines) io.Writer {
 	a.logs = append(a.logs, l)
 	return l
 }
@@ -369,7 +372,7 @@ func (a *attempt) value() (any, error) {
 		return json.RawMessage(a.said.result), nil
 	case a.h.o.Stdout != "result":
 		return nil, nil
-	case len(a.out.b) > jobs.MaxResult || a.out.more:
+	case len(bytes.TrimRight(a.out.b, "\r\n")) > jobs.MaxResult || a.out.more:
 		return nil, jobs.Permanentf("the program wrote more than %d bytes to its output, which is its job's result; write a file and name it as an artifact, or set stdout to log or artifact", jobs.MaxResult)
 	}
 	text := bytes.TrimSpace(a.out.b)
