@@ -80,6 +80,10 @@ func TestContractJobLog(t *testing.T) {
 	if r := h.do(http.MethodHead, "/jobs/"+j.ID+"/log", ""); r.code != http.StatusOK || len(r.body) != 0 {
 		t.Errorf("HEAD gives %d with %d bytes", r.code, len(r.body))
 	}
+	later := h.submit(`{"type":"chatty","delay":"1h"}`)
+	if r := h.do(http.MethodHead, "/jobs/"+later.ID+"/log?follow=true", ""); r.code != http.StatusOK {
+		t.Errorf("HEAD of a log without entries gives %d", r.code) // it does not follow
+	}
 	h.do(http.MethodDelete, "/jobs/"+j.ID, "")
 	if left, _ := filepath.Glob(filepath.Join(dir, "logs", j.ID+"*")); len(left) != 0 {
 		t.Errorf("%v is left of a deleted job", left)
@@ -102,7 +106,7 @@ type follower struct {
 
 func (h *house) follow(path string) *follower {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	h.t.Cleanup(cancel)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.rest+path, nil)
 	if err != nil {
@@ -124,10 +128,13 @@ func (f *follower) line(want string) {
 	}
 }
 
-// rest is what comes until the end.
+// rest is everything until the end.
 func (f *follower) rest() (s string) {
 	for f.s.Scan() {
 		s += f.s.Text() + "\n"
+	}
+	if err := f.s.Err(); err != nil {
+		f.h.t.Errorf("the answer does not end: %v", err)
 	}
 	return s
 }

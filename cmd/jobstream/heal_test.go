@@ -57,6 +57,7 @@ func TestHeal(t *testing.T) {
 	asleep := h.submit(`{"type":"quick","delay":"1h"}`)
 	h.do(http.MethodPost, "/types/quick/pause", "")
 	paused := h.submit(`{"type":"quick"}`)
+	follower := h.follow("/jobs/" + asleep.ID + "/log?follow=true")
 	for i, stream := range []string{"JOBS", "STATUS", "NOTIFICATIONS"} {
 		h.hurt(stream, i+1)
 		select {
@@ -72,6 +73,9 @@ func TestHeal(t *testing.T) {
 		if max := h.stats().MaxWorkers; max != 1 {
 			t.Errorf("there are %d workers, want the 1 that was set", max)
 		}
+	}
+	if log := follower.rest(); log != "" { // it ends, because another core writes the log now
+		t.Errorf("followed to %q", log)
 	}
 	first.finish()
 	held.next(t).finish()

@@ -60,14 +60,16 @@ func readLog(ctx context.Context, c Call, q ofLog) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	l.read = func(_ context.Context, yield func(*joblog.Entry) error) error {
+	l.read = func(reading context.Context, yield func(*joblog.Entry) error) error {
 		defer done()
+		defer context.AfterFunc(reading, done)()
 		return c.follow(following, j.ID, q.Query, yield)
 	}
 	return Answer{Log: l}, nil
 }
 
-// follow reads a log until its job has ended.
+// follow reads a log until its job has ended, or the server stops or is started anew:
+// then the entries of the job are no longer written to this log.
 func (c Call) follow(ctx context.Context, id jobs.ID, q joblog.Query, yield func(*joblog.Entry) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	ended, waited := make(chan struct{}), make(chan struct{})
@@ -76,7 +78,9 @@ func (c Call) follow(ctx context.Context, id jobs.ID, q joblog.Query, yield func
 		defer close(waited)
 		if j, err := c.Reader.Wait(ctx, id); err == nil && (j == nil || j.Status.Ended()) {
 			close(ended)
+			return
 		}
+		cancel()
 	}()
 	err := c.Logs.Follow(ctx, id, q, ended, yield)
 	if ctx.Err() != nil {
