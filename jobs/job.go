@@ -165,7 +165,8 @@ const (
 )
 
 // Job is the record of one job: the request and its state. A committed Job is never
-// changed in place; readers may share it.
+// changed in place; readers may share it. It has as many fields as the record, which is
+// flat in its JSON and on disk.
 type Job struct {
 	ID       ID
 	Key      uint64 // the tracker's key: the sequence of the job's first message in JOBS

@@ -191,7 +191,7 @@ func ListJSON(all []*Entry, now jobs.Time) []byte {
 // recordVersion is the version of an entry's stored form.
 const recordVersion = 1
 
-// record is an entry's stored form.
+// record is an entry's stored form. It is flat, because earlier versions wrote it so.
 type record struct {
 	Version    int             `json:"v"`
 	Name       string          `json:"name"`

@@ -14,7 +14,7 @@ import (
 )
 
 // Report has the results and the conditions of a run. Results of phases that did not
-// run are left out.
+// run are left out. It is flat, because scripts read it in this form.
 type Report struct {
 	Raw       *Throughput `json:"raw,omitempty"`
 	Submit    *Throughput `json:"submit,omitempty"`
