@@ -215,7 +215,7 @@ func (j *Job) advance(e *Event) bool {
 	if j.Status != Processing || j.Attempt != e.Attempt || j.StartedAt != e.StartedAt {
 		return false
 	}
-	if j.Progress == e.Progress && j.Message == e.Message || j.toldSince(e.At) {
+	if j.Progress == e.Progress && j.Message == e.Message || j.reportedSince(e.At) {
 		return false
 	}
 	j.Progress, j.Message = e.Progress, e.Message
@@ -226,9 +226,9 @@ func (j *Job) advance(e *Event) bool {
 	return true
 }
 
-// toldSince says whether the present execution has reported progress after at. A report
+// reportedSince says whether the present execution has reported progress after at. A report
 // from then is a repeat.
-func (j *Job) toldSince(at Time) bool {
+func (j *Job) reportedSince(at Time) bool {
 	n := len(j.History)
 	return n > 0 && j.History[n-1].Kind == KindProgress && j.History[n-1].At > at
 }
