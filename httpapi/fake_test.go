@@ -324,7 +324,7 @@ func (b *backend) List(_ context.Context, p jobs.Page, yield func(*jobs.Job) boo
 			return l, jobs.Invalid("query/cursor", "is not a cursor")
 		}
 	}
-	l.TellScanned = p.Scans()
+	l.ShowScanned = p.Scans()
 	limit := p.Limit
 	if limit == 0 {
 		limit = jobs.DefaultLimit

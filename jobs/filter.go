@@ -146,9 +146,9 @@ type Listing struct {
 	Next string // the cursor of the next page; "" = there is none
 	// Scanned is the number of records that were read for this page.
 	Scanned int
-	// TellScanned says that Scanned matters: the filter scans, or the bound ended the
+	// ShowScanned says that Scanned matters: the filter scans, or the bound ended the
 	// page.
-	TellScanned bool
+	ShowScanned bool
 }
 
 // MaxPageBytes is about the largest size of a page in bytes. A page ends before the job

@@ -98,7 +98,7 @@ func (q *Queries) search(ctx context.Context, p jobs.Page, within bounds, yield 
 		l.Next = makeCursor(key, p.Asc)
 	}
 	l.Scanned = within.call.records - left.records
-	l.TellScanned = match.scans || key != 0 && taken < limit && !full
+	l.ShowScanned = match.scans || key != 0 && taken < limit && !full
 	return l, nil
 }
 

@@ -179,8 +179,8 @@ func checkSearch(rt *rapid.T, tr *tracker, f jobs.Filter, want []*jobs.Job) {
 			rt.Fatalf("there is nothing after %d of %d jobs, and a cursor", len(got), len(want))
 		case l.Next != "" && l.Scanned == 0:
 			rt.Fatalf("page %d got no further", pages)
-		case l.TellScanned != (f.Scans() || l.Next != "" && len(l.Jobs) < p.Limit):
-			rt.Fatalf("scanned is said: %v; %d jobs, next %q", l.TellScanned, len(l.Jobs), l.Next)
+		case l.ShowScanned != (f.Scans() || l.Next != "" && len(l.Jobs) < p.Limit):
+			rt.Fatalf("scanned is shown: %v; %d jobs, next %q", l.ShowScanned, len(l.Jobs), l.Next)
 		}
 		if p.Cursor = l.Next; l.Next == "" {
 			break
@@ -286,7 +286,7 @@ func TestSparseMatchesReadNothingElse(t *testing.T) {
 	}
 	// A whole chunk within the range is read no more than the page needs.
 	l, err := tr.look(t.Context(), jobs.Page{Filter: jobs.Filter{CreatedAfter: at(index.ChunkSize), CreatedBefore: at(2 * index.ChunkSize)}, Asc: true}, searchBounds)
-	if err != nil || len(l.Jobs) != jobs.DefaultLimit || l.Scanned != len(l.Jobs) || l.TellScanned {
+	if err != nil || len(l.Jobs) != jobs.DefaultLimit || l.Scanned != len(l.Jobs) || l.ShowScanned {
 		t.Errorf("%d jobs, %d looked at, %v", len(l.Jobs), l.Scanned, err)
 	}
 }
@@ -300,7 +300,7 @@ func TestSearchIsBounded(t *testing.T) {
 	fill(tr, n, nil)
 	p := jobs.Page{Filter: jobs.Filter{Payload: `{"n":1}`}}
 	first, err := tr.look(t.Context(), p, searchBounds)
-	if err != nil || len(first.Jobs) != 0 || first.Next == "" || first.Scanned != 20_000 || !first.TellScanned {
+	if err != nil || len(first.Jobs) != 0 || first.Next == "" || first.Scanned != 20_000 || !first.ShowScanned {
 		t.Fatalf("%+v, %v", first, err)
 	}
 	again, err := tr.look(t.Context(), p, searchBounds)
@@ -339,7 +339,7 @@ func TestSearchIsBoundedInBytes(t *testing.T) {
 	within.call.bytes = 5 * size
 	p := jobs.Page{Filter: jobs.Filter{Payload: "y"}}
 	l, err := tr.look(t.Context(), p, within)
-	if err != nil || l.Scanned != 5 || l.Next == "" || !l.TellScanned {
+	if err != nil || l.Scanned != 5 || l.Next == "" || !l.ShowScanned {
 		t.Errorf("%+v, %v", l, err)
 	}
 	// Records count as well as payloads that are kept apart from them.
@@ -350,7 +350,7 @@ func TestSearchIsBoundedInBytes(t *testing.T) {
 	}
 	// Without a filter that scans, the limit alone counts.
 	p.Filter = jobs.Filter{}
-	if l, err = tr.look(t.Context(), p, within); err != nil || len(l.Jobs) != n || l.Next != "" || l.TellScanned {
+	if l, err = tr.look(t.Context(), p, within); err != nil || len(l.Jobs) != n || l.Next != "" || l.ShowScanned {
 		t.Errorf("%d jobs, next %q, %v", len(l.Jobs), l.Next, err)
 	}
 }

@@ -28,7 +28,7 @@ const OpenListing = `{"jobs":[`
 func AppendListEnd(b []byte, l *jobs.Listing) []byte {
 	b = append(b, `],"next_cursor":`...)
 	b = jobs.AppendString(b, l.Next)
-	if l.TellScanned {
+	if l.ShowScanned {
 		b = append(b, `,"scanned":`...)
 		b = strconv.AppendInt(b, int64(l.Scanned), 10)
 	}

@@ -17,11 +17,11 @@ func TestListingTellsOfAScan(t *testing.T) {
 	if got, want := string(api.AppendListEnd([]byte(api.OpenListing), &l)), `{"jobs":[],"next_cursor":"c"}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	l.TellScanned = true
+	l.ShowScanned = true
 	if got, want := string(api.AppendListEnd([]byte(api.OpenListing), &l)), `{"jobs":[],"next_cursor":"c","scanned":20000}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	l = jobs.Listing{TellScanned: true}
+	l = jobs.Listing{ShowScanned: true}
 	if got, want := string(api.AppendListEnd([]byte(api.OpenListing), &l)), `{"jobs":[],"next_cursor":"","scanned":0}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
