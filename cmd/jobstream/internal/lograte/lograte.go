@@ -54,7 +54,7 @@ type recent struct {
 // New makes a Handler in front of another one.
 func New(next slog.Handler) *Handler {
 	s := &state{kinds: make(map[kind]*recent)}
-	s.timer = time.AfterFunc(time.Hour, s.tell)
+	s.timer = time.AfterFunc(time.Hour, s.logCounted)
 	s.timer.Stop()
 	return &Handler{next: next, s: s}
 }
@@ -122,16 +122,16 @@ func withoutDigits(s string) string {
 	}, s)
 }
 
-// tell logs the records that were counted in the last ten seconds, and drops messages
+// logCounted logs the records that were counted in the last ten seconds, and drops messages
 // that have paused.
-func (s *state) tell() { s.tellAged(Every) }
+func (s *state) logCounted() { s.logOlder(Every) }
 
 // Close logs the records that have only been counted.
-func (h *Handler) Close() { h.s.tellAged(0) }
+func (h *Handler) Close() { h.s.logOlder(0) }
 
-func (s *state) tellAged(age time.Duration) {
+func (s *state) logOlder(age time.Duration) {
 	now := time.Now()
-	var due []recent
+	var counted []recent
 	s.mu.Lock()
 	for k, known := range s.kinds {
 		switch {
@@ -139,7 +139,7 @@ func (s *state) tellAged(age time.Duration) {
 		case known.more == 0:
 			delete(s.kinds, k)
 		default:
-			due = append(due, *known)
+			counted = append(counted, *known)
 			*known = recent{since: now, passed: atOnce}
 		}
 	}
@@ -147,10 +147,10 @@ func (s *state) tellAged(age time.Duration) {
 		s.timer.Reset(Every / 10)
 	}
 	s.mu.Unlock()
-	for i := range due {
-		d := &due[i]
+	for i := range counted {
+		d := &counted[i]
 		d.last.Time = now
 		d.last.AddAttrs(slog.Int("times", d.more))
-		_ = d.to.Handle(context.Background(), d.last) // nobody can be told about a log that fails
+		_ = d.to.Handle(context.Background(), d.last) // a log that fails cannot be reported anywhere
 	}
 }
