@@ -153,7 +153,7 @@ func (l *loop) run(ctx context.Context) error {
 		select {
 		case <-timer.C:
 		case <-l.r.changed:
-			l.take(l.r.takeNames())
+			l.lookAtAll(l.r.popNames())
 		case rep := <-l.reports:
 			l.process(rep)
 		case <-ctx.Done():
@@ -189,8 +189,8 @@ func (l *loop) start(ctx context.Context) time.Duration {
 	return min(lookEvery, l.line[0].next.Sub(now))
 }
 
-// take marks schedules that have changed.
-func (l *loop) take(names map[string]bool) {
+// lookAtAll begins a look at schedules that have changed.
+func (l *loop) lookAtAll(names map[string]bool) {
 	now := l.r.o.Now()
 	for name := range names {
 		l.lookAt(name, now)
@@ -231,7 +231,7 @@ func (l *loop) process(rep report) {
 	}
 }
 
-func (r *Runner) takeNames() map[string]bool {
+func (r *Runner) popNames() map[string]bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	names := r.names
