@@ -167,8 +167,8 @@ func (r *Reader) value(v any, few bool) {
 	}
 }
 
-// take runs one of msgp's Read…Bytes functions.
-func take[T any](r *Reader, read func([]byte) (T, []byte, error)) (v T) {
+// next reads a value with one of msgp's Read…Bytes functions.
+func next[T any](r *Reader, read func([]byte) (T, []byte, error)) (v T) {
 	if r.Err != nil {
 		return v
 	}
@@ -190,26 +190,26 @@ func (r *Reader) Fail(err error) {
 }
 
 // Array reads the head of an array: how many values follow that belong to it.
-func (r *Reader) Array() int { return int(take(r, msgp.ReadArrayHeaderBytes)) }
+func (r *Reader) Array() int { return int(next(r, msgp.ReadArrayHeaderBytes)) }
 
 // Int reads a whole number.
-func (r *Reader) Int() int64 { return take(r, msgp.ReadInt64Bytes) }
+func (r *Reader) Int() int64 { return next(r, msgp.ReadInt64Bytes) }
 
 // Uint reads a whole number that is not negative.
-func (r *Reader) Uint() uint64 { return take(r, msgp.ReadUint64Bytes) }
+func (r *Reader) Uint() uint64 { return next(r, msgp.ReadUint64Bytes) }
 
 // Bool reads true or false.
-func (r *Reader) Bool() bool { return take(r, msgp.ReadBoolBytes) }
+func (r *Reader) Bool() bool { return next(r, msgp.ReadBoolBytes) }
 
-func (r *Reader) text() string { return take(r, msgp.ReadStringBytes) }
+func (r *Reader) text() string { return next(r, msgp.ReadStringBytes) }
 
 // RawText reads a text as a part of the input.
-func (r *Reader) RawText() []byte { return take(r, msgp.ReadStringZC) }
+func (r *Reader) RawText() []byte { return next(r, msgp.ReadStringZC) }
 
 // RawBytes reads bytes as a part of the input.
-func (r *Reader) RawBytes() []byte { return take(r, msgp.ReadBytesZC) }
+func (r *Reader) RawBytes() []byte { return next(r, msgp.ReadBytesZC) }
 
-func (r *Reader) byte() uint8 { return take(r, msgp.ReadUint8Bytes) }
+func (r *Reader) byte() uint8 { return next(r, msgp.ReadUint8Bytes) }
 
 func (r *Reader) name() string {
 	raw := r.RawText()

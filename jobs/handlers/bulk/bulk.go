@@ -113,7 +113,7 @@ func (r *run) run(ctx context.Context) (err error) {
 	if r.total, err = r.tracker.Count(f); err != nil {
 		return fmt.Errorf("count the jobs: %w", err)
 	}
-	err = r.tracker.Scan(ctx, f, func(j *jobs.Job) error { return r.take(ctx, j) })
+	err = r.tracker.Scan(ctx, f, func(j *jobs.Job) error { return r.visit(ctx, j) })
 	if err == nil {
 		err = r.change(ctx)
 	}
@@ -128,9 +128,9 @@ func (r *run) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// take adds a job that the filter chose to the page, and changes the page when it is
+// visit appends a job that the filter chose to the page, and changes the page when it is
 // full.
-func (r *run) take(ctx context.Context, j *jobs.Job) error {
+func (r *run) visit(ctx context.Context, j *jobs.Job) error {
 	if r.seen++; r.seen%reportEvery == 0 {
 		r.task.Progress(history.Percent(int64(r.seen), int64(r.total)), r.summary())
 	}
