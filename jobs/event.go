@@ -90,7 +90,13 @@ type Event struct {
 }
 
 // Size is about the memory of the event's own texts, in bytes.
-func (e *Event) Size() int { return len(e.Result) + len(e.Error) + len(e.Message) + len(e.Checkpoint) }
+func (e *Event) Size() int {
+	n := len(e.Result) + len(e.Error) + len(e.Message) + len(e.Checkpoint)
+	for i := range e.Artifacts {
+		n += TextSize(ArtifactFields, &e.Artifacts[i])
+	}
+	return n
+}
 
 // SetFiles sets the files that the job leaves.
 func (e *Event) SetFiles(files []Artifact) {
