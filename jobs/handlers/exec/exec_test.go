@@ -257,7 +257,7 @@ func TestDoor(t *testing.T) {
 		`{"a":{"b":null}}`:          "/payload/a/b must be a string, a number, true or false, not null",
 		`{"a":{"b":{"c":1}}}`:       "/payload/a/b must be a string, a number, true or false, not an object",
 		`{"a":{"b":"x\u0000y"}}`:    "/payload/a/b makes an argument with a NUL byte, which no program can get",
-		`{"a":{"b":"` + strings.Repeat("y", 200000) + `"}}`: "/payload/a/b makes an argument of 200000 bytes, at most 131072 are allowed",
+		`{"a":{"b":"` + strings.Repeat("y", 200000) + `"}}`: "/payload/a/b makes an argument of more than 131072 bytes",
 	} {
 		err := h.Check(json.RawMessage(payload))
 		got := ""
@@ -276,6 +276,35 @@ func TestDoor(t *testing.T) {
 	text, _ := handler(t, map[string]any{"command": []string{"true"}, "stdin": "/text"})
 	if err := text.Check(json.RawMessage(`{"text":5}`)); err == nil || !strings.Contains(err.Error(), "/payload/text") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestLists passes lists of a payload to range and json.
+func TestLists(t *testing.T) {
+	h, _ := handler(t, map[string]any{"command": []string{
+		"true", "{{range .payload.list}}{{.name}} {{end}}", "{{json .payload.list}}{{.payload.n}}", "{{/* a comment */}}{{with .payload.list}}{{len .}}{{end}}",
+	}})
+	many, _ := handler(t, map[string]any{"command": []string{"true", "{{range .payload.list}}{{range $.payload.list}}{{json $.payload}}{{end}}{{end}}"}})
+	for payload, want := range map[string]string{
+		`{"list":[{"name":"a"}],"n":1}`:                           "",
+		`{"list":[{"name":"a"}]}`:                                 "/payload/n is required",
+		`{"list":[{"name":"a"}],"n":{}}`:                          "/payload/n must be a string, a number, true or false, not an object",
+		`{"list":[{}],"n":1}`:                                     `/payload does not fit the command: template: :1:25: executing "" at <.name>: map has no entry for key "name"`,
+		`{"n":1,"list":[` + strings.Repeat("{},", 1<<16) + `{}]}`: "/payload/list makes an argument of more than 131072 bytes",
+	} {
+		handler := h
+		if len(payload) > 1<<16 {
+			handler = many // which takes minutes and a terabyte if it is rendered to the end
+		}
+		err := handler.Check(json.RawMessage(payload))
+		got := ""
+		var e *jobs.Error
+		if errors.As(err, &e) && len(e.Fields) > 0 {
+			got = e.Fields[0].Pointer + " " + e.Fields[0].Detail
+		}
+		if got != want {
+			t.Errorf("%.60s gives %q, want %q", payload, got, want)
+		}
 	}
 }
 
@@ -386,25 +415,31 @@ func TestConfiguration(t *testing.T) {
 		settings map[string]any
 		want     string
 	}{
-		"relative":        {map[string]any{"command": []string{"./run"}}, ""},
-		"by PATH":         {map[string]any{"command": []string{"sh"}}, ""},
-		"none":            {nil, "command: is required"},
-		"missing":         {map[string]any{"command": []string{"/no/such"}}, "command[0]: /no/such cannot be run: stat /no/such: no such file"},
-		"not executable":  {map[string]any{"command": []string{"./plain"}}, "permission denied"},
-		"a template":      {map[string]any{"command": []string{"{{.payload}}"}}, "command[0]: must not be a template"},
-		"does not parse":  {map[string]any{"command": []string{"sh", "{{.payload"}}, "command[1]: "},
-		"unknown field":   {map[string]any{"command": []string{"sh", "{{.paylod.x}}"}}, "command[1]: names .paylod, which does not exist; known are .payload, .job, .dir"},
-		"unknown call":    {map[string]any{"command": []string{"sh", "{{exec .payload}}"}}, `command[1]: :1: function "exec" not defined`},
-		"dir":             {map[string]any{"command": []string{"sh"}, "dir": "nope"}, "dir: "},
-		"artifact":        {map[string]any{"command": []string{"sh"}, "artifact.file": "/etc/passwd"}, "artifact.file: must be a path below"},
-		"artifact twice":  {map[string]any{"command": []string{"sh"}, "artifact.file": "x", "stdout": "artifact"}, "artifact.file: goes with"},
-		"secret":          {map[string]any{"command": []string{"sh"}, "env": map[string]string{"A": "${env:NO_SUCH_VARIABLE}"}}, "env.A: the environment has no NO_SUCH_VARIABLE"},
-		"secret file":     {map[string]any{"command": []string{"sh"}, "env": map[string]string{"A": "${file:nope}"}}, "env.A: open "},
-		"variable":        {map[string]any{"command": []string{"sh"}, "env": map[string]string{"a-b": "x"}}, "env.a-b: must be the name"},
-		"ours":            {map[string]any{"command": []string{"sh"}, "env": map[string]string{"JOBSTREAM_MARK": "x"}}, "env.JOBSTREAM_MARK: is set by the server"},
-		"user":            {map[string]any{"command": []string{"sh"}, "user": "no-such-user"}, `user: there is no user "no-such-user" here`},
-		"write":           {map[string]any{"command": []string{"sh"}, "sandbox.write": []string{"{{.payload}}"}}, "sandbox.write[0]: may begin with"},
-		"write not there": {map[string]any{"command": []string{"sh"}, "sandbox.write": []string{"/no/such"}}, "sandbox.write[0]: "},
+		"relative":         {map[string]any{"command": []string{"./run"}}, ""},
+		"by PATH":          {map[string]any{"command": []string{"sh"}}, ""},
+		"none":             {nil, "command: is required"},
+		"missing":          {map[string]any{"command": []string{"/no/such"}}, "command[0]: /no/such cannot be run: stat /no/such: no such file"},
+		"not executable":   {map[string]any{"command": []string{"./plain"}}, "permission denied"},
+		"a template":       {map[string]any{"command": []string{"{{.payload}}"}}, "command[0]: must not be a template"},
+		"does not parse":   {map[string]any{"command": []string{"sh", "{{.payload"}}, "command[1]: "},
+		"unknown field":    {map[string]any{"command": []string{"sh", "{{.paylod.x}}"}}, "command[1]: names .paylod, which does not exist; known are .payload, .job, .dir"},
+		"unknown of job":   {map[string]any{"command": []string{"sh", "{{.job.name}}"}}, "command[1]: names .job.name, which does not exist; known are id, type, priority, attempt, tags, created_at"},
+		"unknown list":     {map[string]any{"command": []string{"sh", "{{range .paylod.list}}{{.name}}{{end}}"}}, "command[1]: names .paylod, which does not exist"},
+		"list in a branch": {map[string]any{"command": []string{"sh", "{{if .payload.list}}{{range .payload.list}}{{.name}}{{end}}{{end}}"}}, ""},
+		"a comment":        {map[string]any{"command": []string{"sh", "{{/* nothing */}}"}}, ""},
+		"calls itself":     {map[string]any{"command": []string{"sh", `{{template "" .}}`}}, "command[1]: must not define templates, nor call any"},
+		"block":            {map[string]any{"command": []string{"sh", `{{block "x" .}}{{end}}`}}, "command[1]: must not define templates, nor call any"},
+		"unknown call":     {map[string]any{"command": []string{"sh", "{{exec .payload}}"}}, `command[1]: :1: function "exec" not defined`},
+		"dir":              {map[string]any{"command": []string{"sh"}, "dir": "nope"}, "dir: "},
+		"artifact":         {map[string]any{"command": []string{"sh"}, "artifact.file": "/etc/passwd"}, "artifact.file: must be a path below"},
+		"artifact twice":   {map[string]any{"command": []string{"sh"}, "artifact.file": "x", "stdout": "artifact"}, "artifact.file: goes with"},
+		"secret":           {map[string]any{"command": []string{"sh"}, "env": map[string]string{"A": "${env:NO_SUCH_VARIABLE}"}}, "env.A: the environment has no NO_SUCH_VARIABLE"},
+		"secret file":      {map[string]any{"command": []string{"sh"}, "env": map[string]string{"A": "${file:nope}"}}, "env.A: open "},
+		"variable":         {map[string]any{"command": []string{"sh"}, "env": map[string]string{"a-b": "x"}}, "env.a-b: must be the name"},
+		"ours":             {map[string]any{"command": []string{"sh"}, "env": map[string]string{"JOBSTREAM_MARK": "x"}}, "env.JOBSTREAM_MARK: is set by the server"},
+		"user":             {map[string]any{"command": []string{"sh"}, "user": "no-such-user"}, `user: there is no user "no-such-user" here`},
+		"write":            {map[string]any{"command": []string{"sh"}, "sandbox.write": []string{"{{.payload}}"}}, "sandbox.write[0]: may begin with"},
+		"write not there":  {map[string]any{"command": []string{"sh"}, "sandbox.write": []string{"/no/such"}}, "sandbox.write[0]: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := NewOptions()

@@ -1,11 +1,11 @@
 package exec
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"text/template"
 	"text/template/parse"
@@ -22,14 +22,18 @@ type argument struct {
 	literal string
 	dashed  bool       // it may begin with a dash: its own text decides how it begins
 	needs   [][]string // the fields that must be there
-	reads   [][]string // those of the payload that it shows
+	shows   [][]string // those that must be a text, a number or a truth value
+	reads   [][]string // those of the payload that it names
 }
 
 // data is what the fields of a template stand for.
 type data map[string]any
 
-// roots are the names that a template may begin with.
-var roots = []string{"payload", "job", "dir"}
+// roots are the names that a template may begin with, and those that may follow; none: any.
+var roots = map[string][]string{
+	"payload": {}, "dir": {},
+	"job": {"id", "type", "priority", "attempt", "tags", "created_at"},
+}
 
 // functions are what templates may call beside those of text/template; nothing reads the
 // world.
@@ -121,22 +125,24 @@ func newArgument(text string) (*argument, error) {
 	if err != nil {
 		return nil, errors.New(strings.TrimPrefix(err.Error(), "template: "))
 	}
-	if len(t.Templates()) > 1 {
-		return nil, errors.New("must not define templates")
-	}
-	if t.Tree == nil || literal(t.Root) {
+	if !strings.Contains(text, "{{") {
 		return a, nil
 	}
-	if err := checkRoots(t.Root); err != nil {
+	if len(t.Templates()) > 1 || calls(t.Root) {
+		return nil, errors.New("must not define templates, nor call any")
+	}
+	if err := checkRoots(fieldsOf(t.Root)); err != nil {
 		return nil, err
 	}
-	first, begins := t.Root.Nodes[0].(*parse.TextNode)
-	a.dashed = begins && len(first.Text) > 0
+	if len(t.Root.Nodes) > 0 {
+		_, a.dashed = t.Root.Nodes[0].(*parse.TextNode)
+	}
 	for _, f := range fieldsOf(t.Root) {
 		if f[0] == "payload" {
 			a.reads = append(a.reads, f)
 		}
 	}
+	a.shows = shownBy(t.Root)
 	defer func() { a.needs = fieldsOf(t.Root) }()
 	walk(t.Root, func(n parse.Node) {
 		switch n := n.(type) {
@@ -152,41 +158,24 @@ func newArgument(text string) (*argument, error) {
 	return a, nil
 }
 
-// literal says whether a template is text only.
-func literal(l *parse.ListNode) bool {
-	for _, n := range l.Nodes {
-		if n.Type() != parse.NodeText {
-			return false
-		}
-	}
-	return true
+// calls says whether a template calls another, or itself, without an end.
+func calls(root *parse.ListNode) (is bool) {
+	walk(root, func(n parse.Node) { is = is || n.Type() == parse.NodeTemplate })
+	return is
 }
 
 // checkRoots says which name of a template is not known.
-func checkRoots(root *parse.ListNode) (err error) {
-	inner := false // of range and with, where names are those of another value
-	for _, n := range root.Nodes {
-		if t := n.Type(); t == parse.NodeRange || t == parse.NodeWith {
-			inner = true
+func checkRoots(fields [][]string) error {
+	for _, f := range fields {
+		known := roots[f[0]]
+		switch {
+		case known == nil:
+			return fmt.Errorf("names .%s, which does not exist; known are .payload, .job, .dir", f[0])
+		case len(f) > 1 && len(known) > 0 && !slices.Contains(known, f[1]):
+			return fmt.Errorf("names .%s.%s, which does not exist; known are %s", f[0], f[1], strings.Join(known, ", "))
 		}
 	}
-	if inner {
-		return nil
-	}
-	walk(root, func(n parse.Node) {
-		f, ok := n.(*parse.FieldNode)
-		if !ok || err != nil {
-			return
-		}
-		known := false
-		for _, name := range roots {
-			known = known || f.Ident[0] == name
-		}
-		if !known {
-			err = fmt.Errorf("names .%s, which does not exist; known are .%s", f.Ident[0], strings.Join(roots, ", ."))
-		}
-	})
-	return err
+	return nil
 }
 
 // relax makes the fields in a pipe with default optional.
@@ -271,20 +260,34 @@ func (a *argument) render(d data, allowDash bool) (string, error) {
 	if a.t == nil {
 		return a.literal, nil
 	}
-	var b bytes.Buffer
-	if err := a.t.Execute(&b, d); err != nil {
+	var b bounded
+	switch err := a.t.Execute(&b, d); {
+	case errors.Is(err, errTooLong):
+		return "", a.wrong(err.Error())
+	case err != nil:
 		return "", a.problem(d, err)
 	}
 	s := b.String()
 	switch {
-	case len(s) > maxArgument:
-		return "", a.wrong(fmt.Sprintf("makes an argument of %d bytes, at most %d are allowed", len(s), maxArgument))
 	case strings.ContainsRune(s, 0):
 		return "", a.wrong("makes an argument with a NUL byte, which no program can get")
 	case strings.HasPrefix(s, "-") && !a.dashed && !allowDash:
 		return "", a.wrong(`begins with "-", so that the program would take it for an option`)
 	}
 	return s, nil
+}
+
+// bounded is an argument that is rendered. It ends the rendering when there is too much: a
+// list in the payload can be passed many times.
+type bounded struct{ strings.Builder }
+
+var errTooLong = fmt.Errorf("makes an argument of more than %d bytes", maxArgument)
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if b.Len()+len(p) > maxArgument {
+		return 0, errTooLong
+	}
+	return b.Builder.Write(p)
 }
 
 // wrong is an error about what is rendered, at the first field that it has.
@@ -311,6 +314,9 @@ func (a *argument) problem(d data, err error) error {
 				return jobs.Invalid(pointer(f[:i+1]), "is required")
 			}
 		}
+	}
+	for _, f := range a.shows {
+		v := optional(d, f...)
 		if _, err := plain(v); err != nil {
 			return jobs.Invalid(pointer(f), "must be a string, a number, true or false, not "+describe(v))
 		}
@@ -322,13 +328,44 @@ func (a *argument) problem(d data, err error) error {
 	return jobs.Invalid("/payload", "does not fit the command: "+err.Error())
 }
 
-// fieldsOf are the fields that a template names.
+// fieldsOf are the fields that a template names of the job's data. In range and with,
+// fields are those of another value.
 func fieldsOf(root *parse.ListNode) (all [][]string) {
+	others := make(map[*parse.FieldNode]bool)
+	inner := func(l *parse.ListNode) {
+		walk(l, func(n parse.Node) {
+			if f, ok := n.(*parse.FieldNode); ok {
+				others[f] = true
+			}
+		})
+	}
 	walk(root, func(n parse.Node) {
-		if f, ok := n.(*parse.FieldNode); ok {
+		switch n := n.(type) {
+		case *parse.RangeNode:
+			inner(n.List)
+		case *parse.WithNode:
+			inner(n.List)
+		}
+	})
+	walk(root, func(n parse.Node) {
+		if f, ok := n.(*parse.FieldNode); ok && !others[f] {
 			all = append(all, f.Ident)
 		}
 	})
+	return all
+}
+
+// shownBy are the fields that a template shows as they are, outside of any branch.
+func shownBy(root *parse.ListNode) (all [][]string) {
+	for _, n := range root.Nodes {
+		a, ok := n.(*parse.ActionNode)
+		if !ok || len(a.Pipe.Cmds) != 1 || len(a.Pipe.Cmds[0].Args) != 1 {
+			continue
+		}
+		if f, ok := a.Pipe.Cmds[0].Args[0].(*parse.FieldNode); ok {
+			all = append(all, f.Ident)
+		}
+	}
 	return all
 }
 
