@@ -217,6 +217,28 @@ func TestUser(t *testing.T) {
 	}
 }
 
+// TestActingThreadIsNotTheUsers tries what a program of a user could do to a thread that
+// looks at it: to kill that is to kill this process.
+func TestActingThreadIsNotTheUsers(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("not root: another user is NOT tested")
+	}
+	u := &User{65533, 65533}
+	var uids string
+	err := as(u, func() error {
+		b, err := os.ReadFile("/proc/thread-self/status")
+		for line := range strings.Lines(string(b)) {
+			if strings.HasPrefix(line, "Uid:") {
+				uids = strings.Join(strings.Fields(line)[1:], " ")
+			}
+		}
+		return err
+	})
+	if want := "0 65533 0 65533"; err != nil || uids != want { // real, effective, saved, of files
+		t.Errorf("users are %q, %v; want %q", uids, err, want)
+	}
+}
+
 // TestSweep finds the processes of a server that was killed.
 func TestSweep(t *testing.T) {
 	prefix := fmt.Sprintf("PROC_SWEEP=%d.", os.Getpid())

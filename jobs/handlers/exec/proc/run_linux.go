@@ -25,7 +25,7 @@ func (r *run) supervise(files []*os.File, started chan<- error) {
 		return
 	}
 	limited := make(chan error)
-	go func() { limited <- as(r.c.User, r.limit) }() // this thread may not do that any more
+	go func() { limited <- r.limit() }() // this thread may not do that any more
 	err := <-limited
 	if r.halted {
 		_ = unix.PtraceDetach(r.process.Pid) // it may have been killed
@@ -83,17 +83,23 @@ func (r *run) await(flags int) {
 	}
 }
 
-// as calls f on a thread that is the user's, so that it may look at and bound the user's
-// processes even where root may not: many containers have taken those rights away. Without
-// a user it only calls f.
+// as calls f on a thread that acts as the user, so that it may look at and kill the user's
+// processes even where root may not: many containers have taken those rights away. Its
+// real user stays this process's: programs of the user could kill it otherwise, and this
+// process with it. Without a user it only calls f.
 func as(u *User, f func() error) error {
 	if u == nil {
 		return f()
 	}
+	return u.call(false, f)
+}
+
+// call calls f on a thread of its own that acts as the user, or is the user's wholly.
+func (u *User) call(wholly bool, f func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // for good: the thread ends with this goroutine
-		err := u.become()
+		err := u.become(wholly)
 		if err == nil {
 			err = f()
 		}
@@ -103,12 +109,16 @@ func as(u *User, f func() error) error {
 }
 
 // become makes this thread the user's for good.
-func (u *User) become() error {
-	gid, uid := uintptr(u.GID), uintptr(u.UID)
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, gid, gid, gid); errno != 0 {
+func (u *User) become(wholly bool) error {
+	gid, uid, keep := uintptr(u.GID), uintptr(u.UID), ^uintptr(0)
+	realGID, realUID := keep, keep
+	if wholly {
+		realGID, realUID = gid, uid
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, realGID, gid, realGID); errno != 0 {
 		return fmt.Errorf("user: %w", errno)
 	}
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uid, uid, uid); errno != 0 {
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, realUID, uid, realUID); errno != 0 {
 		return fmt.Errorf("user: %w", errno)
 	}
 	return nil
@@ -129,20 +139,39 @@ func (r *run) limit() error {
 	}
 	if l.Processes > 0 {
 		// The kernel counts those of the user, not those of the program.
-		bounds[unix.RLIMIT_NPROC] = uint64(tasks(r.uid()) + l.Processes)
+		_ = as(r.c.User, func() error { // which does not fail
+			bounds[unix.RLIMIT_NPROC] = uint64(tasks(r.uid()) + l.Processes)
+			return nil
+		})
 	}
-	for resource, n := range bounds {
-		err := unix.Prlimit(pid, resource, &unix.Rlimit{Cur: n, Max: n}, nil)
-		if err != nil && !errors.Is(err, unix.ESRCH) { // or it has ended
-			r.signal(syscall.SIGKILL)
-			return fmt.Errorf("limits: %w", err)
+	err := r.bound(bounds)
+	if u := r.c.User; u != nil && errors.Is(err, unix.EPERM) {
+		// Without CAP_SYS_RESOURCE only the real user may. A program of the user could kill
+		// that thread, but it is there for an instant.
+		err = u.call(true, func() error { return r.bound(bounds) })
+	}
+	if err != nil {
+		r.signal(syscall.SIGKILL)
+		return fmt.Errorf("limits: %w", err)
+	}
+	return as(r.c.User, func() error {
+		if l.Nice != 0 {
+			_ = unix.Setpriority(unix.PRIO_PGRP, pid, l.Nice)
 		}
-	}
-	if l.Nice != 0 {
-		_ = unix.Setpriority(unix.PRIO_PGRP, pid, l.Nice)
-	}
-	if l.OOM != 0 {
-		_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(strconv.Itoa(l.OOM)), 0)
+		if l.OOM != 0 {
+			_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(strconv.Itoa(l.OOM)), 0)
+		}
+		return nil
+	})
+}
+
+// bound sets limits of the program, by resource.
+func (r *run) bound(limits map[int]uint64) error {
+	for resource, n := range limits {
+		err := unix.Prlimit(r.process.Pid, resource, &unix.Rlimit{Cur: n, Max: n}, nil)
+		if err != nil && !errors.Is(err, unix.ESRCH) { // or it has ended
+			return err
+		}
 	}
 	return nil
 }
