@@ -96,7 +96,7 @@ func (n *Node) up(ctx context.Context) error {
 		c.abandon(err)
 		return err
 	}
-	n.port = c.Broker.Port()
+	n.port, c.natsURL = c.Broker.Port(), c.Broker.ClientURL()
 	n.stopRetention = n.startRetention()
 	n.core.Store(c)
 	if n.rest != nil {
@@ -166,7 +166,7 @@ func (n *Node) Serve(l net.Listener) error { return n.rest.Serve(l) }
 // healing.
 func (n *Node) NATSURL() string {
 	if c := n.core.Load(); c != nil {
-		return c.Broker.ClientURL()
+		return c.natsURL
 	}
 	return ""
 }

@@ -71,6 +71,9 @@ func TestNodeServes(t *testing.T) {
 		cancel()
 		mustDo(t, n.Close(atOnce))
 		mustDo(t, <-served)
+		if url := n.NATSURL(); !strings.HasPrefix(url, "nats://") {
+			t.Errorf("a closed node was at %q", url)
+		}
 	}
 	close(gate)
 	for i, dir := range dirs {

@@ -56,6 +56,7 @@ type core struct {
 	o        coreOptions
 	log      *slog.Logger
 	name     string // of this node, in events and records
+	natsURL  string // known before the doors open; the broker forgets it when it ends
 	notifier *notifier
 	health   *health
 	loops    *loops
