@@ -12,7 +12,9 @@ import (
 	"jobstream/cmd/jobstream/internal/bench"
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
+	"jobstream/jobs"
 	"jobstream/jobs/fsync"
+	"jobstream/jobs/handlers/exec"
 )
 
 // benchCommand measures the server on this machine.
@@ -64,7 +66,7 @@ func measured() bench.Server {
 	version, _, nats := versions()
 	return bench.Server{
 		Start: startMeasured, TrackerFile: func(dir string) string { return node.FoldersIn(dir).Tracker }, SyncFolder: fsync.Tree,
-		Version: version, NATSServer: nats,
+		Program: programHandler, Version: version, NATSServer: nats,
 	}
 }
 
@@ -84,4 +86,14 @@ func startMeasured(ctx context.Context, o bench.NodeOptions) (*bench.Node, error
 		Submitter: p.Submitter, Waits: p.Waits, Pool: p.Pool, Store: p.Store, Broker: p.Broker, Tail: p.Tail,
 		Failed: n.Broken(), Serve: n.Serve, Stop: func() error { return n.Close(atOnce) },
 	}, nil
+}
+
+// programHandler makes the handler of a type that runs a program and sets nothing else.
+func programHandler(dir string, command ...string) (jobs.Handler, error) {
+	o := exec.NewOptions()
+	o.Command = command
+	var wrong []error
+	o.Check(dir, func(path, text string) { wrong = append(wrong, fmt.Errorf("%s: %s", path, text)) })
+	dirs := node.FoldersIn(dir)
+	return exec.New(o, exec.Host{Data: dirs.Root, Work: dirs.Work}), errors.Join(wrong...)
 }

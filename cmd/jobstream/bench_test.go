@@ -48,6 +48,7 @@ func TestBenchJSON(t *testing.T) {
 	keys := []string{
 		"raw.jobs_per_second", "submit.jobs_per_second", "drain.jobs_per_second", "sustained.jobs_per_second",
 		"sustained.ratio_to_raw", "lanes.jobs_per_second", "large.jobs_per_second", "http.jobs_per_second", "nats.jobs_per_second",
+		"run_exec.jobs_per_second", "run_exec.beside.jobs_per_second", "run_exec.ratio",
 		"lanes.beside.jobs_per_second", "lanes.ratio", "fsyncs_per_1000_jobs", "bytes_per_job", "rss_bytes", "jobs", "workers", "submitters", "cpus",
 	}
 	for _, what := range []string{"accepted", "started", "visible", "notified"} {
@@ -60,7 +61,7 @@ func TestBenchJSON(t *testing.T) {
 			t.Errorf("%s is %v, want a number above 0", key, lookup(report, key))
 		}
 	}
-	for _, phase := range []string{"raw", "submit", "drain", "batch", "sustained", "lanes", "lanes.beside", "http", "nats"} {
+	for _, phase := range []string{"raw", "submit", "drain", "batch", "sustained", "lanes", "lanes.beside", "http", "nats", "run_exec", "run_exec.beside"} {
 		if n := lookup(report, phase+".jobs"); n != 1000.0 {
 			t.Errorf("%s took %v jobs, want 1000", phase, n)
 		}
@@ -70,6 +71,9 @@ func TestBenchJSON(t *testing.T) {
 	}
 	if n := lookup(report, "large.jobs"); n != 50.0 {
 		t.Errorf("the phase with large payloads took %v jobs, want 50", n)
+	}
+	if why := lookup(report, "run_exec.left_out"); why != nil {
+		t.Errorf("no jobs that run programs: %v", why)
 	}
 	if cpu, _ := lookup(report, "sustained.cpu_us_per_job").(float64); cpu <= 0 && runtime.GOOS == "linux" {
 		t.Errorf("a job took %v µs of the processors", cpu)
@@ -111,7 +115,7 @@ func TestBenchTable(t *testing.T) {
 	}
 	for _, want := range []string{
 		"1,000 of 200 bytes", "20 workers", "raw JetStream", "submit: until durable", "drain:", "sustained:",
-		"  in turns with it: one queue", "  ratio to that", "  of raw JetStream", "bare NATS", "submit → notified, p99", "per 1,000 jobs", "bytes per job", "MiB resident",
+		"  in turns with it: one queue", "  ratio to that", "  of raw JetStream", "bare NATS", "jobs that run true", "  in turns with it: bare spawns", "submit → notified, p99", "per 1,000 jobs", "bytes per job", "MiB resident",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing", want)
@@ -135,6 +139,7 @@ func TestBenchSomePhases(t *testing.T) {
 		{"drain", []string{"submit", "drain"}},
 		{"http,sustained", []string{"sustained", "http"}},
 		{"lanes,large", []string{"lanes", "large"}},
+		{"run-exec", []string{"run_exec"}},
 	} {
 		t.Run(c.phases, func(t *testing.T) {
 			code, out, errs := runBench(t.Context(), append(smallLoad(t), "--json", "--jobs=300", "--phase="+c.phases)...)
@@ -146,7 +151,7 @@ func TestBenchSomePhases(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got []string
-			for _, name := range append(bench.Phases, "latency_ms") {
+			for _, name := range append(bench.Phases, "latency_ms", "run_exec") {
 				if report[name] != nil {
 					got = append(got, name)
 				}
@@ -188,6 +193,33 @@ func TestBenchCompares(t *testing.T) {
 		if took := 303 / this; math.Abs(took-number("seconds")) > 1e-9 {
 			t.Errorf("%s: %v seconds at %v jobs/s", phase, number("seconds"), this)
 		}
+	}
+}
+
+// The processor time of a job that runs a program has that of the program in it, as that
+// of a bare program has.
+func TestBenchRunsPrograms(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("processor time is known on Linux only")
+	}
+	code, out, errs := runBench(t.Context(), append(smallLoad(t), "--json", "--jobs=101", "--phase=run-exec")...)
+	if code != exitOK || errs != "" {
+		t.Fatalf("exit code %d, stderr %q", code, errs)
+	}
+	var report map[string]any
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		t.Fatal(err)
+	}
+	number := func(name string) float64 {
+		n, _ := lookup(report, "run_exec."+name).(float64)
+		return n
+	}
+	if this, other := number("jobs"), number("beside.jobs"); this != 101 || other != 101 {
+		t.Errorf("%v jobs ran a program, and %v programs ran beside, want 101 each", this, other)
+	}
+	this, other := number("cpu_us_per_job"), number("beside.cpu_us_per_job")
+	if other < 50 || math.Abs(number("cpu_ratio")-this/other) > 1e-9 {
+		t.Errorf("a job took %v µs, a program %v µs, ratio %v", this, other, number("cpu_ratio"))
 	}
 }
 

@@ -32,11 +32,13 @@ const (
 	phaseHistory   = "history"
 	phaseHTTP      = "http"
 	phaseNATS      = "nats"
+	phaseRunExec   = "run-exec"
 )
 
 // Phases are the names of all phases, in their order.
 var Phases = []string{
 	phaseLatency, phaseRaw, phaseSubmit, phaseDrain, phaseBatch, phaseSustained, phaseLanes, phaseLarge, phaseBacklog, phaseHistory, phaseHTTP, phaseNATS,
+	phaseRunExec,
 }
 
 // The load of the phases with many lanes and with large payloads.
@@ -104,6 +106,7 @@ func (b *bench) run(ctx context.Context) error {
 		{b.c.wants(phaseHistory), phaseHistory, b.history},
 		{b.c.wants(phaseHTTP), phaseHTTP, b.http},
 		{b.c.wants(phaseNATS), phaseNATS, b.nats},
+		{b.c.wants(phaseRunExec), phaseRunExec, b.runExec},
 	} {
 		if !phase.wanted {
 			continue

@@ -27,7 +27,7 @@ func (b *bench) compare(ctx context.Context, dir, name string, this, other load)
 	var c *Comparison
 	err := b.withLoad(ctx, cmp.Or(other.dir, filepath.Join(dir, "other")), other, func(n *node) error {
 		return b.withLoad(ctx, cmp.Or(this.dir, filepath.Join(dir, "this")), this, func(m *node) (err error) {
-			c, err = b.takeTurns(ctx, name, turns{c: this.c, node: m}, turns{c: other.c, node: n})
+			c, err = takeTurns(ctx, name, b.turnsOf(m, this.c), b.turnsOf(n, other.c))
 			return err
 		})
 	})
@@ -45,14 +45,29 @@ func (b *bench) withLoad(ctx context.Context, dir string, l load, f func(*node) 
 	})
 }
 
-// turns are the turns of one node, and their results so far.
+// turns are the turns of one side, and their results so far.
 type turns struct {
 	c    *Options
-	node *node
+	turn func(ctx context.Context, name string, c *Options) (*Throughput, error)
 	sum  Throughput
 }
 
-func (b *bench) takeTurns(ctx context.Context, name string, this, other turns) (*Comparison, error) {
+// turnsOf are the turns of a node.
+func (b *bench) turnsOf(n *node, c *Options) turns {
+	return turns{c: c, turn: func(ctx context.Context, name string, c *Options) (*Throughput, error) {
+		if err := n.begin(ctx); err != nil {
+			return nil, err
+		}
+		t, err := b.endToEnd(ctx, n, c, name, n.submit)
+		if err != nil {
+			return nil, err
+		}
+		// Its messages are trimmed now, and not during the other one's turn.
+		return t, n.Tail.Sweep(ctx)
+	}}
+}
+
+func takeTurns(ctx context.Context, name string, this, other turns) (*Comparison, error) {
 	for i := range 2 * compareTurns {
 		turn, what := &other, name+": yardstick"
 		if i%4 == 1 || i%4 == 2 {
@@ -64,18 +79,11 @@ func (b *bench) takeTurns(ctx context.Context, name string, this, other turns) (
 		if c.Jobs == 0 {
 			continue // fewer jobs than turns
 		}
-		if err := turn.node.begin(ctx); err != nil {
-			return nil, err
-		}
-		t, err := b.endToEnd(ctx, turn.node, &c, what, turn.node.submit)
+		t, err := turn.turn(ctx, what, &c)
 		if err != nil {
 			return nil, err
 		}
 		turn.sum.add(t)
-		// Its messages are trimmed now, and not during the other one's turn.
-		if err := turn.node.Tail.Sweep(ctx); err != nil {
-			return nil, err
-		}
 	}
 	c := &Comparison{Throughput: this.sum, Beside: other.sum}
 	if other.sum.Jobs > 0 {

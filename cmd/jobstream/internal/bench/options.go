@@ -13,7 +13,7 @@ import (
 
 // Options are the phases and their load. The tags are those of the command line (kong).
 type Options struct {
-	Jobs        int           `default:"200000" help:"Jobs of every phase but latency; a twentieth of it in the phase with large payloads."`
+	Jobs        int           `default:"200000" help:"Jobs of every phase but latency; a twentieth of it in the phase with large payloads, and at most 1,000 where each runs a program."`
 	Workers     int           `default:"100" help:"Workers of the pool."`
 	Submitters  int           `default:"16" help:"Submitters in process."`
 	Window      int           `default:"256" help:"Jobs that each submitter has on their way at a time."`
@@ -27,7 +27,7 @@ type Options struct {
 	LatencyTime time.Duration `default:"5s" help:"Length of the latency phase."`
 	MaxTime     time.Duration `default:"1m" help:"When a phase stops and reports what it got through by then."`
 	HTTP        bool          `default:"true" negatable:"" help:"Measure REST, too (the default)."`
-	Phase       []string      `placeholder:"NAME" help:"Only these phases: latency, raw, submit, drain (with submit), batch, sustained, lanes, large, backlog, history, http, nats."`
+	Phase       []string      `placeholder:"NAME" help:"Only these phases: latency, raw, submit, drain (with submit), batch, sustained, lanes, large, backlog, history, http, nats, run-exec."`
 	Dir         string        `placeholder:"FOLDER" help:"Where to make the temporary folder, so: which disk to measure (default: the system's)."`
 }
 

@@ -27,6 +27,7 @@ type Report struct {
 	Aged      *Comparison `json:"history,omitempty"` // with finished jobs in the tracker, beside none
 	HTTP      *Throughput `json:"http,omitempty"`
 	NATS      *Throughput `json:"nats,omitempty"`
+	RunExec   *Programs   `json:"run_exec,omitempty"` // jobs that each run a program, beside the program alone
 	Latency   *Latencies  `json:"latency_ms,omitempty"`
 
 	FsyncsPer1000Jobs float64 `json:"fsyncs_per_1000_jobs,omitempty"` // of the tracker, in the sustained phase
@@ -67,7 +68,7 @@ type Throughput struct {
 	PerSecond float64 `json:"jobs_per_second"`
 	Jobs      int     `json:"jobs"`
 	Seconds   float64 `json:"seconds"`
-	CPU       float64 `json:"cpu_us_per_job,omitempty"` // of this process, clients and server, in microseconds
+	CPU       float64 `json:"cpu_us_per_job,omitempty"` // of this process, clients and server, and of programs that it has run, in microseconds
 	Cut       bool    `json:"cut,omitempty"`            // the time was up before all jobs had ended
 }
 
@@ -104,6 +105,13 @@ type Comparison struct {
 	Throughput
 	Beside Throughput `json:"beside"`
 	Ratio  float64    `json:"ratio,omitempty"` // to the other one
+}
+
+// Programs is the throughput of jobs that each run a program, and of the bare program.
+type Programs struct {
+	Comparison
+	CPURatio float64 `json:"cpu_ratio,omitempty"` // of a job to a bare program
+	LeftOut  string  `json:"left_out,omitempty"`  // why nothing was measured
 }
 
 // Sustained is a throughput that can be compared with raw JetStream's.
@@ -198,6 +206,7 @@ func (r *Report) table() string {
 	t.comparison(fmt.Sprintf("the same behind %s finished jobs", grouped(float64(r.History), 0)), r.Aged, "none")
 	t.throughput("REST, end to end", r.HTTP)
 	t.throughput("bare NATS, end to end", r.NATS)
+	t.programs(r.RunExec)
 	if l := r.Latency; l != nil {
 		t.gap()
 		t.spreading("submit → accepted", l.Accepted)
@@ -253,6 +262,22 @@ func (t *table) comparison(name string, c *Comparison, beside string) {
 	t.throughput("  in turns with it: "+beside, &c.Beside)
 	if c.Ratio > 0 {
 		t.figure("  ratio to that", c.Ratio, 3, "ratio")
+	}
+}
+
+func (t *table) programs(p *Programs) {
+	switch {
+	case p == nil:
+		return
+	case p.LeftOut != "":
+		_, _ = fmt.Fprintf(&t.b, "jobs that run a program are left out: %s\n", p.LeftOut)
+		return
+	}
+	t.comparison("jobs that run "+program, &p.Comparison, "bare spawns")
+	if p.CPURatio > 0 {
+		t.figure("  CPU of a job, its program included", p.CPU, 0, "µs per job")
+		t.figure("  CPU of a bare spawn", p.Beside.CPU, 0, "µs per program")
+		t.figure("  ratio to that", p.CPURatio, 3, "ratio")
 	}
 }
 

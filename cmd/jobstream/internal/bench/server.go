@@ -18,8 +18,11 @@ type Server struct {
 	Start       func(context.Context, NodeOptions) (*Node, error)
 	TrackerFile func(dir string) string // of a node in that folder
 	SyncFolder  func(dir string) error  // brings everything in a folder to disk
-	Version     string
-	NATSServer  string // the version of it
+	// Program makes the handler of jobs that run a program, with the defaults, on a node in
+	// that folder.
+	Program    func(dir string, command ...string) (jobs.Handler, error)
+	Version    string
+	NATSServer string // the version of it
 }
 
 // NodeOptions are the options of a node.
