@@ -1,7 +1,6 @@
 package proc
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -88,8 +87,8 @@ func (s *Sandbox) confine() error {
 		return fmt.Errorf("landlock: %w", errno)
 	}
 	defer unix.Close(int(fd))
-	for _, path := range always {
-		if err := allow(int(fd), path, attr.Handled_access_fs&fileAccess); err != nil && !errors.Is(err, unix.ENOENT) {
+	for _, file := range alwaysOpen() {
+		if err := file.allow(int(fd), attr.Handled_access_fs); err != nil {
 			return err
 		}
 	}
@@ -109,23 +108,54 @@ func (s *Sandbox) confine() error {
 	return nil
 }
 
+// alwaysOpen are those of the files that every program may use that there are. They stay
+// open, as opening them takes longer than the rest of a rule.
+var alwaysOpen = sync.OnceValue(func() (all []place) {
+	for _, path := range always {
+		if p, err := open(path); err == nil {
+			all = append(all, p)
+		}
+	}
+	return all
+})
+
 // allow lets a ruleset allow some accesses below a path.
 func allow(ruleset int, path string, access uint64) error {
+	p, err := open(path)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(p.fd)
+	return p.allow(ruleset, access)
+}
+
+// place is an open file or folder that rules can name.
+type place struct {
+	path string
+	fd   int
+	file bool
+}
+
+func open(path string) (place, error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return &os.PathError{Op: "sandbox", Path: path, Err: err}
+		return place{}, &os.PathError{Op: "sandbox", Path: path, Err: err}
 	}
-	defer unix.Close(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return &os.PathError{Op: "sandbox", Path: path, Err: err}
+		_ = unix.Close(fd) // nothing was written
+		return place{}, &os.PathError{Op: "sandbox", Path: path, Err: err}
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+	return place{path, fd, st.Mode&unix.S_IFMT != unix.S_IFDIR}, nil
+}
+
+func (p place) allow(ruleset int, access uint64) error {
+	if p.file {
 		access &= fileAccess
 	}
-	rule := unix.LandlockPathBeneathAttr{Allowed_access: access, Parent_fd: int32(fd)}
+	rule := unix.LandlockPathBeneathAttr{Allowed_access: access, Parent_fd: int32(p.fd)}
 	if _, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&rule)), 0, 0, 0); errno != 0 {
-		return &os.PathError{Op: "sandbox", Path: path, Err: errno}
+		return &os.PathError{Op: "sandbox", Path: p.path, Err: errno}
 	}
 	return nil
 }

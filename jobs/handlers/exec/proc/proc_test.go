@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -265,9 +266,35 @@ func TestNotStarted(t *testing.T) {
 	}
 }
 
+// A run looks for what is left of it among newer processes only.
+func TestProcessesFrom(t *testing.T) {
+	own := os.Getpid()
+	if all := processes(0); !slices.Contains(all, own) || !slices.Contains(all, 1) {
+		t.Errorf("%v is not all", all)
+	}
+	if some := processes(own); !slices.Contains(some, own) || slices.Contains(some, own-1) {
+		t.Errorf("%v does not begin with %d", some, own)
+	}
+	if some := processes(own + 1); slices.Contains(some, own) {
+		t.Errorf("%v begins before %d", some, own+1)
+	}
+	child, err := os.StartProcess("/bin/sleep", []string{"sleep", "1000"}, &os.ProcAttr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = child.Kill()
+		_, _ = child.Wait()
+	}()
+	if some := given(own); !slices.Contains(some, child.Pid) { // whether the numbers have begun again or not
+		t.Errorf("%v is without %d", some, child.Pid)
+	}
+}
+
 // BenchmarkRun compares with [os.StartProcess] alone.
 func BenchmarkRun(b *testing.B) {
 	b.Run("bare", func(b *testing.B) {
+		defer cpu(b)()
 		for b.Loop() {
 			p, err := os.StartProcess("/bin/true", []string{"true"}, &os.ProcAttr{})
 			if err != nil {
@@ -280,6 +307,7 @@ func BenchmarkRun(b *testing.B) {
 	})
 	b.Run("run", func(b *testing.B) {
 		dir := b.TempDir()
+		defer cpu(b)()
 		for b.Loop() {
 			c := &Command{Argv: []string{"/bin/true"}, Dir: dir, Mark: fmt.Sprintf("PROC_BENCH=%d.", runs.Add(1)), Sandbox: Sandbox{Write: []string{dir}}}
 			if _, err := Run(context.Background(), c); err != nil {
@@ -287,4 +315,20 @@ func BenchmarkRun(b *testing.B) {
 			}
 		}
 	})
+}
+
+// cpu reports the processor time of this process and of its children.
+func cpu(b *testing.B) func() {
+	used := func(who int) time.Duration {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(who, &u); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	own, children := used(syscall.RUSAGE_SELF), used(syscall.RUSAGE_CHILDREN)
+	return func() {
+		b.ReportMetric(float64((used(syscall.RUSAGE_SELF)-own).Microseconds())/float64(b.N), "own-µs/op")
+		b.ReportMetric(float64((used(syscall.RUSAGE_CHILDREN)-children).Microseconds())/float64(b.N), "children-µs/op")
+	}
 }

@@ -138,9 +138,9 @@ func newPipes(c *Command) (p *pipes, err error) {
 		case fd == 0 && c.Stdin == nil:
 			p.theirs[0], err = os.Open(os.DevNull)
 		case fd == 0:
-			p.theirs[0], p.ours[0], err = os.Pipe()
+			p.theirs[0], p.ours[0], err = pipe(0)
 		default:
-			p.ours[fd], p.theirs[fd], err = os.Pipe()
+			p.ours[fd], p.theirs[fd], err = pipe(1)
 		}
 		if err != nil {
 			return p, err

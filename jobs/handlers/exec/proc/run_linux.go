@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,6 +16,20 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// pipe makes a pipe. The program gets the end theirs: 0, to read, or 1, to write.
+// [os.Pipe] would prepare both ends for waiting, and undo that for the program.
+func pipe(theirs int) (r, w *os.File, err error) {
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, os.NewSyscallError("pipe2", err)
+	}
+	if err := unix.SetNonblock(ends[1-theirs], true); err != nil {
+		_, _ = unix.Close(ends[0]), unix.Close(ends[1]) // nothing was written
+		return nil, nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(ends[0]), "|0"), os.NewFile(uintptr(ends[1]), "|1"), nil
+}
 
 // supervise starts the program and returns when it has ended and been reaped. Its thread
 // never does anything else: it is confined, which the program inherits, and the program
@@ -41,6 +57,7 @@ func (r *run) reap() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	_ = syscall.Kill(-r.process.Pid, syscall.SIGKILL) // there may be nobody left
+	leaders.Delete(r.process.Pid)
 	r.ended(r.process.Wait())
 }
 
@@ -66,12 +83,20 @@ func (r *run) start(files []*os.File) (err error) {
 		attr.Ptrace = false // some containers forbid it; the limits come a little later there
 		r.process, err = start()
 	}
-	if err == nil && attr.Ptrace {
+	if err != nil {
+		return err
+	}
+	leaders.Store(r.process.Pid, r)
+	if attr.Ptrace {
 		r.halted = true
 		r.await(unix.WSTOPPED)
 	}
-	return err
+	return nil
 }
+
+// leaders are the runs of this process by the number of their leaders. A number is there
+// only while it cannot be another process's.
+var leaders sync.Map
 
 // await waits until the program halts or ends, as flags say, and does not reap it.
 func (r *run) await(flags int) {
@@ -186,7 +211,7 @@ func (r *run) uid() uint32 {
 
 // tasks is how many processes and threads a user has.
 func tasks(uid uint32) (n int) {
-	for _, pid := range processes() {
+	for _, pid := range processes(0) {
 		info, err := os.Lstat(fmt.Sprintf("/proc/%d/task", pid))
 		if err != nil {
 			continue
@@ -261,20 +286,39 @@ func (r *run) sweep() {
 	})
 }
 
-// members are the processes of this run. With since they are those with a number that
-// was given after the leader's, which is right for a short run and much less work.
+// members are the processes of this run. With since they are looked for only among the
+// numbers that were given after the leader's, which is right for a short run and much
+// less work.
 func (r *run) members(since time.Time) []int {
-	least := 0
-	if !since.IsZero() && lastPID() >= r.process.Pid {
-		least = r.process.Pid
+	var pids []int
+	if since.IsZero() {
+		pids = processes(0)
+	} else {
+		pids = given(r.process.Pid)
 	}
 	mark := append([]byte(r.c.Mark), 0)
-	return find(least, func(environ []byte) bool { return has(environ, mark) })
+	return find(pids, func(pid int) bool {
+		other, ok := leaders.Load(pid)
+		return !ok || other == r
+	}, func(environ []byte) bool { return has(environ, mark) })
+}
+
+// given are the processes whose numbers were given after first, itself included. After
+// the highest number the kernel goes on with low ones.
+func given(first int) []int {
+	pids := processes(first)
+	last := lastPID()
+	if last >= first {
+		return slices.DeleteFunc(pids, func(pid int) bool { return pid > last })
+	}
+	pids = processes(0)
+	last = lastPID()
+	return slices.DeleteFunc(pids, func(pid int) bool { return last < pid && pid < first })
 }
 
 // lastPID is the number that was given last.
 func lastPID() int {
-	b, _ := os.ReadFile("/proc/loadavg")
+	b := read("/proc/loadavg", nil)
 	fields := strings.Fields(string(b))
 	if len(fields) == 0 {
 		return 0
@@ -288,35 +332,107 @@ func has(environ, entry []byte) bool {
 	return bytes.HasPrefix(environ, entry) || bytes.Contains(environ, append([]byte{0}, entry...))
 }
 
-// find lists the processes, from a number on, whose environment ours says yes to. This
-// one is not among them, nor are those that have ended.
-func find(least int, ours func(environ []byte) bool) (pids []int) {
-	for _, pid := range processes() {
-		if pid < least || pid == os.Getpid() {
+// find lists those of the processes whose number may be of one of ours, and whose
+// environment is. This process is not among them, nor are those that have ended.
+func find(all []int, may func(pid int) bool, ours func(environ []byte) bool) (pids []int) {
+	var buf []byte
+	for _, pid := range all {
+		if pid == os.Getpid() || !may(pid) {
 			continue
 		}
-		if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid)); err == nil && len(b) > 0 && ours(b) {
+		if buf = environ(pid, buf); len(buf) > 0 && ours(buf) {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
 }
 
-// processes are the numbers of all that there are.
-func processes() (pids []int) {
-	dir, err := os.Open("/proc")
+// environ is the environment of a process, nothing if it has ended or is another user's.
+// It uses the memory of buf.
+func environ(pid int, buf []byte) []byte {
+	return read("/proc/"+strconv.Itoa(pid)+"/environ", buf)
+}
+
+// read reads a file of /proc into buf; nothing if it cannot be read. There is no
+// [os.File], which costs as much as the rest.
+func read(path string, buf []byte) []byte {
+	buf = buf[:0]
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return buf
+	}
+	defer unix.Close(fd)
+	for {
+		buf = slices.Grow(buf, 4<<10)
+		n, err := unix.Read(fd, buf[len(buf):cap(buf)])
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return buf[:0]
+		case n == 0:
+			return buf
+		default:
+			buf = buf[:len(buf)+n]
+		}
+	}
+}
+
+func anyPID(int) bool { return true }
+
+// processes are the numbers of all that there are, from one on.
+func processes(first int) (pids []int) {
+	fd, err := unix.Open("/proc", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
-	defer dir.Close()
-	names, _ := dir.Readdirnames(-1) // as many as can be read
-	for _, name := range names {
-		if pid, err := strconv.Atoi(name); err == nil {
-			pids = append(pids, pid)
+	defer unix.Close(fd)
+	if first > 0 && seekable() {
+		_, _ = unix.Seek(fd, offsetOf(first), io.SeekStart) // else there are more to look at
+	}
+	var names []string
+	for buf := make([]byte, 8<<10); ; {
+		n, err := unix.Getdents(fd, buf)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || n == 0 {
+			return pids
+		}
+		_, _, names = unix.ParseDirent(buf[:n], -1, names[:0])
+		for _, name := range names {
+			if pid, err := strconv.Atoi(name); err == nil && pid >= first {
+				pids = append(pids, pid)
+			}
 		}
 	}
-	return pids
 }
+
+// offsetOf is where a process stands in /proc: the kernel lists them behind its own
+// entries, by number.
+func offsetOf(pid int) int64 { return int64(pid) + 258 }
+
+// seekable says whether that is so here: this process stands there, and not behind it.
+var seekable = sync.OnceValue(func() bool {
+	at := func(offset int64) bool {
+		fd, err := unix.Open("/proc", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return false
+		}
+		defer unix.Close(fd)
+		if _, err := unix.Seek(fd, offset, io.SeekStart); err != nil {
+			return false
+		}
+		buf := make([]byte, 8<<10)
+		n, err := unix.Getdents(fd, buf)
+		if err != nil || n == 0 {
+			return false
+		}
+		_, _, names := unix.ParseDirent(buf[:n], 1, nil)
+		return len(names) > 0 && names[0] == strconv.Itoa(os.Getpid())
+	}
+	offset := offsetOf(os.Getpid())
+	return at(offset) && !at(offset+1)
+})
 
 // killTime bounds how long ended processes are waited for.
 const killTime = 5 * time.Second
@@ -349,7 +465,7 @@ func Sweep(prefix string, users ...*User) (n int) {
 	p := []byte(prefix)
 	for _, u := range append(users, nil) {
 		_ = as(u, func() error {
-			n += killAll(func() []int { return find(0, func(environ []byte) bool { return has(environ, p) }) })
+			n += killAll(func() []int { return find(processes(0), anyPID, func(environ []byte) bool { return has(environ, p) }) })
 			return nil
 		})
 	}
@@ -358,5 +474,5 @@ func Sweep(prefix string, users ...*User) (n int) {
 
 // Left lists the processes that [Sweep] would kill.
 func Left(prefix string) []int {
-	return find(0, func(environ []byte) bool { return has(environ, []byte(prefix)) })
+	return find(processes(0), anyPID, func(environ []byte) bool { return has(environ, []byte(prefix)) })
 }

@@ -7,6 +7,9 @@ import (
 	"syscall"
 )
 
+// pipe makes a pipe; theirs is its end 0, to read, or 1, to write.
+func pipe(int) (r, w *os.File, err error) { return os.Pipe() }
+
 // supervise starts the program and returns when it has ended and been reaped.
 func (r *run) supervise(files []*os.File, started chan<- error) {
 	attr := &syscall.SysProcAttr{Setpgid: true}
