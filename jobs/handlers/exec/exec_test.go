@@ -457,6 +457,29 @@ func TestConfiguration(t *testing.T) {
 	}
 }
 
+// TestSweepLeavesTheFolder finds what a crash has left where an operator may have mounted a
+// file system: that cannot be removed.
+func TestSweepLeavesTheFolder(t *testing.T) {
+	h, _ := shell(t, ":", nil)
+	if err := os.MkdirAll(filepath.Join(h.h.Work, "attempt-1", "sub"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Stat(h.h.Work)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if killed, err := Sweep(h.h, []*Options{h.o}); err != nil || killed != 0 {
+		t.Errorf("%d processes, %v", killed, err)
+	}
+	after, err := os.Stat(h.h.Work)
+	if err != nil || !os.SameFile(before, after) {
+		t.Errorf("the folder is not the same: %v", err)
+	}
+	if left, _ := os.ReadDir(h.h.Work); len(left) > 0 {
+		t.Errorf("%v is left", left)
+	}
+}
+
 func TestWarnings(t *testing.T) {
 	o := NewOptions()
 	o.Command = []string{"sh", "-c", "echo {{.payload}}"}

@@ -3,7 +3,9 @@
 package exec
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,9 +49,17 @@ func Sweep(h Host, all []*Options) (killed int, err error) {
 	}
 	killed = proc.Sweep(mark, users...)
 	left, _ := filepath.Glob(filepath.Join(os.TempDir(), foreign(mark)+"*")) // the pattern is fine
-	for _, dir := range append(left, h.Work) {
+	// The folder of the attempts itself stays: another file system may be mounted there.
+	mine, err := os.ReadDir(h.Work)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return killed, err
+	}
+	for _, entry := range mine {
+		left = append(left, filepath.Join(h.Work, entry.Name()))
+	}
+	for _, dir := range left {
 		if err := remove(dir); err != nil {
-			return killed, fmt.Errorf("the folder of programs that a crash has left: %w", err)
+			return killed, fmt.Errorf("the folder of a program that a crash has left: %w", err)
 		}
 	}
 	return killed, nil
