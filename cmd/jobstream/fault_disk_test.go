@@ -223,7 +223,9 @@ func terminate(t *testing.T, c *child) {
 func healed(t *testing.T, c *child, promised *acked) {
 	t.Helper()
 	defer func() {
-		if t.Failed() {
+		if t.Failed() { // it says where each of its goroutines is
+			_ = c.cmd.Process.Signal(syscall.SIGQUIT)
+			<-c.done
 			t.Log(c.logged())
 		}
 	}()
