@@ -79,11 +79,15 @@ type Pause struct {
 // Reserve stores a batch. If one of its unique keys is taken, it is an [*Error] of kind
 // [Duplicate]. If its token is known, the jobs of that are Known, as [Ledger.Recall]
 // has them. As long as some of those are missing, the error is
-// [jobstream/jobs/intake.ErrUnderway].
+// [ErrUnderway].
 type Reserve struct {
 	Stamp
 	Batch *Batch `json:"batch"`
 }
+
+// ErrUnderway is the error of [Reserve] for a token whose batch is stored and not
+// complete.
+var ErrUnderway error = &Error{Kind: Conflict, Detail: "the batch with this token is not complete yet"}
 
 // ForgetTokens drops idempotency tokens from before a moment, the oldest first. It sets
 // Removed.

@@ -6,7 +6,6 @@ import (
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
-	"jobstream/jobs/intake"
 	"jobstream/status/record"
 )
 
@@ -34,7 +33,7 @@ func (b *batches) reserve(c jobs.Reserve) (e jobs.Effect, err error) {
 			return e, err
 		}
 		if underway {
-			return e, intake.ErrUnderway
+			return e, jobs.ErrUnderway
 		}
 	}
 	return e, b.store(c.Batch, c.At)

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"jobstream/jobs"
-	"jobstream/jobs/intake"
 )
 
 // batchOf makes a batch of messages as a door would.
@@ -208,13 +207,13 @@ func TestBatchTokens(t *testing.T) {
 		}
 	}
 	tr.everywhere(func() {
-		if known, err, c := tr.reserves(twin("body")); known != nil || !errors.Is(err, intake.ErrUnderway) || len(answers(c, jobs.BatchStored)) != 0 {
+		if known, err, c := tr.reserves(twin("body")); known != nil || !errors.Is(err, jobs.ErrUnderway) || len(answers(c, jobs.BatchStored)) != 0 {
 			t.Errorf("while it is on its way: %v, %v", known, err)
 		}
 		mismatch()
 	})
 	tr.receives(a)
-	if known, err, _ := tr.reserves(twin("body")); known != nil || !errors.Is(err, intake.ErrUnderway) {
+	if known, err, _ := tr.reserves(twin("body")); known != nil || !errors.Is(err, jobs.ErrUnderway) {
 		t.Errorf("with half of it: %v, %v", known, err)
 	}
 	tr.receives(b)
@@ -256,7 +255,7 @@ func TestBatchesTogether(t *testing.T) {
 	c := tr.together(calls...)
 	underway := 0
 	for _, err := range errs {
-		if errors.Is(err, intake.ErrUnderway) {
+		if errors.Is(err, jobs.ErrUnderway) {
 			underway++
 		} else if err != nil {
 			t.Error(err)

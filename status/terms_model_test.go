@@ -14,7 +14,6 @@ import (
 	"pgregory.net/rapid"
 
 	"jobstream/jobs"
-	"jobstream/jobs/intake"
 	"jobstream/jobs/jobstest"
 )
 
@@ -241,7 +240,7 @@ func (m *termsModel) reserve() {
 	known, err, c := m.reserves(b)
 	got := "stored"
 	switch {
-	case err == intake.ErrUnderway: //nolint:errorlint // as it comes
+	case err == jobs.ErrUnderway: //nolint:errorlint // as it comes
 		got = "underway"
 	case err != nil:
 		got = string(failsAs(err))

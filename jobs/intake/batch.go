@@ -54,17 +54,13 @@ func (s *Submitter) SubmitBatch(ctx context.Context, subs []*jobs.Submission, to
 	}
 }
 
-// ErrUnderway is the error of [jobs.Reserve] for a token whose batch is stored and not
-// complete.
-var ErrUnderway error = &jobs.Error{Kind: jobs.Conflict, Detail: "the batch with this token is not complete yet"}
-
 // reserve stores a batch. If one with its token is on its way, it waits for the jobs of
 // that.
 func (s *Submitter) reserve(ctx context.Context, b *jobs.Batch) (known []*jobs.Job, err error) {
 	for {
 		completed := s.batches.completion() // before the command, so that none is missed
 		e, err := s.o.Ledger.Do(ctx, jobs.Reserve{Stamp: jobs.By("submitter"), Batch: b})
-		if !errors.Is(err, ErrUnderway) {
+		if !errors.Is(err, jobs.ErrUnderway) {
 			return e.Known, err
 		}
 		select {

@@ -44,7 +44,7 @@ func (l *ledger) Do(_ context.Context, c jobs.Command) (e jobs.Effect, err error
 	b := c.(jobs.Reserve).Batch
 	if b.Token != nil {
 		if l.open[*b.Token] {
-			return e, intake.ErrUnderway
+			return e, jobs.ErrUnderway
 		}
 		if e.Known = l.tokens[*b.Token]; e.Known != nil {
 			return e, nil
