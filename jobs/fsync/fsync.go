@@ -1,5 +1,5 @@
 // Package fsync makes files and their names durable: [Dir] those of one folder, [Tree] all
-// below one.
+// below one. Start reading at [Dir].
 package fsync
 
 import (

@@ -1,5 +1,5 @@
 // Package handlers lists the kinds of work that a job type can do: the values of its
-// run.
+// run. Start reading at [Kinds].
 //
 // A kind is a package beside this file, and an entry in the list that [Kinds] returns.
 // If its types have settings, the package has a struct of [Options] with their keys and

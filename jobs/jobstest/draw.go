@@ -1,5 +1,6 @@
 // Package jobstest draws attributes of jobs for the tests of codecs. It walks over the
 // tables of [jobs.Field], so all codecs are tested with every attribute in them.
+// Start reading at [Draw]; [TestQueue] is the conformance suite of a queue.
 package jobstest
 
 import (

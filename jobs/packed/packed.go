@@ -1,6 +1,6 @@
 // Package packed writes and reads attributes of jobs and events as MessagePack: an
 // array of a table's fields. The last fields may be missing. The tracker's records and
-// the events in STATUS have this form.
+// the events in STATUS have this form. Start reading at [AppendArray] and [ReadArray].
 package packed
 
 import (

@@ -2,7 +2,8 @@
 // duration, one of a few words and so on.
 //
 // A [Setting] binds a key to a field of a struct. A package lists its settings in a
-// table. Reading, checking, environment variables and display all follow from it.
+// table. Reading, checking, environment variables and display all follow from it. Start
+// reading at [Setting].
 package setting
 
 import (
