@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -114,6 +115,23 @@ type meter struct {
 type metered struct {
 	m *meter
 	w io.Writer
+}
+
+// buffers are for output. Most programs write little, and three new ones for each would
+// be most of the garbage.
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// copy passes on what can be read, until nothing can.
+func (s metered) copy(from io.Reader) {
+	buf := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buf)
+	for {
+		n, err := from.Read(buf[:])
+		_, _ = s.Write(buf[:n])
+		if err != nil {
+			return
+		}
+	}
 }
 
 // Write never fails, so that a program that writes too much meets its end and no EPIPE.

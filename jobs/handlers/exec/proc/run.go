@@ -162,17 +162,27 @@ func (p *pipes) pump(c *Command, tooMuch func()) {
 		m.left.Store(c.Limits.Output)
 		m.over = tooMuch
 	}
-	if in := p.ours[0]; in != nil {
-		p.done.Go(func() {
-			_, _ = io.Copy(in, c.Stdin) // it need not read all of it
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			_ = in.Close()
-		})
+	if p.ours[0] != nil {
+		if short, ok := c.Stdin.(interface{ Len() int }); ok && short.Len() <= pipeRoom {
+			p.feed(c.Stdin) // without waiting
+		} else {
+			p.done.Go(func() { p.feed(c.Stdin) })
+		}
 	}
 	for fd, w := range map[int]io.Writer{1: c.Stdout, 2: c.Stderr, 3: c.Events} {
-		p.done.Go(func() { _, _ = io.Copy(metered{m, w}, p.ours[fd]) })
+		p.done.Go(func() { metered{m, w}.copy(p.ours[fd]) })
 	}
+}
+
+// pipeRoom is what fits into each empty pipe, in bytes.
+const pipeRoom = 4 << 10
+
+// feed writes what the program reads.
+func (p *pipes) feed(stdin io.Reader) {
+	_, _ = io.Copy(p.ours[0], stdin) // it need not read all of it
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = p.ours[0].Close()
 }
 
 // drain waits until everything written has been passed on. What somebody still keeps
