@@ -236,8 +236,10 @@ func healed(t *testing.T, c *child, promised *acked) {
 
 // TestCrashDiskFull fills the disk under load. Acknowledged jobs are there when there
 // is room again, with and without a restart. A start without room fails with a reason.
+//
+// It runs alone: under load nats-server 2.15.2 may lock itself up when a purge meets the
+// full disk (see the known weaknesses in DESIGN.md).
 func TestCrashDiskFull(t *testing.T) {
-	t.Parallel()
 	inCI(t)
 	rng := seeded(t)
 	dir, data := onTmpfs(t, "96m")
