@@ -318,7 +318,7 @@ func given(first int) []int {
 
 // lastPID is the number that was given last.
 func lastPID() int {
-	b := read("/proc/loadavg", nil)
+	b, _ := read("/proc/loadavg", nil)
 	fields := strings.Fields(string(b))
 	if len(fields) == 0 {
 		return 0
@@ -350,16 +350,25 @@ func find(all []int, may func(pid int) bool, ours func(environ []byte) bool) (pi
 // environ is the environment of a process, nothing if it has ended or is another user's.
 // It uses the memory of buf.
 func environ(pid int, buf []byte) []byte {
-	return read("/proc/"+strconv.Itoa(pid)+"/environ", buf)
+	for range 10 {
+		var ok bool
+		buf, ok = read("/proc/"+strconv.Itoa(pid)+"/environ", buf)
+		if !ok || len(buf) > 0 || resident(pid) == 0 { // a part of the kernel has no memory
+			break
+		}
+		// While a program takes the place of another it seems to have none.
+		time.Sleep(100 * time.Microsecond)
+	}
+	return buf
 }
 
-// read reads a file of /proc into buf; nothing if it cannot be read. There is no
+// read reads a file of /proc into buf, if it can be read. There is no
 // [os.File], which costs as much as the rest.
-func read(path string, buf []byte) []byte {
+func read(path string, buf []byte) (all []byte, ok bool) {
 	buf = buf[:0]
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return buf
+		return buf, false
 	}
 	defer unix.Close(fd)
 	for {
@@ -368,9 +377,9 @@ func read(path string, buf []byte) []byte {
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
-			return buf[:0]
+			return buf[:0], false
 		case n == 0:
-			return buf
+			return buf, true
 		default:
 			buf = buf[:len(buf)+n]
 		}
