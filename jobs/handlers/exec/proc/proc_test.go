@@ -348,3 +348,17 @@ func cpu(b *testing.B) func() {
 		b.ReportMetric(float64((used(syscall.RUSAGE_CHILDREN)-children).Microseconds())/float64(b.N), "children-µs/op")
 	}
 }
+
+// TestNoTerminal has no program read or write the terminal of the server.
+func TestNoTerminal(t *testing.T) {
+	var out bytes.Buffer
+	c := shell(t, `cut -d' ' -f1,5,6,7 < /proc/$$/stat; (exec 4</dev/tty) 2>/dev/null && echo terminal; exit 0`)
+	c.Stdout = &out
+	if _, err := Run(context.Background(), c); err != nil {
+		t.Fatal(err)
+	}
+	f := strings.Fields(out.String())
+	if len(f) != 4 || f[0] != f[1] || f[0] != f[2] || f[3] != "0" {
+		t.Errorf("pid, group, session and terminal are %q", out.String())
+	}
+}

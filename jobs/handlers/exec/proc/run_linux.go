@@ -66,7 +66,7 @@ func (r *run) start(files []*os.File) (err error) {
 	if err := r.c.Sandbox.confine(); err != nil {
 		return err
 	}
-	attr := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	attr := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	if u := r.c.User; u != nil {
 		attr.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID}
 	}

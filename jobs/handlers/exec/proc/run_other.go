@@ -12,7 +12,7 @@ func pipe(int) (r, w *os.File, err error) { return os.Pipe() }
 
 // supervise starts the program and returns when it has ended and been reaped.
 func (r *run) supervise(files []*os.File, started chan<- error) {
-	attr := &syscall.SysProcAttr{Setpgid: true}
+	attr := &syscall.SysProcAttr{Setsid: true}
 	if u := r.c.User; u != nil {
 		attr.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID}
 	}
