@@ -167,7 +167,7 @@ func clean(text string) string {
 // control says whether a character could do something to a terminal.
 func control(r rune) bool { return r < ' ' && r != '\t' || r >= 0x7f && r < 0xa0 }
 
-// wake wakes all followers. l.mu is held.
+// wake wakes all followers. l.mu is locked.
 func (l *log) wake() {
 	close(l.more)
 	l.more = make(chan struct{})
@@ -201,7 +201,7 @@ func (l *log) append(e *Entry) bool {
 }
 
 // resume finds out where the log of an earlier attempt, or of an earlier process, ends.
-// l.mu is held.
+// l.mu is locked.
 func (l *log) resume() {
 	l.n = 0
 	for part := range 3 {
@@ -217,7 +217,7 @@ func (l *log) resume() {
 	}
 }
 
-// write appends to the file whose turn it is. l.mu is held.
+// write appends to the file whose turn it is. l.mu is locked.
 func (l *log) write(b []byte) error {
 	most := MaxPart
 	if l.part == 0 {
@@ -247,7 +247,7 @@ func (l *log) write(b []byte) error {
 	return err
 }
 
-// close closes the file that is written. l.mu is held.
+// close closes the file that is written. l.mu is locked.
 func (l *log) close() {
 	if l.file != nil {
 		_ = l.file.Close() // it is not synced, either
