@@ -69,6 +69,8 @@ func startReader(t *testing.T) *reader {
 	t.Cleanup(func() { _ = cmd.Process.Kill() })           // if it has not stopped by then
 	h := newHouse(t, func() { _ = cmd.Process.Signal(os.Interrupt) })
 	cmd.Dir, cmd.Stderr = dir, h.log
+	// the settings of the tests are not the program's
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "JOBSTREAM_") })
 	mustDo(t, cmd.Start())
 	go func() {
 		if err := cmd.Wait(); err != nil {
