@@ -56,11 +56,7 @@ func sweep(c *config.Config, dirs node.Folders, log *slog.Logger) error {
 	if err := email.SweepOutbox(dirs.Outbox); err != nil {
 		return err
 	}
-	var all []*exec.Options
-	for _, o := range programs(c) {
-		all = append(all, o)
-	}
-	killed, err := exec.Sweep(exec.Host{Data: dirs.Root, Work: dirs.Work}, all)
+	killed, err := exec.Sweep(exec.Host{Data: dirs.Root, Work: dirs.Work}, slices.Collect(maps.Values(programs(c))))
 	if killed > 0 {
 		log.Warn("ended programs that a killed server has left running", "processes", killed)
 	}

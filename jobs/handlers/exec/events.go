@@ -1,6 +1,7 @@
 package exec
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 	"time"
@@ -31,11 +32,8 @@ func (l *lines) Write(b []byte) (int, error) {
 	n := len(b)
 	for len(b) > 0 {
 		end, skip := len(b), 0
-		for i, c := range b {
-			if c == '\n' {
-				end, skip = i, 1
-				break
-			}
+		if i := bytes.IndexByte(b, '\n'); i >= 0 {
+			end, skip = i, 1
 		}
 		if l.skip {
 			b = b[end+skip:]

@@ -6,6 +6,7 @@ package exec
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -138,7 +139,11 @@ func (h *Handler) stdin(j *jobs.Job, d data) (io.Reader, error) {
 
 // Handle runs the program once.
 func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (result jobs.Result, err error) {
-	dir, err := h.folder()
+	mark, err := Mark(h.h.Data)
+	if err != nil {
+		return result, err
+	}
+	dir, err := h.folder(mark)
 	if err != nil {
 		return result, fmt.Errorf("cannot make the attempt's folder: %w", err)
 	}
@@ -147,10 +152,6 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (result jobs.Result,
 			t.Log(jobs.LevelWarn, "the attempt's folder cannot be removed: "+e.Error())
 		}
 	}()
-	mark, err := Mark(h.h.Data)
-	if err != nil {
-		return result, err
-	}
 	a := &attempt{h: h, mark: mark, t: t, dir: dir, out: head{most: jobs.MaxResult + len("\r\n")}, errs: tail{most: 4 << 10}}
 	defer a.abort()
 	c, err := a.command()
@@ -169,13 +170,9 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (result jobs.Result,
 
 // folder makes an attempt's folder. One that another user works in must be reached by
 // that user, so it is not below the data folder.
-func (h *Handler) folder() (string, error) {
+func (h *Handler) folder(mark string) (string, error) {
 	work, pattern := h.h.Work, "attempt-"
 	if h.o.user != nil {
-		mark, err := Mark(h.h.Data)
-		if err != nil {
-			return "", err
-		}
 		work, pattern = os.TempDir(), foreign(mark)
 	} else if err := os.MkdirAll(work, 0o700); err != nil {
 		return "", err
@@ -322,13 +319,13 @@ func (a *attempt) result(ctx context.Context, end *proc.End) (r jobs.Result, err
 	o, s := a.h.o, &a.said
 	switch {
 	case s.failed && s.forGood:
-		return r, jobs.Permanent(errors.New(orText(s.why, end)))
+		return r, jobs.Permanent(errors.New(cmp.Or(s.why, end.String())))
 	case end.Over != "":
 		return r, jobs.Permanentf("the program %s", end)
 	case s.snoozed > 0 && !end.Stopped:
 		return r, jobs.Snooze(s.snoozed, s.why)
 	case s.failed:
-		return r, errors.New(orText(s.why, end))
+		return r, errors.New(cmp.Or(s.why, end.String()))
 	case end.Stopped && !end.OK():
 		return r, a.stopped(ctx, end)
 	case end.Signal == 0 && slices.Contains(o.Permanent, end.Code):
@@ -342,19 +339,12 @@ func (a *attempt) result(ctx context.Context, end *proc.End) (r jobs.Result, err
 	return r, a.keep()
 }
 
-func orText(why string, end *proc.End) string {
-	if why == "" {
-		return end.String()
-	}
-	return why
-}
-
 // stopped is the error of a program that was ended: why, and its last words.
 func (a *attempt) stopped(ctx context.Context, end *proc.End) error {
-	if words := a.errs.text(); words != "" {
-		return fmt.Errorf("%s: %s", end, words) // the pool says why it ended
+	if a.errs.text() == "" {
+		return context.Cause(ctx)
 	}
-	return context.Cause(ctx)
+	return a.failure(end) // the pool says why it ended
 }
 
 // failure is how the program ended, with its last words.
@@ -391,7 +381,7 @@ func valid(text string) bool { return json.Valid([]byte(text)) && utf8.ValidStri
 func (a *attempt) keep() error {
 	o := a.h.o
 	if a.file != nil {
-		if _, err := a.file.Commit(orName(o.Artifact.Name, "output"), orName(o.Artifact.ContentType, "application/octet-stream")); err != nil {
+		if _, err := a.file.Commit(cmp.Or(o.Artifact.Name, "output"), cmp.Or(o.Artifact.ContentType, "application/octet-stream")); err != nil {
 			return err
 		}
 	}
@@ -405,13 +395,6 @@ func (a *attempt) keep() error {
 		}
 	}
 	return nil
-}
-
-func orName(name, instead string) string {
-	if name == "" {
-		return instead
-	}
-	return name
 }
 
 // copy copies one file of the attempt's folder to the artifacts. A link must not lead out
@@ -445,7 +428,7 @@ func (a *attempt) copy(f file) error {
 	if _, err := io.Copy(w, in); err != nil {
 		return err
 	}
-	_, err = w.Commit(filepath.Base(f.name), orName(f.contentType, contentType(f.name)))
+	_, err = w.Commit(filepath.Base(f.name), cmp.Or(f.contentType, contentType(f.name)))
 	return err
 }
 

@@ -501,7 +501,7 @@ func TestSweepOfACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _, _ = p.Wait() }()
-	dir, err := h.folder()
+	dir, err := h.folder(mark)
 	if err != nil {
 		t.Fatal(err)
 	}

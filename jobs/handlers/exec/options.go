@@ -3,6 +3,7 @@ package exec
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	osexec "os/exec"
 	"os/user"
@@ -267,12 +268,7 @@ func (o *Options) checkEnv(folder string, fail func(path, text string)) {
 			o.env = append(o.env, name+"="+v)
 		}
 	}
-	names := make([]string, 0, len(o.Env))
-	for name := range o.Env {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(o.Env)) {
 		v, err := reveal(o.Env[name], folder)
 		switch {
 		case !variable.MatchString(name):

@@ -11,6 +11,7 @@ import (
 	"text/template/parse"
 
 	"jobstream/jobs"
+	"jobstream/jobs/strict"
 )
 
 // maxArgument bounds one rendered argument, in bytes; Linux has the same bound.
@@ -370,10 +371,9 @@ func shownBy(root *parse.ListNode) (all [][]string) {
 }
 
 func pointer(names []string) string {
-	escape := strings.NewReplacer("~", "~0", "/", "~1")
 	s := ""
 	for _, name := range names {
-		s += "/" + escape.Replace(name)
+		s += strict.Pointer(name)
 	}
 	return s
 }

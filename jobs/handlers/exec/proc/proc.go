@@ -7,6 +7,7 @@
 package proc
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Command is what [Run] runs.
@@ -84,17 +87,16 @@ func (e *End) String() string {
 	return fmt.Sprintf("exit status %d", e.Code)
 }
 
+// signalName is like SIGKILL, with the limit that it tells of, if it does.
 func signalName(s syscall.Signal) string {
-	if name, ok := signalNames[s]; ok {
-		return name
+	name := cmp.Or(unix.SignalName(s), fmt.Sprintf("signal %d", int(s)))
+	switch s {
+	case syscall.SIGXCPU:
+		name += " (limits.cpu)"
+	case syscall.SIGXFSZ:
+		name += " (limits.file_size)"
 	}
-	return fmt.Sprintf("signal %d", int(s))
-}
-
-var signalNames = map[syscall.Signal]string{
-	syscall.SIGABRT: "SIGABRT", syscall.SIGBUS: "SIGBUS", syscall.SIGFPE: "SIGFPE", syscall.SIGHUP: "SIGHUP", syscall.SIGILL: "SIGILL",
-	syscall.SIGINT: "SIGINT", syscall.SIGKILL: "SIGKILL", syscall.SIGPIPE: "SIGPIPE", syscall.SIGQUIT: "SIGQUIT", syscall.SIGSEGV: "SIGSEGV",
-	syscall.SIGTERM: "SIGTERM", syscall.SIGXCPU: "SIGXCPU (limits.cpu)", syscall.SIGXFSZ: "SIGXFSZ (limits.file_size)",
+	return name
 }
 
 // ErrNotStarted is what an error of [Run] wraps if the program never ran.
