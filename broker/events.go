@@ -50,7 +50,7 @@ func (l *EventLog) appendOne(e *jobs.Event, buffers *[2][]byte) error {
 	}
 	subject := append(append(buffers[1][:0], "status."...), e.Kind.String()...)
 	subject = append(append(subject, '.'), e.Type...)
-	subject = appendID(append(subject, '.'), e.ID)
+	subject = jobs.AppendID(append(subject, '.'), e.ID)
 	buffers[1] = subject
 	if err := wire.Publish(l.conn, subject, "", nil, body); err != nil {
 		return fmt.Errorf("cannot publish an event: %w", err)

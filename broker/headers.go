@@ -30,22 +30,11 @@ const (
 	HeaderBatchEnd = "Job-Batch-End" // a UUID: the last message of that batch
 )
 
-func appendID(b []byte, id jobs.ID) []byte {
-	const digits = "0123456789abcdef"
-	for i, c := range id {
-		if i == 4 || i == 6 || i == 8 || i == 10 {
-			b = append(b, '-')
-		}
-		b = append(b, digits[c>>4], digits[c&15])
-	}
-	return b
-}
-
 // appendJobHeader writes the header block of a submission: its id, and everything else that
 // differs from the default.
 func appendJobHeader(b []byte, m *jobs.Message) []byte {
 	b = append(b, "NATS/1.0\r\n"+HeaderJobID+": "...)
-	b = appendID(b, m.ID)
+	b = jobs.AppendID(b, m.ID)
 	if len(m.Tags) > 0 {
 		b = appendHeaderValue(appendHeaderName(b, HeaderTags), &m.Tags)
 	}
@@ -71,7 +60,7 @@ func appendJobHeader(b []byte, m *jobs.Message) []byte {
 		b = hex.AppendEncode(b, m.Token.Body[:])
 	}
 	if m.BatchEnd != (jobs.ID{}) {
-		b = appendID(appendHeaderName(b, HeaderBatchEnd), m.BatchEnd)
+		b = jobs.AppendID(appendHeaderName(b, HeaderBatchEnd), m.BatchEnd)
 	}
 	return append(b, "\r\n\r\n"...)
 }

@@ -124,7 +124,7 @@ func (n *Notifier) publishNotice(j *jobs.Job, reply string, most int) error {
 	var name [192]byte
 	plain := append(append(name[:0], "job."...), j.Status.String()...)
 	subject := append(append(plain, '.'), j.Type...)
-	subject = appendID(append(subject, '.'), j.ID)
+	subject = jobs.AppendID(append(subject, '.'), j.ID)
 	err := wire.Publish(n.conn, subject, reply, n.head, n.body)
 	if err == nil && n.plain[j.Status] {
 		err = wire.Publish(n.conn, plain, "", n.head, n.body)
@@ -147,11 +147,11 @@ func appendNoticeHeader(b []byte, j *jobs.Job, node, omitted string) []byte {
 	b = append(b, "\r\nce-source: jobstream/"...)
 	b = append(b, node...)
 	b = append(b, "\r\nce-id: "...)
-	b = appendID(b, j.ID)
+	b = jobs.AppendID(b, j.ID)
 	b = append(append(append(b, '.'), j.Status.String()...), '.')
 	b = strconv.AppendInt(b, int64(j.Run), 10)
 	b = append(b, "\r\nce-subject: "...)
-	b = appendID(b, j.ID)
+	b = jobs.AppendID(b, j.ID)
 	b = append(b, "\r\nce-time: "...)
 	b = j.EndedAt.Std().AppendFormat(b, time.RFC3339Nano)
 	b = append(b, "\r\ncontent-type: application/json"...)

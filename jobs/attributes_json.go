@@ -61,7 +61,7 @@ func appendValueJSON(b []byte, v any) []byte {
 	case *[]string:
 		return appendListJSON(b, *v, func(b []byte, s *string) []byte { return AppendString(b, *s) })
 	case *ID:
-		return append(appendID(append(b, '"'), *v), '"')
+		return append(AppendID(append(b, '"'), *v), '"')
 	case *uint8:
 		return strconv.AppendUint(b, uint64(*v), 10)
 	case *Status:

@@ -131,7 +131,8 @@ func (j *Job) AppendEventsJSON(b []byte) []byte {
 	return append(b, `]}`...)
 }
 
-func appendID(b []byte, id ID) []byte {
+// AppendID appends an id in its usual form.
+func AppendID(b []byte, id ID) []byte {
 	const hexdigits = "0123456789abcdef"
 	for i, c := range id {
 		if i == 4 || i == 6 || i == 8 || i == 10 {
