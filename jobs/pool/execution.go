@@ -117,7 +117,6 @@ func (x *execution) handle() (result jobs.Result, err error) {
 		}
 	}()
 	x.task.Begin(x.job, x.attempt, x)
-	x.task.Until = time.Now().Add(x.timeout)
 	return x.typ.Handler.Handle(x.ctx, &x.task)
 }
 
@@ -165,6 +164,7 @@ func (x *execution) deadline() jobs.Time {
 // since nearly every timer would be set in vain.
 func (x *execution) watch() {
 	until := time.Now().Add(x.timeout)
+	x.task.Until = until
 	x.p.mu.Lock()
 	x.until = until
 	x.p.claims.limits.set(until)
