@@ -204,9 +204,11 @@ func (l *log) append(e *Entry) bool {
 // l.mu is locked.
 func (l *log) resume() {
 	l.n = 0
+	if _, err := os.Lstat(l.d.file(l.id, 0)); errors.Is(err, fs.ErrNotExist) {
+		return // without a head there is nothing behind it
+	}
 	for part := range 3 {
-		last := 0
-		size := 0
+		last, size := 0, 0
 		_ = l.d.read(l.id, part, func(e *Entry, bytes int) bool {
 			last, size = e.N, size+bytes
 			return true
