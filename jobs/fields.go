@@ -11,6 +11,18 @@ import (
 	"jobstream/jobs/strict"
 )
 
+// RunFields are the fields that say what a job gets and how it runs: those that a
+// submission and a schedule have in common. They are read to these places.
+func RunFields(payload *json.RawMessage, priority *Priority, tags *[]string, retryCount *int, timeout *time.Duration) [5]strict.Field {
+	return [...]strict.Field{
+		strict.May("payload", func(v strict.Value) { *payload = v.Raw }),
+		strict.May("priority", func(v strict.Value) { *priority = Priority(v.Int(int(HighestPriority), int(LowestPriority))) }),
+		strict.May("tags", func(v strict.Value) { *tags = strict.As(v, ReadTags) }),
+		strict.May("retry_count", func(v strict.Value) { *retryCount = v.Int(0, MaxRetryCount) }),
+		strict.May("timeout", func(v strict.Value) { *timeout = strict.As(v, ReadTimeout) }),
+	}
+}
+
 // ReadTimeout reads a timeout: seconds, or a duration's text; above 0, at most
 // [MaxTimeout].
 func ReadTimeout(raw json.RawMessage) (time.Duration, error) {

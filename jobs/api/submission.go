@@ -24,16 +24,9 @@ func submissionOf(v strict.Value) *jobs.Submission {
 	s := &jobs.Submission{Priority: jobs.DefaultPriority, RetryCount: -1}
 	var t termsReader
 	var room [32]strict.Field // most that there are, without an allocation
-	v.Object(t.appendFields(append(room[:0],
-		strict.Need("type", func(v strict.Value) { s.Type, _ = v.Text() }),
-		strict.May("payload", func(v strict.Value) { s.Payload = v.Raw }),
-		strict.May("priority", func(v strict.Value) {
-			s.Priority = jobs.Priority(v.Int(int(jobs.HighestPriority), int(jobs.LowestPriority)))
-		}),
-		strict.May("tags", func(v strict.Value) { s.Tags = strict.As(v, jobs.ReadTags) }),
-		strict.May("retry_count", func(v strict.Value) { s.RetryCount = v.Int(0, jobs.MaxRetryCount) }),
-		strict.May("timeout", func(v strict.Value) { s.Timeout = strict.As(v, jobs.ReadTimeout) }),
-	))...)
+	run := jobs.RunFields(&s.Payload, &s.Priority, &s.Tags, &s.RetryCount, &s.Timeout)
+	fields := append(room[:0], strict.Need("type", func(v strict.Value) { s.Type, _ = v.Text() }))
+	v.Object(t.appendFields(append(fields, run[:]...))...)
 	s.Terms = t.terms(v, jobs.Now())
 	return s
 }

@@ -108,6 +108,7 @@ var serverFields = []string{"next_run_at", "last_run_at", "last_job_id", "skippe
 
 // read reads a spec whose name, unless it is "", is given elsewhere.
 func (s *Spec) read(v strict.Value, name string) {
+	run := jobs.RunFields(&s.Payload, &s.Priority, &s.Tags, &s.RetryCount, &s.Timeout)
 	fields := []strict.Field{
 		strict.May("name", func(v strict.Value) { s.Name = nameOf(v, name) }),
 		strict.May("cron", func(v strict.Value) {
@@ -117,17 +118,12 @@ func (s *Spec) read(v strict.Value, name string) {
 		strict.May("every", s.readEvery),
 		strict.May("timezone", func(v strict.Value) { s.Timezone, _ = v.Text() }),
 		strict.May("type", func(v strict.Value) { s.Type, _ = v.Text() }),
-		strict.May("payload", func(v strict.Value) { s.Payload = v.Raw }),
-		strict.May("priority", func(v strict.Value) {
-			s.Priority = jobs.Priority(v.Int(int(jobs.HighestPriority), int(jobs.LowestPriority)))
-		}),
-		strict.May("tags", func(v strict.Value) { s.Tags = strict.As(v, jobs.ReadTags) }),
-		strict.May("retry_count", func(v strict.Value) { s.RetryCount = v.Int(0, jobs.MaxRetryCount) }),
-		strict.May("timeout", func(v strict.Value) { s.Timeout = strict.As(v, jobs.ReadTimeout) }),
+	}
+	fields = append(append(fields, run[:]...),
 		strict.May("paused", func(v strict.Value) { s.Paused = v.Bool() }),
 		strict.May("overlap", func(v strict.Value) { s.Overlap = choice(v, Skip, Queue) }),
 		strict.May("catch_up", func(v strict.Value) { s.CatchUp = choice(v, One, None) }),
-	}
+	)
 	for _, name := range serverFields {
 		fields = append(fields, strict.May(name, func(v strict.Value) { v.Fail("is kept by the server and cannot be set; leave it out") }))
 	}
