@@ -71,7 +71,7 @@ func TestWaits(t *testing.T) {
 		"ends":          {jobs.Pending, func(e *ending, _ context.CancelFunc) { e.set(jobs.Failed) }, jobs.Failed, 0},
 		"ends after something": {jobs.Pending, func(e *ending, _ context.CancelFunc) {
 			e.set(jobs.Pending)
-			time.Sleep(time.Second)
+			time.Sleep(time.Second) // by the bubble's clock, like all of these
 			e.set(jobs.Cancelled)
 		}, jobs.Cancelled, time.Second},
 		"the caller goes":  {jobs.Pending, func(_ *ending, cancel context.CancelFunc) { time.Sleep(time.Minute); cancel() }, jobs.Pending, time.Minute},

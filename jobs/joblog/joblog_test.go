@@ -70,7 +70,7 @@ func TestBounds(t *testing.T) {
 		for i := range entries {
 			w.Log("info", "stdout", strings.Repeat("y", 200))
 			if i%900 == 0 {
-				time.Sleep(time.Second)
+				time.Sleep(time.Second) // by the bubble's clock: a second has a bound of its own
 			}
 		}
 		w.Close()
@@ -119,10 +119,10 @@ func TestFollow(t *testing.T) {
 				return nil
 			})
 		}()
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // by the bubble's clock: the follower waits by then
 		w.Log("info", "", "live")
 		w.Log("info", "", "more")
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // likewise
 		w.Close()
 		w = d.Open(&jobs.Job{ID: id}, 2)
 		w.Log("info", "", "again")

@@ -30,6 +30,9 @@ const (
 // always are the files that every program may use.
 var always = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"}
 
+// The system calls of Landlock are made by hand: x/sys has their numbers and structures,
+// and no functions.
+
 // LandlockABI is the version of Landlock that the kernel has, 0 if none.
 var LandlockABI = sync.OnceValue(func() int {
 	v, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)

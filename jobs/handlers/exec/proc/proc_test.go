@@ -267,7 +267,7 @@ func TestSweep(t *testing.T) {
 	}
 	defer func() { _, _ = p.Wait() }()
 	for len(Left(prefix)) < 2 { // the shell and what it starts
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // there is no signal for it
 	}
 	if Sweep(prefix) < 2 || len(Left(prefix)) > 0 {
 		t.Errorf("%v are left", Left(prefix))
