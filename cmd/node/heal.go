@@ -23,6 +23,13 @@ const (
 	wellAfter = 5 * time.Minute
 )
 
+// longestEnd is how long a stuck core may take to end. A second is usual. More than all
+// bounded waits of [core.end] together means that nats-server has locked itself up.
+const longestEnd = time.Minute
+
+// errStays says that a stuck core does not end, so that no other can be started.
+var errStays = errors.New("the stuck broker does not end, so that none can be started in its place; start the server again: no accepted job is lost")
+
 // errCutOff says that the node was closed between two cores.
 var errCutOff = errors.New("stopped while the broker was being started anew; the next start recovers what was under way")
 
@@ -33,9 +40,11 @@ func errHealing() *jobs.Error {
 
 // healer spaces new starts.
 type healer struct {
-	first time.Duration // the shortest pause
-	last  time.Time     // when a start succeeded
-	pause time.Duration
+	first   time.Duration   // the shortest pause
+	longest time.Duration   // how long a stuck core may take to end
+	ended   <-chan struct{} // closed when the last stuck core has ended
+	last    time.Time       // when a start succeeded
+	pause   time.Duration
 }
 
 // next is the pause before the next start.
@@ -58,7 +67,12 @@ func (n *Node) heal(ctx context.Context, why error) error {
 	n.log.Warn("the folder can be written to again, so the broker is started anew; running jobs go back to the queue", "was", why)
 	n.rest.Away(errHealing())
 	workers := n.core.Load().Pool.Workers()
-	n.down(why) //nolint:contextcheck // it is brought to its end, whatever ctx does
+	n.healer.ended = n.down(why)
+	select {
+	case <-n.healer.ended: // whatever ctx does
+	case <-time.After(n.healer.longest):
+		return errStays
+	}
 	for pause := n.healer.first; ; pause = min(2*pause, longPause) {
 		err := n.up(ctx)
 		if err == nil {

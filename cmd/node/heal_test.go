@@ -21,7 +21,7 @@ func TestHealBeginsNothing(t *testing.T) {
 	n, _ := open(t, Options{Dir: dir})
 	n.stopWatch()
 	<-n.watched
-	n.down(errors.New("as if it were stuck"))
+	<-n.down(errors.New("as if it were stuck"))
 	away := dir + ".away"
 	mustDo(t, os.Rename(dir, away))
 	if err := n.up(t.Context()); err == nil || !strings.Contains(err.Error(), "put the data folder back") {
@@ -32,6 +32,31 @@ func TestHealBeginsNothing(t *testing.T) {
 	}
 	mustDo(t, os.Rename(away, dir))
 	mustDo(t, n.up(t.Context()))
+}
+
+// TestHealGivesUp has a part of the stuck core that does not end: the node says that it
+// cannot go on, refuses everything, and closes at once.
+func TestHealGivesUp(t *testing.T) {
+	t.Parallel()
+	n, c := open(t, Options{Dir: filepath.Join(t.TempDir(), "data")})
+	n.healer.longest = time.Millisecond
+	locked := make(chan struct{})
+	c.loops.run("locked", func(context.Context) error { <-locked; return nil })
+	c.health.stuck <- errors.New("as if it were stuck")
+	select {
+	case err := <-n.Broken():
+		if !errors.Is(err, errStays) {
+			t.Errorf("it broke with %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("it waits for ever")
+	}
+	if _, err := n.Submit(t.Context(), nil); err == nil {
+		t.Error("a job is admitted")
+	}
+	mustDo(t, n.Close(t.Context()))
+	close(locked)
+	<-n.healer.ended // the folder can be removed
 }
 
 // said is a log that holds a token once a core could not be started.

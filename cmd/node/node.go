@@ -52,7 +52,7 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 	o = o.withDefaults()
 	n := &Node{
 		o: o, dirs: FoldersIn(o.Dir), log: o.Logger, started: time.Now(), port: o.NATS.Port,
-		healer: healer{first: o.HealPause}, broken: make(chan error, 1), watched: make(chan struct{}),
+		healer: healer{first: o.HealPause, longest: longestEnd}, broken: make(chan error, 1), watched: make(chan struct{}),
 	}
 	if n.o.Artifacts == nil {
 		n.o.Artifacts = jobs.NewArtifactDir(n.dirs.Artifacts, 0)
@@ -118,10 +118,17 @@ func serviceVersion(version string) string {
 	return "0.0.0"
 }
 
-// down breaks the stuck core off, without an orderly end.
-func (n *Node) down(why error) {
-	n.stopRetention()
-	n.core.Swap(nil).abandon(why)
+// down breaks the stuck core off, without an orderly end. The channel is closed when it
+// has ended.
+func (n *Node) down(why error) <-chan struct{} {
+	c := n.core.Swap(nil)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		n.stopRetention()
+		c.abandon(why)
+	}()
+	return ended
 }
 
 // watch heals the node when it is stuck, until ctx ends or the node cannot go on.
