@@ -24,6 +24,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/handlers/exec/proc"
+	"jobstream/jobs/handlers/internal/template"
 )
 
 // Handler runs the program of one type.
@@ -57,35 +58,41 @@ func (h *Handler) Check(payload json.RawMessage) error {
 	return err
 }
 
+// argument is the language of the elements of a command.
+var argument = template.Language{
+	Makes: "an argument", For: "the command", Roots: []string{"payload", "job", "dir"},
+	Max: 128 << 10, // Linux has the same bound
+}
+
 // newData is what templates of a job can name.
-func newData(payload json.RawMessage, j *jobs.Job, attempt int, dir string) (data, error) {
-	var v any
-	if len(payload) > 0 {
-		dec := json.NewDecoder(bytes.NewReader(payload))
-		dec.UseNumber() // as they are written
-		if err := dec.Decode(&v); err != nil {
-			return nil, jobs.Invalid("/payload", "cannot be read: "+err.Error())
-		}
+func newData(payload json.RawMessage, j *jobs.Job, attempt int, dir string) (template.Data, error) {
+	d, err := template.NewData(payload, j, attempt)
+	if err == nil {
+		d["dir"] = dir
 	}
-	tags := j.Tags
-	if tags == nil {
-		tags = []string{}
+	return d, err
+}
+
+// render is an element of the command for a job.
+func (h *Handler) render(t *template.Template, d template.Data) (string, error) {
+	s, err := t.Render(d)
+	switch {
+	case err != nil:
+		return "", err
+	case strings.ContainsRune(s, 0):
+		return "", t.Wrong("makes an argument with a NUL byte, which no program can get")
+	case strings.HasPrefix(s, "-") && !t.BeginsFixed() && !h.o.AllowDash:
+		return "", t.Wrong(`begins with "-", so that the program would take it for an option`)
 	}
-	return data{
-		"payload": v, "dir": dir,
-		"job": map[string]any{
-			"id": j.ID.String(), "type": j.Type, "priority": uint8(j.Priority), "attempt": attempt,
-			"tags": tags, "created_at": j.CreatedAt.String(),
-		},
-	}, nil
+	return s, nil
 }
 
 // argv is the command for a job.
-func (h *Handler) argv(d data) ([]string, error) {
+func (h *Handler) argv(d template.Data) ([]string, error) {
 	argv := append(make([]string, 0, 1+len(h.o.args)), h.o.program)
 	var bad []jobs.FieldError
 	for _, a := range h.o.args {
-		s, err := a.render(d, h.o.AllowDash)
+		s, err := h.render(a, d)
 		if e, ok := jobs.AsError(err); err != nil && ok {
 			for _, f := range e.Fields {
 				if !slices.Contains(bad, f) {
@@ -103,7 +110,7 @@ func (h *Handler) argv(d data) ([]string, error) {
 }
 
 // stdin is what the program reads.
-func (h *Handler) stdin(j *jobs.Job, d data) (io.Reader, error) {
+func (h *Handler) stdin(j *jobs.Job, d template.Data) (io.Reader, error) {
 	switch h.o.Stdin {
 	case "none":
 		return nil, nil
@@ -237,7 +244,7 @@ func (a *attempt) command() (*proc.Command, error) {
 		return nil, err
 	}
 	for _, w := range o.write {
-		path, err := w.render(d, false)
+		path, err := w.Render(d)
 		if err != nil {
 			return nil, err
 		}

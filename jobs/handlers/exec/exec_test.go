@@ -236,8 +236,8 @@ func TestArguments(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		list, _ := asJSON([]any{text, json.Number("1.0")})
-		if want := text + "\x00--size=" + n + "\x00true " + list + "\x00"; r.Value != want {
+		list, _ := json.Marshal([]any{text, json.Number("1.0")})
+		if want := text + "\x00--size=" + n + "\x00true " + string(list) + "\x00"; r.Value != want {
 			rt.Fatalf("got %q, want %q", r.Value, want)
 		}
 	})

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"jobstream/jobs/handlers/exec/proc"
+	"jobstream/jobs/handlers/internal/template"
 	"jobstream/jobs/setting"
 )
 
@@ -43,9 +44,9 @@ type Options struct {
 		Network bool
 	}
 
-	program string      // Command[0] as a path
-	args    []*argument // the rest
-	write   []*argument
+	program string               // Command[0] as a path
+	args    []*template.Template // the rest
+	write   []*template.Template
 	env     []string // Env and PassEnv, with the secrets
 	user    *proc.User
 }
@@ -146,7 +147,7 @@ func (o *Options) checkCommand(folder string, fail func(path, text string)) {
 	}
 	o.args = nil
 	for i, text := range o.Command[1:] {
-		a, err := newArgument(text)
+		a, err := argument.Parse(text)
 		if err != nil {
 			fail(fmt.Sprintf("command[%d]", i+1), err.Error())
 			continue
@@ -227,8 +228,8 @@ func (o *Options) checkSandbox(folder string, fail func(path, text string)) {
 				fail(fmt.Sprintf("sandbox.write[%d]", i), err.Error())
 			}
 		}
-		a, err := newArgument(text)
-		if err == nil && a.t != nil && text != "{{.dir}}" && !strings.HasPrefix(text, "{{.dir}}/") {
+		a, err := argument.Parse(text)
+		if err == nil && strings.Contains(text, "{{") && text != "{{.dir}}" && !strings.HasPrefix(text, "{{.dir}}/") {
 			err = fmt.Errorf("may begin with {{.dir}} or be a path; nothing else can be filled in")
 		}
 		if err != nil {

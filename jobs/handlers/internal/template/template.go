@@ -1,51 +1,105 @@
-package exec
+// Package template fills fields of a job in a text of the configuration, as text/template
+// does: an argument of a program, the address of an endpoint.
+//
+// Start reading at [Language.Parse], which is called when the server starts, and
+// [Template.Render], which is called at the door and when a job runs. What a payload lacks
+// is said in terms of the payload.
+package template
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
-	"text/template"
+	texttemplate "text/template"
 	"text/template/parse"
 
 	"jobstream/jobs"
 	"jobstream/jobs/strict"
 )
 
-// maxArgument bounds one rendered argument, in bytes; Linux has the same bound.
-const maxArgument = 128 << 10
+// Language is what the templates for one purpose may name and what they make.
+type Language struct {
+	Makes  string              // what a template makes, to follow "makes": "an argument"
+	For    string              // what it is for, to follow "does not fit": "the command"
+	Roots  []string            // what a field may begin with: "payload", "job" or another name of [Data]
+	Max    int                 // the longest text that may be made, in bytes
+	Escape func(string) string // what each field that is filled in passes through; nil: nothing
+}
 
-// argument is one element of a command: text with fields of the job in it.
-type argument struct {
-	t       *template.Template // nil: literal is all of it
+// Template is a text with fields of a job in it.
+type Template struct {
+	of      *Language
+	t       *texttemplate.Template // nil: literal is all of it
 	literal string
-	dashed  bool       // it may begin with a dash: its own text decides how it begins
+	fixed   bool       // it begins with text of its own
 	needs   [][]string // the fields that must be there
 	shows   [][]string // those that must be a text, a number or a truth value
 	reads   [][]string // those of the payload that it names
 }
 
-// data is what the fields of a template stand for.
-type data map[string]any
+// Data is what the fields of a template stand for, by the names that they begin with.
+type Data map[string]any
 
-// roots are the names that a template may begin with, and those that may follow; none: any.
-var roots = map[string][]string{
-	"payload": {}, "dir": {},
+// NewData is the data of one attempt of a job, with the payload and the job. The error is a
+// [*jobs.Error].
+func NewData(payload json.RawMessage, j *jobs.Job, attempt int) (Data, error) {
+	var v any
+	if len(payload) > 0 {
+		dec := json.NewDecoder(bytes.NewReader(payload))
+		dec.UseNumber() // as they are written
+		if err := dec.Decode(&v); err != nil {
+			return nil, jobs.Invalid("/payload", "cannot be read: "+err.Error())
+		}
+	}
+	tags := j.Tags
+	if tags == nil {
+		tags = []string{}
+	}
+	return Data{
+		"payload": v,
+		"job": map[string]any{
+			"id": j.ID.String(), "type": j.Type, "priority": uint8(j.Priority), "attempt": attempt,
+			"tags": tags, "created_at": j.CreatedAt.String(),
+		},
+	}, nil
+}
+
+// following are the names that may follow the first of a field. What is not here may be
+// followed by any.
+var following = map[string][]string{
 	"job": {"id", "type", "priority", "attempt", "tags", "created_at"},
 }
 
 // functions are what templates may call beside those of text/template; nothing reads the
 // world.
-var functions = template.FuncMap{
-	"json":     asJSON,
-	"default":  orDefault,
-	"join":     join,
-	"base":     func(s string) string { return path.Base(s) },
-	"optional": optional,
-	"argument": plain,
+func (l *Language) functions() texttemplate.FuncMap {
+	return texttemplate.FuncMap{
+		"json":     asJSON,
+		"default":  orDefault,
+		"join":     join,
+		"base":     func(s string) string { return path.Base(s) },
+		"optional": optional,
+		"fill":     l.fill,
+	}
 }
+
+// fill is a value as a text shows it. Every field that is filled in is passed through it.
+func (l *Language) fill(v any) (string, error) {
+	s, err := plain(v)
+	if err == nil && l.Escape != nil {
+		s = l.Escape(s)
+	}
+	return s, err
+}
+
+// EscapeURL is a text as one part of the path or of the query of a URL. No character of it
+// means anything there.
+func EscapeURL(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
 
 func asJSON(v any) (string, error) {
 	b, err := json.Marshal(v)
@@ -83,7 +137,7 @@ func join(separator string, list any) (string, error) {
 func optional(v any, names ...string) any {
 	for _, name := range names {
 		switch m := v.(type) {
-		case data:
+		case Data:
 			v = m[name]
 		case map[string]any:
 			v = m[name]
@@ -94,7 +148,7 @@ func optional(v any, names ...string) any {
 	return v
 }
 
-// plain is a value as an argument shows it. Every field is passed through it.
+// plain is a value as text.
 func plain(v any) (string, error) {
 	switch v := v.(type) {
 	case string:
@@ -104,14 +158,14 @@ func plain(v any) (string, error) {
 	case bool, int, uint8:
 		return fmt.Sprint(v), nil
 	}
-	return "", fmt.Errorf("%s is no argument: it must be a string, a number, true or false; the function json makes one of anything", describe(v))
+	return "", fmt.Errorf("%s cannot be filled in: it must be a string, a number, true or false; the function json makes one of anything", describe(v))
 }
 
 func describe(v any) string {
 	switch v.(type) {
 	case nil:
 		return "null"
-	case map[string]any, data:
+	case map[string]any, Data:
 		return "an object"
 	case []any, []string:
 		return "a list"
@@ -119,10 +173,10 @@ func describe(v any) string {
 	return "this value"
 }
 
-// newArgument reads an element of a command.
-func newArgument(text string) (*argument, error) {
-	a := &argument{literal: text, dashed: true}
-	t, err := template.New("").Option("missingkey=error").Funcs(functions).Parse(text)
+// Parse reads a template.
+func (l *Language) Parse(text string) (*Template, error) {
+	a := &Template{of: l, literal: text, fixed: true}
+	t, err := texttemplate.New("").Option("missingkey=error").Funcs(l.functions()).Parse(text)
 	if err != nil {
 		return nil, errors.New(strings.TrimPrefix(err.Error(), "template: "))
 	}
@@ -132,11 +186,11 @@ func newArgument(text string) (*argument, error) {
 	if len(t.Templates()) > 1 || calls(t.Root) {
 		return nil, errors.New("must not define templates, nor call any")
 	}
-	if err := checkRoots(fieldsOf(t.Root)); err != nil {
+	if err := l.checkRoots(fieldsOf(t.Root)); err != nil {
 		return nil, err
 	}
 	if len(t.Root.Nodes) > 0 {
-		_, a.dashed = t.Root.Nodes[0].(*parse.TextNode)
+		_, a.fixed = t.Root.Nodes[0].(*parse.TextNode)
 	}
 	for _, f := range fieldsOf(t.Root) {
 		if f[0] == "payload" {
@@ -149,10 +203,10 @@ func newArgument(text string) (*argument, error) {
 		switch n := n.(type) {
 		case *parse.ActionNode:
 			if len(n.Pipe.Decl) == 0 {
-				n.Pipe.Cmds = append(n.Pipe.Cmds, call(t.Tree, `{{argument}}`))
+				n.Pipe.Cmds = append(n.Pipe.Cmds, l.call(t.Tree, `{{fill}}`))
 			}
 		case *parse.PipeNode:
-			relax(t.Tree, n)
+			l.relax(t.Tree, n)
 		}
 	})
 	a.t = t
@@ -166,12 +220,12 @@ func calls(root *parse.ListNode) (is bool) {
 }
 
 // checkRoots says which name of a template is not known.
-func checkRoots(fields [][]string) error {
+func (l *Language) checkRoots(fields [][]string) error {
 	for _, f := range fields {
-		known := roots[f[0]]
+		known := following[f[0]]
 		switch {
-		case known == nil:
-			return fmt.Errorf("names .%s, which does not exist; known are .payload, .job, .dir", f[0])
+		case !slices.Contains(l.Roots, f[0]):
+			return fmt.Errorf("names .%s, which does not exist; known are .%s", f[0], strings.Join(l.Roots, ", ."))
 		case len(f) > 1 && len(known) > 0 && !slices.Contains(known, f[1]):
 			return fmt.Errorf("names .%s.%s, which does not exist; known are %s", f[0], f[1], strings.Join(known, ", "))
 		}
@@ -180,7 +234,7 @@ func checkRoots(fields [][]string) error {
 }
 
 // relax makes the fields in a pipe with default optional.
-func relax(tree *parse.Tree, pipe *parse.PipeNode) {
+func (l *Language) relax(tree *parse.Tree, pipe *parse.PipeNode) {
 	has := false
 	for _, c := range pipe.Cmds {
 		if id, ok := c.Args[0].(*parse.IdentifierNode); ok && id.Ident == "default" {
@@ -200,7 +254,7 @@ func relax(tree *parse.Tree, pipe *parse.PipeNode) {
 			for k, name := range f.Ident {
 				names[k] = fmt.Sprintf("%q", name)
 			}
-			instead := call(tree, `{{optional . `+strings.Join(names, " ")+`}}`)
+			instead := l.call(tree, `{{optional . `+strings.Join(names, " ")+`}}`)
 			if len(c.Args) == 1 {
 				c.Args = instead.Args
 				break
@@ -211,8 +265,8 @@ func relax(tree *parse.Tree, pipe *parse.PipeNode) {
 }
 
 // call is the one command of a template, to stand in another's tree.
-func call(tree *parse.Tree, text string) *parse.CommandNode {
-	t := template.Must(template.New(tree.Name).Funcs(functions).Parse(text))
+func (l *Language) call(tree *parse.Tree, text string) *parse.CommandNode {
+	t := texttemplate.Must(texttemplate.New(tree.Name).Funcs(l.functions()).Parse(text))
 	return t.Root.Nodes[0].(*parse.ActionNode).Pipe.Cmds[0]
 }
 
@@ -255,44 +309,44 @@ func walk(n parse.Node, f func(parse.Node)) {
 	f(n)
 }
 
-// render is the argument for a job. The error is a [*jobs.Error] that points at what is
-// wrong with its payload.
-func (a *argument) render(d data, allowDash bool) (string, error) {
+// BeginsFixed says whether the text begins with what the configuration says.
+func (a *Template) BeginsFixed() bool { return a.fixed }
+
+// Render is the text for a job. The error is a [*jobs.Error] that points at what is wrong
+// with its payload.
+func (a *Template) Render(d Data) (string, error) {
 	if a.t == nil {
 		return a.literal, nil
 	}
-	var b bounded
+	b := bounded{most: a.of.Max}
 	switch err := a.t.Execute(&b, d); {
 	case errors.Is(err, errTooLong):
-		return "", a.wrong(err.Error())
+		return "", a.Wrong(fmt.Sprintf("makes %s of more than %d bytes", a.of.Makes, a.of.Max))
 	case err != nil:
 		return "", a.problem(d, err)
 	}
-	s := b.String()
-	switch {
-	case strings.ContainsRune(s, 0):
-		return "", a.wrong("makes an argument with a NUL byte, which no program can get")
-	case strings.HasPrefix(s, "-") && !a.dashed && !allowDash:
-		return "", a.wrong(`begins with "-", so that the program would take it for an option`)
-	}
-	return s, nil
+	return b.String(), nil
 }
 
-// bounded is an argument that is rendered. It ends the rendering when there is too much: a
-// list in the payload can be passed many times.
-type bounded struct{ strings.Builder }
+// bounded is a text that is rendered. It ends the rendering when there is too much: a list
+// in the payload can be passed many times.
+type bounded struct {
+	strings.Builder
+	most int
+}
 
-var errTooLong = fmt.Errorf("makes an argument of more than %d bytes", maxArgument)
+var errTooLong = errors.New("is too long")
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > maxArgument {
+	if b.Len()+len(p) > b.most {
 		return 0, errTooLong
 	}
 	return b.Builder.Write(p)
 }
 
-// wrong is an error about what is rendered, at the first field that it has.
-func (a *argument) wrong(detail string) error {
+// Wrong is an error about the text that was made: a [*jobs.Error] at the first field of
+// the payload in it.
+func (a *Template) Wrong(detail string) error {
 	if len(a.reads) > 0 {
 		return jobs.Invalid(pointer(a.reads[0]), detail)
 	}
@@ -300,12 +354,12 @@ func (a *argument) wrong(detail string) error {
 }
 
 // problem is an error of a template in terms of the payload.
-func (a *argument) problem(d data, err error) error {
+func (a *Template) problem(d Data, err error) error {
 	for _, f := range a.needs {
 		var v any = d
 		for i, name := range f {
 			m, ok := v.(map[string]any)
-			if root, is := v.(data); is {
+			if root, is := v.(Data); is {
 				m, ok = root, true
 			}
 			if !ok {
@@ -322,11 +376,11 @@ func (a *argument) problem(d data, err error) error {
 			return jobs.Invalid(pointer(f), "must be a string, a number, true or false, not "+describe(v))
 		}
 	}
-	var e template.ExecError
+	var e texttemplate.ExecError
 	if errors.As(err, &e) {
 		err = e.Err
 	}
-	return jobs.Invalid("/payload", "does not fit the command: "+err.Error())
+	return jobs.Invalid("/payload", "does not fit "+a.of.For+": "+err.Error())
 }
 
 // fieldsOf are the fields that a template names of the job's data. In range and with,
