@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"jobstream/jobs/jobstest"
 )
 
 // TestReadme types the commands of the README's first two sections against the built
@@ -23,9 +25,7 @@ import (
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"sh", "curl"} {
-		if _, err := exec.LookPath(name); err != nil {
-			t.Skip(err)
-		}
+		jobstest.Tool(t, name)
 	}
 	text, err := os.ReadFile("../../README.md")
 	mustDo(t, err)
