@@ -362,6 +362,12 @@ func (b *backend) Resize(ctx context.Context, r jobs.Resize) (api.Stats, error) 
 	return b.Stats(ctx)
 }
 
+func (b *backend) PauseAll(ctx context.Context, paused bool) (api.Stats, error) {
+	st, err := b.Stats(ctx)
+	st.Paused = paused
+	return st, err
+}
+
 // put adds a job that was made elsewhere.
 func (b *backend) put(j *jobs.Job) {
 	b.mu.Lock()

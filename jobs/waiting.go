@@ -6,17 +6,18 @@ import (
 
 // The stable codes of [Waiting]: the reasons why a job does not run.
 const (
-	WaitScheduled  = "scheduled"   // its time has not come
-	WaitBackoff    = "backoff"     // its next attempt's time has not come
-	WaitQueueFull  = "queue_full"  // its time has come, but the queue has no room
-	WaitNoWorker   = "no_worker"   // no worker here runs its type
-	WaitTypePaused = "type_paused" // its type is paused
-	WaitTypeLimit  = "type_limit"  // its type runs as many as it may
-	WaitKeyLimit   = "key_limit"   // others with its concurrency key have their turn
-	WaitRateLimit  = "rate_limit"  // its type has started as many lately as it may
-	WaitAllBusy    = "all_busy"    // all workers are running
-	WaitQueue      = "queue"       // others come first
-	WaitStarting   = "starting"    // it is on its way
+	WaitScheduled     = "scheduled"      // its time has not come
+	WaitBackoff       = "backoff"        // its next attempt's time has not come
+	WaitQueueFull     = "queue_full"     // its time has come, but the queue has no room
+	WaitNoWorker      = "no_worker"      // no worker here runs its type
+	WaitTypePaused    = "type_paused"    // its type is paused
+	WaitWorkersPaused = "workers_paused" // the server starts no jobs
+	WaitTypeLimit     = "type_limit"     // its type runs as many as it may
+	WaitKeyLimit      = "key_limit"      // others with its concurrency key have their turn
+	WaitRateLimit     = "rate_limit"     // its type has started as many lately as it may
+	WaitAllBusy       = "all_busy"       // all workers are running
+	WaitQueue         = "queue"          // others come first
+	WaitStarting      = "starting"       // it is on its way
 )
 
 // Waiting is the reason why an unfinished job does not run.

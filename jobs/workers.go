@@ -13,6 +13,8 @@ type Workers struct {
 	// Size is how many may run now. It is Max, unless Min is above 0: then it follows
 	// the load between the two.
 	Size, Min, Max int
+	// Paused means that no job starts.
+	Paused bool
 	// Utilisation is how busy the workers were in the last ten seconds, 0 to 1.
 	Utilisation float64
 	Types       map[string]TypeWorkers // without internal ones

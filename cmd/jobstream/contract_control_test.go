@@ -940,6 +940,47 @@ func TestContractPause(t *testing.T) {
 	}
 }
 
+// TestContractWorkersPaused pauses all workers of a server, which goes on with
+// everything else. A restart resumes them.
+func TestContractWorkersPaused(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := newPuppet()
+	s := setup{handlers: map[string]jobs.Handler{"held": p, "quick": &counted{}}}
+	h := open(t, dir, s)
+	running := h.submit(`{"type":"held"}`).ID
+	pl := p.next(t)
+	if r := h.do(http.MethodPost, "/workers/pause", ""); r.code != http.StatusOK || !strings.Contains(string(r.body), `"paused":true`) {
+		t.Errorf("the pause is answered with %d %s", r.code, r.body)
+	}
+	pl.finish()
+	h.await(running, "completed")
+	waiting, called := h.submit(`{"type":"quick"}`).ID, h.submit(`{"type":"quick"}`).ID
+	h.cancel(called, "")
+	h.await(called, "cancelled")
+	if r := h.do(http.MethodGet, "/jobs/"+waiting, ""); !strings.Contains(string(r.body), `"waiting":{"reason":"workers_paused"`) {
+		t.Errorf("the job does not say what it waits for: %s", r.body)
+	}
+	if st := h.stats(); !st.Paused || st.ActiveWorkers != 0 || st.QueuedJobs != 1 {
+		t.Errorf("the stats are %+v", st)
+	}
+	nc := h.dial()
+	if m := h.call(nc, "worker.resume", ""); strings.Contains(string(m.Data), `"paused"`) {
+		t.Errorf("the resumed stats are %s", m.Data)
+	}
+	h.await(waiting, "completed")
+	if m := h.call(nc, "worker.pause", "{}"); !strings.Contains(string(m.Data), `"paused":true`) {
+		t.Errorf("the paused stats are %s", m.Data)
+	}
+	waiting = h.submit(`{"type":"quick"}`).ID
+	h.close()
+	h = open(t, dir, s)
+	h.await(waiting, "completed")
+	if h.stats().Paused {
+		t.Error("after a restart they are paused")
+	}
+}
+
 // TestContractCounts counts jobs by status and type.
 func TestContractCounts(t *testing.T) {
 	t.Parallel()

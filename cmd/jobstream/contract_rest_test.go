@@ -137,6 +137,8 @@ func TestContractErrors(t *testing.T) {
 		{"GET /jobs?created_before=13", "", "", 422, invalid, "query/created_before"},
 		{"GET /jobs?colour=red", "", "", 422, invalid, "query/colour"},
 		{"GET /jobs?%25zz", "", "", 422, invalid, "query/%zz"},
+		{"POST /workers/pause", `{"type":"email"}`, "", 422, invalid, "/type"},
+		{"POST /workers/resume?type=email", ``, "", 422, invalid, "query/type"},
 		{"PUT /workers", ``, "", 400, "malformed_json", ""},
 		{"PUT /workers", `{}`, "", 422, invalid, "/max_workers"},
 		{"PUT /workers", `{"max_workers":0}`, "", 422, invalid, "/max_workers"},

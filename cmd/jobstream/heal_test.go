@@ -74,6 +74,13 @@ func TestHeal(t *testing.T) {
 			t.Errorf("there are %d workers, want the 1 that was set", max)
 		}
 	}
+	h.do(http.MethodPost, "/workers/pause", "")
+	h.hurt("JOBS", 4)
+	if !h.stats().Paused {
+		t.Error("the pause of the workers is forgotten")
+	}
+	h.do(http.MethodPost, "/workers/resume", "")
+	first = held.next(t)
 	if log := follower.rest(); log != "" { // it ends, because another core writes the log now
 		t.Errorf("followed to %q", log)
 	}

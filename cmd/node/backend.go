@@ -161,8 +161,16 @@ func (t *types) SetPaused(ctx context.Context, actor, name string, paused bool) 
 		return nil, err
 	}
 	t.c.Pool.SetPaused(name, paused)
-	t.c.log.Info("job type "+map[bool]string{true: "paused", false: "resumed"}[paused], "type", name)
+	t.c.log.Info("job type "+state(paused), "type", name)
 	return t.Type(ctx, name)
+}
+
+// state is what a pause or its end has made of something, for the log.
+func state(paused bool) string {
+	if paused {
+		return "paused"
+	}
+	return "resumed"
 }
 
 // workers are the pool; see [api.Workers].
@@ -178,6 +186,13 @@ func (ws workers) Resize(ctx context.Context, wish jobs.Resize) (api.Stats, erro
 	}
 	w := ws.c.Pool.Workers()
 	ws.c.log.Info("workers resized", "min_workers", w.Min, "max_workers", w.Max)
+	return ws.Stats(ctx)
+}
+
+// PauseAll pauses or resumes the whole pool.
+func (ws workers) PauseAll(ctx context.Context, paused bool) (api.Stats, error) {
+	ws.c.Pool.PauseAll(paused)
+	ws.c.log.Info("workers "+state(paused), "running", ws.c.Pool.Workers().Active)
 	return ws.Stats(ctx)
 }
 

@@ -67,6 +67,7 @@ func (n *Node) heal(ctx context.Context, why error) error {
 	n.log.Warn("the folder can be written to again, so the broker is started anew; running jobs go back to the queue", "was", why)
 	n.rest.Away(errHealing())
 	workers := n.core.Load().Pool.Workers()
+	n.paused = workers.Paused
 	n.healer.ended = n.down(why)
 	select {
 	case <-n.healer.ended: // whatever ctx does

@@ -33,8 +33,9 @@ type Node struct {
 	core     atomic.Pointer[core] // nil while another one is being made
 
 	// fields of the watcher
-	port          int // of the NATS door: first as in Options, then the port in use
-	lives         int // cores that were started, tries included
+	port          int  // of the NATS door: first as in Options, then the port in use
+	lives         int  // cores that were started, tries included
+	paused        bool // the workers of the last core were
 	healer        healer
 	unhealed      error // the error without a core, if Close has interrupted its start
 	stopRetention func()
@@ -85,7 +86,7 @@ func bulkType(h jobs.Handler) *jobs.Type {
 // up starts a core and opens the doors to it.
 func (n *Node) up(ctx context.Context) error {
 	n.lives++
-	o := coreOptions{Options: n.o, dirs: n.dirs, registry: n.registry, started: n.started, again: n.rest != nil}
+	o := coreOptions{Options: n.o, dirs: n.dirs, registry: n.registry, started: n.started, again: n.rest != nil, paused: n.paused}
 	o.NATS.Port = n.port
 	c, err := startCore(ctx, o)
 	if err != nil {

@@ -39,6 +39,7 @@ type coreOptions struct {
 	registry *jobs.Registry
 	started  time.Time // when the node was opened
 	again    bool      // the node had a core before, and has broken it off
+	paused   bool      // that one's workers were paused
 }
 
 // sweep removes what was left half done.
@@ -224,6 +225,7 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 		MaxWorkers: c.o.Workers.Max, MinWorkers: c.o.Workers.Min, Paused: paused, Lease: c.o.Workers.Lease, MaxLost: c.o.Workers.MaxLost, Node: c.name, Logger: c.log,
 		SurvivorsUpTo: survivors, Artifacts: c.o.Artifacts, Logs: c.Logs,
 	}, lanes)
+	c.Pool.PauseAll(c.o.paused)
 	c.Store.Listen(c.Pool.Committed)
 	c.Store.Listen(c.Waits.Committed)
 	c.Store.Listen(c.Tail.Committed)

@@ -84,6 +84,8 @@ type Workers interface {
 	// Resize changes its bounds and returns the stats after that. A type that does
 	// not exist is a *jobs.Error.
 	Resize(ctx context.Context, r jobs.Resize) (Stats, error)
+	// PauseAll lets it start no more jobs, or go on, and returns the stats after that.
+	PauseAll(ctx context.Context, paused bool) (Stats, error)
 }
 
 // Schedules make jobs at set times. Mistakes of users are *jobs.Errors. An actor is the

@@ -119,5 +119,8 @@ type nothing struct{}
 
 func readNothing(r Request) (nothing, error) { return nothing{}, noQuery(r) }
 
+// readEmpty is readNothing of a request that may have a body.
+func readEmpty(r Request) (nothing, error) { return nothing{}, pathOnly(r) }
+
 // ignoreBody accepts any body.
 func ignoreBody(Request) (nothing, error) { return nothing{}, nil }

@@ -60,3 +60,13 @@ func resize(ctx context.Context, c Call, wish *jobs.Resize) (Answer, error) {
 	st, err := c.Workers.Resize(ctx, *wish)
 	return Answer{JSON: &st}, err
 }
+
+func pauseWorkers(ctx context.Context, c Call, _ nothing) (Answer, error) {
+	st, err := c.Workers.PauseAll(ctx, true)
+	return Answer{JSON: &st}, err
+}
+
+func resumeWorkers(ctx context.Context, c Call, _ nothing) (Answer, error) {
+	st, err := c.Workers.PauseAll(ctx, false)
+	return Answer{JSON: &st}, err
+}

@@ -62,6 +62,8 @@ var operations = []*Operation{
 	{"resume", ScopeManage, "POST /types/{type}/resume", 200, doors(readTypePathOnly, readTypeBody, resumeType)},
 	{"stats", ScopeRead, "GET /workers/stats", 200, doors(readNothing, ignoreBody, stats)},
 	{"resize", ScopeManage, "PUT /workers", 200, doors(readResize, nil, resize)},
+	{"worker.pause", ScopeManage, "POST /workers/pause", 200, both(readEmpty, pauseWorkers)},
+	{"worker.resume", ScopeManage, "POST /workers/resume", 200, both(readEmpty, resumeWorkers)},
 
 	{"schedule.list", ScopeRead, "GET /schedules", 200, doors(readNothing, nil, listSchedules)},
 	{"schedule.create", ScopeManage, "POST /schedules", 201, doors(readSpec, nil, createSchedule)},

@@ -79,4 +79,6 @@ func ExampleOperations() {
 	// jobstream.delete, or DELETE /jobs/{id}
 	// jobstream.pause, or POST /types/{type}/pause
 	// jobstream.resume, or POST /types/{type}/resume
+	// jobstream.worker.pause, or POST /workers/pause
+	// jobstream.worker.resume, or POST /workers/resume
 }

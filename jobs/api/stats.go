@@ -10,10 +10,11 @@ import (
 // Stats are the figures of the pool and the queue. The completed, failed and cancelled
 // counters are cumulative; all others are of the present moment.
 type Stats struct {
-	ActiveWorkers int `json:"active_workers"`
-	Workers       int `json:"workers"`               // present bound
-	MinWorkers    int `json:"min_workers,omitempty"` // 0 = their number does not follow the load
-	MaxWorkers    int `json:"max_workers"`
+	ActiveWorkers int  `json:"active_workers"`
+	Workers       int  `json:"workers"`               // present bound
+	MinWorkers    int  `json:"min_workers,omitempty"` // 0 = their number does not follow the load
+	MaxWorkers    int  `json:"max_workers"`
+	Paused        bool `json:"paused,omitempty"` // no jobs start
 	// Utilisation is how busy the workers were in the last ten seconds, 0 to 1.
 	Utilisation   float64 `json:"utilisation"`
 	QueuedJobs    int     `json:"queued_jobs"`    // pending ones
@@ -47,7 +48,7 @@ type TypeStats struct {
 // StatsOf are the pool's figures as a Stats, without those of the tracker.
 func StatsOf(w *jobs.Workers) Stats {
 	s := Stats{
-		ActiveWorkers: w.Active, Workers: w.Size, MinWorkers: w.Min, MaxWorkers: w.Max,
+		ActiveWorkers: w.Active, Workers: w.Size, MinWorkers: w.Min, MaxWorkers: w.Max, Paused: w.Paused,
 		Utilisation: math.Round(w.Utilisation*1000) / 1000,
 		Types:       make(map[string]TypeStats, len(w.Types)),
 	}

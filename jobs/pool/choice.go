@@ -25,6 +25,7 @@ type choice struct {
 	position uint64                           // the tracker has committed JOBS up to here
 	wake     alarm                            // rings when a gate opens for a waiting job
 	missing  alarm                            // rings when an expected delivery is overdue
+	paused   bool                             // nothing gets a worker
 }
 
 // init makes the rows of the lanes.
@@ -42,6 +43,9 @@ func (c *choice) init(lanes []*lane) {
 // next returns the lane whose first delivery gets the next worker; nil if there is
 // none.
 func (c *choice) next() *lane {
+	if c.paused {
+		return nil
+	}
 	for pr := jobs.HighestPriority; pr <= jobs.LowestPriority; pr++ {
 		l, coming := c.search(pr, c.cursor[pr], len(c.rows[pr]))
 		if l == nil {
@@ -96,6 +100,9 @@ func (c *choice) open(l *lane) bool {
 
 // backlog says whether one more worker would have something to do.
 func (c *choice) backlog() bool {
+	if c.paused {
+		return false
+	}
 	for _, row := range c.rows {
 		for _, l := range row {
 			if c.ready(l) && c.open(l) {

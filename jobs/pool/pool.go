@@ -242,6 +242,21 @@ func (p *Pool) SetPaused(typ string, paused bool) {
 	p.dispatch()
 }
 
+// PauseAll pauses or resumes the whole pool. While it is paused no job starts; running
+// ones go on. The pool stores that in memory only.
+func (p *Pool) PauseAll(paused bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.choice.paused == paused {
+		return
+	}
+	p.choice.paused = paused
+	for _, l := range p.lanes {
+		l.expected = time.Time{} // the wait for a delivery ends, or begins now
+	}
+	p.dispatch()
+}
+
 // Resize changes the bounds of workers and the caps of types, at once. It never stops
 // running jobs. It ignores types without lanes in the pool; see
 // [jobs.Registry.CheckResize]. A lower bound above the upper one is an [*jobs.Error]
@@ -273,7 +288,7 @@ func (p *Pool) Workers() jobs.Workers {
 	_, utilisation := p.crew.meter.used(time.Now())
 	s := &p.crew.scale
 	w := jobs.Workers{
-		Active: p.crew.running, Size: s.size, Min: s.min, Max: s.max, Utilisation: utilisation,
+		Active: p.crew.running, Size: s.size, Min: s.min, Max: s.max, Paused: p.choice.paused, Utilisation: utilisation,
 		Types: make(map[string]jobs.TypeWorkers, len(p.types)),
 	}
 	for name, t := range p.types {

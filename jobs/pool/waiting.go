@@ -66,6 +66,9 @@ func (p *Pool) reason(j *jobs.Job, q Queueing) *jobs.Waiting {
 
 // inLane is the reason of a job that its gates would let pass. p.mu is locked.
 func (p *Pool) inLane(j *jobs.Job, q Queueing) *jobs.Waiting {
+	if p.choice.paused {
+		return &jobs.Waiting{Reason: jobs.WaitWorkersPaused, Detail: "the workers of this server are paused"}
+	}
 	if !p.crew.free() {
 		return &jobs.Waiting{Reason: jobs.WaitAllBusy, Detail: fmt.Sprintf("%d of %d workers are running", p.crew.running, p.crew.scale.size)}
 	}

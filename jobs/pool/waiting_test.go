@@ -89,6 +89,26 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
+// TestPauseAll pauses a pool that follows the load. What runs goes on, and nothing else
+// starts until it is resumed.
+func TestPauseAll(t *testing.T) {
+	inRig(t, rigOptions{workers: 4, min: 1, types: []*jobs.Type{typ("a"), typ("paused")}, paused: map[string]bool{"paused": true}}, func(r *rig) {
+		r.submit("a3")
+		r.quiet()
+		r.pool.PauseAll(true)
+		r.submit("a1", "paused3")
+		r.finish(1)
+		pass(time.Second)
+		r.want("paused", r.begun(), "a3/1")
+		r.want("its size", r.active(), "0/1")
+		r.want("a job waits for", r.why(2, pool.Queueing{Position: 1}), "workers_paused: the workers of this server are paused #1")
+		r.want("one with another reason besides", r.why(3, pool.Queueing{Position: 1}), `type_paused: the type "paused" is paused #1`)
+		r.pool.PauseAll(false)
+		r.quiet()
+		r.want("resumed", r.begun(), "a3/1 a1/2")
+	})
+}
+
 func TestWaitingForItsTurn(t *testing.T) {
 	inRig(t, rigOptions{workers: 2, unsettled: 1}, func(r *rig) {
 		r.submit("a3")
