@@ -25,6 +25,8 @@ const (
 	IdempotencyMismatch ErrorKind = "idempotency_mismatch"
 	UnknownType         ErrorKind = "unknown_type"
 	QueueFull           ErrorKind = "queue_full"
+	TooMany             ErrorKind = "too_many"
+	LeaseLost           ErrorKind = "lease_lost"
 	ShuttingDown        ErrorKind = "shutting_down"
 	Unavailable         ErrorKind = "unavailable"
 	Internal            ErrorKind = "internal"
@@ -46,6 +48,7 @@ type Error struct {
 	Fields     []FieldError
 	RetryAfter time.Duration // when another try makes sense; 0 = unknown
 	JobID      ID            // the job that stands in the way, for [Duplicate]
+	State      *LeaseState   // of the job, for [LeaseLost]
 }
 
 func (e *Error) Error() string { return e.Detail }

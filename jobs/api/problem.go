@@ -27,6 +27,8 @@ var problems = map[jobs.ErrorKind]struct {
 	jobs.InvalidRequest:      {http.StatusUnprocessableEntity, "The request is not valid"},
 	jobs.IdempotencyMismatch: {http.StatusUnprocessableEntity, "The idempotency key was used for another request"},
 	jobs.UnknownType:         {http.StatusUnprocessableEntity, "Unknown job type"},
+	jobs.LeaseLost:           {http.StatusConflict, "The lease is lost"},
+	jobs.TooMany:             {http.StatusTooManyRequests, "Too many at a time"},
 	jobs.QueueFull:           {http.StatusTooManyRequests, "The queue is full"},
 	jobs.ShuttingDown:        {http.StatusServiceUnavailable, "The server is shutting down"},
 	jobs.Unavailable:         {http.StatusServiceUnavailable, "Not available at the moment"},
@@ -60,10 +62,25 @@ func Problem(e *jobs.Error) []byte {
 		Detail string            `json:"detail"`
 		Code   jobs.ErrorKind    `json:"code"`
 		JobID  jobs.ID           `json:"job_id,omitzero"`
+		Job    *leaseState       `json:"job,omitempty"`
 		Errors []jobs.FieldError `json:"errors,omitempty"`
-	}{"about:blank", problems[e.Kind].title, status, e.Detail, e.Kind, e.JobID, e.Fields})
+	}{"about:blank", problems[e.Kind].title, status, e.Detail, e.Kind, e.JobID, stateOf(e), e.Fields})
 	if err != nil {
 		panic(err) // strings and an int always marshal
 	}
 	return b
+}
+
+// leaseState is the state of the job of a lost lease in a problem.
+type leaseState struct {
+	Status  string `json:"status"`
+	Attempt int    `json:"attempt"`
+	Error   string `json:"error"`
+}
+
+func stateOf(e *jobs.Error) *leaseState {
+	if e.State == nil {
+		return nil
+	}
+	return &leaseState{e.State.Status.String(), e.State.Attempt, e.State.Error}
 }

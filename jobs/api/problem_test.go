@@ -39,3 +39,19 @@ func TestErrorsSpeakBothDoors(t *testing.T) {
 		t.Error("permanent errors are not told from others")
 	}
 }
+
+// TestLostLeaseSaysWhereItsJobIs: a worker learns from the problem why to stop.
+func TestLostLeaseSaysWhereItsJobIs(t *testing.T) {
+	e := &jobs.Error{Kind: jobs.LeaseLost, State: &jobs.LeaseState{Status: jobs.Retrying, Attempt: 2, Error: "timed out"}}
+	var p struct {
+		Status int
+		Code   string
+		Job    map[string]any
+	}
+	if err := json.Unmarshal(api.Problem(e), &p); err != nil || p.Status != 409 || p.Code != "lease_lost" {
+		t.Errorf("problem %s (%v)", api.Problem(e), err)
+	}
+	if p.Job["status"] != "retrying" || p.Job["attempt"] != 2.0 || p.Job["error"] != "timed out" {
+		t.Errorf("the job is %v", p.Job)
+	}
+}
