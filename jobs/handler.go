@@ -263,6 +263,38 @@ func SnoozeOf(err error) (after time.Duration, reason string, ok bool) {
 	return s.after, s.reason, true
 }
 
+type busyError struct {
+	after  time.Duration
+	err    error
+	failed bool
+}
+
+func (e *busyError) Error() string { return e.err.Error() }
+func (e *busyError) Unwrap() error { return e.err }
+
+// Busy is the error of a handler whose target takes nothing more for now. No job of its
+// type starts before that time has passed. Then they start one at a time, until one
+// completes. 0 is an unknown time: a second, doubled up to five minutes as long as the
+// target stays busy. The job itself is put off until then, with the same attempt; the
+// reason becomes its message. It may be put off for ever, unless its handler ends that by
+// [BusyFailed].
+func Busy(after time.Duration, reason string) error {
+	return &busyError{max(after, 0), errors.New(Shorten(reason, MaxMessage)), false}
+}
+
+// BusyFailed is [Busy], but this attempt has failed with err.
+func BusyFailed(after time.Duration, err error) error { return &busyError{max(after, 0), err, true} }
+
+// BusyOf returns the time and the reason of [Busy] or [BusyFailed], if err is or wraps
+// such an error. failed says which of them.
+func BusyOf(err error) (after time.Duration, reason string, failed, ok bool) {
+	var b *busyError
+	if !errors.As(err, &b) {
+		return 0, "", false, false
+	}
+	return b.after, b.err.Error(), b.failed, true
+}
+
 // Bounds of an attempt's texts in the record.
 const (
 	MaxResult  = 256 << 10 // bytes of JSON

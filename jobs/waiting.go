@@ -15,6 +15,7 @@ const (
 	WaitTypeLimit     = "type_limit"     // its type runs as many as it may
 	WaitKeyLimit      = "key_limit"      // others with its concurrency key have their turn
 	WaitRateLimit     = "rate_limit"     // its type has started as many lately as it may
+	WaitTargetBusy    = "target_busy"    // what does the work of its type takes nothing more for now
 	WaitAllBusy       = "all_busy"       // all workers are running
 	WaitQueue         = "queue"          // others come first
 	WaitStarting      = "starting"       // it is on its way

@@ -12,6 +12,8 @@ type poolType struct {
 	gates gates
 	pause *pauseGate // one of them
 	cap   *capGate   // one of them
+	// target is one of them, right behind pause, while the target of the type is busy.
+	target *targetGate
 }
 
 // lane is the pool's side of one queue.

@@ -36,6 +36,9 @@ func (x *execution) outcome(result jobs.Result, err error) *jobs.Event {
 func (x *execution) failed(e *jobs.Event, err error) {
 	cause, permanent := context.Cause(x.ctx), jobs.IsPermanent(err)
 	after, reason, snoozed := jobs.SnoozeOf(err)
+	if wait, why, failed, busy := jobs.BusyOf(err); busy {
+		after, reason, snoozed = x.p.busy(x.d, wait, why), why, !failed
+	}
 	switch {
 	case errors.Is(cause, jobs.ErrDeadline):
 		e.Kind = jobs.KindFailed
@@ -178,7 +181,11 @@ func (p *Pool) conclude(d *delivery, e *jobs.Event) {
 	p.mu.Lock()
 	now := time.Now()
 	p.outcomes.append(d, e, now)
+	free := d.lane.typ.served(d, e)
 	p.vacate(d, now)
+	if free {
+		p.dispatch()
+	}
 	p.mu.Unlock()
 	p.o.Recorder.Record(e)
 }

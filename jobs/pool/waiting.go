@@ -18,11 +18,11 @@ func (p *Pool) Waiting(j *jobs.Job, q Queueing) *jobs.Waiting {
 	if j.Status.Ended() || j.Status == jobs.Processing {
 		return nil
 	}
-	if j.DueAt > jobs.Now() {
-		return untilDue(j)
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if j.DueAt > jobs.Now() {
+		return p.untilDue(j)
+	}
 	if d := p.claims.deliveries[j.ID]; d != nil && (d.exec != nil || d.outcome != nil) {
 		return &jobs.Waiting{Reason: jobs.WaitStarting, Detail: "a worker has it; its record will say so in a moment"}
 	}
@@ -33,8 +33,11 @@ func (p *Pool) Waiting(j *jobs.Job, q Queueing) *jobs.Waiting {
 	return w
 }
 
-// untilDue is the reason of a job whose moment is known.
-func untilDue(j *jobs.Job) *jobs.Waiting {
+// untilDue is the reason of a job whose moment is known. p.mu is locked.
+func (p *Pool) untilDue(j *jobs.Job) *jobs.Waiting {
+	if t := p.types[j.Type]; t != nil && t.target != nil && t.target.putOff(j) {
+		return t.target.why(j, Queueing{})
+	}
 	w := &jobs.Waiting{Reason: jobs.WaitScheduled, Until: j.DueAt, Detail: j.Message}
 	if j.Status == jobs.Retrying {
 		w.Reason = jobs.WaitBackoff
