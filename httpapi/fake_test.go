@@ -45,9 +45,9 @@ type made struct {
 // picky is a handler whose payloads need a "to".
 type picky struct{ jobs.HandlerFunc }
 
-func (picky) Check(payload json.RawMessage) error {
-	var p struct{ To string }
-	if json.Unmarshal(payload, &p) != nil || p.To == "" {
+func (picky) Check(p *jobs.Payload) error {
+	var read struct{ To string }
+	if json.Unmarshal(p.JSON, &read) != nil || read.To == "" {
 		return jobs.Invalid("/payload/to", "is required")
 	}
 	return nil

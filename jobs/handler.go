@@ -33,7 +33,7 @@ func (f HandlerFunc) Handle(ctx context.Context, t *Task) (Result, error) { retu
 // [*Error] made by [Invalid]. It is called at the door, so it must be fast and depend
 // on the payload only.
 type Checker interface {
-	Check(payload json.RawMessage) error
+	Check(p *Payload) error
 }
 
 // Result is the result of an attempt.

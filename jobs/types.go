@@ -108,7 +108,7 @@ func (t *Type) GraceOrDefault() time.Duration {
 // Check returns an [*Error] with the wrong fields if the type cannot use this payload.
 func (t *Type) Check(payload json.RawMessage) error {
 	if c, ok := t.Handler.(Checker); ok {
-		return c.Check(payload)
+		return c.Check(NewPayload(payload))
 	}
 	return nil
 }

@@ -14,9 +14,9 @@ var Nothing = jobs.HandlerFunc(func(context.Context, *jobs.Task) (jobs.Result, e
 type Picky struct{ jobs.HandlerFunc }
 
 // Check refuses a payload without a "to".
-func (Picky) Check(payload json.RawMessage) error {
-	var p struct{ To string }
-	if json.Unmarshal(payload, &p) != nil || p.To == "" {
+func (Picky) Check(p *jobs.Payload) error {
+	var read struct{ To string }
+	if json.Unmarshal(p.JSON, &read) != nil || read.To == "" {
 		return jobs.Invalid("/payload/to", "is required")
 	}
 	return nil

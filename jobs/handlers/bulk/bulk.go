@@ -6,7 +6,6 @@ package bulk
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -69,8 +68,8 @@ const (
 )
 
 // Check validates a payload.
-func (h *Handler) Check(payload json.RawMessage) error {
-	_, err := api.ParseBulk(payload, "/payload")
+func (h *Handler) Check(p *jobs.Payload) error {
+	_, err := api.ParseBulk(p.JSON, "/payload")
 	return err
 }
 

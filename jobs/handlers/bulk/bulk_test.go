@@ -69,7 +69,7 @@ func handle(t *testing.T, h *bulk.Handler, payload string) (bulk.Result, *handle
 	t.Helper()
 	task := handlertest.NewTask(t, payload)
 	task.Job.CreatedAt = handlertest.At(t, submitted)
-	if err := h.Check(task.Job.Payload); err != nil {
+	if err := h.Check(jobs.NewPayload(task.Job.Payload)); err != nil {
 		t.Fatal(err)
 	}
 	res, err := h.Handle(t.Context(), task.Task)
@@ -276,7 +276,7 @@ func TestCheck(t *testing.T) {
 		`{"action":"cancel","all":true}`: "", ``: "/payload", `{"action":"cancel"}`: "/payload/filter",
 		`{"action":"stop","all":true}`: "/payload/action", `{"action":"retry","filter":{"status":"x"}}`: "/payload/filter/status",
 	} {
-		err := h.Check(json.RawMessage(payload))
+		err := h.Check(jobs.NewPayload(json.RawMessage(payload)))
 		if pointer == "" {
 			if err != nil {
 				t.Errorf("%s: %v", payload, err)

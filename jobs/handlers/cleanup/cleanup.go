@@ -118,8 +118,8 @@ func (req *request) readAge(v strict.Value) {
 }
 
 // Check validates a payload.
-func (h *Handler) Check(payload json.RawMessage) error {
-	_, err := parse(payload)
+func (h *Handler) Check(p *jobs.Payload) error {
+	_, err := parse(p.JSON)
 	return err
 }
 

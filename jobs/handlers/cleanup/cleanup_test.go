@@ -104,7 +104,7 @@ func mixed(t *testing.T) []*jobs.Job {
 func handle(t *testing.T, s *site, payload string) Result {
 	t.Helper()
 	task := handlertest.NewTask(t, payload)
-	if err := s.Check(task.Job.Payload); err != nil {
+	if err := s.Check(jobs.NewPayload(task.Job.Payload)); err != nil {
 		t.Fatalf("Check: %v", err)
 	}
 	res, err := s.Handle(t.Context(), task.Task)
@@ -309,7 +309,7 @@ func TestCheckRefuses(t *testing.T) {
 		t.Run(c.payload, func(t *testing.T) {
 			s := newSite(t)
 			var e *jobs.Error
-			if err := s.Check(json.RawMessage(c.payload)); !errors.As(err, &e) {
+			if err := s.Check(jobs.NewPayload(json.RawMessage(c.payload))); !errors.As(err, &e) {
 				t.Fatalf("got %v", err)
 			}
 			var got []string

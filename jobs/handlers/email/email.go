@@ -160,8 +160,8 @@ func (s *SMTP) check() []error {
 }
 
 // Check validates a payload. The error is a *jobs.Error that names every wrong field.
-func (h *Handler) Check(payload json.RawMessage) error {
-	_, err := parse(payload)
+func (h *Handler) Check(p *jobs.Payload) error {
+	_, err := parse(p.JSON)
 	return err
 }
 

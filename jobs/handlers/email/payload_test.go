@@ -74,7 +74,7 @@ func TestCheckRefuses(t *testing.T) {
 	h := newOutbox(t)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			err := h.Check(json.RawMessage(tt.payload))
+			err := h.Check(jobs.NewPayload(json.RawMessage(tt.payload)))
 			var e *jobs.Error
 			if !errors.As(err, &e) || e.Kind != jobs.InvalidRequest {
 				t.Fatalf("Check = %v, want an invalid request", err)

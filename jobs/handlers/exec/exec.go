@@ -46,15 +46,15 @@ func New(o *Options, h Host) *Handler { return &Handler{o, h} }
 func (h *Handler) Describe() string { return h.o.Describe() }
 
 // Check renders the command, as far as it depends on the payload.
-func (h *Handler) Check(payload json.RawMessage) error {
-	d, err := newData(payload, &jobs.Job{Type: "type"}, 1, "/dir")
+func (h *Handler) Check(p *jobs.Payload) error {
+	d, err := newData(p, &jobs.Job{Type: "type"}, 1, "/dir")
 	if err != nil {
 		return err
 	}
 	if _, err := h.argv(d); err != nil {
 		return err
 	}
-	_, err = h.stdin(&jobs.Job{Payload: payload}, d)
+	_, err = h.stdin(&jobs.Job{Payload: p.JSON}, d)
 	return err
 }
 
@@ -65,8 +65,8 @@ var argument = template.Language{
 }
 
 // newData is what templates of a job can name.
-func newData(payload json.RawMessage, j *jobs.Job, attempt int, dir string) (template.Data, error) {
-	d, err := template.NewData(payload, j, attempt)
+func newData(p *jobs.Payload, j *jobs.Job, attempt int, dir string) (template.Data, error) {
+	d, err := template.NewData(p, j, attempt)
 	if err == nil {
 		d["dir"] = dir
 	}
@@ -226,7 +226,7 @@ type attempt struct {
 // command is what is run.
 func (a *attempt) command() (*proc.Command, error) {
 	o, j := a.h.o, a.t.Job
-	d, err := newData(j.Payload, j, a.t.Attempt, a.dir)
+	d, err := newData(jobs.NewPayload(j.Payload), j, a.t.Attempt, a.dir)
 	if err != nil {
 		return nil, err
 	}

@@ -222,7 +222,7 @@ func TestArguments(t *testing.T) {
 		var v struct{ Text string }
 		_ = json.Unmarshal([]byte(payload), &v)
 		text = v.Text // without what is not UTF-8
-		err := h.Check(json.RawMessage(payload))
+		err := h.Check(jobs.NewPayload(json.RawMessage(payload)))
 		if strings.HasPrefix(text, "-") || strings.ContainsRune(text, 0) {
 			if e, ok := jobs.AsError(err); !ok || len(e.Fields) != 1 || e.Fields[0].Pointer != "/payload/text" {
 				rt.Fatalf("%s passes the door: %v", payload, err)
@@ -259,7 +259,7 @@ func TestDoor(t *testing.T) {
 		`{"a":{"b":"x\u0000y"}}`:    "/payload/a/b makes an argument with a NUL byte, which no program can get",
 		`{"a":{"b":"` + strings.Repeat("y", 200000) + `"}}`: "/payload/a/b makes an argument of more than 131072 bytes",
 	} {
-		err := h.Check(json.RawMessage(payload))
+		err := h.Check(jobs.NewPayload(json.RawMessage(payload)))
 		got := ""
 		var e *jobs.Error
 		if errors.As(err, &e) && len(e.Fields) > 0 {
@@ -270,11 +270,11 @@ func TestDoor(t *testing.T) {
 		}
 	}
 	dashing, _ := handler(t, map[string]any{"command": []string{"true", "{{.payload}}"}, "allow_dash": true})
-	if err := dashing.Check(json.RawMessage(`"-x"`)); err != nil {
+	if err := dashing.Check(jobs.NewPayload(json.RawMessage(`"-x"`))); err != nil {
 		t.Error(err)
 	}
 	text, _ := handler(t, map[string]any{"command": []string{"true"}, "stdin": "/text"})
-	if err := text.Check(json.RawMessage(`{"text":5}`)); err == nil || !strings.Contains(err.Error(), "/payload/text") {
+	if err := text.Check(jobs.NewPayload(json.RawMessage(`{"text":5}`))); err == nil || !strings.Contains(err.Error(), "/payload/text") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -296,7 +296,7 @@ func TestLists(t *testing.T) {
 		if len(payload) > 1<<16 {
 			handler = many // which takes minutes and a terabyte if it is rendered to the end
 		}
-		err := handler.Check(json.RawMessage(payload))
+		err := handler.Check(jobs.NewPayload(json.RawMessage(payload)))
 		got := ""
 		var e *jobs.Error
 		if errors.As(err, &e) && len(e.Fields) > 0 {

@@ -9,7 +9,6 @@ package export
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"jobstream/jobs"
@@ -56,8 +55,8 @@ type Result struct {
 const bufferSize = 256 << 10
 
 // Check validates a payload.
-func (h *Handler) Check(payload json.RawMessage) error {
-	_, err := parse(payload)
+func (h *Handler) Check(p *jobs.Payload) error {
+	_, err := parse(p.JSON)
 	return err
 }
 

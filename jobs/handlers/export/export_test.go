@@ -34,7 +34,7 @@ func newHandler(t *testing.T, list ...*jobs.Job) *Handler {
 func run(t *testing.T, h *Handler, payload string) (Result, *jobs.Artifact, string) {
 	t.Helper()
 	task := handlertest.NewTask(t, payload)
-	if err := h.Check(task.Job.Payload); err != nil {
+	if err := h.Check(jobs.NewPayload(task.Job.Payload)); err != nil {
 		t.Fatalf("Check: %v", err)
 	}
 	res, err := h.Handle(t.Context(), task.Task)
@@ -299,7 +299,7 @@ func TestCheckRefuses(t *testing.T) {
 		t.Run(c.payload, func(t *testing.T) {
 			h := newHandler(t)
 			var e *jobs.Error
-			if err := h.Check(json.RawMessage(c.payload)); !errors.As(err, &e) {
+			if err := h.Check(jobs.NewPayload(json.RawMessage(c.payload))); !errors.As(err, &e) {
 				t.Fatalf("got %v", err)
 			}
 			var got []string
@@ -315,7 +315,7 @@ func TestCheckRefuses(t *testing.T) {
 		})
 	}
 	for _, payload := range []string{"", "null", " null ", "{}", `{"format":null,"filters":null,"columns":null}`, `{"format":"csv","filters":{"date":"2024-01"}}`} {
-		if err := newHandler(t).Check(json.RawMessage(payload)); err != nil {
+		if err := newHandler(t).Check(jobs.NewPayload(json.RawMessage(payload))); err != nil {
 			t.Errorf("%s: %v", payload, err)
 		}
 	}
@@ -517,7 +517,7 @@ func TestForSpreadsheets(t *testing.T) {
 	for payload, says := range map[string]string{
 		`{"timezone":"Local"}`: "/payload/timezone: must be the IANA name", `{"bom":true,"format":"json"}`: "/payload/bom: goes with", `{"bom":1}`: "/payload/bom: must be true or false",
 	} {
-		if err := h.Check(json.RawMessage(payload)); err == nil || !strings.Contains(err.Error(), says) {
+		if err := h.Check(jobs.NewPayload(json.RawMessage(payload))); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", payload, err)
 		}
 	}

@@ -9,7 +9,6 @@ package report
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -70,8 +69,8 @@ type Result struct {
 }
 
 // Check validates a payload.
-func (h *Handler) Check(payload json.RawMessage) error {
-	_, err := parse(payload)
+func (h *Handler) Check(p *jobs.Payload) error {
+	_, err := parse(p.JSON)
 	return err
 }
 

@@ -40,7 +40,7 @@ func newHandler(t *testing.T, list ...*jobs.Job) *Handler {
 func run(t *testing.T, h *Handler, payload string) (Result, string) {
 	t.Helper()
 	task := handlertest.NewTask(t, payload)
-	if err := h.Check(task.Job.Payload); err != nil {
+	if err := h.Check(jobs.NewPayload(task.Job.Payload)); err != nil {
 		t.Fatalf("Check: %v", err)
 	}
 	res, err := h.Handle(t.Context(), task.Task)
@@ -289,7 +289,7 @@ func TestCheckRefuses(t *testing.T) {
 	} {
 		t.Run(c.payload, func(t *testing.T) {
 			var e *jobs.Error
-			err := newHandler(t).Check(json.RawMessage(c.payload))
+			err := newHandler(t).Check(jobs.NewPayload(json.RawMessage(c.payload)))
 			if !errors.As(err, &e) {
 				t.Fatalf("got %v", err)
 			}

@@ -7,7 +7,6 @@
 package template
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,14 +46,10 @@ type Data map[string]any
 
 // NewData is the data of one attempt of a job, with the payload and the job. The error is a
 // [*jobs.Error].
-func NewData(payload json.RawMessage, j *jobs.Job, attempt int) (Data, error) {
-	var v any
-	if len(payload) > 0 {
-		dec := json.NewDecoder(bytes.NewReader(payload))
-		dec.UseNumber() // as they are written
-		if err := dec.Decode(&v); err != nil {
-			return nil, jobs.Invalid("/payload", "cannot be read: "+err.Error())
-		}
+func NewData(p *jobs.Payload, j *jobs.Job, attempt int) (Data, error) {
+	v, err := p.Value()
+	if err != nil {
+		return nil, err
 	}
 	tags := j.Tags
 	if tags == nil {

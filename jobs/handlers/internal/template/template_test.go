@@ -28,7 +28,7 @@ func TestEscapeURL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, err := template.NewData(payload, new(jobs.Job), 1)
+		d, err := template.NewData(jobs.NewPayload(payload), new(jobs.Job), 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,7 +45,7 @@ func TestEscapeURL(t *testing.T) {
 			t.Fatalf("%q makes %s", id, s)
 		}
 	})
-	d, err := template.NewData(json.RawMessage(`{"id":"twenty letters, and many more of them","n":1}`), new(jobs.Job), 1)
+	d, err := template.NewData(jobs.NewPayload(json.RawMessage(`{"id":"twenty letters, and many more of them","n":1}`)), new(jobs.Job), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
