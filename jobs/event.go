@@ -18,7 +18,7 @@ const (
 	KindFailed
 	KindRetrying
 	KindReleased // handed back unfinished by a stopping server; uses no attempt
-	KindLost     // its worker died; uses no attempt
+	KindLost     // its worker died, or a lease ended; uses no attempt
 	KindCancelled
 	KindSnoozed // put off by its handler; uses no attempt
 	KindQueued  // its time has come; in no Event
@@ -51,7 +51,7 @@ func ParseKind(name string) (Kind, bool) {
 // delivery of the attempt.
 func (k Kind) EndsAttempt() bool {
 	switch k {
-	case KindCompleted, KindFailed, KindRetrying, KindReleased, KindCancelled, KindSnoozed:
+	case KindCompleted, KindFailed, KindRetrying, KindReleased, KindLost, KindCancelled, KindSnoozed:
 		return true
 	}
 	return false
@@ -78,8 +78,8 @@ type Event struct {
 	Progress int
 	Message  string
 	Error    string
-	Due      Time // for retrying and snoozed
-	Lost     int  // for failed after too many lost workers
+	Due      Time // for retrying, lost and snoozed
+	Lost     int  // for lost, and for failed after too many of them
 	Result   json.RawMessage
 	Artifact *Artifact // the first file; nil = none
 	// Artifacts are all files, if there are several; see [Event.SetFiles].
@@ -109,6 +109,14 @@ func (e *Event) SetFiles(files []Artifact) {
 	}
 }
 
+// files are all files of SetFiles.
+func (e *Event) files() []Artifact {
+	if e.Artifact != nil && len(e.Artifacts) == 0 {
+		return []Artifact{*e.Artifact}
+	}
+	return e.Artifacts
+}
+
 // Stub is the record for an event whose submission is unknown. It contains everything
 // that a rebuilt tracker can still know about the job.
 func (e *Event) Stub() *Job {
@@ -127,7 +135,8 @@ func (e *Event) Stub() *Job {
 //	scheduled → pending → processing → completed | failed | cancelled | retrying (→ processing …)
 //
 // It is idempotent, and repeats of earlier events change nothing. The run counts first,
-// then the attempt, then the phase within the attempt. An ended job never changes.
+// then the attempt, then the execution by its start, then the phase within that. An ended
+// job never changes.
 func Apply(j *Job, e *Event) bool {
 	if !apply(j, e) {
 		return false
@@ -148,6 +157,9 @@ func apply(j *Job, e *Event) bool {
 	between := e.between(j)
 	if e.Attempt <= j.Failures && e.Kind != KindCancelled && !between {
 		return false
+	}
+	if e.StartedAt != 0 && e.StartedAt < j.StartedAt {
+		return false // of an earlier execution, whose worker may still be at it
 	}
 	switch e.Kind {
 	case KindStarted:
@@ -173,6 +185,8 @@ func apply(j *Job, e *Event) bool {
 		j.remember(HistoryEntry{Kind: KindRetrying, At: e.At, Attempt: e.Attempt, Text: e.Error, Node: e.Node, Due: e.Due})
 	case KindReleased:
 		return j.release(e)
+	case KindLost:
+		return j.lose(e)
 	case KindSnoozed:
 		return j.snooze(e)
 	case KindCancelled:
@@ -190,8 +204,8 @@ func (j *Job) start(e *Event) bool {
 	if j.Status == Processing && j.Attempt == e.Attempt && e.StartedAt <= j.StartedAt {
 		return false
 	}
-	if j.Attempt == e.Attempt && (j.Status == Pending || j.Status == Scheduled) && e.StartedAt <= j.StartedAt {
-		return false // a repeat from an execution that was released or snoozed later
+	if j.Attempt == e.Attempt && j.Status != Processing && e.StartedAt <= j.StartedAt {
+		return false // a repeat from an execution that was released, lost or snoozed later
 	}
 	j.Status = Processing
 	j.Attempt = e.Attempt
@@ -203,6 +217,7 @@ func (j *Job) start(e *Event) bool {
 	j.Node = e.Node
 	j.DueAt = 0
 	j.Progress, j.Message = 0, ""
+	j.Artifact, j.Artifacts = nil, nil
 	j.remember(HistoryEntry{Kind: KindStarted, At: e.StartedAt, Attempt: e.Attempt, Node: e.Node})
 	j.touch(e.At)
 	return true
@@ -218,17 +233,31 @@ func (j *Job) ran(e *Event) {
 
 func (j *Job) advance(e *Event) bool {
 	j.ran(e)
-	if j.Status != Processing || j.Attempt != e.Attempt || j.StartedAt != e.StartedAt {
+	if !j.runs(e) {
 		return false
 	}
+	left := j.attach(e) || len(e.Checkpoint) > 0 && e.At > j.UpdatedAt
 	if j.Progress == e.Progress && j.Message == e.Message || j.reportedSince(e.At) {
-		return false
+		if left {
+			j.touch(e.At)
+		}
+		return left
 	}
 	j.Progress, j.Message = e.Progress, e.Message
 	h := HistoryEntry{Kind: KindProgress, At: e.At, Attempt: e.Attempt, Progress: e.Progress, Text: e.Message}
 	j.thinOut()
 	j.remember(h)
 	j.touch(e.At)
+	return true
+}
+
+// attach keeps the files that an execution has left so far, so that another server finds
+// them. They only become more, and are the job's once it has completed.
+func (j *Job) attach(e *Event) bool {
+	if len(e.files()) <= len(j.Files()) {
+		return false
+	}
+	j.Artifact, j.Artifacts = e.Artifact, e.Artifacts
 	return true
 }
 
@@ -249,6 +278,7 @@ func (j *Job) fail(e *Event) {
 	j.ran(e)
 	j.Attempt = e.Attempt
 	j.Failures = e.Attempt
+	j.Artifact, j.Artifacts = nil, nil
 	j.note(e)
 }
 
@@ -271,8 +301,8 @@ func (j *Job) end(e *Event, to Status) {
 	j.DueAt = 0
 	if e.Kind != KindCancelled {
 		j.Result = e.Result
-		j.Artifact, j.Artifacts = e.Artifact, e.Artifacts
 	}
+	j.Artifact, j.Artifacts = e.Artifact, e.Artifacts
 	if e.Message != "" {
 		j.Message = e.Message
 	}
@@ -282,13 +312,38 @@ func (j *Job) end(e *Event, to Status) {
 	j.remember(HistoryEntry{Kind: e.Kind, At: e.At, Attempt: e.Attempt, Text: e.Error, Node: e.Node})
 }
 
+// runs says whether the execution of e is the one that runs.
+func (j *Job) runs(e *Event) bool {
+	return j.Status == Processing && j.Attempt == e.Attempt && j.StartedAt == e.StartedAt
+}
+
+// leave drops what an execution has reported that ends without a result.
+func (j *Job) leave(message string) {
+	j.Progress, j.Message = 0, message
+	j.Artifact, j.Artifacts = nil, nil
+}
+
+// lose ends the execution of e because its lease is over. The same attempt is made
+// later.
+func (j *Job) lose(e *Event) bool {
+	j.ran(e)
+	if !j.runs(e) {
+		return false
+	}
+	j.Status, j.DueAt, j.Lost = Retrying, e.Due, max(j.Lost, e.Lost)
+	j.leave("")
+	j.remember(HistoryEntry{Kind: KindLost, At: e.At, Attempt: e.Attempt, Text: e.Error, Node: e.Node, Due: e.Due})
+	j.touch(e.At)
+	return true
+}
+
 // release puts the execution of e, and no other, back to pending.
 func (j *Job) release(e *Event) bool {
-	if j.Status != Processing || j.Attempt != e.Attempt || j.StartedAt != e.StartedAt {
+	if !j.runs(e) {
 		return false
 	}
 	j.Status = Pending
-	j.Progress, j.Message = 0, ""
+	j.leave("")
 	j.remember(HistoryEntry{Kind: KindReleased, At: e.At, Attempt: e.Attempt, Text: e.Error, Node: e.Node})
 	j.touch(e.At)
 	return true
@@ -297,11 +352,11 @@ func (j *Job) release(e *Event) bool {
 // snooze puts off the execution of e. The same attempt is made later.
 func (j *Job) snooze(e *Event) bool {
 	j.ran(e)
-	if j.Status != Processing || j.Attempt != e.Attempt || j.StartedAt != e.StartedAt {
+	if !j.runs(e) {
 		return false
 	}
 	j.Status, j.Place, j.DueAt = Scheduled, Due, e.Due
-	j.Progress, j.Message = 0, e.Message
+	j.leave(e.Message)
 	j.remember(HistoryEntry{Kind: KindSnoozed, At: e.At, Attempt: e.Attempt, Text: e.Message, Node: e.Node, Due: e.Due})
 	j.touch(e.At)
 	return true
@@ -324,14 +379,15 @@ func (j *Job) Lose(at Time, maxLost int) bool {
 	j.touch(at)
 	if j.Lost < maxLost {
 		j.Status = Pending
-		j.Progress, j.Message = 0, ""
+		j.leave("")
 		return true
 	}
-	e := &Event{
-		Kind: KindFailed, Run: j.Run, Attempt: j.Attempt, At: at, Node: j.Node, Lost: j.Lost,
-		Error: fmt.Sprintf("its worker died %d times while running it (worker.max_lost)", j.Lost),
-	}
-	return Apply(j, e)
+	return Apply(j, &Event{Kind: KindFailed, Run: j.Run, Attempt: j.Attempt, At: at, Node: j.Node, Lost: j.Lost, Error: TooOftenLost(j.Lost)})
+}
+
+// TooOftenLost is the error of a job that has lost n workers.
+func TooOftenLost(n int) string {
+	return fmt.Sprintf("its worker died %d times while running it (worker.max_lost)", n)
 }
 
 // Release puts a processing job back after its worker was interrupted, which does not

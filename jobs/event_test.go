@@ -53,6 +53,8 @@ func event(kind jobs.Kind, attempt int, at, started jobs.Time) jobs.Event {
 		e.Due = e.At + 1000
 	case jobs.KindReleased:
 		e.Error = "stopped"
+	case jobs.KindLost:
+		e.Error, e.Due, e.Lost = "its worker was silent", e.At+1000, 1
 	}
 	return e
 }
@@ -118,7 +120,15 @@ func TestApply(t *testing.T) {
 		{name: "no run", event: func() jobs.Event { e := ev(completed, 1, 1, 1); e.Run = 0; return e }(), same: true, want: "pending 0/0"},
 		{name: "attempt 0", event: ev(started, 0, 1, 1), same: true, want: "pending 0/0"},
 		{name: "a kind that is no event", event: ev(sub, 1, 1, 1), same: true, want: "pending 0/0"},
-		{name: "a kind that only Lose makes", event: ev(lost, 1, 1, 1), same: true, want: "pending 0/0"},
+		{name: "lost", before: []jobs.Event{ev(started, 1, 1, 1), ev(progress, 1, 45, 1)}, event: ev(lost, 1, 50, 1), want: "retrying 1/0", kinds: "submitted started progress lost"},
+		{name: "lost, its start dropped", event: ev(lost, 1, 50, 1), want: "retrying 1/0", kinds: "submitted started lost"},
+		{name: "lost repeated", before: []jobs.Event{ev(lost, 1, 50, 1)}, event: ev(lost, 1, 50, 1), same: true, want: "retrying 1/0"},
+		{name: "start repeated after its loss", before: []jobs.Event{ev(started, 1, 1, 1), ev(lost, 1, 2, 1)}, event: ev(started, 1, 1, 1), same: true, want: "retrying 1/0"},
+		{name: "again after a loss", before: []jobs.Event{ev(lost, 1, 2, 1)}, event: ev(started, 1, 3, 3), want: "processing 1/0"},
+		{name: "lost after the next one has begun", before: []jobs.Event{ev(started, 1, 1, 1), ev(released, 1, 2, 1), ev(started, 1, 3, 3)}, event: ev(lost, 1, 4, 1), same: true, want: "processing 1/0"},
+		{name: "completed by an execution before this one", before: []jobs.Event{ev(started, 1, 1, 1), ev(lost, 1, 2, 1), ev(started, 1, 3, 3)}, event: ev(completed, 1, 4, 1), same: true, want: "processing 1/0"},
+		{name: "failed by an execution before this one", before: []jobs.Event{ev(started, 1, 1, 1), ev(lost, 1, 2, 1), ev(started, 1, 3, 3)}, event: ev(failed, 1, 4, 1), same: true, want: "processing 1/0"},
+		{name: "retrying by an execution before this one", before: []jobs.Event{ev(started, 1, 1, 1), ev(lost, 1, 2, 1), ev(started, 1, 3, 3)}, event: ev(retrying, 1, 4, 1), same: true, want: "processing 1/0"},
 		{name: "an unknown kind", event: ev(99, 1, 1, 1), same: true, want: "pending 0/0"},
 	}
 	for _, tt := range tests {
@@ -208,6 +218,52 @@ func TestLose(t *testing.T) {
 	}
 }
 
+// TestFilesOfAnExecution: files are in the record while it runs, so that they outlive the
+// server, and are the job's only if it completes.
+func TestFilesOfAnExecution(t *testing.T) {
+	files := []jobs.Artifact{{Name: "a", Size: 1}, {Name: "b", Size: 2}}
+	report := func(n int) jobs.Event {
+		e := event(jobs.KindProgress, 1, jobs.Time(1+n), 1)
+		e.Progress, e.Message = 0, ""
+		e.SetFiles(files[:n])
+		return e
+	}
+	for kind, kept := range map[jobs.Kind]int{jobs.KindRetrying: 0, jobs.KindReleased: 0, jobs.KindLost: 0, jobs.KindCancelled: 0, jobs.KindSnoozed: 0, jobs.KindCompleted: 2} {
+		j := apply(submitted(), event(jobs.KindStarted, 1, 1, 1), report(2))
+		one, end := report(1), event(kind, 1, 9, 1)
+		if jobs.Apply(j, &one) || len(j.Files()) != 2 {
+			t.Errorf("a repeat of an earlier report changes the files to %v", j.Files())
+		}
+		if kind == jobs.KindCompleted {
+			end.SetFiles(files)
+		}
+		if apply(j, end); len(j.Files()) != kept {
+			t.Errorf("%s leaves %v", kind, j.Files())
+		}
+	}
+	again := apply(submitted(), event(jobs.KindStarted, 1, 1, 1), report(2), event(jobs.KindStarted, 1, 20, 20))
+	if len(again.Files()) != 0 {
+		t.Errorf("another execution begins with %v", again.Files())
+	}
+}
+
+// TestReportedCheckpoint: a checkpoint that is reported while the job runs is there for the
+// next execution, even if nothing else was reported with it.
+func TestReportedCheckpoint(t *testing.T) {
+	report := func(at jobs.Time, checkpoint string) jobs.Event {
+		e := event(jobs.KindProgress, 1, at, 1)
+		e.Progress, e.Message, e.Checkpoint = 0, "", json.RawMessage(checkpoint)
+		return e
+	}
+	j := apply(submitted(), event(jobs.KindStarted, 1, 1, 1), report(5, `5`), report(7, `7`))
+	if repeat := report(5, `5`); jobs.Apply(j, &repeat) || string(j.Checkpoint) != `7` {
+		t.Errorf("a repeat of an earlier report changes the checkpoint to %s", j.Checkpoint)
+	}
+	if apply(j, event(jobs.KindLost, 1, 9, 1)); string(j.Checkpoint) != `7` || j.Lost != 1 || j.DueAt != born+1009 {
+		t.Errorf("got %+v", j)
+	}
+}
+
 func TestLoseForgetsARepeatedStart(t *testing.T) {
 	j := apply(submitted(), event(jobs.KindStarted, 1, 1, 1))
 	j.Lose(born+5, 5)
@@ -292,7 +348,7 @@ func legalHistory(t *rapid.T) []jobs.Event {
 			}
 		}
 		end := rapid.SampledFrom([]jobs.Kind{
-			jobs.KindRetrying, jobs.KindRetrying, jobs.KindReleased, jobs.KindReleased,
+			jobs.KindRetrying, jobs.KindRetrying, jobs.KindReleased, jobs.KindReleased, jobs.KindLost,
 			jobs.KindCompleted, jobs.KindFailed, jobs.KindCancelled, jobs.KindStarted,
 		}).Draw(t, "end")
 		if end == jobs.KindStarted {

@@ -87,7 +87,7 @@ func ExampleApply() {
 func ExampleBackoff() {
 	b := jobs.Backoff{Kind: jobs.Exponential, Base: time.Second, Max: 5 * time.Second}
 	for failures := 1; failures <= 4; failures++ {
-		fmt.Print(b.Longest(failures), " ")
+		fmt.Print(b.Delay(failures), " ")
 	}
 	// Output: 1s 2s 4s 5s
 }

@@ -59,18 +59,6 @@ func (b Backoff) Delay(n int) time.Duration {
 	return min(max(d, 0), limit)
 }
 
-// Longest is the longest possible Delay after the n-th failed attempt.
-func (b Backoff) Longest(n int) time.Duration {
-	plain := b
-	plain.Jitter = 0
-	d := plain.Delay(n)
-	d += time.Duration(b.Jitter * float64(d))
-	if b.Max > 0 {
-		d = min(d, b.Max)
-	}
-	return d
-}
-
 // Type is a kind of job: its settings and the handler that runs it.
 type Type struct {
 	Name       string

@@ -90,17 +90,25 @@ func (p *Pool) lookUp(d *delivery) (*jobs.Job, verdict) {
 		return nil, p.dismiss(d)
 	}
 	if job.DueAt != 0 {
-		if wait := job.DueAt.Sub(jobs.Now()); wait > 0 && !setBack(d.lane.typ, job, wait) {
+		if wait := job.DueAt.Sub(jobs.Now()); wait > 0 && !setBack(job, wait) {
 			return nil, p.giveBack(d, wait)
 		}
 	}
 	return job, runs
 }
 
-// setBack says whether a retry would have to wait longer than its type ever requires.
-// Then the wall clock was set back since the retry's moment was fixed.
-func setBack(t *poolType, j *jobs.Job, wait time.Duration) bool {
-	return j.Status == jobs.Retrying && wait > t.Backoff.Longest(j.Failures)+time.Second
+// setBack says whether a retry would have to wait longer than it should when its moment
+// was fixed. Then the wall clock was set back since.
+func setBack(j *jobs.Job, wait time.Duration) bool {
+	if j.Status != jobs.Retrying {
+		return false
+	}
+	for i := len(j.History) - 1; i >= 0; i-- {
+		if h := &j.History[i]; h.Due == j.DueAt {
+			return wait > h.Due.Sub(h.At)+time.Second
+		}
+	}
+	return false
 }
 
 const (

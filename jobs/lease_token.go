@@ -1,0 +1,81 @@
+package jobs
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/binary"
+)
+
+// Execution names one execution of a job, for ever.
+type Execution struct {
+	Key     uint64 // of the job
+	Started Time   // Job.StartedAt
+	Run     int
+	Attempt int
+}
+
+// Of says whether it is the last one that j has begun.
+func (x Execution) Of(j *Job) bool {
+	return j.Key == x.Key && j.Run == x.Run && j.Attempt == x.Attempt && j.StartedAt == x.Started
+}
+
+// LeaseKey signs the tokens of leases. Whoever has it can judge a token without any
+// record of its lease.
+type LeaseKey []byte
+
+// NewLeaseKey makes a key.
+func NewLeaseKey() LeaseKey {
+	k := make(LeaseKey, sha256.Size)
+	_, _ = rand.Read(k) // it never fails
+	return k
+}
+
+// The parts of a token, in bytes: the numbers of the execution, and their signature.
+const (
+	tokenBody = 8 + 8 + 4 + 4
+	tokenSize = tokenBody + 12
+)
+
+// Token is the token of an execution's lease: base64url of its numbers, and the first 12
+// bytes of their HMAC-SHA256.
+func (k LeaseKey) Token(x Execution) string {
+	var b [tokenSize]byte
+	binary.BigEndian.PutUint64(b[:], x.Key)
+	binary.BigEndian.PutUint64(b[8:], uint64(x.Started))  //nolint:gosec // and back
+	binary.BigEndian.PutUint32(b[16:], uint32(x.Run))     //nolint:gosec // and back; a job has fewer
+	binary.BigEndian.PutUint32(b[20:], uint32(x.Attempt)) //nolint:gosec // and back; a job has fewer
+	k.sign(&b)
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// Execution reads a token of this key. ok is false if it is none.
+func (k LeaseKey) Execution(token string) (x Execution, ok bool) {
+	var b, own [tokenSize]byte
+	if base64.RawURLEncoding.DecodedLen(len(token)) != tokenSize {
+		return x, false
+	}
+	if n, err := base64.RawURLEncoding.Strict().Decode(b[:], []byte(token)); err != nil || n != tokenSize {
+		return x, false
+	}
+	own = b
+	k.sign(&own)
+	if subtle.ConstantTimeCompare(own[:], b[:]) != 1 {
+		return x, false
+	}
+	return Execution{
+		Key:     binary.BigEndian.Uint64(b[:]),
+		Started: Time(binary.BigEndian.Uint64(b[8:])), //nolint:gosec // from a Time
+		Run:     int(binary.BigEndian.Uint32(b[16:])),
+		Attempt: int(binary.BigEndian.Uint32(b[20:])),
+	}, true
+}
+
+// sign sets the signature behind the body.
+func (k LeaseKey) sign(b *[tokenSize]byte) {
+	h := hmac.New(sha256.New, k)
+	h.Write(b[:tokenBody])
+	copy(b[tokenBody:], h.Sum(nil))
+}
