@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,9 +37,12 @@ func newMicroService(version, description string) *microService {
 	}
 }
 
-// newEndpoint appends an endpoint to those that the service has.
+// newEndpoint appends an endpoint to those that the service has. Clients such as nats micro
+// refuse the whole service if a name has a dot, which its subject may have.
 func (s *microService) newEndpoint(name string) *endpointStats {
-	e := &endpointStats{EndpointStats: micro.EndpointStats{Name: name, Subject: ServiceName + "." + name, QueueGroup: serviceQueue}}
+	e := &endpointStats{EndpointStats: micro.EndpointStats{
+		Name: strings.ReplaceAll(name, ".", "-"), Subject: ServiceName + "." + name, QueueGroup: serviceQueue,
+	}}
 	s.all = append(s.all, e)
 	return e
 }

@@ -104,7 +104,7 @@ func TestServiceIntroducesItself(t *testing.T) {
 	t.Parallel()
 	b := brokertest.New(t)
 	nothing := func(context.Context, *broker.Request) ([]byte, error) { return nil, nil }
-	if err := b.Service.Serve("1.2.3", "what it is for", []broker.Endpoint{{Name: "one", Handle: nothing}, {Name: "two", Handle: nothing}}); err != nil {
+	if err := b.Service.Serve("1.2.3", "what it is for", []broker.Endpoint{{Name: "one", Handle: nothing}, {Name: "two.parts", Handle: nothing}}); err != nil {
 		t.Fatal(err)
 	}
 	nc, _ := connect(t, b)
@@ -113,8 +113,9 @@ func TestServiceIntroducesItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	group := peer.AddGroup("jobstream")
-	for _, name := range []string{"one", "two"} {
-		if err := group.AddEndpoint(name, micro.HandlerFunc(func(micro.Request) {})); err != nil {
+	for _, subject := range []string{"one", "two.parts"} {
+		name := strings.ReplaceAll(subject, ".", "-") // micro refuses a dot
+		if err := group.AddEndpoint(name, micro.HandlerFunc(func(micro.Request) {}), micro.WithEndpointSubject(subject)); err != nil {
 			t.Fatal(err)
 		}
 	}
