@@ -28,6 +28,7 @@ type Setting struct {
 	Secret  bool           // never shown
 	List    bool           // a list of texts; Set takes a []string
 	Numbers bool           // the list has numbers, which Set takes as texts
+	Single  bool           // the list may be one text, without brackets
 	Map     bool           // names with texts; Set takes a map[string]string
 }
 
@@ -316,6 +317,13 @@ func CheckedTexts(path string, p *[]string, allowed string, check func(string) b
 			return ok
 		},
 	}
+}
+
+// OneOrMore is a list of texts that may be a single text as well.
+func OneOrMore(path string, p *[]string) Setting {
+	k := CheckedTexts(path, p, "text or a list of texts (a number needs quotes)", printable)
+	k.Single = true
+	return k
 }
 
 // Wholes is a list of integers from lo to hi.

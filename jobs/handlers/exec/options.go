@@ -107,7 +107,7 @@ func (o *Options) Grace() time.Duration { return o.KillAfter + 5*time.Second }
 func (o *Options) Check(folder string, fail func(path, text string)) {
 	o.checkCommand(folder, fail)
 	if o.Dir != "" {
-		o.Dir = from(folder, o.Dir)
+		o.Dir = setting.Path(folder, o.Dir)
 		if info, err := os.Stat(o.Dir); err != nil {
 			fail("dir", err.Error())
 		} else if !info.IsDir() {
@@ -134,7 +134,7 @@ func (o *Options) checkCommand(folder string, fail func(path, text string)) {
 	case strings.Contains(name, "{{"):
 		fail("command[0]", "must not be a template: what runs stands in the configuration only")
 	case strings.ContainsRune(name, filepath.Separator):
-		o.program = from(folder, name)
+		o.program = setting.Path(folder, name)
 	default:
 		o.program = name
 	}
@@ -223,7 +223,7 @@ func (o *Options) checkSandbox(folder string, fail func(path, text string)) {
 	o.write = nil
 	for i, text := range o.Sandbox.Write {
 		if !strings.Contains(text, "{{") {
-			text = from(folder, text)
+			text = setting.Path(folder, text)
 			if _, err := os.Stat(text); err != nil {
 				fail(fmt.Sprintf("sandbox.write[%d]", i), err.Error())
 			}
@@ -239,10 +239,10 @@ func (o *Options) checkSandbox(folder string, fail func(path, text string)) {
 		o.write = append(o.write, a)
 	}
 	for i, path := range o.Sandbox.Read {
-		if _, err := os.Stat(from(folder, path)); err != nil {
+		if _, err := os.Stat(setting.Path(folder, path)); err != nil {
 			fail(fmt.Sprintf("sandbox.read[%d]", i), err.Error())
 		}
-		o.Sandbox.Read[i] = from(folder, path)
+		o.Sandbox.Read[i] = setting.Path(folder, path)
 	}
 }
 
@@ -270,7 +270,7 @@ func (o *Options) checkEnv(folder string, fail func(path, text string)) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Env)) {
-		v, err := reveal(o.Env[name], folder)
+		v, err := setting.Reveal(o.Env[name], folder)
 		switch {
 		case !variable.MatchString(name):
 			fail("env."+name, "must be the name of a variable, like LANG")
@@ -282,44 +282,6 @@ func (o *Options) checkEnv(folder string, fail func(path, text string)) {
 			o.env = append(o.env, name+"="+v)
 		}
 	}
-}
-
-// secret is what stands for a secret in a value.
-var secret = regexp.MustCompile(`\$\{(env|file):([^}]*)\}`)
-
-// reveal fills the secrets of a value in.
-func reveal(text, folder string) (string, error) {
-	var failed error
-	out := secret.ReplaceAllStringFunc(text, func(found string) string {
-		m := secret.FindStringSubmatch(found)
-		if m[1] == "env" {
-			v, ok := os.LookupEnv(m[2])
-			if !ok && failed == nil {
-				failed = fmt.Errorf("the environment has no %s", m[2])
-			}
-			return v
-		}
-		b, err := os.ReadFile(from(folder, m[2]))
-		if err != nil && failed == nil {
-			failed = err
-		}
-		return strings.TrimRight(string(b), "\r\n")
-	})
-	if failed == nil && strings.ContainsRune(out, 0) {
-		failed = fmt.Errorf("has a NUL byte")
-	}
-	return out, failed
-}
-
-// from is a path that begins at folder, unless it is absolute.
-func from(folder, path string) string {
-	if filepath.IsAbs(path) {
-		return path
-	}
-	if abs, err := filepath.Abs(filepath.Join(folder, path)); err == nil {
-		return abs
-	}
-	return filepath.Join(folder, path)
 }
 
 // Describe says what the type runs, for people: secrets are not in the command.

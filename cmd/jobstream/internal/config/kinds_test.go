@@ -21,6 +21,7 @@ type tool struct {
 	linger  time.Duration
 	token   string
 	headers map[string]string
+	keys    []string
 }
 
 func (o *tool) Settings() []setting.Setting {
@@ -32,6 +33,7 @@ func (o *tool) Settings() []setting.Setting {
 		setting.Duration("linger", &o.linger, 0, time.Hour),
 		setting.Secret(setting.Text("login.token", &o.token)),
 		setting.Secret(setting.Map("login.headers", &o.headers)),
+		setting.Secret(setting.OneOrMore("login.keys", &o.keys)),
 	}
 }
 
@@ -53,7 +55,7 @@ jobs:
     command: [pg_dump, "-d", main]
     env: {PATH: "/bin", "A.B": "c: d", empty: ""}
     linger: 30s
-    login: {token: hunter2, headers: {Authorization: hunter2}}
+    login: {token: hunter2, headers: {Authorization: hunter2}, keys: hunter2}
   other: {run: tool, command: [a], user: me, as: single}
   email: {}
 `
@@ -67,7 +69,7 @@ func TestOptionsOfAKind(t *testing.T) {
 		"backup": &tool{
 			command: []string{"pg_dump", "-d", "main"}, as: "group", linger: 30 * time.Second,
 			env:   map[string]string{"PATH": "/bin", "A.B": "c: d", "empty": ""},
-			token: "hunter2", headers: map[string]string{"Authorization": "hunter2"},
+			token: "hunter2", headers: map[string]string{"Authorization": "hunter2"}, keys: []string{"hunter2"},
 		},
 		"other": &tool{command: []string{"a"}, user: "me", as: "single", linger: 7 * time.Second},
 		"email": nil,
@@ -84,7 +86,7 @@ func TestOptionsOfAKind(t *testing.T) {
 		t.Errorf("a secret is shown:\n%s", text)
 	}
 	secret := c.Jobs["backup"].Options.(*tool)
-	secret.token, secret.headers = mask, map[string]string{"Authorization": mask}
+	secret.token, secret.headers, secret.keys = mask, map[string]string{"Authorization": mask}, []string{mask}
 	sameAgain(t, "with options", c)
 }
 
@@ -131,6 +133,7 @@ func TestOptionProblems(t *testing.T) {
 		{"jobs: {tool: {command: [a], env: [a]}}", "", `jobs.tool.env: a list is not a section of names with texts (a number needs quotes) (config.yaml line 1)`},
 		{"jobs: {tool: {command: [a], env: {A: 1}}}", "", `jobs.tool.env: a section with 1 in it is not a section of names with texts (a number needs quotes) (config.yaml line 1)`},
 		{"jobs: {tool: {command: [a], login: {headers: {A: [x]}}}}", "", `jobs.tool.login.headers: the value is not a section of names with texts (a number needs quotes) (config.yaml line 1)`},
+		{"jobs: {tool: {command: [a], login: {keys: 1}}}", "", `jobs.tool.login.keys: the value is not text or a list of texts (a number needs quotes) (config.yaml line 1)`},
 		{"jobs: {tool: {command: [a], linger: 2h}}", "", `jobs.tool.linger: "2h" is not seconds or a duration like 90s, 5m, 12h or 30d, from 0s to 1h (config.yaml line 1)`},
 		{"jobs: {tool: {command: [a], liner: 2}}", "", "jobs.tool.liner: is not a known key; did you mean jobs.tool.linger? (config.yaml line 1)"},
 		{"jobs: {tool: {command: [a], login: {tokn: a}}}", "", "jobs.tool.login.tokn: is not a known key; did you mean jobs.tool.login.token? (config.yaml line 1)"},

@@ -158,7 +158,7 @@ func (l *loader) collect(n *node, path string, known map[string]bool, values map
 			}
 			l.schedules = e.node
 		case leaf >= 0 && l.keys[leaf].List:
-			values[at] = e.node.texts(l.keys[leaf].Numbers)
+			values[at] = e.node.texts(l.keys[leaf])
 		case leaf >= 0 && l.keys[leaf].Map:
 			values[at] = e.node.textMap()
 		case leaf >= 0 && e.node.value == nil:

@@ -46,11 +46,14 @@ func (n *node) show() string {
 	return show(n.value)
 }
 
-// texts is a list of texts, or with numbers one of whole numbers, as a []string, and no
-// value as an empty one. Anything else stays as it is.
-func (n *node) texts(numbers bool) any {
+// texts is the list for k as a []string, and no value as an empty one. Anything else stays
+// as it is.
+func (n *node) texts(k setting.Setting) any {
 	if n.isNull() {
 		return []string(nil)
+	}
+	if s, ok := n.value.(string); ok && k.Single {
+		return []string{s}
 	}
 	if n.section || n.value != nil {
 		return setting.Plain(n.show())
@@ -58,7 +61,7 @@ func (n *node) texts(numbers bool) any {
 	var all []string
 	for _, item := range n.list {
 		s, ok := item.value.(string)
-		if numbers {
+		if k.Numbers {
 			s, ok = setting.AsText(item.value, true)
 		}
 		if !ok {
