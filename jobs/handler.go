@@ -295,6 +295,27 @@ func BusyOf(err error) (after time.Duration, reason string, failed, ok bool) {
 	return b.after, b.err.Error(), b.failed, true
 }
 
+type retryAfterError struct {
+	err   error
+	after time.Duration
+}
+
+func (e *retryAfterError) Error() string { return e.err.Error() }
+func (e *retryAfterError) Unwrap() error { return e.err }
+
+// RetryAfter is a failure whose target has asked for patience: the next attempt, if there
+// is one, comes after the backoff of the type or after this time, whichever is longer.
+func RetryAfter(after time.Duration, err error) error { return &retryAfterError{err, after} }
+
+// RetryAfterOf returns the time of [RetryAfter], if err is or wraps such an error, else 0.
+func RetryAfterOf(err error) time.Duration {
+	var e *retryAfterError
+	if !errors.As(err, &e) {
+		return 0
+	}
+	return e.after
+}
+
 // Bounds of an attempt's texts in the record.
 const (
 	MaxResult  = 256 << 10 // bytes of JSON

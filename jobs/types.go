@@ -17,6 +17,7 @@ const (
 	Linear      BackoffKind = "linear"      // base, 2·base, 3·base …
 	Exponential BackoffKind = "exponential" // base, 2·base, 4·base …
 	Constant    BackoffKind = "constant"    // base, base, base …
+	ListKind    BackoffKind = "list"        // the delays of a list, then the last of them
 )
 
 // Backoff is the wait of a failed job before its next attempt.
@@ -25,6 +26,8 @@ type Backoff struct {
 	Base   time.Duration
 	Max    time.Duration // upper bound, 0 = none
 	Jitter float64       // 0 to 1: up to this share of the delay is added or taken at random
+	// Delays are those of [ListKind], which has no Base and no Max.
+	Delays []time.Duration
 }
 
 // DefaultBackoff is linear from one second: 1 s, 2 s, 3 s …, at most 5 minutes.
@@ -36,10 +39,12 @@ func DefaultBackoff() Backoff {
 func (b Backoff) Delay(n int) time.Duration {
 	d := b.Base
 	limit := b.Max
-	if limit <= 0 {
+	if limit <= 0 || b.Kind == ListKind {
 		limit = 365 * 24 * time.Hour
 	}
 	switch b.Kind {
+	case ListKind:
+		d = b.listed(n)
 	case Constant:
 	case Exponential:
 		for i := 1; i < n && d > 0 && d < limit; i++ {
@@ -57,6 +62,14 @@ func (b Backoff) Delay(n int) time.Duration {
 		d += time.Duration((2*rand.Float64() - 1) * b.Jitter * float64(d))
 	}
 	return min(max(d, 0), limit)
+}
+
+// listed is the delay of a list after the n-th failed attempt.
+func (b Backoff) listed(n int) time.Duration {
+	if len(b.Delays) == 0 {
+		return 0
+	}
+	return b.Delays[min(max(n, 1), len(b.Delays))-1]
 }
 
 // Type is a kind of job: its settings and the handler that runs it.

@@ -25,6 +25,8 @@ func TestBackoffDelay(t *testing.T) {
 		{name: "constant above its bound", backoff: jobs.Backoff{Kind: jobs.Constant, Base: 9 * s, Max: 7 * s}, want: []time.Duration{7 * s}},
 		{name: "no base", backoff: jobs.Backoff{Kind: jobs.Exponential, Max: s}, want: []time.Duration{0, 0, 0}},
 		{name: "no bound", backoff: jobs.Backoff{Kind: jobs.Linear, Base: time.Hour}, want: []time.Duration{time.Hour, 2 * time.Hour}},
+		{name: "list", backoff: jobs.Backoff{Kind: jobs.ListKind, Delays: []time.Duration{5 * s, s, time.Hour}, Base: s, Max: 5 * s}, want: []time.Duration{5 * s, s, time.Hour, time.Hour}},
+		{name: "empty list", backoff: jobs.Backoff{Kind: jobs.ListKind, Base: s}, want: []time.Duration{0, 0}},
 		{name: "no kind", backoff: jobs.Backoff{Base: s}, want: []time.Duration{s, 2 * s}},
 	}
 	for _, tt := range tests {

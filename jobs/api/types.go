@@ -30,6 +30,9 @@ func (t *TypeInfo) AppendJSON(b []byte) []byte {
 			Kind: t.Backoff.Kind, Base: t.Backoff.Base.Seconds(), Max: t.Backoff.Max.Seconds(), Jitter: t.Backoff.Jitter,
 		},
 	}
+	for _, d := range t.Backoff.Delays {
+		r.Backoff.Delays = append(r.Backoff.Delays, d.Seconds())
+	}
 	out, err := json.Marshal(&r)
 	if err != nil {
 		panic(err) // numbers and strings always marshal
@@ -65,6 +68,7 @@ type typeBackoff struct {
 	Base   float64          `json:"base"`
 	Max    float64          `json:"max"`
 	Jitter float64          `json:"jitter"`
+	Delays []float64        `json:"delays,omitempty"`
 }
 
 // AppendTypesJSON appends the answer of GET /types: {"types":[…]}.

@@ -112,6 +112,28 @@ func TestRetriesComeWithBackoff(t *testing.T) {
 	})
 }
 
+// TestRetryAfter has targets that ask for more patience than the backoff, and for less.
+func TestRetryAfter(t *testing.T) {
+	a := typ("a")
+	a.Backoff = jobs.Backoff{Kind: jobs.ListKind, Delays: []time.Duration{5 * time.Second, time.Hour}}
+	inRig(t, rigOptions{types: []*jobs.Type{a}}, func(r *rig) {
+		r.submit("a3") // 3 retries
+		r.quiet()
+		for i, c := range []struct{ asked, want time.Duration }{{time.Minute, time.Minute}, {time.Minute, time.Hour}, {0, time.Hour}} {
+			begin := time.Now()
+			r.end(verdict{err: fmt.Errorf("answered: %w", jobs.RetryAfter(c.asked, errors.New("429")))}, 1)
+			j := r.job(1)
+			if due := j.DueAt.Std().Sub(begin); j.Status != jobs.Retrying || due != c.want || j.Error != "answered: 429" {
+				t.Errorf("%d: %s, due after %s, want %s", i, jobstest.Brief(j), due, c.want)
+			}
+			pass(c.want)
+			r.quiet()
+		}
+		r.end(verdict{err: jobs.RetryAfter(time.Minute, errors.New("429"))}, 1)
+		r.want("record", jobstest.Brief(r.job(1)), "failed 4/4 429")
+	})
+}
+
 func TestDeliveryBeforeItsTimeGoesBack(t *testing.T) {
 	a := typ("a")
 	a.Backoff.Base = time.Minute

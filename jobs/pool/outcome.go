@@ -54,10 +54,10 @@ func (x *execution) failed(e *jobs.Event, err error) {
 		e.Error = jobs.ErrShutdown.Error()
 	case errors.Is(cause, jobs.ErrTimeout):
 		e.Error = fmt.Sprintf("timed out after %s", x.timeout) + ownWords(err)
-		x.again(e)
+		x.again(e, 0)
 	default:
 		e.Error = jobs.Shorten(err.Error(), jobs.MaxError)
-		x.again(e)
+		x.again(e, jobs.RetryAfterOf(err))
 	}
 }
 
@@ -71,13 +71,14 @@ func ownWords(err error) string {
 	return ": " + jobs.Shorten(err.Error(), jobs.MaxError)
 }
 
-// again makes a failed attempt a retry, if there may be one.
-func (x *execution) again(e *jobs.Event) {
+// again makes a failed attempt a retry, if there may be one. It comes no sooner than after
+// least.
+func (x *execution) again(e *jobs.Event, least time.Duration) {
 	e.Kind = jobs.KindFailed
 	if x.attempt >= x.job.MaxAttempts {
 		return
 	}
-	due := e.At.Add(x.typ.Backoff.Delay(x.attempt))
+	due := e.At.Add(max(x.typ.Backoff.Delay(x.attempt), least))
 	if at := x.deadline(); at != 0 && due >= at {
 		e.Error += "; the deadline at " + at.String() + " leaves no time for another attempt"
 		return

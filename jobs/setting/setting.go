@@ -154,6 +154,36 @@ func Duration(path string, p *time.Duration, lo, hi time.Duration) Setting {
 	}
 }
 
+// Durations is a list of times from lo to hi.
+func Durations(path string, p *[]time.Duration, lo, hi time.Duration) Setting {
+	return Setting{
+		Path:    path,
+		Allowed: "a list of seconds or durations like [5s, 5m, 12h], each " + spanText(FormatDuration(lo), FormatDuration(hi)),
+		List:    true,
+		Numbers: true,
+		Get: func() any {
+			all := make([]string, len(*p))
+			for i, d := range *p {
+				all[i] = FormatDuration(d)
+			}
+			return all
+		},
+		Set: func(v any) bool {
+			texts, ok := v.([]string)
+			var list []time.Duration
+			for _, s := range texts {
+				d, err := jobs.ParseDuration(s)
+				ok = ok && err == nil && d >= lo && d <= hi
+				list = append(list, d)
+			}
+			if ok {
+				*p = list
+			}
+			return ok
+		},
+	}
+}
+
 func asDuration(v any) (time.Duration, bool) {
 	s, ok := AsText(v, true)
 	if !ok {

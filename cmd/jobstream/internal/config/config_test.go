@@ -207,6 +207,11 @@ func TestValues(t *testing.T) {
 			func(c *Config) any { return c.Jobs["email"].Backoff },
 			jobs.Backoff{Kind: jobs.Exponential, Base: 2 * time.Second, Jitter: 0.5},
 		},
+		{
+			"jobs: {email: {backoff: {kind: list, base: 1h, delays: [0, 5s, 1h30m]}}}", // base counts for nothing then
+			func(c *Config) any { return c.Jobs["email"].Backoff },
+			jobs.Backoff{Kind: jobs.ListKind, Base: time.Hour, Max: 5 * time.Minute, Delays: []time.Duration{0, 5 * time.Second, 90 * time.Minute}},
+		},
 		{"jobs: {email: {backoff: {jitter: 1}}}", func(c *Config) any { return c.Jobs["email"].Backoff.Jitter }, 1.0},
 		{"jobs: {email: {backoff: }}", func(c *Config) any { return c.Jobs["email"].Backoff }, jobs.DefaultBackoff()},
 		// YAML's own features
@@ -328,8 +333,13 @@ func TestProblems(t *testing.T) {
 		{"jobs: {email: {rate: 1/s, burst: 1000001}}", "jobs.email.burst: 1000001 is not a whole number from 0 to 1000000" + at1},
 		{"jobs: {email: {burst: 5}}", "jobs.email.burst: 5 means something only with a rate; set jobs.email.rate as well, or leave burst out" + at1},
 		{"jobs: {email: {timeout: 0}}", "jobs.email.timeout: 0 is not seconds or a duration like 90s, 5m, 12h or 30d, from 1ms to 7d" + at1},
-		{"jobs: {email: {backoff: linear}}", `jobs.email.backoff: "linear" is not a section with kind, base, max, jitter` + at1},
-		{"jobs: {email: {backoff: {kind: random}}}", `jobs.email.backoff.kind: "random" is not one of linear, exponential, constant` + at1},
+		{"jobs: {email: {backoff: linear}}", `jobs.email.backoff: "linear" is not a section with kind, base, max, jitter, delays` + at1},
+		{"jobs: {email: {backoff: {kind: random}}}", `jobs.email.backoff.kind: "random" is not one of linear, exponential, constant, list` + at1},
+		{"jobs: {email: {backoff: {kind: list}}}", `jobs.email.backoff.kind: list needs jobs.email.backoff.delays, like [5s, 5m, 1h]` + at1},
+		{"jobs: {email: {backoff: {delays: [1]}}}", "jobs.email.backoff.delays: means something only with kind: list; set jobs.email.backoff.kind as well, or leave delays out" + at1},
+		{"jobs: {email: {backoff: {kind: list, delays: [1m, soon]}}}", "jobs.email.backoff.delays: [\"1m\",\"soon\"] is not a list of seconds or durations like [5s, 5m, 12h], each from 0s to 7d" + at1},
+		{"jobs: {email: {backoff: {kind: list, delays: 1m}}}", "jobs.email.backoff.delays: \"1m\" is not a list of seconds or durations like [5s, 5m, 12h], each from 0s to 7d" + at1},
+		{"jobs: {email: {backoff: {kind: list, delays: [8d]}}}", "jobs.email.backoff.delays: [\"8d\"] is not a list of seconds or durations like [5s, 5m, 12h], each from 0s to 7d" + at1},
 		{"jobs: {email: {backoff: {jitter: 1.1}}}", "jobs.email.backoff.jitter: 1.1 is not a number from 0 to 1" + at1},
 		{"jobs: {email: {backoff: {jitter: .inf}}}", "jobs.email.backoff.jitter: +Inf is not a number from 0 to 1" + at1},
 		{"jobs: {email: {backoff: {base: 10m}}}", "jobs.email.backoff.max: 5m is less than backoff.base, 10m; raise it, or 0 for no bound"},
@@ -510,7 +520,7 @@ retention: {finished: 0}
 email: {transport: smtp, from: "Ä <a@example.com>", smtp: {host: "2001:db8::1", port: 465, username: "null", password: "********", tls: implicit}}
 jobs:
   zeta: {run: report, retry_count: 0, timeout: 1500ms, max_workers: 3, concurrency_per_key: 2, rate: 2.5/1h30m, burst: 9, backoff: {kind: exponential, base: 1h30m, max: 0, jitter: 0.125}}
-  "true": {run: email}
+  "true": {run: email, backoff: {kind: list, delays: [5, 1h30m, 1500ms]}}
   "12": {run: email}
   "1e3": {run: email}
   "null": {run: email}

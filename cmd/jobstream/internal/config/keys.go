@@ -93,10 +93,11 @@ func (t namedType) keys(kinds []string) []setting.Setting {
 		setting.Whole(p+"concurrency_per_key", &t.ConcurrencyPerKey, 1, maxPerKey),
 		rate(p+"rate", &t.Rate),
 		setting.Whole(p+"burst", &t.Rate.Burst, 0, jobs.MaxBurst),
-		setting.OneOf(p+"backoff.kind", &t.Backoff.Kind, jobs.Linear, jobs.Exponential, jobs.Constant),
+		setting.OneOf(p+"backoff.kind", &t.Backoff.Kind, jobs.Linear, jobs.Exponential, jobs.Constant, jobs.ListKind),
 		setting.Duration(p+"backoff.base", &t.Backoff.Base, 0, maxBackoff),
 		setting.Duration(p+"backoff.max", &t.Backoff.Max, 0, maxBackoff),
 		setting.Fraction(p+"backoff.jitter", &t.Backoff.Jitter),
+		setting.Durations(p+"backoff.delays", &t.Backoff.Delays, 0, maxBackoff),
 	}
 	if t.Options != nil {
 		for _, k := range t.Options.Settings() {

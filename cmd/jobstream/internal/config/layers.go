@@ -297,9 +297,24 @@ func (l *loader) crossCheck() {
 		if t.Rate.Burst > 0 && t.Rate.IsZero() {
 			l.fail(path+".burst", strconv.Itoa(t.Rate.Burst), "means something only with a rate; set "+path+".rate as well, or leave burst out")
 		}
-		if b := t.Backoff; b.Max != 0 && b.Max < b.Base {
-			l.fail(path+".backoff.max", setting.FormatDuration(b.Max), "is less than backoff.base, "+setting.FormatDuration(b.Base)+"; raise it, or 0 for no bound")
-		}
+		l.checkBackoff(path+".backoff.", &t.Backoff)
+	}
+}
+
+// failed says whether there is a problem with a key.
+func (l *loader) failed(key string) bool {
+	return slices.ContainsFunc(l.problems, func(p Problem) bool { return p.Key == key })
+}
+
+func (l *loader) checkBackoff(path string, b *jobs.Backoff) {
+	switch list := b.Kind == jobs.ListKind; {
+	case l.failed(path + "delays"):
+	case list && len(b.Delays) == 0:
+		l.fail(path+"kind", string(b.Kind), "needs "+path+"delays, like [5s, 5m, 1h]")
+	case !list && len(b.Delays) > 0:
+		l.fail(path+"delays", "", "means something only with kind: list; set "+path+"kind as well, or leave delays out")
+	case !list && b.Max != 0 && b.Max < b.Base:
+		l.fail(path+"max", setting.FormatDuration(b.Max), "is less than backoff.base, "+setting.FormatDuration(b.Base)+"; raise it, or 0 for no bound")
 	}
 }
 
@@ -310,7 +325,7 @@ func (l *loader) checkOptions(path string, o handlers.Options) {
 	}
 	o.Check(filepath.Dir(l.file), func(name, text string) {
 		at := path + "." + name
-		if slices.ContainsFunc(l.problems, func(p Problem) bool { return p.Key == at }) {
+		if l.failed(at) {
 			return
 		}
 		if _, there := l.lines[at]; !there {
