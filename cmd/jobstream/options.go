@@ -21,9 +21,10 @@ func nodeOptions(c *config.Config, log *slog.Logger) (o node.Options, err error)
 	if err != nil {
 		return o, err
 	}
-	dirs, tracker := node.FoldersIn(c.Data.Dir), &node.Tracker{}
+	dirs, tracker, requester := node.FoldersIn(c.Data.Dir), &node.Tracker{}, &node.Requester{}
 	files := jobs.NewArtifactDir(dirs.Artifacts, c.Artifacts.MaxBytes)
 	tools := handlerServer(c, dirs, tracker, files)
+	tools.Requests = requester
 	types, err := makeTypes(c, tools)
 	if err != nil {
 		return o, err
@@ -37,7 +38,7 @@ func nodeOptions(c *config.Config, log *slog.Logger) (o node.Options, err error)
 	}
 	version, _, _ := versions()
 	return node.Options{
-		Dir: c.Data.Dir, Types: types, Tracker: tracker, Cleaner: tools.Cleaner(),
+		Dir: c.Data.Dir, Types: types, Tracker: tracker, Requester: requester, Cleaner: tools.Cleaner(),
 		Artifacts: files,
 		Sweep:     func() error { return sweep(c, dirs, log) },
 		Schedules: c.Schedules, Retention: c.Retention.Finished,

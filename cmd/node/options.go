@@ -15,6 +15,7 @@ type Options struct {
 	Dir       string            // the data folder; made if need be
 	Types     []*jobs.Type      // the job types, beside the node's own
 	Tracker   *Tracker          // the tracker of the types' handlers; nil: they need none
+	Requester *Requester        // likewise, for their requests over NATS
 	Cleaner   *cleanup.Handler  // deletes ended jobs and everything that they left; nil: with their artifacts
 	Artifacts *jobs.ArtifactDir // the files of jobs, in [Folders]; nil: without a bound. Share it with the cleaner
 	Sweep     func() error      // removes half-done work of handlers; called before any job runs; may be nil
@@ -75,6 +76,7 @@ func (o Options) withDefaults() Options {
 	orElse(&o.BootFile, "/proc/sys/kernel/random/boot_id")
 	orElse(&o.HealPause, time.Second)
 	orElse(&o.Tracker, &Tracker{})
+	orElse(&o.Requester, &Requester{})
 	return o
 }
 

@@ -134,6 +134,7 @@ func (c *core) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	c.o.Requester.broker.Store(c.Broker)
 	if !clean {
 		if err := r.alignStreams(ctx); err != nil {
 			return err

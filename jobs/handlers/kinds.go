@@ -15,6 +15,7 @@ import (
 	"jobstream/jobs/handlers/email"
 	"jobstream/jobs/handlers/exec"
 	"jobstream/jobs/handlers/export"
+	"jobstream/jobs/handlers/nats"
 	"jobstream/jobs/handlers/report"
 	"jobstream/jobs/joblog"
 	"jobstream/jobs/setting"
@@ -56,6 +57,7 @@ type Options interface {
 // Server is the part of the server that handlers may use.
 type Server struct {
 	Tracker   Tracker
+	Requests  nats.Requester
 	Artifacts jobs.Artifacts
 	Logs      string       // the folder of jobs' logs
 	Data      string       // the data folder
@@ -89,6 +91,7 @@ var kinds = []*Kind{
 	With("exec", exec.NewOptions, func(s *Server, o *exec.Options) (jobs.Handler, error) {
 		return exec.New(o, exec.Host{Data: s.Data, Work: s.Work}), nil
 	}),
+	With("nats", nats.NewOptions, func(s *Server, o *nats.Options) (jobs.Handler, error) { return nats.New(o, s.Requests), nil }),
 }
 
 // Plain makes a kind without options.
