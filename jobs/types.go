@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -131,37 +132,79 @@ func ValidTypeName(name string) bool {
 	return true
 }
 
-// Registry is the set of known job types. It does not change while the server runs.
-type Registry struct {
-	types map[string]*Type
-	names []string
+// Registry is the set of known job types. [Registry.Replace] exchanges it as a whole; a
+// reader that needs one state of it for several look-ups calls [Registry.Now].
+type Registry struct{ set atomic.Pointer[typeSet] }
+
+// typeSet is a set of types. It does not change.
+type typeSet struct {
+	types   map[string]*Type
+	names   []string         // without internal ones, in order
+	removed map[string]*Type // see Registry.Admitted
 }
 
 // NewRegistry makes a registry of these types. Names must be valid and unique.
 func NewRegistry(types ...*Type) *Registry {
-	r := &Registry{types: make(map[string]*Type, len(types))}
-	for _, t := range types {
-		if !ValidTypeName(t.Name) || r.types[t.Name] != nil || t.Handler == nil {
-			panic("jobs: bad or repeated type " + Quote(t.Name))
-		}
-		r.types[t.Name] = t
-		if !t.Internal {
-			r.names = append(r.names, t.Name)
-		}
-	}
-	slices.Sort(r.names)
+	r := &Registry{}
+	r.set.Store(newTypeSet(types))
 	return r
 }
 
+func newTypeSet(types []*Type) *typeSet {
+	s := &typeSet{types: make(map[string]*Type, len(types)), removed: make(map[string]*Type)}
+	for _, t := range types {
+		if !ValidTypeName(t.Name) || s.types[t.Name] != nil || t.Handler == nil {
+			panic("jobs: bad or repeated type " + Quote(t.Name))
+		}
+		s.types[t.Name] = t
+		if !t.Internal {
+			s.names = append(s.names, t.Name)
+		}
+	}
+	slices.Sort(s.names)
+	return s
+}
+
+// Replace exchanges all types for these, at once for all readers. Only one goroutine at
+// a time may call it. Names must be valid and unique.
+func (r *Registry) Replace(types ...*Type) {
+	old, s := r.set.Load(), newTypeSet(types)
+	for _, gone := range []map[string]*Type{old.removed, old.types} {
+		for name, t := range gone {
+			if s.types[name] == nil {
+				s.removed[name] = t
+			}
+		}
+	}
+	r.set.Store(s)
+}
+
+// Now is a registry of the present types, which does not change.
+func (r *Registry) Now() *Registry {
+	now := &Registry{}
+	now.set.Store(r.set.Load())
+	return now
+}
+
 // Lookup finds a type by name; nil if there is none.
-func (r *Registry) Lookup(name string) *Type { return r.types[name] }
+func (r *Registry) Lookup(name string) *Type { return r.set.Load().types[name] }
+
+// Admitted finds the type of a submission that was checked. It may be one that
+// [Registry.Replace] has removed while the submission was on its way.
+func (r *Registry) Admitted(name string) *Type {
+	s := r.set.Load()
+	if t := s.types[name]; t != nil {
+		return t
+	}
+	return s.removed[name]
+}
 
 // Names lists the types that are not internal in alphabetical order.
-func (r *Registry) Names() []string { return r.names }
+func (r *Registry) Names() []string { return r.set.Load().names }
 
 // Types lists all types, internal ones included, in alphabetical order.
 func (r *Registry) Types() []*Type {
-	all := slices.Collect(maps.Values(r.types))
+	all := slices.Collect(maps.Values(r.set.Load().types))
 	slices.SortFunc(all, func(a, b *Type) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
@@ -169,9 +212,10 @@ func (r *Registry) Types() []*Type {
 // Unknown is the error for a name that is no type: an [*Error] that lists the known
 // ones.
 func (r *Registry) Unknown(name string) *Error {
+	known := strings.Join(r.Names(), ", ")
 	return &Error{
 		Kind:   UnknownType,
-		Detail: "unknown job type " + Quote(name) + "; known are " + strings.Join(r.names, ", "),
-		Fields: []FieldError{{Pointer: "/type", Detail: "must be one of " + strings.Join(r.names, ", ")}},
+		Detail: "unknown job type " + Quote(name) + "; known are " + known,
+		Fields: []FieldError{{Pointer: "/type", Detail: "must be one of " + known}},
 	}
 }

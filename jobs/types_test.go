@@ -111,6 +111,29 @@ func TestRegistry(t *testing.T) {
 	}
 }
 
+func TestRegistryReplace(t *testing.T) {
+	t.Parallel()
+	a, b := &jobs.Type{Name: "a", Handler: jobstest.Nothing}, &jobs.Type{Name: "b", Handler: jobstest.Nothing}
+	r := jobs.NewRegistry(a)
+	before := r.Now()
+	r.Replace(b)
+	r.Replace(b)
+	if r.Lookup("a") != nil || r.Lookup("b") != b || !slices.Equal(r.Names(), []string{"b"}) || len(r.Types()) != 1 {
+		t.Errorf("after a removal there are %v", r.Names())
+	}
+	if r.Admitted("a") != a || r.Admitted("b") != b || r.Admitted("c") != nil {
+		t.Error("submissions that were checked do not find their types")
+	}
+	if before.Lookup("a") != a || before.Lookup("b") != nil {
+		t.Error("an earlier state has changed")
+	}
+	next := *a
+	r.Replace(&next)
+	if r.Admitted("a") != &next || r.Lookup("a") != &next || r.Admitted("b") != b {
+		t.Error("a type that is back has its old definition")
+	}
+}
+
 // TestRegistryInternal has a type that works and is not shown.
 func TestRegistryInternal(t *testing.T) {
 	hidden := &jobs.Type{Name: "a-own", Handler: jobstest.Nothing, Internal: true}

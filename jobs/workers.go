@@ -43,7 +43,7 @@ func (r *Registry) CheckResize(z *Resize) error {
 	var bad []FieldError
 	for name := range z.Types {
 		if t := r.Lookup(name); t == nil || t.Internal {
-			bad = append(bad, FieldError{"/types" + strict.Pointer(name), "is not a known type; known are " + strings.Join(r.names, ", ")})
+			bad = append(bad, FieldError{"/types" + strict.Pointer(name), "is not a known type; known are " + strings.Join(r.Names(), ", ")})
 		}
 	}
 	if len(bad) == 0 {

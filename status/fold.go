@@ -56,7 +56,7 @@ type input struct {
 // input is that of a fold which begins now.
 func (p *Projector) input() input {
 	return input{
-		now: jobs.Now(), registry: p.registry, gone: &p.gone,
+		now: jobs.Now(), registry: p.registry.Now(), gone: &p.gone,
 		notified: p.notifications.notified.Load(), outbox: p.notifications.droppable(time.Now()),
 	}
 }
@@ -104,6 +104,11 @@ func (f *fold) submitted(m *jobs.Message) error {
 // keys forbids that.
 func (f *fold) submittedNew(m *jobs.Message) error {
 	typ := f.in.registry.Lookup(m.Type)
+	if typ == nil && m.Checked && (m.Terms == nil || m.Terms.Schedule == "") {
+		// The type was removed after the submission was checked. The job waits until it
+		// is back. Schedules check nothing when they fire.
+		typ = f.in.registry.Admitted(m.Type)
+	}
 	if typ == nil && m.Problem == "" {
 		m = withProblem(m, f.in.registry.Unknown(m.Type).Detail)
 	}

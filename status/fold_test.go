@@ -284,6 +284,29 @@ func TestCheckedSubmission(t *testing.T) {
 	}
 }
 
+// A type may go while its submissions are on their way. Those that were checked become
+// jobs; others, and the runs of schedules, have no type.
+func TestTypeIsRemovedOnTheWay(t *testing.T) {
+	t.Parallel()
+	types := testTypes.Now()
+	tr := startTemp(t, Options{Registry: types, Checked: func(id jobs.ID) bool { return id != message(2).ID }})
+	types.Replace(types.Lookup("export"))
+	types.Replace(types.Lookup("export"))
+	checked, bare, scheduled := message(1), message(2), message(3)
+	checked.RetryCount = -1
+	scheduled.Terms = &jobs.Terms{Schedule: "nightly"}
+	tr.submit(checked, bare, scheduled)
+	tr.wait(3, 0)
+	if j := tr.find(1); j.Status != jobs.Pending || j.MaxAttempts != 4 || j.Unlisted {
+		t.Errorf("checked: %+v", j)
+	}
+	for _, seq := range []uint64{2, 3} {
+		if j := tr.find(seq); j.Status != jobs.Failed || !strings.Contains(j.Error, "unknown job type") {
+			t.Errorf("%+v", j)
+		}
+	}
+}
+
 // Any number of made-up types is one in counts and filters; the jobs say theirs.
 func TestUnknownTypesShareOneName(t *testing.T) {
 	t.Parallel()

@@ -28,15 +28,20 @@ type choice struct {
 	paused   bool                             // nothing gets a worker
 }
 
-// init makes the rows of the lanes.
-func (c *choice) init(lanes []*lane) {
+// arrange makes the rows of these lanes, in place of earlier rows. All lanes are lively.
+func (c *choice) arrange(lanes []*lane) {
+	c.rows, c.early = [len(c.rows)][]*lane{}, nil
 	for _, l := range lanes {
 		row := &c.rows[l.Priority]
-		l.index = len(*row)
+		l.index, l.early = len(*row), false
 		*row = append(*row, l)
 	}
 	for i, row := range c.rows {
+		c.cursor[i] = min(c.cursor[i], max(len(row)-1, 0))
 		c.lively[i] = makeLaneSet(len(row))
+		for _, l := range row {
+			c.revive(l)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 type delivery struct {
 	jobs.Delivery
 	lane       *lane
+	typ        *jobs.Type  // as it was when a worker got the delivery
 	id         jobs.ID     // of its job, once that is claimed
 	inLeases   spot        // in supply.leases
 	exec       *execution  // while an attempt runs

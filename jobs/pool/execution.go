@@ -39,7 +39,7 @@ type execution struct {
 
 func newExecution(p *Pool, d *delivery, job *jobs.Job) *execution {
 	x := &execution{
-		p: p, d: d, job: job, typ: d.lane.typ.Type, attempt: job.Failures + 1, begun: time.Now(),
+		p: p, d: d, job: job, typ: d.typ, attempt: job.Failures + 1, begun: time.Now(),
 		// The later start is the newer execution (see Apply), even if the clock was set
 		// back meanwhile.
 		started: max(jobs.Now(), job.StartedAt+1),

@@ -75,3 +75,10 @@ func (p *Pool) AddQuota(typ string) (grant func(n int, opensAt time.Time)) {
 		p.dispatch()
 	}
 }
+
+// TypesHeld is the number of types that the pool has in memory, removed ones included.
+func (p *Pool) TypesHeld() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(len(p.types), len(p.lanes)/int(jobs.LowestPriority))
+}

@@ -36,12 +36,34 @@ type gate interface {
 // newPoolType makes the gates of a type, in the order of the reasons: a job waits for
 // the first gate that stops it.
 func newPoolType(t *jobs.Type, paused bool) *poolType {
-	pt := &poolType{Type: t, pause: &pauseGate{typ: t.Name, paused: paused}, cap: &capGate{most: t.MaxWorkers}}
-	pt.gates = gates{pt.pause, newKeyGate(t), pt.cap}
-	if !t.Rate.IsZero() {
-		pt.gates = append(pt.gates, newRateGate(t.Rate))
-	}
+	pt := &poolType{Type: &jobs.Type{}, pause: &pauseGate{typ: t.Name, paused: paused}, key: newKeyGate(), cap: &capGate{}}
+	pt.define(t)
 	return pt
+}
+
+// define gives the type another definition. Deliveries that are inside stay there, so
+// its gates stay, too. Only a busy target is forgotten, as it may be another one now. A
+// cap that was changed by [Pool.Resize] stays unless the definition has another one than
+// before.
+func (pt *poolType) define(t *jobs.Type) {
+	was := pt.Type
+	pt.Type, pt.pause.removed = t, false
+	pt.key.most = max(t.ConcurrencyPerKey, 1)
+	if t.MaxWorkers != was.MaxWorkers {
+		pt.cap.most = t.MaxWorkers
+	}
+	switch {
+	case t.Rate.IsZero():
+		pt.rate = nil
+	case pt.rate == nil:
+		pt.rate = newRateGate(t.Rate)
+	case t.Rate != was.Rate:
+		pt.rate.change(t.Rate, time.Now())
+	}
+	pt.gates, pt.target = gates{pt.pause, pt.key, pt.cap}, nil
+	if pt.rate != nil {
+		pt.gates = append(pt.gates, pt.rate)
+	}
 }
 
 // gates are the gates of a type. All of them have to let a job pass.

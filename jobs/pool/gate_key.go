@@ -16,9 +16,7 @@ type keyGate struct {
 	inside map[string]int // by key
 }
 
-func newKeyGate(t *jobs.Type) *keyGate {
-	return &keyGate{most: max(t.ConcurrencyPerKey, 1), inside: make(map[string]int)}
-}
+func newKeyGate() *keyGate { return &keyGate{most: 1, inside: make(map[string]int)} }
 
 func (g *keyGate) admit(d *delivery, j *jobs.Job) claim {
 	key := j.ConcurrencyKey()

@@ -16,6 +16,17 @@ type rateGate struct {
 
 func newRateGate(r jobs.Rate) *rateGate { return &rateGate{rate: r, tokens: newBucket(r)} }
 
+// change sets another rate. The tokens that are there stay, as far as the new bucket
+// has room for them.
+func (g *rateGate) change(r jobs.Rate, now time.Time) {
+	g.tokens.next(now)
+	was := g.tokens
+	g.rate, g.tokens = r, newBucket(r)
+	if was.tokens < was.size {
+		g.tokens.tokens, g.tokens.last = min(was.tokens, g.tokens.size), was.last
+	}
+}
+
 func (g *rateGate) open() (ok bool, at time.Time) {
 	now := time.Now()
 	at = g.tokens.next(now)
@@ -31,6 +42,7 @@ func (g *rateGate) leave(d *delivery, begun bool) {
 	if !begun {
 		g.tokens.refund(d.token, time.Now())
 	}
+	d.token = time.Time{}
 }
 
 func (g *rateGate) why(j *jobs.Job, q Queueing) *jobs.Waiting {

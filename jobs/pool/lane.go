@@ -6,15 +6,24 @@ import (
 	"jobstream/jobs"
 )
 
-// poolType is a type with its gates.
+// poolType is a type with its gates. Deliveries refer to it, while its definition may
+// be exchanged; see [Pool.SetTypes].
 type poolType struct {
-	*jobs.Type
-	gates gates
-	pause *pauseGate // one of them
-	cap   *capGate   // one of them
+	*jobs.Type // its definition
+	gates      gates
+	pause      *pauseGate // one of them
+	key        *keyGate   // one of them
+	cap        *capGate   // one of them
+	rate       *rateGate  // one of them; nil without a rate
 	// target is one of them, right behind pause, while the target of the type is busy.
 	target *targetGate
 }
+
+// removed says whether the type does not exist at present.
+func (t *poolType) removed() bool { return t.pause.removed }
+
+// empty says whether no delivery is inside its gates.
+func (t *poolType) empty() bool { return t.cap.inside == 0 }
 
 // lane is the pool's side of one queue.
 type lane struct {

@@ -40,7 +40,7 @@ type step struct {
 
 func drawStep(t *rapid.T) step {
 	s := step{What: rapid.SampledFrom([]string{
-		"submit", "submit", "submit", "submit", "submit", "end", "end", "end", "cancel", "pause", "resize", "cap", "min", "pass", "pass",
+		"submit", "submit", "submit", "submit", "submit", "end", "end", "end", "cancel", "pause", "resize", "cap", "min", "types", "pass", "pass",
 	}).Draw(t, "what")}
 	switch s.What {
 	case "submit":
@@ -49,6 +49,8 @@ func drawStep(t *rapid.T) step {
 		s.M = max(rapid.IntRange(-4, 2).Draw(t, "key"), 0)
 	case "end", "cancel":
 		s.N = rapid.IntRange(0, 1000).Draw(t, "which")
+	case "types":
+		s.Lane = rapid.SampledFrom([]string{"a", "b"}).Draw(t, "type")
 	case "pause", "cap":
 		s.Lane = rapid.SampledFrom([]string{"a", "b", "r"}).Draw(t, "type")
 		s.N = rapid.IntRange(0, 3).Draw(t, "cap")
@@ -90,6 +92,7 @@ type model struct {
 	*rig
 	jobs   []*modelJob // in the order of submission
 	paused map[string]bool
+	gone   map[string]bool // removed
 	caps   map[string]int
 	min    int
 	max    int
@@ -113,7 +116,7 @@ func (m *model) fail(format string, args ...any) {
 func play(t *testing.T, least, share int, script []step) string {
 	r := newRig(t, rigOptions{workers: 5, min: least, share: share, types: modelTypes()})
 	defer r.shut()
-	m := &model{rig: r, paused: make(map[string]bool), caps: map[string]int{"b": 2}, min: least, max: 5, passed: make(map[string]map[string]int), odd: make(map[string]bool)}
+	m := &model{rig: r, paused: make(map[string]bool), gone: make(map[string]bool), caps: map[string]int{"b": 2}, min: least, max: 5, passed: make(map[string]map[string]int), odd: make(map[string]bool)}
 	for i, s := range script {
 		m.do(s)
 		if m.check(s); len(m.wrong) > 0 {
@@ -156,23 +159,55 @@ func (m *model) do(s step) {
 			j.running, j.over, j.cancelled = false, true, true
 			m.cancel(j.seq, "by hand")
 		}
-	case "pause":
-		m.paused[s.Lane] = !m.paused[s.Lane]
-		m.pool.SetPaused(s.Lane, m.paused[s.Lane])
+	case "types":
+		m.gone[s.Lane] = !m.gone[s.Lane]
+		m.retype()
+	case "pause", "cap":
+		m.hold(s)
 	case "resize":
 		m.max, m.min = s.N, min(m.min, s.N)
 		m.resize(&jobs.Resize{MaxWorkers: &s.N})
 	case "min":
 		m.min = min(s.N, m.max)
 		m.resize(&jobs.Resize{MinWorkers: &m.min})
-	case "cap":
-		m.caps[s.Lane] = s.N
-		m.resize(&jobs.Resize{Types: map[string]int{s.Lane: s.N}})
 	case "pass":
 		pass(time.Duration(s.N) * time.Millisecond)
 	}
 	m.quiet()
 }
+
+// hold pauses or bounds a type, unless it is removed.
+func (m *model) hold(s step) {
+	switch {
+	case m.gone[s.Lane]:
+	case s.What == "pause":
+		m.paused[s.Lane] = !m.paused[s.Lane]
+		m.pool.SetPaused(s.Lane, m.paused[s.Lane])
+	default:
+		m.caps[s.Lane] = s.N
+		m.resize(&jobs.Resize{Types: map[string]int{s.Lane: s.N}})
+	}
+}
+
+// retype gives the pool the types that are not removed, defined anew but for r.
+func (m *model) retype() {
+	var types []*jobs.Type
+	for _, t := range modelTypes() {
+		if t.Name == "r" {
+			t = m.reg.Lookup("r")
+		}
+		if !m.gone[t.Name] {
+			types = append(types, t)
+		}
+	}
+	m.setTypes(m.paused, types...)
+	for name, w := range m.pool.Workers().Types {
+		m.caps[name] = w.Max // one that was set by hand may have stayed
+	}
+}
+
+// held says whether nothing of a type starts.
+func (m *model) held(typ string) bool { return m.paused[typ] || m.gone[typ] }
 
 func (m *model) those(is func(*modelJob) bool) (all []*modelJob) {
 	for _, j := range m.jobs {
@@ -209,7 +244,7 @@ func (m *model) tokens(at time.Time) bool {
 // the number of workers and its type's bound. Those with a key may be on their way
 // back to the queue.
 func (m *model) mightRun(j *modelJob, at time.Time) bool {
-	return j.waits() && j.key == "" && !m.paused[j.typ] && (j.typ != "r" || m.tokens(at))
+	return j.waits() && j.key == "" && !m.held(j.typ) && (j.typ != "r" || m.tokens(at))
 }
 
 func (m *model) mayRun(j *modelJob) bool { return m.mightRun(j, time.Now()) }
@@ -244,8 +279,12 @@ func (m *model) check(s step) {
 	begun := m.begunNow()
 	w := m.pool.Workers()
 	m.checkBounds(begun, w)
-	m.checkOrder(begun)
-	m.checkTurns(begun)
+	if s.What == "types" { // the deliveries of one that is back come in any order
+		clear(m.passed)
+	} else {
+		m.checkOrder(begun)
+		m.checkTurns(begun)
+	}
 	if got, want := m.running(), m.running2(); got != want {
 		m.fail("%q run, want %q", got, want)
 	}
@@ -280,8 +319,8 @@ func (m *model) checkBounds(begun []*modelJob, w jobs.Workers) {
 		m.fail("%d run of %d, the pool says %d", n, w.Size, w.Active)
 	}
 	for _, j := range begun {
-		if m.paused[j.typ] {
-			m.fail("job %d of a paused type has begun", j.seq)
+		if m.held(j.typ) {
+			m.fail("job %d of a paused or removed type has begun", j.seq)
 		}
 		if m.caps[j.typ] > 0 && m.atWork(j.typ) > m.caps[j.typ] {
 			m.fail("%d of %s run, at most %d may", m.atWork(j.typ), j.typ, m.caps[j.typ])
@@ -305,7 +344,7 @@ func (m *model) checkOrder(begun []*modelJob) {
 	for _, j := range begun {
 		for _, o := range m.jobs {
 			switch {
-			case !o.waits() || o.key != "" || m.paused[o.typ]:
+			case !o.waits() || o.key != "" || m.held(o.typ):
 			case o.typ == j.typ && (o.priority < j.priority || o.priority == j.priority && o.seq < j.seq && j.key == ""):
 				m.fail("job %d of %s has begun before job %d of %s", j.seq, j.lane(), o.seq, o.lane())
 			case o.priority < j.priority && m.mightRun(o, j.begun) && !m.full(o.typ):
@@ -321,7 +360,7 @@ func (m *model) checkTurns(begun []*modelJob) {
 	for lane := range m.passed {
 		typ := lane[:1]
 		mine := func(j *modelJob) bool { return j.typ == typ } // it may have been at its bound or without a token
-		if m.odd[lane] || m.paused[typ] || m.full(typ) || slices.ContainsFunc(begun, mine) {
+		if m.odd[lane] || m.held(typ) || m.full(typ) || slices.ContainsFunc(begun, mine) {
 			delete(m.passed, lane)
 		}
 	}
@@ -352,6 +391,8 @@ func (m *model) checkTurns(begun []*modelJob) {
 
 // finale lets everything run to its end: nothing is forgotten.
 func (m *model) finale() {
+	clear(m.gone)
+	m.retype()
 	for _, name := range []string{"a", "b", "r"} {
 		m.pool.SetPaused(name, false)
 	}

@@ -69,7 +69,6 @@ type Options struct {
 func New(o Options, lanes []jobs.Lane) *Pool {
 	p := &Pool{o: o, types: make(map[string]*poolType), lanes: make(map[jobs.Lane]*lane)}
 	p.idle.L = &p.mu
-	var all []*lane
 	for _, l := range lanes {
 		t := o.Registry.Lookup(l.Type)
 		if t == nil {
@@ -79,10 +78,9 @@ func New(o Options, lanes []jobs.Lane) *Pool {
 			p.types[l.Type] = newPoolType(t, o.Paused[t.Name])
 		}
 		p.lanes[l] = &lane{Lane: l, typ: p.types[l.Type]}
-		all = append(all, p.lanes[l])
 	}
-	p.supply.init(&o, len(all))
-	p.choice.init(all)
+	p.supply.init(&o)
+	p.arrange()
 	p.choice.wake.init(p.awake)
 	p.choice.missing.init(p.stopExpecting)
 	p.crew.init(o.MinWorkers, o.MaxWorkers)
@@ -150,7 +148,7 @@ func (p *Pool) Deliver(got jobs.Delivery) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := p.lanes[got.Lane]
-	if l == nil {
+	if l == nil { // its type was removed
 		return
 	}
 	l.arrived(1)
@@ -292,7 +290,7 @@ func (p *Pool) Workers() jobs.Workers {
 		Types: make(map[string]jobs.TypeWorkers, len(p.types)),
 	}
 	for name, t := range p.types {
-		if !t.Internal {
+		if !t.Internal && !t.removed() {
 			w.Types[name] = jobs.TypeWorkers{
 				Active: t.cap.inside, Max: t.cap.most, Paused: t.pause.paused, Rate: t.Rate, ConcurrencyPerKey: t.ConcurrencyPerKey,
 			}

@@ -326,7 +326,7 @@ func (r *rig) fold() *jobs.Commit {
 	}
 	c := &jobs.Commit{}
 	for _, m := range r.submitted {
-		j := jobs.NewJob(m, r.reg.Lookup(m.Type), true)
+		j := jobs.NewJob(m, r.reg.Admitted(m.Type), true)
 		change := jobs.Change{After: j}
 		if known := r.byID(m.ID); m.Moved && known != nil {
 			j = known.Clone()
@@ -416,7 +416,7 @@ func (r *rig) preset(l string, change func(*jobs.Job)) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := &jobs.Message{Seq: r.seq + 1, At: jobs.Now(), Type: l[:len(l)-1], Priority: jobs.Priority(l[len(l)-1] - '0'), RetryCount: -1, ID: jobs.DerivedID(r.seq+1, jobs.Now())}
-	j := jobs.NewJob(m, r.reg.Lookup(m.Type), true)
+	j := jobs.NewJob(m, r.reg.Admitted(m.Type), true)
 	change(j)
 	r.records[m.Seq] = j
 	r.put(l, func(*jobs.Message) {})

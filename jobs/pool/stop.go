@@ -17,7 +17,7 @@ func (p *Pool) Stop(ctx context.Context) error {
 	p.halt()
 	p.await(ctx, func() bool { return p.crew.running == 0 })
 	p.kill()
-	settled, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*longestGrace(p.types)+resendAfter)
+	settled, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*p.longestGrace()+resendAfter)
 	defer cancel()
 	p.await(settled, func() bool { return p.crew.running == 0 && len(p.supply.leased) == 0 })
 	return p.closed()
@@ -29,17 +29,22 @@ func (p *Pool) Stop(ctx context.Context) error {
 func (p *Pool) Break() {
 	p.halt()
 	p.kill()
-	ended, cancel := context.WithTimeout(context.Background(), 2*longestGrace(p.types))
+	ended, cancel := context.WithTimeout(context.Background(), 2*p.longestGrace())
 	defer cancel()
 	p.await(ended, func() bool { return p.crew.running == 0 })
 	_ = p.closed() // some outcomes are never stored
 }
 
 // longestGrace is the time after which every handler has returned or is given up.
-func longestGrace(types map[string]*poolType) time.Duration {
+func (p *Pool) longestGrace() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	longest := jobs.DefaultGrace
-	for _, t := range types {
+	for _, t := range p.types {
 		longest = max(longest, t.GraceOrDefault())
+	}
+	for _, x := range p.claims.running() { // their types may have changed since
+		longest = max(longest, x.typ.GraceOrDefault())
 	}
 	return longest
 }

@@ -26,12 +26,20 @@ type supply struct {
 	asleep  sleepers
 }
 
-func (s *supply) init(o *Options, lanes int) {
+func (s *supply) init(o *Options) {
 	s.queue, s.tracker, s.logger, s.lease = o.Queue, o.Tracker, o.Logger, o.Lease
 	s.workers = o.MaxWorkers
 	s.leased = make(map[uint64]*delivery)
-	s.share = max(sharedPrefetch/max(lanes, 1), 1)
 	s.asleep.init()
+}
+
+// divide shares the prefetch among so many lanes.
+func (s *supply) divide(lanes int) { s.share = max(sharedPrefetch/max(lanes, 1), 1) }
+
+// end ends the requests of a lane, which has closed. The next ones begin anew.
+func (s *supply) end(l *lane) {
+	s.extra -= l.extra
+	l.asked, l.most, l.extra = 0, 0, 0
 }
 
 // refill requests more when a lane's prefetch runs low.

@@ -114,6 +114,18 @@ func (s *suspects) clear() (all []*delivery) {
 	return all
 }
 
+// clearOf removes those of one type that wait.
+func (s *suspects) clearOf(t *poolType) (all []*delivery) {
+	s.parked = slices.DeleteFunc(s.parked, func(w parkedSuspect) bool {
+		if w.d.lane.typ != t {
+			return false
+		}
+		all = append(all, w.d)
+		return true
+	})
+	return all
+}
+
 // suspect lets a suspect run, or parks its delivery.
 func (p *Pool) suspect(d *delivery, j *jobs.Job) verdict {
 	p.mu.Lock()

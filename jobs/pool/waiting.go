@@ -53,7 +53,7 @@ func (p *Pool) reason(j *jobs.Job, q Queueing) *jobs.Waiting {
 	case p.stopping:
 		return &jobs.Waiting{Reason: jobs.WaitNoWorker, Detail: "the server is shutting down"}
 	case t == nil:
-		return &jobs.Waiting{Reason: jobs.WaitNoWorker, Detail: "the type " + jobs.Quote(j.Type) + " is not configured"}
+		return notConfigured(j.Type)
 	}
 	w := t.gates.why(j, q)
 	switch {
@@ -65,6 +65,11 @@ func (p *Pool) reason(j *jobs.Job, q Queueing) *jobs.Waiting {
 		return &jobs.Waiting{Reason: jobs.WaitStarting, Detail: "it is being put into the queue"}
 	}
 	return p.inLane(j, q)
+}
+
+// notConfigured is the reason of a job whose type does not exist at present.
+func notConfigured(typ string) *jobs.Waiting {
+	return &jobs.Waiting{Reason: jobs.WaitNoWorker, Detail: "the type " + jobs.Quote(typ) + " is not configured"}
 }
 
 // inLane is the reason of a job that its gates would let pass. p.mu is locked.

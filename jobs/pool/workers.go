@@ -108,7 +108,7 @@ func (p *Pool) pick() *delivery {
 	}
 	d := l.pop()
 	p.crew.running++
-	d.asOf = p.claims.surprises
+	d.typ, d.asOf = l.typ.Type, p.claims.surprises
 	l.typ.gates.enter(d)
 	p.supply.refill(l)
 	return d
