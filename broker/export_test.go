@@ -59,3 +59,10 @@ func (b *Broker) Behind() (clients, bytes int) {
 	all, bytes := b.Notifier.crowd.outside()
 	return len(all), bytes
 }
+
+// Places is the number of places for lanes that are remembered.
+func (l *Lanes) Places() int {
+	l.pulls.mu.Lock()
+	defer l.pulls.mu.Unlock()
+	return len(l.pulls.lanes)
+}

@@ -17,11 +17,13 @@ import (
 
 // Lanes hands out JOBS lane by lane, as pulled. The lock calls guards the receiver and the
 // subscription, and calls to the receiver come under it, one at a time. The lock of pulls
-// may be locked under calls, never the other way round: a receiver may pull.
+// may be locked under calls, never the other way round: a receiver may pull. The lock
+// making is locked first. It guards which lanes have a consumer.
 type Lanes struct {
 	server *Server
 	conn   *wire.Conn
 	pulls  pulls
+	making sync.Mutex
 
 	calls    sync.Mutex
 	receiver jobs.Receiver // nil: closed
@@ -33,28 +35,68 @@ type Lanes struct {
 // consumer remembers less over a restart than the receiver knows anyway: it keeps delays
 // in whole seconds, and a delivery given back without one would come when its lease ends.
 func (l *Lanes) Open(ctx context.Context, lanes []jobs.Lane, r jobs.Receiver) error {
-	for _, lane := range lanes {
-		if err := l.makeLane(ctx, lane); err != nil {
-			return err
-		}
+	if err := l.receive(r); err != nil {
+		return err
 	}
-	if err := l.receive(lanes, r); err != nil {
+	if err := l.OpenMore(ctx, lanes); err != nil {
 		return err
 	}
 	return l.conn.Flush(ctx)
 }
 
 // receive subscribes to the answers of all pull requests to come.
-func (l *Lanes) receive(lanes []jobs.Lane, r jobs.Receiver) (err error) {
+func (l *Lanes) receive(r jobs.Receiver) (err error) {
 	l.calls.Lock()
 	defer l.calls.Unlock()
 	if l.receiver != nil {
 		return errors.New("the lanes are open already")
 	}
-	if l.sid, err = l.conn.Subscribe(l.pulls.open(lanes)+".*.*", l.delivered); err != nil {
+	if l.sid, err = l.conn.Subscribe(l.pulls.begin()+".*.*", l.delivered); err != nil {
 		return err
 	}
 	l.receiver = r
+	return nil
+}
+
+// OpenMore is Open for lanes beside those that are open: all of them or, with an error,
+// none.
+func (l *Lanes) OpenMore(ctx context.Context, lanes []jobs.Lane) error {
+	l.making.Lock()
+	defer l.making.Unlock()
+	for i, lane := range lanes {
+		if err := l.makeLane(ctx, lane); err != nil {
+			undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackTimeout)
+			defer cancel()
+			return errors.Join(err, l.deleteLanes(undo, lanes[:i+1]))
+		}
+	}
+	l.pulls.open(lanes)
+	return nil
+}
+
+// CloseSome ends the deliveries of these lanes. Those on their way come again when the
+// lanes are opened. After an error a consumer is left over, which does nothing.
+func (l *Lanes) CloseSome(ctx context.Context, lanes []jobs.Lane) error {
+	l.making.Lock()
+	defer l.making.Unlock()
+	l.pulls.close(lanes)
+	return l.deleteLanes(ctx, lanes)
+}
+
+func (l *Lanes) deleteLanes(ctx context.Context, lanes []jobs.Lane) error {
+	for _, lane := range lanes {
+		if err := l.deleteLane(ctx, lane); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Lanes) deleteLane(ctx context.Context, lane jobs.Lane) error {
+	err := l.server.js.DeleteConsumer(ctx, JobsStream, lane.String())
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("cannot delete lane %s: %w", lane, err)
+	}
 	return nil
 }
 
@@ -62,11 +104,10 @@ func (l *Lanes) makeLane(ctx context.Context, lane jobs.Lane) error {
 	if !jobs.ValidTypeName(lane.Type) || !lane.Priority.Valid() {
 		return fmt.Errorf("%s is not a lane", lane)
 	}
-	js := l.server.js
-	if err := js.DeleteConsumer(ctx, JobsStream, lane.String()); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return fmt.Errorf("cannot delete lane %s: %w", lane, err)
+	if err := l.deleteLane(ctx, lane); err != nil {
+		return err
 	}
-	if _, err := js.CreateOrUpdateConsumer(ctx, JobsStream, l.server.o.laneConfig(lane)); err != nil {
+	if _, err := l.server.js.CreateOrUpdateConsumer(ctx, JobsStream, l.server.o.laneConfig(lane)); err != nil {
 		return fmt.Errorf("cannot open lane %s: %w", lane, err)
 	}
 	return nil
@@ -106,7 +147,7 @@ func (l *Lanes) Pull(lane jobs.Lane, n int) error {
 	if n <= 0 {
 		return nil
 	}
-	r, err := l.pulls.begin(lane, n)
+	r, err := l.pulls.ask(lane, n)
 	if err != nil || r.subject == "" {
 		return err
 	}
@@ -182,13 +223,25 @@ func (l *Lanes) pullEnded(f *wire.Msg, code int) {
 	if code != 404 && code != 408 {
 		// The consumer is gone, or the server is in trouble. To ask again at once would
 		// be a busy loop, so endLostPulls ends this request a little later.
-		l.server.log.Warn("a request of a lane was refused; it is made again", "status", f.StatusText())
-		l.pulls.postpone(i, number, code == 503 || bytes.Contains(f.Header, []byte("Consumer Deleted")))
+		if l.pulls.postpone(i, number, code == 503 || bytes.Contains(f.Header, []byte("Consumer Deleted"))) {
+			l.server.log.Warn("a request of a lane was refused; it is made again", "status", f.StatusText())
+		}
 		return
 	}
 	if lane, missing := l.pulls.end(i, number, int(wire.ParseUint(f.Get("Nats-Pending-Messages")))); missing > 0 {
 		l.receiver.PullEnded(lane, missing)
 	}
+}
+
+// remakeLane makes a lane anew, unless it was closed meanwhile.
+func (l *Lanes) remakeLane(ctx context.Context, lane jobs.Lane) (made bool, err error) {
+	l.making.Lock()
+	defer l.making.Unlock()
+	if !l.pulls.has(lane) {
+		return false, nil
+	}
+	err = l.makeLane(ctx, lane)
+	return err == nil, err
 }
 
 // endLostPulls reports requests that ran out without an answer. It makes lanes anew whose
@@ -197,10 +250,10 @@ func (l *Lanes) endLostPulls(ctx context.Context, now time.Time) {
 	ended, gone := l.pulls.overdue(now)
 	var made []string
 	for _, lane := range gone {
-		switch err := l.makeLane(ctx, lane); {
-		case err == nil:
+		switch remade, err := l.remakeLane(ctx, lane); {
+		case remade:
 			made = append(made, lane.String())
-		case ctx.Err() == nil:
+		case err != nil && ctx.Err() == nil:
 			l.server.log.Error("a lane cannot be made anew; trying again", "error", err)
 		}
 		l.pulls.back(lane) // if it is not there, the next request fails

@@ -172,6 +172,86 @@ func testDeletedLaneComesBack(t *testing.T) {
 	}
 }
 
+// TestLanesOpenAndClose while others deliver. A lane that is opened again delivers all
+// that it has. Nothing is left of closed ones, and no request of theirs is repeated.
+func TestLanesOpenAndClose(t *testing.T) {
+	t.Parallel()
+	brokertest.Bubble(t, testLanesOpenAndClose)
+}
+
+func testLanesOpenAndClose(t *testing.T) {
+	t.Helper()
+	var warnings strings.Builder
+	b := brokertest.New(t, func(o *broker.Options) {
+		o.Logger = slog.New(slog.NewTextHandler(&warnings, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	})
+	stays, comes := jobs.Lane{Type: "stays", Priority: 3}, jobs.Lane{Type: "comes", Priority: 3}
+	in := jobstest.NewInspector(1000)
+	if err := b.Lanes.Open(t.Context(), []jobs.Lane{stays}, in); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Lanes.Pull(stays, 1000); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Lanes.Pull(comes, 1); err == nil {
+		t.Error("a lane that is not open was pulled from")
+	}
+	submit(t, b, message("comes", 3))
+	_, js := connect(t, b)
+	consumers := func() int {
+		t.Helper()
+		s, err := js.Stream(t.Context(), broker.JobsStream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.CachedInfo().State.Consumers
+	}
+	before := 0
+	for round := range uint64(200) {
+		lane := jobs.Lane{Type: fmt.Sprint("other-", round), Priority: 1}
+		if err := b.Lanes.OpenMore(t.Context(), []jobs.Lane{comes, lane}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Lanes.Pull(comes, 10); err != nil {
+			t.Fatal(err)
+		}
+		if d := in.Next(t); d.Lane != comes || d.Seq != 1 {
+			t.Fatalf("%+v", d)
+		}
+		submit(t, b, message("stays", 3))
+		if d := in.Next(t); d.Lane != stays || d.Seq != round+2 {
+			t.Fatalf("%+v", d)
+		}
+		if err := b.Lanes.CloseSome(t.Context(), []jobs.Lane{comes, lane}); err != nil {
+			t.Fatal(err)
+		}
+		if round == 0 {
+			before = consumers()
+		}
+	}
+	if n := <-in.Ended; n != 800 { // by then requests of closed lanes have run out, too
+		t.Errorf("a request ends with %d missing deliveries", n)
+	}
+	if n := consumers(); n != before || b.Lanes.Places() != 3 {
+		t.Errorf("%d consumers, %d at first; %d places", n, before, b.Lanes.Places())
+	}
+	in.None(t, time.Minute)
+	select {
+	case n := <-in.Ended:
+		t.Errorf("a request of a closed lane has ended, with %d missing deliveries", n)
+	default:
+	}
+	if warnings.Len() > 0 {
+		t.Error(warnings.String())
+	}
+	if err := b.Lanes.OpenMore(t.Context(), []jobs.Lane{comes, {Type: "a b", Priority: 1}}); err == nil {
+		t.Error("a lane without a proper name was opened")
+	}
+	if n := consumers(); n != before {
+		t.Errorf("after an error %d consumers, %d at first", n, before)
+	}
+}
+
 func TestConnectionsComeBack(t *testing.T) {
 	t.Parallel()
 	b := brokertest.New(t)

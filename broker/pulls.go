@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -26,7 +27,7 @@ type pulls struct {
 
 type openLane struct {
 	lane     jobs.Lane
-	pull     string // subject of pull requests
+	pull     string // subject of pull requests; "" = the place is free
 	missing  int    // deliveries asked for that have not come
 	requests []pullRequest
 	gone     bool // its consumer must be made anew; until then no request is sent
@@ -38,19 +39,49 @@ type pullRequest struct {
 	expires time.Time
 }
 
-// open starts over with these lanes, and returns the first tokens of reply subjects.
-func (p *pulls) open(lanes []jobs.Lane) string {
+// begin starts over without lanes, and returns the first tokens of reply subjects.
+func (p *pulls) begin() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.inbox = newReply()
-	p.index = make(map[jobs.Lane]int, len(lanes))
-	p.names = make(map[string]int, len(lanes))
-	p.lanes = nil
-	for i, l := range lanes {
-		p.index[l], p.names[l.String()] = i, i
-		p.lanes = append(p.lanes, openLane{lane: l, pull: pullSubject(JobsStream, l.String())})
-	}
+	p.index, p.names, p.lanes = make(map[jobs.Lane]int), make(map[string]int), nil
 	return p.inbox
+}
+
+// open accepts requests of these lanes.
+func (p *pulls) open(lanes []jobs.Lane) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range lanes {
+		i := slices.IndexFunc(p.lanes, func(o openLane) bool { return o.pull == "" })
+		if i < 0 {
+			i, p.lanes = len(p.lanes), append(p.lanes, openLane{})
+		}
+		p.lanes[i] = openLane{lane: l, pull: pullSubject(JobsStream, l.String())}
+		p.index[l], p.names[l.String()] = i, i
+	}
+}
+
+// close forgets these lanes and their requests. Their places are used again, by requests
+// with other numbers.
+func (p *pulls) close(lanes []jobs.Lane) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range lanes {
+		if i, ok := p.index[l]; ok {
+			p.lanes[i] = openLane{}
+			delete(p.index, l)
+			delete(p.names, l.String())
+		}
+	}
+}
+
+// has says whether a lane is open.
+func (p *pulls) has(lane jobs.Lane) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.index[lane]
+	return ok
 }
 
 // outgoing is a pull request to be sent.
@@ -77,8 +108,8 @@ func replyTokens(subject []byte) (i int, number uint64) {
 	return int(wire.ParseUint(rest[bytes.LastIndexByte(rest, '.')+1:])), number
 }
 
-// begin counts a request for n more deliveries of a lane.
-func (p *pulls) begin(lane jobs.Lane, n int) (outgoing, error) {
+// ask counts a request for n more deliveries of a lane.
+func (p *pulls) ask(lane jobs.Lane, n int) (outgoing, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	i, ok := p.index[lane]
@@ -136,20 +167,23 @@ func (p *pulls) end(i int, number uint64, missing int) (jobs.Lane, int) {
 	return l.lane, 0
 }
 
-// postpone lets a refused request run out a little later. It ignores one that has ended.
-func (p *pulls) postpone(i int, number uint64, gone bool) {
+// postpone lets a refused request run out a little later. It returns false for one that
+// has ended.
+func (p *pulls) postpone(i int, number uint64, gone bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if i >= len(p.lanes) {
-		return
+		return false
 	}
 	l := &p.lanes[i]
 	for k := range l.requests {
 		if r := &l.requests[k]; r.number == number {
 			r.expires = time.Now().Add(pullGrace)
 			l.gone = l.gone || gone
+			return true
 		}
 	}
+	return false
 }
 
 // disconnected lets all requests run out: the server forgets them with the connection.
@@ -160,7 +194,7 @@ func (p *pulls) disconnected() {
 	defer p.mu.Unlock()
 	for i := range p.lanes {
 		l := &p.lanes[i]
-		l.gone = true
+		l.gone = l.pull != ""
 		for k := range l.requests {
 			l.requests[k].expires = time.Time{}
 		}
