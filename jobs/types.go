@@ -90,9 +90,6 @@ type Type struct {
 	Handler Handler
 	Run     string // the kind of work, for people
 	Runs    string // what exactly it runs, for people; "" = that goes without saying
-	// Description is what the type is for, for people; "" = nobody has said.
-	Description string
-	Schema      Schema // what its payloads must look like; nil = anything that its handler accepts
 	// Internal marks a type of the server's own. It works like any other, but lists
 	// leave it out.
 	Internal bool
@@ -110,28 +107,10 @@ func (t *Type) GraceOrDefault() time.Duration {
 	return DefaultGrace
 }
 
-// Schema says what payloads must look like, before a handler sees them.
-type Schema interface {
-	Checker
-	// JSON is the schema as JSON Schema writes it.
-	JSON() json.RawMessage
-}
-
-// Check returns an [*Error] with the wrong fields if the type cannot use this payload: its
-// schema is asked first, then its handler.
+// Check returns an [*Error] with the wrong fields if the type cannot use this payload.
 func (t *Type) Check(payload json.RawMessage) error {
-	c, ok := t.Handler.(Checker)
-	if t.Schema == nil && !ok {
-		return nil
-	}
-	p := NewPayload(payload)
-	if t.Schema != nil {
-		if err := t.Schema.Check(p); err != nil {
-			return err
-		}
-	}
-	if ok {
-		return c.Check(p)
+	if c, ok := t.Handler.(Checker); ok {
+		return c.Check(NewPayload(payload))
 	}
 	return nil
 }

@@ -7,7 +7,6 @@
 package handlers
 
 import (
-	"iter"
 	"slices"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"jobstream/jobs/handlers/email"
 	"jobstream/jobs/handlers/exec"
 	"jobstream/jobs/handlers/export"
+	"jobstream/jobs/handlers/http"
 	"jobstream/jobs/handlers/nats"
 	"jobstream/jobs/handlers/report"
 	"jobstream/jobs/joblog"
@@ -53,14 +53,6 @@ type Options interface {
 	Check(folder string, fail func(path, text string))
 	// Grace is [jobs.Type.Grace] of the type.
 	Grace() time.Duration
-}
-
-// Reader is implemented by Options with settings that name fields of the payload, as
-// templates do.
-type Reader interface {
-	// Reads are the keys of these settings, and the names that lead to each field that one
-	// has. Check has been called.
-	Reads() iter.Seq2[string, []string]
 }
 
 // Server is the part of the server that handlers may use.
@@ -101,6 +93,7 @@ var kinds = []*Kind{
 		return exec.New(o, exec.Host{Data: s.Data, Work: s.Work}), nil
 	}),
 	With("nats", nats.NewOptions, func(s *Server, o *nats.Options) (jobs.Handler, error) { return nats.New(o, s.Requests), nil }),
+	With("http", http.NewOptions, func(_ *Server, o *http.Options) (jobs.Handler, error) { return http.New(o), nil }),
 }
 
 // Plain makes a kind without options.

@@ -1,0 +1,92 @@
+// Package http has endpoints do the work of jobs: a request for each attempt, whose
+// answer is its outcome.
+//
+// Start reading at [Handler.Handle]. The request is made in request.go, and what an answer
+// means is in answer.go.
+package http
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	nethttp "net/http"
+	"time"
+
+	"jobstream/jobs"
+	"jobstream/jobs/handlers/internal/guard"
+)
+
+// Handler calls the endpoint of one type. It has connections of its own, which stay open
+// between requests.
+type Handler struct {
+	o         *Options
+	transport *nethttp.Transport
+}
+
+// New makes the handler of a type whose options have been checked.
+func New(o *Options) *Handler {
+	t := &nethttp.Transport{
+		DialContext: guard.LinkLocal(o.allow).Dialer(net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}),
+		// The workers bound the connections. All of them stay open: the type has one host.
+		MaxIdleConnsPerHost:    1 << 20,
+		IdleConnTimeout:        90 * time.Second,
+		TLSHandshakeTimeout:    30 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		ForceAttemptHTTP2:      true,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+	}
+	if o.roots != nil {
+		t.TLSClientConfig.RootCAs = x509.NewCertPool()
+		t.TLSClientConfig.RootCAs.AppendCertsFromPEM(o.roots)
+	}
+	if o.proxy != nil {
+		t.Proxy = nethttp.ProxyURL(o.proxy)
+	}
+	return &Handler{o, t}
+}
+
+// Describe says what is called.
+func (h *Handler) Describe() string { return h.o.Describe() }
+
+// Close closes the connections that no request uses.
+func (h *Handler) Close() error {
+	h.transport.CloseIdleConnections()
+	return nil
+}
+
+// Check renders the address, as far as it depends on the payload.
+func (h *Handler) Check(p *jobs.Payload) error {
+	_, err := h.o.render(p, &jobs.Job{Type: "type"}, 1)
+	return err
+}
+
+// Handle makes one request.
+func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error) {
+	within, cancel := context.WithCancel(ctx)
+	defer cancel()
+	req, err := h.request(within, t)
+	if err != nil {
+		return jobs.Result{}, err
+	}
+	resp, err := h.transport.RoundTrip(req)
+	if err != nil {
+		return jobs.Result{}, lost(ctx, "no answer came from "+h.o.host, err)
+	}
+	defer resp.Body.Close()
+	a := &answer{o: h.o, t: t, Response: resp}
+	if resp.StatusCode/100 == 2 {
+		return a.result(ctx)
+	}
+	return jobs.Result{}, a.refusal(cancel)
+}
+
+// lost is the error of an attempt whose answer did not come, or not as a whole.
+func lost(ctx context.Context, text string, err error) error {
+	if ctx.Err() != nil {
+		return errors.New(text) // the pool says why
+	}
+	return fmt.Errorf("%s: %w", text, err)
+}
