@@ -29,7 +29,7 @@ type HandlerFunc func(ctx context.Context, t *Task) (Result, error)
 // Handle calls f.
 func (f HandlerFunc) Handle(ctx context.Context, t *Task) (Result, error) { return f(ctx, t) }
 
-// Checker is a Handler that can reject a payload early. Check returns nil or an
+// Checker is a Handler, or a [Schema], that can reject a payload early. Check returns nil or an
 // [*Error] made by [Invalid]. It is called at the door, so it must be fast and depend
 // on the payload only.
 type Checker interface {

@@ -90,6 +90,9 @@ type Type struct {
 	Handler Handler
 	Run     string // the kind of work, for people
 	Runs    string // what exactly it runs, for people; "" = that goes without saying
+	// Description is what the type is for, for people; "" = nobody has said.
+	Description string
+	Schema      Schema // what its payloads must look like; nil = anything that its handler accepts
 	// Internal marks a type of the server's own. It works like any other, but lists
 	// leave it out.
 	Internal bool
@@ -107,10 +110,28 @@ func (t *Type) GraceOrDefault() time.Duration {
 	return DefaultGrace
 }
 
-// Check returns an [*Error] with the wrong fields if the type cannot use this payload.
+// Schema says what payloads must look like, before a handler sees them.
+type Schema interface {
+	Checker
+	// JSON is the schema as JSON Schema writes it.
+	JSON() json.RawMessage
+}
+
+// Check returns an [*Error] with the wrong fields if the type cannot use this payload: its
+// schema is asked first, then its handler.
 func (t *Type) Check(payload json.RawMessage) error {
-	if c, ok := t.Handler.(Checker); ok {
-		return c.Check(NewPayload(payload))
+	c, ok := t.Handler.(Checker)
+	if t.Schema == nil && !ok {
+		return nil
+	}
+	p := NewPayload(payload)
+	if t.Schema != nil {
+		if err := t.Schema.Check(p); err != nil {
+			return err
+		}
+	}
+	if ok {
+		return c.Check(p)
 	}
 	return nil
 }

@@ -1,6 +1,9 @@
 package jobs_test
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -163,5 +166,54 @@ func TestValidTypeName(t *testing.T) {
 func TestLaneNames(t *testing.T) {
 	if got := (jobs.Lane{Type: "email", Priority: 3}).String(); got != "email-3" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// schemaOf is a schema for tests.
+type schemaOf func(p *jobs.Payload) error
+
+func (s schemaOf) Check(p *jobs.Payload) error { return s(p) }
+func (s schemaOf) JSON() json.RawMessage       { return json.RawMessage("{}") }
+
+type lookingAt func(p *jobs.Payload) error
+
+func (f lookingAt) Handle(context.Context, *jobs.Task) (jobs.Result, error) {
+	return jobs.Result{}, nil
+}
+func (f lookingAt) Check(p *jobs.Payload) error { return f(p) }
+
+// TestSchemaFirst asks the schema of a type before its handler, and both see one value.
+func TestSchemaFirst(t *testing.T) {
+	var seen []any
+	look := func(p *jobs.Payload) error {
+		v, err := p.Value()
+		seen = append(seen, v)
+		return err
+	}
+	typ := &jobs.Type{Handler: lookingAt(look), Schema: schemaOf(look)}
+	if err := typ.Check(json.RawMessage(`{"a":12345678901234567890}`)); err != nil {
+		t.Fatal(err)
+	}
+	seen[0].(map[string]any)["mark"] = true
+	if v := seen[1].(map[string]any); v["mark"] != true || v["a"] != json.Number("12345678901234567890") {
+		t.Errorf("the handler sees %v", v)
+	}
+	wrong := errors.New("wrong")
+	typ.Schema = schemaOf(func(*jobs.Payload) error { return wrong })
+	if err := typ.Check(nil); !errors.Is(err, wrong) || len(seen) != 2 {
+		t.Errorf("got %v; looked %d times", err, len(seen))
+	}
+}
+
+// TestNoSchemaNoWork checks payloads of types that have nothing to check.
+func TestNoSchemaNoWork(t *testing.T) {
+	payload := json.RawMessage(`{"a":[1,2,3]}`)
+	plain := &jobs.Type{Handler: jobstest.Nothing}
+	if n := testing.AllocsPerRun(100, func() { _ = plain.Check(payload) }); n != 0 {
+		t.Errorf("a type without schema and Checker takes %v allocations", n)
+	}
+	textOnly := &jobs.Type{Handler: lookingAt(func(p *jobs.Payload) error { _ = len(p.JSON); return nil })}
+	if n := testing.AllocsPerRun(100, func() { _ = textOnly.Check(payload) }); n > 1 {
+		t.Errorf("a handler that reads the text only makes the type take %v allocations", n)
 	}
 }

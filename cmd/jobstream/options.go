@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -119,6 +120,14 @@ func makeTypes(c *config.Config, s *handlers.Server) ([]*jobs.Type, error) {
 		made := &jobs.Type{
 			Name: name, RetryCount: t.RetryCount, Timeout: t.Timeout, MaxWorkers: t.MaxWorkers,
 			ConcurrencyPerKey: t.ConcurrencyPerKey, Rate: t.Rate, Backoff: t.Backoff, Handler: h, Run: t.Run,
+			Description: t.Description,
+		}
+		if !t.Schema.IsZero() {
+			s, err := t.Schema.Compile()
+			if err != nil {
+				return nil, fmt.Errorf("jobs.%s.schema: %w", name, err)
+			}
+			made.Schema = s
 		}
 		if t.Options != nil {
 			made.Grace = t.Options.Grace()

@@ -16,10 +16,19 @@ type TypeInfo struct {
 }
 
 // AppendJSON appends the answer of GET /types/{type}. Times are in seconds. A
-// max_workers of 0 stands for the pool's bound. rate and burst appear if there is one.
+// max_workers of 0 stands for the pool's bound. rate, burst and schema appear if there is
+// one.
 func (t *TypeInfo) AppendJSON(b []byte) []byte {
+	var schema json.RawMessage
+	if t.Schema != nil {
+		schema = t.Schema.JSON()
+	}
+	return t.appendJSON(b, schema)
+}
+
+func (t *TypeInfo) appendJSON(b []byte, schema json.RawMessage) []byte {
 	r := typeResource{
-		Name: t.Name, Run: t.Run, Runs: t.Runs, Paused: t.Paused, ActiveWorkers: t.ActiveWorkers, MaxWorkers: t.MaxWorkers,
+		Name: t.Name, Run: t.Run, Runs: t.Runs, Description: t.Description, Schema: schema, Paused: t.Paused, ActiveWorkers: t.ActiveWorkers, MaxWorkers: t.MaxWorkers,
 		Depth: typeDepth{
 			Scheduled: t.Depth[jobs.Scheduled], Queued: t.Depth[jobs.Pending],
 			Processing: t.Depth[jobs.Processing], Retrying: t.Depth[jobs.Retrying],
@@ -35,7 +44,7 @@ func (t *TypeInfo) AppendJSON(b []byte) []byte {
 	}
 	out, err := json.Marshal(&r)
 	if err != nil {
-		panic(err) // numbers and strings always marshal
+		panic(err) // numbers, strings and valid JSON always marshal
 	}
 	return append(b, out...)
 }
@@ -44,6 +53,7 @@ type typeResource struct {
 	Name              string      `json:"name"`
 	Run               string      `json:"run,omitempty"`
 	Runs              string      `json:"runs,omitempty"`
+	Description       string      `json:"description,omitempty"`
 	Paused            bool        `json:"paused"`
 	ActiveWorkers     int         `json:"active_workers"`
 	MaxWorkers        int         `json:"max_workers"`
@@ -54,6 +64,8 @@ type typeResource struct {
 	Burst             int         `json:"burst,omitempty"`
 	ConcurrencyPerKey int         `json:"concurrency_per_key"`
 	Backoff           typeBackoff `json:"backoff"`
+
+	Schema json.RawMessage `json:"schema,omitempty"`
 }
 
 type typeDepth struct {
@@ -71,14 +83,15 @@ type typeBackoff struct {
 	Delays []float64        `json:"delays,omitempty"`
 }
 
-// AppendTypesJSON appends the answer of GET /types: {"types":[…]}.
+// AppendTypesJSON appends the answer of GET /types: {"types":[…]}, without schemas, which
+// can be large.
 func AppendTypesJSON(b []byte, all []TypeInfo) []byte {
 	b = append(b, `{"types":[`...)
 	for i := range all {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = all[i].AppendJSON(b)
+		b = all[i].appendJSON(b, nil)
 	}
 	return append(b, ']', '}')
 }

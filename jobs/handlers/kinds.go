@@ -7,6 +7,7 @@
 package handlers
 
 import (
+	"iter"
 	"slices"
 	"time"
 
@@ -53,6 +54,14 @@ type Options interface {
 	Check(folder string, fail func(path, text string))
 	// Grace is [jobs.Type.Grace] of the type.
 	Grace() time.Duration
+}
+
+// Reader is implemented by Options with settings that name fields of the payload, as
+// templates do.
+type Reader interface {
+	// Reads are the keys of these settings, and the names that lead to each field that one
+	// has. Check has been called.
+	Reads() iter.Seq2[string, []string]
 }
 
 // Server is the part of the server that handlers may use.

@@ -30,10 +30,11 @@ type Setting struct {
 	Numbers bool           // the list has numbers, which Set takes as texts
 	Single  bool           // the list may be one text, without brackets
 	Map     bool           // names with texts; Set takes a map[string]string
+	Tree    bool           // a section of any shape, which Set takes as JSON, or a scalar
 }
 
 // FileOnly says whether the setting has no environment variable.
-func (s Setting) FileOnly() bool { return s.List || s.Map }
+func (s Setting) FileOnly() bool { return s.List || s.Map || s.Tree }
 
 // FromText is a value from the environment or the command line, where everything is
 // text. In a file, types count, so a quoted number is an error there.
@@ -41,6 +42,9 @@ type FromText string
 
 // Plain is text that YAML reads as text without quotes.
 type Plain string
+
+// JSON is a section of the file as JSON.
+type JSON string
 
 // Null is a key of the file without a value.
 type Null struct{}

@@ -123,8 +123,7 @@ func (h *Handler) stdin(j *jobs.Job, d template.Data) (io.Reader, error) {
 		return bytes.NewReader(j.AppendJSON(nil)), nil
 	}
 	v := d["payload"]
-	for _, name := range strings.Split(h.o.Stdin[1:], "/") {
-		name = strings.NewReplacer("~1", "/", "~0", "~").Replace(name)
+	for _, name := range pointerNames(h.o.Stdin) {
 		switch at := v.(type) {
 		case map[string]any:
 			v = at[name]

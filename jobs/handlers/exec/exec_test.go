@@ -23,7 +23,7 @@ import (
 )
 
 // handler makes one from the settings of a type, by path.
-func handler(t *testing.T, settings map[string]any) (*Handler, string) {
+func handler(t testing.TB, settings map[string]any) (*Handler, string) {
 	t.Helper()
 	o := NewOptions()
 	for _, s := range o.Settings() {

@@ -3,6 +3,7 @@ package exec
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"os"
 	osexec "os/exec"
@@ -282,6 +283,31 @@ func (o *Options) checkEnv(folder string, fail func(path, text string)) {
 			o.env = append(o.env, name+"="+v)
 		}
 	}
+}
+
+// Reads implements [jobstream/jobs/handlers.Reader] for the arguments and for stdin.
+func (o *Options) Reads() iter.Seq2[string, []string] {
+	return func(yield func(string, []string) bool) {
+		for i, a := range o.args {
+			for _, field := range a.Reads() {
+				if !yield(fmt.Sprintf("command[%d]", i+1), field) {
+					return
+				}
+			}
+		}
+		if strings.HasPrefix(o.Stdin, "/") {
+			yield("stdin", pointerNames(o.Stdin))
+		}
+	}
+}
+
+// pointerNames are the names of a JSON pointer.
+func pointerNames(pointer string) []string {
+	names := strings.Split(pointer[1:], "/")
+	for i, name := range names {
+		names[i] = strings.NewReplacer("~1", "/", "~0", "~").Replace(name)
+	}
+	return names
 }
 
 // Describe says what the type runs, for people: secrets are not in the command.

@@ -25,15 +25,17 @@ import (
 	"jobstream/jobs"
 	"jobstream/jobs/handlers"
 	"jobstream/jobs/schedule"
+	"jobstream/jobs/schema"
 	"jobstream/jobs/setting"
 )
 
 // DefaultFile is the file that [Load] reads if none is named.
 const DefaultFile = "config.yaml"
 
-// maxFile is the largest configuration file, in bytes. Real ones have a few thousand. The
-// YAML parser's needs grow with the square of the size.
-const maxFile = 64 << 10
+// maxFile is the largest configuration file, in bytes. Real ones have a few thousand, and
+// more with the schemas of many types. The YAML parser's needs grow with the square of the
+// size.
+const maxFile = 256 << 10
 
 // Config is the effective configuration.
 type Config struct {
@@ -121,6 +123,8 @@ type SMTP struct {
 // JobType is one entry of the jobs section.
 type JobType struct {
 	Run               string        // the name of a kind
+	Description       string        // for people
+	Schema            schema.Source // of its payloads; zero = none
 	RetryCount        int           // retries after the first attempt
 	Timeout           time.Duration // of one attempt
 	MaxWorkers        int           // at most so many of this type at once; 0 = Worker.MaxWorkers

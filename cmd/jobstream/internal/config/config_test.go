@@ -115,7 +115,7 @@ func TestLoadChoosesItsFile(t *testing.T) {
 		}
 	}
 	write(t, filepath.Join(dir, "huge.yaml"), strings.Repeat("# much\n", maxFile/7+1))
-	if _, err := Load("huge.yaml", handlers.Kinds(), nil); err == nil || !strings.Contains(err.Error(), "larger than 64KiB") {
+	if _, err := Load("huge.yaml", handlers.Kinds(), nil); err == nil || !strings.Contains(err.Error(), "larger than 256KiB") {
 		t.Errorf("huge.yaml: the error is %v", err)
 	}
 }
@@ -319,7 +319,7 @@ func TestProblems(t *testing.T) {
 		{"jobs: {jobstream-: }", "jobs.jobstream-: is not a name for a job type of yours: those that begin with jobstream- are the server's own" + at1},
 		{"jobs: {sync: {}}", "jobs.sync: says nothing about what runs it; set jobs.sync.run to one of email, export, cleanup, report, exec, nats, http" + at1},
 		{"jobs: {sync: {run: shell}}", `jobs.sync.run: "shell" is not one of email, export, cleanup, report, exec, nats, http` + at1},
-		{"jobs: {email: 3}", "jobs.email: 3 is not a section with run, retry_count, timeout, max_workers, concurrency_per_key, rate, burst, backoff" + at1},
+		{"jobs: {email: 3}", "jobs.email: 3 is not a section with run, description, schema, retry_count, timeout, max_workers, concurrency_per_key, rate, burst, backoff" + at1},
 		{"jobs: {email: {retry_count: 1001}}", "jobs.email.retry_count: 1001 is not a whole number from 0 to 1000" + at1},
 		{"jobs: {email: {max_workers: -1}}", "jobs.email.max_workers: -1 is not a whole number from 0 to 10000" + at1},
 		{"jobs: {email: {concurrency_per_key: 0}}", "jobs.email.concurrency_per_key: 0 is not a whole number from 1 to 10000" + at1},

@@ -31,6 +31,7 @@ const (
 	minSync        = 100 * time.Millisecond
 	maxSync        = 2 * time.Minute
 	minJobTimeout  = time.Millisecond
+	maxDescription = 4096
 )
 
 // subtree says whether k is a section that is read elsewhere and has no variable.
@@ -87,6 +88,8 @@ func (t namedType) keys(kinds []string) []setting.Setting {
 	p := "jobs." + t.name + "."
 	list := []setting.Setting{
 		setting.OneOf(p+"run", &t.Run, kinds...),
+		description(p+"description", &t.Description),
+		document(p+"schema", &t.Schema),
 		setting.Whole(p+"retry_count", &t.RetryCount, 0, jobs.MaxRetryCount),
 		setting.Duration(p+"timeout", &t.Timeout, minJobTimeout, jobs.MaxTimeout),
 		setting.Whole(p+"max_workers", &t.MaxWorkers, 0, maxWorkers),

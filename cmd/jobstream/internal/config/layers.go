@@ -1,6 +1,8 @@
 package config
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -14,6 +16,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/handlers"
+	"jobstream/jobs/schema"
 	"jobstream/jobs/setting"
 )
 
@@ -26,6 +29,7 @@ type loader struct {
 	types     []namedType
 	keys      []setting.Setting
 	schedules *node             // the schedules section
+	trees     map[string]entry  // the sections of any shape, by their paths
 	merged    *koanf.Koanf      // the values of the file, overridden by those of the environment
 	lines     map[string]int    // the line of each key in the file
 	vars      map[string]string // the variable or flag that each key's value comes from
@@ -115,6 +119,7 @@ func wrongTypeName(name string) string {
 // merge combines the layers.
 func (l *loader) merge(root *node, environ []string, flags []Flag) error {
 	l.merged = koanf.New(".")
+	l.trees = make(map[string]entry)
 	l.lines = make(map[string]int)
 	values := make(map[string]any)
 	if root != nil {
@@ -161,6 +166,8 @@ func (l *loader) collect(n *node, path string, known map[string]bool, values map
 			values[at] = e.node.texts(l.keys[leaf])
 		case leaf >= 0 && l.keys[leaf].Map:
 			values[at] = e.node.textMap()
+		case leaf >= 0 && l.keys[leaf].Tree && e.node.value == nil:
+			l.collectTree(at, e, values)
 		case leaf >= 0 && e.node.value == nil:
 			l.fail(at, e.node.show(), "is not "+l.keys[leaf].Allowed)
 		case leaf >= 0:
@@ -177,6 +184,32 @@ func (l *loader) collect(n *node, path string, known map[string]bool, values map
 			l.fail(at, e.node.show(), text)
 		}
 	}
+}
+
+// maxTreeJSON bounds a section of any shape as JSON, in bytes. A file can hardly reach it
+// without aliases.
+const maxTreeJSON = schema.MaxSize
+
+// collectTree adds the value of a section of any shape.
+func (l *loader) collectTree(path string, e entry, values map[string]any) {
+	l.trees[path] = e
+	w := jsonWriter{limit: maxTreeJSON, large: "is larger than " + setting.FormatSize(maxTreeJSON)}
+	if at, value, wrong := w.write(e.node, 1); wrong != "" {
+		l.failBelow(path, at, value, wrong)
+		return
+	}
+	values[path] = setting.JSON(w.out)
+}
+
+// failBelow adds a problem with the value that these names lead to in a section of any
+// shape, or with the key itself.
+func (l *loader) failBelow(path string, names []string, value, text string) {
+	e, ok := l.trees[path]
+	if !ok {
+		l.fail(path, value, text)
+		return
+	}
+	scheduleReader{loader: l, path: path, entry: e}.failAt(names, value, text)
 }
 
 // hint suggests a known key for the unknown key at, in section.
@@ -235,7 +268,9 @@ func (l *loader) variables() func(name, value string) (string, any) {
 			l.failVariable(name, "is not a known variable: schedules are set in the file only")
 		case slices.ContainsFunc(l.keys, func(k setting.Setting) bool { return k.List && name == variable(k.Path) }):
 			l.failVariable(name, "is not a known variable: lists are set in the file only")
-		case slices.ContainsFunc(l.keys, func(k setting.Setting) bool { return k.Map && strings.HasPrefix(name+"_", variable(k.Path)+"_") }):
+		case slices.ContainsFunc(l.keys, func(k setting.Setting) bool {
+			return (k.Map || k.Tree) && strings.HasPrefix(name+"_", variable(k.Path)+"_")
+		}):
 			l.failVariable(name, "is not a known variable: sections of names are set in the file only")
 		default:
 			text := "is not a known variable; it is " + envPrefix + " and a key's path in capitals, joined by _"
@@ -294,6 +329,7 @@ func (l *loader) crossCheck() {
 			l.fail(path, "", "says nothing about what runs it; set "+path+".run to one of "+strings.Join(handlers.Names(c.Kinds), ", "))
 		}
 		l.checkOptions(path, t.Options)
+		l.checkSchema(path, t)
 		if t.Rate.Burst > 0 && t.Rate.IsZero() {
 			l.fail(path+".burst", strconv.Itoa(t.Rate.Burst), "means something only with a rate; set "+path+".rate as well, or leave burst out")
 		}
@@ -323,16 +359,44 @@ func (l *loader) checkOptions(path string, o handlers.Options) {
 	if o == nil {
 		return
 	}
-	o.Check(filepath.Dir(l.file), func(name, text string) {
-		at := path + "." + name
-		if l.failed(at) {
-			return
+	o.Check(filepath.Dir(l.file), func(name, text string) { l.failOption(path, name, text) })
+}
+
+// failOption adds a problem with an option of the type at path, unless it has one.
+func (l *loader) failOption(path, name, text string) {
+	at := path + "." + name
+	if l.failed(at) {
+		return
+	}
+	if _, there := l.lines[at]; !there {
+		list, _, _ := strings.Cut(at, "[")
+		l.lines[at] = cmp.Or(l.lines[list], l.lines[path])
+	}
+	l.fail(at, "", text)
+}
+
+// checkSchema reads the schema of the type at path, and compares it with what the settings
+// of the type read of payloads.
+func (l *loader) checkSchema(path string, t namedType) {
+	if t.Schema.IsZero() {
+		return
+	}
+	t.Schema.Folder = filepath.Dir(l.file)
+	s, err := t.Schema.Compile()
+	var p *schema.Problem
+	if errors.As(err, &p) {
+		l.failBelow(path+".schema", p.At, "", p.Text)
+		return
+	}
+	reader, ok := t.Options.(handlers.Reader)
+	if err != nil || !ok {
+		return
+	}
+	for key, field := range reader.Reads() {
+		if lacks := s.Lacks(field); lacks != "" {
+			l.failOption(path, key, "names "+lacks)
 		}
-		if _, there := l.lines[at]; !there {
-			l.lines[at] = l.lines[path]
-		}
-		l.fail(at, "", text)
-	})
+	}
 }
 
 // Exposed lists the hosts that other machines may reach, with their keys. There are

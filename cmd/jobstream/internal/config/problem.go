@@ -93,6 +93,8 @@ func show(v any) string {
 		return mustJSON(v)
 	case setting.FromText:
 		return quote(string(v))
+	case setting.JSON:
+		return "a list"
 	}
 	return fmt.Sprint(v)
 }

@@ -23,11 +23,11 @@ import (
 // entry of the section is converted to JSON, and problems with a field are reported at
 // the key that it came from.
 
-// Bounds of the schedules section as JSON. A file can hardly reach them without
-// aliases. With a few lines of aliases it could reach any size.
+// Bounds of sections as JSON. A file can hardly reach them without aliases. With a few lines
+// of aliases it could reach any size.
 const (
-	maxSchedulesJSON = 1 << 20 // bytes
-	maxScheduleDepth = 64      // nested sections and lists
+	maxSchedulesJSON = 1 << 20 // bytes of the schedules section
+	maxTreeDepth     = 64      // nested sections and lists
 )
 
 // readSchedules reads the section that merge has found.
@@ -65,7 +65,7 @@ func (s scheduleReader) read(limit int) (size int) {
 		s.fail(s.path, n.show(), "is not a section with cron or every, and type")
 		return 0
 	}
-	w := jsonWriter{limit: limit}
+	w := jsonWriter{limit: limit, large: "makes the schedules larger than " + setting.FormatSize(maxSchedulesJSON) + ", which only aliases can do"}
 	if at, value, wrong := w.write(n, 1); wrong != "" {
 		s.failAt(at, value, wrong)
 		return 0
@@ -153,7 +153,8 @@ func pointerNames(pointer string) []string {
 // jsonWriter converts nodes to JSON without white space.
 type jsonWriter struct {
 	out   []byte
-	limit int // of out
+	limit int    // of out
+	large string // the problem of what is larger
 }
 
 // write appends n, whose nesting is depth. If JSON or the bounds do not allow a part of
@@ -161,9 +162,9 @@ type jsonWriter struct {
 func (w *jsonWriter) write(n *node, depth int) (at []string, value, wrong string) {
 	switch {
 	case len(w.out) > w.limit:
-		return nil, "", "makes the schedules larger than " + setting.FormatSize(maxSchedulesJSON) + ", which only aliases can do"
-	case depth > maxScheduleDepth:
-		return nil, "", fmt.Sprintf("is nested deeper than %d levels", maxScheduleDepth)
+		return nil, "", w.large
+	case depth > maxTreeDepth:
+		return nil, "", fmt.Sprintf("is nested deeper than %d levels", maxTreeDepth)
 	case n.section:
 		return w.writeSection(n, depth)
 	case n.value == nil:
@@ -317,11 +318,16 @@ func inline(v any) (string, error) {
 	if err := json.Compact(&line, b); err != nil {
 		return "", err
 	}
-	text := escapeStrings(line.Bytes(), func(r rune) bool { return !unicode.IsPrint(r) })
+	return onOneLine(line.Bytes()), nil
+}
+
+// onOneLine is compact JSON as one line of YAML.
+func onOneLine(text []byte) string {
+	text = escapeStrings(text, func(r rune) bool { return !unicode.IsPrint(r) })
 	if !balanced(text) {
 		text = escapeStrings(text, func(r rune) bool { return strings.ContainsRune("[]{}-?", r) })
 	}
-	return string(text), nil
+	return string(text)
 }
 
 // balanced says whether a line of JSON leaves the nesting for tooDeep as it is. tooDeep

@@ -109,7 +109,7 @@ func TestSchedulePayloads(t *testing.T) {
 }
 
 func TestScheduleProblems(t *testing.T) {
-	deep := strings.Repeat("[", maxScheduleDepth) + strings.Repeat("]", maxScheduleDepth)
+	deep := strings.Repeat("[", maxTreeDepth) + strings.Repeat("]", maxTreeDepth)
 	bomb := "jobs: {email: {}}\nschedules:\n  a:\n    every: 1h\n    type: email\n    payload:\n      x0: &x0 [" + strings.Repeat("1234567890, ", 20) + "]\n"
 	for i := 1; i < 10; i++ {
 		bomb += fmt.Sprintf("      x%d: &x%d [%s]\n", i, i, strings.Repeat(fmt.Sprintf("*x%d, ", i-1), 20))
@@ -130,7 +130,7 @@ func TestScheduleProblems(t *testing.T) {
 		{"{a: {every: 1s, type: email, payload: {b: 1, b: 2}}}", "schedules.a.payload.b: is given twice, first in line 2 (config.yaml line 2)"},
 		{
 			"{a: {every: 1s, type: email, payload: " + deep + "}}",
-			"schedules.a.payload." + strings.Repeat("0.", maxScheduleDepth-2) + "0: is nested deeper than 64 levels (config.yaml line 2)",
+			"schedules.a.payload." + strings.Repeat("0.", maxTreeDepth-2) + "0: is nested deeper than 64 levels (config.yaml line 2)",
 		},
 		{"{a: {every: 1s, type: emial}}", `schedules.a.type: "emial" is not a job type; known are email, export, cleanup, report (config.yaml line 2)`},
 		{"{a: {every: 1s, type: jobstream-x}}", `schedules.a.type: "jobstream-x" is not a job type; known are email, export, cleanup, report (config.yaml line 2)`},

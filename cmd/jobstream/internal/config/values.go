@@ -9,8 +9,61 @@ import (
 	"unicode"
 
 	"jobstream/jobs"
+	"jobstream/jobs/schema"
 	"jobstream/jobs/setting"
 )
+
+// description is text for people, of one line or more.
+func description(path string, p *string) setting.Setting {
+	k := setting.Checked(path, p, fmt.Sprintf("text of at most %d bytes (a number needs quotes)", maxDescription), func(s string) bool {
+		return len(s) <= maxDescription && !strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' })
+	})
+	return orNothing(k, "")
+}
+
+// document is a schema: a section, or the path of a file.
+func document(path string, p *schema.Source) setting.Setting {
+	return orNothing(setting.Setting{
+		Path:    path,
+		Allowed: "a JSON Schema, written as a section, or the path of a file with one",
+		Tree:    true,
+		Get: func() any {
+			if p.Inline != "" {
+				return setting.Plain(onOneLine([]byte(p.Inline)))
+			}
+			return p.File
+		},
+		Set: func(v any) bool {
+			switch v := v.(type) {
+			case setting.JSON:
+				if v[0] != '{' {
+					return false
+				}
+				*p = schema.Source{Inline: string(v)}
+				return true
+			case string:
+				if strings.ContainsFunc(v, unicode.IsControl) {
+					return false
+				}
+				*p = schema.Source{File: v}
+				return true
+			}
+			return false
+		},
+	}, "")
+}
+
+// orNothing makes an empty value of the file the same as v.
+func orNothing(k setting.Setting, v any) setting.Setting {
+	set := k.Set
+	k.Set = func(given any) bool {
+		if given == (setting.Null{}) {
+			given = v
+		}
+		return set(given)
+	}
+	return k
+}
 
 // syncInterval is a duration, or "always" for [SyncAlways].
 func syncInterval(path string, p *time.Duration) setting.Setting {

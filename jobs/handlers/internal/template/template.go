@@ -304,6 +304,16 @@ func walk(n parse.Node, f func(parse.Node)) {
 	f(n)
 }
 
+// Reads are the fields of the payload that the template names: the names that lead to each
+// from the payload.
+func (a *Template) Reads() [][]string {
+	all := make([][]string, len(a.reads))
+	for i, f := range a.reads {
+		all[i] = f[1:]
+	}
+	return all
+}
+
 // BeginsFixed says whether the text begins with what the configuration says.
 func (a *Template) BeginsFixed() bool { return a.fixed }
 
