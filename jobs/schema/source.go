@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -162,6 +163,10 @@ func (c *compiler) Load(address string) (any, error) {
 
 func (c *compiler) read(name string) ([]byte, error) {
 	f, err := c.root.Open(name)
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return nil, fmt.Errorf("%s: %w", name, path.Err)
+	}
 	if err != nil {
 		return nil, err
 	}
