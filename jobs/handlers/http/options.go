@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	nethttp "net/http"
 	"net/url"
@@ -80,6 +81,20 @@ func redacted(address string) string {
 
 // Grace is what the end of a request may take.
 func (o *Options) Grace() time.Duration { return 5 * time.Second }
+
+// Reads implements [jobstream/jobs/handlers.Reader] for the address.
+func (o *Options) Reads() iter.Seq2[string, []string] {
+	return func(yield func(string, []string) bool) {
+		if o.url == nil {
+			return // it is wrong, which is said
+		}
+		for _, field := range o.url.Reads() {
+			if !yield("url", field) {
+				return
+			}
+		}
+	}
+}
 
 // Describe says what the type calls, for people: secrets are not in the address.
 func (o *Options) Describe() string { return o.Method + " " + o.URL }
