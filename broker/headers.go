@@ -82,6 +82,8 @@ func appendHeaderValue(b []byte, v any) []byte {
 		return append(b, v.String()...)
 	case *[]string:
 		return append(b, strings.Join(*v, ",")...)
+	case *[]jobs.Input:
+		return jobs.AppendValueJSON(b, v)
 	case *json.RawMessage: // its line breaks can only be white space between values
 		return append(b, strings.NewReplacer("\r", " ", "\n", " ").Replace(string(*v))...)
 	}
@@ -169,13 +171,24 @@ func parseHeaderValue(v any, text string) (err error) {
 	case *[]string:
 		*v, err = parseTags(*v, text)
 	case *json.RawMessage:
-		if *v = json.RawMessage(text); strict.TooDeep(*v) || !utf8.Valid(*v) || !json.Valid(*v) {
-			err = fmt.Errorf("%s is not JSON, or nested deeper than %d", clip(text), strict.MaxDepth)
+		*v = json.RawMessage(text)
+		err = plainJSON(text)
+	case *[]jobs.Input:
+		if err = plainJSON(text); err == nil {
+			err = jobs.ReadValueJSON(v, json.RawMessage(text))
 		}
 	default:
 		panic(fmt.Sprintf("no header has attributes of type %T", v))
 	}
 	return err
+}
+
+// plainJSON returns an error unless text is JSON of a sane depth.
+func plainJSON(text string) error {
+	if b := []byte(text); strict.TooDeep(b) || !utf8.Valid(b) || !json.Valid(b) {
+		return fmt.Errorf("%s is not JSON, or nested deeper than %d", clip(text), strict.MaxDepth)
+	}
+	return nil
 }
 
 // publicHeaders are the headers that a bare message may have.

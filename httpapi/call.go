@@ -18,6 +18,9 @@ type Bounds struct {
 	Line   time.Duration // how long a request beyond that waits for its place
 	Waits  int           // requests that wait for a job to end
 	Bodies int64         // bytes of all requests' bodies
+
+	Uploads int           // files that are uploaded
+	Idle    time.Duration // of an upload: how long nothing may come
 }
 
 const (
@@ -25,6 +28,8 @@ const (
 	defaultLine   = 5 * time.Second
 	defaultWaits  = 10_000
 	defaultBodies = 64 << 20
+
+	defaultUploads = 256
 )
 
 // orDefault fills in the zero values, for a door with so many connections (0 = no
@@ -42,7 +47,14 @@ func (b Bounds) orDefault(conns int) Bounds {
 	if b.Bodies <= 0 {
 		b.Bodies = defaultBodies
 	}
+	if b.Uploads <= 0 {
+		b.Uploads = defaultUploads
+	}
+	if b.Idle <= 0 {
+		b.Idle = readTimeout
+	}
 	if conns > 0 {
+		b.Uploads = min(b.Uploads, max(1, conns/2))
 		b.Waits = min(b.Waits, max(1, conns-conns/8))
 	}
 	return b
@@ -53,7 +65,7 @@ func (b Bounds) orDefault(conns int) Bounds {
 type call struct {
 	echo.Context
 	s     *Server
-	place chan struct{} // where it has a place: nil, s.calls or s.waits
+	place chan struct{} // where it has a place: nil, s.calls, s.waits or s.uploads
 	bytes int64         // of its body, counted in s.bodies
 }
 

@@ -24,17 +24,22 @@ type Health interface {
 
 // Options configure a [Server].
 type Options struct {
-	Backend  *api.Backend // required
-	Health   Health       // nil = only the server itself is checked
-	MaxBody  int64        // bytes of a request's body; 0 = DefaultMaxBody
-	MaxConns int          // connections at a time; more are refused; 0 = no bound
-	Hosts    []string     // names and addresses that requests may be for, besides loopback and where they come in
-	Bounds   Bounds       // how much is done at a time
-	Logger   *slog.Logger // nil = silence
+	Backend *api.Backend // required
+	Health  Health       // nil = only the server itself is checked
+	MaxBody int64        // bytes of a request's body; 0 = DefaultMaxBody
+	// MaxUpload bounds the bytes of an uploaded file; 0 = DefaultMaxUpload.
+	MaxUpload int64
+	MaxConns  int          // connections at a time; more are refused; 0 = no bound
+	Hosts     []string     // names and addresses that requests may be for, besides loopback and where they come in
+	Bounds    Bounds       // how much is done at a time
+	Logger    *slog.Logger // nil = silence
 }
 
 // DefaultMaxBody is the bound of a request's body without another one in [Options]: 1 MiB.
 const DefaultMaxBody = 1 << 20
+
+// DefaultMaxUpload is the bound of an uploaded file without another one in [Options]: 1 GiB.
+const DefaultMaxUpload = 1 << 30
 
 // Bounds on how long and how much a client may keep a connection busy with one request.
 // A download gets more time by its size, a wait by its length.
@@ -48,14 +53,16 @@ const (
 
 // Server is the REST door. Its methods may be called from any goroutine.
 type Server struct {
-	maxBody  int64
-	maxConns int
-	bounds   Bounds
-	calls    chan struct{} // has a token for each request that is worked on
-	waits    chan struct{} // has a token for each request that waits
-	bodies   atomic.Int64  // bytes of the bodies of all
-	sources  *sources
-	log      *slog.Logger
+	maxBody   int64
+	maxUpload int64
+	maxConns  int
+	bounds    Bounds
+	calls     chan struct{} // has a token for each request that is worked on
+	waits     chan struct{} // has a token for each request that waits
+	uploads   chan struct{} // has a token for each file that comes in
+	bodies    atomic.Int64  // bytes of the bodies of all
+	sources   *sources
+	log       *slog.Logger
 
 	behind   atomic.Pointer[inside]
 	echo     *echo.Echo
@@ -70,15 +77,19 @@ type Server struct {
 // New makes a server. It does not listen before [Server.Serve].
 func New(o Options) *Server {
 	s := &Server{
-		maxBody: o.MaxBody, maxConns: o.MaxConns, log: o.Logger,
+		maxBody: o.MaxBody, maxUpload: o.MaxUpload, maxConns: o.MaxConns, log: o.Logger,
 		sources: newSources(o.Hosts), echo: echo.New(),
 	}
 	s.bounds = o.Bounds.orDefault(o.MaxConns)
 	s.calls, s.waits = make(chan struct{}, s.bounds.Calls), make(chan struct{}, s.bounds.Waits)
+	s.uploads = make(chan struct{}, s.bounds.Uploads)
 	s.Replace(o.Backend, o.Health)
 	s.open, s.close = context.WithCancel(context.Background())
 	if s.maxBody <= 0 {
 		s.maxBody = DefaultMaxBody
+	}
+	if s.maxUpload <= 0 {
+		s.maxUpload = DefaultMaxUpload
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

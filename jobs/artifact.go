@@ -74,8 +74,14 @@ func ArtifactName(name string) string {
 // own there, under names that follow from their content. So no attempt can replace the
 // file of another one.
 type ArtifactDir struct {
+	path string
+	used *usage // of the whole folder, which Inputs shares
+}
+
+// usage counts the bytes of all files below a folder.
+type usage struct {
 	path    string
-	most    int64 // bytes of all files; 0 = no bound
+	most    int64 // 0 = no bound
 	count   sync.Once
 	counted error // why the bytes could not be counted
 	bytes   atomic.Int64
@@ -86,7 +92,13 @@ var _ Artifacts = (*ArtifactDir)(nil)
 // NewArtifactDir makes Artifacts of a folder that need not exist yet. All files together
 // have at most most bytes; 0 = no bound.
 func NewArtifactDir(path string, most int64) *ArtifactDir {
-	return &ArtifactDir{path: path, most: most}
+	return &ArtifactDir{path: path, used: &usage{path: path, most: most}}
+}
+
+// Inputs is the folder of inputs in d: each has an id of its own there, and one file. The
+// bound of d holds for all files together.
+func (d *ArtifactDir) Inputs() *ArtifactDir {
+	return &ArtifactDir{path: filepath.Join(d.path, "in"), used: d.used}
 }
 
 // folder is the folder of a job's files.
@@ -100,7 +112,7 @@ func fileOf(sum string) string { return sum[:min(len(sum), 32)] }
 
 // Create begins an artifact in a file under another name.
 func (d *ArtifactDir) Create(id ID) (ArtifactWriter, error) {
-	if err := d.measure(); err != nil {
+	if err := d.used.measure(); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(d.path, 0o750); err != nil {
@@ -115,14 +127,19 @@ func (d *ArtifactDir) Create(id ID) (ArtifactWriter, error) {
 
 // Open opens a file of a job.
 func (d *ArtifactDir) Open(id ID, a *Artifact) (ArtifactFile, error) {
-	f, err := os.Open(filepath.Join(d.folder(id), fileOf(a.SHA256)))
-	if errors.Is(err, fs.ErrNotExist) {
-		f, err = os.Open(d.old(id))
-	}
+	f, err := d.open(id, a)
 	if err != nil {
 		return nil, err // not a typed nil *os.File
 	}
 	return f, nil
+}
+
+func (d *ArtifactDir) open(id ID, a *Artifact) (*os.File, error) {
+	f, err := os.Open(d.Path(id, a))
+	if errors.Is(err, fs.ErrNotExist) {
+		return os.Open(d.old(id))
+	}
+	return f, err
 }
 
 // Size is that of all files of a job.
@@ -173,7 +190,7 @@ func (d *ArtifactDir) Keep(id ID, files []Artifact) error {
 }
 
 func (d *ArtifactDir) remove(id ID, keep map[string]bool) (freed int64, err error) {
-	if err := d.measure(); err != nil {
+	if err := d.used.measure(); err != nil {
 		return 0, err
 	}
 	err = d.each(id, func(path string, size int64) error {
@@ -184,7 +201,7 @@ func (d *ArtifactDir) remove(id ID, keep map[string]bool) (freed int64, err erro
 			return err
 		}
 		freed += size
-		d.bytes.Add(-size)
+		d.used.bytes.Add(-size)
 		return nil
 	})
 	if err == nil && len(keep) == 0 {
@@ -197,16 +214,16 @@ func (d *ArtifactDir) remove(id ID, keep map[string]bool) (freed int64, err erro
 }
 
 // measure counts the bytes of all files, once. Without a bound nobody needs them.
-func (d *ArtifactDir) measure() error {
-	if d.most <= 0 {
+func (u *usage) measure() error {
+	if u.most <= 0 {
 		return nil
 	}
-	d.count.Do(func() {
-		d.counted = filepath.WalkDir(d.path, func(_ string, e fs.DirEntry, err error) error {
+	u.count.Do(func() {
+		u.counted = filepath.WalkDir(u.path, func(_ string, e fs.DirEntry, err error) error {
 			if err == nil && e.Type().IsRegular() {
 				var info fs.FileInfo
 				if info, err = e.Info(); err == nil {
-					d.bytes.Add(info.Size())
+					u.bytes.Add(info.Size())
 				}
 			}
 			if errors.Is(err, fs.ErrNotExist) {
@@ -215,31 +232,106 @@ func (d *ArtifactDir) measure() error {
 			return err
 		})
 	})
-	return d.counted
+	return u.counted
 }
 
 // reserve counts n more bytes, unless that goes beyond the bound.
-func (d *ArtifactDir) reserve(n int64) error {
-	if sum := d.bytes.Add(n); d.most > 0 && sum > d.most {
-		d.bytes.Add(-n)
-		return fmt.Errorf("the files of all jobs would have more than %d bytes (artifacts.max_bytes); delete jobs, or raise it", d.most)
+func (u *usage) reserve(n int64) error {
+	if sum := u.bytes.Add(n); u.most > 0 && sum > u.most {
+		u.bytes.Add(-n)
+		return &Error{Kind: StorageFull, Detail: fmt.Sprintf("the files of all jobs would have more than %d bytes (artifacts.max_bytes); delete jobs, or raise it", u.most)}
 	}
 	return nil
 }
 
 // Sweep removes half-written artifacts that a crash left. Call it before any job runs.
 func (d *ArtifactDir) Sweep() error {
-	entries, err := os.ReadDir(d.path)
+	return errors.Join(sweep(d.path), sweep(d.Inputs().path), d.used.measure())
+}
+
+func sweep(folder string) error {
+	entries, err := os.ReadDir(folder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	for _, e := range entries {
 		if name := e.Name(); strings.HasPrefix(name, ".") && strings.HasSuffix(name, ".tmp") {
-			err = errors.Join(err, os.Remove(filepath.Join(d.path, name)))
+			err = errors.Join(err, os.Remove(filepath.Join(folder, name)))
 		}
 	}
-	return errors.Join(err, d.measure())
+	return err
 }
+
+// IDs lists the jobs, or the inputs, that have a folder here.
+func (d *ArtifactDir) IDs() (all []ID, err error) {
+	entries, err := os.ReadDir(d.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		name, isFolder := strings.CutSuffix(e.Name(), ".d")
+		if id, err := ParseID(name); isFolder && err == nil {
+			all = append(all, id)
+		}
+	}
+	return all, err
+}
+
+// Path is the place of a file.
+func (d *ArtifactDir) Path(id ID, a *Artifact) string {
+	return filepath.Join(d.folder(id), fileOf(a.SHA256))
+}
+
+// Link makes a file of owner in from a file of id in d as well. It stays when the other
+// one is removed. Under both names it is read-only from now on.
+func (d *ArtifactDir) Link(id ID, from *ArtifactDir, owner ID, a *Artifact) error {
+	if err := d.used.measure(); err != nil {
+		return err
+	}
+	source, err := from.open(owner, a)
+	if err != nil {
+		return err
+	}
+	defer source.Close() //nolint:errcheck // opened for reading only
+	info, err := source.Stat()
+	if err == nil && info.Size() != a.Size {
+		err = fmt.Errorf("the file %s has %d bytes, its record says %d", Quote(a.Name), info.Size(), a.Size)
+	}
+	if err == nil {
+		err = os.MkdirAll(d.folder(id), 0o750)
+	}
+	if err == nil {
+		err = d.used.reserve(a.Size)
+	}
+	if err != nil {
+		return err
+	}
+	if err = os.Link(source.Name(), d.Path(id, a)); err == nil {
+		return errors.Join(d.Protect(id, a), fsync.Dir(d.folder(id)), fsync.Dir(d.path))
+	}
+	d.used.bytes.Add(-a.Size)
+	return d.copy(id, source, a)
+}
+
+// copy is for file systems without links.
+func (d *ArtifactDir) copy(id ID, source io.Reader, a *Artifact) error {
+	w, err := d.Create(id)
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	if _, err := io.Copy(w, source); err != nil {
+		return err
+	}
+	made, err := w.Commit(a.Name, a.ContentType)
+	if err == nil && made.SHA256 != a.SHA256 {
+		err = fmt.Errorf("the file %s is damaged: its content is not the one that its record describes", Quote(a.Name))
+	}
+	return errors.Join(err, d.Protect(id, a))
+}
+
+// Protect makes a file read-only. Whoever reaches the data folder may read it.
+func (d *ArtifactDir) Protect(id ID, a *Artifact) error { return os.Chmod(d.Path(id, a), 0o444) }
 
 // dirWriter writes a file of an ArtifactDir.
 type dirWriter struct {
@@ -253,11 +345,11 @@ type dirWriter struct {
 
 // Write appends p.
 func (w *dirWriter) Write(p []byte) (int, error) {
-	if err := w.d.reserve(int64(len(p))); err != nil {
+	if err := w.d.used.reserve(int64(len(p))); err != nil {
 		return 0, err
 	}
 	n, err := w.f.Write(p)
-	w.d.bytes.Add(int64(n - len(p)))
+	w.d.used.bytes.Add(int64(n - len(p)))
 	w.sum.Write(p[:n])
 	w.size += int64(n)
 	return n, err
@@ -290,7 +382,7 @@ func (w *dirWriter) commit(final string) error {
 	}
 	w.done = true
 	if missing == nil {
-		w.d.bytes.Add(-same.Size()) // the job had a file with the same content
+		w.d.used.bytes.Add(-same.Size()) // the job had a file with the same content
 	}
 	return errors.Join(w.f.Close(), fsync.Dir(w.folder), fsync.Dir(w.d.path))
 }
@@ -301,7 +393,7 @@ func (w *dirWriter) Abort() {
 		return
 	}
 	w.done = true
-	w.d.bytes.Add(-w.size)
+	w.d.used.bytes.Add(-w.size)
 	_ = w.f.Close()           // its content is unwanted
 	_ = os.Remove(w.f.Name()) // a file that remains is swept at the next start
 }

@@ -90,6 +90,10 @@ var TermsFields = []Field[Terms]{
 		Name: "schedule", Of: func(t *Terms) any { return &t.Schedule }, Few: true,
 		Header: "Job-Schedule", Server: true, Check: func(t *Terms) error { return CheckKey(t.Schedule) },
 	},
+	{
+		Name: "inputs", Of: func(t *Terms) any { return &t.Inputs }, // a submission only refers to them, see ReadInputs
+		Header: "Job-Inputs", Server: true, Check: func(t *Terms) error { return checkInputs(t.Inputs) },
+	},
 }
 
 // JobFields are the attributes of a [Job].
@@ -147,6 +151,17 @@ var ArtifactFields = []Field[Artifact]{
 	{Name: "content_type", Of: func(a *Artifact) any { return &a.ContentType }, JSON: Always},
 	{Name: "size", Of: func(a *Artifact) any { return &a.Size }, JSON: Always},
 	{Name: "sha256", Of: func(a *Artifact) any { return &a.SHA256 }, JSON: Always},
+}
+
+// InputFields are the attributes of an [Input].
+var InputFields = []Field[Input]{
+	{Name: "input", Of: func(in *Input) any { return &in.Name }, JSON: Hidden}, // JSON has them by their names
+	{Name: "artifact", Of: func(in *Input) any { return &in.ID }, JSON: Always},
+	{Name: "job", Of: func(in *Input) any { return &in.Job }},
+	{Name: "name", Of: func(in *Input) any { return &in.File.Name }, JSON: Always},
+	{Name: "content_type", Of: func(in *Input) any { return &in.File.ContentType }, JSON: Always},
+	{Name: "size", Of: func(in *Input) any { return &in.File.Size }, JSON: Always},
+	{Name: "sha256", Of: func(in *Input) any { return &in.File.SHA256 }, JSON: Always},
 }
 
 // ErrorFields are the attributes of an [AttemptError].
@@ -242,6 +257,8 @@ func IsZero(v any) bool {
 	case **Terms:
 		return *v == nil
 	case *[]Artifact:
+		return len(*v) == 0
+	case *[]Input:
 		return len(*v) == 0
 	case *[]AttemptError:
 		return len(*v) == 0

@@ -34,13 +34,14 @@ func appendMembers[T any](b []byte, fields []Field[T], v *T) []byte {
 		}
 		if x := of(v); x != nil && (f.JSON == Always || !IsZero(x)) {
 			b = append(append(append(b, `,"`...), f.Name...), `":`...)
-			b = appendValueJSON(b, x)
+			b = AppendValueJSON(b, x)
 		}
 	}
 	return b
 }
 
-func appendValueJSON(b []byte, v any) []byte {
+// AppendValueJSON appends the value of an attribute, the result of its [Field].Of.
+func AppendValueJSON(b []byte, v any) []byte {
 	switch v := v.(type) {
 	case *string:
 		return AppendString(b, *v)
@@ -72,6 +73,8 @@ func appendValueJSON(b []byte, v any) []byte {
 		return AppendFieldsJSON(b, ArtifactFields, *v)
 	case *[]Artifact:
 		return appendObjectsJSON(b, ArtifactFields, *v)
+	case *[]Input:
+		return appendInputsJSON(b, *v)
 	case *[]AttemptError:
 		return appendObjectsJSON(b, ErrorFields, *v)
 	}
@@ -165,6 +168,8 @@ func ReadValueJSON(v any, raw json.RawMessage) (err error) {
 		err = ReadFieldsJSON(raw, ArtifactFields, *v)
 	case *[]Artifact:
 		*v, err = readObjectsJSON(raw, ArtifactFields)
+	case *[]Input:
+		*v, err = readInputsJSON(raw)
 	case *[]AttemptError:
 		*v, err = readObjectsJSON(raw, ErrorFields)
 	default:

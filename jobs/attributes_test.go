@@ -20,7 +20,7 @@ func TestReferences(t *testing.T) {
 	}{
 		{
 			"../httpapi/README.md", "### A submission",
-			[]string{"type", "payload", "priority", "tags", "retry_count", "timeout"},
+			[]string{"type", "payload", "priority", "tags", "retry_count", "timeout", "inputs"},
 			func(f *jobs.Field[jobs.Terms]) (string, string) { return f.Span, f.Name },
 		},
 		{

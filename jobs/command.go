@@ -166,3 +166,18 @@ type Rewind struct {
 	Stamp
 	To Positions `json:"to"`
 }
+
+// KeepInput stores the description of an input's file. The file must be on disk.
+type KeepInput struct {
+	Stamp
+	ID   ID       `json:"id"`
+	File Artifact `json:"file"`
+}
+
+// DropInputs forgets inputs that no job has had since a moment, the oldest first. Their
+// ids are the Value, a []ID: the files are needed no more.
+type DropInputs struct {
+	Stamp
+	Before Time `json:"before"`
+	Most   int  `json:"most"` // at most this number
+}

@@ -27,6 +27,7 @@ const (
 	QueueFull           ErrorKind = "queue_full"
 	TooMany             ErrorKind = "too_many"
 	LeaseLost           ErrorKind = "lease_lost"
+	StorageFull         ErrorKind = "storage_full"
 	ShuttingDown        ErrorKind = "shutting_down"
 	Unavailable         ErrorKind = "unavailable"
 	Internal            ErrorKind = "internal"

@@ -16,6 +16,7 @@ type printer struct{}
 func (printer) Report(percent int, message string)          { fmt.Println(percent, message) }
 func (printer) Log(level jobs.Level, _ string, text string) { fmt.Println(level, text) }
 func (printer) Create() (jobs.ArtifactWriter, error)        { return nil, errors.ErrUnsupported }
+func (printer) InputPath(*jobs.Input) (string, error)       { return "", errors.ErrUnsupported }
 
 // A handler reports progress, leaves a checkpoint and returns a result.
 func ExampleHandlerFunc() {

@@ -67,6 +67,8 @@ type Host interface {
 	Log(level Level, stream, text string)
 	// Create begins a file of the job; see [Task.Artifact].
 	Create() (ArtifactWriter, error)
+	// InputPath is the absolute path of an input's file; see [Task.Input].
+	InputPath(in *Input) (string, error)
 }
 
 // NewTask makes a task for tests of a handler; h may be nil.

@@ -64,7 +64,7 @@ func told(j *jobs.Job) *jobs.Job {
 	case j.DueAt != 0: // no ended job has one
 		t.RunAt, c.DueAt = j.DueAt, 0
 	}
-	if c.Terms = &t; t == (jobs.Terms{}) {
+	if c.Terms = &t; jobs.AllZero(jobs.TermsFields, &t) {
 		c.Terms = nil
 	}
 	return c

@@ -139,7 +139,7 @@ func (m *Message) refusal(t *Type) string {
 	case !isJSON(m.Payload):
 		return "the payload is not JSON"
 	}
-	if err := t.Check(m.Payload); err != nil {
+	if err := t.check(m.Payload, m.Terms.inputs()); err != nil {
 		return allFields(err)
 	}
 	return ""

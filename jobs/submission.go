@@ -39,17 +39,17 @@ func (s *Submission) Message() *Message {
 	}
 }
 
+// Inputs are the files that the job is to get.
+func (s *Submission) Inputs() []Input { return s.Terms.inputs() }
+
 // Check returns an [*Error] if the registry does not have the submission's type, or if
-// that type cannot use the payload.
+// that type cannot use the payload or the names of the inputs.
 func (r *Registry) Check(s *Submission) error {
 	t := r.Lookup(s.Type)
 	if t == nil {
 		return r.Unknown(s.Type)
 	}
-	if err := t.Check(s.Payload); err != nil {
-		return err
-	}
-	return nil
+	return t.check(s.Payload, s.Inputs())
 }
 
 // CheckBatch is [Registry.Check] for all jobs of a batch.

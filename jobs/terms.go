@@ -23,6 +23,8 @@ type Terms struct {
 	// moment of it.
 	Schedule     string
 	ScheduledFor Time
+	// Inputs are the files that the job gets, each name once.
+	Inputs []Input
 }
 
 // Bounds of terms.

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -84,6 +85,7 @@ type Type struct {
 	ConcurrencyPerKey int
 	Rate              Rate // the bound of starts; the zero Rate = no bound
 	Backoff           Backoff
+	Inputs            []InputRule // the files that each of its jobs needs
 	// Grace is how long a handler may take to return after its context has ended. Then
 	// it is given up, and its job may start again. 0 = [DefaultGrace].
 	Grace   time.Duration
@@ -134,6 +136,26 @@ func (t *Type) Check(payload json.RawMessage) error {
 		return c.Check(p)
 	}
 	return nil
+}
+
+// check is Check and CheckInputs together.
+func (t *Type) check(payload json.RawMessage, inputs []Input) error {
+	err := t.Check(payload)
+	if len(inputs) == 0 && len(t.Inputs) == 0 {
+		return err
+	}
+	wrong := t.CheckInputs(inputs)
+	if len(wrong) == 0 {
+		return err
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		if e.Kind != InvalidRequest || len(e.Fields) == 0 {
+			return err
+		}
+		wrong = append(slices.Clone(e.Fields), wrong...)
+	}
+	return InvalidFields(wrong...)
 }
 
 // MaxTypeName is the longest name of a type, in bytes.

@@ -18,6 +18,7 @@ type batches struct {
 	records *records
 	tokens  tokens
 	unique  uniqueKeys
+	inputs  inputs
 
 	members map[jobs.ID]bool // the jobs of all of them; nil until somebody asks
 }
@@ -40,9 +41,12 @@ func (b *batches) reserve(c jobs.Reserve) (e jobs.Effect, err error) {
 }
 
 // store stores a batch and reserves its unique keys. It changes nothing if one of them
-// has an owner already.
+// has an owner already, or if an input is not there.
 func (b *batches) store(batch *jobs.Batch, now jobs.Time) error {
 	for i, m := range batch.Messages {
+		if refusal := b.inputs.missing(m.Terms, fmt.Sprintf("/jobs/%d", i)); refusal != nil {
+			return refusal
+		}
 		key := uniqueKey(m.Terms)
 		if key == "" {
 			continue

@@ -24,12 +24,16 @@ var (
 	bucketBatches  = []byte("batches")
 	bucketTypes    = []byte("types")
 
+	bucketInputs    = []byte("inputs")
+	bucketInputJobs = []byte("inputjobs")
+	bucketInputAge  = []byte("inputage")
+
 	bucketSchedules = []byte("schedules")
 
 	allBuckets = [][]byte{
 		bucketMeta, bucketJobs, bucketPayloads, bucketIDs, bucketMoved, bucketBits, bucketTimes, bucketOutbox,
 		bucketCopies, bucketCopyAges, bucketAliases, bucketDue, bucketLimits, bucketUnique, bucketSlots, bucketHeld, bucketTokens, bucketTokenAge,
-		bucketBatches, bucketTypes, bucketSchedules,
+		bucketBatches, bucketTypes, bucketSchedules, bucketInputs, bucketInputJobs, bucketInputAge,
 	}
 
 	keyFormat    = []byte("format")

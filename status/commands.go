@@ -20,13 +20,17 @@ func (f *fold) do(c jobs.Command) (jobs.Effect, error) {
 	case jobs.Retry:
 		return f.change(c.Keys, func(w *work) (bool, error) { return f.retry(w, c.At) })
 	case jobs.Delete:
-		return f.delete(c.Keys)
+		return f.delete(c)
 	case jobs.Pause:
 		return jobs.Effect{}, f.pause(c)
 	case jobs.Reserve:
 		return f.reserve(c)
 	case jobs.ForgetTokens:
 		return f.tokens.forget(c)
+	case jobs.KeepInput:
+		return jobs.Effect{}, f.inputs.keep(c)
+	case jobs.DropInputs:
+		return f.inputs.drop(c)
 	case jobs.Expire:
 		return f.change(c.Keys, func(w *work) (bool, error) { return w.edit().Expire(c.At), nil })
 	case jobs.Lose:
@@ -116,9 +120,9 @@ func (f *fold) reserve(c jobs.Reserve) (jobs.Effect, error) {
 }
 
 // delete removes the records of ended jobs.
-func (f *fold) delete(keys []uint64) (r jobs.Effect, err error) {
-	for _, key := range keys {
-		size, err := f.remove(key)
+func (f *fold) delete(c jobs.Delete) (r jobs.Effect, err error) {
+	for _, key := range c.Keys {
+		size, err := f.remove(key, c.At)
 		if err != nil {
 			return r, errors.Join(errors.New("deleting records"), err)
 		}
@@ -131,7 +135,7 @@ func (f *fold) delete(keys []uint64) (r jobs.Effect, err error) {
 }
 
 // remove deletes the record of an ended job, unless somebody still needs it.
-func (f *fold) remove(key uint64) (size int64, err error) {
+func (f *fold) remove(key uint64, at jobs.Time) (size int64, err error) {
 	j, err := f.records.removable(key)
 	if j == nil || err != nil {
 		return 0, err
@@ -146,6 +150,9 @@ func (f *fold) remove(key uint64) (size int64, err error) {
 	}
 	if size, err = f.records.remove(j); err == nil {
 		err = f.indexes.remove(j)
+	}
+	if err == nil {
+		err = f.inputs.release(j, at)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("delete job %s: %w", j.ID, err)

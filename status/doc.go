@@ -21,8 +21,8 @@
 //	outbox    commit → moment and keys of the jobs whose end it stored
 //	aliases   key, sequence of a later message → nothing: the moved entries of a job
 //
-// and these, for jobs with keys or moments, batches, schedules and the outbox (agenda.go, tokens.go,
-// unique.go, turns.go, batches.go, commands.go):
+// and these, for jobs with keys, moments or inputs, batches, schedules and the outbox (agenda.go,
+// tokens.go, unique.go, turns.go, inputs.go, batches.go, commands.go):
 //
 //	due       part, moment, key → nothing: jobs whose message is to be published then
 //	limits    moment, key → nothing: jobs that have to have started or ended by then
@@ -34,6 +34,9 @@
 //	batches   id → the messages of a batch that is not complete
 //	types     type → what an operator has set
 //	schedules name → the schedule, with the last moment that it fired for
+//	inputs    id → since when no job has it, and what its file is
+//	inputjobs id, key → nothing: the jobs that have an input
+//	inputage  moment, id → nothing: the inputs that no job has, by age
 //	copies    key, commit → record of an ended job that runs again or was deleted with that commit (outbox.go)
 //	copyages  commit, key → nothing: the copies by age
 //	ends      moment, key → the same as earlier versions had it

@@ -18,6 +18,7 @@ import (
 //	tokens     idempotency keys (tokens.go)
 //	unique     unique keys (unique.go)
 //	turns      concurrency keys (turns.go)
+//	inputs     files that jobs get (inputs.go)
 //	batches    batches that are not complete (batches.go)
 //	schedules  (schedules.go)
 //	ends       what there is to notify (outbox.go)
@@ -38,6 +39,7 @@ type fold struct {
 	tokens    tokens
 	unique    uniqueKeys
 	turns     turns
+	inputs    inputs
 	batches   batches
 	schedules schedules
 	ends      *ends
@@ -72,7 +74,8 @@ func (p *Projector) newFold(tx *bbolt.Tx, n int, in input) *fold {
 		tokens: tokens{tx, r}, unique: uniqueKeys{tx, r}, turns: turns{tx, in.registry, r},
 		schedules: schedules{tx: tx, log: p.log}, ends: newEnds(tx, in),
 	}
-	f.batches = batches{tx: tx, records: r, tokens: f.tokens, unique: f.unique}
+	f.inputs = inputs{tx: tx, rebuild: &f.rebuild}
+	f.batches = batches{tx: tx, records: r, tokens: f.tokens, unique: f.unique, inputs: f.inputs}
 	f.out.At = in.now
 	return f
 }
@@ -231,7 +234,7 @@ func (f *fold) apply(e *jobs.Event) error {
 //  3. The list of changes, with the commit's number. It is what is published, and step 7
 //     reads it.
 //  4. For each change, what follows from it: ids and large payloads, agenda, unique
-//     keys. Its spans, bitmaps and counters are gathered in memory.
+//     keys, inputs. Its spans, bitmaps and counters are gathered in memory.
 //  5. The records, by key.
 //  6. The spans, bitmaps and counters of step 4, and of the jobs that were deleted.
 //  7. The outbox, with those that end under the number of step 3.
@@ -288,6 +291,9 @@ func (f *fold) writeFollowing(w *work) error {
 			return err
 		}
 		if err := f.unique.update(w.old, w.job); err != nil {
+			return err
+		}
+		if err := f.inputs.update(w.old, w.job); err != nil {
 			return err
 		}
 	}

@@ -7,8 +7,8 @@ import "jobstream/jobs"
 // place where its record would be made. So of any number of equal ones in any order
 // exactly one becomes a job. A repeated fold decides the same.
 
-// decideByKeys says whether the keys of a message keep it from becoming a job. If so, it
-// has answered whoever submitted it. With a refusal the message becomes a job that has
+// decideByKeys says whether the keys of a message, or a missing input, keep it from
+// becoming a job. If so, it has answered whoever submitted it. With a refusal the message becomes a job that has
 // failed for that reason.
 func (f *fold) decideByKeys(m *jobs.Message) (answered bool, refusal *jobs.Error, err error) {
 	if m.Token != nil {
@@ -16,20 +16,34 @@ func (f *fold) decideByKeys(m *jobs.Message) (answered bool, refusal *jobs.Error
 			return answered, nil, err
 		}
 	}
-	key := uniqueKey(m.Terms)
-	if key == "" || m.Problem != "" {
+	if m.Problem != "" {
 		return false, nil, nil
 	}
-	owner, err := f.unique.owner(key)
-	if err != nil || owner == (jobs.ID{}) || owner == m.ID {
+	if refusal = f.inputs.missing(m.Terms, ""); refusal == nil {
+		refusal, err = f.taken(m)
+	}
+	if refusal == nil || err != nil {
 		return false, nil, err
 	}
-	refusal = duplicate(key, owner)
 	if m.Checked {
 		f.answer(jobs.Answer{Kind: jobs.SubmissionRefused, ID: m.ID, Err: refusal})
 		return true, nil, nil
 	}
 	return false, refusal, nil // nobody waits for an answer: the record says it
+}
+
+// taken is the refusal of a message whose unique key another job has; nil if there is
+// none.
+func (f *fold) taken(m *jobs.Message) (*jobs.Error, error) {
+	key := uniqueKey(m.Terms)
+	if key == "" {
+		return nil, nil
+	}
+	owner, err := f.unique.owner(key)
+	if err != nil || owner == (jobs.ID{}) || owner == m.ID {
+		return nil, err
+	}
+	return duplicate(key, owner), nil
 }
 
 // replayed says whether the token of a message is known. If so, it has answered whoever

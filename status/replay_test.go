@@ -193,13 +193,21 @@ func (p *past) drawMessage() *jobs.Message {
 		t.Schedule, t.ScheduledFor = "s", p.now.Add(-seconds(1))
 		m.ID = schedule.FireID(t.Schedule, t.ScheduledFor)
 	}
-	if t != (jobs.Terms{}) {
+	if rapid.IntRange(0, 3).Draw(p.rt, "with an input") == 0 {
+		t.Inputs = []jobs.Input{{Name: "file", ID: p.drawInput()}}
+	}
+	if !jobs.AllZero(jobs.TermsFields, &t) {
 		m.Terms = &t
 	}
 	if rapid.IntRange(0, 3).Draw(p.rt, "with a token") == 0 {
 		m.Token = p.drawToken()
 	}
 	return m
+}
+
+// drawInput is one of a few inputs, which may be there.
+func (p *past) drawInput() jobs.ID {
+	return jobs.DerivedID(rapid.Uint64Range(1, 3).Draw(p.rt, "input"), 4)
 }
 
 func (p *past) drawToken() *jobs.Token {
@@ -294,6 +302,12 @@ var drawCommand = map[string]func(p *past, by jobs.Stamp) jobs.Command{
 	},
 	"forget tokens": func(p *past, by jobs.Stamp) jobs.Command {
 		return jobs.ForgetTokens{Stamp: by, Before: by.At.Add(-jobs.TokenTime), Most: 2}
+	},
+	"keep an input": func(p *past, by jobs.Stamp) jobs.Command {
+		return jobs.KeepInput{Stamp: by, ID: p.drawInput(), File: jobs.Artifact{Name: "a.csv", Size: 5, SHA256: "00"}}
+	},
+	"drop inputs": func(p *past, by jobs.Stamp) jobs.Command {
+		return jobs.DropInputs{Stamp: by, Before: by.At.Add(-seconds(rapid.IntRange(0, 20).Draw(p.rt, "age"))), Most: 2}
 	},
 	"seed": func(p *past, by jobs.Stamp) jobs.Command {
 		p.seq++

@@ -165,7 +165,7 @@ func (m *termsModel) drawTerms() *jobs.Terms {
 	if rapid.IntRange(0, 5).Draw(m.rt, "limited") == 0 {
 		t.Deadline = max(m.now, t.RunAt).Add(seconds(rapid.IntRange(1, 60).Draw(m.rt, "deadline")))
 	}
-	if t == (jobs.Terms{}) {
+	if jobs.AllZero(jobs.TermsFields, &t) {
 		return nil
 	}
 	return &t

@@ -43,7 +43,7 @@ func nodeOptions(c *config.Config, log *slog.Logger) (o node.Options, err error)
 		Artifacts: files,
 		Sweep:     func() error { return sweep(c, dirs, log) },
 		Schedules: c.Schedules, Retention: c.Retention.Finished,
-		REST: node.REST{Hosts: append([]string{c.Server.Host}, c.Server.Hosts...), MaxBody: c.Server.MaxBody},
+		REST: node.REST{Hosts: append([]string{c.Server.Host}, c.Server.Hosts...), MaxBody: c.Server.MaxBody, MaxUpload: c.Server.MaxUpload},
 		NATS: node.NATS{
 			Host: c.Broker.Host, Port: c.Broker.Port, Sync: c.Broker.Sync, SyncAlways: c.Broker.Sync == config.SyncAlways,
 		},
@@ -119,7 +119,7 @@ func makeTypes(c *config.Config, s *handlers.Server) ([]*jobs.Type, error) {
 		}
 		made := &jobs.Type{
 			Name: name, RetryCount: t.RetryCount, Timeout: t.Timeout, MaxWorkers: t.MaxWorkers,
-			ConcurrencyPerKey: t.ConcurrencyPerKey, Rate: t.Rate, Backoff: t.Backoff, Handler: h, Run: t.Run,
+			ConcurrencyPerKey: t.ConcurrencyPerKey, Rate: t.Rate, Backoff: t.Backoff, Inputs: t.Inputs, Handler: h, Run: t.Run,
 			Description: t.Description,
 		}
 		if !t.Schema.IsZero() {

@@ -25,6 +25,7 @@ func newBackend(c *core, remove func(context.Context, []*jobs.Job) (int, int64, 
 		Workers:   workers{c},
 		Schedules: c.Schedules,
 		Artifacts: c.o.Artifacts,
+		Inputs:    c.Inputs,
 		Logs:      c.Logs,
 	}
 }

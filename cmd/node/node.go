@@ -106,7 +106,7 @@ func (n *Node) up(ctx context.Context) error {
 	}
 	n.rest = httpapi.New(httpapi.Options{
 		Backend: back, Health: c.health,
-		MaxBody: n.o.REST.MaxBody, Hosts: n.o.REST.Hosts, MaxConns: n.o.MaxConns, Logger: n.log,
+		MaxBody: n.o.REST.MaxBody, MaxUpload: n.o.REST.MaxUpload, Hosts: n.o.REST.Hosts, MaxConns: n.o.MaxConns, Logger: n.log,
 	})
 	return nil
 }

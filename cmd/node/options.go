@@ -39,8 +39,9 @@ type Options struct {
 
 // REST are the settings of a node's REST door. It listens only by [Node.Serve].
 type REST struct {
-	Hosts   []string // names and addresses in requests, besides loopback and those of the connection
-	MaxBody int64    // bytes of a request's body; 0 = 1 MiB
+	Hosts     []string // names and addresses in requests, besides loopback and those of the connection
+	MaxBody   int64    // bytes of a request's body; 0 = 1 MiB
+	MaxUpload int64    // bytes of an uploaded file; 0 = 1 GiB
 }
 
 // NATS are the settings of a node's broker.

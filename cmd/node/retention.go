@@ -7,11 +7,11 @@ import (
 	"jobstream/jobs"
 )
 
-// forgetEvery is how often old idempotency keys are dropped.
+// forgetEvery is how often old idempotency keys and inputs are dropped.
 const forgetEvery = time.Minute
 
-// forgetTokens drops old idempotency keys, every minute until ctx ends.
-func (c *core) forgetTokens(ctx context.Context) error {
+// forget drops old idempotency keys and inputs, every minute until ctx ends.
+func (c *core) forget(ctx context.Context) error {
 	tick := time.NewTicker(forgetEvery)
 	defer tick.Stop()
 	for {
@@ -21,6 +21,18 @@ func (c *core) forgetTokens(ctx context.Context) error {
 			return nil
 		}
 		c.forgetOldTokens(ctx)
+		c.dropInputs(ctx)
+	}
+}
+
+// dropInputs removes the files that no job needs any more.
+func (c *core) dropInputs(ctx context.Context) {
+	dropped, freed, err := c.Inputs.Drop(ctx)
+	if err != nil && ctx.Err() == nil {
+		c.log.Warn("files that no job needs could not be dropped; trying again", "error", err)
+	}
+	if dropped > 0 {
+		c.log.Info("dropped files that no job has needed for a day", "files", dropped, "bytes", freed)
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 type Parts struct {
 	Store     *status.Store
 	Broker    *broker.Broker
+	Inputs    *intake.Inputs
 	Submitter *intake.Submitter
 	Releaser  *intake.Releaser
 	Waits     *intake.Waits
@@ -140,9 +141,10 @@ func (c *core) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	c.Inputs = intake.NewInputs(c.o.Artifacts, c.Store)
 	unfinished, scheduled := c.Store.Totals()
 	c.Submitter = intake.NewSubmitter(intake.SubmitterOptions{
-		Inbox: c.Broker.Inbox, Ledger: c.Store, Registry: c.o.registry,
+		Inbox: c.Broker.Inbox, Ledger: c.Store, Registry: c.o.registry, Inputs: c.Inputs,
 		QueueSize: c.o.QueueSize, MaxScheduled: c.o.MaxScheduled, MaxPayload: c.o.maxPayload(), Healthy: c.health.now,
 	}, unfinished, scheduled)
 	c.Releaser = intake.NewReleaser(intake.ReleaserOptions{
@@ -158,6 +160,9 @@ func (c *core) start(ctx context.Context) (err error) {
 	c.Store.Listen(c.logFailures)
 	c.runParts()
 	if err := r.recover(ctx, clean); err != nil {
+		return err
+	}
+	if err := c.Inputs.Sweep(); err != nil {
 		return err
 	}
 	batches, err := c.Store.Batches()
@@ -224,7 +229,7 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	c.Pool = pool.New(pool.Options{
 		Queue: c.Tail, Tracker: c.Store, Recorder: c.Recorder, Registry: c.o.registry,
 		MaxWorkers: c.o.Workers.Max, MinWorkers: c.o.Workers.Min, Paused: paused, Lease: c.o.Workers.Lease, MaxLost: c.o.Workers.MaxLost, Node: c.name, Logger: c.log,
-		SurvivorsUpTo: survivors, Artifacts: c.o.Artifacts, Logs: c.Logs,
+		SurvivorsUpTo: survivors, Artifacts: c.o.Artifacts, Inputs: c.Inputs, Logs: c.Logs,
 	}, lanes)
 	c.Pool.PauseAll(c.o.paused)
 	c.Store.Listen(c.Pool.Committed)
@@ -239,7 +244,7 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	}
 	c.loops.run("workers", c.Pool.Run)
 	c.loops.run("scheduled jobs", c.Releaser.Run)
-	c.loops.run("idempotency keys", c.forgetTokens)
+	c.loops.run("idempotency keys and inputs", c.forget)
 	// This must come late. While unfinished jobs are published again, JOBS begins above
 	// the lowest message needed, and the tail would publish them once more.
 	c.loops.run("trimming", c.Tail.Run)

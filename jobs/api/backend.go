@@ -3,8 +3,10 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"io"
 
 	"jobstream/jobs"
+	"jobstream/jobs/intake"
 	"jobstream/jobs/joblog"
 	"jobstream/jobs/schedule"
 )
@@ -18,6 +20,7 @@ type Backend struct {
 	Workers   Workers
 	Schedules Schedules
 	Artifacts jobs.Artifacts
+	Inputs    Inputs
 	Logs      *joblog.Dir
 }
 
@@ -31,6 +34,12 @@ type Submitter interface {
 	// SubmitBatch does so for all of subs or none. They have one token, which may be
 	// nil.
 	SubmitBatch(ctx context.Context, subs []*jobs.Submission, token *jobs.Token) (made []*jobs.Job, replayed bool, err error)
+}
+
+// Inputs are the files that clients upload for jobs.
+type Inputs interface {
+	// Upload stores a file; see [intake.Inputs.Upload].
+	Upload(ctx context.Context, content io.Reader, u intake.Upload) (*intake.Uploaded, error)
 }
 
 // Reader looks jobs up. The jobs it returns are shared and never changed.

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"io"
 	"net/url"
 	"slices"
 	"strings"
@@ -27,6 +28,9 @@ type Request interface {
 	Query() (url.Values, error)
 	// Body reads the whole body. The bytes belong to the operation.
 	Body() ([]byte, error)
+	// Upload is the body of a request that may be too large for memory. Its errors are
+	// for the caller. A door that takes no uploads has none.
+	Upload() (io.Reader, error)
 	// Header returns the values of a header.
 	Header(name string) []string
 	// Patience is how long the caller prefers to wait for the end of a job that it

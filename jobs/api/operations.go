@@ -43,6 +43,7 @@ var operations = []*Operation{
 	{"batch", ScopeSubmit, "POST /jobs/batch", 202, both(readBatch, submitBatch)},
 	{"run", ScopeSubmit, "", 0, doors(nil, readRun, submit)},
 	{"bulk", ScopeManage, "POST /jobs/bulk", 202, doors(readBulk, nil, changeMany)},
+	{"artifact.create", ScopeSubmit, "POST /artifacts", 201, doors(readUpload, nil, upload)},
 
 	{"list", ScopeRead, "GET /jobs", 200, doors(readListQuery, readListBody, list)},
 	{"counts", ScopeRead, "GET /jobs/counts", 200, doors(readCountsQuery, readCountsBody, count)},

@@ -30,6 +30,7 @@ var problems = map[jobs.ErrorKind]struct {
 	jobs.LeaseLost:           {http.StatusConflict, "The lease is lost"},
 	jobs.TooMany:             {http.StatusTooManyRequests, "Too many at a time"},
 	jobs.QueueFull:           {http.StatusTooManyRequests, "The queue is full"},
+	jobs.StorageFull:         {http.StatusInsufficientStorage, "There is no room for the file"},
 	jobs.ShuttingDown:        {http.StatusServiceUnavailable, "The server is shutting down"},
 	jobs.Unavailable:         {http.StatusServiceUnavailable, "Not available at the moment"},
 	jobs.Internal:            {http.StatusInternalServerError, "Something broke"},

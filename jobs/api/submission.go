@@ -52,7 +52,7 @@ func (r *termsReader) appendFields(fields []strict.Field) []strict.Field {
 			fields = append(fields, strict.May(f.Name, read))
 		}
 	}
-	return fields
+	return append(fields, strict.May("inputs", read))
 }
 
 // read reads one field. Those that can be given in two ways have a case of their own; the
@@ -73,6 +73,9 @@ func (r *termsReader) read(v strict.Value) {
 			r.deadline = strict.As(v, spanOf)
 			return
 		}
+	case "inputs":
+		r.t.Inputs = jobs.ReadInputs(v)
+		return
 	case "run_at":
 		r.hasRunAt = true
 	case "expires_at":

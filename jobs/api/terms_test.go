@@ -89,7 +89,8 @@ func TestAttributesOfASubmission(t *testing.T) {
 			body[len(`{"type":"x"`)] = ','
 			got, err := api.ParseSubmission(body)
 			if f.Server {
-				if wrong := jobstest.Failure(t, err); wrong != "invalid_request /"+f.Name {
+				// Inputs have another form in a submission, where they are refused by a part of it.
+				if wrong := jobstest.Failure(t, err); !strings.HasPrefix(wrong, "invalid_request /"+f.Name) {
 					rt.Fatalf("%s: %v", body, err)
 				}
 				continue

@@ -17,7 +17,7 @@ type TypeInfo struct {
 
 // AppendJSON appends the answer of GET /types/{type}. Times are in seconds. A
 // max_workers of 0 stands for the pool's bound. rate, burst and schema appear if there is
-// one.
+// one, and inputs if there are some.
 func (t *TypeInfo) AppendJSON(b []byte) []byte {
 	var schema json.RawMessage
 	if t.Schema != nil {
@@ -41,6 +41,12 @@ func (t *TypeInfo) appendJSON(b []byte, schema json.RawMessage) []byte {
 	}
 	for _, d := range t.Backoff.Delays {
 		r.Backoff.Delays = append(r.Backoff.Delays, d.Seconds())
+	}
+	for _, in := range t.Inputs {
+		if r.Inputs == nil {
+			r.Inputs = make(map[string]typeInput)
+		}
+		r.Inputs[in.Name] = typeInput{in.Types, in.Max}
 	}
 	out, err := json.Marshal(&r)
 	if err != nil {
@@ -66,6 +72,14 @@ type typeResource struct {
 	Backoff           typeBackoff `json:"backoff"`
 
 	Schema json.RawMessage `json:"schema,omitempty"`
+
+	Inputs map[string]typeInput `json:"inputs,omitempty"`
+}
+
+// typeInput is an input that jobs of a type need.
+type typeInput struct {
+	Types []string `json:"types,omitempty"`
+	Max   int64    `json:"max,omitempty"` // bytes
 }
 
 type typeDepth struct {

@@ -31,6 +31,14 @@ func (s *Submitter) SubmitBatch(ctx context.Context, subs []*jobs.Submission, to
 		return nil, false, unavailable(err)
 	}
 	b := newBatch(subs, token)
+	for i, sub := range subs {
+		if len(sub.Inputs()) == 0 {
+			continue
+		}
+		if b.Messages[i].Terms, err = s.o.Inputs.resolve(ctx, sub, s.o.Registry.Lookup(sub.Type), fmt.Sprintf("/jobs/%d", i)); err != nil {
+			return nil, false, refused(err)
+		}
+	}
 	wait := newBatchWait(b)
 	if err := s.admit(wait.admissions(b)...); err != nil {
 		return nil, false, err

@@ -33,6 +33,7 @@ type SubmitterOptions struct {
 	Inbox        jobs.Inbox
 	Ledger       jobs.Ledger
 	Registry     *jobs.Registry
+	Inputs       *Inputs       // the files that submissions name
 	QueueSize    int           // pending, processing and retrying jobs; more are refused
 	MaxScheduled int           // scheduled jobs; more are refused
 	MaxPayload   int           // bytes of a batched job's payload that the Inbox accepts; 0 = no bound
@@ -102,6 +103,11 @@ func (s *Submitter) Submit(ctx context.Context, sub *jobs.Submission) (j *jobs.J
 		return nil, false, unavailable(err)
 	}
 	m := sub.Message()
+	if len(sub.Inputs()) > 0 {
+		if m.Terms, err = s.o.Inputs.resolve(ctx, sub, s.o.Registry.Lookup(sub.Type), ""); err != nil {
+			return nil, false, refused(err)
+		}
+	}
 	return s.submit(ctx, m, waiter{scheduled: putsOff(m)})
 }
 
@@ -175,6 +181,14 @@ func (s *Submitter) send(m *jobs.Message) {
 		}
 		s.resolve(id, answer{err: known})
 	}
+}
+
+// refused is err for the caller, who sees no other error than [*jobs.Error].
+func refused(err error) error {
+	if _, known := jobs.AsError(err); known {
+		return err
+	}
+	return unavailable(err)
 }
 
 func unavailable(err error) *jobs.Error {

@@ -69,6 +69,8 @@ func Set(t *rapid.T, name string, v any) {
 		Draw(t, jobs.TermsFields, *v)
 	case *[]jobs.Artifact:
 		*v = list(t, jobs.ArtifactFields)
+	case *[]jobs.Input:
+		*v = inputs(t)
 	case *[]jobs.AttemptError:
 		*v = list(t, jobs.ErrorFields)
 	case *[]jobs.HistoryEntry:
@@ -76,6 +78,24 @@ func Set(t *rapid.T, name string, v any) {
 	default:
 		panic(fmt.Sprintf("no test makes up attributes of type %T", v))
 	}
+}
+
+// inputs have names of their own, and describe files as a header has to.
+func inputs(t *rapid.T) []jobs.Input {
+	all := make([]jobs.Input, rapid.IntRange(1, 3).Draw(t, "entries"))
+	for i := range all {
+		all[i] = jobs.Input{
+			Name: fmt.Sprintf("input-%d", i),
+			File: jobs.Artifact{Size: rapid.Int64Min(0).Draw(t, "size"), SHA256: rapid.StringMatching(`[0-9a-f]{64}`).Draw(t, "sum")},
+		}
+		Set(t, "id", &all[i].ID)
+		Set(t, "file", &all[i].File.Name)
+		Set(t, "content type", &all[i].File.ContentType)
+		if rapid.Bool().Draw(t, "of a job") {
+			Set(t, "job", &all[i].Job)
+		}
+	}
+	return all
 }
 
 func list[T any](t *rapid.T, fields []jobs.Field[T]) []T {

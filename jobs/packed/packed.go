@@ -66,6 +66,8 @@ func appendValue(b []byte, v any) []byte {
 		return appendPointer(b, jobs.TermsFields, *v)
 	case *[]jobs.Artifact:
 		return appendList(b, jobs.ArtifactFields, *v)
+	case *[]jobs.Input:
+		return appendList(b, jobs.InputFields, *v)
 	case *[]jobs.AttemptError:
 		return appendList(b, jobs.ErrorFields, *v)
 	case *[]jobs.HistoryEntry:
@@ -158,6 +160,8 @@ func (r *Reader) value(v any, few bool) {
 		*v = readPointer(r, jobs.TermsFields)
 	case *[]jobs.Artifact:
 		*v = readList[jobs.Artifact](r, jobs.ArtifactFields, nil, 0, jobs.MaxArtifacts)
+	case *[]jobs.Input:
+		*v = readList[jobs.Input](r, jobs.InputFields, nil, 0, jobs.MaxInputs)
 	case *[]jobs.AttemptError:
 		*v = r.Errors()
 	case *[]jobs.HistoryEntry:

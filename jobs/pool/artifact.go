@@ -15,6 +15,20 @@ func (x *execution) Create() (jobs.ArtifactWriter, error) {
 	return x.p.o.Artifacts.Create(x.job.ID)
 }
 
+// Inputs know the places of inputs.
+type Inputs interface {
+	// Path is the absolute path of an input's file.
+	Path(in *jobs.Input) (string, error)
+}
+
+// InputPath is the place of an input; see [jobs.Host].
+func (x *execution) InputPath(in *jobs.Input) (string, error) {
+	if x.p.o.Inputs == nil {
+		return "", errors.New("this server keeps no inputs of jobs")
+	}
+	return x.p.o.Inputs.Path(in)
+}
+
 // tidy removes the files of the job that do not count: all but those that this attempt
 // has left by completing the job. An earlier run, or a process that died, may have left
 // others. It precedes the record of the outcome, so no later attempt has begun. A file

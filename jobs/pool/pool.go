@@ -60,6 +60,7 @@ type Options struct {
 	// Their results are also bounded, at 64 MiB.
 	MaxUnsettled int
 	Artifacts    jobs.Artifacts // nil: handlers can leave no files
+	Inputs       Inputs         // nil: jobs have none
 	Logs         jobs.Logs      // nil: entries of jobs' logs are lost
 	Logger       *slog.Logger
 }

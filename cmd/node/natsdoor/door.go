@@ -3,6 +3,7 @@ package natsdoor
 import (
 	"context"
 	"errors"
+	"io"
 	"net/url"
 	"slices"
 	"strings"
@@ -52,6 +53,11 @@ func (q request) Param(string) string { return "" }
 func (q request) Query() (url.Values, error) { return nil, nil }
 
 func (q request) Body() ([]byte, error) { return q.r.Body, nil }
+
+// Upload is not offered: a message has a bound, and stands in memory as a whole.
+func (q request) Upload() (io.Reader, error) {
+	return nil, &jobs.Error{Kind: jobs.InvalidRequest, Detail: "files are uploaded by POST /artifacts, over REST"}
+}
 
 func (q request) Header(name string) []string { return q.r.Header(name) }
 

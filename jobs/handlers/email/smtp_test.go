@@ -237,7 +237,8 @@ type reports func(percent int)
 func (r reports) Report(percent int, _ string) { r(percent) }
 func (reports) Log(_ jobs.Level, _, _ string)  {}
 
-func (reports) Create() (jobs.ArtifactWriter, error) { return nil, errors.ErrUnsupported }
+func (reports) Create() (jobs.ArtifactWriter, error)  { return nil, errors.ErrUnsupported }
+func (reports) InputPath(*jobs.Input) (string, error) { return "", errors.ErrUnsupported }
 
 func TestSMTPSends(t *testing.T) {
 	server := startServer(t, nil)

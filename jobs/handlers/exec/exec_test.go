@@ -398,7 +398,8 @@ type begun func()
 func (b begun) Report(int, string)           { b() }
 func (begun) Log(jobs.Level, string, string) {}
 
-func (begun) Create() (jobs.ArtifactWriter, error) { return nil, errors.ErrUnsupported }
+func (begun) Create() (jobs.ArtifactWriter, error)  { return nil, errors.ErrUnsupported }
+func (begun) InputPath(*jobs.Input) (string, error) { return "", errors.ErrUnsupported }
 
 // TestConfiguration has every mistake named with its key.
 func TestConfiguration(t *testing.T) {

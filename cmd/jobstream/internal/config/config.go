@@ -54,10 +54,11 @@ type Config struct {
 
 // Server is the REST side.
 type Server struct {
-	Host    string   // a name or an address, without port
-	Port    int      // 0 = any free port
-	Hosts   []string // names that requests may be for, besides Host and loopback
-	MaxBody int64    // of a request, in bytes
+	Host      string   // a name or an address, without port
+	Port      int      // 0 = any free port
+	Hosts     []string // names that requests may be for, besides Host and loopback
+	MaxBody   int64    // of a request, in bytes
+	MaxUpload int64    // of an uploaded file, in bytes
 	// MaxConnections bounds the connections of each of the two ports. It is lower if
 	// the process may not open as many files. 0 stands for up to 10,000.
 	MaxConnections int
@@ -131,6 +132,7 @@ type JobType struct {
 	ConcurrencyPerKey int           // at most so many of this type with the same concurrency_key at once, from 1
 	Rate              jobs.Rate     // at most so many of this type start; zero = no limit
 	Backoff           jobs.Backoff
+	Inputs            []jobs.InputRule // by name
 	Options           handlers.Options // of its kind; nil: that has none
 }
 
@@ -156,7 +158,7 @@ func Default(kinds []*handlers.Kind) *Config {
 func scalarDefaults(kinds []*handlers.Kind) *Config {
 	return &Config{
 		Kinds:  kinds,
-		Server: Server{Host: "127.0.0.1", Port: 8080, MaxBody: 1 << 20},
+		Server: Server{Host: "127.0.0.1", Port: 8080, MaxBody: 1 << 20, MaxUpload: 1 << 30},
 		Data:   Data{Dir: "data"},
 		Broker: Broker{Host: "127.0.0.1", Port: 4222, Sync: time.Second},
 		Worker: Worker{

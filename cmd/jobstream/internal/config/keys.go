@@ -46,6 +46,7 @@ func (c *Config) keys(types []namedType) []setting.Setting {
 		setting.Whole("server.port", &c.Server.Port, 0, maxPort),
 		hosts("server.hosts", &c.Server.Hosts),
 		setting.Size("server.max_body", &c.Server.MaxBody, 1, maxBodyLimit),
+		setting.Size("server.max_upload", &c.Server.MaxUpload, 1, maxArtifacts),
 		setting.Whole("server.max_connections", &c.Server.MaxConnections, 0, maxConns),
 		setting.Bool("server.insecure", &c.Server.Insecure),
 		folder("data.dir", &c.Data.Dir),
@@ -102,11 +103,32 @@ func (t namedType) keys(kinds []string) []setting.Setting {
 		setting.Fraction(p+"backoff.jitter", &t.Backoff.Jitter),
 		setting.Durations(p+"backoff.delays", &t.Backoff.Delays, 0, maxBackoff),
 	}
+	list = append(list, t.inputKeys(p+"inputs")...)
 	if t.Options != nil {
 		for _, k := range t.Options.Settings() {
 			k.Path = p + k.Path
 			list = append(list, k)
 		}
+	}
+	return list
+}
+
+// inputKeys are the settings of a type's inputs, which are known from their section at
+// path. Without one the section itself is a setting, so that it can be empty.
+func (t namedType) inputKeys(path string) (list []setting.Setting) {
+	if len(t.Inputs) == 0 {
+		var none map[string]string
+		empty := setting.Map(path, &none)
+		empty.Allowed = "a section of names for inputs, each with types and max"
+		return []setting.Setting{empty}
+	}
+	for i := range t.Inputs {
+		in := &t.Inputs[i]
+		at := path + "." + in.Name
+		list = append(list,
+			setting.CheckedTexts(at+".types", &in.Types, "a list of content types in small letters, like [text/csv, image/*]", jobs.ValidContentType),
+			setting.Size(at+".max", &in.Max, 0, maxArtifacts),
+		)
 	}
 	return list
 }

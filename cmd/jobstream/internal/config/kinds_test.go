@@ -137,7 +137,7 @@ func TestOptionProblems(t *testing.T) {
 		{"jobs: {tool: {command: [a], linger: 2h}}", "", `jobs.tool.linger: "2h" is not seconds or a duration like 90s, 5m, 12h or 30d, from 0s to 1h (config.yaml line 1)`},
 		{"jobs: {tool: {command: [a], liner: 2}}", "", "jobs.tool.liner: is not a known key; did you mean jobs.tool.linger? (config.yaml line 1)"},
 		{"jobs: {tool: {command: [a], login: {tokn: a}}}", "", "jobs.tool.login.tokn: is not a known key; did you mean jobs.tool.login.token? (config.yaml line 1)"},
-		{"jobs: {email: {command: [a]}}", "", "jobs.email.command: is not a known key; jobs.email has run, description, schema, retry_count, timeout, max_workers, concurrency_per_key, rate, burst, backoff (config.yaml line 1)"},
+		{"jobs: {email: {command: [a]}}", "", "jobs.email.command: is not a known key; jobs.email has run, description, schema, retry_count, timeout, max_workers, concurrency_per_key, rate, burst, backoff, inputs (config.yaml line 1)"},
 		{"jobs: {tool: {command: [a]}}", "JOBS_TOOL_LINGER=x", `jobs.tool.linger: "x" is not seconds or a duration like 90s, 5m, 12h or 30d, from 0s to 1h (from JOBSTREAM_JOBS_TOOL_LINGER)`},
 		{"jobs: {tool: {command: [a]}}", "JOBS_TOOL_COMMAND=x", "JOBSTREAM_JOBS_TOOL_COMMAND: is not a known variable: lists are set in the file only"},
 		{"jobs: {tool: {command: [a]}}", "JOBS_TOOL_ENV_PATH=x", "JOBSTREAM_JOBS_TOOL_ENV_PATH: is not a known variable: sections of names are set in the file only"},

@@ -74,8 +74,32 @@ func (l *loader) declareTypes(root *node, environ []string) {
 			continue
 		}
 		types[e.key] = newType(handlers.Find(kinds, runOf(e, environ)))
+		l.declareInputs(types[e.key], join(join("jobs", e.key), "inputs"), e.node.child("inputs"))
 	}
 	l.types = l.config.inOrder(types)
+}
+
+// declareInputs decides which inputs a type has, from the section at path; nil if there is
+// none. Their settings follow from their names.
+func (l *loader) declareInputs(t *JobType, path string, section *node) {
+	if section == nil {
+		return
+	}
+	for _, e := range section.entries {
+		if !jobs.ValidInputName(e.key) {
+			l.lines[join(path, e.key)] = e.line
+			l.fail(join(path, e.key), "", fmt.Sprintf("is not a name for an input: 1 to %d letters, digits, _ and -", jobs.MaxTypeName))
+			continue
+		}
+		if !slices.ContainsFunc(t.Inputs, func(r jobs.InputRule) bool { return r.Name == e.key }) {
+			t.Inputs = append(t.Inputs, jobs.InputRule{Name: e.key})
+		}
+	}
+	slices.SortFunc(t.Inputs, func(a, b jobs.InputRule) int { return strings.Compare(a.Name, b.Name) })
+	if len(t.Inputs) > jobs.MaxInputs {
+		l.lines[path] = section.line
+		l.fail(path, "", fmt.Sprintf("has more than %d names", jobs.MaxInputs))
+	}
 }
 
 func shippedNames(kinds []*handlers.Kind) (names []string) {
@@ -150,7 +174,7 @@ func (l *loader) merge(root *node, environ []string, flags []Flag) error {
 // there.
 func (l *loader) collect(n *node, path string, known map[string]bool, values map[string]any) {
 	for _, e := range n.entries {
-		if path == "jobs" && wrongTypeName(e.key) != "" {
+		if path == "jobs" && wrongTypeName(e.key) != "" || isInputs(path) && !jobs.ValidInputName(e.key) {
 			continue // declareTypes has reported it
 		}
 		at := join(path, e.key)
@@ -162,6 +186,8 @@ func (l *loader) collect(n *node, path string, known map[string]bool, values map
 				l.fail(at, e.node.show(), "is not a section of names with cron or every, and type")
 			}
 			l.schedules = e.node
+		case leaf >= 0 && isInputs(at) && len(e.node.entries) > 0:
+			// declareTypes has found wrong names only, and reported them.
 		case leaf >= 0 && l.keys[leaf].List:
 			values[at] = e.node.texts(l.keys[leaf])
 		case leaf >= 0 && l.keys[leaf].Map:
@@ -210,6 +236,13 @@ func (l *loader) failBelow(path string, names []string, value, text string) {
 		return
 	}
 	scheduleReader{loader: l, path: path, entry: e}.failAt(names, value, text)
+}
+
+// isInputs says whether path is that of a type's section inputs.
+func isInputs(path string) bool {
+	rest, ok := strings.CutPrefix(path, "jobs.")
+	_, key, _ := strings.Cut(rest, ".")
+	return ok && key == "inputs"
 }
 
 // hint suggests a known key for the unknown key at, in section.

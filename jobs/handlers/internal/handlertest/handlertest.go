@@ -187,7 +187,8 @@ type Task struct {
 
 	mu     sync.Mutex
 	tb     testing.TB
-	Folder string // of its files; made with the first one
+	inputs map[string]string // paths by name
+	Folder string            // of its files; made with the first one
 }
 
 // Report notes progress.
@@ -212,6 +213,37 @@ func (t *Task) Create() (jobs.ArtifactWriter, error) {
 	}
 	return jobs.NewArtifactDir(t.Folder, 0).Create(t.Job.ID)
 }
+
+// Give gives the task an input with this content.
+func (t *Task) Give(name, file, contentType string, content []byte) {
+	t.tb.Helper()
+	dir := jobs.NewArtifactDir(t.tb.TempDir(), 0).Inputs()
+	in := jobs.Input{Name: name, ID: jobs.NewID()}
+	w, err := dir.Create(in.ID)
+	if err != nil {
+		t.tb.Fatal(err)
+	}
+	defer w.Abort()
+	if _, err := w.Write(content); err != nil {
+		t.tb.Fatal(err)
+	}
+	made, err := w.Commit(file, contentType)
+	if err != nil {
+		t.tb.Fatal(err)
+	}
+	in.File = *made
+	if t.Job.Terms == nil {
+		t.Job.Terms = &jobs.Terms{}
+	}
+	t.Job.Terms.Inputs = append(t.Job.Terms.Inputs, in)
+	if t.inputs == nil {
+		t.inputs = make(map[string]string)
+	}
+	t.inputs[name] = dir.Path(in.ID, made)
+}
+
+// InputPath is the path of an input.
+func (t *Task) InputPath(in *jobs.Input) (string, error) { return t.inputs[in.Name], nil }
 
 // Open ends the task and opens its only file.
 func (t *Task) Open() (*jobs.Artifact, jobs.ArtifactFile) {
