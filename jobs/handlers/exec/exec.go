@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -196,6 +197,9 @@ func (h *Handler) folder(mark string) (string, error) {
 
 // remove removes a folder, even if what is in it cannot be entered.
 func remove(dir string) error {
+	if syscall.Rmdir(dir) == nil { // most are empty
+		return nil
+	}
 	err := os.RemoveAll(dir)
 	if err == nil {
 		return nil

@@ -4,6 +4,9 @@
 // Start reading at [Run]. On Linux the program may be confined, see [Sandbox], and a
 // mark in the environment finds its processes again, see [Sweep]; elsewhere it only has
 // a process group of its own.
+//
+// The first run on Linux makes this process the subreaper of its descendants: processes
+// that a program leaves behind become children of this process, which reaps them.
 package proc
 
 import (
@@ -11,8 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,8 +27,9 @@ type Command struct {
 	Env  []string // the whole environment; Mark is appended to it
 	// Mark is an entry NAME=value by which processes of this run are known. It must not be
 	// the same as another run's.
-	Mark   string
-	Stdin  io.Reader // nil: there is none
+	Mark string
+	// Stdin is what the program reads; nil: nothing. A file it gets itself.
+	Stdin  io.Reader
 	Stdout io.Writer // what is written there; nil: it is thrown away
 	Stderr io.Writer
 	Events io.Writer // what is written to file descriptor 3
@@ -105,47 +107,3 @@ var ErrNotStarted = errors.New("the program could not be started")
 // drainTime is how long the rest of the output may take to come once all processes
 // have ended: it is in the kernel's buffers then.
 const drainTime = 2 * time.Second
-
-// meter passes output on until there is too much of it, of all streams together.
-type meter struct {
-	left atomic.Int64
-	over func() // called once
-	once atomic.Bool
-}
-
-// metered is one stream that a meter counts.
-type metered struct {
-	m *meter
-	w io.Writer
-}
-
-// buffers are for output. Most programs write little, and three new ones for each would
-// be most of the garbage.
-var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
-
-// copy passes on what can be read, until nothing can.
-func (s metered) copy(from io.Reader) {
-	buf := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(buf)
-	for {
-		n, err := from.Read(buf[:])
-		_, _ = s.Write(buf[:n])
-		if err != nil {
-			return
-		}
-	}
-}
-
-// Write never fails, so that a program that writes too much meets its end and no EPIPE.
-func (s metered) Write(b []byte) (int, error) {
-	if s.m.over != nil && s.m.left.Add(-int64(len(b))) < 0 {
-		if s.m.once.CompareAndSwap(false, true) {
-			s.m.over()
-		}
-		return len(b), nil
-	}
-	if s.w != nil {
-		_, _ = s.w.Write(b) // whoever reads it has bounds of their own
-	}
-	return len(b), nil
-}

@@ -6,10 +6,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -107,6 +110,87 @@ func TestLeavesAtOnce(t *testing.T) {
 		nothingLeft(t, c)
 		Sweep(c.Mark)
 	}
+}
+
+// TestOrphans has programs leave processes behind that end by themselves, beside children
+// of this process that are none of theirs.
+func TestOrphans(t *testing.T) {
+	if adopt() == none {
+		t.Skip("this kernel does not list the children of a thread: the reaping of orphans is NOT tested")
+	}
+	var group sync.WaitGroup
+	for range 20 {
+		group.Go(func() {
+			c := shell(t, `(setsid true &); (setsid sleep 0.02 &); (true &); sleep 0.05; (setsid sleep 1000 &)`)
+			if end, err := Run(context.Background(), c); err != nil || !end.OK() {
+				t.Errorf("ended with %v, %v", end.String(), err)
+			}
+			nothingLeft(t, c)
+		})
+		group.Go(func() {
+			for range 20 {
+				if err := exec.Command("/bin/sh", "-c", "exit 3").Run(); err == nil || err.Error() != "exit status 3" { //nolint:noctx // it ends at once
+					t.Errorf("a child of somebody else ended with %v", err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	for until := time.Now().Add(10 * time.Second); orphans(); time.Sleep(time.Millisecond) { // those that other tests run
+		if time.Now().After(until) {
+			b, _ := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()))
+			t.Fatalf("orphans are left among the children %s", b)
+		}
+	}
+}
+
+// TestStreams moves more than the pipes hold, in both directions at once, and to a reader
+// that is slow at first.
+func TestStreams(t *testing.T) {
+	in := bytes.Repeat([]byte("0123456789abcdef"), 1<<16) // 1 MiB
+	path := filepath.Join(t.TempDir(), "in")
+	if err := os.WriteFile(path, in, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for name, stdin := range map[string]io.Reader{"memory": bytes.NewReader(in), "reader": io.MultiReader(bytes.NewReader(in)), "file": file} {
+		var out, errs, events bytes.Buffer
+		c := shell(t, `tee /dev/stderr /dev/fd/3`)
+		c.Stdin, c.Stdout, c.Stderr, c.Events = stdin, &out, &errs, &events
+		if end, err := Run(context.Background(), c); err != nil || !end.OK() {
+			t.Fatalf("%s: ended with %v, %v", name, end.String(), err)
+		}
+		if !bytes.Equal(out.Bytes(), in) || !bytes.Equal(errs.Bytes(), in) || !bytes.Equal(events.Bytes(), in) {
+			t.Errorf("%s: of %d bytes come %d, %d and %d", name, len(in), out.Len(), errs.Len(), events.Len())
+		}
+	}
+	for name, stdin := range map[string]io.Reader{"memory": bytes.NewReader(in), "never": neverReads{}} {
+		c := shell(t, `exit 0`) // reads nothing
+		c.Stdin = stdin
+		if end, err := Run(context.Background(), c); err != nil || !end.OK() {
+			t.Errorf("%s: ended with %v, %v", name, end.String(), err)
+		}
+	}
+}
+
+// neverReads always has more.
+type neverReads struct{}
+
+func (neverReads) Read(b []byte) (int, error) { return len(b), nil }
+
+// TestReadsItsOwnOutput lets a program take what it wrote out of the pipe again.
+func TestReadsItsOwnOutput(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	c := shell(t, `cat /dev/fd/3 & cat /dev/fd/3 & i=0; while [ $i -lt 2000 ]; do echo line >&3; i=$((i+1)); done; exit 0`)
+	if end, err := Run(ctx, c); err != nil || !end.OK() {
+		t.Errorf("ended with %v, %v", end.String(), err)
+	}
+	nothingLeft(t, c)
 }
 
 // first calls then at the first byte.

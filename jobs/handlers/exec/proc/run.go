@@ -4,78 +4,130 @@ package proc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // run is one program while it runs.
 type run struct {
 	c       *Command
-	process *os.Process
 	began   time.Time
+	pid     int
 	halted  bool // at its first instruction
+	started chan error
+	written chan chunk
+	ended   chan struct{}
+	left    int64 // bytes that it may still write
 
 	mu   sync.Mutex
 	gone bool // it has been reaped, and its pid may be another's
 	end  End
 }
 
+// chunk is a piece of what a program writes.
+type chunk struct {
+	fd  int
+	buf *buffer
+	n   int
+}
+
+type buffer [32 << 10]byte
+
+// buffers are for output. Most programs write little, and new ones for each would be most
+// of the garbage.
+var buffers = sync.Pool{New: func() any { return new(buffer) }}
+
 // Run runs a program and returns when it and all its processes have ended, and what they
 // wrote has been passed on. When ctx ends, the process group gets a TERM, and a KILL after
 // c.KillAfter. Whatever ends the program, what it has started ends with it: the group is
 // killed before its leader is reaped, so that its number cannot be another's by then.
 //
-// An error means that it never ran.
+// Nothing is written after Run has returned, nor two things at a time. An error means that
+// the program never ran.
 func Run(ctx context.Context, c *Command) (End, error) {
-	r := &run{c: c, began: time.Now()}
-	p, err := newPipes(c)
-	if err != nil {
+	r := &run{
+		c: c, began: time.Now(), left: c.Limits.Output,
+		started: make(chan error), written: make(chan chunk), ended: make(chan struct{}),
+	}
+	if err := r.begin(ctx); err != nil {
 		return End{}, fmt.Errorf("%w: %w", ErrNotStarted, err)
 	}
-	defer p.closeOurs()
-	started, ended := make(chan error, 1), make(chan struct{})
-	go func() {
-		defer close(ended)
-		r.supervise(p.theirs, started)
-	}()
-	err = <-started
-	p.closeTheirs()
-	if err != nil {
-		<-ended
-		return End{}, fmt.Errorf("%w: %w", ErrNotStarted, err)
-	}
-	p.pump(c, r.tooMuch)
-	stop := r.watch()
-	select {
-	case <-ended:
-	case <-ctx.Done():
-		r.stop(ended)
-	}
-	stop()
-	r.sweep()
-	p.drain()
+	r.adjust()
+	r.attend(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.end, nil
 }
 
-// stop ends the group because the context has ended.
-func (r *run) stop(ended <-chan struct{}) {
-	r.mu.Lock()
-	r.end.Stopped = !r.gone
-	r.mu.Unlock()
-	r.signal(syscall.SIGTERM)
-	patience := time.NewTimer(r.c.KillAfter)
-	defer patience.Stop()
+// gate lets a few runs at a time start: the kernel looks at each open descriptor of this
+// process for each program that starts, and those that wait have none here.
+var gate = make(chan struct{}, 2*runtime.NumCPU())
+
+// begin starts the program when it is its turn.
+func (r *run) begin(ctx context.Context) error {
 	select {
-	case <-ended:
-	case <-patience.C:
-		r.signal(syscall.SIGKILL)
-		<-ended
+	case gate <- struct{}{}:
+		defer func() { <-gate }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	p, err := newPipes(r.c)
+	if err != nil {
+		return err
+	}
+	go r.supervise(p)
+	return <-r.started
+}
+
+// attend passes on what the program writes until it has ended, and ends it when it must.
+func (r *run) attend(ctx context.Context) {
+	look, stop := r.watch()
+	defer stop()
+	done := ctx.Done()
+	var patience <-chan time.Time
+	for {
+		select {
+		case c := <-r.written:
+			r.pass(c)
+		case <-look:
+			r.look()
+		case <-done:
+			done = nil
+			r.mu.Lock()
+			r.end.Stopped = !r.gone
+			r.mu.Unlock()
+			r.signal(syscall.SIGTERM)
+			timer := time.NewTimer(r.c.KillAfter)
+			defer timer.Stop()
+			patience = timer.C
+		case <-patience:
+			r.signal(syscall.SIGKILL)
+		case <-r.ended:
+			return
+		}
+	}
+}
+
+// pass passes on what was written, until that is too much. A program that writes too much
+// is ended, and gets no EPIPE.
+func (r *run) pass(c chunk) {
+	defer buffers.Put(c.buf)
+	w := [...]io.Writer{1: r.c.Stdout, 2: r.c.Stderr, 3: r.c.Events}[c.fd]
+	if most := r.c.Limits.Output; most > 0 {
+		if r.left -= int64(c.n); r.left < 0 {
+			r.exceed(fmt.Sprintf("wrote more than %d bytes (limits.output)", most))
+			return
+		}
+	}
+	if w != nil {
+		_, _ = w.Write(c.buf[:c.n]) // whoever reads it has bounds of their own
 	}
 }
 
@@ -84,7 +136,7 @@ func (r *run) signal(s syscall.Signal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.gone {
-		_ = syscall.Kill(-r.process.Pid, s) // there may be nobody left to get it
+		_ = syscall.Kill(-r.pid, s) // there may be nobody left to get it
 	}
 }
 
@@ -98,116 +150,78 @@ func (r *run) exceed(what string) {
 	r.signal(syscall.SIGKILL)
 }
 
-func (r *run) tooMuch() {
-	r.exceed(fmt.Sprintf("wrote more than %d bytes (limits.output)", r.c.Limits.Output))
+// wait reaps a process.
+func wait(pid int) (status syscall.WaitStatus, err error) {
+	for {
+		if _, err = syscall.Wait4(pid, &status, 0, nil); !errors.Is(err, syscall.EINTR) {
+			return status, err
+		}
+	}
 }
 
-// ended notes how the leader ended; its number may be another's from now on. r.mu is
-// held.
-func (r *run) ended(state *os.ProcessState, err error) {
+// note notes how the leader ended; its number may be another's from now on. r.mu is held.
+func (r *run) note(status syscall.WaitStatus, err error) {
 	r.gone = true
-	if err != nil {
+	switch {
+	case err != nil:
 		r.end.Code = -1
-		return
-	}
-	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+	case status.Signaled():
 		r.end.Signal = status.Signal()
-	} else {
-		r.end.Code = state.ExitCode()
+	default:
+		r.end.Code = status.ExitStatus()
 	}
 }
 
-// pipes are the files of a program, ours and its own ends.
-type pipes struct {
-	theirs []*os.File // by descriptor
-	ours   []*os.File // of stdin, stdout, stderr and the events
-	done   sync.WaitGroup
-	mu     sync.Mutex
-}
-
-func newPipes(c *Command) (p *pipes, err error) {
-	p = &pipes{theirs: make([]*os.File, 4), ours: make([]*os.File, 4)}
-	defer func() {
-		if err != nil {
-			p.closeTheirs()
-			p.closeOurs()
+// follow reads what the program writes until nobody is left who could write more. It reaps
+// the program when the descriptor end can be read, or has no other end any more.
+func (r *run) follow(p *pipes, end int) {
+	watched := []unix.PollFd{
+		{Fd: int32(end), Events: unix.POLLIN},
+		{Fd: int32(p.ours[1]), Events: unix.POLLIN}, {Fd: int32(p.ours[2]), Events: unix.POLLIN}, {Fd: int32(p.ours[3]), Events: unix.POLLIN},
+	}
+	var until time.Time
+	for open := len(watched); open > 0; {
+		patience := -1 // for ever
+		if !until.IsZero() {
+			patience = max(int(time.Until(until).Milliseconds()), 0)
 		}
-	}()
-	for fd := range p.theirs {
+		n, err := unix.Poll(watched, patience)
 		switch {
-		case fd == 0 && c.Stdin == nil:
-			p.theirs[0], err = os.Open(os.DevNull)
-		case fd == 0:
-			p.theirs[0], p.ours[0], err = pipe(0)
-		default:
-			p.ours[fd], p.theirs[fd], err = pipe(1)
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil || n == 0:
+			return // somebody who cannot be killed keeps a pipe open
 		}
-		if err != nil {
-			return p, err
-		}
-		if u := c.User; u != nil && p.ours[fd] != nil {
-			// It may open them by name, too: /dev/fd/3, /dev/stderr.
-			if err = p.theirs[fd].Chown(int(u.UID), int(u.GID)); err != nil {
-				return p, err
+		for fd := range watched {
+			at := &watched[fd]
+			switch {
+			case at.Revents == 0:
+				continue
+			case fd == 0:
+				r.reap()
+				r.sweep()
+				until = time.Now().Add(drainTime)
+			case r.read(fd, p.ours[fd], at.Revents):
+				continue
 			}
+			at.Fd, at.Revents = -1, 0
+			open--
 		}
 	}
-	return p, nil
 }
 
-// pump moves what the program reads and writes.
-func (p *pipes) pump(c *Command, tooMuch func()) {
-	m := &meter{}
-	if c.Limits.Output > 0 {
-		m.left.Store(c.Limits.Output)
-		m.over = tooMuch
+// read reads once from the pipe that is the program's descriptor fd, and says whether more
+// may come.
+func (r *run) read(fd, from int, events int16) bool {
+	if events&unix.POLLIN == 0 {
+		return false
 	}
-	if p.ours[0] != nil {
-		if short, ok := c.Stdin.(interface{ Len() int }); ok && short.Len() <= pipeRoom {
-			p.feed(c.Stdin) // without waiting
-		} else {
-			p.done.Go(func() { p.feed(c.Stdin) })
-		}
+	buf := buffers.Get().(*buffer)
+	n, err := unix.Read(from, buf[:])
+	if n > 0 {
+		r.written <- chunk{fd, buf, n}
+		return true
 	}
-	for fd, w := range map[int]io.Writer{1: c.Stdout, 2: c.Stderr, 3: c.Events} {
-		p.done.Go(func() { metered{m, w}.copy(p.ours[fd]) })
-	}
-}
-
-// pipeRoom is what fits into each empty pipe, in bytes.
-const pipeRoom = 4 << 10
-
-// feed writes what the program reads.
-func (p *pipes) feed(stdin io.Reader) {
-	_, _ = io.Copy(p.ours[0], stdin) // it need not read all of it
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	_ = p.ours[0].Close()
-}
-
-// drain waits until everything written has been passed on. What somebody still keeps
-// open is closed after a while.
-func (p *pipes) drain() {
-	late := time.AfterFunc(drainTime, p.closeOurs)
-	defer late.Stop()
-	if in := p.ours[0]; in != nil {
-		_ = in.SetWriteDeadline(time.Now()) // nobody reads any more
-	}
-	p.done.Wait()
-}
-
-func (p *pipes) closeTheirs() { closeAll(p.theirs) }
-
-func (p *pipes) closeOurs() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	closeAll(p.ours)
-}
-
-func closeAll(files []*os.File) {
-	for _, f := range files {
-		if f != nil {
-			_ = f.Close() // it may be closed already
-		}
-	}
+	buffers.Put(buf)
+	return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) // the program may read its own output
 }

@@ -17,38 +17,86 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pipe makes a pipe. The program gets the end theirs: 0, to read, or 1, to write.
-// [os.Pipe] would prepare both ends for waiting, and undo that for the program.
-func pipe(theirs int) (r, w *os.File, err error) {
+// pipe makes a pipe.
+func pipe() (r, w int, err error) {
 	var ends [2]int
 	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
-		return nil, nil, os.NewSyscallError("pipe2", err)
+		return none, none, os.NewSyscallError("pipe2", err)
 	}
-	if err := unix.SetNonblock(ends[1-theirs], true); err != nil {
-		_, _ = unix.Close(ends[0]), unix.Close(ends[1]) // nothing was written
-		return nil, nil, os.NewSyscallError("fcntl", err)
-	}
-	return os.NewFile(uintptr(ends[0]), "|0"), os.NewFile(uintptr(ends[1]), "|1"), nil
+	return ends[0], ends[1], nil
 }
 
-// supervise starts the program and returns when it has ended and been reaped. Its thread
-// never does anything else: it is confined, which the program inherits, and the program
-// gets a KILL when it ends.
-func (r *run) supervise(files []*os.File, started chan<- error) {
+// supervise starts the program, and returns when it has ended and what it wrote has been
+// read. Its thread never does anything else: it is confined, which the program inherits,
+// and the program gets a KILL when it ends. It does all that it can by itself, since each
+// wait for another thread costs more than what would be done there.
+func (r *run) supervise(p *pipes) {
 	runtime.LockOSThread() // for good: the thread ends with this goroutine
-	if err := r.start(files); err != nil {
-		started <- err
+	if unix.Gettid() == os.Getpid() {
+		// The first thread gets the orphans, and is to have no other children. While it is
+		// locked, the next goroutine has another one.
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			r.supervise(p)
+		}()
+		<-done
+		runtime.UnlockOSThread()
 		return
 	}
-	limited := make(chan error)
-	go func() { limited <- r.limit() }() // this thread may not do that any more
-	err := <-limited
-	if r.halted {
-		_ = unix.PtraceDetach(r.process.Pid) // it may have been killed
+	defer p.close()
+	adopt()
+	end, err := r.start(p)
+	p.closeTheirs()
+	if err != nil {
+		r.started <- err
+		return
 	}
-	started <- err
-	r.await(0)
-	r.reap()
+	defer unix.Close(end)
+	err = r.limit()
+	if r.halted {
+		_ = unix.PtraceDetach(r.pid) // it may have been killed
+	}
+	if err != nil {
+		r.signal(syscall.SIGKILL)
+		r.reap()
+		r.started <- fmt.Errorf("limits: %w", err)
+		return
+	}
+	r.started <- nil
+	r.follow(p, end)
+	close(r.ended)
+}
+
+// start starts the program, and returns a descriptor that can be read when it has ended.
+func (r *run) start(p *pipes) (end int, err error) {
+	if err := r.c.Sandbox.confine(); err != nil {
+		return none, err
+	}
+	sys := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL, PidFD: &end}
+	if u := r.c.User; u != nil {
+		sys.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID}
+	}
+	// Traced, it halts before its first instruction, so that nothing that it starts
+	// escapes its limits.
+	sys.Ptrace = true
+	r.pid, err = p.start(r.c, sys)
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSYS) {
+		sys.Ptrace = false // some containers forbid it; the limits come a little later there
+		r.pid, err = p.start(r.c, sys)
+	}
+	if err != nil {
+		return none, err
+	}
+	leaders.Store(r.pid, r)
+	if sys.Ptrace {
+		r.halted = true
+		await(r.pid, unix.WSTOPPED)
+	}
+	if end < 0 { // an old kernel
+		end, err = endOf(r.pid)
+	}
+	return end, err
 }
 
 // reap kills what is left of the group of a leader that has ended, and only then lets
@@ -56,54 +104,32 @@ func (r *run) supervise(files []*os.File, started chan<- error) {
 func (r *run) reap() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	_ = syscall.Kill(-r.process.Pid, syscall.SIGKILL) // there may be nobody left
-	leaders.Delete(r.process.Pid)
-	r.ended(r.process.Wait())
+	_ = syscall.Kill(-r.pid, syscall.SIGKILL) // there may be nobody left
+	r.note(wait(r.pid))
 }
 
-// start starts the program.
-func (r *run) start(files []*os.File) (err error) {
-	if err := r.c.Sandbox.confine(); err != nil {
-		return err
+// endOf is a descriptor whose other end is closed when a process has ended.
+func endOf(pid int) (int, error) {
+	r, w, err := pipe()
+	if err == nil {
+		go func() {
+			await(pid, 0)
+			_ = unix.Close(w) // nothing was written
+		}()
 	}
-	attr := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
-	if u := r.c.User; u != nil {
-		attr.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID}
-	}
-	// Traced, it halts before its first instruction, so that nothing that it starts
-	// escapes its limits.
-	attr.Ptrace = true
-	start := func() (*os.Process, error) {
-		return os.StartProcess(r.c.Argv[0], r.c.Argv, &os.ProcAttr{
-			Dir: r.c.Dir, Env: append(r.c.Env[:len(r.c.Env):len(r.c.Env)], r.c.Mark), Files: files, Sys: attr,
-		})
-	}
-	r.process, err = start()
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSYS) {
-		attr.Ptrace = false // some containers forbid it; the limits come a little later there
-		r.process, err = start()
-	}
-	if err != nil {
-		return err
-	}
-	leaders.Store(r.process.Pid, r)
-	if attr.Ptrace {
-		r.halted = true
-		r.await(unix.WSTOPPED)
-	}
-	return nil
+	return r, err
 }
 
 // leaders are the runs of this process by the number of their leaders. A number is there
 // only while it cannot be another process's.
 var leaders sync.Map
 
-// await waits until the program halts or ends, as flags say, and does not reap it.
-func (r *run) await(flags int) {
+// await waits until a process halts or ends, as flags say, and does not reap it.
+func await(pid, flags int) {
 	for {
-		err := unix.Waitid(unix.P_PID, r.process.Pid, nil, flags|unix.WEXITED|unix.WNOWAIT|unix.WALL, nil)
+		err := unix.Waitid(unix.P_PID, pid, nil, flags|unix.WEXITED|unix.WNOWAIT|unix.WALL, nil)
 		if !errors.Is(err, unix.EINTR) {
-			return // Wait says how it has ended
+			return // Wait4 says how it has ended
 		}
 	}
 }
@@ -151,7 +177,7 @@ func (u *User) become(wholly bool) error {
 
 // limit bounds the program before its first instruction, where it halts.
 func (r *run) limit() error {
-	l, pid := r.c.Limits, r.process.Pid
+	l, u := r.c.Limits, r.c.User
 	bounds := map[int]uint64{unix.RLIMIT_CORE: 0}
 	if l.CPU > 0 {
 		bounds[unix.RLIMIT_CPU] = uint64(max(l.CPU/time.Second, 1))
@@ -164,36 +190,63 @@ func (r *run) limit() error {
 	}
 	if l.Processes > 0 {
 		// The kernel counts those of the user, not those of the program.
-		_ = as(r.c.User, func() error { // which does not fail
-			bounds[unix.RLIMIT_NPROC] = uint64(tasks(r.uid()) + l.Processes)
-			return nil
+		_ = elsewhere(func() error { // which does not fail
+			return as(u, func() error {
+				bounds[unix.RLIMIT_NPROC] = uint64(tasks(r.uid()) + l.Processes)
+				return nil
+			})
 		})
 	}
 	err := r.bound(bounds)
-	if u := r.c.User; u != nil && errors.Is(err, unix.EPERM) {
+	if u != nil && errors.Is(err, unix.EPERM) {
 		// Without CAP_SYS_RESOURCE only the real user may. A program of the user could kill
 		// that thread, but it is there for an instant.
 		err = u.call(true, func() error { return r.bound(bounds) })
 	}
 	if err != nil {
-		r.signal(syscall.SIGKILL)
-		return fmt.Errorf("limits: %w", err)
+		return err
 	}
-	return as(r.c.User, func() error {
+	return as(u, func() error {
 		if l.Nice != 0 {
-			_ = unix.Setpriority(unix.PRIO_PGRP, pid, l.Nice)
-		}
-		if l.OOM != 0 {
-			_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(strconv.Itoa(l.OOM)), 0)
+			_ = unix.Setpriority(unix.PRIO_PGRP, r.pid, l.Nice)
 		}
 		return nil
 	})
 }
 
+// adjust has the kernel prefer the program when it lacks memory. The program's own thread
+// is not allowed to.
+func (r *run) adjust() {
+	if r.c.Limits.OOM == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.gone {
+		return
+	}
+	_ = as(r.c.User, func() error {
+		fd, err := unix.Open("/proc/"+strconv.Itoa(r.pid)+"/oom_score_adj", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		_, err = unix.Write(fd, strconv.AppendInt(nil, int64(r.c.Limits.OOM), 10))
+		return err
+	})
+}
+
+// elsewhere calls f on a thread that is not confined.
+func elsewhere(f func() error) error {
+	done := make(chan error)
+	go func() { done <- f() }()
+	return <-done
+}
+
 // bound sets limits of the program, by resource.
 func (r *run) bound(limits map[int]uint64) error {
 	for resource, n := range limits {
-		err := unix.Prlimit(r.process.Pid, resource, &unix.Rlimit{Cur: n, Max: n}, nil)
+		err := unix.Prlimit(r.pid, resource, &unix.Rlimit{Cur: n, Max: n}, nil)
 		if err != nil && !errors.Is(err, unix.ESRCH) { // or it has ended
 			return err
 		}
@@ -226,26 +279,13 @@ func tasks(uid uint32) (n int) {
 // watchEvery is how often the memory is looked at.
 const watchEvery = 100 * time.Millisecond
 
-// watch looks at the memory until stop is called.
-func (r *run) watch() (stop func()) {
+// watch ticks when the memory should be looked at, until stop is called.
+func (r *run) watch() (tick <-chan time.Time, stop func()) {
 	if r.c.Limits.Memory <= 0 {
-		return func() {}
+		return nil, func() {}
 	}
-	done := make(chan struct{})
-	var looking sync.WaitGroup
-	looking.Go(func() {
-		tick := time.NewTicker(watchEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				r.look()
-			case <-done:
-				return
-			}
-		}
-	})
-	return func() { close(done); looking.Wait() }
+	t := time.NewTicker(watchEvery)
+	return t.C, t.Stop
 }
 
 func (r *run) look() {
@@ -274,16 +314,24 @@ func resident(pid int) int64 {
 // short is how long a run takes in which the numbers of processes cannot come round.
 const short = time.Second
 
-// sweep kills what has left the group, a daemon for instance.
+// sweep kills what has left the group, a daemon for instance. Whatever it is, and however
+// many steps from the leader: one of these processes has lost its parent.
 func (r *run) sweep() {
+	leaders.Delete(r.pid)
+	if !orphans() {
+		return
+	}
 	since := r.began
 	if time.Since(since) > short {
 		since = time.Time{} // look at all
 	}
-	_ = as(r.c.User, func() error {
-		killAll(func() []int { return r.members(since) })
-		return nil
+	_ = elsewhere(func() error {
+		return as(r.c.User, func() error {
+			killAll(func() []int { return r.members(since) })
+			return nil
+		})
 	})
+	orphans() // and no longer now: reap them
 }
 
 // members are the processes of this run. With since they are looked for only among the
@@ -294,7 +342,7 @@ func (r *run) members(since time.Time) []int {
 	if since.IsZero() {
 		pids = processes(0)
 	} else {
-		pids = given(r.process.Pid)
+		pids = given(r.pid)
 	}
 	mark := append([]byte(r.c.Mark), 0)
 	return find(pids, func(pid int) bool {
@@ -318,7 +366,7 @@ func given(first int) []int {
 
 // lastPID is the number that was given last.
 func lastPID() int {
-	b, _ := read("/proc/loadavg", nil)
+	b, _ := readFile("/proc/loadavg", nil)
 	fields := strings.Fields(string(b))
 	if len(fields) == 0 {
 		return 0
@@ -352,7 +400,7 @@ func find(all []int, may func(pid int) bool, ours func(environ []byte) bool) (pi
 func environ(pid int, buf []byte) []byte {
 	for range 10 {
 		var ok bool
-		buf, ok = read("/proc/"+strconv.Itoa(pid)+"/environ", buf)
+		buf, ok = readFile("/proc/"+strconv.Itoa(pid)+"/environ", buf)
 		if !ok || len(buf) > 0 || resident(pid) == 0 { // a part of the kernel has no memory
 			break
 		}
@@ -362,9 +410,9 @@ func environ(pid int, buf []byte) []byte {
 	return buf
 }
 
-// read reads a file of /proc into buf, if it can be read. There is no
+// readFile reads a file of /proc into buf, if it can be read. There is no
 // [os.File], which costs as much as the rest.
-func read(path string, buf []byte) (all []byte, ok bool) {
+func readFile(path string, buf []byte) (all []byte, ok bool) {
 	buf = buf[:0]
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

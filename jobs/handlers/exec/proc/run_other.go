@@ -5,36 +5,70 @@ package proc
 import (
 	"os"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// pipe makes a pipe; theirs is its end 0, to read, or 1, to write.
-func pipe(int) (r, w *os.File, err error) { return os.Pipe() }
-
-// supervise starts the program and returns when it has ended and been reaped.
-func (r *run) supervise(files []*os.File, started chan<- error) {
-	attr := &syscall.SysProcAttr{Setsid: true}
-	if u := r.c.User; u != nil {
-		attr.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID}
+// pipe makes a pipe.
+func pipe() (r, w int, err error) {
+	var ends [2]int
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := syscall.Pipe(ends[:]); err != nil {
+		return none, none, os.NewSyscallError("pipe", err)
 	}
-	var err error
-	r.process, err = os.StartProcess(r.c.Argv[0], r.c.Argv, &os.ProcAttr{
-		Dir: r.c.Dir, Env: append(r.c.Env[:len(r.c.Env):len(r.c.Env)], r.c.Mark), Files: files, Sys: attr,
-	})
-	started <- err
+	syscall.CloseOnExec(ends[0])
+	syscall.CloseOnExec(ends[1])
+	return ends[0], ends[1], nil
+}
+
+// supervise starts the program, and returns when it has ended and what it wrote has been
+// read.
+func (r *run) supervise(p *pipes) {
+	defer p.close()
+	sys := &syscall.SysProcAttr{Setsid: true}
+	if u := r.c.User; u != nil {
+		sys.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID}
+	}
+	end, ended, err := pipe()
+	if err == nil {
+		defer unix.Close(end)
+		defer unix.Close(ended)
+		r.pid, err = p.start(r.c, sys)
+	}
+	p.closeTheirs()
+	r.started <- err
 	if err != nil {
 		return
 	}
-	// Here nothing waits for the end of a process without reaping it. The group keeps its
-	// number while it has a member, so that there is hardly a chance to hit another.
-	state, err := r.process.Wait()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	_ = syscall.Kill(-r.process.Pid, syscall.SIGKILL) // there may be nobody left
-	r.ended(state, err)
+	go r.wait(ended)
+	r.follow(p, end)
+	close(r.ended)
 }
 
+// wait waits for the leader's end and writes it to a descriptor. Here nothing waits for
+// the end of a process without reaping it. The group keeps its number while it has a
+// member, so that there is hardly a chance to hit another.
+func (r *run) wait(ended int) {
+	status, err := wait(r.pid)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_ = syscall.Kill(-r.pid, syscall.SIGKILL) // there may be nobody left
+	r.note(status, err)
+	_, _ = unix.Write(ended, []byte{0}) // it has room
+}
+
+// reap does nothing: the leader has been reaped.
+func (r *run) reap() {}
+
 // watch does nothing: there is no /proc to look into.
-func (r *run) watch() (stop func()) { return func() {} }
+func (r *run) watch() (tick <-chan time.Time, stop func()) { return nil, func() {} }
+
+func (r *run) look() {}
+
+// adjust does nothing.
+func (r *run) adjust() {}
 
 // sweep does nothing: what has left the group is not known here.
 func (r *run) sweep() {}
