@@ -102,6 +102,7 @@ func (o *Options) Describe() string { return o.Method + " " + o.URL }
 // Check reads the address, the headers with their secrets, and the certificates. Relative
 // paths begin at folder, that of the configuration's file.
 func (o *Options) Check(folder string, fail func(path, text string)) {
+	o.url = nil
 	allow, err := guard.ParseAllow(o.Allow)
 	if err != nil {
 		fail("allow", err.Error())

@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"jobstream/jobs"
+	"jobstream/jobs/handlers/internal/busy"
 	"jobstream/jobs/handlers/internal/envelope"
 )
 
@@ -46,8 +47,6 @@ const (
 const (
 	leastPause = time.Second
 	mostPause  = 30 * time.Second
-	// patience is how long one job is put off before its attempt fails.
-	patience = 24 * time.Hour
 )
 
 // Handler asks for the jobs of one type.
@@ -76,7 +75,7 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (r jobs.Result, err 
 	reply, err := h.r.Request(ctx, h.o.Subject, header, envelope.Payload(t.Job))
 	switch {
 	case errors.Is(err, ErrNobody):
-		return r, h.nobody(t)
+		return r, busy.Error(t, h.longer(), "nobody answers requests on "+h.o.Subject)
 	case ctx.Err() != nil:
 		return r, context.Cause(ctx)
 	case err != nil:
@@ -84,45 +83,10 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (r jobs.Result, err 
 	}
 	h.answered()
 	if err := failure(reply); err != nil {
-		if since(t) != nil {
-			_ = t.SetCheckpoint(nil) // somebody answers, so the next silence is a new one
-		}
 		return r, err
 	}
 	r.Value, err = value(reply.Body)
 	return r, err
-}
-
-// silence is the checkpoint of a job that nobody has answered for.
-type silence struct {
-	Run   int       `json:"run"`
-	Since jobs.Time `json:"since"`
-}
-
-// since reads the checkpoint; nil if there is none of this run.
-func since(t *jobs.Task) *silence {
-	var s *silence
-	if err := json.Unmarshal(t.Checkpoint(), &s); err != nil || s == nil || s.Run != t.Job.Run || s.Since == 0 {
-		return nil
-	}
-	return s
-}
-
-// nobody puts a job off, and its whole type with it. That uses no attempt, for a day.
-func (h *Handler) nobody(t *jobs.Task) error {
-	now := jobs.Now()
-	s := since(t)
-	if s == nil {
-		s = &silence{t.Job.Run, now}
-		if err := t.SetCheckpoint(s); err != nil {
-			return err
-		}
-	}
-	if now.Sub(s.Since) >= patience {
-		_ = t.SetCheckpoint(nil) // the next attempt has a day of its own
-		return jobs.BusyFailed(h.longer(), fmt.Errorf("nobody has answered requests on %s for %d hours", h.o.Subject, int(patience.Hours())))
-	}
-	return jobs.Busy(h.longer(), "nobody answers requests on "+h.o.Subject)
 }
 
 // longer is the rest of the pause, or a longer one if it is over.
