@@ -356,6 +356,21 @@ func (s *mailSession) Data(r io.Reader) error {
 	return err
 }
 
+// serve starts the server; env are the variables with which jobstream finds it.
+func (m *mailServer) serve(t *testing.T) (srv *smtp.Server, env []string) {
+	t.Helper()
+	srv = smtp.NewServer(m)
+	srv.Domain, srv.AllowInsecureAuth = "localhost", true
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	mustDo(t, err)
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(func() { _ = srv.Close() })
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	mustDo(t, err)
+	return srv, []string{"JOBSTREAM_EMAIL_SMTP_HOST=127.0.0.1", "JOBSTREAM_EMAIL_SMTP_PORT=" + port, "JOBSTREAM_EMAIL_SMTP_TLS=none"}
+}
+
 // TestContractSMTP sends mail to a real server that takes it, refuses it for
 // the moment, or for good.
 func TestContractSMTP(t *testing.T) {
@@ -367,18 +382,9 @@ func TestContractSMTP(t *testing.T) {
 		"never@b.example": slices.Repeat([]error{never}, 99),
 		"busy@b.example":  slices.Repeat([]error{later}, 99),
 	}}
-	srv := smtp.NewServer(m)
-	srv.Domain, srv.AllowInsecureAuth = "localhost", true
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	mustDo(t, err)
-	go func() { _ = srv.Serve(l) }()
-	defer func() { _ = srv.Close() }()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	mustDo(t, err)
-	h := openProgram(t, t.TempDir(), "JOBSTREAM_EMAIL_TRANSPORT=smtp", "JOBSTREAM_EMAIL_SMTP_HOST=127.0.0.1", "JOBSTREAM_EMAIL_SMTP_PORT="+port,
-		"JOBSTREAM_EMAIL_SMTP_TLS=none", "JOBSTREAM_EMAIL_FROM=Jobs <jobs@a.example>",
-		"JOBSTREAM_JOBS_EMAIL_BACKOFF_BASE=10ms", "JOBSTREAM_JOBS_EMAIL_RETRY_COUNT=5")
+	srv, env := m.serve(t)
+	h := openProgram(t, t.TempDir(), append(env, "JOBSTREAM_EMAIL_TRANSPORT=smtp", "JOBSTREAM_EMAIL_FROM=Jobs <jobs@a.example>",
+		"JOBSTREAM_JOBS_EMAIL_BACKOFF_BASE=10ms", "JOBSTREAM_JOBS_EMAIL_RETRY_COUNT=5")...)
 	send := func(to, more string) *seen {
 		return h.submit(`{"type":"email","payload":{"to":%q,"subject":"Grüße","body":"Hällo"}%s}`, to, more)
 	}

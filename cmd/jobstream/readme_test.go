@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -9,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,17 +62,44 @@ type reader struct {
 func startReader(t *testing.T) *reader {
 	t.Helper()
 	dir := t.TempDir()
-	bin := filepath.Join(dir, "jobstream")
-	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", bin, ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	h := startProgram(t, dir)
+	return &reader{house: h, dir: dir, nc: h.dial()}
+}
+
+// builtIn is the folder of the program that one test builds for all; "" = none has.
+// TestMain removes it.
+var builtIn string
+
+// built is the path of that program.
+var built = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "jobstream-built-")
+	if err != nil {
+		return "", err
 	}
+	builtIn = dir
+	bin := filepath.Join(dir, "jobstream")
+	out, err := exec.Command("go", "build", "-buildvcs=false", "-o", bin, ".").CombinedOutput() //nolint:noctx // all tests share it
+	if err != nil {
+		err = fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return bin, err
+})
+
+// cleanEnviron is the environment without the settings of the tests.
+func cleanEnviron() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "JOBSTREAM_") })
+}
+
+// startProgram starts the built program in a folder; env are further variables.
+func startProgram(t *testing.T, dir string, env ...string) *house {
+	t.Helper()
+	bin, err := built()
+	mustDo(t, err)
 	cmd := exec.Command(bin, "--port=0", "--nats-port=-1") //nolint:noctx // it is stopped by hand
 	t.Cleanup(func() { _ = cmd.Process.Kill() })           // if it has not stopped by then
 	h := newHouse(t, func() { _ = cmd.Process.Signal(os.Interrupt) })
 	cmd.Dir, cmd.Stderr = dir, h.log
-	// the settings of the tests are not the program's
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "JOBSTREAM_") })
+	cmd.Env = append(cleanEnviron(), env...)
 	mustDo(t, cmd.Start())
 	go func() {
 		if err := cmd.Wait(); err != nil {
@@ -79,7 +108,7 @@ func startReader(t *testing.T) *reader {
 		close(h.ended)
 	}()
 	h.awaitReady()
-	return &reader{house: h, dir: dir, nc: h.dial()}
+	return h
 }
 
 // settle waits until nothing is under way but what is held back.
