@@ -68,8 +68,14 @@ func newProgramHouse(t *testing.T) *programHouse {
 // submit begins a script.
 func (h *programHouse) submit(script string, more string) string {
 	h.t.Helper()
+	return h.submitAs("program", script, more)
+}
+
+// submitAs submits a job of a type, with a text as its payload.
+func (h *programHouse) submitAs(typ, script, more string) string {
+	h.t.Helper()
 	payload, _ := json.Marshal(script)
-	req, err := http.NewRequestWithContext(h.t.Context(), http.MethodPost, h.c.rest+"/jobs", strings.NewReader(fmt.Sprintf(`{"type":"program","payload":%s%s}`, payload, more)))
+	req, err := http.NewRequestWithContext(h.t.Context(), http.MethodPost, h.c.rest+"/jobs", strings.NewReader(fmt.Sprintf(`{"type":%q,"payload":%s%s}`, typ, payload, more)))
 	mustDo(h.t, err)
 	resp, err := http.DefaultClient.Do(req)
 	mustDo(h.t, err)

@@ -40,6 +40,7 @@ const (
 	childEnv     = "TEST_CHILD_DIR"      // says that this process is the server, and where its data is
 	childMaxLost = "TEST_CHILD_MAX_LOST" // its worker.max_lost
 	childQueue   = "TEST_CHILD_QUEUE"    // its worker.queue_size
+	childCall    = "TEST_CHILD_CALL"     // the url of its type call, if it has one
 )
 
 func TestMain(m *testing.M) {
@@ -145,6 +146,9 @@ func runChild(dir string) int {
 	})
 	addKinds(cfg, terms)
 	cfg.Jobs["program"] = programType()
+	if url := os.Getenv(childCall); url != "" {
+		cfg.Jobs["call"] = callType(url)
+	}
 	if err := s.serve(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

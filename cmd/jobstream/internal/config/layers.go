@@ -403,7 +403,8 @@ func (l *loader) failOption(path, name, text string) {
 	}
 	if _, there := l.lines[at]; !there {
 		list, _, _ := strings.Cut(at, "[")
-		l.lines[at] = cmp.Or(l.lines[list], l.lines[path])
+		section := at[:strings.LastIndexByte(at, '.')] // of names that the user chooses
+		l.lines[at] = cmp.Or(l.lines[list], l.lines[section], l.lines[path])
 	}
 	l.fail(at, "", text)
 }

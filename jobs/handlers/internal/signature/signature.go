@@ -40,7 +40,7 @@ func Parse(texts ...string) (Secrets, error) {
 		encoded, ok := strings.CutPrefix(text, "whsec_")
 		key, err := base64.StdEncoding.DecodeString(encoded)
 		if !ok || err != nil || len(key) < leastKey || len(key) > mostKey {
-			return nil, errors.New("must be whsec_ and a key of 24 to 64 bytes in base64; printf whsec_; head -c 32 /dev/urandom | base64")
+			return nil, errors.New("must be whsec_ and a key of 24 to 64 bytes in base64, as by: printf whsec_; head -c 32 /dev/urandom | base64")
 		}
 		all = append(all, key)
 	}
