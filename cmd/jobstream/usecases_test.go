@@ -1,11 +1,17 @@
+//go:build unix
+
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/emersion/go-smtp"
@@ -43,7 +49,9 @@ func TestUseCases(t *testing.T) {
 
 // around is what cases need around them: variables of the server and of the commands.
 var around = map[string]func(t *testing.T) (env []string){
-	"Email through a mail server": aroundMailServer,
+	"Email through a mail server":      aroundMailServer,
+	"Data export with PostgreSQL":      aroundPostgres,
+	"Database cleanup with PostgreSQL": aroundPostgres,
 }
 
 var (
@@ -110,4 +118,53 @@ func aroundMailServer(t *testing.T) []string {
 	}}
 	_, env := m.serve(t)
 	return append(env, "JOBSTREAM_EMAIL_SMTP_USERNAME=", "JOBSTREAM_EMAIL_SMTP_PASSWORD=", "JOBSTREAM_JOBS_MAIL_BACKOFF_BASE=10ms")
+}
+
+// aroundPostgres starts a PostgreSQL server for the case, if the machine has one.
+func aroundPostgres(t *testing.T) []string {
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/pg_ctl")
+	if path, err := exec.LookPath("pg_ctl"); err == nil {
+		found = append(found, path)
+	}
+	if len(found) == 0 {
+		t.Skip("NOT TESTED: there is no PostgreSQL server here")
+	}
+	bin := filepath.Dir(found[len(found)-1])
+	dir, err := os.MkdirTemp("/tmp", "jobstream-postgres-") // where another user can go
+	mustDo(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	as := postgresUser(t, dir)
+	do := func(name string, args ...string) error {
+		cmd := exec.Command(filepath.Join(bin, name), args...) //nolint:noctx // pg_ctl has a limit of its own
+		cmd.Dir, cmd.SysProcAttr, cmd.Env = dir, as, append(cleanEnviron(), "LC_ALL=C")
+		out, err := cmd.Output() // the server keeps no other pipe open: its log goes to a file
+		if err != nil {
+			return fmt.Errorf("%s: %w: %s", name, err, out)
+		}
+		return nil
+	}
+	data := filepath.Join(dir, "data")
+	mustDo(t, do("initdb", "-D", data, "-A", "trust", "-U", "app", "--no-sync", "-E", "UTF8"))
+	t.Cleanup(func() { _ = do("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop") })
+	mustDo(t, do("pg_ctl", "-D", data, "-l", filepath.Join(dir, "log"), "-w", "-t", "120", "-o", "-F -h '' -k "+dir, "start"))
+	return []string{"PGHOST=" + dir, "PGUSER=app", "PGDATABASE=postgres"}
+}
+
+// postgresUser says as whom a PostgreSQL server runs, which must not be root, and gives that
+// user the folder.
+func postgresUser(t *testing.T, dir string) *syscall.SysProcAttr {
+	t.Helper()
+	if os.Getuid() != 0 {
+		return nil
+	}
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		t.Skip("NOT TESTED: there is no user postgres here")
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	mustDo(t, err)
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	mustDo(t, err)
+	mustDo(t, os.Chown(dir, int(uid), int(gid)))
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 }
