@@ -6,8 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -164,6 +168,87 @@ func TestProgramsThatAreCancelled(t *testing.T) {
 	}
 	h.nothingLeft()
 	h.await(h.submit(`echo free`, ""), "completed")
+}
+
+// TestStormOfCancels submits and cancels at the same time, each job at another moment of
+// its life.
+func TestStormOfCancels(t *testing.T) {
+	t.Parallel()
+	h := newProgramHouse(t)
+	const clients, each = 10, 50
+	ids := make([][]string, clients)
+	var group sync.WaitGroup
+	for c := range clients {
+		group.Go(func() {
+			for n := range each {
+				id, err := h.post("/jobs", `{"type":"program","payload":"setsid sleep 1000 & sleep 1000"}`)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				ids[c] = append(ids[c], id)
+				if n%3 > 0 { // some at once, some when others have come in, the rest at the end
+					id = ids[c][n/2]
+				}
+				if _, err := h.post("/jobs/"+id+"/cancel", ""); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	for _, id := range slices.Concat(ids...) {
+		if _, err := h.post("/jobs/"+id+"/cancel", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range slices.Concat(ids...) {
+		h.await(id, "cancelled")
+	}
+	h.nothingLeft()
+	h.await(h.submit(`echo free`, ""), "completed")
+}
+
+// post sends a request. One that comes too late for its job is none that fails.
+func (h *programHouse) post(path, body string) (id string, err error) {
+	resp, err := http.Post(h.c.rest+path, "application/json", strings.NewReader(body)) //nolint:noctx // its server is ended
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	var j struct{ ID string }
+	err = json.NewDecoder(resp.Body).Decode(&j)
+	if resp.StatusCode >= http.StatusBadRequest && resp.StatusCode != http.StatusConflict {
+		err = fmt.Errorf("%s gives %d", path, resp.StatusCode)
+	}
+	return j.ID, err
+}
+
+// TestInheritedFiles has the server inherit a file from its parent, which is nobody's
+// business of its programs.
+func TestInheritedFiles(t *testing.T) {
+	t.Parallel()
+	secret, err := os.Create(filepath.Join(t.TempDir(), "secret"))
+	mustDo(t, err)
+	defer secret.Close()
+	cmd := exec.Command(os.Args[0]) //nolint:noctx // it is killed by hand
+	cmd.ExtraFiles = []*os.File{secret, secret, secret}
+	dir := t.TempDir()
+	h := &programHouse{t: t, dir: dir, c: startAs(t, cmd, dir)}
+	inherited, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", cmd.Process.Pid))
+	mustDo(t, err)
+	has := func(path string) bool { target, _ := os.Readlink(path); return target == secret.Name() }
+	if !slices.ContainsFunc(inherited, func(e os.DirEntry) bool { return has(fmt.Sprintf("/proc/%d/fd/%s", cmd.Process.Pid, e.Name())) }) {
+		t.Fatal("the server has not inherited the file")
+	}
+	id := h.submit(`ls -l /proc/self/fd`, "")
+	h.await(id, "completed")
+	var j struct{ Result string }
+	get(t, h.c.rest+"/jobs/"+id, &j)
+	if !strings.Contains(j.Result, "pipe:") || strings.Contains(j.Result, "secret") {
+		t.Errorf("a program has these files:\n%s", j.Result)
+	}
 }
 
 // TestProgramsOfAStoppedServer stops the server in good order: the programs get a TERM

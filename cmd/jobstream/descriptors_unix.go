@@ -4,6 +4,8 @@ package main
 
 import (
 	"math"
+	"os"
+	"strconv"
 	"syscall"
 )
 
@@ -15,4 +17,15 @@ func fileLimit() (files uint64, known bool) {
 		return 0, false
 	}
 	return min(uint64(r.Cur), math.MaxInt32), true //nolint:unconvert // it is signed on some systems
+}
+
+// keepInherited keeps descriptors that this process got from its parent from the programs
+// that it starts. Those that it opens itself are kept from them anyway.
+func keepInherited() {
+	open, _ := os.ReadDir("/dev/fd") // without it there is nothing to go by
+	for _, entry := range open {
+		if fd, err := strconv.Atoi(entry.Name()); err == nil && fd > 2 {
+			syscall.CloseOnExec(fd)
+		}
+	}
 }

@@ -41,7 +41,7 @@ func nodeOptions(c *config.Config, log *slog.Logger) (o node.Options, err error)
 	return node.Options{
 		Dir: c.Data.Dir, Types: types, Tracker: tracker, Requester: requester, Cleaner: tools.Cleaner(),
 		Artifacts: files,
-		Sweep:     func() error { return sweep(c, dirs, log) },
+		Sweep:     func() error { return sweep(dirs, log) },
 		Schedules: c.Schedules, Retention: c.Retention.Finished,
 		REST: node.REST{Hosts: append([]string{c.Server.Host}, c.Server.Hosts...), MaxBody: c.Server.MaxBody, MaxUpload: c.Server.MaxUpload},
 		NATS: node.NATS{
@@ -54,15 +54,18 @@ func nodeOptions(c *config.Config, log *slog.Logger) (o node.Options, err error)
 }
 
 // sweep removes what handlers of a server that was killed have left.
-func sweep(c *config.Config, dirs node.Folders, log *slog.Logger) error {
+func sweep(dirs node.Folders, log *slog.Logger) error {
 	if err := email.SweepOutbox(dirs.Outbox); err != nil {
 		return err
 	}
-	killed, err := exec.Sweep(exec.Host{Data: dirs.Root, Work: dirs.Work}, slices.Collect(maps.Values(programs(c))))
+	killed, err := exec.Sweep(exec.Host{Data: dirs.Root, Work: dirs.Work})
 	if killed > 0 {
 		log.Warn("ended programs that a killed server has left running", "processes", killed)
 	}
-	return err
+	if err != nil {
+		log.Warn("cannot remove all folders of programs that a killed server has left", "error", err)
+	}
+	return nil
 }
 
 // programs are the options of the types that run programs.

@@ -66,6 +66,7 @@ type server struct {
 // signal or the end of ctx begins.
 func (s *server) serve(ctx context.Context) error {
 	defer flushLog(s.log)
+	keepInherited()
 	listener, err := s.listen(ctx)
 	if err != nil {
 		return err

@@ -204,9 +204,14 @@ func remove(dir string) error {
 	if err == nil {
 		return nil
 	}
-	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, _ error) error {
+	root, e := os.OpenRoot(dir) // a link does not lead out of it
+	if e != nil {
+		return err
+	}
+	defer root.Close()
+	_ = fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, _ error) error {
 		if d != nil && d.IsDir() {
-			_ = os.Chmod(path, 0o700) // RemoveAll says whether that helped
+			_ = root.Chmod(path, 0o700) // RemoveAll says whether that helped
 		}
 		return nil
 	})

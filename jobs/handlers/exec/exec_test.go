@@ -469,7 +469,7 @@ func TestSweepLeavesTheFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if killed, err := Sweep(h.h, []*Options{h.o}); err != nil || killed != 0 {
+	if killed, err := Sweep(h.h); err != nil || killed != 0 {
 		t.Errorf("%d processes, %v", killed, err)
 	}
 	after, err := os.Stat(h.h.Work)
@@ -509,7 +509,7 @@ func TestSweepOfACrash(t *testing.T) {
 	for len(proc.Left(mark)) < 2 {
 		time.Sleep(time.Millisecond) // there is no signal for it
 	}
-	killed, err := Sweep(h.h, []*Options{h.o})
+	killed, err := Sweep(h.h)
 	if _, gone := os.Stat(dir); err != nil || killed < 2 || !errors.Is(gone, os.ErrNotExist) {
 		t.Errorf("killed %d, %v; the folder: %v", killed, err, gone)
 	}

@@ -35,32 +35,26 @@ func foreign(mark string) string {
 
 // Sweep ends what programs of a server that was killed have left running, and removes the
 // folders of their attempts. Call it when the data folder is locked, before any job runs.
-// It returns how many processes there were.
-func Sweep(h Host, all []*Options) (killed int, err error) {
+// It returns how many processes there were. The error names the folders that cannot be
+// removed; they are in nobody's way.
+func Sweep(h Host) (killed int, err error) {
 	mark, err := Mark(h.Data)
 	if err != nil {
 		return 0, err
 	}
-	var users []*proc.User
-	for _, o := range all {
-		if o.user != nil {
-			users = append(users, o.user)
-		}
-	}
-	killed = proc.Sweep(mark, users...)
+	killed = proc.Sweep(mark)
 	left, _ := filepath.Glob(filepath.Join(os.TempDir(), foreign(mark)+"*")) // the pattern is fine
 	// The folder of the attempts itself stays: another file system may be mounted there.
 	mine, err := os.ReadDir(h.Work)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return killed, err
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
+	problems := []error{err}
 	for _, entry := range mine {
 		left = append(left, filepath.Join(h.Work, entry.Name()))
 	}
 	for _, dir := range left {
-		if err := remove(dir); err != nil {
-			return killed, fmt.Errorf("the folder of a program that a crash has left: %w", err)
-		}
+		problems = append(problems, remove(dir))
 	}
-	return killed, nil
+	return killed, errors.Join(problems...)
 }

@@ -26,7 +26,7 @@ func shell(t *testing.T, script string) *Command {
 	t.Helper()
 	return &Command{
 		Argv: []string{"/bin/sh", "-c", script}, Dir: t.TempDir(), Env: []string{"PATH=/usr/bin:/bin"},
-		Mark: fmt.Sprintf("PROC_TEST=%d.%d", os.Getpid(), runs.Add(1)), KillAfter: 5 * time.Second,
+		Mark: fmt.Sprintf("PROC_TEST=%d.%d.", os.Getpid(), runs.Add(1)), KillAfter: 5 * time.Second,
 	}
 }
 
@@ -340,21 +340,39 @@ func TestActingThreadIsNotTheUsers(t *testing.T) {
 	}
 }
 
-// TestSweep finds the processes of a server that was killed.
+// TestSweep finds the processes of a server that was killed, whoever's they are.
 func TestSweep(t *testing.T) {
-	prefix := fmt.Sprintf("PROC_SWEEP=%d.", os.Getpid())
-	p, err := os.StartProcess("/bin/sh", []string{"sh", "-c", "setsid sleep 1000 & sleep 1000"}, &os.ProcAttr{
-		Env: []string{"PATH=/usr/bin:/bin", prefix + "1"}, Sys: &syscall.SysProcAttr{Setpgid: true},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _, _ = p.Wait() }()
-	for len(Left(prefix)) < 2 { // the shell and what it starts
-		time.Sleep(time.Millisecond) // there is no signal for it
-	}
-	if Sweep(prefix) < 2 || len(Left(prefix)) > 0 {
-		t.Errorf("%v are left", Left(prefix))
+	for name, credential := range map[string]*syscall.Credential{"own": nil, "another user's": {Uid: 65531, Gid: 65531}} {
+		t.Run(name, func(t *testing.T) {
+			if credential != nil && os.Getuid() != 0 {
+				t.Skip("not root: another user is NOT tested")
+			}
+			prefix := fmt.Sprintf("PROC_SWEEP=%d.%d.", os.Getpid(), runs.Add(1))
+			p, err := os.StartProcess("/bin/sh", []string{"sh", "-c", "setsid sleep 1000 & sleep 1000"}, &os.ProcAttr{
+				Dir: "/", Env: []string{"PATH=/usr/bin:/bin", prefix + "1"}, Sys: &syscall.SysProcAttr{Setpgid: true, Credential: credential},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _, _ = p.Wait() }()
+			all := func() (n int) { // root may not look at the others' everywhere
+				u := (*User)(nil)
+				if credential != nil {
+					u = &User{credential.Uid, credential.Gid}
+				}
+				_ = as(u, func() error {
+					n = len(Left(prefix))
+					return nil
+				})
+				return n
+			}
+			for all() < 2 { // the shell and what it starts
+				time.Sleep(time.Millisecond) // there is no signal for it
+			}
+			if Sweep(prefix) < 2 || all() > 0 {
+				t.Errorf("%d are left", all())
+			}
+		})
 	}
 }
 

@@ -177,7 +177,9 @@ func (r *run) note(status syscall.WaitStatus, err error) {
 func (r *run) follow(p *pipes, end int) {
 	watched := []unix.PollFd{
 		{Fd: int32(end), Events: unix.POLLIN},
-		{Fd: int32(p.ours[1]), Events: unix.POLLIN}, {Fd: int32(p.ours[2]), Events: unix.POLLIN}, {Fd: int32(p.ours[3]), Events: unix.POLLIN},
+		{Fd: int32(p.ours[1]), Events: unix.POLLIN},
+		{Fd: int32(p.ours[2]), Events: unix.POLLIN},
+		{Fd: int32(p.ours[3]), Events: unix.POLLIN},
 	}
 	var until time.Time
 	for open := len(watched); open > 0; {

@@ -515,18 +515,31 @@ func killAll(list func() []int) int {
 	return max(first, 0)
 }
 
-// Sweep kills all processes of these users, and of this process's own, whose environment
-// has an entry that begins like this. It returns how many there were. They are those of a
-// server that was killed: they must not run beside what runs again.
-func Sweep(prefix string, users ...*User) (n int) {
+// Sweep kills all processes whose environment has an entry that begins like this, whoever's
+// they are. It returns how many there were. They are those of a server that was killed:
+// they must not run beside what runs again.
+func Sweep(prefix string) (n int) {
 	p := []byte(prefix)
-	for _, u := range append(users, nil) {
-		_ = as(u, func() error {
+	for _, u := range append(others(), nil) {
+		_ = as(u, func() error { // fails unless this process is root, which alone has programs of others
 			n += killAll(func() []int { return find(processes(0), anyPID, func(environ []byte) bool { return has(environ, p) }) })
 			return nil
 		})
 	}
 	return n
+}
+
+// others are the users besides this process's that have processes.
+func others() (users []*User) {
+	seen := map[uint32]bool{uint32(os.Getuid()): true}
+	for _, pid := range processes(0) {
+		var st unix.Stat_t
+		if unix.Stat("/proc/"+strconv.Itoa(pid), &st) == nil && !seen[st.Uid] {
+			seen[st.Uid] = true
+			users = append(users, &User{st.Uid, st.Gid})
+		}
+	}
+	return users
 }
 
 // Left lists the processes that [Sweep] would kill.

@@ -74,7 +74,7 @@ func (r *run) adjust() {}
 func (r *run) sweep() {}
 
 // Sweep finds nothing here.
-func Sweep(string, ...*User) int { return 0 }
+func Sweep(string) int { return 0 }
 
 // Left finds nothing here.
 func Left(string) []int { return nil }
