@@ -130,7 +130,7 @@ func aroundPostgres(t *testing.T) []string {
 		t.Skip("NOT TESTED: there is no PostgreSQL server here")
 	}
 	bin := filepath.Dir(found[len(found)-1])
-	dir, err := os.MkdirTemp("/tmp", "jobstream-postgres-") // where another user can go
+	dir, err := os.MkdirTemp("/tmp", "jobstream-postgres-") //nolint:usetesting // where another user can go
 	mustDo(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	as := postgresUser(t, dir)

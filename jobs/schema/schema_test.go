@@ -110,6 +110,7 @@ func TestProblems(t *testing.T) {
 		{`{"type":"object"}`, `{"a":{"b":1,"b":2}}`, "/payload/a/b is given twice"},
 		{`{"type":"object"}`, `{"a":":\"{:","b":[{"c":1},{"c":1}]}`, ""},
 		{`{}`, `{"a":[1e401]}`, "/payload/a/0 is a number that is not compared: at most 400 characters, and an exponent from -400 to 400"},
+		{`{"properties":{"type":{"x-form":"select"},"requierd":true},"default":{"mode":1},"x-a":1}`, `{}`, ""},
 		{`{}`, `1e-99999999999999999999`, "/payload is a number that is not compared: at most 400 characters, and an exponent from -400 to 400"},
 		{`{"minimum":1}`, `1E+400`, ""},
 		{`{}`, `1` + strings.Repeat("0", 400), "/payload is a number that is not compared: at most 400 characters, and an exponent from -400 to 400"},
@@ -154,8 +155,10 @@ func TestSources(t *testing.T) {
 		{`{"$ref":"https://example.com/a.json"}`, ": refers to https://example.com/a.json: only files beside the configuration are read"},
 		{`{"$ref":"http://127.0.0.1:1/a.json#/x"}`, ": refers to http://127.0.0.1:1/a.json: only files beside the configuration are read"},
 		{`{"$schema":"https://example.com/own"}`, ": refers to https://example.com/own: only files beside the configuration are read"},
+		{`{"properties":{"a":{"anyOf":[true,{"requierd":["x"]}]}}}`, "/properties/a/anyOf/1/requierd: is no keyword of JSON Schema; those of your own begin with x-"},
+		{`{"additionalProperites":false}`, "/additionalProperites: is no keyword of JSON Schema; those of your own begin with x-"},
 		{`[]`, ": must be an object, as JSON Schema has it"},
-		{`{"a":1e999}`, ": /a: is a number that is not compared: at most 400 characters, and an exponent from -400 to 400"},
+		{`{"default":1e999}`, ": /default: is a number that is not compared: at most 400 characters, and an exponent from -400 to 400"},
 	} {
 		_, err := schema.Source{Inline: tt.text}.Compile()
 		var p *schema.Problem

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -110,13 +113,74 @@ func (c *compiler) compile(text []byte) (*Schema, error) {
 	if err != nil {
 		return nil, c.explain(err)
 	}
-	visit(s.fits, make(map[*jsonschema.Schema]bool), withNames) // full is a part of it
+	visit(s.fits, make(map[*jsonschema.Schema]bool), func(part *jsonschema.Schema) { // full is a part of it
+		withNames(part)
+		if err == nil && c.file == "" {
+			err = c.checkKeywords(part, doc)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
 	var b bytes.Buffer
 	if err := json.Compact(&b, text); err != nil {
 		return nil, err
 	}
 	s.text = b.Bytes()
 	return &s, nil
+}
+
+// keywords are those of all drafts.
+var keywords = strings.Fields(`
+	$id id $schema $ref $anchor $dynamicRef $dynamicAnchor $recursiveRef $recursiveAnchor $vocabulary $comment $defs definitions
+	type enum const allOf anyOf oneOf not if then else format
+	properties patternProperties additionalProperties unevaluatedProperties propertyNames required dependentRequired
+	dependentSchemas dependencies minProperties maxProperties
+	prefixItems items additionalItems unevaluatedItems contains minContains maxContains minItems maxItems uniqueItems
+	minLength maxLength pattern contentEncoding contentMediaType contentSchema
+	minimum maximum exclusiveMinimum exclusiveMaximum multipleOf
+	title description default examples deprecated readOnly writeOnly`)
+
+// checkKeywords refuses keywords in a part of an inline schema that mean nothing. JSON Schema
+// ignores them, so that a mistyped one would let everything through.
+func (c *compiler) checkKeywords(part *jsonschema.Schema, doc any) error {
+	address, ok := strings.CutPrefix(part.Location, c.main)
+	if !ok {
+		return nil
+	}
+	at := doc
+	names := namesOf(address)
+	for _, name := range names {
+		switch v := at.(type) {
+		case map[string]any:
+			at = v[name]
+		case []any:
+			i, err := strconv.Atoi(name)
+			if err != nil || i >= len(v) {
+				return nil
+			}
+			at = v[i]
+		}
+	}
+	object, _ := at.(map[string]any)
+	for _, word := range slices.Sorted(maps.Keys(object)) {
+		if !slices.Contains(keywords, word) && !strings.HasPrefix(word, "x-") {
+			return &Problem{At: append(names, word), Text: "is no keyword of JSON Schema; those of your own begin with x-"}
+		}
+	}
+	return nil
+}
+
+// namesOf are the names in the fragment of an address.
+func namesOf(address string) (names []string) {
+	_, fragment, _ := strings.Cut(address, "#")
+	if s, err := url.PathUnescape(fragment); err == nil {
+		fragment = s
+	}
+	for _, name := range strings.Split(fragment, "/")[1:] {
+		names = append(names, strings.NewReplacer("~1", "/", "~0", "~").Replace(name))
+	}
+	return names
 }
 
 // parse reads the text of a schema.
@@ -206,15 +270,8 @@ func (c *compiler) explain(err error) error {
 
 // at is a problem of the schema at an address, below these names of it.
 func (c *compiler) at(address string, below []string, text string) error {
-	base, fragment, _ := strings.Cut(address, "#")
-	if s, err := url.PathUnescape(fragment); err == nil {
-		fragment = s
-	}
-	var names []string
-	for _, name := range strings.Split(fragment, "/")[1:] {
-		names = append(names, strings.NewReplacer("~1", "/", "~0", "~").Replace(name))
-	}
-	names = append(names, below...)
+	base, _, _ := strings.Cut(address, "#")
+	names := append(namesOf(address), below...)
 	switch where := pointer(names); {
 	case base == c.main && c.file == "":
 		return &Problem{At: names, Text: text}

@@ -17,7 +17,7 @@ func TestSchemaProblems(t *testing.T) {
 	t.Chdir(dir)
 	outside := filepath.Join(t.TempDir(), "outside.json")
 	write(t, outside, `{"type":"object"}`)
-	write(t, "good.json", `{"properties":{"size":{"$ref":"parts/size.json"}}}`)
+	write(t, "good.json", `{"a word for others":true,"properties":{"size":{"$ref":"parts/size.json"}}}`)
 	write(t, "broken.json", `{"type":`)
 	write(t, "wrong.json", `{"properties":{"size":{"type":"text"}}}`)
 	write(t, "leads-out.json", `{"$ref":"../outside.json"}`)
