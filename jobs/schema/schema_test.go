@@ -3,7 +3,9 @@ package schema_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"jobstream/jobs"
@@ -166,4 +168,24 @@ func TestSources(t *testing.T) {
 			t.Errorf("%s says\n%v\nwant\n%s", tt.text, err, tt.want)
 		}
 	}
+}
+
+// TestConcurrentChecks checks by one schema from many goroutines.
+func TestConcurrentChecks(t *testing.T) {
+	t.Parallel()
+	s := compile(t, four)
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for range 100 {
+				if got := wrong(s, fits); got != "" {
+					t.Error(got)
+				}
+				if got, want := wrong(s, fmt.Sprintf(`{"url":"a:b","size":"1x1","n%d":1}`, i)), fmt.Sprintf("/payload/n%d is not a known field", i); got != want {
+					t.Errorf("got %s, want %s", got, want)
+				}
+			}
+		})
+	}
+	all.Wait()
 }
