@@ -12,7 +12,6 @@ import (
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
-	"jobstream/jobs"
 	"jobstream/jobs/handlers"
 )
 
@@ -118,9 +117,7 @@ schedules:
 `), 0o600))
 	c, err := config.Load(file, handlers.Kinds(), nil)
 	mustDo(t, err)
-	types, err := makeTypes(c, handlerServer(c, node.FoldersIn(t.TempDir()), &node.Tracker{}, nil))
-	mustDo(t, err)
-	err = checkSchedules(jobs.NewRegistry(types...), c.Schedules)
+	_, err = (&typeMaker{tools: handlerServer(c, node.FoldersIn(t.TempDir()), &node.Tracker{}, nil)}).make(c)
 	var usage *usageError
 	if want := "schedules.nightly.payload.size: must be a string, not a list"; !errors.As(err, &usage) || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)

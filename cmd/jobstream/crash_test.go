@@ -90,7 +90,8 @@ func runChild(dir string) int {
 		return 1
 	}
 	var lives atomic.Int64 // how often jobs have begun to run in this process
-	s := &server{cfg: cfg, log: newLogger(cfg.Log, os.Stderr), signals: childSignals(), change: func(o *node.Options) {
+	signals, reloads, _ := watchSignals()
+	s := &server{cfg: cfg, log: newLogger(cfg.Log, os.Stderr), signals: signals, reloads: reloads, change: func(o *node.Options) {
 		sweep := o.Sweep
 		o.Sweep = func() error {
 			lives.Add(1)
@@ -154,11 +155,6 @@ func runChild(dir string) int {
 		return 1
 	}
 	return 0
-}
-
-func childSignals() <-chan os.Signal {
-	ch, _ := endSignals()
-	return ch
 }
 
 // child is one life of the server.

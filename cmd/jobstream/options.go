@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -16,8 +17,9 @@ import (
 	"jobstream/jobs/schedule"
 )
 
-// nodeOptions are the options of the configured node.
-func nodeOptions(c *config.Config, log *slog.Logger) (o node.Options, err error) {
+// nodeOptions are the options of the configured node. reread reads the configuration
+// again, with further flags; nil: it never changes.
+func nodeOptions(c *config.Config, reread func(...config.Flag) (*config.Config, error), log *slog.Logger) (o node.Options, err error) {
 	maxConns, err := conns(c.Server.MaxConnections, c.Worker.MaxWorkers, log)
 	if err != nil {
 		return o, err
@@ -26,11 +28,9 @@ func nodeOptions(c *config.Config, log *slog.Logger) (o node.Options, err error)
 	files := jobs.NewArtifactDir(dirs.Artifacts, c.Artifacts.MaxBytes)
 	tools := handlerServer(c, dirs, tracker, files)
 	tools.Requests = requester
-	types, err := makeTypes(c, tools)
+	types := &typeMaker{tools: tools}
+	made, err := types.make(c)
 	if err != nil {
-		return o, err
-	}
-	if err := checkSchedules(jobs.NewRegistry(types...), c.Schedules); err != nil {
 		return o, err
 	}
 	scheduled := c.Worker.MaxScheduled
@@ -38,8 +38,8 @@ func nodeOptions(c *config.Config, log *slog.Logger) (o node.Options, err error)
 		scheduled = -1
 	}
 	version, _, _ := versions()
-	return node.Options{
-		Dir: c.Data.Dir, Types: types, Tracker: tracker, Requester: requester, Cleaner: tools.Cleaner(),
+	o = node.Options{
+		Dir: c.Data.Dir, Types: made, Tracker: tracker, Requester: requester, Cleaner: tools.Cleaner(),
 		Artifacts: files,
 		Sweep:     func() error { return sweep(dirs, log) },
 		Schedules: c.Schedules, Retention: c.Retention.Finished,
@@ -50,7 +50,11 @@ func nodeOptions(c *config.Config, log *slog.Logger) (o node.Options, err error)
 		MaxConns:  maxConns,
 		Workers:   node.Workers{Max: c.Worker.MaxWorkers, Min: c.Worker.MinWorkers, Lease: c.Worker.Lease, MaxLost: c.Worker.MaxLost},
 		QueueSize: c.Worker.QueueSize, MaxScheduled: scheduled, Version: version, Logger: log,
-	}, nil
+	}
+	if reread != nil {
+		o.Reread = (&rereader{started: c, load: reread, types: types, log: log}).read
+	}
+	return o, nil
 }
 
 // sweep removes what handlers of a server that was killed have left.
@@ -111,36 +115,87 @@ func handlerServer(c *config.Config, dirs node.Folders, tracker *node.Tracker, f
 	}
 }
 
-// makeTypes makes the configured job types, each with a handler of its own.
-func makeTypes(c *config.Config, s *handlers.Server) ([]*jobs.Type, error) {
+// typeMaker makes the job types of configurations. It knows what it has made, so that
+// a type of the next configuration that has not changed is the same value. Its methods
+// are not called at the same time.
+type typeMaker struct {
+	tools *handlers.Server
+	made  map[string]madeType // of the last configuration
+}
+
+// madeType is a type and the configuration that it was made from.
+type madeType struct {
+	from config.JobType
+	typ  *jobs.Type
+}
+
+// make makes the configured job types, each with a handler of its own. The error may be
+// a [*usageError].
+func (m *typeMaker) make(c *config.Config) ([]*jobs.Type, error) {
+	next := make(map[string]madeType, len(c.Jobs))
 	var all []*jobs.Type
 	for _, name := range slices.Sorted(maps.Keys(c.Jobs)) {
-		t := c.Jobs[name]
-		h, err := handlers.Find(c.Kinds, t.Run).New(s, t.Options)
-		if err != nil {
-			return nil, err
-		}
-		made := &jobs.Type{
-			Name: name, RetryCount: t.RetryCount, Timeout: t.Timeout, MaxWorkers: t.MaxWorkers,
-			ConcurrencyPerKey: t.ConcurrencyPerKey, Rate: t.Rate, Backoff: t.Backoff, Inputs: t.Inputs, Handler: h, Run: t.Run,
-			Description: t.Description,
-		}
-		if !t.Schema.IsZero() {
-			s, err := t.Schema.Compile()
-			if err != nil {
-				return nil, fmt.Errorf("jobs.%s.schema: %w", name, err)
+		t, before := c.Jobs[name], m.made[name]
+		made := before.typ
+		if !reflect.DeepEqual(before.from, t) {
+			var err error
+			if made, err = m.makeOne(c, name, before); err != nil {
+				return nil, err
 			}
-			made.Schema = s
 		}
-		if t.Options != nil {
-			made.Grace = t.Options.Grace()
-		}
-		if d, ok := h.(interface{ Describe() string }); ok {
-			made.Runs = d.Describe()
-		}
+		next[name] = madeType{t, made}
 		all = append(all, made)
 	}
+	if err := checkSchedules(jobs.NewRegistry(all...), c.Schedules); err != nil {
+		return nil, err
+	}
+	m.made = next
 	return all, nil
+}
+
+// makeOne makes a configured type. It has the handler of the one before if that would do
+// the same.
+func (m *typeMaker) makeOne(c *config.Config, name string, before madeType) (*jobs.Type, error) {
+	t := c.Jobs[name]
+	h, err := m.handler(c, &t, before)
+	if err != nil {
+		return nil, err
+	}
+	made := &jobs.Type{
+		Name: name, RetryCount: t.RetryCount, Timeout: t.Timeout, MaxWorkers: t.MaxWorkers,
+		ConcurrencyPerKey: t.ConcurrencyPerKey, Rate: t.Rate, Backoff: t.Backoff, Inputs: t.Inputs, Handler: h, Run: t.Run,
+		Description: t.Description,
+	}
+	if !t.Schema.IsZero() {
+		s, err := t.Schema.Compile()
+		if err != nil {
+			return nil, fmt.Errorf("jobs.%s.schema: %w", name, err)
+		}
+		made.Schema = s
+	}
+	if t.Options != nil {
+		made.Grace = t.Options.Grace()
+	}
+	if d, ok := h.(interface{ Describe() string }); ok {
+		made.Runs = d.Describe()
+	}
+	return made, nil
+}
+
+func (m *typeMaker) handler(c *config.Config, t *config.JobType, before madeType) (jobs.Handler, error) {
+	if before.typ != nil && before.from.Run == t.Run && reflect.DeepEqual(before.from.Options, t.Options) {
+		return before.typ.Handler, nil
+	}
+	return handlers.Find(c.Kinds, t.Run).New(m.tools, t.Options)
+}
+
+// configured are the types as they were configured last.
+func (m *typeMaker) configured() map[string]config.JobType {
+	all := make(map[string]config.JobType, len(m.made))
+	for name, t := range m.made {
+		all[name] = t.from
+	}
+	return all
 }
 
 // checkSchedules returns an error if a configured schedule would make jobs that their

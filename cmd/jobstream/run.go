@@ -24,6 +24,7 @@ const (
 type commands struct {
 	Serve   serveCommand   `cmd:"" default:"withargs" help:"Serve jobs (the default)."`
 	Config  configCommand  `cmd:"" help:"Print the effective configuration as YAML, secrets masked."`
+	Reload  reloadCommand  `cmd:"" help:"Have a running server take up the jobs section of its configuration."`
 	Bench   benchCommand   `cmd:"" help:"Measure throughput and latency on this machine, in a temporary folder."`
 	Compact compactCommand `cmd:"" help:"Give back the disk space of deleted records, while no server runs."`
 	Version versionCommand `cmd:"" help:"Print versions."`

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"jobstream/cmd/jobstream/internal/config"
@@ -47,9 +48,15 @@ func (c *serveCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	signals, stop := endSignals()
+	signals, reloads, stop := watchSignals()
 	defer stop()
-	s := &server{cfg: cfg, log: newLogger(cfg.Log, p.stderr), signals: signals}
+	s := &server{cfg: cfg, log: newLogger(cfg.Log, p.stderr), signals: signals, reloads: reloads}
+	s.reread = func(further ...config.Flag) (*config.Config, error) {
+		if err := configFile(c.File); err != nil {
+			return nil, err
+		}
+		return p.loadConfig(c.File, append(c.flags(), further...)...)
+	}
 	return s.serve(p.ctx)
 }
 
@@ -57,8 +64,10 @@ func (c *serveCommand) Run(p *program) error {
 type server struct {
 	cfg     *config.Config
 	log     *slog.Logger
-	signals <-chan os.Signal
-	change  func(*node.Options) // tests change the options before the start; may be nil
+	signals <-chan os.Signal                                     // end the server
+	reloads <-chan os.Signal                                     // nil: none
+	reread  func(further ...config.Flag) (*config.Config, error) // nil: the configuration never changes
+	change  func(*node.Options)                                  // tests change the options before the start; may be nil
 	node    *node.Node
 }
 
@@ -105,15 +114,23 @@ func (s *server) serve(ctx context.Context) error {
 
 // run returns when the server has to end: with an error if a part has broken.
 func (s *server) run(ctx context.Context, serving <-chan error) error {
-	select {
-	case <-s.signals:
-		return nil
-	case <-ctx.Done():
-		return nil
-	case err := <-s.node.Broken():
-		return err
-	case err := <-serving:
-		return fmt.Errorf("the REST server broke: %w", err)
+	reloading, cancel := context.WithCancel(ctx)
+	var reloads sync.WaitGroup
+	defer reloads.Wait()
+	defer cancel()
+	for {
+		select {
+		case <-s.reloads:
+			reloads.Go(func() { _, _ = s.node.Reload(reloading) }) // it logs the outcome
+		case <-s.signals:
+			return nil
+		case <-ctx.Done():
+			return nil
+		case err := <-s.node.Broken():
+			return err
+		case err := <-serving:
+			return fmt.Errorf("the REST server broke: %w", err)
+		}
 	}
 }
 
@@ -141,7 +158,7 @@ func (s *server) warn() {
 
 // start opens the node that the configuration describes.
 func (s *server) start(ctx context.Context) error {
-	o, err := nodeOptions(s.cfg, s.log)
+	o, err := nodeOptions(s.cfg, s.reread, s.log)
 	if err != nil {
 		return err
 	}

@@ -6,40 +6,62 @@ import (
 	"syscall"
 )
 
-// endSignals returns a channel of the signals that end a server, and a function that
-// restores them. A closing terminal sends SIGHUP to everything that was started in it.
-// SIGHUP is one of the signals, unless the server was started with nohup.
-func endSignals() (ends <-chan os.Signal, stop func()) {
+// watchSignals returns a channel of the signals that end a server, one of those that make
+// it reload its configuration, and a function that restores them.
+func watchSignals() (ends, reloads <-chan os.Signal, stop func()) {
 	// A write to a closed log sends SIGPIPE, which ends the process unless it is
 	// caught. Here lines are lost instead, and work goes on. It stays caught, as an
 	// error may still be written at the very end. Child processes would inherit an
 	// ignored signal.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	all := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) {
-		all = append(all, syscall.SIGHUP)
-	}
-	came, out := make(chan os.Signal, 8), make(chan os.Signal, 2)
-	signal.Notify(came, all...)
-	go chooseSignals(came, out)
-	return out, func() {
-		signal.Stop(came)
-		close(came)
+	s := &signalSorter{came: make(chan os.Signal, 8), ends: make(chan os.Signal, 2), reloads: make(chan os.Signal, 1)}
+	// A server that was started with nohup outlives its terminal.
+	s.terminal = !signal.Ignored(syscall.SIGHUP) && hasTerminal()
+	signal.Notify(s.came, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	go s.sort()
+	return s.ends, s.reloads, func() {
+		signal.Stop(s.came)
+		close(s.came)
 	}
 }
 
-// chooseSignals passes on the signals that count. One terminal sends SIGHUP more than
-// once, so SIGHUP asks for an end, and never for a faster one.
-func chooseSignals(came <-chan os.Signal, out chan<- os.Signal) {
+// signalSorter sorts signals by what they ask for.
+type signalSorter struct {
+	came          chan os.Signal
+	ends, reloads chan os.Signal
+	terminal      bool // the server ends with its terminal
+}
+
+// sort passes on the signals that count. SIGHUP asks for a reload. But a terminal that is
+// closed sends it to everything that was started there, and more than once. So it may also
+// ask for an end, and never for a faster one.
+func (s *signalSorter) sort() {
 	ending := false
-	for s := range came {
-		if s == syscall.SIGHUP && ending {
-			continue
+	for sig := range s.came {
+		to := s.ends
+		if sig == syscall.SIGHUP {
+			if ending {
+				continue
+			}
+			if !s.terminal || hasTerminal() {
+				to = s.reloads
+			}
 		}
-		ending = true
+		ending = ending || to == s.ends
 		select {
-		case out <- s:
-		default: // two are enough
+		case to <- sig:
+		default: // there are enough
 		}
 	}
+}
+
+// hasTerminal says whether the process has a terminal that is open. Where there is no
+// such device it has none.
+func hasTerminal() bool {
+	f, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	_ = f.Close() // nothing was written
+	return true
 }

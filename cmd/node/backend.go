@@ -127,11 +127,13 @@ type types struct {
 func (t *types) Types(context.Context) ([]api.TypeInfo, error) {
 	workers, figures := t.c.Pool.Workers(), t.c.Store.Figures()
 	var all []api.TypeInfo
-	for _, name := range t.c.o.registry.Names() {
-		w := workers.Types[name]
+	for _, typ := range t.c.o.registry.Types() {
+		if typ.Internal {
+			continue
+		}
+		w := workers.Types[typ.Name]
 		all = append(all, api.TypeInfo{
-			Type: t.c.o.registry.Lookup(name), MaxWorkers: w.Max, ActiveWorkers: w.Active, Paused: w.Paused,
-			Depth: figures[name].Now,
+			Type: typ, MaxWorkers: w.Max, ActiveWorkers: w.Active, Paused: w.Paused, Depth: figures[typ.Name].Now,
 		})
 	}
 	return all, nil

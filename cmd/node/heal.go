@@ -66,16 +66,18 @@ func (n *Node) heal(ctx context.Context, why error) error {
 	begun := time.Now()
 	n.log.Warn("the folder can be written to again, so the broker is started anew; running jobs go back to the queue", "was", why)
 	n.rest.Away(errHealing())
+	n.changing.Lock()
 	workers := n.core.Load().Pool.Workers()
 	n.paused = workers.Paused
 	n.healer.ended = n.down(why)
+	n.changing.Unlock()
 	select {
 	case <-n.healer.ended: // whatever ctx does
 	case <-time.After(n.healer.longest):
 		return errStays
 	}
 	for pause := n.healer.first; ; pause = min(2*pause, longPause) {
-		err := n.up(ctx)
+		err := n.upAgain(ctx, &workers)
 		if err == nil {
 			break
 		}
@@ -90,6 +92,18 @@ func (n *Node) heal(ctx context.Context, why error) error {
 			return errCutOff
 		}
 	}
+	n.healer.last = time.Now()
+	n.log.Info("healed: jobs are taken and run again", "times", n.lives-1, "took", time.Since(begun).Round(time.Millisecond))
+	return nil
+}
+
+// upAgain is up with the bounds of workers that the last core had.
+func (n *Node) upAgain(ctx context.Context, workers *jobs.Workers) error {
+	n.changing.Lock()
+	defer n.changing.Unlock()
+	if err := n.up(ctx); err != nil {
+		return err
+	}
 	resize := jobs.Resize{MaxWorkers: &workers.Max, MinWorkers: &workers.Min, Types: make(map[string]int)}
 	for name, t := range workers.Types {
 		resize.Types[name] = t.Max
@@ -97,8 +111,6 @@ func (n *Node) heal(ctx context.Context, why error) error {
 	if err := n.core.Load().Pool.Resize(&resize); err != nil {
 		n.log.Warn("the number of workers is that of the configuration again", "error", err)
 	}
-	n.healer.last = time.Now()
-	n.log.Info("healed: jobs are taken and run again", "times", n.lives-1, "took", time.Since(begun).Round(time.Millisecond))
 	return nil
 }
 

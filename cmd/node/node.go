@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +33,8 @@ type Node struct {
 	started  time.Time
 	rest     *httpapi.Server
 	core     atomic.Pointer[core] // nil while another one is being made
+	bulk     *jobs.Type           // the type of the node's own
+	changing sync.Mutex           // guards the types, and the change from core to core
 
 	// fields of the watcher
 	port          int  // of the NATS door: first as in Options, then the port in use
@@ -61,7 +65,8 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 	if n.o.Cleaner == nil {
 		n.o.Cleaner = cleanup.New(o.Tracker, n.o.Artifacts, cleanup.Leftover{Name: "its log", Remove: joblog.New(n.dirs.Logs, nil).Remove})
 	}
-	n.registry = jobs.NewRegistry(append(o.Types[:len(o.Types):len(o.Types)], bulkType(bulk.New(o.Tracker, n.o.Cleaner.Remove)))...)
+	n.bulk = bulkType(bulk.New(o.Tracker, n.o.Cleaner.Remove))
+	n.registry = jobs.NewRegistry(n.withInternal(o.Types)...)
 	if err := n.dirs.Make(); err != nil {
 		return nil, err
 	}
@@ -72,6 +77,11 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 	n.stopWatch = cancel
 	go n.watch(watching)
 	return n, nil
+}
+
+// withInternal are these types and those of the server's own.
+func (n *Node) withInternal(types []*jobs.Type) []*jobs.Type {
+	return append(slices.Clone(types), n.bulk)
 }
 
 // bulkType is the type of bulk jobs. Few run at once, as each keeps the tracker busy:
@@ -93,6 +103,7 @@ func (n *Node) up(ctx context.Context) error {
 		return err
 	}
 	back := newBackend(c, n.o.Cleaner.Remove)
+	back.Reloader = n
 	if err := c.Broker.Service.Serve(serviceVersion(n.o.Version), "background jobs: submit, run, watch and control them", natsdoor.Endpoints(back)); err != nil {
 		c.abandon(err)
 		return err

@@ -18,9 +18,12 @@ type Options struct {
 	Requester *Requester        // likewise, for their requests over NATS
 	Cleaner   *cleanup.Handler  // deletes ended jobs and everything that they left; nil: with their artifacts
 	Artifacts *jobs.ArtifactDir // the files of jobs, in [Folders]; nil: without a bound. Share it with the cleaner
-	Sweep     func() error      // removes half-done work of handlers; called before any job runs; may be nil
-	Schedules []schedule.Spec   // of the configuration; REST makes others
-	Retention time.Duration     // ended jobs are deleted after that; 0 = never
+	// Reread reads Types anew, see [Node.Reload]; nil: they never change. Its error is an
+	// [*jobs.Error] for whoever asked.
+	Reread    func() (Reread, error)
+	Sweep     func() error    // removes half-done work of handlers; called before any job runs; may be nil
+	Schedules []schedule.Spec // of the configuration; REST makes others
+	Retention time.Duration   // ended jobs are deleted after that; 0 = never
 
 	REST     REST
 	NATS     NATS

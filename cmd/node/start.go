@@ -220,7 +220,7 @@ func (c *core) publishLog(j *jobs.Job, e *joblog.Entry) {
 // startPool opens the lanes and begins to run jobs. survivors is the last sequence of
 // JOBS at a crash.
 func (c *core) startPool(ctx context.Context, survivors uint64) error {
-	lanes := c.lanesNeeded()
+	lanes := lanesOf(c.o.registry.Types())
 	paused, err := c.Store.Paused()
 	if err != nil {
 		return err
@@ -249,31 +249,6 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	// the lowest message needed, and the tail would publish them once more.
 	c.loops.run("trimming", c.Tail.Run)
 	c.Pool.Start(c.Store.Positions().Jobs, state.Last)
+	c.warnOfUnknown()
 	return nil
-}
-
-// lanesNeeded are the lanes of all known types, and of unknown types with unfinished
-// jobs, which wait for their type.
-func (c *core) lanesNeeded() []jobs.Lane {
-	names := make(map[string]bool)
-	for _, t := range c.o.registry.Types() {
-		names[t.Name] = true
-	}
-	for name, f := range c.Store.Figures() {
-		waiting := 0
-		for s := jobs.Scheduled; !s.Ended(); s++ {
-			waiting += f.Now[s]
-		}
-		if waiting > 0 && !names[name] && jobs.ValidTypeName(name) {
-			c.log.Warn("there are unfinished jobs of a type that is not configured; they wait until it is again", "type", name, "jobs", waiting)
-			names[name] = true
-		}
-	}
-	var lanes []jobs.Lane
-	for name := range names {
-		for p := jobs.HighestPriority; p <= jobs.LowestPriority; p++ {
-			lanes = append(lanes, jobs.Lane{Type: name, Priority: p})
-		}
-	}
-	return lanes
 }

@@ -18,6 +18,7 @@ type Backend struct {
 	Changer   Changer
 	Types     Types
 	Workers   Workers
+	Reloader  Reloader
 	Schedules Schedules
 	Artifacts jobs.Artifacts
 	Inputs    Inputs
@@ -95,6 +96,13 @@ type Workers interface {
 	Resize(ctx context.Context, r jobs.Resize) (Stats, error)
 	// PauseAll lets it start no more jobs, or go on, and returns the stats after that.
 	PauseAll(ctx context.Context, paused bool) (Stats, error)
+}
+
+// Reloader has the job types of the configuration.
+type Reloader interface {
+	// Reload takes up what has changed in them, all or nothing. Mistakes in the
+	// configuration are a *jobs.Error that names each.
+	Reload(ctx context.Context) (*Reloaded, error)
 }
 
 // Schedules make jobs at set times. Mistakes of users are *jobs.Errors. An actor is the

@@ -32,6 +32,7 @@ const (
 	ScopeSubmit Scope = "submit" // makes jobs
 	ScopeRead   Scope = "read"   // looks at anything
 	ScopeManage Scope = "manage" // changes jobs, types, workers and schedules
+	ScopeAdmin  Scope = "admin"  // has the configuration taken up
 )
 
 // Operations lists all operations: the whole surface on a page. Only the health probes
@@ -65,6 +66,8 @@ var operations = []*Operation{
 	{"resize", ScopeManage, "PUT /workers", 200, doors(readResize, nil, resize)},
 	{"worker.pause", ScopeManage, "POST /workers/pause", 200, both(readEmpty, pauseWorkers)},
 	{"worker.resume", ScopeManage, "POST /workers/resume", 200, both(readEmpty, resumeWorkers)},
+
+	{"reload", ScopeAdmin, "POST /reload", 200, both(readEmpty, reload)},
 
 	{"schedule.list", ScopeRead, "GET /schedules", 200, doors(readNothing, nil, listSchedules)},
 	{"schedule.create", ScopeManage, "POST /schedules", 201, doors(readSpec, nil, createSchedule)},

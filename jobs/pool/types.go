@@ -12,15 +12,15 @@ import (
 // with the definition with which they began; jobs that wait get the new one. A type
 // that is not among them is removed: its jobs do not start until it is back. New types
 // have lanes for all priorities, and are paused at first if paused says so; the pauses
-// of others stay. A stopping pool changes nothing.
+// of others stay. A stopping pool changes nothing and returns false.
 //
 // The caller opens the lanes of new types before, and closes those of removed ones
 // afterwards. The queue delivers everything again when they are opened anew.
-func (p *Pool) SetTypes(types []*jobs.Type, paused map[string]bool) {
+func (p *Pool) SetTypes(types []*jobs.Type, paused map[string]bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopping {
-		return
+		return false
 	}
 	known := make(map[string]bool, len(types))
 	for _, t := range types {
@@ -46,6 +46,7 @@ func (p *Pool) SetTypes(types []*jobs.Type, paused map[string]bool) {
 	}
 	p.unpark() // one of a removed type may have been let out and stopped others
 	p.dispatch()
+	return true
 }
 
 // introduce gives a type its lanes. p.mu is locked.

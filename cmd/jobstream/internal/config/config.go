@@ -219,18 +219,43 @@ type Flag struct {
 // exists, else for no file. The error is a [Problems], a [*SyntaxError], or the reason
 // why the file could not be read.
 func Load(path string, kinds []*handlers.Kind, env []string, flags ...Flag) (*Config, error) {
-	name := path
-	if name == "" {
-		name = DefaultFile
-	}
-	data, err := readFile(name)
-	if path == "" && errors.Is(err, fs.ErrNotExist) {
-		return parse("", nil, kinds, env, flags...)
-	}
+	name, data, err := source(path)
 	if err != nil {
-		return nil, fmt.Errorf("the configuration cannot be read: %w", err)
+		return nil, err
 	}
 	return parse(name, data, kinds, env, flags...)
+}
+
+// Address is the REST address of a server with the configuration that [Load] would
+// read. Problems elsewhere in it do not matter.
+func Address(path string, kinds []*handlers.Kind, env []string) (host string, port int, err error) {
+	name, data, err := source(path)
+	if err != nil {
+		return "", 0, err
+	}
+	l, err := read(name, data, kinds, env)
+	if err != nil {
+		return "", 0, err
+	}
+	l.problems = slices.DeleteFunc(l.problems, func(p Problem) bool { return p.Key != "server.host" && p.Key != "server.port" })
+	_, err = l.result()
+	return l.config.Server.Host, l.config.Server.Port, err
+}
+
+// source is the file at path, or the one that an empty path stands for. Without a file
+// the name is empty.
+func source(path string) (name string, data []byte, err error) {
+	if name = path; path == "" {
+		name = DefaultFile
+	}
+	data, err = readFile(name)
+	if path == "" && errors.Is(err, fs.ErrNotExist) {
+		return "", nil, nil
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("the configuration cannot be read: %w", err)
+	}
+	return name, data, nil
 }
 
 // readFile is os.ReadFile with a bound.
@@ -256,6 +281,15 @@ func readFile(name string) (data []byte, err error) {
 // parse makes a configuration from the content of the file with this name, from env and
 // from flags.
 func parse(name string, data []byte, kinds []*handlers.Kind, env []string, flags ...Flag) (*Config, error) {
+	l, err := read(name, data, kinds, env, flags...)
+	if err != nil {
+		return nil, err
+	}
+	return l.result()
+}
+
+// read is parse, with the problems in its result.
+func read(name string, data []byte, kinds []*handlers.Kind, env []string, flags ...Flag) (*loader, error) {
 	root, problems, err := parseYAML(name, data)
 	if err != nil {
 		return nil, err
@@ -269,6 +303,11 @@ func parse(name string, data []byte, kinds []*handlers.Kind, env []string, flags
 	l.decide()
 	l.crossCheck()
 	l.readSchedules()
+	return l, nil
+}
+
+// result is the configuration, unless there are problems.
+func (l *loader) result() (*Config, error) {
 	if len(l.problems) > 0 {
 		return nil, l.sorted()
 	}

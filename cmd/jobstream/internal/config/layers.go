@@ -271,8 +271,13 @@ func (l *loader) hint(at, section string) string {
 // service with the name jobstream. They are no settings.
 var clusterVariable = regexp.MustCompile(`^JOBSTREAM_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=`)
 
-func fromCluster(name, value string) bool {
-	return clusterVariable.MatchString(name+"=") && (name != "JOBSTREAM_PORT" || strings.Contains(value, "://"))
+// ClientVariable is the variable that has the address of the server for commands that talk to one. It is no
+// setting of a server.
+const ClientVariable = envPrefix + "URL"
+
+// noSetting says whether a variable with our prefix means something else.
+func noSetting(name, value string) bool {
+	return name == ClientVariable || clusterVariable.MatchString(name+"=") && (name != "JOBSTREAM_PORT" || strings.Contains(value, "://"))
 }
 
 // variables returns the function that finds the key of a variable. Paths have
@@ -296,7 +301,7 @@ func (l *loader) variables() func(name, value string) (string, any) {
 			return found[0], setting.FromText(value)
 		case len(found) > 1:
 			l.failVariable(name, "could mean "+strings.Join(found, " or ")+"; set them in the file")
-		case fromCluster(name, value):
+		case noSetting(name, value):
 		case name == variable(schedulesKey) || strings.HasPrefix(name, variable(schedulesKey)+"_"):
 			l.failVariable(name, "is not a known variable: schedules are set in the file only")
 		case slices.ContainsFunc(l.keys, func(k setting.Setting) bool { return k.List && name == variable(k.Path) }):

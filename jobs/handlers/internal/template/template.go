@@ -14,6 +14,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	texttemplate "text/template"
 	"text/template/parse"
 
@@ -28,6 +29,7 @@ type Language struct {
 	Roots  []string            // what a field may begin with: "payload", "job" or another name of [Data]
 	Max    int                 // the longest text that may be made, in bytes
 	Escape func(string) string // what each field that is filled in passes through; nil: nothing
+	parsed sync.Map            // templates by their texts; see Parse
 }
 
 // Template is a text with fields of a job in it.
@@ -168,8 +170,21 @@ func describe(v any) string {
 	return "this value"
 }
 
-// Parse reads a template.
+// Parse reads a template. Equal texts share one, so that settings which have templates
+// can be compared.
 func (l *Language) Parse(text string) (*Template, error) {
+	if known, ok := l.parsed.Load(text); ok {
+		return known.(*Template), nil
+	}
+	a, err := l.parse(text)
+	if err != nil {
+		return nil, err
+	}
+	first, _ := l.parsed.LoadOrStore(text, a)
+	return first.(*Template), nil
+}
+
+func (l *Language) parse(text string) (*Template, error) {
 	a := &Template{of: l, literal: text, fixed: true}
 	t, err := texttemplate.New("").Option("missingkey=error").Funcs(l.functions()).Parse(text)
 	if err != nil {
