@@ -30,7 +30,13 @@ type reloadHouse struct {
 // openReload starts the program with this configuration.
 func openReload(t *testing.T, text string) *reloadHouse {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "config.yaml")
+	return openReloadIn(t, t.TempDir(), text)
+}
+
+// openReloadIn starts it with the configuration in this folder.
+func openReloadIn(t *testing.T, dir, text string) *reloadHouse {
+	t.Helper()
+	file := filepath.Join(dir, "config.yaml")
 	mustDo(t, os.WriteFile(file, []byte(text), 0o600))
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &reloadHouse{newHouse(t, cancel), file}

@@ -146,3 +146,38 @@ func TestStoredJobsAreNotChecked(t *testing.T) {
 	}
 	h.do(http.MethodPost, "/jobs", `{"type":"echo","payload":5}`).wantProblem(t, http.StatusUnprocessableEntity, "invalid_request")
 }
+
+// TestContractReloadSchema edits the file of a schema, and one that it leads to, while the
+// server runs.
+func TestContractReloadSchema(t *testing.T) {
+	t.Parallel()
+	const text = "jobs: {work: {run: exec, command: [cat], schema: work.json}, other: {run: exec, command: [cat]}}\n"
+	dir := t.TempDir()
+	edit := func(name, text string) { mustDo(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600)) }
+	edit("work.json", `{"$ref":"part.json"}`)
+	edit("part.json", `{"type":"integer"}`)
+	h := openReloadIn(t, dir, text)
+	refused := func(payload string) bool {
+		return h.do(http.MethodPost, "/jobs", `{"type":"work","payload":`+payload+`}`).code == http.StatusUnprocessableEntity
+	}
+	wants := func(payload, other string) {
+		t.Helper()
+		if refused(payload) || !refused(other) {
+			t.Errorf("%s is refused, or %s is not", payload, other)
+		}
+	}
+	wants(`1`, `"x"`)
+	h.wantReload(text, "no job type has changed\n")
+	edit("part.json", `{"type":"string"}`)
+	wants(`1`, `"x"`)
+	h.wantReload(text, "changed: work\n")
+	wants(`"x"`, `1`)
+	edit("work.json", `{"type":"nothing"}`)
+	if code, out := h.reload(text); code == 0 || !strings.Contains(out, "jobs.work.schema") {
+		t.Errorf("a broken schema ends the reload with %d and %q", code, out)
+	}
+	wants(`"x"`, `1`)
+	edit("work.json", `{"type":"null"}`)
+	h.wantReload(text, "changed: work\n")
+	wants(`null`, `"x"`)
+}

@@ -21,10 +21,14 @@ import (
 // Schema is what the payloads of a type must look like. All methods may be called from any
 // goroutine.
 type Schema struct {
-	text json.RawMessage
-	full *jsonschema.Schema // names every problem
-	fits *jsonschema.Schema // refuses what full accepts, and names nothing
+	text   json.RawMessage
+	digest string
+	full   *jsonschema.Schema // names every problem
+	fits   *jsonschema.Schema // refuses what full accepts, and names nothing
 }
+
+// Digest differs for schemas whose texts, or files that these lead to, differ.
+func (s *Schema) Digest() string { return s.digest }
 
 // JSON is the schema as it was given.
 func (s *Schema) JSON() json.RawMessage { return s.text }

@@ -2,6 +2,8 @@ package schema
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,6 +31,7 @@ type Source struct {
 	Inline string // JSON
 	File   string // a path; a relative one begins at Folder
 	Folder string // that of the configuration's file
+	Digest string // [Schema.Digest], so that sources of the same schema are equal; Compile does not look at it
 }
 
 // IsZero says whether there is no schema.
@@ -72,10 +75,10 @@ func (s Source) compile() (*Schema, error) {
 		return nil, err
 	}
 	defer root.Close() //nolint:errcheck // it was only read
-	c := compiler{root: root, folder: folder, main: (&url.URL{Scheme: "file", Path: filepath.ToSlash(filepath.Join(folder, name))}).String(), file: s.File}
+	c := compiler{root: root, read: make(map[string][sha256.Size]byte), folder: folder, main: (&url.URL{Scheme: "file", Path: filepath.ToSlash(filepath.Join(folder, name))}).String(), file: s.File}
 	text := []byte(s.Inline)
 	if s.File != "" {
-		if text, err = c.read(name); err != nil {
+		if text, err = c.textOf(name); err != nil {
 			return nil, err
 		}
 	}
@@ -85,6 +88,7 @@ func (s Source) compile() (*Schema, error) {
 // compiler compiles one schema.
 type compiler struct {
 	root   *os.Root
+	read   map[string][sha256.Size]byte // the hashes of the files that were read
 	folder string
 	main   string // the URL of the schema itself
 	file   string // as it was given; "" for an inline one
@@ -127,6 +131,13 @@ func (c *compiler) compile(text []byte) (*Schema, error) {
 		return nil, err
 	}
 	s.text = b.Bytes()
+	all := sha256.New()
+	_, _ = all.Write(s.text) // a hash takes everything
+	for _, name := range slices.Sorted(maps.Keys(c.read)) {
+		sum := c.read[name]
+		fmt.Fprintf(all, "%q %x\n", name, sum)
+	}
+	s.digest = hex.EncodeToString(all.Sum(nil))
 	return &s, nil
 }
 
@@ -218,14 +229,15 @@ func (c *compiler) Load(address string) (any, error) {
 	if err != nil || !filepath.IsLocal(name) {
 		return nil, fmt.Errorf("only files below %s are read", c.folder)
 	}
-	text, err := c.read(name)
+	text, err := c.textOf(name)
 	if err != nil {
 		return nil, err
 	}
 	return parse(text)
 }
 
-func (c *compiler) read(name string) ([]byte, error) {
+// textOf is the text of a file.
+func (c *compiler) textOf(name string) ([]byte, error) {
 	f, err := c.root.Open(name)
 	var path *fs.PathError
 	if errors.As(err, &path) {
@@ -239,6 +251,7 @@ func (c *compiler) read(name string) ([]byte, error) {
 	if err == nil && len(text) > MaxSize {
 		err = fmt.Errorf("%s is larger than %d KiB", name, MaxSize>>10)
 	}
+	c.read[name] = sha256.Sum256(text)
 	return text, err
 }
 

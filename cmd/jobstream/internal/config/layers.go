@@ -427,8 +427,12 @@ func (l *loader) checkSchema(path string, t namedType) {
 		l.failBelow(path+".schema", p.At, "", p.Text)
 		return
 	}
+	if err != nil {
+		return
+	}
+	t.Schema.Digest = s.Digest()
 	reader, ok := t.Options.(handlers.Reader)
-	if err != nil || !ok {
+	if !ok {
 		return
 	}
 	for key, field := range reader.Reads() {
