@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -55,16 +54,16 @@ func TestContractExec(t *testing.T) {
 	}
 }
 
-// TestContractTry is the type for trying things out in jobs/README.md.
+// TestContractTry is the type for trying things out of README's tour.
 func TestContractTry(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("../../jobs/README.md")
+	text, err := os.ReadFile("../../jobs/examples/tour.yaml")
 	mustDo(t, err)
-	block := regexp.MustCompile(`(?s)    try:\n.*?base: 3s\}\n`).Find(text)
-	if block == nil {
-		t.Fatal("jobs/README.md has no type try")
+	_, types, ok := strings.Cut(string(text), "\njobs:\n")
+	if !ok {
+		t.Fatal("tour.yaml has no types")
 	}
-	h := configured(t, strings.NewReplacer("sleep 1", "sleep 0.15", "base: 3s", "base: 0.01s").Replace(string(block)))
+	h := configured(t, strings.NewReplacer("sleep 1", "sleep 0.15", "base: 3s", "base: 0.01s").Replace(types))
 	id := h.submit(`{"type":"try"}`).ID
 	j := h.await(id, "completed")
 	if string(j.Result) != `{"attempts":3}` || len(j.Errors) != 2 || j.Errors[0].Error != "exit status 1: no luck yet" {

@@ -36,7 +36,7 @@ func TestReadme(t *testing.T) {
 	if !ok || !end {
 		t.Fatal("the README has other sections")
 	}
-	r := startReader(t)
+	r := startReader(t, tour)
 	typed := 0
 	for line := range strings.Lines(tour) {
 		if line, ok := strings.CutPrefix(line, "    "); ok {
@@ -59,9 +59,19 @@ type reader struct {
 	sub    *nats.Subscription
 }
 
-func startReader(t *testing.T) *reader {
+// configures is the command that starts the server of the README.
+var configures = regexp.MustCompile(`(?m)^    go run ./cmd/jobstream --config (\S+)`)
+
+func startReader(t *testing.T, tour string) *reader {
 	t.Helper()
+	found := configures.FindStringSubmatch(tour)
+	if found == nil {
+		t.Fatal("the README does not start the server")
+	}
+	config, err := os.ReadFile(filepath.Join("../..", found[1]))
+	mustDo(t, err)
 	dir := t.TempDir()
+	mustDo(t, os.WriteFile(filepath.Join(dir, "config.yaml"), config, 0o600))
 	h := startProgram(t, dir)
 	return &reader{house: h, dir: dir, nc: h.dial()}
 }
@@ -111,12 +121,15 @@ func startProgram(t *testing.T, dir string, env ...string) *house {
 	return h
 }
 
-// settle waits until nothing is under way but what is held back.
+// settle waits until nothing is under way but what is held back, or is there to be watched.
 func (r *reader) settle() {
 	r.t.Helper()
 	waitUntil(r.t, func() bool {
 		jobs, _ := r.list("?status=pending&status=processing&status=retrying")
 		return !slices.ContainsFunc(jobs, func(j *seen) bool {
+			if j.Type == "try" {
+				return false
+			}
 			var kind struct{ Paused bool }
 			mustDo(r.t, json.Unmarshal(r.do(http.MethodGet, "/types/"+j.Type, "").body, &kind))
 			return !kind.Paused
