@@ -157,6 +157,30 @@ func (f *taskFile) Commit(name, contentType string) (*Artifact, error) {
 	return a, err
 }
 
+// Leave makes a stored file one of the job's, beside those of [Task.Artifact]. It does
+// nothing for one that is already. Another one with the same name is an [*Error].
+func (t *Task) Leave(a *Artifact) (all []Artifact, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range t.files {
+		switch f := &t.files[i]; {
+		case f.Name != a.Name:
+		case f.SHA256 == a.SHA256:
+			return slices.Clip(t.files), nil
+		default:
+			return nil, &Error{Kind: Conflict, Detail: "this execution has left another file " + Quote(a.Name) + " already"}
+		}
+	}
+	switch {
+	case t.ended:
+		return nil, &Error{Kind: Conflict, Detail: "the execution has ended; it can leave no more files"}
+	case len(t.files) >= MaxArtifacts:
+		return nil, &Error{Kind: Conflict, Detail: fmt.Sprintf("a job can leave at most %d files", MaxArtifacts)}
+	}
+	t.files = append(t.files, *a)
+	return slices.Clip(t.files), nil
+}
+
 // End ends the attempt: from now on no file can be committed. It returns the files that
 // were, in that order.
 func (t *Task) End() []Artifact {

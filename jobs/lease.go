@@ -128,7 +128,8 @@ type Done struct {
 type Failure struct {
 	Error     string
 	Permanent bool // no retry can mend it
-	// RetryAfter replaces the backoff of the type; 0 = that.
+	// RetryAfter is the least wait before a retry, if it is longer than the backoff of
+	// the type. 0 to MaxDelay.
 	RetryAfter time.Duration
 }
 

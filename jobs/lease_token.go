@@ -51,18 +51,26 @@ func (k LeaseKey) Token(x Execution) string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// Execution reads a token of this key. ok is false if it is none.
-func (k LeaseKey) Execution(token string) (x Execution, ok bool) {
-	var b, own [tokenSize]byte
-	if base64.RawURLEncoding.DecodedLen(len(token)) != tokenSize {
-		return x, false
-	}
-	if n, err := base64.RawURLEncoding.Strict().Decode(b[:], []byte(token)); err != nil || n != tokenSize {
-		return x, false
-	}
-	own = b
+// Signed says whether a token is of this key.
+func (k LeaseKey) Signed(token string) bool {
+	b, ok := decodeToken(token)
+	own := b
 	k.sign(&own)
-	if subtle.ConstantTimeCompare(own[:], b[:]) != 1 {
+	return ok && subtle.ConstantTimeCompare(own[:], b[:]) == 1
+}
+
+func decodeToken(token string) (b [tokenSize]byte, ok bool) {
+	if base64.RawURLEncoding.DecodedLen(len(token)) != tokenSize {
+		return b, false
+	}
+	n, err := base64.RawURLEncoding.Strict().Decode(b[:], []byte(token))
+	return b, err == nil && n == tokenSize
+}
+
+// TokenExecution reads a token, which may be of any key. ok is false if it is none.
+func TokenExecution(token string) (x Execution, ok bool) {
+	b, ok := decodeToken(token)
+	if !ok {
 		return x, false
 	}
 	return Execution{

@@ -90,8 +90,13 @@ type Type struct {
 	// it is given up, and its job may start again. 0 = [DefaultGrace].
 	Grace   time.Duration
 	Handler Handler
-	Run     string // the kind of work, for people
-	Runs    string // what exactly it runs, for people; "" = that goes without saying
+	// Remote says that workers elsewhere do the work; see [Leases]. Then there may be no
+	// Handler, and one that there is only checks payloads.
+	Remote bool
+	// Lease is how long such a worker may be silent; 0 = the pool's.
+	Lease time.Duration
+	Run   string // the kind of work, for people
+	Runs  string // what exactly it runs, for people; "" = that goes without saying
 	// Description is what the type is for, for people; "" = nobody has said.
 	Description string
 	Schema      Schema // what its payloads must look like; nil = anything that its handler accepts
@@ -196,7 +201,7 @@ func NewRegistry(types ...*Type) *Registry {
 func newTypeSet(types []*Type) *typeSet {
 	s := &typeSet{types: make(map[string]*Type, len(types)), removed: make(map[string]*Type)}
 	for _, t := range types {
-		if !ValidTypeName(t.Name) || s.types[t.Name] != nil || t.Handler == nil {
+		if !ValidTypeName(t.Name) || s.types[t.Name] != nil || t.Handler == nil && !t.Remote {
 			panic("jobs: bad or repeated type " + Quote(t.Name))
 		}
 		s.types[t.Name] = t

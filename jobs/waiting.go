@@ -9,7 +9,7 @@ const (
 	WaitScheduled     = "scheduled"      // its time has not come
 	WaitBackoff       = "backoff"        // its next attempt's time has not come
 	WaitQueueFull     = "queue_full"     // its time has come, but the queue has no room
-	WaitNoWorker      = "no_worker"      // no worker here runs its type
+	WaitNoWorker      = "no_worker"      // no worker runs its type, here or elsewhere
 	WaitTypePaused    = "type_paused"    // its type is paused
 	WaitWorkersPaused = "workers_paused" // the server starts no jobs
 	WaitTypeLimit     = "type_limit"     // its type runs as many as it may

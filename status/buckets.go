@@ -42,6 +42,7 @@ var (
 	keyClean     = []byte("clean")
 	keyNode      = []byte("node")
 	keyBoot      = []byte("boot")
+	keyLeases    = []byte("leases")  // the key that signs tokens of leases
 	keyRebuild   = []byte("rebuild") // there from the file's making to the end of its rebuild
 	prefixType   = "type/"
 )

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -157,6 +158,20 @@ func (s *Store) Node(fallback string) (name string, err error) {
 		return meta.Put(keyNode, []byte(name))
 	})
 	return name, err
+}
+
+// LeaseKey returns the key that signs the tokens of leases. The first call makes it.
+func (s *Store) LeaseKey() (key jobs.LeaseKey, err error) {
+	err = s.db.Update(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		if v := meta.Get(keyLeases); v != nil {
+			key = bytes.Clone(v)
+			return nil
+		}
+		key = jobs.NewLeaseKey()
+		return meta.Put(keyLeases, key)
+	})
+	return key, err
 }
 
 // Ended lists ended jobs for deletion; see [jobs.Cleaner].

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -26,7 +27,8 @@ import (
 //     left out.
 //  3. STATUS is history and stays. If it has gone back, so does the position in it.
 //  4. Everything beyond the positions in both streams is folded.
-//  5. Jobs that were running have lost their worker.
+//  5. Jobs that were running have lost their worker, unless that is elsewhere. Then it has
+//     its lease still, and the pool adopts it.
 //  6. Every unfinished job whose message was purged is published again.
 //  7. The outbox is published again, while everything else goes on.
 //
@@ -112,7 +114,11 @@ func (r *recovery) strayed(ctx context.Context, mark status.Clean) (string, erro
 // the projector runs.
 func (r *recovery) recover(ctx context.Context, clean bool) error {
 	if clean {
-		return r.catchUp(ctx)
+		if err := r.catchUp(ctx); err != nil {
+			return err
+		}
+		_, _, err := r.interrupted(ctx) // workers elsewhere go on through a stop
+		return err
 	}
 	begun := time.Now()
 	old := r.store.Positions()
@@ -168,12 +174,18 @@ func (r *recovery) recover(ctx context.Context, clean bool) error {
 // starting is the actor of a start's commands.
 const starting = "start"
 
-// interrupted ends the attempts that were running. In a process that has died each of
-// their jobs may be the killer, and that counts. A process that lives has interrupted
+// interrupted ends the attempts that were running here. In a process that has died each
+// of their jobs may be the killer, and that counts. A process that lives has interrupted
 // them itself. The tracker must have caught up, as the streams may hold the ends of
-// some.
+// some. After a clean stop these are the jobs of types that are not remote any more.
 func (r *recovery) interrupted(ctx context.Context) (lost, failed int, err error) {
-	keys, err := r.store.Running()
+	var keys []uint64
+	err = atWork(r.store, func(j *jobs.Job) bool {
+		if !leased(r.o.registry, j) {
+			keys = append(keys, j.Key)
+		}
+		return true
+	})
 	if err != nil || len(keys) == 0 {
 		return 0, 0, err
 	}
@@ -188,6 +200,44 @@ func (r *recovery) interrupted(ctx context.Context) (lost, failed int, err error
 		}
 	}
 	return len(e.Changed), failed, err
+}
+
+// atWork calls f with each processing job, until it returns false.
+func atWork(store *status.Store, f func(*jobs.Job) bool) error {
+	keys, err := store.Running()
+	for i := 0; i < len(keys) && err == nil; i++ {
+		var j *jobs.Job
+		if j, err = store.Find(keys[i]); j != nil && j.Status == jobs.Processing && !f(j) {
+			break
+		}
+	}
+	return err
+}
+
+// leased says whether the worker of a processing job is elsewhere.
+func leased(r *jobs.Registry, j *jobs.Job) bool {
+	t := r.Lookup(j.Type)
+	return t != nil && t.Remote
+}
+
+// adopted are the jobs whose workers are elsewhere and have them still.
+func (c *core) adopted() (iter.Seq[*jobs.Job], error) {
+	count := 0
+	err := atWork(c.Store, func(j *jobs.Job) bool {
+		if leased(c.o.registry, j) {
+			count++
+		}
+		return true
+	})
+	if err != nil || count == 0 {
+		return nil, err
+	}
+	c.log.Info("workers elsewhere have jobs; their leases go on", "jobs", count)
+	return func(yield func(*jobs.Job) bool) {
+		// The tracker has just read all of them. A job that it cannot read once more is
+		// found when its message is delivered.
+		_ = atWork(c.Store, func(j *jobs.Job) bool { return !leased(c.o.registry, j) || yield(j) })
+	}, nil
 }
 
 // lift raises the sequence of JOBS above all that the tracker knows, if the tracker was

@@ -225,10 +225,19 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	if err != nil {
 		return err
 	}
+	key, err := c.Store.LeaseKey()
+	if err != nil {
+		return err
+	}
+	adopted, err := c.adopted()
+	if err != nil {
+		return err
+	}
 	c.Logs = joblog.New(c.o.dirs.Logs, c.publishLog)
 	c.Pool = pool.New(pool.Options{
 		Queue: c.Tail, Tracker: c.Store, Recorder: c.Recorder, Registry: c.o.registry,
 		MaxWorkers: c.o.Workers.Max, MinWorkers: c.o.Workers.Min, Paused: paused, Lease: c.o.Workers.Lease, MaxLost: c.o.Workers.MaxLost, Node: c.name, Logger: c.log,
+		LeaseKey: key, Running: adopted,
 		SurvivorsUpTo: survivors, Artifacts: c.o.Artifacts, Inputs: c.Inputs, Logs: c.Logs,
 	}, lanes)
 	c.Pool.PauseAll(c.o.paused)

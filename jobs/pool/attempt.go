@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"context"
 	"time"
 
 	"jobstream/jobs"
@@ -37,6 +38,7 @@ func (p *Pool) open(d *delivery) (*execution, verdict) {
 		return nil, v
 	}
 	x := newExecution(p, d, job)
+	x.ctx, x.cancel = context.WithCancelCause(context.Background())
 	if v = x.begin(); v != runs {
 		x.cancel(nil)
 		if v != givenUp {

@@ -468,25 +468,6 @@ func TestSuspectsStartDurably(t *testing.T) {
 	}
 }
 
-// The look-up of an awaited start may read a file, and must block nobody else.
-func TestAwaitedStartIsLookedForWithoutTheLock(t *testing.T) {
-	inRig(t, rigOptions{}, func(r *rig) {
-		found := 0
-		r.mu.Lock()
-		r.onFind = func(uint64) {
-			found++
-			r.pool.Workers() // would never come back
-		}
-		r.mu.Unlock()
-		r.preset("a3", func(j *jobs.Job) { j.Lost = 1 })
-		r.quiet()
-		r.want("running", r.running(), "1")
-		if found < 2 {
-			t.Errorf("the job was looked for %d times", found)
-		}
-	})
-}
-
 func TestSuspectWhoseStartIsNotStoredGoesBack(t *testing.T) {
 	inRig(t, rigOptions{}, func(r *rig) {
 		r.mu.Lock()

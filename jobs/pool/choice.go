@@ -19,13 +19,33 @@ const expectFor = 100 * time.Millisecond
 // only at the lively ones. The pool's lock guards it.
 type choice struct {
 	rows     [jobs.LowestPriority + 1][]*lane // by priority
-	cursor   [jobs.LowestPriority + 1]int     // the start of the search in a row
+	local    view                             // what the pool's own workers choose from
 	lively   [jobs.LowestPriority + 1]laneSet // the lanes of a row that may have something
 	early    []*lane                          // lanes whose first delivery is beyond the position
 	position uint64                           // the tracker has committed JOBS up to here
 	wake     alarm                            // rings when a gate opens for a waiting job
 	missing  alarm                            // rings when an expected delivery is overdue
 	paused   bool                             // nothing gets a worker
+}
+
+// view is a part of the lanes: those from which somebody chooses. The types of one
+// priority have their turns within it.
+type view struct {
+	lanes  [jobs.LowestPriority + 1]laneSet // by priority, as rows
+	cursor [jobs.LowestPriority + 1]int     // the start of the search in a row
+}
+
+// show makes a view show the lanes of the types that are in it.
+func (c *choice) show(v *view, in func(*poolType) bool) {
+	for i, row := range c.rows {
+		v.cursor[i] = min(v.cursor[i], max(len(row)-1, 0))
+		v.lanes[i] = makeLaneSet(len(row))
+		for _, l := range row {
+			if in(l.typ) {
+				v.lanes[i].include(l.index)
+			}
+		}
+	}
 }
 
 // arrange makes the rows of these lanes, in place of earlier rows. All lanes are lively.
@@ -37,25 +57,25 @@ func (c *choice) arrange(lanes []*lane) {
 		*row = append(*row, l)
 	}
 	for i, row := range c.rows {
-		c.cursor[i] = min(c.cursor[i], max(len(row)-1, 0))
 		c.lively[i] = makeLaneSet(len(row))
 		for _, l := range row {
 			c.revive(l)
 		}
 	}
+	c.show(&c.local, func(t *poolType) bool { return !t.Remote })
 }
 
-// next returns the lane whose first delivery gets the next worker; nil if there is
-// none.
-func (c *choice) next() *lane {
+// next returns the lane of a view whose first delivery gets the next worker; nil if there
+// is none.
+func (c *choice) next(v *view) *lane {
 	if c.paused {
 		return nil
 	}
 	for pr := jobs.HighestPriority; pr <= jobs.LowestPriority; pr++ {
-		l, coming := c.search(pr, c.cursor[pr], len(c.rows[pr]))
+		l, coming := c.search(v, pr, v.cursor[pr], len(c.rows[pr]))
 		if l == nil {
 			var more bool
-			l, more = c.search(pr, 0, c.cursor[pr])
+			l, more = c.search(v, pr, 0, v.cursor[pr])
 			coming = coming || more
 		}
 		if l != nil || coming {
@@ -67,9 +87,9 @@ func (c *choice) next() *lane {
 
 // search is next for the lanes of a row from index at on and before end. If one of them
 // has nothing now but must get something, coming is true.
-func (c *choice) search(pr jobs.Priority, at, end int) (found *lane, coming bool) {
-	row, lively := c.rows[pr], c.lively[pr]
-	for n := lively.next(at, end); n < end; n = lively.next(n+1, end) {
+func (c *choice) search(v *view, pr jobs.Priority, at, end int) (found *lane, coming bool) {
+	row, lively, lanes := c.rows[pr], c.lively[pr], v.lanes[pr]
+	for n := lively.nextIn(lanes, at, end); n < end; n = lively.nextIn(lanes, n+1, end) {
 		l := row[n]
 		switch {
 		case len(l.buf) == 0 && l.committed <= l.delivered:
@@ -78,8 +98,8 @@ func (c *choice) search(pr jobs.Priority, at, end int) (found *lane, coming bool
 			c.passOver(l)
 		case !c.open(l):
 		case c.ready(l):
-			if c.cursor[pr] = n + 1; n+1 == len(row) {
-				c.cursor[pr] = 0
+			if v.cursor[pr] = n + 1; n+1 == len(row) {
+				v.cursor[pr] = 0
 			}
 			return l, false
 		default:
@@ -103,14 +123,14 @@ func (c *choice) open(l *lane) bool {
 	return ok
 }
 
-// backlog says whether one more worker would have something to do.
+// backlog says whether one more of the pool's own workers would have something to do.
 func (c *choice) backlog() bool {
 	if c.paused {
 		return false
 	}
 	for _, row := range c.rows {
 		for _, l := range row {
-			if c.ready(l) && c.open(l) {
+			if !l.typ.Remote && c.ready(l) && c.open(l) {
 				return true
 			}
 		}

@@ -70,10 +70,10 @@ func (c *claims) ended(j *jobs.Job) *execution {
 	return nil
 }
 
-// running lists the running attempts.
+// running lists the attempts that run here.
 func (c *claims) running() (all []*execution) {
 	for _, d := range c.deliveries {
-		if d.exec != nil {
+		if d.exec != nil && d.exec.lease == nil {
 			all = append(all, d.exec)
 		}
 	}

@@ -17,6 +17,7 @@ type delivery struct {
 	id         jobs.ID     // of its job, once that is claimed
 	inLeases   spot        // in supply.leases
 	exec       *execution  // while an attempt runs
+	remote     *execution  // its attempt, if a worker elsewhere makes it
 	outcome    *jobs.Event // set when the attempt has ended
 	inOutcomes spot        // in outcomes.line, once there is one
 	asOf       uint64      // claims.surprises when a worker got it
@@ -49,7 +50,9 @@ func (p *Pool) forget(d *delivery) {
 func (p *Pool) vacate(d *delivery, now time.Time) {
 	d.lane.typ.gates.leave(d, d.exec != nil)
 	if d.exec != nil {
-		p.crew.meter.leave(d.exec.begun, now)
+		if d.exec.lease == nil {
+			p.crew.meter.leave(d.exec.begun, now)
+		}
 		d.exec = nil
 	}
 }
@@ -80,6 +83,9 @@ func (p *Pool) giveBack(d *delivery, delay time.Duration) verdict {
 
 // nak asks the queue to deliver a message again after delay.
 func (p *Pool) nak(d *delivery, delay time.Duration) {
+	if d.Ref == "" {
+		return // its message comes by itself
+	}
 	p.mu.Lock()
 	p.supply.asleep.remember(d, delay)
 	p.mu.Unlock()
@@ -96,7 +102,7 @@ func (p *Pool) release(d *delivery) {
 // is published again when it is due.
 func (p *Pool) settle(d *delivery) {
 	switch k := d.outcome.Kind; {
-	case k == jobs.KindRetrying && !(d.keyed && p.supply.needless(d.Seq)), k == jobs.KindSnoozed && !p.supply.needless(d.Seq):
+	case (k == jobs.KindRetrying || k == jobs.KindLost) && !(d.keyed && p.supply.needless(d.Seq)), k == jobs.KindSnoozed && !p.supply.needless(d.Seq):
 		p.nak(d, max(d.outcome.Due.Sub(jobs.Now()), 0))
 	case k == jobs.KindReleased:
 		p.nak(d, 0)

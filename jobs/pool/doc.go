@@ -4,5 +4,6 @@
 //
 // Start reading at [Pool], which lists its parts in the order in which a delivery
 // passes them. Then read attempt.go, from a delivery to its execution, and
-// execution.go, from there to the outcome. gate.go decides what may start.
+// execution.go, from there to the outcome. gate.go decides what may start. [Leases] in
+// remote.go is the side for workers elsewhere.
 package pool

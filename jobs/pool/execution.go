@@ -11,7 +11,8 @@ import (
 )
 
 // execution is one attempt while it runs, from [Pool.open] to end. A worker's goroutine
-// runs it, and calls handle in between.
+// runs it, and calls handle in between. Or a worker elsewhere has it under a lease, and
+// then it has no goroutine.
 //
 // Its worker and the alarms read the fields of newExecution. The pool's lock guards
 // until.
@@ -24,9 +25,10 @@ type execution struct {
 	begun   time.Time
 	started jobs.Time // begun, in the record's form
 	timeout time.Duration
-	until   time.Time // the end of that, while the handler runs
-	limit   error     // the reason for that end: ErrTimeout or ErrDeadline
-	ctx     context.Context
+	until   time.Time       // the end of that, while the handler runs
+	limit   error           // the reason for that end: ErrTimeout or ErrDeadline
+	lease   *lease          // nil: it runs here
+	ctx     context.Context // of the handler, if it runs here
 	cancel  context.CancelCauseFunc
 	task    jobs.Task                // the handler's argument
 	over    atomic.Bool              // it has ended or was given up
@@ -38,14 +40,12 @@ type execution struct {
 }
 
 func newExecution(p *Pool, d *delivery, job *jobs.Job) *execution {
-	x := &execution{
+	return &execution{
 		p: p, d: d, job: job, typ: d.typ, attempt: job.Failures + 1, begun: time.Now(),
 		// The later start is the newer execution (see Apply), even if the clock was set
 		// back meanwhile.
 		started: max(jobs.Now(), job.StartedAt+1),
 	}
-	x.ctx, x.cancel = context.WithCancelCause(context.Background())
-	return x
 }
 
 // begin registers the attempt and records its start. The attempt's time counts from
@@ -56,7 +56,7 @@ func (x *execution) begin() verdict {
 	}
 	if !x.suspect() {
 		x.p.o.Recorder.Started(x.d.Seq, x.started, x)
-	} else if !x.p.starts.record(x) {
+	} else if !x.recordStart() {
 		// The job was in the queue when a process died, and may have killed it before
 		// its start was recorded. So it does not run without that record.
 		switch {
@@ -70,6 +70,23 @@ func (x *execution) begin() verdict {
 	x.bound()
 	x.watch()
 	return runs
+}
+
+// recordStart records the start and waits for its commit, at most for a while and until
+// the attempt is interrupted. It says whether the commit has come.
+func (x *execution) recordStart() bool {
+	w := x.p.awaited.begin(x)
+	defer x.p.awaited.forget(w)
+	x.p.o.Recorder.Record(x.StartEvent())
+	t := time.NewTimer(resendAfter)
+	defer t.Stop()
+	select {
+	case <-w.done:
+		return x.ended.Load() == nil
+	case <-t.C:
+	case <-x.ctx.Done():
+	}
+	return false
 }
 
 // suspect says whether a process may have died while it ran the job.
@@ -104,7 +121,9 @@ func (x *execution) end(result jobs.Result, err error) bool {
 	}
 	x.tidy(files)
 	x.p.conclude(x.d, e)
-	x.p.leaveSuspects(x.job)
+	if x.lease == nil {
+		x.p.leaveSuspects(x.job)
+	}
 	return true
 }
 
@@ -130,8 +149,10 @@ func (x *execution) enter() bool {
 		return false
 	}
 	x.d.exec = x
-	p.crew.meter.enter(x.begun)
-	killed := p.claims.killed
+	killed := p.claims.killed && x.lease == nil
+	if x.lease == nil {
+		p.crew.meter.enter(x.begun)
+	}
 	p.mu.Unlock()
 	if killed {
 		x.interrupt(jobs.ErrShutdown)
@@ -181,8 +202,13 @@ func (p *Pool) overdue() {
 	}
 }
 
-// interrupt cancels the handler's context and gives it the type's grace to return.
+// interrupt cancels the handler's context and gives it the type's grace to return. A
+// worker elsewhere has none: its lease ends at once.
 func (x *execution) interrupt(cause error) {
+	if x.lease != nil {
+		x.revoke(cause)
+		return
+	}
 	x.cancel(cause)
 	time.AfterFunc(x.typ.GraceOrDefault(), func() { x.abandon(cause) })
 }
@@ -210,6 +236,22 @@ func (x *execution) event(kind jobs.Kind) jobs.Event {
 	j := x.job
 	return jobs.Event{
 		Kind: kind, ID: j.ID, Seq: x.d.Seq, Type: j.Type, Priority: j.Priority, CreatedAt: j.CreatedAt, MaxAttempts: j.MaxAttempts,
-		Run: j.Run, Attempt: x.attempt, At: x.started, StartedAt: x.started, Node: x.p.o.Node,
+		Run: j.Run, Attempt: x.attempt, At: x.started, StartedAt: x.started, Node: x.node(),
 	}
+}
+
+// node is where it runs.
+func (x *execution) node() string {
+	if x.lease != nil {
+		return x.lease.node
+	}
+	return x.p.o.Node
+}
+
+// cause is why its context has ended; err is its error.
+func (x *execution) cause(err error) error {
+	if x.lease != nil {
+		return err
+	}
+	return context.Cause(x.ctx)
 }

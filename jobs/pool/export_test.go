@@ -82,3 +82,10 @@ func (p *Pool) TypesHeld() int {
 	defer p.mu.Unlock()
 	return max(len(p.types), len(p.lanes)/int(jobs.LowestPriority))
 }
+
+// Living is the number of leases.
+func (p *Pool) Living() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(p.remote.leases.living, len(p.remote.leases.byKey))
+}

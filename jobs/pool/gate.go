@@ -48,6 +48,9 @@ func newPoolType(t *jobs.Type, paused bool) *poolType {
 func (pt *poolType) define(t *jobs.Type) {
 	was := pt.Type
 	pt.Type, pt.pause.removed = t, false
+	if t.Remote != was.Remote {
+		pt.unwanted = t.Remote // until somebody asks
+	}
 	pt.key.most = max(t.ConcurrencyPerKey, 1)
 	if t.MaxWorkers != was.MaxWorkers {
 		pt.cap.most = t.MaxWorkers
@@ -100,6 +103,18 @@ func (all gates) admit(d *delivery, j *jobs.Job) claim {
 		}
 	}
 	return claimed
+}
+
+// adopt lets a delivery in whose attempt has begun in another process. It is not a start,
+// so it uses up nothing of a rate.
+func (all gates) adopt(d *delivery, j *jobs.Job) {
+	d.inside = true
+	for _, g := range all {
+		if _, ok := g.(*rateGate); !ok {
+			g.enter(d)
+			g.admit(d, j)
+		}
+	}
 }
 
 // leave does nothing for a delivery that is not inside.

@@ -15,6 +15,12 @@ type poolType struct {
 	key        *keyGate   // one of them
 	cap        *capGate   // one of them
 	rate       *rateGate  // one of them; nil without a rate
+	// asks counts the remote workers that wait for its jobs, and asked is when there were
+	// some the last time. unwanted says that there were none for a while; then nothing is
+	// fetched.
+	asks     int
+	asked    time.Time
+	unwanted bool
 	// target is one of them, right behind pause, while the target of the type is busy.
 	target *targetGate
 }

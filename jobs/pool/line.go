@@ -52,3 +52,10 @@ func (l *line) stale(now time.Time, span time.Duration, do func(d *delivery)) {
 		do(d)
 	}
 }
+
+// touch treats all now.
+func (l *line) touch(now time.Time) {
+	for p := l.first; p != nil; p = p.behind {
+		p.since = now
+	}
+}

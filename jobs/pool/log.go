@@ -28,6 +28,16 @@ func (x *execution) Log(level jobs.Level, stream, text string) {
 	l.w.Log(level, stream, text)
 }
 
+// pause closes the file until the next entry: many attempts elsewhere may live for long.
+func (l *jobLog) pause() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.w != nil {
+		l.w.Close()
+		l.w = nil
+	}
+}
+
 // close ends the log.
 func (l *jobLog) close() {
 	l.mu.Lock()

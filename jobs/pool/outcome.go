@@ -21,7 +21,9 @@ func (x *execution) outcome(result jobs.Result, err error) *jobs.Event {
 	}
 	e := x.event(jobs.KindCompleted)
 	e.At = max(jobs.Now(), x.started)
-	if err == nil && result.Value != nil {
+	if b, ok := result.Value.(encoded); ok {
+		e.Result = json.RawMessage(b)
+	} else if err == nil && result.Value != nil {
 		e.Result, err = encodeResult(result.Value)
 	}
 	if err == nil {
@@ -34,11 +36,13 @@ func (x *execution) outcome(result jobs.Result, err error) *jobs.Event {
 
 // failed sets the outcome of an attempt with an error.
 func (x *execution) failed(e *jobs.Event, err error) {
-	cause, permanent := context.Cause(x.ctx), jobs.IsPermanent(err)
+	cause, permanent := x.cause(err), jobs.IsPermanent(err)
 	after, reason, snoozed := jobs.SnoozeOf(err)
 	if wait, why, failed, busy := jobs.BusyOf(err); busy {
 		after, reason, snoozed = x.p.busy(x.d, wait, why), why, !failed
 	}
+	var released *releasedError
+	var lost *lostError
 	switch {
 	case errors.Is(cause, jobs.ErrDeadline):
 		e.Kind = jobs.KindFailed
@@ -52,6 +56,10 @@ func (x *execution) failed(e *jobs.Event, err error) {
 	case errors.Is(cause, jobs.ErrShutdown):
 		e.Kind = jobs.KindReleased
 		e.Error = jobs.ErrShutdown.Error()
+	case errors.As(err, &released):
+		e.Kind, e.Error = jobs.KindReleased, jobs.Shorten(released.reason, jobs.MaxError)
+	case errors.As(err, &lost):
+		x.lost(e, lost.why)
 	case errors.Is(cause, jobs.ErrTimeout):
 		e.Error = fmt.Sprintf("timed out after %s", x.timeout) + ownWords(err)
 		x.again(e, 0)
@@ -84,6 +92,18 @@ func (x *execution) again(e *jobs.Event, least time.Duration) {
 		return
 	}
 	e.Kind, e.Due = jobs.KindRetrying, due
+}
+
+// lost makes an attempt one whose worker is lost. The same attempt is made later, unless
+// the job has lost too many workers.
+func (x *execution) lost(e *jobs.Event, why string) {
+	e.Lost = x.job.Lost + 1
+	if e.Lost >= x.p.o.MaxLost {
+		e.Kind, e.Error = jobs.KindFailed, jobs.TooOftenLost(e.Lost)
+		return
+	}
+	e.Kind, e.Due = jobs.KindLost, e.At.Add(x.typ.Backoff.Delay(e.Lost))
+	e.Error = fmt.Sprintf("%s (%d of %d)", why, e.Lost, x.p.o.MaxLost)
 }
 
 // void is the outcome of an attempt whose job has ended before it. The tracker knows
@@ -183,6 +203,10 @@ func (p *Pool) conclude(d *delivery, e *jobs.Event) {
 	now := time.Now()
 	p.outcomes.append(d, e, now)
 	free := d.lane.typ.served(d, e)
+	if d.exec != nil && d.exec.lease != nil {
+		p.remote.ended(d.exec)
+		free = true // no worker's goroutine looks for the next job
+	}
 	p.vacate(d, now)
 	if free {
 		p.dispatch()

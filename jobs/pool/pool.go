@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"sync"
 	"time"
@@ -21,10 +22,10 @@ import (
 // One lock guards everything that changes. The state is in parts with a file each,
 // which know neither the pool nor one another. The pool's methods connect them.
 type Pool struct {
-	o      Options
-	types  map[string]*poolType
-	lanes  map[jobs.Lane]*lane
-	starts starts
+	o       Options
+	types   map[string]*poolType
+	lanes   map[jobs.Lane]*lane
+	awaited awaited
 
 	mu       sync.Mutex
 	idle     sync.Cond // signalled when a worker or a delivery goes
@@ -34,6 +35,8 @@ type Pool struct {
 	claims   claims    // the running jobs
 	suspects suspects  // jobs that may have killed a process
 	outcomes outcomes  // the ended attempts
+	remote   *Leases   // the side for workers elsewhere
+	begun    time.Time
 	stopping bool
 }
 
@@ -51,7 +54,16 @@ type Options struct {
 	Paused  map[string]bool
 	Lease   time.Duration // of a delivery; renewed at a third of it
 	MaxLost int           // see [jobs.Job.Lose]
-	Node    string        // for events
+	// LeaseKey signs the tokens of leases; nil = a new one, so that no token outlives the
+	// pool.
+	LeaseKey jobs.LeaseKey
+	// Running are jobs of remote types that were processing when the last pool of the
+	// tracker ended. Their workers have them still.
+	Running iter.Seq[*jobs.Job]
+	// Revoked is called when an execution has ended without its worker, which has a name;
+	// nil: it learns that from its next beat.
+	Revoked func(worker, token, reason string)
+	Node    string // for events
 	// SurvivorsUpTo is the last sequence of JOBS when a process died; 0 for none. One
 	// of the jobs up to it may have killed that process.
 	SurvivorsUpTo uint64
@@ -68,8 +80,12 @@ type Options struct {
 // New makes a pool for these lanes. It does nothing before [Pool.Start]. It never
 // serves lanes of unknown types.
 func New(o Options, lanes []jobs.Lane) *Pool {
-	p := &Pool{o: o, types: make(map[string]*poolType), lanes: make(map[jobs.Lane]*lane)}
+	p := &Pool{o: o, types: make(map[string]*poolType), lanes: make(map[jobs.Lane]*lane), begun: time.Now()}
 	p.idle.L = &p.mu
+	if o.LeaseKey == nil {
+		p.o.LeaseKey = jobs.NewLeaseKey()
+	}
+	p.remote = newLeases(p, p.o.LeaseKey)
 	for _, l := range lanes {
 		t := o.Registry.Lookup(l.Type)
 		if t == nil {
@@ -87,9 +103,12 @@ func New(o Options, lanes []jobs.Lane) *Pool {
 	p.crew.init(o.MinWorkers, o.MaxWorkers)
 	p.claims.deliveries = make(map[jobs.ID]*delivery)
 	p.claims.limits.init(p.overdue)
-	p.starts.init(o.Tracker)
+	p.awaited.init()
 	p.suspects.maxLost = o.MaxLost
 	p.outcomes.init(o.MaxUnsettled)
+	if o.Running != nil {
+		p.adopt(o.Running)
+	}
 	return p
 }
 
@@ -108,16 +127,18 @@ func (p *Pool) Start(position, last uint64) {
 }
 
 // Run renews leases, resends outcomes without a commit, and repeats requests that the
-// queue did not take, until ctx ends.
+// queue did not take, until ctx ends. Then nothing is committed any more.
 func (p *Pool) Run(ctx context.Context) error {
 	tick := time.NewTicker(min(p.o.Lease/6, time.Second))
 	defer tick.Stop()
 	wake := time.NewTicker(lateAfter)
 	defer wake.Stop()
+	defer close(p.remote.closed)
 	for {
 		select {
 		case now := <-tick.C:
 			p.keep(now)
+			p.remote.keep(now)
 		case now := <-wake.C:
 			p.wakeLate(now)
 		case <-ctx.Done():
@@ -159,6 +180,8 @@ func (p *Pool) Deliver(got jobs.Delivery) {
 	case d == nil:
 	case p.stopping:
 		p.release(d)
+	case l.typ.unwanted:
+		p.putBack(d)
 	default:
 		p.choice.append(d)
 		p.dispatch()
@@ -199,7 +222,7 @@ func (p *Pool) Committed(c *jobs.Commit) {
 		p.idle.Broadcast()
 	}
 	p.mu.Unlock()
-	p.starts.check()
+	p.awaited.check(c)
 	for _, x := range void {
 		x.interrupt(causeOf(x.ended.Load()))
 	}
@@ -215,6 +238,9 @@ func (p *Pool) durable(c *jobs.Commit) (done []*delivery) {
 		e := &c.Outcomes[i]
 		if d := p.supply.leased[e.Seq]; d != nil && d.ends(e) {
 			p.forget(d)
+			if d.remote != nil {
+				p.remote.leases.forget(d.remote)
+			}
 			done = append(done, d)
 		}
 	}

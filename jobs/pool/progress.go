@@ -17,6 +17,7 @@ type progressThrottle struct {
 	last    time.Time
 	percent int
 	message string
+	more    bool // there is a checkpoint to report, too
 	timer   *time.Timer
 	stopped bool
 }
@@ -45,10 +46,50 @@ func (t *progressThrottle) every() time.Duration {
 
 // Report passes progress on; see [jobs.Host].
 func (x *execution) Report(percent int, message string) {
+	x.progress.mu.Lock()
+	defer x.progress.mu.Unlock()
+	x.reportLocked(percent, message)
+}
+
+// report passes on what a worker elsewhere reports.
+func (x *execution) report(p *jobs.Progress) {
 	t := &x.progress
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.stopped || percent == t.percent && message == t.message {
+	percent, message := t.percent, t.message
+	if p.Percent >= 0 {
+		percent = min(p.Percent, 100)
+	}
+	if p.Message != nil {
+		message = *p.Message
+	}
+	t.more = t.more || p.Checkpoint != nil
+	x.reportLocked(percent, message)
+}
+
+// reportFiles passes on the files that a worker elsewhere has left, at once.
+func (x *execution) reportFiles(files []jobs.Artifact) {
+	t := &x.progress
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := x.event(jobs.KindProgress)
+	e.At = jobs.Now()
+	e.Progress, e.Message = t.percent, t.message
+	e.SetFiles(files)
+	x.p.o.Recorder.Record(&e)
+}
+
+// now is the latest percentage.
+func (t *progressThrottle) now() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.percent
+}
+
+// reportLocked is Report. x.progress.mu is locked.
+func (x *execution) reportLocked(percent int, message string) {
+	t := &x.progress
+	if t.stopped || percent == t.percent && message == t.message && !t.more {
 		return
 	}
 	t.percent, t.message = percent, jobs.Shorten(message, jobs.MaxMessage)
@@ -84,6 +125,10 @@ func (x *execution) recordProgress() {
 	e := x.event(jobs.KindProgress)
 	e.At = jobs.Now()
 	e.Progress, e.Message = t.percent, t.message
+	if t.more {
+		e.Checkpoint, t.more = x.task.Left(), false
+		t.size += len(e.Checkpoint)
+	}
 	x.p.o.Recorder.Record(&e)
 }
 

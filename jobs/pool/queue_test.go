@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,6 +62,26 @@ func (q *memQueue) close() {
 	}
 }
 
+// reset makes the lanes anew: they deliver everything again.
+func (q *memQueue) reset() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, timer := range q.out {
+		timer.Stop()
+	}
+	for len(q.deliver) > 0 {
+		<-q.deliver
+	}
+	clear(q.out)
+	clear(q.pulled)
+	clear(q.ready)
+	for _, seq := range slices.Sorted(maps.Keys(q.messages)) {
+		m := q.messages[seq]
+		l := jobs.Lane{Type: m.Type, Priority: m.Priority}
+		q.ready[l] = append(q.ready[l], seq)
+	}
+}
+
 // add puts a message into its lane. q.mu is locked.
 func (q *memQueue) add(m *jobs.Message) {
 	q.messages[m.Seq] = m
@@ -107,7 +128,8 @@ func (q *memQueue) again(seq uint64, why string) {
 	}
 	m := q.messages[seq]
 	l := jobs.Lane{Type: m.Type, Priority: m.Priority}
-	q.ready[l] = append([]uint64{seq}, q.ready[l]...)
+	at, _ := slices.BinarySearch(q.ready[l], seq) // the broker, too, has those that come again in order, before new ones
+	q.ready[l] = slices.Insert(q.ready[l], at, seq)
 	q.serve(l)
 }
 

@@ -30,6 +30,8 @@ type rig struct {
 
 	*memQueue // its mu guards what follows, too
 
+	o         rigOptions
+	mouth     *mouth
 	stop      context.CancelFunc
 	work      sync.WaitGroup
 	begin     time.Time
@@ -45,6 +47,9 @@ type rig struct {
 	losing    int          // so many appends are lost
 	appended  []jobs.Event // all events, in order
 	commits   chan struct{}
+	onCommit  func(*jobs.Commit)
+	key       jobs.LeaseKey
+	revoked   func(worker, token, reason string)
 }
 
 type rigOptions struct {
@@ -166,35 +171,107 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		records: make(map[uint64]*jobs.Job),
 		owner:   make(map[uint64]uint64),
 		commits: make(chan struct{}, 1),
+		o:       o, key: jobs.NewLeaseKey(),
 	}
+	for _, ty := range o.types {
+		if !ty.Remote {
+			ty.Handler = r.gate
+		}
+	}
+	r.reg = jobs.NewRegistry(o.types...)
+	r.up(nil)
+	return r
+}
+
+// up makes the pool, as a process does when it starts.
+func (r *rig) up(running []*jobs.Job) {
+	o := r.o
 	var lanes []jobs.Lane
 	for _, ty := range o.types {
-		ty.Handler = r.gate
 		for p := jobs.HighestPriority; p <= jobs.LowestPriority; p++ {
 			lanes = append(lanes, jobs.Lane{Type: ty.Name, Priority: p})
 		}
 	}
-	r.reg = jobs.NewRegistry(o.types...)
-	rec := pool.NewRecorder(r, nil)
+	r.mouth = &mouth{rig: r}
+	rec := pool.NewRecorder(r.mouth, nil)
 	r.pool = pool.New(pool.Options{
 		Queue: r.memQueue, Tracker: r, Recorder: rec, Registry: r.reg, MaxWorkers: o.workers, Lease: o.lease, MaxLost: o.maxLost, Node: "here", SurvivorsUpTo: o.survivors, MaxUnsettled: o.unsettled,
-		MinWorkers: o.min, Paused: o.paused, Artifacts: o.artifacts,
+		MinWorkers: o.min, Paused: o.paused, Artifacts: o.artifacts, LeaseKey: r.key, Running: slices.Values(running),
+		Revoked: func(worker, token, reason string) {
+			if r.revoked != nil {
+				r.revoked(worker, token, reason)
+			}
+		},
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}, lanes)
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
 	r.work.Go(func() { _ = rec.Run(ctx) })
-	r.work.Go(func() { _ = r.pool.Run(ctx) })
-	r.work.Go(func() { r.project(ctx) })
-	r.work.Go(func() { r.run(ctx, r.pool) })
+	p := r.pool
+	r.work.Go(func() { _ = p.Run(ctx) })
+	r.work.Go(func() { r.project(ctx, p) })
+	r.work.Go(func() { r.run(ctx, p) })
 	if o.share > 0 {
 		r.pool.SetShare(o.share)
 	}
 	if !o.idle {
-		r.pool.Start(0, 0)
+		r.pool.Start(r.position, r.seq)
 	}
 	r.quiet()
-	return r
+}
+
+// mouth is what a process says to the event log. A dead one says nothing more.
+type mouth struct {
+	*rig
+	dead bool // guarded by rig.mu
+}
+
+func (m *mouth) Append(events []jobs.Event) error {
+	m.mu.Lock()
+	dead := m.dead
+	m.mu.Unlock()
+	if dead {
+		return nil
+	}
+	return m.rig.Append(events)
+}
+
+// restart ends the process and starts another one with the same queue and tracker: after
+// a stop, or by kill -9. A power cut also loses the events that are not committed.
+func (r *rig) restart(how string) {
+	if how == "stop" {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := r.pool.Stop(ctx); err != nil {
+			r.t.Errorf("stop: %v", err)
+		}
+	} else {
+		r.mu.Lock()
+		r.mouth.dead = true
+		r.mu.Unlock()
+		r.pool.Break()
+	}
+	r.stop()
+	r.work.Wait()
+	r.mu.Lock()
+	if how == "power cut" {
+		r.events = nil
+	}
+	r.mu.Unlock()
+	r.fold()
+	var running []*jobs.Job
+	for seq, j := range r.records {
+		switch {
+		case j.Status != jobs.Processing:
+		case r.reg.Lookup(j.Type).Remote:
+			running = append(running, j)
+		default:
+			r.records[seq] = j.Clone()
+			r.records[seq].Lose(jobs.Now(), 100)
+		}
+	}
+	r.reset()
+	r.up(running)
 }
 
 // shut ends the rig: whatever still runs is released.
@@ -251,8 +328,11 @@ func (r *rig) change(seq uint64, f func(*jobs.Job)) {
 	f(j)
 	r.records[j.Key] = j
 	r.mu.Unlock()
-	if j.Status.Ended() {
-		r.pool.Committed(&jobs.Commit{Changes: []jobs.Change{{Before: was, After: j}}})
+	if c := (&jobs.Commit{Changes: []jobs.Change{{Before: was, After: j}}}); j.Status.Ended() {
+		if r.onCommit != nil {
+			r.onCommit(c)
+		}
+		r.pool.Committed(c)
 	}
 }
 
@@ -305,12 +385,12 @@ func (r *rig) hold(on bool) {
 	r.wake()
 }
 
-func (r *rig) project(ctx context.Context) {
+func (r *rig) project(ctx context.Context, p *pool.Pool) {
 	for {
 		select {
 		case <-r.commits:
 			if c := r.fold(); c != nil {
-				r.pool.Committed(c)
+				p.Committed(c)
 			}
 		case <-ctx.Done():
 			return
@@ -351,7 +431,7 @@ func (r *rig) fold() *jobs.Commit {
 			j := was.Clone()
 			if jobs.Apply(j, e) {
 				c.Changes = append(c.Changes, jobs.Change{Before: was, After: j})
-				if e.Kind == jobs.KindRetrying && j.Terms != nil && j.Terms.ConcurrencyKey != "" {
+				if (e.Kind == jobs.KindRetrying || e.Kind == jobs.KindLost) && j.Terms != nil && j.Terms.ConcurrencyKey != "" {
 					j.Place = jobs.Due // its turn is over
 				}
 			}
@@ -364,6 +444,9 @@ func (r *rig) fold() *jobs.Commit {
 	}
 	r.submitted, r.events = nil, nil
 	c.Positions.Jobs = r.position
+	if r.onCommit != nil {
+		r.onCommit(c)
+	}
 	return c
 }
 

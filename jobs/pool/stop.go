@@ -10,16 +10,17 @@ import (
 
 // Stop starts no more jobs, gives back those that have not started, and waits for the
 // running ones until ctx ends. Then it cancels the remaining handlers' contexts with
-// [jobs.ErrShutdown]. Their jobs go back to the queue and use up no attempt. Stop
-// returns when the tracker has committed all that, so the projector must still run. The
-// error says what did not get that far.
+// [jobs.ErrShutdown]. Their jobs go back to the queue and use up no attempt. Leases stay:
+// their workers are elsewhere, and the next pool takes them over. Stop returns when the
+// tracker has committed all that, so the projector must still run. The error says what
+// did not get that far.
 func (p *Pool) Stop(ctx context.Context) error {
 	p.halt()
 	p.await(ctx, func() bool { return p.crew.running == 0 })
 	p.kill()
 	settled, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*p.longestGrace()+resendAfter)
 	defer cancel()
-	p.await(settled, func() bool { return p.crew.running == 0 && len(p.supply.leased) == 0 })
+	p.await(settled, func() bool { return p.crew.running == 0 && len(p.supply.leased) == p.remote.leases.living })
 	return p.closed()
 }
 
@@ -63,6 +64,7 @@ func (p *Pool) halt() {
 	for _, d := range p.suspects.clear() {
 		p.release(d)
 	}
+	p.remote.halt()
 }
 
 // kill interrupts all handlers.
@@ -97,7 +99,7 @@ func (p *Pool) closed() error {
 	defer p.mu.Unlock()
 	p.choice.stop()
 	p.claims.limits.stop()
-	if running, leased := p.crew.running, len(p.supply.leased); running > 0 || leased > 0 {
+	if running, leased := p.crew.running, len(p.supply.leased)-p.remote.leases.living; running > 0 || leased > 0 {
 		return fmt.Errorf("%d jobs still run and %d outcomes are not stored; they will run again", running, leased-running)
 	}
 	return nil

@@ -45,7 +45,7 @@ func (s *supply) end(l *lane) {
 // refill requests more when a lane's prefetch runs low.
 func (s *supply) refill(l *lane) {
 	workers := min(s.workers, l.typ.gates.width())
-	if !s.open || workers <= 0 {
+	if !s.open || workers <= 0 || l.typ.unwanted {
 		return
 	}
 	least := min(max(2*workers, minPrefetch), maxPrefetch, s.share)
@@ -99,10 +99,19 @@ func (s *supply) forget(d *delivery) {
 	s.leases.remove(&d.inLeases)
 }
 
-func (s *supply) ack(d *delivery) { s.answer("acknowledge", s.queue.Ack(d.Delivery)) }
+// The queue knows nothing yet of a delivery without a name: its job was adopted, and its
+// message has not come.
+
+func (s *supply) ack(d *delivery) {
+	if d.Ref != "" {
+		s.answer("acknowledge", s.queue.Ack(d.Delivery))
+	}
+}
 
 func (s *supply) nak(ref string, delay time.Duration) {
-	s.answer("give back", s.queue.Nak(ref, delay))
+	if ref != "" {
+		s.answer("give back", s.queue.Nak(ref, delay))
+	}
 }
 
 func (s *supply) renew(ref string) { s.answer("renew a lease", s.queue.Extend(ref)) }

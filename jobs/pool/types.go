@@ -17,10 +17,19 @@ import (
 // The caller opens the lanes of new types before, and closes those of removed ones
 // afterwards. The queue delivers everything again when they are opened anew.
 func (p *Pool) SetTypes(types []*jobs.Type, paused map[string]bool) bool {
+	lost, ok := p.setTypes(types, paused)
+	for _, x := range lost {
+		x.revoke(&lostError{"the server runs its type itself now"})
+	}
+	return ok
+}
+
+// setTypes is SetTypes, but for the executions that it has to end.
+func (p *Pool) setTypes(types []*jobs.Type, paused map[string]bool) (lost []*execution, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopping {
-		return false
+		return nil, false
 	}
 	known := make(map[string]bool, len(types))
 	for _, t := range types {
@@ -41,12 +50,13 @@ func (p *Pool) SetTypes(types []*jobs.Type, paused map[string]bool) bool {
 		}
 	}
 	p.arrange()
+	lost = p.remote.retype()
 	for _, l := range p.lanes {
 		p.supply.refill(l)
 	}
 	p.unpark() // one of a removed type may have been let out and stopped others
 	p.dispatch()
-	return true
+	return lost, true
 }
 
 // introduce gives a type its lanes. p.mu is locked.
@@ -62,7 +72,7 @@ func (p *Pool) introduce(pt *poolType) {
 // go, unless running attempts still refer to them. p.mu is locked.
 func (p *Pool) remove(pt *poolType) {
 	pt.pause.removed = true
-	for _, d := range p.suspects.clearOf(pt) {
+	for _, d := range append(p.suspects.clearOf(pt), p.remote.clearParked(pt)...) {
 		p.forget(d)
 	}
 	for key, l := range p.lanes {

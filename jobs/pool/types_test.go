@@ -16,7 +16,7 @@ import (
 // types anew, exchanges pool and registry, and closes the lanes of removed ones.
 func (r *rig) setTypes(paused map[string]bool, types ...*jobs.Type) {
 	for _, t := range types {
-		if t.Handler == nil {
+		if t.Handler == nil && !t.Remote {
 			t.Handler = r.gate
 		}
 		if r.reg.Lookup(t.Name) == nil {

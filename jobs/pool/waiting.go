@@ -42,6 +42,9 @@ func (p *Pool) untilDue(j *jobs.Job) *jobs.Waiting {
 	if j.Status == jobs.Retrying {
 		w.Reason = jobs.WaitBackoff
 		w.Detail = fmt.Sprintf("attempt %d of %d failed", j.Failures, j.MaxAttempts)
+		if j.Attempt > j.Failures {
+			w.Detail = "it has lost its worker " + times(j.Lost)
+		}
 	}
 	return w
 }
@@ -77,6 +80,9 @@ func (p *Pool) inLane(j *jobs.Job, q Queueing) *jobs.Waiting {
 	if p.choice.paused {
 		return &jobs.Waiting{Reason: jobs.WaitWorkersPaused, Detail: "the workers of this server are paused"}
 	}
+	if p.types[j.Type].Remote {
+		return p.inRemoteLane(j, q)
+	}
 	if !p.crew.free() {
 		return &jobs.Waiting{Reason: jobs.WaitAllBusy, Detail: fmt.Sprintf("%d of %d workers are running", p.crew.running, p.crew.scale.size)}
 	}
@@ -84,6 +90,12 @@ func (p *Pool) inLane(j *jobs.Job, q Queueing) *jobs.Waiting {
 		detail := fmt.Sprintf("it has lost its worker %d times, so other such jobs have to end first", j.Lost)
 		return &jobs.Waiting{Reason: jobs.WaitQueue, Detail: detail}
 	}
+	return p.inFront(q)
+}
+
+// inFront is the reason of a job that would get the next worker, but for those before it.
+// p.mu is locked.
+func (p *Pool) inFront(q Queueing) *jobs.Waiting {
 	if p.outcomes.full() {
 		return &jobs.Waiting{Reason: jobs.WaitQueue, Detail: fmt.Sprintf("%d outcomes have to be stored first", p.outcomes.count)}
 	}
@@ -91,4 +103,28 @@ func (p *Pool) inLane(j *jobs.Job, q Queueing) *jobs.Waiting {
 		return &jobs.Waiting{Reason: jobs.WaitQueue, Detail: fmt.Sprintf("%d are before it in its lane", q.Position-1)}
 	}
 	return &jobs.Waiting{Reason: jobs.WaitStarting}
+}
+
+// inRemoteLane is inLane for a job that a worker elsewhere makes. p.mu is locked.
+func (p *Pool) inRemoteLane(j *jobs.Job, q Queueing) *jobs.Waiting {
+	t := p.types[j.Type]
+	if p.remote.isParked(j.ID) {
+		detail := "it has lost its worker " + times(j.Lost) + ", so it waits for one that does nothing else"
+		return &jobs.Waiting{Reason: jobs.WaitQueue, Detail: detail}
+	}
+	if t.asks > 0 {
+		return p.inFront(q)
+	}
+	if t.cap.inside > 0 {
+		return &jobs.Waiting{Reason: jobs.WaitAllBusy, Detail: fmt.Sprintf("%d jobs of its type are at work, and no other worker asks for one", t.cap.inside)}
+	}
+	return &jobs.Waiting{Reason: jobs.WaitNoWorker, Detail: "no worker has asked for this type " + p.remote.unasked(t)}
+}
+
+// times is how often something has happened.
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }

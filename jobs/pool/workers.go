@@ -72,6 +72,7 @@ func (c *crew) rouse(d *delivery) bool {
 
 // dispatch gives free workers deliveries. p.mu is locked.
 func (p *Pool) dispatch() {
+	p.remote.serve()
 	for !p.stopping && (p.crew.free() || p.grow()) {
 		d := p.pick()
 		if d == nil {
@@ -97,17 +98,27 @@ func (p *Pool) grow() bool {
 	return p.crew.free() // false after a Resize: more may run than there are workers
 }
 
-// pick gives the next delivery a worker; nil if there is none. p.mu is locked.
+// pick gives the next delivery one of the pool's workers; nil if there is none. p.mu is
+// locked.
 func (p *Pool) pick() *delivery {
+	d := p.next(&p.choice.local)
+	if d != nil {
+		p.crew.running++
+	}
+	return d
+}
+
+// next takes the next delivery out of the lanes of a view; nil if there is none. p.mu is
+// locked.
+func (p *Pool) next(v *view) *delivery {
 	if p.outcomes.full() {
 		return nil // a commit dispatches again
 	}
-	l := p.choice.next()
+	l := p.choice.next(v)
 	if l == nil {
 		return nil
 	}
 	d := l.pop()
-	p.crew.running++
 	d.typ, d.asOf = l.typ.Type, p.claims.surprises
 	l.typ.gates.enter(d)
 	p.supply.refill(l)
