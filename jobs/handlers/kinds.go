@@ -57,10 +57,10 @@ type Options interface {
 }
 
 // Reader is implemented by Options with settings that name fields of the payload, as
-// templates do.
+// templates do, or inputs.
 type Reader interface {
 	// Reads are the keys of these settings, and the names that lead to each field that one
-	// has. Check has been called.
+	// has: from "payload" on, or "inputs" and the name of one. Check has been called.
 	Reads() iter.Seq2[string, []string]
 }
 

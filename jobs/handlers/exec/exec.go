@@ -52,8 +52,14 @@ func (h *Handler) Check(p *jobs.Payload) error {
 	if err != nil {
 		return err
 	}
+	if names := template.InputNames(h.o.args...); len(names) > 0 {
+		d["inputs"] = template.SomeInputs(names)
+	}
 	if _, err := h.argv(d); err != nil {
 		return err
+	}
+	if strings.HasPrefix(h.o.Stdin, stdinInput) {
+		return nil
 	}
 	_, err = h.stdin(&jobs.Job{Payload: p.JSON}, d)
 	return err
@@ -61,7 +67,7 @@ func (h *Handler) Check(p *jobs.Payload) error {
 
 // argument is the language of the elements of a command.
 var argument = template.Language{
-	Makes: "an argument", For: "the command", Roots: []string{"payload", "job", "dir"},
+	Makes: "an argument", For: "the command", Roots: []string{"payload", "inputs", "job", "dir"},
 	Max: 128 << 10, // Linux has the same bound
 }
 
@@ -227,6 +233,7 @@ type attempt struct {
 	said said
 	out  head
 	errs tail
+	in   *os.File            // an input that is stdin; nil: it is something else
 	file jobs.ArtifactWriter // what stdout goes to; nil: no file
 	logs []*lines            // to be closed at the end
 }
@@ -245,10 +252,13 @@ func (a *attempt) command() (*proc.Command, error) {
 	if o.Dir != "" {
 		c.Dir = o.Dir
 	}
+	if d["inputs"], err = a.inputs(&c.Sandbox); err != nil {
+		return nil, err
+	}
 	if c.Argv, err = a.h.argv(d); err != nil {
 		return nil, err
 	}
-	if c.Stdin, err = a.h.stdin(j, d); err != nil {
+	if c.Stdin, err = a.stdin(d); err != nil {
 		return nil, err
 	}
 	for _, w := range o.write {
@@ -274,6 +284,67 @@ func (a *attempt) command() (*proc.Command, error) {
 		c.Stdout = &a.out
 	}
 	return c, nil
+}
+
+// inputs are the inputs that the command names. The program can read them, whatever its
+// sandbox and its user.
+func (a *attempt) inputs(s *proc.Sandbox) (map[string]any, error) {
+	all := make(map[string]any)
+	for _, name := range template.InputNames(a.h.o.args...) {
+		f, err := a.t.Input(name)
+		if err != nil {
+			return nil, err
+		}
+		if a.h.o.user != nil {
+			if f.Path, err = a.copyInput(f); err != nil {
+				return nil, fmt.Errorf("the input %s cannot be copied for the user of the program: %w", name, err)
+			}
+		}
+		if len(s.Read) > 0 {
+			s.Read = append(s.Read, f.Path)
+		}
+		all[name] = template.InputData(f)
+	}
+	return all, nil
+}
+
+// copyInput copies an input into the attempt's folder, for a user who cannot go where it is.
+func (a *attempt) copyInput(f *jobs.InputFile) (path string, err error) {
+	in, err := f.Open()
+	if err != nil {
+		return "", err
+	}
+	defer in.Close()
+	out, err := os.CreateTemp(a.dir, ".input-")
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		if e := out.Close(); err == nil {
+			err = e
+		}
+	}()
+	if err := out.Chown(int(a.h.o.user.UID), int(a.h.o.user.GID)); err != nil {
+		return "", err
+	}
+	_, err = io.Copy(out, in)
+	return out.Name(), err
+}
+
+// stdin is what the program reads; a file is closed by abort.
+func (a *attempt) stdin(d template.Data) (io.Reader, error) {
+	name, ok := strings.CutPrefix(a.h.o.Stdin, stdinInput)
+	if !ok {
+		return a.h.stdin(a.t.Job, d)
+	}
+	f, err := a.t.Input(name)
+	if err != nil {
+		return nil, err
+	}
+	if a.in, err = f.Open(); err != nil {
+		return nil, err
+	}
+	return a.in, nil
 }
 
 // lines is a writer of lines that is closed at the end.
@@ -321,6 +392,9 @@ func lastOfEach(env []string) []string {
 
 // abort throws away what was not finished.
 func (a *attempt) abort() {
+	if a.in != nil {
+		_ = a.in.Close() // it was only read
+	}
 	if a.file != nil {
 		a.file.Abort()
 	}

@@ -423,7 +423,7 @@ func TestConfiguration(t *testing.T) {
 		"not executable":   {map[string]any{"command": []string{"./plain"}}, "permission denied"},
 		"a template":       {map[string]any{"command": []string{"{{.payload}}"}}, "command[0]: must not be a template"},
 		"does not parse":   {map[string]any{"command": []string{"sh", "{{.payload"}}, "command[1]: "},
-		"unknown field":    {map[string]any{"command": []string{"sh", "{{.paylod.x}}"}}, "command[1]: names .paylod, which does not exist; known are .payload, .job, .dir"},
+		"unknown field":    {map[string]any{"command": []string{"sh", "{{.paylod.x}}"}}, "command[1]: names .paylod, which does not exist; known are .payload, .inputs, .job, .dir"},
 		"unknown of job":   {map[string]any{"command": []string{"sh", "{{.job.name}}"}}, "command[1]: names .job.name, which does not exist; known are id, type, priority, attempt, tags, created_at"},
 		"unknown list":     {map[string]any{"command": []string{"sh", "{{range .paylod.list}}{{.name}}{{end}}"}}, "command[1]: names .paylod, which does not exist"},
 		"list in a branch": {map[string]any{"command": []string{"sh", "{{if .payload.list}}{{range .payload.list}}{{.name}}{{end}}{{end}}"}}, ""},

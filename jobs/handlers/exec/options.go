@@ -24,7 +24,7 @@ import (
 type Options struct {
 	Command   []string // the program and its arguments, which are templates
 	AllowDash bool     // a rendered argument may begin with a dash
-	Stdin     string   // "payload", "job", "none", or the pointer of a text in the payload
+	Stdin     string   // "payload", "job", "none", "input:NAME", or the pointer of a text in the payload
 	Stdout    string   // "result", "log" or "artifact"
 	Artifact  struct {
 		File        string // relative to the attempt's folder
@@ -72,8 +72,8 @@ func (o *Options) Settings() []setting.Setting {
 			return !strings.ContainsRune(s, 0) // a script has lines
 		}),
 		setting.Bool("allow_dash", &o.AllowDash),
-		setting.Checked("stdin", &o.Stdin, "payload, job, none or the pointer of a text in the payload, like /text", func(v string) bool {
-			return v == "payload" || v == "job" || v == "none" || strings.HasPrefix(v, "/")
+		setting.Checked("stdin", &o.Stdin, "payload, job, none, input:NAME or the pointer of a text in the payload, like /text", func(v string) bool {
+			return v == "payload" || v == "job" || v == "none" || strings.HasPrefix(v, "/") || strings.HasPrefix(v, stdinInput)
 		}),
 		setting.OneOf("stdout", &o.Stdout, "result", "log", "artifact"),
 		setting.Text("artifact.file", &o.Artifact.File),
@@ -285,6 +285,9 @@ func (o *Options) checkEnv(folder string, fail func(path, text string)) {
 	}
 }
 
+// stdinInput begins a stdin that is an input of the job; its name follows.
+const stdinInput = "input:"
+
 // Reads implements [jobstream/jobs/handlers.Reader] for the arguments and for stdin.
 func (o *Options) Reads() iter.Seq2[string, []string] {
 	return func(yield func(string, []string) bool) {
@@ -296,7 +299,10 @@ func (o *Options) Reads() iter.Seq2[string, []string] {
 			}
 		}
 		if strings.HasPrefix(o.Stdin, "/") {
-			yield("stdin", pointerNames(o.Stdin))
+			yield("stdin", append([]string{"payload"}, pointerNames(o.Stdin)...))
+		}
+		if name, ok := strings.CutPrefix(o.Stdin, stdinInput); ok {
+			yield("stdin", []string{"inputs", name})
 		}
 	}
 }

@@ -367,7 +367,7 @@ func (l *loader) crossCheck() {
 			l.fail(path, "", "says nothing about what runs it; set "+path+".run to one of "+strings.Join(handlers.Names(c.Kinds), ", "))
 		}
 		l.checkOptions(path, t.Options)
-		l.checkSchema(path, t)
+		l.checkReads(path, t, l.checkSchema(path, t))
 		if t.Rate.Burst > 0 && t.Rate.IsZero() {
 			l.fail(path+".burst", strconv.Itoa(t.Rate.Burst), "means something only with a rate; set "+path+".rate as well, or leave burst out")
 		}
@@ -414,29 +414,40 @@ func (l *loader) failOption(path, name, text string) {
 	l.fail(at, "", text)
 }
 
-// checkSchema reads the schema of the type at path, and compares it with what the settings
-// of the type read of payloads.
-func (l *loader) checkSchema(path string, t namedType) {
+// checkSchema reads the schema of the type at path; nil if it has none, or a problem.
+func (l *loader) checkSchema(path string, t namedType) *schema.Schema {
 	if t.Schema.IsZero() {
-		return
+		return nil
 	}
 	t.Schema.Folder = filepath.Dir(l.file)
 	s, err := t.Schema.Compile()
 	var p *schema.Problem
 	if errors.As(err, &p) {
 		l.failBelow(path+".schema", p.At, "", p.Text)
-		return
 	}
 	if err != nil {
-		return
+		return nil
 	}
 	t.Schema.Digest = s.Digest()
+	return s
+}
+
+// checkReads compares what the settings of the type at path read of jobs with its inputs and
+// with its schema, which may be nil.
+func (l *loader) checkReads(path string, t namedType, s *schema.Schema) {
 	reader, ok := t.Options.(handlers.Reader)
 	if !ok {
 		return
 	}
 	for key, field := range reader.Reads() {
-		if lacks := s.Lacks(field); lacks != "" {
+		lacks := ""
+		switch {
+		case field[0] == "inputs" && !slices.ContainsFunc(t.Inputs, func(r jobs.InputRule) bool { return r.Name == field[1] }):
+			lacks = "the input " + quote(field[1]) + ", which is not among the type's inputs"
+		case field[0] == "payload" && s != nil:
+			lacks = s.Lacks(field[1:])
+		}
+		if lacks != "" {
 			l.failOption(path, key, "names "+lacks)
 		}
 	}

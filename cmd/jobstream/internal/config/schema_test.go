@@ -55,6 +55,12 @@ func TestSchemaProblems(t *testing.T) {
 		{program + "    schema: good.json\n", ""},
 		{program + "    schema: {properties: {sise: true, url: true}}\n", "jobs.x.command[1]: names .payload.size, which the schema does not have; known are sise, url (config.yaml line 4)"},
 		{program + "    stdin: /text\n    schema: {properties: {size: true}, additionalProperties: false}\n", "jobs.x.stdin: names .payload.text, which the schema does not have; known are size (config.yaml line 5)"},
+		{program + "    schema: {properties: {size: true}}\n    inputs: {csv: {}}\n    stdin: input:csv\n", ""},
+		{program + "    inputs: {csv: {}}\n    stdin: input:tsv\n", `jobs.x.stdin: names the input "tsv", which is not among the type's inputs (config.yaml line 6)`},
+		{
+			"jobs: {x: {run: exec, command: [ls, '{{.inputs.image.path}}']}}",
+			`jobs.x.command[1]: names the input "image", which is not among the type's inputs (config.yaml line 1)`,
+		},
 		{
 			"jobs:\n  x:\n    run: http\n    url: 'http://127.0.0.1/{{.payload.id}}'\n    schema: {properties: {size: true}}\n",
 			"jobs.x.url: names .payload.id, which the schema does not have; known are size (config.yaml line 4)",

@@ -40,7 +40,7 @@ type Template struct {
 	fixed   bool       // it begins with text of its own
 	needs   [][]string // the fields that must be there
 	shows   [][]string // those that must be a text, a number or a truth value
-	reads   [][]string // those of the payload that it names
+	reads   [][]string // those of the payload and of inputs that it names
 }
 
 // Data is what the fields of a template stand for, by the names that they begin with.
@@ -66,11 +66,29 @@ func NewData(p *jobs.Payload, j *jobs.Job, attempt int) (Data, error) {
 	}, nil
 }
 
+// InputData is what stands for an input under its name in the part "inputs" of [Data].
+func InputData(f *jobs.InputFile) map[string]any {
+	return map[string]any{"path": f.Path, "name": f.File.Name, "content_type": f.File.ContentType, "size": f.File.Size}
+}
+
+// SomeInputs is the part "inputs" with values that stand for those of a job, where none are
+// known yet.
+func SomeInputs(names []string) map[string]any {
+	all := make(map[string]any, len(names))
+	for _, name := range names {
+		all[name] = InputData(&jobs.InputFile{Path: "/input", Input: jobs.Input{File: jobs.Artifact{Name: "name", ContentType: "a/b"}}})
+	}
+	return all
+}
+
 // following are the names that may follow the first of a field. What is not here may be
 // followed by any.
 var following = map[string][]string{
 	"job": {"id", "type", "priority", "attempt", "tags", "created_at"},
 }
+
+// ofInput are the names that may follow that of an input.
+var ofInput = []string{"path", "name", "content_type", "size"}
 
 // functions are what templates may call beside those of text/template; nothing reads the
 // world.
@@ -152,7 +170,7 @@ func plain(v any) (string, error) {
 		return v, nil
 	case json.Number:
 		return string(v), nil
-	case bool, int, uint8:
+	case bool, int, int64, uint8:
 		return fmt.Sprint(v), nil
 	}
 	return "", fmt.Errorf("%s cannot be filled in: it must be a string, a number, true or false; the function json makes one of anything", describe(v))
@@ -203,7 +221,7 @@ func (l *Language) parse(text string) (*Template, error) {
 		_, a.fixed = t.Root.Nodes[0].(*parse.TextNode)
 	}
 	for _, f := range fieldsOf(t.Root) {
-		if f[0] == "payload" {
+		if f[0] == "payload" || f[0] == "inputs" {
 			a.reads = append(a.reads, f)
 		}
 	}
@@ -238,6 +256,10 @@ func (l *Language) checkRoots(fields [][]string) error {
 			return fmt.Errorf("names .%s, which does not exist; known are .%s", f[0], strings.Join(l.Roots, ", ."))
 		case len(f) > 1 && len(known) > 0 && !slices.Contains(known, f[1]):
 			return fmt.Errorf("names .%s.%s, which does not exist; known are %s", f[0], f[1], strings.Join(known, ", "))
+		case f[0] == "inputs" && len(f) == 1:
+			return errors.New("must name an input, like .inputs.image.path")
+		case f[0] == "inputs" && len(f) > 2 && (len(f) > 3 || !slices.Contains(ofInput, f[2])):
+			return fmt.Errorf("names .%s, which does not exist; known are %s", strings.Join(f, "."), strings.Join(ofInput, ", "))
 		}
 	}
 	return nil
@@ -319,14 +341,21 @@ func walk(n parse.Node, f func(parse.Node)) {
 	f(n)
 }
 
-// Reads are the fields of the payload that the template names: the names that lead to each
-// from the payload.
-func (a *Template) Reads() [][]string {
-	all := make([][]string, len(a.reads))
-	for i, f := range a.reads {
-		all[i] = f[1:]
+// Reads are the fields of the payload and of inputs that the template names, from "payload"
+// or "inputs" on. The caller does not change them.
+func (a *Template) Reads() [][]string { return a.reads }
+
+// InputNames are the inputs that these templates name, each once and in order.
+func InputNames(all ...*Template) (names []string) {
+	for _, a := range all {
+		for _, f := range a.reads {
+			if f[0] == "inputs" {
+				names = append(names, f[1])
+			}
+		}
 	}
-	return all
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // BeginsFixed says whether the text begins with what the configuration says.
@@ -365,7 +394,7 @@ func (b *bounded) Write(p []byte) (int, error) {
 }
 
 // Wrong is an error about the text that was made: a [*jobs.Error] at the first field of
-// the payload in it.
+// the payload or of an input in it.
 func (a *Template) Wrong(detail string) error {
 	if len(a.reads) > 0 {
 		return jobs.Invalid(pointer(a.reads[0]), detail)
@@ -423,8 +452,15 @@ func fieldsOf(root *parse.ListNode) (all [][]string) {
 		}
 	})
 	walk(root, func(n parse.Node) {
-		if f, ok := n.(*parse.FieldNode); ok && !others[f] {
-			all = append(all, f.Ident)
+		switch n := n.(type) {
+		case *parse.FieldNode:
+			if !others[n] {
+				all = append(all, n.Ident)
+			}
+		case *parse.VariableNode:
+			if n.Ident[0] == "$" && len(n.Ident) > 1 {
+				all = append(all, n.Ident[1:])
+			}
 		}
 	})
 	return all
