@@ -45,12 +45,9 @@ func (a *answer) status() string {
 	return text
 }
 
-// refusal is the error of an answer that is not 2xx. cancel ends the request.
-func (a *answer) refusal(cancel func()) error {
-	text := a.status()
-	late := time.AfterFunc(wordsTime, cancel)
-	words := a.words()
-	late.Stop()
+// refusal is the error of an answer that is not 2xx.
+func (a *answer) refusal() error {
+	text, words := a.status(), a.words()
 	switch {
 	case strings.EqualFold(strings.TrimSpace(a.Header.Get("Job-Retry")), "no") || slices.Contains(a.o.Permanent, a.StatusCode):
 		return jobs.Permanentf("%s%s", text, words)
@@ -70,6 +67,8 @@ func (a *answer) words() string {
 	if a.encoded() != "" {
 		return ""
 	}
+	late := time.AfterFunc(wordsTime, func() { _ = a.Body.Close() })
+	defer late.Stop()
 	b, _ := io.ReadAll(io.LimitReader(a.Body, maxWords)) // what has come is enough
 	_, _ = io.CopyN(io.Discard, a.Body, maxDrain)
 	if len(b) == maxWords { // a character may have been cut
@@ -126,36 +125,46 @@ func (a *answer) result(ctx context.Context) (r jobs.Result, err error) {
 	if e := a.encoded(); e != "" {
 		return r, fmt.Errorf("%s with the encoding %s, which it was not asked for", a.status(), jobs.Quote(e))
 	}
+	mediaType := a.mediaType()
+	maybeJSON := mediaType == "" || mediaType == "application/json" || mediaType == "text/json" || strings.HasSuffix(mediaType, "+json")
 	body := &bounded{r: a.Body, left: a.o.Limits.Output}
 	first := int64(512) // enough to see that there is something
-	if a.isJSON() {
+	if maybeJSON {
 		first = jobs.MaxResult + 1
 	}
-	head, err := io.ReadAll(io.LimitReader(body, first))
+	head, err := readSome(body, first, a.ContentLength)
 	if err != nil {
 		return r, a.broken(ctx, err)
 	}
-	if text := bytes.TrimSpace(head); len(head) == 0 || a.isJSON() && len(head) < int(first) {
+	if text := bytes.TrimSpace(head); len(head) == 0 || maybeJSON && len(head) < int(first) {
 		switch {
 		case len(text) == 0:
 			return r, nil
 		case json.Valid(text) && !strict.TooDeep(text):
 			return jobs.Result{Value: json.RawMessage(text)}, nil
-		case a.mediaType() != "":
+		case mediaType != "":
 			a.t.Log(jobs.LevelWarn, "the answer is not the JSON that it says it is; it is kept as a file")
 		}
 	}
 	return r, a.keep(ctx, io.MultiReader(bytes.NewReader(head), body))
 }
 
-// isJSON says whether the answer says that it is JSON. One that says nothing may be.
-func (a *answer) isJSON() bool {
-	t := a.mediaType()
-	return t == "" || t == "application/json" || t == "text/json" || strings.HasSuffix(t, "+json")
+// readSome reads at most n bytes of a body that has about expected ones; -1 = unknown.
+func readSome(body io.Reader, n, expected int64) ([]byte, error) {
+	var b bytes.Buffer
+	if expected >= 0 {
+		b.Grow(int(min(n, expected)) + bytes.MinRead)
+	}
+	_, err := b.ReadFrom(&io.LimitedReader{R: body, N: n})
+	return b.Bytes(), err
 }
 
+// mediaType is the type of the answer, without parameters; "" if it says none.
 func (a *answer) mediaType() string {
 	text := a.Header.Get("Content-Type")
+	if text == "application/json" {
+		return text
+	}
 	t, _, err := mime.ParseMediaType(text)
 	if err != nil {
 		t, _, _ = strings.Cut(text, ";")

@@ -65,9 +65,7 @@ func (h *Handler) Check(p *jobs.Payload) error {
 
 // Handle makes one request.
 func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error) {
-	within, cancel := context.WithCancel(ctx)
-	defer cancel()
-	req, err := h.request(within, t)
+	req, err := h.request(ctx, t)
 	if err != nil {
 		return jobs.Result{}, err
 	}
@@ -80,7 +78,7 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 	if resp.StatusCode/100 == 2 {
 		return a.result(ctx)
 	}
-	return jobs.Result{}, a.refusal(cancel)
+	return jobs.Result{}, a.refusal()
 }
 
 // lost is the error of an attempt whose answer did not come, or not as a whole.

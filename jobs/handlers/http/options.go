@@ -38,7 +38,8 @@ type Options struct {
 	Allow []string // addresses and hosts that would be refused otherwise
 
 	url     *template.Template
-	host    string // as it stands in URL
+	fixed   *url.URL // all of it, if there is no template
+	host    string   // as it stands in URL
 	headers nethttp.Header
 	secrets signature.Secrets
 	roots   []byte // the content of CA
@@ -102,7 +103,7 @@ func (o *Options) Describe() string { return o.Method + " " + o.URL }
 // Check reads the address, the headers with their secrets, and the certificates. Relative
 // paths begin at folder, that of the configuration's file.
 func (o *Options) Check(folder string, fail func(path, text string)) {
-	o.url = nil
+	o.url, o.fixed = nil, nil
 	allow, err := guard.ParseAllow(o.Allow)
 	if err != nil {
 		fail("allow", err.Error())
@@ -157,7 +158,9 @@ func (o *Options) checkURL() error {
 	if err := guard.LinkLocal(o.allow).Host(u.Hostname()); err != nil {
 		return fmt.Errorf("%w; name it in allow if that is meant", err)
 	}
-	o.host = u.Host
+	if o.host = u.Host; !isTemplate {
+		o.fixed = u
+	}
 	o.url, err = address.Parse(o.URL)
 	return err
 }

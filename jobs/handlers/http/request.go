@@ -18,22 +18,25 @@ import (
 
 // request is the one of an attempt. An error that depends on the job alone is permanent.
 func (h *Handler) request(ctx context.Context, t *jobs.Task) (*nethttp.Request, error) {
-	j := t.Job
-	u, err := h.o.render(jobs.NewPayload(j.Payload), j, t.Attempt)
+	u, err := h.o.render(jobs.NewPayload(t.Job.Payload), t.Job, t.Attempt)
 	if err != nil {
 		return nil, jobs.Permanent(err) // the payload does not fit, and never will
 	}
-	body := h.o.body(j)
-	req, err := nethttp.NewRequestWithContext(ctx, h.o.Method, u, nil)
+	req, err := nethttp.NewRequestWithContext(ctx, h.o.Method, "", nil)
 	if err != nil {
-		return nil, jobs.Permanent(err)
+		return nil, err
 	}
+	req.URL, req.Host = u, u.Host
+	body := h.o.body(t.Job)
 	if body != nil { // with GetBody the transport can repeat it on another connection
 		req.ContentLength = int64(len(body))
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 		req.Body, _ = req.GetBody()
 	}
 	req.Header = h.o.header(t)
+	if len(h.o.secrets) == 0 {
+		return req, nil
+	}
 	err = h.o.secrets.Sign(req.Header, req.Header.Get("Idempotency-Key"), time.Now(), bytes.NewReader(body))
 	return req, err
 }
@@ -51,44 +54,46 @@ func (o *Options) body(j *jobs.Job) []byte {
 
 // header are the headers of an attempt: what it says about itself, and those of the type.
 func (o *Options) header(t *jobs.Task) nethttp.Header {
-	all := make(nethttp.Header, len(o.headers)+18)
+	all := make(nethttp.Header, len(o.headers)+16)
+	values := make([]string, 0, 16) // one piece of memory for most of them
 	for name, value := range envelope.Headers(t) {
-		all.Set(name, value)
+		values = append(values, value)
+		all[name] = values[len(values)-1 : len(values) : len(values)]
 	}
 	if o.Body == "none" {
-		all.Del("Content-Type")
+		delete(all, "Content-Type")
 	}
-	for name, values := range o.headers { // none of them is one that attempts have, but for Content-Type
+	for name, values := range o.headers { // of the above it has none but Content-Type
 		all[name] = values
 	}
 	return all
 }
 
-// render is the address for a job. The error is a [*jobs.Error] that points at what is
-// wrong with its payload.
-func (o *Options) render(p *jobs.Payload, j *jobs.Job, attempt int) (string, error) {
-	if !strings.Contains(o.URL, "{{") {
-		return o.URL, nil
+// render is the address for a job; nobody may change it. The error is a [*jobs.Error] that
+// points at what is wrong with its payload.
+func (o *Options) render(p *jobs.Payload, j *jobs.Job, attempt int) (*url.URL, error) {
+	if o.fixed != nil {
+		return o.fixed, nil
 	}
 	d, err := template.NewData(p, j, attempt)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	text, err := o.url.Render(d)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return "", o.url.Wrong(fmt.Sprintf("makes %s, which is no address", jobs.Quote(text)))
+		return nil, o.url.Wrong(fmt.Sprintf("makes %s, which is no address", jobs.Quote(text)))
 	case u.Host != o.host: // cannot be, as that part is literal
-		return "", o.url.Wrong("makes an address with another host")
+		return nil, o.url.Wrong("makes an address with another host")
 	}
 	if part, odd := o.oddPart(text); odd {
-		return "", o.url.Wrong(fmt.Sprintf("makes an address with the part %q in its path, which could be another address", part))
+		return nil, o.url.Wrong(fmt.Sprintf("makes an address with the part %q in its path, which could be another address", part))
 	}
-	return text, nil
+	return u, nil
 }
 
 // oddPart finds a part of an address's path that means another path: a dot, two dots, or

@@ -16,7 +16,8 @@ import (
 func Headers(t *jobs.Task) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		j := t.Job
-		run := j.ID.String() + "." + strconv.Itoa(j.Run)
+		id := j.ID.String()
+		run := id + "." + strconv.Itoa(j.Run)
 		attempt := strconv.Itoa(t.Attempt)
 		until := ""
 		if !t.Until.IsZero() {
@@ -28,10 +29,10 @@ func Headers(t *jobs.Task) iter.Seq2[string, string] {
 			{"ce-type", "jobstream.job.run"},
 			{"ce-source", "jobstream"},
 			{"ce-id", run + "." + attempt},
-			{"ce-subject", j.ID.String()},
+			{"ce-subject", id},
 			{"ce-time", jobs.Now().String()},
 			{"Idempotency-Key", run},
-			{"Jobstream-Job-Id", j.ID.String()},
+			{"Jobstream-Job-Id", id},
 			{"Jobstream-Job-Type", j.Type},
 			{"Jobstream-Attempt", attempt},
 			{"Jobstream-Max-Attempts", strconv.Itoa(j.MaxAttempts)},
