@@ -15,6 +15,7 @@ import (
 	"jobstream/jobs"
 	"jobstream/jobs/fsync"
 	"jobstream/jobs/handlers/exec"
+	"jobstream/jobs/handlers/http"
 )
 
 // benchCommand measures the server on this machine.
@@ -66,7 +67,7 @@ func measured() bench.Server {
 	version, _, nats := versions()
 	return bench.Server{
 		Start: startMeasured, TrackerFile: func(dir string) string { return node.FoldersIn(dir).Tracker }, SyncFolder: fsync.Tree,
-		Program: programHandler, Version: version, NATSServer: nats,
+		Program: programHandler, Endpoint: endpointHandler, Version: version, NATSServer: nats,
 	}
 }
 
@@ -96,4 +97,13 @@ func programHandler(dir string, command ...string) (jobs.Handler, error) {
 	o.Check(dir, func(path, text string) { wrong = append(wrong, fmt.Errorf("%s: %s", path, text)) })
 	dirs := node.FoldersIn(dir)
 	return exec.New(o, exec.Host{Data: dirs.Root, Work: dirs.Work}), errors.Join(wrong...)
+}
+
+// endpointHandler makes the handler of a type that calls an endpoint and sets nothing else.
+func endpointHandler(url string) (jobs.Handler, error) {
+	o := http.NewOptions()
+	o.URL = url
+	var wrong []error
+	o.Check("", func(path, text string) { wrong = append(wrong, fmt.Errorf("%s: %s", path, text)) })
+	return http.New(o), errors.Join(wrong...)
 }

@@ -49,6 +49,7 @@ func TestBenchJSON(t *testing.T) {
 		"raw.jobs_per_second", "submit.jobs_per_second", "drain.jobs_per_second", "sustained.jobs_per_second",
 		"sustained.ratio_to_raw", "lanes.jobs_per_second", "large.jobs_per_second", "http.jobs_per_second", "nats.jobs_per_second",
 		"run_exec.jobs_per_second", "run_exec.beside.jobs_per_second", "run_exec.ratio",
+		"run_http.jobs_per_second", "run_http.beside.jobs_per_second", "run_http.ratio",
 		"lanes.beside.jobs_per_second", "lanes.ratio", "fsyncs_per_1000_jobs", "bytes_per_job", "rss_bytes", "jobs", "workers", "submitters", "cpus",
 	}
 	for _, what := range []string{"accepted", "started", "visible", "notified"} {
@@ -61,7 +62,7 @@ func TestBenchJSON(t *testing.T) {
 			t.Errorf("%s is %v, want a number above 0", key, lookup(report, key))
 		}
 	}
-	for _, phase := range []string{"raw", "submit", "drain", "batch", "sustained", "lanes", "lanes.beside", "http", "nats", "run_exec", "run_exec.beside"} {
+	for _, phase := range []string{"raw", "submit", "drain", "batch", "sustained", "lanes", "lanes.beside", "http", "nats", "run_exec", "run_exec.beside", "run_http", "run_http.beside"} {
 		if n := lookup(report, phase+".jobs"); n != 1000.0 {
 			t.Errorf("%s took %v jobs, want 1000", phase, n)
 		}
@@ -140,6 +141,7 @@ func TestBenchSomePhases(t *testing.T) {
 		{"http,sustained", []string{"sustained", "http"}},
 		{"lanes,large", []string{"lanes", "large"}},
 		{"run-exec", []string{"run_exec"}},
+		{"run-http", []string{"run_http"}},
 	} {
 		t.Run(c.phases, func(t *testing.T) {
 			code, out, errs := runBench(t.Context(), append(smallLoad(t), "--json", "--jobs=300", "--phase="+c.phases)...)
@@ -151,7 +153,7 @@ func TestBenchSomePhases(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got []string
-			for _, name := range append(bench.Phases, "latency_ms", "run_exec") {
+			for _, name := range append(bench.Phases, "latency_ms", "run_exec", "run_http") {
 				if report[name] != nil {
 					got = append(got, name)
 				}

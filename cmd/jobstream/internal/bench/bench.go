@@ -33,12 +33,13 @@ const (
 	phaseHTTP      = "http"
 	phaseNATS      = "nats"
 	phaseRunExec   = "run-exec"
+	phaseRunHTTP   = "run-http"
 )
 
 // Phases are the names of all phases, in their order.
 var Phases = []string{
 	phaseLatency, phaseRaw, phaseSubmit, phaseDrain, phaseBatch, phaseSustained, phaseLanes, phaseLarge, phaseBacklog, phaseHistory, phaseHTTP, phaseNATS,
-	phaseRunExec,
+	phaseRunExec, phaseRunHTTP,
 }
 
 // The load of the phases with many lanes and with large payloads.
@@ -107,6 +108,7 @@ func (b *bench) run(ctx context.Context) error {
 		{b.c.wants(phaseHTTP), phaseHTTP, b.http},
 		{b.c.wants(phaseNATS), phaseNATS, b.nats},
 		{b.c.wants(phaseRunExec), phaseRunExec, b.runExec},
+		{b.c.wants(phaseRunHTTP), phaseRunHTTP, b.runHTTP},
 	} {
 		if !phase.wanted {
 			continue

@@ -28,6 +28,7 @@ type Report struct {
 	HTTP      *Throughput `json:"http,omitempty"`
 	NATS      *Throughput `json:"nats,omitempty"`
 	RunExec   *Programs   `json:"run_exec,omitempty"` // jobs that each run a program, beside the program alone
+	RunHTTP   *Comparison `json:"run_http,omitempty"` // jobs that an endpoint does, beside the requests alone
 	Latency   *Latencies  `json:"latency_ms,omitempty"`
 
 	FsyncsPer1000Jobs float64 `json:"fsyncs_per_1000_jobs,omitempty"` // of the tracker, in the sustained phase
@@ -207,6 +208,7 @@ func (r *Report) table() string {
 	t.throughput("REST, end to end", r.HTTP)
 	t.throughput("bare NATS, end to end", r.NATS)
 	t.programs(r.RunExec)
+	t.comparison("jobs that an endpoint does", r.RunHTTP, "the requests alone")
 	if l := r.Latency; l != nil {
 		t.gap()
 		t.spreading("submit → accepted", l.Accepted)

@@ -21,6 +21,7 @@ type Server struct {
 	// Program makes the handler of jobs that run a program, with the defaults, on a node in
 	// that folder.
 	Program    func(dir string, command ...string) (jobs.Handler, error)
+	Endpoint   func(url string) (jobs.Handler, error) // makes the handler of jobs that an endpoint does, with the defaults
 	Version    string
 	NATSServer string // the version of it
 }
