@@ -166,11 +166,9 @@ func (c *compiler) checkKeywords(part *jsonschema.Schema, doc any) error {
 		case map[string]any:
 			at = v[name]
 		case []any:
-			i, err := strconv.Atoi(name)
-			if err != nil || i >= len(v) {
-				return nil
+			if i, err := strconv.Atoi(name); err == nil && i < len(v) {
+				at = v[i]
 			}
-			at = v[i]
 		}
 	}
 	object, _ := at.(map[string]any)
