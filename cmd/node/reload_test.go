@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -235,12 +236,12 @@ func TestReloadUnderLoad(t *testing.T) {
 	c := &conf{}
 	c.set(typesOf(handler, names...)...)
 	n, _ := open(t, Options{Types: c.types, Reread: c.read, HealPause: time.Millisecond})
-	ctx, stop := context.WithCancel(t.Context())
+	var over atomic.Bool
 	var clients sync.WaitGroup
 	var accepted []jobs.ID
 	for i := range 5 * len(names) {
 		clients.Go(func() {
-			for ctx.Err() == nil {
+			for !over.Load() {
 				j, kind := submitted(t, n, names[i%len(names)])
 				switch kind {
 				case "":
@@ -263,19 +264,14 @@ func TestReloadUnderLoad(t *testing.T) {
 		if i%20 == 10 {
 			n.core.Load().health.stuck <- errors.New("as if it were stuck")
 		}
-		for {
-			_, err := n.Reload(t.Context())
-			if err == nil {
-				break
-			}
-			if e, ok := jobs.AsError(err); !ok || e.Kind != jobs.Unavailable && e.Kind != jobs.ShuttingDown {
-				t.Fatal(err)
-			}
-			runtime.Gosched()
+		var reloads sync.WaitGroup
+		for range 3 { // at the same time
+			reloads.Go(func() { reloadedSoon(t, n) })
 		}
+		reloads.Wait()
 		next(make(chan struct{}))
 	}
-	stop()
+	over.Store(true)
 	done := make(chan struct{})
 	close(done)
 	next(done)
@@ -296,6 +292,22 @@ func TestReloadUnderLoad(t *testing.T) {
 	t.Logf("%d jobs, %d of them ran again after a broken core", len(accepted), twice)
 	if len(accepted) == 0 || twice > rounds/20*10 { // each core had ten workers
 		t.Errorf("of %d jobs %d ran twice", len(accepted), twice)
+	}
+}
+
+// reloadedSoon reloads as soon as there is a core.
+func reloadedSoon(t *testing.T, n *Node) {
+	t.Helper()
+	for {
+		_, err := n.Reload(t.Context())
+		if err == nil {
+			return
+		}
+		if e, ok := jobs.AsError(err); !ok || e.Kind != jobs.Unavailable && e.Kind != jobs.ShuttingDown {
+			t.Error(err)
+			return
+		}
+		runtime.Gosched()
 	}
 }
 
