@@ -15,15 +15,16 @@ type awaited struct {
 
 // sight is what a commit has to show of one job.
 type sight struct {
-	of      *await
-	started jobs.Time // its execution has begun, or ended
-	files   int       // the execution has so many files, or has ended
+	of    *await
+	x     *execution // it has begun, or ended
+	files int        // it has so many files, or has ended
 }
 
 // await waits for the commits of one or more jobs.
 type await struct {
 	keys []uint64
 	left int           // of them; guarded by awaited.mu
+	seen []*jobs.Job   // what the commits have shown, for those that are not left
 	done chan struct{} // closed when none is left
 }
 
@@ -35,23 +36,26 @@ func (a *awaited) begin(all ...*execution) *await { return a.expect(0, all...) }
 // expect waits until each of the executions has so many files. The caller records that
 // afterwards.
 func (a *awaited) expect(files int, all ...*execution) *await {
-	w := &await{left: len(all), done: make(chan struct{})}
+	w := &await{keys: make([]uint64, 0, len(all)), left: len(all), done: make(chan struct{})}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, x := range all {
 		w.keys = append(w.keys, x.job.Key)
-		a.waiting[x.job.Key] = append(a.waiting[x.job.Key], sight{w, x.started, files})
+		a.waiting[x.job.Key] = append(a.waiting[x.job.Key], sight{w, x, files})
 	}
 	return w
 }
 
-// forget ends a wait.
-func (a *awaited) forget(w *await) {
+// forget ends a wait, and returns what the commits have shown.
+func (a *awaited) forget(w *await) []*jobs.Job {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, key := range w.keys {
-		a.keep(key, func(s *sight) bool { return s.of != w })
+	if w.left > 0 {
+		for _, key := range w.keys {
+			a.keep(key, func(s *sight) bool { return s.of != w })
+		}
 	}
+	return w.seen
 }
 
 // keep keeps those sights of a job. a.mu is locked.
@@ -83,6 +87,7 @@ func (a *awaited) check(c *jobs.Commit) {
 			if !s.in(j) {
 				return true
 			}
+			s.of.seen = append(s.of.seen, j)
 			if s.of.left--; s.of.left == 0 {
 				close(s.of.done)
 			}
@@ -93,6 +98,6 @@ func (a *awaited) check(c *jobs.Commit) {
 
 // in says whether a record shows it.
 func (s *sight) in(j *jobs.Job) bool {
-	return j.Status.Ended() || j.StartedAt > s.started ||
-		j.StartedAt == s.started && (j.Status != jobs.Processing || len(j.Files()) >= s.files)
+	return j.Status.Ended() || j.StartedAt > s.x.started ||
+		j.StartedAt == s.x.started && (j.Status != jobs.Processing || len(j.Files()) >= s.files)
 }

@@ -18,6 +18,7 @@ type lease struct {
 	alone  bool          // its worker gets nothing else
 	dead   bool          // it ends, whatever its worker says
 	stored chan struct{} // closed when its end is committed
+	record *jobs.Job     // with that
 }
 
 // lostError ends an execution whose lease is over. It uses up no attempt.
@@ -78,6 +79,17 @@ func (l *leases) forget(x *execution) {
 	if l.byKey[x.job.Key] == x {
 		delete(l.byKey, x.job.Key)
 		close(x.lease.stored)
+	}
+}
+
+// committed keeps the records with the ends of executions.
+func (l *leases) committed(c *jobs.Commit) {
+	for i := 0; i < len(c.Changes) && len(l.byKey) > 0; i++ {
+		if j := c.Changes[i].After; j != nil && j.Status != jobs.Processing {
+			if x := l.byKey[j.Key]; x != nil {
+				x.lease.record = j
+			}
+		}
 	}
 }
 

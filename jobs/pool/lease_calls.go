@@ -310,6 +310,7 @@ func (r *Leases) end(token string, result jobs.Result, why error) (ended, error)
 
 // conclusion waits until an end is committed, and says what it has come to.
 func (r *Leases) conclusion(ctx context.Context, e ended, v verb) jobs.Ending {
+	var j *jobs.Job
 	if e.x != nil {
 		select {
 		case <-e.x.lease.stored:
@@ -318,10 +319,13 @@ func (r *Leases) conclusion(ctx context.Context, e ended, v verb) jobs.Ending {
 		case <-r.closed:
 			return jobs.Ending{Err: errUnstored()}
 		}
+		j = e.x.lease.record
 	}
-	j, err := r.record(e.held)
-	if err != nil {
-		return jobs.Ending{Err: err}
+	if j == nil {
+		var err error
+		if j, err = r.record(e.held); err != nil {
+			return jobs.Ending{Err: err}
+		}
 	}
 	if !e.name.Of(j) || !v.has(j, e.name.Attempt) {
 		return jobs.Ending{Err: errLost(j)}

@@ -216,6 +216,7 @@ func (p *Pool) Committed(c *jobs.Commit) {
 			void = append(void, x)
 		}
 	}
+	p.remote.leases.committed(c)
 	done := p.durable(c)
 	p.dispatch()
 	if p.stopping {

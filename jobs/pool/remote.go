@@ -314,8 +314,7 @@ func (r *Leases) lease(ctx context.Context, q *ask) []jobs.Lease {
 		return nil
 	}
 	all := r.open(q, got)
-	r.commit(all)
-	return r.hand(ctx, q, all)
+	return r.hand(ctx, q, all, r.commit(all))
 }
 
 // giveUp returns deliveries to their lanes.
@@ -431,13 +430,12 @@ func (l *lease) leave() {
 }
 
 // commit records the starts of executions and waits for their commit, at most for a
-// while.
-func (r *Leases) commit(all []*execution) {
+// while. It returns the jobs as committed, in any order.
+func (r *Leases) commit(all []*execution) []*jobs.Job {
 	if len(all) == 0 {
-		return
+		return nil
 	}
 	w := r.p.awaited.begin(all...)
-	defer r.p.awaited.forget(w)
 	for _, x := range all {
 		r.p.o.Recorder.Record(x.StartEvent())
 	}
@@ -448,15 +446,16 @@ func (r *Leases) commit(all []*execution) {
 	case <-t.C:
 	case <-r.closed:
 	}
+	return r.p.awaited.forget(w)
 }
 
 // hand begins the leases of executions whose start is committed. The others go back to
 // the queue.
-func (r *Leases) hand(ctx context.Context, q *ask, all []*execution) (leases []jobs.Lease) {
+func (r *Leases) hand(ctx context.Context, q *ask, all []*execution, committed []*jobs.Job) (leases []jobs.Lease) {
 	p := r.p
 	for _, x := range all {
-		job, err := p.o.Tracker.Find(x.d.Seq)
-		if err != nil || job == nil || !x.name().Of(job) || job.Status != jobs.Processing {
+		i := slices.IndexFunc(committed, func(j *jobs.Job) bool { return x.name().Of(j) && j.Status == jobs.Processing })
+		if i < 0 {
 			r.withdraw(q, x)
 			continue
 		}
@@ -473,7 +472,7 @@ func (r *Leases) hand(ctx context.Context, q *ask, all []*execution) (leases []j
 		x.watch()
 		leases = append(leases, jobs.Lease{
 			Token: x.lease.token, Span: x.lease.span, Fence: int64(x.started),
-			Deadline: jobs.TimeOf(x.task.Until), Attempt: x.attempt, Job: job,
+			Deadline: jobs.TimeOf(x.task.Until), Attempt: x.attempt, Job: committed[i],
 		})
 	}
 	if ctx.Err() != nil { // nobody hears of them
