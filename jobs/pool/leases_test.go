@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -587,5 +588,91 @@ func TestTypeThatIsRunHereNow(t *testing.T) {
 		if got := r.now(asking); got != nil {
 			t.Errorf("the ask got %s", seqs(got))
 		}
+	})
+}
+
+// TestIdleAsksAreCheap: ten thousand workers that wait cost a hundred MiB at most, one
+// more is told to come later, and a job wakes one of them.
+func TestIdleAsksAreCheap(t *testing.T) {
+	inLeases(t, rigOptions{}, func(r *rig) {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		all := make([]chan answer, jobs.MaxAsks)
+		for i := range all {
+			all[i] = r.ask(fmt.Sprint("w-", i), 1, time.Minute, "x", "y")
+		}
+		r.quiet()
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		if mib := float64(after.HeapAlloc+after.StackInuse-before.HeapAlloc-before.StackInuse) / (1 << 20); mib > 100 {
+			t.Errorf("they take %.0f MiB", mib)
+		} else {
+			t.Logf("they take %.1f MiB", mib)
+		}
+		_, err := r.pool.Leases().Next(r.t.Context(), &jobs.Ask{Types: []string{"x"}, Max: 1})
+		if e, _ := jobs.AsError(err); e.Kind != jobs.TooMany || e.RetryAfter <= 0 {
+			t.Errorf("one more gets %v", err)
+		}
+		r.submit("x3")
+		r.quiet()
+		answers := 0
+		for _, got := range all {
+			answers += len(got)
+		}
+		if answers != 1 {
+			t.Errorf("a job woke %d", answers)
+		}
+		pass(time.Minute)
+	})
+}
+
+// TestManyLeasesAreOnlyMemory: no lease has a goroutine, and beats of many are cheap.
+func TestManyLeasesAreOnlyMemory(t *testing.T) {
+	inLeases(t, rigOptions{}, func(r *rig) {
+		const workers, each = 20, 500
+		for range workers * each {
+			r.submit("x3")
+		}
+		r.quiet()
+		idle := runtime.NumGoroutine()
+		tokens := make([][]string, workers)
+		for w := range tokens {
+			for _, l := range r.take(fmt.Sprint("w-", w), each, "x") {
+				tokens[w] = append(tokens[w], l.Token)
+			}
+		}
+		if n := runtime.NumGoroutine() - idle; n > 10 {
+			t.Errorf("%d leases have %d goroutines", workers*each, n)
+		}
+		pass(20 * time.Second)
+		for w, all := range tokens {
+			r.want("beat", r.beats(fmt.Sprint("w-", w), all...), "30s")
+		}
+		pass(20 * time.Second)
+		if n := r.pool.Living(); n != workers*each {
+			t.Errorf("%d leases live, want %d", n, workers*each)
+		}
+		pass(20 * time.Second)
+		if n := r.pool.Living(); n != 0 {
+			t.Errorf("%d leases live though nobody beats", n)
+		}
+	})
+}
+
+// TestWorkerHoldsSoMany: its next ask is refused until it has ended some.
+func TestWorkerHoldsSoMany(t *testing.T) {
+	inLeases(t, rigOptions{}, func(r *rig) {
+		for range jobs.MaxLeases + 5 {
+			r.submit("x3")
+		}
+		r.quiet()
+		all := r.take("w", jobs.MaxLeases, "x")
+		_, err := r.pool.Leases().Next(r.t.Context(), &jobs.Ask{Types: []string{"x"}, Max: 1, Worker: "w"})
+		if e, _ := jobs.AsError(err); e.Kind != jobs.TooMany {
+			t.Errorf("it gets %v", err)
+		}
+		r.want("done", r.done(all[0].Token), "completed")
+		r.want("then", fmt.Sprint(len(r.now(r.ask("w", 100, time.Second, "x")))), "1")
 	})
 }
