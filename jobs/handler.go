@@ -23,6 +23,11 @@ type Handler interface {
 	Handle(ctx context.Context, t *Task) (Result, error)
 }
 
+// IdleCloser is a Handler that keeps something open between attempts, like connections.
+// CloseIdle closes it. It is called when a type of the handler was changed or removed, and
+// when the server stops. Attempts that run are not disturbed, and may open it again.
+type IdleCloser interface{ CloseIdle() }
+
 // HandlerFunc is a function as a Handler.
 type HandlerFunc func(ctx context.Context, t *Task) (Result, error)
 

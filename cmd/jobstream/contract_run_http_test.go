@@ -1,10 +1,14 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -206,6 +210,54 @@ func TestContractRunHTTPTimeout(t *testing.T) {
 			t.Errorf("it failed with %q, want %q", j.Error, want)
 		}
 	}
+}
+
+// TestContractRunHTTPInput sends an endpoint the file that a job was submitted with.
+func TestContractRunHTTPInput(t *testing.T) {
+	t.Parallel()
+	e := newEndpoint(t, func(http.ResponseWriter, *call) {})
+	h := configured(t, fmt.Sprintf("\n  scan: {run: http, url: %q, method: PUT, body: input:image, inputs: {image: {types: [image/png]}}}\n", e.URL+"/{{.inputs.image.name}}"))
+	r := h.do(http.MethodPost, "/artifacts", "a picture", "Content-Type", "image/png", "Content-Disposition", `attachment; filename="a b.png"`)
+	var file struct{ ID string }
+	if err := json.Unmarshal(r.body, &file); err != nil || r.code != http.StatusCreated {
+		t.Fatalf("the upload gives %d %s", r.code, r.body)
+	}
+	h.await(h.submit(`{"type":"scan","inputs":{"image":%q}}`, file.ID).ID, "completed")
+	if c := e.calls()[0]; c.path != "/a%20b.png" || c.body != "a picture" || c.header.Get("Content-Type") != "image/png" || c.header.Get("Content-Disposition") != `attachment; filename="a b.png"` {
+		t.Errorf("the endpoint got %+v", c)
+	}
+	if r := h.do(http.MethodPost, "/jobs", `{"type":"scan"}`); r.code != http.StatusUnprocessableEntity || !strings.Contains(string(r.body), `"/inputs/image"`) {
+		t.Errorf("without the file it is %d %s", r.code, r.body)
+	}
+}
+
+// TestContractRunHTTPReload takes up another address and another secret while it runs.
+func TestContractRunHTTPReload(t *testing.T) {
+	t.Parallel()
+	e := newEndpoint(t, func(http.ResponseWriter, *call) {})
+	token := filepath.Join(t.TempDir(), "token")
+	mustDo(t, os.WriteFile(token, []byte("first"), 0o600))
+	text := "jobs: {call: {run: http, url: '" + e.URL + "/%s/{{.payload}}', headers: {Authorization: '${file:" + token + "}'}}}\n"
+	h := openReload(t, fmt.Sprintf(text, "a"))
+	h.await(h.submit(`{"type":"call","payload":1}`).ID, "completed")
+	h.wantReload(fmt.Sprintf(text, "a"), "no job type has changed\n")
+	mustDo(t, os.WriteFile(token, []byte("second"), 0o600))
+	h.wantReload(fmt.Sprintf(text, "a"), "changed: call\n")
+	h.await(h.submit(`{"type":"call","payload":2}`).ID, "completed")
+	h.wantReload(fmt.Sprintf(text, "b"), "changed: call\n")
+	h.await(h.submit(`{"type":"call","payload":3}`).ID, "completed")
+	if code, out := h.reload(fmt.Sprintf(text, "{{.dir}}")); code != exitUsage || !strings.Contains(out, "jobs.call.url: names .dir") {
+		t.Errorf("a wrong address ends the reload with %d and %q", code, out)
+	}
+	h.await(h.submit(`{"type":"call","payload":4}`).ID, "completed")
+	var got []string
+	for _, c := range e.calls() {
+		got = append(got, c.path+" "+c.header.Get("Authorization"))
+	}
+	if want := []string{"/a/1 first", "/a/2 second", "/b/3 second", "/b/4 second"}; !slices.Equal(got, want) {
+		t.Errorf("the endpoint got %q, want %q", got, want)
+	}
+	h.close()
 }
 
 // callType calls url.

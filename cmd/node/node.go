@@ -238,6 +238,7 @@ func (n *Node) Close(ctx context.Context) error {
 		n.stopRetention()
 		err = c.drain(ctx)
 	}
+	closeIdle(n.registry.Types(), nil)
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 	defer cancel()
 	if e := n.rest.Shutdown(closing); e != nil {

@@ -117,7 +117,9 @@ func (c *core) setTypes(ctx context.Context, types []*jobs.Type) error {
 	if !c.Pool.SetTypes(types, paused) {
 		return &jobs.Error{Kind: jobs.ShuttingDown, Detail: "the server is shutting down", RetryAfter: 5 * time.Second}
 	}
+	before := c.o.registry.Types()
 	c.o.registry.Replace(types...)
+	closeIdle(before, types)
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), reloadTime)
 	defer cancel()
 	if err := c.Broker.Lanes.CloseSome(closing, lanesOf(removed)); err != nil {
@@ -125,6 +127,16 @@ func (c *core) setTypes(ctx context.Context, types []*jobs.Type) error {
 	}
 	c.warnOfUnknown()
 	return nil
+}
+
+// closeIdle has the handlers of types let go of what they keep, but not of those that are
+// still there.
+func closeIdle(types, now []*jobs.Type) {
+	for _, t := range types {
+		if h, ok := t.Handler.(jobs.IdleCloser); ok && !slices.Contains(now, t) {
+			h.CloseIdle()
+		}
+	}
 }
 
 // lanesOf are the lanes of these types.

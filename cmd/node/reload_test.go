@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -351,4 +352,40 @@ func TestReloadLeavesNothing(t *testing.T) {
 	if all := core.Pool.Workers().Types; len(all) != 1 {
 		t.Errorf("the pool has the types %v", all)
 	}
+}
+
+// keeper is a handler that counts how often it had to let go.
+type keeper struct {
+	jobs.HandlerFunc
+	closed atomic.Int32
+}
+
+func (k *keeper) CloseIdle() { k.closed.Add(1) }
+
+// TestReloadClosesIdle has handlers let go of what they keep: when their type is changed or
+// removed, and in the end.
+func TestReloadClosesIdle(t *testing.T) {
+	t.Parallel()
+	var stays, changes, goes keeper
+	types := []*jobs.Type{typesOf(&stays, "stays")[0], typesOf(&changes, "changes")[0], typesOf(&goes, "goes")[0]}
+	c := &conf{}
+	c.set(types...)
+	n, err := Open(t.Context(), Options{Dir: t.TempDir(), Types: types, Reread: c.read, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	mustDo(t, err)
+	want := func(when string, counts ...int32) {
+		t.Helper()
+		if got := []int32{stays.closed.Load(), changes.closed.Load(), goes.closed.Load()}; !slices.Equal(got, counts) {
+			t.Errorf("%s they have closed %v times, want %v", when, got, counts)
+		}
+	}
+	reloaded(t, n)
+	want("without a change", 0, 0, 0)
+	next := *types[1]
+	c.set(types[0], &next)
+	reloaded(t, n)
+	want("after the reload", 0, 1, 1)
+	atOnce, cancel := context.WithCancel(t.Context())
+	cancel()
+	mustDo(t, n.Close(atOnce))
+	want("in the end", 1, 2, 1)
 }

@@ -26,7 +26,7 @@ func BenchmarkHandle(b *testing.B) {
 		o.URL = s.URL
 		o.Check("", func(path, text string) { b.Fatal(path, text) })
 		h := New(o)
-		defer h.Close()
+		defer h.CloseIdle()
 		j := &jobs.Job{ID: jobs.NewID(), Type: "call", Run: 1, MaxAttempts: 4, Payload: payload}
 		b.ReportAllocs()
 		for b.Loop() {

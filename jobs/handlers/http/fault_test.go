@@ -467,7 +467,7 @@ func TestGoAway(t *testing.T) {
 	if n := answered.Load(); n != 4 || conns.Load() < 4 {
 		t.Errorf("%d answers on %d connections", n, conns.Load())
 	}
-	_ = h.Close()
+	h.CloseIdle()
 }
 
 // speakHTTP2 answers 7 to one request and goes away, or only goes away.

@@ -17,6 +17,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/handlers/internal/guard"
+	"jobstream/jobs/handlers/internal/template"
 )
 
 // Handler calls the endpoint of one type. It has connections of its own, which stay open
@@ -51,15 +52,15 @@ func New(o *Options) *Handler {
 // Describe says what is called.
 func (h *Handler) Describe() string { return h.o.Describe() }
 
-// Close closes the connections that no request uses.
-func (h *Handler) Close() error {
-	h.transport.CloseIdleConnections()
-	return nil
-}
+// CloseIdle implements [jobs.IdleCloser]: it closes the connections that no request uses.
+func (h *Handler) CloseIdle() { h.transport.CloseIdleConnections() }
 
 // Check renders the address, as far as it depends on the payload.
 func (h *Handler) Check(p *jobs.Payload) error {
-	_, err := h.o.render(p, &jobs.Job{Type: "type"}, 1)
+	if h.o.fixed != nil {
+		return nil
+	}
+	_, err := h.o.render(p, &jobs.Job{Type: "type"}, 1, template.SomeInputs(template.InputNames(h.o.url)))
 	return err
 }
 

@@ -32,7 +32,7 @@ func handler(t *testing.T, settings map[string]any) *Handler {
 	}
 	o.Check(t.TempDir(), func(path, text string) { t.Errorf("%s: %s", path, text) })
 	h := New(o)
-	t.Cleanup(func() { _ = h.Close() })
+	t.Cleanup(func() { h.CloseIdle() })
 	return h
 }
 
@@ -356,6 +356,48 @@ func TestBusyForADay(t *testing.T) {
 	}
 }
 
+// TestInput sends a file, signed.
+func TestInput(t *testing.T) {
+	t.Parallel()
+	url, got := recorder(t)
+	h := handler(t, at(url+"/{{.inputs.image.name}}?size={{.inputs.image.size}}&kind={{.payload.kind}}", "method", "PUT", "body", "input:image", "secret", []string{secretOf('a')}))
+	payload := jobs.NewPayload(json.RawMessage(`{"kind":"x"}`))
+	if err := h.Check(payload); err != nil {
+		t.Error(err)
+	}
+	content := bytes.Repeat([]byte("picture"), 100_000)
+	task := handlertest.NewTask(t, `{"kind":"x"}`)
+	task.Give("image", "Übung 1.png", "image/png", content)
+	if _, err := h.Handle(t.Context(), task.Task); err != nil {
+		t.Fatal(err)
+	}
+	r := got()[0]
+	if !bytes.Equal(r.body, content) || r.RequestURI != "/%C3%9Cbung%201.png?size=700000&kind=x" || r.ContentLength != 700_000 ||
+		r.Header.Get("Content-Type") != "image/png" || r.Header.Get("Content-Disposition") != `attachment; filename*=utf-8''%C3%9Cbung%201.png` {
+		t.Errorf("%s %d %v", r.RequestURI, len(r.body), r.Header)
+	}
+	w, err := standardwebhooks.NewWebhook(secretOf('a'))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Verify(r.body, r.Header); err != nil {
+		t.Error(err)
+	}
+	for _, payload := range []string{`{"kind":"x"}`, `{}`} {
+		if _, err := h.Handle(t.Context(), handlertest.NewTask(t, payload).Task); !jobs.IsPermanent(err) || err.Error() != `the job has no input "image"` {
+			t.Errorf("without it: %v", err)
+		}
+	}
+	task = handlertest.NewTask(t, `{"kind":"x"}`)
+	task.Give("image", "x", "", nil) // an empty file
+	if _, err := h.Handle(t.Context(), task.Task); err != nil {
+		t.Fatal(err)
+	}
+	if r := got()[1]; len(r.body) != 0 || r.Header.Get("Content-Type") != "application/octet-stream" {
+		t.Errorf("%d bytes, %v", len(r.body), r.Header)
+	}
+}
+
 func TestCheckAtTheDoor(t *testing.T) {
 	t.Parallel()
 	h := handler(t, at("http://127.0.0.1:1/{{.payload.a}}/b/{{.payload.c | default `c`}}?q={{.payload.q}}"))
@@ -427,7 +469,7 @@ func TestOptions(t *testing.T) {
 		"port":             {at("http://a:80{{.payload.port}}/"), "url: must be literal up to its path"},
 		"scheme":           {at("{{.payload.scheme}}://a/"), "url: must begin with"},
 		"user by template": {at("http://a{{.payload.x}}@b/"), "url: must be literal up to its path"},
-		"unknown field":    {at("http://a/{{.dir}}"), "url: names .dir, which does not exist; known are .payload, .job"},
+		"unknown field":    {at("http://a/{{.dir}}"), "url: names .dir, which does not exist; known are .payload, .inputs, .job"},
 		"no template":      {at("http://a/{{.payload"), "url: "},
 		"link-local":       {at("http://169.254.169.254/latest"), "url: the address 169.254.169.254 is refused: it is link-local; name it in allow if that is meant"},
 		"link-local v6":    {at("http://[fe80::1]/"), "url: the address fe80::1 is refused"},

@@ -27,7 +27,7 @@ type Options struct {
 	URL       string            // a template behind its host
 	Method    string            // "POST", "PUT", "PATCH", "DELETE" or "GET"
 	Headers   map[string]string // with secrets as ${env:NAME} and ${file:PATH}
-	Body      string            // "payload", "job" or "none"
+	Body      string            // "payload", "job", "none" or "input:NAME"
 	Secret    []string          // those that sign, in the same forms
 	Permanent []int             // statuses that no retry cures
 	Limits    struct {
@@ -62,7 +62,9 @@ func (o *Options) Settings() []setting.Setting {
 		setting.Text("url", &o.URL),
 		setting.OneOf("method", &o.Method, nethttp.MethodPost, nethttp.MethodPut, nethttp.MethodPatch, nethttp.MethodDelete, nethttp.MethodGet),
 		setting.Secret(setting.Map("headers", &o.Headers)),
-		setting.OneOf("body", &o.Body, "payload", "job", "none"),
+		setting.Checked("body", &o.Body, "payload, job, none or input:NAME", func(v string) bool {
+			return slices.Contains([]string{"payload", "job", "none"}, v) || strings.HasPrefix(v, bodyInput)
+		}),
 		setting.Secret(setting.OneOrMore("secret", &o.Secret)),
 		setting.Wholes("permanent", &o.Permanent, 300, 599),
 		setting.Size("limits.output", &o.Limits.Output, 1, 1<<40),
@@ -83,9 +85,12 @@ func redacted(address string) string {
 // Grace is what the end of a request may take.
 func (o *Options) Grace() time.Duration { return 5 * time.Second }
 
-// Reads implements [jobstream/jobs/handlers.Reader] for the address.
+// Reads implements [jobstream/jobs/handlers.Reader] for the address and the body.
 func (o *Options) Reads() iter.Seq2[string, []string] {
 	return func(yield func(string, []string) bool) {
+		if name, ok := strings.CutPrefix(o.Body, bodyInput); ok && !yield("body", []string{"inputs", name}) {
+			return
+		}
 		if o.url == nil {
 			return // it is wrong, which is said
 		}
@@ -132,9 +137,9 @@ func (o *Options) Check(folder string, fail func(path, text string)) {
 	}
 }
 
-// address is the language of an URL.
-var address = template.Language{
-	Makes: "an address", For: "the address", Roots: []string{"payload", "job"},
+// addresses is the language of URLs.
+var addresses = template.Language{
+	Makes: "an address", For: "the address", Roots: []string{"payload", "inputs", "job"},
 	Max: 8 << 10, Escape: template.EscapeURL,
 }
 
@@ -161,7 +166,7 @@ func (o *Options) checkURL() error {
 	if o.host = u.Host; !isTemplate {
 		o.fixed = u
 	}
-	o.url, err = address.Parse(o.URL)
+	o.url, err = addresses.Parse(o.URL)
 	return err
 }
 

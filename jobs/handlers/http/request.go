@@ -2,9 +2,11 @@ package http
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"mime"
 	nethttp "net/http"
 	"net/url"
 	"slices"
@@ -18,52 +20,109 @@ import (
 
 // request is the one of an attempt. An error that depends on the job alone is permanent.
 func (h *Handler) request(ctx context.Context, t *jobs.Task) (*nethttp.Request, error) {
-	u, err := h.o.render(jobs.NewPayload(t.Job.Payload), t.Job, t.Attempt)
+	u, err := h.o.address(t)
 	if err != nil {
-		return nil, jobs.Permanent(err) // the payload does not fit, and never will
+		return nil, err
 	}
 	req, err := nethttp.NewRequestWithContext(ctx, h.o.Method, "", nil)
 	if err != nil {
 		return nil, err
 	}
 	req.URL, req.Host = u, u.Host
-	body := h.o.body(t.Job)
-	if body != nil { // with GetBody the transport can repeat it on another connection
-		req.ContentLength = int64(len(body))
-		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-		req.Body, _ = req.GetBody()
+	b, err := h.o.body(t)
+	if err != nil {
+		return nil, err
 	}
-	req.Header = h.o.header(t)
-	if len(h.o.secrets) == 0 {
-		return req, nil
+	req.Header = h.o.header(t, b)
+	if err := h.sign(req.Header, b); err != nil || b.open == nil {
+		return req, err
 	}
-	err = h.o.secrets.Sign(req.Header, req.Header.Get("Idempotency-Key"), time.Now(), bytes.NewReader(body))
+	// With GetBody the transport can repeat it on another connection.
+	req.ContentLength, req.GetBody = b.size, b.open
+	req.Body, err = b.open()
 	return req, err
 }
 
-// body is what is sent.
-func (o *Options) body(j *jobs.Job) []byte {
+// address is the one for an attempt. An error that depends on the job alone is permanent.
+func (o *Options) address(t *jobs.Task) (*url.URL, error) {
+	if o.fixed != nil {
+		return o.fixed, nil
+	}
+	inputs := make(map[string]any)
+	for _, name := range template.InputNames(o.url) {
+		f, err := t.Input(name)
+		if err != nil {
+			return nil, err
+		}
+		inputs[name] = template.InputData(f)
+	}
+	u, err := o.render(jobs.NewPayload(t.Job.Payload), t.Job, t.Attempt, inputs)
+	return u, jobs.Permanent(err) // the payload does not fit, and never will
+}
+
+// body is what is sent; it can be read more than once.
+type body struct {
+	size int64
+	open func() (io.ReadCloser, error) // nil: there is none
+	file *jobs.Artifact                // the input that it is; nil: it is JSON
+}
+
+// bodyInput begins a body that is an input of the job; its name follows.
+const bodyInput = "input:"
+
+func (o *Options) body(t *jobs.Task) (body, error) {
+	if name, ok := strings.CutPrefix(o.Body, bodyInput); ok {
+		f, err := t.Input(name)
+		if err != nil {
+			return body{}, err
+		}
+		return body{f.File.Size, func() (io.ReadCloser, error) { return f.Open() }, &f.File}, nil
+	}
+	var text []byte
 	switch o.Body {
 	case "none":
-		return nil
+		return body{}, nil
 	case "job":
-		return j.AppendJSON(nil)
+		text = t.Job.AppendJSON(nil)
+	default:
+		text = envelope.Payload(t.Job)
 	}
-	return envelope.Payload(j)
+	return body{size: int64(len(text)), open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil }}, nil
+}
+
+// sign signs a request, if the type has secrets.
+func (h *Handler) sign(header nethttp.Header, b body) error {
+	if len(h.o.secrets) == 0 {
+		return nil
+	}
+	var r io.Reader = strings.NewReader("")
+	if b.open != nil {
+		f, err := b.open()
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		r = f
+	}
+	return h.o.secrets.Sign(header, header.Get("Idempotency-Key"), time.Now(), r)
 }
 
 // header are the headers of an attempt: what it says about itself, and those of the type.
-func (o *Options) header(t *jobs.Task) nethttp.Header {
+func (o *Options) header(t *jobs.Task, b body) nethttp.Header {
 	all := make(nethttp.Header, len(o.headers)+16)
 	values := make([]string, 0, 16) // one piece of memory for most of them
 	for name, value := range envelope.Headers(t) {
 		values = append(values, value)
 		all[name] = values[len(values)-1 : len(values) : len(values)]
 	}
-	if o.Body == "none" {
+	switch {
+	case b.open == nil:
 		delete(all, "Content-Type")
+	case b.file != nil:
+		all.Set("Content-Type", cmp.Or(b.file.ContentType, "application/octet-stream"))
+		all.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": b.file.Name}))
 	}
-	for name, values := range o.headers { // of the above it has none but Content-Type
+	for name, values := range o.headers { // of the above it has none but those of the body
 		all[name] = values
 	}
 	return all
@@ -71,14 +130,12 @@ func (o *Options) header(t *jobs.Task) nethttp.Header {
 
 // render is the address for a job; nobody may change it. The error is a [*jobs.Error] that
 // points at what is wrong with its payload.
-func (o *Options) render(p *jobs.Payload, j *jobs.Job, attempt int) (*url.URL, error) {
-	if o.fixed != nil {
-		return o.fixed, nil
-	}
+func (o *Options) render(p *jobs.Payload, j *jobs.Job, attempt int, inputs map[string]any) (*url.URL, error) {
 	d, err := template.NewData(p, j, attempt)
 	if err != nil {
 		return nil, err
 	}
+	d["inputs"] = inputs
 	text, err := o.url.Render(d)
 	if err != nil {
 		return nil, err
