@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -52,6 +53,7 @@ var around = map[string]func(t *testing.T) (env []string){
 	"Email through a mail server":      aroundMailServer,
 	"Data export with PostgreSQL":      aroundPostgres,
 	"Database cleanup with PostgreSQL": aroundPostgres,
+	"Batch operations":                 aroundService,
 }
 
 var (
@@ -93,7 +95,11 @@ func runUseCase(t *testing.T, title, body string) {
 		cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", "J=localhost:8080/jobs\n"+b[3])
 		cmd.Args[len(cmd.Args)-1] = strings.ReplaceAll(cmd.Args[len(cmd.Args)-1], "localhost:8080", strings.TrimPrefix(h.rest, "http://"))
 		cmd.Dir, cmd.Env = dir, append(cleanEnviron(), env...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		out, err := cmd.CombinedOutput()
+		if group := -cmd.Process.Pid; syscall.Kill(group, 0) == nil { // it has left something running
+			t.Cleanup(func() { _ = syscall.Kill(group, syscall.SIGKILL) })
+		}
 		if err != nil || !prints(blocks[i+1][3]).Match(out) {
 			t.Fatalf("%s\nprints\n%s\n(%v), not\n%s", b[3], out, err, blocks[i+1][3])
 		}
@@ -106,6 +112,16 @@ func runUseCase(t *testing.T, title, body string) {
 // prints is the pattern of an output in which … stands for anything within a line.
 func prints(text string) *regexp.Regexp {
 	return regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(text), "…", "[^\n]*") + "$")
+}
+
+// aroundService chooses the port of the service that the case starts.
+func aroundService(t *testing.T) []string {
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed at once
+	mustDo(t, err)
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	mustDo(t, err)
+	return []string{"PORT=" + port, "JOBSTREAM_JOBS_CHARGE_URL=http://127.0.0.1:" + port + "/charge"}
 }
 
 // aroundMailServer starts the mail server of the case. It defers one address once, and does
