@@ -261,6 +261,8 @@ func (b *backend) remove(_ context.Context, ended []*jobs.Job) (deleted int, fre
 	return deleted, 0, nil
 }
 
+func (b *backend) Disabled(context.Context) ([]jobs.DisabledURL, error) { return nil, b.err }
+
 func (b *backend) Counts(ctx context.Context, f jobs.Filter) (c jobs.Counts, err error) {
 	err = byHand{b}.Scan(ctx, f, func(j *jobs.Job) error { c.Add(j.Type, j.Status, 1); return nil })
 	return c, err

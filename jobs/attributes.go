@@ -94,6 +94,11 @@ var TermsFields = []Field[Terms]{
 		Name: "inputs", Of: func(t *Terms) any { return &t.Inputs }, // a submission only refers to them, see ReadInputs
 		Header: "Job-Inputs", Server: true, Check: func(t *Terms) error { return checkInputs(t.Inputs) },
 	},
+	{
+		Name: "callback_url", Of: func(t *Terms) any { return &t.CallbackURL },
+		Header: "Job-Callback-Url", Check: func(t *Terms) error { return CheckCallbackURL(t.CallbackURL) },
+		Doc: "gets a POST with the job when that has ended; https, unless `callbacks.allow` has its host",
+	},
 }
 
 // JobFields are the attributes of a [Job].

@@ -158,6 +158,19 @@ func (c *Seed) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// Disable keeps callbacks from a URL that does not want them any more.
+type Disable struct {
+	Stamp
+	URL string `json:"url"`
+	By  ID     `json:"by"` // the callback that it has refused
+}
+
+// Enable ends [Disable].
+type Enable struct {
+	Stamp
+	URL string `json:"url"`
+}
+
 // EndRebuild ends the rebuild of a lost tracker, during which events alone make jobs.
 type EndRebuild struct{ Stamp }
 

@@ -108,4 +108,5 @@ type Load struct {
 	Unfinished int // pending, processing and retrying jobs
 	Scheduled  int // jobs whose time is to come
 	Queued     int // messages in JOBS that are still needed
+	Callbacks  int // of these, those of callbacks
 }

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Filter chooses jobs. Empty fields choose all. Entries of one list are alternatives;
+// Filter chooses jobs. Empty fields choose all, but for callbacks. Entries of one list are alternatives;
 // different fields must all match. After is inclusive, Before exclusive, and 0 leaves
 // that side open.
 //
@@ -16,6 +16,8 @@ type Filter struct {
 	Types      []string
 	Tags       []string // any of them
 	Priorities []Priority
+	// Callbacks chooses callbacks as well if Types is empty, see [CallbackType].
+	Callbacks bool
 
 	CreatedAfter, CreatedBefore Time
 	// The range of the last attempt's start. It chooses no job without one.
@@ -33,7 +35,8 @@ type Filter struct {
 // Match says whether f chooses j.
 func (f *Filter) Match(j *Job) bool {
 	switch {
-	case len(f.Statuses) > 0 && !slices.Contains(f.Statuses, j.Status),
+	case !f.Callbacks && len(f.Types) == 0 && j.Type == CallbackType,
+		len(f.Statuses) > 0 && !slices.Contains(f.Statuses, j.Status),
 		len(f.Types) > 0 && !slices.Contains(f.Types, j.ListedAs()),
 		!f.MatchPriority(j.Priority),
 		!f.MatchTimes(j.Status, j.CreatedAt, j.StartedAt, j.EndedAt),

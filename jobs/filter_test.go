@@ -61,6 +61,8 @@ func TestFilterEmpty(t *testing.T) {
 		var f jobs.Filter
 		v := reflect.ValueOf(&f).Elem().Field(i)
 		switch v.Kind() {
+		case reflect.Bool:
+			continue // it adds to what the others choose
 		case reflect.Slice:
 			v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 		case reflect.Int64:

@@ -99,6 +99,9 @@ func NewJob(m *Message, t *Type, checked bool) *Job {
 	}
 	if !checked || t == nil {
 		if why := m.refusal(t); why != "" {
+			if m.Terms != nil && CheckCallbackURL(m.Terms.CallbackURL) == nil {
+				j.Terms = &Terms{CallbackURL: m.Terms.CallbackURL} // it wants to know of this end as well
+			}
 			j.reject(why)
 			return j
 		}

@@ -46,10 +46,34 @@ func (s *Submission) Inputs() []Input { return s.Terms.inputs() }
 // that type cannot use the payload or the names of the inputs.
 func (r *Registry) Check(s *Submission) error {
 	t := r.Lookup(s.Type)
-	if t == nil {
+	if t == nil || s.Type == CallbackType {
 		return r.Unknown(s.Type)
 	}
-	return t.check(s.Payload, s.Inputs())
+	if err := t.check(s.Payload, s.Inputs()); err != nil {
+		return err
+	}
+	if s.Terms == nil || s.Terms.CallbackURL == "" {
+		return nil
+	}
+	return r.checkCallback(s.Terms.CallbackURL)
+}
+
+// CallbackChecker is the handler of [CallbackType]. CheckURL returns the problem with a
+// URL, if it is clear that no request can be sent there.
+type CallbackChecker interface{ CheckURL(url string) error }
+
+// checkCallback returns an [*Error] if there can be no callback to a URL.
+func (r *Registry) checkCallback(url string) error {
+	t := r.Lookup(CallbackType)
+	if t == nil {
+		return Invalid("/callback_url", "is not possible: this server makes no callbacks")
+	}
+	if c, ok := t.Handler.(CallbackChecker); ok {
+		if err := c.CheckURL(url); err != nil {
+			return Invalid("/callback_url", err.Error())
+		}
+	}
+	return nil
 }
 
 // CheckBatch is [Registry.Check] for all jobs of a batch.

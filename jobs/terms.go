@@ -25,6 +25,8 @@ type Terms struct {
 	ScheduledFor Time
 	// Inputs are the files that the job gets, each name once.
 	Inputs []Input
+	// CallbackURL is told of the job's end; "" = none. See [Callback].
+	CallbackURL string
 }
 
 // Bounds of terms.

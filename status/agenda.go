@@ -22,8 +22,9 @@ func inQueue(j *jobs.Job) bool { return j.Place == jobs.InQueue && !j.Status.End
 // special says whether a job can have entries in the agenda, or a unique key.
 func special(j *jobs.Job) bool { return j != nil && (j.Terms != nil || j.Place != jobs.InQueue) }
 
-// The due index has two parts, distinguished by the first byte.
+// The due index has three parts, distinguished by the first byte.
 const (
+	dueCallback   = 'c' // callbacks, which have an agenda of their own
 	dueUnfinished = 'u' // jobs that count as unfinished already
 	dueScheduled  = 's' // jobs that wait while the queue is full
 )
@@ -35,7 +36,10 @@ func dueKey(j *jobs.Job) []byte {
 		return nil
 	}
 	part := byte(dueUnfinished)
-	if j.Status == jobs.Scheduled {
+	switch {
+	case j.Type == jobs.CallbackType:
+		part = dueCallback
+	case j.Status == jobs.Scheduled:
 		part = dueScheduled
 	}
 	return append([]byte{part}, momentKey(j.DueAt, j.Key)...)

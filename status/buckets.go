@@ -29,11 +29,12 @@ var (
 	bucketInputAge  = []byte("inputage")
 
 	bucketSchedules = []byte("schedules")
+	bucketDisabled  = []byte("disabled")
 
 	allBuckets = [][]byte{
 		bucketMeta, bucketJobs, bucketPayloads, bucketIDs, bucketMoved, bucketBits, bucketTimes, bucketOutbox,
 		bucketCopies, bucketCopyAges, bucketAliases, bucketDue, bucketLimits, bucketUnique, bucketSlots, bucketHeld, bucketTokens, bucketTokenAge,
-		bucketBatches, bucketTypes, bucketSchedules, bucketInputs, bucketInputJobs, bucketInputAge,
+		bucketBatches, bucketTypes, bucketSchedules, bucketInputs, bucketInputJobs, bucketInputAge, bucketDisabled,
 	}
 
 	keyFormat    = []byte("format")

@@ -37,6 +37,10 @@ func (f *fold) do(c jobs.Command) (jobs.Effect, error) {
 		return f.change(c.Keys, func(w *work) (bool, error) { return w.edit().Lose(c.At, c.MaxLost), nil })
 	case jobs.Release:
 		return f.change(c.Keys, func(w *work) (bool, error) { return w.edit().Release(c.At, c.Why), nil })
+	case jobs.Disable:
+		return jobs.Effect{}, f.disable(c)
+	case jobs.Enable:
+		return jobs.Effect{}, f.enable(c)
 	case jobs.Seed:
 		return jobs.Effect{}, f.seed(c.Ended)
 	case jobs.EndRebuild:

@@ -12,7 +12,8 @@
 // The file has these buckets, all keys big endian:
 //
 //	meta      positions, the number of the last commit, counters per type, the mark of a clean stop
-//	jobs      key → record; the key is the sequence of a job's first message in JOBS
+//	jobs      key → record; the key is the sequence of a job's first message in JOBS, or
+//	          beyond all of these for a callback (callbacks.go)
 //	payloads  key → payload, for the large ones
 //	ids       job id → key
 //	moved     sequence of a later message of a job → key
@@ -37,6 +38,7 @@
 //	inputs    id → since when no job has it, and what its file is
 //	inputjobs id, key → nothing: the jobs that have an input
 //	inputage  moment, id → nothing: the inputs that no job has, by age
+//	disabled  URL → since when it gets no callbacks, and why; the bucket's sequence numbers callbacks
 //	copies    key, commit → record of an ended job that runs again or was deleted with that commit (outbox.go)
 //	copyages  commit, key → nothing: the copies by age
 //	ends      moment, key → the same as earlier versions had it

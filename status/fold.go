@@ -21,6 +21,7 @@ import (
 //	inputs     files that jobs get (inputs.go)
 //	batches    batches that are not complete (batches.go)
 //	schedules  (schedules.go)
+//	callbacks  jobs that tell URLs of the ends (callbacks.go)
 //	ends       what there is to notify (outbox.go)
 //
 // All parts find and change jobs in records. Only finish writes them, in the order that
@@ -50,6 +51,7 @@ type fold struct {
 type input struct {
 	now      jobs.Time
 	registry *jobs.Registry
+	webhooks jobs.Webhooks
 	gone     *goneJobs
 	notified uint64 // the number of the commit up to which notifications are stored
 	outbox   uint64 // up to which entries may leave the outbox
@@ -58,7 +60,7 @@ type input struct {
 // input is that of a fold which begins now.
 func (p *Projector) input() input {
 	return input{
-		now: jobs.Now(), registry: p.registry.Now(), gone: &p.gone,
+		now: jobs.Now(), registry: p.registry.Now(), webhooks: p.webhooks, gone: &p.gone,
 		notified: p.notifications.notified.Load(), outbox: p.notifications.droppable(time.Now()),
 	}
 }
@@ -114,6 +116,9 @@ func (f *fold) submittedNew(m *jobs.Message) error {
 	}
 	if typ == nil && m.Problem == "" {
 		m = withProblem(m, f.in.registry.Unknown(m.Type).Detail)
+	}
+	if m.Type == jobs.CallbackType && !f.rebuild { // else anybody could have requests signed
+		m = withProblem(m, "only the server itself makes callbacks")
 	}
 	if m.Token != nil || m.Terms != nil {
 		answered, refusal, err := f.decideByKeys(m)
@@ -228,6 +233,7 @@ func (f *fold) apply(e *jobs.Event) error {
 
 // finish writes what the transaction has come to, in this order:
 //
+//  0. Callbacks. The ends are known by now; their callbacks are more jobs.
 //  1. Turns. Those of concurrency keys are passed on, which changes more jobs.
 //  2. The last edit. Jobs that have not changed are dropped from the list, and an ended
 //     one waits nowhere. No job is edited after this.
@@ -243,6 +249,9 @@ func (f *fold) apply(e *jobs.Event) error {
 // If any step fails, nothing is committed, and nothing in memory counts but the
 // bitmaps, which are reset.
 func (f *fold) finish() error {
+	if err := f.makeCallbacks(); err != nil { // 0
+		return err
+	}
 	if err := f.turns.balance(); err != nil { // 1
 		return err
 	}

@@ -22,8 +22,9 @@ type Latest struct {
 	mu       sync.RWMutex
 	counters map[string]*index.Counters
 
-	liveMu sync.Mutex
-	live   index.Live
+	liveMu    sync.Mutex
+	live      index.Live
+	callbacks int // of them
 
 	recent recentJobs
 }
@@ -64,6 +65,12 @@ func (l *Latest) loadLive(tx *bbolt.Tx) error {
 				return err
 			}
 			m.AndNot(&away)
+			var callbacks index.Bitmap
+			if err := index.Read(bucket, index.OfType(jobs.CallbackType), chunk, &callbacks); err != nil {
+				return err
+			}
+			callbacks.And(m)
+			l.callbacks += callbacks.Count()
 			m.Each(chunk, true, func(key uint64) bool { l.live.Add(key); return true })
 			return nil
 		})
@@ -106,8 +113,11 @@ func (l *Latest) update(f *fold) {
 		} else {
 			l.live.Remove(w.job.Seq)
 		}
+		if w.job.Type == jobs.CallbackType {
+			l.countCallback(w)
+		}
 	}
-	f.out.Load.Queued = l.live.Len()
+	f.out.Load.Queued, f.out.Load.Callbacks = l.live.Len(), l.callbacks
 	l.liveMu.Unlock()
 	l.recent.update(f.records.order)
 	l.mu.Lock()
@@ -118,6 +128,23 @@ func (l *Latest) update(f *fold) {
 	f.out.Load.Unfinished, f.out.Load.Scheduled = l.Totals()
 	l.jobs.Store(f.out.Positions.Jobs)
 	l.status.Store(f.out.Positions.Status)
+}
+
+// countCallback counts the change of a callback. l.liveMu is locked.
+func (l *Latest) countCallback(w *work) {
+	if w.old != nil && inQueue(w.old) {
+		l.callbacks--
+	}
+	if inQueue(w.job) {
+		l.callbacks++
+	}
+}
+
+// QueuedCallbacks is the number of callbacks in the queue, see [jobs.Load].
+func (l *Latest) QueuedCallbacks() int {
+	l.liveMu.Lock()
+	defer l.liveMu.Unlock()
+	return l.callbacks
 }
 
 // Positions are the sequences up to which both streams are folded and committed.
@@ -139,11 +166,15 @@ func (l *Latest) counter(name string) *index.Counters {
 	return c
 }
 
-// Totals are the numbers of unfinished and of scheduled jobs, see [jobs.Commit].
+// Totals are the numbers of unfinished and of scheduled jobs, see [jobs.Commit]. Callbacks
+// do not count: a dead URL must not fill the queue.
 func (l *Latest) Totals() (unfinished, scheduled int) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	for _, c := range l.counters {
+	for name, c := range l.counters {
+		if name == jobs.CallbackType {
+			continue
+		}
 		unfinished += int(c.Now[jobs.Pending] + c.Now[jobs.Processing] + c.Now[jobs.Retrying])
 		scheduled += int(c.Now[jobs.Scheduled])
 	}

@@ -37,6 +37,7 @@ type Projector struct {
 	registry *jobs.Registry
 	checked  func(jobs.ID) bool
 	spacing  time.Duration
+	webhooks jobs.Webhooks
 	log      *slog.Logger
 
 	inbox   *inbox                // any goroutine fills it

@@ -47,10 +47,17 @@ func (s *Store) RemoveClean(boot string) (mark Clean, ok, sameBoot bool, err err
 	return mark, ok && err == nil, sameBoot, err
 }
 
-// HighestKey is the highest key of a record, 0 if there is none.
+// HighestKey is the highest key of a record that is a sequence in JOBS, 0 if there is none.
 func (q *Queries) HighestKey() (key uint64, err error) {
 	err = q.db.View(func(tx *bbolt.Tx) error {
-		if k, _ := tx.Bucket(bucketJobs).Cursor().Last(); k != nil {
+		c := tx.Bucket(bucketJobs).Cursor()
+		k, _ := c.Seek(key8(callbackKeys))
+		if k == nil {
+			k, _ = c.Last()
+		} else {
+			k, _ = c.Prev()
+		}
+		if k != nil {
 			key = binary.BigEndian.Uint64(k)
 		}
 		return nil
@@ -91,7 +98,7 @@ func (q *Queries) Running() (keys []uint64, err error) {
 // Unfinished calls f with all unfinished jobs whose message has to be in JOBS. They come
 // in order of their keys, a bounded number at a time. It may be called while Run runs.
 func (q *Queries) Unfinished(ctx context.Context, f func([]*jobs.Job) error) error {
-	filter := jobs.Filter{Statuses: []jobs.Status{jobs.Pending, jobs.Processing, jobs.Retrying}}
+	filter := jobs.Filter{Statuses: []jobs.Status{jobs.Pending, jobs.Processing, jobs.Retrying}, Callbacks: true}
 	var some []*jobs.Job
 	size := 0
 	flush := func() error {
@@ -123,7 +130,7 @@ func (q *Queries) Unfinished(ctx context.Context, f func([]*jobs.Job) error) err
 // Queued calls f with the lane and sequence of every unfinished job whose message has to
 // be in JOBS. It reads no payload that is kept apart.
 func (q *Queries) Queued(ctx context.Context, f func(jobs.Lane, uint64)) error {
-	match := newMatcher(&jobs.Filter{Statuses: []jobs.Status{jobs.Pending, jobs.Processing, jobs.Retrying}})
+	match := newMatcher(&jobs.Filter{Statuses: []jobs.Status{jobs.Pending, jobs.Processing, jobs.Retrying}, Callbacks: true})
 	match.light = true
 	for after := uint64(0); ; {
 		if ctx.Err() != nil {
@@ -186,7 +193,7 @@ func (q *Queries) Ended(ctx context.Context, before jobs.Time, statuses []jobs.S
 	}
 	// A job that ended before a moment was also created before it. So whole chunks of
 	// newer jobs are passed over.
-	filter := jobs.Filter{Statuses: statuses, CreatedBefore: before}
+	filter := jobs.Filter{Statuses: statuses, CreatedBefore: before, Callbacks: true}
 	for len(found) < limit {
 		var some []*jobs.Job
 		some, next, err = q.page(filter, after, true, limit-len(found))

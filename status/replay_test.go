@@ -124,9 +124,10 @@ type past struct {
 }
 
 func (p *past) draw() step {
-	p.all = p.tracker.all(jobs.Filter{})
+	p.all = p.tracker.all(jobs.Filter{Callbacks: true})
 	p.now = p.now.Add(time.Duration(rapid.SampledFrom([]int64{1, 1e6, 1e9, 30e9, 13 * 3600e9}).Draw(p.rt, "later")))
 	s := step{in: input{now: p.now, registry: termTypes}}
+	s.in.webhooks = rapid.SampledFrom([]jobs.Webhooks{nil, {{URL: hookA, Types: []string{"email"}}, {URL: hookB, Statuses: []jobs.Status{jobs.Failed}}}}).Draw(p.rt, "webhooks")
 	s.in.notified = rapid.Uint64Range(0, p.Number()).Draw(p.rt, "notified")
 	s.in.outbox = rapid.Uint64Range(0, s.in.notified).Draw(p.rt, "outbox")
 	if rapid.Bool().Draw(p.rt, "commands") {
@@ -193,6 +194,7 @@ func (p *past) drawMessage() *jobs.Message {
 		t.Schedule, t.ScheduledFor = "s", p.now.Add(-seconds(1))
 		m.ID = schedule.FireID(t.Schedule, t.ScheduledFor)
 	}
+	t.CallbackURL = rapid.SampledFrom([]string{"", "", hookA, hookB}).Draw(p.rt, "callback")
 	if rapid.IntRange(0, 3).Draw(p.rt, "with an input") == 0 {
 		t.Inputs = []jobs.Input{{Name: "file", ID: p.drawInput()}}
 	}
@@ -303,6 +305,12 @@ var drawCommand = map[string]func(p *past, by jobs.Stamp) jobs.Command{
 	"forget tokens": func(p *past, by jobs.Stamp) jobs.Command {
 		return jobs.ForgetTokens{Stamp: by, Before: by.At.Add(-jobs.TokenTime), Most: 2}
 	},
+	"disable": func(p *past, by jobs.Stamp) jobs.Command {
+		return jobs.Disable{Stamp: by, URL: rapid.SampledFrom([]string{hookA, hookB}).Draw(p.rt, "url"), By: jobs.DerivedID(1, 1)}
+	},
+	"enable": func(p *past, by jobs.Stamp) jobs.Command {
+		return jobs.Enable{Stamp: by, URL: rapid.SampledFrom([]string{hookA, hookB}).Draw(p.rt, "url")}
+	},
 	"keep an input": func(p *past, by jobs.Stamp) jobs.Command {
 		return jobs.KeepInput{Stamp: by, ID: p.drawInput(), File: jobs.Artifact{Name: "a.csv", Size: 5, SHA256: "00"}}
 	},
@@ -312,7 +320,7 @@ var drawCommand = map[string]func(p *past, by jobs.Stamp) jobs.Command{
 	"seed": func(p *past, by jobs.Stamp) jobs.Command {
 		p.seq++
 		j := jobs.NewJob(&jobs.Message{Seq: p.seq, At: p.now, ID: jobs.DerivedID(p.seq, 3), Type: "email", Priority: 3, Payload: []byte(`{ "a" : "<" }`)}, termTypes.Lookup("email"), true)
-		if known := p.drawJob(); known != nil && rapid.Bool().Draw(p.rt, "known") {
+		if known := p.drawJob(); known != nil && known.Type != jobs.CallbackType && rapid.Bool().Draw(p.rt, "known") {
 			j = known.Clone()
 			j.Run += rapid.IntRange(0, 1).Draw(p.rt, "runs")
 		}

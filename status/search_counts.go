@@ -28,7 +28,8 @@ func (q *Queries) Counts(ctx context.Context, filter jobs.Filter) (jobs.Counts, 
 func (q *Queries) countFigures(filter *jobs.Filter) (c jobs.Counts) {
 	statuses, _ := index.Statuses(filter)
 	for name, f := range q.Figures() {
-		if len(filter.Types) > 0 && !slices.Contains(filter.Types, name) {
+		if len(filter.Types) > 0 && !slices.Contains(filter.Types, name) ||
+			len(filter.Types) == 0 && !filter.Callbacks && name == jobs.CallbackType {
 			continue
 		}
 		for _, st := range statuses {

@@ -30,7 +30,9 @@ type Options struct {
 	// Checked says that this process has checked the submission with this id at the
 	// door, see [jobs.Message]. Without it nothing counts as checked.
 	Checked func(jobs.ID) bool
-	Logger  *slog.Logger
+	// Webhooks are the URLs that are told of the ends of jobs, besides the jobs' own.
+	Webhooks jobs.Webhooks
+	Logger   *slog.Logger
 
 	unsynced bool // tests of something else than durability
 }
@@ -91,7 +93,8 @@ func newStore(db *boltfile.File, o Options) *Store {
 	projector := &Projector{
 		db: db, latest: latest, commits: commits, notifications: notifications,
 		path: o.Path, registry: o.Registry, checked: o.Checked, spacing: o.Spacing, log: o.Logger,
-		inbox: newInbox(),
+		webhooks: o.Webhooks,
+		inbox:    newInbox(),
 	}
 	projector.bits.Reset()
 	return &Store{

@@ -21,6 +21,7 @@ import (
 var termTypes = jobs.NewRegistry(
 	&jobs.Type{Name: "email", RetryCount: 3, Handler: noHandler{}},
 	&jobs.Type{Name: "export", RetryCount: 3, ConcurrencyPerKey: 2, Handler: noHandler{}},
+	&jobs.Type{Name: jobs.CallbackType, Internal: true, RetryCount: 9, ConcurrencyPerKey: 2, Handler: noHandler{}},
 )
 
 // byHand opens a tracker that folds only when it is asked to.
@@ -158,17 +159,23 @@ func (tr *tracker) expires(now jobs.Time) (next jobs.Time, c *jobs.Commit) {
 // dueKeys are the keys of all that is due.
 func (tr *tracker) dueKeys(now jobs.Time) []uint64 {
 	tr.t.Helper()
+	return keysOf(tr.due(now))
+}
+
+// due is all that is due, callbacks last.
+func (tr *tracker) due(now jobs.Time) []*jobs.Job {
+	tr.t.Helper()
 	due, _, err := tr.Due(now, 1000, 1000)
 	tr.must(err)
-	return keysOf(due)
+	callbacks, _, err := CallbackAgenda{tr.Store}.Due(now, 1000, 1000)
+	tr.must(err)
+	return append(due, callbacks...)
 }
 
 // released are the messages that a releaser would publish now, from seq on.
 func (tr *tracker) released(now jobs.Time, seq uint64) (ms []*jobs.Message) {
 	tr.t.Helper()
-	due, _, err := tr.Due(now, 1000, 1000)
-	tr.must(err)
-	for i, j := range due {
+	for i, j := range tr.due(now) {
 		ms = append(ms, again(j, seq+uint64(i), now))
 	}
 	return ms
@@ -258,7 +265,10 @@ func (tr *tracker) verifyTerms(all []*jobs.Job) {
 		}
 		if j.Place == jobs.Due {
 			part := "u"
-			if j.Status == jobs.Scheduled {
+			switch {
+			case j.Type == jobs.CallbackType:
+				part = "c"
+			case j.Status == jobs.Scheduled:
 				part = "s"
 			}
 			due = append(due, part+string(momentKey(j.DueAt, j.Key)))
@@ -307,6 +317,15 @@ func (tr *tracker) verifyTerms(all []*jobs.Job) {
 		if slices.Sort(want.want); !slices.Equal(got, want.want) {
 			tr.t.Fatalf("%s: %q, want %q", what, got, want.want)
 		}
+	}
+	callbacks := 0
+	for _, j := range all {
+		if j.Type == jobs.CallbackType && inQueue(j) {
+			callbacks++
+		}
+	}
+	if n := tr.QueuedCallbacks(); n != callbacks {
+		tr.t.Fatalf("%d callbacks are in the queue, counted %d", callbacks, n)
 	}
 	tr.verifyUnique(owned)
 	tr.verifyTurns(turns, waiting)

@@ -84,6 +84,9 @@ func (t turns) pass(j *jobs.Job, out, in uint64) error {
 		h := t.records.byKey[in].edit()
 		if len(have) < limit {
 			h.Slot = true
+			if h.Seq == 0 { // a callback, which has no message yet
+				h.Place = jobs.Due
+			}
 			have = append(have, in)
 		} else {
 			h.Place = jobs.Held

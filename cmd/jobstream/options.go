@@ -14,13 +14,14 @@ import (
 	"jobstream/jobs/handlers"
 	"jobstream/jobs/handlers/email"
 	"jobstream/jobs/handlers/exec"
+	"jobstream/jobs/handlers/webhook"
 	"jobstream/jobs/schedule"
 )
 
 // nodeOptions are the options of the configured node. reread reads the configuration
 // again, with further flags; nil: it never changes.
 func nodeOptions(c *config.Config, reread func(...config.Flag) (*config.Config, error), log *slog.Logger) (o node.Options, err error) {
-	maxConns, err := conns(c.Server.MaxConnections, c.Worker.MaxWorkers, log)
+	maxConns, err := conns(c.Server.MaxConnections, c.Worker.MaxWorkers+webhook.Workers/2, log)
 	if err != nil {
 		return o, err
 	}
@@ -42,6 +43,7 @@ func nodeOptions(c *config.Config, reread func(...config.Flag) (*config.Config, 
 		Dir: c.Data.Dir, Types: made, Tracker: tracker, Requester: requester, Cleaner: tools.Cleaner(),
 		Artifacts: files,
 		Sweep:     func() error { return sweep(dirs, log) },
+		Callbacks: c.Callbacks,
 		Schedules: c.Schedules, Retention: c.Retention.Finished,
 		REST: node.REST{Hosts: append([]string{c.Server.Host}, c.Server.Hosts...), MaxBody: c.Server.MaxBody, MaxUpload: c.Server.MaxUpload},
 		NATS: node.NATS{
@@ -146,7 +148,9 @@ func (m *typeMaker) make(c *config.Config) ([]*jobs.Type, error) {
 		next[name] = madeType{t, made}
 		all = append(all, made)
 	}
-	if err := checkSchedules(jobs.NewRegistry(all...), c.Schedules); err != nil {
+	callbacks := webhook.Type()
+	callbacks.Handler = webhook.New(&c.Callbacks, nil) // only for its checks
+	if err := checkSchedules(jobs.NewRegistry(append(slices.Clone(all), callbacks)...), c.Schedules); err != nil {
 		return nil, err
 	}
 	m.made = next
@@ -204,7 +208,7 @@ func checkSchedules(r *jobs.Registry, specs []schedule.Spec) error {
 	var problems config.Problems
 	for i := range specs {
 		s := &specs[i]
-		err := r.Check(&jobs.Submission{Type: s.Type, Payload: s.Payload})
+		err := r.Check(s.Submission())
 		if err == nil {
 			continue
 		}

@@ -84,7 +84,7 @@ func (r *reader) Waiting(j *jobs.Job) *jobs.Waiting {
 		r.c.log.Error("the place of a job in its lane cannot be read", "job", j.ID, "error", err)
 	}
 	unfinished, _ := r.c.Store.Totals()
-	return r.c.Pool.Waiting(j, pool.Queueing{Position: position, Full: unfinished >= r.c.o.releaseRoom()})
+	return r.c.poolOf(j.Type).Waiting(j, pool.Queueing{Position: position, Full: unfinished >= r.c.o.releaseRoom()})
 }
 
 // Each list under way has a part of its jobs in memory. So only a few are read at a
@@ -116,6 +116,9 @@ func (r *reader) List(ctx context.Context, p jobs.Page, yield func(*jobs.Job) bo
 func (r *reader) Counts(ctx context.Context, f jobs.Filter) (jobs.Counts, error) {
 	return r.c.Store.Counts(ctx, f)
 }
+
+// Disabled lists the URLs that get no callbacks any more.
+func (r *reader) Disabled(context.Context) ([]jobs.DisabledURL, error) { return r.c.Store.Disabled() }
 
 // types are the job types, with their state in the pool; see [api.Types].
 type types struct {
@@ -206,6 +209,9 @@ func (ws workers) Stats(context.Context) (api.Stats, error) {
 	st := api.StatsOf(&w)
 	st.QueueSize, st.UptimeSeconds = ws.c.o.QueueSize, int64(time.Since(ws.c.o.started)/time.Second)
 	for name, f := range ws.c.Store.Figures() {
+		if name == jobs.CallbackType {
+			continue // they are no work that somebody has asked for
+		}
 		t, known := st.Types[name]
 		t.QueuedJobs = f.Now[jobs.Pending]
 		t.ScheduledJobs = f.Now[jobs.Scheduled]

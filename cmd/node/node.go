@@ -33,7 +33,7 @@ type Node struct {
 	started  time.Time
 	rest     *httpapi.Server
 	core     atomic.Pointer[core] // nil while another one is being made
-	bulk     *jobs.Type           // the type of the node's own
+	internal []*jobs.Type         // those of the node's own
 	changing sync.Mutex           // guards the types, and the change from core to core
 
 	// fields of the watcher
@@ -65,7 +65,11 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 	if n.o.Cleaner == nil {
 		n.o.Cleaner = cleanup.New(o.Tracker, n.o.Artifacts, cleanup.Leftover{Name: "its log", Remove: joblog.New(n.dirs.Logs, nil).Remove})
 	}
-	n.bulk = bulkType(bulk.New(o.Tracker, n.o.Cleaner.Remove))
+	callbacks, err := callbackType(&n.o.Callbacks, o.Version, o.Tracker)
+	if err != nil {
+		return nil, err
+	}
+	n.internal = []*jobs.Type{bulkType(bulk.New(o.Tracker, n.o.Cleaner.Remove)), callbacks}
 	n.registry = jobs.NewRegistry(n.withInternal(o.Types)...)
 	if err := n.dirs.Make(); err != nil {
 		return nil, err
@@ -81,7 +85,7 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 
 // withInternal are these types and those of the server's own.
 func (n *Node) withInternal(types []*jobs.Type) []*jobs.Type {
-	return append(slices.Clone(types), n.bulk)
+	return append(slices.Clone(types), n.internal...)
 }
 
 // bulkType is the type of bulk jobs. Few run at once, as each keeps the tracker busy:

@@ -7,6 +7,7 @@ import (
 	"jobstream/httpapi"
 	"jobstream/jobs"
 	"jobstream/jobs/handlers/cleanup"
+	"jobstream/jobs/handlers/webhook"
 	"jobstream/jobs/schedule"
 )
 
@@ -24,6 +25,8 @@ type Options struct {
 	Sweep     func() error    // removes half-done work of handlers; called before any job runs; may be nil
 	Schedules []schedule.Spec // of the configuration; REST makes others
 	Retention time.Duration   // ended jobs are deleted after that; 0 = never
+
+	Callbacks webhook.Options // what is told of the ends of jobs, and how
 
 	REST     REST
 	NATS     NATS

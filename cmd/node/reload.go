@@ -114,7 +114,7 @@ func (c *core) setTypes(ctx context.Context, types []*jobs.Type) error {
 	if err != nil {
 		return &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: fmt.Sprintf("the new types cannot be taken up at the moment: %v", err)}
 	}
-	if !c.Pool.SetTypes(types, paused) {
+	if !c.Pool.SetTypes(forJobs(types), paused) {
 		return &jobs.Error{Kind: jobs.ShuttingDown, Detail: "the server is shutting down", RetryAfter: 5 * time.Second}
 	}
 	before := c.o.registry.Types()

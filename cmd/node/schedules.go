@@ -37,7 +37,7 @@ func (c *core) checkSchedule(s *schedule.Spec) error {
 	if t := c.o.registry.Lookup(s.Type); t != nil && t.Internal {
 		return c.o.registry.Unknown(s.Type)
 	}
-	return c.o.registry.Check(&jobs.Submission{Type: s.Type, Payload: s.Payload})
+	return c.o.registry.Check(s.Submission())
 }
 
 // hasEnded says whether a job has ended or is gone.

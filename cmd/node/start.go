@@ -55,13 +55,14 @@ func (o *coreOptions) sweep() error {
 // core is everything behind the doors: the parts, and their goroutines.
 type core struct {
 	Parts
-	o        coreOptions
-	log      *slog.Logger
-	name     string // of this node, in events and records
-	natsURL  string // known before the doors open; the broker forgets it when it ends
-	notifier *notifier
-	health   *health
-	loops    *loops
+	o         coreOptions
+	log       *slog.Logger
+	name      string // of this node, in events and records
+	natsURL   string // known before the doors open; the broker forgets it when it ends
+	notifier  *notifier
+	callbacks callbacks
+	health    *health
+	loops     *loops
 
 	stopSchedules func() // waits until they have stopped
 	stopProjector context.CancelFunc
@@ -79,7 +80,7 @@ func startCore(ctx context.Context, o coreOptions) (c *core, err error) {
 		}
 	}
 	c.Store, err = status.Open(status.Options{
-		Path: o.dirs.Tracker, Existing: o.again, Registry: o.registry, Logger: o.Logger,
+		Path: o.dirs.Tracker, Existing: o.again, Registry: o.registry, Webhooks: webhooksOf(&o.Callbacks), Logger: o.Logger,
 		OutboxAge: max(10*time.Second, 5*o.NATS.Sync),
 		Checked:   func(id jobs.ID) bool { return c.Submitter.Checked(id) },
 	})
@@ -95,9 +96,7 @@ func startCore(ctx context.Context, o coreOptions) (c *core, err error) {
 	if err = c.startWatched(ctx); err == nil {
 		return c, nil
 	}
-	if c.Pool != nil {
-		c.Pool.Break()
-	}
+	c.breakPools()
 	c.loops.end()
 	if c.Broker != nil {
 		c.Broker.Close()
@@ -150,6 +149,7 @@ func (c *core) start(ctx context.Context) (err error) {
 	c.Releaser = intake.NewReleaser(intake.ReleaserOptions{
 		Agenda: c.Store, Inbox: c.Broker.Inbox, Room: c.o.releaseRoom(), Logger: c.log,
 	}, unfinished)
+	c.newCallbackReleaser()
 	c.Tail = broker.NewTail(c.Broker, c.Store, r.restore)
 	c.notifier = newNotifier(c.Store, c.Broker.Notifier, c.log)
 	// These listeners get each commit in this order. The pool, the waits and the tail
@@ -234,7 +234,7 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 		return err
 	}
 	c.Logs = joblog.New(c.o.dirs.Logs, c.publishLog)
-	c.Pool = pool.New(pool.Options{
+	c.newPools(pool.Options{
 		Queue: c.Tail, Tracker: c.Store, Recorder: c.Recorder, Registry: c.o.registry,
 		MaxWorkers: c.o.Workers.Max, MinWorkers: c.o.Workers.Min, Paused: paused, Lease: c.o.Workers.Lease, MaxLost: c.o.Workers.MaxLost, Node: c.name, Logger: c.log,
 		LeaseKey: key, Running: adopted,
@@ -242,9 +242,10 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	}, lanes)
 	c.Pool.PauseAll(c.o.paused)
 	c.Store.Listen(c.Pool.Committed)
+	c.Store.Listen(c.callbacks.committed)
 	c.Store.Listen(c.Waits.Committed)
 	c.Store.Listen(c.Tail.Committed)
-	if err := c.Broker.Lanes.Open(ctx, lanes, c.Pool); err != nil {
+	if err := c.Broker.Lanes.Open(ctx, lanes, deliveries{c}); err != nil {
 		return fmt.Errorf("open the lanes: %w", err)
 	}
 	state, err := c.Broker.Streams.Jobs(ctx)
@@ -252,6 +253,8 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 		return err
 	}
 	c.loops.run("workers", c.Pool.Run)
+	c.loops.run("callbacks", c.callbacks.pool.Run)
+	c.loops.run("callbacks that are due", c.callbacks.releaser.Run)
 	c.loops.run("scheduled jobs", c.Releaser.Run)
 	c.loops.run("idempotency keys and inputs", c.forget)
 	// This must come late. While unfinished jobs are published again, JOBS begins above
@@ -259,5 +262,6 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	c.loops.run("trimming", c.Tail.Run)
 	c.Pool.Start(c.Store.Positions().Jobs, state.Last)
 	c.warnOfUnknown()
+	c.callbacks.pool.Start(c.Store.Positions().Jobs, state.Last)
 	return nil
 }

@@ -19,7 +19,7 @@ func (c *core) drain(ctx context.Context) error {
 	c.Submitter.Drain()
 	c.Waits.Close()
 	c.Broker.Lanes.Close()
-	return c.Pool.Stop(ctx)
+	return c.stopPools(ctx)
 }
 
 // abandon breaks off a broken core. Handlers are interrupted, and messages that were
@@ -29,7 +29,7 @@ func (c *core) abandon(why error) {
 	c.Submitter.Drain()
 	c.Waits.Close()
 	c.Broker.Lanes.Close()
-	c.Pool.Break()
+	c.breakPools()
 	_ = c.end(why) // this is no clean end, and the next start expects none
 }
 

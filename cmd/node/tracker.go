@@ -33,3 +33,6 @@ func (t *Tracker) Do(ctx context.Context, c jobs.Command) (jobs.Effect, error) {
 func (t *Tracker) Ended(ctx context.Context, before jobs.Time, statuses []jobs.Status, after uint64, limit int) (found []*jobs.Job, next uint64, err error) {
 	return t.store.Load().Ended(ctx, before, statuses, after, limit)
 }
+
+// IsDisabled says whether a URL gets no callbacks any more; see [webhook.Tracker].
+func (t *Tracker) IsDisabled(url string) (bool, error) { return t.store.Load().IsDisabled(url) }

@@ -60,6 +60,8 @@ type Reader interface {
 	List(ctx context.Context, p jobs.Page, yield func(*jobs.Job) bool) (jobs.Listing, error)
 	// Counts counts the jobs that f chooses.
 	Counts(ctx context.Context, f jobs.Filter) (jobs.Counts, error)
+	// Disabled lists the URLs that get no callbacks any more.
+	Disabled(ctx context.Context) ([]jobs.DisabledURL, error)
 }
 
 // Changer changes jobs by hand; see [Operator]. An actor is the name of the caller.

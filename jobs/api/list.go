@@ -116,6 +116,8 @@ type params struct {
 	known   []string
 	inQuery bool // they come from a query string, not from JSON
 	page    jobs.Page
+	job     jobs.ID
+	url     string
 	wait    time.Duration
 	log     joblog.Query
 	follow  bool
@@ -228,6 +230,10 @@ func (p *params) one(name, text string) (err error) {
 		f.Error, err = filterText(text)
 	case "payload":
 		f.Payload, err = filterText(text)
+	case "job":
+		p.job, err = jobs.ParseID(text)
+	case "url":
+		p.url, err = text, jobs.CheckCallbackURL(text)
 	case "wait":
 		p.wait, err = ParseWait(text)
 	case "attempt":

@@ -54,6 +54,7 @@ var operations = []*Operation{
 	{"result", ScopeRead, "GET /jobs/{id}/result", 200, doors(readJobPath, nil, result)},
 	{"artifact.list", ScopeRead, "GET /jobs/{id}/artifacts", 200, doors(readJobPath, nil, listArtifacts)},
 	{"artifact.get", ScopeRead, "GET /jobs/{id}/artifacts/{name}", 200, doors(readArtifactPath, nil, getArtifact)},
+	{"delivery.list", ScopeRead, "GET /deliveries", 200, doors(readDeliveriesQuery, nil, listDeliveries)},
 	{"cancel", ScopeManage, "POST /jobs/{id}/cancel", 202, doors(readCancelPath, readCancelBody, cancel)},
 	{"retry", ScopeManage, "POST /jobs/{id}/retry", 202, doors(readJobPathOnly, readJobBody, retry)},
 	{"delete", ScopeManage, "DELETE /jobs/{id}", 204, doors(readJobPathOnly, readJobBody, remove)},

@@ -127,7 +127,7 @@ func TestParseSubmission(t *testing.T) {
 		{body: `{"type":null}`, err: "invalid_request /type"},
 		{body: `{"type":["x"]}`, err: "invalid_request /type"},
 		{body: `{"Type":"x"}`, err: "invalid_request /Type /type"},
-		{body: `{"type":"x","callback_url":"http://x"}`, err: "invalid_request /callback_url"},
+		{body: `{"type":"x","callback_url":"ftp://x"}`, err: "invalid_request /callback_url"},
 		{body: `{"type":"x","":5}`, err: "invalid_request /"},
 		{body: `{"type":"x","a/b~c":5}`, err: "invalid_request /a~1b~0c"},
 		{body: `{"priority":9,"nope":1,"tags":3}`, err: "invalid_request /priority /nope /tags /type"},

@@ -41,9 +41,15 @@ type ReleaserOptions struct {
 	// Room is the number of unfinished jobs from which scheduled ones wait though they
 	// are due. It is more than the bound for new submissions, so that these cannot keep
 	// them out for ever.
-	Room   int
-	Logger *slog.Logger
+	Room int
+	// Callbacks says that the agenda is that of callbacks. Then Room is the number of
+	// callbacks in the queue from which all others wait.
+	Callbacks bool
+	Logger    *slog.Logger
 }
+
+// CallbackRoom is the Room of the Releaser for callbacks, unless the queue is small.
+const CallbackRoom = 1024
 
 // Bounds of a Releaser's work.
 const (
@@ -53,7 +59,8 @@ const (
 	restFor      = lookAgain / 2    // after a refusal
 )
 
-// NewReleaser makes a Releaser. unfinished is the tracker's number of unfinished jobs.
+// NewReleaser makes a Releaser. unfinished is the tracker's number of unfinished jobs, or
+// that of callbacks in the queue.
 func NewReleaser(o ReleaserOptions, unfinished int) *Releaser {
 	return &Releaser{o: o, unfinished: unfinished, sent: make(map[uint64]errand), wake: make(chan struct{}, 1)}
 }
@@ -62,6 +69,9 @@ func NewReleaser(o ReleaserOptions, unfinished int) *Releaser {
 func (r *Releaser) Committed(c *jobs.Commit) {
 	r.mu.Lock()
 	r.unfinished = c.Load.Unfinished
+	if r.o.Callbacks {
+		r.unfinished = c.Load.Callbacks
+	}
 	if len(r.sent) > 0 {
 		r.arrived(c.Submitted())
 		r.arrived(c.Ended())
@@ -88,7 +98,10 @@ func (r *Releaser) arrived(all iter.Seq[*jobs.Job]) {
 	}
 }
 
-// room is how many scheduled jobs may be published now. Jobs on their way do not count
+// waits says whether a job that is due has to wait while there is no room.
+func (r *Releaser) waits(j *jobs.Job) bool { return j.Status == jobs.Scheduled || r.o.Callbacks }
+
+// room is how many such jobs may be published now. Jobs on their way do not count
 // as unfinished yet. r.mu is locked.
 func (r *Releaser) room() int { return max(r.o.Room-r.unfinished-len(r.sent), 0) }
 
@@ -130,7 +143,7 @@ func (r *Releaser) round(ctx context.Context) (time.Duration, error) {
 	if err == nil {
 		err = r.publish(due)
 	}
-	again := r.end(numScheduled(due) >= known+room)
+	again := r.end(r.numWaiting(due) >= known+room)
 	if err != nil {
 		return lookAgain, err
 	}
@@ -173,9 +186,10 @@ func (r *Releaser) begin() (known, room int) {
 	return len(r.sent), min(r.room(), releaseBatch)
 }
 
-func numScheduled(due []*jobs.Job) (n int) {
+// numWaiting is how many of these jobs need room.
+func (r *Releaser) numWaiting(due []*jobs.Job) (n int) {
 	for _, j := range due {
-		if j.Status == jobs.Scheduled {
+		if r.waits(j) {
 			n++
 		}
 	}
@@ -228,7 +242,7 @@ func (r *Releaser) claim(j *jobs.Job) bool {
 	case len(r.sent) >= releaseBatch:
 		r.crowded = true
 		return false
-	case j.Status == jobs.Scheduled && r.room() == 0:
+	case r.waits(j) && r.room() == 0:
 		r.full = true
 		return false
 	}

@@ -6,6 +6,7 @@ package jobstest
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"pgregory.net/rapid"
@@ -24,6 +25,7 @@ func Draw[T any](t *rapid.T, fields []jobs.Field[T], v *T) {
 
 var (
 	text   = rapid.StringMatching(`[a-zß]([ -+\--~äö€😀]{0,20}[0-9Z])?`) // without commas
+	host   = rapid.StringMatching(`[a-z0-9.-]{1,20}(:[0-9]{2})?([/?][!$-\[\]-~]{0,20})?`)
 	number = rapid.IntRange(1, 1000)
 )
 
@@ -36,7 +38,9 @@ func moment() *rapid.Generator[jobs.Time] {
 func Set(t *rapid.T, name string, v any) {
 	switch v := v.(type) {
 	case *string:
-		*v = text.Draw(t, name)
+		if *v = text.Draw(t, name); strings.HasSuffix(name, "_url") {
+			*v = "https://" + host.Draw(t, name)
+		}
 	case *int:
 		*v = number.Draw(t, name)
 	case *int64:

@@ -66,7 +66,7 @@ func (e *Entry) Message(scheduledFor jobs.Time) *jobs.Message {
 	return &jobs.Message{
 		ID: id, Type: e.Type, Priority: e.Priority, Payload: e.Payload, Tags: e.Tags,
 		RetryCount: e.RetryCount, Timeout: e.Timeout,
-		Terms: &jobs.Terms{Schedule: e.Name, ScheduledFor: scheduledFor},
+		Terms: &jobs.Terms{Schedule: e.Name, ScheduledFor: scheduledFor, CallbackURL: e.CallbackURL},
 	}
 }
 
@@ -134,6 +134,10 @@ func (e *Entry) AppendJSON(b []byte, now jobs.Time) []byte {
 	if e.Timeout > 0 {
 		b = append(b, `,"timeout":`...)
 		b = strconv.AppendFloat(b, e.Timeout.Seconds(), 'f', -1, 64)
+	}
+	if e.CallbackURL != "" {
+		b = append(b, `,"callback_url":`...)
+		b = jobs.AppendString(b, e.CallbackURL)
 	}
 	b = append(b, `,"paused":`...)
 	b = strconv.AppendBool(b, e.Paused)
@@ -216,6 +220,7 @@ type record struct {
 	LastRunAt  jobs.Time       `json:"last_run_at,omitempty"`
 	LastJob    jobs.ID         `json:"last_job"`
 	Skipped    uint64          `json:"skipped,omitempty"`
+	Callback   string          `json:"callback_url,omitempty"`
 }
 
 // Encode returns the entry's stored form. The error means that the payload is not JSON.
@@ -223,7 +228,7 @@ func (e *Entry) Encode() ([]byte, error) {
 	b, err := json.Marshal(record{
 		recordVersion, e.Name, e.Cron, e.Every, e.EveryText, e.Timezone, e.Type, e.Payload, e.Priority, e.Tags,
 		e.RetryCount, e.Timeout, e.Paused, e.Overlap, e.CatchUp, e.Source, e.CreatedAt, e.UpdatedAt,
-		e.Anchor, e.Done, e.LastRunAt, e.LastJob, e.Skipped,
+		e.Anchor, e.Done, e.LastRunAt, e.LastJob, e.Skipped, e.CallbackURL,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("schedule %q cannot be stored: %w", e.Name, err)
@@ -245,7 +250,7 @@ func Decode(b []byte) (*Entry, error) {
 	return &Entry{
 		Spec{
 			r.Name, r.Cron, r.Every, r.EveryText, r.Timezone, r.Type, r.Payload, r.Priority, r.Tags,
-			r.RetryCount, r.Timeout, r.Paused, r.Overlap, r.CatchUp,
+			r.RetryCount, r.Timeout, r.Paused, r.Overlap, r.CatchUp, r.Callback,
 		},
 		State{r.Source, r.CreatedAt, r.UpdatedAt, r.Anchor, r.Done, r.LastRunAt, r.LastJob, r.Skipped},
 	}, nil

@@ -60,6 +60,17 @@ type Spec struct {
 	Paused     bool
 	Overlap    Overlap
 	CatchUp    CatchUp
+	// CallbackURL is that of all its jobs; "" = none.
+	CallbackURL string
+}
+
+// Submission is what a job of the schedule is, as far as its type and the server check it.
+func (s *Spec) Submission() *jobs.Submission {
+	sub := &jobs.Submission{Type: s.Type, Payload: s.Payload}
+	if s.CallbackURL != "" {
+		sub.Terms = &jobs.Terms{CallbackURL: s.CallbackURL}
+	}
+	return sub
 }
 
 // MarshalJSON is for commands, whose payloads must stay the same, byte for byte.
@@ -123,6 +134,11 @@ func (s *Spec) read(v strict.Value, name string) {
 		strict.May("paused", func(v strict.Value) { s.Paused = v.Bool() }),
 		strict.May("overlap", func(v strict.Value) { s.Overlap = choice(v, Skip, Queue) }),
 		strict.May("catch_up", func(v strict.Value) { s.CatchUp = choice(v, One, None) }),
+		strict.May("callback_url", func(v strict.Value) {
+			if text, ok := v.Text(); ok && v.Check(jobs.CheckCallbackURL(text)) {
+				s.CallbackURL = text
+			}
+		}),
 	)
 	for _, name := range serverFields {
 		fields = append(fields, strict.May(name, func(v strict.Value) { v.Fail("is kept by the server and cannot be set; leave it out") }))

@@ -20,6 +20,8 @@ const (
 	// ChunkSize is the number of keys in a chunk.
 	ChunkSize = 1 << chunkShift
 	chunkMask = ChunkSize - 1
+	// MaxKey is the highest key that a job can have.
+	MaxKey = 1<<(32+chunkShift) - 1
 )
 
 // Chunk is the chunk of a key.

@@ -18,6 +18,7 @@ type Walk struct {
 	filter *jobs.Filter
 	asc    bool
 	groups []union // an attribute of each must hold
+	not    union   // none of these may hold
 	spans  *bbolt.Bucket
 
 	from  uint32 // the start of the search for the next chunk
@@ -37,6 +38,9 @@ func NewWalk(bits, times *bbolt.Bucket, filter *jobs.Filter, asc bool, from uint
 	}
 	statuses, all := Statuses(filter)
 	w.end = len(statuses) == 0
+	if len(filter.Types) == 0 && !filter.Callbacks {
+		w.not = newUnion(bits, []string{OfType(jobs.CallbackType)})
+	}
 	if len(filter.Types) > 0 {
 		w.groups = append(w.groups, newUnion(bits, attrs(filter.Types, OfType)))
 	}
@@ -151,6 +155,12 @@ func (w *Walk) Candidates() (m Bitmap, err error) {
 			m.And(&any)
 		}
 	}
+	var not Bitmap
+	w.not.to(w.Chunk, w.asc)
+	if err := w.not.read(w.Chunk, &not); err != nil {
+		return m, err
+	}
+	m.AndNot(&not)
 	return m, nil
 }
 

@@ -24,6 +24,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/handlers"
+	"jobstream/jobs/handlers/webhook"
 	"jobstream/jobs/schedule"
 	"jobstream/jobs/schema"
 	"jobstream/jobs/setting"
@@ -49,7 +50,10 @@ type Config struct {
 	Kinds     []*handlers.Kind   // the possible runs of types
 	Jobs      map[string]JobType // by name; never empty
 	Schedules []schedule.Spec    // by name; nobody has checked yet whether their types can use their payloads
+	Callbacks webhook.Options
 	Log       Log
+
+	webhooks string // the list as JSON, until it is in Callbacks
 }
 
 // Server is the REST side.
@@ -302,6 +306,7 @@ func read(name string, data []byte, kinds []*handlers.Kind, env []string, flags 
 	}
 	l.decide()
 	l.crossCheck()
+	l.readCallbacks()
 	l.readSchedules()
 	return l, nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/handlers"
+	"jobstream/jobs/handlers/webhook"
 	"jobstream/jobs/schedule"
 )
 
@@ -41,7 +42,7 @@ func TestShippedFileExplainsEveryKey(t *testing.T) {
 			continue
 		}
 		name := k.Path[strings.LastIndex(k.Path, ".")+1:]
-		line := regexp.MustCompile(`(?m)^ +` + name + `: +\S`)
+		line := regexp.MustCompile(`(?m)^ *` + name + `: +\S`)
 		if !line.Match(data) {
 			t.Errorf("%s is not in config.yaml", k.Path)
 		}
@@ -54,7 +55,12 @@ func TestShippedFileExplainsEveryKey(t *testing.T) {
 			}
 		}
 	}
-	cron := schedule.Spec{Cron: "x", Payload: json.RawMessage("{}"), Tags: []string{"a"}, Timeout: 1}
+	for _, name := range []string{"url", "types", "statuses", "secret"} {
+		if !regexp.MustCompile(`(?m)^# +` + name + `: `).Match(data) {
+			t.Errorf("%s of webhooks is not explained in config.yaml", name)
+		}
+	}
+	cron := schedule.Spec{Cron: "x", Payload: json.RawMessage("{}"), Tags: []string{"a"}, Timeout: 1, CallbackURL: "https://a"}
 	for _, f := range append(scheduleFields(&cron), scheduleFields(&schedule.Spec{Every: 1})...) {
 		if !regexp.MustCompile(`(?m)^# +` + f.name + `: `).Match(data) {
 			t.Errorf("%s of schedules is not explained in config.yaml", f.name)
@@ -249,10 +255,31 @@ func TestProblems(t *testing.T) {
 	const names = "a list of host names or IP addresses (without port), like [jobs.example.com]"
 	const rates = `a rate like 100/s, 5/m or 10/30s, from 1/365d to 1000000/s, or "" for none`
 	const insecure = "is not loopback (127.0.0.1, ::1, localhost); there is no authentication yet, so listening for other machines needs server.insecure: true" + at1
+	const hook = "https://a.example"
+	const whsec = "must be whsec_ and a key of 24 to 64 bytes in base64, as by: printf whsec_; head -c 32 /dev/urandom | base64" + at1
 	tests := []struct {
 		yaml string
 		want string // lines
 	}{
+		// callbacks
+		{"callbacks: {allow: [http://a]}", `callbacks.allow: "http://a": must be a range of addresses like 10.1.0.0/16, without a scheme or a path` + at1},
+		{"callbacks: {secret: hunter2}", "callbacks.secret: " + whsec},
+		{"callbacks: {secret: [whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw, hunter2]}", "callbacks.secret: " + whsec},
+		{"callbacks: {secret: '${env:NO_SUCH_SECRET}'}", "callbacks.secret: the environment has no NO_SUCH_SECRET" + at1},
+		{"callbacks: {secret: 1}", "callbacks.secret: the value is not text or a list of texts (a number needs quotes)" + at1},
+		{"callbacks: {secrets: a}", "callbacks.secrets: is not a known key; did you mean callbacks.secret?" + at1},
+		{"server: {public_url: jobs}", "server.public_url: must be the address of this server for others, like https://jobs.example.com" + at1},
+		{"webhooks: {url: a}", "webhooks: a section is not a list of sections with url and, if you want, types, statuses and secret" + at1},
+		{"webhooks: " + hook, `webhooks: "https://a.example" is not a list of sections with url and, if you want, types, statuses and secret` + at1},
+		{"webhooks: [" + hook + "]", "webhooks.0: must be a JSON object" + at1},
+		{"webhooks: [{}]", "webhooks.0.url: is required" + at1},
+		{"webhooks: [{url: /x}]", "webhooks.0.url: must be an absolute URL that begins with https:// or http://" + at1},
+		{"webhooks: [{url: " + hook + "}, {url: http://169.254.169.254}]", "webhooks.1.url: the address 169.254.169.254 is refused: it is link-local" + at1},
+		{"webhooks: [{url: " + hook + "},\n {url: " + hook + "}]", "webhooks.1.url: is that of another webhook; give that one all the types and statuses (config.yaml line 2)"},
+		{"webhooks: [{url: " + hook + ", typs: [email]}]", "webhooks.0.typs: is not a known field; known are url, types, statuses, secret" + at1},
+		{"webhooks: [{url: " + hook + ", types: [fax]}]", `webhooks.0.types: "fax" is not a job type` + at1},
+		{"webhooks: [{url: " + hook + ", statuses: [done]}]", `webhooks.0.statuses: "done" is not a status of an end: completed, failed or cancelled` + at1},
+		{"webhooks: [{url: " + hook + ", secret: x}]", "webhooks.0.secret: " + whsec},
 		// wrong types
 		{"worker: {max_workers: abc}", `worker.max_workers: "abc" is not a whole number from 1 to 10000` + at1},
 		{"worker: {max_workers: '5'}", `worker.max_workers: "5" is not a whole number from 1 to 10000` + at1},
@@ -372,7 +399,7 @@ func TestProblems(t *testing.T) {
 		{"broker: {por: 3}", "broker.por: is not a known key; did you mean broker.port?" + at1},
 		{"sever: {port: 3}", "sever: is not a known key; did you mean server?" + at1},
 		{"queue_size: 3", "queue_size: is not a known key; did you mean worker.queue_size?" + at1},
-		{"nonsense: {a: {b: 3}}", "nonsense: is not a known key; known are server, data, artifacts, broker, worker, retention, email, jobs, schedules, log" + at1},
+		{"nonsense: {a: {b: 3}}", "nonsense: is not a known key; known are server, data, artifacts, broker, worker, retention, email, jobs, schedules, callbacks, webhooks, log" + at1},
 		{"server.port: 3", `"server.port": is not a known key; did you mean server.port?` + at1},
 		{"jobs: {email: {backof: {}}}", "jobs.email.backof: is not a known key; did you mean jobs.email.backoff?" + at1},
 		{"email: {smtp: {auth: {x: 1}}}", "email.smtp.auth: is not a known key; email.smtp has host, port, username, password, tls, timeout, retry_unknown" + at1},
@@ -536,6 +563,10 @@ artifacts: {max_bytes: 1500}
 broker: {host: host.example.com, port: -1, sync: always}
 worker: {max_workers: 7, min_workers: 6, queue_size: 8, max_scheduled: 9, job_timeout: 25h1m1s, shutdown_grace: 0, lease: 1h, max_lost: 1}
 retention: {finished: 0}
+callbacks: {allow: [10.1.0.0/16, hooks.internal]}
+webhooks:
+  - {url: "https://a.example/x?y=[{", types: [zeta, "true"], statuses: [failed, cancelled]}
+  - url: http://127.0.0.1:9000
 email: {transport: smtp, from: "Ä <a@example.com>", smtp: {host: "2001:db8::1", port: 465, username: "null", password: "********", tls: implicit}}
 jobs:
   zeta: {run: report, retry_count: 0, timeout: 1500ms, max_workers: 3, concurrency_per_key: 2, rate: 2.5/1h30m, burst: 9, backoff: {kind: exponential, base: 1h30m, max: 0, jitter: 0.125}}
@@ -658,4 +689,25 @@ func FuzzLoad(f *testing.F) {
 			sameAgain(t, string(data), c)
 		}
 	})
+}
+
+func TestWebhooks(t *testing.T) {
+	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	c := mustLoad(t, `
+callbacks: {allow: [10.1.0.0/16], secret: `+secret+`}
+webhooks:
+  - {url: https://a.example, types: [email], statuses: [failed], secret: `+secret+`}
+  - {url: https://b.example}
+`)
+	want := []webhook.Webhook{
+		{Webhook: jobs.Webhook{URL: "https://a.example", Types: []string{"email"}, Statuses: []jobs.Status{jobs.Failed}}, Secret: []string{secret}},
+		{Webhook: jobs.Webhook{URL: "https://b.example"}},
+	}
+	if got := c.Callbacks.Webhooks; !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v", got)
+	}
+	text, err := c.YAML()
+	if err != nil || strings.Contains(string(text), secret) || !strings.Contains(string(text), `webhooks: [{"url":"https://a.example","types":["email"],"statuses":["failed"],"secret":["********"]},{"url":"https://b.example"}]`) {
+		t.Errorf("%v\n%s", err, text)
+	}
 }

@@ -49,6 +49,7 @@ func (c *Config) keys(types []namedType) []setting.Setting {
 		setting.Size("server.max_upload", &c.Server.MaxUpload, 1, maxArtifacts),
 		setting.Whole("server.max_connections", &c.Server.MaxConnections, 0, maxConns),
 		setting.Bool("server.insecure", &c.Server.Insecure),
+		setting.Text("server.public_url", &c.Callbacks.PublicURL),
 		folder("data.dir", &c.Data.Dir),
 		setting.Size("artifacts.max_bytes", &c.Artifacts.MaxBytes, 0, maxArtifacts),
 		host("broker.host", &c.Broker.Host),
@@ -76,8 +77,10 @@ func (c *Config) keys(types []namedType) []setting.Setting {
 	for _, t := range types {
 		list = append(list, t.keys(handlers.Names(c.Kinds))...)
 	}
+	list = append(list, setting.Setting{Path: schedulesKey})
+	list = append(list, c.Callbacks.Settings()...)
 	return append(list,
-		setting.Setting{Path: schedulesKey},
+		c.webhookList(),
 		setting.OneOf("log.level", &c.Log.Level, "debug", "info", "warn", "error"),
 		setting.OneOf("log.format", &c.Log.Format, "text", "json"),
 	)

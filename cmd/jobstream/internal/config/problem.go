@@ -94,6 +94,9 @@ func show(v any) string {
 	case setting.FromText:
 		return quote(string(v))
 	case setting.JSON:
+		if v[0] == '{' {
+			return "a section"
+		}
 		return "a list"
 	}
 	return fmt.Sprint(v)

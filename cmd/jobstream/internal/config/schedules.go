@@ -281,6 +281,9 @@ func scheduleFields(s *schedule.Spec) []field {
 	if s.Timeout > 0 {
 		fields = append(fields, field{"timeout", setting.ShowDuration(s.Timeout)})
 	}
+	if s.CallbackURL != "" {
+		fields = append(fields, field{"callback_url", s.CallbackURL})
+	}
 	return append(fields, field{"paused", s.Paused}, field{"overlap", string(s.Overlap)}, field{"catch_up", string(s.CatchUp)})
 }
 

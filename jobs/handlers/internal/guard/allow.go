@@ -17,7 +17,7 @@ type Allow struct {
 // ParseAllow reads a list whose entries are ranges of addresses (10.1.0.0/16), addresses
 // or names of hosts. The error names the first entry that is none of these.
 func ParseAllow(list []string) (Allow, error) {
-	a := Allow{hosts: map[string]bool{}}
+	var a Allow
 	for _, entry := range list {
 		if err := a.entry(entry); err != nil {
 			return Allow{}, fmt.Errorf("%q: %w", entry, err)
@@ -50,6 +50,9 @@ func (a *Allow) entry(entry string) error {
 	}
 	if !hostName(entry) {
 		return errors.New("must be a range of addresses, an address, or a host's name without a port")
+	}
+	if a.hosts == nil {
+		a.hosts = make(map[string]bool)
 	}
 	a.hosts[fold(entry)] = true
 	return nil
