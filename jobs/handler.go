@@ -199,11 +199,13 @@ func (t *Task) End() []Artifact {
 const MaxCheckpoint = 256 << 10
 
 // Checkpoint is the checkpoint of the attempt before; nil for none. It survives
-// restarts and a retry by hand. After a crash it may be that of an earlier attempt.
+// restarts and a retry by hand. After a crash it may be an earlier one of the attempt,
+// or that of the attempt before.
 func (t *Task) Checkpoint() json.RawMessage { return t.Job.Checkpoint }
 
 // SetCheckpoint leaves v, as JSON of at most [MaxCheckpoint], for the next attempt. It
-// is stored together with the outcome of this one, unless that completes the job.
+// is stored together with the next report of progress that is passed on, and with the
+// outcome of this attempt, unless that completes the job.
 func (t *Task) SetCheckpoint(v any) error {
 	b, err := json.Marshal(v)
 	switch {

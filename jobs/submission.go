@@ -10,6 +10,7 @@ import (
 
 // Submission is a client's request for a job, by POST /jobs or jobstream.submit.
 type Submission struct {
+	ID         ID // of the job; the zero ID = a new one
 	Type       string
 	Payload    json.RawMessage // nil if none was given
 	Priority   Priority
@@ -31,10 +32,14 @@ const (
 // MaxBatch is the largest number of jobs in one batch.
 const MaxBatch = 1000
 
-// Message is the message that submits s, with a new id.
+// Message is the message that submits s.
 func (s *Submission) Message() *Message {
+	id := s.ID
+	if id == (ID{}) {
+		id = NewID()
+	}
 	return &Message{
-		ID: NewID(), Type: s.Type, Priority: s.Priority, Payload: s.Payload, Tags: s.Tags,
+		ID: id, Type: s.Type, Priority: s.Priority, Payload: s.Payload, Tags: s.Tags,
 		RetryCount: s.RetryCount, Timeout: s.Timeout, Terms: s.Terms, Token: s.Token,
 	}
 }

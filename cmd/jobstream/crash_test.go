@@ -107,6 +107,7 @@ func runChild(dir string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	addKinds(cfg, inputsChild(cfg))
 	addKinds(cfg, map[string]jobs.Handler{
 		"quick": jobs.HandlerFunc(func(_ context.Context, t *jobs.Task) (jobs.Result, error) {
 			note(t)

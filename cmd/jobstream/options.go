@@ -25,10 +25,10 @@ func nodeOptions(c *config.Config, reread func(...config.Flag) (*config.Config, 
 	if err != nil {
 		return o, err
 	}
-	dirs, tracker, requester := node.FoldersIn(c.Data.Dir), &node.Tracker{}, &node.Requester{}
+	dirs, tracker, requester, queue := node.FoldersIn(c.Data.Dir), &node.Tracker{}, &node.Requester{}, &node.Queue{}
 	files := jobs.NewArtifactDir(dirs.Artifacts, c.Artifacts.MaxBytes)
 	tools := handlerServer(c, dirs, tracker, files)
-	tools.Requests = requester
+	tools.Requests, tools.Queue = requester, queue
 	types := &typeMaker{tools: tools}
 	made, err := types.make(c)
 	if err != nil {
@@ -40,7 +40,7 @@ func nodeOptions(c *config.Config, reread func(...config.Flag) (*config.Config, 
 	}
 	version, _, _ := versions()
 	o = node.Options{
-		Dir: c.Data.Dir, Types: made, Tracker: tracker, Requester: requester, Cleaner: tools.Cleaner(),
+		Dir: c.Data.Dir, Types: made, Tracker: tracker, Requester: requester, Queue: queue, Cleaner: tools.Cleaner(),
 		Artifacts: files,
 		Sweep:     func() error { return sweep(dirs, log) },
 		Callbacks: c.Callbacks,

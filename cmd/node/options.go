@@ -17,6 +17,7 @@ type Options struct {
 	Types     []*jobs.Type      // the job types, beside the node's own
 	Tracker   *Tracker          // the tracker of the types' handlers; nil: they need none
 	Requester *Requester        // likewise, for their requests over NATS
+	Queue     *Queue            // likewise, for the jobs that they submit
 	Cleaner   *cleanup.Handler  // deletes ended jobs and everything that they left; nil: with their artifacts
 	Artifacts *jobs.ArtifactDir // the files of jobs, in [Folders]; nil: without a bound. Share it with the cleaner
 	// Reread reads Types anew, see [Node.Reload]; nil: they never change. Its error is an
@@ -84,6 +85,7 @@ func (o Options) withDefaults() Options {
 	orElse(&o.HealPause, time.Second)
 	orElse(&o.Tracker, &Tracker{})
 	orElse(&o.Requester, &Requester{})
+	orElse(&o.Queue, &Queue{})
 	return o
 }
 

@@ -146,6 +146,7 @@ func (c *core) start(ctx context.Context) (err error) {
 		Inbox: c.Broker.Inbox, Ledger: c.Store, Registry: c.o.registry, Inputs: c.Inputs,
 		QueueSize: c.o.QueueSize, MaxScheduled: c.o.MaxScheduled, MaxPayload: c.o.maxPayload(), Healthy: c.health.now,
 	}, unfinished, scheduled)
+	c.o.Queue.submitter.Store(c.Submitter)
 	c.Releaser = intake.NewReleaser(intake.ReleaserOptions{
 		Agenda: c.Store, Inbox: c.Broker.Inbox, Room: c.o.releaseRoom(), Logger: c.log,
 	}, unfinished)

@@ -17,6 +17,7 @@ import (
 	"jobstream/jobs/handlers/exec"
 	"jobstream/jobs/handlers/export"
 	"jobstream/jobs/handlers/http"
+	"jobstream/jobs/handlers/importer"
 	"jobstream/jobs/handlers/nats"
 	"jobstream/jobs/handlers/report"
 	"jobstream/jobs/joblog"
@@ -31,6 +32,9 @@ type Kind struct {
 	Shipped *Shipped
 	// Options makes the default options of one type. nil: the kind has none.
 	Options func() Options
+	// Inputs are the files that each job needs. The configuration of a type may restrict
+	// them further, and names no others. nil: the configuration alone decides.
+	Inputs []jobs.InputRule
 	// New makes the handler of one type. o comes from Options; the configuration has
 	// been read into it.
 	New func(s *Server, o Options) (jobs.Handler, error)
@@ -68,6 +72,7 @@ type Reader interface {
 type Server struct {
 	Tracker   Tracker
 	Requests  nats.Requester
+	Queue     importer.Queue
 	Artifacts jobs.Artifacts
 	Logs      string       // the folder of jobs' logs
 	Data      string       // the data folder
@@ -98,6 +103,10 @@ var kinds = []*Kind{
 	}),
 	Plain("cleanup", &Shipped{RetryCount: 3}, func(s *Server) (jobs.Handler, error) { return s.Cleaner(), nil }),
 	Plain("report", &Shipped{RetryCount: 3}, func(s *Server) (jobs.Handler, error) { return report.New(s.Tracker), nil }),
+	{
+		Name: "import", Inputs: importer.Inputs(),
+		New: func(s *Server, _ Options) (jobs.Handler, error) { return importer.New(s.Queue), nil },
+	},
 	With("exec", exec.NewOptions, func(s *Server, o *exec.Options) (jobs.Handler, error) {
 		return exec.New(o, exec.Host{Data: s.Data, Work: s.Work}), nil
 	}),

@@ -21,8 +21,10 @@ func (s *Submitter) SubmitBatch(ctx context.Context, subs []*jobs.Submission, to
 	if err := uniqueWithin(subs); err != nil {
 		return nil, false, err
 	}
-	if err := s.fits(subs); err != nil {
-		return nil, false, err
+	for i, sub := range subs {
+		if err := s.fits(sub); err != nil {
+			return nil, false, within(i, err)
+		}
 	}
 	if known, err := s.recall(token); known != nil || err != nil {
 		return s.forgotten(known, subs), true, err
@@ -97,18 +99,26 @@ func uniqueWithin(subs []*jobs.Submission) error {
 	return nil
 }
 
-// fits returns an error if the queue would refuse a payload, since a stored batch would
-// never be complete then.
-func (s *Submitter) fits(subs []*jobs.Submission) error {
-	for i, sub := range subs {
-		if s.o.MaxPayload > 0 && len(sub.Payload) > s.o.MaxPayload {
-			text := fmt.Sprintf("has %d bytes; at most %d are allowed", len(sub.Payload), s.o.MaxPayload)
-			e := jobs.Invalid(fmt.Sprintf("/jobs/%d/payload", i), text)
-			e.Kind = jobs.PayloadTooLarge
-			return e
-		}
+// fits returns an error if the queue would refuse the payload of a submission, since a
+// stored batch would never be complete then.
+func (s *Submitter) fits(sub *jobs.Submission) *jobs.Error {
+	if s.o.MaxPayload <= 0 || len(sub.Payload) <= s.o.MaxPayload {
+		return nil
 	}
-	return nil
+	e := jobs.Invalid("/payload", fmt.Sprintf("has %d bytes; at most %d are allowed", len(sub.Payload), s.o.MaxPayload))
+	e.Kind = jobs.PayloadTooLarge
+	return e
+}
+
+// within is an error about the i-th submission of a batch.
+func within(i int, e *jobs.Error) *jobs.Error {
+	moved := make([]jobs.FieldError, len(e.Fields))
+	for k, f := range e.Fields {
+		moved[k] = jobs.FieldError{Pointer: fmt.Sprintf("/jobs/%d%s", i, f.Pointer), Detail: f.Detail}
+	}
+	in := jobs.InvalidFields(moved...)
+	in.Kind = e.Kind
+	return in
 }
 
 func newBatch(subs []*jobs.Submission, token *jobs.Token) *jobs.Batch {

@@ -86,6 +86,18 @@ func NewSubmitter(o SubmitterOptions, unfinished, scheduled int) *Submitter {
 	}
 }
 
+// Check returns an [*jobs.Error] if Submit would refuse a submission for what is in it,
+// whatever the state of the server. It does not look for the files of inputs.
+func (s *Submitter) Check(sub *jobs.Submission) error {
+	if err := s.o.Registry.Check(sub); err != nil {
+		return err
+	}
+	if err := s.fits(sub); err != nil {
+		return err
+	}
+	return nil
+}
+
 // Submit submits one job. A returned job is durable; replayed says that the
 // submission's token made it before. Errors are [*jobs.Error]s. [jobs.UnknownType],
 // [jobs.InvalidRequest], [jobs.Duplicate] and [jobs.IdempotencyMismatch] are mistakes

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"encoding/json"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ type progressThrottle struct {
 	more    bool // there is a checkpoint to report, too
 	timer   *time.Timer
 	stopped bool
+	saved   json.RawMessage // the checkpoint that was reported last
 }
 
 const (
@@ -125,9 +127,10 @@ func (x *execution) recordProgress() {
 	e := x.event(jobs.KindProgress)
 	e.At = jobs.Now()
 	e.Progress, e.Message = t.percent, t.message
-	if t.more {
-		e.Checkpoint, t.more = x.task.Left(), false
-		t.size += len(e.Checkpoint)
+	t.more = false
+	if left := x.task.Left(); len(left) > 0 && (len(t.saved) == 0 || &left[0] != &t.saved[0]) {
+		t.size += len(left) - len(t.saved)
+		e.Checkpoint, t.saved = left, left
 	}
 	x.p.o.Recorder.Record(&e)
 }

@@ -182,7 +182,11 @@ func scalarDefaults(kinds []*handlers.Kind) *Config {
 // finish fills in its empty fields.
 func newType(k *handlers.Kind) *JobType {
 	t := &JobType{RetryCount: 3, ConcurrencyPerKey: 1, Backoff: jobs.DefaultBackoff()}
-	if k != nil && k.Options != nil {
+	if k == nil {
+		return t
+	}
+	t.Inputs = slices.Clone(k.Inputs)
+	if k.Options != nil {
 		t.Options = k.Options()
 	}
 	return t

@@ -55,7 +55,8 @@ func (l *loader) declareTypes(root *node, environ []string) {
 		types := shippedTypes(kinds)
 		for name, t := range types {
 			if run := runOf(entry{key: name}, environ); run != name {
-				t.Options = newType(handlers.Find(kinds, run)).Options
+				made := newType(handlers.Find(kinds, run))
+				t.Options, t.Inputs = made.Options, made.Inputs
 			}
 		}
 		l.types = l.config.inOrder(types)
@@ -73,15 +74,17 @@ func (l *loader) declareTypes(root *node, environ []string) {
 			l.fail(path, "", wrong)
 			continue
 		}
-		types[e.key] = newType(handlers.Find(kinds, runOf(e, environ)))
-		l.declareInputs(types[e.key], join(join("jobs", e.key), "inputs"), e.node.child("inputs"))
+		k := handlers.Find(kinds, runOf(e, environ))
+		types[e.key] = newType(k)
+		l.declareInputs(types[e.key], k, join(join("jobs", e.key), "inputs"), e.node.child("inputs"))
 	}
 	l.types = l.config.inOrder(types)
 }
 
 // declareInputs decides which inputs a type has, from the section at path; nil if there is
-// none. Their settings follow from their names.
-func (l *loader) declareInputs(t *JobType, path string, section *node) {
+// none. Their settings follow from their names. A kind with inputs of its own, which may
+// be nil, takes no others.
+func (l *loader) declareInputs(t *JobType, k *handlers.Kind, path string, section *node) {
 	if section == nil {
 		return
 	}
@@ -91,9 +94,14 @@ func (l *loader) declareInputs(t *JobType, path string, section *node) {
 			l.fail(join(path, e.key), "", fmt.Sprintf("is not a name for an input: 1 to %d letters, digits, _ and -", jobs.MaxTypeName))
 			continue
 		}
-		if !slices.ContainsFunc(t.Inputs, func(r jobs.InputRule) bool { return r.Name == e.key }) {
-			t.Inputs = append(t.Inputs, jobs.InputRule{Name: e.key})
+		if slices.ContainsFunc(t.Inputs, func(r jobs.InputRule) bool { return r.Name == e.key }) {
+			continue
 		}
+		if k != nil && k.Inputs != nil {
+			l.lines[join(path, e.key)] = e.line
+			l.fail(join(path, e.key), "", "is not an input of "+k.Name+", which takes "+k.Inputs[0].Name)
+		}
+		t.Inputs = append(t.Inputs, jobs.InputRule{Name: e.key})
 	}
 	slices.SortFunc(t.Inputs, func(a, b jobs.InputRule) int { return strings.Compare(a.Name, b.Name) })
 	if len(t.Inputs) > jobs.MaxInputs {
