@@ -40,7 +40,9 @@ const (
 	childEnv     = "TEST_CHILD_DIR"      // says that this process is the server, and where its data is
 	childMaxLost = "TEST_CHILD_MAX_LOST" // its worker.max_lost
 	childQueue   = "TEST_CHILD_QUEUE"    // its worker.queue_size
-	childCall    = "TEST_CHILD_CALL"     // the url of its type call, if it has one
+	// childCallbacks lets callbacks go to this machine.
+	childCallbacks = "TEST_CHILD_CALLBACKS"
+	childCall      = "TEST_CHILD_CALL" // the url of its type call, if it has one
 )
 
 func TestMain(m *testing.M) {
@@ -72,6 +74,9 @@ func runChild(dir string) int {
 	}
 	if n, err := strconv.Atoi(os.Getenv(childQueue)); err == nil {
 		cfg.Worker.QueueSize = n
+	}
+	if os.Getenv(childCallbacks) != "" {
+		cfg.Callbacks.Allow = []string{"127.0.0.1"}
 	}
 	backoff := jobs.Backoff{Kind: jobs.Constant, Base: 50 * time.Millisecond}
 	cfg.Jobs = map[string]config.JobType{

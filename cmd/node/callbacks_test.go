@@ -117,7 +117,8 @@ func deliveriesOf(t *testing.T, n *Node, query string) (out struct {
 	}
 	Disabled []struct{ URL string }
 	Next     string `json:"next_cursor"`
-}) {
+},
+) {
 	t.Helper()
 	w := httptest.NewRecorder()
 	n.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/deliveries?"+query, nil))
