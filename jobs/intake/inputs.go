@@ -88,7 +88,9 @@ func (in *Inputs) Upload(ctx context.Context, content io.Reader, u Upload) (*Upl
 // keep makes the tracker know a file that is on disk.
 func (in *Inputs) keep(ctx context.Context, id jobs.ID, file *jobs.Artifact) (at jobs.Time, err error) {
 	c := jobs.KeepInput{Stamp: in.stamp(), ID: id, File: *file}
-	_, err = in.ledger.Do(context.WithoutCancel(ctx), c) // a client that leaves now does no harm
+	if _, err = in.ledger.Do(context.WithoutCancel(ctx), c); err != nil { // a client that leaves now does no harm
+		err = refused(err)
+	}
 	return c.At, err
 }
 

@@ -99,6 +99,8 @@ func (m *inputsModel) open() {
 		Checked: func(id jobs.ID) bool { return m.sub.Checked(id) },
 	})
 	m.must(err)
+	_, err = m.store.Prepare(jobs.EndRebuild{Stamp: jobs.By("test")})
+	m.must(err)
 	m.files = jobs.NewArtifactDir(filepath.Join(m.dir, "artifacts"), 1<<20)
 	m.must(m.files.Sweep())
 	m.inputs = intake.NewInputs(m.files, m.store)
