@@ -74,7 +74,7 @@ type door struct {
 
 func (d door) do(method, target, body string, header ...string) (int, map[string]any) {
 	d.t.Helper()
-	r := httptest.NewRequest(method, "http://localhost"+target, strings.NewReader(body))
+	r := httptest.NewRequestWithContext(d.t.Context(), method, "http://localhost"+target, strings.NewReader(body))
 	for i := 0; i+1 < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}

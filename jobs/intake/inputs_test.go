@@ -31,7 +31,6 @@ type streams struct {
 	now    func() jobs.Time
 	sink   jobs.Sink
 	ready  chan struct{}
-	check  func(jobs.ID) bool
 }
 
 func (s *streams) Read(ctx context.Context, _ jobs.Positions, sink jobs.Sink) error {
@@ -92,7 +91,7 @@ func (m *inputsModel) must(err error) {
 
 // open starts a process on the folder.
 func (m *inputsModel) open() {
-	m.streams.ready = make(chan struct{})
+	m.ready = make(chan struct{})
 	var err error
 	m.store, err = status.Open(status.Options{
 		Path: filepath.Join(m.dir, "status.db"), Registry: m.types, Spacing: time.Microsecond,
@@ -104,7 +103,7 @@ func (m *inputsModel) open() {
 	m.files = jobs.NewArtifactDir(filepath.Join(m.dir, "artifacts"), 1<<20)
 	m.must(m.files.Sweep())
 	m.inputs = intake.NewInputs(m.files, m.store)
-	m.inputs.SetClock(m.streams.now)
+	m.inputs.SetClock(m.now)
 	m.must(m.inputs.Sweep())
 	clear(m.doubt)
 	m.sub = intake.NewSubmitter(intake.SubmitterOptions{
@@ -116,7 +115,7 @@ func (m *inputsModel) open() {
 	ctx, m.stop = context.WithCancel(context.Background())
 	m.ended.Go(func() { _ = m.sub.Run(ctx) })
 	m.ended.Go(func() { _ = m.store.Run(ctx, m.streams) })
-	<-m.streams.ready
+	<-m.ready
 }
 
 // close ends the process.
@@ -261,8 +260,8 @@ func (m *inputsModel) produce(*rapid.T) {
 func (m *inputsModel) end(j *jobs.Job, files []jobs.Artifact) {
 	e := jobs.Event{Kind: jobs.KindCompleted, ID: j.ID, Seq: j.Seq, Type: j.Type, Priority: j.Priority, CreatedAt: j.CreatedAt, MaxAttempts: j.MaxAttempts, Run: 1, Attempt: 1, At: m.clock, StartedAt: m.clock}
 	e.SetFiles(files)
-	m.streams.happened(e)
-	m.must(m.store.WaitFor(m.rt.Context(), jobs.Positions{Jobs: m.streams.jobs, Status: m.streams.status}))
+	m.happened(e)
+	m.must(m.store.WaitFor(m.rt.Context(), jobs.Positions{Jobs: m.jobs, Status: m.status}))
 	m.records[j.ID] = true
 }
 
@@ -414,7 +413,7 @@ func TestInputsModel(t *testing.T) {
 			content: map[jobs.ID]string{}, since: map[jobs.ID]jobs.Time{}, owners: map[jobs.ID]map[jobs.ID]bool{},
 			outputs: map[jobs.ID]map[string]string{}, records: map[jobs.ID]bool{}, doubt: map[jobs.ID]bool{},
 		}
-		m.streams.now = func() jobs.Time { return m.clock }
+		m.now = func() jobs.Time { return m.clock }
 		m.open()
 		defer m.close()
 		rt.Repeat(map[string]func(*rapid.T){
