@@ -21,7 +21,6 @@ const (
 // Jobs that were already running when it was shut go on. They may move the moment
 // further, but their success does not open the gate.
 type targetGate struct {
-	openGate
 	until  time.Time
 	pause  time.Duration // the last one that was chosen here, 0 = none
 	reason string

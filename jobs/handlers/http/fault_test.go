@@ -30,7 +30,7 @@ import (
 // raw is an endpoint that does with each connection what f does. It returns its address.
 func raw(t *testing.T, f func(n int, c *net.TCPConn, r *bufio.Reader)) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func reset(c *net.TCPConn) {
 // gone is an address where nobody listens.
 func gone(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -476,6 +476,7 @@ func speakHTTP2(c net.Conn, refuses bool, answered *atomic.Int32) {
 		return
 	}
 	f := http2.NewFramer(c, c)
+	last := uint32(0) // the last stream that was answered
 	_ = f.WriteSettings()
 	for {
 		frame, err := f.ReadFrame()
@@ -489,7 +490,7 @@ func speakHTTP2(c net.Conn, refuses bool, answered *atomic.Int32) {
 			}
 		case *http2.HeadersFrame:
 			if refuses {
-				_ = f.WriteGoAway(0, http2.ErrCodeNo, nil)
+				_ = f.WriteGoAway(last, http2.ErrCodeNo, nil)
 				continue // until the other side closes
 			}
 			var head bytes.Buffer
@@ -499,7 +500,9 @@ func speakHTTP2(c net.Conn, refuses bool, answered *atomic.Int32) {
 			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: frame.StreamID, BlockFragment: head.Bytes(), EndHeaders: true})
 			_ = f.WriteData(frame.StreamID, true, []byte("7"))
 			answered.Add(1)
-			_ = f.WriteGoAway(frame.StreamID, http2.ErrCodeNo, nil)
+			last = frame.StreamID
+			_ = f.WriteGoAway(last, http2.ErrCodeNo, nil)
+			refuses = true // what has come meanwhile
 		}
 	}
 }
