@@ -7,6 +7,11 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
+// awaited says whether somebody listens to the subject of an answer.
+func (s *Server) awaited(reply string) bool {
+	return reply != "" && s.srv.GlobalAccount().SubscriptionInterest(reply)
+}
+
 // ErrNobody says that nobody listens to the subject of a request.
 var ErrNobody = errors.New("nobody listens to the subject")
 

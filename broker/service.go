@@ -44,6 +44,8 @@ type Request struct {
 	Omitted string
 
 	header map[string][]string
+	reply  string
+	server *Server
 	place  chan struct{} // where the request occupies a place
 	waits  chan struct{}
 }
@@ -75,6 +77,10 @@ func (r *Request) Wait() error {
 	r.place = r.waits
 	return nil
 }
+
+// Gone says that nobody listens for the answer any more: the client has closed its
+// connection, or has never wanted an answer.
+func (r *Request) Gone() bool { return !r.server.awaited(r.reply) }
 
 func busy(format string, args ...any) error {
 	return &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: fmt.Sprintf(format, args...)}
@@ -150,7 +156,10 @@ type caller struct {
 // call runs on the subscription's goroutine, so it does not wait for the answer.
 func (c *caller) call(m *nats.Msg) {
 	begun := time.Now()
-	request := &Request{Body: m.Data, MaxAnswer: c.service.server.o.MaxPayload + batchAnswer, header: m.Header, place: c.slots, waits: c.waits}
+	request := &Request{
+		Body: m.Data, MaxAnswer: c.service.server.o.MaxPayload + batchAnswer,
+		header: m.Header, reply: m.Reply, server: c.service.server, place: c.slots, waits: c.waits,
+	}
 	select {
 	case c.slots <- struct{}{}:
 	default:

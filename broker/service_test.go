@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -257,5 +258,42 @@ func TestServeWaits(t *testing.T) {
 		if m, err := sub.NextMsg(patience); err != nil || string(m.Data) != "over" {
 			t.Fatalf("%v, %v", m, err)
 		}
+	}
+}
+
+// TestRequestGone has clients that wait for their answer, go away, or want none.
+func TestRequestGone(t *testing.T) {
+	t.Parallel()
+	b := brokertest.New(t)
+	requests := make(chan *broker.Request, 1)
+	release := make(chan struct{})
+	err := b.Service.Serve("1.2.3", "", []broker.Endpoint{{Name: "slow", Handle: func(_ context.Context, r *broker.Request) ([]byte, error) {
+		requests <- r
+		<-release
+		return nil, nil
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer close(release)
+	nc, _ := connect(t, b)
+	if err := nc.Publish("jobstream.slow", nil); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-requests; !r.Gone() {
+		t.Error("somebody waits for the answer to a message without reply subject")
+	}
+	away, _ := connect(t, b)
+	go func() { _, _ = away.Request("jobstream.slow", nil, patience) }() // it is broken off
+	r := <-requests
+	if r.Gone() {
+		t.Error("a client that waits is gone")
+	}
+	away.Close()
+	for deadline := time.Now().Add(patience); !r.Gone(); {
+		if time.Now().After(deadline) {
+			t.Fatal("the client is not gone")
+		}
+		runtime.Gosched()
 	}
 }

@@ -85,6 +85,9 @@ func (k *call) Wait(ctx context.Context, d time.Duration) (context.Context, cont
 	return ctx, func() { forget(); cancel() }, nil
 }
 
+// Gone says that the client has closed its connection.
+func (k *call) Gone() bool { return k.Request().Context().Err() != nil }
+
 // trusted is how much memory a request gets by its Content-Length alone. Beyond that,
 // memory grows with the bytes that really arrive.
 const trusted = 64 << 10

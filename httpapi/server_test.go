@@ -376,7 +376,7 @@ func TestMethods(t *testing.T) {
 		"/types/email/resume":     {"POST"},
 		"/jobs/" + id + "/events": {"GET", "HEAD"},
 		"/jobs/" + id + "/result": {"GET", "HEAD"},
-		"/workers":                {"PUT"},
+		"/workers":                {"GET", "HEAD", "PUT"},
 		"/workers/stats":          {"GET", "HEAD"},
 		"/livez":                  {"GET", "HEAD"},
 		"/readyz":                 {"GET", "HEAD"},

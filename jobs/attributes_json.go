@@ -74,7 +74,7 @@ func AppendValueJSON(b []byte, v any) []byte {
 	case *[]Artifact:
 		return appendObjectsJSON(b, ArtifactFields, *v)
 	case *[]Input:
-		return appendInputsJSON(b, *v)
+		return AppendInputsJSON(b, *v)
 	case *[]AttemptError:
 		return appendObjectsJSON(b, ErrorFields, *v)
 	}

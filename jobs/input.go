@@ -190,8 +190,8 @@ func readID(v strict.Value) (id ID) {
 	return id
 }
 
-// appendInputsJSON appends an object with the inputs by their names.
-func appendInputsJSON(b []byte, inputs []Input) []byte {
+// AppendInputsJSON appends an object with the inputs by their names.
+func AppendInputsJSON(b []byte, inputs []Input) []byte {
 	b = append(b, '{')
 	for i := range inputs {
 		if i > 0 {
@@ -203,7 +203,7 @@ func appendInputsJSON(b []byte, inputs []Input) []byte {
 	return append(b, '}')
 }
 
-// readInputsJSON is the inverse of appendInputsJSON.
+// readInputsJSON is the inverse of AppendInputsJSON.
 func readInputsJSON(raw json.RawMessage) (inputs []Input, err error) {
 	if raw[0] != '{' {
 		return nil, fmt.Errorf("must be an object, not %s", strict.Describe(raw))

@@ -36,8 +36,8 @@ type Leases interface {
 	// Release gives a job back, which uses up no attempt. It returns when that is on
 	// disk. The job is started again after delay, at most [MaxDelay].
 	Release(ctx context.Context, token string, delay time.Duration, reason string) Ending
-	// Attach stores a file that becomes the job's by Done. It replaces one with the same
-	// name, and renews the lease.
+	// Attach stores a file that becomes the job's by Done, and renews the lease. The same
+	// file again changes nothing; another one with its name is a [Conflict].
 	Attach(ctx context.Context, token, name, contentType string, content io.Reader) (*Artifact, error)
 	// Job is the job of a lease that has not ended, as it was started.
 	Job(ctx context.Context, token string) (*Job, error)

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"jobstream/cmd/jobstream/internal/config"
@@ -168,14 +167,14 @@ func TestContractReloadUnderLoad(t *testing.T) {
 	t.Parallel()
 	const with, without = "jobs: {a: {run: exec, command: [cat]}, b: {run: exec, command: [cat], retry_count: %d}}\n", "jobs: {a: {run: exec, command: [cat]}}\n"
 	h := openReload(t, fmt.Sprintf(with, 0))
-	var over atomic.Bool
+	ctx, stop := context.WithCancel(t.Context())
 	var clients sync.WaitGroup
 	var mu sync.Mutex
 	var accepted []string
 	refused := 0
 	for i := range 8 {
 		clients.Go(func() {
-			for !over.Load() {
+			for ctx.Err() == nil {
 				r, err := h.try(t.Context(), http.MethodPost, "/jobs", fmt.Sprintf(`{"type":%q,"payload":1}`, "ab"[i%2:i%2+1]))
 				if err != nil {
 					t.Error(err)
@@ -207,7 +206,7 @@ func TestContractReloadUnderLoad(t *testing.T) {
 		h.wantReload(fmt.Sprintf(with, i), "added: b\n")
 		waitUntil(t, func() bool { now, _ := count(); return now > all+8 })
 	}
-	over.Store(true)
+	stop()
 	clients.Wait()
 	for _, id := range accepted {
 		h.await(id, "completed")

@@ -257,6 +257,10 @@ type problem struct {
 	Type, Title, Detail, Code string
 	Status                    int
 	Errors                    []struct{ Pointer, Detail string }
+	Job                       struct { // of a lost lease
+		Status  string
+		Attempt int
+	}
 }
 
 func (p *problem) pointers() []string {

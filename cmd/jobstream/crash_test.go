@@ -49,6 +49,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
 		os.Exit(runChild(dir))
 	}
+	if file := os.Getenv(workerEnv); file != "" {
+		os.Exit(runWorker(file))
+	}
 	code := m.Run()
 	if builtIn != "" {
 		_ = os.RemoveAll(builtIn)
@@ -156,6 +159,7 @@ func runChild(dir string) int {
 	if url := os.Getenv(childCall); url != "" {
 		cfg.Jobs["call"] = callType(url)
 	}
+	remotely(jobs.MinLease, "far")(cfg)
 	if err := s.serve(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

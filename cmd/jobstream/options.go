@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
@@ -177,8 +178,14 @@ func (m *typeMaker) makeOne(c *config.Config, name string, before madeType) (*jo
 		}
 		made.Schema = s
 	}
+	if made.Remote = h == nil; made.Remote {
+		made.Runs = "workers that ask for its jobs"
+	}
 	if t.Options != nil {
 		made.Grace = t.Options.Grace()
+	}
+	if o, ok := t.Options.(interface{ LeaseTime() time.Duration }); ok {
+		made.Lease = o.LeaseTime()
 	}
 	if d, ok := h.(interface{ Describe() string }); ok {
 		made.Runs = d.Describe()

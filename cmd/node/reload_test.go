@@ -237,12 +237,12 @@ func TestReloadUnderLoad(t *testing.T) {
 	c := &conf{}
 	c.set(typesOf(handler, names...)...)
 	n, _ := open(t, Options{Types: c.types, Reread: c.read, HealPause: time.Millisecond})
-	var over atomic.Bool
+	ctx, stop := context.WithCancel(t.Context())
 	var clients sync.WaitGroup
 	var accepted []jobs.ID
 	for i := range 5 * len(names) {
 		clients.Go(func() {
-			for !over.Load() {
+			for ctx.Err() == nil {
 				j, kind := submitted(t, n, names[i%len(names)])
 				switch kind {
 				case "":
@@ -265,14 +265,19 @@ func TestReloadUnderLoad(t *testing.T) {
 		if i%20 == 10 {
 			n.core.Load().health.stuck <- errors.New("as if it were stuck")
 		}
-		var reloads sync.WaitGroup
-		for range 3 { // at the same time
-			reloads.Go(func() { reloadedSoon(t, n) })
+		for {
+			_, err := n.Reload(t.Context())
+			if err == nil {
+				break
+			}
+			if e, ok := jobs.AsError(err); !ok || e.Kind != jobs.Unavailable && e.Kind != jobs.ShuttingDown {
+				t.Fatal(err)
+			}
+			runtime.Gosched()
 		}
-		reloads.Wait()
 		next(make(chan struct{}))
 	}
-	over.Store(true)
+	stop()
 	done := make(chan struct{})
 	close(done)
 	next(done)
@@ -293,22 +298,6 @@ func TestReloadUnderLoad(t *testing.T) {
 	t.Logf("%d jobs, %d of them ran again after a broken core", len(accepted), twice)
 	if len(accepted) == 0 || twice > rounds/20*10 { // each core had ten workers
 		t.Errorf("of %d jobs %d ran twice", len(accepted), twice)
-	}
-}
-
-// reloadedSoon reloads as soon as there is a core.
-func reloadedSoon(t *testing.T, n *Node) {
-	t.Helper()
-	for {
-		_, err := n.Reload(t.Context())
-		if err == nil {
-			return
-		}
-		if e, ok := jobs.AsError(err); !ok || e.Kind != jobs.Unavailable && e.Kind != jobs.ShuttingDown {
-			t.Error(err)
-			return
-		}
-		runtime.Gosched()
 	}
 }
 

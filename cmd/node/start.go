@@ -218,6 +218,13 @@ func (c *core) publishLog(j *jobs.Job, e *joblog.Entry) {
 	c.log.Debug(e.Text, "job", j.ID, "type", j.Type, "attempt", e.Attempt, "stream", e.Stream, "level", e.Level)
 }
 
+// publishCancel notifies a worker elsewhere that an execution has ended without it.
+func (c *core) publishCancel(worker, token, reason string) {
+	if b, err := json.Marshal(map[string]string{"lease": token, "reason": reason}); err == nil {
+		c.Broker.PublishCancel(worker, b)
+	}
+}
+
 // startPool opens the lanes and begins to run jobs. survivors is the last sequence of
 // JOBS at a crash.
 func (c *core) startPool(ctx context.Context, survivors uint64) error {
@@ -239,7 +246,7 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 		Queue: c.Tail, Tracker: c.Store, Recorder: c.Recorder, Registry: c.o.registry,
 		MaxWorkers: c.o.Workers.Max, MinWorkers: c.o.Workers.Min, Paused: paused, Lease: c.o.Workers.Lease, MaxLost: c.o.Workers.MaxLost, Node: c.name, Logger: c.log,
 		LeaseKey: key, Running: adopted,
-		SurvivorsUpTo: survivors, Artifacts: c.o.Artifacts, Inputs: c.Inputs, Logs: c.Logs,
+		SurvivorsUpTo: survivors, Artifacts: c.o.Artifacts, Inputs: c.Inputs, Logs: c.Logs, Revoked: c.publishCancel,
 	}, lanes)
 	c.Pool.PauseAll(c.o.paused)
 	c.Store.Listen(c.Pool.Committed)

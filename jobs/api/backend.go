@@ -19,6 +19,7 @@ type Backend struct {
 	Types     Types
 	Workers   Workers
 	Reloader  Reloader
+	Leases    jobs.Leases
 	Schedules Schedules
 	Artifacts jobs.Artifacts
 	Inputs    Inputs
@@ -41,6 +42,8 @@ type Submitter interface {
 type Inputs interface {
 	// Upload stores a file; see [intake.Inputs.Upload].
 	Upload(ctx context.Context, content io.Reader, u intake.Upload) (*intake.Uploaded, error)
+	// Open opens the file of a job's input.
+	Open(in *jobs.Input) (jobs.ArtifactFile, error)
 }
 
 // Reader looks jobs up. The jobs it returns are shared and never changed.

@@ -39,13 +39,15 @@ type Request interface {
 	waiter
 }
 
-// waiter is the part of a door that bounds waits.
+// waiter is the part of a door that knows about waits.
 type waiter interface {
 	// Wait is called before the operation waits for a job. The request then counts
 	// among those that wait, and no longer among those that are worked on. The waiting
 	// context is made of ctx, and ends after d or when the door closes. The operation
 	// must not keep the body meanwhile, and calls done afterwards.
 	Wait(ctx context.Context, d time.Duration) (waiting context.Context, done context.CancelFunc, err error)
+	// Gone says that nobody reads the answer any more. It may be called during a wait.
+	Gone() bool
 }
 
 // Caller is whose request it is. A principal with scopes will stand here.

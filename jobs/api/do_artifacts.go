@@ -43,7 +43,16 @@ func listArtifacts(ctx context.Context, c Call, q ofJob) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	return Answer{JSON: artifacts(j.Files())}, nil
+	return Answer{JSON: artifacts(filesOf(j))}, nil
+}
+
+// filesOf are the files that a job has left. Those of an execution that has not ended may
+// never be the job's.
+func filesOf(j *jobs.Job) []jobs.Artifact {
+	if j.Status == jobs.Processing {
+		return nil
+	}
+	return j.Files()
 }
 
 // result is the answer with the first file of a job.
@@ -52,7 +61,7 @@ func result(ctx context.Context, c Call, q ofJob) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	if j.Artifact == nil {
+	if j.Artifact == nil || j.Status == jobs.Processing {
 		return Answer{}, &jobs.Error{Kind: jobs.NoArtifact, Detail: fmt.Sprintf("job %s has left no file; it is %s", j.ID, j.Status)}
 	}
 	return c.file(j, j.Artifact)
@@ -65,7 +74,7 @@ func getArtifact(ctx context.Context, c Call, q ofArtifact) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	all := j.Files()
+	all := filesOf(j)
 	for i := len(all) - 1; i >= 0; i-- {
 		if all[i].Name == q.file {
 			return c.file(j, &all[i])

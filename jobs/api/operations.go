@@ -32,6 +32,7 @@ const (
 	ScopeSubmit Scope = "submit" // makes jobs
 	ScopeRead   Scope = "read"   // looks at anything
 	ScopeManage Scope = "manage" // changes jobs, types, workers and schedules
+	ScopeWork   Scope = "work"   // does jobs, under leases
 	ScopeAdmin  Scope = "admin"  // has the configuration taken up
 )
 
@@ -67,6 +68,17 @@ var operations = []*Operation{
 	{"resize", ScopeManage, "PUT /workers", 200, doors(readResize, nil, resize)},
 	{"worker.pause", ScopeManage, "POST /workers/pause", 200, both(readEmpty, pauseWorkers)},
 	{"worker.resume", ScopeManage, "POST /workers/resume", 200, both(readEmpty, resumeWorkers)},
+
+	{"worker.list", ScopeRead, "GET /workers", 200, doors(readNothing, ignoreBody, listWorkers)},
+	{"worker.next", ScopeWork, "POST /leases", 200, both(readAsk, next)},
+	{"worker.beat", ScopeWork, "POST /leases/beat", 200, both(readBeat, beat)},
+	{"worker.progress", ScopeWork, "POST /leases/{lease}/progress", 200, both(reportOf(progressFields), progress)},
+	{"worker.done", ScopeWork, "POST /leases/{lease}/done", 200, both(reportOf(doneFields), done)},
+	{"worker.done_many", ScopeWork, "POST /leases/done", 200, both(readManyDone, doneMany)},
+	{"worker.fail", ScopeWork, "POST /leases/{lease}/fail", 200, both(reportOf(failFields), fail)},
+	{"worker.release", ScopeWork, "POST /leases/{lease}/release", 200, both(reportOf(releaseFields), release)},
+	{"worker.input", ScopeWork, "GET /leases/{lease}/inputs/{name}", 200, doors(readLeaseFile, nil, getInput)},
+	{"worker.artifact", ScopeWork, "PUT /leases/{lease}/artifacts/{name}", 200, doors(readAttachment, nil, attach)},
 
 	{"reload", ScopeAdmin, "POST /reload", 200, both(readEmpty, reload)},
 

@@ -13,5 +13,5 @@ func ExamplePlain() {
 		return jobs.HandlerFunc(nil), nil
 	})
 	fmt.Println(handlers.Names(append(handlers.Kinds(), kind)))
-	// Output: [email export cleanup report import exec nats http nothing]
+	// Output: [email export cleanup report import exec nats http remote nothing]
 }

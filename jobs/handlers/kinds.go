@@ -19,6 +19,7 @@ import (
 	"jobstream/jobs/handlers/http"
 	"jobstream/jobs/handlers/importer"
 	"jobstream/jobs/handlers/nats"
+	"jobstream/jobs/handlers/remote"
 	"jobstream/jobs/handlers/report"
 	"jobstream/jobs/joblog"
 	"jobstream/jobs/setting"
@@ -36,7 +37,7 @@ type Kind struct {
 	// them further, and names no others. nil: the configuration alone decides.
 	Inputs []jobs.InputRule
 	// New makes the handler of one type. o comes from Options; the configuration has
-	// been read into it.
+	// been read into it. The handler is nil if workers elsewhere do the work.
 	New func(s *Server, o Options) (jobs.Handler, error)
 }
 
@@ -112,6 +113,7 @@ var kinds = []*Kind{
 	}),
 	With("nats", nats.NewOptions, func(s *Server, o *nats.Options) (jobs.Handler, error) { return nats.New(o, s.Requests), nil }),
 	With("http", http.NewOptions, func(_ *Server, o *http.Options) (jobs.Handler, error) { return http.New(o), nil }),
+	With("remote", remote.NewOptions, func(*Server, *remote.Options) (jobs.Handler, error) { return nil, nil }),
 }
 
 // Plain makes a kind without options.

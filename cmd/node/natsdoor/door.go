@@ -72,6 +72,8 @@ func (q request) Wait(ctx context.Context, d time.Duration) (context.Context, co
 	return ctx, cancel, nil
 }
 
+func (q request) Gone() bool { return q.r.Gone() }
+
 // answer writes the answer of an operation. Fields that would make it too large for a
 // message are omitted, if that is possible.
 func answer(ctx context.Context, r *broker.Request, a *api.Answer) (out []byte, err error) {

@@ -230,7 +230,7 @@ func (o *Options) checkSandbox(folder string, fail func(path, text string)) {
 			}
 		}
 		a, err := argument.Parse(text)
-		if rest, ok := strings.CutPrefix(text, "{{.dir}}"); err == nil && (strings.Contains(rest, "{{") || ok && rest != "" && rest[0] != '/') {
+		if err == nil && strings.Contains(text, "{{") && text != "{{.dir}}" && !strings.HasPrefix(text, "{{.dir}}/") {
 			err = fmt.Errorf("may begin with {{.dir}} or be a path; nothing else can be filled in")
 		}
 		if err != nil {

@@ -20,26 +20,28 @@ import (
 // The phases, in their order. Latency comes first, on an idle machine: the others leave
 // the system much to write.
 const (
-	phaseLatency   = "latency"
-	phaseRaw       = "raw"
-	phaseSubmit    = "submit"
-	phaseDrain     = "drain"
-	phaseBatch     = "batch"
-	phaseSustained = "sustained"
-	phaseLanes     = "lanes"
-	phaseLarge     = "large"
-	phaseBacklog   = "backlog"
-	phaseHistory   = "history"
-	phaseHTTP      = "http"
-	phaseNATS      = "nats"
-	phaseRunExec   = "run-exec"
-	phaseRunHTTP   = "run-http"
+	phaseLatency    = "latency"
+	phaseRaw        = "raw"
+	phaseSubmit     = "submit"
+	phaseDrain      = "drain"
+	phaseBatch      = "batch"
+	phaseSustained  = "sustained"
+	phaseLanes      = "lanes"
+	phaseLarge      = "large"
+	phaseBacklog    = "backlog"
+	phaseHistory    = "history"
+	phaseHTTP       = "http"
+	phaseNATS       = "nats"
+	phaseRunExec    = "run-exec"
+	phaseRunHTTP    = "run-http"
+	phaseRemote     = "remote"
+	phaseRemoteHTTP = "remote-http"
 )
 
 // Phases are the names of all phases, in their order.
 var Phases = []string{
 	phaseLatency, phaseRaw, phaseSubmit, phaseDrain, phaseBatch, phaseSustained, phaseLanes, phaseLarge, phaseBacklog, phaseHistory, phaseHTTP, phaseNATS,
-	phaseRunExec, phaseRunHTTP,
+	phaseRunExec, phaseRunHTTP, phaseRemote, phaseRemoteHTTP,
 }
 
 // The load of the phases with many lanes and with large payloads.
@@ -109,6 +111,8 @@ func (b *bench) run(ctx context.Context) error {
 		{b.c.wants(phaseNATS), phaseNATS, b.nats},
 		{b.c.wants(phaseRunExec), phaseRunExec, b.runExec},
 		{b.c.wants(phaseRunHTTP), phaseRunHTTP, b.runHTTP},
+		{b.c.wants(phaseRemote), phaseRemote, b.remote},
+		{b.c.wants(phaseRemoteHTTP), phaseRemoteHTTP, b.remoteHTTP},
 	} {
 		if !phase.wanted {
 			continue
@@ -116,7 +120,7 @@ func (b *bench) run(ctx context.Context) error {
 		// Memory of an earlier phase must neither slow this one down nor count as its
 		// own.
 		debug.FreeOSMemory()
-		memory.watch(!slices.Contains([]string{phaseRaw, phaseLanes, phaseBacklog, phaseHistory}, phase.name)) // no node, or two
+		memory.watch(!slices.Contains([]string{phaseRaw, phaseLanes, phaseBacklog, phaseHistory, phaseRemote, phaseRemoteHTTP}, phase.name)) // no node, or two
 		if err := b.phase(ctx, phase.name, phase.run); err != nil {
 			return fmt.Errorf("%s: %w", phase.name, err)
 		}

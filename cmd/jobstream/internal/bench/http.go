@@ -93,37 +93,48 @@ func (c *connections) close() {
 
 // readAccepted reads one answer, which must be a 202.
 func readAccepted(in *bufio.Reader) error {
+	length, err := readHead(in, "202")
+	if err == nil {
+		_, err = in.Discard(length)
+	}
+	return err
+}
+
+// readHead reads an answer up to its body, and returns the length of that. An answer with
+// another status is an error.
+func readHead(in *bufio.Reader, status string) (length int, err error) {
 	var first string
-	length := -1
+	length = -1
 	for {
 		line, err := in.ReadSlice('\n')
 		if err != nil {
-			return fmt.Errorf("reading an answer: %w", err)
+			return 0, fmt.Errorf("reading an answer: %w", err)
 		}
 		line = bytes.TrimSpace(line)
 		if len(line) == 0 {
 			break
 		}
-		if length < 0 && first == "" {
-			if first = "HTTP/1.1 202"; !bytes.HasPrefix(line, []byte(first)) {
-				first = string(line)
+		if first == "" {
+			if first = string(line); len(line) > len(protocol) && bytes.HasPrefix(line[len(protocol):], []byte(status)) {
+				first = status
 			}
 			continue
 		}
 		const name = "content-length:"
 		if len(line) > len(name) && bytes.EqualFold(line[:len(name)], []byte(name)) {
 			if length, err = strconv.Atoi(string(bytes.TrimSpace(line[len(name):]))); err != nil {
-				return err
+				return 0, err
 			}
 		}
 	}
 	if length < 0 {
-		return fmt.Errorf("an answer has no Content-Length: %s", first)
+		return 0, fmt.Errorf("an answer has no Content-Length: %s", first)
 	}
-	if first == "HTTP/1.1 202" {
-		_, err := in.Discard(length)
-		return err
+	if first == status {
+		return length, nil
 	}
 	body, err := io.ReadAll(io.LimitReader(in, int64(min(length, 1<<12))))
-	return errors.Join(fmt.Errorf("the answer is %s: %s", first, body), err)
+	return 0, errors.Join(fmt.Errorf("the answer is %s: %s", first, body), err)
 }
+
+const protocol = "HTTP/1.1 "

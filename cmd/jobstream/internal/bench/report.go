@@ -16,20 +16,22 @@ import (
 // Report has the results and the conditions of a run. Results of phases that did not
 // run are left out. It is flat, because scripts read it in this form.
 type Report struct {
-	Raw       *Throughput `json:"raw,omitempty"`
-	Submit    *Throughput `json:"submit,omitempty"`
-	Drain     *Throughput `json:"drain,omitempty"`
-	Batch     *Throughput `json:"batch,omitempty"`
-	Sustained *Sustained  `json:"sustained,omitempty"`
-	Lanes     *Comparison `json:"lanes,omitempty"`   // over 20 types and 5 priorities, beside one queue
-	Large     *Throughput `json:"large,omitempty"`   // with payloads of 16 KiB
-	Behind    *Comparison `json:"backlog,omitempty"` // with other jobs that wait, beside none
-	Aged      *Comparison `json:"history,omitempty"` // with finished jobs in the tracker, beside none
-	HTTP      *Throughput `json:"http,omitempty"`
-	NATS      *Throughput `json:"nats,omitempty"`
-	RunExec   *Programs   `json:"run_exec,omitempty"` // jobs that each run a program, beside the program alone
-	RunHTTP   *Comparison `json:"run_http,omitempty"` // jobs that an endpoint does, beside the requests alone
-	Latency   *Latencies  `json:"latency_ms,omitempty"`
+	Raw        *Throughput `json:"raw,omitempty"`
+	Submit     *Throughput `json:"submit,omitempty"`
+	Drain      *Throughput `json:"drain,omitempty"`
+	Batch      *Throughput `json:"batch,omitempty"`
+	Sustained  *Sustained  `json:"sustained,omitempty"`
+	Lanes      *Comparison `json:"lanes,omitempty"`   // over 20 types and 5 priorities, beside one queue
+	Large      *Throughput `json:"large,omitempty"`   // with payloads of 16 KiB
+	Behind     *Comparison `json:"backlog,omitempty"` // with other jobs that wait, beside none
+	Aged       *Comparison `json:"history,omitempty"` // with finished jobs in the tracker, beside none
+	HTTP       *Throughput `json:"http,omitempty"`
+	NATS       *Throughput `json:"nats,omitempty"`
+	RunExec    *Programs   `json:"run_exec,omitempty"`    // jobs that each run a program, beside the program alone
+	RunHTTP    *Comparison `json:"run_http,omitempty"`    // jobs that an endpoint does, beside the requests alone
+	Remote     *Remote     `json:"remote,omitempty"`      // done by workers elsewhere over NATS, beside jobs that the server runs
+	RemoteHTTP *Comparison `json:"remote_http,omitempty"` // likewise over HTTP, one job a request
+	Latency    *Latencies  `json:"latency_ms,omitempty"`
 
 	FsyncsPer1000Jobs float64 `json:"fsyncs_per_1000_jobs,omitempty"` // of the tracker, in the sustained phase
 	BytesPerJob       float64 `json:"bytes_per_job,omitempty"`        // on disk, in the sustained phase
@@ -209,6 +211,8 @@ func (r *Report) table() string {
 	t.throughput("bare NATS, end to end", r.NATS)
 	t.programs(r.RunExec)
 	t.comparison("jobs that an endpoint does", r.RunHTTP, "the requests alone")
+	t.remote(r.Remote)
+	t.comparison("workers over HTTP, one job a request", r.RemoteHTTP, "own workers")
 	if l := r.Latency; l != nil {
 		t.gap()
 		t.spreading("submit → accepted", l.Accepted)
@@ -281,6 +285,17 @@ func (t *table) programs(p *Programs) {
 		t.figure("  CPU of a bare spawn", p.Beside.CPU, 0, "µs per program")
 		t.figure("  ratio to that", p.CPURatio, 3, "ratio")
 	}
+}
+
+func (t *table) remote(r *Remote) {
+	if r == nil {
+		return
+	}
+	t.comparison("workers over NATS, one job a request", &r.One, "own workers")
+	t.comparison(fmt.Sprintf("the same with %d jobs a request", manyAtOnce), &r.Many, "own workers")
+	t.spreading("submit → leased by one that waits", r.Leased)
+	t.spreading("ask → leased, of a job that waits", r.Asked)
+	t.spreading("fsync there", r.Fsync)
 }
 
 func (t *table) spreading(name string, s Spreading) {

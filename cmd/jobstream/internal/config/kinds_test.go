@@ -141,8 +141,8 @@ func TestOptionProblems(t *testing.T) {
 		{"jobs: {tool: {command: [a]}}", "JOBS_TOOL_LINGER=x", `jobs.tool.linger: "x" is not seconds or a duration like 90s, 5m, 12h or 30d, from 0s to 1h (from JOBSTREAM_JOBS_TOOL_LINGER)`},
 		{"jobs: {tool: {command: [a]}}", "JOBS_TOOL_COMMAND=x", "JOBSTREAM_JOBS_TOOL_COMMAND: is not a known variable: lists are set in the file only"},
 		{"jobs: {tool: {command: [a]}}", "JOBS_TOOL_ENV_PATH=x", "JOBSTREAM_JOBS_TOOL_ENV_PATH: is not a known variable: sections of names are set in the file only"},
-		{"jobs: {x: {}}", "", "jobs.x: says nothing about what runs it; set jobs.x.run to one of email, export, cleanup, report, import, exec, nats, http, tool (config.yaml line 1)"},
-		{"jobs: {x: {run: tol}}", "", `jobs.x.run: "tol" is not one of email, export, cleanup, report, import, exec, nats, http, tool (config.yaml line 1)`},
+		{"jobs: {x: {}}", "", "jobs.x: says nothing about what runs it; set jobs.x.run to one of email, export, cleanup, report, import, exec, nats, http, remote, tool (config.yaml line 1)"},
+		{"jobs: {x: {run: tol}}", "", `jobs.x.run: "tol" is not one of email, export, cleanup, report, import, exec, nats, http, remote, tool (config.yaml line 1)`},
 		{"jobs: {}", "", "jobs: has no type in it; name at least one, or leave the section out for email, export, cleanup, report (config.yaml line 1)"},
 	}
 	for _, tt := range tests {

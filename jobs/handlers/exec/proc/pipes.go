@@ -58,7 +58,7 @@ func (p *pipes) input(c *Command) (err error) {
 		p.theirs[0], err = unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		return os.NewSyscallError("open", err)
 	}
-	if file, ok := c.Stdin.(*os.File); ok && c.User == nil { // who might not open it by its name
+	if file, ok := c.Stdin.(*os.File); ok {
 		p.theirs[0], err = unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 		return os.NewSyscallError("fcntl", err)
 	}

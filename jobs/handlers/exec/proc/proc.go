@@ -28,7 +28,7 @@ type Command struct {
 	// Mark is an entry NAME=value by which processes of this run are known. It must not be
 	// the same as another run's.
 	Mark string
-	// Stdin is what the program reads; nil: nothing. A file it gets itself, without a User.
+	// Stdin is what the program reads; nil: nothing. A file it gets itself.
 	Stdin  io.Reader
 	Stdout io.Writer // what is written there; nil: it is thrown away
 	Stderr io.Writer
