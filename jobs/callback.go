@@ -13,7 +13,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// A callback is the request that tells a URL of the end of a job. It is a job of its own,
+// A callback is the request that notifies a URL of the end of a job. It is a job of its own,
 // of the type [CallbackType]: it is made in the transaction of that end, retried, shown
 // and cancelled like any job. Its payload is everything that the request needs, because
 // the other job may have changed or gone when it is sent.
@@ -21,7 +21,7 @@ import (
 // CallbackType is the type of callbacks.
 const CallbackType = "jobstream-webhook"
 
-// Webhook is a URL that the configuration wants to be told of the ends of jobs.
+// Webhook is a URL of the configuration that is notified of the ends of jobs.
 type Webhook struct {
 	URL      string
 	Types    []string // of these types; empty = of all
@@ -70,7 +70,7 @@ func (all Webhooks) Callbacks(j *Job) (list []Callback) {
 		if all[i].wants(j) {
 			list = append(list, Callback{URL: all[i].URL, Webhook: true})
 			if all[i].URL == url {
-				url = "" // it is told once
+				url = "" // it is notified once
 			}
 		}
 	}

@@ -25,7 +25,7 @@ type Terms struct {
 	ScheduledFor Time
 	// Inputs are the files that the job gets, each name once.
 	Inputs []Input
-	// CallbackURL is told of the job's end; "" = none. See [Callback].
+	// CallbackURL is notified of the job's end; "" = none. See [Callback].
 	CallbackURL string
 }
 

@@ -11,7 +11,7 @@ import (
 	"jobstream/status/index"
 )
 
-// Callbacks are made in the transaction of the end that they tell of. So they exist
+// Callbacks are made in the transaction of the end that they are about. So they exist
 // together with it or not at all. Their first place is [jobs.Due] or [jobs.Held]: no
 // message of JOBS has made them.
 

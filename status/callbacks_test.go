@@ -105,7 +105,7 @@ func TestCallbackIsInTheCommitOfTheEnd(t *testing.T) {
 	tr.verify()
 }
 
-// TestCallbacksOfEveryEnd: whatever ends a job, who wants to know is told, once per run.
+// TestCallbacksOfEveryEnd: whatever ends a job, who wants to know is notified, once per run.
 func TestCallbacksOfEveryEnd(t *testing.T) {
 	t.Parallel()
 	tr := openTemp(t, Options{Registry: termTypes, Webhooks: jobs.Webhooks{
@@ -113,7 +113,7 @@ func TestCallbacksOfEveryEnd(t *testing.T) {
 	}})
 	tr.endsRebuild()
 	var events []string
-	told := func(want ...string) {
+	made := func(want ...string) {
 		t.Helper()
 		var got []string
 		for _, j := range tr.callbacks() {
@@ -124,17 +124,17 @@ func TestCallbacksOfEveryEnd(t *testing.T) {
 			}
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("told %q, want %q", got, want)
+			t.Errorf("made %q, want %q", got, want)
 		}
 		tr.verify()
 	}
 	m := withCallback(1, hookA)
 	tr.receives(m)
-	told()
+	made()
 	tr.cancels(1)
-	told("job.cancelled 1 b", "job.cancelled 1 a")
+	made("job.cancelled 1 b", "job.cancelled 1 a")
 	tr.retries(1)
-	told()
+	made()
 	again := tr.released(epoch.Add(seconds(1)), 2)
 	for _, r := range again {
 		if r.ID == m.ID {
@@ -142,35 +142,35 @@ func TestCallbacksOfEveryEnd(t *testing.T) {
 		}
 	}
 	tr.cancels(1)
-	told("job.cancelled 2 b", "job.cancelled 2 a")
+	made("job.cancelled 2 b", "job.cancelled 2 a")
 
 	same := withCallback(10, hookB) // it is the webhook's own
 	tr.receives(same)
 	tr.folds(nil, event(jobs.KindFailed, same, 1))
-	told("job.failed 1 b")
+	made("job.failed 1 b")
 
 	bad := withCallback(11, hookA)
 	bad.Payload = []byte("no JSON")
 	tr.receives(bad)
-	told("job.failed 1 b", "job.failed 1 a")
+	made("job.failed 1 b", "job.failed 1 a")
 	unknown := withCallback(12, hookA)
 	unknown.Type = "unknown"
 	tr.receives(unknown)
-	told("job.failed 1 b", "job.failed 1 a")
+	made("job.failed 1 b", "job.failed 1 a")
 	unwanted := withCallback(13, "ftp://a")
 	unwanted.Problem = "a bad header"
 	tr.receives(unwanted)
-	told("job.failed 1 b")
+	made("job.failed 1 b")
 
 	expired := message(14)
 	expired.Terms = &jobs.Terms{ExpiresAt: expired.At.Add(seconds(10)), CallbackURL: hookA}
 	tr.receives(expired)
 	tr.expires(expired.At.Add(seconds(20)))
-	told("job.cancelled 1 b", "job.cancelled 1 a")
+	made("job.cancelled 1 b", "job.cancelled 1 a")
 	completed := message(15)
 	tr.receives(completed)
 	tr.folds(nil, event(jobs.KindCompleted, completed, 1))
-	told() // nobody wants it
+	made() // nobody wants it
 }
 
 // TestCallbacksTakeTurns: those to one host are published a few at a time.
@@ -261,7 +261,7 @@ func TestDisabledURL(t *testing.T) {
 			got = append(got, contentOf(t, j).URL)
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("%d: told %q, want %q", seq, got, want)
+			t.Errorf("%d: made %q, want %q", seq, got, want)
 		}
 	}
 	end(1, hookB, hookA)
@@ -328,7 +328,7 @@ func TestCallbacksOfARebuild(t *testing.T) {
 		"false " + first.ID.String() + ".completed.1", "true " + first.ID.String() + ".completed.1",
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("told %q, want %q", got, want)
+		t.Errorf("made %q, want %q", got, want)
 	}
 	// A callback whose message JOBS still has is found there, with its key in JOBS.
 	lost := tr.callbacks()[0].Clone()

@@ -21,7 +21,7 @@ import (
 //	inputs     files that jobs get (inputs.go)
 //	batches    batches that are not complete (batches.go)
 //	schedules  (schedules.go)
-//	callbacks  jobs that tell URLs of the ends (callbacks.go)
+//	callbacks  jobs that notify URLs of the ends (callbacks.go)
 //	ends       what there is to notify (outbox.go)
 //
 // All parts find and change jobs in records. Only finish writes them, in the order that

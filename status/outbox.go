@@ -63,7 +63,7 @@ func (e *ends) write(c *jobs.Commit) error {
 	v := binary.BigEndian.AppendUint64(make([]byte, 0, 8+8*len(c.Changes)), uint64(c.At))
 	for j := range c.Ended() {
 		if j.Type == jobs.CallbackType {
-			continue // nobody is told of the end of what tells of ends
+			continue // the end of a callback is no news
 		}
 		v = binary.BigEndian.AppendUint64(v, j.Key)
 	}

@@ -30,7 +30,7 @@ type Options struct {
 	// Checked says that this process has checked the submission with this id at the
 	// door, see [jobs.Message]. Without it nothing counts as checked.
 	Checked func(jobs.ID) bool
-	// Webhooks are the URLs that are told of the ends of jobs, besides the jobs' own.
+	// Webhooks are notified of the ends of jobs, besides the jobs' own URLs.
 	Webhooks jobs.Webhooks
 	Logger   *slog.Logger
 

@@ -65,7 +65,7 @@ func (e *callbackTarget) count() int {
 }
 
 // TestCrashCallbacks kills the server at random moments between ends and the deliveries
-// that tell of them. Each end is delivered at least once, always with the same id and
+// for them. Each end is delivered at least once, always with the same id and
 // content, whatever has become of the broker's folder.
 func TestCrashCallbacks(t *testing.T) {
 	t.Parallel()
@@ -168,7 +168,7 @@ func TestCrashCallbacks(t *testing.T) {
 }
 
 // TestContractCallbacksBesideAHangingHost: ten thousand ends, of which many are to be
-// told to a host that never answers. The jobs end, and all other hosts are told.
+// notified to a host that never answers. The jobs end, and all other hosts are notified.
 func TestContractCallbacksBesideAHangingHost(t *testing.T) {
 	t.Parallel()
 	const hosts, batches, each = 19, 20, 500

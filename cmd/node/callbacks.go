@@ -29,10 +29,13 @@ func (c *core) newCallbackReleaser() {
 	}, c.Store.QueuedCallbacks())
 }
 
-// callbackType is the type of callbacks with these options, which nobody has checked yet.
+// callbackType is the type of callbacks with these options. The command line has checked
+// them beside its configuration.
 func callbackType(o *webhook.Options, version string, t webhook.Tracker) (*jobs.Type, error) {
 	var problems []error
-	o.Check("", nil, func(path, text string) { problems = append(problems, fmt.Errorf("%s: %s", path, text)) })
+	if !o.Checked() {
+		o.Check("", nil, func(path, text string) { problems = append(problems, fmt.Errorf("%s: %s", path, text)) })
+	}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}

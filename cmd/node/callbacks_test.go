@@ -175,7 +175,7 @@ func TestCallback(t *testing.T) {
 		t.Errorf("deliveries to the webhook: %+v", d)
 	}
 	if len(hook.got)+len(e.got) > 0 {
-		t.Error("somebody was told twice")
+		t.Error("somebody was notified twice")
 	}
 	// They are in no list of jobs, unless they are asked for, and fill no queue.
 	w := httptest.NewRecorder()

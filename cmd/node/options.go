@@ -27,7 +27,7 @@ type Options struct {
 	Schedules []schedule.Spec // of the configuration; REST makes others
 	Retention time.Duration   // ended jobs are deleted after that; 0 = never
 
-	Callbacks webhook.Options // what is told of the ends of jobs, and how
+	Callbacks webhook.Options // who is notified of the ends of jobs by requests, and how
 
 	REST     REST
 	NATS     NATS

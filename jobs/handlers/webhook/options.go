@@ -16,8 +16,7 @@ import (
 	"jobstream/jobs/strict"
 )
 
-// Options are the settings of all callbacks. [Options.Check] has to be called once they are
-// set.
+// Options are the settings of all callbacks. [Options.Check] reads them once they are set.
 type Options struct {
 	// Allow are addresses and hosts that a job's callback_url may have although others
 	// must be public and use https.
@@ -30,7 +29,9 @@ type Options struct {
 	PublicURL string
 	Version   string // of this program; "" = unknown
 
+	// read by Check
 	allow    guard.Allow
+	public   string // PublicURL
 	secrets  signature.Secrets
 	webhooks map[string]signature.Secrets // by URL
 
@@ -38,7 +39,7 @@ type Options struct {
 	roots    *x509.CertPool // nil: the system's
 }
 
-// Webhook is a URL that is told of the ends of jobs, whatever these say themselves.
+// Webhook is a URL that is notified of the ends of jobs, whatever callback_url they have.
 type Webhook struct {
 	jobs.Webhook
 	Secret []string // as in [Options]; none = those
@@ -151,8 +152,14 @@ func (o *Options) checkPublicURL() error {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return errors.New("must be the address of this server for others, like https://jobs.example.com")
 	}
-	o.PublicURL = strings.TrimRight(o.PublicURL, "/")
+	o.public = strings.TrimRight(o.PublicURL, "/")
 	return nil
+}
+
+// Checked says whether Check has read everything.
+func (o *Options) Checked() bool {
+	return (len(o.Allow) == 0 || !o.allow.Empty()) && (o.PublicURL == "" || o.public != "") &&
+		(len(o.Secret) == 0 || len(o.secrets) > 0) && (len(o.Webhooks) == 0 || o.webhooks != nil)
 }
 
 // checkWebhook checks a URL of the configuration, which is trusted: it may lead into the

@@ -1,5 +1,5 @@
-// Package webhook is the server's own job "jobstream-webhook", a callback: it tells a URL
-// of the end of another job, as Standard Webhooks describes it.
+// Package webhook is the server's own job "jobstream-webhook", a callback: it
+// notifies a URL of the end of another job, as Standard Webhooks describes it.
 //
 // Start reading at [Handler.Handle]. The tracker makes the jobs, see [jobs.Callback].
 // Delays between attempts are those of [Type].
@@ -171,8 +171,8 @@ type message struct {
 
 func request(ctx context.Context, c *jobs.Callback, secrets signature.Secrets, o *Options) (*http.Request, error) {
 	m := message{Type: c.Type, Timestamp: c.At, Omitted: c.Omitted, Data: c.Job}
-	if id, _, ok := strings.Cut(c.ID, "."); ok && o.PublicURL != "" {
-		m.URL = o.PublicURL + "/jobs/" + id
+	if id, _, ok := strings.Cut(c.ID, "."); ok && o.public != "" {
+		m.URL = o.public + "/jobs/" + id
 	}
 	var body bytes.Buffer
 	enc := json.NewEncoder(&body)

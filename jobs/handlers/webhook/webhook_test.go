@@ -459,7 +459,7 @@ func TestGuard(t *testing.T) {
 		if _, err := send(t, h, cb); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", url, err, want)
 		} else if strings.Contains(err.Error(), "127.0.0.1") && !strings.Contains(url, "127.0.0.1") {
-			t.Errorf("%s: %v tells where the name leads", url, err)
+			t.Errorf("%s: %v shows where the name leads", url, err)
 		}
 	}
 	if len(asked) > 0 {
@@ -541,11 +541,17 @@ func TestCheckURL(t *testing.T) {
 func TestOptionsCheck(t *testing.T) {
 	hook := func(url string) []Webhook { return []Webhook{{Webhook: jobs.Webhook{URL: url}}} }
 	t.Setenv("HOOK_SECRET", secret('a'))
+	for _, o := range []Options{{Secret: []string{secret('a')}}, {Allow: localhost()}, {PublicURL: "https://a"}, {Webhooks: hook("https://a")}} {
+		if o.Checked() {
+			t.Errorf("%+v needs no check", o)
+		}
+	}
 	for _, c := range []struct {
 		o    Options
 		want string
 	}{
 		{Options{}, ""},
+		{Options{PublicURL: "https://jobs.example.com/", Allow: localhost()}, ""},
 		{Options{Secret: []string{"${env:HOOK_SECRET}"}}, ""},
 		{Options{Secret: []string{"${env:NO_SUCH_SECRET}"}}, "callbacks.secret: the environment has no NO_SUCH_SECRET"},
 		{Options{Secret: []string{"hunter2"}}, "callbacks.secret: must be whsec_"},
@@ -560,6 +566,9 @@ func TestOptionsCheck(t *testing.T) {
 	} {
 		var all []string
 		c.o.Check("", map[string]bool{"report": true}, func(path, text string) { all = append(all, path+": "+text) })
+		if c.want == "" && !c.o.Checked() {
+			t.Errorf("%+v is not checked", c.o)
+		}
 		if got := strings.Join(all, "\n"); (got == "") != (c.want == "") || !strings.HasPrefix(got, c.want) {
 			t.Errorf("%+v: %q, want %q", c.o, got, c.want)
 		}

@@ -76,6 +76,9 @@ func hostName(s string) bool {
 	return true
 }
 
+// Empty says that the list is empty.
+func (a Allow) Empty() bool { return len(a.prefixes)+len(a.hosts) == 0 }
+
 // Host reports whether the list has a host, as it stands in a URL: its name, or the
 // literal address. Brackets around an IPv6 address must be removed before.
 func (a Allow) Host(host string) bool {
