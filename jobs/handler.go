@@ -76,6 +76,28 @@ type Host interface {
 	InputPath(in *Input) (string, error)
 }
 
+// Lender is a [Host] whose tasks can be handed over.
+type Lender interface {
+	// Lend makes the lease of the attempt; see [Task.Lease].
+	Lend(ctx context.Context) (token string, span time.Duration, err error)
+}
+
+// Lease makes the lease under which somebody elsewhere may go on with the attempt, once
+// the handler has returned [ErrHandedOver]. The start of the attempt is on disk then. The
+// one who gets the token may end the attempt at once, even while the handler runs. It has
+// to send the first beat within span of that return; see [Leases].
+func (t *Task) Lease(ctx context.Context) (token string, span time.Duration, err error) {
+	l, ok := t.host.(Lender)
+	if !ok {
+		return "", 0, errors.New("this task cannot be handed over")
+	}
+	return l.Lend(ctx)
+}
+
+// ErrHandedOver is the error of a handler whose attempt goes on elsewhere, under the lease
+// of [Task.Lease]. Its type must say [Type.HandsOver].
+var ErrHandedOver = errors.New("the attempt was handed over, but has no lease")
+
 // NewTask makes a task for tests of a handler; h may be nil.
 func NewTask(j *Job, attempt int, h Host) *Task {
 	t := new(Task)

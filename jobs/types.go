@@ -93,7 +93,10 @@ type Type struct {
 	// Remote says that workers elsewhere do the work; see [Leases]. Then there may be no
 	// Handler, and one that there is only checks payloads.
 	Remote bool
-	// Lease is how long such a worker may be silent; 0 = the pool's.
+	// HandsOver says that the Handler may hand its work over to somebody elsewhere; see
+	// [ErrHandedOver].
+	HandsOver bool
+	// Lease is how long a worker elsewhere may be silent; 0 = the pool's.
 	Lease time.Duration
 	Run   string // the kind of work, for people
 	Runs  string // what exactly it runs, for people; "" = that goes without saying

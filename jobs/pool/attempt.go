@@ -39,6 +39,9 @@ func (p *Pool) open(d *delivery) (*execution, verdict) {
 	}
 	x := newExecution(p, d, job)
 	x.ctx, x.cancel = context.WithCancelCause(context.Background())
+	if x.typ.HandsOver {
+		x.lease = &lease{node: p.o.Node, span: p.span(x.typ)}
+	}
 	if v = x.begin(); v != runs {
 		x.cancel(nil)
 		if v != givenUp {

@@ -73,7 +73,7 @@ func (c *claims) ended(j *jobs.Job) *execution {
 // running lists the attempts that run here.
 func (c *claims) running() (all []*execution) {
 	for _, d := range c.deliveries {
-		if d.exec != nil && d.exec.lease == nil {
+		if d.exec != nil && !d.exec.away.Load() {
 			all = append(all, d.exec)
 		}
 	}

@@ -50,7 +50,7 @@ func (p *Pool) forget(d *delivery) {
 func (p *Pool) vacate(d *delivery, now time.Time) {
 	d.lane.typ.gates.leave(d, d.exec != nil)
 	if d.exec != nil {
-		if d.exec.lease == nil {
+		if !d.exec.away.Load() {
 			p.crew.meter.leave(d.exec.begun, now)
 		}
 		d.exec = nil

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync/atomic"
@@ -27,11 +28,12 @@ type execution struct {
 	timeout time.Duration
 	until   time.Time       // the end of that, while the handler runs
 	limit   error           // the reason for that end: ErrTimeout or ErrDeadline
-	lease   *lease          // nil: it runs here
+	away    atomic.Bool     // its worker is elsewhere
+	lease   *lease          // nil: its worker cannot be elsewhere
 	ctx     context.Context // of the handler, if it runs here
 	cancel  context.CancelCauseFunc
 	task    jobs.Task                // the handler's argument
-	over    atomic.Bool              // it has ended or was given up
+	over    atomic.Int32             // it has ended or was given up: 0, endedHere or endedThere
 	ended   atomic.Pointer[jobs.Job] // the job, if it has ended elsewhere
 
 	filed    atomic.Bool // it has begun a file
@@ -60,7 +62,7 @@ func (x *execution) begin() verdict {
 		// The job was in the queue when a process died, and may have killed it before
 		// its start was recorded. So it does not run without that record.
 		switch {
-		case !x.over.CompareAndSwap(false, true):
+		case !x.over.CompareAndSwap(0, endedHere):
 			return givenUp
 		case x.ended.Load() != nil:
 			return x.p.dismiss(x.d)
@@ -96,17 +98,25 @@ func (x *execution) suspect() bool { return x.job.Lost > 0 || x.job.Seq <= x.p.o
 // was given up before.
 func (x *execution) close(result jobs.Result, err error) bool {
 	defer x.cancel(nil)
-	if x.end(result, err) {
+	if errors.Is(err, jobs.ErrHandedOver) && x.handOver() || x.end(result, err) || x.over.Load() == endedThere {
 		return true
 	}
 	x.p.o.Logger.Warn("a handler returned after its job was given up; what it did is ignored", "job", x.job.ID, "type", x.job.Type)
 	return false
 }
 
+// How an execution has ended: here, or by its worker elsewhere.
+const (
+	endedHere = iota + 1
+	endedThere
+)
+
 // end ends an execution, once, and records its outcome. It returns false if it has
 // ended before.
-func (x *execution) end(result jobs.Result, err error) bool {
-	if !x.over.CompareAndSwap(false, true) {
+func (x *execution) end(result jobs.Result, err error) bool { return x.endAs(endedHere, result, err) }
+
+func (x *execution) endAs(how int32, result jobs.Result, err error) bool {
+	if !x.over.CompareAndSwap(0, how) {
 		return false
 	}
 	last := x.progress.stop()
@@ -120,8 +130,9 @@ func (x *execution) end(result jobs.Result, err error) bool {
 		files = nil
 	}
 	x.tidy(files)
+	away := x.away.Load()
 	x.p.conclude(x.d, e)
-	if x.lease == nil {
+	if !away {
 		x.p.leaveSuspects(x.job)
 	}
 	return true
@@ -149,8 +160,9 @@ func (x *execution) enter() bool {
 		return false
 	}
 	x.d.exec = x
-	killed := p.claims.killed && x.lease == nil
-	if x.lease == nil {
+	away := x.away.Load()
+	killed := p.claims.killed && !away
+	if !away {
 		p.crew.meter.enter(x.begun)
 	}
 	p.mu.Unlock()
@@ -205,7 +217,7 @@ func (p *Pool) overdue() {
 // interrupt cancels the handler's context and gives it the type's grace to return. A
 // worker elsewhere has none: its lease ends at once.
 func (x *execution) interrupt(cause error) {
-	if x.lease != nil {
+	if x.away.Load() {
 		x.revoke(cause)
 		return
 	}
@@ -217,7 +229,10 @@ func (x *execution) interrupt(cause error) {
 // and the handler's result is ignored. Its goroutine may still do harm, but a wait for
 // it could stop other suspects for ever.
 func (x *execution) abandon(cause error) {
-	if !x.end(jobs.Result{}, cause) {
+	switch away := x.away.Load(); {
+	case away && errors.Is(cause, jobs.ErrShutdown): // a stop leaves it alone
+		return
+	case !x.end(jobs.Result{}, cause) || away:
 		return
 	}
 	x.p.o.Logger.Error("a handler ignores the end of its context; its job is given up and its goroutine leaks until it returns",
@@ -250,7 +265,7 @@ func (x *execution) node() string {
 
 // cause is why its context has ended; err is its error.
 func (x *execution) cause(err error) error {
-	if x.lease != nil {
+	if x.away.Load() {
 		return err
 	}
 	return context.Cause(x.ctx)

@@ -48,11 +48,17 @@ func (l *leases) init(key jobs.LeaseKey) {
 	l.key, l.byKey, l.lines = key, make(map[uint64]*execution), make(map[time.Duration]*line)
 }
 
-// begin begins the lease of an execution.
-func (l *leases) begin(x *execution, now time.Time) {
+// register makes the token of an execution known.
+func (l *leases) register(x *execution) {
 	x.lease.stored = make(chan struct{})
 	x.lease.token = l.key.Token(x.name())
+	x.d.remote = x
 	l.byKey[x.job.Key] = x
+}
+
+// begin begins the lease of an execution that is registered, and whose worker is
+// elsewhere from now on.
+func (l *leases) begin(x *execution, now time.Time) {
 	if l.lines[x.lease.span] == nil {
 		l.lines[x.lease.span] = &line{}
 	}
@@ -60,8 +66,11 @@ func (l *leases) begin(x *execution, now time.Time) {
 	l.renew(x, now)
 }
 
-// renew is a beat.
+// renew is a beat. An execution that still runs here needs none.
 func (l *leases) renew(x *execution, now time.Time) {
+	if !x.away.Load() {
+		return
+	}
 	l.lines[x.lease.span].append(&x.lease.beat, x.d, now)
 }
 

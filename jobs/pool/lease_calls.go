@@ -303,7 +303,7 @@ func (r *Leases) end(token string, result jobs.Result, why error) (ended, error)
 	}
 	e := ended{held: h}
 	if h.x != nil {
-		e.now = h.x.end(result, why)
+		e.now = h.x.endAs(endedThere, result, why)
 	}
 	return e, nil
 }
@@ -453,7 +453,7 @@ func (r *Leases) AtWork() []jobs.Worker {
 	for _, d := range p.claims.deliveries {
 		switch x := d.exec; {
 		case x == nil || d.lane.typ.Internal:
-		case x.lease == nil:
+		case x.node() == p.o.Node && (x.lease == nil || x.lease.worker == nil):
 			own.Work = append(own.Work, x.atWork())
 		default:
 			work[x.lease.node] = append(work[x.lease.node], x.atWork())

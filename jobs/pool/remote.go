@@ -416,11 +416,14 @@ func (r *Leases) execution(d *delivery, job *jobs.Job, worker string) *execution
 	light := *job
 	light.Payload, light.Checkpoint = nil, nil
 	x := newExecution(r.p, d, &light)
-	x.lease = &lease{node: nodeOf(worker), span: cmp.Or(d.typ.Lease, r.p.o.Lease)}
+	x.away.Store(true)
+	x.lease = &lease{node: nodeOf(worker), span: r.p.span(d.typ)}
 	x.task.Begin(&light, x.attempt, x)
-	d.remote = x
 	return x
 }
+
+// span is how long a lease of a job of this type lasts.
+func (p *Pool) span(t *jobs.Type) time.Duration { return cmp.Or(t.Lease, p.o.Lease) }
 
 // leave lets the worker of a lease get others again. The pool's lock is held.
 func (l *lease) leave() {
@@ -461,8 +464,9 @@ func (r *Leases) hand(ctx context.Context, q *ask, all []*execution, committed [
 		}
 		x.bound()
 		p.mu.Lock()
-		alive := !x.over.Load()
+		alive := x.over.Load() == 0
 		if alive {
+			r.leases.register(x)
 			r.leases.begin(x, time.Now())
 		}
 		p.mu.Unlock()
@@ -486,7 +490,7 @@ func (r *Leases) hand(ctx context.Context, q *ask, all []*execution, committed [
 
 // withdraw ends an execution that its worker has not heard of.
 func (r *Leases) withdraw(q *ask, x *execution) {
-	if !x.over.CompareAndSwap(false, true) {
+	if !x.over.CompareAndSwap(0, endedHere) {
 		return // it has ended as one that was cancelled
 	}
 	p := r.p

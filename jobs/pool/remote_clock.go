@@ -158,7 +158,7 @@ func (r *Leases) retype() (lost []*execution) {
 		r.show(s)
 	}
 	for _, x := range r.leases.byKey {
-		if t := x.d.lane.typ; !x.lease.dead && !t.removed() && !t.Remote {
+		if t := x.d.lane.typ; x.away.Load() && !x.lease.dead && !t.removed() && !t.Remote && !t.HandsOver {
 			x.lease.dead = true
 			lost = append(lost, x)
 		}
@@ -174,7 +174,7 @@ func (p *Pool) adopt(running iter.Seq[*jobs.Job]) {
 	now := time.Now()
 	for j := range running {
 		l := p.lanes[j.Lane()]
-		if l == nil || !l.typ.Remote {
+		if l == nil || !l.typ.Remote && !l.typ.HandsOver {
 			continue
 		}
 		d := &delivery{Delivery: jobs.Delivery{Lane: l.Lane, Seq: j.Seq}, lane: l, typ: l.typ.Type, id: j.ID, keyed: j.Keyed()}
@@ -190,12 +190,13 @@ func (p *Pool) adopt(running iter.Seq[*jobs.Job]) {
 				_, _ = x.task.Leave(&files[i]) // they were left before
 			}
 		}
-		if w := p.remote.workers.seen(named(j.Node), jobs.Now()); w != nil {
+		if w := p.remote.workers.seen(p.named(j.Node), jobs.Now()); w != nil {
 			x.lease.worker = w
 			w.held++
 			w.alone = w.alone || x.lease.alone
 		}
 		d.exec = x
+		p.remote.leases.register(x)
 		p.remote.leases.begin(x, now)
 		x.bound()
 		x.until = now.Add(max(x.timeout-jobs.Now().Sub(x.started), x.lease.span))
@@ -204,9 +205,9 @@ func (p *Pool) adopt(running iter.Seq[*jobs.Job]) {
 	}
 }
 
-// named is the name of a worker by its node; "" if it had none.
-func named(node string) string {
-	if node == unnamed {
+// named is the name of a worker by the node of its execution; "" if it had none.
+func (p *Pool) named(node string) string {
+	if node == unnamed || node == p.o.Node {
 		return ""
 	}
 	return node

@@ -174,7 +174,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		o:       o, key: jobs.NewLeaseKey(),
 	}
 	for _, ty := range o.types {
-		if !ty.Remote {
+		if !ty.Remote && ty.Handler == nil {
 			ty.Handler = r.gate
 		}
 	}
@@ -263,7 +263,7 @@ func (r *rig) restart(how string) {
 	for seq, j := range r.records {
 		switch {
 		case j.Status != jobs.Processing:
-		case r.reg.Lookup(j.Type).Remote:
+		case r.reg.Lookup(j.Type).Remote, r.reg.Lookup(j.Type).HandsOver:
 			running = append(running, j)
 		default:
 			r.records[seq] = j.Clone()
