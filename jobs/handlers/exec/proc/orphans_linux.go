@@ -26,53 +26,63 @@ var adopt = sync.OnceValue(func() int {
 	return fd
 })
 
-// orphans reaps the orphans that have ended, and says whether there may be others. The
-// children that this process has for other reasons are in its own session, where
-// programs never are.
-func orphans() bool {
+// orphans reaps the orphans that have ended, and says whether there may be others, and
+// whether some of them are of a group that has got a KILL. The children that this process
+// has for other reasons are in its own session, where programs never are.
+func orphans(group int) (some, dying bool) {
 	list := adopt()
 	if list == none {
-		return true
+		return true, false
 	}
 	own, err := unix.Getsid(0)
 	if err != nil {
-		return true
+		return true, false
 	}
+	s := survey{own: own, group: group}
 	var buf [4 << 10]byte
 	for range 100 {
 		n, err := unix.Pread(list, buf[:], 0)
 		if err != nil || n == len(buf) {
-			return true
+			return true, false
 		}
-		some, changed := survey(own, buf[:n])
-		if some || !changed {
-			return some
+		if s.some, s.changed = false, false; !s.look(buf[:n]) || s.some || !s.changed {
+			return s.some, s.dying
 		}
 		// While one vanishes the kernel may pass over the next.
 	}
-	return true
+	return true, s.dying
 }
 
-// survey looks at a list of children: whether there are orphans that run, and whether some
-// child was not there any more, or has been reaped.
-func survey(own int, list []byte) (some, changed bool) {
+// survey is what a list of children shows.
+type survey struct {
+	own, group int
+	some       bool // there are orphans that run
+	dying      bool // some of them are of the group
+	changed    bool // some child was not there any more, or has been reaped
+}
+
+// look looks at a list. It returns false if that cannot be read.
+func (s *survey) look(list []byte) bool {
 	for field := range bytes.FieldsSeq(list) {
 		pid, err := strconv.Atoi(string(field))
 		if err != nil {
-			return true, false
+			s.some = true
+			return false
 		}
 		session, err := unix.Getsid(pid)
 		switch {
 		case err != nil:
-			changed = true
-		case session == own:
+			s.changed = true
+		case session == s.own:
 		case reaped(pid):
-			changed = true
+			s.changed = true
 		default:
-			some = true
+			s.some = true
+			group, err := unix.Getpgid(pid)
+			s.dying = s.dying || err == nil && group == s.group
 		}
 	}
-	return some, changed
+	return true
 }
 
 // reaped reaps a child if it has ended, and says whether it is none any more.

@@ -136,11 +136,9 @@ func TestOrphans(t *testing.T) {
 		})
 	}
 	group.Wait()
-	for until := time.Now().Add(10 * time.Second); orphans(); time.Sleep(time.Millisecond) { // those that other tests run
-		if time.Now().After(until) {
-			b, _ := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()))
-			t.Fatalf("orphans are left among the children %s", b)
-		}
+	if some, _ := orphans(0); some { // no other test runs beside this one
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()))
+		t.Errorf("orphans are left among the children %s", b)
 	}
 }
 
@@ -266,7 +264,8 @@ func TestProcesses(t *testing.T) {
 		[ "$limit" -lt 100 ] || exit 9
 		for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do sleep 1000 & done
 		exit 0`)
-	c.Dir, c.User, c.Limits.Processes, c.Stderr = "/", &User{65533, 65533}, 20, &out
+	own := uint32(50000 + os.Getpid()%10000) // the kernel counts all processes of a user
+	c.Dir, c.User, c.Limits.Processes, c.Stderr = "/", &User{own, own}, 20, &out
 	end, err := Run(context.Background(), c)
 	if err != nil || end.OK() || end.Code == 9 || !strings.Contains(out.String(), "fork") {
 		t.Errorf("ended with %v, %v: %s", end.String(), err, out.String())
@@ -462,5 +461,27 @@ func TestNoTerminal(t *testing.T) {
 	f := strings.Fields(out.String())
 	if len(f) != 4 || f[0] != f[1] || f[0] != f[2] || f[3] != "0" {
 		t.Errorf("pid, group, session and terminal are %q", out.String())
+	}
+}
+
+// TestNoEnvironment takes no time for a process that has none.
+func TestNoEnvironment(t *testing.T) {
+	child, err := os.StartProcess("/bin/sleep", []string{"sleep", "1000"}, &os.ProcAttr{Env: []string{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = child.Kill()
+		_, _ = child.Wait()
+	}()
+	at := fmt.Sprintf("/proc/%d", child.Pid)
+	for until := time.Now().Add(10 * time.Second); changing(at); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			b, _ := os.ReadFile(at + "/stat")
+			t.Fatalf("it becomes another program for ever: %s", b)
+		}
+	}
+	if got := environ(child.Pid, nil); len(got) > 0 {
+		t.Errorf("it has the environment %q", got)
 	}
 }

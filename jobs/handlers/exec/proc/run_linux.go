@@ -314,24 +314,35 @@ func resident(pid int) int64 {
 // short is how long a run takes in which the numbers of processes cannot come round.
 const short = time.Second
 
-// sweep kills what has left the group, a daemon for instance. Whatever it is, and however
-// many steps from the leader: one of these processes has lost its parent.
+// sweep kills what has left the group, a daemon for instance, and waits for the end of all.
+// One of these processes has lost its parent, however many steps it is from the leader.
 func (r *run) sweep() {
 	leaders.Delete(r.pid)
-	if !orphans() {
-		return
+	wait := time.Millisecond
+	for until := time.Now().Add(killTime); time.Now().Before(until); wait = min(2*wait, 50*time.Millisecond) {
+		some, dying := orphans(r.pid)
+		if !some || !dying && r.kill() == 0 {
+			return // those that there are belong to other runs
+		}
+		time.Sleep(wait) // there is no signal for the end of a process that is not a child
 	}
+}
+
+// kill kills the processes of this run that there are, and returns how many it has found.
+func (r *run) kill() (n int) {
 	since := r.began
 	if time.Since(since) > short {
 		since = time.Time{} // look at all
 	}
 	_ = elsewhere(func() error {
 		return as(r.c.User, func() error {
-			killAll(func() []int { return r.members(since) })
+			pids := r.members(since)
+			n = len(pids)
+			killThese(pids)
 			return nil
 		})
 	})
-	orphans() // and no longer now: reap them
+	return n
 }
 
 // members are the processes of this run. With since they are looked for only among the
@@ -398,16 +409,29 @@ func find(all []int, may func(pid int) bool, ours func(environ []byte) bool) (pi
 // environ is the environment of a process, nothing if it has ended or is another user's.
 // It uses the memory of buf.
 func environ(pid int, buf []byte) []byte {
-	for range 10 {
+	at := "/proc/" + strconv.Itoa(pid)
+	for wait := 100 * time.Microsecond; wait < killTime; wait *= 2 {
 		var ok bool
-		buf, ok = readFile("/proc/"+strconv.Itoa(pid)+"/environ", buf)
-		if !ok || len(buf) > 0 || resident(pid) == 0 { // a part of the kernel has no memory
+		buf, ok = readFile(at+"/environ", buf)
+		if !ok || len(buf) > 0 || !changing(at) {
 			break
 		}
-		// While a program takes the place of another it seems to have none.
-		time.Sleep(100 * time.Microsecond)
+		time.Sleep(wait) // there is no signal for it
 	}
 	return buf
+}
+
+// changing says whether a program has taken the place of another in the process at this
+// place in /proc, or is about to: there is memory, and no environment in it yet, or one that
+// is not empty.
+func changing(at string) bool {
+	stat, _ := readFile(at+"/stat", nil)
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]) // from the third on
+	const size, begin, end = 23 - 3, 50 - 3, 51 - 3                 // the environment's
+	if len(fields) <= end || string(fields[size]) == "0" {
+		return false // it has ended, or is a part of the kernel
+	}
+	return string(fields[end]) == "0" || !bytes.Equal(fields[begin], fields[end])
 }
 
 // readFile reads a file of /proc into buf, if it can be read. There is no
@@ -507,12 +531,16 @@ func killAll(list func() []int) int {
 		if len(pids) == 0 {
 			break
 		}
-		for _, pid := range pids {
-			_ = unix.Kill(pid, unix.SIGKILL) // it may have ended
-		}
+		killThese(pids)
 		time.Sleep(wait) // there is no signal for the end of a process that is not a child
 	}
 	return max(first, 0)
+}
+
+func killThese(pids []int) {
+	for _, pid := range pids {
+		_ = unix.Kill(pid, unix.SIGKILL) // it may have ended
+	}
 }
 
 // Sweep kills all processes whose environment has an entry that begins like this, whoever's
