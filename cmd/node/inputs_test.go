@@ -325,3 +325,30 @@ func TestInputOutlivesJob(t *testing.T) {
 		t.Errorf("the job is %s", j.AppendJSON(nil))
 	}
 }
+
+// TestOldInputsGo: the node drops what no job has had for a day, and nothing else.
+func TestOldInputsGo(t *testing.T) {
+	t.Parallel()
+	n, c := open(t, Options{Types: reading(jobs.InputRule{Name: "file"})})
+	d := door{t, n}
+	fresh := d.upload("fresh", "text/plain", "a.txt")
+	dir := n.o.Artifacts.Inputs()
+	for _, age := range []time.Duration{25 * time.Hour, 23 * time.Hour} {
+		id := jobs.NewID()
+		w, err := dir.Create(id)
+		mustDo(t, err)
+		_, err = io.WriteString(w, "old")
+		mustDo(t, err)
+		file, err := w.Commit("old.txt", "text/plain")
+		mustDo(t, err)
+		_, err = c.Store.Do(t.Context(), jobs.KeepInput{Stamp: jobs.Stamp{At: jobs.Now().Add(-age)}, ID: id, File: *file})
+		mustDo(t, err)
+	}
+	c.dropInputs(t.Context())
+	if left := files(t, filepath.Join(n.dirs.Artifacts, "in")); len(left) != 2 {
+		t.Errorf("left are %q", left)
+	}
+	if j := d.run(`{"type":"read","inputs":{"file":"` + fresh + `"}}`); j.Status != jobs.Completed {
+		t.Errorf("the job is %s", j.AppendJSON(nil))
+	}
+}
