@@ -493,13 +493,13 @@ func speakHTTP2(c net.Conn, refuses bool, answered *atomic.Int32) {
 				_ = f.WriteGoAway(last, http2.ErrCodeNo, nil)
 				continue // until the other side closes
 			}
+			answered.Add(1)
 			var head bytes.Buffer
 			e := hpack.NewEncoder(&head)
 			_ = e.WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
 			_ = e.WriteField(hpack.HeaderField{Name: "content-type", Value: "application/json"})
 			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: frame.StreamID, BlockFragment: head.Bytes(), EndHeaders: true})
 			_ = f.WriteData(frame.StreamID, true, []byte("7"))
-			answered.Add(1)
 			last = frame.StreamID
 			_ = f.WriteGoAway(last, http2.ErrCodeNo, nil)
 			refuses = true // what has come meanwhile
