@@ -293,7 +293,7 @@ func TestUnchangedTypes(t *testing.T) {
 		return types
 	}
 	c := config.Default(handlers.Kinds())
-	m := &typeMaker{tools: handlerServer(c, node.FoldersIn(t.TempDir()), &node.Tracker{}, nil)}
+	m := &typeMaker{tools: handlerServer(c, node.FoldersIn(t.TempDir()), &node.Tools{}, nil)}
 	first := made(m, text)
 	if again := made(m, text); !slices.Equal(first, again) {
 		t.Error("types that have not changed are new ones")

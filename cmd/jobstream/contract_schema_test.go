@@ -117,7 +117,7 @@ schedules:
 `), 0o600))
 	c, err := config.Load(file, handlers.Kinds(), nil)
 	mustDo(t, err)
-	_, err = (&typeMaker{tools: handlerServer(c, node.FoldersIn(t.TempDir()), &node.Tracker{}, nil)}).make(c)
+	_, err = (&typeMaker{tools: handlerServer(c, node.FoldersIn(t.TempDir()), &node.Tools{}, nil)}).make(c)
 	var usage *usageError
 	if want := "schedules.nightly.payload.size: must be a string, not a list"; !errors.As(err, &usage) || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)

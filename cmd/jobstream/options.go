@@ -26,10 +26,9 @@ func nodeOptions(c *config.Config, reread func(...config.Flag) (*config.Config, 
 	if err != nil {
 		return o, err
 	}
-	dirs, tracker, requester, queue := node.FoldersIn(c.Data.Dir), &node.Tracker{}, &node.Requester{}, &node.Queue{}
+	dirs, parts := node.FoldersIn(c.Data.Dir), &node.Tools{}
 	files := jobs.NewArtifactDir(dirs.Artifacts, c.Artifacts.MaxBytes)
-	tools := handlerServer(c, dirs, tracker, files)
-	tools.Requests, tools.Queue = requester, queue
+	tools := handlerServer(c, dirs, parts, files)
 	types := &typeMaker{tools: tools}
 	made, err := types.make(c)
 	if err != nil {
@@ -41,7 +40,7 @@ func nodeOptions(c *config.Config, reread func(...config.Flag) (*config.Config, 
 	}
 	version, _, _ := versions()
 	o = node.Options{
-		Dir: c.Data.Dir, Types: made, Tracker: tracker, Requester: requester, Queue: queue, Cleaner: tools.Cleaner(),
+		Dir: c.Data.Dir, Types: made, Tools: parts, Cleaner: tools.Cleaner(),
 		Artifacts: files,
 		Sweep:     func() error { return sweep(dirs, log) },
 		Callbacks: c.Callbacks,
@@ -104,10 +103,10 @@ func warnOfPrograms(c *config.Config, log *slog.Logger) {
 }
 
 // handlerServer is the part of this server that handlers may use.
-func handlerServer(c *config.Config, dirs node.Folders, tracker *node.Tracker, files *jobs.ArtifactDir) *handlers.Server {
+func handlerServer(c *config.Config, dirs node.Folders, parts *node.Tools, files *jobs.ArtifactDir) *handlers.Server {
 	smtp := c.Email.SMTP
 	return &handlers.Server{
-		Tracker: tracker, Artifacts: files, Logs: dirs.Logs, Data: dirs.Root, Work: dirs.Work,
+		Tracker: &parts.Tracker, Requests: &parts.Requester, Queue: &parts.Queue, Artifacts: files, Logs: dirs.Logs, Data: dirs.Root, Work: dirs.Work,
 		Mail: email.Config{
 			Transport: c.Email.Transport, From: c.Email.From, Outbox: dirs.Outbox,
 			SMTP: email.SMTP{

@@ -47,7 +47,7 @@ func TestEachTypeHasItsOwnHandler(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	types, err := (&typeMaker{tools: handlerServer(cfg, node.FoldersIn(t.TempDir()), &node.Tracker{}, nil)}).make(cfg)
+	types, err := (&typeMaker{tools: handlerServer(cfg, node.FoldersIn(t.TempDir()), &node.Tools{}, nil)}).make(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

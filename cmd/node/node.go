@@ -63,13 +63,13 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 		n.o.Artifacts = jobs.NewArtifactDir(n.dirs.Artifacts, 0)
 	}
 	if n.o.Cleaner == nil {
-		n.o.Cleaner = cleanup.New(o.Tracker, n.o.Artifacts, cleanup.Leftover{Name: "its log", Remove: joblog.New(n.dirs.Logs, nil).Remove})
+		n.o.Cleaner = cleanup.New(&o.Tools.Tracker, n.o.Artifacts, cleanup.Leftover{Name: "its log", Remove: joblog.New(n.dirs.Logs, nil).Remove})
 	}
-	callbacks, err := callbackType(&n.o.Callbacks, o.Version, o.Tracker)
+	callbacks, err := callbackType(&n.o.Callbacks, o.Version, &o.Tools.Tracker)
 	if err != nil {
 		return nil, err
 	}
-	n.internal = []*jobs.Type{bulkType(bulk.New(o.Tracker, n.o.Cleaner.Remove)), callbacks}
+	n.internal = []*jobs.Type{bulkType(bulk.New(&o.Tools.Tracker, n.o.Cleaner.Remove)), callbacks}
 	n.registry = jobs.NewRegistry(n.withInternal(o.Types)...)
 	if err := n.dirs.Make(); err != nil {
 		return nil, err

@@ -15,9 +15,7 @@ import (
 type Options struct {
 	Dir       string            // the data folder; made if need be
 	Types     []*jobs.Type      // the job types, beside the node's own
-	Tracker   *Tracker          // the tracker of the types' handlers; nil: they need none
-	Requester *Requester        // likewise, for their requests over NATS
-	Queue     *Queue            // likewise, for the jobs that they submit
+	Tools     *Tools            // what the types' handlers use of the node; nil: nothing
 	Cleaner   *cleanup.Handler  // deletes ended jobs and everything that they left; nil: with their artifacts
 	Artifacts *jobs.ArtifactDir // the files of jobs, in [Folders]; nil: without a bound. Share it with the cleaner
 	// Reread reads Types anew, see [Node.Reload]; nil: they never change. Its error is an
@@ -83,9 +81,7 @@ func (o Options) withDefaults() Options {
 	orElse(&o.Logger, slog.New(slog.DiscardHandler))
 	orElse(&o.BootFile, "/proc/sys/kernel/random/boot_id")
 	orElse(&o.HealPause, time.Second)
-	orElse(&o.Tracker, &Tracker{})
-	orElse(&o.Requester, &Requester{})
-	orElse(&o.Queue, &Queue{})
+	orElse(&o.Tools, &Tools{})
 	return o
 }
 

@@ -9,8 +9,7 @@ import (
 	"jobstream/jobs/intake"
 )
 
-// Queue is the way into the queue of a node for its handlers. Like [Tracker], it works as
-// soon as jobs run.
+// Queue is the way into the queue of a node for its handlers; see [Tools].
 type Queue struct {
 	submitter atomic.Pointer[intake.Submitter]
 }

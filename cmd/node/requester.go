@@ -9,8 +9,7 @@ import (
 	"jobstream/jobs/handlers/nats"
 )
 
-// Requester sends the requests of handlers over the NATS of a node. Like [Tracker], it
-// works as soon as jobs run.
+// Requester sends the requests of handlers over the NATS of a node; see [Tools].
 type Requester struct{ broker atomic.Pointer[broker.Broker] }
 
 var _ nats.Requester = (*Requester)(nil)

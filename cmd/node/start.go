@@ -92,7 +92,7 @@ func startCore(ctx context.Context, o coreOptions) (c *core, err error) {
 		return nil, errors.Join(err, c.Store.Close())
 	}
 	c.health = newHealth(c.Store, o.dirs, c.log)
-	o.Tracker.store.Store(c.Store)
+	o.Tools.Tracker.store.Store(c.Store)
 	if err = c.startWatched(ctx); err == nil {
 		return c, nil
 	}
@@ -134,7 +134,7 @@ func (c *core) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	c.o.Requester.broker.Store(c.Broker)
+	c.o.Tools.Requester.broker.Store(c.Broker)
 	if !clean {
 		if err := r.alignStreams(ctx); err != nil {
 			return err
@@ -146,7 +146,7 @@ func (c *core) start(ctx context.Context) (err error) {
 		Inbox: c.Broker.Inbox, Ledger: c.Store, Registry: c.o.registry, Inputs: c.Inputs,
 		QueueSize: c.o.QueueSize, MaxScheduled: c.o.MaxScheduled, MaxPayload: c.o.maxPayload(), Healthy: c.health.now,
 	}, unfinished, scheduled)
-	c.o.Queue.submitter.Store(c.Submitter)
+	c.o.Tools.Queue.submitter.Store(c.Submitter)
 	c.Releaser = intake.NewReleaser(intake.ReleaserOptions{
 		Agenda: c.Store, Inbox: c.Broker.Inbox, Room: c.o.releaseRoom(), Logger: c.log,
 	}, unfinished)

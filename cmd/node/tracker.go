@@ -9,9 +9,7 @@ import (
 	"jobstream/status"
 )
 
-// Tracker is the tracker of a node for its handlers. They are made before it is open,
-// because it has to know their types. The zero value goes to the handlers and to
-// [Options]; it works as soon as jobs run.
+// Tracker is the tracker of a node for its handlers; see [Tools].
 type Tracker struct{ store atomic.Pointer[status.Store] }
 
 var _ handlers.Tracker = (*Tracker)(nil)
