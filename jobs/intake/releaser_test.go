@@ -34,6 +34,7 @@ type releases struct {
 	full       error // the queue's answer
 	broken     error // the agenda's error
 	unfinished int
+	callbacks  bool                  // all jobs are, so that unfinished counts all of them
 	looked     int                   // jobs that the agenda named
 	meanwhile  func(due []*jobs.Job) // between the agenda's look and its answer
 }
@@ -46,10 +47,16 @@ type sentJob struct {
 // inReleases runs f with a releaser for a queue of that room.
 func inReleases(t *testing.T, room, unfinished int, f func(r *releases)) {
 	t.Helper()
+	inReleasesOf(t, false, room, unfinished, f)
+}
+
+// inReleasesOf is inReleases, for callbacks or for jobs.
+func inReleasesOf(t *testing.T, callbacks bool, room, unfinished int, f func(r *releases)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := &releases{t: t, begin: jobs.Now(), due: make(map[uint64]*jobs.Job), keys: make(map[jobs.ID]uint64), unfinished: unfinished, done: make(chan error, 1)}
+		r := &releases{t: t, begin: jobs.Now(), due: make(map[uint64]*jobs.Job), keys: make(map[jobs.ID]uint64), unfinished: unfinished, callbacks: callbacks, done: make(chan error, 1)}
 		r.Releaser = intake.NewReleaser(intake.ReleaserOptions{
-			Agenda: r, Inbox: r, Room: room, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			Agenda: r, Inbox: r, Room: room, Callbacks: callbacks, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		}, unfinished)
 		ctx, stop := context.WithCancel(context.Background())
 		go func() { r.done <- r.Run(ctx) }()
@@ -79,7 +86,7 @@ func (r *releases) Due(now jobs.Time, limit, scheduled int) (due []*jobs.Job, ne
 		return cmp.Or(cmp.Compare(a.DueAt, b.DueAt), cmp.Compare(a.Key, b.Key))
 	})
 	for _, j := range all {
-		if j.Status == jobs.Scheduled {
+		if j.Status == jobs.Scheduled || r.callbacks {
 			if scheduled--; scheduled < 0 {
 				break
 			}
@@ -162,14 +169,21 @@ func (r *releases) put(status jobs.Status, at time.Duration, keys ...uint64) {
 		j := &jobs.Job{Key: key, ID: jobs.DerivedID(key, 0), Type: "a", Priority: 3, Status: status, Place: jobs.Due, DueAt: r.begin.Add(at), MaxAttempts: 1}
 		r.due[key], r.keys[j.ID] = j, key
 		c.Changes = append(c.Changes, jobs.Change{After: j})
-		if status != jobs.Scheduled {
+		if status != jobs.Scheduled && !r.callbacks { // a callback counts once it is in the queue
 			r.unfinished++
 		}
 	}
-	c.Load.Unfinished = r.unfinished
+	r.load(c)
 	r.mu.Unlock()
 	r.Committed(c)
 	synctest.Wait()
+}
+
+// load sets what a commit says of the queue. r.mu is locked.
+func (r *releases) load(c *jobs.Commit) {
+	if c.Load.Unfinished = r.unfinished; r.callbacks {
+		c.Load = jobs.Load{Unfinished: 1_000_000, Callbacks: r.unfinished} // jobs do not count
+	}
 }
 
 // take hands out what was published since the last time, by keys.
@@ -192,14 +206,14 @@ func (r *releases) arrive(ended int, keys ...uint64) {
 		if j == nil {
 			continue // it was in already
 		}
-		if j.Status == jobs.Scheduled {
+		if j.Status == jobs.Scheduled || r.callbacks {
 			r.unfinished++
 		}
 		delete(r.due, key)
 		c.Changes = append(c.Changes, arrival(j))
 	}
 	r.unfinished -= ended
-	c.Load.Unfinished = r.unfinished
+	r.load(c)
 	r.mu.Unlock()
 	r.Committed(c)
 	synctest.Wait()
@@ -527,5 +541,28 @@ func TestReleaserExpires(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		r.want("from one that works again", r.take(), 1)
+	})
+}
+
+// Callbacks have a room of their own: others wait until some have left the queue, whatever
+// else is in it.
+func TestReleasedCallbacks(t *testing.T) {
+	inReleasesOf(t, true, 3, 1, func(r *releases) {
+		r.put(jobs.Pending, 0, 1, 2, 3, 4, 5)
+		r.want("as there is room", r.take(), 1, 2)
+		r.arrive(0, 1, 2)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		r.want("while the queue is full of them", r.take())
+		r.arrive(2)
+		r.want("after two have ended", r.take(), 3, 4)
+		r.arrive(0, 3, 4)
+		r.put(jobs.Pending, time.Hour, 6)
+		r.arrive(3)
+		r.want("after all have ended", r.take(), 5)
+		r.arrive(1, 5)
+		time.Sleep(59*time.Minute + time.Second)
+		synctest.Wait()
+		r.want("at its time", r.take(), 6)
 	})
 }
