@@ -139,9 +139,13 @@ func closeIdle(types, now []*jobs.Type) {
 	}
 }
 
-// lanesOf are the lanes of these types.
+// lanesOf are the lanes of these types. All callbacks have the same priority.
 func lanesOf(types []*jobs.Type) (lanes []jobs.Lane) {
 	for _, t := range types {
+		if t.Name == jobs.CallbackType {
+			lanes = append(lanes, jobs.Lane{Type: t.Name, Priority: jobs.DefaultPriority})
+			continue
+		}
 		for p := jobs.HighestPriority; p <= jobs.LowestPriority; p++ {
 			lanes = append(lanes, jobs.Lane{Type: t.Name, Priority: p})
 		}
