@@ -65,6 +65,47 @@ func (e *endpoint) calls() []call {
 	return append([]call(nil), e.got...)
 }
 
+// TestContractHandOver has an endpoint answer 202, and end its jobs later by their leases.
+func TestContractHandOver(t *testing.T) {
+	t.Parallel()
+	tokens := make(chan string, 9)
+	e := newEndpoint(t, func(w http.ResponseWriter, c *call) {
+		w.WriteHeader(http.StatusAccepted)
+		tokens <- c.header.Get("Jobstream-Lease")
+	})
+	h := configured(t, "\n  render: {run: http, url: "+e.URL+", async: true, lease: 1m, retry_count: 0}\n  plain: {run: http, url: "+e.URL+"}\n")
+	post := func(token, verb, body string, status int) string {
+		t.Helper()
+		r := h.do(http.MethodPost, "/leases/"+token+"/"+verb, body)
+		if r.code != status {
+			t.Fatalf("%s: %d %s", verb, r.code, r.body)
+		}
+		return string(r.body)
+	}
+	done, failed := h.submit(`{"type":"render"}`).ID, ""
+	token := <-tokens
+	if got := post(token, "progress", `{"percent":45,"message":"half"}`, 200); !strings.Contains(got, `"lease_seconds":60`) {
+		t.Errorf("progress: %s", got)
+	}
+	post(token, "done", `{"result":{"pages":3}}`, 200)
+	if j := h.await(done, "completed"); string(j.Result) != `{"pages":3}` || j.Attempt != 1 {
+		t.Errorf("the job is %+v", j)
+	}
+	if got := post(token, "done", `{"result":{"pages":3}}`, 200); !strings.Contains(got, `"repeated":true`) {
+		t.Errorf("again: %s", got)
+	}
+	failed = h.submit(`{"type":"render"}`).ID
+	post(<-tokens, "fail", `{"error":"out of paper"}`, 200)
+	if j := h.await(failed, "failed"); j.Error != "out of paper" {
+		t.Errorf("the job is %+v", j)
+	}
+	plain := h.submit(`{"type":"plain"}`).ID
+	if token := <-tokens; token != "" {
+		t.Errorf("a type that is not async has the lease %s", token)
+	}
+	h.await(plain, "completed")
+}
+
 // TestContractRunHTTP has an endpoint do jobs.
 func TestContractRunHTTP(t *testing.T) {
 	t.Parallel()

@@ -183,6 +183,9 @@ func (m *typeMaker) makeOne(c *config.Config, name string, before madeType) (*jo
 	if t.Options != nil {
 		made.Grace = t.Options.Grace()
 	}
+	if o, ok := t.Options.(interface{ HandsOver() bool }); ok {
+		made.HandsOver = o.HandsOver()
+	}
 	if o, ok := t.Options.(interface{ LeaseTime() time.Duration }); ok {
 		made.Lease = o.LeaseTime()
 	}

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net"
 	nethttp "net/http"
+	"strconv"
 	"time"
 
 	"jobstream/jobs"
@@ -70,16 +71,34 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 	if err != nil {
 		return jobs.Result{}, err
 	}
+	if h.o.Async {
+		if err := lend(ctx, t, req.Header); err != nil {
+			return jobs.Result{}, err
+		}
+	}
 	resp, err := h.transport.RoundTrip(req)
 	if err != nil {
 		return jobs.Result{}, lost(ctx, "no answer came from "+h.o.host, err)
 	}
 	defer resp.Body.Close()
 	a := &answer{o: h.o, t: t, Response: resp}
+	if resp.StatusCode == nethttp.StatusAccepted && h.o.Async {
+		return jobs.Result{}, jobs.ErrHandedOver
+	}
 	if resp.StatusCode/100 == 2 {
 		return a.result(ctx)
 	}
 	return jobs.Result{}, a.refusal()
+}
+
+// lend puts the lease into the headers under which the endpoint may go on with the job.
+func lend(ctx context.Context, t *jobs.Task, headers nethttp.Header) error {
+	token, span, err := t.Lease(ctx)
+	if err == nil {
+		headers.Set("Jobstream-Lease", token)
+		headers.Set("Jobstream-Lease-Seconds", strconv.FormatFloat(span.Seconds(), 'f', -1, 64))
+	}
+	return err
 }
 
 // lost is the error of an attempt whose answer did not come, or not as a whole.

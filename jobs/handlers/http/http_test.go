@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	nethttp "net/http"
@@ -309,6 +310,35 @@ func jsonOf(v any) string {
 	return string(b)
 }
 
+// TestHandOver: an endpoint gets a lease with its request, and goes on by a 202.
+func TestHandOver(t *testing.T) {
+	t.Parallel()
+	status := nethttp.StatusAccepted
+	var lease nethttp.Header
+	s := serve(t, func(w nethttp.ResponseWriter, r *nethttp.Request) {
+		lease = r.Header
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, "7")
+	})
+	h := handler(t, at(s.URL, "async", true))
+	task := handlertest.NewTask(t, `{}`)
+	task.Token = "token"
+	if _, err := h.Handle(t.Context(), task.Task); !errors.Is(err, jobs.ErrHandedOver) {
+		t.Errorf("202: %v", err)
+	}
+	if lease.Get("Jobstream-Lease") != "token" || lease.Get("Jobstream-Lease-Seconds") != "60" {
+		t.Errorf("the endpoint got %v", lease)
+	}
+	status = nethttp.StatusOK
+	if got, err := h.Handle(t.Context(), task.Task); err != nil || string(got.Value.(json.RawMessage)) != "7" {
+		t.Errorf("200: %v, %v", got, err)
+	}
+	if _, err := h.Handle(t.Context(), handlertest.NewTask(t, `{}`).Task); err == nil || err.Error() != "there is no lease" {
+		t.Errorf("without a lease: %v", err)
+	}
+}
+
 func TestRetryAfterAsAMoment(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -453,6 +483,9 @@ func TestOptions(t *testing.T) {
 	}{
 		"fine":             {good, ""},
 		"none":             {map[string]any{"url": ""}, "url: is required"},
+		"async":            {at("http://a/", "async", true, "lease", "1m"), ""},
+		"a short lease":    {at("http://a/", "async", true, "lease", "4s"), "lease: must be 5s at least"},
+		"lease alone":      {at("http://a/", "lease", "1m"), "lease: means something only with async: true"},
 		"no scheme":        {at("example.com/x"), "url: must begin with http:// or https:// and a host"},
 		"other scheme":     {at("ftp://example.com/x"), "url: must begin with"},
 		"no host":          {at("http:///x"), "url: must begin with"},

@@ -16,6 +16,7 @@ import (
 	"time"
 	"unicode"
 
+	"jobstream/jobs"
 	"jobstream/jobs/handlers/internal/guard"
 	"jobstream/jobs/handlers/internal/signature"
 	"jobstream/jobs/handlers/internal/template"
@@ -30,6 +31,8 @@ type Options struct {
 	Body      string            // "payload", "job", "none" or "input:NAME"
 	Secret    []string          // those that sign, in the same forms
 	Permanent []int             // statuses that no retry cures
+	Async     bool              // the endpoint may go on with the job after a 202
+	Lease     time.Duration     // how long it may be silent then; 0 = as long as a worker
 	Limits    struct {
 		Output int64 // bytes of an answer
 	}
@@ -67,6 +70,8 @@ func (o *Options) Settings() []setting.Setting {
 		}),
 		setting.Secret(setting.OneOrMore("secret", &o.Secret)),
 		setting.Wholes("permanent", &o.Permanent, 300, 599),
+		setting.Bool("async", &o.Async),
+		setting.Duration("lease", &o.Lease, 0, jobs.MaxLease),
 		setting.Size("limits.output", &o.Limits.Output, 1, 1<<40),
 		setting.Text("ca", &o.CA),
 		proxy,
@@ -102,6 +107,12 @@ func (o *Options) Reads() iter.Seq2[string, []string] {
 	}
 }
 
+// HandsOver is [jobs.Type.HandsOver].
+func (o *Options) HandsOver() bool { return o.Async }
+
+// LeaseTime is [jobs.Type.Lease].
+func (o *Options) LeaseTime() time.Duration { return o.Lease }
+
 // Describe says what the type calls, for people: secrets are not in the address.
 func (o *Options) Describe() string { return o.Method + " " + o.URL }
 
@@ -119,6 +130,12 @@ func (o *Options) Check(folder string, fail func(path, text string)) {
 	}
 	if o.Method == nethttp.MethodGet && o.Body != "none" {
 		fail("body", "must be none with the method GET; name fields of the payload in url")
+	}
+	switch {
+	case o.Lease != 0 && !o.Async:
+		fail("lease", "means something only with async: true")
+	case o.Lease != 0 && o.Lease < jobs.MinLease:
+		fail("lease", "must be 5s at least, or 0 for worker.lease, so that the endpoint can beat in time")
 	}
 	o.checkHeaders(folder, fail)
 	o.checkSecret(folder, fail)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -189,6 +190,15 @@ type Task struct {
 	tb     testing.TB
 	inputs map[string]string // paths by name
 	Folder string            // of its files; made with the first one
+	Token  string            // of its lease; "" = it has none
+}
+
+// Lend gives its lease, for a minute.
+func (t *Task) Lend(context.Context) (token string, span time.Duration, err error) {
+	if t.Token == "" {
+		err = errors.New("there is no lease")
+	}
+	return t.Token, time.Minute, err
 }
 
 // Report notes progress.
