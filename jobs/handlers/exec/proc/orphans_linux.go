@@ -27,18 +27,14 @@ var adopt = sync.OnceValue(func() int {
 })
 
 // orphans reaps the orphans that have ended, and says whether there may be others, and
-// whether some of them are of a group that has got a KILL. The children that this process
-// has for other reasons are in its own session, where programs never are.
-func orphans(group int) (some, dying bool) {
+// whether some of them are of the group of r, which has got a KILL. The children that this
+// process has for other reasons are in its own group, and have no mark.
+func orphans(r *run) (some, dying bool) {
 	list := adopt()
 	if list == none {
 		return true, false
 	}
-	own, err := unix.Getsid(0)
-	if err != nil {
-		return true, false
-	}
-	s := survey{own: own, group: group}
+	s := survey{own: unix.Getpgrp(), r: r}
 	var buf [4 << 10]byte
 	for range 100 {
 		n, err := unix.Pread(list, buf[:], 0)
@@ -55,10 +51,11 @@ func orphans(group int) (some, dying bool) {
 
 // survey is what a list of children shows.
 type survey struct {
-	own, group int
-	some       bool // there are orphans that run
-	dying      bool // some of them are of the group
-	changed    bool // some child was not there any more, or has been reaped
+	own     int
+	r       *run
+	some    bool // there are orphans that run
+	dying   bool // some of them are of r's group
+	changed bool // some child was not there any more, or has been reaped
 }
 
 // look looks at a list. It returns false if that cannot be read.
@@ -69,20 +66,29 @@ func (s *survey) look(list []byte) bool {
 			s.some = true
 			return false
 		}
-		session, err := unix.Getsid(pid)
+		group, err := unix.Getpgid(pid)
 		switch {
 		case err != nil:
 			s.changed = true
-		case session == s.own:
+		case group == s.own:
+			s.some = s.some || s.r.has(pid)
 		case reaped(pid):
 			s.changed = true
 		default:
 			s.some = true
-			group, err := unix.Getpgid(pid)
-			s.dying = s.dying || err == nil && group == s.group
+			s.dying = s.dying || group == s.r.pid
 		}
 	}
 	return true
+}
+
+// has says whether a process is one of this run, by its mark.
+func (r *run) has(pid int) (is bool) {
+	_ = elsewhere(func() error {
+		is = has(environ(pid, nil), append([]byte(r.c.Mark), 0))
+		return nil
+	})
+	return is
 }
 
 // reaped reaps a child if it has ended, and says whether it is none any more.

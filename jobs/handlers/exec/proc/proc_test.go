@@ -136,7 +136,7 @@ func TestOrphans(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if some, _ := orphans(0); some { // no other test runs beside this one
+	if some, _ := orphans(&run{c: new(Command)}); some { // no other test runs beside this one
 		b, _ := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()))
 		t.Errorf("orphans are left among the children %s", b)
 	}
@@ -252,6 +252,12 @@ func TestLimitsHoldAtOnce(t *testing.T) {
 	}
 }
 
+// ownUser is a user whose processes nobody else counts or makes.
+func ownUser() *User {
+	id := uint32(50000 + os.Getpid()%10000)
+	return &User{id, id}
+}
+
 // TestProcesses lets a program make processes as fast as it can. It does so only where
 // it has seen the limit, since nothing else stops it.
 func TestProcesses(t *testing.T) {
@@ -264,8 +270,7 @@ func TestProcesses(t *testing.T) {
 		[ "$limit" -lt 100 ] || exit 9
 		for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do sleep 1000 & done
 		exit 0`)
-	own := uint32(50000 + os.Getpid()%10000) // the kernel counts all processes of a user
-	c.Dir, c.User, c.Limits.Processes, c.Stderr = "/", &User{own, own}, 20, &out
+	c.Dir, c.User, c.Limits.Processes, c.Stderr = "/", ownUser(), 20, &out
 	end, err := Run(context.Background(), c)
 	if err != nil || end.OK() || end.Code == 9 || !strings.Contains(out.String(), "fork") {
 		t.Errorf("ended with %v, %v: %s", end.String(), err, out.String())
@@ -323,7 +328,7 @@ func TestActingThreadIsNotTheUsers(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("not root: another user is NOT tested")
 	}
-	u := &User{65533, 65533}
+	u := ownUser()
 	var uids string
 	err := as(u, func() error {
 		b, err := os.ReadFile("/proc/thread-self/status")
@@ -334,8 +339,14 @@ func TestActingThreadIsNotTheUsers(t *testing.T) {
 		}
 		return err
 	})
-	if want := "0 65533 0 65533"; err != nil || uids != want { // real, effective, saved, of files
+	if want := fmt.Sprintf("0 %[1]d 0 %[1]d", u.UID); err != nil || uids != want { // real, effective, saved, of files
 		t.Errorf("users are %q, %v; want %q", uids, err, want)
+	}
+	for range 100 {
+		_ = as(u, func() error { return nil })
+	}
+	if n := tasks(u.UID); n > 0 { // the first thread stays, and all count as its user's
+		t.Errorf("%d threads of this process are left to the user", n)
 	}
 }
 
@@ -453,14 +464,37 @@ func cpu(b *testing.B) func() {
 // TestNoTerminal has no program read or write the terminal of the server.
 func TestNoTerminal(t *testing.T) {
 	var out bytes.Buffer
-	c := shell(t, `cut -d' ' -f1,5,6,7 < /proc/$$/stat; (exec 4</dev/tty) 2>/dev/null && echo terminal; exit 0`)
+	c := shell(t, `cut -d' ' -f1,5,7 < /proc/$$/stat; (exec 4</dev/tty) 2>/dev/null && echo terminal; exit 0`)
 	c.Stdout = &out
 	if _, err := Run(context.Background(), c); err != nil {
 		t.Fatal(err)
 	}
 	f := strings.Fields(out.String())
-	if len(f) != 4 || f[0] != f[1] || f[0] != f[2] || f[3] != "0" {
-		t.Errorf("pid, group, session and terminal are %q", out.String())
+	if len(f) != 3 || f[0] != f[1] || f[2] != "0" {
+		t.Errorf("pid, group and terminal are %q", out.String())
+	}
+}
+
+// TestAnotherGroup has programs join the group of this process, which a KILL must not hit.
+func TestAnotherGroup(t *testing.T) {
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip("no python3: programs that leave their group for another are NOT tested")
+	}
+	for name, then := range map[string]string{
+		"and end":            `os.fork() or time.sleep(1000)`,
+		"and are ended":      `print("begun", file=os.fdopen(3, "w"), flush=True); time.sleep(1000)`,
+		"and do not want it": `signal.signal(signal.SIGTERM, signal.SIG_IGN); print("begun", file=os.fdopen(3, "w"), flush=True); time.sleep(1000)`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			c := shell(t, fmt.Sprintf("exec python3 -c 'import os, signal, time\ntry: os.setpgid(0, %d)\nexcept PermissionError: pass\n%s'", syscall.Getpgrp(), then))
+			c.Events, c.KillAfter = &first{then: cancel}, 100*time.Millisecond
+			if _, err := Run(ctx, c); err != nil {
+				t.Fatal(err)
+			}
+			nothingLeft(t, c)
+		})
 	}
 }
 

@@ -136,7 +136,10 @@ func (r *run) signal(s syscall.Signal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.gone {
-		_ = syscall.Kill(-r.pid, s) // there may be nobody left to get it
+		_ = syscall.Kill(-r.pid, s)                                          // there may be nobody left to get it
+		if group, err := unix.Getpgid(r.pid); err == nil && group != r.pid { // it has gone to another one
+			_ = syscall.Kill(r.pid, s)
+		}
 	}
 }
 

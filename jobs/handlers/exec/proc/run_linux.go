@@ -30,20 +30,29 @@ func pipe() (r, w int, err error) {
 // read. Its thread never does anything else: it is confined, which the program inherits,
 // and the program gets a KILL when it ends. It does all that it can by itself, since each
 // wait for another thread costs more than what would be done there.
-func (r *run) supervise(p *pipes) {
-	runtime.LockOSThread() // for good: the thread ends with this goroutine
-	if unix.Gettid() == os.Getpid() {
-		// The first thread gets the orphans, and is to have no other children. While it is
-		// locked, the next goroutine has another one.
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			r.supervise(p)
-		}()
-		<-done
-		runtime.UnlockOSThread()
+func (r *run) supervise(p *pipes) { onItsOwn(func() { r.live(p) }) }
+
+// onItsOwn calls f on a thread that ends with the calling goroutine, which ends with f.
+func onItsOwn(f func()) {
+	runtime.LockOSThread() // for good
+	if unix.Gettid() != os.Getpid() {
+		f()
 		return
 	}
+	// The first thread never ends: it would keep what f does to it. It gets the orphans as
+	// well, and is to have no other children. While it is locked, the next goroutine has
+	// another one.
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		onItsOwn(f)
+	}()
+	<-done
+	runtime.UnlockOSThread()
+}
+
+// live is the life of the program.
+func (r *run) live(p *pipes) {
 	defer p.close()
 	adopt()
 	end, err := r.start(p)
@@ -73,7 +82,10 @@ func (r *run) start(p *pipes) (end int, err error) {
 	if err := r.c.Sandbox.confine(); err != nil {
 		return none, err
 	}
-	sys := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL, PidFD: &end}
+	// A session of its own keeps the program from the terminal. Where there is none it has only
+	// a group: the kernel shares processors out to sessions (autogroup), so with one for each
+	// program, this process would get no more than a single one of them.
+	sys := &syscall.SysProcAttr{Setsid: terminal(), Setpgid: !terminal(), Pdeathsig: syscall.SIGKILL, PidFD: &end}
 	if u := r.c.User; u != nil {
 		sys.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID}
 	}
@@ -107,6 +119,16 @@ func (r *run) reap() {
 	_ = syscall.Kill(-r.pid, syscall.SIGKILL) // there may be nobody left
 	r.note(wait(r.pid))
 }
+
+// terminal says whether this process has a terminal.
+var terminal = sync.OnceValue(func() bool {
+	fd, err := unix.Open("/dev/tty", unix.O_RDONLY|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	_ = unix.Close(fd) // nothing was written
+	return true
+})
 
 // endOf is a descriptor whose other end is closed when a process has ended.
 func endOf(pid int) (int, error) {
@@ -147,15 +169,14 @@ func as(u *User, f func() error) error {
 
 // call calls f on a thread of its own that acts as the user, or is the user's wholly.
 func (u *User) call(wholly bool, f func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // for good: the thread ends with this goroutine
+	done := make(chan error, 1)
+	go onItsOwn(func() {
 		err := u.become(wholly)
 		if err == nil {
 			err = f()
 		}
 		done <- err
-	}()
+	})
 	return <-done
 }
 
@@ -320,7 +341,7 @@ func (r *run) sweep() {
 	leaders.Delete(r.pid)
 	wait := time.Millisecond
 	for until := time.Now().Add(killTime); time.Now().Before(until); wait = min(2*wait, 50*time.Millisecond) {
-		some, dying := orphans(r.pid)
+		some, dying := orphans(r)
 		if !some || !dying && r.kill() == 0 {
 			return // those that there are belong to other runs
 		}
