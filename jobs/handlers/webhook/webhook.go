@@ -85,11 +85,10 @@ func (o *Options) transport(g *guard.Guard) *http.Transport {
 // CheckURL is [Options.CheckURL].
 func (h *Handler) CheckURL(url string) error { return h.o.CheckURL(url) }
 
-// Close closes the connections that no request uses.
-func (h *Handler) Close() error {
+// CloseIdle implements [jobs.IdleCloser]: it closes the connections that no request uses.
+func (h *Handler) CloseIdle() {
 	h.webhooks.CloseIdleConnections()
 	h.callbacks.CloseIdleConnections()
-	return nil
 }
 
 // Report is the outcome of an attempt: the result of a completed callback, the checkpoint

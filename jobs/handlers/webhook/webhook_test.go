@@ -64,7 +64,7 @@ func handler(t *testing.T, o *Options) (*Handler, *disabledURLs) {
 	t.Helper()
 	d := &disabledURLs{urls: make(map[string]jobs.ID)}
 	h := New(checked(t, o), d)
-	t.Cleanup(func() { _ = h.Close() })
+	t.Cleanup(h.CloseIdle)
 	return h, d
 }
 
