@@ -73,7 +73,7 @@ func TestContractHandOver(t *testing.T) {
 		w.WriteHeader(http.StatusAccepted)
 		tokens <- c.header.Get("Jobstream-Lease")
 	})
-	h := configured(t, "\n  render: {run: http, url: "+e.URL+", async: true, lease: 1m, retry_count: 0}\n  plain: {run: http, url: "+e.URL+"}\n")
+	h := configured(t, "\n  render: {run: http, url: "+e.URL+", async: 1m, retry_count: 0}\n  plain: {run: http, url: "+e.URL+"}\n")
 	post := func(token, verb, body string, status int) string {
 		t.Helper()
 		r := h.do(http.MethodPost, "/leases/"+token+"/"+verb, body)

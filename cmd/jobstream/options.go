@@ -107,6 +107,7 @@ func handlerServer(c *config.Config, dirs node.Folders, parts *node.Tools, files
 	smtp := c.Email.SMTP
 	return &handlers.Server{
 		Tracker: &parts.Tracker, Requests: &parts.Requester, Queue: &parts.Queue, Artifacts: files, Logs: dirs.Logs, Data: dirs.Root, Work: dirs.Work,
+		PublicURL: c.Callbacks.PublicURL,
 		Mail: email.Config{
 			Transport: c.Email.Transport, From: c.Email.From, Outbox: dirs.Outbox,
 			SMTP: email.SMTP{
@@ -183,11 +184,11 @@ func (m *typeMaker) makeOne(c *config.Config, name string, before madeType) (*jo
 	if t.Options != nil {
 		made.Grace = t.Options.Grace()
 	}
-	if o, ok := t.Options.(interface{ HandsOver() bool }); ok {
-		made.HandsOver = o.HandsOver()
-	}
 	if o, ok := t.Options.(interface{ LeaseTime() time.Duration }); ok {
 		made.Lease = o.LeaseTime()
+	}
+	if o, ok := t.Options.(interface{ HandsOver() bool }); ok && o.HandsOver() {
+		made.HandsOver, made.Timeout = true, max(made.Timeout, made.Lease)
 	}
 	if d, ok := h.(interface{ Describe() string }); ok {
 		made.Runs = d.Describe()

@@ -78,6 +78,7 @@ type Server struct {
 	Logs      string       // the folder of jobs' logs
 	Data      string       // the data folder
 	Work      string       // the folder in which programs work
+	PublicURL string       // where others reach it; "" = unknown
 	Mail      email.Config // the section email, which all types of that kind share
 }
 
@@ -112,7 +113,7 @@ var kinds = []*Kind{
 		return exec.New(o, exec.Host{Data: s.Data, Work: s.Work}), nil
 	}),
 	With("nats", nats.NewOptions, func(s *Server, o *nats.Options) (jobs.Handler, error) { return nats.New(o, s.Requests), nil }),
-	With("http", http.NewOptions, func(_ *Server, o *http.Options) (jobs.Handler, error) { return http.New(o), nil }),
+	With("http", http.NewOptions, func(s *Server, o *http.Options) (jobs.Handler, error) { return http.New(o, s.PublicURL), nil }),
 	With("remote", remote.NewOptions, func(*Server, *remote.Options) (jobs.Handler, error) { return nil, nil }),
 }
 

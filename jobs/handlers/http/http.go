@@ -14,6 +14,7 @@ import (
 	"net"
 	nethttp "net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"jobstream/jobs"
@@ -25,11 +26,13 @@ import (
 // between requests.
 type Handler struct {
 	o         *Options
+	server    string // its public address
 	transport *nethttp.Transport
 }
 
-// New makes the handler of a type whose options have been checked.
-func New(o *Options) *Handler {
+// New makes the handler of a type whose options have been checked. server is the address
+// at which endpoints reach this server; "" = unknown.
+func New(o *Options, server string) *Handler {
 	t := &nethttp.Transport{
 		DialContext: guard.LinkLocal(o.allow).Dialer(net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}),
 		// The workers bound the connections. All of them stay open: the type has one host.
@@ -47,7 +50,7 @@ func New(o *Options) *Handler {
 	if o.proxy != nil {
 		t.Proxy = nethttp.ProxyURL(o.proxy)
 	}
-	return &Handler{o, t}
+	return &Handler{o, strings.TrimSuffix(server, "/"), t}
 }
 
 // Describe says what is called.
@@ -71,8 +74,8 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 	if err != nil {
 		return jobs.Result{}, err
 	}
-	if h.o.Async {
-		if err := lend(ctx, t, req.Header); err != nil {
+	if h.o.Async > 0 {
+		if err := h.lend(ctx, t, req.Header); err != nil {
 			return jobs.Result{}, err
 		}
 	}
@@ -81,24 +84,28 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 		return jobs.Result{}, lost(ctx, "no answer came from "+h.o.host, err)
 	}
 	defer resp.Body.Close()
-	a := &answer{o: h.o, t: t, Response: resp}
-	if resp.StatusCode == nethttp.StatusAccepted && h.o.Async {
+	if resp.StatusCode == nethttp.StatusAccepted && h.o.Async > 0 {
 		return jobs.Result{}, jobs.ErrHandedOver
 	}
+	a := &answer{o: h.o, t: t, Response: resp}
 	if resp.StatusCode/100 == 2 {
 		return a.result(ctx)
 	}
 	return jobs.Result{}, a.refusal()
 }
 
-// lend puts the lease into the headers under which the endpoint may go on with the job.
-func lend(ctx context.Context, t *jobs.Task, headers nethttp.Header) error {
+// lend makes the lease of the attempt and names it in the headers of its request.
+func (h *Handler) lend(ctx context.Context, t *jobs.Task, header nethttp.Header) error {
 	token, span, err := t.Lease(ctx)
-	if err == nil {
-		headers.Set("Jobstream-Lease", token)
-		headers.Set("Jobstream-Lease-Seconds", strconv.FormatFloat(span.Seconds(), 'f', -1, 64))
+	if err != nil {
+		return err
 	}
-	return err
+	header.Set("Jobstream-Lease", token)
+	header.Set("Jobstream-Lease-Seconds", strconv.FormatFloat(span.Seconds(), 'f', -1, 64))
+	if h.server != "" {
+		header.Set("Jobstream-Report", h.server+"/leases/"+token)
+	}
+	return nil
 }
 
 // lost is the error of an attempt whose answer did not come, or not as a whole.

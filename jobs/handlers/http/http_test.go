@@ -32,7 +32,7 @@ func handler(t *testing.T, settings map[string]any) *Handler {
 		}
 	}
 	o.Check(t.TempDir(), func(path, text string) { t.Errorf("%s: %s", path, text) })
-	h := New(o)
+	h := New(o, "http://server.test/")
 	t.Cleanup(func() { h.CloseIdle() })
 	return h
 }
@@ -321,13 +321,13 @@ func TestHandOver(t *testing.T) {
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, "7")
 	})
-	h := handler(t, at(s.URL, "async", true))
+	h := handler(t, at(s.URL, "async", "1m"))
 	task := handlertest.NewTask(t, `{}`)
 	task.Token = "token"
 	if _, err := h.Handle(t.Context(), task.Task); !errors.Is(err, jobs.ErrHandedOver) {
 		t.Errorf("202: %v", err)
 	}
-	if lease.Get("Jobstream-Lease") != "token" || lease.Get("Jobstream-Lease-Seconds") != "60" {
+	if lease.Get("Jobstream-Lease") != "token" || lease.Get("Jobstream-Lease-Seconds") != "60" || lease.Get("Jobstream-Report") != "http://server.test/leases/token" {
 		t.Errorf("the endpoint got %v", lease)
 	}
 	status = nethttp.StatusOK
@@ -483,9 +483,8 @@ func TestOptions(t *testing.T) {
 	}{
 		"fine":             {good, ""},
 		"none":             {map[string]any{"url": ""}, "url: is required"},
-		"async":            {at("http://a/", "async", true, "lease", "1m"), ""},
-		"a short lease":    {at("http://a/", "async", true, "lease", "4s"), "lease: must be 5s at least"},
-		"lease alone":      {at("http://a/", "lease", "1m"), "lease: means something only with async: true"},
+		"async":            {at("http://a/", "async", "2h"), ""},
+		"a short lease":    {at("http://a/", "async", "4s"), "async: must be 5s at least"},
 		"no scheme":        {at("example.com/x"), "url: must begin with http:// or https:// and a host"},
 		"other scheme":     {at("ftp://example.com/x"), "url: must begin with"},
 		"no host":          {at("http:///x"), "url: must begin with"},
@@ -602,7 +601,7 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 func TestLinkLocalIsRefusedWhenDialled(t *testing.T) {
 	t.Parallel()
 	h := handler(t, at("http://169.254.169.254/", "allow", []string{"169.254.169.254"}))
-	h.o.allow, h.transport = NewOptions().allow, New(&Options{}).transport // as if a name had that address
+	h.o.allow, h.transport = NewOptions().allow, New(&Options{}, "").transport // as if a name had that address
 	task := handlertest.NewTask(t, `{}`)
 	_, err := h.Handle(t.Context(), task.Task)
 	if err == nil || !strings.Contains(err.Error(), "the address 169.254.169.254 is refused: it is link-local") {

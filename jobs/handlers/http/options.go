@@ -31,11 +31,12 @@ type Options struct {
 	Body      string            // "payload", "job", "none" or "input:NAME"
 	Secret    []string          // those that sign, in the same forms
 	Permanent []int             // statuses that no retry cures
-	Async     bool              // the endpoint may go on with the job after a 202
-	Lease     time.Duration     // how long it may be silent then; 0 = as long as a worker
 	Limits    struct {
 		Output int64 // bytes of an answer
 	}
+	// Async is how long the endpoint may be silent after it has answered 202, until it
+	// reports by the lease that it got; 0 = a 202 is an end like others.
+	Async time.Duration
 	CA    string   // the file of the certificates to trust; "" = the system's
 	Proxy string   // its address; "" = none
 	Allow []string // addresses and hosts that would be refused otherwise
@@ -70,9 +71,8 @@ func (o *Options) Settings() []setting.Setting {
 		}),
 		setting.Secret(setting.OneOrMore("secret", &o.Secret)),
 		setting.Wholes("permanent", &o.Permanent, 300, 599),
-		setting.Bool("async", &o.Async),
-		setting.Duration("lease", &o.Lease, 0, jobs.MaxLease),
 		setting.Size("limits.output", &o.Limits.Output, 1, 1<<40),
+		setting.Duration("async", &o.Async, 0, jobs.MaxTimeout),
 		setting.Text("ca", &o.CA),
 		proxy,
 		setting.Texts("allow", &o.Allow),
@@ -86,6 +86,12 @@ func redacted(address string) string {
 	}
 	return address
 }
+
+// LeaseTime is [jobs.Type.Lease].
+func (o *Options) LeaseTime() time.Duration { return o.Async }
+
+// HandsOver is [jobs.Type.HandsOver].
+func (o *Options) HandsOver() bool { return o.Async > 0 }
 
 // Grace is what the end of a request may take.
 func (o *Options) Grace() time.Duration { return 5 * time.Second }
@@ -107,12 +113,6 @@ func (o *Options) Reads() iter.Seq2[string, []string] {
 	}
 }
 
-// HandsOver is [jobs.Type.HandsOver].
-func (o *Options) HandsOver() bool { return o.Async }
-
-// LeaseTime is [jobs.Type.Lease].
-func (o *Options) LeaseTime() time.Duration { return o.Lease }
-
 // Describe says what the type calls, for people: secrets are not in the address.
 func (o *Options) Describe() string { return o.Method + " " + o.URL }
 
@@ -131,14 +131,11 @@ func (o *Options) Check(folder string, fail func(path, text string)) {
 	if o.Method == nethttp.MethodGet && o.Body != "none" {
 		fail("body", "must be none with the method GET; name fields of the payload in url")
 	}
-	switch {
-	case o.Lease != 0 && !o.Async:
-		fail("lease", "means something only with async: true")
-	case o.Lease != 0 && o.Lease < jobs.MinLease:
-		fail("lease", "must be 5s at least, or 0 for worker.lease, so that the endpoint can beat in time")
-	}
 	o.checkHeaders(folder, fail)
 	o.checkSecret(folder, fail)
+	if o.Async != 0 && o.Async < jobs.MinLease {
+		fail("async", "must be 5s at least, or 0, so that the endpoint can report in time")
+	}
 	o.roots = nil
 	if o.CA != "" {
 		o.roots, err = os.ReadFile(setting.Path(folder, o.CA))
