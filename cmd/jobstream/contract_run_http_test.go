@@ -229,6 +229,30 @@ func TestContractRunHTTPBusy(t *testing.T) {
 	}
 }
 
+// TestContractRunHTTPBusyAndDeadline ends a job at its deadline, however long the endpoint
+// wants it to wait. A cancellation ends it at once.
+func TestContractRunHTTPBusyAndDeadline(t *testing.T) {
+	t.Parallel()
+	e := newEndpoint(t, func(w http.ResponseWriter, _ *call) {
+		w.Header().Set("Retry-After", "3600")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	h := configured(t, fmt.Sprintf("\n  call: {run: http, url: %q, max_workers: 1}\n", e.URL))
+	first := h.submit(`{"type":"call","deadline":"2s"}`).ID
+	waits := h.submit(`{"type":"call","deadline":"2s"}`).ID
+	cancelled := h.submit(`{"type":"call"}`).ID
+	for _, id := range []string{first, waits} {
+		if j := h.await(id, "failed"); !strings.Contains(j.Error, "deadline") {
+			t.Errorf("it failed with %q", j.Error)
+		}
+	}
+	h.cancel(cancelled, "")
+	h.await(cancelled, "cancelled")
+	if n := len(e.calls()); n != 1 {
+		t.Errorf("the endpoint got %d requests", n)
+	}
+}
+
 // TestContractRunHTTPTimeout waits for an answer that does not come, and for one that does
 // not end.
 func TestContractRunHTTPTimeout(t *testing.T) {
