@@ -28,6 +28,7 @@ import (
 
 	"jobstream/broker/internal/wire"
 	"jobstream/jobs"
+	"jobstream/jobs/access"
 )
 
 // Options say how to run the broker. Only Dir is required; zero values are the defaults.
@@ -53,6 +54,13 @@ type Options struct {
 	Rebuild bool
 	// HoldPort keeps the port for NATS clients closed until [Broker.Listen].
 	HoldPort bool
+
+	// Identify returns the principal of a client, nil if it is refused. Without it everybody
+	// is an admin.
+	Identify func(Credentials) *access.Principal
+	// Surface returns what a principal may use beside the service. nil = all that its
+	// scopes allow.
+	Surface func(*access.Principal) Surface
 
 	Logger *slog.Logger // slog.Default() if nil
 }
@@ -130,6 +138,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	}
 	o.Dir = dir
 	b := &Broker{Server: &Server{o: o, log: o.Logger}}
+	b.accounts = newAccounts(b.Server)
 	if err := b.open(ctx); err != nil {
 		b.shutDown()
 		return nil, err
@@ -150,6 +159,9 @@ func (b *Broker) open(ctx context.Context) error {
 		return err
 	}
 	if err := b.openParts(); err != nil {
+		return err
+	}
+	if err := b.accounts.openGate(ctx); err != nil {
 		return err
 	}
 	if !b.o.HoldPort {

@@ -49,11 +49,14 @@ func (s *microService) newEndpoint(name string) *endpointStats {
 
 // subscribe subscribes to the requests to an endpoint.
 func (s *microService) subscribe(nc *nats.Conn, c *caller) error {
-	sub, err := nc.QueueSubscribe(c.stats.Subject, serviceQueue, c.call)
-	if err == nil {
+	for _, subject := range []string{c.stats.Subject, servicePrefix + "*." + c.endpoint.Name} {
+		sub, err := nc.QueueSubscribe(subject, serviceQueue, c.call)
+		if err != nil {
+			return err
+		}
 		s.subs = append(s.subs, sub)
 	}
-	return err
+	return nil
 }
 
 // introduce answers the questions that every micro service is asked.

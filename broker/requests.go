@@ -2,14 +2,25 @@ package broker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 )
 
-// awaited says whether somebody listens to the subject of an answer.
-func (s *Server) awaited(reply string) bool {
-	return reply != "" && s.srv.GlobalAccount().SubscriptionInterest(reply)
+// awaited says whether somebody waits for the answer to a request. A request of another
+// account has a reply subject of this process, and nats-server says which client it is by.
+func (s *Server) awaited(reply string, header nats.Header) bool {
+	if reply == "" {
+		return false
+	}
+	info := header.Get(server.ClientInfoHdr)
+	if info == "" {
+		return s.srv.GlobalAccount().SubscriptionInterest(reply)
+	}
+	var client struct{ ID uint64 }
+	return json.Unmarshal([]byte(info), &client) != nil || s.srv.GetClient(client.ID) != nil
 }
 
 // ErrNobody says that nobody listens to the subject of a request.

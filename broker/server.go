@@ -29,6 +29,7 @@ type Server struct {
 	nc  *nats.Conn
 	js  jetstream.JetStream
 
+	accounts  *accounts
 	listening atomic.Bool
 	fatal     <-chan string          // an error with which nats-server would have ended the process
 	broken    atomic.Pointer[string] // the write error of a stream, after which it writes nothing
@@ -63,6 +64,9 @@ func (s *Server) start(ctx context.Context) error {
 		opts.MaxConn = s.o.MaxConns + ownConns
 	}
 	opts.JetStreamLimits.DefaultMaxConsumers = -1
+	if s.o.Identify != nil {
+		opts.CustomClientAuthentication = s.accounts
+	}
 	srv, err := server.NewServer(opts)
 	if err != nil {
 		return fmt.Errorf("cannot start the embedded broker: %w", err)
@@ -75,12 +79,15 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	s.fatal = logger.fatal
-	s.nc, err = nats.Connect("", nats.InProcessServer(srv), nats.Name("jobstream"), nats.MaxReconnects(-1),
+	s.nc, err = nats.Connect("", nats.InProcessServer(srv), nats.Name("jobstream"), nats.MaxReconnects(-1), nats.CustomInboxPrefix(replies),
 		nats.ReconnectWait(100*time.Millisecond), nats.ErrorHandler(s.clientError))
 	if err != nil {
 		return fmt.Errorf("cannot connect to the embedded broker: %w", err)
 	}
 	s.js, err = jetstream.New(s.nc)
+	if err == nil {
+		err = export(srv.GlobalAccount())
+	}
 	return err
 }
 

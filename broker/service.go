@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"jobstream/jobs"
+	"jobstream/jobs/access"
 	"jobstream/jobs/api"
 )
 
@@ -37,6 +38,8 @@ type Endpoint struct {
 // Request is a request to an endpoint. Its handler may keep and change it.
 type Request struct {
 	Body []byte
+	// Principal is whom it is by.
+	Principal *access.Principal
 	// MaxAnswer is how many bytes the answer may have.
 	MaxAnswer int
 	// Omitted is set by the handler: the fields that it left out of its answer to keep to
@@ -80,7 +83,7 @@ func (r *Request) Wait() error {
 
 // Gone says that nobody listens for the answer any more: the client has closed its
 // connection, or has never wanted an answer.
-func (r *Request) Gone() bool { return !r.server.awaited(r.reply) }
+func (r *Request) Gone() bool { return !r.server.awaited(r.reply, r.header) }
 
 func busy(format string, args ...any) error {
 	return &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: fmt.Sprintf(format, args...)}
@@ -157,7 +160,7 @@ type caller struct {
 func (c *caller) call(m *nats.Msg) {
 	begun := time.Now()
 	request := &Request{
-		Body: m.Data, MaxAnswer: c.service.server.o.MaxPayload + batchAnswer,
+		Body: m.Data, Principal: c.service.server.accounts.caller(m.Subject), MaxAnswer: c.service.server.o.MaxPayload + batchAnswer,
 		header: m.Header, reply: m.Reply, server: c.service.server, place: c.slots, waits: c.waits,
 	}
 	select {

@@ -106,6 +106,9 @@ func (s *Server) fail(c echo.Context, id string, err error) {
 			slog.String("method", r.Method), slog.String("path", r.URL.Path),
 			slog.String("request_id", id), slog.Any("error", err))
 	}
+	if problem.Kind == jobs.Unauthorized {
+		c.Response().Header()["WWW-Authenticate"] = challenge
+	}
 	if after := api.RetryAfterSeconds(problem); after != "" {
 		c.Response().Header().Set("Retry-After", after)
 	}

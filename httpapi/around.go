@@ -53,6 +53,13 @@ func (s *Server) served(c *call, next echo.HandlerFunc) error {
 	if err := s.sources.check(c.Request()); err != nil {
 		return err
 	}
+	if probes[c.Path()] == nil {
+		who, err := s.identify(c.Request())
+		if err != nil {
+			return err
+		}
+		c.who = who
+	}
 	if why := s.in().away; why != nil && probes[c.Path()] == nil {
 		return why
 	}

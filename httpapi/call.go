@@ -9,6 +9,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"jobstream/jobs"
+	"jobstream/jobs/access"
 )
 
 // Bounds limit how much a server does at a time; 0 stands for the default. Requests
@@ -65,6 +66,7 @@ func (b Bounds) orDefault(conns int) Bounds {
 type call struct {
 	echo.Context
 	s     *Server
+	who   *access.Principal
 	place chan struct{} // where it has a place: nil, s.calls, s.waits or s.uploads
 	bytes int64         // of its body, counted in s.bodies
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"jobstream/jobs"
+	"jobstream/jobs/access"
 	"jobstream/jobs/api"
 	"jobstream/jobs/intake"
 )
@@ -95,6 +96,10 @@ func (b *backend) Submit(ctx context.Context, s *jobs.Submission) (*jobs.Job, bo
 	}
 	return all[0], replayed, nil
 }
+
+func (b *backend) Needs(string) access.Scope { return "" }
+
+func (b *backend) Targets(typ string, _ json.RawMessage) []string { return []string{typ} }
 
 func (b *backend) SubmitBatch(_ context.Context, subs []*jobs.Submission, token *jobs.Token) ([]*jobs.Job, bool, error) {
 	if err := b.reg.CheckBatch(subs); err != nil {

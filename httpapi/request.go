@@ -20,8 +20,8 @@ import (
 // Backend stands behind the door now.
 func (k *call) Backend() *api.Backend { return k.s.in().backend }
 
-// Caller is the same for everybody, because nobody has to log in.
-func (k *call) Caller() api.Caller { return api.Caller{Actor: "rest", Realm: "http"} }
+// Caller is whom the request is by, as identify has found out.
+func (k *call) Caller() api.Caller { return api.CallerOf(k.who, "http") }
 
 // drainRetry is when a refused client should try again while this process stops. By
 // then its successor may be there.

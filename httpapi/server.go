@@ -12,6 +12,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"jobstream/jobs/access"
 	"jobstream/jobs/api"
 )
 
@@ -29,10 +30,11 @@ type Options struct {
 	MaxBody int64        // bytes of a request's body; 0 = DefaultMaxBody
 	// MaxUpload bounds the bytes of an uploaded file; 0 = DefaultMaxUpload.
 	MaxUpload int64
-	MaxConns  int          // connections at a time; more are refused; 0 = no bound
-	Hosts     []string     // names and addresses that requests may be for, besides loopback and where they come in
-	Bounds    Bounds       // how much is done at a time
-	Logger    *slog.Logger // nil = silence
+	Keyring   *access.Keyring // who may do what; nil = everybody may do everything
+	MaxConns  int             // connections at a time; more are refused; 0 = no bound
+	Hosts     []string        // names and addresses that requests may be for, besides loopback and where they come in
+	Bounds    Bounds          // how much is done at a time
+	Logger    *slog.Logger    // nil = silence
 }
 
 // DefaultMaxBody is the bound of a request's body without another one in [Options]: 1 MiB.
@@ -62,6 +64,7 @@ type Server struct {
 	uploads   chan struct{} // has a token for each file that comes in
 	bodies    atomic.Int64  // bytes of the bodies of all
 	sources   *sources
+	keyring   *access.Keyring
 	log       *slog.Logger
 
 	behind   atomic.Pointer[inside]
@@ -77,7 +80,7 @@ type Server struct {
 // New makes a server. It does not listen before [Server.Serve].
 func New(o Options) *Server {
 	s := &Server{
-		maxBody: o.MaxBody, maxUpload: o.MaxUpload, maxConns: o.MaxConns, log: o.Logger,
+		maxBody: o.MaxBody, maxUpload: o.MaxUpload, maxConns: o.MaxConns, log: o.Logger, keyring: o.Keyring,
 		sources: newSources(o.Hosts), echo: echo.New(),
 	}
 	s.bounds = o.Bounds.orDefault(o.MaxConns)

@@ -12,6 +12,7 @@ type ErrorKind string
 // The kinds of errors for callers.
 const (
 	MalformedJSON    ErrorKind = "malformed_json"
+	Unauthorized     ErrorKind = "unauthorized"
 	Forbidden        ErrorKind = "forbidden"
 	NotFound         ErrorKind = "not_found"
 	NoArtifact       ErrorKind = "no_artifact"

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"jobstream/jobs/access"
 )
 
 // BackoffKind is the growth of the delay from retry to retry.
@@ -98,6 +100,8 @@ type Type struct {
 	HandsOver bool
 	// Lease is how long a worker elsewhere may be silent; 0 = the pool's.
 	Lease time.Duration
+	// Needs is the scope that a submission needs, besides submit; "" = none.
+	Needs access.Scope
 	Run   string // the kind of work, for people
 	Runs  string // what exactly it runs, for people; "" = that goes without saying
 	// Description is what the type is for, for people; "" = nobody has said.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
@@ -705,15 +706,15 @@ func TestContractRetry(t *testing.T) {
 		t.Errorf("its events are %s", kinds)
 	}
 	h.do(http.MethodPost, "/jobs/"+id+"/retry", "").wantProblem(t, http.StatusConflict, "conflict")
-	js, err := h.dial().JetStream()
+	js, err := jetstream.New(h.dial())
 	mustDo(t, err)
-	kept, err := js.SubscribeSync("job.*.held.*", nats.OrderedConsumer())
+	kept, err := js.OrderedConsumer(t.Context(), "NOTIFICATIONS", jetstream.OrderedConsumerConfig{FilterSubjects: []string{"job.*.held.*"}})
 	mustDo(t, err)
 	for _, want := range []string{".failed.1", ".cancelled.2", ".completed.3"} {
-		m, err := kept.NextMsg(patience)
+		m, err := kept.Next(jetstream.FetchMaxWait(patience))
 		mustDo(t, err)
-		if ce := m.Header.Get("ce-id"); ce != id+want {
-			t.Errorf("the notification on %s has the id %s, want %s", m.Subject, ce, id+want)
+		if ce := m.Headers().Get("ce-id"); ce != id+want {
+			t.Errorf("the notification on %s has the id %s, want %s", m.Subject(), ce, id+want)
 		}
 	}
 }

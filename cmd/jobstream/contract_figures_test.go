@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
@@ -603,8 +602,7 @@ func (m *figures) checkLists(t *testing.T, h *house) {
 // one notification for each end, repetitions left out.
 func (m *figures) checkNotifications(t *testing.T, nc *nats.Conn) {
 	t.Helper()
-	js, err := jetstream.New(nc)
-	mustDo(t, err)
+	_, js := adminStreams(t, nc.ConnectedUrl())
 	stream, err := js.Stream(t.Context(), "NOTIFICATIONS")
 	mustDo(t, err)
 	wanted := map[string]bool{}

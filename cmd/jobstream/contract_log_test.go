@@ -50,7 +50,7 @@ func TestContractLogOfStrangers(t *testing.T) {
 	const messages, clients = 20_000, 100
 	h := open(t, t.TempDir(), setup{})
 	begun := time.Now()
-	nc := h.dial()
+	nc, _ := adminStreams(t, h.nats)
 	for range messages - 1 {
 		mustDo(t, nc.Publish("status.x", []byte("x")))
 	}

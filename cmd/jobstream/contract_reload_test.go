@@ -40,7 +40,7 @@ func openReloadIn(t *testing.T, dir, text string) *reloadHouse {
 	mustDo(t, os.WriteFile(file, []byte(text), 0o600))
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &reloadHouse{newHouse(t, cancel), file}
-	env := append(os.Environ(), "JOBSTREAM_SERVER_PORT=0", "JOBSTREAM_BROKER_PORT=-1")
+	env := append(os.Environ(), "JOBSTREAM_SERVER_PORT=0", "JOBSTREAM_BROKER_PORT=-1", "JOBSTREAM_SERVER_AUTH_TOKENS_FILE="+tokensFile(h.t))
 	args := []string{"serve", "--config", file, "--data", t.TempDir()}
 	go func() {
 		if code := run(ctx, args, env, io.Discard, h.log); code != 0 {
@@ -57,7 +57,7 @@ func (h *reloadHouse) reload(text string) (code int, out string) {
 	h.t.Helper()
 	mustDo(h.t, os.WriteFile(h.file, []byte(text), 0o600))
 	var both bytes.Buffer
-	code = run(h.t.Context(), []string{"reload"}, []string{"JOBSTREAM_URL=" + h.rest + "/"}, &both, &both)
+	code = run(h.t.Context(), []string{"reload"}, []string{"JOBSTREAM_URL=" + h.rest + "/", "JOBSTREAM_TOKEN=" + adminToken}, &both, &both)
 	return code, both.String()
 }
 
@@ -234,7 +234,7 @@ func TestReloadAddress(t *testing.T) {
 		{"[", "", "", "", "not YAML"},
 	} {
 		mustDo(t, os.WriteFile(file, []byte(c.text), 0o600))
-		got, err := (&reloadCommand{configFlag{file}, c.url}).url([]string{c.env})
+		got, err := (&clientFlags{configFlag: configFlag{file}, URL: c.url}).base(&program{environ: []string{c.env}})
 		if got != c.want || (err != nil) != (c.wrong != "") || err != nil && !strings.Contains(err.Error(), c.wrong) {
 			t.Errorf("%q, %q and %q give %q, %v", c.text, c.url, c.env, got, err)
 		}

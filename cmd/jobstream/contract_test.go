@@ -62,6 +62,7 @@ func addKinds(cfg *config.Config, more map[string]jobs.Handler) {
 func open(t *testing.T, dir string, s setup) *house {
 	t.Helper()
 	cfg := config.Default(handlers.Kinds())
+	knowAdmin(cfg)
 	cfg.Data.Dir = dir
 	cfg.Server.Port, cfg.Broker.Port = 0, -1
 	cfg.Worker.ShutdownGrace = 10 * time.Second
@@ -99,7 +100,7 @@ func openProgram(t *testing.T, dir string, env ...string) *house {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	h := newHouse(t, cancel)
-	env = append([]string{"JOBSTREAM_SERVER_PORT=0", "JOBSTREAM_BROKER_PORT=-1", "JOBSTREAM_DATA_DIR=" + dir}, env...)
+	env = append([]string{"JOBSTREAM_SERVER_PORT=0", "JOBSTREAM_BROKER_PORT=-1", "JOBSTREAM_DATA_DIR=" + dir, "JOBSTREAM_SERVER_AUTH_TOKENS_FILE=" + tokensFile(t)}, env...)
 	go func() {
 		if code := run(ctx, nil, env, io.Discard, h.log); code != 0 {
 			h.ended <- fmt.Sprintf("exit code %d", code)

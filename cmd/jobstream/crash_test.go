@@ -64,6 +64,7 @@ func TestMain(m *testing.M) {
 func runChild(dir string) int {
 	tuneGC() // as main does
 	cfg := config.Default(handlers.Kinds())
+	knowAdmin(cfg)
 	cfg.Data.Dir = filepath.Join(dir, "data")
 	cfg.Server.Port, cfg.Broker.Port = 0, -1
 	cfg.Worker.MaxWorkers, cfg.Worker.MaxLost = 20, 1000 // whoever is killed at random is no poison

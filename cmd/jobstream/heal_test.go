@@ -9,9 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
 	"jobstream/jobs"
@@ -24,10 +21,7 @@ func hurry(o *node.Options) { o.HealPause = time.Millisecond }
 // and waits until that has happened so many times.
 func (h *house) hurt(stream string, times int) {
 	h.t.Helper()
-	nc, err := nats.Connect(h.nats, nats.NoReconnect())
-	mustDo(h.t, err)
-	js, err := jetstream.New(nc)
-	mustDo(h.t, err)
+	nc, js := adminStreams(h.t, h.nats)
 	mustDo(h.t, js.DeleteStream(h.t.Context(), stream))
 	nc.Close()
 	select {

@@ -169,6 +169,7 @@ func (m *typeMaker) makeOne(c *config.Config, name string, before madeType) (*jo
 	made := &jobs.Type{
 		Name: name, RetryCount: t.RetryCount, Timeout: t.Timeout, MaxWorkers: t.MaxWorkers,
 		ConcurrencyPerKey: t.ConcurrencyPerKey, Rate: t.Rate, Backoff: t.Backoff, Inputs: t.Inputs, Handler: h, Run: t.Run,
+		Needs:       handlers.Find(c.Kinds, t.Run).Needs,
 		Description: t.Description,
 	}
 	if !t.Schema.IsZero() {

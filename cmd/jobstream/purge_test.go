@@ -4,8 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"jobstream/jobs"
 )
 
@@ -17,8 +15,7 @@ func TestPurgedWhileRunning(t *testing.T) {
 	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"held": held, "quick": jobs.HandlerFunc(nothing)}})
 	first := h.submit(`{"type":"held"}`).ID
 	running := held.next(t)
-	js, err := jetstream.New(h.dial())
-	mustDo(t, err)
+	_, js := adminStreams(t, h.nats)
 	stream, err := js.Stream(t.Context(), "JOBS")
 	mustDo(t, err)
 	mustDo(t, stream.Purge(t.Context()))

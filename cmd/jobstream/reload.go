@@ -8,20 +8,15 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"reflect"
-	"strconv"
 	"strings"
-	"time"
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
 	"jobstream/jobs"
 	"jobstream/jobs/api"
-	"jobstream/jobs/handlers"
 	"jobstream/jobs/setting"
 )
 
@@ -96,69 +91,25 @@ func configFile(name string) error {
 	return nil
 }
 
-type reloadCommand struct {
-	configFlag
-	URL string `name:"url" placeholder:"URL" help:"REST address of the server (default: $$JOBSTREAM_URL, else server.host and server.port)."`
-}
-
-// reloadTimeout is how long a server may take to reload.
-const reloadTimeout = time.Minute
+type reloadCommand struct{ clientFlags }
 
 // Run asks a running server to take up the jobs section of its configuration, and prints
 // what has changed.
 func (c *reloadCommand) Run(p *program) error {
-	url, err := c.url(p.environ)
-	if err != nil {
-		return &usageError{err}
-	}
-	ctx, cancel := context.WithTimeout(p.ctx, reloadTimeout)
+	ctx, cancel := context.WithTimeout(p.ctx, clientTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(url, "/")+"/reload", nil)
+	answer, body, err := c.do(ctx, p, http.MethodPost, "/reload")
 	if err != nil {
-		return &usageError{fmt.Errorf("%s is no address of a server: %w", url, err)}
-	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return fmt.Errorf("the server cannot be reached; name its address with --url if it is another one: %w", err)
-	}
-	defer func() { _ = answer.Body.Close() }() // all of it has been read
-	body, err := io.ReadAll(answer.Body)
-	if err != nil {
-		return fmt.Errorf("the server's answer was cut off: %w", err)
+		return err
 	}
 	if answer.StatusCode != http.StatusOK {
 		return failedReload(answer.Status, answer.StatusCode, body)
 	}
 	var done api.Reloaded
 	if err := json.Unmarshal(body, &done); err != nil {
-		return fmt.Errorf("%s is no server of this version: %w", url, err)
+		return fmt.Errorf("%s is no server of this version: %w", answer.Request.URL.Host, err)
 	}
 	return printReload(p.stdout, &done)
-}
-
-// url is the address of the server.
-func (c *reloadCommand) url(environ []string) (string, error) {
-	if c.URL != "" {
-		return c.URL, nil
-	}
-	for _, v := range environ {
-		if value, ok := strings.CutPrefix(v, config.ClientVariable+"="); ok && value != "" {
-			return value, nil
-		}
-	}
-	host, port, err := config.Address(c.File, handlers.Kinds(), environ)
-	if err != nil {
-		return "", err
-	}
-	if port == 0 {
-		return "", errors.New("server.port is 0, so the server has any port; name its address with --url")
-	}
-	if a, err := netip.ParseAddr(host); err == nil && a.IsUnspecified() {
-		if host = "127.0.0.1"; a.Is6() {
-			host = "::1"
-		}
-	}
-	return "http://" + net.JoinHostPort(host, strconv.Itoa(port)), nil
 }
 
 // failedReload is the error that a server has answered with. One in the configuration
@@ -171,7 +122,11 @@ func failedReload(status string, code int, body []byte) error {
 	if json.Unmarshal(body, &p) != nil || p.Detail == "" {
 		return fmt.Errorf("the server answers %s", status)
 	}
-	if code != http.StatusUnprocessableEntity {
+	switch code {
+	case http.StatusUnprocessableEntity:
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return errors.New(p.Detail + "\nGive a token with --token, or run this where the server runs, with its --config, as a user who may read its data folder.")
+	default:
 		return errors.New(p.Detail)
 	}
 	lines := []string{p.Detail}

@@ -17,6 +17,7 @@ import (
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
+	"jobstream/jobs/access"
 )
 
 type serveCommand struct {
@@ -69,6 +70,9 @@ type server struct {
 	reread  func(further ...config.Flag) (*config.Config, error) // nil: the configuration never changes
 	change  func(*node.Options)                                  // tests change the options before the start; may be nil
 	node    *node.Node
+	tasks   sync.WaitGroup
+	// operator is the token of whoever may read the data folder.
+	operator string
 }
 
 // serve is the life of the server. It returns nil after a clean stop, which the first
@@ -82,6 +86,7 @@ func (s *server) serve(ctx context.Context) error {
 	}
 	s.warn()
 	defer func() { _ = listener.Close() }() // the REST door closes it, if it is ever reached
+	defer s.tasks.Wait()
 	starting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	started := make(chan error, 1)
@@ -148,11 +153,12 @@ func (s *server) listen(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
-// warn logs a warning if other machines can reach the server.
+// warn logs a warning if other machines can use the server without a token.
 func (s *server) warn() {
-	if open := s.cfg.Exposed(); len(open) > 0 {
-		s.log.Warn("other machines can reach this server and nobody has to log in: whoever does may do everything (server.insecure)",
-			"addresses", strings.Join(open, ", "))
+	open, may := s.cfg.Exposed(), s.cfg.Server.Auth.Anonymous
+	if len(open) > 0 && len(may) > 0 {
+		s.log.Warn("other machines can reach this server, and whoever does has these scopes without a token (server.insecure)",
+			"addresses", strings.Join(open, ", "), "scopes", strings.Join(may, ", "))
 	}
 }
 
@@ -162,12 +168,24 @@ func (s *server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.operator = access.NewToken()
+	keys, err := s.keys()
+	if err != nil {
+		return &usageError{err}
+	}
+	o.Keyring = access.NewKeyring(s.cfg.Anonymous(), keys, nil)
 	if s.change != nil {
 		s.change(&o)
 	}
 	warnOfPrograms(s.cfg, s.log)
-	s.node, err = node.Open(ctx, o)
-	return err
+	if s.node, err = node.Open(ctx, o); err != nil {
+		return err
+	}
+	if s.cfg.Server.Auth.TokensFile != "" {
+		s.tasks.Go(func() { s.followTokens(ctx, o.Keyring) })
+	}
+	s.writeOperator()
+	return nil
 }
 
 // ready logs the addresses of the server and a first command to try.

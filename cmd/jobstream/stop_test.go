@@ -106,6 +106,7 @@ func TestQueuedAgainOnce(t *testing.T) {
 // tracker: the second signal ends it at once even then.
 func TestSecondSignalWhileStarting(t *testing.T) {
 	cfg := config.Default(handlers.Kinds())
+	knowAdmin(cfg)
 	cfg.Data.Dir, cfg.Server.Port, cfg.Broker.Port = t.TempDir(), 0, -1
 	other, err := status.Open(status.Options{Path: node.FoldersIn(cfg.Data.Dir).Tracker})
 	mustDo(t, err)

@@ -14,6 +14,7 @@ import (
 	"jobstream/cmd/node/natsdoor"
 	"jobstream/httpapi"
 	"jobstream/jobs"
+	"jobstream/jobs/access"
 	"jobstream/jobs/api"
 	"jobstream/jobs/handlers/bulk"
 	"jobstream/jobs/handlers/cleanup"
@@ -77,6 +78,9 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 	if err := n.up(ctx); err != nil {
 		return nil, err
 	}
+	if o.Keyring != nil {
+		o.Keyring.OnChange(n.changed)
+	}
 	watching, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	n.stopWatch = cancel
 	go n.watch(watching)
@@ -88,12 +92,19 @@ func (n *Node) withInternal(types []*jobs.Type) []*jobs.Type {
 	return append(slices.Clone(types), n.internal...)
 }
 
+// changed cuts off the clients of a principal that has lost its token or a right.
+func (n *Node) changed(principal string) {
+	if c := n.core.Load(); c != nil {
+		c.Broker.Disconnect(principal)
+	}
+}
+
 // bulkType is the type of bulk jobs. Few run at once, as each keeps the tracker busy:
 // it may change millions of jobs.
 func bulkType(h jobs.Handler) *jobs.Type {
 	return &jobs.Type{
 		Name: api.BulkType, Internal: true, Handler: h,
-		RetryCount: 3, Timeout: 24 * time.Hour, MaxWorkers: 2, Backoff: jobs.DefaultBackoff(),
+		Needs: access.Manage, RetryCount: 3, Timeout: 24 * time.Hour, MaxWorkers: 2, Backoff: jobs.DefaultBackoff(),
 	}
 }
 
@@ -121,7 +132,7 @@ func (n *Node) up(ctx context.Context) error {
 	}
 	n.rest = httpapi.New(httpapi.Options{
 		Backend: back, Health: c.health,
-		MaxBody: n.o.REST.MaxBody, MaxUpload: n.o.REST.MaxUpload, Hosts: n.o.REST.Hosts, MaxConns: n.o.MaxConns, Logger: n.log,
+		Keyring: n.o.Keyring, MaxBody: n.o.REST.MaxBody, MaxUpload: n.o.REST.MaxUpload, Hosts: n.o.REST.Hosts, MaxConns: n.o.MaxConns, Logger: n.log,
 	})
 	return nil
 }

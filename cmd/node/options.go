@@ -6,6 +6,7 @@ import (
 
 	"jobstream/httpapi"
 	"jobstream/jobs"
+	"jobstream/jobs/access"
 	"jobstream/jobs/handlers/cleanup"
 	"jobstream/jobs/handlers/webhook"
 	"jobstream/jobs/schedule"
@@ -27,6 +28,7 @@ type Options struct {
 
 	Callbacks webhook.Options // who is notified of the ends of jobs by requests, and how
 
+	Keyring  *access.Keyring // who may do what at the doors; nil = everybody may do everything
 	REST     REST
 	NATS     NATS
 	MaxConns int // bound of connections to each of the two doors; 0 = none

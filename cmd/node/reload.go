@@ -120,6 +120,7 @@ func (c *core) setTypes(ctx context.Context, types []*jobs.Type) error {
 	before := c.o.registry.Types()
 	c.o.registry.Replace(types...)
 	closeIdle(before, types)
+	c.Broker.Refresh()
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), reloadTime)
 	defer cancel()
 	if err := c.Broker.Lanes.CloseSome(closing, lanesOf(removed)); err != nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"jobstream/jobs"
+	"jobstream/jobs/access"
 	"jobstream/jobs/intake"
 	"jobstream/jobs/joblog"
 	"jobstream/jobs/schedule"
@@ -36,6 +37,11 @@ type Submitter interface {
 	// SubmitBatch does so for all of subs or none. They have one token, which may be
 	// nil.
 	SubmitBatch(ctx context.Context, subs []*jobs.Submission, token *jobs.Token) (made []*jobs.Job, replayed bool, err error)
+	// Targets are the types of which a submission makes jobs: its own, and those of the
+	// jobs that it makes.
+	Targets(typ string, payload json.RawMessage) []string
+	// Needs is the scope that a submission of a type needs, besides submit; "" = none.
+	Needs(typ string) access.Scope
 }
 
 // Inputs are the files that clients upload for jobs.

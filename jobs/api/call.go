@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/access"
 	"jobstream/jobs/strict"
 )
 
@@ -50,10 +51,19 @@ type waiter interface {
 	Gone() bool
 }
 
-// Caller is whose request it is. A principal with scopes will stand here.
+// Caller is whose request it is.
 type Caller struct {
-	Actor string // its name in commands, see [jobs.Stamp]
-	Realm string // separates its idempotency keys from those of others, see [jobs.NewToken]
+	*access.Principal        // required
+	Realm             string // separates its idempotency keys from those of others, see [jobs.NewToken]
+}
+
+// CallerOf makes a caller of a principal. Those without a token share the realm of their
+// door, as they always have. Everybody else has a realm of their own at both doors.
+func CallerOf(p *access.Principal, door string) Caller {
+	if p.Name == access.Anonymous {
+		return Caller{p, door}
+	}
+	return Caller{p, "principal " + p.Name}
 }
 
 // Call is a request that has been read: whose it is, and the backend to do it with.

@@ -178,7 +178,7 @@ func history(ctx context.Context, c Call, q ofJob) (Answer, error) {
 func cancel(ctx context.Context, c Call, q ofJob) (Answer, error) {
 	j, err := c.find(ctx, q)
 	if err == nil {
-		j, err = c.Changer.Cancel(ctx, c.Caller.Actor, j, q.Reason)
+		j, err = c.Changer.Cancel(ctx, c.Caller.Name, j, q.Reason)
 	}
 	return Answer{JSON: job{Job: j}}, err
 }
@@ -186,7 +186,7 @@ func cancel(ctx context.Context, c Call, q ofJob) (Answer, error) {
 func retry(ctx context.Context, c Call, q ofJob) (Answer, error) {
 	j, err := c.find(ctx, q)
 	if err == nil {
-		j, err = c.Changer.Retry(ctx, c.Caller.Actor, j)
+		j, err = c.Changer.Retry(ctx, c.Caller.Name, j)
 	}
 	return Answer{JSON: job{Job: j}}, err
 }

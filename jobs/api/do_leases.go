@@ -27,6 +27,11 @@ func readAsk(r Request) (*jobs.Ask, error) {
 const doorTime = 5 * time.Second
 
 func next(ctx context.Context, c Call, a *jobs.Ask) (Answer, error) {
+	for _, typ := range a.Types {
+		if !c.Caller.MayUse(typ) {
+			return Answer{}, c.Caller.onlyTypes("do", typ)
+		}
+	}
 	if a.Wait > 0 {
 		waiting, done, err := c.door.Wait(ctx, a.Wait+doorTime)
 		if err != nil {

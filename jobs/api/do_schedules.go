@@ -53,12 +53,18 @@ func readNamedSpec(r Request) (*schedule.Spec, error) {
 }
 
 func createSchedule(ctx context.Context, c Call, s *schedule.Spec) (Answer, error) {
-	e, err := c.Schedules.Create(ctx, c.Caller.Actor, s)
+	if err := c.mayMake(s.Type, s.Payload); err != nil {
+		return Answer{}, err
+	}
+	e, err := c.Schedules.Create(ctx, c.Caller.Name, s)
 	return Answer{JSON: entry{e}, Address: scheduleAddress(s.Name)}, err
 }
 
 func putSchedule(ctx context.Context, c Call, s *schedule.Spec) (Answer, error) {
-	e, created, err := c.Schedules.Put(ctx, c.Caller.Actor, s)
+	if err := c.mayMake(s.Type, s.Payload); err != nil {
+		return Answer{}, err
+	}
+	e, created, err := c.Schedules.Put(ctx, c.Caller.Name, s)
 	a := Answer{JSON: entry{e}}
 	if created {
 		a.Status, a.Address = 201, scheduleAddress(s.Name)
@@ -69,15 +75,15 @@ func putSchedule(ctx context.Context, c Call, s *schedule.Spec) (Answer, error) 
 func scheduleAddress(name string) string { return "/schedules/" + name }
 
 func deleteSchedule(ctx context.Context, c Call, name string) (Answer, error) {
-	return Answer{}, c.Schedules.Delete(ctx, c.Caller.Actor, name)
+	return Answer{}, c.Schedules.Delete(ctx, c.Caller.Name, name)
 }
 
 func pauseSchedule(ctx context.Context, c Call, name string) (Answer, error) {
-	return scheduleOf(c.Schedules.Pause(ctx, c.Caller.Actor, name))
+	return scheduleOf(c.Schedules.Pause(ctx, c.Caller.Name, name))
 }
 
 func resumeSchedule(ctx context.Context, c Call, name string) (Answer, error) {
-	return scheduleOf(c.Schedules.Resume(ctx, c.Caller.Actor, name))
+	return scheduleOf(c.Schedules.Resume(ctx, c.Caller.Name, name))
 }
 
 // scheduleRun is the input of a run of a schedule.
@@ -100,6 +106,13 @@ func readScheduleRun(r Request) (scheduleRun, error) {
 }
 
 func runSchedule(ctx context.Context, c Call, in scheduleRun) (Answer, error) {
+	s, err := c.Schedules.Get(ctx, in.name)
+	if err == nil {
+		err = c.mayMake(s.Type, s.Payload)
+	}
+	if err != nil {
+		return Answer{}, err
+	}
 	j, replayed, err := c.Schedules.Run(ctx, in.name, in.token)
 	if err != nil {
 		return Answer{}, err

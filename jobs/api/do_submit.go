@@ -52,6 +52,9 @@ func readRun(r Request) (submission, error) {
 }
 
 func submit(ctx context.Context, c Call, s submission) (Answer, error) {
+	if err := c.mayMake(s.job.Type, s.job.Payload); err != nil {
+		return Answer{}, err
+	}
 	j, replayed, err := c.Submitter.Submit(ctx, s.job)
 	if err != nil {
 		return Answer{}, err
@@ -111,6 +114,11 @@ func batchTooLarge(err error) error {
 }
 
 func submitBatch(ctx context.Context, c Call, s submissions) (Answer, error) {
+	for _, one := range s.jobs {
+		if err := c.mayMake(one.Type, one.Payload); err != nil {
+			return Answer{}, err
+		}
+	}
 	made, replayed, err := c.Submitter.SubmitBatch(ctx, s.jobs, s.token)
 	return Answer{JSON: batch(made), Replayed: replayed}, err
 }

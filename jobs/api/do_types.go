@@ -34,12 +34,12 @@ func getType(ctx context.Context, c Call, name string) (Answer, error) {
 }
 
 func pauseType(ctx context.Context, c Call, name string) (Answer, error) {
-	t, err := c.Types.SetPaused(ctx, c.Caller.Actor, name, true)
+	t, err := c.Types.SetPaused(ctx, c.Caller.Name, name, true)
 	return Answer{JSON: t}, err
 }
 
 func resumeType(ctx context.Context, c Call, name string) (Answer, error) {
-	t, err := c.Types.SetPaused(ctx, c.Caller.Actor, name, false)
+	t, err := c.Types.SetPaused(ctx, c.Caller.Name, name, false)
 	return Answer{JSON: t}, err
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/access"
 	"jobstream/jobs/api"
 )
 
@@ -25,8 +26,10 @@ type counter struct {
 	closed error // why no more jobs are given out
 }
 
-func (d *counter) Backend() *api.Backend      { return d.b }
-func (d *counter) Caller() api.Caller         { return api.Caller{Actor: "test"} }
+func (d *counter) Backend() *api.Backend { return d.b }
+func (d *counter) Caller() api.Caller {
+	return api.Caller{Principal: &access.Principal{Name: "test", Scopes: []access.Scope{access.Admin}}}
+}
 func (d *counter) Admits() error              { return d.closed }
 func (d *counter) Query() (url.Values, error) { return d.query, nil }
 func (d *counter) Upload() (io.Reader, error) { return strings.NewReader(d.body), nil }

@@ -1,14 +1,18 @@
 package api
 
-import "context"
+import (
+	"context"
+
+	"jobstream/jobs/access"
+)
 
 // Operation is one thing that the server does on request. All operations are in one
 // table, see [Operations], and the doors are made from it.
 type Operation struct {
 	// Name identifies the operation, and is its endpoint over NATS: jobstream.NAME.
 	Name string
-	// Scope is the right that a caller needs for it. It is not checked yet.
-	Scope Scope
+	// Scope is the right that a caller needs for it.
+	Scope access.Scope
 	// Route is its method and path over REST; "" = it is not offered there. HEAD goes
 	// where GET goes.
 	Route string
@@ -24,73 +28,61 @@ type Doors struct{ REST, NATS Handler }
 // [*jobs.Error].
 type Handler func(ctx context.Context, r Request) (Answer, error)
 
-// Scope is a right of callers. No scope includes another.
-type Scope string
-
-// The scopes.
-const (
-	ScopeSubmit Scope = "submit" // makes jobs
-	ScopeRead   Scope = "read"   // looks at anything
-	ScopeManage Scope = "manage" // changes jobs, types, workers and schedules
-	ScopeWork   Scope = "work"   // does jobs, under leases
-	ScopeAdmin  Scope = "admin"  // has the configuration taken up
-)
-
 // Operations lists all operations: the whole surface on a page. Only the health probes
 // of REST are not among them.
 func Operations() []*Operation { return operations }
 
-var operations = []*Operation{
-	{"submit", ScopeSubmit, "POST /jobs", 202, both(readSubmission, submit)},
-	{"batch", ScopeSubmit, "POST /jobs/batch", 202, both(readBatch, submitBatch)},
-	{"run", ScopeSubmit, "", 0, doors(nil, readRun, submit)},
-	{"bulk", ScopeManage, "POST /jobs/bulk", 202, doors(readBulk, nil, changeMany)},
-	{"artifact.create", ScopeSubmit, "POST /artifacts", 201, doors(readUpload, nil, upload)},
+var operations = guarded([]*Operation{
+	{"submit", access.Submit, "POST /jobs", 202, both(readSubmission, submit)},
+	{"batch", access.Submit, "POST /jobs/batch", 202, both(readBatch, submitBatch)},
+	{"run", access.Submit, "", 0, doors(nil, readRun, submit)},
+	{"bulk", access.Manage, "POST /jobs/bulk", 202, doors(readBulk, nil, changeMany)},
+	{"artifact.create", access.Submit, "POST /artifacts", 201, doors(readUpload, nil, upload)},
 
-	{"list", ScopeRead, "GET /jobs", 200, doors(readListQuery, readListBody, list)},
-	{"counts", ScopeRead, "GET /jobs/counts", 200, doors(readCountsQuery, readCountsBody, count)},
-	{"get", ScopeRead, "GET /jobs/{id}", 200, doors(readGetPath, readGetBody, get)},
-	{"history", ScopeRead, "GET /jobs/{id}/events", 200, doors(readJobPath, nil, history)},
-	{"log", ScopeRead, "GET /jobs/{id}/log", 200, doors(readLogPath, nil, readLog)},
-	{"result", ScopeRead, "GET /jobs/{id}/result", 200, doors(readJobPath, nil, result)},
-	{"artifact.list", ScopeRead, "GET /jobs/{id}/artifacts", 200, doors(readJobPath, nil, listArtifacts)},
-	{"artifact.get", ScopeRead, "GET /jobs/{id}/artifacts/{name}", 200, doors(readArtifactPath, nil, getArtifact)},
-	{"delivery.list", ScopeRead, "GET /deliveries", 200, doors(readDeliveriesQuery, nil, listDeliveries)},
-	{"cancel", ScopeManage, "POST /jobs/{id}/cancel", 202, doors(readCancelPath, readCancelBody, cancel)},
-	{"retry", ScopeManage, "POST /jobs/{id}/retry", 202, doors(readJobPathOnly, readJobBody, retry)},
-	{"delete", ScopeManage, "DELETE /jobs/{id}", 204, doors(readJobPathOnly, readJobBody, remove)},
+	{"list", access.Read, "GET /jobs", 200, doors(readListQuery, readListBody, list)},
+	{"counts", access.Read, "GET /jobs/counts", 200, doors(readCountsQuery, readCountsBody, count)},
+	{"get", access.Read, "GET /jobs/{id}", 200, doors(readGetPath, readGetBody, get)},
+	{"history", access.Read, "GET /jobs/{id}/events", 200, doors(readJobPath, nil, history)},
+	{"log", access.Read, "GET /jobs/{id}/log", 200, doors(readLogPath, nil, readLog)},
+	{"result", access.Read, "GET /jobs/{id}/result", 200, doors(readJobPath, nil, result)},
+	{"artifact.list", access.Read, "GET /jobs/{id}/artifacts", 200, doors(readJobPath, nil, listArtifacts)},
+	{"artifact.get", access.Read, "GET /jobs/{id}/artifacts/{name}", 200, doors(readArtifactPath, nil, getArtifact)},
+	{"delivery.list", access.Read, "GET /deliveries", 200, doors(readDeliveriesQuery, nil, listDeliveries)},
+	{"cancel", access.Manage, "POST /jobs/{id}/cancel", 202, doors(readCancelPath, readCancelBody, cancel)},
+	{"retry", access.Manage, "POST /jobs/{id}/retry", 202, doors(readJobPathOnly, readJobBody, retry)},
+	{"delete", access.Manage, "DELETE /jobs/{id}", 204, doors(readJobPathOnly, readJobBody, remove)},
 
-	{"type.list", ScopeRead, "GET /types", 200, doors(readNothing, nil, listTypes)},
-	{"type.get", ScopeRead, "GET /types/{type}", 200, doors(readTypePath, nil, getType)},
-	{"pause", ScopeManage, "POST /types/{type}/pause", 200, doors(readTypePathOnly, readTypeBody, pauseType)},
-	{"resume", ScopeManage, "POST /types/{type}/resume", 200, doors(readTypePathOnly, readTypeBody, resumeType)},
-	{"stats", ScopeRead, "GET /workers/stats", 200, doors(readNothing, ignoreBody, stats)},
-	{"resize", ScopeManage, "PUT /workers", 200, doors(readResize, nil, resize)},
-	{"worker.pause", ScopeManage, "POST /workers/pause", 200, both(readEmpty, pauseWorkers)},
-	{"worker.resume", ScopeManage, "POST /workers/resume", 200, both(readEmpty, resumeWorkers)},
+	{"type.list", access.Read, "GET /types", 200, doors(readNothing, nil, listTypes)},
+	{"type.get", access.Read, "GET /types/{type}", 200, doors(readTypePath, nil, getType)},
+	{"pause", access.Manage, "POST /types/{type}/pause", 200, doors(readTypePathOnly, readTypeBody, pauseType)},
+	{"resume", access.Manage, "POST /types/{type}/resume", 200, doors(readTypePathOnly, readTypeBody, resumeType)},
+	{"stats", access.Read, "GET /workers/stats", 200, doors(readNothing, ignoreBody, stats)},
+	{"resize", access.Manage, "PUT /workers", 200, doors(readResize, nil, resize)},
+	{"worker.pause", access.Manage, "POST /workers/pause", 200, both(readEmpty, pauseWorkers)},
+	{"worker.resume", access.Manage, "POST /workers/resume", 200, both(readEmpty, resumeWorkers)},
 
-	{"worker.list", ScopeRead, "GET /workers", 200, doors(readNothing, ignoreBody, listWorkers)},
-	{"worker.next", ScopeWork, "POST /leases", 200, both(readAsk, next)},
-	{"worker.beat", ScopeWork, "POST /leases/beat", 200, both(readBeat, beat)},
-	{"worker.progress", ScopeWork, "POST /leases/{lease}/progress", 200, both(reportOf(progressFields), progress)},
-	{"worker.done", ScopeWork, "POST /leases/{lease}/done", 200, both(reportOf(doneFields), done)},
-	{"worker.done_many", ScopeWork, "POST /leases/done", 200, both(readManyDone, doneMany)},
-	{"worker.fail", ScopeWork, "POST /leases/{lease}/fail", 200, both(reportOf(failFields), fail)},
-	{"worker.release", ScopeWork, "POST /leases/{lease}/release", 200, both(reportOf(releaseFields), release)},
-	{"worker.input", ScopeWork, "GET /leases/{lease}/inputs/{name}", 200, doors(readLeaseFile, nil, getInput)},
-	{"worker.artifact", ScopeWork, "PUT /leases/{lease}/artifacts/{name}", 200, doors(readAttachment, nil, attach)},
+	{"worker.list", access.Read, "GET /workers", 200, doors(readNothing, ignoreBody, listWorkers)},
+	{"worker.next", access.Work, "POST /leases", 200, both(readAsk, next)},
+	{"worker.beat", access.Work, "POST /leases/beat", 200, both(readBeat, beat)},
+	{"worker.progress", access.Work, "POST /leases/{lease}/progress", 200, both(reportOf(progressFields), progress)},
+	{"worker.done", access.Work, "POST /leases/{lease}/done", 200, both(reportOf(doneFields), done)},
+	{"worker.done_many", access.Work, "POST /leases/done", 200, both(readManyDone, doneMany)},
+	{"worker.fail", access.Work, "POST /leases/{lease}/fail", 200, both(reportOf(failFields), fail)},
+	{"worker.release", access.Work, "POST /leases/{lease}/release", 200, both(reportOf(releaseFields), release)},
+	{"worker.input", access.Work, "GET /leases/{lease}/inputs/{name}", 200, doors(readLeaseFile, nil, getInput)},
+	{"worker.artifact", access.Work, "PUT /leases/{lease}/artifacts/{name}", 200, doors(readAttachment, nil, attach)},
 
-	{"reload", ScopeAdmin, "POST /reload", 200, both(readEmpty, reload)},
+	{"reload", access.Admin, "POST /reload", 200, both(readEmpty, reload)},
 
-	{"schedule.list", ScopeRead, "GET /schedules", 200, doors(readNothing, nil, listSchedules)},
-	{"schedule.create", ScopeManage, "POST /schedules", 201, doors(readSpec, nil, createSchedule)},
-	{"schedule.get", ScopeRead, "GET /schedules/{name}", 200, doors(readNamePath, nil, getSchedule)},
-	{"schedule.put", ScopeManage, "PUT /schedules/{name}", 200, doors(readNamedSpec, nil, putSchedule)},
-	{"schedule.delete", ScopeManage, "DELETE /schedules/{name}", 204, doors(readNamePathOnly, nil, deleteSchedule)},
-	{"schedule.run", ScopeManage, "POST /schedules/{name}/run", 202, doors(readScheduleRun, nil, runSchedule)},
-	{"schedule.pause", ScopeManage, "POST /schedules/{name}/pause", 200, doors(readNamePathOnly, nil, pauseSchedule)},
-	{"schedule.resume", ScopeManage, "POST /schedules/{name}/resume", 200, doors(readNamePathOnly, nil, resumeSchedule)},
-}
+	{"schedule.list", access.Read, "GET /schedules", 200, doors(readNothing, nil, listSchedules)},
+	{"schedule.create", access.Manage, "POST /schedules", 201, doors(readSpec, nil, createSchedule)},
+	{"schedule.get", access.Read, "GET /schedules/{name}", 200, doors(readNamePath, nil, getSchedule)},
+	{"schedule.put", access.Manage, "PUT /schedules/{name}", 200, doors(readNamedSpec, nil, putSchedule)},
+	{"schedule.delete", access.Manage, "DELETE /schedules/{name}", 204, doors(readNamePathOnly, nil, deleteSchedule)},
+	{"schedule.run", access.Manage, "POST /schedules/{name}/run", 202, doors(readScheduleRun, nil, runSchedule)},
+	{"schedule.pause", access.Manage, "POST /schedules/{name}/pause", 200, doors(readNamePathOnly, nil, pauseSchedule)},
+	{"schedule.resume", access.Manage, "POST /schedules/{name}/resume", 200, doors(readNamePathOnly, nil, resumeSchedule)},
+})
 
 // reader reads the input of an operation from a request.
 type reader[In any] func(r Request) (In, error)
@@ -106,8 +98,7 @@ func doors[In any](rest, nats reader[In], do doer[In]) Doors {
 	return Doors{REST: handler(rest, do), NATS: handler(nats, do)}
 }
 
-// handler reads a request and does the operation. Rules for every operation at every
-// door, such as a check of the scope, belong between these two steps.
+// handler reads a request and does the operation.
 func handler[In any](read reader[In], do doer[In]) Handler {
 	if read == nil {
 		return nil

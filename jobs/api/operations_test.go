@@ -7,6 +7,7 @@ import (
 	"testing"
 	"text/tabwriter"
 
+	"jobstream/jobs/access"
 	"jobstream/jobs/api"
 )
 
@@ -47,7 +48,7 @@ func TestOperationsAreWhole(t *testing.T) {
 		}
 		names[op.Name] = true
 		switch op.Scope {
-		case api.ScopeSubmit, api.ScopeRead, api.ScopeManage, api.ScopeWork, api.ScopeAdmin:
+		case access.Submit, access.Read, access.Manage, access.Work, access.Admin:
 		default:
 			t.Errorf("%s has the scope %q", op.Name, op.Scope)
 		}
@@ -61,7 +62,7 @@ func TestOperationsAreWhole(t *testing.T) {
 			t.Errorf("%s has the route of another operation: %s", op.Name, op.Route)
 		}
 		routes[op.Route] = true
-		if reads := strings.HasPrefix(op.Route, "GET "); op.Route != "" && op.Scope != api.ScopeWork && reads != (op.Scope == api.ScopeRead) {
+		if reads := strings.HasPrefix(op.Route, "GET "); op.Route != "" && op.Scope != access.Work && reads != (op.Scope == access.Read) {
 			t.Errorf("%s has the scope %s and the route %s", op.Name, op.Scope, op.Route)
 		}
 	}
@@ -69,7 +70,7 @@ func TestOperationsAreWhole(t *testing.T) {
 
 func ExampleOperations() {
 	for _, op := range api.Operations() {
-		if op.NATS != nil && op.Scope == api.ScopeManage {
+		if op.NATS != nil && op.Scope == access.Manage {
 			fmt.Printf("jobstream.%s, or %s\n", op.Name, op.Route)
 		}
 	}

@@ -16,6 +16,7 @@ var problems = map[jobs.ErrorKind]struct {
 	title  string
 }{
 	jobs.MalformedJSON:       {http.StatusBadRequest, "The body is not JSON"},
+	jobs.Unauthorized:        {http.StatusUnauthorized, "Who are you?"},
 	jobs.Forbidden:           {http.StatusForbidden, "Not allowed"},
 	jobs.NotFound:            {http.StatusNotFound, "Not found"},
 	jobs.NoArtifact:          {http.StatusNotFound, "The job has no artifact"},

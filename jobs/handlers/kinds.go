@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/access"
 	"jobstream/jobs/handlers/cleanup"
 	"jobstream/jobs/handlers/email"
 	"jobstream/jobs/handlers/exec"
@@ -31,6 +32,8 @@ type Kind struct {
 	// Shipped configures the type that has the kind's name and exists if the
 	// configuration names no types. nil: there is no such type.
 	Shipped *Shipped
+	// Needs is the scope that a submission of such a type needs, besides submit; "" = none.
+	Needs access.Scope
 	// Options makes the default options of one type. nil: the kind has none.
 	Options func() Options
 	// Inputs are the files that each job needs. The configuration of a type may restrict
@@ -100,11 +103,11 @@ func Kinds() []*Kind { return slices.Clone(kinds) }
 
 var kinds = []*Kind{
 	Plain("email", &Shipped{RetryCount: 3, Timeout: time.Minute}, func(s *Server) (jobs.Handler, error) { return email.New(s.Mail) }),
-	Plain("export", &Shipped{RetryCount: 1, Timeout: 10 * time.Minute}, func(s *Server) (jobs.Handler, error) {
+	Needing(access.Read, Plain("export", &Shipped{RetryCount: 1, Timeout: 10 * time.Minute}, func(s *Server) (jobs.Handler, error) {
 		return export.New(s.Tracker), nil
-	}),
-	Plain("cleanup", &Shipped{RetryCount: 3}, func(s *Server) (jobs.Handler, error) { return s.Cleaner(), nil }),
-	Plain("report", &Shipped{RetryCount: 3}, func(s *Server) (jobs.Handler, error) { return report.New(s.Tracker), nil }),
+	})),
+	Needing(access.Manage, Plain("cleanup", &Shipped{RetryCount: 3}, func(s *Server) (jobs.Handler, error) { return s.Cleaner(), nil })),
+	Needing(access.Read, Plain("report", &Shipped{RetryCount: 3}, func(s *Server) (jobs.Handler, error) { return report.New(s.Tracker), nil })),
 	{
 		Name: "import", Inputs: importer.Inputs(),
 		New: func(s *Server, _ Options) (jobs.Handler, error) { return importer.New(s.Queue), nil },
@@ -123,6 +126,12 @@ func Plain(name string, shipped *Shipped, handler func(s *Server) (jobs.Handler,
 		Name: name, Shipped: shipped,
 		New: func(s *Server, _ Options) (jobs.Handler, error) { return handler(s) },
 	}
+}
+
+// Needing is a kind whose submissions need a scope.
+func Needing(s access.Scope, k *Kind) *Kind {
+	k.Needs = s
+	return k
 }
 
 // With makes a kind whose types have options.

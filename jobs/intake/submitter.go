@@ -2,12 +2,14 @@ package intake
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/access"
 )
 
 // Submitter is the way into the queue for both doors. It checks a submission, admits it
@@ -96,6 +98,28 @@ func (s *Submitter) Check(sub *jobs.Submission) error {
 		return err
 	}
 	return nil
+}
+
+// Targets are the types of which a submission makes jobs: its own, and those of the jobs
+// that it makes.
+func (s *Submitter) Targets(typ string, payload json.RawMessage) []string {
+	all := []string{typ}
+	if t := s.o.Registry.Lookup(typ); t != nil {
+		if h, ok := t.Handler.(interface {
+			Targets(payload json.RawMessage) []string
+		}); ok {
+			all = append(all, h.Targets(payload)...)
+		}
+	}
+	return all
+}
+
+// Needs is the scope that a submission of a type needs, besides submit; "" = none.
+func (s *Submitter) Needs(typ string) access.Scope {
+	if t := s.o.Registry.Lookup(typ); t != nil {
+		return t.Needs
+	}
+	return ""
 }
 
 // Submit submits one job. A returned job is durable; replayed says that the

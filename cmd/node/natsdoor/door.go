@@ -40,8 +40,8 @@ type request struct {
 
 func (q request) Backend() *api.Backend { return q.b }
 
-// Caller is the same for everybody, because nobody has to log in.
-func (q request) Caller() api.Caller { return api.Caller{Actor: "nats", Realm: "service"} }
+// Caller is whom the request is by.
+func (q request) Caller() api.Caller { return api.CallerOf(q.r.Principal, "service") }
 
 // Admits leaves the decision to the backend, which stops at the same time.
 func (q request) Admits() error { return nil }

@@ -188,6 +188,15 @@ func (h *Handler) Check(p *jobs.Payload) error {
 	return err
 }
 
+// Targets are the types of which a job with this payload makes others.
+func (h *Handler) Targets(payload json.RawMessage) []string {
+	req, err := parse(payload)
+	if err != nil {
+		return nil // such a job is refused
+	}
+	return []string{req.Type}
+}
+
 // Handle submits the rows.
 func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error) {
 	req, err := parse(t.Job.Payload)

@@ -49,6 +49,9 @@ const (
 	mostPause  = 30 * time.Second
 )
 
+// Subject is where the requests go.
+func (h *Handler) Subject() string { return h.o.Subject }
+
 // Handler asks for the jobs of one type.
 type Handler struct {
 	o *Options

@@ -66,7 +66,10 @@ type Server struct {
 	// MaxConnections bounds the connections of each of the two ports. It is lower if
 	// the process may not open as many files. 0 stands for up to 10,000.
 	MaxConnections int
-	Insecure       bool // Host and Broker.Host may be reached from other machines
+	// Insecure confirms that everybody who reaches Host and Broker.Host from another
+	// machine may do what Auth allows without a token.
+	Insecure bool
+	Auth     Auth
 }
 
 // Data is the folder of all durable data.
@@ -150,6 +153,7 @@ type Log struct {
 // variables, for these kinds.
 func Default(kinds []*handlers.Kind) *Config {
 	c := scalarDefaults(kinds)
+	c.decideAnonymous()
 	c.Jobs = make(map[string]JobType)
 	for name, t := range shippedTypes(kinds) {
 		t.finish(name, c.Worker.JobTimeout)
@@ -234,20 +238,20 @@ func Load(path string, kinds []*handlers.Kind, env []string, flags ...Flag) (*Co
 	return parse(name, data, kinds, env, flags...)
 }
 
-// Address is the REST address of a server with the configuration that [Load] would
-// read. Problems elsewhere in it do not matter.
-func Address(path string, kinds []*handlers.Kind, env []string) (host string, port int, err error) {
+// Running is where a server with the configuration that [Load] would read has its REST
+// door, and its data folder. Problems elsewhere in it do not matter.
+func Running(path string, kinds []*handlers.Kind, env []string) (host string, port int, dir string, err error) {
 	name, data, err := source(path)
 	if err != nil {
-		return "", 0, err
+		return "", 0, "", err
 	}
 	l, err := read(name, data, kinds, env)
 	if err != nil {
-		return "", 0, err
+		return "", 0, "", err
 	}
-	l.problems = slices.DeleteFunc(l.problems, func(p Problem) bool { return p.Key != "server.host" && p.Key != "server.port" })
+	l.problems = slices.DeleteFunc(l.problems, func(p Problem) bool { return p.Key != "server.host" && p.Key != "server.port" && p.Key != "data.dir" })
 	_, err = l.result()
-	return l.config.Server.Host, l.config.Server.Port, err
+	return l.config.Server.Host, l.config.Server.Port, l.config.Data.Dir, err
 }
 
 // source is the file at path, or the one that an empty path stands for. Without a file
@@ -303,7 +307,9 @@ func read(name string, data []byte, kinds []*handlers.Kind, env []string, flags 
 		return nil, err
 	}
 	l := &loader{file: name, problems: problems, config: scalarDefaults(kinds)}
+	l.lines = make(map[string]int)
 	l.declareTypes(root, env)
+	l.declareTokens(root.child("server").child("auth").child("tokens"))
 	l.keys = l.config.keys(l.types)
 	if err := l.merge(root, env, flags); err != nil {
 		return nil, err
@@ -320,6 +326,7 @@ func (l *loader) result() (*Config, error) {
 	if len(l.problems) > 0 {
 		return nil, l.sorted()
 	}
+	l.config.decideAnonymous()
 	l.config.Jobs = make(map[string]JobType, len(l.types))
 	for _, t := range l.types {
 		l.config.Jobs[t.name] = *t.JobType

@@ -254,7 +254,7 @@ func TestProblems(t *testing.T) {
 	const at1 = " (config.yaml line 1)"
 	const names = "a list of host names or IP addresses (without port), like [jobs.example.com]"
 	const rates = `a rate like 100/s, 5/m or 10/30s, from 1/365d to 1000000/s, or "" for none`
-	const insecure = "is not loopback (127.0.0.1, ::1, localhost); there is no authentication yet, so listening for other machines needs server.insecure: true" + at1
+	const insecure = "is not loopback (127.0.0.1, ::1, localhost), and nobody would have to log in; set server.auth.tokens (jobstream token new prints one), or confirm it by server.insecure: true" + at1
 	const hook = "https://a.example"
 	const whsec = "must be whsec_ and a key of 24 to 64 bytes in base64, as by: printf whsec_; head -c 32 /dev/urandom | base64" + at1
 	tests := []struct {
@@ -405,7 +405,7 @@ func TestProblems(t *testing.T) {
 		{"nonsense: {a: {b: 3}}", "nonsense: is not a known key; known are server, data, artifacts, broker, worker, retention, email, jobs, schedules, callbacks, webhooks, log" + at1},
 		{"server.port: 3", `"server.port": is not a known key; did you mean server.port?` + at1},
 		{"jobs: {email: {backof: {}}}", "jobs.email.backof: is not a known key; did you mean jobs.email.backoff?" + at1},
-		{"email: {smtp: {auth: {x: 1}}}", "email.smtp.auth: is not a known key; email.smtp has host, port, username, password, tls, timeout, retry_unknown" + at1},
+		{"email: {smtp: {login: {x: 1}}}", "email.smtp.login: is not a known key; email.smtp has host, port, username, password, tls, timeout, retry_unknown" + at1},
 		// YAML's own features
 		{"server: {port: 1}\nlog: {}\nserver: {port: 2}", "server: is given twice, first in line 1 (config.yaml line 3)"},
 		{"server:\n  port: 1\n  port: 2", "server.port: is given twice, first in line 2 (config.yaml line 3)"},

@@ -50,6 +50,9 @@ func (c *Config) keys(types []namedType) []setting.Setting {
 		setting.Whole("server.max_connections", &c.Server.MaxConnections, 0, maxConns),
 		setting.Bool("server.insecure", &c.Server.Insecure),
 		setting.Text("server.public_url", &c.Callbacks.PublicURL),
+	}
+	list = append(list, c.Server.Auth.keys()...)
+	list = append(list,
 		folder("data.dir", &c.Data.Dir),
 		setting.Size("artifacts.max_bytes", &c.Artifacts.MaxBytes, 0, maxArtifacts),
 		host("broker.host", &c.Broker.Host),
@@ -73,7 +76,7 @@ func (c *Config) keys(types []namedType) []setting.Setting {
 		setting.OneOf("email.smtp.tls", &smtp.TLS, "none", "opportunistic", "mandatory", "implicit"),
 		setting.Duration("email.smtp.timeout", &smtp.Timeout, 0, maxSMTPTimeout),
 		setting.Bool("email.smtp.retry_unknown", &smtp.RetryUnknown),
-	}
+	)
 	for _, t := range types {
 		list = append(list, t.keys(handlers.Names(c.Kinds))...)
 	}
@@ -165,7 +168,7 @@ func under(keys []setting.Setting, section string) []string {
 
 // sections is the set of paths that have keys below them.
 func sections(keys []setting.Setting) map[string]bool {
-	set := map[string]bool{"": true, "jobs": true}
+	set := map[string]bool{"": true, "jobs": true, tokensKey: true}
 	for _, k := range keys {
 		for i, c := range k.Path {
 			if c == '.' {

@@ -15,6 +15,7 @@ import (
 	"github.com/knadh/koanf/v2"
 
 	"jobstream/jobs"
+	"jobstream/jobs/access"
 	"jobstream/jobs/handlers"
 	"jobstream/jobs/schema"
 	"jobstream/jobs/setting"
@@ -185,6 +186,9 @@ func (l *loader) collect(n *node, path string, known map[string]bool, values map
 		if path == "jobs" && wrongTypeName(e.key) != "" || isInputs(path) && !jobs.ValidInputName(e.key) {
 			continue // declareTypes has reported it
 		}
+		if path == tokensKey && !access.ValidName(e.key) {
+			continue // declareTokens has reported it
+		}
 		at := join(path, e.key)
 		l.lines[at] = e.line
 		leaf := slices.IndexFunc(l.keys, func(k setting.Setting) bool { return k.Path == at })
@@ -279,13 +283,15 @@ func (l *loader) hint(at, section string) string {
 // service with the name jobstream. They are no settings.
 var clusterVariable = regexp.MustCompile(`^JOBSTREAM_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=`)
 
-// ClientVariable is the variable that has the address of the server for commands that talk to one. It is no
-// setting of a server.
-const ClientVariable = envPrefix + "URL"
+// Variables of the commands that talk to a server. They are no settings.
+const (
+	URLVariable   = envPrefix + "URL"   // the address of the server
+	TokenVariable = envPrefix + "TOKEN" // a token for it
+)
 
 // noSetting says whether a variable with our prefix means something else.
 func noSetting(name, value string) bool {
-	return name == ClientVariable || clusterVariable.MatchString(name+"=") && (name != "JOBSTREAM_PORT" || strings.Contains(value, "://"))
+	return name == URLVariable || name == TokenVariable || clusterVariable.MatchString(name+"=") && (name != "JOBSTREAM_PORT" || strings.Contains(value, "://"))
 }
 
 // variables returns the function that finds the key of a variable. Paths have
@@ -357,10 +363,8 @@ func (l *loader) decide() {
 // crossCheck checks keys that depend on one another.
 func (l *loader) crossCheck() {
 	c := l.config
-	l.checkReach("server.host", c.Server.Host)
-	if c.Broker.Port != 0 {
-		l.checkReach("broker.host", c.Broker.Host)
-	}
+	l.checkReach()
+	l.checkTokens()
 	smtp := c.Email.SMTP
 	if c.Email.Transport == "smtp" && (smtp.Username == "") != (smtp.Password == "") {
 		l.fail("email.smtp.username", "", "and email.smtp.password go together: set both, or none for a server without authentication")
@@ -461,8 +465,7 @@ func (l *loader) checkReads(path string, t namedType, s *schema.Schema) {
 	}
 }
 
-// Exposed lists the hosts that other machines may reach, with their keys. There are
-// none unless Server.Insecure allows it.
+// Exposed lists the hosts that other machines may reach, with their keys.
 func (c *Config) Exposed() (hosts []string) {
 	if !loopback(c.Server.Host) {
 		hosts = append(hosts, "server.host "+c.Server.Host)
@@ -471,13 +474,4 @@ func (c *Config) Exposed() (hosts []string) {
 		hosts = append(hosts, "broker.host "+c.Broker.Host)
 	}
 	return hosts
-}
-
-// checkReach refuses a host that other machines can reach, since anybody who reaches it
-// may do everything.
-func (l *loader) checkReach(path, host string) {
-	if !loopback(host) && !l.config.Server.Insecure {
-		l.fail(path, quote(host), "is not loopback (127.0.0.1, ::1, localhost); there is no authentication yet, "+
-			"so listening for other machines needs server.insecure: true")
-	}
 }

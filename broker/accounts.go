@@ -1,0 +1,307 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"jobstream/jobs/access"
+)
+
+// Clients from outside never come into the account of the streams, unless they are
+// admins. Each principal has an account of its own. Imports connect it with what its
+// scopes allow, and nothing else exists there: no stream, no subject of the server's own,
+// and nobody else's inbox. Permissions repeat the same list, so that a client is refused
+// with an error instead of getting no answer.
+//
+// A request to the service arrives here on svc.<principal>.<operation>, and one that needs
+// the gate on gate.<principal>.<subject>. So the subject says who asks. Nobody outside can
+// publish there.
+
+// Surface is what a principal may use beside the service.
+type Surface struct {
+	// Types are the job types of which it may submit bare messages; nil = all.
+	Types []string
+	// Answers are the subjects on which it may answer requests of this process.
+	Answers []string
+}
+
+// Credentials are what a client connects with. Each may be empty.
+type Credentials struct{ User, Password, Token string }
+
+// accounts decides who a client is, and makes the accounts of principals. It is nats-server's
+// authentication. mu guards the maps.
+type accounts struct {
+	server *Server
+
+	mu     sync.Mutex
+	made   map[string]*account          // by name
+	owners map[string]string            // of the consumers of notifications; "" = everybody's
+	known  map[string]*access.Principal // by name, with the rights of the last one to connect
+}
+
+// account is that of a principal, with the present rights. Other rights make another one.
+type account struct {
+	principal string
+	user      *server.User
+	hub       *server.Account // that of the streams
+	reads     bool
+}
+
+func newAccounts(s *Server) *accounts {
+	return &accounts{server: s, made: make(map[string]*account), owners: make(map[string]string), known: make(map[string]*access.Principal)}
+}
+
+// Check admits a client, or refuses it.
+func (a *accounts) Check(c server.ClientAuthentication) bool {
+	if at := c.RemoteAddress(); at != nil && at.Network() == "pipe" {
+		return true // a connection of this process
+	}
+	o := c.GetOpts()
+	p := a.server.o.Identify(Credentials{o.Username, o.Password, o.Token})
+	if p == nil {
+		return false
+	}
+	u, err := a.user(p)
+	if err != nil {
+		a.server.log.Error("a client cannot be admitted", "principal", p.Name, "error", err)
+		return false
+	}
+	c.RegisterUser(u)
+	return true
+}
+
+// insider is whoever asks in the account of the streams: this process, and admins.
+var insider = &access.Principal{Name: "admin", Scopes: []access.Scope{access.Admin}}
+
+// caller is whom a request to the service is by.
+func (a *accounts) caller(subject string) *access.Principal {
+	rest, outside := strings.CutPrefix(subject, servicePrefix)
+	if !outside {
+		return insider
+	}
+	name, _, _ := strings.Cut(rest, ".")
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.known[name]
+}
+
+// user is what nats-server knows about a principal.
+func (a *accounts) user(p *access.Principal) (*server.User, error) {
+	hub := a.server.srv.GlobalAccount()
+	if p.May(access.Admin) {
+		return &server.User{Username: p.Name, Account: hub, ConnectionDeadline: p.Expires}, nil
+	}
+	name, may := a.nameOf(p)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.known[p.Name] = p
+	acc := a.made[name]
+	if acc == nil {
+		var err error
+		if acc, err = a.open(name, p, may); err != nil {
+			return nil, err
+		}
+		a.made[name] = acc
+	}
+	u := *acc.user
+	u.ConnectionDeadline = p.Expires
+	return &u, nil
+}
+
+// nameOf is the name of a principal's account with its present rights, and what it may use.
+func (a *accounts) nameOf(p *access.Principal) (string, Surface) {
+	var may Surface
+	if a.server.o.Surface != nil {
+		may = a.server.o.Surface(p)
+	}
+	more := slices.Concat([]string{"types"}, may.Types, []string{"answers"}, may.Answers)
+	return accountPrefix + p.Name + "-" + p.Rights(more...), may
+}
+
+// Refresh cuts off the clients of principals whose [Surface] has changed, so that they
+// connect again with what they may use now.
+func (s *Server) Refresh() {
+	a := s.accounts
+	a.mu.Lock()
+	known := slices.Collect(maps.Values(a.known))
+	a.mu.Unlock()
+	for _, p := range known {
+		name, _ := a.nameOf(p)
+		a.mu.Lock()
+		same := a.made[name] != nil
+		a.mu.Unlock()
+		if !same {
+			s.Disconnect(p.Name)
+		}
+	}
+}
+
+// open makes the account of a principal.
+func (a *accounts) open(name string, p *access.Principal, may Surface) (*account, error) {
+	acc, _ := a.server.srv.LookupOrRegisterAccount(name)
+	g := grants{hub: a.server.srv.GlobalAccount(), account: acc, name: p.Name}
+	g.of(p, may)
+	made := &account{principal: p.Name, hub: g.hub, reads: p.May(access.Read), user: &server.User{
+		Username: p.Name, Account: acc,
+		Permissions: &server.Permissions{
+			Publish:   &server.SubjectPermission{Allow: g.publish},
+			Subscribe: &server.SubjectPermission{Allow: g.subscribe},
+		},
+	}}
+	for consumer, owner := range a.owners {
+		if owner == p.Name || owner == "" {
+			g.failed = append(g.failed, made.useConsumer(consumer))
+		}
+	}
+	return made, errors.Join(g.failed...)
+}
+
+// useConsumer lets the principal have messages from a consumer.
+func (a *account) useConsumer(name string) error {
+	if !a.reads {
+		return nil
+	}
+	next := "$JS.API.CONSUMER.MSG.NEXT." + NotificationsStream + "." + name
+	ack := "$JS.ACK." + NotificationsStream + "." + name + ".>"
+	return errors.Join(a.user.Account.AddServiceImport(a.hub, next, next), a.user.Account.AddServiceImport(a.hub, ack, ack))
+}
+
+const (
+	accountPrefix = "jobstream-"
+	servicePrefix = "svc."
+	gatePrefix    = "gate."
+
+	// nowhere is a subject that nobody listens to. An empty list of permissions would allow
+	// everything.
+	nowhere = "jobstream.nowhere"
+)
+
+// Subjects that a scope allows. Requests go to the account of the streams; what is heard
+// comes from there.
+var (
+	// readable are requests that change nothing.
+	readable = []string{
+		"$JS.API.INFO", "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES",
+		"$JS.API.CONSUMER.LIST.*", "$JS.API.CONSUMER.NAMES.*", "$JS.API.CONSUMER.INFO.*.*",
+	}
+	// gated are requests about consumers of notifications, which pass only through the gate.
+	gated = []string{
+		"$JS.API.CONSUMER.CREATE." + NotificationsStream + ".>",
+		"$JS.API.CONSUMER.DURABLE.CREATE." + NotificationsStream + ".*",
+		"$JS.API.CONSUMER.DELETE." + NotificationsStream + ".*",
+	}
+	// owned are requests to a consumer of notifications; each is imported alone, see
+	// account.useConsumer.
+	owned = []string{"$JS.API.CONSUMER.MSG.NEXT." + NotificationsStream + ".*", "$JS.ACK." + NotificationsStream + ".*.>"}
+	// heard are the subjects of notifications and logs.
+	heard = []string{"job.>", "jobstream.log.>"}
+)
+
+// export lets other accounts import what [grants] gives them.
+func export(hub *server.Account) error {
+	single := append([]string{jobsSubjects, "jobs.*", "jobs.*.*", replies + ".>"}, readable...)
+	streamed := append([]string{"$SRV.>", servicePrefix + "*.>", gatePrefix + "*.>"}, owned...)
+	var failed []error
+	for _, s := range single {
+		failed = append(failed, hub.AddServiceExport(s, nil))
+	}
+	for _, s := range streamed {
+		failed = append(failed, hub.AddServiceExportWithResponse(s, server.Streamed, nil))
+	}
+	for _, s := range append([]string{cancelSubjects}, heard...) {
+		failed = append(failed, hub.AddStreamExport(s, nil))
+	}
+	return errors.Join(failed...)
+}
+
+// replies is where the answers to requests of this process arrive.
+const replies = "_JOBSTREAM"
+
+const cancelSubjects = "jobstream.worker.cancel.>"
+
+// grants connects an account with what its principal may use.
+type grants struct {
+	hub, account *server.Account
+	name         string
+	publish      []string
+	subscribe    []string
+	failed       []error
+}
+
+// of grants what the scopes of a principal allow. The operations of the service check
+// scopes by themselves, so that a refusal has an answer that names the scope.
+func (g *grants) of(p *access.Principal, may Surface) {
+	g.publish, g.subscribe = []string{nowhere}, []string{"_INBOX.>"}
+	service := servicePrefix + g.name + ".>"
+	g.request(service, "jobstream.>")
+	g.failed = append(g.failed, g.account.SetServiceImportSharing(g.hub, service, true)) // see Server.awaited
+	if p.May(access.Submit) {
+		if may.Types == nil {
+			g.request("", jobsSubjects)
+		}
+		for _, t := range may.Types {
+			g.request("", "jobs."+t)
+			g.request("", "jobs."+t+".*")
+		}
+	}
+	if p.May(access.Read) {
+		g.request("", "$SRV.>")
+		for _, s := range readable {
+			g.request("", s)
+		}
+		for _, s := range gated {
+			g.request(gatePrefix+g.name+"."+s, s)
+		}
+		g.publish = append(g.publish, owned...)
+		for _, s := range heard {
+			g.listen(s)
+		}
+	}
+	if p.May(access.Work) {
+		g.listen(cancelSubjects)
+		if len(may.Answers) > 0 {
+			g.request("", replies+".>")
+		}
+		for _, s := range may.Answers {
+			g.failed = append(g.failed, g.hub.AddStreamExport(s, nil))
+			g.listen(s)
+		}
+	}
+}
+
+// request lets the principal publish on a subject, which arrives in the account of the
+// streams as to; "" = under the same subject.
+func (g *grants) request(to, subject string) {
+	g.publish = append(g.publish, subject)
+	if err := g.account.AddServiceImport(g.hub, subject, to); err != nil {
+		g.failed = append(g.failed, fmt.Errorf("%s: %w", subject, err))
+	}
+}
+
+// listen lets the principal subscribe to a subject.
+func (g *grants) listen(subject string) {
+	g.subscribe = append(g.subscribe, subject)
+	if err := g.account.AddStreamImport(g.hub, subject, ""); err != nil {
+		g.failed = append(g.failed, fmt.Errorf("%s: %w", subject, err))
+	}
+}
+
+// Disconnect cuts the clients of a principal off. Whoever connects again is identified
+// anew.
+func (s *Server) Disconnect(principal string) {
+	open, err := s.srv.Connz(&server.ConnzOptions{Username: true, User: principal, Limit: math.MaxInt32})
+	if err != nil {
+		s.log.Warn("the clients of a token that was changed are not cut off", "principal", principal, "error", err)
+		return
+	}
+	for _, c := range open.Conns {
+		_ = s.srv.DisconnectClientByID(c.Cid) // it fails for one that has gone
+	}
+}

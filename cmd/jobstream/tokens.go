@@ -1,0 +1,73 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"jobstream/jobs/access"
+)
+
+// operatorFile is a file in the data folder with a token for whoever may read that folder,
+// and so may do everything anyway: the commands of the operator on this machine use it. It
+// is valid as long as the server runs.
+const operatorFile = "operator-token"
+
+// writeOperator writes the operator's token into the data folder, which is this server's
+// by now.
+func (s *server) writeOperator() {
+	path := filepath.Join(s.cfg.Data.Dir, operatorFile)
+	err := os.Remove(path)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = os.WriteFile(path, []byte(s.operator+"\n"), 0o600)
+	}
+	if err != nil {
+		s.log.Warn("commands on this machine, such as jobstream reload, will need a token", "error", err)
+	}
+}
+
+// keys are all tokens that the server knows.
+func (s *server) keys() ([]access.Token, error) {
+	all, err := s.cfg.Keys()
+	own := access.Token{Hash: access.HashOf(s.operator), Principal: access.Principal{Name: "operator", Scopes: []access.Scope{access.Admin}}}
+	return append(all, own), err
+}
+
+// tokensEvery is how often the file of tokens is looked at. A change is taken up once two
+// looks have found the same: it may be in the middle of being written.
+const tokensEvery = 250 * time.Millisecond
+
+// followTokens has a keyring take the file of tokens up whenever it changes, until ctx
+// ends. A file with a mistake changes nothing.
+func (s *server) followTokens(ctx context.Context, k *access.Keyring) {
+	file := s.cfg.Server.Auth.TokensFile
+	tick := time.NewTicker(tokensEvery)
+	defer tick.Stop()
+	used, _ := os.ReadFile(file) // no file is no content
+	last := used
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now, _ := os.ReadFile(file)
+		settled := bytes.Equal(now, last)
+		last = now
+		if !settled || bytes.Equal(now, used) {
+			continue
+		}
+		used = now
+		keys, err := s.keys()
+		if err != nil {
+			s.log.Error("the tokens stay as they were, since their file has a mistake", "error", err)
+			continue
+		}
+		k.Replace(keys)
+		s.log.Info("the tokens are those of their file as it is now", "file", file, "tokens", len(keys)-1)
+	}
+}

@@ -1,0 +1,83 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"jobstream/jobs"
+	"jobstream/jobs/access"
+)
+
+// guarded has each operation refuse callers without its scope, before it reads anything of
+// the request.
+func guarded(all []*Operation) []*Operation {
+	for _, op := range all {
+		op.REST, op.NATS = op.guard(op.REST), op.guard(op.NATS)
+	}
+	return all
+}
+
+func (op *Operation) guard(h Handler) Handler {
+	if h == nil {
+		return nil
+	}
+	return func(ctx context.Context, r Request) (Answer, error) {
+		if err := r.Caller().need(op.Scope); err != nil {
+			return Answer{}, err
+		}
+		return h(ctx, r)
+	}
+}
+
+// need refuses a caller without a scope.
+func (c Caller) need(s access.Scope) error {
+	if c.May(s) {
+		return nil
+	}
+	return c.forbidden("this needs the scope %s", s)
+}
+
+// forbidden is the error for a caller that lacks a right.
+func (c Caller) forbidden(format string, args ...any) error {
+	scopes := make([]string, len(c.Scopes))
+	for i, s := range c.Scopes {
+		scopes[i] = string(s)
+	}
+	has := strings.Join(scopes, ", ")
+	if has == "" {
+		has = "none"
+	}
+	return &jobs.Error{Kind: jobs.Forbidden, Detail: fmt.Sprintf(format, args...) + "; " + c.Name + " has " + has}
+}
+
+// onlyTypes is the error for a caller that may do something with jobs of other types only.
+func (c Caller) onlyTypes(do, typ string) error {
+	return &jobs.Error{Kind: jobs.Forbidden, Detail: fmt.Sprintf("%s may %s jobs of %s only, not of %s", c.Name, do, strings.Join(c.Types, ", "), jobs.Quote(typ))}
+}
+
+// mayMake refuses a caller that may not make jobs of a type. What a type does may need
+// another right than submitting: an export shows all jobs, a cleanup deletes them. An
+// unknown type is nobody's; the backend has an error for it.
+func (c Call) mayMake(typ string, payload json.RawMessage) error {
+	if err := c.Caller.need(access.Submit); err != nil {
+		return err
+	}
+	for _, target := range c.Submitter.Targets(typ, payload) {
+		if err := c.mayUse(target); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c Call) mayUse(typ string) error {
+	if !c.Caller.MayUse(typ) {
+		return c.Caller.onlyTypes("make", typ)
+	}
+	if s := c.Submitter.Needs(typ); s != "" && !c.Caller.May(s) {
+		return c.Caller.forbidden("jobs of %s need the scope %s", jobs.Quote(typ), s)
+	}
+	return nil
+}
