@@ -15,8 +15,8 @@ const (
 
 // targetGate is shut because the target of its type is busy: an endpoint that has
 // answered 429, for example. It lets nothing start until a moment. Then it lets one job
-// in at a time, until one of them completes. Its type has it only that long, so other
-// types do not meet it.
+// in at a time, until one of them completes or is handed over. Its type has it only that
+// long, so other types do not meet it.
 //
 // Jobs that were already running when it was shut go on. They may move the moment
 // further, but their success does not open the gate.
@@ -100,10 +100,10 @@ func (p *Pool) busy(d *delivery, after time.Duration, reason string) time.Durati
 	return t.target.until.Sub(now)
 }
 
-// served removes the gate of the target if d, which it has let in, has completed. The
-// caller dispatches then.
-func (t *poolType) served(d *delivery, e *jobs.Event) bool {
-	if t.target == nil || t.target.probe != d || e.Kind != jobs.KindCompleted {
+// served removes the gate of the target if it has let d in, whose work the target has done
+// or taken on. The caller dispatches then.
+func (t *poolType) served(d *delivery) bool {
+	if t.target == nil || t.target.probe != d {
 		return false
 	}
 	t.gates = slices.DeleteFunc(t.gates, func(g gate) bool { return g == gate(t.target) })

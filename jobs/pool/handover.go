@@ -58,6 +58,9 @@ func (x *execution) handOver() bool {
 		p.crew.meter.leave(x.begun, now)
 		x.away.Store(true)
 		p.remote.leases.begin(x, now)
+		if x.d.lane.typ.served(x.d) {
+			p.dispatch()
+		}
 	}
 	p.mu.Unlock()
 	if !ok {

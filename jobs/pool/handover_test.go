@@ -71,6 +71,37 @@ func TestHandOver(t *testing.T) {
 	})
 }
 
+// TestHandOverToABusyTarget: the first job that it takes on lets the others start.
+func TestHandOverToABusyTarget(t *testing.T) {
+	h := typ("h")
+	l := &lender{}
+	h.Handler, h.HandsOver = l, true
+	inLeases(t, rigOptions{workers: 2, types: []*jobs.Type{h}}, func(r *rig) {
+		l.tokens, l.back = make(chan string, 9), make(chan error, 9)
+		r.submit("h3")
+		first := <-l.tokens
+		l.back <- jobs.Busy(time.Minute, "answered 429")
+		r.quiet()
+		r.submit("h3", "h3", "h3")
+		pass(time.Minute)
+		second := <-l.tokens
+		if len(l.tokens) != 0 {
+			t.Error("two are asked at a time")
+		}
+		l.back <- jobs.ErrHandedOver
+		third, fourth := <-l.tokens, <-l.tokens
+		l.back <- jobs.ErrHandedOver
+		l.back <- jobs.ErrHandedOver
+		r.quiet()
+		for _, token := range []string{second, third, fourth} {
+			r.want("done", r.done(token), "completed")
+		}
+		if first == second {
+			t.Error("the lease is that of the first job")
+		}
+	})
+}
+
 // TestHandOverEndsEarly: whoever gets the lease may be quicker than the handler's return.
 func TestHandOverEndsEarly(t *testing.T) {
 	inLender(t, func(r *rig, l *lender) {

@@ -202,7 +202,7 @@ func (p *Pool) conclude(d *delivery, e *jobs.Event) {
 	p.mu.Lock()
 	now := time.Now()
 	p.outcomes.append(d, e, now)
-	free := d.lane.typ.served(d, e)
+	free := e.Kind == jobs.KindCompleted && d.lane.typ.served(d)
 	if d.exec != nil && d.exec.lease != nil {
 		p.remote.ended(d.exec)
 		free = true // no worker's goroutine looks for the next job
