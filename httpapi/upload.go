@@ -15,6 +15,13 @@ import (
 // is cut, once it has used up readTimeout as well.
 const slowestUpload = 1 << 10
 
+// storeTimeout is how long it may take to store an upload that is there, and to answer.
+const storeTimeout = 10 * time.Minute
+
+// restTimeout is how long the rest of an upload that has failed may still come. net/http
+// reads some of it after the answer, so that the client gets to see that.
+const restTimeout = 5 * time.Second
+
 // Upload is the body of a request whose size only server.max_upload bounds. The time that
 // it may take grows with every byte. So a slow client can send a large file, and a silent
 // one does not keep its connection.
@@ -56,6 +63,7 @@ func (b *incoming) Read(p []byte) (int, error) {
 		until = least
 	}
 	_ = b.control.SetReadDeadline(until) // not all readers have one
+	_ = b.control.SetWriteDeadline(until.Add(writeTimeout))
 	n, err := b.k.Request().Body.Read(p)
 	if b.size += int64(n); b.size > b.k.s.maxUpload {
 		err = b.k.s.uploadTooLarge()
@@ -63,13 +71,13 @@ func (b *incoming) Read(p []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
-	// To store the file, and to answer, may take longer than the last byte may.
-	_ = b.control.SetReadDeadline(time.Time{})
-	_ = b.control.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if errors.Is(err, io.EOF) {
+		_ = b.control.SetReadDeadline(time.Time{})
+		_ = b.control.SetWriteDeadline(time.Now().Add(storeTimeout))
 		return n, io.EOF
 	}
-	b.k.Response().Header().Set("Connection", "close") // the rest of the body may still come
+	_ = b.control.SetReadDeadline(time.Now().Add(restTimeout))
+	b.k.Response().Header().Set("Connection", "close")
 	return n, b.failed(err)
 }
 
