@@ -336,9 +336,6 @@ func TestCallbacksNeedNoWorkers(t *testing.T) {
 	waiting := submit(t, n, jobs.Submission{Type: "echo", Terms: called(e.URL)})
 	n.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, fmt.Sprintf("http://localhost/jobs/%s/cancel", waiting.ID), nil))
 	e.next(t)
-	if len(hanging.got) > 0 {
-		t.Errorf("%d more requests than one host may have", len(hanging.got))
-	}
 }
 
 // TestCallbacksFillNoQueue: those that wait for a dead host leave the bounds of the queue
