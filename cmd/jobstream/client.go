@@ -29,29 +29,36 @@ type clientFlags struct {
 // clientTimeout is how long a server may take to answer.
 const clientTimeout = time.Minute
 
+// answered is an answer of a server.
+type answered struct {
+	status string // with its reason, like "200 OK"
+	code   int
+	body   []byte
+}
+
 // do sends a request without a body and reads the whole answer.
-func (c *clientFlags) do(ctx context.Context, p *program, method, path string) (*http.Response, []byte, error) {
+func (c *clientFlags) do(ctx context.Context, p *program, method, path string) (*answered, error) {
 	base, err := c.base(p)
 	if err != nil {
-		return nil, nil, &usageError{err}
+		return nil, &usageError{err}
 	}
 	request, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base, "/")+path, nil)
 	if err != nil {
-		return nil, nil, &usageError{fmt.Errorf("%s is no address of a server: %w", base, err)}
+		return nil, &usageError{fmt.Errorf("%s is no address of a server: %w", base, err)}
 	}
 	if token := c.token(p, request.URL); token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, nil, fmt.Errorf("the server cannot be reached; name its address with --url if it is another one: %w", err)
+		return nil, fmt.Errorf("the server cannot be reached; name its address with --url if it is another one: %w", err)
 	}
 	defer func() { _ = answer.Body.Close() }() // all of it has been read
 	body, err := io.ReadAll(answer.Body)
 	if err != nil {
-		return nil, nil, fmt.Errorf("the server's answer was cut off: %w", err)
+		return nil, fmt.Errorf("the server's answer was cut off: %w", err)
 	}
-	return answer, body, nil
+	return &answered{answer.Status, answer.StatusCode, body}, nil
 }
 
 // base is the address of the server.

@@ -98,31 +98,31 @@ type reloadCommand struct{ clientFlags }
 func (c *reloadCommand) Run(p *program) error {
 	ctx, cancel := context.WithTimeout(p.ctx, clientTimeout)
 	defer cancel()
-	answer, body, err := c.do(ctx, p, http.MethodPost, "/reload")
+	answer, err := c.do(ctx, p, http.MethodPost, "/reload")
 	if err != nil {
 		return err
 	}
-	if answer.StatusCode != http.StatusOK {
-		return failedReload(answer.Status, answer.StatusCode, body)
+	if answer.code != http.StatusOK {
+		return failedReload(answer)
 	}
 	var done api.Reloaded
-	if err := json.Unmarshal(body, &done); err != nil {
-		return fmt.Errorf("%s is no server of this version: %w", answer.Request.URL.Host, err)
+	if err := json.Unmarshal(answer.body, &done); err != nil {
+		return fmt.Errorf("that is no server of this version: %w", err)
 	}
 	return printReload(p.stdout, &done)
 }
 
 // failedReload is the error that a server has answered with. One in the configuration
 // is a [*usageError] with a line for each problem.
-func failedReload(status string, code int, body []byte) error {
+func failedReload(answer *answered) error {
 	var p struct {
 		Detail string            `json:"detail"`
 		Errors []jobs.FieldError `json:"errors"`
 	}
-	if json.Unmarshal(body, &p) != nil || p.Detail == "" {
-		return fmt.Errorf("the server answers %s", status)
+	if json.Unmarshal(answer.body, &p) != nil || p.Detail == "" {
+		return fmt.Errorf("the server answers %s", answer.status)
 	}
-	switch code {
+	switch answer.code {
 	case http.StatusUnprocessableEntity:
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return errors.New(p.Detail + "\nGive a token with --token, or run this where the server runs, with its --config, as a user who may read its data folder.")

@@ -243,7 +243,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	for i := range 5 * len(names) {
 		clients.Go(func() {
 			for ctx.Err() == nil {
-				j, kind := submitted(t, n, names[i%len(names)])
+				j, kind := submitted(t, n, names[i%len(names)]) //nolint:contextcheck // the end of ctx cuts nothing off
 				switch kind {
 				case "":
 					if j.Status.Ended() && j.Status != jobs.Completed {

@@ -91,7 +91,7 @@ func TestTypeIsIntroduced(t *testing.T) {
 		r.setTypes(map[string]bool{"p": true, "a": true}, a, n, p)
 		r.quiet()
 		r.want("then", r.running(), "1 2")
-		r.want("the new one is paused", string(r.waits(3).Reason), string(jobs.WaitTypePaused))
+		r.want("the new one is paused", r.waits(3).Reason, jobs.WaitTypePaused)
 		r.pool.SetPaused("p", false)
 		r.submit("n1", "n1")
 		r.quiet()
@@ -121,7 +121,7 @@ func TestTypeIsRemoved(t *testing.T) {
 		}
 		r.setTypes(map[string]bool{"b": true}, a, b)
 		r.quiet()
-		r.want("it comes back while one still runs, and paused", string(r.waits(2).Reason), string(jobs.WaitTypePaused))
+		r.want("it comes back while one still runs, and paused", r.waits(2).Reason, jobs.WaitTypePaused)
 		r.pool.SetPaused("b", false)
 		r.quiet()
 		r.want("its bound counts the old one", r.running(), "1 4")
