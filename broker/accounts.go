@@ -26,8 +26,10 @@ import (
 
 // Surface is what a principal may use beside the service.
 type Surface struct {
-	// Types are the job types of which it may submit bare messages; nil = all.
+	// Types are the job types of which it may submit bare messages; nil = all but Reserved.
 	Types []string
+	// Reserved are the job types of the server's own, of which nobody may.
+	Reserved []string
 	// Answers are the subjects on which it may answer requests of this process.
 	Answers []string
 }
@@ -38,7 +40,8 @@ type Credentials struct{ User, Password, Token string }
 // accounts decides who a client is, and makes the accounts of principals. It is nats-server's
 // authentication. mu guards the maps.
 type accounts struct {
-	server *Server
+	server  *Server
+	passing chan struct{} // has a token for each request that passes the gate
 
 	mu     sync.Mutex
 	made   map[string]*account          // by name
@@ -55,7 +58,9 @@ type account struct {
 }
 
 func newAccounts(s *Server) *accounts {
-	return &accounts{server: s, made: make(map[string]*account), owners: make(map[string]string), known: make(map[string]*access.Principal)}
+	return &accounts{
+		server: s, passing: make(chan struct{}, maxPassing), made: make(map[string]*account), owners: make(map[string]string), known: make(map[string]*access.Principal),
+	}
 }
 
 // Check admits a client, or refuses it.
@@ -89,7 +94,10 @@ func (a *accounts) caller(subject string) *access.Principal {
 	name, _, _ := strings.Cut(rest, ".")
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.known[name]
+	if p := a.known[name]; p != nil {
+		return p
+	}
+	return insider // only admins can publish there for somebody who does not exist
 }
 
 // user is what nats-server knows about a principal.
@@ -121,7 +129,7 @@ func (a *accounts) nameOf(p *access.Principal) (string, Surface) {
 	if a.server.o.Surface != nil {
 		may = a.server.o.Surface(p)
 	}
-	more := slices.Concat([]string{"types"}, may.Types, []string{"answers"}, may.Answers)
+	more := slices.Concat([]string{"types"}, may.Types, []string{"reserved"}, may.Reserved, []string{"answers"}, may.Answers)
 	return accountPrefix + p.Name + "-" + p.Rights(more...), may
 }
 
@@ -151,7 +159,7 @@ func (a *accounts) open(name string, p *access.Principal, may Surface) (*account
 	made := &account{principal: p.Name, hub: g.hub, reads: p.May(access.Read), user: &server.User{
 		Username: p.Name, Account: acc,
 		Permissions: &server.Permissions{
-			Publish:   &server.SubjectPermission{Allow: g.publish},
+			Publish:   &server.SubjectPermission{Allow: g.publish, Deny: g.reserved},
 			Subscribe: &server.SubjectPermission{Allow: g.subscribe},
 		},
 	}}
@@ -206,7 +214,7 @@ var (
 
 // export lets other accounts import what [grants] gives them.
 func export(hub *server.Account) error {
-	single := append([]string{jobsSubjects, "jobs.*", "jobs.*.*", replies + ".>"}, readable...)
+	single := append([]string{jobsSubjects, "jobs.*", "jobs.*.*", asked + ".*"}, readable...)
 	streamed := append([]string{"$SRV.>", servicePrefix + "*.>", gatePrefix + "*.>"}, owned...)
 	var failed []error
 	for _, s := range single {
@@ -221,8 +229,12 @@ func export(hub *server.Account) error {
 	return errors.Join(failed...)
 }
 
-// replies is where the answers to requests of this process arrive.
-const replies = "_JOBSTREAM"
+const (
+	// replies is where the answers to requests of this process arrive.
+	replies = "_JOBSTREAM"
+	// asked is where those arrive that clients may answer; see Server.Request.
+	asked = "_JOBSTREAM_ASKED"
+)
 
 const cancelSubjects = "jobstream.worker.cancel.>"
 
@@ -231,6 +243,7 @@ type grants struct {
 	hub, account *server.Account
 	name         string
 	publish      []string
+	reserved     []string // of publish, but not allowed
 	subscribe    []string
 	failed       []error
 }
@@ -245,6 +258,9 @@ func (g *grants) of(p *access.Principal, may Surface) {
 	if p.May(access.Submit) {
 		if may.Types == nil {
 			g.request("", jobsSubjects)
+			for _, t := range may.Reserved {
+				g.reserved = append(g.reserved, "jobs."+t, "jobs."+t+".>")
+			}
 		}
 		for _, t := range may.Types {
 			g.request("", "jobs."+t)
@@ -267,7 +283,7 @@ func (g *grants) of(p *access.Principal, may Surface) {
 	if p.May(access.Work) {
 		g.listen(cancelSubjects)
 		if len(may.Answers) > 0 {
-			g.request("", replies+".>")
+			g.request("", asked+".*")
 		}
 		for _, s := range may.Answers {
 			g.failed = append(g.failed, g.hub.AddStreamExport(s, nil))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -19,8 +20,12 @@ import (
 // ownerKey is where the metadata of a consumer names its owner.
 const ownerKey = "jobstream.owner"
 
-// maxOwned bounds the names of consumers that a principal may use.
-const maxOwned = 1000
+const (
+	maxOwned   = 1000     // names of consumers that a principal may use
+	maxPassing = 64       // gated requests that are answered at a time
+	maxGated   = 32 << 10 // bytes of one
+	maxWaiting = 4096     // requests for messages that may wait at a consumer; it has room for all
+)
 
 // openGate reads who owns what, and begins to let requests through.
 func (a *accounts) openGate(ctx context.Context) error {
@@ -41,46 +46,85 @@ func (a *accounts) openGate(ctx context.Context) error {
 	return err
 }
 
-// pass forwards a request, or refuses it.
+// pass forwards a request, or refuses it. JetStream's own answer would not find its way
+// through two accounts.
 func (a *accounts) pass(m *nats.Msg) {
-	_, rest, _ := strings.Cut(m.Subject, ".")
-	who, subject, _ := strings.Cut(rest, ".")
-	verb, name := consumerOf(subject)
-	body := m.Data
-	err := a.own(who, name)
-	if err == nil && verb == "CREATE" {
-		body, err = ownedBy(who, m.Data)
+	if m.Reply == "" {
+		return // nobody would learn what became of it
 	}
-	if err != nil {
-		refuse(m, err)
+	select {
+	case a.passing <- struct{}{}:
+	default:
+		refuse(m, fmt.Errorf("%d requests about consumers are being answered already; try again later", maxPassing))
 		return
 	}
-	go func() { // JetStream's own answer would not find its way through two accounts
-		if answer, err := a.server.nc.Request(subject, body, ackTimeout); err == nil {
-			_ = m.Respond(answer.Data) // it fails only if nobody waits
+	go func() {
+		defer func() { <-a.passing }()
+		answer, err := a.forward(m)
+		if err != nil {
+			refuse(m, err)
+			return
 		}
+		_ = m.Respond(answer) // it fails only if nobody waits
 	}()
 }
 
-// consumerOf is the verb of a gated request, and the consumer that it is about.
-func consumerOf(subject string) (verb, name string) {
-	parts := strings.Split(subject, ".") // $JS.API.CONSUMER.CREATE.<stream>.<consumer>
-	if parts[3] == "DURABLE" {           // $JS.API.CONSUMER.DURABLE.CREATE.<stream>.<consumer>
-		return parts[4], parts[6]
+// forward does a gated request.
+func (a *accounts) forward(m *nats.Msg) ([]byte, error) {
+	if len(m.Data) > maxGated {
+		return nil, fmt.Errorf("the request has %d bytes; at most %d are allowed", len(m.Data), maxGated)
 	}
-	return parts[3], parts[5]
+	_, rest, _ := strings.Cut(m.Subject, ".")
+	who, subject, _ := strings.Cut(rest, ".")
+	verb, name, ok := consumerOf(subject)
+	if !ok {
+		return nil, errors.New("the subject names no consumer")
+	}
+	body := m.Data
+	if verb == "CREATE" {
+		var err error
+		if body, err = ownedBy(who, m.Data); err != nil {
+			return nil, err
+		}
+	}
+	if err := a.own(who, name); err != nil {
+		return nil, err
+	}
+	answer, err := a.server.nc.Request(subject, body, ackTimeout)
+	if err != nil {
+		return nil, err
+	}
+	return answer.Data, nil
+}
+
+// consumerOf is the verb of a gated request, and the consumer that it is about.
+func consumerOf(subject string) (verb, name string, ok bool) {
+	parts := strings.Split(subject, ".") // $JS.API.CONSUMER.<verb>.<stream>.<consumer>
+	if len(parts) > 3 && parts[3] == "DURABLE" {
+		parts = parts[1:]
+	}
+	if len(parts) < 6 || parts[5] == "" {
+		return "", "", false
+	}
+	return parts[3], parts[5], true
 }
 
 // own gives a consumer's name to a principal, unless it is somebody else's. It remains the
 // principal's until the server ends, since nats-server does not take an import back.
 func (a *accounts) own(who, name string) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	owner, known := a.owners[name]
+	owner, known, err := a.ownerOf(name)
 	switch {
+	case err != nil:
+		return err
 	case known && owner != who && owner != "":
 		return fmt.Errorf("the consumer %s is somebody else's; choose another name", name)
-	case known:
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if now, taken := a.owners[name]; taken {
+		if now != who && now != "" {
+			return fmt.Errorf("the consumer %s is somebody else's; choose another name", name)
+		}
 		return nil
 	}
 	owned := 0
@@ -92,9 +136,12 @@ func (a *accounts) own(who, name string) error {
 	if owned >= maxOwned {
 		return fmt.Errorf("%d names of consumers are in use; use one of them again", maxOwned)
 	}
-	a.owners[name] = who
+	if !known {
+		owner = who
+	}
+	a.owners[name] = owner
 	for _, acc := range a.made {
-		if acc.principal == who {
+		if acc.principal == owner || owner == "" {
 			if err := acc.useConsumer(name); err != nil {
 				return err
 			}
@@ -103,25 +150,49 @@ func (a *accounts) own(who, name string) error {
 	return nil
 }
 
-// ownedBy checks the settings of a new consumer, and writes its owner into them.
+// ownerOf finds out whose a consumer is. An admin may have made one beside the gate.
+func (a *accounts) ownerOf(name string) (owner string, known bool, err error) {
+	a.mu.Lock()
+	owner, known = a.owners[name]
+	a.mu.Unlock()
+	if known {
+		return owner, true, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
+	defer cancel()
+	c, err := a.server.js.Consumer(ctx, NotificationsStream, name)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, err
+	}
+	return c.CachedInfo().Config.Metadata[ownerKey], true, nil
+}
+
+// ownedBy checks the settings of a new consumer, and writes its owner into them. It reads
+// them into JetStream's own structure, and passes that on: nothing else that stands in the
+// request, such as a key in other letters, can mean anything there.
 func ownedBy(who string, body []byte) ([]byte, error) {
-	var request map[string]any
+	var request server.CreateConsumerRequest
 	if err := json.Unmarshal(body, &request); err != nil {
-		return nil, fmt.Errorf("the request is not JSON: %w", err)
+		return nil, fmt.Errorf("the request is not that for a consumer: %w", err)
 	}
-	config, ok := request["config"].(map[string]any)
-	if !ok {
-		return nil, errors.New("the request has no config")
-	}
-	if to, given := config["deliver_subject"]; given && to != "" {
+	c := &request.Config
+	switch {
+	case request.Stream != NotificationsStream:
+		return nil, errors.New("stream_name must be " + NotificationsStream)
+	case c.DeliverSubject != "" || c.DeliverGroup != "":
 		return nil, errors.New("only pull consumers are allowed: deliver_subject must not be set")
+	case c.Direct || c.Sourcing:
+		return nil, errors.New("direct and sourcing are for servers only")
+	case c.MaxWaiting > maxWaiting:
+		return nil, fmt.Errorf("max_waiting must be at most %d", maxWaiting)
 	}
-	metadata, ok := config["metadata"].(map[string]any)
-	if !ok {
-		metadata = make(map[string]any)
-		config["metadata"] = metadata
+	if c.Metadata == nil {
+		c.Metadata = make(map[string]string)
 	}
-	metadata[ownerKey] = who
+	c.Metadata[ownerKey] = who
 	return json.Marshal(request)
 }
 

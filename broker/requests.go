@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 
@@ -27,9 +28,20 @@ func (s *Server) awaited(reply string, header nats.Header) bool {
 var ErrNobody = errors.New("nobody listens to the subject")
 
 // Request sends a request as any client would, and waits for the first answer until ctx
-// ends. The error is [ErrNobody] if there can be none.
+// ends. The error is [ErrNobody] if there can be none. Clients that may answer see the
+// reply subject of each request that they get. So it is no other's, and none tells another:
+// the inboxes of nats.go can be guessed by whoever has seen some.
 func (s *Server) Request(ctx context.Context, subject string, header map[string][]string, body []byte) (answerHeader map[string][]string, answer []byte, err error) {
-	m, err := s.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: subject, Header: header, Data: body})
+	reply := asked + "." + rand.Text()
+	sub, err := s.nc.SubscribeSync(reply)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = sub.Unsubscribe() }() // it fails only when the connection has ended
+	if err := s.nc.PublishMsg(&nats.Msg{Subject: subject, Reply: reply, Header: header, Data: body}); err != nil {
+		return nil, nil, err
+	}
+	m, err := sub.NextMsgWithContext(ctx)
 	if errors.Is(err, nats.ErrNoResponders) {
 		return nil, nil, ErrNobody
 	}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"encoding/json"
 
 	"jobstream/broker"
 	"jobstream/jobs"
@@ -29,6 +30,12 @@ func identifier(k *access.Keyring) func(broker.Credentials) *access.Principal {
 // answerer is a handler that asks others on a NATS subject.
 type answerer interface{ Subject() string }
 
+// maker is a handler that makes jobs. The payload says of which types, and nobody checks
+// that of a bare message. So these are for principals that may make all jobs.
+type maker interface {
+	Targets(payload json.RawMessage) []string
+}
+
 // surface is the broker's way to find out what a principal may do with these types.
 func surface(r *jobs.Registry) func(*access.Principal) broker.Surface {
 	return func(p *access.Principal) broker.Surface {
@@ -39,13 +46,14 @@ func surface(r *jobs.Registry) func(*access.Principal) broker.Surface {
 			if h, ok := t.Handler.(answerer); ok && p.MayUse(t.Name) {
 				s.Answers = append(s.Answers, h.Subject())
 			}
-			if t.Internal {
-				continue
-			}
-			if p.MayUse(t.Name) && (t.Needs == "" || p.May(t.Needs)) {
-				s.Types = append(s.Types, t.Name)
-			} else {
+			_, makes := t.Handler.(maker)
+			switch {
+			case t.Internal:
+				s.Reserved = append(s.Reserved, t.Name)
+			case !p.MayUse(t.Name) || t.Needs != "" && !p.May(t.Needs):
 				all = false
+			case !makes:
+				s.Types = append(s.Types, t.Name)
 			}
 		}
 		if all && p.Types == nil {

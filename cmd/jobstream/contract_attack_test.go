@@ -1,0 +1,159 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"jobstream/cmd/jobstream/internal/config"
+	"jobstream/jobs/access"
+)
+
+// gateAnswer is JetStream's answer to a request about a consumer.
+type gateAnswer struct {
+	Error  *jetstream.APIError       `json:"error"`
+	Config *jetstream.ConsumerConfig `json:"config"`
+}
+
+func gated(t *testing.T, nc *nats.Conn, subject, body string) gateAnswer {
+	t.Helper()
+	m, err := nc.Request(subject, []byte(body), patience)
+	mustDo(t, err)
+	var a gateAnswer
+	mustDo(t, json.Unmarshal(m.Data, &a))
+	return a
+}
+
+// TestContractGate asks for consumers that would deliver elsewhere, or belong to others.
+func TestContractGate(t *testing.T) {
+	t.Parallel()
+	h := roles(t, setup{})
+	nc := h.login(t, "read")
+	const create, durable = "$JS.API.CONSUMER.CREATE.NOTIFICATIONS.", "$JS.API.CONSUMER.DURABLE.CREATE.NOTIFICATIONS."
+	admin, js := adminStreams(t, h.nats)
+	for _, name := range []string{"others", "kept"} {
+		c := jetstream.ConsumerConfig{Durable: name}
+		if name == "others" {
+			c.Metadata = map[string]string{"jobstream.owner": "backup"}
+		}
+		_, err := js.CreateConsumer(t.Context(), "NOTIFICATIONS", c)
+		mustDo(t, err)
+	}
+	for _, c := range []struct{ subject, body, refused string }{
+		{create + "a", `{"stream_name":"NOTIFICATIONS","config":{"deliver_subject":"jobstream.cancel"}}`, "deliver_subject"},
+		{create + "a", `{"stream_name":"NOTIFICATIONS","config":{"Deliver_Subject":"jobstream.cancel"}}`, "deliver_subject"},
+		{create + "a", `{"stream_name":"NOTIFICATIONS","CONFIG":{"deliver_subject":"jobstream.cancel"},"config":{}}`, "deliver_subject"},
+		{create + "a", `{"stream_name":"NOTIFICATIONS","config":{"deliver_group":"x"}}`, "deliver_subject"},
+		{create + "a", `{"stream_name":"NOTIFICATIONS","config":{"direct":true}}`, "direct"},
+		{create + "a", `{"stream_name":"JOBS","config":{}}`, "stream_name"},
+		{create + "a", `{"stream_name":"NOTIFICATIONS","config":{"max_waiting":100000000}}`, "max_waiting"},
+		{create + "a", `{"stream_name":"NOTIFICATIONS","config":{"filter_subjects":["` + strings.Repeat(`job.a","`, 8000) + `job.b"]}}`, "bytes"},
+		{create + "a", `[]`, "not that for a consumer"},
+		{create + "a", ``, "not that for a consumer"},
+		{durable + "a", `{"stream_name":"NOTIFICATIONS","config":{"durable_name":"b"}}`, "durable"},
+		{create + "others", `{"stream_name":"NOTIFICATIONS","config":{"durable_name":"others"}}`, "somebody else's"},
+		{"$JS.API.CONSUMER.DELETE.NOTIFICATIONS.others", ``, "somebody else's"},
+		{create + "b", `{"stream_name":"NOTIFICATIONS","config":{"Metadata":{"jobstream.owner":"manage"}}}`, ""},
+		{create + "c.job.completed.>", `{"stream_name":"NOTIFICATIONS","config":{"filter_subject":"job.completed.>"}}`, ""},
+		{durable + "d", `{"stream_name":"NOTIFICATIONS","config":{"durable_name":"d","ack_policy":"explicit"}}`, ""},
+	} {
+		a := gated(t, nc, c.subject, c.body)
+		switch {
+		case c.refused == "" && a.Error != nil:
+			t.Errorf("%s %.100s: %v", c.subject, c.body, a.Error)
+		case c.refused == "":
+			if got := a.Config.Metadata["jobstream.owner"]; got != "read" {
+				t.Errorf("%s belongs to %q", c.subject, got)
+			}
+		case a.Error == nil || !strings.Contains(strings.ToLower(a.Error.Description), c.refused):
+			t.Errorf("%s %.100s: %+v", c.subject, c.body, a.Error)
+		}
+	}
+	for _, name := range []string{"others", "kept"} {
+		if _, err := js.Consumer(t.Context(), "NOTIFICATIONS", name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// subjects that no client of the gate can ask for, and a principal that does not exist
+	for _, subject := range []string{"gate.x.y", "gate.x.$JS.API.CONSUMER.CREATE.NOTIFICATIONS", "gate.x.$JS.API.CONSUMER.DURABLE.CREATE.NOTIFICATIONS"} {
+		if a := gated(t, admin, subject, "{}"); a.Error == nil {
+			t.Errorf("%s is answered without an error", subject)
+		}
+	}
+	_, err := admin.Request("svc.nobody.stats", nil, patience)
+	mustDo(t, err)
+}
+
+// TestContractGateFlood asks for consumers faster than they can be made. Each request has
+// an answer, or a refusal.
+func TestContractGateFlood(t *testing.T) {
+	t.Parallel()
+	h := roles(t, setup{})
+	nc := h.login(t, "read")
+	const requests = 1500
+	answers, err := nc.SubscribeSync(nc.NewInbox())
+	mustDo(t, err)
+	for i := range requests {
+		mustDo(t, nc.PublishRequest(fmt.Sprintf("$JS.API.CONSUMER.DELETE.NOTIFICATIONS.c%d", i), answers.Subject, nil))
+	}
+	for i := range requests {
+		if _, err := answers.NextMsg(patience); err != nil {
+			t.Fatalf("after %d answers: %v", i, err)
+		}
+	}
+}
+
+// TestContractOwnTypes: the server's own types, and those that make jobs of others, are
+// not for bare messages of whoever may not make all jobs.
+func TestContractOwnTypes(t *testing.T) {
+	t.Parallel()
+	h := roles(t, setup{change: func(c *config.Config) {
+		clear(c.Jobs)
+		c.Jobs["import"], c.Jobs["export"] = config.JobType{Run: "import"}, config.JobType{Run: "export"}
+		c.Server.Auth.Tokens["both"] = &config.Token{SHA256: access.HashOf(secretOf("both")).String(), Scopes: []string{"submit", "read"}}
+	}})
+	anonymous, err := nats.Connect(h.nats, nats.NoReconnect())
+	mustDo(t, err)
+	t.Cleanup(anonymous.Close)
+	for _, c := range []struct {
+		who     string
+		nc      *nats.Conn
+		subject string
+		allowed bool
+	}{
+		{"anonymous", anonymous, "jobs.jobstream-webhook", false},
+		{"anonymous", anonymous, "jobs.jobstream-webhook.1", false},
+		{"anonymous", anonymous, "jobs.jobstream-bulk.3", false},
+		{"anonymous", anonymous, "jobs.import", true},
+		{"anonymous", anonymous, "jobs.nope", true},
+		{"submit", h.login(t, "submit"), "jobs.import", false},
+		{"submit", h.login(t, "submit"), "jobs.jobstream-bulk", false},
+		{"submit", h.login(t, "submit"), "jobs.nope", false},
+		{"both", h.login(t, "both"), "jobs.import.2", true},
+		{"both", h.login(t, "both"), "jobs.jobstream-bulk", false},
+		{"both", h.login(t, "both"), "jobs.jobstream-webhook", false},
+	} {
+		refused := make(chan struct{}, 1)
+		c.nc.SetErrorHandler(func(*nats.Conn, *nats.Subscription, error) { refused <- struct{}{} })
+		answers, err := c.nc.SubscribeSync(c.nc.NewInbox())
+		mustDo(t, err)
+		mustDo(t, c.nc.PublishRequest(c.subject, answers.Subject, []byte(`{}`)))
+		mustDo(t, c.nc.FlushTimeout(patience))
+		if c.allowed {
+			if m, err := answers.NextMsg(patience); err != nil || !strings.Contains(string(m.Data), `"stream":"JOBS"`) {
+				t.Errorf("%s %s: %v", c.who, c.subject, err)
+			}
+			continue
+		}
+		select {
+		case <-refused:
+		case <-time.After(patience):
+			t.Errorf("%s may publish on %s", c.who, c.subject)
+		}
+	}
+}
