@@ -62,10 +62,9 @@ func (r *Leases) Next(ctx context.Context, a *jobs.Ask) ([]jobs.Lease, error) {
 		return nil, err
 	}
 	defer r.leave(q)
-	timer := time.NewTimer(shortened(a.Wait))
-	defer timer.Stop()
+	until := time.Now().Add(shortened(a.Wait))
 	for {
-		over := r.await(ctx, q, timer.C)
+		over := r.await(ctx, q, until)
 		leases := r.lease(ctx, q)
 		if len(leases) > 0 {
 			return leases, nil
@@ -194,16 +193,18 @@ func (r *Leases) leave(q *ask) {
 }
 
 // await waits until an ask has got something. It says whether the ask is over.
-func (r *Leases) await(ctx context.Context, q *ask, timer <-chan time.Time) (over bool) {
+func (r *Leases) await(ctx context.Context, q *ask, until time.Time) (over bool) {
 	select { // what it has got already counts more than the end of its wait
 	case <-q.ready:
 		return false
 	default:
 	}
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
 	select {
 	case <-q.ready:
 		return false
-	case <-timer:
+	case <-timer.C:
 	case <-ctx.Done():
 	case <-r.halted:
 	}

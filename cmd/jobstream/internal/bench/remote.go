@@ -23,7 +23,7 @@ import (
 // The load of the phases with workers elsewhere.
 const (
 	remoteConns = 4  // connections over NATS
-	remoteLoops = 16 // of each, which ask and report by turns
+	remoteLoops = 48 // of each, which ask and report by turns; 16 if they ask for many jobs
 	remoteHTTP  = 64 // connections over HTTP
 	manyAtOnce  = 16 // jobs of a request that asks for several
 	leasedJobs  = 300
@@ -194,7 +194,11 @@ func (n *node) workNATS(ctx context.Context, c *Options, most int) (stop func() 
 			return nil, errors.Join(err, w.stop())
 		}
 		clients = append(clients, one)
-		for range remoteLoops {
+		loops := remoteLoops
+		if most > 1 {
+			loops /= 3
+		}
+		for range loops {
 			w.loop(func(ctx context.Context) error { return workOnce(ctx, one.nc, ask, most) })
 		}
 	}
