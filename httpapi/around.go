@@ -30,6 +30,7 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 		r := c.Request()
 		k := &call{Context: c, s: s}
 		defer k.end()
+		defer k.depart()
 		id := requestID(r)
 		h := c.Response().Header()
 		h[requestIDHeader] = []string{id}

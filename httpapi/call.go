@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -69,6 +70,9 @@ type call struct {
 	who   *access.Principal
 	place chan struct{} // where it has a place: nil, s.calls, s.waits or s.uploads
 	bytes int64         // of its body, counted in s.bodies
+
+	session      context.Context // of a request that waits: it ends with its token
+	leaveSession func()          // set with session
 }
 
 // callOf is the call that around has made of the request.

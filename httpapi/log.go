@@ -57,6 +57,9 @@ func (k *call) sendLog(l *api.Log) error {
 		_ = out.Flush()
 		return nil
 	})
+	if k.revoked() != nil {
+		cutOff()
+	}
 	if err != nil {
 		k.s.logLate(k, w.Header().Get(requestIDHeader), err)
 	}

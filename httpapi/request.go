@@ -73,8 +73,11 @@ func (k *call) Param(name string) string {
 }
 
 // Wait exchanges the place of the request for one among those that wait. The context
-// ends after d, or when the server drains.
+// ends after d, when the server drains, or when the caller loses its token.
 func (k *call) Wait(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc, error) {
+	if err := k.join(); err != nil {
+		return nil, nil, err
+	}
 	if err := k.wait(); err != nil {
 		return nil, nil, err
 	}
@@ -82,11 +85,15 @@ func (k *call) Wait(ctx context.Context, d time.Duration) (context.Context, cont
 	_ = http.NewResponseController(k.Response().Writer).SetWriteDeadline(time.Now().Add(d + writeTimeout)) // not all writers have one
 	ctx, cancel := context.WithTimeout(ctx, d)
 	forget := context.AfterFunc(k.s.open, cancel)
-	return ctx, func() { forget(); cancel() }, nil
+	if k.session == nil {
+		return ctx, func() { forget(); cancel() }, nil
+	}
+	stay := context.AfterFunc(k.session, cancel)
+	return ctx, func() { stay(); forget(); cancel() }, nil
 }
 
-// Gone says that the client has closed its connection.
-func (k *call) Gone() bool { return k.Request().Context().Err() != nil }
+// Gone says that the client has closed its connection, or has lost its token.
+func (k *call) Gone() bool { return k.Request().Context().Err() != nil || k.revoked() != nil }
 
 // trusted is how much memory a request gets by its Content-Length alone. Beyond that,
 // memory grows with the bytes that really arrive.

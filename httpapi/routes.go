@@ -40,6 +40,9 @@ func (s *Server) operation(op *api.Operation) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		k := callOf(c)
 		a, err := op.REST(k.Request().Context(), k)
+		if revoked := k.revoked(); revoked != nil {
+			err = revoked
+		}
 		if err != nil {
 			return err
 		}

@@ -65,6 +65,7 @@ type Server struct {
 	bodies    atomic.Int64  // bytes of the bodies of all
 	sources   *sources
 	keyring   *access.Keyring
+	sessions  *sessions
 	log       *slog.Logger
 
 	behind   atomic.Pointer[inside]
@@ -81,7 +82,10 @@ type Server struct {
 func New(o Options) *Server {
 	s := &Server{
 		maxBody: o.MaxBody, maxUpload: o.MaxUpload, maxConns: o.MaxConns, log: o.Logger, keyring: o.Keyring,
-		sources: newSources(o.Hosts), echo: echo.New(),
+		sources: newSources(o.Hosts), sessions: newSessions(), echo: echo.New(),
+	}
+	if o.Keyring != nil {
+		o.Keyring.OnChange(s.sessions.end)
 	}
 	s.bounds = o.Bounds.orDefault(o.MaxConns)
 	s.calls, s.waits = make(chan struct{}, s.bounds.Calls), make(chan struct{}, s.bounds.Waits)

@@ -3,6 +3,10 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -11,7 +15,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jobstream/cmd/jobstream/internal/config"
+	"jobstream/jobs"
 	"jobstream/jobs/access"
+	"jobstream/jobs/handlers/remote"
 )
 
 // gateAnswer is JetStream's answer to a request about a consumer.
@@ -155,5 +161,100 @@ func TestContractOwnTypes(t *testing.T) {
 		case <-time.After(patience):
 			t.Errorf("%s may publish on %s", c.who, c.subject)
 		}
+	}
+}
+
+// TestContractRevokedWaits: requests that wait end with the token that they came with,
+// whether it is taken away or expires. Those of another token go on.
+func TestContractRevokedWaits(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "tokens.yaml")
+	write := func(lines ...string) {
+		t.Helper()
+		mustDo(t, os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o600))
+	}
+	line := func(name, more string) string {
+		return fmt.Sprintf("%s: {sha256: %s, scopes: [read, work]%s}", name, access.HashOf(secretOf(name)), more)
+	}
+	write(line("stays", ""), line("goes", ""))
+	puppet := newPuppet()
+	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"held": puppet}, change: func(c *config.Config) {
+		c.Server.Auth.TokensFile = file
+		c.Jobs["thumb"] = config.JobType{Run: "remote", Options: &remote.Options{Lease: time.Minute}, Timeout: time.Minute}
+	}})
+	job := h.submit(`{"type":"held"}`)
+	play := puppet.next(t)
+	expired := make(chan struct{})
+	var expiring string
+	for span := 2 * time.Second; ; span *= 2 { // until it is long enough for this machine
+		expiring = line("expires", ", expires: "+time.Now().Add(span).UTC().Format(time.RFC3339))
+		write(line("stays", ""), line("goes", ""), expiring)
+		deadline := time.Now().Add(span)
+		var nc *nats.Conn
+		var err error
+		for nc == nil && time.Now().Before(deadline) {
+			nc, err = nats.Connect(h.nats, nats.UserInfo("expires", secretOf("expires")), nats.NoReconnect(), nats.ClosedHandler(func(*nats.Conn) { close(expired) }))
+		}
+		if err == nil && nc != nil {
+			t.Cleanup(nc.Close)
+			break
+		}
+		if span > patience {
+			t.Fatal(err)
+		}
+	}
+
+	type outcome struct {
+		what string
+		code int
+		err  error
+	}
+	ended := make(chan outcome, 10)
+	begin := func(name, method, path, body string) {
+		r, err := http.NewRequestWithContext(t.Context(), method, h.rest+path, strings.NewReader(body))
+		mustDo(t, err)
+		r.Header.Set("Authorization", "Bearer "+secretOf(name))
+		go func() {
+			o := outcome{what: name + " " + path}
+			answer, err := h.client.Do(r)
+			if o.err = err; err == nil {
+				o.code = answer.StatusCode
+				_, o.err = io.Copy(io.Discard, answer.Body)
+				_ = answer.Body.Close()
+			}
+			ended <- o
+		}()
+	}
+	wait, follow := "/jobs/"+job.ID+"?wait=5m", "/jobs/"+job.ID+"/log?follow=true"
+	for _, name := range []string{"goes", "expires"} {
+		begin(name, "GET", wait, "")
+		begin(name, "GET", follow, "")
+		begin(name, "POST", "/leases", `{"types":["thumb"],"worker":"w","wait":"1m"}`)
+	}
+	begin("stays", "GET", wait, "")
+	write(line("stays", ""), expiring)
+	for range 6 {
+		select {
+		case o := <-ended:
+			if o.code != http.StatusUnauthorized && o.err == nil || strings.HasPrefix(o.what, "stays") {
+				t.Errorf("%s ends with %d, %v", o.what, o.code, o.err)
+			}
+		case <-time.After(patience):
+			t.Fatal("a request goes on without its token")
+		}
+	}
+	select {
+	case <-expired:
+	case <-time.After(patience):
+		t.Error("a NATS client goes on when its token has expired")
+	}
+	play.end <- nil
+	select {
+	case o := <-ended:
+		if o.code != http.StatusOK || o.err != nil {
+			t.Errorf("%s ends with %d, %v", o.what, o.code, o.err)
+		}
+	case <-time.After(patience):
+		t.Error("the other token's request does not end")
 	}
 }
