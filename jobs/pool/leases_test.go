@@ -630,7 +630,7 @@ func TestIdleAsksAreCheap(t *testing.T) {
 // TestManyLeasesAreOnlyMemory: no lease has a goroutine, and beats of many are cheap.
 func TestManyLeasesAreOnlyMemory(t *testing.T) {
 	inLeases(t, rigOptions{}, func(r *rig) {
-		const workers, each = 20, 500
+		const workers, each = 10, 300
 		for range workers * each {
 			r.submit("x3")
 		}
