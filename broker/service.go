@@ -66,7 +66,8 @@ func (r *Request) Header(name string) (values []string) {
 
 // Wait announces that the handler is about to wait, perhaps for minutes. Its request then
 // counts no longer among those being answered, but among those that wait. There may be
-// 10,000 of these; the error for one more is a [*jobs.Error].
+// 10,000 of these; the error for one more is a [*jobs.Error]. Body and headers are gone
+// afterwards.
 func (r *Request) Wait() error {
 	if r.place == r.waits {
 		return nil
@@ -78,6 +79,7 @@ func (r *Request) Wait() error {
 	}
 	<-r.place
 	r.place = r.waits
+	r.Body, r.header = nil, nil // it may wait for long
 	return nil
 }
 
@@ -172,7 +174,7 @@ func (c *caller) call(m *nats.Msg) {
 	c.service.calls.Go(func() {
 		defer func() { <-request.place }()
 		out, err := c.run(request)
-		c.answer(m.Reply, begun, request, out, err)
+		c.answer(request.reply, begun, request, out, err)
 	})
 }
 

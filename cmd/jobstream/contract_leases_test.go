@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -514,4 +515,54 @@ func TestContractLeaseFiles(t *testing.T) {
 	if r := h.do(http.MethodGet, "/jobs/"+failing+"/result", ""); r.code != http.StatusNotFound {
 		t.Errorf("a failed job has left %d %s", r.code, r.body)
 	}
+}
+
+// TestContractIdleAsks has as many workers wait as may, over NATS. They cost little
+// memory, one more is refused, and a job wakes one of them.
+func TestContractIdleAsks(t *testing.T) {
+	h := open(t, t.TempDir(), setup{change: remotely(30*time.Second, "thumb")})
+	nc := h.dial()
+	answers := make(chan *nats.Msg, 2*jobs.MaxAsks)
+	_, err := nc.ChanSubscribe("idle.*", answers)
+	mustDo(t, err)
+	first, stacks := alive(), stackBytes()
+	asks := 0
+	for asks < jobs.MaxAsks {
+		for range 100 { // more at once would be too many that are answered
+			mustDo(t, nc.PublishRequest("jobstream.worker.next", fmt.Sprint("idle.", asks), fmt.Appendf(nil, `{"types":["thumb"],"worker":"w-%d","wait":"1m"}`, asks)))
+			asks++
+		}
+		waitUntil(t, func() bool {
+			return strings.Count(string(h.do(http.MethodGet, "/workers", "").body), `"worker":"w-`) == asks
+		})
+	}
+	alive()                                                                // stacks shrink by half each time
+	if grown := alive() - first + stackBytes() - stacks; grown > 112<<20 { // 100 of the server, and the client's
+		t.Errorf("%d asks take %d MiB", asks, grown>>20)
+	} else {
+		t.Logf("%d asks take %d MiB", asks, grown>>20)
+	}
+	if r := h.do(http.MethodPost, "/leases", `{"types":["thumb"],"wait":"1s"}`); r.code != http.StatusTooManyRequests || r.header.Get("Retry-After") == "" {
+		t.Errorf("one more ask is answered with %d %s", r.code, r.body)
+	}
+	id := h.submit(`{"type":"thumb"}`).ID
+	h.await(id, "processing")
+	select {
+	case m := <-answers:
+		if !strings.Contains(string(m.Data), id) {
+			t.Errorf("the first answer is %s", m.Data)
+		}
+	case <-time.After(patience):
+		t.Fatal("no ask is answered")
+	}
+	if len(answers) > 0 {
+		t.Errorf("the job has woken %d more", len(answers))
+	}
+}
+
+// stackBytes is the memory of all goroutines' stacks.
+func stackBytes() int {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.StackInuse)
 }
