@@ -47,6 +47,9 @@ func (l serverLog) Warnf(format string, v ...any) {
 // if it has sent them, its name and language. It can choose the latter two freely.
 var clientLine = regexp.MustCompile(`^(\S+) - cid:\d+(?: - "(?:[^"\\]|\\.)*")* - `)
 
+// failedLogin begins a line about a client that was not admitted.
+const failedLogin = "authentication error"
+
 // longestLine bounds the bytes of a line about a client.
 const longestLine = 300
 
@@ -55,6 +58,9 @@ const longestLine = 300
 func (l serverLog) pass(level slog.Level, text string) {
 	if m := clientLine.FindStringSubmatch(text); m != nil && m[1] != "pipe" { // a pipe is ours
 		rest := text[len(m[0]):]
+		if strings.HasPrefix(rest, failedLogin) {
+			rest = failedLogin // its user may be a token that stands in the wrong place
+		}
 		rest = strings.ToValidUTF8(rest[:min(len(rest), longestLine)], "\ufffd")
 		l.log.Log(context.Background(), level, "trouble with a NATS client", "client", m[1], "error", rest)
 		return

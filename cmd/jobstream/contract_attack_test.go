@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -64,6 +65,9 @@ func TestContractGate(t *testing.T) {
 		{durable + "a", `{"stream_name":"NOTIFICATIONS","config":{"durable_name":"b"}}`, "durable"},
 		{create + "others", `{"stream_name":"NOTIFICATIONS","config":{"durable_name":"others"}}`, "somebody else's"},
 		{"$JS.API.CONSUMER.DELETE.NOTIFICATIONS.others", ``, "somebody else's"},
+		{"$JS.API.CONSUMER.DELETE.NOTIFICATIONS.*", ``, "no consumer"},
+		{create + "*", `{"stream_name":"NOTIFICATIONS","config":{}}`, "no consumer"},
+		{create + ">", `{"stream_name":"NOTIFICATIONS","config":{}}`, "no consumer"},
 		{create + "b", `{"stream_name":"NOTIFICATIONS","config":{"Metadata":{"jobstream.owner":"manage"}}}`, ""},
 		{create + "c.job.completed.>", `{"stream_name":"NOTIFICATIONS","config":{"filter_subject":"job.completed.>"}}`, ""},
 		{durable + "d", `{"stream_name":"NOTIFICATIONS","config":{"durable_name":"d","ack_policy":"explicit"}}`, ""},
@@ -84,6 +88,9 @@ func TestContractGate(t *testing.T) {
 		if _, err := js.Consumer(t.Context(), "NOTIFICATIONS", name); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	if _, err := nc.Request("$JS.API.CONSUMER.MSG.NEXT.NOTIFICATIONS.others", nil, patience); !errors.Is(err, nats.ErrNoResponders) {
+		t.Errorf("the messages of somebody else's consumer: %v", err)
 	}
 	// subjects that no client of the gate can ask for, and a principal that does not exist
 	for _, subject := range []string{"gate.x.y", "gate.x.$JS.API.CONSUMER.CREATE.NOTIFICATIONS", "gate.x.$JS.API.CONSUMER.DURABLE.CREATE.NOTIFICATIONS"} {
@@ -256,5 +263,62 @@ func TestContractRevokedWaits(t *testing.T) {
 		}
 	case <-time.After(patience):
 		t.Error("the other token's request does not end")
+	}
+}
+
+// TestContractSecretsInLogs puts tokens into every place where a client might put them by
+// mistake. The log has none of them at its most talkative, nor has an answer.
+func TestContractSecretsInLogs(t *testing.T) {
+	t.Parallel()
+	h := roles(t, setup{change: func(c *config.Config) { c.Log.Level = "debug" }})
+	const canary = "jst_canary"
+	for _, o := range []nats.Option{nats.UserInfo(canary, ""), nats.UserInfo(canary, canary), nats.UserInfo("read", canary), nats.Token(canary)} {
+		if nc, err := nats.Connect(h.nats, nats.NoReconnect(), o); err == nil {
+			nc.Close()
+			t.Error("the canary is admitted")
+		}
+	}
+	for _, header := range []string{"Bearer " + canary, "bearer  " + canary, "Basic " + canary, canary} {
+		r := h.do("GET", "/jobs", "", "Authorization", header)
+		r.wantProblem(t, http.StatusUnauthorized, "unauthorized")
+		if strings.Contains(string(r.body), canary) {
+			t.Errorf("%s is answered with %s", header, r.body)
+		}
+	}
+	h.do("GET", "/jobs?token="+canary, "") // no way to log in, and no line of the log has queries
+	h.do("GET", "/jobs", "", "Authorization", "Bearer "+secretOf("read"))
+	<-h.log.has("http request")
+	nc, err := nats.Connect(h.nats, nats.NoReconnect(), nats.UserInfo(secretOf("read"), "")) // alone, in the user's place
+	mustDo(t, err)
+	mustDo(t, nc.Publish("jobs.email", nil))
+	mustDo(t, nc.FlushTimeout(patience))
+	nc.Close()
+	h.close()
+	for _, secret := range []string{canary, secretOf("read")} {
+		if line := h.log.line(secret); line != "" {
+			t.Errorf("the log has %s", line)
+		}
+	}
+}
+
+// TestOperatorFile: a link in the token's place is replaced, not followed.
+func TestOperatorFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	mustDo(t, os.WriteFile(elsewhere, []byte("mine"), 0o644)) //nolint:gosec // others may read it
+	mustDo(t, os.Symlink(elsewhere, filepath.Join(dir, operatorFile)))
+	h := open(t, dir, setup{})
+	h.close()
+	if text, err := os.ReadFile(elsewhere); err != nil || string(text) != "mine" {
+		t.Errorf("the file behind the link has %q, %v", text, err)
+	}
+	info, err := os.Lstat(filepath.Join(dir, operatorFile))
+	mustDo(t, err)
+	if info.Mode() != 0o600 {
+		t.Errorf("the file has the mode %v", info.Mode())
+	}
+	if err := writeNew(filepath.Join(dir, operatorFile), "x"); err == nil {
+		t.Error("a file that is there is written")
 	}
 }

@@ -23,11 +23,22 @@ func (s *server) writeOperator() {
 	path := filepath.Join(s.cfg.Data.Dir, operatorFile)
 	err := os.Remove(path)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		err = os.WriteFile(path, []byte(s.operator+"\n"), 0o600)
+		err = writeNew(path, s.operator+"\n")
 	}
 	if err != nil {
 		s.log.Warn("commands on this machine, such as jobstream reload, will need a token", "error", err)
 	}
+}
+
+// writeNew writes a file that only its owner can read, and that must not exist. So it
+// follows no link that somebody may have put there.
+func writeNew(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
 }
 
 // keys are all tokens that the server knows.
