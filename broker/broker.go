@@ -18,6 +18,7 @@ package broker
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,6 +38,9 @@ type Options struct {
 	Node string // the server's name; "jobstream" if empty
 	Host string // where NATS clients connect; 127.0.0.1 if empty
 	Port int    // likewise; -1 = any free port, 0 = none
+
+	// TLS encrypts the port; nil = it is not encrypted. Connections of this process never are.
+	TLS *tls.Config
 
 	// SyncInterval is how often streams are fsynced; 0 is the server's default, two minutes.
 	// SyncAlways syncs every message.

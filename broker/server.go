@@ -39,6 +39,10 @@ const (
 	startTimeout = 30 * time.Second
 	longBacklog  = 1024 // connections that may wait to be accepted
 	ownConns     = 16   // connections of this process; the server counts them like all others
+
+	// maxControlLine bounds a line of the protocol, in bytes. A login is one line, and signed
+	// tokens may be several KiB long.
+	maxControlLine = 16 << 10
 )
 
 // start runs the server and connects nats.go to it.
@@ -59,6 +63,8 @@ func (s *Server) start(ctx context.Context) error {
 		JetStreamMaxStore: unlimitedDisk,
 		MaxPayload:        int32(s.o.largest()),
 		MaxPending:        int64(s.o.maxPending()),
+		MaxControlLine:    maxControlLine,
+		TLSConfig:         s.o.TLS,
 	}
 	if s.o.MaxConns > 0 {
 		opts.MaxConn = s.o.MaxConns + ownConns

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -33,6 +34,7 @@ const boundedAgain = 10 * time.Second
 type bounded struct {
 	net.Listener
 	most   int
+	tls    *tls.Config // of connections that are refused with an answer; nil = they are not encrypted
 	log    *slog.Logger
 	open   atomic.Int64
 	turned chan struct{} // has a token for each that is being refused with an answer
@@ -40,11 +42,14 @@ type bounded struct {
 	since  int           // refused since then
 }
 
-func bound(l net.Listener, most int, log *slog.Logger) *bounded {
+func bound(l net.Listener, most int, secure *tls.Config, log *slog.Logger) *bounded {
 	if most <= 0 {
 		most = math.MaxInt
 	}
-	return &bounded{Listener: l, most: most, log: log, turned: make(chan struct{}, maxTurnedAway)}
+	if secure != nil {
+		secure = speaks(secure, "http/1.1")
+	}
+	return &bounded{Listener: l, most: most, tls: secure, log: log, turned: make(chan struct{}, maxTurnedAway)}
 }
 
 // Accept returns the next connection that there is room for.
@@ -76,6 +81,9 @@ func (b *bounded) refuse(c net.Conn) {
 	}
 	select {
 	case b.turned <- struct{}{}:
+		if b.tls != nil {
+			c = tls.Server(c, b.tls)
+		}
 		go func() {
 			defer func() { <-b.turned }()
 			turnAway(c, b.most)
@@ -96,9 +104,13 @@ func turnAway(c net.Conn, most int) {
 	}
 	body := append(api.Problem(problem), '\n')
 	err := c.SetDeadline(time.Now().Add(turnedAwayFor))
+	if t, ok := c.(*tls.Conn); ok {
+		// Right after a handshake, a client would take the answer for one to no request.
+		_, _ = t.Read(make([]byte, 1)) // the write finds out what is wrong
+	}
 	_, werr := fmt.Fprintf(c, "HTTP/1.1 %d Service Unavailable\r\n%s: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nRetry-After: %s\r\nConnection: close\r\n\r\n%s",
 		api.HTTPStatus(problem), requestIDHeader, uuid.NewString(), problemType[0], len(body), api.RetryAfterSeconds(problem), body)
-	if t, ok := c.(*net.TCPConn); ok && errors.Join(err, werr) == nil && t.CloseWrite() == nil {
+	if t, ok := c.(interface{ CloseWrite() error }); ok && errors.Join(err, werr) == nil && t.CloseWrite() == nil {
 		_, _ = io.Copy(io.Discard, io.LimitReader(c, maxHeaderBytes)) // until the client has closed, too
 	}
 }

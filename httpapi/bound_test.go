@@ -2,9 +2,13 @@ package httpapi_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +61,58 @@ func TestMaxConns(t *testing.T) {
 		}
 		if time.Now().After(end) {
 			t.Fatalf("there is no room for a new connection: %q, %v", line, err)
+		}
+	}
+	if err := s.Shutdown(context.WithoutCancel(t.Context())); err != nil {
+		t.Error(err)
+	}
+	if err := receive(t, "the end of Serve", served); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMaxConnsTLS: a connection too many gets its answer encrypted, by whatever it can
+// speak.
+func TestMaxConnsTLS(t *testing.T) {
+	t.Parallel()
+	secure := httptest.NewTLSServer(nil)
+	secure.Close()
+	both := &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return secure.TLS, nil }}
+	s := httpapi.New(httpapi.Options{Backend: behind(newBackend()), MaxConns: 1, TLS: both})
+	addr, served := serve(t, s)
+	get := func() (client *http.Client, code, version int) {
+		roots := x509.NewCertPool()
+		roots.AddCert(secure.Certificate())
+		client = &http.Client{Timeout: deadline, Transport: &http.Transport{
+			ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		}}
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+addr+"/livez", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Body.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return client, a.StatusCode, a.ProtoMajor
+	}
+	first, code, version := get()
+	if code != http.StatusOK || version != 2 {
+		t.Errorf("the first one gets %d by HTTP/%d", code, version)
+	}
+	if _, code, version := get(); code != http.StatusServiceUnavailable || version != 1 {
+		t.Errorf("one too many gets %d by HTTP/%d", code, version)
+	}
+	first.CloseIdleConnections()
+	for end := time.Now().Add(deadline); ; { // the server notices the end of a connection in its own time
+		if _, code, _ := get(); code == http.StatusOK {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("there is no room for a new connection")
 		}
 	}
 	if err := s.Shutdown(context.WithoutCancel(t.Context())); err != nil {

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -33,6 +34,7 @@ type Options struct {
 	Keyring   *access.Keyring // who may do what; nil = everybody may do everything
 	MaxConns  int             // connections at a time; more are refused; 0 = no bound
 	Hosts     []string        // names and addresses that requests may be for, besides loopback and where they come in
+	TLS       *tls.Config     // of connections that come in by Serve; nil = they are not encrypted
 	Bounds    Bounds          // how much is done at a time
 	Logger    *slog.Logger    // nil = silence
 }
@@ -113,6 +115,9 @@ func New(o Options) *Server {
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 		ConnState:         s.follow,
 	}
+	if o.TLS != nil {
+		s.http.TLSConfig = speaks(o.TLS, "h2", "http/1.1")
+	}
 	s.http.RegisterOnShutdown(s.hush)
 	return s
 }
@@ -146,11 +151,31 @@ func (s *Server) Handler() http.Handler { return s.echo }
 // Serve answers the requests that come in by l. It returns nil after [Server.Shutdown].
 // It closes l, and is called once.
 func (s *Server) Serve(l net.Listener) error {
-	s.listener = bound(l, s.maxConns, s.log)
-	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+	s.listener = bound(l, s.maxConns, s.http.TLSConfig, s.log)
+	serve := s.http.Serve
+	if s.http.TLSConfig != nil {
+		serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") } // the certificates are in TLSConfig
+	}
+	if err := serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
+}
+
+// speaks is c for connections that speak one of these protocols.
+func speaks(c *tls.Config, protocols ...string) *tls.Config {
+	c = c.Clone()
+	c.NextProtos = protocols
+	if of := c.GetConfigForClient; of != nil {
+		c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			its, err := of(hello)
+			if its == nil || err != nil {
+				return its, err
+			}
+			return speaks(its, protocols...), nil
+		}
+	}
+	return c
 }
 
 // Drain announces the end. From then on /readyz answers 503, and submissions are refused

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +25,7 @@ import (
 type clientFlags struct {
 	configFlag
 	URL   string `name:"url" placeholder:"URL" help:"REST address of the server (default: $$JOBSTREAM_URL, else server.host and server.port)."`
+	Cert  string `name:"client-cert" placeholder:"FILE" help:"A client certificate and its key in one PEM file, for a server with server.tls.client_ca."`
 	Token string `placeholder:"TOKEN" help:"A token for it (default: $$JOBSTREAM_TOKEN, else that of a server on this machine, whose data folder has one)."`
 }
 
@@ -49,7 +52,12 @@ func (c *clientFlags) do(ctx context.Context, p *program, method, path string) (
 	if token := c.token(p, request.URL); token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
-	answer, err := http.DefaultClient.Do(request)
+	client, err := c.client(p, request.URL.Hostname())
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	defer client.CloseIdleConnections()
+	answer, err := client.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("the server cannot be reached; name its address with --url if it is another one: %w", err)
 	}
@@ -69,19 +77,61 @@ func (c *clientFlags) base(p *program) (string, error) {
 	if value := variable(p.environ, config.URLVariable); value != "" {
 		return value, nil
 	}
-	host, port, _, err := config.Running(c.File, handlers.Kinds(), p.environ)
+	at, err := config.Running(c.File, handlers.Kinds(), p.environ)
 	if err != nil {
 		return "", err
 	}
-	if port == 0 {
+	if at.Port == 0 {
 		return "", errors.New("server.port is 0, so the server has any port; name its address with --url")
+	}
+	host, scheme := at.Host, "http://"
+	if at.TLS.Cert != "" {
+		scheme = "https://"
 	}
 	if a, err := netip.ParseAddr(host); err == nil && a.IsUnspecified() {
 		if host = "127.0.0.1"; a.Is6() {
 			host = "::1"
 		}
 	}
-	return "http://" + net.JoinHostPort(host, strconv.Itoa(port)), nil
+	return scheme + net.JoinHostPort(host, strconv.Itoa(at.Port)), nil
+}
+
+// client is a client for the server by this name. It knows the server of the
+// configuration by its very certificate. That need not be for the name, nor from an
+// authority that this machine knows.
+func (c *clientFlags) client(p *program, name string) (*http.Client, error) {
+	secure := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(c.Cert, c.Cert)
+		if err != nil {
+			return nil, fmt.Errorf("--client-cert: %w", err)
+		}
+		secure.Certificates = []tls.Certificate{pair}
+	}
+	at, err := config.Running(c.File, handlers.Kinds(), p.environ)
+	if err == nil && at.TLS.Cert != "" {
+		own, err := at.TLS.Certificate()
+		if err == nil {
+			secure.InsecureSkipVerify = true //nolint:gosec // known checks instead
+			secure.VerifyConnection = func(s tls.ConnectionState) error { return known(own, name, s.PeerCertificates) }
+		}
+	}
+	t := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: secure}
+	return &http.Client{Transport: t}, nil
+}
+
+// known returns an error unless a server's certificates begin with own, or lead from this
+// name to an authority that this machine knows.
+func known(own *x509.Certificate, name string, chain []*x509.Certificate) error {
+	if chain[0].Equal(own) {
+		return nil
+	}
+	between := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		between.AddCert(c)
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{DNSName: name, Intermediates: between})
+	return err
 }
 
 // token is what the request is sent with. The token in the data folder is only for a
@@ -96,11 +146,11 @@ func (c *clientFlags) token(p *program, to *url.URL) string {
 	if a, err := netip.ParseAddr(to.Hostname()); to.Hostname() != "localhost" && (err != nil || !a.IsLoopback()) {
 		return ""
 	}
-	_, _, dir, err := config.Running(c.File, handlers.Kinds(), p.environ)
+	at, err := config.Running(c.File, handlers.Kinds(), p.environ)
 	if err != nil { // the server still runs with what the file was
-		dir = config.Default(nil).Data.Dir
+		at.Dir = config.Default(nil).Data.Dir
 	}
-	text, _ := os.ReadFile(filepath.Join(dir, operatorFile)) // without one the server says what is missing
+	text, _ := os.ReadFile(filepath.Join(at.Dir, operatorFile)) // without one the server says what is missing
 	return strings.TrimSpace(string(text))
 }
 

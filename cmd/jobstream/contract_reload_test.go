@@ -229,6 +229,7 @@ func TestReloadAddress(t *testing.T) {
 		{"server: {port: 81}", "", "JOBSTREAM_SERVER_PORT=82", "http://127.0.0.1:82", ""},
 		{"server: {port: 81, host: 0.0.0.0, insecure: true}\njobs: {x: {run: exec}}", "", "", "http://127.0.0.1:81", ""},
 		{"server: {host: '::', insecure: true}", "", "", "http://[::1]:8080", ""},
+		{"server: {port: 81, tls: {cert: a.pem, key: a.pem}}", "", "", "https://127.0.0.1:81", ""},
 		{"server: {port: 0}", "", "", "", "name its address with --url"},
 		{"server: {port: x}\nnonsense: 1", "", "", "", `server.port: "x" is not a whole number`},
 		{"[", "", "", "", "not YAML"},

@@ -168,7 +168,11 @@ func (s *server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.encrypt(ctx, &o); err != nil {
+		return err
+	}
 	s.operator = access.NewToken()
+	tokens := watch(s.cfg.Server.Auth.TokensFile)
 	keys, err := s.keys()
 	if err != nil {
 		return &usageError{err}
@@ -182,7 +186,7 @@ func (s *server) start(ctx context.Context) error {
 		return err
 	}
 	if s.cfg.Server.Auth.TokensFile != "" {
-		s.tasks.Go(func() { s.followTokens(ctx, o.Keyring) })
+		s.tasks.Go(func() { s.followTokens(ctx, tokens, o.Keyring) })
 	}
 	s.writeOperator()
 	return nil
@@ -190,7 +194,10 @@ func (s *server) start(ctx context.Context) error {
 
 // ready logs the addresses of the server and a first command to try.
 func (s *server) ready(addr net.Addr) {
-	rest := "http://" + addr.String()
+	rest, curl := "http://"+addr.String(), "curl"
+	if cert := s.cfg.Server.TLS.Cert; cert != "" {
+		rest, curl = "https://"+addr.String(), "curl --cacert "+cert
+	}
 	args := []any{"rest", rest}
 	if url := s.node.NATSURL(); url != "" {
 		args = append(args, "nats", url)
@@ -200,7 +207,7 @@ func (s *server) ready(addr net.Addr) {
 		dir = s.cfg.Data.Dir
 	}
 	args = append(args, "data", dir, "workers", s.cfg.Worker.MaxWorkers,
-		"try", fmt.Sprintf(`curl %s/jobs -d '%s'`, rest, firstJob(s.cfg.Jobs)))
+		"try", fmt.Sprintf(`%s %s/jobs -d '%s'`, curl, rest, firstJob(s.cfg.Jobs)))
 	s.log.Info("ready", args...)
 }
 

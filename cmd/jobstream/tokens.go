@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"jobstream/jobs/access"
 )
@@ -48,37 +46,16 @@ func (s *server) keys() ([]access.Token, error) {
 	return append(all, own), err
 }
 
-// tokensEvery is how often the file of tokens is looked at. A change is taken up once two
-// looks have found the same: it may be in the middle of being written.
-const tokensEvery = 250 * time.Millisecond
-
 // followTokens has a keyring take the file of tokens up whenever it changes, until ctx
 // ends. A file with a mistake changes nothing.
-func (s *server) followTokens(ctx context.Context, k *access.Keyring) {
-	file := s.cfg.Server.Auth.TokensFile
-	tick := time.NewTicker(tokensEvery)
-	defer tick.Stop()
-	used, _ := os.ReadFile(file) // no file is no content
-	last := used
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		now, _ := os.ReadFile(file)
-		settled := bytes.Equal(now, last)
-		last = now
-		if !settled || bytes.Equal(now, used) {
-			continue
-		}
-		used = now
+func (s *server) followTokens(ctx context.Context, file *watched, k *access.Keyring) {
+	file.follow(ctx, func() {
 		keys, err := s.keys()
 		if err != nil {
 			s.log.Error("the tokens stay as they were, since their file has a mistake", "error", err)
-			continue
+			return
 		}
 		k.Replace(keys)
-		s.log.Info("the tokens are those of their file as it is now", "file", file, "tokens", len(keys)-1)
-	}
+		s.log.Info("the tokens are those of their file as it is now", "file", s.cfg.Server.Auth.TokensFile, "tokens", len(keys)-1)
+	})
 }

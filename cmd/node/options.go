@@ -1,6 +1,7 @@
 package node
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"time"
 
@@ -49,6 +50,8 @@ type REST struct {
 	Hosts     []string // names and addresses in requests, besides loopback and those of the connection
 	MaxBody   int64    // bytes of a request's body; 0 = 1 MiB
 	MaxUpload int64    // bytes of an uploaded file; 0 = 1 GiB
+	// TLS encrypts what comes in by [Node.Serve]; nil = it is not encrypted.
+	TLS *tls.Config
 }
 
 // NATS are the settings of a node's broker.
@@ -57,6 +60,7 @@ type NATS struct {
 	Port       int           // 0 = none, -1 = any free one
 	Sync       time.Duration // between two syncs of the streams to disk; 0 = 1 s
 	SyncAlways bool          // sync each message instead
+	TLS        *tls.Config   // of the port; nil = it is not encrypted
 }
 
 // Workers are the settings of a node's pool.

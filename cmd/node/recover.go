@@ -77,7 +77,7 @@ func (r *recovery) openBroker(ctx context.Context) (clean bool, err error) {
 func (r *recovery) openBrokerOnce(ctx context.Context, rebuild bool) (*broker.Broker, error) {
 	return broker.Open(ctx, broker.Options{
 		Identify: identifier(r.o.Keyring), Surface: surface(r.o.registry),
-		Dir: r.o.dirs.Broker, Node: r.node, Host: r.o.NATS.Host, Port: r.o.NATS.Port,
+		Dir: r.o.dirs.Broker, Node: r.node, Host: r.o.NATS.Host, Port: r.o.NATS.Port, TLS: r.o.NATS.TLS,
 		SyncInterval: r.o.NATS.Sync, SyncAlways: r.o.NATS.SyncAlways, QueueSize: r.o.QueueSize,
 		MaxConns: r.o.MaxConns, MaxPayload: r.o.maxPayload(), Lease: r.o.Workers.Lease, Rebuild: rebuild, Logger: r.log,
 		// A message that a client published before streams and tracker agree could get

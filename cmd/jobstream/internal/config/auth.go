@@ -112,10 +112,8 @@ func (l *loader) declareTokens(section *node) {
 // checkTokens checks keys of tokens that depend on one another.
 func (l *loader) checkTokens() {
 	auth := &l.config.Server.Auth
-	if auth.TokensFile != "" && !filepath.IsAbs(auth.TokensFile) {
-		if path, err := filepath.Abs(filepath.Join(filepath.Dir(l.file), auth.TokensFile)); err == nil {
-			auth.TokensFile = path
-		}
+	if auth.TokensFile != "" {
+		auth.TokensFile = setting.Path(filepath.Dir(l.file), auth.TokensFile)
 	}
 	seen := make(map[string]string)
 	for _, name := range slices.Sorted(maps.Keys(auth.Tokens)) {

@@ -69,6 +69,7 @@ type Server struct {
 	// Insecure confirms that everybody who reaches Host and Broker.Host from another
 	// machine may do what Auth allows without a token.
 	Insecure bool
+	TLS      TLS
 	Auth     Auth
 }
 
@@ -238,20 +239,33 @@ func Load(path string, kinds []*handlers.Kind, env []string, flags ...Flag) (*Co
 	return parse(name, data, kinds, env, flags...)
 }
 
-// Running is where a server with the configuration that [Load] would read has its REST
-// door, and its data folder. Problems elsewhere in it do not matter.
-func Running(path string, kinds []*handlers.Kind, env []string) (host string, port int, dir string, err error) {
+// Where is what commands need to know of a server on this machine: its REST door and its
+// data folder.
+type Where struct {
+	Host string
+	Port int
+	Dir  string
+	TLS  TLS
+}
+
+// Running is where a server with the configuration that [Load] would read runs. Problems
+// elsewhere in it do not matter.
+func Running(path string, kinds []*handlers.Kind, env []string) (Where, error) {
 	name, data, err := source(path)
 	if err != nil {
-		return "", 0, "", err
+		return Where{}, err
 	}
 	l, err := read(name, data, kinds, env)
 	if err != nil {
-		return "", 0, "", err
+		return Where{}, err
 	}
-	l.problems = slices.DeleteFunc(l.problems, func(p Problem) bool { return p.Key != "server.host" && p.Key != "server.port" && p.Key != "data.dir" })
-	_, err = l.result()
-	return l.config.Server.Host, l.config.Server.Port, l.config.Data.Dir, err
+	needed := []string{"server.host", "server.port", certKey, "data.dir"}
+	l.problems = slices.DeleteFunc(l.problems, func(p Problem) bool { return !slices.Contains(needed, p.Key) })
+	c, err := l.result()
+	if err != nil {
+		return Where{}, err
+	}
+	return Where{Host: c.Server.Host, Port: c.Server.Port, Dir: c.Data.Dir, TLS: c.Server.TLS}, nil
 }
 
 // source is the file at path, or the one that an empty path stands for. Without a file

@@ -51,6 +51,7 @@ func (c *Config) keys(types []namedType) []setting.Setting {
 		setting.Bool("server.insecure", &c.Server.Insecure),
 		setting.Text("server.public_url", &c.Callbacks.PublicURL),
 	}
+	list = append(list, c.Server.TLS.keys()...)
 	list = append(list, c.Server.Auth.keys()...)
 	list = append(list,
 		folder("data.dir", &c.Data.Dir),

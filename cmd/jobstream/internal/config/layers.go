@@ -365,6 +365,7 @@ func (l *loader) crossCheck() {
 	c := l.config
 	l.checkReach()
 	l.checkTokens()
+	l.checkTLS()
 	smtp := c.Email.SMTP
 	if c.Email.Transport == "smtp" && (smtp.Username == "") != (smtp.Password == "") {
 		l.fail("email.smtp.username", "", "and email.smtp.password go together: set both, or none for a server without authentication")
