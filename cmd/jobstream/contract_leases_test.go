@@ -523,13 +523,14 @@ func TestContractIdleAsks(t *testing.T) {
 	h := open(t, t.TempDir(), setup{change: remotely(30*time.Second, "thumb")})
 	nc := h.dial()
 	answers := make(chan *nats.Msg, 2*jobs.MaxAsks)
-	_, err := nc.ChanSubscribe("idle.*", answers)
+	inbox := nc.NewInbox()
+	_, err := nc.ChanSubscribe(inbox+".*", answers)
 	mustDo(t, err)
 	first, stacks := alive(), stackBytes()
 	asks := 0
 	for asks < jobs.MaxAsks {
 		for range 100 { // more at once would be too many that are answered
-			mustDo(t, nc.PublishRequest("jobstream.worker.next", fmt.Sprint("idle.", asks), fmt.Appendf(nil, `{"types":["thumb"],"worker":"w-%d","wait":"1m"}`, asks)))
+			mustDo(t, nc.PublishRequest("jobstream.worker.next", fmt.Sprint(inbox, ".", asks), fmt.Appendf(nil, `{"types":["thumb"],"worker":"w-%d","wait":"1m"}`, asks)))
 			asks++
 		}
 		waitUntil(t, func() bool {
