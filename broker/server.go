@@ -37,8 +37,9 @@ type Server struct {
 
 const (
 	startTimeout = 30 * time.Second
-	longBacklog  = 1024 // connections that may wait to be accepted
-	ownConns     = 16   // connections of this process; the server counts them like all others
+	longBacklog  = 1024   // connections that may wait to be accepted
+	maxSubs      = 10_000 // subscriptions of a connection, which cost memory
+	ownConns     = 16     // connections of this process; the server counts them like all others
 
 	// maxControlLine bounds a line of the protocol, in bytes. A login is one line, and signed
 	// tokens may be several KiB long.
@@ -65,6 +66,7 @@ func (s *Server) start(ctx context.Context) error {
 		MaxPending:        int64(s.o.maxPending()),
 		MaxControlLine:    maxControlLine,
 		TLSConfig:         s.o.TLS,
+		MaxSubs:           maxSubs,
 	}
 	if s.o.MaxConns > 0 {
 		opts.MaxConn = s.o.MaxConns + ownConns

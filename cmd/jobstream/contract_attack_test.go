@@ -322,3 +322,35 @@ func TestOperatorFile(t *testing.T) {
 		t.Error("a file that is there is written")
 	}
 }
+
+// TestContractSubscriptions: a connection has a bounded number of subscriptions.
+func TestContractSubscriptions(t *testing.T) {
+	t.Parallel()
+	h := open(t, t.TempDir(), setup{})
+	refused := make(chan error, 1)
+	nc, err := nats.Connect(h.nats, nats.NoReconnect(), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		select {
+		case refused <- err:
+		default:
+		}
+	}))
+	mustDo(t, err)
+	t.Cleanup(nc.Close)
+	messages := make(chan *nats.Msg, 1)
+	for i := range 11_000 {
+		if _, err := nc.ChanSubscribe(fmt.Sprintf("job.completed.x.%d", i), messages); err != nil {
+			break // it has been closed
+		}
+	}
+	select {
+	case err := <-refused:
+		if !errors.Is(err, nats.ErrMaxSubscriptionsExceeded) {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("there is no bound")
+	}
+	if r := h.do("GET", "/readyz", ""); r.code != http.StatusOK {
+		t.Errorf("the server is not ready: %s", r.body)
+	}
+}

@@ -25,7 +25,7 @@ type newTokenCommand struct {
 // Run makes a token. Nothing is stored: its lines have to be put into the configuration.
 func (c *newTokenCommand) Run(p *program) error {
 	if !access.ValidName(c.Name) {
-		return &usageError{fmt.Errorf("--name: %q is not a name for a token: 1 to 64 letters, digits, _ and -, and not %s", c.Name, access.Anonymous)}
+		return &usageError{fmt.Errorf("--name: %q is not a name for a token: 1 to 64 letters, digits, _ and -, and neither %s nor %s", c.Name, access.Anonymous, access.Operator)}
 	}
 	expires, err := expiry(c.Expires)
 	if err != nil {

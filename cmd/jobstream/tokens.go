@@ -42,7 +42,7 @@ func writeNew(path, text string) error {
 // keys are all tokens that the server knows.
 func (s *server) keys() ([]access.Token, error) {
 	all, err := s.cfg.Keys()
-	own := access.Token{Hash: access.HashOf(s.operator), Principal: access.Principal{Name: "operator", Scopes: []access.Scope{access.Admin}}}
+	own := access.Token{Hash: access.HashOf(s.operator), Principal: access.Principal{Name: access.Operator, Scopes: []access.Scope{access.Admin}}}
 	return append(all, own), err
 }
 

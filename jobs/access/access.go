@@ -38,12 +38,15 @@ type Principal struct {
 	Expires time.Time
 }
 
-// Anonymous is the name of everybody without a token.
-const Anonymous = "anonymous"
+// Names that no token of the configuration has.
+const (
+	Anonymous = "anonymous" // everybody without a token
+	Operator  = "operator"  // whoever may read the data folder
+)
 
 // ValidName reports whether a token or a worker's owner may have this name.
 func ValidName(name string) bool {
-	if name == "" || len(name) > MaxName || name == Anonymous {
+	if name == "" || len(name) > MaxName || name == Anonymous || name == Operator {
 		return false
 	}
 	for _, c := range []byte(name) {

@@ -95,3 +95,15 @@ func TestKeyring(t *testing.T) {
 		t.Errorf("without a token one is %+v", p)
 	}
 }
+
+func TestValidName(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{
+		"ci": true, "CI_2-b": true, strings.Repeat("x", 64): true,
+		"": false, strings.Repeat("x", 65): false, "a.b": false, "a b": false, "*": false, "anonymous": false, "operator": false,
+	} {
+		if access.ValidName(name) != want {
+			t.Errorf("%q: %v", name, !want)
+		}
+	}
+}

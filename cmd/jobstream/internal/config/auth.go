@@ -102,7 +102,7 @@ func (l *loader) declareTokens(section *node) {
 		if !access.ValidName(e.key) {
 			path := tokensKey + "." + e.key
 			l.lines[path] = e.line
-			l.fail(path, "", "is not a name for a token: 1 to 64 letters, digits, _ and -, and not "+access.Anonymous)
+			l.fail(path, "", "is not a name for a token: 1 to 64 letters, digits, _ and -, and neither "+access.Anonymous+" nor "+access.Operator)
 			continue
 		}
 		l.config.Server.Auth.Tokens[e.key] = new(Token)
