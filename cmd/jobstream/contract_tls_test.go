@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -26,6 +27,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"jobstream/cmd/jobstream/internal/config"
+	"jobstream/jobs/jobstest"
 )
 
 // authority signs certificates for tests.
@@ -228,7 +230,8 @@ func TestContractTLS(t *testing.T) {
 func TestContractTLSClients(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
-	h := openTLS(t, a.files(t.TempDir(), "127.0.0.1"), a)
+	files := a.files(t.TempDir(), "127.0.0.1")
+	h := openTLS(t, files, a)
 	for door, err := range h.doors(a.client(a)) {
 		if err != nil {
 			t.Errorf("%s: %v", door, err)
@@ -243,6 +246,20 @@ func TestContractTLSClients(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s lets in a client with a certificate of a stranger", door)
 		}
+	}
+	tool := jobstest.Tool(t, "nats")
+	ask := func(more ...string) (string, error) {
+		args := append([]string{"--server", h.nats, "--tlsca", files.ClientCA, "--timeout", patience.String()}, more...)
+		cmd := exec.CommandContext(t.Context(), tool, append(args, "req", "jobstream.stats", "{}")...)
+		cmd.Env = []string{"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH")}
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := ask("--tlscert", files.Cert, "--tlskey", files.Key); err != nil || !strings.Contains(out, `"active_workers"`) {
+		t.Errorf("the nats tool: %v\n%s", err, out)
+	}
+	if out, err := ask(); err == nil {
+		t.Errorf("the nats tool is let in without a certificate:\n%s", out)
 	}
 }
 
