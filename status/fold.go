@@ -153,7 +153,11 @@ func withProblem(m *jobs.Message, problem string) *jobs.Message {
 // submittedAgain folds another message of a known job: its own, published again, or a
 // duplicate. A lookup finds the job by either sequence.
 func (f *fold) submittedAgain(w *work, m *jobs.Message) error {
-	if w.job.Payload == nil && (w.job.Seq == m.Seq || m.Moved) {
+	// Any client can write the header of a job that is published again. So a job gets no
+	// content by it, unless its record is being made of events, and never moves into another
+	// lane.
+	same := m.Type == w.job.Type && m.Priority == w.job.Priority
+	if w.job.Payload == nil && (w.job.Seq == m.Seq || m.Moved && same && f.rebuild) {
 		f.records.complete(w, m)
 	}
 	if m.Token != nil && f.rebuild {
@@ -167,8 +171,6 @@ func (f *fold) submittedAgain(w *work, m *jobs.Message) error {
 	if err := f.records.alias(m.Seq, w.job); err != nil {
 		return err
 	}
-	// Any client can write the header, so a job never moves into another lane.
-	same := m.Type == w.job.Type && m.Priority == w.job.Priority
 	switch {
 	case !m.Moved:
 		f.answer(jobs.Answer{Kind: jobs.SubmissionReplayed, ID: m.ID, Job: w.job})

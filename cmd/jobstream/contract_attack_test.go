@@ -354,3 +354,20 @@ func TestContractSubscriptions(t *testing.T) {
 		t.Errorf("the server is not ready: %s", r.body)
 	}
 }
+
+// TestContractForgedMove: a bare message that claims to be a job published again changes
+// nothing of that job.
+func TestContractForgedMove(t *testing.T) {
+	t.Parallel()
+	h := open(t, t.TempDir(), setup{})
+	before := h.submit(`{"type":"report","delay":"1h"}`)
+	nc := h.dial()
+	for _, subject := range []string{"jobs.report.3", "jobs.report.1", "jobs.email.3"} {
+		h.accepted(nc, subject, `{"forged":true}`, "Job-Id", before.ID, "Job-Moved", "1", "Job-Tags", "forged", "Job-Callback-Url", "https://example.com")
+	}
+	h.await(h.accepted(nc, "jobs.report.3", `{}`), "completed") // so the messages before it have been read
+	after := h.job(before.ID)
+	if string(after.Payload) != string(before.Payload) || !after.CreatedAt.Equal(before.CreatedAt) || len(after.Tags) != 0 || after.Type != "report" || after.Status != before.Status || after.Seq != before.Seq {
+		t.Errorf("the job was %+v, and is %+v", before, after)
+	}
+}
