@@ -13,7 +13,8 @@ import (
 	"jobstream/jobs/schedule"
 )
 
-// Options are the settings of a node. Only Dir and Types are required.
+// Options are the settings of a node. Only Dir and Types are required. The sections of
+// the configuration are structs of their own; the rest is a field for each setting.
 type Options struct {
 	Dir       string            // the data folder; made if need be
 	Types     []*jobs.Type      // the job types, beside the node's own
