@@ -66,7 +66,7 @@ func (r *Request) Header(name string) (values []string) {
 
 // Wait announces that the handler is about to wait, perhaps for minutes. Its request then
 // counts no longer among those being answered, but among those that wait. There may be
-// 10,000 of these; the error for one more is a [*jobs.Error]. Body and headers are gone
+// 10,000 of these; the error for one more is a [*jobs.Error]. The body is gone
 // afterwards.
 func (r *Request) Wait() error {
 	if r.place == r.waits {
@@ -79,7 +79,7 @@ func (r *Request) Wait() error {
 	}
 	<-r.place
 	r.place = r.waits
-	r.Body, r.header = nil, nil // it may wait for long
+	r.Body = nil // it may wait for long
 	return nil
 }
 
