@@ -537,8 +537,8 @@ func TestContractIdleAsks(t *testing.T) {
 			return strings.Count(string(h.do(http.MethodGet, "/workers", "").body), `"worker":"w-`) == asks
 		})
 	}
-	alive()                                                                // stacks shrink by half each time
-	if grown := alive() - first + stackBytes() - stacks; grown > 112<<20 { // 100 of the server, and the client's
+	alive()                                                                          // stacks shrink by half each time
+	if grown := alive() - first + stackBytes() - stacks; grown > 120<<20 && !raced { // those of the client in this process included
 		t.Errorf("%d asks take %d MiB", asks, grown>>20)
 	} else {
 		t.Logf("%d asks take %d MiB", asks, grown>>20)
