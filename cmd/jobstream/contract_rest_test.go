@@ -206,8 +206,7 @@ func TestContractErrors(t *testing.T) {
 		"PUT /jobs/batch":                   {"POST"},
 		"POST /jobs/" + kept.ID + "/events": {"GET", "HEAD"},
 		"PUT /jobs/" + kept.ID + "/result":  {"GET", "HEAD"},
-		"GET /workers":                      {"PUT"},
-		"POST /workers":                     {"PUT"},
+		"POST /workers":                     {"GET", "HEAD", "PUT"},
 		"POST /workers/stats":               {"GET", "HEAD"},
 		"POST /livez":                       {"GET", "HEAD"},
 	} {

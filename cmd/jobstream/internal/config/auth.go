@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -222,11 +223,11 @@ func (c *Config) readTokens() (map[string]*Token, error) {
 	data, err := os.ReadFile(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, Problems{{Key: "server.auth.tokens_file", Value: quote(name), Text: "does not exist"}}
+		return nil, Problems{{Key: "server.auth.tokens_file", Value: strconv.Quote(name), Text: "does not exist"}}
 	case err != nil:
-		return nil, Problems{{Key: "server.auth.tokens_file", Value: quote(name), Text: "cannot be read: " + err.Error()}}
+		return nil, Problems{{Key: "server.auth.tokens_file", Value: strconv.Quote(name), Text: "cannot be read: " + err.Error()}}
 	case len(data) > maxFile:
-		return nil, Problems{{Key: "server.auth.tokens_file", Value: quote(name), Text: "is larger than " + setting.FormatSize(maxFile)}}
+		return nil, Problems{{Key: "server.auth.tokens_file", Value: strconv.Quote(name), Text: "is larger than " + setting.FormatSize(maxFile)}}
 	}
 	root, problems, err := parseYAML(name, data)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -146,5 +147,5 @@ func readPEM(key, path string) ([]byte, error) {
 }
 
 func wrongFile(key, path, text string) error {
-	return Problems{{Key: key, Value: quote(path), Text: text}}
+	return Problems{{Key: key, Value: strconv.Quote(path), Text: text}}
 }
