@@ -10,9 +10,12 @@ package main
 import (
 	"context"
 	"os"
+
+	"jobstream/jobs/handlers/exec/proc"
 )
 
 func main() {
 	tuneGC()
+	proc.AdoptOrphans()
 	os.Exit(run(context.Background(), os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }

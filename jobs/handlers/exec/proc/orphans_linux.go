@@ -13,8 +13,11 @@ import (
 
 // adopt makes this process the one that gets the orphans among the descendants of its
 // programs, and returns a file that lists the children of its first thread, which gets
-// them; none if the kernel has no such file.
+// them; none if the kernel has no such file, or nobody wants that.
 var adopt = sync.OnceValue(func() int {
+	if !adopting.Load() {
+		return none
+	}
 	fd, err := unix.Open(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return none

@@ -5,8 +5,8 @@
 // mark in the environment finds its processes again, see [Sweep]; elsewhere it only has
 // a process group of its own.
 //
-// The first run on Linux makes this process the subreaper of its descendants: processes
-// that a program leaves behind become children of this process, which reaps them.
+// After [AdoptOrphans], processes that a program leaves behind become children of this
+// process, which reaps them. Otherwise they become children of init.
 package proc
 
 import (
@@ -14,11 +14,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// adopting says that AdoptOrphans was called.
+var adopting atomic.Bool
+
+// AdoptOrphans makes this process the one that gets the processes that programs leave
+// behind, and reaps them. Then their ends cost less to find out. Call it before the first
+// [Run], and only in a process that starts no other children: one with a group of its own
+// could be reaped as well, before whoever started it. It does nothing but on Linux.
+func AdoptOrphans() { adopting.Store(true) }
 
 // Command is what [Run] runs.
 type Command struct {

@@ -19,6 +19,8 @@ import (
 	"time"
 )
 
+func init() { AdoptOrphans() }
+
 var runs atomic.Int64
 
 // shell is a command that runs a script.
