@@ -14,6 +14,20 @@ import (
 
 // http is end to end over REST, over real keep-alive connections on the loopback.
 func (b *bench) http(ctx context.Context, dir string) error {
+	return overREST(ctx, func(serve func(*node) (addr string)) error {
+		return b.withNode(ctx, dir, b.options, func(n *node) (err error) {
+			addr := serve(n)
+			b.report.HTTP, err = b.endToEnd(ctx, n, b.c, phaseHTTP, func(ctx context.Context, c *Options) (int, error) {
+				return n.post(ctx, c, addr)
+			})
+			return err
+		})
+	})
+}
+
+// overREST listens on the loopback while f runs. A node that f gives to serve answers
+// there; f must end it.
+func overREST(ctx context.Context, f func(serve func(*node) (addr string)) error) error {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -22,12 +36,9 @@ func (b *bench) http(ctx context.Context, dir string) error {
 	defer func() { _ = l.Close() }() // the node closes it, unless it did not start
 	var serving sync.WaitGroup
 	var served error
-	err = b.withNode(ctx, dir, b.options, func(n *node) (err error) {
+	err = f(func(n *node) string {
 		serving.Go(func() { served = n.Serve(l) })
-		b.report.HTTP, err = b.endToEnd(ctx, n, b.c, phaseHTTP, func(ctx context.Context, c *Options) (int, error) {
-			return n.post(ctx, c, l.Addr().String())
-		})
-		return err
+		return l.Addr().String()
 	})
 	serving.Wait()
 	return errors.Join(err, served)

@@ -81,20 +81,12 @@ func (b *bench) remote(ctx context.Context, dir string) error {
 
 // remoteHTTP is jobs that workers do over HTTP, compared with jobs that the server runs.
 func (b *bench) remoteHTTP(ctx context.Context, dir string) error {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return fmt.Errorf("cannot listen on the loopback: %w", err)
-	}
-	defer func() { _ = l.Close() }() // the node closes it, unless it did not start
-	var serving sync.WaitGroup
-	var served error
-	b.report.RemoteHTTP, err = b.besideOwn(ctx, dir, phaseRemoteHTTP, func(n *node) (func() error, error) {
-		serving.Go(func() { served = n.Serve(l) })
-		return n.workHTTP(ctx, b.c, l.Addr().String())
+	return overREST(ctx, func(serve func(*node) (addr string)) (err error) {
+		b.report.RemoteHTTP, err = b.besideOwn(ctx, dir, phaseRemoteHTTP, func(n *node) (func() error, error) {
+			return n.workHTTP(ctx, b.c, serve(n))
+		})
+		return err
 	})
-	serving.Wait()
-	return errors.Join(err, served)
 }
 
 // besideOwn compares a node with workers elsewhere with one that runs its jobs itself.
