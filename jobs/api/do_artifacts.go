@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"jobstream/jobs"
+	"jobstream/jobs/form"
 )
 
 // ofArtifact is the input of the operation artifact.get.
@@ -38,6 +39,11 @@ func (all artifacts) AppendJSON(b []byte) []byte {
 	return append(b, "]}"...)
 }
 
+var artifactListDoc = form.Doc{
+	Summary: "List the files that a job has left",
+	Answer:  form.Object(form.Need("artifacts", form.List(artifactForm, 0, 0), "in the order in which they were made")),
+}
+
 func listArtifacts(ctx context.Context, c Call, q ofJob) (Answer, error) {
 	j, err := c.find(ctx, q)
 	if err != nil {
@@ -55,6 +61,19 @@ func filesOf(j *jobs.Job) []jobs.Artifact {
 	return j.Files()
 }
 
+var resultDoc = form.Doc{
+	Summary: "Get the first file that a job has left",
+	Text:    "With ranges (RFC 9110) and ETag.",
+	Answer:  fileContent, Others: partOfFile,
+	Codes: []jobs.ErrorKind{jobs.NoArtifact},
+}
+
+// The answers with a file, whose own type it has.
+var (
+	fileContent = form.Content{"*/*"}
+	partOfFile  = map[int]any{206: fileContent, 304: nil}
+)
+
 // result is the answer with the first file of a job.
 func result(ctx context.Context, c Call, q ofJob) (Answer, error) {
 	j, err := c.find(ctx, q)
@@ -65,6 +84,13 @@ func result(ctx context.Context, c Call, q ofJob) (Answer, error) {
 		return Answer{}, &jobs.Error{Kind: jobs.NoArtifact, Detail: fmt.Sprintf("job %s has left no file; it is %s", j.ID, j.Status)}
 	}
 	return c.file(j, j.Artifact)
+}
+
+var artifactGetDoc = form.Doc{
+	Summary: "Get a file that a job has left",
+	Text:    "Of files with the same name it is the last one. With ranges (RFC 9110) and ETag.",
+	Answer:  fileContent, Others: partOfFile,
+	Codes: []jobs.ErrorKind{jobs.NoArtifact},
 }
 
 // getArtifact is the answer with a file of a job. Of files with the same name the last

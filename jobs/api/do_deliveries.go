@@ -6,6 +6,7 @@ import (
 	"net/url"
 
 	"jobstream/jobs"
+	"jobstream/jobs/form"
 )
 
 // deliveriesQuery asks for a page of callbacks, which their users know as deliveries.
@@ -97,6 +98,13 @@ func deliveryOf(j *jobs.Job, c *jobs.Callback) delivery {
 		d.NextAt = j.DueAt.String()
 	}
 	return d
+}
+
+var deliveryListDoc = form.Doc{
+	Summary: "List callbacks and webhooks",
+	Text:    "The newest delivery comes first. `status` is that of the delivery.",
+	Query:   queries(deliveryNames...),
+	Answer:  deliveries{},
 }
 
 func listDeliveries(ctx context.Context, c Call, q deliveriesQuery) (Answer, error) {

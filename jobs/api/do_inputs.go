@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"jobstream/jobs"
+	"jobstream/jobs/form"
 	"jobstream/jobs/intake"
 )
 
@@ -18,6 +19,16 @@ import (
 type incoming struct {
 	intake.Upload
 	content io.Reader
+}
+
+var artifactCreateDoc = form.Doc{
+	Summary: "Upload a file for jobs",
+	Text:    "The body is the file, of any size up to `server.max_upload`, and on disk with the answer. Its `id` can stand in the `inputs` of submissions. One that no job gets is dropped after a day.",
+	Query:   queries("sha256"),
+	Headers: []form.Param{disposition},
+	Body:    form.Content{"*/*"},
+	Answer:  uploadedFile{},
+	Codes:   []jobs.ErrorKind{jobs.PayloadTooLarge, jobs.StorageFull},
 }
 
 func readUpload(r Request) (in incoming, err error) {
@@ -91,15 +102,17 @@ func upload(ctx context.Context, c Call, in incoming) (Answer, error) {
 // uploaded is the answer to an upload.
 type uploaded intake.Uploaded
 
+type uploadedFile struct {
+	ID          jobs.ID `json:"id"`
+	Name        string  `json:"name"`
+	ContentType string  `json:"content_type"`
+	Size        int64   `json:"size"`
+	SHA256      string  `json:"sha256"`
+	ExpiresAt   string  `json:"expires_at"`
+}
+
 func (u uploaded) AppendJSON(b []byte) []byte {
-	out, err := json.Marshal(struct {
-		ID          jobs.ID `json:"id"`
-		Name        string  `json:"name"`
-		ContentType string  `json:"content_type"`
-		Size        int64   `json:"size"`
-		SHA256      string  `json:"sha256"`
-		ExpiresAt   string  `json:"expires_at"`
-	}{u.ID, u.File.Name, u.File.ContentType, u.File.Size, u.File.SHA256, u.Expires.String()})
+	out, err := json.Marshal(uploadedFile{u.ID, u.File.Name, u.File.ContentType, u.File.Size, u.File.SHA256, u.Expires.String()})
 	if err != nil {
 		panic(err) // texts and numbers always marshal
 	}

@@ -6,7 +6,20 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/form"
 )
+
+var listDoc = form.Doc{
+	Summary: "List jobs",
+	Text: "Status, type, tag and creation are indexed. The other filters read a bounded number of records per request: " +
+		"a page may have few jobs or none, and still a `next_cursor`. Go on until there is none.",
+	Query: queries(listNames...),
+	Answer: form.Object(
+		form.Need("jobs", form.List(jobForm, 0, 0), ""),
+		form.Need("next_cursor", form.Text(), "of the next page; empty on the last one"),
+		form.May("scanned", form.Count(), "records that were read for this page"),
+	).Named("JobList"),
+}
 
 func readListQuery(r Request) (jobs.Page, error) {
 	query, err := r.Query()
@@ -26,6 +39,21 @@ func readListBody(r Request) (jobs.Page, error) {
 
 func list(_ context.Context, c Call, p jobs.Page) (Answer, error) {
 	return Answer{List: &List{Page: p, from: c.Reader}}, nil
+}
+
+var countsDoc = form.Doc{
+	Summary: "Count jobs by status and type",
+	Query:   queries(countNames...),
+	Answer:  form.Object(append(statusCounts(), form.Need("types", form.Map(form.Object(statusCounts()...)), "the types that have jobs"))...).Named("Counts"),
+}
+
+// statusCounts are the fields of [jobs.Counts].
+func statusCounts() []form.Field {
+	all := []form.Field{form.Need("total", form.Count(), "")}
+	for _, name := range jobs.StatusNames() {
+		all = append(all, form.Need(name, form.Count(), ""))
+	}
+	return all
 }
 
 func readCountsQuery(r Request) (jobs.Filter, error) {
@@ -154,6 +182,13 @@ func (c Call) find(ctx context.Context, q ofJob) (j *jobs.Job, err error) {
 	return j, err
 }
 
+var getDoc = form.Doc{
+	Summary: "Look at a job",
+	Text:    "With `wait` the answer comes when the job has ended, or after that time with its state then.",
+	Query:   queries("wait"),
+	Answer:  jobForm,
+}
+
 func get(ctx context.Context, c Call, q ofJob) (Answer, error) {
 	j, err := c.find(ctx, q)
 	if err == nil && q.Wait > 0 && !j.Status.Ended() {
@@ -170,9 +205,35 @@ type events struct{ *jobs.Job }
 
 func (e events) AppendJSON(b []byte) []byte { return e.AppendEventsJSON(b) }
 
+var historyDoc = form.Doc{
+	Summary: "List what has happened to a job",
+	Text:    "The oldest event comes first.",
+	Answer: form.Object(form.Need("events", form.List(form.Object(
+		form.Need("seq", form.Count(), "counts from 1"),
+		form.Need("kind", form.Text(), "like started"),
+		form.Need("at", form.Moment(), ""),
+		form.Need("attempt", form.Count(), ""),
+		form.May("progress", form.Whole(0, 100), ""),
+		form.May("message", form.Text(), ""),
+		form.May("error", form.Text(), ""),
+		form.May("run_at", form.Moment(), "when it is to go on"),
+		form.May("node", form.Text(), "who was at it"),
+	).Named("Event"), 0, 0), "")),
+}
+
 func history(ctx context.Context, c Call, q ofJob) (Answer, error) {
 	j, err := c.find(ctx, q)
 	return Answer{JSON: events{j}}, err
+}
+
+var cancelDoc = form.Doc{
+	Summary:  "Cancel a job",
+	Text:     "A waiting job never starts; a running job is interrupted.",
+	Body:     form.Object(form.May("reason", reasonForm, "stands in the job's error")),
+	Optional: true,
+	Example:  `{"reason":"ordered twice"}`,
+	Answer:   jobForm,
+	Codes:    []jobs.ErrorKind{jobs.Conflict},
 }
 
 func cancel(ctx context.Context, c Call, q ofJob) (Answer, error) {
@@ -183,12 +244,24 @@ func cancel(ctx context.Context, c Call, q ofJob) (Answer, error) {
 	return Answer{JSON: job{Job: j}}, err
 }
 
+var retryDoc = form.Doc{
+	Summary: "Run a failed or cancelled job again",
+	Text:    "It runs under its id, with fresh attempts. History and errors stay.",
+	Answer:  jobForm,
+	Codes:   []jobs.ErrorKind{jobs.Conflict, jobs.Duplicate, jobs.UnknownType},
+}
+
 func retry(ctx context.Context, c Call, q ofJob) (Answer, error) {
 	j, err := c.find(ctx, q)
 	if err == nil {
 		j, err = c.Changer.Retry(ctx, c.Caller.Name, j)
 	}
 	return Answer{JSON: job{Job: j}}, err
+}
+
+var deleteDoc = form.Doc{
+	Summary: "Delete a job that has ended, with its files",
+	Codes:   []jobs.ErrorKind{jobs.Conflict},
 }
 
 func remove(ctx context.Context, c Call, q ofJob) (Answer, error) {

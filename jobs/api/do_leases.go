@@ -9,7 +9,35 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/form"
 )
+
+// leaseCodes are those of reports about a lease.
+var leaseCodes = []jobs.ErrorKind{jobs.LeaseLost}
+
+var workerNameForm = form.Pattern(`^[A-Za-z0-9_@#-]+$`).With("maxLength", jobs.MaxWorkerName)
+
+var workerNextDoc = form.Doc{
+	Summary: "Ask for jobs to do",
+	Text:    "The answer comes as soon as there is a job, and is empty after `wait`. Give your client five seconds more.",
+	Body: form.Object(
+		form.Need("types", form.OneOrMore(typeForm, jobs.MaxAskTypes), "the types that the worker can do"),
+		form.May("max", form.Whole(1, jobs.MaxAsk).With("default", 1), "how many jobs at most"),
+		form.May("wait", form.Span(jobs.MaxAskWait), "how long to wait for the first one; 30 seconds"),
+		form.May("worker", workerNameForm, "the worker's name"),
+	).Named("Ask"),
+	Example: `{"types":["thumb"],"worker":"w-17","max":1,"wait":"30s"}`,
+	Answer: form.Object(form.Need("leases", form.List(form.Object(
+		form.Need("lease", form.Text(), "stands in the reports about this job"),
+		form.Need("lease_seconds", form.Number(), "how long it holds without a beat"),
+		form.Need("fence", form.Count(), "grows with each lease; whatever stores the outcome can refuse smaller ones"),
+		form.Need("deadline", form.Moment(), "when the job's timeout is over"),
+		form.Need("job", jobForm, ""),
+		form.May("inputs", inputsForm, ""),
+		form.May("checkpoint", form.Any(), "the last one of an earlier attempt"),
+	).Named("Lease"), 0, jobs.MaxAsk), "")),
+	Codes: []jobs.ErrorKind{jobs.UnknownType, jobs.TooMany},
+}
 
 func readAsk(r Request) (*jobs.Ask, error) {
 	if err := r.Admits(); err != nil {
@@ -45,6 +73,17 @@ func next(ctx context.Context, c Call, a *jobs.Ask) (Answer, error) {
 	return Answer{JSON: leased(all)}, err
 }
 
+var workerBeatDoc = form.Doc{
+	Summary: "Keep leases",
+	Text:    "One beat for all leases of a worker.",
+	Body: form.Object(
+		form.Need("leases", form.Either(form.Text(), form.List(form.Text(), 0, jobs.MaxLeases)), ""),
+		form.May("worker", workerNameForm, "the worker's name"),
+	).Named("Beat"),
+	Example: `{"worker":"w-17","leases":["k3J…"]}`,
+	Answer:  beatResource{},
+}
+
 func readBeat(r Request) (Beat, error) {
 	body, err := bodyOnly(r)
 	if err != nil {
@@ -58,17 +97,70 @@ func beat(ctx context.Context, c Call, b Beat) (Answer, error) {
 	return Answer{JSON: (*beats)(&now)}, err
 }
 
+var workerProgressDoc = form.Doc{
+	Summary: "Report the progress of a job",
+	Text:    "It counts as a beat.",
+	Body: form.Object(
+		form.May("percent", form.Whole(0, 100), ""),
+		form.May("message", form.Text(), "a longer one is shortened"),
+		form.May("log", form.List(form.Either(form.Text(), form.Object(
+			form.Need("text", form.Text(), ""),
+			form.May("level", form.OneOf(jobs.LevelDebug, jobs.LevelInfo, jobs.LevelWarn, jobs.LevelError), "info without one"),
+		)), 0, maxLog), "lines for the job's log"),
+		form.May("checkpoint", form.Any(), "the next attempt gets it"),
+	).Named("Progress"),
+	Optional: true,
+	Example:  `{"percent":45,"message":"row 4500 of 10000","log":[{"level":"info","text":"half done"}]}`,
+	Answer:   beatResource{},
+	Codes:    leaseCodes,
+}
+
 func progress(ctx context.Context, c Call, r report[jobs.Progress]) (Answer, error) {
 	now, err := c.Leases.Progress(ctx, r.lease, &r.of)
 	return Answer{JSON: (*beats)(&now)}, err
+}
+
+var workerDoneDoc = form.Doc{
+	Summary:  "Report the end of a job",
+	Text:     "The answer comes when that is on disk. The same report again gets the same answer, with `repeated`.",
+	Body:     form.Object(form.May("result", form.Any(), "any JSON")),
+	Optional: true,
+	Example:  `{"result":{"width":120}}`,
+	Answer:   endingResource{},
+	Codes:    leaseCodes,
 }
 
 func done(ctx context.Context, c Call, r report[json.RawMessage]) (Answer, error) {
 	return endOf(c.Leases.Done(ctx, []jobs.Done{{Token: r.lease, Result: r.of}})[0])
 }
 
+var workerFailDoc = form.Doc{
+	Summary: "Report that an attempt has failed",
+	Body: form.Object(
+		form.Need("error", form.Text(), "a longer one is shortened"),
+		form.May("permanent", form.Bool(), "no other attempt makes sense"),
+		form.May("retry_after", form.Span(jobs.MaxDelay), "not before; counts if it is longer than the type's backoff"),
+	).Named("Failure"),
+	Example: `{"error":"the picture is broken","permanent":true}`,
+	Answer:  endingResource{},
+	Codes:   leaseCodes,
+}
+
 func fail(ctx context.Context, c Call, r report[jobs.Failure]) (Answer, error) {
 	return endOf(c.Leases.Fail(ctx, r.lease, &r.of))
+}
+
+var workerReleaseDoc = form.Doc{
+	Summary: "Give a job back",
+	Text:    "No attempt is used up.",
+	Body: form.Object(
+		form.May("delay", form.Span(jobs.MaxDelay), "not again before"),
+		form.May("reason", form.Text(), ""),
+	),
+	Optional: true,
+	Example:  `{"delay":"1m","reason":"the printer is out of paper"}`,
+	Answer:   endingResource{},
+	Codes:    leaseCodes,
 }
 
 func release(ctx context.Context, c Call, r report[giveBack]) (Answer, error) {
@@ -76,6 +168,16 @@ func release(ctx context.Context, c Call, r report[giveBack]) (Answer, error) {
 }
 
 func endOf(e jobs.Ending) (Answer, error) { return Answer{JSON: (*ending)(&e)}, e.Err }
+
+var workerDoneManyDoc = form.Doc{
+	Summary: "Report the ends of many jobs",
+	Body: form.Object(form.Need("done", form.List(form.Object(
+		form.Need("lease", form.Text(), ""),
+		form.May("result", form.Any(), "any JSON"),
+	), 1, jobs.MaxAsk), "")),
+	Example: `{"done":[{"lease":"k3J…","result":{"width":120}}]}`,
+	Answer:  form.Object(form.Need("done", form.List(endingResource{}, 0, 0), "each has a status, or a problem")),
+}
 
 func readManyDone(r Request) ([]jobs.Done, error) {
 	body, err := bodyOnly(r)
@@ -89,6 +191,12 @@ func doneMany(ctx context.Context, c Call, all []jobs.Done) (Answer, error) {
 	return Answer{JSON: &endings{all, c.Leases.Done(ctx, all)}}, nil
 }
 
+var workerListDoc = form.Doc{
+	Summary: "List who works",
+	Text:    "Workers elsewhere, and the pools of servers.",
+	Answer:  form.Object(form.Need("workers", form.List(workerResource{}, 0, 0), "")),
+}
+
 func listWorkers(_ context.Context, c Call, _ nothing) (Answer, error) {
 	return Answer{JSON: workers(c.Leases.AtWork())}, nil
 }
@@ -98,6 +206,12 @@ type leaseFile struct{ lease, name string }
 
 func readLeaseFile(r Request) (leaseFile, error) {
 	return leaseFile{r.Param("lease"), r.Param("name")}, noQuery(r)
+}
+
+var workerInputDoc = form.Doc{
+	Summary: "Get an input of a leased job",
+	Answer:  fileContent, Others: partOfFile,
+	Codes: leaseCodes,
 }
 
 // getInput is the answer with the file of an input.
@@ -135,6 +249,14 @@ type attachment struct {
 	leaseFile
 	contentType string
 	content     io.Reader
+}
+
+var workerArtifactDoc = form.Doc{
+	Summary: "Leave a file for a leased job",
+	Text:    "It is the job's when that is done.",
+	Body:    form.Content{"*/*"},
+	Answer:  artifactForm,
+	Codes:   append([]jobs.ErrorKind{jobs.PayloadTooLarge, jobs.StorageFull}, leaseCodes...),
 }
 
 func readAttachment(r Request) (a attachment, err error) {

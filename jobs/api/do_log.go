@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/form"
 	"jobstream/jobs/joblog"
 )
 
@@ -20,12 +21,21 @@ type ofLog struct {
 	ndjson bool
 }
 
+var logDoc = form.Doc{
+	Summary: "Read the log of a job",
+	Text:    "One line per entry: the moment, the attempt, the level or stream, the text. `Accept: application/x-ndjson` gives a JSON object per line.",
+	Query:   queries(logNames...),
+	Answer:  form.Content{"text/plain", "application/x-ndjson"},
+}
+
+var logNames = []string{"attempt", "tail", "follow"}
+
 func readLogPath(r Request) (q ofLog, err error) {
 	values, err := r.Query()
 	if err != nil {
 		return q, err
 	}
-	p := params{known: []string{"attempt", "tail", "follow"}}
+	p := params{known: logNames}
 	if err := p.query(values); err != nil {
 		return q, err
 	}

@@ -3,6 +3,9 @@ package api
 import (
 	"context"
 	"encoding/json"
+
+	"jobstream/jobs"
+	"jobstream/jobs/form"
 )
 
 // Reloaded is what a reload has changed: names of types, in order.
@@ -25,6 +28,13 @@ func (r *Reloaded) AppendJSON(b []byte) []byte {
 
 // some is a list that is not null as JSON.
 func some(list []string) []string { return append([]string{}, list...) }
+
+var reloadDoc = form.Doc{
+	Summary: "Read the configuration again",
+	Text:    "Types are added, changed and removed while jobs run.",
+	Answer:  Reloaded{},
+	Codes:   []jobs.ErrorKind{jobs.Conflict},
+}
 
 func reload(ctx context.Context, c Call, _ nothing) (Answer, error) {
 	r, err := c.Reloader.Reload(ctx)

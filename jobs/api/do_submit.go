@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/form"
 )
 
 // submission is the input of operations that make one job.
@@ -27,6 +28,19 @@ func making(r Request) (body []byte, t *jobs.Token, err error) {
 	return body, t, err
 }
 
+var submitDoc = form.Doc{
+	Summary: "Submit a job",
+	Text:    "The answer comes when the job is on disk.",
+	Headers: []form.Param{idempotencyKey, prefer},
+	Body:    submissionForm,
+	Example: `{"type":"email","payload":{"to":"user@example.com","subject":"Hello","body":"Hi"},"priority":2}`,
+	Answer:  jobForm, Others: map[int]any{200: jobForm}, Address: true,
+	Codes: makingCodes,
+}
+
+// makingCodes are those of operations that make jobs.
+var makingCodes = []jobs.ErrorKind{jobs.UnknownType, jobs.IdempotencyMismatch, jobs.Duplicate, jobs.QueueFull}
+
 func readSubmission(r Request) (submission, error) {
 	body, t, err := making(r)
 	if err != nil {
@@ -42,6 +56,16 @@ func readSubmission(r Request) (submission, error) {
 
 // maxRun is how long jobstream.run waits for the end of its job.
 const maxRun = 5 * time.Minute
+
+var runDoc = form.Doc{
+	Summary: "Submit a job and wait for its end",
+	Text:    "The answer is the job when it has ended, or its state after 5 minutes. Give the request a timeout to match.",
+	Headers: []form.Param{idempotencyKey},
+	Body:    submissionForm,
+	Example: submitDoc.Example,
+	Answer:  jobForm,
+	Codes:   makingCodes,
+}
 
 // readRun reads a submission that is answered when the job has ended. After five
 // minutes, or when the server stops, the answer is the job as it is.
@@ -93,6 +117,16 @@ type submissions struct {
 	token *jobs.Token
 }
 
+var batchDoc = form.Doc{
+	Summary: "Submit many jobs, all or none",
+	Text:    "All of them are on disk with the answer, or none, even if the process dies in the middle.",
+	Headers: []form.Param{idempotencyKey},
+	Body:    form.Object(form.Need("jobs", form.List(submissionForm, 1, jobs.MaxBatch), "")),
+	Example: `{"jobs":[{"type":"export","payload":{"format":"csv"}},{"type":"report"}]}`,
+	Answer:  jobsForm,
+	Codes:   makingCodes,
+}
+
 func readBatch(r Request) (submissions, error) {
 	body, t, err := making(r)
 	if err != nil {
@@ -129,6 +163,26 @@ type change struct {
 	request []byte // that it was read from
 	token   *jobs.Token
 	wait    time.Duration
+}
+
+var bulkDoc = form.Doc{
+	Summary: "Change many jobs by a filter",
+	Text:    "A job of its own makes the change, before all others. With `dry_run` nothing changes, and the answer is 200 with the number of jobs.",
+	Headers: []form.Param{idempotencyKey, prefer},
+	Body: form.Object(
+		form.Need("action", form.OneOf(BulkCancel, BulkRetry, BulkDelete), ""),
+		form.May("filter", filterForm, "which jobs; without one, all must be true"),
+		form.May("all", form.Bool(), "all jobs there are"),
+		form.May("reason", reasonForm, "of a cancellation"),
+		form.May("dry_run", form.Bool(), "only count them"),
+	).Named("BulkChange"),
+	Example: `{"action":"retry","filter":{"status":"failed","type":"email","error":"timeout"}}`,
+	Answer:  jobForm, Address: true,
+	Others: map[int]any{200: form.Either(jobForm, form.Object(
+		form.Need("action", form.Text(), ""),
+		form.Need("matched", form.Count(), "jobs that it would change"),
+	))},
+	Codes: makingCodes,
 }
 
 func readBulk(r Request) (change, error) {

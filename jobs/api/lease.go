@@ -277,12 +277,14 @@ func appendLease(b []byte, l *jobs.Lease, withErrors bool) []byte {
 // beats is the answer to a beat.
 type beats jobs.Beats
 
+type beatResource struct {
+	Seconds float64           `json:"lease_seconds"`
+	Lost    []string          `json:"lost"`
+	Cancel  map[string]string `json:"cancel"`
+}
+
 func (b *beats) AppendJSON(out []byte) []byte {
-	r := struct {
-		Seconds float64           `json:"lease_seconds"`
-		Lost    []string          `json:"lost"`
-		Cancel  map[string]string `json:"cancel"`
-	}{b.Span.Seconds(), b.Lost, b.Cancelled}
+	r := beatResource{b.Span.Seconds(), b.Lost, b.Cancelled}
 	if r.Lost == nil {
 		r.Lost = []string{}
 	}
@@ -332,26 +334,28 @@ func (e *endings) AppendJSON(b []byte) []byte {
 // workers is the answer of GET /workers.
 type workers []jobs.Worker
 
+type workerResource struct {
+	Worker string       `json:"worker"`
+	Node   string       `json:"node"`
+	Local  bool         `json:"local,omitempty"`
+	Types  []string     `json:"types"`
+	Seen   time.Time    `json:"last_seen,omitzero"`
+	Leases []workerWork `json:"leases"`
+}
+
+type workerWork struct {
+	Job      jobs.ID   `json:"job"`
+	Type     string    `json:"type"`
+	Since    time.Time `json:"since"`
+	Progress int       `json:"progress"`
+}
+
 func (all workers) AppendJSON(b []byte) []byte {
-	type lease struct {
-		Job      jobs.ID   `json:"job"`
-		Type     string    `json:"type"`
-		Since    time.Time `json:"since"`
-		Progress int       `json:"progress"`
-	}
-	type worker struct {
-		Worker string    `json:"worker"`
-		Node   string    `json:"node"`
-		Local  bool      `json:"local,omitempty"`
-		Types  []string  `json:"types"`
-		Seen   time.Time `json:"last_seen,omitzero"`
-		Leases []lease   `json:"leases"`
-	}
-	list := make([]worker, len(all))
+	list := make([]workerResource, len(all))
 	for i, w := range all {
-		list[i] = worker{w.Name, w.Node, w.Local, append([]string{}, w.Types...), w.Seen.Std(), make([]lease, len(w.Work))}
+		list[i] = workerResource{w.Name, w.Node, w.Local, append([]string{}, w.Types...), w.Seen.Std(), make([]workerWork, len(w.Work))}
 		for k, x := range w.Work {
-			list[i].Leases[k] = lease{x.ID, x.Type, x.Since.Std(), x.Progress}
+			list[i].Leases[k] = workerWork{x.ID, x.Type, x.Since.Std(), x.Progress}
 		}
 	}
 	return appendPlain(b, map[string]any{"workers": list})

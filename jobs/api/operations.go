@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"jobstream/jobs/access"
+	"jobstream/jobs/form"
 )
 
 // Operation is one thing that the server does on request. All operations are in one
@@ -19,6 +20,8 @@ type Operation struct {
 	// Status is its HTTP status on success, unless the [Answer] has another one.
 	Status int
 	Doors
+	// Doc describes it for its users, beside its function.
+	Doc form.Doc
 }
 
 // Doors have the handler of an operation for each door; nil = it is not offered there.
@@ -33,55 +36,55 @@ type Handler func(ctx context.Context, r Request) (Answer, error)
 func Operations() []*Operation { return operations }
 
 var operations = guarded([]*Operation{
-	{"submit", access.Submit, "POST /jobs", 202, both(readSubmission, submit)},
-	{"batch", access.Submit, "POST /jobs/batch", 202, both(readBatch, submitBatch)},
-	{"run", access.Submit, "", 0, doors(nil, readRun, submit)},
-	{"bulk", access.Manage, "POST /jobs/bulk", 202, doors(readBulk, nil, changeMany)},
-	{"artifact.create", access.Submit, "POST /artifacts", 201, doors(readUpload, nil, upload)},
+	{"submit", access.Submit, "POST /jobs", 202, both(readSubmission, submit), submitDoc},
+	{"batch", access.Submit, "POST /jobs/batch", 202, both(readBatch, submitBatch), batchDoc},
+	{"run", access.Submit, "", 0, doors(nil, readRun, submit), runDoc},
+	{"bulk", access.Manage, "POST /jobs/bulk", 202, doors(readBulk, nil, changeMany), bulkDoc},
+	{"artifact.create", access.Submit, "POST /artifacts", 201, doors(readUpload, nil, upload), artifactCreateDoc},
 
-	{"list", access.Read, "GET /jobs", 200, doors(readListQuery, readListBody, list)},
-	{"counts", access.Read, "GET /jobs/counts", 200, doors(readCountsQuery, readCountsBody, count)},
-	{"get", access.Read, "GET /jobs/{id}", 200, doors(readGetPath, readGetBody, get)},
-	{"history", access.Read, "GET /jobs/{id}/events", 200, doors(readJobPath, nil, history)},
-	{"log", access.Read, "GET /jobs/{id}/log", 200, doors(readLogPath, nil, readLog)},
-	{"result", access.Read, "GET /jobs/{id}/result", 200, doors(readJobPath, nil, result)},
-	{"artifact.list", access.Read, "GET /jobs/{id}/artifacts", 200, doors(readJobPath, nil, listArtifacts)},
-	{"artifact.get", access.Read, "GET /jobs/{id}/artifacts/{name}", 200, doors(readArtifactPath, nil, getArtifact)},
-	{"delivery.list", access.Read, "GET /deliveries", 200, doors(readDeliveriesQuery, nil, listDeliveries)},
-	{"cancel", access.Manage, "POST /jobs/{id}/cancel", 202, doors(readCancelPath, readCancelBody, cancel)},
-	{"retry", access.Manage, "POST /jobs/{id}/retry", 202, doors(readJobPathOnly, readJobBody, retry)},
-	{"delete", access.Manage, "DELETE /jobs/{id}", 204, doors(readJobPathOnly, readJobBody, remove)},
+	{"list", access.Read, "GET /jobs", 200, doors(readListQuery, readListBody, list), listDoc},
+	{"counts", access.Read, "GET /jobs/counts", 200, doors(readCountsQuery, readCountsBody, count), countsDoc},
+	{"get", access.Read, "GET /jobs/{id}", 200, doors(readGetPath, readGetBody, get), getDoc},
+	{"history", access.Read, "GET /jobs/{id}/events", 200, doors(readJobPath, nil, history), historyDoc},
+	{"log", access.Read, "GET /jobs/{id}/log", 200, doors(readLogPath, nil, readLog), logDoc},
+	{"result", access.Read, "GET /jobs/{id}/result", 200, doors(readJobPath, nil, result), resultDoc},
+	{"artifact.list", access.Read, "GET /jobs/{id}/artifacts", 200, doors(readJobPath, nil, listArtifacts), artifactListDoc},
+	{"artifact.get", access.Read, "GET /jobs/{id}/artifacts/{name}", 200, doors(readArtifactPath, nil, getArtifact), artifactGetDoc},
+	{"delivery.list", access.Read, "GET /deliveries", 200, doors(readDeliveriesQuery, nil, listDeliveries), deliveryListDoc},
+	{"cancel", access.Manage, "POST /jobs/{id}/cancel", 202, doors(readCancelPath, readCancelBody, cancel), cancelDoc},
+	{"retry", access.Manage, "POST /jobs/{id}/retry", 202, doors(readJobPathOnly, readJobBody, retry), retryDoc},
+	{"delete", access.Manage, "DELETE /jobs/{id}", 204, doors(readJobPathOnly, readJobBody, remove), deleteDoc},
 
-	{"type.list", access.Read, "GET /types", 200, doors(readNothing, nil, listTypes)},
-	{"type.get", access.Read, "GET /types/{type}", 200, doors(readTypePath, nil, getType)},
-	{"pause", access.Manage, "POST /types/{type}/pause", 200, doors(readTypePathOnly, readTypeBody, pauseType)},
-	{"resume", access.Manage, "POST /types/{type}/resume", 200, doors(readTypePathOnly, readTypeBody, resumeType)},
-	{"stats", access.Read, "GET /workers/stats", 200, doors(readNothing, ignoreBody, stats)},
-	{"resize", access.Manage, "PUT /workers", 200, doors(readResize, nil, resize)},
-	{"worker.pause", access.Manage, "POST /workers/pause", 200, both(readEmpty, pauseWorkers)},
-	{"worker.resume", access.Manage, "POST /workers/resume", 200, both(readEmpty, resumeWorkers)},
+	{"type.list", access.Read, "GET /types", 200, doors(readNothing, nil, listTypes), typeListDoc},
+	{"type.get", access.Read, "GET /types/{type}", 200, doors(readTypePath, nil, getType), typeGetDoc},
+	{"pause", access.Manage, "POST /types/{type}/pause", 200, doors(readTypePathOnly, readTypeBody, pauseType), pauseDoc},
+	{"resume", access.Manage, "POST /types/{type}/resume", 200, doors(readTypePathOnly, readTypeBody, resumeType), resumeDoc},
+	{"stats", access.Read, "GET /workers/stats", 200, doors(readNothing, ignoreBody, stats), statsDoc},
+	{"resize", access.Manage, "PUT /workers", 200, doors(readResize, nil, resize), resizeDoc},
+	{"worker.pause", access.Manage, "POST /workers/pause", 200, both(readEmpty, pauseWorkers), workerPauseDoc},
+	{"worker.resume", access.Manage, "POST /workers/resume", 200, both(readEmpty, resumeWorkers), workerResumeDoc},
 
-	{"worker.list", access.Read, "GET /workers", 200, doors(readNothing, ignoreBody, listWorkers)},
-	{"worker.next", access.Work, "POST /leases", 200, both(readAsk, next)},
-	{"worker.beat", access.Work, "POST /leases/beat", 200, both(readBeat, beat)},
-	{"worker.progress", access.Work, "POST /leases/{lease}/progress", 200, both(reportOf(progressFields), progress)},
-	{"worker.done", access.Work, "POST /leases/{lease}/done", 200, both(reportOf(doneFields), done)},
-	{"worker.done_many", access.Work, "POST /leases/done", 200, both(readManyDone, doneMany)},
-	{"worker.fail", access.Work, "POST /leases/{lease}/fail", 200, both(reportOf(failFields), fail)},
-	{"worker.release", access.Work, "POST /leases/{lease}/release", 200, both(reportOf(releaseFields), release)},
-	{"worker.input", access.Work, "GET /leases/{lease}/inputs/{name}", 200, doors(readLeaseFile, nil, getInput)},
-	{"worker.artifact", access.Work, "PUT /leases/{lease}/artifacts/{name}", 200, doors(readAttachment, nil, attach)},
+	{"worker.list", access.Read, "GET /workers", 200, doors(readNothing, ignoreBody, listWorkers), workerListDoc},
+	{"worker.next", access.Work, "POST /leases", 200, both(readAsk, next), workerNextDoc},
+	{"worker.beat", access.Work, "POST /leases/beat", 200, both(readBeat, beat), workerBeatDoc},
+	{"worker.progress", access.Work, "POST /leases/{lease}/progress", 200, both(reportOf(progressFields), progress), workerProgressDoc},
+	{"worker.done", access.Work, "POST /leases/{lease}/done", 200, both(reportOf(doneFields), done), workerDoneDoc},
+	{"worker.done_many", access.Work, "POST /leases/done", 200, both(readManyDone, doneMany), workerDoneManyDoc},
+	{"worker.fail", access.Work, "POST /leases/{lease}/fail", 200, both(reportOf(failFields), fail), workerFailDoc},
+	{"worker.release", access.Work, "POST /leases/{lease}/release", 200, both(reportOf(releaseFields), release), workerReleaseDoc},
+	{"worker.input", access.Work, "GET /leases/{lease}/inputs/{name}", 200, doors(readLeaseFile, nil, getInput), workerInputDoc},
+	{"worker.artifact", access.Work, "PUT /leases/{lease}/artifacts/{name}", 200, doors(readAttachment, nil, attach), workerArtifactDoc},
 
-	{"reload", access.Admin, "POST /reload", 200, both(readEmpty, reload)},
+	{"reload", access.Admin, "POST /reload", 200, both(readEmpty, reload), reloadDoc},
 
-	{"schedule.list", access.Read, "GET /schedules", 200, doors(readNothing, nil, listSchedules)},
-	{"schedule.create", access.Manage, "POST /schedules", 201, doors(readSpec, nil, createSchedule)},
-	{"schedule.get", access.Read, "GET /schedules/{name}", 200, doors(readNamePath, nil, getSchedule)},
-	{"schedule.put", access.Manage, "PUT /schedules/{name}", 200, doors(readNamedSpec, nil, putSchedule)},
-	{"schedule.delete", access.Manage, "DELETE /schedules/{name}", 204, doors(readNamePathOnly, nil, deleteSchedule)},
-	{"schedule.run", access.Manage, "POST /schedules/{name}/run", 202, doors(readScheduleRun, nil, runSchedule)},
-	{"schedule.pause", access.Manage, "POST /schedules/{name}/pause", 200, doors(readNamePathOnly, nil, pauseSchedule)},
-	{"schedule.resume", access.Manage, "POST /schedules/{name}/resume", 200, doors(readNamePathOnly, nil, resumeSchedule)},
+	{"schedule.list", access.Read, "GET /schedules", 200, doors(readNothing, nil, listSchedules), scheduleListDoc},
+	{"schedule.create", access.Manage, "POST /schedules", 201, doors(readSpec, nil, createSchedule), scheduleCreateDoc},
+	{"schedule.get", access.Read, "GET /schedules/{name}", 200, doors(readNamePath, nil, getSchedule), scheduleGetDoc},
+	{"schedule.put", access.Manage, "PUT /schedules/{name}", 200, doors(readNamedSpec, nil, putSchedule), schedulePutDoc},
+	{"schedule.delete", access.Manage, "DELETE /schedules/{name}", 204, doors(readNamePathOnly, nil, deleteSchedule), scheduleDeleteDoc},
+	{"schedule.run", access.Manage, "POST /schedules/{name}/run", 202, doors(readScheduleRun, nil, runSchedule), scheduleRunDoc},
+	{"schedule.pause", access.Manage, "POST /schedules/{name}/pause", 200, doors(readNamePathOnly, nil, pauseSchedule), schedulePauseDoc},
+	{"schedule.resume", access.Manage, "POST /schedules/{name}/resume", 200, doors(readNamePathOnly, nil, resumeSchedule), scheduleResumeDoc},
 })
 
 // reader reads the input of an operation from a request.

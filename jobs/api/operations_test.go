@@ -2,13 +2,21 @@ package api_test
 
 import (
 	"fmt"
+	"io"
+	"maps"
+	"net/url"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"text/tabwriter"
+	"time"
 
+	"jobstream/jobs"
 	"jobstream/jobs/access"
 	"jobstream/jobs/api"
+	"jobstream/jobs/form"
 )
 
 // TestOperations compares the table with a text in which a reviewer sees each change.
@@ -67,6 +75,104 @@ func TestOperationsAreWhole(t *testing.T) {
 		}
 	}
 }
+
+// TestOperationsAreDescribed compares the description of each operation with what its
+// readers accept: they list what they know when they are asked for something else.
+func TestOperationsAreDescribed(t *testing.T) {
+	const unknown = "no-such-thing"
+	for _, op := range api.Operations() {
+		if op.Doc.Summary == "" || strings.HasSuffix(op.Doc.Summary, ".") {
+			t.Errorf("%s needs a Doc with a summary, without a full stop", op.Name)
+		}
+		if op.Status != 0 && op.Status != 204 && op.Doc.Answer == nil {
+			t.Errorf("%s has no form of its answer", op.Name)
+		}
+		var path, query []string
+		for _, m := range regexp.MustCompile(`\{(\w+)\}`).FindAllStringSubmatch(op.Route, -1) {
+			path = append(path, m[1])
+			if key := segmentBefore(op.Route, m[0]) + "/" + m[0]; api.PathParams[key].Text == "" {
+				t.Errorf("%s has the parameter %s, which PathParams does not describe", op.Name, key)
+			}
+		}
+		for _, p := range op.Doc.Query {
+			query = append(query, p.Name)
+		}
+		body, isObject := fieldsOf(op.Doc.Body)
+		if op.REST != nil {
+			sameNames(t, op.Name+" in its query", query, known(t, op.REST, asked{param: "7", query: url.Values{unknown: {"1"}}}, unknown))
+			if _, content := op.Doc.Body.(form.Content); !content && !strings.HasPrefix(op.Route, "GET ") {
+				sameNames(t, op.Name+" in its body", body, known(t, op.REST, asked{param: "7", body: `{"` + unknown + `":1}`}, unknown))
+			}
+		}
+		if op.NATS != nil && (isObject || len(query)+len(path) > 0) {
+			all := slices.Concat(path, query, body)
+			sameNames(t, op.Name+" over NATS", all, known(t, op.NATS, asked{body: `{"` + unknown + `":1}`}, unknown))
+		}
+	}
+}
+
+// segmentBefore is the segment of a route before a parameter.
+func segmentBefore(route, parameter string) string {
+	before, _, _ := strings.Cut(route, "/"+parameter)
+	return before[strings.LastIndex(before, "/")+1:]
+}
+
+// fieldsOf are the names of the fields of a body.
+func fieldsOf(body any) (names []string, isObject bool) {
+	s, _ := body.(form.Schema)
+	properties, isObject := s["properties"].(map[string]any)
+	return slices.Collect(maps.Keys(properties)), isObject
+}
+
+// known are the names in the error for one that is not known.
+func known(t *testing.T, ask api.Handler, r asked, unknown string) (names []string) {
+	t.Helper()
+	_, err := ask(t.Context(), r)
+	problem, _ := jobs.AsError(err)
+	for _, f := range problem.Fields {
+		if !strings.HasSuffix(f.Pointer, "/"+unknown) {
+			continue
+		}
+		_, list, _ := strings.Cut(f.Detail, "known are ")
+		if _, one, only := strings.Cut(f.Detail, "known is "); only {
+			list = one
+		}
+		if list != "" {
+			names = strings.Split(list, ", ")
+		}
+		return names
+	}
+	t.Errorf("asked for something unknown, it says %v", err)
+	return nil
+}
+
+func sameNames(t *testing.T, where string, described, known []string) {
+	t.Helper()
+	slices.Sort(described)
+	slices.Sort(known)
+	if !slices.Equal(described, known) {
+		t.Errorf("%s: described are %q, known are %q", where, described, known)
+	}
+}
+
+// asked is a request of somebody who may do everything.
+type asked struct {
+	api.Request
+	param string // each one of the path
+	query url.Values
+	body  string
+}
+
+func (a asked) Caller() api.Caller {
+	return api.CallerOf(&access.Principal{Name: "x", Scopes: []access.Scope{access.Admin}}, "test")
+}
+func (a asked) Param(string) string        { return a.param }
+func (a asked) Admits() error              { return nil }
+func (a asked) Query() (url.Values, error) { return a.query, nil }
+func (a asked) Body() ([]byte, error)      { return []byte(a.body), nil }
+func (a asked) Header(string) []string     { return nil }
+func (a asked) Upload() (io.Reader, error) { return nil, nil }
+func (a asked) Patience() time.Duration    { return 0 }
 
 func ExampleOperations() {
 	for _, op := range api.Operations() {

@@ -141,7 +141,11 @@ func (s *Spec) read(v strict.Value, name string) {
 		}),
 	)
 	for _, name := range serverFields {
-		fields = append(fields, strict.May(name, func(v strict.Value) { v.Fail("is kept by the server and cannot be set; leave it out") }))
+		fields = append(fields, strict.Field{Name: name, Alien: true, Read: func(v strict.Value) {
+			if !v.Null() {
+				v.Fail("is kept by the server and cannot be set; leave it out")
+			}
+		}})
 	}
 	if !v.Object(fields...) {
 		return

@@ -1,0 +1,231 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"jobstream/jobs"
+	"jobstream/jobs/form"
+)
+
+// The forms that several operations share, for their descriptions. The description of an
+// operation stands beside its function, as NAMEDoc.
+
+// fieldsOf describes the fields of a table that JSON shows.
+func fieldsOf[T any](table []jobs.Field[T]) []form.Field {
+	var zero T
+	var all []form.Field
+	for i := range table {
+		f := &table[i]
+		switch {
+		case f.JSON == jobs.Hidden:
+		case f.JSON == jobs.Always:
+			all = append(all, form.Need(f.Name, valueForm(f.Of(&zero), true), f.Doc))
+		default:
+			all = append(all, form.May(f.Name, valueForm(f.Of(&zero), false), f.Doc))
+		}
+	}
+	return all
+}
+
+// valueForm describes a value that [jobs.AppendValueJSON] writes. One that is always
+// there is null while it is not set, if its type has no zero value in JSON.
+func valueForm(v any, always bool) any {
+	var s form.Schema
+	switch v.(type) {
+	case *string:
+		return form.Text()
+	case *int, *int64, *uint64:
+		return form.Count()
+	case *bool:
+		return form.Bool()
+	case *uint8:
+		return priorityForm
+	case *time.Duration:
+		return form.Number()
+	case *json.RawMessage:
+		return form.Any()
+	case *[]string:
+		return form.List(form.Text(), 0, 0)
+	case *jobs.Status:
+		return statusForm
+	case *jobs.Kind:
+		return form.Text()
+	case *[]jobs.Artifact:
+		return form.List(valueForm(new(*jobs.Artifact), false), 0, 0)
+	case *[]jobs.AttemptError:
+		return form.List(form.Object(fieldsOf(jobs.ErrorFields)...).Named("AttemptError"), 0, 0)
+	case *[]jobs.Input:
+		return form.Map(form.Object(fieldsOf(jobs.InputFields)...).Named("Input"))
+	case *jobs.ID:
+		s = form.ID()
+	case *jobs.Time:
+		s = form.Moment()
+	case **jobs.Artifact:
+		s = form.Object(fieldsOf(jobs.ArtifactFields)...).Named("Artifact")
+	default:
+		panic(fmt.Sprintf("no form describes attributes of type %T", v))
+	}
+	if _, id := v.(*jobs.ID); always && !id {
+		return s.OrNull()
+	}
+	return s
+}
+
+var (
+	priorityForm = form.Whole(int(jobs.HighestPriority), int(jobs.LowestPriority))
+	statusForm   = form.OneOf(jobs.StatusNames()...).Named("Status")
+	typeForm     = form.TextUpTo(jobs.MaxTypeName)
+	keyForm      = form.TextUpTo(jobs.MaxKey)
+	urlForm      = form.TextUpTo(jobs.MaxURL).With("format", "uri")
+	tagsForm     = form.List(form.TextUpTo(jobs.MaxTagLength), 0, jobs.MaxTags)
+	reasonForm   = form.Text().With("maxLength", MaxReason)
+
+	artifactForm = valueForm(new(*jobs.Artifact), false)
+	inputsForm   = valueForm(new([]jobs.Input), false)
+)
+
+// filterForm describes what filterOf reads.
+var filterForm = form.Object(filterFields()...).Named("Filter")
+
+func filterFields() []form.Field {
+	var all []form.Field
+	for _, p := range queries(filterNames...) {
+		if p.Repeats {
+			p.Schema = form.OneOrMore(p.Schema, MaxFilterValues)
+		}
+		all = append(all, form.May(p.Name, p.Schema, p.Text))
+	}
+	return all
+}
+
+// jobForm describes the job resource.
+var jobForm = form.Object(append(append(fieldsOf(jobs.JobFields), fieldsOf(jobs.TermsFields)...),
+	form.May("waiting", waitingForm, "why it does not run; from `GET /jobs/{id}` only"),
+)...).Named("Job").With("examples", []any{json.RawMessage(`{"id":"0193a5b1-7c3e-7d2f-8a4b-5c6d7e8f9012","seq":42,"type":"export","priority":3,"status":"processing","progress":45,` +
+	`"message":"row 4500 of 10000","attempt":1,"max_attempts":2,"payload":{"format":"csv"},"result":null,"error":"","errors":[],"tags":["monthly"],"node":"vm",` +
+	`"created_at":"2026-01-15T08:00:00Z","updated_at":"2026-01-15T08:00:02.5Z","run_at":null,"started_at":"2026-01-15T08:00:00.01Z","ended_at":null}`)})
+
+var waitingForm = form.Object(
+	form.Need("reason", form.OneOf(jobs.WaitScheduled, jobs.WaitBackoff, jobs.WaitQueueFull, jobs.WaitNoWorker, jobs.WaitTypePaused, jobs.WaitWorkersPaused,
+		jobs.WaitTypeLimit, jobs.WaitKeyLimit, jobs.WaitRateLimit, jobs.WaitTargetBusy, jobs.WaitAllBusy, jobs.WaitQueue, jobs.WaitStarting), ""),
+	form.May("until", form.Moment(), "the earliest end of that"),
+	form.May("detail", form.Text(), "for people"),
+	form.May("position", form.Count(), "its place in the queue of its type and priority, from 1"),
+).Named("Waiting")
+
+// jobsForm is an answer with jobs.
+var jobsForm = form.Object(form.Need("jobs", form.List(jobForm, 0, 0), "")).Named("Jobs")
+
+// runForms are the fields of [jobs.RunFields].
+func runForms() []form.Field {
+	return []form.Field{
+		form.May("payload", form.Any(), "what its type needs to know; the type checks it at once"),
+		form.May("priority", priorityForm.With("default", jobs.DefaultPriority), "1 is first"),
+		form.May("tags", tagsForm, "for searches; without commas, control characters and spaces at their ends"),
+		form.May("retry_count", form.Whole(0, jobs.MaxRetryCount), "how often it is tried again after a failure; the type's without it"),
+		form.May("timeout", form.Span(jobs.MaxTimeout), "of each attempt; the type's without it"),
+	}
+}
+
+// submissionForm describes what [ParseSubmission] reads.
+var submissionForm = form.Object(submissionFields()...).Named("Submission")
+
+func submissionFields() []form.Field {
+	all := append([]form.Field{form.Need("type", typeForm, "one of `GET /types`")}, runForms()...)
+	for i := range jobs.TermsFields {
+		f := &jobs.TermsFields[i]
+		if f.Span != "" {
+			all = append(all, form.May(f.Span, form.Span(jobs.MaxDelay), f.Doc))
+		}
+		switch {
+		case f.Server:
+		case f.Name == "deadline": // takes both under one name
+			all = append(all, form.May(f.Name, form.Either(form.Span(jobs.MaxDelay), moment), f.Doc))
+		case f.Name == "callback_url":
+			all = append(all, form.May(f.Name, urlForm, f.Doc))
+		default:
+			all = append(all, form.May(f.Name, givenForm(f), f.Doc))
+		}
+	}
+	return append(all, form.May("inputs", form.Map(form.Either(form.ID(), form.Object(
+		form.Need("job", form.ID(), "a completed job"),
+		form.May("artifact", form.Text(), "the name of a file that it has left; its first one without"),
+	))).With("maxProperties", jobs.MaxInputs), "the files that its type needs, by the names that it declares: uploads, or files of other jobs"))
+}
+
+// givenForm describes an attribute as a submission has it.
+func givenForm(f *jobs.Field[jobs.Terms]) any {
+	switch v := f.Of(&jobs.Terms{}).(type) {
+	case *string:
+		return keyForm
+	case *jobs.Time:
+		return moment
+	default:
+		return valueForm(v, false)
+	}
+}
+
+// The headers of requests.
+var (
+	idempotencyKey = form.Param{Name: "Idempotency-Key", Schema: keyForm, Text: "the same key and request within 24 hours make nothing twice: the answer is that of the first one, with `Idempotent-Replay: true`"}
+	prefer         = form.Param{Name: "Prefer", Schema: form.Text(), Text: "`wait=10` waits up to 10 seconds for the end of the job: 200 with the ended job, or 202 as usual", Example: "wait=10"}
+	disposition    = form.Param{Name: "Content-Disposition", Schema: form.Text(), Text: "has the name of the file", Example: `attachment; filename="a.csv"`}
+)
+
+// PathParams are the parameters of paths, by the segment before and their names.
+var PathParams = map[string]form.Param{
+	"jobs/{id}":        {Schema: form.Pattern(`^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[1-9][0-9]*)$`), Text: "the job's id, or its `seq`"},
+	"artifacts/{name}": {Schema: form.Text(), Text: "the file's name"},
+	"inputs/{name}":    {Schema: form.Text(), Text: "the name of an input, which the type declares"},
+	"types/{type}":     {Schema: typeForm, Text: "the type's name"},
+	"schedules/{name}": {Schema: typeForm, Text: "the schedule's name"},
+	"leases/{lease}":   {Schema: form.Text(), Text: "the lease, as `POST /leases` has returned it"},
+}
+
+// queryParams are the parameters of queries by their names. One name means the same
+// everywhere.
+var queryParams = map[string]form.Param{
+	"status":         {Schema: statusForm, Repeats: true, Text: "jobs in this state"},
+	"type":           {Schema: form.TextUpTo(jobs.MaxTypeName), Repeats: true, Text: "jobs of this type; `(unknown)` for those whose type was unknown on arrival"},
+	"tag":            {Schema: form.Text(), Repeats: true, Text: "jobs with this tag"},
+	"priority":       {Schema: priorityForm, Repeats: true, Text: "jobs of this priority"},
+	"created_after":  {Schema: moment, Text: "created then or later"},
+	"created_before": {Schema: moment, Text: "created earlier"},
+	"started_after":  {Schema: moment, Text: "started then or later"},
+	"started_before": {Schema: moment, Text: "started earlier"},
+	"ended_after":    {Schema: moment, Text: "ended then or later"},
+	"ended_before":   {Schema: moment, Text: "ended earlier"},
+	"error":          {Schema: form.TextUpTo(MaxFilterText), Text: "text contained in one of the job's errors, in any case"},
+	"payload":        {Schema: form.TextUpTo(MaxFilterText), Text: "text contained in the JSON of the payload, in any case"},
+	"limit":          {Schema: form.Whole(1, jobs.MaxLimit).With("default", jobs.DefaultLimit), Text: "how many at most"},
+	"cursor":         {Schema: form.Text(), Text: "`next_cursor` of the page before, with the same filters"},
+	"order":          {Schema: form.OneOf("desc", "asc").With("default", "desc"), Text: "desc: the newest first"},
+	"job":            {Schema: form.ID(), Text: "of this job"},
+	"url":            {Schema: urlForm, Text: "to this URL"},
+	"wait":           {Schema: form.Span(MaxWait), Text: "waits until the job has ended, at most that long"},
+	"attempt":        {Schema: form.Whole(1, maxInt32), Text: "of this attempt only"},
+	"tail":           {Schema: form.Whole(1, maxInt32), Text: "only so many, the last ones"},
+	"follow":         {Schema: form.Bool(), Text: "goes on until the job ends"},
+	"sha256":         {Schema: form.Pattern("^[0-9a-fA-F]{64}$"), Text: "of the file, in hex; one of another content is refused"},
+}
+
+// moment is a time or a date, as [jobs.ParseMoment] reads it.
+var moment = form.Text().With("examples", []any{"2026-01-15T08:00:00Z", "2026-01-15"})
+
+const maxInt32 = 1<<31 - 1
+
+// queries are the parameters with these names. One that is not described is a mistake in
+// the program.
+func queries(names ...string) []form.Param {
+	all := make([]form.Param, len(names))
+	for i, name := range names {
+		p, known := queryParams[name]
+		if !known {
+			panic("queryParams does not describe " + name)
+		}
+		all[i], all[i].Name = p, name
+	}
+	return all
+}
