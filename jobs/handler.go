@@ -41,6 +41,12 @@ type Checker interface {
 	Check(p *Payload) error
 }
 
+// Freer is a Handler whose jobs may free disk space. Those that do are admitted even when
+// there is little left.
+type Freer interface {
+	FreesSpace(payload json.RawMessage) bool
+}
+
 // Result is the result of an attempt.
 type Result struct {
 	Value any // becomes the JSON "result" of the job; nil = null

@@ -13,8 +13,10 @@ const (
 	childBootFile = "TEST_CHILD_BOOT_FILE" // where it reads which run of the operating system this is
 )
 
-// faultSettings makes one of them a setting of the server.
+// faultSettings makes one of them a setting of the server. Its disks may be small, and
+// are to be filled.
 func faultSettings(cfg *config.Config) {
+	cfg.Data.MinFree = 0
 	if d, err := time.ParseDuration(os.Getenv(childLease)); err == nil {
 		cfg.Worker.Lease = d
 	}

@@ -40,7 +40,7 @@ func nodeOptions(c *config.Config, reread func(...config.Flag) (*config.Config, 
 	}
 	version, _, _ := versions()
 	o = node.Options{
-		Dir: c.Data.Dir, Types: made, Tools: parts, Cleaner: tools.Cleaner(),
+		Dir: c.Data.Dir, MinFree: c.Data.MinFree, Types: made, Tools: parts, Cleaner: tools.Cleaner(),
 		Artifacts: files,
 		Sweep:     func() error { return sweep(dirs, log) },
 		Callbacks: c.Callbacks,

@@ -20,6 +20,7 @@ func newBackend(c *core, remove func(context.Context, []*jobs.Job) (int, int64, 
 		Reader:    &reader{c, make(chan struct{}, maxLists)},
 		Changer: api.NewOperator(api.OperatorOptions{
 			Doer: c.Store, History: c.Store, Find: c.Store.Job, Remove: remove, Submit: c.Submitter.SubmitMessage, Waits: c.Waits,
+			Room: c.health.room.now,
 		}),
 		Types:     &types{c: c},
 		Workers:   workers{c},

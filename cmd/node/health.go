@@ -19,20 +19,21 @@ import (
 type health struct {
 	store *status.Store
 	dirs  Folders
+	room  *room
 	log   *slog.Logger
 	sick  atomic.Pointer[error] // the result of the last checks of the broker; nil: it is well
 	stuck chan error            // gets the reason for another start, once that can help
 }
 
-func newHealth(store *status.Store, dirs Folders, log *slog.Logger) *health {
-	return &health{store: store, dirs: dirs, log: log, stuck: make(chan error, 1)}
+func newHealth(store *status.Store, dirs Folders, minFree int64, log *slog.Logger) *health {
+	return &health{store: store, dirs: dirs, room: newRoom(dirs, minFree, log), log: log, stuck: make(chan error, 1)}
 }
 
 // Health checks of the broker cost some hundred microseconds, so submissions use the
 // result of the last one.
 const healthEvery = 250 * time.Millisecond
 
-// watch checks the broker, and that the tracker's file exists, until ctx ends. It needs
+// watch checks the broker, the disk, and that the tracker's file exists, until ctx ends. It needs
 // two bad results in a row, because a busy machine makes a check time out.
 func (h *health) watch(ctx context.Context, b *broker.Broker) error {
 	tick := time.NewTicker(healthEvery)
@@ -40,6 +41,7 @@ func (h *health) watch(ctx context.Context, b *broker.Broker) error {
 	bad := 0
 	var probed time.Time
 	for {
+		_ = h.room.look()
 		err := h.store.Present()
 		if err == nil {
 			err = b.Healthy()
@@ -87,7 +89,11 @@ func (h *health) broker() error {
 
 // Check is the health by part; see httpapi.Health.
 func (h *health) Check(context.Context) map[string]error {
-	return map[string]error{"tracker": h.store.Health(), "broker": h.broker()}
+	checks := map[string]error{"tracker": h.store.Health(), "broker": h.broker()}
+	if h.room.least > 0 {
+		checks["disk"] = h.room.now()
+	}
+	return checks
 }
 
 // probeEvery is how often a stuck node checks whether a new start could help.

@@ -17,6 +17,7 @@ import (
 // the configuration are structs of their own; the rest is a field for each setting.
 type Options struct {
 	Dir       string            // the data folder; made if need be
+	MinFree   int64             // bytes free on its disk, below which nothing new is admitted; 0 = no bound
 	Types     []*jobs.Type      // the job types, beside the node's own
 	Tools     *Tools            // what the types' handlers use of the node; nil: nothing
 	Cleaner   *cleanup.Handler  // deletes ended jobs and everything that they left; nil: with their artifacts

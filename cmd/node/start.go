@@ -91,7 +91,7 @@ func startCore(ctx context.Context, o coreOptions) (c *core, err error) {
 	if err := o.sweep(); err != nil {
 		return nil, errors.Join(err, c.Store.Close())
 	}
-	c.health = newHealth(c.Store, o.dirs, c.log)
+	c.health = newHealth(c.Store, o.dirs, o.MinFree, c.log)
 	o.Tools.Tracker.store.Store(c.Store)
 	if err = c.startWatched(ctx); err == nil {
 		return c, nil
@@ -140,11 +140,11 @@ func (c *core) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	c.Inputs = intake.NewInputs(c.o.Artifacts, c.Store)
+	c.Inputs = intake.NewInputs(c.o.Artifacts, c.Store, c.health.room.look)
 	unfinished, scheduled := c.Store.Totals()
 	c.Submitter = intake.NewSubmitter(intake.SubmitterOptions{
 		Inbox: c.Broker.Inbox, Ledger: c.Store, Registry: c.o.registry, Inputs: c.Inputs,
-		QueueSize: c.o.QueueSize, MaxScheduled: c.o.MaxScheduled, MaxPayload: c.o.maxPayload(), Healthy: c.health.now,
+		QueueSize: c.o.QueueSize, MaxScheduled: c.o.MaxScheduled, MaxPayload: c.o.maxPayload(), Healthy: c.health.now, Room: c.health.room.now,
 	}, unfinished, scheduled)
 	c.o.Tools.Queue.submitter.Store(c.Submitter)
 	c.Releaser = intake.NewReleaser(intake.ReleaserOptions{

@@ -28,6 +28,7 @@ type OperatorOptions struct {
 	Remove func(ctx context.Context, ended []*jobs.Job) (deleted int, freed int64, err error)
 	// Submit is [intake.Submitter.SubmitMessage].
 	Submit func(ctx context.Context, m *jobs.Message) (j *jobs.Job, replayed bool, err error)
+	Room   intake.Room // for what runs again
 }
 
 // NewOperator makes an Operator.
@@ -59,6 +60,9 @@ const requeueWait = 2 * time.Second
 // configured, [jobs.NotFound] if it is gone.
 func (o *Operator) Retry(ctx context.Context, actor string, j *jobs.Job) (*jobs.Job, error) {
 	if j.Status == jobs.Failed || j.Status == jobs.Cancelled {
+		if err := o.o.Room.Check(); err != nil {
+			return nil, err
+		}
 		r, err := o.o.Doer.Do(ctx, jobs.Retry{Stamp: jobs.By(actor), Keys: []uint64{j.Key}})
 		switch {
 		case err != nil:

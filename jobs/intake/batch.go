@@ -29,8 +29,8 @@ func (s *Submitter) SubmitBatch(ctx context.Context, subs []*jobs.Submission, to
 	if known, err := s.recall(token); known != nil || err != nil {
 		return s.forgotten(known, subs), true, err
 	}
-	if err := s.o.Healthy(); err != nil {
-		return nil, false, unavailable(err)
+	if err := s.ready("", nil); err != nil {
+		return nil, false, err
 	}
 	b := newBatch(subs, token)
 	for i, sub := range subs {

@@ -18,6 +18,7 @@ type Inputs struct {
 	files  *jobs.ArtifactDir // of jobs' own files
 	dir    *jobs.ArtifactDir // of inputs
 	ledger InputLedger
+	room   Room
 	now    func() jobs.Time
 }
 
@@ -33,9 +34,10 @@ type InputLedger interface {
 	OldestInput() (jobs.Time, error)
 }
 
-// NewInputs makes the inputs of jobs, in a folder of files.
-func NewInputs(files *jobs.ArtifactDir, l InputLedger) *Inputs {
-	return &Inputs{files: files, dir: files.Inputs(), ledger: l, now: jobs.Now}
+// NewInputs makes the inputs of jobs, in a folder of files. Uploads end when there is no
+// more room.
+func NewInputs(files *jobs.ArtifactDir, l InputLedger, r Room) *Inputs {
+	return &Inputs{files: files, dir: files.Inputs(), ledger: l, room: r, now: jobs.Now}
 }
 
 // stamp signs the commands about inputs.
@@ -56,16 +58,19 @@ type Uploaded struct {
 }
 
 // Upload stores a file for jobs to come. It is durable when Upload returns. An
-// [*jobs.Error] of kind [jobs.StorageFull] says that there is no room for it. Errors of
-// the reader are returned as they are.
+// [*jobs.Error] of kind [jobs.StorageFull] or [jobs.Unavailable] says that there is no room
+// for it. Errors of the reader are returned as they are.
 func (in *Inputs) Upload(ctx context.Context, content io.Reader, u Upload) (*Uploaded, error) {
+	if err := in.room.Check(); err != nil {
+		return nil, err
+	}
 	id := jobs.NewID()
 	w, err := in.dir.Create(id)
 	if err != nil {
 		return nil, noRoom(err)
 	}
 	defer w.Abort()
-	if _, err := io.Copy(w, content); err != nil {
+	if _, err := io.Copy(&bounded{Writer: w, room: in.room}, content); err != nil {
 		return nil, noRoom(err)
 	}
 	file, err := w.Commit(jobs.ArtifactName(u.Name), jobs.Shorten(u.ContentType, jobs.MaxArtifactName))
@@ -83,6 +88,26 @@ func (in *Inputs) Upload(ctx context.Context, content io.Reader, u Upload) (*Upl
 		return nil, noRoom(in.discard(id, err))
 	}
 	return &Uploaded{ID: id, File: *file, Expires: at.Add(jobs.InputTime)}, nil
+}
+
+// roomEvery is how many bytes of an upload are written between two looks at the room.
+const roomEvery = 1 << 20
+
+// bounded is a writer that fails when there is no more room.
+type bounded struct {
+	io.Writer
+	room    Room
+	written int // since the last look
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if b.written += len(p); b.written >= roomEvery {
+		b.written = 0
+		if err := b.room.Check(); err != nil {
+			return 0, err
+		}
+	}
+	return b.Writer.Write(p)
 }
 
 // keep makes the tracker know a file that is on disk.

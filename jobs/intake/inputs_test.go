@@ -102,7 +102,7 @@ func (m *inputsModel) open() {
 	m.must(err)
 	m.files = jobs.NewArtifactDir(filepath.Join(m.dir, "artifacts"), 1<<20)
 	m.must(m.files.Sweep())
-	m.inputs = intake.NewInputs(m.files, m.store)
+	m.inputs = intake.NewInputs(m.files, m.store, nil)
 	m.inputs.SetClock(m.now)
 	m.must(m.inputs.Sweep())
 	clear(m.doubt)

@@ -42,6 +42,9 @@ type SubmitterOptions struct {
 	Timeout      time.Duration // the longest wait for a commit, before the answer "unavailable"
 	// Healthy returns why no job can be accepted at present, or nil.
 	Healthy func() error
+	// Room returns why nothing can be accepted that needs disk space, or nil. If it is nil
+	// itself, there always is some.
+	Room Room
 }
 
 // waiter is a submission on its way.
@@ -135,8 +138,8 @@ func (s *Submitter) Submit(ctx context.Context, sub *jobs.Submission) (j *jobs.J
 	if known, err := s.recall(sub.Token); known != nil || err != nil {
 		return first(s.forgotten(known, []*jobs.Submission{sub})), true, err
 	}
-	if err := s.o.Healthy(); err != nil {
-		return nil, false, unavailable(err)
+	if err := s.ready(sub.Type, sub.Payload); err != nil {
+		return nil, false, err
 	}
 	m := sub.Message()
 	if len(sub.Inputs()) > 0 {
@@ -151,10 +154,36 @@ func (s *Submitter) Submit(ctx context.Context, sub *jobs.Submission) (j *jobs.J
 // waits until the job is durable. If the job is known, it is returned, and replayed is
 // true.
 func (s *Submitter) SubmitMessage(ctx context.Context, m *jobs.Message) (j *jobs.Job, replayed bool, err error) {
-	if err := s.o.Healthy(); err != nil {
-		return nil, false, unavailable(err)
+	if err := s.ready(m.Type, m.Payload); err != nil {
+		return nil, false, err
 	}
 	return s.submit(ctx, m, waiter{free: true})
+}
+
+// ready returns the reason why a job cannot be accepted at present, or nil.
+func (s *Submitter) ready(typ string, payload json.RawMessage) error {
+	if err := s.o.Healthy(); err != nil {
+		return unavailable(err)
+	}
+	err := s.o.Room.Check()
+	if t := s.o.Registry.Lookup(typ); err != nil && t != nil {
+		if h, ok := t.Handler.(jobs.Freer); ok && h.FreesSpace(payload) {
+			return nil
+		}
+	}
+	return err
+}
+
+// Room says whether there is disk space for more: the error is an [*jobs.Error] with the
+// reason why not.
+type Room func() error
+
+// Check is the reason why there is no room, or nil. A nil Room has always room.
+func (r Room) Check() error {
+	if r == nil {
+		return nil
+	}
+	return r()
 }
 
 // submit publishes a message and waits for its answer.

@@ -6,6 +6,7 @@ package bulk
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -71,6 +72,12 @@ const (
 func (h *Handler) Check(p *jobs.Payload) error {
 	_, err := api.ParseBulk(p.JSON, "/payload")
 	return err
+}
+
+// FreesSpace says whether a change may free disk space; see [jobs.Freer].
+func (h *Handler) FreesSpace(payload json.RawMessage) bool {
+	b, err := api.ParseBulk(payload, "/payload")
+	return err == nil && b.Action != api.BulkRetry
 }
 
 // Handle changes the jobs, page by page.

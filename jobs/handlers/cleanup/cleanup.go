@@ -117,6 +117,9 @@ func (req *request) readAge(v strict.Value) {
 	req.olderThan = text
 }
 
+// FreesSpace says that every cleanup may; see [jobs.Freer].
+func (h *Handler) FreesSpace(json.RawMessage) bool { return true }
+
 // Check validates a payload.
 func (h *Handler) Check(p *jobs.Payload) error {
 	_, err := parse(p.JSON)

@@ -75,7 +75,8 @@ type Server struct {
 
 // Data is the folder of all durable data.
 type Data struct {
-	Dir string // relative to the working directory, or absolute
+	Dir     string // relative to the working directory, or absolute
+	MinFree int64  // bytes free on its disk, below which nothing new is admitted; 0 = no bound
 }
 
 // Artifacts are the files that jobs leave.
@@ -168,7 +169,7 @@ func scalarDefaults(kinds []*handlers.Kind) *Config {
 	return &Config{
 		Kinds:  kinds,
 		Server: Server{Host: "127.0.0.1", Port: 8080, MaxBody: 1 << 20, MaxUpload: 1 << 30},
-		Data:   Data{Dir: "data"},
+		Data:   Data{Dir: "data", MinFree: 256 << 20},
 		Broker: Broker{Host: "127.0.0.1", Port: 4222, Sync: time.Second},
 		Worker: Worker{
 			MaxWorkers: 10, QueueSize: 100_000, MaxScheduled: 1_000_000, JobTimeout: 5 * time.Minute,

@@ -55,6 +55,7 @@ func (c *Config) keys(types []namedType) []setting.Setting {
 	list = append(list, c.Server.Auth.keys()...)
 	list = append(list,
 		folder("data.dir", &c.Data.Dir),
+		setting.Size("data.min_free", &c.Data.MinFree, 0, maxArtifacts),
 		setting.Size("artifacts.max_bytes", &c.Artifacts.MaxBytes, 0, maxArtifacts),
 		host("broker.host", &c.Broker.Host),
 		setting.Whole("broker.port", &c.Broker.Port, -1, maxPort),
