@@ -60,8 +60,8 @@ func (k LeaseKey) Signed(token string) bool {
 }
 
 func decodeToken(token string) (b [tokenSize]byte, ok bool) {
-	if base64.RawURLEncoding.DecodedLen(len(token)) != tokenSize {
-		return b, false
+	if len(token) != base64.RawURLEncoding.EncodedLen(tokenSize) {
+		return b, false // the decoder would skip line breaks
 	}
 	n, err := base64.RawURLEncoding.Strict().Decode(b[:], []byte(token))
 	return b, err == nil && n == tokenSize
