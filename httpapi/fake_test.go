@@ -67,6 +67,7 @@ func newBackend() *backend {
 	}
 	b.Operator = api.NewOperator(api.OperatorOptions{
 		Doer: byHand{b}, History: byHand{b}, Find: b.Job, Remove: b.remove, Waits: b.endings,
+		Pin: func(*jobs.Job) (func(), bool) { return func() {}, true },
 		Submit: func(_ context.Context, m *jobs.Message) (*jobs.Job, bool, error) {
 			all, replayed, err := b.store(m.Token, m)
 			if err != nil {
@@ -96,6 +97,8 @@ func (b *backend) Submit(ctx context.Context, s *jobs.Submission) (*jobs.Job, bo
 	}
 	return all[0], replayed, nil
 }
+
+func (b *backend) Check(s *jobs.Submission) error { return b.reg.Check(s) }
 
 func (b *backend) Needs(string) access.Scope { return "" }
 

@@ -23,7 +23,7 @@ func TestReference(t *testing.T) {
 		}
 	}
 	named := make(map[string]bool)
-	for _, m := range regexp.MustCompile("`((?:GET|POST|PUT|DELETE) /[^` ?]*)").FindAllSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile("`((?:GET|POST|PUT|PATCH|DELETE) /[^` ?]*)").FindAllSubmatch(text, -1) {
 		named[string(m[1])] = true
 	}
 	for route := range served {

@@ -366,8 +366,8 @@ func TestMethods(t *testing.T) {
 	id := r.submit(t, anEmail).ID.String()
 	allowed := map[string][]string{
 		"/jobs":                   {"GET", "HEAD", "POST"},
-		"/jobs/" + id:             {"GET", "HEAD", "DELETE"},
-		"/jobs/1":                 {"GET", "HEAD", "DELETE"},
+		"/jobs/" + id:             {"GET", "HEAD", "DELETE", "PATCH"},
+		"/jobs/1":                 {"GET", "HEAD", "DELETE", "PATCH"},
 		"/jobs/1/cancel":          {"POST"},
 		"/jobs/1/retry":           {"POST"},
 		"/types":                  {"GET", "HEAD"},

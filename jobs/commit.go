@@ -43,7 +43,7 @@ func (c *Change) due() (at Time) {
 	if is == nil || is.Status.Ended() {
 		return 0
 	}
-	if is.Place == Due && (was == nil || was.Place != Due || was.DueAt != is.DueAt || was.Seq != is.Seq) {
+	if is.Place == Due && (was == nil || was.Place != Due || was.DueAt != is.DueAt || was.Seq != is.Seq || was.Priority != is.Priority) {
 		at = max(is.DueAt, 1)
 	}
 	limit := is.LimitAt()

@@ -23,11 +23,12 @@ const (
 	KindSnoozed // put off by its handler; uses no attempt
 	KindQueued  // its time has come; in no Event
 	KindRerun   // somebody has retried it; in no Event
+	KindRevised // somebody has changed it; in no Event
 )
 
 var kindNames = [...]string{
 	"", "submitted", "started", "progress", "completed", "failed", "retrying", "released", "lost", "cancelled",
-	"snoozed", "queued", "rerun",
+	"snoozed", "queued", "rerun", "revised",
 }
 
 func (k Kind) String() string {

@@ -111,7 +111,7 @@ func (j *Job) AppendEventsJSON(b []byte) []byte {
 			b = strconv.AppendInt(b, int64(h.Progress), 10)
 		}
 		if h.Text != "" {
-			if h.Kind == KindProgress || h.Kind == KindSnoozed {
+			if h.Kind == KindProgress || h.Kind == KindSnoozed || h.Kind == KindRevised {
 				b = append(b, `,"message":`...)
 			} else {
 				b = append(b, `,"error":`...)

@@ -19,6 +19,10 @@ func (f *fold) do(c jobs.Command) (jobs.Effect, error) {
 		return f.change(c.Keys, func(w *work) (bool, error) { return w.edit().Cancel(c.At, c.Reason), nil })
 	case jobs.Retry:
 		return f.change(c.Keys, func(w *work) (bool, error) { return f.retry(w, c.At) })
+	case jobs.RunNow:
+		return f.change(c.Keys, func(w *work) (bool, error) { return w.edit().RunNow(c.At), nil })
+	case jobs.Revise:
+		return f.change([]uint64{c.Key}, func(w *work) (bool, error) { return f.revise(w, &c) })
 	case jobs.Delete:
 		return f.delete(c)
 	case jobs.Pause:
@@ -112,6 +116,13 @@ func (f *fold) retry(w *work, at jobs.Time) (bool, error) {
 		return true, nil
 	}
 	return true, f.unique.claim(key, j.ID) // for the next one of these keys
+}
+
+// revise changes a job that waits.
+func (f *fold) revise(w *work, c *jobs.Revise) (bool, error) {
+	changed, err := w.edit().Revise(c)
+	w.revised = w.revised || changed
+	return changed, err
 }
 
 // reserve stores a batch, and answers whoever submitted it.

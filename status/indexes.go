@@ -48,6 +48,11 @@ func (x *indexes) update(w *work) error {
 			return err
 		}
 	}
+	if w.revised && w.old != nil {
+		if err := x.revised(w.old, j); err != nil {
+			return err
+		}
+	}
 	if away := j.Place != jobs.InQueue; away != (w.old != nil && w.old.Place != jobs.InQueue) {
 		if err := x.mark(index.Away, j, away); err != nil {
 			return err
@@ -89,6 +94,26 @@ func (x *indexes) submitted(w *work) error {
 	for _, t := range j.Tags {
 		if err := x.mark(index.OfTag(t), j, true); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// revised marks the attributes of a submission that were changed by hand.
+func (x *indexes) revised(old, j *jobs.Job) error {
+	for _, of := range []struct {
+		*jobs.Job
+		on bool
+	}{{old, false}, {j, true}} {
+		if of.Priority != jobs.DefaultPriority {
+			if err := x.mark(index.OfPriority(of.Priority), of.Job, of.on); err != nil {
+				return err
+			}
+		}
+		for _, t := range of.Tags {
+			if err := x.mark(index.OfTag(t), of.Job, of.on); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -33,10 +33,11 @@ type records struct {
 
 // work is a job on its way through a transaction.
 type work struct {
-	old   *jobs.Job // as committed before; nil if new. Never changed.
-	job   *jobs.Job // as it will be; old itself until the first change
-	dirty bool
-	late  bool // made from events in an earlier transaction; now its submission is here
+	old     *jobs.Job // as committed before; nil if new. Never changed.
+	job     *jobs.Job // as it will be; old itself until the first change
+	dirty   bool
+	revised bool // by hand: attributes of its submission may have changed
+	late    bool // made from events in an earlier transaction; now its submission is here
 }
 
 // edit gives the job for changing.
@@ -170,8 +171,11 @@ func (r *records) writeSubmitted(w *work) error {
 			return err
 		}
 	}
-	if (w.old == nil || w.late) && len(j.Payload) > record.InlinePayload {
+	switch apart := len(j.Payload) > record.InlinePayload; {
+	case apart && (w.old == nil || w.late || w.revised):
 		return r.payloads.Put(key, j.Payload)
+	case !apart && w.revised && w.old != nil && len(w.old.Payload) > record.InlinePayload:
+		return r.payloads.Delete(key)
 	}
 	return nil
 }

@@ -273,6 +273,14 @@ var drawCommand = map[string]func(p *past, by jobs.Stamp) jobs.Command{
 	"cancel": func(p *past, by jobs.Stamp) jobs.Command {
 		return jobs.Cancel{Stamp: by, Keys: p.drawKeys(), Reason: "by hand"}
 	},
+	"run now": func(p *past, by jobs.Stamp) jobs.Command { return jobs.RunNow{Stamp: by, Keys: p.drawKeys()} },
+	"revise": func(p *past, by jobs.Stamp) jobs.Command {
+		j := p.drawJob()
+		if j == nil {
+			j = &jobs.Job{Key: 1_000_000}
+		}
+		return drawRevision(p.rt, by, j)
+	},
 	"retry":  func(p *past, by jobs.Stamp) jobs.Command { return jobs.Retry{Stamp: by, Keys: p.drawKeys()} },
 	"delete": func(p *past, by jobs.Stamp) jobs.Command { return jobs.Delete{Stamp: by, Keys: p.drawKeys()} },
 	"expire": func(p *past, by jobs.Stamp) jobs.Command { return jobs.Expire{Stamp: by, Keys: p.drawKeys()} },

@@ -386,7 +386,7 @@ func (m *termsModel) control() {
 		j := rapid.SampledFrom(all[max(len(all)-10, 0):]).Draw(m.rt, "job")
 		keys := []uint64{j.Key}
 		there := m.jobs[j.ID] != nil
-		switch rapid.SampledFrom([]string{"cancel", "retry", "retry", "delete"}).Draw(m.rt, "call") {
+		switch rapid.SampledFrom([]string{"cancel", "retry", "retry", "delete", "run", "revise", "revise"}).Draw(m.rt, "call") {
 		case "cancel":
 			want := there && j.Cancel(m.now, "by hand")
 			touched[j.ID] = touched[j.ID] || want
@@ -405,6 +405,25 @@ func (m *termsModel) control() {
 				changed, _, err := m.Retry(context.Background(), keys)
 				m.says("Retry", err, len(changed) == 1, want)
 			})
+		case "run":
+			want := there && j.RunNow(m.now)
+			touched[j.ID] = touched[j.ID] || want
+			calls = append(calls, func() {
+				e, err := m.Do(context.Background(), jobs.RunNow{Stamp: m.by(), Keys: keys})
+				m.says("RunNow", err, len(e.Changed) == 1, want)
+			})
+		case "revise":
+			c := drawRevision(m.rt, m.by(), j)
+			changed, refused := false, error(nil)
+			if there {
+				changed, refused = j.Revise(&c)
+			}
+			touched[j.ID] = touched[j.ID] || changed
+			calls = append(calls, func() {
+				e, err := m.Do(context.Background(), c)
+				m.says("Revise", err, len(e.Changed) == 1, changed)
+				m.says("Revise refused", err, len(e.Refused) == 1, refused != nil)
+			})
 		default:
 			want := there && j.Status.Ended() && !touched[j.ID] && !m.inBatch(j.ID)
 			if want {
@@ -420,6 +439,20 @@ func (m *termsModel) control() {
 	before := m.held()
 	c := m.together(calls...)
 	m.check(c, before)
+}
+
+// drawRevision is a change of j, as somebody may wish it.
+func drawRevision(rt *rapid.T, by jobs.Stamp, j *jobs.Job) jobs.Revise {
+	c := jobs.Revise{Stamp: by, Key: j.Key}
+	if rapid.Bool().Draw(rt, "another priority") {
+		c.Priority = jobs.Priority(rapid.IntRange(1, 5).Draw(rt, "priority"))
+	}
+	if rapid.Bool().Draw(rt, "another moment") {
+		c.RunAt = by.At.Add(seconds(rapid.SampledFrom([]int{-5, 0, 5, 30, 7200}).Draw(rt, "run at")))
+	}
+	c.Payload = rapid.SampledFrom([][]byte{nil, []byte(`{}`), []byte(`{"a":1}`), fmt.Appendf(nil, `"%2000d"`, 1)}).Draw(rt, "payload")
+	c.Tags = rapid.SampledFrom([][]string{nil, {}, {"x"}, {"x", "y"}}).Draw(rt, "tags")
+	return c
 }
 
 func (m *termsModel) says(what string, err error, got, want bool) {

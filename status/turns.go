@@ -42,7 +42,11 @@ func (t turns) balanceOne(w *work) error {
 		j.Place = jobs.Due
 	}
 	if w.old != nil && w.old.Place == jobs.Held && j.Place != jobs.Held || j.Status.Ended() {
-		if err := t.tx.Bucket(bucketHeld).Delete(heldKey(j)); err != nil {
+		held := j
+		if w.old != nil {
+			held = w.old // its priority may have changed since
+		}
+		if err := t.tx.Bucket(bucketHeld).Delete(heldKey(held)); err != nil {
 			return err
 		}
 	}

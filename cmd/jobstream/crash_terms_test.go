@@ -127,7 +127,7 @@ func loadAll(ctx context.Context, c *child, seed uint64, promised *acked) {
 	for w := range 4 {
 		wg.Go(func() {
 			l := &termsClient{c: c, http: client, rng: rand.New(rand.NewPCG(seed, uint64(100+w))), promised: promised}
-			all := []func(context.Context){l.scheduled, l.batch, l.repeated, l.unique, l.cancelled, l.retried, l.keyed, l.keyed, l.dozing, l.parked}
+			all := []func(context.Context){l.scheduled, l.batch, l.repeated, l.unique, l.cancelled, l.retried, l.keyed, l.keyed, l.dozing, l.parked, l.changed, l.changed}
 			for ctx.Err() == nil {
 				all[l.rng.IntN(len(all))](ctx)
 			}
@@ -136,9 +136,13 @@ func loadAll(ctx context.Context, c *child, seed uint64, promised *acked) {
 	wg.Wait()
 }
 
-// post asks for something; code 0 = there was no answer.
 func (l *termsClient) post(ctx context.Context, path, key, body string) (code int, id string, answer []byte) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.c.rest+path, strings.NewReader(body))
+	return l.ask(ctx, http.MethodPost, path, key, body)
+}
+
+// ask asks for something; code 0 = there was no answer.
+func (l *termsClient) ask(ctx context.Context, method, path, key, body string) (code int, id string, answer []byte) {
+	req, err := http.NewRequestWithContext(ctx, method, l.c.rest+path, strings.NewReader(body))
 	if err != nil {
 		return 0, "", nil
 	}
@@ -166,6 +170,26 @@ func (l *termsClient) scheduled(ctx context.Context) {
 	after := time.Now().Add(delay)
 	if code, id, _ := l.post(ctx, "/jobs", "", fmt.Sprintf(`{"type":"quick","delay":%q}`, delay)); code == http.StatusAccepted {
 		l.promise(id, "quick", &terms{want: []string{"completed"}, after: after})
+	}
+}
+
+// changed changes a job that waits again and again, until it has started.
+func (l *termsClient) changed(ctx context.Context) {
+	typ := []string{"quick", "keyed"}[l.rng.IntN(2)]
+	body := fmt.Sprintf(`{"type":%q,"concurrency_key":"tenant-9","delay":"%dms"}`, typ, l.rng.IntN(2)*l.rng.IntN(2000))
+	code, id, _ := l.post(ctx, "/jobs", "", body)
+	if code != http.StatusAccepted {
+		return
+	}
+	l.promise(id, typ, &terms{want: []string{"completed"}})
+	for code = http.StatusOK; code/100 == 2; {
+		change := fmt.Sprintf(`{"priority":%d,"tags":["t%d"]}`, 1+l.rng.IntN(5), l.rng.IntN(10))
+		if l.rng.IntN(3) == 0 {
+			change = fmt.Sprintf(`{"run_at":%q}`, time.Now().Add(time.Duration(l.rng.IntN(500))*time.Millisecond).UTC().Format(time.RFC3339Nano))
+		}
+		if code, _, _ = l.ask(ctx, http.MethodPatch, "/jobs/"+id, "", change); l.rng.IntN(3) == 0 {
+			code, _, _ = l.post(ctx, "/jobs/"+id+"/run", "", "")
+		}
 	}
 }
 

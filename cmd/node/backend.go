@@ -21,6 +21,7 @@ func newBackend(c *core, remove func(context.Context, []*jobs.Job) (int, int64, 
 		Changer: api.NewOperator(api.OperatorOptions{
 			Doer: c.Store, History: c.Store, Find: c.Store.Job, Remove: remove, Submit: c.Submitter.SubmitMessage, Waits: c.Waits,
 			Room: c.health.room.now,
+			Pin:  func(j *jobs.Job) (func(), bool) { return c.poolOf(j.Type).Pin(j.ID) },
 		}),
 		Types:     &types{c: c},
 		Workers:   workers{c},

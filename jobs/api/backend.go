@@ -37,6 +37,8 @@ type Submitter interface {
 	// SubmitBatch does so for all of subs or none. They have one token, which may be
 	// nil.
 	SubmitBatch(ctx context.Context, subs []*jobs.Submission, token *jobs.Token) (made []*jobs.Job, replayed bool, err error)
+	// Check returns an error if Submit would refuse s for what is in it.
+	Check(s *jobs.Submission) error
 	// Targets are the types of which a submission makes jobs: its own, and those of the
 	// jobs that it makes.
 	Targets(typ string, payload json.RawMessage) []string
@@ -79,6 +81,10 @@ type Changer interface {
 	Cancel(ctx context.Context, actor string, j *jobs.Job, reason string) (*jobs.Job, error)
 	// Retry lets a failed or cancelled job run again.
 	Retry(ctx context.Context, actor string, j *jobs.Job) (*jobs.Job, error)
+	// RunNow lets a job that waits for a moment start as soon as it may.
+	RunNow(ctx context.Context, actor string, j *jobs.Job) (*jobs.Job, error)
+	// Revise changes a job that waits.
+	Revise(ctx context.Context, actor string, j *jobs.Job, r jobs.Revise) (*jobs.Job, error)
 	// Delete removes an ended job and all that it has left behind.
 	Delete(ctx context.Context, j *jobs.Job) error
 	// Bulk submits the job that does a change of many jobs.

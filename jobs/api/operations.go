@@ -53,6 +53,8 @@ var operations = guarded([]*Operation{
 	{"delivery.list", access.Read, "GET /deliveries", 200, doors(readDeliveriesQuery, nil, listDeliveries), deliveryListDoc},
 	{"cancel", access.Manage, "POST /jobs/{id}/cancel", 202, doors(readCancelPath, readCancelBody, cancel), cancelDoc},
 	{"retry", access.Manage, "POST /jobs/{id}/retry", 202, doors(readJobPathOnly, readJobBody, retry), retryDoc},
+	{"run_now", access.Manage, "POST /jobs/{id}/run", 202, doors(readJobPathOnly, readJobBody, runNow), runNowDoc},
+	{"revise", access.Manage, "PATCH /jobs/{id}", 200, doors(readRevision, nil, revise), reviseDoc},
 	{"delete", access.Manage, "DELETE /jobs/{id}", 204, doors(readJobPathOnly, readJobBody, remove), deleteDoc},
 
 	{"type.list", access.Read, "GET /types", 200, doors(readNothing, nil, listTypes), typeListDoc},

@@ -183,6 +183,7 @@ func ExampleOperations() {
 	// Output:
 	// jobstream.cancel, or POST /jobs/{id}/cancel
 	// jobstream.retry, or POST /jobs/{id}/retry
+	// jobstream.run_now, or POST /jobs/{id}/run
 	// jobstream.delete, or DELETE /jobs/{id}
 	// jobstream.pause, or POST /types/{type}/pause
 	// jobstream.resume, or POST /types/{type}/resume

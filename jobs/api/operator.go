@@ -22,6 +22,8 @@ type OperatorOptions struct {
 	History jobs.History
 	// Find returns the present state of a job, nil if there is none.
 	Find func(ctx context.Context, id jobs.ID) (*jobs.Job, error)
+	// Pin keeps a job from starting, see [jobstream/jobs/pool.Pool.Pin].
+	Pin func(j *jobs.Job) (release func(), ok bool)
 	// Waits is a listener of commits.
 	Waits *intake.Waits
 	// Remove deletes ended jobs and everything that they left. It returns their number.
@@ -74,6 +76,63 @@ func (o *Operator) Retry(ctx context.Context, actor string, j *jobs.Job) (*jobs.
 		}
 	}
 	return nil, o.conflict(ctx, j, "only a failed or cancelled job can be retried")
+}
+
+// RunNow lets a scheduled or retrying job start without waiting for its moment, and
+// returns it when it is in the queue, or its state after two seconds. A pending job
+// waits for no moment, and is returned as it is. The error is of kind [jobs.Conflict] if
+// the job has another status, or [jobs.NotFound] if it is gone.
+func (o *Operator) RunNow(ctx context.Context, actor string, j *jobs.Job) (*jobs.Job, error) {
+	if j.Status == jobs.Pending {
+		return j, nil
+	}
+	now, err := o.change(ctx, j, jobs.RunNow{Stamp: jobs.By(actor), Keys: []uint64{j.Key}})
+	if err == nil && now == nil {
+		if now, err = o.o.Find(ctx, j.ID); err == nil && (now == nil || now.Status != jobs.Pending) {
+			err = o.conflict(ctx, j, "only a scheduled, pending or retrying job can be run now")
+		}
+		return now, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	return o.requeued(ctx, now), nil
+}
+
+// Revise changes a job that waits; see [jobs.Revise]. Its Stamp and Key are set here. The
+// error is of kind [jobs.InvalidRequest] if the changes do not go together with the job,
+// [jobs.Conflict] if it does not wait, or [jobs.NotFound] if it is gone.
+func (o *Operator) Revise(ctx context.Context, actor string, j *jobs.Job, r jobs.Revise) (*jobs.Job, error) {
+	r.Stamp, r.Key = jobs.By(actor), j.Key
+	now, err := o.change(ctx, j, r)
+	if err != nil || now != nil {
+		return now, err
+	}
+	if now, err = o.o.Find(ctx, j.ID); err == nil && (now == nil || !now.Status.Waits()) {
+		err = o.conflict(ctx, j, "only a scheduled, pending or retrying job can be changed")
+	}
+	return now, err
+}
+
+// change does a command about a job that waits, while nobody can start it. It returns nil
+// without an error if the command has changed nothing.
+func (o *Operator) change(ctx context.Context, j *jobs.Job, c jobs.Command) (*jobs.Job, error) {
+	release, ok := o.o.Pin(j)
+	if !ok {
+		return nil, &jobs.Error{Kind: jobs.Conflict, Detail: fmt.Sprintf("job %s is running; only a job that waits can be changed", j.ID)}
+	}
+	defer release()
+	// A command that is under way must not outlive the pin.
+	r, err := o.o.Doer.Do(context.WithoutCancel(ctx), c)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(r.Refused) > 0:
+		return nil, r.Refused[0].Err
+	case len(r.Changed) > 0:
+		return r.Changed[0], nil
+	}
+	return nil, nil
 }
 
 // requeued waits until the job's message is in the queue, and returns the job. It gets

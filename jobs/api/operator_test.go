@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -27,6 +28,7 @@ type desk struct {
 	behind  func()         // runs once before the next change: somebody was faster
 	sent    []jobs.Message // what Bulk submitted
 	scanned bool
+	starts  bool // an attempt at each job is about to begin
 }
 
 func newDesk(list ...*jobs.Job) *desk {
@@ -34,7 +36,7 @@ func newDesk(list ...*jobs.Job) *desk {
 	for _, j := range list {
 		d.all[j.Key] = j
 	}
-	d.op = api.NewOperator(api.OperatorOptions{Doer: d, History: d, Find: d.find, Remove: d.remove, Submit: d.submit, Waits: d.waits})
+	d.op = api.NewOperator(api.OperatorOptions{Doer: d, History: d, Find: d.find, Remove: d.remove, Submit: d.submit, Waits: d.waits, Pin: d.pin})
 	return d
 }
 
@@ -42,6 +44,8 @@ func newDesk(list ...*jobs.Job) *desk {
 func jobWith(status jobs.Status) *jobs.Job {
 	return &jobs.Job{ID: jobs.NewID(), Key: uint64(status), Seq: uint64(status), Type: "email", Status: status, Run: 1, MaxAttempts: 4}
 }
+
+func (d *desk) pin(*jobs.Job) (release func(), ok bool) { return func() {}, !d.starts }
 
 func (d *desk) meanwhile() {
 	if f := d.behind; f != nil {
@@ -58,6 +62,16 @@ func (d *desk) Do(_ context.Context, c jobs.Command) (r jobs.Effect, err error) 
 	switch c := c.(type) {
 	case jobs.Cancel:
 		d.change(c.Keys, func(j *jobs.Job) bool { return j.Cancel(c.At, c.Reason) }, &r)
+	case jobs.RunNow:
+		d.change(c.Keys, func(j *jobs.Job) bool { return j.RunNow(c.At) }, &r)
+	case jobs.Revise:
+		d.change([]uint64{c.Key}, func(j *jobs.Job) bool {
+			changed, err := j.Revise(&c)
+			if e, ok := jobs.AsError(err); ok {
+				r.Refused = append(r.Refused, jobs.Refusal{ID: j.ID, Err: e})
+			}
+			return changed
+		}, &r)
 	case jobs.Retry:
 		d.change(c.Keys, func(j *jobs.Job) bool {
 			switch {
@@ -75,6 +89,8 @@ func (d *desk) Do(_ context.Context, c jobs.Command) (r jobs.Effect, err error) 
 }
 
 func (d *desk) change(keys []uint64, f func(*jobs.Job) bool, r *jobs.Effect) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, k := range keys {
 		if j := d.all[k]; j != nil {
 			if j = j.Clone(); f(j) {
@@ -239,6 +255,63 @@ func TestOperatorRetry(t *testing.T) {
 	_, err := d.op.Retry(t.Context(), "somebody", d.all[uint64(jobs.Failed)])
 	if got, _ := jobs.AsError(err); got != d.refuse {
 		t.Errorf("a refused retry: %v", err)
+	}
+}
+
+func TestOperatorRevise(t *testing.T) {
+	changes := map[string]func(d *desk, j *jobs.Job) (*jobs.Job, error){
+		"run now": func(d *desk, j *jobs.Job) (*jobs.Job, error) { return d.op.RunNow(t.Context(), "somebody", j) },
+		"revise": func(d *desk, j *jobs.Job) (*jobs.Job, error) {
+			return d.op.Revise(t.Context(), "somebody", j, jobs.Revise{Priority: 1})
+		},
+	}
+	for name, change := range changes {
+		for s := jobs.Scheduled; int(s) < jobs.NumStatus; s++ {
+			j := jobWith(s)
+			j.Priority = 3
+			d := newDesk(j)
+			waits := make(chan struct{})
+			go func() { // the releaser
+				defer close(waits)
+				for {
+					d.mu.Lock()
+					due := d.all[j.Key] != nil && d.all[j.Key].Place == jobs.Due
+					d.mu.Unlock()
+					if due || !s.Waits() || s == jobs.Pending || name == "revise" {
+						break
+					}
+					runtime.Gosched()
+				}
+				if s.Waits() && s != jobs.Pending && name != "revise" {
+					d.requeue(j.Key)
+				}
+			}()
+			now, err := change(d, j)
+			<-waits
+			want := "conflict"
+			if s.Waits() {
+				want = ""
+			}
+			if got := jobstest.Failure(t, err); got != want {
+				t.Errorf("%s of a %s job: %q, want %q", name, s, got, want)
+			}
+			if want == "" && name == "revise" && now.Priority != 1 || want == "" && name != "revise" && (now.Status != jobs.Pending || now.Place != jobs.InQueue) {
+				t.Errorf("%s of a %s job: %+v", name, s, now)
+			}
+			if s != jobs.Scheduled {
+				continue
+			}
+			d = newDesk(jobWith(s))
+			d.starts = true
+			if _, err := change(d, d.all[uint64(s)]); jobstest.Failure(t, err) != "conflict" {
+				t.Errorf("%s of a job that is about to start: %v", name, err)
+			}
+			d.starts = false
+			d.behind = func() { delete(d.all, uint64(s)) }
+			if _, err := change(d, d.all[uint64(s)]); jobstest.Failure(t, err) != "not_found" {
+				t.Errorf("%s of a job that is gone: %v", name, err)
+			}
+		}
 	}
 }
 

@@ -30,8 +30,9 @@ type Releaser struct {
 
 // errand is a message that was published for a job.
 type errand struct {
-	due jobs.Time // the job's DueAt
-	at  time.Time // when it was published
+	due      jobs.Time     // the job's DueAt
+	priority jobs.Priority // of the lane where it was published
+	at       time.Time     // when it was published
 }
 
 // ReleaserOptions are the parts of a Releaser.
@@ -233,7 +234,7 @@ func (r *Releaser) claim(j *jobs.Job) bool {
 	if _, ok := r.arrivals[j.Key]; ok {
 		return false
 	}
-	if e, ok := r.sent[j.Key]; ok && e.due == j.DueAt {
+	if e, ok := r.sent[j.Key]; ok && e.due == j.DueAt && e.priority == j.Priority {
 		return false
 	}
 	switch {
@@ -246,7 +247,7 @@ func (r *Releaser) claim(j *jobs.Job) bool {
 		r.full = true
 		return false
 	}
-	r.sent[j.Key] = errand{j.DueAt, time.Now()}
+	r.sent[j.Key] = errand{j.DueAt, j.Priority, time.Now()}
 	return true
 }
 

@@ -12,7 +12,7 @@ import (
 // The pool's lock guards it.
 type claims struct {
 	deliveries map[jobs.ID]*delivery
-	surprises  uint64 // jobs that ended and were no worker's here
+	surprises  uint64 // jobs that ended or were changed, and were no worker's here
 	limits     alarm  // rings when an attempt's time is over
 	killed     bool   // every attempt is interrupted
 }
@@ -95,4 +95,24 @@ func (c *claims) late(now time.Time) (late []*execution) {
 		}
 	}
 	return late
+}
+
+// Pin keeps a job from starting until release is called, so that a change and a start of
+// the same job do not cross. A worker looks a job up before it starts it, and the tracker
+// knows of the start only later. Whoever has looked the job up before the release looks
+// again. Pin returns false if an attempt at the job runs or begins.
+func (p *Pool) Pin(id jobs.ID) (release func(), ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if d := p.claims.deliveries[id]; d != nil && d.inside { // else it waits, and is looked up again
+		return nil, false
+	}
+	d := &delivery{id: id, inside: true}
+	p.claims.deliveries[id] = d
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.claims.forget(d)
+		p.claims.surprises++
+	}, true
 }

@@ -40,14 +40,15 @@ type step struct {
 
 func drawStep(t *rapid.T) step {
 	s := step{What: rapid.SampledFrom([]string{
-		"submit", "submit", "submit", "submit", "submit", "end", "end", "end", "cancel", "pause", "resize", "cap", "min", "types", "pass", "pass",
+		"submit", "submit", "submit", "submit", "submit", "end", "end", "end", "cancel", "revise", "revise", "pause", "resize", "cap", "min", "types", "pass", "pass",
 	}).Draw(t, "what")}
 	switch s.What {
 	case "submit":
 		s.Lane = rapid.SampledFrom([]string{"a", "b", "r"}).Draw(t, "type") + string('0'+rune(rapid.IntRange(1, 5).Draw(t, "priority")))
 		s.N = rapid.IntRange(1, 4).Draw(t, "jobs")
 		s.M = max(rapid.IntRange(-4, 2).Draw(t, "key"), 0)
-	case "end", "cancel":
+	case "end", "cancel", "revise":
+		s.M = rapid.IntRange(1, 5).Draw(t, "priority")
 		s.N = rapid.IntRange(0, 1000).Draw(t, "which")
 	case "types":
 		s.Lane = rapid.SampledFrom([]string{"a", "b"}).Draw(t, "type")
@@ -159,6 +160,11 @@ func (m *model) do(s step) {
 			j.running, j.over, j.cancelled = false, true, true
 			m.cancel(j.seq, "by hand")
 		}
+	case "revise":
+		all := m.those(func(j *modelJob) bool { return !j.over && j.key == "" && j.typ != "r" && !m.gone[j.typ] })
+		if len(all) > 0 {
+			m.revise(all[s.N%len(all)], s.M)
+		}
 	case "types":
 		m.gone[s.Lane] = !m.gone[s.Lane]
 		m.retype()
@@ -174,6 +180,23 @@ func (m *model) do(s step) {
 		pass(time.Duration(s.N) * time.Millisecond)
 	}
 	m.quiet()
+}
+
+// revise moves a job that waits into another lane, behind all others there.
+func (m *model) revise(j *modelJob, priority int) {
+	release, ok := m.pool.Pin(m.job(j.seq).ID)
+	if ok == j.running {
+		m.fail("job %d can be kept from starting: %v", j.seq, ok)
+	}
+	if !ok {
+		return
+	}
+	m.change(j.seq, func(r *jobs.Job) { r.Priority, r.Place = jobs.Priority(priority), jobs.Due })
+	release()
+	m.odd[j.lane()] = true // its old message takes a turn there
+	j.priority = priority
+	j.seq = m.publish(j.seq)
+	m.jobs = append(slices.DeleteFunc(m.jobs, func(o *modelJob) bool { return o == j }), j)
 }
 
 // hold pauses or bounds a type, unless it is removed.
