@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -20,9 +22,9 @@ import (
 // and nobody else's inbox. Permissions repeat the same list, so that a client is refused
 // with an error instead of getting no answer.
 //
-// A request to the service arrives here on svc.<principal>.<operation>, and one that needs
-// the gate on gate.<principal>.<subject>. So the subject says who asks. Nobody outside can
-// publish there.
+// A request to the service arrives here on svc.<key>.<operation>, and one that needs the
+// gate on gate.<key>.<subject>. The key is that of the account. So the subject says who
+// asks, and with which rights. Nobody outside can publish there.
 
 // Surface is what a principal may use beside the service.
 type Surface struct {
@@ -34,8 +36,11 @@ type Surface struct {
 	Answers []string
 }
 
-// Credentials are what a client connects with. Each may be empty.
-type Credentials struct{ User, Password, Token string }
+// Credentials are what a client connects with, and from where. Each may be empty.
+type Credentials struct {
+	User, Password, Token string
+	From                  netip.Addr
+}
 
 // accounts decides who a client is, and makes the accounts of principals. It is nats-server's
 // authentication. mu guards the maps.
@@ -44,42 +49,61 @@ type accounts struct {
 	passing chan struct{} // has a token for each request that passes the gate
 
 	mu     sync.Mutex
-	made   map[string]*account          // by name
-	owners map[string]string            // of the consumers of notifications; "" = everybody's
-	known  map[string]*access.Principal // by name, with the rights of the last one to connect
+	made   map[string]*account // by key
+	owners map[string]string   // of the consumers of notifications; "" = everybody's
 }
 
-// account is that of a principal, with the present rights. Other rights make another one.
+// account is that of a principal with certain rights. Other rights make another one.
 type account struct {
-	principal string
+	principal *access.Principal
 	user      *server.User
 	hub       *server.Account // that of the streams
-	reads     bool
 }
 
 func newAccounts(s *Server) *accounts {
 	return &accounts{
-		server: s, passing: make(chan struct{}, maxPassing), made: make(map[string]*account), owners: make(map[string]string), known: make(map[string]*access.Principal),
+		server: s, passing: make(chan struct{}, maxPassing), made: make(map[string]*account), owners: make(map[string]string),
 	}
 }
 
 // Check admits a client, or refuses it.
 func (a *accounts) Check(c server.ClientAuthentication) bool {
-	if at := c.RemoteAddress(); at != nil && at.Network() == "pipe" {
+	at := c.RemoteAddress()
+	if at != nil && at.Network() == "pipe" {
 		return true // a connection of this process
 	}
 	o := c.GetOpts()
-	p := a.server.o.Identify(Credentials{o.Username, o.Password, o.Token})
-	if p == nil {
-		return false
+	if o.Nkey != "" || o.JWT != "" {
+		return false // nothing here knows them, and nats-server would call the client by them
 	}
-	u, err := a.user(p)
-	if err != nil {
-		a.server.log.Error("a client cannot be admitted", "principal", p.Name, "error", err)
+	given := Credentials{User: o.Username, Password: o.Password, Token: o.Token}
+	if tcp, ok := at.(*net.TCPAddr); ok {
+		given.From = tcp.AddrPort().Addr()
+	}
+	u, key := a.identify(given)
+	if u == nil {
 		return false
 	}
 	c.RegisterUser(u)
-	return true
+	// From here on Disconnect finds the client. What was taken away before that, it could
+	// not cut off.
+	_, now := a.identify(given)
+	return now == key
+}
+
+// identify returns what nats-server has to know of a client, and the key of its account;
+// nil for one that is refused.
+func (a *accounts) identify(given Credentials) (*server.User, string) {
+	p := a.server.o.Identify(given)
+	if p == nil || len(p.Scopes) == 0 {
+		return nil, ""
+	}
+	u, key, err := a.user(p)
+	if err != nil {
+		a.server.log.Error("a client cannot be admitted", "principal", p.Name, "error", err)
+		return nil, ""
+	}
+	return u, key
 }
 
 // insider is whoever asks in the account of the streams: this process, and admins.
@@ -91,46 +115,56 @@ func (a *accounts) caller(subject string) *access.Principal {
 	if !outside {
 		return insider
 	}
-	name, _, _ := strings.Cut(rest, ".")
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if p := a.known[name]; p != nil {
+	key, _, _ := strings.Cut(rest, ".")
+	if p := a.ofKey(key); p != nil {
 		return p
 	}
 	return insider // only admins can publish there for somebody who does not exist
 }
 
-// user is what nats-server knows about a principal.
-func (a *accounts) user(p *access.Principal) (*server.User, error) {
-	hub := a.server.srv.GlobalAccount()
-	if p.May(access.Admin) {
-		return &server.User{Username: p.Name, Account: hub, ConnectionDeadline: p.Expires}, nil
-	}
-	name, may := a.nameOf(p)
+// ofKey is the principal of an account; nil if there is none.
+func (a *accounts) ofKey(key string) *access.Principal {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.known[p.Name] = p
-	acc := a.made[name]
+	if acc := a.made[key]; acc != nil {
+		return acc.principal
+	}
+	return nil
+}
+
+// user is what nats-server knows about a principal, and the key of its account.
+func (a *accounts) user(p *access.Principal) (*server.User, string, error) {
+	hub := a.server.srv.GlobalAccount()
+	if p.May(access.Admin) {
+		return &server.User{Username: p.Name, Account: hub, ConnectionDeadline: p.Expires}, p.Name + "-" + p.Rights(), nil
+	}
+	key, may := a.keyOf(p)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	acc := a.made[key]
 	if acc == nil {
-		var err error
-		if acc, err = a.open(name, p, may); err != nil {
-			return nil, err
+		if len(a.made) >= maxAccounts {
+			return nil, "", fmt.Errorf("%d accounts have been made since the start, for as many principals and rights; a restart forgets them", maxAccounts)
 		}
-		a.made[name] = acc
+		var err error
+		if acc, err = a.open(key, p, may); err != nil {
+			return nil, "", err
+		}
+		a.made[key] = acc
 	}
 	u := *acc.user
 	u.ConnectionDeadline = p.Expires
-	return &u, nil
+	return &u, key, nil
 }
 
-// nameOf is the name of a principal's account with its present rights, and what it may use.
-func (a *accounts) nameOf(p *access.Principal) (string, Surface) {
+// keyOf is the key of a principal's account with its present rights, and what it may use.
+func (a *accounts) keyOf(p *access.Principal) (string, Surface) {
 	var may Surface
 	if a.server.o.Surface != nil {
 		may = a.server.o.Surface(p)
 	}
 	more := slices.Concat([]string{"types"}, may.Types, []string{"reserved"}, may.Reserved, []string{"answers"}, may.Answers)
-	return accountPrefix + p.Name + "-" + p.Rights(more...), may
+	return p.Name + "-" + p.Rights(more...), may
 }
 
 // Refresh cuts off the clients of principals whose [Surface] has changed, so that they
@@ -138,25 +172,24 @@ func (a *accounts) nameOf(p *access.Principal) (string, Surface) {
 func (s *Server) Refresh() {
 	a := s.accounts
 	a.mu.Lock()
-	known := slices.Collect(maps.Values(a.known))
+	made := maps.Clone(a.made)
 	a.mu.Unlock()
-	for _, p := range known {
-		name, _ := a.nameOf(p)
-		a.mu.Lock()
-		same := a.made[name] != nil
-		a.mu.Unlock()
-		if !same {
-			s.Disconnect(p.Name)
+	for key, acc := range made {
+		if acc.user.Account.NumLocalConnections() == 0 {
+			continue
+		}
+		if now, _ := a.keyOf(acc.principal); now != key {
+			s.disconnect(&server.ConnzOptions{Account: acc.user.Account.Name})
 		}
 	}
 }
 
 // open makes the account of a principal.
-func (a *accounts) open(name string, p *access.Principal, may Surface) (*account, error) {
-	acc, _ := a.server.srv.LookupOrRegisterAccount(name)
-	g := grants{hub: a.server.srv.GlobalAccount(), account: acc, name: p.Name}
+func (a *accounts) open(key string, p *access.Principal, may Surface) (*account, error) {
+	acc, _ := a.server.srv.LookupOrRegisterAccount(accountPrefix + key)
+	g := grants{hub: a.server.srv.GlobalAccount(), account: acc, key: key}
 	g.of(p, may)
-	made := &account{principal: p.Name, hub: g.hub, reads: p.May(access.Read), user: &server.User{
+	made := &account{principal: p, hub: g.hub, user: &server.User{
 		Username: p.Name, Account: acc,
 		Permissions: &server.Permissions{
 			Publish:   &server.SubjectPermission{Allow: g.publish, Deny: g.reserved},
@@ -173,7 +206,7 @@ func (a *accounts) open(name string, p *access.Principal, may Surface) (*account
 
 // useConsumer lets the principal have messages from a consumer.
 func (a *account) useConsumer(name string) error {
-	if !a.reads {
+	if !a.principal.May(access.Read) {
 		return nil
 	}
 	next := "$JS.API.CONSUMER.MSG.NEXT." + NotificationsStream + "." + name
@@ -182,6 +215,10 @@ func (a *account) useConsumer(name string) error {
 }
 
 const (
+	// maxAccounts bounds the accounts, which nats-server cannot forget. Each is a principal
+	// with certain rights, and takes some 100 KiB.
+	maxAccounts = 10_000
+
 	accountPrefix = "jobstream-"
 	servicePrefix = "svc."
 	gatePrefix    = "gate."
@@ -241,7 +278,7 @@ const cancelSubjects = "jobstream.worker.cancel.>"
 // grants connects an account with what its principal may use.
 type grants struct {
 	hub, account *server.Account
-	name         string
+	key          string
 	publish      []string
 	reserved     []string // of publish, but not allowed
 	subscribe    []string
@@ -252,7 +289,7 @@ type grants struct {
 // scopes by themselves, so that a refusal has an answer that names the scope.
 func (g *grants) of(p *access.Principal, may Surface) {
 	g.publish, g.subscribe = []string{nowhere}, []string{"_INBOX.>"}
-	service := servicePrefix + g.name + ".>"
+	service := servicePrefix + g.key + ".>"
 	g.request(service, "jobstream.>")
 	g.failed = append(g.failed, g.account.SetServiceImportSharing(g.hub, service, true)) // see Server.awaited
 	if p.May(access.Submit) {
@@ -273,7 +310,7 @@ func (g *grants) of(p *access.Principal, may Surface) {
 			g.request("", s)
 		}
 		for _, s := range gated {
-			g.request(gatePrefix+g.name+"."+s, s)
+			g.request(gatePrefix+g.key+"."+s, s)
 		}
 		g.publish = append(g.publish, owned...)
 		for _, s := range heard {
@@ -312,9 +349,15 @@ func (g *grants) listen(subject string) {
 // Disconnect cuts the clients of a principal off. Whoever connects again is identified
 // anew.
 func (s *Server) Disconnect(principal string) {
-	open, err := s.srv.Connz(&server.ConnzOptions{Username: true, User: principal, Limit: math.MaxInt32})
+	s.disconnect(&server.ConnzOptions{User: principal})
+}
+
+// disconnect cuts these clients off.
+func (s *Server) disconnect(of *server.ConnzOptions) {
+	of.Limit = math.MaxInt32
+	open, err := s.srv.Connz(of)
 	if err != nil {
-		s.log.Warn("the clients of a token that was changed are not cut off", "principal", principal, "error", err)
+		s.log.Warn("the clients of a token that was changed are not cut off", "error", err)
 		return
 	}
 	for _, c := range open.Conns {

@@ -75,7 +75,12 @@ func (a *accounts) forward(m *nats.Msg) ([]byte, error) {
 		return nil, fmt.Errorf("the request has %d bytes; at most %d are allowed", len(m.Data), maxGated)
 	}
 	_, rest, _ := strings.Cut(m.Subject, ".")
-	who, subject, _ := strings.Cut(rest, ".")
+	key, subject, _ := strings.Cut(rest, ".")
+	p := a.ofKey(key)
+	if p == nil {
+		return nil, errors.New("the subject names no account")
+	}
+	who := p.Name
 	verb, name, ok := consumerOf(subject)
 	if !ok {
 		return nil, errors.New("the subject names no consumer")
@@ -141,7 +146,7 @@ func (a *accounts) own(who, name string) error {
 	}
 	a.owners[name] = owner
 	for _, acc := range a.made {
-		if acc.principal == owner || owner == "" {
+		if acc.principal.Name == owner || owner == "" {
 			if err := acc.useConsumer(name); err != nil {
 				return err
 			}

@@ -1,7 +1,9 @@
 package httpapi
 
 import (
+	"errors"
 	"net/http"
+	"net/netip"
 	"strings"
 
 	"jobstream/jobs"
@@ -25,13 +27,33 @@ func (s *Server) identify(r *http.Request) (*access.Principal, error) {
 		return nil, &jobs.Error{Kind: jobs.Unauthorized, Detail: "a token is needed: send the header Authorization: Bearer TOKEN"}
 	case len(given) == 1:
 		if scheme, token, ok := strings.Cut(given[0], " "); ok && strings.EqualFold(scheme, "Bearer") {
-			if p := s.keyring.Identify(strings.TrimSpace(token)); p != nil {
-				return p, nil
-			}
-			return nil, &jobs.Error{Kind: jobs.Unauthorized, Detail: "the token is unknown, or has expired"}
+			p, err := s.keyring.Identify(strings.TrimSpace(token), remote(r))
+			return p, refusal(err)
 		}
 	}
 	return nil, &jobs.Error{Kind: jobs.Unauthorized, Detail: "the header Authorization must be Bearer and a token"}
+}
+
+// refusal is the error of a login; nil if there is none.
+func refusal(err error) error {
+	var r *access.Refusal
+	if !errors.As(err, &r) {
+		return err
+	}
+	kind := jobs.Unauthorized
+	switch r.Kind {
+	case access.TooMany:
+		kind = jobs.TooMany
+	case access.NotYet:
+		kind = jobs.Unavailable
+	}
+	return &jobs.Error{Kind: kind, Detail: r.Why, RetryAfter: r.Again}
+}
+
+// remote is the address that a request comes from.
+func remote(r *http.Request) netip.Addr {
+	a, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return a.Addr()
 }
 
 // challenge is the header that goes with every 401 (RFC 6750).

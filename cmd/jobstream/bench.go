@@ -77,7 +77,7 @@ func startMeasured(ctx context.Context, o bench.NodeOptions) (*bench.Node, error
 		Dir: o.Dir, Types: o.Registry.Types(), NATS: node.NATS{Host: o.Host, Port: o.Port, Sync: o.Sync},
 		Workers: node.Workers{Max: o.Workers, Lease: o.Lease, MaxLost: o.MaxLost}, QueueSize: o.QueueSize,
 		REST: node.REST{MaxBody: int64(o.MaxPayload + 1<<10)}, Logger: o.Logger,
-		Keyring: access.NewKeyring(config.Default(nil).Anonymous(), nil, nil), // as without any configuration
+		Keyring: access.NewKeyring(access.Options{Anonymous: config.Default(nil).Anonymous()}), // as without any configuration
 	})
 	if err != nil {
 		return nil, err

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -298,10 +299,10 @@ func TestContractTLSFilesChange(t *testing.T) {
 	nc, err := nats.Connect(h.nats, nats.Secure(secure.Clone()), nats.NoReconnect(), nats.DisconnectErrHandler(lost))
 	mustDo(t, err)
 	keeps := &http.Client{Transport: &http.Transport{TLSClientConfig: secure.Clone(), MaxConnsPerHost: 1}, Timeout: patience}
-	dialled := 0
+	var cut atomic.Int64
 	keeps.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		dialled++
-		return new(net.Dialer).DialContext(ctx, network, addr)
+		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		return &ends{c, &cut}, err
 	}
 	var clients sync.WaitGroup
 	for _, work := range []func() error{
@@ -340,8 +341,8 @@ func TestContractTLSFilesChange(t *testing.T) {
 	}
 	stop()
 	clients.Wait()
-	if dialled != 1 {
-		t.Errorf("a client had to dial %d times", dialled)
+	if n := cut.Load(); n != 0 {
+		t.Errorf("%d connections of a client were cut", n)
 	}
 	nc.SetDisconnectErrHandler(nil)
 	nc.Close()
@@ -360,6 +361,20 @@ func TestContractTLSFilesChange(t *testing.T) {
 			t.Errorf("%s lets in clients of the authority that has gone", door)
 		}
 	}
+}
+
+// ends counts the connections that the other side has closed.
+type ends struct {
+	net.Conn
+	count *atomic.Int64
+}
+
+func (e *ends) Read(b []byte) (int, error) {
+	n, err := e.Conn.Read(b)
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		e.count.Add(1)
+	}
+	return n, err
 }
 
 // TestContractTLSMistakes: files that cannot be used stop the start, by the name of

@@ -177,7 +177,11 @@ func (s *server) start(ctx context.Context) error {
 	if err != nil {
 		return &usageError{err}
 	}
-	o.Keyring = access.NewKeyring(s.cfg.Anonymous(), keys, nil)
+	signed, follow, err := s.verifier(ctx)
+	if err != nil {
+		return &usageError{err}
+	}
+	o.Keyring = access.NewKeyring(access.Options{Anonymous: s.cfg.Anonymous(), Tokens: keys, Verifier: signed, Logger: s.log})
 	if s.change != nil {
 		s.change(&o)
 	}
@@ -187,6 +191,9 @@ func (s *server) start(ctx context.Context) error {
 	}
 	if s.cfg.Server.Auth.TokensFile != "" {
 		s.tasks.Go(func() { s.followTokens(ctx, tokens, o.Keyring) })
+	}
+	if follow != nil {
+		s.tasks.Go(func() { follow(o.Keyring) })
 	}
 	s.writeOperator()
 	return nil

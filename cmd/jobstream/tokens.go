@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"jobstream/jobs/access"
+	"jobstream/jobs/access/signed"
 )
 
 // operatorFile is a file in the data folder with a token for whoever may read that folder,
@@ -58,4 +59,46 @@ func (s *server) followTokens(ctx context.Context, file *watched, k *access.Keyr
 		k.Replace(keys)
 		s.log.Info("the tokens are those of their file as it is now", "file", s.cfg.Server.Auth.TokensFile, "tokens", len(keys)-1)
 	})
+}
+
+// verifier knows the tokens of the identity provider; nil if there is none. Its keys are
+// those of their file. follow keeps them up to date until ctx ends; it fetches those that
+// have an address.
+func (s *server) verifier(ctx context.Context) (v access.Verifier, follow func(*access.Keyring), err error) {
+	j := &s.cfg.Server.Auth.JWT
+	if j.Issuer == "" {
+		return nil, nil, nil
+	}
+	provider := signed.New(signed.Options{Issuer: j.Issuer, Audience: j.Audience, Scopes: j.ScopesClaim, Logger: s.log})
+	if j.FetchesKeys() {
+		fetch := provider.Fetch(ctx, j.JWKS)
+		return provider, func(k *access.Keyring) {
+			provider.OnRevoke(k.Revoke)
+			fetch()
+		}, nil
+	}
+	file := watch(j.JWKS)
+	use := func() error {
+		set, err := j.Keys()
+		if err != nil {
+			return err
+		}
+		if err := provider.Use(ctx, set); err != nil {
+			return j.Mistake(err.Error())
+		}
+		return nil
+	}
+	if err := use(); err != nil {
+		return nil, nil, err
+	}
+	return provider, func(k *access.Keyring) {
+		provider.OnRevoke(k.Revoke)
+		file.follow(ctx, func() {
+			if err := use(); err != nil {
+				s.log.Error("the keys of JWTs stay as they were, since their file has a mistake", "error", err)
+				return
+			}
+			s.log.Info("the keys of JWTs are those of their file as it is now", "file", j.JWKS)
+		})
+	}, nil
 }

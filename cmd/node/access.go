@@ -19,8 +19,8 @@ func identifier(k *access.Keyring) func(broker.Credentials) *access.Principal {
 		if token == "" && c.User == "" {
 			return k.Anonymous()
 		}
-		p := k.Identify(cmp.Or(token, c.User)) // a URL may have the token alone, in the user's place
-		if p == nil || c.User != "" && token != "" && c.User != p.Name {
+		p, err := k.Identify(cmp.Or(token, c.User), c.From) // a URL may have the token alone, in the user's place
+		if err != nil || c.User != "" && token != "" && c.User != p.Name {
 			return nil
 		}
 		return p

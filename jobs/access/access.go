@@ -4,10 +4,12 @@
 package access
 
 import (
-	"hash/fnv"
-	"io"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
 	"slices"
-	"strconv"
+	"strings"
 	"time"
 )
 
@@ -50,11 +52,39 @@ func ValidName(name string) bool {
 		return false
 	}
 	for _, c := range []byte(name) {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-') {
+		if !nameByte(c) {
 			return false
 		}
 	}
 	return true
+}
+
+func nameByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
+}
+
+const (
+	mapped     = "sub-" // begins the names that NameOf has made
+	mappedText = 32     // bytes of a subject that such a name shows
+	mappedHash = 20     // bytes of the hash that tells it from all others
+)
+
+// NameOf is the name of a principal whose tokens others make, by the subject in them. It
+// is the subject itself if that can be a name. Any other subject becomes one that shows
+// its beginning, and has a hash of the whole, so that no two subjects share a name.
+func NameOf(subject string) string {
+	if ValidName(subject) && !strings.HasPrefix(subject, mapped) {
+		return subject
+	}
+	text := []byte(subject)
+	text = text[:min(len(text), mappedText)]
+	for i, c := range text {
+		if !nameByte(c) {
+			text[i] = '_'
+		}
+	}
+	sum := sha256.Sum256([]byte(subject))
+	return mapped + string(text) + "-" + base64.RawURLEncoding.EncodeToString(sum[:mappedHash])
 }
 
 // MaxName is the most bytes of a principal's name.
@@ -65,19 +95,21 @@ func (p *Principal) May(s Scope) bool {
 	return slices.Contains(p.Scopes, s) || slices.Contains(p.Scopes, Admin)
 }
 
-// Rights identifies the scopes and types of the principal, and whatever else counts.
+// Rights identifies the scopes and types of the principal, and whatever else counts. No two
+// sets of rights have the same, since it is a hash that nobody can steer.
 func (p *Principal) Rights(more ...string) string {
-	h := fnv.New64a()
+	h := sha256.New()
+	put := func(what string, all ...string) {
+		_, _ = fmt.Fprintf(h, "%s %d %q;", what, len(all), all) // a hash takes everything
+	}
 	for _, s := range p.Scopes {
-		_, _ = io.WriteString(h, string(s)+" ")
+		put("scope", string(s))
 	}
-	for _, t := range p.Types {
-		_, _ = io.WriteString(h, "/"+t)
+	if p.Types != nil {
+		put("types", p.Types...)
 	}
-	for _, s := range more {
-		_, _ = io.WriteString(h, " "+s)
-	}
-	return strconv.FormatUint(h.Sum64(), 36)
+	put("more", more...)
+	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
 // MayUse reports whether the principal may submit jobs of a type, or work on them.

@@ -14,6 +14,7 @@ import (
 	"unicode"
 
 	"jobstream/jobs/access"
+	"jobstream/jobs/access/signed"
 	"jobstream/jobs/setting"
 )
 
@@ -24,6 +25,73 @@ type Auth struct {
 	Tokens    map[string]*Token // by name
 	// TokensFile is the absolute path of a file with more of them; "" = none.
 	TokensFile string
+	JWT        JWT
+}
+
+// JWT says which tokens of an identity provider count. Without Issuer, none does.
+type JWT struct {
+	Issuer   string // the claim iss
+	Audience string // one of the claim aud
+	// JWKS is where the provider's keys are: an address, or the absolute path of a file.
+	JWKS        string
+	ScopesClaim string // the name of the claim with the scopes
+}
+
+const jwtKey = "server.auth.jwt"
+
+// FetchesKeys reports whether the keys come from an address.
+func (j *JWT) FetchesKeys() bool { return strings.Contains(j.JWKS, "://") }
+
+func (j *JWT) keys() []setting.Setting {
+	printable := func(s string) bool { return !strings.ContainsFunc(s, unicode.IsControl) }
+	return []setting.Setting{
+		setting.Text(jwtKey+".issuer", &j.Issuer),
+		setting.Text(jwtKey+".audience", &j.Audience),
+		setting.Checked(jwtKey+".jwks", &j.JWKS, "the address or the path of a JSON Web Key Set", printable),
+		setting.Checked(jwtKey+".scopes_claim", &j.ScopesClaim, "the name of a claim", func(s string) bool { return s != "" && printable(s) }),
+	}
+}
+
+// checkJWT checks keys of the section that depend on one another.
+func (l *loader) checkJWT() {
+	j := &l.config.Server.Auth.JWT
+	if j.Issuer == "" && j.Audience == "" && j.JWKS == "" {
+		return
+	}
+	for _, k := range []struct{ name, value, missing string }{
+		{".issuer", j.Issuer, "is missing; it is the claim iss of the tokens that count"},
+		{".audience", j.Audience, "is missing; it is the claim aud of the tokens that are meant for this server"},
+		{".jwks", j.JWKS, "is missing; it is the address or the file of the keys that the issuer signs with"},
+	} {
+		if k.value == "" && !l.failed(jwtKey+k.name) {
+			l.fail(jwtKey+k.name, "", k.missing)
+		}
+	}
+	switch {
+	case j.FetchesKeys():
+		if err := signed.CheckAddress(j.JWKS); err != nil {
+			l.fail(jwtKey+".jwks", "", err.Error()) // it may have a password in it
+		}
+	case j.JWKS != "":
+		j.JWKS = setting.Path(filepath.Dir(l.file), j.JWKS)
+	}
+}
+
+// Keys reads the file of keys as it is now. The error is [Problems].
+func (j *JWT) Keys() ([]byte, error) {
+	data, err := os.ReadFile(j.JWKS)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, j.Mistake("does not exist")
+	case err != nil:
+		return nil, j.Mistake("cannot be read: " + err.Error())
+	}
+	return data, nil
+}
+
+// Mistake is the problem with the file of keys.
+func (j *JWT) Mistake(text string) error {
+	return Problems{{Key: jwtKey + ".jwks", Value: strconv.Quote(j.JWKS), Text: text}}
 }
 
 // Token is one entry of server.auth.tokens. The token itself is nowhere.
@@ -52,6 +120,7 @@ func (a *Auth) keys() []setting.Setting {
 		anonymous,
 		setting.Checked("server.auth.tokens_file", &a.TokensFile, "the path of a file", func(s string) bool { return !strings.ContainsFunc(s, unicode.IsControl) }),
 	}
+	list = append(list, a.JWT.keys()...)
 	for _, name := range slices.Sorted(maps.Keys(a.Tokens)) {
 		list = append(list, a.Tokens[name].keys(tokensKey+"."+name+".")...)
 	}
@@ -148,13 +217,13 @@ func (l *loader) checkReach() {
 			return
 		case !c.Server.Auth.known():
 			l.fail(key, quote(host), "is not loopback (127.0.0.1, ::1, localhost), and nobody would have to log in; "+
-				"set server.auth.tokens (jobstream token new prints one), or confirm it by server.insecure: true")
+				"set server.auth.tokens (jobstream token new prints one) or server.auth.jwt, or confirm it by server.insecure: true")
 		}
 	}
 }
 
 // known reports whether anybody can log in.
-func (a *Auth) known() bool { return len(a.Tokens) > 0 || a.TokensFile != "" }
+func (a *Auth) known() bool { return len(a.Tokens) > 0 || a.TokensFile != "" || a.JWT.Issuer != "" }
 
 // decideAnonymous sets the scopes of everybody without a token, if they are not set: all
 // but admin on loopback, and elsewhere none. If nobody can log in, server.insecure has

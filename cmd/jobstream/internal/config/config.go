@@ -168,7 +168,7 @@ func Default(kinds []*handlers.Kind) *Config {
 func scalarDefaults(kinds []*handlers.Kind) *Config {
 	return &Config{
 		Kinds:  kinds,
-		Server: Server{Host: "127.0.0.1", Port: 8080, MaxBody: 1 << 20, MaxUpload: 1 << 30},
+		Server: Server{Host: "127.0.0.1", Port: 8080, MaxBody: 1 << 20, MaxUpload: 1 << 30, Auth: Auth{JWT: JWT{ScopesClaim: "scope"}}},
 		Data:   Data{Dir: "data", MinFree: 256 << 20},
 		Broker: Broker{Host: "127.0.0.1", Port: 4222, Sync: time.Second},
 		Worker: Worker{

@@ -254,7 +254,7 @@ func TestProblems(t *testing.T) {
 	const at1 = " (config.yaml line 1)"
 	const names = "a list of host names or IP addresses (without port), like [jobs.example.com]"
 	const rates = `a rate like 100/s, 5/m or 10/30s, from 1/365d to 1000000/s, or "" for none`
-	const insecure = "is not loopback (127.0.0.1, ::1, localhost), and nobody would have to log in; set server.auth.tokens (jobstream token new prints one), or confirm it by server.insecure: true" + at1
+	const insecure = "is not loopback (127.0.0.1, ::1, localhost), and nobody would have to log in; set server.auth.tokens (jobstream token new prints one) or server.auth.jwt, or confirm it by server.insecure: true" + at1
 	const hook = "https://a.example"
 	const whsec = "must be whsec_ and a key of 24 to 64 bytes in base64, as by: printf whsec_; head -c 32 /dev/urandom | base64" + at1
 	tests := []struct {
@@ -393,6 +393,14 @@ func TestProblems(t *testing.T) {
 		{"jobs: {email: {backoff: {jitter: .inf}}}", "jobs.email.backoff.jitter: +Inf is not a number from 0 to 1" + at1},
 		{"jobs: {email: {backoff: {base: 10m}}}", "jobs.email.backoff.max: 5m is less than backoff.base, 10m; raise it, or 0 for no bound"},
 		{"jobs: {email: {backoff: {base: 10m, max: 9m}}}", "jobs.email.backoff.max: 9m is less than backoff.base, 10m; raise it, or 0 for no bound" + at1},
+		// tokens of a provider
+		{"server: {auth: {jwt: {issuer: i}}}", "server.auth.jwt.audience: is missing; it is the claim aud of the tokens that are meant for this server\n" +
+			"server.auth.jwt.jwks: is missing; it is the address or the file of the keys that the issuer signs with"},
+		{"server: {auth: {jwt: {audience: a, jwks: keys.json}}}", "server.auth.jwt.issuer: is missing; it is the claim iss of the tokens that count"},
+		{"server: {auth: {jwt: {issuer: i, audience: a, jwks: 'http://u:secret@login.example.com/'}}}", "server.auth.jwt.jwks: must not have a name or password in it" + at1},
+		{"server: {auth: {jwt: {issuer: i, audience: a, jwks: 'http://login.example.com/'}}}", "server.auth.jwt.jwks: must begin with https://, since whoever changes the keys on their way can log in as anybody" + at1},
+		{"server: {auth: {jwt: {scopes_claim: ''}}}", `server.auth.jwt.scopes_claim: "" is not the name of a claim` + at1},
+		{"server: {auth: {jwt: {jwks_url: x}}}", "server.auth.jwt.jwks_url: is not a known key; server.auth.jwt has issuer, audience, jwks, scopes_claim" + at1},
 		// unknown keys
 		{"worker: {max_wrokers: 3}", "worker.max_wrokers: is not a known key; did you mean worker.max_workers?" + at1},
 		{"worker: {max_later: 3}", "worker.max_later: is not a known key; worker has max_workers, min_workers, queue_size, max_scheduled, job_timeout, shutdown_grace, lease, max_lost" + at1},

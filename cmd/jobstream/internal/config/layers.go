@@ -365,6 +365,7 @@ func (l *loader) crossCheck() {
 	c := l.config
 	l.checkReach()
 	l.checkTokens()
+	l.checkJWT()
 	l.checkTLS()
 	smtp := c.Email.SMTP
 	if c.Email.Transport == "smtp" && (smtp.Username == "") != (smtp.Password == "") {
