@@ -52,6 +52,8 @@ func (k *call) answer(a *api.Answer) error {
 		return k.sendList(a.List)
 	case a.File != nil:
 		return k.sendFile(a.File)
+	case a.Changes != nil:
+		return k.sendChanges(a.Changes)
 	case a.Log != nil:
 		return k.sendLog(a.Log)
 	case a.JSON == nil:

@@ -110,3 +110,31 @@ type Load struct {
 	Queued     int // messages in JOBS that are still needed
 	Callbacks  int // of these, those of callbacks
 }
+
+// Ends are a piece of the log of ends: what has ended since some commit.
+type Ends struct {
+	// Jobs come in the order of the commits that stored their ends. They are as the
+	// records are now, so one may run again. Those that were deleted are left out.
+	Jobs []EndedJob
+	Next EndedPlace // where the next piece begins
+	// Whole says that there is no more. Number is that of the last commit then.
+	Whole  bool
+	Number uint64
+	// Floor is the last commit that the log does not have any more, FloorAt its moment;
+	// both are 0 if it has all.
+	Floor   uint64
+	FloorAt Time
+}
+
+// EndedJob is a job whose end was stored by the commit with this number.
+type EndedJob struct {
+	Number uint64
+	*Job
+}
+
+// EndedPlace is a place in the log of ends: before the job with this index among those
+// of a commit, or before the next commit if that has none.
+type EndedPlace struct {
+	Number uint64
+	Index  int
+}

@@ -7,6 +7,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 )
 
 // Execution names one execution of a job, for ever.
@@ -31,6 +32,14 @@ func NewLeaseKey() LeaseKey {
 	k := make(LeaseKey, sha256.Size)
 	_, _ = rand.Read(k) // it never fails
 	return k
+}
+
+// Epoch is a short name of the key, and so of the tracker that has it. It does not give
+// the key away.
+func (k LeaseKey) Epoch() string {
+	sum := hmac.New(sha256.New, k)
+	sum.Write([]byte("epoch"))
+	return hex.EncodeToString(sum.Sum(nil)[:4])
 }
 
 // The parts of a token, in bytes: the numbers of the execution, and their signature.

@@ -13,6 +13,7 @@ var (
 	bucketCopies   = []byte("copies")
 	bucketCopyAges = []byte("copyages")
 	bucketEnds     = []byte("ends") // of earlier versions
+	bucketEnded    = []byte("ended")
 	bucketAliases  = []byte("aliases")
 	bucketDue      = []byte("due")
 	bucketLimits   = []byte("limits")
@@ -34,7 +35,7 @@ var (
 	allBuckets = [][]byte{
 		bucketMeta, bucketJobs, bucketPayloads, bucketIDs, bucketMoved, bucketBits, bucketTimes, bucketOutbox,
 		bucketCopies, bucketCopyAges, bucketAliases, bucketDue, bucketLimits, bucketUnique, bucketSlots, bucketHeld, bucketTokens, bucketTokenAge,
-		bucketBatches, bucketTypes, bucketSchedules, bucketInputs, bucketInputJobs, bucketInputAge, bucketDisabled,
+		bucketBatches, bucketTypes, bucketSchedules, bucketInputs, bucketInputJobs, bucketInputAge, bucketDisabled, bucketEnded,
 	}
 
 	keyFormat    = []byte("format")

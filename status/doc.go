@@ -20,6 +20,7 @@
 //	bits      attribute, chunk → which of the chunk's 4096 keys have the attribute
 //	times     chunk → the earliest and latest created_at in it
 //	outbox    commit → moment and keys of the jobs whose end it stored
+//	ended     commit → moment and keys of the jobs whose end it stored, for those who follow (ended.go)
 //	aliases   key, sequence of a later message → nothing: the moved entries of a job
 //
 // and these, for jobs with keys, moments or inputs, batches, schedules and the outbox (agenda.go,

@@ -37,6 +37,7 @@ const (
 // ends are the entries and copies of the outbox, as a transaction sees and changes them.
 type ends struct {
 	entries, copies, copyAges *bbolt.Bucket
+	log                       *bbolt.Bucket // see logEnded
 
 	notified  uint64 // the number of the commit up to which notifications are stored
 	droppable uint64 // up to which entries may leave the outbox
@@ -48,11 +49,12 @@ type ends struct {
 func newEnds(tx *bbolt.Tx, in input) *ends {
 	return &ends{
 		entries: tx.Bucket(bucketOutbox), copies: tx.Bucket(bucketCopies), copyAges: tx.Bucket(bucketCopyAges),
-		notified: in.notified, droppable: in.outbox,
+		log: tx.Bucket(bucketEnded), notified: in.notified, droppable: in.outbox,
 	}
 }
 
-// write stores which jobs end with a commit, and drops old entries.
+// write stores which jobs end with a commit, in the outbox and in the log of ends, and
+// drops old entries.
 func (e *ends) write(c *jobs.Commit) error {
 	if err := e.drop(); err != nil {
 		return err
@@ -61,16 +63,21 @@ func (e *ends) write(c *jobs.Commit) error {
 		return nil
 	}
 	v := binary.BigEndian.AppendUint64(make([]byte, 0, 8+8*len(c.Changes)), uint64(c.At))
+	keys := make([]uint64, 0, len(c.Changes))
 	for j := range c.Ended() {
 		if j.Type == jobs.CallbackType {
 			continue // the end of a callback is no news
 		}
 		v = binary.BigEndian.AppendUint64(v, j.Key)
+		keys = append(keys, j.Key)
 	}
-	if len(v) == 8 {
+	if len(keys) == 0 {
 		return nil
 	}
-	return e.entries.Put(key8(c.Number), v)
+	if err := e.entries.Put(key8(c.Number), v); err != nil {
+		return err
+	}
+	return logEnded(e.log, c.Number, c.At, keys, maxEnded)
 }
 
 // drop deletes the entries that may leave the outbox, and the copies that no entry needs

@@ -121,7 +121,7 @@ func prepare(db *boltfile.File) error {
 				return err
 			}
 		}
-		return meta.Put(keyFormat, []byte{formatVersion})
+		return errors.Join(prepareEnded(tx), meta.Put(keyFormat, []byte{formatVersion}))
 	})
 }
 

@@ -239,6 +239,7 @@ func TestContractRevokedWaits(t *testing.T) {
 		begin(name, "POST", "/leases", `{"types":["thumb"],"worker":"w","wait":"1m"}`)
 	}
 	begin("stays", "GET", wait, "")
+	follower := h.stream("", "Authorization", "Bearer "+secretOf("goes"))
 	write(line("stays", ""), expiring)
 	for range 6 {
 		select {
@@ -254,6 +255,9 @@ func TestContractRevokedWaits(t *testing.T) {
 	case <-expired:
 	case <-time.After(patience):
 		t.Error("a NATS client goes on when its token has expired")
+	}
+	if e := follower.next(); e.name != "closed" || !strings.Contains(e.data, `"reason":"unauthorized"`) || follower.next().name != "end" {
+		t.Errorf("whoever follows changes gets %+v", e)
 	}
 	play.end <- nil
 	select {

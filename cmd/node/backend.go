@@ -30,6 +30,7 @@ func newBackend(c *core, remove func(context.Context, []*jobs.Job) (int, int64, 
 		Artifacts: c.o.Artifacts,
 		Inputs:    c.Inputs,
 		Logs:      c.Logs,
+		Changes:   c.changes,
 	}
 }
 

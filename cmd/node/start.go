@@ -11,6 +11,7 @@ import (
 
 	"jobstream/broker"
 	"jobstream/jobs"
+	"jobstream/jobs/changes"
 	"jobstream/jobs/intake"
 	"jobstream/jobs/joblog"
 	"jobstream/jobs/pool"
@@ -61,6 +62,7 @@ type core struct {
 	natsURL   string // known before the doors open; the broker forgets it when it ends
 	notifier  *notifier
 	callbacks callbacks
+	changes   *changes.Feed // for those who follow them
 	health    *health
 	loops     *loops
 
@@ -241,6 +243,7 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	if err != nil {
 		return err
 	}
+	c.changes = changes.New(c.Store, key.Epoch())
 	c.Logs = joblog.New(c.o.dirs.Logs, c.publishLog)
 	c.newPools(pool.Options{
 		Queue: c.Tail, Tracker: c.Store, Recorder: c.Recorder, Registry: c.o.registry,
@@ -252,6 +255,7 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	c.Store.Listen(c.Pool.Committed)
 	c.Store.Listen(c.callbacks.committed)
 	c.Store.Listen(c.Waits.Committed)
+	c.Store.Listen(c.changes.Committed)
 	c.Store.Listen(c.Tail.Committed)
 	if err := c.Broker.Lanes.Open(ctx, lanes, deliveries{c}); err != nil {
 		return fmt.Errorf("open the lanes: %w", err)

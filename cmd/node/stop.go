@@ -18,6 +18,7 @@ func (c *core) drain(ctx context.Context) error {
 	c.stopSchedules()
 	c.Submitter.Drain()
 	c.Waits.Close()
+	c.changes.Close()
 	c.Broker.Lanes.Close()
 	return c.stopPools(ctx)
 }
@@ -28,6 +29,7 @@ func (c *core) abandon(why error) {
 	c.stopSchedules()
 	c.Submitter.Drain()
 	c.Waits.Close()
+	c.changes.Close()
 	c.Broker.Lanes.Close()
 	c.breakPools()
 	_ = c.end(why) // this is no clean end, and the next start expects none

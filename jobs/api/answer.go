@@ -6,16 +6,19 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/changes"
 	"jobstream/jobs/joblog"
 )
 
-// Answer is the result of an operation. It has a JSON, a List, a File, a Log, or none of
-// them.
+// Answer is the result of an operation. It has a JSON, a List, a File, a Log, Changes, or
+// none of them.
 type Answer struct {
 	JSON JSON
 	List *List
 	File *File
 	Log  *Log
+	// Changes are the events of GET /events.
+	Changes *Changes
 
 	// Status is its HTTP status; 0 = that of the operation.
 	Status int
@@ -69,6 +72,21 @@ type Log struct {
 func (l *Log) Read(ctx context.Context, yield func(*joblog.Entry) error) error {
 	return l.read(ctx, yield)
 }
+
+// Changes are changes of jobs, which a door sends as they come. They go on until the
+// client or the server ends them.
+type Changes struct {
+	// Following ends when nobody may follow any more. Done must be called in the end.
+	Following context.Context
+	Done      func()
+
+	feed   *changes.Feed
+	filter changes.Filter
+	last   string
+}
+
+// Follow begins to follow them. It is called once, see [changes.Feed.Follow].
+func (c *Changes) Follow() *changes.Follower { return c.feed.Follow(c.filter, c.last) }
 
 // JobAddress is the path of a job.
 func JobAddress(id jobs.ID) string { return "/jobs/" + id.String() }

@@ -7,6 +7,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/access"
+	"jobstream/jobs/changes"
 	"jobstream/jobs/intake"
 	"jobstream/jobs/joblog"
 	"jobstream/jobs/schedule"
@@ -25,6 +26,7 @@ type Backend struct {
 	Artifacts jobs.Artifacts
 	Inputs    Inputs
 	Logs      *joblog.Dir
+	Changes   *changes.Feed
 }
 
 // Submitter admits jobs.

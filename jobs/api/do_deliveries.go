@@ -17,8 +17,8 @@ type deliveriesQuery struct {
 
 var deliveryNames = []string{"job", "url", "status", "limit", "cursor", "order"}
 
-// parseDeliveriesQuery reads the query of GET /deliveries: job, an id; url; status, which
-// may repeat; limit, cursor and order. An [*jobs.Error] names every wrong parameter.
+// parseDeliveriesQuery reads the query of GET /deliveries: job, an id, and status, which
+// may repeat; url, limit, cursor and order. An [*jobs.Error] names every wrong parameter.
 func parseDeliveriesQuery(query url.Values) (deliveriesQuery, error) {
 	p := params{known: deliveryNames}
 	if err := p.query(query); err != nil {
@@ -27,8 +27,10 @@ func parseDeliveriesQuery(query url.Values) (deliveriesQuery, error) {
 	q := deliveriesQuery{p.page, p.url}
 	q.Types = []string{jobs.CallbackType}
 	switch {
-	case p.job != jobs.ID{}:
-		q.Tags = []string{p.job.String()}
+	case len(p.jobs) > 0:
+		for _, id := range p.jobs {
+			q.Tags = append(q.Tags, id.String())
+		}
 	case q.url != "":
 		q.Tags = []string{jobs.CallbackTag(q.url)}
 	}

@@ -116,11 +116,12 @@ type params struct {
 	known   []string
 	inQuery bool // they come from a query string, not from JSON
 	page    jobs.Page
-	job     jobs.ID
+	jobs    []jobs.ID
 	url     string
 	wait    time.Duration
 	log     joblog.Query
 	follow  bool
+	lastID  string
 }
 
 // body reads the JSON object of a request.
@@ -188,6 +189,12 @@ func (p *params) set(v strict.Value, values []string) {
 			f.Priorities = append(f.Priorities, jobs.Priority(n))
 			return err
 		})
+	case "job":
+		each(v, values, func(text string) error {
+			id, err := jobs.ParseID(text)
+			p.jobs = append(p.jobs, id)
+			return err
+		})
 	default:
 		if len(values) != 1 { // a second value is an error, not ignored
 			v.Fail("must have one value, not %d", len(values))
@@ -230,8 +237,6 @@ func (p *params) one(name, text string) (err error) {
 		f.Error, err = filterText(text)
 	case "payload":
 		f.Payload, err = filterText(text)
-	case "job":
-		p.job, err = jobs.ParseID(text)
 	case "url":
 		p.url, err = text, jobs.CheckCallbackURL(text)
 	case "wait":
@@ -240,6 +245,8 @@ func (p *params) one(name, text string) (err error) {
 		p.log.Attempt, err = strict.Int([]byte(text), 1, math.MaxInt32)
 	case "tail":
 		p.log.Tail, err = strict.Int([]byte(text), 1, math.MaxInt32)
+	case "last_event_id":
+		p.lastID = text
 	case "follow":
 		p.follow, err = strict.Bool([]byte(text))
 	case "limit":

@@ -46,6 +46,7 @@ var operations = guarded([]*Operation{
 	{"counts", access.Read, "GET /jobs/counts", 200, doors(readCountsQuery, readCountsBody, count), countsDoc},
 	{"get", access.Read, "GET /jobs/{id}", 200, doors(readGetPath, readGetBody, get), getDoc},
 	{"history", access.Read, "GET /jobs/{id}/events", 200, doors(readJobPath, nil, history), historyDoc},
+	{"events", access.Read, "GET /events", 200, doors(readEventsQuery, nil, followChanges), eventsDoc},
 	{"log", access.Read, "GET /jobs/{id}/log", 200, doors(readLogPath, nil, readLog), logDoc},
 	{"result", access.Read, "GET /jobs/{id}/result", 200, doors(readJobPath, nil, result), resultDoc},
 	{"artifact.list", access.Read, "GET /jobs/{id}/artifacts", 200, doors(readJobPath, nil, listArtifacts), artifactListDoc},
