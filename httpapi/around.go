@@ -54,17 +54,18 @@ func (s *Server) served(c *call, next echo.HandlerFunc) error {
 	if err := s.sources.check(c.Request()); err != nil {
 		return err
 	}
-	if probes[c.Path()] == nil {
+	open := pages[c.Path()] != nil
+	if !open {
 		who, err := s.identify(c.Request())
 		if err != nil {
 			return err
 		}
 		c.who = who
 	}
-	if why := s.in().away; why != nil && probes[c.Path()] == nil {
+	if why := s.in().away; why != nil && !open {
 		return why
 	}
-	if r := c.Request(); reads(r) && probes[c.Path()] == nil {
+	if r := c.Request(); reads(r) && !open {
 		if err := c.enter(); err != nil { // the others do so when their bodies are there
 			return err
 		}

@@ -7,14 +7,25 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"jobstream/jobs/form"
 )
 
 // checkTimeout bounds the checks behind one answer, because probes give up soon.
 const checkTimeout = 5 * time.Second
 
-// probes are the health checks by their paths. They are answered when nothing else is.
-var probes = map[string]func(*Server, echo.Context) error{
-	"/livez": (*Server).live, "/readyz": (*Server).ready, "/healthz": (*Server).healthy, "/health": (*Server).healthy,
+var (
+	liveDoc   = form.Doc{Summary: "Ask whether the process answers", Answer: healthReport{}}
+	readyDoc  = form.Doc{Summary: "Ask whether requests should be sent here", Text: "503 while the server stops, or when a part cannot work.", Answer: healthReport{}, Others: unhealthy}
+	healthDoc = form.Doc{Summary: "Look at the state of each part", Answer: healthReport{}, Others: unhealthy}
+
+	unhealthy = map[int]any{http.StatusServiceUnavailable: healthReport{}}
+)
+
+// healthReport is the answer of all probes.
+type healthReport struct {
+	Status string            `json:"status" jsonschema:"ok, or unavailable"`
+	Checks map[string]string `json:"checks" jsonschema:"by part: ok, or why not"`
 }
 
 // live is GET /livez. The process answers, so restarting it would help nobody.
@@ -60,10 +71,7 @@ func (s *Server) checks(c echo.Context) map[string]string {
 // report answers 200 if all checks are "ok", else 503, with the same kind of JSON.
 // Unknown queries are accepted here, unlike elsewhere, because probes add some.
 func report(c echo.Context, checks map[string]string) error {
-	result := struct {
-		Status string            `json:"status"`
-		Checks map[string]string `json:"checks"`
-	}{"ok", checks}
+	result := healthReport{"ok", checks}
 	if checks == nil {
 		result.Checks = map[string]string{}
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // routes connects everything that is served with its path: the operations, whose
-// routes [api.Operations] lists, and the probes. HEAD goes where GET goes. An unknown
+// routes [api.Operations] lists, and the pages. HEAD goes where GET goes. An unknown
 // path is a 404, an unknown method of a known path a 405.
 func (s *Server) routes(e *echo.Echo) {
 	serve := func(method, path string, h echo.HandlerFunc) {
@@ -24,8 +24,8 @@ func (s *Server) routes(e *echo.Echo) {
 			serve(method, parameters.Replace(path), s.operation(op))
 		}
 	}
-	for path, probe := range probes {
-		serve(http.MethodGet, path, func(c echo.Context) error { return probe(s, c) })
+	for path, p := range pages {
+		serve(http.MethodGet, path, func(c echo.Context) error { return p.serve(s, c) })
 	}
 }
 

@@ -36,6 +36,7 @@ type Options struct {
 	Hosts     []string        // names and addresses that requests may be for, besides loopback and where they come in
 	TLS       *tls.Config     // of connections that come in by Serve; nil = they are not encrypted
 	Bounds    Bounds          // how much is done at a time
+	Version   string          // of the program, for the descriptions of the API; "" = unknown
 	Logger    *slog.Logger    // nil = silence
 }
 
@@ -70,8 +71,9 @@ type Server struct {
 	sessions  *sessions
 	log       *slog.Logger
 
+	described func() *documents // makes them once
+
 	behind   atomic.Pointer[inside]
-	echo     *echo.Echo
 	http     *http.Server
 	listener *bounded // set by Serve
 	draining atomic.Bool
@@ -84,7 +86,7 @@ type Server struct {
 func New(o Options) *Server {
 	s := &Server{
 		maxBody: o.MaxBody, maxUpload: o.MaxUpload, maxConns: o.MaxConns, log: o.Logger, keyring: o.Keyring,
-		sources: newSources(o.Hosts), sessions: newSessions(), echo: echo.New(),
+		sources: newSources(o.Hosts), sessions: newSessions(),
 	}
 	if o.Keyring != nil {
 		o.Keyring.OnChange(s.sessions.end)
@@ -92,6 +94,7 @@ func New(o Options) *Server {
 	s.bounds = o.Bounds.orDefault(o.MaxConns)
 	s.calls, s.waits = make(chan struct{}, s.bounds.Calls), make(chan struct{}, s.bounds.Waits)
 	s.uploads = make(chan struct{}, s.bounds.Uploads)
+	s.described = sync.OnceValue(func() *documents { return describe(o.Version) })
 	s.Replace(o.Backend, o.Health)
 	s.open, s.close = context.WithCancel(context.Background())
 	if s.maxBody <= 0 {
@@ -103,10 +106,11 @@ func New(o Options) *Server {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	s.echo.Use(s.around)
-	s.routes(s.echo)
+	e := echo.New()
+	e.Use(s.around)
+	s.routes(e)
 	s.http = &http.Server{
-		Handler:           s.echo,
+		Handler:           e,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -146,7 +150,7 @@ func (s *Server) hush() {
 }
 
 // Handler serves all routes, for use without [Server.Serve].
-func (s *Server) Handler() http.Handler { return s.echo }
+func (s *Server) Handler() http.Handler { return s.http.Handler }
 
 // Serve answers the requests that come in by l. It returns nil after [Server.Shutdown].
 // It closes l, and is called once.

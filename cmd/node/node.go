@@ -132,7 +132,7 @@ func (n *Node) up(ctx context.Context) error {
 	}
 	n.rest = httpapi.New(httpapi.Options{
 		Backend: back, Health: c.health,
-		Keyring: n.o.Keyring, MaxBody: n.o.REST.MaxBody, MaxUpload: n.o.REST.MaxUpload, Hosts: n.o.REST.Hosts, TLS: n.o.REST.TLS, MaxConns: n.o.MaxConns, Logger: n.log,
+		Keyring: n.o.Keyring, MaxBody: n.o.REST.MaxBody, MaxUpload: n.o.REST.MaxUpload, Hosts: n.o.REST.Hosts, TLS: n.o.REST.TLS, MaxConns: n.o.MaxConns, Version: n.o.Version, Logger: n.log,
 	})
 	return nil
 }

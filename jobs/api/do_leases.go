@@ -25,7 +25,7 @@ var workerNextDoc = form.Doc{
 		form.May("max", form.Whole(1, jobs.MaxAsk).With("default", 1), "how many jobs at most"),
 		form.May("wait", form.Span(jobs.MaxAskWait), "how long to wait for the first one; 30 seconds"),
 		form.May("worker", workerNameForm, "the worker's name"),
-	).Named("Ask"),
+	).Named("AskRequest"),
 	Example: `{"types":["thumb"],"worker":"w-17","max":1,"wait":"30s"}`,
 	Answer: form.Object(form.Need("leases", form.List(form.Object(
 		form.Need("lease", form.Text(), "stands in the reports about this job"),
@@ -79,7 +79,7 @@ var workerBeatDoc = form.Doc{
 	Body: form.Object(
 		form.Need("leases", form.Either(form.Text(), form.List(form.Text(), 0, jobs.MaxLeases)), ""),
 		form.May("worker", workerNameForm, "the worker's name"),
-	).Named("Beat"),
+	).Named("BeatRequest"),
 	Example: `{"worker":"w-17","leases":["k3J…"]}`,
 	Answer:  beatResource{},
 }
@@ -108,7 +108,7 @@ var workerProgressDoc = form.Doc{
 			form.May("level", form.OneOf(jobs.LevelDebug, jobs.LevelInfo, jobs.LevelWarn, jobs.LevelError), "info without one"),
 		)), 0, maxLog), "lines for the job's log"),
 		form.May("checkpoint", form.Any(), "the next attempt gets it"),
-	).Named("Progress"),
+	).Named("ProgressRequest"),
 	Optional: true,
 	Example:  `{"percent":45,"message":"row 4500 of 10000","log":[{"level":"info","text":"half done"}]}`,
 	Answer:   beatResource{},
@@ -140,7 +140,7 @@ var workerFailDoc = form.Doc{
 		form.Need("error", form.Text(), "a longer one is shortened"),
 		form.May("permanent", form.Bool(), "no other attempt makes sense"),
 		form.May("retry_after", form.Span(jobs.MaxDelay), "not before; counts if it is longer than the type's backoff"),
-	).Named("Failure"),
+	).Named("FailureRequest"),
 	Example: `{"error":"the picture is broken","permanent":true}`,
 	Answer:  endingResource{},
 	Codes:   leaseCodes,

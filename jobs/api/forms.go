@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"time"
 
 	"jobstream/jobs"
@@ -173,6 +174,17 @@ var (
 	prefer         = form.Param{Name: "Prefer", Schema: form.Text(), Text: "`wait=10` waits up to 10 seconds for the end of the job: 200 with the ended job, or 202 as usual", Example: "wait=10"}
 	disposition    = form.Param{Name: "Content-Disposition", Schema: form.Text(), Text: "has the name of the file", Example: `attachment; filename="a.csv"`}
 )
+
+// Forms are those of Go types whose JSON says something else than their fields.
+func Forms() map[reflect.Type]form.Schema {
+	return map[reflect.Type]form.Schema{
+		reflect.TypeFor[jobs.ID]():       form.ID(),
+		reflect.TypeFor[jobs.Time]():     form.Moment(),
+		reflect.TypeFor[jobs.Status]():   statusForm,
+		reflect.TypeFor[jobs.Priority](): priorityForm,
+		reflect.TypeFor[jobs.Job]():      jobForm,
+	}
+}
 
 // PathParams are the parameters of paths, by the segment before and their names.
 var PathParams = map[string]form.Param{

@@ -1,5 +1,6 @@
 // Package form describes operations: the forms of their requests and answers. The doors do
-// not read it. Tests compare it with what the readers of requests accept.
+// not read it. The descriptions of the API are made from it, see
+// [jobstream/jobs/apidoc], and tests compare them with what is served.
 //
 // Start reading at [Doc]. The functions that make a [Schema] have the shape of those of
 // jobs/strict, so that a description can stand beside the reader that it describes.

@@ -44,7 +44,7 @@ func Need(name string, of any, text string) Field { return Field{name, text, tru
 func Object(fields ...Field) Schema {
 	properties, required := make(map[string]any, len(fields)), []string{}
 	for _, f := range fields {
-		properties[f.name] = explained{f.of, f.text}
+		properties[f.name] = Explained{f.of, f.text}
 		if f.required {
 			required = append(required, f.name)
 		}
@@ -56,10 +56,27 @@ func Object(fields ...Field) Schema {
 	return s
 }
 
-// explained is a value of a schema with a description.
-type explained struct {
-	of   any
-	text string
+// And is the object with more fields. It has no name of its own any more.
+func (s Schema) And(fields ...Field) Schema {
+	if len(fields) == 0 {
+		return s
+	}
+	all := Object(fields...)
+	maps.Copy(all["properties"].(map[string]any), s["properties"].(map[string]any))
+	needed, _ := all["required"].([]string)
+	if more, some := s["required"].([]string); some {
+		needed = append(needed, more...)
+	}
+	if len(needed) > 0 {
+		all["required"] = needed
+	}
+	return all
+}
+
+// Explained is a form with a description of its own.
+type Explained struct {
+	Of   any
+	Text string
 }
 
 // Text is any text.
