@@ -201,9 +201,18 @@ func (s *server) start(ctx context.Context) error {
 
 // ready logs the addresses of the server and a first command to try.
 func (s *server) ready(addr net.Addr) {
-	rest, curl := "http://"+addr.String(), "curl"
+	rest := "http://" + addr.String()
+	try := "curl " + rest
 	if cert := s.cfg.Server.TLS.Cert; cert != "" {
-		rest, curl = "https://"+addr.String(), "curl --cacert "+cert
+		rest = "https://" + addr.String()
+		try = "curl --cacert " + cert + " " + rest
+	}
+	if url := s.cfg.Callbacks.PublicURL; url != "" {
+		try = "curl " + url
+	}
+	login := ""
+	if !slices.Contains(s.cfg.Server.Auth.Anonymous, string(access.Submit)) {
+		login = ` -H "Authorization: Bearer $TOKEN"`
 	}
 	args := []any{"rest", rest}
 	if url := s.node.NATSURL(); url != "" {
@@ -214,7 +223,7 @@ func (s *server) ready(addr net.Addr) {
 		dir = s.cfg.Data.Dir
 	}
 	args = append(args, "data", dir, "workers", s.cfg.Worker.MaxWorkers,
-		"try", fmt.Sprintf(`%s %s/jobs -d '%s'`, curl, rest, firstJob(s.cfg.Jobs)))
+		"try", fmt.Sprintf(`%s/jobs%s -d '%s'`, try, login, firstJob(s.cfg.Jobs)))
 	s.log.Info("ready", args...)
 }
 
