@@ -106,8 +106,9 @@ func (a *accounts) identify(given Credentials) (*server.User, string) {
 	return u, key
 }
 
-// insider is whoever asks in the account of the streams: this process, and admins.
-var insider = &access.Principal{Name: "admin", Scopes: []access.Scope{access.Admin}}
+// insider is whoever asks in the account of the streams: this process, and admins. No token
+// has this name.
+var insider = &access.Principal{Name: "(admin)", Scopes: []access.Scope{access.Admin}}
 
 // caller is whom a request to the service is by.
 func (a *accounts) caller(subject string) *access.Principal {

@@ -162,6 +162,9 @@ func (b *Broker) open(ctx context.Context) error {
 	if err := b.openStreams(ctx); err != nil {
 		return err
 	}
+	if err := b.openSeal(ctx); err != nil {
+		return err
+	}
 	if err := b.openParts(); err != nil {
 		return err
 	}

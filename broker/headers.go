@@ -22,16 +22,15 @@ const (
 	HeaderTimeout    = "Job-Timeout"     // seconds, or like 5m
 	HeaderMessageID  = "Nats-Msg-Id"     // the same one again within a day is ignored
 
-	// Internal ones. Any client may write them, so their values are checked where that is
-	// possible. But a client that may publish jobs can use up an idempotency key or a
-	// schedule's next run with them.
-	HeaderMoved    = "Job-Moved"     // the message is one more of a known job, created at these Unix nanoseconds
-	HeaderToken    = "Job-Token"     // hex of an idempotency key's two hashes
-	HeaderBatchEnd = "Job-Batch-End" // a UUID: the last message of that batch
+	// Internal ones, which count under a seal only; see [HeaderSeal].
+	HeaderMoved     = "Job-Moved"      // the message is one more of a known job, created at these Unix nanoseconds
+	HeaderToken     = "Job-Token"      // hex of an idempotency key's two hashes
+	HeaderBatchEnd  = "Job-Batch-End"  // a UUID: the last message of that batch
+	HeaderCreatedBy = "Job-Created-By" // the name of the principal that has submitted the job
 )
 
-// appendJobHeader writes the header block of a submission: its id, and everything else that
-// differs from the default.
+// appendJobHeader writes the header block of a submission, without its end: its id, and
+// everything else that differs from the default.
 func appendJobHeader(b []byte, m *jobs.Message) []byte {
 	b = append(b, "NATS/1.0\r\n"+HeaderJobID+": "...)
 	b = jobs.AppendID(b, m.ID)
@@ -62,7 +61,10 @@ func appendJobHeader(b []byte, m *jobs.Message) []byte {
 	if m.BatchEnd != (jobs.ID{}) {
 		b = jobs.AppendID(appendHeaderName(b, HeaderBatchEnd), m.BatchEnd)
 	}
-	return append(b, "\r\n\r\n"...)
+	if m.CreatedBy != "" {
+		b = append(appendHeaderName(b, HeaderCreatedBy), m.CreatedBy...)
+	}
+	return b
 }
 
 func appendHeaderName(b []byte, name string) []byte {
@@ -90,34 +92,41 @@ func appendHeaderValue(b []byte, v any) []byte {
 	panic(fmt.Sprintf("no header has attributes of type %T", v))
 }
 
-// readHeader reads one header into m. The first error becomes m's problem.
-func readHeader(m *jobs.Message, key, value []byte) {
+// read reads one header into the parser's message. The first error becomes the message's
+// problem. sealed says that internal headers count; otherwise they are unknown ones.
+func (p *messageParser) read(key, value []byte, sealed bool) {
 	if len(value) == 0 {
 		return // an empty header counts as none
 	}
+	m := &p.m
 	var err error
 	switch {
 	case wire.EqualFold(key, HeaderJobID):
-		m.ID, err = parseID(value)
+		if m.ID, err = parseID(value); err == nil && m.ID.Version() == jobs.MadeVersion && !sealed {
+			m.ID, err = jobs.ID{}, fmt.Errorf("%s is a UUID of version %d, which only the server makes", clip(string(value)), jobs.MadeVersion)
+		}
 	case wire.EqualFold(key, HeaderTags):
 		err = parseHeaderValue(&m.Tags, string(value))
 	case wire.EqualFold(key, HeaderRetryCount):
 		m.RetryCount, err = parseRetryCount(string(value))
 	case wire.EqualFold(key, HeaderTimeout):
 		m.Timeout, err = parseTimeout(string(value))
-	case wire.EqualFold(key, HeaderMoved):
+	case sealed && wire.EqualFold(key, HeaderCreatedBy):
+		m.CreatedBy = p.names.get(value)
+	case sealed && wire.EqualFold(key, HeaderSeal):
+	case sealed && wire.EqualFold(key, HeaderMoved):
 		m.Moved = true
 		m.CreatedAt = jobs.Time(wire.ParseUint(value))
 	case wire.EqualFold(key, HeaderMessageID):
 		if m.Token == nil {
 			m.Token = jobs.NewToken("nats", string(value), nil)
 		}
-	case wire.EqualFold(key, HeaderToken):
+	case sealed && wire.EqualFold(key, HeaderToken):
 		m.Token, err = parseToken(string(value))
-	case wire.EqualFold(key, HeaderBatchEnd):
+	case sealed && wire.EqualFold(key, HeaderBatchEnd):
 		m.BatchEnd, err = jobs.ParseID(string(value))
 	default:
-		err = readTerms(m, key, string(value))
+		err = readTerms(m, key, string(value), sealed)
 	}
 	if err != nil && m.Problem == "" {
 		m.Problem = fmt.Sprintf("header %s: %v", clipText(string(key)), err)
@@ -125,11 +134,11 @@ func readHeader(m *jobs.Message, key, value []byte) {
 }
 
 // readTerms reads a header that most messages do not have.
-func readTerms(m *jobs.Message, key []byte, value string) error {
+func readTerms(m *jobs.Message, key []byte, value string, sealed bool) error {
 	for i := range jobs.TermsFields {
 		f := &jobs.TermsFields[i]
 		span := f.SpanHeader != "" && wire.EqualFold(key, f.SpanHeader)
-		if !span && !wire.EqualFold(key, f.Header) {
+		if !span && !wire.EqualFold(key, f.Header) || f.Server && !sealed {
 			continue
 		}
 		if m.Terms == nil {

@@ -39,7 +39,7 @@ func (r *Reader) Read(ctx context.Context, from jobs.Positions, sink jobs.Sink) 
 	var group sync.WaitGroup
 	var errs [2]error
 	group.Go(func() {
-		var parser messageParser
+		parser := messageParser{seal: r.server.seal}
 		last := from.Jobs
 		f := feed{reader: r, stream: JobsStream, whole: true, last: from.Jobs, each: func(it *item) error {
 			sink.Submitted(parser.message(it))
@@ -103,8 +103,10 @@ func (r *Reader) Kept(ctx context.Context, fn func(body []byte) error) error {
 
 // messageParser makes messages of the items of JOBS.
 type messageParser struct {
+	seal     *seal
 	m        jobs.Message
 	subjects map[string]subjectInfo // the ones seen last
+	names    interner               // of principals
 }
 
 // subjectInfo is a parsed subject of JOBS.
@@ -127,7 +129,8 @@ func (p *messageParser) message(it *item) *jobs.Message {
 	m := &p.m
 	*m = jobs.Message{Seq: it.seq, At: jobs.Time(it.at), Type: s.typ, Priority: s.priority, Problem: s.problem, RetryCount: -1}
 	if len(it.header) > 0 {
-		wire.EachHeader(it.header, func(key, value []byte) { readHeader(m, key, value) })
+		sealed := p.seal.genuine(it.seq, it.header)
+		wire.EachHeader(it.header, func(key, value []byte) { p.read(key, value, sealed) })
 	}
 	if m.ID == (jobs.ID{}) {
 		m.ID = jobs.DerivedID(m.Seq, m.At)

@@ -30,6 +30,7 @@ type Server struct {
 	js  jetstream.JetStream
 
 	accounts  *accounts
+	seal      *seal // set by Open
 	listening atomic.Bool
 	fatal     <-chan string          // an error with which nats-server would have ended the process
 	broken    atomic.Pointer[string] // the write error of a stream, after which it writes nothing

@@ -42,8 +42,8 @@ func (i *Inbox) Submit(m *jobs.Message, refused func(error)) error {
 			Detail: fmt.Sprintf("the payload has %d bytes; at most %d are allowed", len(m.Payload), i.server.o.MaxPayload),
 		}
 	}
-	var space [256]byte
-	header := appendJobHeader(space[:0], m)
+	var space [320]byte
+	header := i.server.seal.close(appendJobHeader(space[:0], m))
 	var name [96]byte
 	subject := appendLaneSubject(name[:0], m.Type, m.Priority)
 

@@ -79,7 +79,7 @@ var TermsFields = []Field[Terms]{
 	{
 		Name: "unique_key", Of: func(t *Terms) any { return &t.UniqueKey },
 		Header: "Job-Unique-Key", Check: func(t *Terms) error { return CheckKey(t.UniqueKey) },
-		Doc: "belongs to one unfinished job at a time: REST answers a second one with 409 `duplicate` and that job's `job_id`, a bare message becomes a failed job",
+		Doc: "belongs to one unfinished job of its token, or of all who have none, at a time: REST answers a second one with 409 `duplicate` and that job's `job_id`, a bare message becomes a failed job",
 	},
 	{
 		Name: "concurrency_key", Of: func(t *Terms) any { return &t.ConcurrencyKey },
@@ -136,6 +136,7 @@ var JobFields = []Field[Job]{
 	{Name: "unlisted", Of: func(j *Job) any { return &j.Unlisted }, JSON: Hidden},
 	{Name: "checkpoint", Of: func(j *Job) any { return &j.Checkpoint }, JSON: Hidden},
 	{Name: "artifacts", Of: func(j *Job) any { return &j.Artifacts }},
+	{Name: "created_by", Of: func(j *Job) any { return &j.CreatedBy }, Few: true, Doc: "the name of the token or subject that has submitted it, or anonymous; a bare message has none"},
 }
 
 // MessageFields are the attributes of a [Message], as a batch stores them.
@@ -148,6 +149,7 @@ var MessageFields = []Field[Message]{
 	{Name: "retry_count", Of: func(m *Message) any { return &m.RetryCount }},
 	{Name: "timeout", Of: func(m *Message) any { return &m.Timeout }},
 	{Name: "terms", Of: func(m *Message) any { return &m.Terms }},
+	{Name: "created_by", Of: func(m *Message) any { return &m.CreatedBy }, Few: true},
 }
 
 // ArtifactFields are the attributes of an [Artifact].
@@ -185,6 +187,7 @@ var HistoryFields = []Field[HistoryEntry]{
 	{Name: "text", Of: func(h *HistoryEntry) any { return &h.Text }},
 	{Name: "node", Of: func(h *HistoryEntry) any { return &h.Node }, Few: true},
 	{Name: "due", Of: func(h *HistoryEntry) any { return &h.Due }},
+	{Name: "actor", Of: func(h *HistoryEntry) any { return &h.Actor }, Few: true},
 }
 
 // EventFields are the attributes of an [Event].

@@ -91,9 +91,9 @@ func (all Webhooks) Callbacks(j *Job) (list []Callback) {
 	return list
 }
 
-// CallbackID is the id of the callback of a job's run to a URL.
+// CallbackID is the id of the callback of a job's run to a URL: a hash of these.
 func CallbackID(id ID, run int, url string) ID {
-	return uuid.NewSHA1(id, []byte(strconv.Itoa(run)+" "+url))
+	return uuid.NewHash(sha256.New(), id, []byte(strconv.Itoa(run)+" "+url), MadeVersion)
 }
 
 // CallbackTag is the tag of all callbacks to a URL. Each also has the id of its job as a
@@ -110,7 +110,8 @@ func (c *Callback) NewJob(j *Job, key uint64, now Time, t *Type) *Job {
 		ID: CallbackID(j.ID, j.Run, c.URL), Seq: key, Type: CallbackType, Priority: DefaultPriority,
 		Payload: c.appendJSON(make([]byte, 0, len(c.Job)+len(c.URL)+256)),
 		Tags:    []string{j.ID.String(), CallbackTag(c.URL)}, RetryCount: -1, At: now,
-		Terms: &Terms{ConcurrencyKey: Shorten(hostOf(c.URL), MaxKey/2)},
+		CreatedBy: j.CreatedBy,
+		Terms:     &Terms{ConcurrencyKey: Shorten(hostOf(c.URL), MaxKey/2)},
 	}, t, true)
 	made.Seq = 0 // it has no message yet
 	return made

@@ -146,7 +146,8 @@ type HistoryEntry struct {
 	Progress int    // percent, for progress
 	Text     string // error or progress message
 	Node     string
-	Due      Time // for retrying and snoozed: when the next attempt is due
+	Due      Time   // for retrying and snoozed: when the next attempt is due
+	Actor    string // who has cancelled or retried it; "" = nobody by hand. [Job.CreatedBy] has submitted it
 }
 
 // Artifact describes a file of a job.
@@ -199,6 +200,7 @@ type Job struct {
 	Node       string // where its last attempt ran
 
 	CreatedAt Time
+	CreatedBy string // the principal that has submitted it; "" for a bare message
 	UpdatedAt Time
 	DueAt     Time // when a scheduled or retrying job's next attempt is due
 	StartedAt Time // of the last attempt

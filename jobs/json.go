@@ -126,6 +126,14 @@ func (j *Job) AppendEventsJSON(b []byte) []byte {
 			b = append(b, `,"node":`...)
 			b = AppendString(b, h.Node)
 		}
+		actor := h.Actor
+		if h.Kind == KindSubmitted {
+			actor = j.CreatedBy
+		}
+		if actor != "" {
+			b = append(b, `,"actor":`...)
+			b = AppendString(b, actor)
+		}
 		b = append(b, '}')
 	}
 	return append(b, `]}`...)

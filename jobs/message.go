@@ -28,6 +28,8 @@ type Message struct {
 
 	// CreatedAt is the first submission of a moved message; 0 if that is At.
 	CreatedAt Time
+	// CreatedBy is the principal that has submitted it; "" for a bare message.
+	CreatedBy string
 
 	Terms *Terms // nil for most
 	Token *Token // nil without an idempotency key
@@ -83,6 +85,10 @@ func DerivedID(seq uint64, at Time) ID {
 	return id
 }
 
+// MadeVersion is the version of the UUIDs that the server makes of others and of names, for
+// which another message would be a repeat: a bare message must not come first with one.
+const MadeVersion = 8
+
 // NewJob is the record of a new message. t is its type, or nil if that is unknown. A
 // message with a problem, its own or one that check finds, becomes a failed job with
 // the reason.
@@ -90,7 +96,7 @@ func NewJob(m *Message, t *Type, checked bool) *Job {
 	j := newJob(&Job{
 		ID: m.ID, Key: m.Seq, Seq: m.Seq, Type: m.Type, Priority: m.Priority,
 		Status: Pending, Run: 1, Payload: m.Payload, Tags: m.Tags, Timeout: m.Timeout,
-		CreatedAt: m.submitted(), UpdatedAt: m.At, Unlisted: t == nil,
+		CreatedAt: m.submitted(), CreatedBy: m.CreatedBy, UpdatedAt: m.At, Unlisted: t == nil,
 	})
 	j.History = append(j.History, HistoryEntry{Kind: KindSubmitted, At: j.CreatedAt})
 	j.MaxAttempts = 1 + max(m.RetryCount, 0)
@@ -201,7 +207,7 @@ func (j *Job) reject(why string) {
 // submission. It sets only the fields that a submission knows.
 func Merge(j *Job, m *Message) {
 	j.Payload, j.Tags, j.Timeout, j.Terms = m.Payload, m.Tags, m.Timeout, m.Terms
-	j.CreatedAt = m.submitted()
+	j.CreatedAt, j.CreatedBy = m.submitted(), m.CreatedBy
 	if len(j.History) > 0 && j.History[0].Kind == KindSubmitted {
 		j.History[0].At = j.CreatedAt
 	}
@@ -211,7 +217,7 @@ func Merge(j *Job, m *Message) {
 func (j *Job) Again() *Message {
 	return &Message{
 		ID: j.ID, Type: j.Type, Priority: j.Priority, Payload: j.Payload, Tags: j.Tags,
-		RetryCount: j.MaxAttempts - 1, Timeout: j.Timeout, Terms: j.Terms, Moved: true, CreatedAt: j.CreatedAt,
+		RetryCount: j.MaxAttempts - 1, Timeout: j.Timeout, Terms: j.Terms, Moved: true, CreatedAt: j.CreatedAt, CreatedBy: j.CreatedBy,
 	}
 }
 

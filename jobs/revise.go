@@ -82,10 +82,13 @@ func (j *Job) Revise(c *Revise) (bool, error) {
 		j.postpone(c.RunAt)
 	}
 	if len(changes) > 0 {
-		j.remember(HistoryEntry{Kind: KindRevised, At: c.At, Text: strings.Join(changes, ", ")})
+		j.remember(HistoryEntry{Kind: KindRevised, At: c.At, Text: strings.Join(changes, ", "), Actor: c.Actor})
 		j.touch(c.At)
 	}
 	now := c.RunAt != 0 && c.RunAt <= c.At && j.RunNow(c.At)
+	if now {
+		j.Sign(c.Actor)
+	}
 	return now || len(changes) > 0, nil
 }
 

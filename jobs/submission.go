@@ -19,6 +19,7 @@ type Submission struct {
 	Tags       []string
 	Terms      *Terms // nil without special wishes
 	Token      *Token // nil without an idempotency key
+	CreatedBy  string // the principal; "" = nobody
 }
 
 // Bounds of a submission.
@@ -40,7 +41,7 @@ func (s *Submission) Message() *Message {
 	}
 	return &Message{
 		ID: id, Type: s.Type, Priority: s.Priority, Payload: s.Payload, Tags: s.Tags,
-		RetryCount: s.RetryCount, Timeout: s.Timeout, Terms: s.Terms, Token: s.Token,
+		RetryCount: s.RetryCount, Timeout: s.Timeout, Terms: s.Terms, Token: s.Token, CreatedBy: s.CreatedBy,
 	}
 }
 

@@ -123,6 +123,10 @@ func (j *Job) Rerun(at Time) {
 	j.touch(at)
 }
 
+// Sign adds the principal to the last entry of the history that has made this change by
+// hand.
+func (j *Job) Sign(actor string) { j.History[len(j.History)-1].Actor = actor }
+
 // Enqueue records that the job's message is in the queue again, under a new sequence,
 // and reports whether that counts. A late copy from an earlier wait does not end the
 // present one.

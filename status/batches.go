@@ -47,7 +47,7 @@ func (b *batches) store(batch *jobs.Batch, now jobs.Time) error {
 		if refusal := b.inputs.missing(m.Terms, fmt.Sprintf("/jobs/%d", i)); refusal != nil {
 			return refusal
 		}
-		key := uniqueKey(m.Terms)
+		key := uniqueKey(m.CreatedBy, m.Terms)
 		if key == "" {
 			continue
 		}
@@ -64,7 +64,7 @@ func (b *batches) store(batch *jobs.Batch, now jobs.Time) error {
 	ids := make([]jobs.ID, len(batch.Messages))
 	for i, m := range batch.Messages {
 		ids[i] = m.ID
-		key := uniqueKey(m.Terms)
+		key := uniqueKey(m.CreatedBy, m.Terms)
 		if key == "" {
 			continue
 		}
@@ -98,7 +98,7 @@ func (b *batches) complete(id jobs.ID) (done bool, err error) {
 	}
 	// Another client may have submitted one of its ids first, without the key.
 	for _, m := range batch.Messages {
-		if key := uniqueKey(m.Terms); key != "" {
+		if key := uniqueKey(m.CreatedBy, m.Terms); key != "" {
 			if err := b.unique.releaseReserved(key, id); err != nil {
 				return false, err
 			}

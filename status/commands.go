@@ -16,11 +16,11 @@ import (
 func (f *fold) do(c jobs.Command) (jobs.Effect, error) {
 	switch c := c.(type) {
 	case jobs.Cancel:
-		return f.change(c.Keys, func(w *work) (bool, error) { return w.edit().Cancel(c.At, c.Reason), nil })
+		return f.change(c.Keys, func(w *work) (bool, error) { return signed(w, c.Stamp, w.edit().Cancel(c.At, c.Reason)), nil })
 	case jobs.Retry:
-		return f.change(c.Keys, func(w *work) (bool, error) { return f.retry(w, c.At) })
+		return f.change(c.Keys, func(w *work) (bool, error) { return f.retry(w, c.Stamp) })
 	case jobs.RunNow:
-		return f.change(c.Keys, func(w *work) (bool, error) { return w.edit().RunNow(c.At), nil })
+		return f.change(c.Keys, func(w *work) (bool, error) { return signed(w, c.Stamp, w.edit().RunNow(c.At)), nil })
 	case jobs.Revise:
 		return f.change([]uint64{c.Key}, func(w *work) (bool, error) { return f.revise(w, &c) })
 	case jobs.Delete:
@@ -86,8 +86,16 @@ func (f *fold) change(keys []uint64, one func(*work) (bool, error)) (r jobs.Effe
 	return r, nil
 }
 
+// signed adds the actor to a change, if there is one, and returns whether there is.
+func signed(w *work, by jobs.Stamp, changed bool) bool {
+	if changed {
+		w.job.Sign(by.Actor)
+	}
+	return changed
+}
+
 // retry makes a failed or cancelled job run again.
-func (f *fold) retry(w *work, at jobs.Time) (bool, error) {
+func (f *fold) retry(w *work, by jobs.Stamp) (bool, error) {
 	j := w.job
 	if j.Status != jobs.Failed && j.Status != jobs.Cancelled {
 		return false, nil
@@ -95,7 +103,7 @@ func (f *fold) retry(w *work, at jobs.Time) (bool, error) {
 	if f.in.registry.Lookup(j.Type) == nil {
 		return false, f.in.registry.Unknown(j.Type)
 	}
-	key := uniqueKey(j.Terms)
+	key := uniqueKey(j.CreatedBy, j.Terms)
 	if key != "" {
 		owner, err := f.unique.owner(key)
 		if err != nil {
@@ -111,7 +119,8 @@ func (f *fold) retry(w *work, at jobs.Time) (bool, error) {
 	if err := f.ends.keep(j, f.number); err != nil {
 		return false, err
 	}
-	w.edit().Rerun(at)
+	w.edit().Rerun(by.At)
+	w.job.Sign(by.Actor)
 	if key == "" {
 		return true, nil
 	}

@@ -35,7 +35,7 @@ func (f *fold) decideByKeys(m *jobs.Message) (answered bool, refusal *jobs.Error
 // taken is the refusal of a message whose unique key another job has; nil if there is
 // none.
 func (f *fold) taken(m *jobs.Message) (*jobs.Error, error) {
-	key := uniqueKey(m.Terms)
+	key := uniqueKey(m.CreatedBy, m.Terms)
 	if key == "" {
 		return nil, nil
 	}
@@ -74,7 +74,7 @@ func (f *fold) claimKeys(j *jobs.Job, m *jobs.Message) error {
 			return err
 		}
 	}
-	key := uniqueKey(m.Terms)
+	key := uniqueKey(m.CreatedBy, m.Terms)
 	switch {
 	case key == "":
 		return nil

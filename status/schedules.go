@@ -101,17 +101,9 @@ func (s *schedules) room(old, e *schedule.Entry) error {
 	return nil
 }
 
-// ran moves a schedule on with the new job that it has made. Any client can write the
-// header. So a time is believed only if the message is not older and has the id that
-// belongs to it.
+// ran moves a schedule on with the new job that it has made.
 func (s *schedules) ran(m *jobs.Message) error {
 	t := m.Terms
-	if t.ScheduledFor == 0 && !m.Checked {
-		return nil // not run by hand here
-	}
-	if t.ScheduledFor != 0 && (m.ID != schedule.FireID(t.Schedule, t.ScheduledFor) || t.ScheduledFor > m.At) {
-		return nil
-	}
 	e, err := readSchedule(s.tx, t.Schedule)
 	if err != nil {
 		s.log.Error("a schedule's last run cannot be noted", "error", err)

@@ -62,15 +62,18 @@ func (m *termsModel) token(t *jobs.Token, at jobs.Time) (known []*jobs.Job, mism
 }
 
 // owner is who has a unique key, the zero id if nobody does.
-func (m *termsModel) owner(key string) jobs.ID {
+func (m *termsModel) owner(by string, t *jobs.Terms) jobs.ID {
+	if t == nil || t.UniqueKey == "" {
+		return jobs.ID{}
+	}
 	for id, j := range m.jobs {
-		if !j.Status.Ended() && j.Terms != nil && j.Terms.UniqueKey == key {
+		if !j.Status.Ended() && j.CreatedBy == by && j.Terms != nil && j.Terms.UniqueKey == t.UniqueKey {
 			return id
 		}
 	}
 	for _, b := range m.stored {
 		for _, msg := range b.Messages {
-			if msg.Terms != nil && msg.Terms.UniqueKey == key && m.jobs[msg.ID] == nil {
+			if msg.CreatedBy == by && msg.Terms != nil && msg.Terms.UniqueKey == t.UniqueKey && m.jobs[msg.ID] == nil {
 				return msg.ID
 			}
 		}
@@ -114,10 +117,8 @@ func (m *termsModel) submitted(msg jobs.Message) (replay, refusal bool) {
 	typ := termTypes.Lookup(msg.Type)
 	if typ == nil {
 		msg.Problem = termTypes.Unknown(msg.Type).Detail
-	} else if msg.Terms != nil && msg.Terms.UniqueKey != "" {
-		if owner := m.owner(msg.Terms.UniqueKey); owner != (jobs.ID{}) && owner != msg.ID {
-			msg.Problem = duplicate(msg.Terms.UniqueKey, owner).Detail
-		}
+	} else if owner := m.owner(msg.CreatedBy, msg.Terms); owner != (jobs.ID{}) && owner != msg.ID {
+		msg.Problem = duplicate(msg.Terms.UniqueKey, owner).Detail
 	}
 	m.jobs[msg.ID] = jobs.NewJob(&msg, typ, false)
 	if msg.Token != nil {
@@ -175,8 +176,9 @@ func (m *termsModel) drawMessage() *jobs.Message {
 	m.drawn++
 	return &jobs.Message{
 		ID: jobs.DerivedID(m.drawn, 1), RetryCount: -1, Payload: []byte(`{}`), Terms: m.drawTerms(),
-		Type:     rapid.SampledFrom([]string{"email", "email", "email", "export", "export", "unknown"}).Draw(m.rt, "type"),
-		Priority: jobs.Priority(rapid.SampledFrom([]int{1, 3, 3, 5}).Draw(m.rt, "priority")),
+		Type:      rapid.SampledFrom([]string{"email", "email", "email", "export", "export", "unknown"}).Draw(m.rt, "type"),
+		Priority:  jobs.Priority(rapid.SampledFrom([]int{1, 3, 3, 5}).Draw(m.rt, "priority")),
+		CreatedBy: rapid.SampledFrom([]string{"", "", "ci", "u"}).Draw(m.rt, "principal"),
 	}
 }
 
@@ -202,8 +204,10 @@ func (m *termsModel) drawToken(realm string) *jobs.Token {
 func (m *termsModel) reserve() {
 	var ms []*jobs.Message
 	keys := make(map[string]bool)
+	by := rapid.SampledFrom([]string{"", "", "ci", "u"}).Draw(m.rt, "whose")
 	for range rapid.IntRange(1, 4).Draw(m.rt, "n") {
 		msg := m.drawMessage()
+		msg.CreatedBy = by
 		if msg.Type == "unknown" || msg.Terms != nil && keys[msg.Terms.UniqueKey] {
 			continue
 		}
@@ -233,7 +237,7 @@ func (m *termsModel) reserve() {
 		}
 	}
 	for key := range keys {
-		if want == "stored" && m.owner(key) != (jobs.ID{}) {
+		if want == "stored" && m.owner(by, &jobs.Terms{UniqueKey: key}) != (jobs.ID{}) {
 			want = string(jobs.Duplicate)
 		}
 	}
@@ -389,6 +393,9 @@ func (m *termsModel) control() {
 		switch rapid.SampledFrom([]string{"cancel", "retry", "retry", "delete", "run", "revise", "revise"}).Draw(m.rt, "call") {
 		case "cancel":
 			want := there && j.Cancel(m.now, "by hand")
+			if want {
+				j.Sign("test")
+			}
 			touched[j.ID] = touched[j.ID] || want
 			calls = append(calls, func() {
 				changed, err := m.Cancel(context.Background(), keys, "by hand")
@@ -396,9 +403,10 @@ func (m *termsModel) control() {
 			})
 		case "retry":
 			want := there && !touched[j.ID] && (j.Status == jobs.Failed || j.Status == jobs.Cancelled) && termTypes.Lookup(j.Type) != nil &&
-				(j.Terms == nil || j.Terms.UniqueKey == "" || m.owner(j.Terms.UniqueKey) == jobs.ID{})
+				m.owner(j.CreatedBy, j.Terms) == jobs.ID{}
 			if want {
 				j.Rerun(m.now)
+				j.Sign("test")
 				touched[j.ID] = true
 			}
 			calls = append(calls, func() {
@@ -407,6 +415,9 @@ func (m *termsModel) control() {
 			})
 		case "run":
 			want := there && j.RunNow(m.now)
+			if want {
+				j.Sign("test")
+			}
 			touched[j.ID] = touched[j.ID] || want
 			calls = append(calls, func() {
 				e, err := m.Do(context.Background(), jobs.RunNow{Stamp: m.by(), Keys: keys})

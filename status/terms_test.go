@@ -286,7 +286,7 @@ func (tr *tracker) verifyTerms(all []*jobs.Job) {
 			continue
 		}
 		if j.Terms.UniqueKey != "" {
-			owned = append(owned, j.Terms.UniqueKey+"\x00"+string(j.ID[:]))
+			owned = append(owned, uniqueKey(j.CreatedBy, j.Terms)+"\x00"+string(j.ID[:]))
 		}
 		if j.Terms.ConcurrencyKey == "" {
 			continue

@@ -2,10 +2,12 @@ package status
 
 import (
 	"fmt"
+	"strings"
 
 	"go.etcd.io/bbolt"
 
 	"jobstream/jobs"
+	"jobstream/jobs/access"
 )
 
 // uniqueKeys are the unique keys of unfinished jobs and of incomplete batches, as a
@@ -16,12 +18,17 @@ type uniqueKeys struct {
 	records *records
 }
 
-// uniqueKey is the unique key of some terms, "" if there is none.
-func uniqueKey(t *jobs.Terms) string {
-	if t == nil {
+// uniqueKey is the unique key in some terms as it is stored; "" if there is none. Each
+// token has keys of its own, behind its name. Those of bare messages and of everybody without
+// a token stand alone, which no others do: a key has no zero byte.
+func uniqueKey(by string, t *jobs.Terms) string {
+	switch {
+	case t == nil || t.UniqueKey == "":
 		return ""
+	case by == "" || by == access.Anonymous:
+		return t.UniqueKey
 	}
-	return t.UniqueKey
+	return "\x00" + by + "\x00" + t.UniqueKey
 }
 
 func (k uniqueKeys) bucket() *bbolt.Bucket { return k.tx.Bucket(bucketUnique) }
@@ -72,7 +79,7 @@ func (k uniqueKeys) releaseReserved(key string, batch jobs.ID) error {
 // update frees a unique key with the end of its job, and claims it for one that runs
 // again.
 func (k uniqueKeys) update(old, j *jobs.Job) error {
-	key := uniqueKey(j.Terms)
+	key := uniqueKey(j.CreatedBy, j.Terms)
 	switch {
 	case key == "":
 	case j.Status.Ended():
@@ -84,6 +91,7 @@ func (k uniqueKeys) update(old, j *jobs.Job) error {
 }
 
 func duplicate(key string, owner jobs.ID) *jobs.Error {
+	key = key[strings.LastIndexByte(key, 0)+1:]
 	return &jobs.Error{
 		Kind: jobs.Duplicate, JobID: owner,
 		Detail: fmt.Sprintf("job %s has the unique key %q and has not ended", owner, key),

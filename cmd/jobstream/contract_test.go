@@ -299,6 +299,7 @@ func wantProblem(t *testing.T, body []byte, status int, code string) *problem {
 // seen is the job resource as clients see it.
 type seen struct {
 	ID, Type, Status, Message, Error, Node string
+	CreatedBy                              string `json:"created_by"`
 	Priority, Progress, Attempt            int
 	MaxAttempts                            int `json:"max_attempts"`
 	Timeout                                float64
@@ -371,10 +372,10 @@ func (h *house) await(ref any, status string) *seen {
 
 // event is a line of a job's history.
 type event struct {
-	Seq, Attempt, Progress int
-	Kind, Error, Message   string
-	At                     time.Time
-	RunAt                  *time.Time `json:"run_at"`
+	Seq, Attempt, Progress      int
+	Kind, Error, Message, Actor string
+	At                          time.Time
+	RunAt                       *time.Time `json:"run_at"`
 }
 
 func (h *house) events(ref any) (all []event, kinds string) {

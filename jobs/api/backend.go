@@ -90,7 +90,7 @@ type Changer interface {
 	// Delete removes an ended job and all that it has left behind.
 	Delete(ctx context.Context, j *jobs.Job) error
 	// Bulk submits the job that does a change of many jobs.
-	Bulk(ctx context.Context, request json.RawMessage, token *jobs.Token) (j *jobs.Job, replayed bool, err error)
+	Bulk(ctx context.Context, actor string, request json.RawMessage, token *jobs.Token) (j *jobs.Job, replayed bool, err error)
 	// CountBulk is the number of jobs that b would change.
 	CountBulk(ctx context.Context, b *Bulk) (int, error)
 }
@@ -143,5 +143,5 @@ type Schedules interface {
 	Resume(ctx context.Context, actor, name string) (*schedule.Entry, error)
 	// Run makes a schedule's job at once and returns it when it is durable. Replayed
 	// means that the token, nil for none, has made that job before.
-	Run(ctx context.Context, name string, token *jobs.Token) (j *jobs.Job, replayed bool, err error)
+	Run(ctx context.Context, actor, name string, token *jobs.Token) (j *jobs.Job, replayed bool, err error)
 }

@@ -218,6 +218,7 @@ var historyDoc = form.Doc{
 		form.May("error", form.Text(), ""),
 		form.May("run_at", form.Moment(), "when it is to go on"),
 		form.May("node", form.Text(), "who was at it"),
+		form.May("actor", form.Text(), "who has done it by a request"),
 	).Named("Event"), 0, 0), "")),
 }
 

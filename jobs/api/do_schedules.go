@@ -81,6 +81,7 @@ var scheduleForm = form.Object(
 	form.Need("skipped", form.Count(), "times that passed without a job"),
 	form.May("problem", form.Text(), "why it can't fire"),
 	form.Need("source", form.OneOf("api", "config"), ""),
+	form.May("created_by", form.Text(), "who has put it as it is; its jobs are theirs"),
 	form.Need("created_at", form.Moment().OrNull(), ""),
 	form.Need("updated_at", form.Moment().OrNull(), ""),
 ).Named("Schedule")
@@ -204,7 +205,7 @@ func runSchedule(ctx context.Context, c Call, in scheduleRun) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	j, replayed, err := c.Schedules.Run(ctx, in.name, in.token)
+	j, replayed, err := c.Schedules.Run(ctx, c.Caller.Name, in.name, in.token)
 	if err != nil {
 		return Answer{}, err
 	}

@@ -79,6 +79,7 @@ func submit(ctx context.Context, c Call, s submission) (Answer, error) {
 	if err := c.mayMake(s.job.Type, s.job.Payload); err != nil {
 		return Answer{}, err
 	}
+	s.job.CreatedBy = c.Caller.Name
 	j, replayed, err := c.Submitter.Submit(ctx, s.job)
 	if err != nil {
 		return Answer{}, err
@@ -152,6 +153,7 @@ func submitBatch(ctx context.Context, c Call, s submissions) (Answer, error) {
 		if err := c.mayMake(one.Type, one.Payload); err != nil {
 			return Answer{}, err
 		}
+		one.CreatedBy = c.Caller.Name
 	}
 	made, replayed, err := c.Submitter.SubmitBatch(ctx, s.jobs, s.token)
 	return Answer{JSON: batch(made), Replayed: replayed}, err
@@ -199,7 +201,7 @@ func changeMany(ctx context.Context, c Call, in change) (Answer, error) {
 		n, err := c.Changer.CountBulk(ctx, in.Bulk)
 		return Answer{JSON: matched{in.Bulk, n}, Status: 200}, err
 	}
-	j, replayed, err := c.Changer.Bulk(ctx, in.request, in.token)
+	j, replayed, err := c.Changer.Bulk(ctx, c.Caller.Name, in.request, in.token)
 	if err != nil {
 		return Answer{}, err
 	}

@@ -106,7 +106,7 @@ var jobForm = form.Object(append(append(fieldsOf(jobs.JobFields), fieldsOf(jobs.
 	form.May("waiting", waitingForm, "why it does not run; from `GET /jobs/{id}` only"),
 )...).Named("Job").With("examples", []any{json.RawMessage(`{"id":"0193a5b1-7c3e-7d2f-8a4b-5c6d7e8f9012","seq":42,"type":"export","priority":3,"status":"processing","progress":45,` +
 	`"message":"row 4500 of 10000","attempt":1,"max_attempts":2,"payload":{"format":"csv"},"result":null,"error":"","errors":[],"tags":["monthly"],"node":"vm",` +
-	`"created_at":"2026-01-15T08:00:00Z","updated_at":"2026-01-15T08:00:02.5Z","run_at":null,"started_at":"2026-01-15T08:00:00.01Z","ended_at":null}`)})
+	`"created_at":"2026-01-15T08:00:00Z","updated_at":"2026-01-15T08:00:02.5Z","run_at":null,"started_at":"2026-01-15T08:00:00.01Z","ended_at":null,"created_by":"ci"}`)})
 
 var waitingForm = form.Object(
 	form.Need("reason", form.OneOf(jobs.WaitScheduled, jobs.WaitBackoff, jobs.WaitQueueFull, jobs.WaitNoWorker, jobs.WaitTypePaused, jobs.WaitWorkersPaused,

@@ -175,9 +175,10 @@ func (o *Operator) conflict(ctx context.Context, j *jobs.Job, why string) error 
 
 // Bulk submits the job that makes the change; request is its text. The job passes all
 // bounds, as it may make room.
-func (o *Operator) Bulk(ctx context.Context, request json.RawMessage, token *jobs.Token) (j *jobs.Job, replayed bool, err error) {
+func (o *Operator) Bulk(ctx context.Context, actor string, request json.RawMessage, token *jobs.Token) (j *jobs.Job, replayed bool, err error) {
 	return o.o.Submit(ctx, &jobs.Message{
 		ID: jobs.NewID(), Type: BulkType, Priority: BulkPriority, Payload: request, RetryCount: -1, Token: token,
+		CreatedBy: actor,
 	})
 }
 

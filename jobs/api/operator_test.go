@@ -329,7 +329,7 @@ func TestOperatorBulk(t *testing.T) {
 	d := newDesk()
 	token := jobs.NewToken("http", "k", nil)
 	request := json.RawMessage(`{"action":"cancel","all":true}`)
-	j, replayed, err := d.op.Bulk(t.Context(), request, token)
+	j, replayed, err := d.op.Bulk(t.Context(), "somebody", request, token)
 	if err != nil || !replayed || j.Type != api.BulkType || string(j.Payload) != string(request) || j.Priority != jobs.HighestPriority {
 		t.Errorf("%+v, %v, %v", j, replayed, err)
 	}

@@ -107,8 +107,8 @@ func (b *Book) Resume(ctx context.Context, actor, name string) (*Entry, error) {
 
 // Run makes a schedule's job at once, even if it is paused or its last job has not
 // ended. Its times stay as they are. A known token returns the job that it made, and
-// replayed is true. token may be nil.
-func (b *Book) Run(ctx context.Context, name string, token *jobs.Token) (j *jobs.Job, replayed bool, err error) {
+// replayed is true. token may be nil. The job is the actor's.
+func (b *Book) Run(ctx context.Context, actor, name string, token *jobs.Token) (j *jobs.Job, replayed bool, err error) {
 	e, err := b.Get(ctx, name)
 	if err != nil {
 		return nil, false, err
@@ -117,7 +117,7 @@ func (b *Book) Run(ctx context.Context, name string, token *jobs.Token) (j *jobs
 		return nil, false, err
 	}
 	m := e.Message(0)
-	m.Token = token
+	m.Token, m.CreatedBy = token, actor
 	return b.o.Submit(ctx, m)
 }
 

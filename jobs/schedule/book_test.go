@@ -54,7 +54,7 @@ func TestBook(t *testing.T) {
 			func() error { _, err := g.book.Get(ctx, "x"); return err },
 			func() error { return g.book.Delete(ctx, "rest", "x") },
 			func() error { _, err := g.book.Pause(ctx, "rest", "x"); return err },
-			func() error { _, _, err := g.book.Run(ctx, strings.Repeat("x", 500), nil); return err },
+			func() error { _, _, err := g.book.Run(ctx, "somebody", strings.Repeat("x", 500), nil); return err },
 		} {
 			if err := f(); kind(t, err) != jobs.NotFound || len(err.Error()) > 200 {
 				t.Error(err)
@@ -89,7 +89,7 @@ func TestBook(t *testing.T) {
 		}
 		done := g.get("a").Done
 		for range 2 {
-			j, _, err := g.book.Run(ctx, "a", nil)
+			j, _, err := g.book.Run(ctx, "somebody", "a", nil)
 			if err != nil || j.Terms.Schedule != "a" || j.Terms.ScheduledFor != 0 {
 				t.Errorf("%+v, %v", j, err)
 			} else if e := g.get("a"); e.LastJob != j.ID || e.Done != done {
@@ -138,7 +138,7 @@ func TestAdopt(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if _, _, err := g.book.Run(ctx, "stays", nil); err != nil {
+		if _, _, err := g.book.Run(ctx, "somebody", "stays", nil); err != nil {
 			t.Error(err)
 		}
 		before := g.get("stays")
@@ -245,7 +245,7 @@ func TestFireID(t *testing.T) {
 	if id != schedule.FireID("a", x) || id == schedule.FireID("b", x) || id == schedule.FireID("a", x+1) {
 		t.Error("an id is not made of the name and the time")
 	}
-	if id.Version() != 7 || id.Variant().String() != "RFC4122" {
+	if id.Version() != jobs.MadeVersion || id.Variant().String() != "RFC4122" {
 		t.Errorf("%s is of version %d, %s", id, id.Version(), id.Variant())
 	}
 }

@@ -64,7 +64,21 @@ func (c Put) Apply(old *Entry) (*Entry, error) {
 			Detail: fmt.Sprintf("there is a schedule %q already; change it with PUT /schedules/%s", old.Name, old.Name),
 		}
 	}
-	return merge(old, &c.Spec, c.Source, c.At), nil
+	e := merge(old, &c.Spec, c.Source, c.At)
+	if by := c.author(); e.CreatedBy != by {
+		changed := *e
+		changed.CreatedBy = by
+		return &changed, nil
+	}
+	return e, nil
+}
+
+// author is the principal whose jobs the schedule makes; "" for the configuration.
+func (c Put) author() string {
+	if c.Source == FromConfig {
+		return ""
+	}
+	return c.Actor
 }
 
 // Pause stops a schedule of a request, or continues it with its next time.

@@ -34,6 +34,9 @@ type State struct {
 	LastRunAt jobs.Time // when its last job was made; 0 = never
 	LastJob   jobs.ID   // zero = none
 	Skipped   uint64    // times that passed because the job before had not ended
+	// CreatedBy is the principal that has put it as it is now. Its jobs are that one's. "" =
+	// the configuration, or an earlier version.
+	CreatedBy string
 }
 
 // Entry is a schedule as the tracker keeps it. It is never changed in place.
@@ -65,13 +68,13 @@ func (e *Entry) Message(scheduledFor jobs.Time) *jobs.Message {
 	}
 	return &jobs.Message{
 		ID: id, Type: e.Type, Priority: e.Priority, Payload: e.Payload, Tags: e.Tags,
-		RetryCount: e.RetryCount, Timeout: e.Timeout,
+		RetryCount: e.RetryCount, Timeout: e.Timeout, CreatedBy: e.CreatedBy,
 		Terms: &jobs.Terms{Schedule: e.Name, ScheduledFor: scheduledFor, CallbackURL: e.CallbackURL},
 	}
 }
 
-// FireID is the id of a schedule's job for a time: a UUID of version 7 whose random
-// part is a hash of both. So a repeated fire is a duplicate.
+// FireID is the id of a schedule's job for a time: the time in milliseconds as in version
+// 7, and a hash of both. So a repeated fire is a duplicate.
 func FireID(name string, scheduledFor jobs.Time) jobs.ID {
 	in := binary.BigEndian.AppendUint64([]byte("schedule\x00"), uint64(scheduledFor))
 	sum := sha256.Sum256(append(in, name...))
@@ -80,7 +83,7 @@ func FireID(name string, scheduledFor jobs.Time) jobs.ID {
 	copy(id[6:], sum[:10])
 	binary.BigEndian.PutUint32(id[:4], uint32(ms>>16))
 	binary.BigEndian.PutUint16(id[4:6], uint16(ms))
-	id[6] = id[6]&0x0f | 0x70
+	id[6] = id[6]&0x0f | jobs.MadeVersion<<4
 	id[8] = id[8]&0x3f | 0x80
 	return id
 }
@@ -163,6 +166,10 @@ func (e *Entry) AppendJSON(b []byte, now jobs.Time) []byte {
 	}
 	b = append(b, `,"source":`...)
 	b = jobs.AppendString(b, string(e.Source))
+	if e.CreatedBy != "" {
+		b = append(b, `,"created_by":`...)
+		b = jobs.AppendString(b, e.CreatedBy)
+	}
 	b = append(b, `,"created_at":`...)
 	b = appendTime(b, e.CreatedAt)
 	b = append(b, `,"updated_at":`...)
@@ -221,6 +228,7 @@ type record struct {
 	LastJob    jobs.ID         `json:"last_job"`
 	Skipped    uint64          `json:"skipped,omitempty"`
 	Callback   string          `json:"callback_url,omitempty"`
+	CreatedBy  string          `json:"created_by,omitempty"`
 }
 
 // Encode returns the entry's stored form. The error means that the payload is not JSON.
@@ -229,6 +237,7 @@ func (e *Entry) Encode() ([]byte, error) {
 		recordVersion, e.Name, e.Cron, e.Every, e.EveryText, e.Timezone, e.Type, e.Payload, e.Priority, e.Tags,
 		e.RetryCount, e.Timeout, e.Paused, e.Overlap, e.CatchUp, e.Source, e.CreatedAt, e.UpdatedAt,
 		e.Anchor, e.Done, e.LastRunAt, e.LastJob, e.Skipped, e.CallbackURL,
+		e.CreatedBy,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("schedule %q cannot be stored: %w", e.Name, err)
@@ -252,6 +261,6 @@ func Decode(b []byte) (*Entry, error) {
 			r.Name, r.Cron, r.Every, r.EveryText, r.Timezone, r.Type, r.Payload, r.Priority, r.Tags,
 			r.RetryCount, r.Timeout, r.Paused, r.Overlap, r.CatchUp, r.Callback,
 		},
-		State{r.Source, r.CreatedAt, r.UpdatedAt, r.Anchor, r.Done, r.LastRunAt, r.LastJob, r.Skipped},
+		State{r.Source, r.CreatedAt, r.UpdatedAt, r.Anchor, r.Done, r.LastRunAt, r.LastJob, r.Skipped, r.CreatedBy},
 	}, nil
 }

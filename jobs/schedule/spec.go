@@ -115,7 +115,7 @@ func parse(name string, body []byte) (*Spec, error) {
 }
 
 // serverFields are the fields of a schedule that nobody else can set.
-var serverFields = []string{"next_run_at", "last_run_at", "last_job_id", "skipped", "source", "problem", "created_at", "updated_at"}
+var serverFields = []string{"next_run_at", "last_run_at", "last_job_id", "skipped", "source", "problem", "created_by", "created_at", "updated_at"}
 
 // read reads a spec whose name, unless it is "", is given elsewhere.
 func (s *Spec) read(v strict.Value, name string) {

@@ -173,16 +173,16 @@ func (r *run) change(ctx context.Context) error {
 	}
 	switch r.bulk.Action {
 	case api.BulkCancel:
-		return r.do(ctx, jobs.Cancel{Stamp: jobs.By(actor), Keys: keys(page), Reason: r.bulk.Reason})
+		return r.do(ctx, jobs.Cancel{Stamp: r.by(), Keys: keys(page), Reason: r.bulk.Reason})
 	case api.BulkRetry:
-		return r.do(ctx, jobs.Retry{Stamp: jobs.By(actor), Keys: keys(page)})
+		return r.do(ctx, jobs.Retry{Stamp: r.by(), Keys: keys(page)})
 	default:
 		return r.removePage(ctx, page)
 	}
 }
 
-// actor signs the commands.
-const actor = "bulk"
+// by is the stamp of a command now. Whoever has submitted the bulk job gives it.
+func (r *run) by() jobs.Stamp { return jobs.By(r.task.Job.CreatedBy) }
 
 func (r *run) do(ctx context.Context, c jobs.Command) error {
 	res, err := r.tracker.Do(ctx, c)

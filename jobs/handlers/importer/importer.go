@@ -368,7 +368,7 @@ func (r *run) submission(next *row, n int) (*jobs.Submission, string) {
 		}
 	}
 	s := r.req.Submission
-	s.ID, s.Payload = rowID(r.task.Job.ID, n), body
+	s.ID, s.Payload, s.CreatedBy = rowID(r.task.Job, n), body, r.task.Job.CreatedBy
 	if err := r.queue.Check(&s); err != nil {
 		return nil, reasonOf(err)
 	}

@@ -10,13 +10,18 @@ import (
 	"jobstream/jobs"
 )
 
-// rowID is the id of the n-th row of an import: a UUID of version 7, with the time of the
-// import's and a hash of both.
-func rowID(of jobs.ID, n int) jobs.ID {
+// rowID is the id of the n-th row of an import: the time of the import's, and a hash of
+// both. An import without a principal may have been begun by an earlier version, which made
+// such ids as ordinary ones.
+func rowID(j *jobs.Job, n int) jobs.ID {
+	of := j.ID
 	sum := sha256.Sum256(binary.BigEndian.AppendUint64(append([]byte("import\x00"), of[:]...), uint64(n)))
 	id := of
 	copy(id[6:], sum[:10])
-	id[6] = id[6]&0x0f | 0x70
+	id[6] = id[6]&0x0f | jobs.MadeVersion<<4
+	if j.CreatedBy == "" {
+		id[6] = id[6]&0x0f | 0x70
+	}
 	id[8] = id[8]&0x3f | 0x80
 	return id
 }
