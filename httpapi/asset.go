@@ -19,6 +19,7 @@ type asset struct {
 	policy      string // the Content-Security-Policy of a page; "" = it is none
 	zipped      []byte
 	etag        []string
+	cache       []string // the Cache-Control
 }
 
 // newAsset makes an asset of its content.
@@ -41,13 +42,13 @@ func newAsset(contentType string, content []byte) *asset {
 // sent depends on the encoding.
 func zippedAsset(contentType string, zipped []byte) *asset {
 	sum := sha256.Sum256(zipped)
-	return &asset{contentType: []string{contentType}, zipped: zipped, etag: []string{fmt.Sprintf(`W/"%x"`, sum[:16])}}
+	return &asset{contentType: []string{contentType}, zipped: zipped, etag: []string{fmt.Sprintf(`W/"%x"`, sum[:16])}, cache: mustAsk}
 }
 
-// send sends the asset. Whoever has it must ask again before each use.
+// send sends the asset.
 func (a *asset) send(c echo.Context) error {
 	h := c.Response().Header()
-	h["Cache-Control"] = mustAsk
+	h["Cache-Control"] = a.cache
 	h["Etag"] = a.etag
 	h["Vary"] = varyEncoding
 	if a.policy != "" {
@@ -77,7 +78,8 @@ func (a *asset) unzip() ([]byte, error) {
 
 // Values of headers, see jsonType.
 var (
-	mustAsk      = []string{"no-cache"}
+	mustAsk      = []string{"no-cache"}                            // before each use
+	forEver      = []string{"public, max-age=31536000, immutable"} // another version has another path
 	varyEncoding = []string{"Accept-Encoding"}
 	gzipped      = []string{"gzip"}
 )

@@ -1,7 +1,9 @@
 package httpapi
 
 import (
+	"cmp"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -17,8 +19,9 @@ import (
 // page is something with a GET route that is not an operation. It is open: nobody needs
 // a token, and it is answered when nothing else is.
 type page struct {
-	doc   form.Doc
-	serve func(*Server, echo.Context) error
+	doc    form.Doc
+	serve  func(*Server, echo.Context) error
+	status int // of its answer; 0 = 200
 }
 
 // pages are all of them by their paths.
@@ -26,14 +29,18 @@ var pages map[string]*page
 
 func init() { // the description that a page shows is also of the pages
 	pages = map[string]*page{
-		"/livez":          {liveDoc, (*Server).live},
-		"/readyz":         {readyDoc, (*Server).ready},
-		"/healthz":        {healthDoc, (*Server).healthy},
-		"/health":         {healthDoc, (*Server).healthy},
-		"/openapi.json":   {openAPIDoc, (*Server).openAPI},
-		"/asyncapi.json":  {asyncAPIDoc, (*Server).asyncAPI},
-		"/docs":           {docsDoc, (*Server).docs},
-		"/docs/scalar.js": {scriptDoc, (*Server).script},
+		"/livez":          {doc: liveDoc, serve: (*Server).live},
+		"/readyz":         {doc: readyDoc, serve: (*Server).ready},
+		"/healthz":        {doc: healthDoc, serve: (*Server).healthy},
+		"/health":         {doc: healthDoc, serve: (*Server).healthy},
+		"/openapi.json":   {doc: openAPIDoc, serve: (*Server).openAPI},
+		"/asyncapi.json":  {doc: asyncAPIDoc, serve: (*Server).asyncAPI},
+		"/docs":           {doc: docsDoc, serve: (*Server).docs},
+		"/docs/scalar.js": {doc: scriptDoc, serve: (*Server).script},
+		"/":               {homeDoc, (*Server).home, http.StatusFound},
+		"/favicon.ico":    {doc: iconDoc, serve: (*Server).icon},
+		"/ui":             {homeDoc, (*Server).home, http.StatusFound},
+		"/ui/*":           {doc: dashboardDoc, serve: (*Server).dashboard},
 	}
 }
 
@@ -64,8 +71,10 @@ type documents struct{ open, async *asset }
 func describe(version string) *documents {
 	served := append([]*api.Operation{}, api.Operations()...)
 	for _, path := range slices.Sorted(maps.Keys(pages)) {
-		name := strings.NewReplacer("/", "", ".", "_").Replace(path)
-		served = append(served, &api.Operation{Name: name, Route: "GET " + path, Status: 200, Doc: pages[path].doc})
+		name := cmp.Or(strings.NewReplacer("/", "", ".", "_", "*", "_view").Replace(path), "home")
+		served = append(served, &api.Operation{
+			Name: name, Route: "GET " + strings.Replace(path, "*", "{view}", 1), Status: cmp.Or(pages[path].status, 200), Doc: pages[path].doc,
+		})
 	}
 	o := apidoc.Options{Version: version, Operations: served}
 	return &documents{newAsset("application/json", apidoc.OpenAPI(o)), newAsset("application/json", apidoc.AsyncAPI(o))}

@@ -56,7 +56,7 @@ func routes(t *testing.T, r *rig) (all []string) {
 	}
 	for _, route := range known.Routes() {
 		if route.Method != http.MethodHead {
-			all = append(all, route.Method+" "+regexp.MustCompile(`:(\w+)`).ReplaceAllString(route.Path, "{$1}"))
+			all = append(all, route.Method+" "+regexp.MustCompile(`:(\w+)`).ReplaceAllString(strings.Replace(route.Path, "*", "{view}", 1), "{$1}"))
 		}
 	}
 	return all

@@ -339,20 +339,20 @@ func TestNotFound(t *testing.T) {
 	j := r.submit(t, anEmail)
 	id := j.ID.String()
 	paths := []string{
-		"/", "/nothing", "/jobs/", "/jobs/" + id + "/", "/jobs/" + id + "/events/", "/jobs/" + id + "/nothing",
+		"/nothing", "/jobs/", "/jobs/" + id + "/", "/jobs/" + id + "/events/", "/jobs/" + id + "/nothing",
 		"/jobs/" + jobs.NewID().String(), "/jobs/99", "/jobs/0", "/jobs/-1", "/jobs/01", "/jobs/1x", "/jobs/x",
 		"/jobs/99999999999999999999", "/jobs/" + id[:35], "/jobs/" + id + "0", "/jobs/{" + id + "}",
 		"/jobs/" + strings.ReplaceAll(id, "-", ""), "/jobs/urn:uuid:" + id,
 		"/jobs/%00", "/jobs/%2f", "/jobs/%ff", "/jobs/%31", "/jobs/..", "/jobs/%2e%2e/events", "//jobs", "/jobs//events", "/%6aobs",
 		"/Jobs", "/jobs/1/Events", "/workers/", "/workers/x", "/jobs/batch", "/jobs/bulk", "/metrics", "/openapi.yaml",
-		"/docs/", "/docs/x", "/types/", "/types/fax", "/types/Email", "/types/" + api.BulkType, "/types/email/x", "/events", "/jobs/99/events", "/jobs/99/result", "/jobs/x/result",
+		"/docs/", "/docs/x", "/types/", "/types/fax", "/types/Email", "/types/" + api.BulkType, "/types/email/x", "/jobs/99/events", "/jobs/99/result", "/jobs/x/result",
 	}
 	for _, path := range paths {
 		t.Run(path, func(t *testing.T) {
 			r.do(t, "GET", path, "").wantProblem(t, 404, "not_found")
 		})
 	}
-	for _, path := range []string{"/jobs/x/cancel", "/jobs/99x/retry", "/", "/jobs/x", "/jobs/x/events"} {
+	for _, path := range []string{"/jobs/x/cancel", "/jobs/99x/retry", "/jobs/x", "/jobs/x/events"} {
 		for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "OPTIONS"} {
 			t.Run(method+" "+path, func(t *testing.T) {
 				r.do(t, method, path, "{}").wantProblem(t, 404, "not_found")

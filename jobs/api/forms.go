@@ -193,6 +193,7 @@ var PathParams = map[string]form.Param{
 	"inputs/{name}":    {Schema: form.Text(), Text: "the name of an input, which the type declares"},
 	"types/{type}":     {Schema: typeForm, Text: "the type's name"},
 	"schedules/{name}": {Schema: typeForm, Text: "the schedule's name"},
+	"ui/{view}":        {Schema: form.Text(), Text: "the view, like `jobs`"},
 	"leases/{lease}":   {Schema: form.Text(), Text: "the lease, as `POST /leases` has returned it"},
 }
 

@@ -1,0 +1,61 @@
+// The figures of each second, by GET /events?digest=1s. One stream is for all views.
+import {signal, effect} from '@preact/signals';
+import {events, locked, token, Problem} from './api.js';
+
+// digest is the latest one; null before the first.
+export const digest = signal(null);
+
+// state is live, paused, hidden (the tab is) or lost (the server does not answer).
+export const state = signal('lost');
+
+// paused is what the user wants.
+export const paused = signal(false);
+
+// now is the time of the last digest, or of the last second. Views that show ages read it.
+export const now = signal(Date.now());
+
+// recent are the last five minutes of digests, oldest first, for small charts.
+export const recent = [];
+const kept = 300;
+
+let running = null;
+const hidden = signal(document.hidden);
+document.addEventListener('visibilitychange', () => { hidden.value = document.hidden; });
+
+effect(() => {
+  const want = !paused.value && !hidden.value && !locked.value;
+  void token.value; // another token, another stream
+  running?.abort();
+  running = null;
+  if (!want) {
+    state.value = paused.value ? 'paused' : 'hidden';
+    return;
+  }
+  running = new AbortController();
+  follow(running.signal);
+});
+
+async function follow(signal) {
+  for (let wait = 500; !signal.aborted; wait = Math.min(wait * 2, 10000)) {
+    try {
+      await events('/events?digest=1s', (e) => {
+        if (e.event !== 'digest' || signal.aborted) return;
+        wait = 500;
+        const d = JSON.parse(e.data);
+        recent.push(d);
+        if (recent.length > kept) recent.shift();
+        digest.value = d;
+        now.value = Date.now();
+        state.value = 'live';
+      }, {signal});
+    } catch (err) {
+      if (signal.aborted) return;
+      if (err instanceof Problem && err.status === 401) return; // the login wakes us
+    }
+    if (signal.aborted) return;
+    state.value = 'lost';
+    await new Promise((done) => { setTimeout(done, wait); });
+  }
+}
+
+setInterval(() => { if (state.value !== 'hidden' && !paused.value) now.value = Date.now(); }, 1000);
