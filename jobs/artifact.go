@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 
 	"jobstream/jobs/fsync"
+	"jobstream/jobs/linger"
 )
 
 // Artifacts is the place of jobs' files. A file appears there whole or not at all. It is
@@ -197,7 +198,7 @@ func (d *ArtifactDir) remove(id ID, keep map[string]bool) (freed int64, err erro
 		if keep[filepath.Base(path)] {
 			return nil
 		}
-		if err := os.Remove(path); err != nil {
+		if err := linger.Remove(path); err != nil {
 			return err
 		}
 		freed += size

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/linger"
 )
 
 // Query says which entries are wanted.
@@ -94,7 +95,7 @@ func (d *Dir) Remove(id jobs.ID) (freed int64, err error) {
 			continue
 		}
 		if e == nil {
-			if e = os.Remove(d.file(id, part)); e == nil {
+			if e = linger.Remove(d.file(id, part)); e == nil {
 				freed += info.Size()
 			}
 		}

@@ -10,6 +10,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/fsync"
+	"jobstream/jobs/linger"
 )
 
 func mailPath(outbox string, id jobs.ID) string {
@@ -69,7 +70,7 @@ func RemoveMail(outbox string, id jobs.ID) (int64, error) {
 	path := mailPath(outbox, id)
 	info, err := os.Lstat(path)
 	if err == nil {
-		err = os.Remove(path)
+		err = linger.Remove(path)
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
