@@ -37,6 +37,7 @@ type File struct {
 	path    string
 	opened  os.FileInfo
 	done    bool // the last commit was that of a clean stop
+	found   int  // the last commit, if the file was as a clean stop had left it; else 0
 	log     *slog.Logger
 	trace   sync.Once
 }
@@ -141,12 +142,21 @@ func (db *File) Close() error {
 	if db.journal != nil {
 		err = db.journal.Close()
 	}
-	if err == nil && db.done {
+	if err == nil && (db.done || db.untouched()) {
 		if err := db.noteIntact(); err != nil { // it only saves time
 			db.log.Warn("the next start will read the whole tracker", "error", err)
 		}
 	}
 	return errors.Join(err, db.DB.Close())
+}
+
+// untouched says that the file is as a clean stop before has left it.
+func (db *File) untouched() (same bool) {
+	if db.found == 0 {
+		return false
+	}
+	err := db.View(func(tx *bbolt.Tx) error { same = tx.ID() == db.found; return nil })
+	return same && err == nil && db.Present() == nil
 }
 
 // Syncs counts the fsyncs since the file was opened.
@@ -247,6 +257,7 @@ func (db *File) check(timeout time.Duration) error {
 			}
 			defer func() { _ = file.Close() }()
 			if db.intact(file, info, tx) {
+				db.found = tx.ID()
 				return nil
 			}
 			walk := walkOf(file, tx)

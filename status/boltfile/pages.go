@@ -132,16 +132,20 @@ func (w *pageWalk) all(root, commit uint64) error {
 	return w.free(list)
 }
 
-// freeList is the place of a commit's list of free pages.
+// freeList is the place of a commit's list of free pages. Commits alternate between the two
+// meta pages, but a copy that bbolt has made begins with its commit in the first one.
 func (w *pageWalk) freeList(commit uint64) (uint64, error) {
 	meta := make([]byte, metaSize)
-	if _, err := w.file.ReadAt(meta, int64(commit%2)*int64(w.size)); err != nil {
-		return 0, fmt.Errorf("page %d cannot be read: %w", commit%2, err)
+	var found [2]uint64
+	for page := range found {
+		if _, err := w.file.ReadAt(meta, int64(page)*int64(w.size)); err != nil {
+			return 0, fmt.Errorf("page %d cannot be read: %w", page, err)
+		}
+		if found[page] = binary.NativeEndian.Uint64(meta[metaCommit:]); found[page] == commit {
+			return binary.NativeEndian.Uint64(meta[metaFree:]), nil
+		}
 	}
-	if found := binary.NativeEndian.Uint64(meta[metaCommit:]); found != commit {
-		return 0, fmt.Errorf("page %d has commit %d, not %d", commit%2, found, commit)
-	}
-	return binary.NativeEndian.Uint64(meta[metaFree:]), nil
+	return 0, fmt.Errorf("the first pages have the commits %d and %d, not %d", found[0], found[1], commit)
 }
 
 // freeSum is a checksum of the list of free pages, 0 if there is none.
