@@ -56,6 +56,8 @@ func (k *call) answer(a *api.Answer) error {
 		return k.sendChanges(a.Changes)
 	case a.Log != nil:
 		return k.sendLog(a.Log)
+	case a.Stream != nil:
+		return k.sendStream(a.Stream)
 	case a.JSON == nil:
 		return k.NoContent(a.Status)
 	}

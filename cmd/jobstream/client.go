@@ -41,6 +41,25 @@ type answered struct {
 
 // do sends a request without a body and reads the whole answer.
 func (c *clientFlags) do(ctx context.Context, p *program, method, path string) (*answered, error) {
+	answer, err := c.send(ctx, p, method, path)
+	if err != nil {
+		return nil, err
+	}
+	return whole(answer)
+}
+
+// whole reads the whole answer.
+func whole(answer *http.Response) (*answered, error) {
+	defer func() { _ = answer.Body.Close() }() // all of it has been read
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return nil, fmt.Errorf("the server's answer was cut off: %w", err)
+	}
+	return &answered{answer.Status, answer.StatusCode, body}, nil
+}
+
+// send sends a request without a body, and returns the answer with its body unread.
+func (c *clientFlags) send(ctx context.Context, p *program, method, path string) (*http.Response, error) {
 	base, err := c.base(p)
 	if err != nil {
 		return nil, &usageError{err}
@@ -56,17 +75,11 @@ func (c *clientFlags) do(ctx context.Context, p *program, method, path string) (
 	if err != nil {
 		return nil, &usageError{err}
 	}
-	defer client.CloseIdleConnections()
 	answer, err := client.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("the server cannot be reached; name its address with --url if it is another one: %w", err)
 	}
-	defer func() { _ = answer.Body.Close() }() // all of it has been read
-	body, err := io.ReadAll(answer.Body)
-	if err != nil {
-		return nil, fmt.Errorf("the server's answer was cut off: %w", err)
-	}
-	return &answered{answer.Status, answer.StatusCode, body}, nil
+	return answer, nil
 }
 
 // base is the address of the server.
@@ -116,7 +129,8 @@ func (c *clientFlags) client(p *program, name string) (*http.Client, error) {
 			secure.VerifyConnection = func(s tls.ConnectionState) error { return known(own, name, s.PeerCertificates) }
 		}
 	}
-	t := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: secure}
+	// A command sends one request.
+	t := &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment, TLSClientConfig: secure}
 	return &http.Client{Transport: t}, nil
 }
 

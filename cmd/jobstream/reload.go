@@ -103,7 +103,7 @@ func (c *reloadCommand) Run(p *program) error {
 		return err
 	}
 	if answer.code != http.StatusOK {
-		return failedReload(answer)
+		return failed(answer)
 	}
 	var done api.Reloaded
 	if err := json.Unmarshal(answer.body, &done); err != nil {
@@ -112,9 +112,9 @@ func (c *reloadCommand) Run(p *program) error {
 	return printReload(p.stdout, &done)
 }
 
-// failedReload is the error that a server has answered with. One in the configuration
+// failed is the error that a server has answered with. One in the configuration
 // is a [*usageError] with a line for each problem.
-func failedReload(answer *answered) error {
+func failed(answer *answered) error {
 	var p struct {
 		Detail string            `json:"detail"`
 		Errors []jobs.FieldError `json:"errors"`

@@ -27,6 +27,8 @@ type commands struct {
 	Reload  reloadCommand  `cmd:"" help:"Have a running server take up the jobs section of its configuration."`
 	Bench   benchCommand   `cmd:"" help:"Measure throughput and latency on this machine, in a temporary folder."`
 	Compact compactCommand `cmd:"" help:"Give back the disk space of deleted records, while no server runs."`
+	Backup  backupCommand  `cmd:"" help:"Copy everything that a server keeps into one file, while it runs or not."`
+	Restore restoreCommand `cmd:"" help:"Put a backup into an empty folder, for a server to start on."`
 	Token   tokenCommand   `cmd:"" help:"Make tokens for whoever uses the server."`
 	Version versionCommand `cmd:"" help:"Print versions."`
 	Help    helpCommand    `cmd:"" help:"Say what a command does."`

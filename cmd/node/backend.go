@@ -31,6 +31,7 @@ func newBackend(c *core, remove func(context.Context, []*jobs.Job) (int, int64, 
 		Inputs:    c.Inputs,
 		Logs:      c.Logs,
 		Changes:   c.changes,
+		Backups:   backups{c},
 	}
 }
 

@@ -21,6 +21,15 @@ func FoldersIn(root string) Folders {
 	}
 }
 
+// Whole returns an error if a restore into the folder did not come to its end.
+func (f Folders) Whole() error {
+	unfinished := filepath.Join(f.Root, restoring)
+	if _, err := os.Lstat(unfinished); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(fmt.Errorf("data.dir: a restore into %s has not come to its end, so %s may lack anything; wait for it if it still runs, else empty the folder and restore again", f.Root, f.Root), err)
+	}
+	return nil
+}
+
 // Make makes the data folder if need be. It fails if a file is in the way of one of its
 // folders.
 func (f Folders) Make() error {
@@ -36,6 +45,9 @@ func (f Folders) Make() error {
 	}
 	if err == nil { // any other error comes again, where it can be explained
 		_, _ = probe.Close(), os.Remove(probe.Name())
+	}
+	if err := f.Whole(); err != nil {
+		return err
 	}
 	for _, dir := range []string{f.Broker, f.Artifacts, f.Outbox, f.Logs, f.Work} {
 		if info, err := os.Stat(dir); err == nil && !info.IsDir() {

@@ -46,7 +46,10 @@ type coreOptions struct {
 
 // sweep removes what was left half done.
 func (o *coreOptions) sweep() error {
-	err := o.Artifacts.Sweep()
+	err := sweepBackups(o.dirs)
+	if err == nil {
+		err = o.Artifacts.Sweep()
+	}
 	if err == nil && o.Sweep != nil {
 		err = o.Sweep()
 	}
@@ -89,8 +92,9 @@ func startCore(ctx context.Context, o coreOptions) (c *core, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// The tracker's file is locked now, so nobody else works in the folder.
-	if err := o.sweep(); err != nil {
+	// The tracker's file is locked now, so nobody else works in the folder. A restore that
+	// has begun since the first look fails, because the tracker's file is in its way.
+	if err := errors.Join(o.dirs.Whole(), o.sweep()); err != nil {
 		return nil, errors.Join(err, c.Store.Close())
 	}
 	c.health = newHealth(c.Store, o.dirs, o.MinFree, c.log)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"io"
 	"slices"
 	"time"
 
@@ -10,8 +11,8 @@ import (
 	"jobstream/jobs/joblog"
 )
 
-// Answer is the result of an operation. It has a JSON, a List, a File, a Log, Changes, or
-// none of them.
+// Answer is the result of an operation. It has a JSON, a List, a File, a Log, Changes, a
+// Stream, or none of them.
 type Answer struct {
 	JSON JSON
 	List *List
@@ -19,6 +20,7 @@ type Answer struct {
 	Log  *Log
 	// Changes are the events of GET /events.
 	Changes *Changes
+	Stream  *Stream
 
 	// Status is its HTTP status; 0 = that of the operation.
 	Status int
@@ -87,6 +89,15 @@ type Changes struct {
 
 // Follow begins to follow them. It is called once, see [changes.Feed.Follow].
 func (c *Changes) Follow() *changes.Follower { return c.feed.Follow(c.filter, c.last) }
+
+// Stream is a file that is made while a door sends it. If that fails the door breaks the
+// answer off, so that nobody takes the beginning for the whole.
+type Stream struct {
+	Name        string
+	ContentType string
+	Write       func(ctx context.Context, w io.Writer) error // is called at most once
+	Close       func()                                       // is called once, with or without Write
+}
 
 // JobAddress is the path of a job.
 func JobAddress(id jobs.ID) string { return "/jobs/" + id.String() }

@@ -27,6 +27,7 @@ type Backend struct {
 	Inputs    Inputs
 	Logs      *joblog.Dir
 	Changes   *changes.Feed
+	Backups   Backups
 }
 
 // Submitter admits jobs.
@@ -122,6 +123,12 @@ type Reloader interface {
 	// Reload takes up what has changed in them, all or nothing. Mistakes in the
 	// configuration are a *jobs.Error that names each.
 	Reload(ctx context.Context) (*Reloaded, error)
+}
+
+// Backups are copies of everything that the server keeps.
+type Backups interface {
+	// Backup begins one. It has everything that was acknowledged before the call.
+	Backup(ctx context.Context) (*Stream, error)
 }
 
 // Schedules make jobs at set times. Mistakes of users are *jobs.Errors. An actor is the

@@ -79,6 +79,7 @@ var operations = guarded([]*Operation{
 	{"worker.artifact", access.Work, "PUT /leases/{lease}/artifacts/{name}", 200, doors(readAttachment, nil, attach), workerArtifactDoc},
 
 	{"reload", access.Admin, "POST /reload", 200, both(readEmpty, reload), reloadDoc},
+	{"backup", access.Admin, "GET /backup", 200, doors(readNothing, nil, backup), backupDoc},
 
 	{"schedule.list", access.Read, "GET /schedules", 200, doors(readNothing, nil, listSchedules), scheduleListDoc},
 	{"schedule.create", access.Manage, "POST /schedules", 201, doors(readSpec, nil, createSchedule), scheduleCreateDoc},

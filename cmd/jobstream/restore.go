@@ -1,0 +1,67 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"jobstream/cmd/jobstream/internal/config"
+	"jobstream/cmd/node"
+	"jobstream/cmd/node/archive"
+	"jobstream/jobs/handlers"
+)
+
+type restoreCommand struct {
+	configFlag
+	Data *string `placeholder:"DIR" help:"The folder to restore into, which must be empty (default: data.dir)."`
+	From string  `arg:"" name:"file" help:"The backup; - is the standard input."`
+}
+
+// Run restores a backup: everything, or nothing.
+func (c *restoreCommand) Run(p *program) error {
+	dir, err := c.dir(p)
+	if err != nil {
+		return err
+	}
+	from := io.ReadCloser(os.Stdin)
+	if c.From != "-" {
+		if from, err = os.Open(c.From); err != nil {
+			return err
+		}
+		defer func() { _ = from.Close() }() // opened for reading only
+	}
+	ctx, stop := signal.NotifyContext(p.ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	shown := newTransfer(from, "restore", p.stderr)
+	defer shown.end()
+	got, err := node.Restore(ctx, shown, dir, shown.begin, newLogger(config.Default(handlers.Kinds()).Log, p.stderr))
+	shown.end()
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return fmt.Errorf("interrupted; nothing was restored into %s", dir)
+	case errors.Is(err, archive.ErrBroken), errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("nothing was restored into %s: %s: %w", dir, c.From, err)
+	case err != nil:
+		return fmt.Errorf("nothing was restored: %w", err)
+	}
+	_, err = fmt.Fprintf(p.stdout, "%s: %d files, %.1f MiB, verified; as the server was at %s. Start it on this folder, and never beside the one that the backup is of\n",
+		dir, got.Files, float64(got.Bytes)/(1<<20), got.At.Format(time.RFC3339))
+	return err
+}
+
+// dir is the folder to restore into.
+func (c *restoreCommand) dir(p *program) (string, error) {
+	if c.Data != nil {
+		return *c.Data, nil
+	}
+	at, err := config.Running(c.File, handlers.Kinds(), p.environ)
+	if err != nil {
+		return "", &usageError{err}
+	}
+	return at.Dir, nil
+}
