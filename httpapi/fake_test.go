@@ -13,6 +13,7 @@ import (
 	"jobstream/jobs"
 	"jobstream/jobs/access"
 	"jobstream/jobs/api"
+	"jobstream/jobs/changes"
 	"jobstream/jobs/intake"
 )
 
@@ -409,7 +410,9 @@ type everything interface {
 
 // behind is a backend with one thing for all of its parts.
 func behind(b everything) *api.Backend {
-	return &api.Backend{Submitter: b, Reader: b, Changer: b, Types: b, Workers: b}
+	feed := changes.New(noPast{}, "")
+	feed.Close() // whoever follows gets the last event at once
+	return &api.Backend{Submitter: b, Reader: b, Changer: b, Types: b, Workers: b, Changes: feed}
 }
 
 // submit adds a job the usual way.
@@ -424,4 +427,13 @@ func (b *backend) submit(t *testing.T, body string) *jobs.Job {
 		t.Fatal(err)
 	}
 	return j
+}
+
+// noPast is the past of a tracker without commits.
+type noPast struct{}
+
+func (noPast) Number() uint64 { return 0 }
+
+func (noPast) EndedSince(jobs.EndedPlace, int, int) (jobs.Ends, error) {
+	return jobs.Ends{Whole: true}, nil
 }
