@@ -51,6 +51,8 @@ type accounts struct {
 	mu     sync.Mutex
 	made   map[string]*account // by key
 	owners map[string]string   // of the consumers of notifications; "" = everybody's
+	// refusal is why no bare messages are taken; "" = they are.
+	refusal string
 }
 
 // account is that of a principal with certain rights. Other rights make another one.
@@ -202,6 +204,7 @@ func (a *accounts) open(key string, p *access.Principal, may Surface) (*account,
 			g.failed = append(g.failed, made.useConsumer(consumer))
 		}
 	}
+	g.failed = append(g.failed, a.divert(acc))
 	return made, errors.Join(g.failed...)
 }
 
@@ -252,7 +255,7 @@ var (
 
 // export lets other accounts import what [grants] gives them.
 func export(hub *server.Account) error {
-	single := append([]string{jobsSubjects, "jobs.*", "jobs.*.*", asked + ".*"}, readable...)
+	single := append([]string{jobsSubjects, "jobs.*", "jobs.*.*", refusedSubjects, asked + ".*"}, readable...)
 	streamed := append([]string{"$SRV.>", servicePrefix + "*.>", gatePrefix + "*.>"}, owned...)
 	var failed []error
 	for _, s := range single {
@@ -294,6 +297,7 @@ func (g *grants) of(p *access.Principal, may Surface) {
 	g.request(service, "jobstream.>")
 	g.failed = append(g.failed, g.account.SetServiceImportSharing(g.hub, service, true)) // see Server.awaited
 	if p.May(access.Submit) {
+		g.request("", refusedSubjects)
 		if may.Types == nil {
 			g.request("", jobsSubjects)
 			for _, t := range may.Reserved {

@@ -171,6 +171,9 @@ func (b *Broker) open(ctx context.Context) error {
 	if err := b.accounts.openGate(ctx); err != nil {
 		return err
 	}
+	if err := b.accounts.openRefusals(); err != nil {
+		return err
+	}
 	if !b.o.HoldPort {
 		if err := b.Listen(ctx); err != nil {
 			return err

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
 	"jobstream/jobs"
@@ -50,6 +52,19 @@ func (h *house) readyz(status int) (body string) {
 		return r.code == status
 	})
 	return body
+}
+
+// refusesBare waits until bare messages are refused in their PubAck.
+func (h *house) refusesBare(nc *nats.Conn) {
+	h.t.Helper()
+	var ack *pubAck
+	waitUntil(h.t, func() bool { ack = h.bare(nc, "jobs.quick", `{}`); return ack.Error != nil })
+	if ack.Error.Code != http.StatusServiceUnavailable || !strings.Contains(ack.Error.Description, "data.min_free") {
+		h.t.Errorf("a bare message got %+v", ack.Error)
+	}
+	if ack := h.bare(nc, "jobs.quick.1", `{}`); ack.Error == nil || ack.Seq != 0 {
+		h.t.Errorf("a bare message got %+v", ack)
+	}
 }
 
 // TestContractMinFree lets the disk get nearly full. Nothing new is taken, by whatever
@@ -120,6 +135,7 @@ func TestContractMinFree(t *testing.T) {
 	} {
 		says(wantProblem(t, h.call(nc, r.endpoint, r.body).Data, http.StatusServiceUnavailable, "unavailable").Detail)
 	}
+	h.refusesBare(nc)
 	if again := h.do(http.MethodPost, "/jobs", `{"type":"quick"}`, "Idempotency-Key", "once"); again.code != http.StatusAccepted || readJob(t, again.body).ID != readJob(t, once.body).ID {
 		t.Errorf("a repeated request got %d: %s", again.code, again.body)
 	}
@@ -156,6 +172,7 @@ func TestContractMinFree(t *testing.T) {
 	h.readyz(http.StatusOK)
 	h.await(h.submit(`{"type":"quick"}`).ID, "completed")
 	h.await(imported.ID, "completed")
+	waitUntil(t, func() bool { return h.bare(nc, "jobs.quick", `{}`).Error == nil })
 	h.awaitFires("often", 1)
 	if !strings.Contains(h.log.String(), "the disk has room again") {
 		t.Errorf("nothing was logged when there was room again:\n%s", h.log)
@@ -198,8 +215,16 @@ func TestContractMinFreeOff(t *testing.T) {
 	h.submit(`{"type":"quick"}`)
 	h.close()
 
-	// A start on it with the shipped bound works, and says why it takes nothing.
-	h = open(t, data, setup{handlers: map[string]jobs.Handler{"quick": jobs.HandlerFunc(nothing)}})
+	// A start on it with a bound works, and says why it takes nothing.
+	h = open(t, data, setup{
+		handlers: map[string]jobs.Handler{"quick": jobs.HandlerFunc(nothing)},
+		change:   func(c *config.Config) { c.Data.MinFree = 100 << 20 },
+	})
 	h.readyz(http.StatusServiceUnavailable)
 	h.do(http.MethodPost, "/jobs", `{"type":"quick"}`).wantProblem(t, http.StatusServiceUnavailable, "unavailable")
+	nc := h.dial() // its account did not exist yet
+	h.refusesBare(nc)
+	empty(t, data)
+	h.readyz(http.StatusOK)
+	waitUntil(t, func() bool { return h.bare(nc, "jobs.quick", `{}`).Error == nil })
 }

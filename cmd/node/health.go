@@ -40,8 +40,15 @@ func (h *health) watch(ctx context.Context, b *broker.Broker) error {
 	defer tick.Stop()
 	bad := 0
 	var probed time.Time
+	refused := ""
 	for {
 		_ = h.room.look()
+		if why := h.room.reason(); why != refused {
+			if err := b.RefuseBare(why); err != nil {
+				h.log.Error("bare messages cannot be refused", "error", err)
+			}
+			refused = why
+		}
 		err := h.store.Present()
 		if err == nil {
 			err = b.Healthy()

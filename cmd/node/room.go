@@ -43,6 +43,14 @@ func (r *room) now() error {
 	return nil
 }
 
+// reason is the text of now, without what changes all the time; "" if there is enough.
+func (r *room) reason() string {
+	if r.short.Load() == nil {
+		return ""
+	}
+	return "the disk is nearly full (data.min_free); nothing new is taken until it has room"
+}
+
 // look looks at the disks and returns what now does from then on. There is enough again
 // when there is an eighth more than the least.
 func (r *room) look() error {
