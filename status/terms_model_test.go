@@ -97,7 +97,7 @@ func (m *termsModel) submitted(msg jobs.Message) (replay, refusal bool) {
 		if !msg.Moved {
 			return true, false
 		}
-		if !j.Status.Ended() && msg.Seq > j.Seq {
+		if !j.Status.Ended() && msg.Seq > j.Seq && msg.Priority == j.Priority { // else it waits for another lane by now
 			j.Enqueue(msg.Seq, msg.At)
 		}
 		return false, false
