@@ -308,6 +308,10 @@ func (b *backend) SetPaused(ctx context.Context, _, name string, paused bool) (*
 	return b.Type(ctx, name)
 }
 
+func (b *backend) Failures(context.Context, jobs.FailurePage) (jobs.FailureList, error) {
+	return jobs.FailureList{}, b.err
+}
+
 func (b *backend) find(match func(*jobs.Job) bool) (*jobs.Job, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -16,7 +16,7 @@ func (k *call) sendList(list *api.List) error {
 	if k.Request().Method == http.MethodHead {
 		return k.headOfList(list)
 	}
-	l := &listWriter{c: k, until: time.Now().Add(writeTimeout), buf: []byte(api.OpenListing)}
+	l := &listWriter{c: k, list: list, until: time.Now().Add(writeTimeout), buf: []byte(api.OpenListing)}
 	found, err := list.Read(k.Request().Context(), l.append)
 	if l.err != nil {
 		return l.err
@@ -52,6 +52,7 @@ const (
 // listWriter sends a list while it is being read.
 type listWriter struct {
 	c     echo.Context
+	list  *api.List
 	until time.Time
 	buf   []byte // not sent yet
 	sent  int
@@ -66,7 +67,7 @@ func (l *listWriter) append(j *jobs.Job) bool {
 	if l.some {
 		l.buf = append(l.buf, ',')
 	}
-	l.buf = j.AppendJSON(l.buf)
+	l.buf = j.AppendWaiting(l.buf, l.list.Waiting(j))
 	if l.some && l.sent+len(l.buf) > jobs.MaxPageBytes {
 		l.buf = l.buf[:before]
 		return false

@@ -137,6 +137,7 @@ var JobFields = []Field[Job]{
 	{Name: "checkpoint", Of: func(j *Job) any { return &j.Checkpoint }, JSON: Hidden},
 	{Name: "artifacts", Of: func(j *Job) any { return &j.Artifacts }},
 	{Name: "created_by", Of: func(j *Job) any { return &j.CreatedBy }, Few: true, Doc: "the name of the token or subject that has submitted it, or anonymous; a bare message has none"},
+	{Name: "permanent", Of: func(j *Job) any { return &j.Permanent }},
 }
 
 // MessageFields are the attributes of a [Message], as a batch stores them.
@@ -213,6 +214,7 @@ var EventFields = []Field[Event]{
 	{Name: "artifact", Of: func(e *Event) any { return &e.Artifact }},
 	{Name: "checkpoint", Of: func(e *Event) any { return &e.Checkpoint }},
 	{Name: "artifacts", Of: func(e *Event) any { return &e.Artifacts }},
+	{Name: "permanent", Of: func(e *Event) any { return &e.Permanent }},
 }
 
 // shownRun hides the number of the first run.

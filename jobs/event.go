@@ -88,6 +88,7 @@ type Event struct {
 	// Checkpoint is the attempt's checkpoint for the next one; nil for none. See
 	// [Task.SetCheckpoint].
 	Checkpoint json.RawMessage
+	Permanent  bool // for failed: no retry can mend it
 }
 
 // Size is about the memory of the event's own texts, in bytes.
@@ -299,6 +300,7 @@ func (j *Job) end(e *Event, to Status) {
 	}
 	j.Status = to
 	j.EndedAt = e.At
+	j.Permanent = e.Permanent
 	j.DueAt = 0
 	if e.Kind != KindCancelled {
 		j.Result = e.Result

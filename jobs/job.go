@@ -212,6 +212,9 @@ type Job struct {
 	Place Place
 	Slot  bool // it has a turn of its concurrency key
 
+	// Permanent says that it failed with an error that no retry can mend.
+	Permanent bool
+
 	// Unlisted says that its type was unknown on arrival. Clients can invent any number
 	// of types, so these share one name in counts and filters, [UnknownTypes].
 	Unlisted bool

@@ -18,6 +18,9 @@ func (j *Job) AppendJSON(b []byte) []byte {
 	if j.Terms != nil {
 		b = appendMembers(b, TermsFields, j.Terms)
 	}
+	if f := j.Fingerprint(); f != "" {
+		b = append(append(append(b, `,"fingerprint":"`...), f...), '"')
+	}
 	b[start] = '{'
 	return append(b, '}')
 }

@@ -196,7 +196,7 @@ func (j *Job) reject(why string) {
 	case strict.TooDeep(j.Payload):
 		j.Payload = nil // many clients could not read the resource
 	}
-	j.Status = Failed
+	j.Status, j.Permanent = Failed, true
 	j.Error = why
 	j.Errors = []AttemptError{{Attempt: 0, Error: why, At: j.CreatedAt}}
 	j.EndedAt = j.CreatedAt

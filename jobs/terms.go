@@ -112,7 +112,7 @@ func (j *Job) Rerun(at Time) {
 	j.Status, j.Place = Pending, Due
 	j.Attempt, j.Failures, j.Lost = 0, 0, 0
 	j.Progress, j.Message, j.Error = 0, "", ""
-	j.Result, j.Artifact, j.Artifacts = nil, nil, nil
+	j.Result, j.Artifact, j.Artifacts, j.Permanent = nil, nil, nil, false
 	j.DueAt, j.StartedAt, j.EndedAt = 0, 0, 0
 	if j.Terms != nil {
 		t := *j.Terms

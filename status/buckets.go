@@ -32,10 +32,14 @@ var (
 	bucketSchedules = []byte("schedules")
 	bucketDisabled  = []byte("disabled")
 
+	bucketFailures    = []byte("failures")
+	bucketFailureAges = []byte("failureages")
+
 	allBuckets = [][]byte{
 		bucketMeta, bucketJobs, bucketPayloads, bucketIDs, bucketMoved, bucketBits, bucketTimes, bucketOutbox,
 		bucketCopies, bucketCopyAges, bucketAliases, bucketDue, bucketLimits, bucketUnique, bucketSlots, bucketHeld, bucketTokens, bucketTokenAge,
 		bucketBatches, bucketTypes, bucketSchedules, bucketInputs, bucketInputJobs, bucketInputAge, bucketDisabled, bucketEnded,
+		bucketFailures, bucketFailureAges,
 	}
 
 	keyFormat    = []byte("format")
@@ -46,6 +50,7 @@ var (
 	keyBoot      = []byte("boot")
 	keyLeases    = []byte("leases")  // the key that signs tokens of leases
 	keyRebuild   = []byte("rebuild") // there from the file's making to the end of its rebuild
+	keyIndexes   = []byte("indexes") // the version of the indexes, and while they are made anew the next key
 	prefixType   = "type/"
 )
 

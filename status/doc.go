@@ -39,6 +39,8 @@
 //	inputs    id → since when no job has it, and what its file is
 //	inputjobs id, key → nothing: the jobs that have an input
 //	inputage  moment, id → nothing: the inputs that no job has, by age
+//	failures  fingerprint → its group of failed jobs
+//	failureages last moment, fingerprint → nothing
 //	disabled  URL → since when it gets no callbacks, and why; the bucket's sequence numbers callbacks
 //	copies    key, commit → record of an ended job that runs again or was deleted with that commit (outbox.go)
 //	copyages  commit, key → nothing: the copies by age

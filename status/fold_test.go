@@ -157,6 +157,8 @@ func (tr *tracker) verify() {
 			tr.t.Fatalf("jobs with tag %q: %v, want %v", tag, got, want)
 		}
 	}
+	tr.verifyFailures(all)
+	tr.verifyAttributes(all)
 	if floor, n := tr.Floor(); floor != low || n != unfinished {
 		tr.t.Fatalf("floor %d, in the queue %d; want %d, %d", floor, n, low, unfinished)
 	}

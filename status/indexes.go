@@ -16,6 +16,7 @@ type indexes struct {
 	latest   *Latest
 	spans    map[uint32]index.Span
 	counters map[string]*index.Counters // those that change
+	failures failures
 }
 
 func newIndexes(tx *bbolt.Tx, cache *index.Cache, latest *Latest) *indexes {
@@ -23,6 +24,7 @@ func newIndexes(tx *bbolt.Tx, cache *index.Cache, latest *Latest) *indexes {
 		bits: tx.Bucket(bucketBits), times: tx.Bucket(bucketTimes), meta: tx.Bucket(bucketMeta),
 		cache: cache, latest: latest,
 		spans: make(map[uint32]index.Span), counters: make(map[string]*index.Counters),
+		failures: newFailures(tx),
 	}
 }
 
@@ -58,6 +60,12 @@ func (x *indexes) update(w *work) error {
 			return err
 		}
 	}
+	if err := x.ordered(w.old, j); err != nil {
+		return err
+	}
+	if err := x.fails(w.old, j); err != nil {
+		return err
+	}
 	if w.old != nil && w.old.Status == j.Status {
 		return nil
 	}
@@ -73,6 +81,72 @@ func (x *indexes) update(w *work) error {
 		c.Ended[j.Status]++
 	}
 	return x.mark(index.OfStatus(j.Status), j, true)
+}
+
+// ordered marks the moment by which lists order the job.
+func (x *indexes) ordered(old, j *jobs.Job) error {
+	is := index.OfMoment(j)
+	if old != nil {
+		was := index.OfMoment(old)
+		if was == is {
+			return nil
+		}
+		if was != "" {
+			if err := x.mark(was, j, false); err != nil {
+				return err
+			}
+		}
+	}
+	if is == "" {
+		return nil
+	}
+	return x.mark(is, j, true)
+}
+
+// fails brings the groups of failures up to date with a change.
+func (x *indexes) fails(old, j *jobs.Job) error {
+	wasFailed := old != nil && old.Status == jobs.Failed
+	if !wasFailed && j.Status != jobs.Failed || wasFailed && j.Status == jobs.Failed && old.EndedAt == j.EndedAt && old.Error == j.Error {
+		return nil
+	}
+	if wasFailed {
+		if err := x.failed(old, false); err != nil {
+			return err
+		}
+	}
+	return x.failed(j, true)
+}
+
+// failed marks a failed job with its fingerprint, and counts it. Callbacks are left out
+// of the groups: GET /deliveries shows them.
+func (x *indexes) failed(j *jobs.Job, on bool) error {
+	fingerprint := j.Fingerprint()
+	if fingerprint == "" {
+		return nil
+	}
+	if err := x.mark(index.OfFailure(fingerprint), j, on); err != nil || j.Type == jobs.CallbackType {
+		return err
+	}
+	return x.failures.count(fingerprint, j, on)
+}
+
+// markTerms marks the schedule and the keys of a job.
+func (x *indexes) markTerms(j *jobs.Job, on bool) error {
+	if j.Terms == nil {
+		return nil
+	}
+	for _, a := range [...]struct {
+		of    func(string) string
+		value string
+	}{{index.OfSchedule, j.Terms.Schedule}, {index.OfConcurrencyKey, j.Terms.ConcurrencyKey}, {index.OfUniqueKey, j.Terms.UniqueKey}} {
+		if a.value == "" {
+			continue
+		}
+		if err := x.mark(a.of(a.value), j, on); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // submitted marks the attributes of a submission.
@@ -96,7 +170,7 @@ func (x *indexes) submitted(w *work) error {
 			return err
 		}
 	}
-	return nil
+	return x.markTerms(j, true)
 }
 
 // revised marks the attributes of a submission that were changed by hand.
@@ -121,7 +195,13 @@ func (x *indexes) revised(old, j *jobs.Job) error {
 
 // remove forgets an ended job. It still counts as one that ended.
 func (x *indexes) remove(j *jobs.Job) error {
-	attrs := []string{index.OfStatus(j.Status), index.OfType(j.ListedAs()), index.OfPriority(j.Priority)}
+	if err := x.failed(j, false); err != nil {
+		return err
+	}
+	if err := x.markTerms(j, false); err != nil {
+		return err
+	}
+	attrs := []string{index.OfStatus(j.Status), index.OfType(j.ListedAs()), index.OfPriority(j.Priority), index.OfMoment(j)}
 	for _, t := range j.Tags {
 		attrs = append(attrs, index.OfTag(t))
 	}
@@ -142,6 +222,9 @@ func (x *indexes) write() error {
 		}
 	}
 	if err := x.cache.Flush(x.bits); err != nil {
+		return err
+	}
+	if err := x.failures.write(); err != nil {
 		return err
 	}
 	for name, c := range x.counters {

@@ -114,6 +114,12 @@ func (q *Queries) page(filter jobs.Filter, from uint64, asc bool, limit int) (fo
 func (q *Queries) piece(match *matcher, from uint64, asc bool, limit int, left *budget) (found []*jobs.Job, next uint64, err error) {
 	err = q.db.View(func(tx *bbolt.Tx) error {
 		r := newReading(tx, left)
+		if keys, only, bad := named(tx, match.filter); only {
+			if bad == nil {
+				found, next, bad = among(r, match, keys, from, asc, limit)
+			}
+			return bad
+		}
 		w := newWalk(tx, match.filter, asc, from)
 		for w.Next() {
 			m, err := w.Candidates()

@@ -54,11 +54,14 @@ func (q *Queries) search(ctx context.Context, p jobs.Page, within bounds, yield 
 	if limit == 0 {
 		limit = jobs.DefaultLimit
 	}
+	if p.Order != jobs.ByCreation {
+		return q.searchByMoment(ctx, p, limit, within, yield)
+	}
 	key := uint64(0)
 	if p.Cursor != "" {
 		var ok bool
 		if key, ok = parseCursor(p.Cursor, p.Asc); !ok {
-			return l, jobs.Invalid("query/cursor", "is not a cursor of this list in this order; take next_cursor of the page before")
+			return l, badCursor()
 		}
 	}
 	match := newMatcher(&p.Filter)
@@ -102,17 +105,22 @@ func (q *Queries) search(ctx context.Context, p jobs.Page, within bounds, yield 
 	return l, nil
 }
 
+func badCursor() error {
+	return jobs.Invalid("query/cursor", "is not a cursor of this list in this order; take next_cursor of the page before")
+}
+
 // matcher decides by encoded records what no index knows.
 type matcher struct {
 	filter  *jobs.Filter
 	err     jobs.Needle
 	payload jobs.Needle
+	query   jobs.Needle
 	scans   bool
 	light   bool // the payloads that are kept apart are not wanted
 }
 
 func newMatcher(f *jobs.Filter) *matcher {
-	return &matcher{filter: f, err: jobs.NewNeedle(f.Error), payload: jobs.NewNeedle(f.Payload), scans: f.Scans()}
+	return &matcher{filter: f, err: jobs.NewNeedle(f.Error), payload: jobs.NewNeedle(f.Payload), query: jobs.NewNeedle(f.Query), scans: f.Scans()}
 }
 
 // mayRead says whether the records of some chunks may have to be read.
@@ -134,13 +142,25 @@ func (m *matcher) chooses(g *record.Glance, payload func() []byte) bool {
 	if f.Error != "" && !m.err.In(g.Error) && !g.InErrors(&m.err) {
 		return false
 	}
-	if f.Payload == "" {
+	if f.Payload == "" && f.Query == "" {
 		return true
 	}
-	if g.Apart {
-		return m.payload.In(payload())
+	// A query that is an id or a seq has found its jobs before, see named.
+	if f.Query != "" && (m.query.In(g.Type) || m.query.In(g.Error) || g.InTags(&m.query) || g.InErrors(&m.query)) {
+		if f.Payload == "" {
+			return true
+		}
+	} else if f.Query != "" && !m.inPayload(&m.query, g, payload) {
+		return false
 	}
-	return m.payload.In(g.Payload)
+	return f.Payload == "" || m.inPayload(&m.payload, g, payload)
+}
+
+func (m *matcher) inPayload(text *jobs.Needle, g *record.Glance, apart func() []byte) bool {
+	if g.Apart {
+		return text.In(apart())
+	}
+	return text.In(g.Payload)
 }
 
 // reading reads records within a budget. Neighbours in either direction are read
@@ -201,6 +221,24 @@ func (r *reading) look(match *matcher) (g record.Glance, chosen bool, err error)
 		return g, false, r.damaged(err)
 	}
 	return g, match.chooses(&g, r.apart), nil
+}
+
+// moment is the moment by which lists order the job with this key. chosen is false if
+// there is none, or the filter does not choose it.
+func (r *reading) moment(key uint64, match *matcher) (at jobs.Time, chosen bool, err error) {
+	if !r.to(key) {
+		return 0, false, nil
+	}
+	g, chosen, err := r.look(match)
+	switch {
+	case err != nil || !chosen:
+		return 0, false, err
+	case g.Status.Ended():
+		return g.Ended, true, nil
+	case g.Status == jobs.Processing:
+		return g.Started, true, nil
+	}
+	return g.Due, true, nil
 }
 
 // job is the job with this key, nil if there is none or the filter does not choose it.

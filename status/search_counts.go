@@ -18,7 +18,7 @@ import (
 // That takes about a second for a million. Jobs that come or change meanwhile may or may
 // not be counted. The end of ctx ends the count with its cause.
 func (q *Queries) Counts(ctx context.Context, filter jobs.Filter) (jobs.Counts, error) {
-	if len(filter.Tags) == 0 && filter.CreatedAfter == 0 && filter.CreatedBefore == 0 && !filter.Scans() {
+	if filter.Counted() {
 		return q.countFigures(&filter), nil
 	}
 	return q.countWalk(ctx, &filter, searchPiece)
@@ -44,6 +44,10 @@ const chunkCost = 16
 
 // countWalk counts chunk by chunk, a piece in each read transaction.
 func (q *Queries) countWalk(ctx context.Context, filter *jobs.Filter, piece budget) (c jobs.Counts, err error) {
+	if filter.Query != "" || len(filter.IDs) > 0 {
+		err = q.Scan(ctx, *filter, func(j *jobs.Job) error { c.Add(j.ListedAs(), j.Status, 1); return nil })
+		return c, err
+	}
 	t := tally{match: newMatcher(filter), counts: &c}
 	for more := true; more; {
 		if ctx.Err() != nil {

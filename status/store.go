@@ -74,6 +74,9 @@ func Open(o Options) (*Store, error) {
 	s := newStore(db, o)
 	err = prepare(db)
 	if err == nil {
+		err = reindex(db, o.Logger)
+	}
+	if err == nil {
 		err = db.View(s.load)
 	}
 	if err != nil {
@@ -117,7 +120,7 @@ func prepare(db *boltfile.File) error {
 			return fmt.Errorf("its format %v is not known to this version of jobstream", v)
 		}
 		if made {
-			if err := meta.Put(keyRebuild, []byte{1}); err != nil {
+			if err := errors.Join(meta.Put(keyRebuild, []byte{1}), meta.Put(keyIndexes, []byte{indexVersion})); err != nil {
 				return err
 			}
 		}

@@ -122,6 +122,11 @@ func (r *reader) Counts(ctx context.Context, f jobs.Filter) (jobs.Counts, error)
 	return r.c.Store.Counts(ctx, f)
 }
 
+// Failures lists failed jobs in groups.
+func (r *reader) Failures(ctx context.Context, p jobs.FailurePage) (jobs.FailureList, error) {
+	return r.c.Store.Failures(ctx, p)
+}
+
 // Disabled lists the URLs that get no callbacks any more.
 func (r *reader) Disabled(context.Context) ([]jobs.DisabledURL, error) { return r.c.Store.Disabled() }
 

@@ -55,6 +55,14 @@ func (l *List) Read(ctx context.Context, yield func(*jobs.Job) bool) (jobs.Listi
 	return l.from.List(ctx, l.Page, yield)
 }
 
+// Waiting is the reason why a job of the list waits, if the caller wants it.
+func (l *List) Waiting(j *jobs.Job) *jobs.Waiting {
+	if !l.Page.Waiting {
+		return nil
+	}
+	return l.from.Waiting(j)
+}
+
 // File is the artifact of a job. The door closes Content.
 type File struct {
 	ID       jobs.ID

@@ -74,6 +74,8 @@ type Reader interface {
 	List(ctx context.Context, p jobs.Page, yield func(*jobs.Job) bool) (jobs.Listing, error)
 	// Counts counts the jobs that f chooses.
 	Counts(ctx context.Context, f jobs.Filter) (jobs.Counts, error)
+	// Failures lists failed jobs in groups. A malformed cursor is an error as in List.
+	Failures(ctx context.Context, p jobs.FailurePage) (jobs.FailureList, error)
 	// Disabled lists the URLs that get no callbacks any more.
 	Disabled(ctx context.Context) ([]jobs.DisabledURL, error)
 }

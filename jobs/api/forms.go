@@ -75,6 +75,8 @@ func valueForm(v any, always bool) any {
 }
 
 var (
+	fingerprintForm = form.Pattern("^[0-9a-f]{16}$")
+
 	priorityForm = form.Whole(int(jobs.HighestPriority), int(jobs.LowestPriority))
 	statusForm   = form.OneOf(jobs.StatusNames()...).Named("Status")
 	typeForm     = form.TextUpTo(jobs.MaxTypeName)
@@ -103,7 +105,8 @@ func filterFields() []form.Field {
 
 // jobForm describes the job resource.
 var jobForm = form.Object(append(append(fieldsOf(jobs.JobFields), fieldsOf(jobs.TermsFields)...),
-	form.May("waiting", waitingForm, "why it does not run; from `GET /jobs/{id}` only"),
+	form.May("fingerprint", fingerprintForm, "of a failed job: its type and normalised error, see `GET /failures`"),
+	form.May("waiting", waitingForm, "why it does not run; from `GET /jobs/{id}`, and in lists with `include=waiting`"),
 )...).Named("Job").With("examples", []any{json.RawMessage(`{"id":"0193a5b1-7c3e-7d2f-8a4b-5c6d7e8f9012","seq":42,"type":"export","priority":3,"status":"processing","progress":45,` +
 	`"message":"row 4500 of 10000","attempt":1,"max_attempts":2,"payload":{"format":"csv"},"result":null,"error":"","errors":[],"tags":["monthly"],"node":"vm",` +
 	`"created_at":"2026-01-15T08:00:00Z","updated_at":"2026-01-15T08:00:02.5Z","run_at":null,"started_at":"2026-01-15T08:00:00.01Z","ended_at":null,"created_by":"ci"}`)})
@@ -200,29 +203,37 @@ var PathParams = map[string]form.Param{
 // queryParams are the parameters of queries by their names. One name means the same
 // everywhere.
 var queryParams = map[string]form.Param{
-	"status":         {Schema: statusForm, Repeats: true, Text: "jobs in this state"},
-	"type":           {Schema: form.TextUpTo(jobs.MaxTypeName), Repeats: true, Text: "jobs of this type; `(unknown)` for those whose type was unknown on arrival"},
-	"tag":            {Schema: form.Text(), Repeats: true, Text: "jobs with this tag"},
-	"priority":       {Schema: priorityForm, Repeats: true, Text: "jobs of this priority"},
-	"created_after":  {Schema: moment, Text: "created then or later"},
-	"created_before": {Schema: moment, Text: "created earlier"},
-	"started_after":  {Schema: moment, Text: "started then or later"},
-	"started_before": {Schema: moment, Text: "started earlier"},
-	"ended_after":    {Schema: moment, Text: "ended then or later"},
-	"ended_before":   {Schema: moment, Text: "ended earlier"},
-	"error":          {Schema: form.TextUpTo(MaxFilterText), Text: "text contained in one of the job's errors, in any case"},
-	"payload":        {Schema: form.TextUpTo(MaxFilterText), Text: "text contained in the JSON of the payload, in any case"},
-	"limit":          {Schema: form.Whole(1, jobs.MaxLimit).With("default", jobs.DefaultLimit), Text: "how many at most"},
-	"cursor":         {Schema: form.Text(), Text: "`next_cursor` of the page before, with the same filters"},
-	"order":          {Schema: form.OneOf("desc", "asc").With("default", "desc"), Text: "desc: the newest first"},
-	"job":            {Schema: form.ID(), Repeats: true, Text: "of this job"},
-	"last_event_id":  {Schema: form.Text(), Text: "goes on behind the event with this `id`, as the header Last-Event-ID does, which counts more"},
-	"url":            {Schema: urlForm, Text: "to this URL"},
-	"wait":           {Schema: form.Span(MaxWait), Text: "waits until the job has ended, at most that long"},
-	"attempt":        {Schema: form.Whole(1, maxInt32), Text: "of this attempt only"},
-	"tail":           {Schema: form.Whole(1, maxInt32), Text: "only so many, the last ones"},
-	"follow":         {Schema: form.Bool(), Text: "goes on until the job ends"},
-	"sha256":         {Schema: form.Pattern("^[0-9a-fA-F]{64}$"), Text: "of the file, in hex; one of another content is refused"},
+	"status":          {Schema: statusForm, Repeats: true, Text: "jobs in this state"},
+	"type":            {Schema: form.TextUpTo(jobs.MaxTypeName), Repeats: true, Text: "jobs of this type; `(unknown)` for those whose type was unknown on arrival"},
+	"tag":             {Schema: form.Text(), Repeats: true, Text: "jobs with this tag"},
+	"priority":        {Schema: priorityForm, Repeats: true, Text: "jobs of this priority"},
+	"created_after":   {Schema: moment, Text: "created then or later"},
+	"created_before":  {Schema: moment, Text: "created earlier"},
+	"started_after":   {Schema: moment, Text: "started then or later"},
+	"started_before":  {Schema: moment, Text: "started earlier"},
+	"ended_after":     {Schema: moment, Text: "ended then or later"},
+	"ended_before":    {Schema: moment, Text: "ended earlier"},
+	"error":           {Schema: form.TextUpTo(MaxFilterText), Text: "text contained in one of the job's errors, in any case"},
+	"payload":         {Schema: form.TextUpTo(MaxFilterText), Text: "text contained in the JSON of the payload, in any case"},
+	"limit":           {Schema: form.Whole(1, jobs.MaxLimit).With("default", jobs.DefaultLimit), Text: "how many at most"},
+	"cursor":          {Schema: form.Text(), Text: "`next_cursor` of the page before, with the same filters"},
+	"order":           {Schema: form.OneOf("desc", "asc").With("default", "desc"), Text: "desc: the newest first"},
+	"fingerprint":     {Schema: fingerprintForm, Repeats: true, Text: "failed jobs of this group of `GET /failures`"},
+	"schedule":        {Schema: form.Text(), Repeats: true, Text: "jobs that this schedule has made"},
+	"concurrency_key": {Schema: keyForm, Repeats: true, Text: "jobs with this key"},
+	"unique_key":      {Schema: keyForm, Repeats: true, Text: "jobs with this key, ended ones too"},
+	"id":              {Schema: form.Pattern("^[0-9a-fA-F-]{4,36}$"), Repeats: true, Text: "this job, or those whose ids begin so; at most 10,000 of them"},
+	"q":               {Schema: form.TextUpTo(MaxFilterText), Text: "a search box: the `seq` of a job, or the first 8 or more characters of its id, finds that job alone; else text contained in the type, a tag, an error or the payload, in any case"},
+	"order_by":        {Schema: form.OneOf(append(jobs.OrderNames(), "last", "count")...), Text: "jobs: created (the default), ended, run_at (scheduled and retrying jobs), or started (processing ones); failures: last (the default) or count"},
+	"include":         {Schema: form.OneOf("waiting"), Text: "with the reasons why jobs wait, as `GET /jobs/{id}` has them"},
+	"url":             {Schema: urlForm, Text: "to this URL"},
+	"wait":            {Schema: form.Span(MaxWait), Text: "waits until the job has ended, at most that long"},
+	"attempt":         {Schema: form.Whole(1, maxInt32), Text: "of this attempt only"},
+	"tail":            {Schema: form.Whole(1, maxInt32), Text: "only so many, the last ones"},
+	"follow":          {Schema: form.Bool(), Text: "goes on until the job ends"},
+	"sha256":          {Schema: form.Pattern("^[0-9a-fA-F]{64}$"), Text: "of the file, in hex; one of another content is refused"},
+	"job":             {Schema: form.ID(), Repeats: true, Text: "of this job"},
+	"last_event_id":   {Schema: form.Text(), Text: "goes on behind the event with this `id`, as the header Last-Event-ID does, which counts more"},
 }
 
 // moment is a time or a date, as [jobs.ParseMoment] reads it.

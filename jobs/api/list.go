@@ -46,18 +46,20 @@ const (
 
 // The parameters by their names in the query string and in JSON.
 var (
-	countNames  = []string{"status", "type", "tag", "created_after", "created_before"}
-	filterNames = []string{
-		"status", "type", "tag", "priority", "created_after", "created_before",
-		"started_after", "started_before", "ended_after", "ended_before", "error", "payload",
-	}
-	listNames = append(slices.Clone(filterNames), "limit", "cursor", "order")
+	countNames  = []string{"status", "type", "tag", "fingerprint", "schedule", "concurrency_key", "unique_key", "created_after", "created_before"}
+	filterNames = append(slices.Clone(countNames), "id", "priority",
+		"started_after", "started_before", "ended_after", "ended_before", "error", "payload", "q")
+	listNames    = append(slices.Clone(filterNames), "limit", "cursor", "order", "order_by", "include")
+	failureNames = []string{"type", "limit", "cursor", "order_by"}
+	// repeated are those that may have several values.
+	repeated = []string{"status", "type", "tag", "fingerprint", "schedule", "concurrency_key", "unique_key", "id"}
 )
 
 // ParseListQuery reads the query of GET /jobs. The fields of a [jobs.Filter] are
-// status, type, tag and priority, which may repeat, created_after, created_before,
-// started_after, started_before, ended_after, ended_before, error and payload. Besides
-// there are limit, cursor and order (asc or desc). An [*jobs.Error] names every wrong
+// status, type, tag, fingerprint, schedule, concurrency_key, unique_key, id and priority,
+// which may repeat, created_after, created_before, started_after, started_before,
+// ended_after, ended_before, error, payload and q. Besides there are limit, cursor, order
+// (asc or desc), order_by and include (waiting). An [*jobs.Error] names every wrong
 // parameter.
 func ParseListQuery(query url.Values) (jobs.Page, error) {
 	p := params{known: listNames}
@@ -80,8 +82,9 @@ func ParseListRequest(body []byte) (jobs.Page, error) {
 	return p.page, nil
 }
 
-// ParseCountsQuery reads the query of GET /jobs/counts: status, type and tag, which may
-// repeat, created_after and created_before. They can be counted without reading all
+// ParseCountsQuery reads the query of GET /jobs/counts: status, type, tag, fingerprint,
+// schedule, concurrency_key and unique_key, which may repeat, created_after and
+// created_before. They can be counted without reading all
 // records. An [*jobs.Error] names every wrong parameter.
 func ParseCountsQuery(query url.Values) (jobs.Filter, error) {
 	p := params{known: countNames}
@@ -96,9 +99,10 @@ func ParseCountsQuery(query url.Values) (jobs.Filter, error) {
 //	{"status":["failed","cancelled"],"type":"email","tag":"a","priority":[1,2],
 //	 "created_after":"2024-01-15T08:00:00Z","created_before":"2024-01-16",
 //	 "started_after":…,"started_before":…,"ended_after":…,"ended_before":…,
-//	 "error":"timeout","payload":"user@example.com"}
+//	 "error":"timeout","payload":"user@example.com","fingerprint":…,"schedule":…,
+//	 "concurrency_key":…,"unique_key":…,"id":…,"q":"ann@"}
 //
-// Every field is optional. status, type, tag and priority are one value or a list that
+// Every field is optional. Those that may repeat in a query are one value or a list that
 // is not empty. The result may change whole sets of jobs, so nothing is guessed: see
 // [jobs.Filter.Empty] for the filter that chooses all.
 func filterOf(v strict.Value) jobs.Filter {
@@ -122,6 +126,7 @@ type params struct {
 	log     joblog.Query
 	follow  bool
 	lastID  string
+	byCount bool
 }
 
 // body reads the JSON object of a request.
@@ -183,6 +188,28 @@ func (p *params) set(v strict.Value, values []string) {
 		each(v, values, func(text string) error { f.Types = append(f.Types, text); return nil })
 	case "tag":
 		each(v, values, func(text string) error { f.Tags = append(f.Tags, text); return nil })
+	case "fingerprint":
+		each(v, values, func(text string) error {
+			f.Fingerprints = append(f.Fingerprints, text)
+			if !jobs.IsFingerprint(text) {
+				return fmt.Errorf("%s is not a fingerprint: 16 hex digits, as failed jobs have them", jobs.Quote(text))
+			}
+			return nil
+		})
+	case "schedule":
+		each(v, values, func(text string) error { f.Schedules = append(f.Schedules, text); return nil })
+	case "concurrency_key":
+		each(v, values, func(text string) error { f.ConcurrencyKeys = append(f.ConcurrencyKeys, text); return nil })
+	case "unique_key":
+		each(v, values, func(text string) error { f.UniqueKeys = append(f.UniqueKeys, text); return nil })
+	case "id":
+		each(v, values, func(text string) error {
+			f.IDs = append(f.IDs, text)
+			if len(text) < minIDPrefix || !jobs.IsIDPrefix(text) {
+				return fmt.Errorf("%s is not an id, nor the first %d or more characters of one", jobs.Quote(text), minIDPrefix)
+			}
+			return nil
+		})
 	case "priority":
 		each(v, values, func(text string) error {
 			n, err := strict.Int([]byte(text), int(jobs.HighestPriority), int(jobs.LowestPriority))
@@ -237,6 +264,17 @@ func (p *params) one(name, text string) (err error) {
 		f.Error, err = filterText(text)
 	case "payload":
 		f.Payload, err = filterText(text)
+	case "q":
+		if f.Query, err = filterText(strings.TrimSpace(text)); err != nil && f.Query == "" {
+			err = fmt.Errorf("is empty")
+		}
+	case "order_by":
+		err = p.orderBy(text)
+	case "include":
+		f.Waiting = text == "waiting"
+		if !f.Waiting {
+			err = fmt.Errorf("must be waiting, not %s", jobs.Quote(text))
+		}
 	case "url":
 		p.url, err = text, jobs.CheckCallbackURL(text)
 	case "wait":
@@ -258,6 +296,23 @@ func (p *params) one(name, text string) (err error) {
 		if text != "asc" && text != "desc" {
 			err = fmt.Errorf("must be asc or desc, not %s", jobs.Quote(text))
 		}
+	}
+	return err
+}
+
+// minIDPrefix is the length of the shortest beginning of an id.
+const minIDPrefix = 4
+
+// orderBy sets the order of a list of jobs, or of failures.
+func (p *params) orderBy(text string) (err error) {
+	known := jobs.OrderNames()
+	if !slices.Contains(p.known, "include") {
+		known = []string{"last", "count"}
+		p.byCount = text == "count"
+	}
+	p.page.Order, _ = jobs.ParseOrder(text)
+	if !slices.Contains(known, text) {
+		err = fmt.Errorf("must be %s or %s, not %s", strings.Join(known[:len(known)-1], ", "), known[len(known)-1], jobs.Quote(text))
 	}
 	return err
 }
@@ -302,7 +357,8 @@ func filterValues(v strict.Value) ([]string, bool) {
 		}
 		v.Fail("must be a number or a list of numbers, not %s", v)
 		return nil, false
-	case "status", "type", "tag":
+	}
+	if slices.Contains(repeated, v.Name()) {
 		if values, ok := listValues(v, true, false); ok {
 			if len(values) == 0 {
 				v.Fail("is an empty list; leave it out to choose all")

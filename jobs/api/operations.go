@@ -44,6 +44,7 @@ var operations = guarded([]*Operation{
 
 	{"list", access.Read, "GET /jobs", 200, doors(readListQuery, readListBody, list), listDoc},
 	{"counts", access.Read, "GET /jobs/counts", 200, doors(readCountsQuery, readCountsBody, count), countsDoc},
+	{"failures", access.Read, "GET /failures", 200, doors(readFailures, nil, listFailures), failuresDoc},
 	{"get", access.Read, "GET /jobs/{id}", 200, doors(readGetPath, readGetBody, get), getDoc},
 	{"history", access.Read, "GET /jobs/{id}/events", 200, doors(readJobPath, nil, history), historyDoc},
 	{"events", access.Read, "GET /events", 200, doors(readEventsQuery, nil, followChanges), eventsDoc},

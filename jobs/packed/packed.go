@@ -143,9 +143,7 @@ func (r *Reader) value(v any, few bool) {
 	case *json.RawMessage:
 		*v = r.bytes()
 	case *[]string:
-		for n := r.Array(); n > 0 && r.Err == nil; n-- {
-			*v = append(*v, r.text())
-		}
+		*v = append(*v, r.Texts()...)
 	case *jobs.ID:
 		*v = r.id()
 	case *uint8:
@@ -262,6 +260,14 @@ func readPointer[T any](r *Reader, fields []jobs.Field[T]) *T {
 	v := new(T)
 	ReadFields(r, fields, n, v)
 	return v
+}
+
+// Texts reads a list of texts.
+func (r *Reader) Texts() (all []string) {
+	for n := r.Array(); n > 0 && r.Err == nil; n-- {
+		all = append(all, r.text())
+	}
+	return all
 }
 
 // Errors reads the errors of attempts.

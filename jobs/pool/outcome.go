@@ -48,7 +48,7 @@ func (x *execution) failed(e *jobs.Event, err error) {
 		e.Kind = jobs.KindFailed
 		e.Error = jobs.DeadlineReason + " at " + x.deadline().String() + ownWords(err)
 	case permanent:
-		e.Kind = jobs.KindFailed
+		e.Kind, e.Permanent = jobs.KindFailed, true
 		e.Error = jobs.Shorten(err.Error(), jobs.MaxError)
 	case snoozed && !errors.Is(cause, jobs.ErrTimeout):
 		e.Kind = jobs.KindSnoozed

@@ -146,6 +146,18 @@ func OfType(name string) string { return "t" + name }
 // OfTag is the attribute of jobs with a tag.
 func OfTag(tag string) string { return "g" + tag }
 
+// OfFailure is the attribute of failed jobs with a fingerprint.
+func OfFailure(fingerprint string) string { return "f" + fingerprint }
+
+// OfSchedule is the attribute of jobs that a schedule has made.
+func OfSchedule(name string) string { return "c" + name }
+
+// OfConcurrencyKey is the attribute of jobs with a concurrency key.
+func OfConcurrencyKey(key string) string { return "k" + key }
+
+// OfUniqueKey is the attribute of jobs with a unique key, ended ones too.
+func OfUniqueKey(key string) string { return "u" + key }
+
 // Away is the attribute of unfinished jobs whose message is not in JOBS.
 const Away = "a"
 

@@ -38,14 +38,10 @@ func NewWalk(bits, times *bbolt.Bucket, filter *jobs.Filter, asc bool, from uint
 	}
 	statuses, all := Statuses(filter)
 	w.end = len(statuses) == 0
-	if len(filter.Types) == 0 && !filter.Callbacks {
-		w.not = newUnion(bits, []string{OfType(jobs.CallbackType)})
-	}
-	if len(filter.Types) > 0 {
-		w.groups = append(w.groups, newUnion(bits, attrs(filter.Types, OfType)))
-	}
-	if len(filter.Tags) > 0 {
-		w.groups = append(w.groups, newUnion(bits, attrs(filter.Tags, OfTag)))
+	groups, not := groupsOf(filter)
+	w.not = newUnion(bits, not)
+	for _, g := range groups {
+		w.groups = append(w.groups, newUnion(bits, g))
 	}
 	// Every job has a status, so all statuses together narrow nothing. They stand for
 	// all jobs if there is no other attribute.
@@ -53,6 +49,23 @@ func NewWalk(bits, times *bbolt.Bucket, filter *jobs.Filter, asc bool, from uint
 		w.groups = append(w.groups, newUnion(bits, attrs(statuses, OfStatus)))
 	}
 	return w
+}
+
+// groupsOf are the attributes that a filter demands, but for statuses: one of each group,
+// and none of not.
+func groupsOf(filter *jobs.Filter) (groups [][]string, not []string) {
+	if len(filter.Types) == 0 && !filter.Callbacks {
+		not = []string{OfType(jobs.CallbackType)}
+	}
+	for _, g := range [...][]string{
+		attrs(filter.Types, OfType), attrs(filter.Tags, OfTag), attrs(filter.Fingerprints, OfFailure),
+		attrs(filter.Schedules, OfSchedule), attrs(filter.ConcurrencyKeys, OfConcurrencyKey), attrs(filter.UniqueKeys, OfUniqueKey),
+	} {
+		if len(g) > 0 {
+			groups = append(groups, g)
+		}
+	}
+	return groups, not
 }
 
 // Statuses are the statuses that a filter allows. all says that these are all statuses.

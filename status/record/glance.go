@@ -20,8 +20,10 @@ type Glance struct {
 	Created  jobs.Time
 	Started  jobs.Time
 	Ended    jobs.Time
+	Due      jobs.Time
 
 	errors []byte // the list of attempts' errors, encoded
+	tags   []byte // the list of tags, encoded
 }
 
 // These attributes are read by a glance.
@@ -31,7 +33,9 @@ var (
 	statusField   = fieldIndex("status")
 	errorField    = fieldIndex("error")
 	errorsField   = fieldIndex("errors")
+	tagsField     = fieldIndex("tags")
 	createdField  = fieldIndex("created_at")
+	dueField      = fieldIndex("run_at")
 	startedField  = fieldIndex("started_at")
 	endedField    = fieldIndex("ended_at")
 	unlistedField = fieldIndex("unlisted")
@@ -56,12 +60,17 @@ func (g *Glance) Read(raw []byte) error {
 	g.Apart = to(payloadField).Bool()
 	g.Payload = r.RawBytes()
 	g.Error = to(errorField).RawText()
-	r.Skip(errorsField - at)
-	list := r.B
-	r.Skip(1)
-	g.errors = list[:len(list)-len(r.B)]
-	at = errorsField + 1
+	raws := func(field int) []byte {
+		r.Skip(field - at)
+		list := r.B
+		r.Skip(1)
+		at = field + 1
+		return list[:len(list)-len(r.B)]
+	}
+	g.errors = raws(errorsField)
+	g.tags = raws(tagsField)
 	g.Created = jobs.Time(to(createdField).Int())
+	g.Due = jobs.Time(to(dueField).Int())
 	g.Started = jobs.Time(to(startedField).Int())
 	g.Ended = jobs.Time(to(endedField).Int())
 	if n > unlistedField+1 && to(unlistedField).Bool() {
@@ -79,4 +88,10 @@ func (g *Glance) InErrors(text *jobs.Needle) bool {
 	r := packed.Reader{B: g.errors}
 	return text.In(g.errors) &&
 		slices.ContainsFunc(r.Errors(), func(e jobs.AttemptError) bool { return text.In([]byte(e.Error)) })
+}
+
+// InTags looks for a text in the tags, in the same way.
+func (g *Glance) InTags(text *jobs.Needle) bool {
+	r := packed.Reader{B: g.tags}
+	return text.In(g.tags) && slices.ContainsFunc(r.Texts(), func(t string) bool { return text.In([]byte(t)) })
 }

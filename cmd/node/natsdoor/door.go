@@ -100,14 +100,14 @@ func list(ctx context.Context, r *broker.Request, l *api.List) ([]byte, error) {
 	found, err := l.Read(ctx, func(j *jobs.Job) bool {
 		if first {
 			first = false
-			out, r.Omitted = j.AppendFitting(out, nil, most-len(out))
+			out, r.Omitted = j.AppendFitting(out, l.Waiting(j), most-len(out))
 			return true
 		}
 		if r.Omitted != "" {
 			return false // it has a page for itself, so that the omitted fields are clearly its own
 		}
 		before := len(out)
-		if out = j.AppendJSON(append(out, ',')); len(out) > most {
+		if out = j.AppendWaiting(append(out, ','), l.Waiting(j)); len(out) > most {
 			out = out[:before]
 			return false
 		}

@@ -59,6 +59,7 @@ var columns = []column{
 	{"node", func(c cells, j *jobs.Job) { c.text(j.Node) }},
 	{"lost", func(c cells, j *jobs.Job) { c.integer(int64(j.Lost)) }},
 	{"artifact", writeArtifact},
+	{"fingerprint", func(c cells, j *jobs.Job) { c.text(j.Fingerprint()) }},
 }
 
 // defaultColumns are the columns of a request that names none. They leave out payloads

@@ -113,6 +113,7 @@ func TestEveryColumnInCSV(t *testing.T) {
 		"created_at": "2024-01-15T08:00:00Z", "updated_at": "2024-01-15T08:00:04Z", "run_at": "2024-01-15T08:01:00Z",
 		"started_at": "2024-01-15T08:00:02Z", "ended_at": "2024-01-15T08:00:02.001234567Z", "wait_ms": "250", "duration_ms": "1.235",
 		"node": "node-1", "lost": "1", "artifact": `{"name":"a.txt","content_type":"text/plain","size":7,"sha256":"ab"}`,
+		"fingerprint": "3f2d1c50784d39ef",
 	}
 	if !slices.Equal(rows[0], Columns()) || len(want) != len(Columns()) {
 		t.Fatalf("header %v", rows[0])

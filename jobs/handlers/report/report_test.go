@@ -364,22 +364,6 @@ func TestFrequentFindsTheCommonest(t *testing.T) {
 	}
 }
 
-func TestErrorKind(t *testing.T) {
-	for in, want := range map[string]string{
-		"":                              "(no message)",
-		"550 5.1.1 no such user":        "550 5.1.1 no such user",
-		"row 123456 is bad":             "row … is bad",
-		"job 0193a5b2-7c3d-7e11-9a2b-1": "job …",
-		"größe 12 ü":                    "größe 12 ü",
-		strings.Repeat("ä", 200):        strings.Repeat("ä", 100) + "…",
-		"\xff\xfe":                      "",
-	} {
-		if got := errorKind(in); got != want {
-			t.Errorf("errorKind(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
 func TestManyTypesStayBounded(t *testing.T) {
 	h := newHandler(t)
 	var list []*jobs.Job

@@ -18,7 +18,6 @@ import (
 const (
 	maxTypes  = 100 // types with figures of their own; the rest share otherTypes
 	maxErrors = 64  // counters for different errors of one type
-	maxError  = 200 // bytes of an error's text
 	maxSlow   = 10  // slowest jobs
 )
 
@@ -143,7 +142,7 @@ func (s *summary) add(j *jobs.Job) {
 	g := s.group(j.Type)
 	g.add(j)
 	if j.Status == jobs.Failed {
-		g.errors.add(errorKind(j.Error))
+		g.errors.add(jobs.NormalError(j.Error))
 	}
 	s.addSlow(j)
 }
@@ -292,40 +291,4 @@ func (f *frequent) top(n int) []counted {
 		return cmp.Or(cmp.Compare(b.sure(), a.sure()), cmp.Compare(a.text, b.text))
 	})
 	return list[:min(n, len(list))]
-}
-
-// errorKind makes errors equal that differ in a number or an id only. Words with four
-// digits or more become "…". Short numbers stay, as they are often codes.
-func errorKind(s string) string {
-	if s == "" {
-		return "(no message)"
-	}
-	if len(s) > maxError {
-		s = s[:maxError] + "…"
-	}
-	var b strings.Builder
-	for s != "" {
-		end, digits := 0, 0
-		for end < len(s) && isWord(s[end]) {
-			if s[end] >= '0' && s[end] <= '9' {
-				digits++
-			}
-			end++
-		}
-		switch {
-		case digits >= 4:
-			b.WriteString("…")
-		case end == 0:
-			end = 1
-			b.WriteByte(s[0])
-		default:
-			b.WriteString(s[:end])
-		}
-		s = s[end:]
-	}
-	return strings.ToValidUTF8(b.String(), "")
-}
-
-func isWord(c byte) bool {
-	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-' || c == '_'
 }
