@@ -77,12 +77,14 @@ func (j *Job) Revise(c *Revise) (bool, error) {
 		changes = append(changes, "other tags")
 		j.Tags = slices.Clip(c.Tags)
 	}
+	var due Time
 	if c.RunAt > c.At && c.RunAt != j.DueAt {
+		due = c.RunAt
 		changes = append(changes, "run_at "+c.RunAt.String())
 		j.postpone(c.RunAt)
 	}
 	if len(changes) > 0 {
-		j.remember(HistoryEntry{Kind: KindRevised, At: c.At, Text: strings.Join(changes, ", "), Actor: c.Actor})
+		j.remember(HistoryEntry{Kind: KindRevised, At: c.At, Text: strings.Join(changes, ", "), Due: due, Actor: c.Actor})
 		j.touch(c.At)
 	}
 	now := c.RunAt != 0 && c.RunAt <= c.At && j.RunNow(c.At)

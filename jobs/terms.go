@@ -49,6 +49,9 @@ const (
 	Held
 )
 
+// Places are numbers of jobs by [Place].
+type Places [Held + 1]int
+
 // Keyed says whether the job shares a concurrency key.
 func (j *Job) Keyed() bool { return j.ConcurrencyKey() != "" }
 

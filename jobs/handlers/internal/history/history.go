@@ -56,34 +56,25 @@ func Percent(done, total int64) int {
 	return int(min(float64(done)/float64(total)*100, almost))
 }
 
-// Wait is the time from a job's due moment (its submission, or its delayed start) to
-// the start of its first attempt. ok is false if none has started, or its start is no
-// longer known.
+// Wait is the time from the moment at which a job was due (its submission, or its delayed
+// start) to the start of its first attempt. ok is false if none has started, or its start
+// is no longer known.
 func Wait(j *jobs.Job) (wait time.Duration, ok bool) {
-	first := firstStart(j)
-	if first == 0 || j.CreatedAt == 0 {
+	if j.CreatedAt == 0 {
 		return 0, false
 	}
-	due := j.CreatedAt
-	if j.Terms != nil && j.Run <= 1 {
-		due = max(due, j.Terms.RunAt, j.Terms.ScheduledFor)
-	}
-	return max(first.Sub(due), 0), true // two clocks may be at odds
-}
-
-func firstStart(j *jobs.Job) jobs.Time {
 	for i := range j.History {
 		if h := &j.History[i]; h.Kind == jobs.KindStarted {
-			if h.Attempt <= 1 {
-				return h.At
+			if h.Attempt > 1 {
+				return 0, false
 			}
-			break
+			return max(h.At.Sub(j.DueBefore(i)), 0), true // two clocks may be at odds
 		}
 	}
-	if j.Attempt == 1 {
-		return j.StartedAt
+	if j.Attempt == 1 && j.StartedAt != 0 {
+		return max(j.StartedAt.Sub(j.DueBefore(0)), 0), true
 	}
-	return 0
+	return 0, false
 }
 
 // RunTime is how long the last attempt of an ended job ran. ok is false if the job has
