@@ -1,6 +1,9 @@
 package jobs
 
-import "iter"
+import (
+	"iter"
+	"time"
+)
 
 // Commit is one transaction of the tracker: a numbered list of changes. It belongs to
 // its listener only during the call; the jobs are shared.
@@ -9,7 +12,8 @@ type Commit struct {
 	// tracker's file. It is 0 if nothing changed.
 	Number    uint64
 	At        Time
-	Positions Positions // up to which both streams are folded
+	Took      time.Duration // from the beginning of the fold until it was on disk
+	Positions Positions     // up to which both streams are folded
 	Changes   []Change
 	// Outcomes are the ends of attempts that have been folded now. Repeats are among
 	// them, which changed nothing.

@@ -37,6 +37,18 @@ func (q *Queries) Figures() map[string]Figures {
 	return all
 }
 
+// Now counts the records by type and status as of the last commit, without reading the
+// file.
+func (q *Queries) Now() map[string][jobs.NumStatus]int {
+	q.latest.mu.RLock()
+	defer q.latest.mu.RUnlock()
+	all := make(map[string][jobs.NumStatus]int, len(q.latest.counters))
+	for name, c := range q.latest.counters {
+		all[name] = figures(c).Now
+	}
+	return all
+}
+
 func figures(c *index.Counters) (f Figures) {
 	for i := range c.Now {
 		f.Now[i], f.Ever[i] = int(c.Now[i]), int(c.Ended[i])

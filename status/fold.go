@@ -32,8 +32,9 @@ type fold struct {
 	pos     jobs.Positions // up to which the streams are folded then
 	number  uint64         // of the commit, if there is anything in it
 	rebuild bool           // the file is not complete yet: jobs are made from events, too
-	out     jobs.Commit    // what is published of it
-	onFold  func(any)      // see Projector
+	began   time.Time
+	out     jobs.Commit // what is published of it
+	onFold  func(any)   // see Projector
 
 	records   *records
 	indexes   *indexes
@@ -70,7 +71,7 @@ func (p *Projector) newFold(tx *bbolt.Tx, n int, in input) *fold {
 	p.encoder.reset()
 	r := newRecords(tx, n, &p.latest.recent, &p.encoder)
 	f := &fold{
-		in: in, tx: tx, pos: p.latest.Positions(), number: p.latest.Number() + 1,
+		in: in, tx: tx, began: time.Now(), pos: p.latest.Positions(), number: p.latest.Number() + 1,
 		rebuild: tx.Bucket(bucketMeta).Get(keyRebuild) != nil, onFold: p.onFold,
 		records: r, indexes: newIndexes(tx, &p.bits, p.latest),
 		tokens: tokens{tx, r}, unique: uniqueKeys{tx, r}, turns: turns{tx, in.registry, r},

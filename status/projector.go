@@ -231,6 +231,7 @@ func (p *Projector) fold(b *batch, in input) (c *jobs.Commit, rest []jobs.Event,
 func (p *Projector) committed(f *fold) *jobs.Commit {
 	p.latest.update(f)
 	p.gone.remember(f.records.removed, f.in.now)
+	f.out.Took = time.Since(f.began)
 	return &f.out
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 // Folders are the places in the data folder.
-type Folders struct{ Root, Broker, Tracker, Artifacts, Outbox, Logs, Work string }
+type Folders struct{ Root, Broker, Tracker, Artifacts, Outbox, Logs, Work, Figures string }
 
 // FoldersIn are the places in a data folder.
 func FoldersIn(root string) Folders {
@@ -18,6 +18,7 @@ func FoldersIn(root string) Folders {
 		Root: root, Broker: filepath.Join(root, "broker"), Tracker: filepath.Join(root, "status.db"),
 		Artifacts: filepath.Join(root, "artifacts"), Outbox: filepath.Join(root, "outbox"),
 		Logs: filepath.Join(root, "logs"), Work: filepath.Join(root, "work"),
+		Figures: filepath.Join(root, "figures.log"),
 	}
 }
 

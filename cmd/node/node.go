@@ -16,6 +16,7 @@ import (
 	"jobstream/jobs"
 	"jobstream/jobs/access"
 	"jobstream/jobs/api"
+	"jobstream/jobs/figures"
 	"jobstream/jobs/handlers/bulk"
 	"jobstream/jobs/handlers/cleanup"
 	"jobstream/jobs/intake"
@@ -34,8 +35,9 @@ type Node struct {
 	started  time.Time
 	rest     *httpapi.Server
 	core     atomic.Pointer[core] // nil while another one is being made
-	internal []*jobs.Type         // those of the node's own
-	changing sync.Mutex           // guards the types, and the change from core to core
+	figures  *figures.Collector
+	internal []*jobs.Type // those of the node's own
+	changing sync.Mutex   // guards the types, and the change from core to core
 
 	// fields of the watcher
 	port          int  // of the NATS door: first as in Options, then the port in use
@@ -58,7 +60,7 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 	o = o.withDefaults()
 	n := &Node{
 		o: o, dirs: FoldersIn(o.Dir), log: o.Logger, started: time.Now(), port: o.NATS.Port,
-		healer: healer{first: o.HealPause, longest: longestEnd}, broken: make(chan error, 1), watched: make(chan struct{}),
+		healer: healer{first: o.HealPause, longest: longestEnd}, figures: figures.New(), broken: make(chan error, 1), watched: make(chan struct{}),
 	}
 	if n.o.Artifacts == nil {
 		n.o.Artifacts = jobs.NewArtifactDir(n.dirs.Artifacts, 0)
@@ -78,6 +80,8 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 	if err := n.up(ctx); err != nil {
 		return nil, err
 	}
+	// The core has locked the folder, so the file is nobody else's.
+	n.figures.Open(n.dirs.Figures, n.log)
 	if o.Keyring != nil {
 		o.Keyring.OnChange(n.changed)
 	}
@@ -111,7 +115,7 @@ func bulkType(h jobs.Handler) *jobs.Type {
 // up starts a core and opens the doors to it.
 func (n *Node) up(ctx context.Context) error {
 	n.lives++
-	o := coreOptions{Options: n.o, dirs: n.dirs, registry: n.registry, started: n.started, again: n.rest != nil, paused: n.paused}
+	o := coreOptions{Options: n.o, dirs: n.dirs, registry: n.registry, started: n.started, again: n.rest != nil, paused: n.paused, figures: n.figures}
 	o.NATS.Port = n.port
 	c, err := startCore(ctx, o)
 	if err != nil {
@@ -119,6 +123,7 @@ func (n *Node) up(ctx context.Context) error {
 	}
 	back := newBackend(c, n.o.Cleaner.Remove)
 	back.Reloader = n
+	back.Figures = n.figures
 	if err := c.Broker.Service.Serve(serviceVersion(n.o.Version), "background jobs: submit, run, watch and control them", natsdoor.Endpoints(back)); err != nil {
 		c.abandon(err)
 		return err
@@ -149,6 +154,7 @@ func serviceVersion(version string) string {
 // has ended.
 func (n *Node) down(why error) <-chan struct{} {
 	c := n.core.Swap(nil)
+	n.figures.Stop()
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -253,6 +259,7 @@ func (n *Node) Close(ctx context.Context) error {
 		n.stopRetention()
 		err = c.drain(ctx)
 	}
+	n.figures.Close() // while the folder is still locked
 	closeIdle(n.registry.Types(), nil)
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 	defer cancel()

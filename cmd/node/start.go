@@ -12,6 +12,7 @@ import (
 	"jobstream/broker"
 	"jobstream/jobs"
 	"jobstream/jobs/changes"
+	"jobstream/jobs/figures"
 	"jobstream/jobs/intake"
 	"jobstream/jobs/joblog"
 	"jobstream/jobs/pool"
@@ -42,6 +43,7 @@ type coreOptions struct {
 	started  time.Time // when the node was opened
 	again    bool      // the node had a core before, and has broken it off
 	paused   bool      // that one's workers were paused
+	figures  *figures.Collector
 }
 
 // sweep removes what was left half done.
@@ -159,12 +161,16 @@ func (c *core) start(ctx context.Context) (err error) {
 	c.newCallbackReleaser()
 	c.Tail = broker.NewTail(c.Broker, c.Store, r.restore)
 	c.notifier = newNotifier(c.Store, c.Broker.Notifier, c.log)
+	if err := c.beginFigures(); err != nil {
+		return err
+	}
 	// These listeners get each commit in this order. The pool, the waits and the tail
 	// follow; see startPool.
 	c.Store.Listen(c.Submitter.Committed)
 	c.Store.Listen(c.Releaser.Committed)
 	c.Store.Listen(c.notifier.committed)
 	c.Store.Listen(c.logFailures)
+	c.Store.Listen(c.o.figures.Committed)
 	c.runParts()
 	if err := r.recover(ctx, clean); err != nil {
 		return err
@@ -279,5 +285,6 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	c.Pool.Start(c.Store.Positions().Jobs, state.Last)
 	c.warnOfUnknown()
 	c.callbacks.pool.Start(c.Store.Positions().Jobs, state.Last)
+	c.o.figures.Start(c)
 	return nil
 }

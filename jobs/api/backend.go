@@ -8,6 +8,7 @@ import (
 	"jobstream/jobs"
 	"jobstream/jobs/access"
 	"jobstream/jobs/changes"
+	"jobstream/jobs/figures"
 	"jobstream/jobs/intake"
 	"jobstream/jobs/joblog"
 	"jobstream/jobs/schedule"
@@ -28,6 +29,7 @@ type Backend struct {
 	Logs      *joblog.Dir
 	Changes   *changes.Feed
 	Backups   Backups
+	Figures   *figures.Collector
 }
 
 // Submitter admits jobs.

@@ -33,6 +33,33 @@ func (p *Pool) Waiting(j *jobs.Job, q Queueing) *jobs.Waiting {
 	return w
 }
 
+// WaitReasons counts pending jobs by the reason, of types whose jobs wait at these places.
+// full says that the queue has no room for jobs that are due. It looks at no single job,
+// so it does not see what stops one of them alone.
+func (p *Pool) WaitReasons(waiting map[string]jobs.Places, full bool) map[string]map[string]int {
+	all := make(map[string]map[string]int, len(waiting))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, places := range waiting {
+		of := make(map[string]int)
+		for place, n := range places {
+			if n == 0 {
+				continue
+			}
+			j := &jobs.Job{Type: name, Status: jobs.Pending, Place: jobs.Place(place)}
+			if j.Place == jobs.InQueue { // the first may be on its way already
+				of[p.reason(j, Queueing{Position: 1, Full: full}).Reason]++
+				n--
+			}
+			if n > 0 {
+				of[p.reason(j, Queueing{Position: 2, Full: full}).Reason] += n
+			}
+		}
+		all[name] = of
+	}
+	return all
+}
+
 // untilDue is the reason of a job whose moment is known. p.mu is locked.
 func (p *Pool) untilDue(j *jobs.Job) *jobs.Waiting {
 	if t := p.types[j.Type]; t != nil && t.target != nil && t.target.putOff(j) {

@@ -5,6 +5,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"jobstream/jobs/figures"
 )
 
 // The charts are SVG. Their marks stand at percentages of its size, so they fill any
@@ -233,14 +235,14 @@ type spreadPoint struct {
 
 var percentiles = []float64{0.5, 0.9, 0.95, 0.99}
 
-func newSpreadChart(byVolume []*group, of func(*group) *histogram) *spreadChart {
+func newSpreadChart(byVolume []*group, of func(*group) *figures.Histogram) *spreadChart {
 	c := &spreadChart{}
 	lo, hi := math.Inf(1), math.Inf(-1)
 	shown := byVolume[:min(shownTypes, len(byVolume))]
 	for _, g := range shown {
-		if h := of(g); h.n > 0 {
-			lo = min(lo, decade(h.quantile(percentiles[0])))
-			hi = max(hi, decade(h.quantile(percentiles[len(percentiles)-1])))
+		if h := of(g); h.Count() > 0 {
+			lo = min(lo, decade(h.Quantile(percentiles[0])))
+			hi = max(hi, decade(h.Quantile(percentiles[len(percentiles)-1])))
 		}
 	}
 	if lo > hi {
@@ -253,18 +255,18 @@ func newSpreadChart(byVolume []*group, of func(*group) *histogram) *spreadChart 
 		c.Axis = append(c.Axis, mark{At: at(d), Label: axisText(d), Minor: int(e-lo)%2 == 1})
 	}
 	for _, g := range shown {
-		if h := of(g); h.n > 0 {
+		if h := of(g); h.Count() > 0 {
 			c.Rows = append(c.Rows, newSpreadRow(g.name, h, at))
 		}
 	}
 	return c
 }
 
-func newSpreadRow(name string, h *histogram, at func(time.Duration) float64) spreadRow {
+func newSpreadRow(name string, h *figures.Histogram, at func(time.Duration) float64) spreadRow {
 	r := spreadRow{Name: name}
 	var parts []string
 	for _, q := range percentiles {
-		d := h.quantile(q)
+		d := h.Quantile(q)
 		p := spreadPoint{fmt.Sprintf("p%.0f", q*100), duration(d), at(d)}
 		r.Points = append(r.Points, p)
 		parts = append(parts, p.Name+" "+p.Value)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/figures"
 )
 
 // Bounds of the page's lists.
@@ -91,8 +92,8 @@ func newPage(kind string, s *summary, now jobs.Time) *page {
 		Volume:   newVolumeChart(s),
 		Types:    newTypeChart(byVolume),
 		Success:  newSuccessChart(byVolume),
-		Wait:     newSpreadChart(byVolume, func(g *group) *histogram { return &g.wait }),
-		Run:      newSpreadChart(byVolume, func(g *group) *histogram { return &g.run }),
+		Wait:     newSpreadChart(byVolume, func(g *group) *figures.Histogram { return &g.wait }),
+		Run:      newSpreadChart(byVolume, func(g *group) *figures.Histogram { return &g.run }),
 		Slowest:  slowRows(s.slowest, s.zone),
 		Failing:  failingTypes(s),
 	}
@@ -113,15 +114,15 @@ func tiles(g *group, span time.Duration) []tile {
 	}
 }
 
-func timeTile(label string, h *histogram, main, other float64) tile {
-	if h.n == 0 {
+func timeTile(label string, h *figures.Histogram, main, other float64) tile {
+	if h.Count() == 0 {
 		return tile{label, "–", "nothing measured yet"}
 	}
 	name := "median "
 	if other != 0.5 {
 		name = fmt.Sprintf("p%.0f ", other*100)
 	}
-	return tile{label, duration(h.quantile(main)), name + duration(h.quantile(other))}
+	return tile{label, duration(h.Quantile(main)), name + duration(h.Quantile(other))}
 }
 
 // pace is the mean number of jobs in the smallest unit that gives at least one.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/figures"
 	"jobstream/jobs/handlers/internal/history"
 	"jobstream/jobs/handlers/internal/payload"
 )
@@ -168,10 +169,10 @@ func (s *summary) result(kind string, id jobs.ID, file *jobs.Artifact) Result {
 
 // milliseconds is a percentile in ms, rounded to its precision; nil if nothing was
 // measured.
-func milliseconds(h *histogram, q float64) *float64 {
-	if h.n == 0 {
+func milliseconds(h *figures.Histogram, q float64) *float64 {
+	if h.Count() == 0 {
 		return nil
 	}
-	ms := math.Round(float64(h.quantile(q))/float64(time.Microsecond)) / 1000
+	ms := math.Round(float64(h.Quantile(q))/float64(time.Microsecond)) / 1000
 	return &ms
 }

@@ -2,13 +2,12 @@ package report
 
 import (
 	"cmp"
-	"math"
-	"math/bits"
 	"slices"
 	"strings"
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/figures"
 	"jobstream/jobs/handlers/internal/history"
 	"jobstream/jobs/handlers/internal/payload"
 )
@@ -81,8 +80,8 @@ type group struct {
 	outcomes counts
 	retries  int // attempts after the first ones
 	retried  int // jobs with retries
-	wait     histogram
-	run      histogram
+	wait     figures.Histogram
+	run      figures.Histogram
 	errors   frequent
 }
 
@@ -96,10 +95,10 @@ func (g *group) add(j *jobs.Job) {
 		g.retried++
 	}
 	if d, ok := history.Wait(j); ok {
-		g.wait.add(d)
+		g.wait.Add(d)
 	}
 	if d, ok := history.RunTime(j); ok {
-		g.run.add(d)
+		g.run.Add(d)
 	}
 }
 
@@ -190,62 +189,6 @@ func (s *summary) groups(less func(a, b *group) int) []*group {
 		return cmp.Or(less(a, b), cmp.Compare(a.name, b.name))
 	})
 	return list
-}
-
-// histogram counts durations in buckets that grow with them: each power of two of
-// microseconds has 64. So it takes at most 20 KB, and a quantile is off by less than 1
-// %.
-type histogram struct {
-	buckets []uint32
-	n       int
-	max     time.Duration
-}
-
-const (
-	subBits    = 6
-	subBuckets = 1 << subBits
-	longest    = 1 << 45 // µs, a year and more
-)
-
-func (h *histogram) add(d time.Duration) {
-	i := bucketOf(uint64(max(d, 0) / time.Microsecond))
-	if i >= len(h.buckets) {
-		h.buckets = append(h.buckets, make([]uint32, i+1-len(h.buckets))...)
-	}
-	h.buckets[i]++
-	h.n++
-	h.max = max(h.max, d)
-}
-
-func bucketOf(us uint64) int {
-	us = min(us, longest)
-	if us < subBuckets {
-		return int(us)
-	}
-	shift := bits.Len64(us) - 1 - subBits
-	return (shift+1)<<subBits + int(us>>shift) - subBuckets
-}
-
-// middle is the middle of a bucket.
-func middle(i int) time.Duration {
-	if i < subBuckets {
-		return time.Duration(i) * time.Microsecond
-	}
-	shift := i>>subBits - 1
-	low := uint64(i&(subBuckets-1)+subBuckets) << shift
-	return time.Duration(low+(1<<shift)/2) * time.Microsecond
-}
-
-// quantile is the smallest duration that at least the share q of all does not exceed; 0
-// if there are none.
-func (h *histogram) quantile(q float64) time.Duration {
-	rank := max(int(math.Ceil(q*float64(h.n)-1e-9)), 1) // 1e-9: 0.95·20 is 19, not 19.000000000000004
-	for i, k := range h.buckets {
-		if rank -= int(k); rank <= 0 {
-			return min(middle(i), h.max)
-		}
-	}
-	return h.max
 }
 
 // frequent finds the most common texts with a bounded number of counters (the

@@ -1,0 +1,76 @@
+package node
+
+import (
+	"context"
+	"math"
+
+	"jobstream/jobs"
+	"jobstream/jobs/figures"
+)
+
+// beginFigures counts what waits at the start, before anything changes.
+func (c *core) beginFigures() error {
+	waiting := jobs.Filter{Statuses: []jobs.Status{jobs.Pending, jobs.Retrying}}
+	return c.o.figures.Begin(func(yield func(*jobs.Job) error) error {
+		return c.Store.Scan(context.Background(), waiting, yield)
+	})
+}
+
+// Now says how things stand with types and workers; see [figures.Source].
+func (c *core) Now(waiting map[string]figures.Waiting) figures.Now {
+	w := c.Pool.Workers()
+	now := figures.Now{
+		Workers:  figures.Workers{Busy: w.Active, Max: w.Size, Utilisation: math.Round(w.Utilisation*1000) / 1000, Paused: w.Paused},
+		DiskFree: c.diskFree(),
+		Types:    make(map[string]figures.TypeNow),
+	}
+	reasons := c.reasons(waiting)
+	for name, n := range c.Store.Now() {
+		if name == jobs.CallbackType {
+			continue
+		}
+		t := figures.TypeNow{Scheduled: n[jobs.Scheduled], Retrying: n[jobs.Retrying], Reasons: reasons[name]}
+		if typ := c.o.registry.Lookup(name); typ != nil && typ.Internal {
+			t.Internal, t.Running = true, n[jobs.Processing]
+		}
+		now.Types[name] = t
+	}
+	for name, of := range w.Types {
+		t := now.Types[name]
+		t.Running, t.Paused = of.Active, of.Paused
+		now.Types[name] = t
+	}
+	return now
+}
+
+// diskFree is the space left where the data folder is, in bytes; 0 = unknown.
+func (c *core) diskFree() int64 {
+	_, free, err := leastFree(c.health.room.dirs)
+	if err != nil {
+		return 0
+	}
+	return int64(min(free, math.MaxInt64))
+}
+
+// reasons counts what waits by type and reason.
+func (c *core) reasons(waiting map[string]figures.Waiting) map[string]map[string]int {
+	unfinished, _ := c.Store.Totals()
+	places := make(map[string]jobs.Places, len(waiting))
+	for name, w := range waiting {
+		if w.Pending() > 0 {
+			places[name] = w.Places
+		}
+	}
+	all := c.Pool.WaitReasons(places, unfinished >= c.o.releaseRoom())
+	for name, n := range c.Store.Now() {
+		for reason, n := range map[string]int{jobs.WaitScheduled: n[jobs.Scheduled], jobs.WaitBackoff: n[jobs.Retrying]} {
+			if n > 0 {
+				if all[name] == nil {
+					all[name] = make(map[string]int)
+				}
+				all[name][reason] += n
+			}
+		}
+	}
+	return all
+}
