@@ -14,6 +14,7 @@ import (
 	"jobstream/jobs/access"
 	"jobstream/jobs/api"
 	"jobstream/jobs/changes"
+	"jobstream/jobs/figures"
 	"jobstream/jobs/intake"
 )
 
@@ -416,7 +417,7 @@ type everything interface {
 func behind(b everything) *api.Backend {
 	feed := changes.New(noPast{}, "")
 	feed.Close() // whoever follows gets the last event at once
-	return &api.Backend{Submitter: b, Reader: b, Changer: b, Types: b, Workers: b, Changes: feed}
+	return &api.Backend{Submitter: b, Reader: b, Changer: b, Types: b, Workers: b, Changes: feed, Figures: figures.New()}
 }
 
 // submit adds a job the usual way.

@@ -127,6 +127,7 @@ type params struct {
 	follow  bool
 	lastID  string
 	byCount bool
+	span    string // of a history
 }
 
 // body reads the JSON object of a request.
@@ -285,6 +286,8 @@ func (p *params) one(name, text string) (err error) {
 		p.log.Tail, err = strict.Int([]byte(text), 1, math.MaxInt32)
 	case "last_event_id":
 		p.lastID = text
+	case "range":
+		p.span, err = readSpan(text)
 	case "follow":
 		p.follow, err = strict.Bool([]byte(text))
 	case "limit":

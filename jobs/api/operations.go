@@ -64,6 +64,7 @@ var operations = guarded([]*Operation{
 	{"pause", access.Manage, "POST /types/{type}/pause", 200, doors(readTypePathOnly, readTypeBody, pauseType), pauseDoc},
 	{"resume", access.Manage, "POST /types/{type}/resume", 200, doors(readTypePathOnly, readTypeBody, resumeType), resumeDoc},
 	{"stats", access.Read, "GET /workers/stats", 200, doors(readNothing, ignoreBody, stats), statsDoc},
+	{"stats.history", access.Read, "GET /stats/history", 200, doors(readHistoryQuery, nil, statsHistory), statsHistoryDoc},
 	{"resize", access.Manage, "PUT /workers", 200, doors(readResize, nil, resize), resizeDoc},
 	{"worker.pause", access.Manage, "POST /workers/pause", 200, both(readEmpty, pauseWorkers), workerPauseDoc},
 	{"worker.resume", access.Manage, "POST /workers/resume", 200, both(readEmpty, resumeWorkers), workerResumeDoc},

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"jobstream/jobs"
+)
+
+// pastOf is an answer of GET /stats/history.
+type pastOf struct {
+	Range   string
+	Step    int `json:"step_seconds"`
+	From    string
+	Periods int
+	Total   map[string][]*float64
+	Types   map[string]map[string][]*float64
+}
+
+func parsePast(t *testing.T, body []byte) (p pastOf) {
+	t.Helper()
+	mustDo(t, json.Unmarshal(body, &p))
+	for name, columns := range p.Types {
+		if len(columns) != 14 {
+			t.Fatalf("%s has %d columns", name, len(columns))
+		}
+		for column, values := range columns {
+			if len(values) != p.Periods {
+				t.Fatalf("%s of %s has %d of %d periods", column, name, len(values), p.Periods)
+			}
+		}
+	}
+	return p
+}
+
+// sum adds up a column. counted is how many periods were counted.
+func sum(column []*float64) (sum float64, counted int) {
+	for _, v := range column {
+		if v != nil {
+			sum += *v
+			counted++
+		}
+	}
+	return sum, counted
+}
+
+// TestContractHistory counts what jobs do by the second, over a clean stop.
+func TestContractHistory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := newPuppet()
+	s := setup{handlers: map[string]jobs.Handler{"work": p}}
+	h := open(t, dir, s)
+	get := func(query string) pastOf {
+		t.Helper()
+		r := h.do(http.MethodGet, "/stats/history"+query, "")
+		if r.code != http.StatusOK {
+			t.Fatalf("the history is answered with %d: %s", r.code, r.body)
+		}
+		return parsePast(t, r.body)
+	}
+	awaitPast := func(typ, column string, want float64) {
+		t.Helper()
+		waitUntil(t, func() bool { got, _ := sum(get("").Types[typ][column]); return got == want })
+	}
+	h.submit(`{"type":"work"}`)
+	h.submit(`{"type":"work","delay":"1h"}`)
+	failing := h.submit(`{"type":"work","retry_count":1}`)
+	first := p.next(t)
+	p.next(t).end <- os.ErrInvalid
+	awaitPast("work", "retried", 1)
+	p.next(t).end <- os.ErrInvalid
+	h.await(failing.ID, "failed")
+	first.finish()
+	h.await(first.id(), "completed")
+	awaitPast("work", "done", 1)
+	awaitPast("work", "failed", 1)
+	awaitPast("work", "in", 3)
+	past := get("?range=5m&type=work")
+	if past.Range != "5m" || past.Step != 1 || past.Periods != 300 || len(past.Types) != 1 {
+		t.Errorf("the history is %s by %d s, with %d periods of %d types", past.Range, past.Step, past.Periods, len(past.Types))
+	}
+	_, ran := sum(past.Types["work"]["run_p95"])
+	if _, counted := sum(past.Types["work"]["in"]); counted == 0 || counted == 300 || ran == 0 || ran > 3 {
+		t.Errorf("%d periods were counted, in %d an attempt ended", counted, ran)
+	}
+	for query, want := range map[string]string{
+		"?range=2h": "/range", "?type=": "/type", "?step=1": "/step", "?range=5m&range=1h": "/range",
+	} {
+		if r := h.do(http.MethodGet, "/stats/history"+query, ""); r.code != http.StatusUnprocessableEntity || !strings.Contains(string(r.body), `"pointer":"query`+want) {
+			t.Errorf("%s is answered with %d: %s", query, r.code, r.body)
+		}
+	}
+
+	h.close()
+	h = open(t, dir, s)
+	awaitPast("work", "done", 1)
+	for _, span := range []string{"1h", "24h"} {
+		h.submit(`{"type":"work"}`)
+		p.next(t).finish()
+		past := get("?range=" + span)
+		if past.Range != span || past.Periods*past.Step != map[string]int{"1h": 3600, "24h": 24 * 3600}[span] {
+			t.Errorf("the history of %s has %d periods of %d s", span, past.Periods, past.Step)
+		}
+	}
+	awaitPast("work", "done", 3)
+}
+
+// TestCrashHistory kills the server again and again. What it has shown of the past is
+// still there, and damage of the file does not keep it from starting.
+func TestCrashHistory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var shown float64
+	for life := range 3 {
+		c := startChild(t, dir)
+		look := func() float64 {
+			var raw json.RawMessage
+			get(t, c.rest+"/stats/history", &raw)
+			n, _ := sum(parsePast(t, raw).Total["in"])
+			return n
+		}
+		if now := look(); now < shown {
+			t.Errorf("life %d shows %v jobs of the last minutes, the one before showed %v", life, now, shown)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.rest+"/jobs", strings.NewReader(`{"type":"quick"}`))
+		mustDo(t, err)
+		resp, err := http.DefaultClient.Do(req)
+		mustDo(t, err)
+		mustDo(t, resp.Body.Close())
+		if resp.StatusCode != http.StatusAccepted {
+			t.Fatalf("a job is answered with %s", resp.Status)
+		}
+		before := shown
+		waitUntil(t, func() bool { shown = look(); return shown > before })
+		c.kill()
+	}
+	path := filepath.Join(dir, "data", "figures.log")
+	content, err := os.ReadFile(path)
+	mustDo(t, err)
+	mustDo(t, os.WriteFile(path, append(content[:len(content)/2], "nonsense"...), 0o600))
+	c := startChild(t, dir)
+	mustDo(t, c.cmd.Process.Signal(syscall.SIGTERM))
+	mustDo(t, <-c.done)
+}
