@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"jobstream/jobs/access"
+	"jobstream/jobs/api"
 )
 
 // Clients from outside never come into the account of the streams, unless they are
@@ -255,13 +256,14 @@ var (
 
 // export lets other accounts import what [grants] gives them.
 func export(hub *server.Account) error {
-	single := append([]string{jobsSubjects, "jobs.*", "jobs.*.*", refusedSubjects, asked + ".*"}, readable...)
-	streamed := append([]string{"$SRV.>", servicePrefix + "*.>", gatePrefix + "*.>"}, owned...)
+	service := servicePrefix + "*.>"
+	single := append([]string{jobsSubjects, "jobs.*", "jobs.*.*", refusedSubjects, asked + ".*", "$SRV.>", service, gatePrefix + "*.>"}, readable...)
 	var failed []error
 	for _, s := range single {
 		failed = append(failed, hub.AddServiceExport(s, nil))
 	}
-	for _, s := range streamed {
+	failed = append(failed, hub.SetServiceExportResponseThreshold(service, api.MaxWait+ackTimeout)) // nats-server forgets who waits longer
+	for _, s := range owned {
 		failed = append(failed, hub.AddServiceExportWithResponse(s, server.Streamed, nil))
 	}
 	for _, s := range append([]string{cancelSubjects}, heard...) {

@@ -209,6 +209,7 @@ func (b *Broker) openParts() (err error) {
 	b.stop = stop
 	b.tasks.Go(func() { b.watch(tasks) })
 	b.tasks.Go(func() { c.watch(tasks) })
+	b.tasks.Go(func() { (&floods{server: s}).watch(tasks) })
 	return nil
 }
 

@@ -42,8 +42,11 @@ func (a *accounts) openGate(ctx context.Context) error {
 	if err := all.Err(); err != nil {
 		return err
 	}
-	_, err = a.server.nc.Subscribe(gatePrefix+"*.>", a.pass)
-	return err
+	sub, err := a.server.nc.Subscribe(gatePrefix+"*.>", a.pass)
+	if err != nil {
+		return err
+	}
+	return sub.SetPendingLimits(maxQueued, maxQueuedBytes)
 }
 
 // pass forwards a request, or refuses it. JetStream's own answer would not find its way

@@ -47,11 +47,21 @@ func (s *microService) newEndpoint(name string) *endpointStats {
 	return e
 }
 
+// Requests to an endpoint that have come and are not looked at. A flood of more is dropped,
+// since nothing can be answered as fast.
+const (
+	maxQueued      = 8192
+	maxQueuedBytes = 8 << 20
+)
+
 // subscribe subscribes to the requests to an endpoint.
 func (s *microService) subscribe(nc *nats.Conn, c *caller) error {
 	for _, subject := range []string{c.stats.Subject, servicePrefix + "*." + c.endpoint.Name} {
 		sub, err := nc.QueueSubscribe(subject, serviceQueue, c.call)
 		if err != nil {
+			return err
+		}
+		if err := sub.SetPendingLimits(maxQueued, maxQueuedBytes); err != nil {
 			return err
 		}
 		s.subs = append(s.subs, sub)
@@ -72,6 +82,9 @@ func (s *microService) introduce(nc *nats.Conn) error {
 					_ = m.Respond(body) // it fails for a question without a reply subject
 				}
 			})
+			if err == nil {
+				err = sub.SetPendingLimits(maxQueued, maxQueuedBytes)
+			}
 			if err != nil {
 				return err
 			}

@@ -28,9 +28,7 @@ func roles(t *testing.T, s setup) *house {
 	t.Helper()
 	change := s.change
 	s.change = func(c *config.Config) {
-		for _, scope := range access.Scopes() {
-			c.Server.Auth.Tokens[string(scope)] = &config.Token{SHA256: access.HashOf(secretOf(string(scope))).String(), Scopes: []string{string(scope)}}
-		}
+		knowRoles(c)
 		c.Server.Auth.Tokens["mailer"] = &config.Token{
 			SHA256: access.HashOf(secretOf("mailer")).String(), Scopes: []string{"submit"}, Types: []string{"email"},
 		}
@@ -39,6 +37,13 @@ func roles(t *testing.T, s setup) *house {
 		}
 	}
 	return open(t, t.TempDir(), s)
+}
+
+// knowRoles adds a token for each scope.
+func knowRoles(c *config.Config) {
+	for _, scope := range access.Scopes() {
+		c.Server.Auth.Tokens[string(scope)] = &config.Token{SHA256: access.HashOf(secretOf(string(scope))).String(), Scopes: []string{string(scope)}}
+	}
 }
 
 func secretOf(name string) string { return "secret of " + name }

@@ -65,6 +65,7 @@ func runChild(dir string) int {
 	tuneGC() // as main does
 	cfg := config.Default(handlers.Kinds())
 	knowAdmin(cfg)
+	knowRoles(cfg)
 	cfg.Data.Dir = filepath.Join(dir, "data")
 	cfg.Server.Port, cfg.Broker.Port = 0, -1
 	cfg.Worker.MaxWorkers, cfg.Worker.MaxLost = 20, 1000 // whoever is killed at random is no poison
