@@ -218,7 +218,7 @@ export default function Jobs() {
       <${Curl} path=${path} />`}>
     <${Trouble} error=${error} />
     ${fresh > 0 && !still && html`<p><button type="button" onClick=${again}>${count(fresh)} new ↑</button></p>`}
-    <div class="scroll" onMouseEnter=${() => { over.current = true; }} onMouseLeave=${() => { over.current = false; }}><table class="cards" id="jobs"><thead><tr><th><span class="skip">select</span></th><th>state</th><th>type</th><th>job</th><th></th><th class="num">created</th><th class="num">took</th></tr></thead>
+    <div class="scroll" onMouseEnter=${() => { over.current = true; }} onMouseLeave=${() => { over.current = false; }}><table class="cards" id="jobs"><thead><tr><th><span class="sr">select</span></th><th>state</th><th>type</th><th>job</th><th><span class="sr">more</span></th><th class="num">created</th><th class="num">took</th></tr></thead>
     <tbody>${jobs.map((j, i) => html`<tr key=${j.id} id=${`row-${i}`} aria-selected=${i === at} onClick=${() => setAt(i)}>
       <td><input type="checkbox" aria-label=${`select ${j.seq}`} checked=${picked.has(j.id)} onChange=${() => pick(j.id)} /></td>
       <td><${Status} status=${j.status} />${j.attempt > 1 ? html` <span class="faint">${j.attempt}/${j.max_attempts}</span>` : ''}</td><td>${j.type}</td>

@@ -82,7 +82,7 @@ export default function Schedules() {
   };
   return html`<div class="row"><h1>Schedules</h1><input type="search" aria-label="name or type" placeholder="name or type" style=${{width: '14rem'}} value=${wanted} onInput=${(e) => setParams({q: e.target.value})} />
       <${Do} needs="manage" kind="main" act=${async () => setEditing({})}>New schedule</${Do}><${Curl} path="/schedules" /></div>
-    <${Card}><${Trouble} error=${error} /><div class="scroll"><table class="cards" id="schedules"><thead><tr><th>name</th><th>when</th><th>type</th><th>next</th><th>last runs</th><th class="num">skipped</th><th></th></tr></thead>
+    <${Card}><${Trouble} error=${error} /><div class="scroll"><table class="cards" id="schedules"><thead><tr><th>name</th><th>when</th><th>type</th><th>next</th><th>last runs</th><th class="num">skipped</th><th><span class="sr">more</span></th></tr></thead>
     <tbody>${list.slice(0, 200).map((s) => html`<tr key=${s.name}><td>${s.name} ${s.source === 'config' && html`<span class="faint">(configuration)</span>`}</td><td title=${s.cron || s.every}>${inWords(s)} <span class="faint">${s.cron && s.timezone}</span></td><td><a href=${link(`/types/${s.type}`)}>${s.type}</a></td>
       <td><${Next} schedule=${s} /></td><td><${Runs} name=${s.name} seen=${s.last_run_at} /></td><td class="num" data-name="skipped">${s.skipped || 0}</td>
       <td class="tools"><${Do} needs="manage" act=${() => post(path(s, 'run')).then((j) => { say(`runs as #${j.seq}`); again(); })}>Run now</${Do}>

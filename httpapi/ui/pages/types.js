@@ -10,7 +10,7 @@ export default function Types() {
   const {data, error, again} = useGet('/types', [Math.floor(now.value / 5000)]);
   const d = digest.value, per = d?.seconds || 1;
   return html`<h1>Types</h1><${Card} title="What this server runs" tools=${html`<${Curl} path="/types" />`}><${Trouble} error=${error} /><div class="scroll"><table class="cards" id="types">
-    <thead><tr><th>type</th><th>runs</th><th class="num">waiting</th><th class="num">oldest</th><th class="num">running</th><th class="num">done/s</th><th class="num">p95 run</th><th></th><th></th></tr></thead>
+    <thead><tr><th>type</th><th>runs</th><th class="num">waiting</th><th class="num">oldest</th><th class="num">running</th><th class="num">done/s</th><th class="num">p95 run</th><th><span class="sr">more</span></th><th><span class="sr">more</span></th></tr></thead>
     <tbody>${(data?.types || []).map((t) => {
       const live = d?.types?.[t.name] || {};
       return html`<tr key=${t.name}><td><a href=${link(`/types/${t.name}`)}>${t.name}</a> <span class="faint">${t.description}</span></td><td>${t.run}</td><td class="num" data-name="waiting">${count(live.waiting ?? t.depth?.queued)}</td>
