@@ -2,14 +2,19 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
+	"jobstream/jobs/api"
+	jobfigures "jobstream/jobs/figures"
 )
 
 // pastOf is an answer of GET /stats/history.
@@ -147,4 +152,76 @@ func TestCrashHistory(t *testing.T) {
 	c := startChild(t, dir)
 	mustDo(t, c.cmd.Process.Signal(syscall.SIGTERM))
 	mustDo(t, <-c.done)
+}
+
+// TestContractBacklog asks how long jobs have waited, and for what, of each type and
+// priority, and what happened in the last minute. Waits count from when a job is due.
+func TestContractBacklog(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := newPuppet()
+	s := setup{
+		handlers: map[string]jobs.Handler{"work": p, "idle": jobs.HandlerFunc(nothing)},
+		change:   limited("work", func(k *config.JobType) { k.MaxWorkers = 1 }),
+	}
+	h := open(t, dir, s)
+	type backlog struct {
+		api.Backlog
+		Name       string
+		Priorities []struct {
+			Priority, Waiting int
+			Oldest            float64 `json:"oldest_seconds"`
+		}
+	}
+	look := func() (b backlog) {
+		t.Helper()
+		r := h.do(http.MethodGet, "/types/work", "")
+		mustDo(t, json.Unmarshal(r.body, &b))
+		return b
+	}
+	await := func(what string, reasons map[string]int) {
+		t.Helper()
+		var b backlog
+		waitUntil(t, func() bool { b = look(); return maps.Equal(b.Reasons, reasons) })
+		st := h.stats()
+		if !maps.Equal(st.Types["work"].Reasons, reasons) || !maps.Equal(st.Reasons, reasons) {
+			t.Errorf("%s: the stats have %v of all, and %v of the type; want %v", what, st.Reasons, st.Types["work"].Reasons, reasons)
+		}
+		if oldest := st.Types["work"].OldestSeconds; b.OldestSeconds == 0 || oldest < b.OldestSeconds || st.OldestSeconds != oldest {
+			t.Errorf("%s: the oldest has waited %v s, then %v s, and of all %v s", what, b.OldestSeconds, oldest, st.OldestSeconds)
+		}
+	}
+	first := h.submit(`{"type":"work","delay":0.3}`)
+	running := p.next(t)
+	for _, body := range []string{`"priority":1`, `"priority":1`, `"priority":5`, `"delay":"1h"`} {
+		h.submit(`{"type":"work",%s}`, body)
+	}
+	await("at the limit", map[string]int{"type_limit": 3, "scheduled": 1})
+	b := look()
+	if n := b.Priorities; len(n) != 5 || n[0].Waiting != 2 || n[4].Waiting != 1 || n[2].Waiting != 0 || n[0].Oldest == 0 || n[2].Oldest != 0 || n[4].Oldest > n[0].Oldest {
+		t.Errorf("by priority there wait %+v", n)
+	}
+	if r := h.do(http.MethodPost, "/types/work/pause", ""); r.code != http.StatusOK {
+		t.Fatalf("%d: %s", r.code, r.body)
+	}
+	await("paused", map[string]int{"type_paused": 3, "scheduled": 1})
+	before := look().OldestSeconds
+	running.finish()
+	done := h.await(first.ID, "completed")
+	var lately jobfigures.Period
+	waitUntil(t, func() bool { lately = h.stats().Types["work"].LastMinute; return lately.Done == 1 })
+	waited := done.StartedAt.Sub(done.CreatedAt.Add(300 * time.Millisecond)).Seconds()
+	if lately.Wait == nil || lately.Run == nil || lately.Wait.P50 > waited*1.05+0.001 {
+		t.Errorf("in the last minute: %+v, waits %+v; the job was due %v s before its start", lately, lately.Wait, waited)
+	}
+	h.close()
+
+	h = open(t, dir, s)
+	await("after a restart", map[string]int{"type_paused": 3, "scheduled": 1})
+	if again := look().OldestSeconds; again < before {
+		t.Errorf("the oldest has waited for %v s, and before the restart for %v s", again, before)
+	}
+	if st := h.stats(); st.Types["idle"].OldestSeconds != 0 || len(st.Types["idle"].Reasons) != 0 {
+		t.Errorf("of a type without jobs there wait %+v", st.Types["idle"].Backlog)
+	}
 }

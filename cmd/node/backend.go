@@ -8,6 +8,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/api"
+	"jobstream/jobs/figures"
 	"jobstream/jobs/intake"
 	"jobstream/jobs/pool"
 )
@@ -138,7 +139,9 @@ type types struct {
 
 // Types lists the job types.
 func (t *types) Types(context.Context) ([]api.TypeInfo, error) {
-	workers, figures := t.c.Pool.Workers(), t.c.Store.Figures()
+	workers, counts := t.c.Pool.Workers(), t.c.Store.Figures()
+	waiting := t.c.o.figures.Waiting()
+	backlogs := t.c.backlogs(waiting)
 	var all []api.TypeInfo
 	for _, typ := range t.c.o.registry.Types() {
 		if typ.Internal {
@@ -146,7 +149,8 @@ func (t *types) Types(context.Context) ([]api.TypeInfo, error) {
 		}
 		w := workers.Types[typ.Name]
 		all = append(all, api.TypeInfo{
-			Type: typ, MaxWorkers: w.Max, ActiveWorkers: w.Active, Paused: w.Paused, Depth: figures[typ.Name].Now,
+			Type: typ, MaxWorkers: w.Max, ActiveWorkers: w.Active, Paused: w.Paused, Depth: counts[typ.Name].Now,
+			Backlog: backlogs[typ.Name], Priorities: waiting[typ.Name].Priorities,
 		})
 	}
 	return all, nil
@@ -218,6 +222,8 @@ func (ws workers) Stats(context.Context) (api.Stats, error) {
 	w := ws.c.Pool.Workers()
 	st := api.StatsOf(&w)
 	st.QueueSize, st.UptimeSeconds = ws.c.o.QueueSize, int64(time.Since(ws.c.o.started)/time.Second)
+	backlogs := ws.c.backlogs(ws.c.o.figures.Waiting())
+	st.Backlog = backlogs[figures.Total]
 	for name, f := range ws.c.Store.Figures() {
 		if name == jobs.CallbackType {
 			continue // they are no work that somebody has asked for
@@ -242,6 +248,10 @@ func (ws workers) Stats(context.Context) (api.Stats, error) {
 		if !hidden && (known || t.QueuedJobs+t.ScheduledJobs+t.RetryingJobs > 0) {
 			st.Types[name] = t
 		}
+	}
+	for name, t := range st.Types {
+		t.Backlog = backlogs[name]
+		st.Types[name] = t
 	}
 	return st, nil
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 	"jobstream/jobs/figures"
 )
 
@@ -43,6 +44,32 @@ func (c *core) Now(waiting map[string]figures.Waiting) figures.Now {
 	return now
 }
 
+// backlogs are what waits by type, and for all types together under [figures.Total].
+func (c *core) backlogs(waiting map[string]figures.Waiting) map[string]api.Backlog {
+	now, all := jobs.Now(), make(map[string]api.Backlog)
+	total := api.Backlog{Reasons: make(map[string]int)}
+	for name, w := range waiting {
+		b := api.Backlog{OldestSeconds: figures.SecondsSince(w.Oldest, now)}
+		total.OldestSeconds = max(total.OldestSeconds, b.OldestSeconds)
+		all[name] = b
+	}
+	for name, reasons := range c.reasons(waiting) {
+		b := all[name]
+		b.Reasons = reasons
+		all[name] = b
+		for reason, n := range reasons {
+			total.Reasons[reason] += n
+		}
+	}
+	all[figures.Total] = total
+	for name, lately := range c.o.figures.Minute() {
+		b := all[name]
+		b.LastMinute = lately
+		all[name] = b
+	}
+	return all
+}
+
 // diskFree is the space left where the data folder is, in bytes; 0 = unknown.
 func (c *core) diskFree() int64 {
 	_, free, err := leastFree(c.health.room.dirs)
@@ -63,6 +90,9 @@ func (c *core) reasons(waiting map[string]figures.Waiting) map[string]map[string
 	}
 	all := c.Pool.WaitReasons(places, unfinished >= c.o.releaseRoom())
 	for name, n := range c.Store.Now() {
+		if name == jobs.CallbackType {
+			continue
+		}
 		for reason, n := range map[string]int{jobs.WaitScheduled: n[jobs.Scheduled], jobs.WaitBackoff: n[jobs.Retrying]} {
 			if n > 0 {
 				if all[name] == nil {

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"jobstream/jobs"
+	"jobstream/jobs/figures"
 )
 
 // Stats are the figures of the pool and the queue. The completed, failed and cancelled
@@ -26,7 +27,17 @@ type Stats struct {
 	UptimeSeconds int64   `json:"uptime_seconds"`
 	QueueSize     int     `json:"queue_size"` // bound of pending, processing and retrying jobs
 
+	Backlog
 	Types map[string]TypeStats `json:"types"`
+}
+
+// Backlog is what waits now, and what has happened lately.
+type Backlog struct {
+	// OldestSeconds is how long the job has waited that is due for longest; 0 = none waits.
+	OldestSeconds float64 `json:"oldest_seconds"`
+	// Reasons counts the jobs that wait, by the reasons of [jobs.Waiting].
+	Reasons    map[string]int `json:"waiting_reasons,omitempty"`
+	LastMinute figures.Period `json:"last_minute"`
 }
 
 // TypeStats are the figures of one job type in [Stats].
@@ -43,6 +54,7 @@ type TypeStats struct {
 	Paused            bool   `json:"paused,omitempty"`
 	Rate              string `json:"rate,omitempty"` // in the form of [jobs.ParseRate]
 	ConcurrencyPerKey int    `json:"concurrency_per_key,omitempty"`
+	Backlog
 }
 
 // StatsOf are the pool's figures as a Stats, without those of the tracker.

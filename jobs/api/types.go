@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"jobstream/jobs"
+	"jobstream/jobs/figures"
 )
 
 // TypeInfo is a job type for its users: its settings and its state.
@@ -13,6 +14,8 @@ type TypeInfo struct {
 	ActiveWorkers int
 	Paused        bool
 	Depth         [jobs.NumStatus]int // unfinished jobs by status
+	Backlog       Backlog
+	Priorities    [jobs.LowestPriority + 1]figures.Depth // pending jobs by priority
 }
 
 // AppendJSON appends the answer of GET /types/{type}. Times are in seconds. A
@@ -33,11 +36,17 @@ func (t *TypeInfo) appendJSON(b []byte, schema json.RawMessage) []byte {
 			Scheduled: t.Depth[jobs.Scheduled], Queued: t.Depth[jobs.Pending],
 			Processing: t.Depth[jobs.Processing], Retrying: t.Depth[jobs.Retrying],
 		},
+		Backlog:    t.Backlog,
 		RetryCount: t.RetryCount, Timeout: t.Timeout.Seconds(), ConcurrencyPerKey: max(t.ConcurrencyPerKey, 1),
 		Rate: t.Rate.String(), Burst: t.Rate.Capacity(),
 		Backoff: typeBackoff{
 			Kind: t.Backoff.Kind, Base: t.Backoff.Base.Seconds(), Max: t.Backoff.Max.Seconds(), Jitter: t.Backoff.Jitter,
 		},
+	}
+	now := jobs.Now()
+	for p := jobs.HighestPriority; p <= jobs.LowestPriority; p++ {
+		d := t.Priorities[p]
+		r.Priorities = append(r.Priorities, typePriority{int(p), d.Jobs, figures.SecondsSince(d.Oldest, now)})
 	}
 	for _, d := range t.Backoff.Delays {
 		r.Backoff.Delays = append(r.Backoff.Delays, d.Seconds())
@@ -56,20 +65,22 @@ func (t *TypeInfo) appendJSON(b []byte, schema json.RawMessage) []byte {
 }
 
 type typeResource struct {
-	Name              string      `json:"name"`
-	Run               string      `json:"run,omitempty"`
-	Runs              string      `json:"runs,omitempty"`
-	Description       string      `json:"description,omitempty"`
-	Paused            bool        `json:"paused"`
-	ActiveWorkers     int         `json:"active_workers"`
-	MaxWorkers        int         `json:"max_workers"`
-	Depth             typeDepth   `json:"depth"`
-	RetryCount        int         `json:"retry_count"`
-	Timeout           float64     `json:"timeout"`
-	Rate              string      `json:"rate,omitempty"`
-	Burst             int         `json:"burst,omitempty"`
-	ConcurrencyPerKey int         `json:"concurrency_per_key"`
-	Backoff           typeBackoff `json:"backoff"`
+	Name          string    `json:"name"`
+	Run           string    `json:"run,omitempty"`
+	Runs          string    `json:"runs,omitempty"`
+	Description   string    `json:"description,omitempty"`
+	Paused        bool      `json:"paused"`
+	ActiveWorkers int       `json:"active_workers"`
+	MaxWorkers    int       `json:"max_workers"`
+	Depth         typeDepth `json:"depth"`
+	Backlog
+	Priorities        []typePriority `json:"priorities"`
+	RetryCount        int            `json:"retry_count"`
+	Timeout           float64        `json:"timeout"`
+	Rate              string         `json:"rate,omitempty"`
+	Burst             int            `json:"burst,omitempty"`
+	ConcurrencyPerKey int            `json:"concurrency_per_key"`
+	Backoff           typeBackoff    `json:"backoff"`
 
 	Schema json.RawMessage `json:"schema,omitempty"`
 
@@ -87,6 +98,13 @@ type typeDepth struct {
 	Queued     int `json:"queued"`
 	Processing int `json:"processing"`
 	Retrying   int `json:"retrying"`
+}
+
+// typePriority are the pending jobs of a priority.
+type typePriority struct {
+	Priority      int     `json:"priority"`
+	Waiting       int     `json:"waiting"`
+	OldestSeconds float64 `json:"oldest_seconds"`
 }
 
 type typeBackoff struct {

@@ -37,9 +37,9 @@ type Recent struct {
 	Reasons map[string]int `json:"waiting_reasons,omitempty"`
 }
 
-// Figures are numbers of jobs and spans of time. Absent numbers are 0.
-type Figures struct {
-	// In the period:
+// Period is what has happened in a period: numbers of jobs and spans of time. Absent
+// numbers are 0.
+type Period struct {
 	In        int `json:"in,omitempty"`        // submitted, or retried by hand
 	Done      int `json:"done,omitempty"`      // completed
 	Failed    int `json:"failed,omitempty"`    // for good
@@ -49,8 +49,11 @@ type Figures struct {
 	// that was due. Run is how long attempts took that completed or failed.
 	Wait *Percentiles `json:"wait,omitempty"` // nil: none began
 	Run  *Percentiles `json:"run,omitempty"`  // nil: none ended
+}
 
-	// At its end:
+// Figures are a period, and how things stand at its end.
+type Figures struct {
+	Period
 	Waiting int `json:"waiting,omitempty"` // pending jobs
 	// OldestSeconds is how long the job has waited that is due for longest; 0 = none
 	// waits.

@@ -17,9 +17,9 @@ func TestBoard(t *testing.T) {
 	}
 	at := time.Date(2026, 11, 30, 12, 0, 1, 0, time.UTC)
 	b.Put(&figures.Digest{
-		At: at, Seconds: 1, Total: figures.Figures{In: 3, Waiting: 2, OldestSeconds: 0.25},
+		At: at, Seconds: 1, Total: figures.Figures{Period: figures.Period{In: 3}, Waiting: 2, OldestSeconds: 0.25},
 		Types: map[string]figures.Recent{"email": {
-			Figures: figures.Figures{In: 3, Waiting: 2, OldestSeconds: 0.25, Run: &figures.Percentiles{P50: 0.001, P95: 0.01, P99: 0.1}},
+			Figures: figures.Figures{Period: figures.Period{In: 3, Run: &figures.Percentiles{P50: 0.001, P95: 0.01, P99: 0.1}}, Waiting: 2, OldestSeconds: 0.25},
 			Paused:  true, Reasons: map[string]int{jobs.WaitTypePaused: 2},
 		}},
 		Workers: figures.Workers{Busy: 1, Max: 10, Utilisation: 0.5},

@@ -91,16 +91,14 @@ func (p *past) window(s second) {
 
 // Minute has the figures of the last minute, as far as that was counted, by type and for
 // [Total]. Types without any are missing.
-func (c *Collector) Minute() map[string]Figures {
+func (c *Collector) Minute() map[string]Period {
 	p := &c.past
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sum()
-	all := make(map[string]Figures, len(p.minute))
+	all := make(map[string]Period, len(p.minute))
 	for name, t := range p.minute {
-		var f Figures
-		f.setTally(t)
-		all[name] = f
+		all[name] = t.period()
 	}
 	return all
 }

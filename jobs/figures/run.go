@@ -192,12 +192,14 @@ func (p *period) digest(at jobs.Time, all map[string]*moment) *Digest {
 
 func (m *moment) figures() Figures {
 	f := Figures{Waiting: int(m.waiting), OldestSeconds: m.oldest, Running: int(m.running)}
-	f.setTally(&m.tally)
+	f.Period = m.period()
 	return f
 }
 
-// setTally sets the figures of a period.
-func (f *Figures) setTally(t *tally) {
-	f.In, f.Done, f.Failed, f.Retried, f.Cancelled = int(t.in), int(t.done), int(t.failed), int(t.retried), int(t.cancelled)
-	f.Wait, f.Run = t.wait.percentiles(), t.run.percentiles()
+// period is a tally for its readers.
+func (t *tally) period() Period {
+	return Period{
+		In: int(t.in), Done: int(t.done), Failed: int(t.failed), Retried: int(t.retried), Cancelled: int(t.cancelled),
+		Wait: t.wait.percentiles(), Run: t.run.percentiles(),
+	}
 }

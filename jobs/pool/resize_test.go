@@ -187,8 +187,8 @@ func TestStatsOfThePool(t *testing.T) {
 		b := string(s.AppendJSON(nil))
 		for _, want := range []string{
 			`"active_workers":1,"workers":2,"min_workers":2,"max_workers":10,"utilisation":0.5,`,
-			`"a":{"active_workers":0,"max_workers":3,`, `"paused":true,"rate":"100/s","concurrency_per_key":2}`,
-			`"b":{"active_workers":1,"max_workers":0,"queued_jobs":0,"scheduled_jobs":0,"retrying_jobs":0,"completed_jobs":0,"failed_jobs":0,"cancelled_jobs":0}`,
+			`"a":{"active_workers":0,"max_workers":3,`, `"paused":true,"rate":"100/s","concurrency_per_key":2,`,
+			`"b":{"active_workers":1,"max_workers":0,"queued_jobs":0,"scheduled_jobs":0,"retrying_jobs":0,"completed_jobs":0,"failed_jobs":0,"cancelled_jobs":0,`,
 		} {
 			if !strings.Contains(b, want) {
 				t.Errorf("%s is missing in %s", want, b)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -197,4 +198,33 @@ func TestWaitingJSON(t *testing.T) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
+}
+
+// TestWaitReasons counts waiting jobs by the reason that each of them has by itself.
+func TestWaitReasons(t *testing.T) {
+	capped, keyed := typ("capped"), typ("keyed")
+	capped.MaxWorkers = 1
+	types := []*jobs.Type{typ("a"), capped, keyed, typ("paused")}
+	inRig(t, rigOptions{workers: 2, types: types, paused: map[string]bool{"paused": true}}, func(r *rig) {
+		r.submit("capped3")
+		pass(time.Second)
+		waiting := map[string]jobs.Places{
+			"a": {5, 0, 0}, "capped": {3, 0, 0}, "keyed": {0, 1, 7}, "paused": {1, 2, 3}, "unknown": {4, 0, 0}, "nothing": {},
+		}
+		for _, full := range []bool{false, true} {
+			got := r.pool.WaitReasons(waiting, full)
+			for name, want := range map[string]map[string]int{
+				"a": {jobs.WaitStarting: 1, jobs.WaitQueue: 4}, "capped": {jobs.WaitTypeLimit: 3}, "keyed": {jobs.WaitKeyLimit: 7, jobs.WaitStarting: 1},
+				"paused": {jobs.WaitTypePaused: 6}, "unknown": {jobs.WaitNoWorker: 4}, "nothing": {},
+			} {
+				if !maps.Equal(got[name], want) {
+					t.Errorf("%s, with a full queue %v: %v, want %v", name, full, got[name], want)
+				}
+			}
+		}
+		r.pool.PauseAll(true)
+		if got := r.pool.WaitReasons(waiting, false)["a"]; !maps.Equal(got, map[string]int{jobs.WaitWorkersPaused: 5}) {
+			t.Errorf("while the pool is paused: %v", got)
+		}
+	})
 }
