@@ -41,7 +41,8 @@ type Field[T any] struct {
 	Server bool
 	// Check returns the problem with a given value, if any.
 	Check func(*T) error
-	// Doc is its line in the references of REST and NATS.
+	// Doc says what it means: in the descriptions of the API, and, for an attribute that a
+	// submission may have, in the references of REST and NATS.
 	Doc string
 }
 
@@ -103,30 +104,30 @@ var TermsFields = []Field[Terms]{
 
 // JobFields are the attributes of a [Job].
 var JobFields = []Field[Job]{
-	{Name: "id", Of: func(j *Job) any { return &j.ID }, JSON: Always},
-	{Name: "seq", Of: func(j *Job) any { return &j.Seq }}, // 0 if it is no longer known
+	{Name: "id", Of: func(j *Job) any { return &j.ID }, JSON: Always, Doc: "a UUID; a bare message's follows from its place in the stream"},
+	{Name: "seq", Of: func(j *Job) any { return &j.Seq }, Doc: "its sequence in the stream JOBS, if that is still known; also an address of the job"},
 	{Name: "type", Of: func(j *Job) any { return &j.Type }, JSON: Always, Few: true},
-	{Name: "priority", Of: func(j *Job) any { return (*uint8)(&j.Priority) }, JSON: Always},
+	{Name: "priority", Of: func(j *Job) any { return (*uint8)(&j.Priority) }, JSON: Always, Doc: "1 is first"},
 	{Name: "status", Of: func(j *Job) any { return &j.Status }, JSON: Always},
-	{Name: "progress", Of: func(j *Job) any { return &j.Progress }, JSON: Always},
-	{Name: "message", Of: func(j *Job) any { return &j.Message }, JSON: Always},
-	{Name: "run", Of: func(j *Job) any { return &j.Run }, Shown: shownRun},
-	{Name: "attempt", Of: func(j *Job) any { return &j.Attempt }, JSON: Always},
+	{Name: "progress", Of: func(j *Job) any { return &j.Progress }, JSON: Always, Doc: "in percent; 100 when it is completed"},
+	{Name: "message", Of: func(j *Job) any { return &j.Message }, JSON: Always, Doc: "of its progress"},
+	{Name: "run", Of: func(j *Job) any { return &j.Run }, Shown: shownRun, Doc: "one more than the number of retries by hand, if there were any"},
+	{Name: "attempt", Of: func(j *Job) any { return &j.Attempt }, JSON: Always, Doc: "the present or last one, from 1; 0 before the first"},
 	{Name: "failures", Of: func(j *Job) any { return &j.Failures }, JSON: Hidden},
-	{Name: "max_attempts", Of: func(j *Job) any { return &j.MaxAttempts }, JSON: Always},
-	{Name: "lost", Of: func(j *Job) any { return &j.Lost }},
-	{Name: "timeout", Of: func(j *Job) any { return &j.Timeout }},
+	{Name: "max_attempts", Of: func(j *Job) any { return &j.MaxAttempts }, JSON: Always, Doc: "how often it is tried"},
+	{Name: "lost", Of: func(j *Job) any { return &j.Lost }, Doc: "attempts whose worker died"},
+	{Name: "timeout", Of: func(j *Job) any { return &j.Timeout }, Doc: "of each attempt in seconds, instead of the type's"},
 	{Name: "payload", Of: func(j *Job) any { return &j.Payload }, JSON: Always},
-	{Name: "result", Of: func(j *Job) any { return &j.Result }, JSON: Always},
-	{Name: "artifact", Of: func(j *Job) any { return &j.Artifact }},
-	{Name: "error", Of: func(j *Job) any { return &j.Error }, JSON: Always},
-	{Name: "errors", Of: func(j *Job) any { return &j.Errors }, JSON: Always},
+	{Name: "result", Of: func(j *Job) any { return &j.Result }, JSON: Always, Doc: "what it returned; null if nothing"},
+	{Name: "artifact", Of: func(j *Job) any { return &j.Artifact }, Doc: "the first file that it has left"},
+	{Name: "error", Of: func(j *Job) any { return &j.Error }, JSON: Always, Doc: "of the last attempt; empty if there is none"},
+	{Name: "errors", Of: func(j *Job) any { return &j.Errors }, JSON: Always, Doc: "of all failed attempts"},
 	{Name: "tags", Of: func(j *Job) any { return &j.Tags }, JSON: Always},
-	{Name: "node", Of: func(j *Job) any { return &j.Node }, Few: true},
+	{Name: "node", Of: func(j *Job) any { return &j.Node }, Few: true, Doc: "who ran it last"},
 	{Name: "created_at", Of: func(j *Job) any { return &j.CreatedAt }, JSON: Always},
-	{Name: "updated_at", Of: func(j *Job) any { return &j.UpdatedAt }, JSON: Always},
-	{Name: "run_at", Of: func(j *Job) any { return &j.DueAt }, JSON: Always, Shown: shownRunAt},
-	{Name: "started_at", Of: func(j *Job) any { return &j.StartedAt }, JSON: Always},
+	{Name: "updated_at", Of: func(j *Job) any { return &j.UpdatedAt }, JSON: Always, Doc: "its last change"},
+	{Name: "run_at", Of: func(j *Job) any { return &j.DueAt }, JSON: Always, Shown: shownRunAt, Doc: "when the next attempt may start"},
+	{Name: "started_at", Of: func(j *Job) any { return &j.StartedAt }, JSON: Always, Doc: "of the last attempt"},
 	{Name: "ended_at", Of: func(j *Job) any { return &j.EndedAt }, JSON: Always},
 	{Name: "history", Of: func(j *Job) any { return &j.History }, JSON: Hidden},
 	{Name: "key", Of: func(j *Job) any { return &j.Key }, JSON: Hidden},
@@ -135,7 +136,7 @@ var JobFields = []Field[Job]{
 	{Name: "slot", Of: func(j *Job) any { return &j.Slot }, JSON: Hidden},
 	{Name: "unlisted", Of: func(j *Job) any { return &j.Unlisted }, JSON: Hidden},
 	{Name: "checkpoint", Of: func(j *Job) any { return &j.Checkpoint }, JSON: Hidden},
-	{Name: "artifacts", Of: func(j *Job) any { return &j.Artifacts }},
+	{Name: "artifacts", Of: func(j *Job) any { return &j.Artifacts }, Doc: "all files that it has left, if they are several"},
 	{Name: "created_by", Of: func(j *Job) any { return &j.CreatedBy }, Few: true, Doc: "the name of the token or subject that has submitted it, or anonymous; a bare message has none"},
 	{Name: "permanent", Of: func(j *Job) any { return &j.Permanent }},
 }

@@ -115,7 +115,7 @@ func newHouse(t *testing.T, end func()) *house {
 	t.Helper()
 	h := &house{
 		t: t, log: newLogged(), end: end, ended: make(chan string, 1),
-		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: patience},
+		client: &http.Client{Transport: &described{t, &http.Transport{MaxIdleConnsPerHost: 64}}, Timeout: patience},
 	}
 	t.Cleanup(func() {
 		h.close()

@@ -256,7 +256,7 @@ var workerArtifactDoc = form.Doc{
 	Text:    "It is the job's when that is done.",
 	Body:    form.Content{"*/*"},
 	Answer:  artifactForm,
-	Codes:   append([]jobs.ErrorKind{jobs.PayloadTooLarge, jobs.StorageFull}, leaseCodes...),
+	Codes:   append([]jobs.ErrorKind{jobs.PayloadTooLarge, jobs.StorageFull, jobs.Conflict}, leaseCodes...),
 }
 
 func readAttachment(r Request) (a attachment, err error) {

@@ -13,7 +13,7 @@ import (
 // AsyncAPI is the description of all subjects for clients, as AsyncAPI 3: the operations
 // that the service offers, bare messages, and notifications.
 func AsyncAPI(o Options) []byte {
-	b := &asyncAPI{forms: newForms(api.Forms(), o.Closed), messages: make(map[string]any)}
+	b := &asyncAPI{forms: newForms(api.Forms()), messages: make(map[string]any)}
 	for _, op := range o.Operations {
 		if op.NATS != nil {
 			b.request(op)

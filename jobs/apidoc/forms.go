@@ -20,11 +20,10 @@ type forms struct {
 	types      map[reflect.Type]form.Schema // forms of Go types whose JSON is made by hand
 	components map[string]any
 	made       map[string]any // the forms of the components
-	closed     bool           // objects of answers have no other fields, either
 }
 
-func newForms(types map[reflect.Type]form.Schema, closed bool) *forms {
-	return &forms{types: types, components: make(map[string]any), made: make(map[string]any), closed: closed}
+func newForms(types map[reflect.Type]form.Schema) *forms {
+	return &forms{types: types, components: make(map[string]any), made: make(map[string]any)}
 }
 
 // request is the schema of something that clients send.
@@ -32,9 +31,9 @@ func (f *forms) request(of any) any { return f.resolve(of, true) }
 
 // answer is the schema of something that the server sends. It may have more fields in
 // the future, so clients must not rely on there being no others.
-func (f *forms) answer(of any) any { return f.resolve(of, f.closed) }
+func (f *forms) answer(of any) any { return f.resolve(of, false) }
 
-// resolve makes plain JSON of a form.
+// resolve makes plain JSON of a form. Objects that are not closed may have other fields.
 func (f *forms) resolve(of any, closed bool) any {
 	switch v := of.(type) {
 	case nil:

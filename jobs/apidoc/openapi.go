@@ -27,14 +27,11 @@ type Options struct {
 	// Operations are those of the table, and whatever else is served: they have a route, a
 	// status and a Doc. A scope of "" means that nobody needs a token.
 	Operations []*api.Operation
-	// Closed describes answers as they are now, without room for more fields. It is for
-	// tests.
-	Closed bool
 }
 
 // OpenAPI is the description of everything with a route, as OpenAPI 3.1.
 func OpenAPI(o Options) []byte {
-	b := &openAPI{forms: newForms(api.Forms(), o.Closed), responses: make(map[string]any)}
+	b := &openAPI{forms: newForms(api.Forms()), responses: make(map[string]any)}
 	var paths ordered
 	for _, op := range o.Operations {
 		method, path, routed := strings.Cut(op.Route, " ")
@@ -206,7 +203,7 @@ func (b *openAPI) answers(op *api.Operation) map[string]any {
 func codesOf(op *api.Operation) []jobs.ErrorKind {
 	codes := []jobs.ErrorKind{jobs.Forbidden, jobs.Internal} // forbidden: for requests from elsewhere, too
 	if op.Scope != "" {
-		codes = append(codes, jobs.Unauthorized, jobs.InvalidRequest, jobs.ShuttingDown, jobs.Unavailable)
+		codes = append(codes, jobs.Unauthorized, jobs.TooMany, jobs.InvalidRequest, jobs.ShuttingDown, jobs.Unavailable)
 	}
 	if !strings.HasPrefix(op.Route, "GET ") {
 		codes = append(codes, jobs.MalformedJSON, jobs.PayloadTooLarge)
@@ -334,6 +331,9 @@ func (b *openAPI) problem(status int, codes []jobs.ErrorKind) map[string]any {
 // groups are the first segments of paths, in the order in which they are shown.
 var groups = ordered{
 	{"jobs", "Submit jobs, look at them, change them."},
+	{"failures", "Failed jobs, in groups."},
+	{"events", "What happens, as it happens."},
+	{"stats", "Figures over time."},
 	{"artifacts", "Files for jobs."},
 	{"types", "What jobs can do."},
 	{"workers", "Who does it."},
