@@ -26,6 +26,7 @@ type Filter struct {
 	// IDs are ids of jobs, or their beginnings.
 	IDs        []string
 	Priorities []Priority
+	CreatedBy  []string // see [Job.CreatedBy]
 	// Callbacks chooses callbacks as well if Types is empty, see [CallbackType].
 	Callbacks bool
 
@@ -51,6 +52,7 @@ func (f *Filter) Match(j *Job) bool {
 		len(f.Statuses) > 0 && !slices.Contains(f.Statuses, j.Status),
 		len(f.Types) > 0 && !slices.Contains(f.Types, j.ListedAs()),
 		!f.MatchPriority(j.Priority),
+		len(f.CreatedBy) > 0 && !slices.Contains(f.CreatedBy, j.CreatedBy),
 		!f.MatchTimes(j.Status, j.CreatedAt, j.StartedAt, j.EndedAt),
 		len(f.Tags) > 0 && !slices.ContainsFunc(j.Tags, func(t string) bool { return slices.Contains(f.Tags, t) }),
 		len(f.Fingerprints) > 0 && !slices.Contains(f.Fingerprints, j.Fingerprint()),
@@ -153,11 +155,12 @@ func (f *Filter) matchPayload(j *Job) bool {
 	return n.In(j.Payload)
 }
 
-// Scans says whether f has a field without an index: priority, the times of start and
-// end, texts. Ids count among them, though their records are found at once. Then records are read until enough are found, and a list may end early,
+// Scans says whether f has a field without an index: priority, created_by, the times of
+// start and end, texts. Ids count among them, though their records are found at once. Then
+// records are read until enough are found, and a list may end early,
 // see [Listing].
 func (f *Filter) Scans() bool {
-	return len(f.Priorities) > 0 || f.wantsStart() || f.WantsEnd() || f.Error != "" || f.Payload != "" || f.Query != "" || len(f.IDs) > 0
+	return len(f.Priorities)+len(f.CreatedBy) > 0 || f.wantsStart() || f.WantsEnd() || f.Error != "" || f.Payload != "" || f.Query != "" || len(f.IDs) > 0
 }
 
 // Empty says whether f chooses all jobs.

@@ -125,6 +125,9 @@ func contentTypeIs(is, want string) bool {
 	return media == want
 }
 
+// NoJobForInput is the problem with an input that names a job which is not there.
+func NoJobForInput(id ID) string { return fmt.Sprintf("there is no job %s", id) }
+
 // NoInput is the problem with an input whose file is not there.
 func NoInput(id ID) string {
 	return fmt.Sprintf("there is no upload %s; one that no job has is dropped after a day", id)

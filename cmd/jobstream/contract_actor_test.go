@@ -230,3 +230,102 @@ func TestContractUniqueKeys(t *testing.T) {
 	h.do("POST", "/jobs", later, asRole("ci")...).wantProblem(t, http.StatusConflict, "duplicate")
 	h.do("POST", "/jobs/"+owners[1]+"/retry", "", asRole("boss")...).wantProblem(t, http.StatusConflict, "duplicate")
 }
+
+// TestContractOwnJobs: a token that may only submit sees its own jobs, at both doors, and
+// those of others look as if they were not there.
+func TestContractOwnJobs(t *testing.T) {
+	t.Parallel()
+	h := makers(t, t.TempDir(), setup{change: func(c *config.Config) {
+		c.Server.Auth.Anonymous = []string{"submit"}
+		c.Jobs["resize"] = config.JobType{Run: "import", Timeout: time.Hour, Inputs: importer.Inputs()}
+	}})
+	const mail = `{"type":"email","payload":` + letter + `,"delay":"1d"}`
+	mine := readJob(t, h.do("POST", "/jobs", mail, asRole("app")...).body)
+	others := readJob(t, h.do("POST", "/jobs", mail, asRole("other")...).body)
+	nobodys := readJob(t, h.do("POST", "/jobs", mail).body)
+	exported := readJob(t, h.do("POST", "/jobs", `{"type":"export"}`, asRole("ci", "Prefer", "wait=60")...).body)
+	for path, code := range map[string]int{"": 200, "?wait=10ms": 200, "/events": 200, "/log": 200, "/result": 404, "/artifacts": 200, "/artifacts/x": 404} {
+		for _, ref := range []string{mine.ID, fmt.Sprint(mine.Seq)} {
+			if r := h.do("GET", "/jobs/"+ref+path, "", asRole("app")...); r.code != code {
+				t.Errorf("%s is answered with %d: %s", path, r.code, r.body)
+			}
+		}
+		hidden := []string{others.ID, fmt.Sprint(others.Seq), nobodys.ID, exported.ID}
+		for _, ref := range append(hidden, jobs.NewID().String()) {
+			if r := h.do("GET", "/jobs/"+ref+path, "", asRole("app")...); r.code != 404 || !strings.Contains(string(r.body), "there is no job") {
+				t.Errorf("%s%s is answered with %d: %s", ref, path, r.code, r.body)
+			}
+		}
+		h.do("GET", "/jobs/"+nobodys.ID+path, "").wantProblem(t, http.StatusForbidden, "forbidden")
+		if r := h.do("GET", "/jobs/"+mine.ID+path, "", asRole("reader")...); r.code != code {
+			t.Errorf("%s for a reader: %d", path, r.code)
+		}
+	}
+	// the waiting sees the end
+	if r := h.do("POST", "/jobs/"+mine.ID+"/run", "", asRole("boss")...); r.code != http.StatusAccepted {
+		t.Error(string(r.body))
+	}
+	if j := readJob(t, h.do("GET", "/jobs/"+mine.ID+"?wait=1m", "", asRole("app")...).body); j.Status != "completed" {
+		t.Errorf("it is %+v", j)
+	}
+
+	ids := func(body []byte) (all []string) {
+		t.Helper()
+		var page struct{ Jobs []seen }
+		mustDo(t, json.Unmarshal(body, &page))
+		for _, j := range page.Jobs {
+			all = append(all, j.ID)
+		}
+		return all
+	}
+	for query, want := range map[string][]string{
+		"": {mine.ID}, "?created_by=app": {mine.ID}, "?type=email&status=completed": {mine.ID}, "?type=export": nil,
+	} {
+		if got := ids(h.do("GET", "/jobs"+query, "", asRole("app")...).body); !slices.Equal(got, want) {
+			t.Errorf("the list%s is %v", query, got)
+		}
+	}
+	h.do("GET", "/jobs?created_by=other", "", asRole("app")...).wantProblem(t, http.StatusForbidden, "forbidden")
+	h.do("GET", "/jobs?created_by=app&created_by=other", "", asRole("app")...).wantProblem(t, http.StatusForbidden, "forbidden")
+	if got := ids(h.do("GET", "/jobs?created_by=app&created_by=other&order=asc", "", asRole("reader")...).body); !slices.Equal(got, []string{mine.ID, others.ID}) {
+		t.Errorf("a reader's list is %v", got)
+	}
+	for _, path := range []string{"/jobs", "/jobs/counts", "/types", "/events", "/workers"} {
+		h.do("GET", path, "").wantProblem(t, http.StatusForbidden, "forbidden")
+		if path != "/jobs" {
+			h.do("GET", path, "", asRole("app")...).wantProblem(t, http.StatusForbidden, "forbidden")
+		}
+	}
+	for _, path := range []string{"/cancel", "/retry", "/run"} {
+		h.do("POST", "/jobs/"+mine.ID+path, "", asRole("app")...).wantProblem(t, http.StatusForbidden, "forbidden")
+	}
+
+	nc := h.login(t, "app")
+	if m := h.call(nc, "get", `{"id":"`+mine.ID+`"}`); readJob(t, m.Data).ID != mine.ID {
+		t.Errorf("over NATS it is %s", m.Data)
+	}
+	wantProblem(t, h.call(nc, "get", `{"id":"`+others.ID+`"}`).Data, http.StatusNotFound, "not_found")
+	wantProblem(t, h.call(nc, "get", fmt.Sprintf(`{"id":%d}`, others.Seq)).Data, http.StatusNotFound, "not_found")
+	if m := h.call(nc, "list", `{}`); !slices.Equal(ids(m.Data), []string{mine.ID}) {
+		t.Errorf("over NATS the list is %s", m.Data)
+	}
+	wantProblem(t, h.call(nc, "list", `{"created_by":"other"}`).Data, http.StatusForbidden, "forbidden")
+
+	// nor do files of others reach it as inputs
+	for _, body := range []string{
+		`{"type":"resize","payload":{"type":"email"},"inputs":{"file":{"job":"` + exported.ID + `"}}}`,
+		`{"jobs":[{"type":"resize","payload":{"type":"email"},"inputs":{"file":{"job":"` + exported.ID + `"}}}]}`,
+	} {
+		path := "/jobs"
+		if strings.HasPrefix(body, `{"jobs"`) {
+			path = "/jobs/batch"
+		}
+		p := h.do("POST", path, body, asRole("app")...).wantProblem(t, http.StatusUnprocessableEntity, "invalid_request")
+		if !strings.Contains(p.Detail, "there is no job "+exported.ID) || !strings.HasSuffix(p.Errors[0].Pointer, "/inputs/file") {
+			t.Errorf("%s is refused with %+v", body, p)
+		}
+		if r := h.do("POST", path, body, asRole("ci")...); r.code != http.StatusAccepted {
+			t.Errorf("a reader may use it: %s", r.body)
+		}
+	}
+}

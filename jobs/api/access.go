@@ -24,7 +24,7 @@ func (op *Operation) guard(h Handler) Handler {
 		return nil
 	}
 	return func(ctx context.Context, r Request) (Answer, error) {
-		if err := r.Caller().need(op.Scope); err != nil {
+		if err := r.Caller().need(op.Scope); err != nil && !(op.Own && r.Caller().hasOwn()) {
 			return Answer{}, err
 		}
 		return h(ctx, r)
@@ -37,6 +37,46 @@ func (c Caller) need(s access.Scope) error {
 		return nil
 	}
 	return c.forbidden("this needs the scope %s", s)
+}
+
+// hasOwn says whether the caller has jobs of its own that it may see. Nobody knows which
+// jobs are whose among those of all who have no token.
+func (c Caller) hasOwn() bool { return c.May(access.Submit) && c.Name != access.Anonymous }
+
+// sees says whether the caller may see a job.
+func (c Caller) sees(j *jobs.Job) bool {
+	return c.May(access.Read) || c.hasOwn() && j.CreatedBy == c.Name
+}
+
+// look is find for a caller who wants to see the job. One that it may not see looks like
+// one that does not exist.
+func (c Call) look(ctx context.Context, q ofJob) (*jobs.Job, error) {
+	j, err := c.find(ctx, q)
+	if err == nil && !c.Caller.sees(j) {
+		return nil, jobs.NoSuchJob(q.name())
+	}
+	return j, err
+}
+
+// mayTake refuses a submission whose inputs are files of jobs that the caller may not see,
+// as if there were no such jobs.
+func (c Call) mayTake(ctx context.Context, s *jobs.Submission, at string) error {
+	if c.Caller.May(access.Read) {
+		return nil
+	}
+	for _, in := range s.Inputs() {
+		if in.Job == (jobs.ID{}) {
+			continue
+		}
+		j, err := c.Reader.Job(ctx, in.Job)
+		if err != nil {
+			return err
+		}
+		if j != nil && !c.Caller.sees(j) {
+			return jobs.Invalid(at+"/inputs/"+in.Name, jobs.NoJobForInput(in.Job))
+		}
+	}
+	return nil
 }
 
 // forbidden is the error for a caller that lacks a right.

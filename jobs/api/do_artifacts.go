@@ -45,7 +45,7 @@ var artifactListDoc = form.Doc{
 }
 
 func listArtifacts(ctx context.Context, c Call, q ofJob) (Answer, error) {
-	j, err := c.find(ctx, q)
+	j, err := c.look(ctx, q)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -76,7 +76,7 @@ var (
 
 // result is the answer with the first file of a job.
 func result(ctx context.Context, c Call, q ofJob) (Answer, error) {
-	j, err := c.find(ctx, q)
+	j, err := c.look(ctx, q)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -96,7 +96,7 @@ var artifactGetDoc = form.Doc{
 // getArtifact is the answer with a file of a job. Of files with the same name the last
 // one counts, because it was made last.
 func getArtifact(ctx context.Context, c Call, q ofArtifact) (Answer, error) {
-	j, err := c.find(ctx, q.ofJob)
+	j, err := c.look(ctx, q.ofJob)
 	if err != nil {
 		return Answer{}, err
 	}

@@ -3,9 +3,11 @@ package api
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/access"
 	"jobstream/jobs/form"
 )
 
@@ -38,6 +40,12 @@ func readListBody(r Request) (jobs.Page, error) {
 }
 
 func list(_ context.Context, c Call, p jobs.Page) (Answer, error) {
+	if c.Caller.need(access.Read) != nil {
+		if len(p.CreatedBy) > 0 && !slices.Equal(p.CreatedBy, []string{c.Caller.Name}) {
+			return Answer{}, c.Caller.forbidden("the jobs of others need the scope %s", access.Read)
+		}
+		p.CreatedBy = []string{c.Caller.Name}
+	}
 	return Answer{List: &List{Page: p, from: c.Reader}}, nil
 }
 
@@ -190,7 +198,7 @@ var getDoc = form.Doc{
 }
 
 func get(ctx context.Context, c Call, q ofJob) (Answer, error) {
-	j, err := c.find(ctx, q)
+	j, err := c.look(ctx, q)
 	if err == nil && q.Wait > 0 && !j.Status.Ended() {
 		j, err = c.await(ctx, j.ID, q.Wait)
 	}
@@ -223,7 +231,7 @@ var historyDoc = form.Doc{
 }
 
 func history(ctx context.Context, c Call, q ofJob) (Answer, error) {
-	j, err := c.find(ctx, q)
+	j, err := c.look(ctx, q)
 	return Answer{JSON: events{j}}, err
 }
 

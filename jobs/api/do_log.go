@@ -49,7 +49,7 @@ func readLogPath(r Request) (q ofLog, err error) {
 
 // readLog is the answer with the log of a job.
 func readLog(ctx context.Context, c Call, q ofLog) (Answer, error) {
-	j, err := c.find(ctx, q.ofJob)
+	j, err := c.look(ctx, q.ofJob)
 	if err != nil {
 		return Answer{}, err
 	}

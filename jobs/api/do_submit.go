@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"jobstream/jobs"
@@ -79,6 +80,9 @@ func submit(ctx context.Context, c Call, s submission) (Answer, error) {
 	if err := c.mayMake(s.job.Type, s.job.Payload); err != nil {
 		return Answer{}, err
 	}
+	if err := c.mayTake(ctx, s.job, ""); err != nil {
+		return Answer{}, err
+	}
 	s.job.CreatedBy = c.Caller.Name
 	j, replayed, err := c.Submitter.Submit(ctx, s.job)
 	if err != nil {
@@ -149,8 +153,11 @@ func batchTooLarge(err error) error {
 }
 
 func submitBatch(ctx context.Context, c Call, s submissions) (Answer, error) {
-	for _, one := range s.jobs {
+	for i, one := range s.jobs {
 		if err := c.mayMake(one.Type, one.Payload); err != nil {
+			return Answer{}, err
+		}
+		if err := c.mayTake(ctx, one, fmt.Sprintf("/jobs/%d", i)); err != nil {
 			return Answer{}, err
 		}
 		one.CreatedBy = c.Caller.Name

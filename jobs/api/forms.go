@@ -208,6 +208,7 @@ var queryParams = map[string]form.Param{
 	"type":            {Schema: form.TextUpTo(jobs.MaxTypeName), Repeats: true, Text: "jobs of this type; `(unknown)` for those whose type was unknown on arrival"},
 	"tag":             {Schema: form.Text(), Repeats: true, Text: "jobs with this tag"},
 	"priority":        {Schema: priorityForm, Repeats: true, Text: "jobs of this priority"},
+	"created_by":      {Schema: form.Text(), Repeats: true, Text: "jobs that this token, subject or anonymous has submitted"},
 	"created_after":   {Schema: moment, Text: "created then or later"},
 	"created_before":  {Schema: moment, Text: "created earlier"},
 	"started_after":   {Schema: moment, Text: "started then or later"},

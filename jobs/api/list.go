@@ -48,15 +48,15 @@ const (
 var (
 	countNames  = []string{"status", "type", "tag", "fingerprint", "schedule", "concurrency_key", "unique_key", "created_after", "created_before"}
 	filterNames = append(slices.Clone(countNames), "id", "priority",
-		"started_after", "started_before", "ended_after", "ended_before", "error", "payload", "q")
+		"started_after", "started_before", "ended_after", "ended_before", "error", "payload", "q", "created_by")
 	listNames    = append(slices.Clone(filterNames), "limit", "cursor", "order", "order_by", "include")
 	failureNames = []string{"type", "limit", "cursor", "order_by"}
 	// repeated are those that may have several values.
-	repeated = []string{"status", "type", "tag", "fingerprint", "schedule", "concurrency_key", "unique_key", "id"}
+	repeated = []string{"status", "type", "tag", "fingerprint", "schedule", "concurrency_key", "unique_key", "id", "created_by"}
 )
 
 // ParseListQuery reads the query of GET /jobs. The fields of a [jobs.Filter] are
-// status, type, tag, fingerprint, schedule, concurrency_key, unique_key, id and priority,
+// status, type, tag, fingerprint, schedule, concurrency_key, unique_key, id, created_by and priority,
 // which may repeat, created_after, created_before, started_after, started_before,
 // ended_after, ended_before, error, payload and q. Besides there are limit, cursor, order
 // (asc or desc), order_by and include (waiting). An [*jobs.Error] names every wrong
@@ -211,6 +211,8 @@ func (p *params) set(v strict.Value, values []string) {
 			}
 			return nil
 		})
+	case "created_by":
+		each(v, values, func(text string) error { f.CreatedBy = append(f.CreatedBy, text); return nil })
 	case "priority":
 		each(v, values, func(text string) error {
 			n, err := strict.Int([]byte(text), int(jobs.HighestPriority), int(jobs.LowestPriority))

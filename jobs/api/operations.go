@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 
 	"jobstream/jobs/access"
 	"jobstream/jobs/form"
@@ -25,7 +26,19 @@ type Operation struct {
 }
 
 // Doors have the handler of an operation for each door; nil = it is not offered there.
-type Doors struct{ REST, NATS Handler }
+type Doors struct {
+	REST, NATS Handler
+	// Own says that whoever may submit may do it about jobs of its own, without the scope.
+	Own bool
+}
+
+// Needs says which scope a caller needs, for people.
+func (op *Operation) Needs() string {
+	if op.Own {
+		return fmt.Sprintf("Needs the scope `%s`; a token with `%s` has it for its own jobs.", op.Scope, access.Submit)
+	}
+	return fmt.Sprintf("Needs the scope `%s`.", op.Scope)
+}
 
 // Handler does an operation for one request. An error that the caller may see is a
 // [*jobs.Error].
@@ -42,16 +55,16 @@ var operations = guarded([]*Operation{
 	{"bulk", access.Manage, "POST /jobs/bulk", 202, doors(readBulk, nil, changeMany), bulkDoc},
 	{"artifact.create", access.Submit, "POST /artifacts", 201, doors(readUpload, nil, upload), artifactCreateDoc},
 
-	{"list", access.Read, "GET /jobs", 200, doors(readListQuery, readListBody, list), listDoc},
+	{"list", access.Read, "GET /jobs", 200, own(doors(readListQuery, readListBody, list)), listDoc},
 	{"counts", access.Read, "GET /jobs/counts", 200, doors(readCountsQuery, readCountsBody, count), countsDoc},
 	{"failures", access.Read, "GET /failures", 200, doors(readFailures, nil, listFailures), failuresDoc},
-	{"get", access.Read, "GET /jobs/{id}", 200, doors(readGetPath, readGetBody, get), getDoc},
-	{"history", access.Read, "GET /jobs/{id}/events", 200, doors(readJobPath, nil, history), historyDoc},
+	{"get", access.Read, "GET /jobs/{id}", 200, own(doors(readGetPath, readGetBody, get)), getDoc},
+	{"history", access.Read, "GET /jobs/{id}/events", 200, own(doors(readJobPath, nil, history)), historyDoc},
 	{"events", access.Read, "GET /events", 200, doors(readEventsQuery, nil, followChanges), eventsDoc},
-	{"log", access.Read, "GET /jobs/{id}/log", 200, doors(readLogPath, nil, readLog), logDoc},
-	{"result", access.Read, "GET /jobs/{id}/result", 200, doors(readJobPath, nil, result), resultDoc},
-	{"artifact.list", access.Read, "GET /jobs/{id}/artifacts", 200, doors(readJobPath, nil, listArtifacts), artifactListDoc},
-	{"artifact.get", access.Read, "GET /jobs/{id}/artifacts/{name}", 200, doors(readArtifactPath, nil, getArtifact), artifactGetDoc},
+	{"log", access.Read, "GET /jobs/{id}/log", 200, own(doors(readLogPath, nil, readLog)), logDoc},
+	{"result", access.Read, "GET /jobs/{id}/result", 200, own(doors(readJobPath, nil, result)), resultDoc},
+	{"artifact.list", access.Read, "GET /jobs/{id}/artifacts", 200, own(doors(readJobPath, nil, listArtifacts)), artifactListDoc},
+	{"artifact.get", access.Read, "GET /jobs/{id}/artifacts/{name}", 200, own(doors(readArtifactPath, nil, getArtifact)), artifactGetDoc},
 	{"delivery.list", access.Read, "GET /deliveries", 200, doors(readDeliveriesQuery, nil, listDeliveries), deliveryListDoc},
 	{"cancel", access.Manage, "POST /jobs/{id}/cancel", 202, doors(readCancelPath, readCancelBody, cancel), cancelDoc},
 	{"retry", access.Manage, "POST /jobs/{id}/retry", 202, doors(readJobPathOnly, readJobBody, retry), retryDoc},
@@ -98,6 +111,12 @@ type reader[In any] func(r Request) (In, error)
 
 // doer does an operation.
 type doer[In any] func(ctx context.Context, c Call, in In) (Answer, error)
+
+// own also lets whoever may submit do an operation that reads, about jobs of its own.
+func own(d Doors) Doors {
+	d.Own = true
+	return d
+}
 
 // both offers an operation at both doors, which read its requests in the same way.
 func both[In any](read reader[In], do doer[In]) Doors { return doors(read, read, do) }

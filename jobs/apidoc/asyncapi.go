@@ -74,7 +74,7 @@ func (b *asyncAPI) request(op *api.Operation) {
 	b.channel(key+"_reply", "", "The inbox of the client", nil, key+"_answer", "problem")
 	b.operations = append(b.operations, member{key, map[string]any{
 		"action": "receive", "title": d.Summary, "summary": d.Summary,
-		"description": join(d.Text, "Needs the scope `"+string(op.Scope)+"`."),
+		"description": join(d.Text, op.Needs()),
 		"channel":     refTo("channels", key),
 		"messages":    []any{refTo("channels", key+"/messages/"+key+"_request")},
 		"reply": map[string]any{

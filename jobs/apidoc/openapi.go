@@ -79,7 +79,7 @@ func (b *openAPI) operation(op *api.Operation, path string) map[string]any {
 	d := &op.Doc
 	text := d.Text
 	if op.Scope != "" {
-		text = join(text, "Needs the scope `"+string(op.Scope)+"`.")
+		text = join(text, op.Needs())
 	}
 	if op.NATS != nil {
 		text = join(text, "Over NATS: `jobstream."+op.Name+"`.")

@@ -209,7 +209,7 @@ func output(j *jobs.Job, given *jobs.Input) (*jobs.Artifact, *jobs.FieldError) {
 		return nil, &jobs.FieldError{Pointer: "/inputs/" + given.Name, Detail: fmt.Sprintf(format, args...)}
 	}
 	if j == nil {
-		return fail("there is no job %s", given.Job)
+		return fail("%s", jobs.NoJobForInput(given.Job))
 	}
 	all := j.Files()
 	switch {
