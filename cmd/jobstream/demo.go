@@ -105,41 +105,52 @@ func (d *demo) connect() (err error) {
 	return nil
 }
 
-// do makes a request, and reads its answer into out if it has one of these statuses.
-func (d *demo) do(ctx context.Context, method, path string, body, out any) (*http.Response, error) {
+// refusedError is the answer of a server that does not do what it is asked.
+type refusedError struct {
+	status int
+	after  time.Duration // Retry-After; 0 = none
+	what   string
+}
+
+func (r *refusedError) Error() string { return r.what }
+
+// do makes a request, and reads its answer into out. The error is a [*refusedError] if the
+// server has answered with one.
+func (d *demo) do(ctx context.Context, method, path string, body, out any) error {
 	var content io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		content = bytes.NewReader(b)
 	}
 	r, err := http.NewRequestWithContext(ctx, method, d.base+path, content)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if d.token != "" {
 		r.Header.Set("Authorization", "Bearer "+d.token)
 	}
 	answer, err := d.client.Do(r)
 	if err != nil {
-		return nil, fmt.Errorf("the server cannot be reached; name its address with --url if it is another one: %w", err)
+		return fmt.Errorf("the server cannot be reached; name its address with --url if it is another one: %w", err)
 	}
 	defer func() { _ = answer.Body.Close() }() // all of it has been read
 	b, err := io.ReadAll(answer.Body)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if answer.StatusCode >= 300 {
 		var problem struct{ Title, Detail string }
 		_ = json.Unmarshal(b, &problem) // else its status says enough
-		return answer, fmt.Errorf("%s %s: %s: %s %s", method, path, answer.Status, problem.Title, problem.Detail)
+		seconds, _ := strconv.Atoi(answer.Header.Get("Retry-After"))
+		return &refusedError{answer.StatusCode, time.Duration(seconds) * time.Second, fmt.Sprintf("%s %s: %s: %s %s", method, path, answer.Status, problem.Title, problem.Detail)}
 	}
-	if out != nil {
-		err = json.Unmarshal(b, out)
+	if out == nil {
+		return nil
 	}
-	return answer, err
+	return json.Unmarshal(b, out)
 }
 
 // findTypes finds the types that the server has, and payloads for them.
@@ -147,7 +158,7 @@ func (d *demo) findTypes(ctx context.Context) error {
 	var all struct {
 		Types []struct{ Name, Run string }
 	}
-	if _, err := d.do(ctx, http.MethodGet, "/types", nil, &all); err != nil {
+	if err := d.do(ctx, http.MethodGet, "/types", nil, &all); err != nil {
 		return err
 	}
 	var have []string
@@ -218,7 +229,7 @@ func (d *demo) example(ctx context.Context, name string) (any, error) {
 	var t struct {
 		Schema struct{ Examples []json.RawMessage }
 	}
-	if _, err := d.do(ctx, http.MethodGet, "/types/"+name, nil, &t); err != nil {
+	if err := d.do(ctx, http.MethodGet, "/types/"+name, nil, &t); err != nil {
 		return nil, err
 	}
 	if len(t.Schema.Examples) > 0 {
@@ -305,13 +316,13 @@ func (d *demo) submit(ctx context.Context, n int) (pause time.Duration, err erro
 		all[i], doomed[i] = d.submission()
 	}
 	var made struct{ Jobs []struct{ ID string } }
-	answer, err := d.do(ctx, http.MethodPost, "/jobs/batch", map[string]any{"jobs": all}, &made)
+	err = d.do(ctx, http.MethodPost, "/jobs/batch", map[string]any{"jobs": all}, &made)
+	var no *refusedError
+	if errors.As(err, &no) && (no.status == http.StatusTooManyRequests || no.status == http.StatusServiceUnavailable) {
+		d.refused += n
+		return max(no.after, time.Second), nil
+	}
 	if err != nil {
-		if answer != nil && (answer.StatusCode == http.StatusTooManyRequests || answer.StatusCode == http.StatusServiceUnavailable) {
-			d.refused += n
-			seconds, _ := strconv.Atoi(answer.Header.Get("Retry-After"))
-			return time.Duration(max(seconds, 1)) * time.Second, nil
-		}
 		return 0, err
 	}
 	d.submitted += n
@@ -323,9 +334,10 @@ func (d *demo) submit(ctx context.Context, n int) (pause time.Duration, err erro
 	if len(d.doomed) > 0 && chance(30) {
 		id := d.doomed[0]
 		d.doomed = d.doomed[1:]
-		if answer, err := d.do(ctx, http.MethodPost, "/jobs/"+id+"/cancel", map[string]string{"reason": "the demo has changed its mind"}, nil); err == nil {
+		err := d.do(ctx, http.MethodPost, "/jobs/"+id+"/cancel", map[string]string{"reason": "the demo has changed its mind"}, nil)
+		if err == nil {
 			d.cancelled++
-		} else if answer == nil {
+		} else if !errors.As(err, &no) { // it may be gone
 			return 0, err
 		}
 	}
