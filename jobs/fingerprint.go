@@ -21,9 +21,12 @@ func (j *Job) Fingerprint() string {
 
 // FingerprintOf is the [Job.Fingerprint] for a type and an [NormalError].
 func FingerprintOf(typ, kind string) string {
-	sum := sha256.Sum256([]byte(typ + "\x00" + kind))
+	sum := sha256.Sum256([]byte(clean(typ) + "\x00" + kind))
 	return hex.EncodeToString(sum[:8])
 }
+
+// clean is s without what is not UTF-8. JSON has U+FFFD in place of such a byte.
+func clean(s string) string { return strings.ReplaceAll(strings.ToValidUTF8(s, ""), "\ufffd", "") }
 
 // IsFingerprint says whether a text has the form of a [Job.Fingerprint].
 func IsFingerprint(text string) bool {
@@ -36,8 +39,7 @@ func NormalError(s string) string {
 	if s == "" {
 		return "(no message)"
 	}
-	// JSON has U+FFFD in place of a byte that is not UTF-8.
-	s = strings.ReplaceAll(strings.ToValidUTF8(s, ""), "\ufffd", "")
+	s = clean(s)
 	if len(s) > maxNormal {
 		s = s[:maxNormal] + "…"
 	}

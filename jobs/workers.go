@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -36,12 +37,45 @@ type Resize struct {
 	MaxWorkers *int           // of the pool, 1 to MaxPoolSize; nil = stays
 	MinWorkers *int           // 0 (the pool does not follow the load) to its MaxWorkers; nil = stays
 	Types      map[string]int // of single types, 0 (the pool's bound) to MaxPoolSize; others stay
+	// Limits of single types. A pool does not apply them, see [Type.WithLimits].
+	Limits map[string]TypeLimits
+}
+
+// TypeLimits are changes of a type's limits; nil = stays.
+type TypeLimits struct {
+	Rate              *Rate // without a burst; zero = no limit
+	Burst             *int  // 0 = see [Rate.Capacity]
+	ConcurrencyPerKey *int  // 1 to MaxPoolSize
+}
+
+// WithLimits is t with other limits, or an [*Error]. A burst needs a rate, and goes with
+// it.
+func (t *Type) WithLimits(l TypeLimits) (*Type, error) {
+	now := *t
+	if l.Rate != nil {
+		burst := now.Rate.Burst
+		if now.Rate = *l.Rate; !now.Rate.IsZero() {
+			now.Rate.Burst = burst
+		}
+	}
+	if l.Burst != nil {
+		if now.Rate.IsZero() && *l.Burst > 0 {
+			return nil, Invalid("/types"+strict.Pointer(t.Name)+"/burst", "goes with a rate, and the type has none")
+		}
+		now.Rate.Burst = *l.Burst
+	}
+	if l.ConcurrencyPerKey != nil {
+		now.ConcurrencyPerKey = *l.ConcurrencyPerKey
+	}
+	return &now, nil
 }
 
 // CheckResize returns an [*Error] if r names a type that the registry does not have.
 func (r *Registry) CheckResize(z *Resize) error {
 	var bad []FieldError
-	for name := range z.Types {
+	names := slices.AppendSeq(slices.Collect(maps.Keys(z.Types)), maps.Keys(z.Limits))
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
 		if t := r.Lookup(name); t == nil || t.Internal {
 			bad = append(bad, FieldError{"/types" + strict.Pointer(name), "is not a known type; known are " + strings.Join(r.Names(), ", ")})
 		}

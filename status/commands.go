@@ -187,11 +187,24 @@ func (f *fold) remove(key uint64, at jobs.Time) (size int64, err error) {
 // typeSettings are the settings of a type made by an operator.
 type typeSettings struct {
 	Paused bool `json:"paused,omitempty"`
+	// Pause is the stamp of the command; earlier versions did not keep it.
+	Pause jobs.Stamp `json:"pause,omitzero"`
 }
 
 // Paused are the types whose jobs wait.
 func (q *Queries) Paused() (paused map[string]bool, err error) {
-	paused = make(map[string]bool)
+	all, err := q.Pauses()
+	paused = make(map[string]bool, len(all))
+	for name := range all {
+		paused[name] = true
+	}
+	return paused, err
+}
+
+// Pauses are the types whose jobs wait, with who has paused them and when. The stamp is
+// zero if an earlier version has not kept it.
+func (q *Queries) Pauses() (paused map[string]jobs.Stamp, err error) {
+	paused = make(map[string]jobs.Stamp)
 	err = q.db.View(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketTypes).ForEach(func(name, v []byte) error {
 			var t typeSettings
@@ -199,7 +212,7 @@ func (q *Queries) Paused() (paused map[string]bool, err error) {
 				return fmt.Errorf("settings of type %q: %w", name, err)
 			}
 			if t.Paused {
-				paused[string(name)] = true
+				paused[string(name)] = t.Pause
 			}
 			return nil
 		})
@@ -213,7 +226,10 @@ func (f *fold) pause(c jobs.Pause) error {
 	if !c.Paused {
 		return bucket.Delete([]byte(c.Type))
 	}
-	v, err := json.Marshal(typeSettings{Paused: true})
+	if v := bucket.Get([]byte(c.Type)); v != nil {
+		return nil // it is paused already, since then and by that one
+	}
+	v, err := json.Marshal(typeSettings{Paused: true, Pause: c.Stamp})
 	if err != nil {
 		return err
 	}

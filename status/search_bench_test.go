@@ -65,6 +65,43 @@ func BenchmarkSearch(b *testing.B) {
 			}
 		})
 	}
+	for _, order := range []jobs.Order{jobs.ByEnd, jobs.ByRunAt, jobs.ByStart} {
+		for _, st := range append(order.Statuses(), 0) {
+			f := jobs.Filter{}
+			if st != 0 {
+				f.Statuses = []jobs.Status{st}
+			}
+			for _, asc := range []bool{false, true} {
+				for name, f := range map[string]jobs.Filter{"": f, " export": {Statuses: f.Statuses, Types: []string{"export"}}} {
+					b.Run(fmt.Sprintf("order/%v %v asc %v%s", jobs.OrderNames()[order], st, asc, name), func(b *testing.B) {
+						for b.Loop() {
+							if _, err := tr.look(b.Context(), jobs.Page{Filter: f, Asc: asc, Order: order}, searchBounds); err != nil {
+								b.Fatal(err)
+							}
+						}
+					})
+				}
+			}
+		}
+	}
+	for name, f := range map[string]jobs.Filter{
+		"q": {Query: "nowhere@example.com"}, "q seq": {Query: "500000"}, "fingerprint": {Fingerprints: []string{"0123456789abcdef"}},
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := tr.look(b.Context(), jobs.Page{Filter: f}, searchBounds); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	b.Run("failures", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := tr.Failures(b.Context(), jobs.FailurePage{}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 	b.Run("scan/all", func(b *testing.B) {
 		for b.Loop() {
 			p := jobs.Page{Filter: jobs.Filter{Payload: "nowhere@example.com"}}

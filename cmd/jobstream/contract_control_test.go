@@ -863,13 +863,19 @@ func TestContractBulk(t *testing.T) {
 
 // shownType is a job type as clients see it.
 type shownType struct {
-	Name          string
-	Paused        bool
-	ActiveWorkers int `json:"active_workers"`
-	MaxWorkers    int `json:"max_workers"`
-	RetryCount    int `json:"retry_count"`
-	Timeout       float64
-	Depth         struct{ Scheduled, Queued, Processing, Retrying int }
+	Name              string
+	Paused            bool
+	ActiveWorkers     int `json:"active_workers"`
+	MaxWorkers        int `json:"max_workers"`
+	RetryCount        int `json:"retry_count"`
+	Timeout           float64
+	PausedBy          string     `json:"paused_by"`
+	PausedAt          *time.Time `json:"paused_at"`
+	Rate              string
+	Burst             int
+	ConcurrencyPerKey int `json:"concurrency_per_key"`
+	Sources           map[string]string
+	Depth             struct{ Scheduled, Pending, Processing, Retrying int }
 }
 
 func (h *house) jobType(method, path string) *shownType {
@@ -903,7 +909,7 @@ func TestContractPause(t *testing.T) {
 	check := func(h *house) {
 		t.Helper()
 		k := h.jobType(http.MethodGet, "held")
-		if !k.Paused || k.Depth.Queued != 1 || k.Depth.Scheduled != 1 || k.Depth.Processing != 0 || k.RetryCount != 0 || k.Timeout != 60 {
+		if !k.Paused || k.Depth.Pending != 1 || k.Depth.Scheduled != 1 || k.Depth.Processing != 0 || k.RetryCount != 0 || k.Timeout != 60 {
 			t.Errorf("the type is %+v", k)
 		}
 		if h.jobType(http.MethodGet, "quick").Paused || !h.stats().Types["held"].Paused {

@@ -517,7 +517,7 @@ func (m *figures) checkStats(t *testing.T, h *house, want map[string]map[string]
 		sum.CancelledJobs += got.CancelledJobs
 		var typ struct{ Depth map[string]int }
 		mustDo(t, json.Unmarshal(h.do(http.MethodGet, "/types/"+name, "").body, &typ))
-		for key, status := range map[string]string{"queued": "pending", "scheduled": "scheduled", "processing": "processing", "retrying": "retrying"} {
+		for key, status := range map[string]string{"pending": "pending", "scheduled": "scheduled", "processing": "processing", "retrying": "retrying"} {
 			if typ.Depth[key] != n[status] {
 				t.Errorf("type %s has %d %s, want %d", name, typ.Depth[key], key, n[status])
 			}

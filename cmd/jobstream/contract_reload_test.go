@@ -77,16 +77,17 @@ func TestContractReload(t *testing.T) {
 	running := h.submit(`{"type":"kept"}`)
 	h.await(running.ID, "processing")
 	h.do(http.MethodPost, "/types/work/pause", "")
-	h.do(http.MethodPut, "/workers", `{"types":{"work":{"max_workers":2}}}`)
+	h.do(http.MethodPut, "/workers", `{"types":{"work":{"max_workers":2,"concurrency_per_key":3,"rate":"7/s"}}}`)
 	paused := h.submit(`{"type":"work","payload":1}`)
 
 	h.wantReload("jobs:\n"+kept+"  work: {run: exec, command: [wc, -c], max_workers: 5, retry_count: 4, description: It counts., rate: 5/s}\n", "changed: work\n")
-	if typ := h.jobType(http.MethodGet, "work"); !typ.Paused || typ.MaxWorkers != 2 || typ.RetryCount != 4 {
+	if typ := h.jobType(http.MethodGet, "work"); !typ.Paused || typ.MaxWorkers != 2 || typ.RetryCount != 4 || typ.ConcurrencyPerKey != 3 || typ.Rate != "5/s" || typ.Sources["concurrency_per_key"] != "live" || typ.Sources["rate"] != "config" {
 		t.Errorf("the changed type is %+v", typ)
 	}
 	if r := h.do(http.MethodGet, "/types/work", ""); !strings.Contains(string(r.body), `"runs":"wc -c"`) || !strings.Contains(string(r.body), "It counts.") {
 		t.Errorf("the changed type is shown as %s", r.body)
 	}
+	h.wantReload("jobs:\n"+kept+"  work: {run: exec, command: [wc, -c], max_workers: 5, retry_count: 4, description: It counts., rate: 5/s}\n", "no job type has changed\n")
 	h.wantReload("jobs: {work: {run: exec, command: [cat], max_workers: 3}}\n", "changed: work\nremoved: kept\n")
 	if typ := h.jobType(http.MethodGet, "work"); typ.MaxWorkers != 3 {
 		t.Errorf("an edited bound is %d", typ.MaxWorkers)

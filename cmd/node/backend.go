@@ -139,6 +139,10 @@ type types struct {
 
 // Types lists the job types.
 func (t *types) Types(context.Context) ([]api.TypeInfo, error) {
+	pauses, err := t.c.Store.Pauses()
+	if err != nil {
+		return nil, err
+	}
 	workers, counts := t.c.Pool.Workers(), t.c.Store.Figures()
 	waiting := t.c.o.figures.Waiting()
 	backlogs := t.c.backlogs(waiting)
@@ -148,10 +152,14 @@ func (t *types) Types(context.Context) ([]api.TypeInfo, error) {
 			continue
 		}
 		w := workers.Types[typ.Name]
-		all = append(all, api.TypeInfo{
-			Type: typ, MaxWorkers: w.Max, ActiveWorkers: w.Active, Paused: w.Paused, Depth: counts[typ.Name].Now,
+		info := api.TypeInfo{
+			Type: typ, Configured: t.c.o.limits.configured(typ), MaxWorkers: w.Max, ActiveWorkers: w.Active, Paused: w.Paused, Depth: counts[typ.Name].Now,
 			Backlog: backlogs[typ.Name], Priorities: waiting[typ.Name].Priorities,
-		})
+		}
+		if w.Paused {
+			info.PausedBy, info.PausedAt = pauses[typ.Name].Actor, pauses[typ.Name].At
+		}
+		all = append(all, info)
 	}
 	return all, nil
 }
@@ -201,12 +209,27 @@ func (ws workers) Resize(ctx context.Context, wish jobs.Resize) (api.Stats, erro
 	if err := ws.c.o.registry.CheckResize(&wish); err != nil {
 		return api.Stats{}, err
 	}
-	if err := ws.c.Pool.Resize(&wish); err != nil {
+	if err := ws.limit(&wish); err != nil {
 		return api.Stats{}, err
 	}
 	w := ws.c.Pool.Workers()
 	ws.c.log.Info("workers resized", "min_workers", w.Min, "max_workers", w.Max)
 	return ws.Stats(ctx)
+}
+
+// limit changes the bounds of the pool and the limits of types, all or none.
+func (ws workers) limit(wish *jobs.Resize) error {
+	for name, l := range wish.Limits { // before anything changes
+		if t := ws.c.o.registry.Lookup(name); t != nil {
+			if _, err := t.WithLimits(l); err != nil {
+				return err
+			}
+		}
+	}
+	if err := ws.c.Pool.Resize(wish); err != nil || len(wish.Limits) == 0 {
+		return err
+	}
+	return ws.c.o.limits.set(ws.c, wish.Limits)
 }
 
 // PauseAll pauses or resumes the whole pool.

@@ -37,6 +37,7 @@ type Node struct {
 	core     atomic.Pointer[core] // nil while another one is being made
 	figures  *figures.Collector
 	internal []*jobs.Type // those of the node's own
+	limits   limits       // of types, changed by hand
 	changing sync.Mutex   // guards the types, and the change from core to core
 
 	// fields of the watcher
@@ -115,7 +116,7 @@ func bulkType(h jobs.Handler) *jobs.Type {
 // up starts a core and opens the doors to it.
 func (n *Node) up(ctx context.Context) error {
 	n.lives++
-	o := coreOptions{Options: n.o, dirs: n.dirs, registry: n.registry, started: n.started, again: n.rest != nil, paused: n.paused, figures: n.figures}
+	o := coreOptions{Options: n.o, dirs: n.dirs, registry: n.registry, started: n.started, again: n.rest != nil, paused: n.paused, limits: &n.limits, figures: n.figures}
 	o.NATS.Port = n.port
 	c, err := startCore(ctx, o)
 	if err != nil {

@@ -59,7 +59,9 @@ func (n *Node) reload(ctx context.Context) (*api.Reloaded, error) {
 	if c == nil {
 		return nil, errHealing()
 	}
-	types := n.withInternal(conf.Types)
+	n.limits.mu.Lock()
+	defer n.limits.mu.Unlock()
+	types := n.limits.keep(n.registry, n.withInternal(conf.Types))
 	r := differences(n.registry.Types(), types)
 	r.NeedsRestart = conf.NeedsRestart
 	if len(r.Added)+len(r.Changed)+len(r.Removed) == 0 {

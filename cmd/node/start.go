@@ -44,6 +44,7 @@ type coreOptions struct {
 	again    bool      // the node had a core before, and has broken it off
 	paused   bool      // that one's workers were paused
 	figures  *figures.Collector
+	limits   *limits
 }
 
 // sweep removes what was left half done.

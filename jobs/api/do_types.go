@@ -73,12 +73,17 @@ func stats(ctx context.Context, c Call, _ nothing) (Answer, error) {
 }
 
 var resizeDoc = form.Doc{
-	Summary: "Set the number of workers",
+	Summary: "Set the number of workers, and the limits of types",
 	Text:    "It works at once, up and down, until the next start. With `min_workers` above 0 the pool's size follows the load.",
 	Body: form.Object(
 		form.May("max_workers", form.Whole(1, jobs.MaxPoolSize), ""),
 		form.May("min_workers", form.Whole(0, jobs.MaxPoolSize), "0: their number does not follow the load"),
-		form.May("types", form.Map(form.Object(form.Need("max_workers", form.Whole(0, jobs.MaxPoolSize), "0: the pool's bound"))), "bounds of types, by their names"),
+		form.May("types", form.Map(form.Object(
+			form.May("max_workers", form.Whole(0, jobs.MaxPoolSize), "0: the pool's bound"),
+			form.May("rate", form.Text(), "like 10/s; empty: no limit"),
+			form.May("burst", form.Whole(0, jobs.MaxBurst), "how many may start at once after a pause; 0: as many as in a second"),
+			form.May("concurrency_per_key", form.Whole(1, jobs.MaxPoolSize), ""),
+		).With("minProperties", 1)), "limits of types, by their names"),
 	).With("minProperties", 1).Named("Resize"),
 	Example: `{"max_workers":20,"types":{"email":{"max_workers":2}}}`,
 	Answer:  Stats{},

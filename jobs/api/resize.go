@@ -1,13 +1,16 @@
 package api
 
 import (
+	"encoding/json"
+
 	"jobstream/jobs"
 	"jobstream/jobs/strict"
 )
 
 // ParseResize reads a Resize from JSON, strictly:
 //
-//	{"max_workers": 20, "min_workers": 2, "types": {"email": {"max_workers": 2}}}
+//	{"max_workers": 20, "min_workers": 2, "types": {"email":
+//	    {"max_workers": 2, "rate": "10/s", "burst": 5, "concurrency_per_key": 1}}}
 //
 // At least one bound must be named. ParseResize knows neither the types nor the present
 // bounds; see [jobs.Registry.CheckResize] and [jobstream/jobs/pool.Pool.Resize].
@@ -21,9 +24,9 @@ func ParseResize(body []byte) (*jobs.Resize, error) {
 			strict.May("types", func(v strict.Value) { types = v }),
 		)
 		if !types.Null() {
-			r.Types = typeBoundsOf(types)
+			typeBoundsOf(types, r)
 		}
-		if v.Right() && r.MaxWorkers == nil && r.MinWorkers == nil && len(r.Types) == 0 {
+		if v.Right() && r.MaxWorkers == nil && r.MinWorkers == nil && len(r.Types)+len(r.Limits) == 0 {
 			v.At("max_workers").Fail("is required, unless min_workers is there or types names at least one type")
 		}
 	})
@@ -35,19 +38,37 @@ func ParseResize(body []byte) (*jobs.Resize, error) {
 
 func pointer[T any](v T) *T { return &v }
 
-// typeBoundsOf reads {"email": {"max_workers": 2}, …}.
-func typeBoundsOf(v strict.Value) map[string]int {
+// typeBoundsOf reads {"email": {"max_workers": 2, "rate": "10/s"}, …}.
+func typeBoundsOf(v strict.Value, r *jobs.Resize) {
 	if !v.IsObject() {
 		v.Fail(`must be an object like {"email":{"max_workers":2}}, not %s`, v)
-		return nil
+		return
 	}
-	bounds := make(map[string]int)
+	r.Types, r.Limits = make(map[string]int), make(map[string]jobs.TypeLimits)
 	v.Each(func(v strict.Value) {
 		if !v.IsObject() {
 			v.Fail(`must be an object like {"max_workers":2}, not %s`, v)
 			return
 		}
-		v.Object(strict.Need("max_workers", func(n strict.Value) { bounds[v.Name()] = n.Int(0, jobs.MaxPoolSize) }))
+		var l jobs.TypeLimits
+		v.Object(
+			strict.May("max_workers", func(n strict.Value) { r.Types[v.Name()] = n.Int(0, jobs.MaxPoolSize) }),
+			strict.May("rate", func(v strict.Value) { l.Rate = pointer(strict.As(v, rateOf)) }),
+			strict.May("burst", func(v strict.Value) { l.Burst = pointer(v.Int(0, jobs.MaxBurst)) }),
+			strict.May("concurrency_per_key", func(v strict.Value) { l.ConcurrencyPerKey = pointer(v.Int(1, jobs.MaxPoolSize)) }),
+		)
+		if l != (jobs.TypeLimits{}) {
+			r.Limits[v.Name()] = l
+		} else if _, cap := r.Types[v.Name()]; v.Right() && !cap {
+			v.At("max_workers").Fail("is required, unless rate, burst or concurrency_per_key is there")
+		}
 	})
-	return bounds
+}
+
+func rateOf(raw json.RawMessage) (jobs.Rate, error) {
+	text, err := strict.Text(raw)
+	if err != nil {
+		return jobs.Rate{}, err
+	}
+	return jobs.ParseRate(text)
 }

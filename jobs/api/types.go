@@ -10,9 +10,14 @@ import (
 // TypeInfo is a job type for its users: its settings and its state.
 type TypeInfo struct {
 	*jobs.Type
+	// Configured is the type as the configuration has it: its limits may have been changed
+	// since. nil = it is the Type.
+	Configured    *jobs.Type
 	MaxWorkers    int // the present bound, which may differ from the Type's
 	ActiveWorkers int
 	Paused        bool
+	PausedBy      string              // the actor; "" if unknown
+	PausedAt      jobs.Time           // 0 if unknown
 	Depth         [jobs.NumStatus]int // unfinished jobs by status
 	Backlog       Backlog
 	Priorities    [jobs.LowestPriority + 1]figures.Depth // pending jobs by priority
@@ -33,7 +38,7 @@ func (t *TypeInfo) appendJSON(b []byte, schema json.RawMessage) []byte {
 	r := typeResource{
 		Name: t.Name, Run: t.Run, Runs: t.Runs, Description: t.Description, Schema: schema, Paused: t.Paused, ActiveWorkers: t.ActiveWorkers, MaxWorkers: t.MaxWorkers,
 		Depth: typeDepth{
-			Scheduled: t.Depth[jobs.Scheduled], Queued: t.Depth[jobs.Pending],
+			Scheduled: t.Depth[jobs.Scheduled], Pending: t.Depth[jobs.Pending],
 			Processing: t.Depth[jobs.Processing], Retrying: t.Depth[jobs.Retrying],
 		},
 		Backlog:    t.Backlog,
@@ -48,6 +53,8 @@ func (t *TypeInfo) appendJSON(b []byte, schema json.RawMessage) []byte {
 		d := t.Priorities[p]
 		r.Priorities = append(r.Priorities, typePriority{int(p), d.Jobs, figures.SecondsSince(d.Oldest, now)})
 	}
+	r.PausedBy, r.PausedAt = t.PausedBy, t.PausedAt.String()
+	r.Sources = t.sources()
 	for _, d := range t.Backoff.Delays {
 		r.Backoff.Delays = append(r.Backoff.Delays, d.Seconds())
 	}
@@ -64,12 +71,42 @@ func (t *TypeInfo) appendJSON(b []byte, schema json.RawMessage) []byte {
 	return append(b, out...)
 }
 
+// sources says of each limit that can be changed live whether it is the configuration's.
+func (t *TypeInfo) sources() limitSources {
+	of := t.Configured
+	if of == nil {
+		of = t.Type
+	}
+	source := func(same bool) string {
+		if same {
+			return "config"
+		}
+		return "live"
+	}
+	was, is := of.Rate, t.Rate
+	s := limitSources{MaxWorkers: source(t.MaxWorkers == of.MaxWorkers), Burst: source(was.Burst == is.Burst)}
+	was.Burst, is.Burst = 0, 0
+	s.Rate = source(was == is)
+	s.ConcurrencyPerKey = source(max(of.ConcurrencyPerKey, 1) == max(t.ConcurrencyPerKey, 1))
+	return s
+}
+
+// limitSources are the sources of a type's limits: config or live.
+type limitSources struct {
+	MaxWorkers        string `json:"max_workers"`
+	Rate              string `json:"rate"`
+	Burst             string `json:"burst"`
+	ConcurrencyPerKey string `json:"concurrency_per_key"`
+}
+
 type typeResource struct {
 	Name          string    `json:"name"`
 	Run           string    `json:"run,omitempty"`
 	Runs          string    `json:"runs,omitempty"`
 	Description   string    `json:"description,omitempty"`
 	Paused        bool      `json:"paused"`
+	PausedBy      string    `json:"paused_by,omitempty"`
+	PausedAt      string    `json:"paused_at,omitempty"`
 	ActiveWorkers int       `json:"active_workers"`
 	MaxWorkers    int       `json:"max_workers"`
 	Depth         typeDepth `json:"depth"`
@@ -81,6 +118,8 @@ type typeResource struct {
 	Burst             int            `json:"burst,omitempty"`
 	ConcurrencyPerKey int            `json:"concurrency_per_key"`
 	Backoff           typeBackoff    `json:"backoff"`
+	// Sources of the limits that PUT /workers changes.
+	Sources limitSources `json:"sources"`
 
 	Schema json.RawMessage `json:"schema,omitempty"`
 
@@ -95,7 +134,7 @@ type typeInput struct {
 
 type typeDepth struct {
 	Scheduled  int `json:"scheduled"`
-	Queued     int `json:"queued"`
+	Pending    int `json:"pending"`
 	Processing int `json:"processing"`
 	Retrying   int `json:"retrying"`
 }

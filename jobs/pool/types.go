@@ -59,6 +59,29 @@ func (p *Pool) setTypes(types []*jobs.Type, paused map[string]bool) (lost []*exe
 	return lost, true
 }
 
+// Redefine gives types of the pool another definition with other limits. Unlike
+// [Pool.SetTypes] it knows that what does their work is the same.
+func (p *Pool) Redefine(types []*jobs.Type) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range types {
+		pt := p.types[t.Name]
+		if pt == nil {
+			continue
+		}
+		target := pt.target
+		pt.define(t)
+		if target != nil {
+			pt.target = target
+			pt.gates = slices.Insert(pt.gates, 1, gate(target))
+		}
+	}
+	for _, l := range p.lanes {
+		p.supply.refill(l)
+	}
+	p.dispatch()
+}
+
 // introduce gives a type its lanes. p.mu is locked.
 func (p *Pool) introduce(pt *poolType) {
 	p.types[pt.Name] = pt
