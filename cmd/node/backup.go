@@ -53,6 +53,21 @@ func (b backups) Backup(ctx context.Context) (*api.Stream, error) {
 	}, nil
 }
 
+// Backup writes a backup of the running node to w; see the command jobstream backup. It
+// has everything that was acknowledged before the call.
+func (n *Node) Backup(ctx context.Context, w io.Writer) error {
+	c := n.core.Load()
+	if c == nil {
+		return errHealing()
+	}
+	s, err := backups{c}.Backup(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return s.Write(ctx, w)
+}
+
 // saving is one backup under way.
 type saving struct {
 	dirs    Folders
@@ -238,20 +253,30 @@ func (s *saving) archive(ctx context.Context, to io.Writer, tracker io.WriterTo)
 	return a.Close()
 }
 
-// small is the size of files that are read as a whole before they are written. Larger ones
-// never change.
+// small is the size of files that are read as a whole before they are written.
 const small = 1 << 20
 
-// add copies a file into the archive. A log may become longer, or begin anew, meanwhile.
+// add copies a file into the archive. A log may begin anew meanwhile, but is small. Larger
+// files only grow, if they change at all.
 func add(a *archive.Writer, name string, file *os.File, info fs.FileInfo) error {
 	if info.Size() > small {
-		return a.Add(name, info.Mode(), info.ModTime(), info.Size(), file)
+		return a.Add(name, info.Mode(), info.ModTime(), info.Size(), beginning{file, info.Size()})
 	}
 	content, err := io.ReadAll(io.LimitReader(file, small))
 	if err != nil {
 		return err
 	}
 	return a.Add(name, info.Mode(), info.ModTime(), int64(len(content)), bytes.NewReader(content))
+}
+
+// beginning is the first size bytes of a file.
+type beginning struct {
+	file *os.File
+	size int64
+}
+
+func (b beginning) WriteTo(w io.Writer) (int64, error) {
+	return io.Copy(w, io.LimitReader(b.file, b.size))
 }
 
 // until is a writer up to the end of its context.

@@ -25,7 +25,7 @@ var Folders = []string{"artifacts", "logs", "outbox", "broker"}
 // Files are the files of a data folder that an archive may have, beside the tracker. What
 // is not named here or in [Folders] is not copied: not the operator's token, not the
 // working folders of jobs, and nothing that somebody else keeps there.
-var Files = []string{"set-aside.jsonl", "set-aside.jsonl.old"}
+var Files = []string{"figures.log", "set-aside.jsonl", "set-aside.jsonl.old"}
 
 // Info says what an archive is.
 type Info struct {
