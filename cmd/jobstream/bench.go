@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"runtime/pprof"
@@ -12,6 +13,7 @@ import (
 	"jobstream/cmd/jobstream/internal/bench"
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
+	"jobstream/cmd/node/archive"
 	"jobstream/jobs"
 	"jobstream/jobs/access"
 	"jobstream/jobs/fsync"
@@ -88,7 +90,25 @@ func startMeasured(ctx context.Context, o bench.NodeOptions) (*bench.Node, error
 	return &bench.Node{
 		Submitter: p.Submitter, Waits: p.Waits, Pool: p.Pool, Store: p.Store, Broker: p.Broker, Tail: p.Tail,
 		Failed: n.Broken(), Serve: n.Serve, Stop: func() error { return n.Close(atOnce) },
+		Backup: func(ctx context.Context, rate int) (int64, error) { return measuredBackup(ctx, n, rate) },
 	}, nil
+}
+
+// measuredBackup makes a backup and verifies it, as its client does.
+func measuredBackup(ctx context.Context, n *node.Node, mib int) (int64, error) {
+	out, in := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		err := n.Backup(ctx, in)
+		_ = in.CloseWithError(err) // always nil
+		done <- err
+	}()
+	got, err := archive.Read(newPaced(ctx, out, int64(mib)<<20), nil, pass)
+	_ = out.Close() // always nil
+	if err = errors.Join(err, <-done); err != nil {
+		return 0, err
+	}
+	return got.Bytes, nil
 }
 
 // programHandler makes the handler of a type that runs a program and sets nothing else.

@@ -171,7 +171,7 @@ func TestBenchSomePhases(t *testing.T) {
 // The two sides of a comparison are measured in turns, with as many jobs each. Jobs
 // that finished before, and those that only wait, do not count.
 func TestBenchCompares(t *testing.T) {
-	flags := append(smallLoad(t), "--json", "--jobs=303", "--history=12345", "--backlog=1234", "--phase=lanes,backlog,history")
+	flags := append(smallLoad(t), "--json", "--jobs=303", "--history=12345", "--backlog=1234", "--backup-rate=1000", "--phase=lanes,backlog,history,backup")
 	code, out, errs := runBench(t.Context(), flags...)
 	if code != exitOK || errs != "" {
 		t.Fatalf("exit code %d, stderr %q", code, errs)
@@ -180,7 +180,7 @@ func TestBenchCompares(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &report); err != nil {
 		t.Fatal(err)
 	}
-	for _, phase := range []string{"lanes", "backlog", "history"} {
+	for _, phase := range []string{"lanes", "backlog", "history", "backup"} {
 		number := func(name string) float64 {
 			n, _ := lookup(report, phase+"."+name).(float64)
 			return n
@@ -241,6 +241,7 @@ func TestBenchRefusesFlags(t *testing.T) {
 		{[]string{"--phase=http", "--no-http"}, "contradict"},
 		{[]string{"--phase=history"}, "--phase=history needs --history"},
 		{[]string{"--history=-1"}, "--history is -1; it must be 0 to"},
+		{[]string{"--phase=backup"}, "--phase=backup needs --backup-rate"},
 		{[]string{"--phase=backlog"}, "--phase=backlog needs --backlog"},
 		{[]string{"--backlog=-1"}, "--backlog is -1; it must be 0 to"},
 		{[]string{"--colour"}, "unknown flag --colour"},
@@ -305,7 +306,7 @@ func TestBenchInterrupted(t *testing.T) {
 			dir := t.TempDir()
 			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 			defer cancel()
-			code, out, errs := runBench(ctx, "--jobs=100000000", "--history=100000000", "--backlog=100000000", "--latency-time=1h", "--phase="+phase, "--dir="+dir)
+			code, out, errs := runBench(ctx, "--jobs=100000000", "--history=100000000", "--backlog=100000000", "--backup-rate=1000", "--latency-time=1h", "--phase="+phase, "--dir="+dir)
 			if code != exitBroken || out != "" || !strings.Contains(errs, "stopped before the end") {
 				t.Errorf("exit code %d, stdout %q, stderr %q", code, out, errs)
 			}

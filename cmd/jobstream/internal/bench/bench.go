@@ -30,6 +30,7 @@ const (
 	phaseLarge      = "large"
 	phaseBacklog    = "backlog"
 	phaseHistory    = "history"
+	phaseBackup     = "backup"
 	phaseHTTP       = "http"
 	phaseNATS       = "nats"
 	phaseRunExec    = "run-exec"
@@ -40,7 +41,7 @@ const (
 
 // Phases are the names of all phases, in their order.
 var Phases = []string{
-	phaseLatency, phaseRaw, phaseSubmit, phaseDrain, phaseBatch, phaseSustained, phaseLanes, phaseLarge, phaseBacklog, phaseHistory, phaseHTTP, phaseNATS,
+	phaseLatency, phaseRaw, phaseSubmit, phaseDrain, phaseBatch, phaseSustained, phaseLanes, phaseLarge, phaseBacklog, phaseHistory, phaseBackup, phaseHTTP, phaseNATS,
 	phaseRunExec, phaseRunHTTP, phaseRemote, phaseRemoteHTTP,
 }
 
@@ -107,6 +108,7 @@ func (b *bench) run(ctx context.Context) error {
 		{b.c.wants(phaseLarge), phaseLarge, b.large},
 		{b.c.wants(phaseBacklog), phaseBacklog, b.behindBacklog},
 		{b.c.wants(phaseHistory), phaseHistory, b.history},
+		{b.c.wants(phaseBackup), phaseBackup, b.backups},
 		{b.c.wants(phaseHTTP), phaseHTTP, b.http},
 		{b.c.wants(phaseNATS), phaseNATS, b.nats},
 		{b.c.wants(phaseRunExec), phaseRunExec, b.runExec},
@@ -120,7 +122,7 @@ func (b *bench) run(ctx context.Context) error {
 		// Memory of an earlier phase must neither slow this one down nor count as its
 		// own.
 		debug.FreeOSMemory()
-		memory.watch(!slices.Contains([]string{phaseRaw, phaseLanes, phaseBacklog, phaseHistory, phaseRemote, phaseRemoteHTTP}, phase.name)) // no node, or two
+		memory.watch(!slices.Contains([]string{phaseRaw, phaseLanes, phaseBacklog, phaseHistory, phaseBackup, phaseRemote, phaseRemoteHTTP}, phase.name)) // no node, or two
 		if err := b.phase(ctx, phase.name, phase.run); err != nil {
 			return fmt.Errorf("%s: %w", phase.name, err)
 		}

@@ -23,11 +23,12 @@ type Options struct {
 	Priorities  int           `default:"1" help:"Priorities to spread the jobs over, 1 to 5."`
 	Backlog     int           `default:"0" help:"Jobs that wait in the backlog phase; 0 = leave that phase out."`
 	History     int           `default:"0" help:"Finished jobs that the tracker knows in the history phase; 0 = leave that phase out."`
+	BackupRate  int           `name:"backup-rate" default:"0" help:"MiB a second at which backups are read in the backup phase; 0 = leave that phase out."`
 	Rate        int           `default:"200" help:"Jobs a second of the latency phase."`
 	LatencyTime time.Duration `default:"5s" help:"Length of the latency phase."`
 	MaxTime     time.Duration `default:"1m" help:"When a phase stops and reports what it got through by then."`
 	HTTP        bool          `default:"true" negatable:"" help:"Measure REST, too (the default)."`
-	Phase       []string      `placeholder:"NAME" help:"Only these phases: latency, raw, submit, drain (with submit), batch, sustained, lanes, large, backlog, history, http, nats, run-exec, run-http, remote, remote-http."`
+	Phase       []string      `placeholder:"NAME" help:"Only these phases: latency, raw, submit, drain (with submit), batch, sustained, lanes, large, backlog, history, backup, http, nats, run-exec, run-http, remote, remote-http."`
 	Dir         string        `placeholder:"FOLDER" help:"Where to make the temporary folder, so: which disk to measure (default: the system's)."`
 }
 
@@ -49,6 +50,7 @@ func (c *Options) Validate() error {
 	within("priorities", c.Priorities, 1, int(jobs.LowestPriority))
 	within("backlog", c.Backlog, 0, 1_000_000_000)
 	within("history", c.History, 0, 1_000_000_000)
+	within("backup-rate", c.BackupRate, 0, 1_000_000)
 	within("rate", c.Rate, 1, 10_000)
 	for flag, d := range map[string]time.Duration{"latency-time": c.LatencyTime, "max-time": c.MaxTime} {
 		if d < 10*time.Millisecond || d > 24*time.Hour {
@@ -69,6 +71,9 @@ func (c *Options) Validate() error {
 	if slices.Contains(c.Phase, phaseHistory) && c.History == 0 {
 		problems = append(problems, "--phase=history needs --history, the number of finished jobs")
 	}
+	if slices.Contains(c.Phase, phaseBackup) && c.BackupRate == 0 {
+		problems = append(problems, "--phase=backup needs --backup-rate, the MiB a second that are read")
+	}
 	if problems == nil {
 		return nil
 	}
@@ -78,7 +83,7 @@ func (c *Options) Validate() error {
 
 // wants says whether a phase was selected.
 func (c *Options) wants(phase string) bool {
-	if (phase == phaseHTTP || phase == phaseRemoteHTTP) && !c.HTTP || phase == phaseBacklog && c.Backlog == 0 || phase == phaseHistory && c.History == 0 {
+	if (phase == phaseHTTP || phase == phaseRemoteHTTP) && !c.HTTP || phase == phaseBacklog && c.Backlog == 0 || phase == phaseHistory && c.History == 0 || phase == phaseBackup && c.BackupRate == 0 {
 		return false
 	}
 	return len(c.Phase) == 0 || slices.Contains(c.Phase, phase)

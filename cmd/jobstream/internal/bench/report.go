@@ -25,6 +25,7 @@ type Report struct {
 	Large      *Throughput `json:"large,omitempty"`   // with payloads of 16 KiB
 	Behind     *Comparison `json:"backlog,omitempty"` // with other jobs that wait, beside none
 	Aged       *Comparison `json:"history,omitempty"` // with finished jobs in the tracker, beside none
+	Backups    *Backups    `json:"backup,omitempty"`  // while backups are made, beside none
 	HTTP       *Throughput `json:"http,omitempty"`
 	NATS       *Throughput `json:"nats,omitempty"`
 	RunExec    *Programs   `json:"run_exec,omitempty"`    // jobs that each run a program, beside the program alone
@@ -207,6 +208,10 @@ func (r *Report) table() string {
 	t.throughput("the same with payloads of 16 KiB", r.Large)
 	t.comparison(fmt.Sprintf("the same beside %s waiting jobs", grouped(float64(r.Backlog), 0)), r.Behind, "none")
 	t.comparison(fmt.Sprintf("the same behind %s finished jobs", grouped(float64(r.History), 0)), r.Aged, "none")
+	if r.Backups != nil {
+		t.comparison(fmt.Sprintf("the same while backups are read, %d MiB/s", r.Backups.Rate), &r.Backups.Comparison, "without")
+		t.figure("  backups", float64(r.Backups.Made), 0, fmt.Sprintf("made, %.0f MiB", float64(r.Backups.Bytes)/(1<<20)))
+	}
 	t.throughput("REST, end to end", r.HTTP)
 	t.throughput("bare NATS, end to end", r.NATS)
 	t.programs(r.RunExec)

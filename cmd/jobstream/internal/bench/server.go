@@ -50,6 +50,9 @@ type Node struct {
 	Broker    *broker.Broker
 	Tail      *broker.Tail
 	Serve     func(net.Listener) error // answers REST requests until Stop
-	Failed    <-chan error             // why it cannot go on
-	Stop      func() error             // ends it at once, with unfinished jobs
+	// Backup makes and verifies a backup, of which it reads so many MiB in a second, and
+	// returns its size in bytes.
+	Backup func(ctx context.Context, rate int) (int64, error)
+	Failed <-chan error // why it cannot go on
+	Stop   func() error // ends it at once, with unfinished jobs
 }
