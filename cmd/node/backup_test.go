@@ -57,10 +57,15 @@ func (d door) state() map[string]string {
 		d.n.Handler().ServeHTTP(w, httptest.NewRequestWithContext(d.t.Context(), http.MethodGet, "http://localhost"+path, nil))
 		return fmt.Sprint(w.Code, " ", w.Header().Get("Content-Type"), " ", w.Body)
 	}
-	for _, path := range []string{"/schedules", "/types", "/jobs/counts", "/deliveries"} {
+	for _, path := range []string{"/schedules", "/jobs/counts", "/deliveries"} {
 		all[path] = raw(path)
 	}
-	_, answer := d.do("GET", "/jobs?limit=500&order=asc", "")
+	_, answer := d.do("GET", "/types", "")
+	for _, item := range answer["types"].([]any) {
+		typ := item.(map[string]any)
+		all["/types/"+typ["name"].(string)] = fmt.Sprint(typ["paused"], typ["depth"]) // other figures are of this moment
+	}
+	_, answer = d.do("GET", "/jobs?limit=500&order=asc", "")
 	for _, item := range answer["jobs"].([]any) {
 		j := item.(map[string]any)
 		path := "/jobs/" + j["id"].(string)
