@@ -20,9 +20,9 @@ func fieldsOf[T any](table []jobs.Field[T]) []form.Field {
 	var all []form.Field
 	for i := range table {
 		f := &table[i]
-		switch {
-		case f.JSON == jobs.Hidden:
-		case f.JSON == jobs.Always:
+		switch f.JSON {
+		case jobs.Hidden:
+		case jobs.Always:
 			all = append(all, form.Need(f.Name, valueForm(f.Of(&zero), true), f.Doc))
 		default:
 			all = append(all, form.May(f.Name, valueForm(f.Of(&zero), false), f.Doc))
