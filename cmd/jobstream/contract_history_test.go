@@ -168,9 +168,9 @@ func TestContractBacklog(t *testing.T) {
 	type backlog struct {
 		api.Backlog
 		Name       string
-		Priorities []struct {
-			Priority, Waiting int
-			Oldest            float64 `json:"oldest_seconds"`
+		Priorities map[string]struct {
+			Waiting int
+			Oldest  float64 `json:"oldest_seconds"`
 		}
 	}
 	look := func() (b backlog) {
@@ -198,7 +198,7 @@ func TestContractBacklog(t *testing.T) {
 	}
 	await("at the limit", map[string]int{"type_limit": 3, "scheduled": 1})
 	b := look()
-	if n := b.Priorities; len(n) != 5 || n[0].Waiting != 2 || n[4].Waiting != 1 || n[2].Waiting != 0 || n[0].Oldest == 0 || n[2].Oldest != 0 || n[4].Oldest > n[0].Oldest {
+	if n := b.Priorities; len(n) != 5 || n["1"].Waiting != 2 || n["5"].Waiting != 1 || n["3"].Waiting != 0 || n["1"].Oldest == 0 || n["3"].Oldest != 0 || n["5"].Oldest > n["1"].Oldest {
 		t.Errorf("by priority there wait %+v", n)
 	}
 	if r := h.do(http.MethodPost, "/types/work/pause", ""); r.code != http.StatusOK {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"strconv"
 
 	"jobstream/jobs"
 	"jobstream/jobs/figures"
@@ -49,9 +50,10 @@ func (t *TypeInfo) appendJSON(b []byte, schema json.RawMessage) []byte {
 		},
 	}
 	now := jobs.Now()
+	r.Priorities = make(map[string]typePriority)
 	for p := jobs.HighestPriority; p <= jobs.LowestPriority; p++ {
 		d := t.Priorities[p]
-		r.Priorities = append(r.Priorities, typePriority{int(p), d.Jobs, figures.SecondsSince(d.Oldest, now)})
+		r.Priorities[strconv.Itoa(int(p))] = typePriority{d.Jobs, figures.SecondsSince(d.Oldest, now)}
 	}
 	r.PausedBy, r.PausedAt = t.PausedBy, t.PausedAt.String()
 	r.Sources = t.sources()
@@ -111,13 +113,13 @@ type typeResource struct {
 	MaxWorkers    int       `json:"max_workers"`
 	Depth         typeDepth `json:"depth"`
 	Backlog
-	Priorities        []typePriority `json:"priorities"`
-	RetryCount        int            `json:"retry_count"`
-	Timeout           float64        `json:"timeout"`
-	Rate              string         `json:"rate,omitempty"`
-	Burst             int            `json:"burst,omitempty"`
-	ConcurrencyPerKey int            `json:"concurrency_per_key"`
-	Backoff           typeBackoff    `json:"backoff"`
+	Priorities        map[string]typePriority `json:"priorities"` // by "1" to "5"
+	RetryCount        int                     `json:"retry_count"`
+	Timeout           float64                 `json:"timeout"`
+	Rate              string                  `json:"rate,omitempty"`
+	Burst             int                     `json:"burst,omitempty"`
+	ConcurrencyPerKey int                     `json:"concurrency_per_key"`
+	Backoff           typeBackoff             `json:"backoff"`
 	// Sources of the limits that PUT /workers changes.
 	Sources limitSources `json:"sources"`
 
@@ -141,7 +143,6 @@ type typeDepth struct {
 
 // typePriority are the pending jobs of a priority.
 type typePriority struct {
-	Priority      int     `json:"priority"`
 	Waiting       int     `json:"waiting"`
 	OldestSeconds float64 `json:"oldest_seconds"`
 }
