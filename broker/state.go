@@ -21,7 +21,7 @@ type Streams struct {
 // StreamState is what a stream holds.
 type StreamState struct {
 	First, Last uint64 // sequences; Last stays when its message is gone
-	Msgs        uint64
+	Msgs, Bytes uint64
 }
 
 // Jobs is the state of JOBS.
@@ -30,13 +30,18 @@ func (s *Streams) Jobs(ctx context.Context) (StreamState, error) { return s.stat
 // Status is the state of STATUS.
 func (s *Streams) Status(ctx context.Context) (StreamState, error) { return s.state(ctx, StatusStream) }
 
+// Notifications is the state of NOTIFICATIONS.
+func (s *Streams) Notifications(ctx context.Context) (StreamState, error) {
+	return s.state(ctx, NotificationsStream)
+}
+
 func (s *Streams) state(ctx context.Context, name string) (StreamState, error) {
 	stream, err := s.find(ctx, name)
 	if err != nil {
 		return StreamState{}, err
 	}
 	state := stream.CachedInfo().State
-	return StreamState{First: state.FirstSeq, Last: state.LastSeq, Msgs: state.Msgs}, nil
+	return StreamState{First: state.FirstSeq, Last: state.LastSeq, Msgs: state.Msgs, Bytes: state.Bytes}, nil
 }
 
 func (s *Streams) find(ctx context.Context, name string) (jetstream.Stream, error) {

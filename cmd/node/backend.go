@@ -241,12 +241,12 @@ func (ws workers) PauseAll(ctx context.Context, paused bool) (api.Stats, error) 
 
 // Stats combines the figures of the pool and the tracker. Jobs of internal types count
 // only in the sums.
-func (ws workers) Stats(context.Context) (api.Stats, error) {
+func (ws workers) Stats(ctx context.Context) (api.Stats, error) {
 	w := ws.c.Pool.Workers()
 	st := api.StatsOf(&w)
 	st.QueueSize, st.UptimeSeconds = ws.c.o.QueueSize, int64(time.Since(ws.c.o.started)/time.Second)
 	backlogs := ws.c.backlogs(ws.c.o.figures.Waiting())
-	st.Backlog = backlogs[figures.Total]
+	st.Backlog, st.Node = backlogs[figures.Total], ws.c.nodeStats(ctx)
 	for name, f := range ws.c.Store.Figures() {
 		if name == jobs.CallbackType {
 			continue // they are no work that somebody has asked for

@@ -3,7 +3,10 @@ package node
 import (
 	"context"
 	"math"
+	"os"
+	"time"
 
+	"jobstream/broker"
 	"jobstream/jobs"
 	"jobstream/jobs/api"
 	"jobstream/jobs/figures"
@@ -68,6 +71,35 @@ func (c *core) backlogs(waiting map[string]figures.Waiting) map[string]api.Backl
 		all[name] = b
 	}
 	return all
+}
+
+// streamsTime is how long the stats wait for the state of the streams. A stuck broker must
+// not keep them.
+const streamsTime = time.Second
+
+// nodeStats are how this node does.
+func (c *core) nodeStats(ctx context.Context) api.NodeStats {
+	n := api.NodeStats{Node: c.o.figures.Board.Node(), Streams: make(map[string]api.StreamStats)}
+	n.TrackerBytes, n.JournalBytes = sizeOf(c.o.dirs.Tracker), sizeOf(c.o.dirs.Tracker+"-journal")
+	ctx, cancel := context.WithTimeout(ctx, streamsTime)
+	defer cancel()
+	for name, look := range map[string]func(context.Context) (broker.StreamState, error){
+		broker.JobsStream: c.Broker.Streams.Jobs, broker.StatusStream: c.Broker.Streams.Status, broker.NotificationsStream: c.Broker.Streams.Notifications,
+	} {
+		if s, err := look(ctx); err == nil {
+			n.Streams[name] = api.StreamStats{Messages: s.Msgs, Bytes: s.Bytes}
+		}
+	}
+	return n
+}
+
+// sizeOf is the size of a file in bytes; 0 = unknown.
+func sizeOf(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 // diskFree is the space left where the data folder is, in bytes; 0 = unknown.

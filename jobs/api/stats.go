@@ -28,7 +28,22 @@ type Stats struct {
 	QueueSize     int     `json:"queue_size"` // bound of pending, processing and retrying jobs
 
 	Backlog
+	Node  NodeStats            `json:"node"`
 	Types map[string]TypeStats `json:"types"`
+}
+
+// NodeStats are how the server itself does. What cannot be found out is 0 or missing.
+type NodeStats struct {
+	figures.Node
+	TrackerBytes int64                  `json:"tracker_bytes"` // of its file
+	JournalBytes int64                  `json:"journal_bytes"` // of the one with its last commits
+	Streams      map[string]StreamStats `json:"streams,omitempty"`
+}
+
+// StreamStats are what a stream holds.
+type StreamStats struct {
+	Messages uint64 `json:"messages"`
+	Bytes    uint64 `json:"bytes"`
 }
 
 // Backlog is what waits now, and what has happened lately.

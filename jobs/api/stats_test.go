@@ -20,7 +20,7 @@ func TestStatsJSON(t *testing.T) {
 	}
 	for _, name := range []string{
 		"active_workers", "workers", "max_workers", "utilisation", "queued_jobs", "scheduled_jobs", "completed_jobs", "failed_jobs",
-		"cancelled_jobs", "retrying_jobs", "uptime_seconds", "queue_size", "oldest_seconds", "last_minute", "types",
+		"cancelled_jobs", "retrying_jobs", "uptime_seconds", "queue_size", "oldest_seconds", "last_minute", "node", "types",
 	} {
 		if _, ok := got[name]; !ok {
 			t.Errorf("%s is missing", name)

@@ -121,6 +121,16 @@ func (b *Board) Latest() (digest []byte, next <-chan struct{}) {
 	return b.json, b.next
 }
 
+// Node is how the server did in the latest digest.
+func (b *Board) Node() (n Node) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.digest != nil {
+		n = b.digest.Node
+	}
+	return n
+}
+
 // Put replaces the digest, which the caller does not change any more.
 func (b *Board) Put(d *Digest) {
 	b.mu.Lock()
