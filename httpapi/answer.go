@@ -52,6 +52,9 @@ func (k *call) answer(a *api.Answer) error {
 		return k.sendList(a.List)
 	case a.File != nil:
 		return k.sendFile(a.File)
+	case a.Handler != nil:
+		a.Handler.ServeHTTP(k.Response(), k.Request())
+		return nil
 	case a.Changes != nil:
 		return k.sendChanges(a.Changes)
 	case a.Log != nil:

@@ -25,26 +25,37 @@ const (
 // around wraps every handler. It gives the request its id, refuses requests that are
 // not for this server, turns errors and panics into problems, and writes the access
 // log. There is no other middleware, because each costs a submission time.
-func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		r := c.Request()
-		k := &call{Context: c, s: s}
-		defer k.end()
-		defer k.depart()
-		id := requestID(r)
-		h := c.Response().Header()
-		h[requestIDHeader] = []string{id}
-		h["X-Content-Type-Options"] = noSniff // JSON is nothing else
-		h["Cache-Control"] = noStore          // it is true only now; files have their own
-		if s.log.Enabled(r.Context(), slog.LevelDebug) {
-			defer s.access(c, id, time.Now())
-		}
-		defer s.recovered(c, id)
-		if err := s.served(k, next); err != nil {
-			s.fail(c, id, err)
-		}
-		return nil
+func (s *Server) around(unknown func(int, time.Duration, bool)) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error { return s.handle(&call{Context: c, s: s, answered: unknown}, next) }
 	}
+}
+
+// handle is around for one request.
+func (s *Server) handle(k *call, next echo.HandlerFunc) error {
+	c, r := k.Context, k.Request()
+	began := time.Now()
+	defer k.end()
+	defer k.depart()
+	defer k.counted(began)
+	id := requestID(r)
+	h := c.Response().Header()
+	h[requestIDHeader] = []string{id}
+	h["X-Content-Type-Options"] = noSniff // JSON is nothing else
+	h["Cache-Control"] = noStore          // it is true only now; files have their own
+	if s.log.Enabled(r.Context(), slog.LevelDebug) {
+		defer s.access(c, id, began)
+	}
+	defer s.recovered(c, id)
+	if err := s.served(k, next); err != nil {
+		s.fail(c, id, err)
+	}
+	return nil
+}
+
+// counted counts the answer.
+func (k *call) counted(began time.Time) {
+	k.answered(k.Response().Status, time.Since(began), k.place == k.s.waits)
 }
 
 // served runs the handler, unless the request comes from the wrong place or its path

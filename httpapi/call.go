@@ -71,6 +71,8 @@ type call struct {
 	place chan struct{} // where it has a place: nil, s.calls, s.waits or s.uploads
 	bytes int64         // of its body, counted in s.bodies
 
+	answered func(status int, took time.Duration, waited bool) // counts the answer
+
 	session      context.Context // of a request that waits: it ends with its token
 	leaveSession func()          // set with session
 }

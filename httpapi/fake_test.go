@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"sync"
@@ -417,7 +418,7 @@ type everything interface {
 func behind(b everything) *api.Backend {
 	feed := changes.New(noPast{}, "")
 	feed.Close() // whoever follows gets the last event at once
-	return &api.Backend{Submitter: b, Reader: b, Changer: b, Types: b, Workers: b, Changes: feed, Figures: figures.New()}
+	return &api.Backend{Submitter: b, Reader: b, Changer: b, Types: b, Workers: b, Changes: feed, Figures: figures.New(), Metrics: http.NotFoundHandler()}
 }
 
 // submit adds a job the usual way.

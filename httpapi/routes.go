@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -12,7 +13,7 @@ import (
 // routes connects everything that is served with its path: the operations, whose
 // routes [api.Operations] lists, and the pages. HEAD goes where GET goes. An unknown
 // path is a 404, an unknown method of a known path a 405.
-func (s *Server) routes(e *echo.Echo) {
+func (s *Server) routes(e *echo.Echo, count Counter) {
 	serve := func(method, path string, h echo.HandlerFunc) {
 		e.Add(method, path, h)
 		if method == http.MethodGet {
@@ -21,7 +22,7 @@ func (s *Server) routes(e *echo.Echo) {
 	}
 	for _, op := range api.Operations() {
 		if method, path, offered := strings.Cut(op.Route, " "); offered {
-			serve(method, parameters.Replace(path), s.operation(op))
+			serve(method, parameters.Replace(path), s.operation(op, count(op.Name)))
 		}
 	}
 	for path, p := range pages {
@@ -35,10 +36,11 @@ var parameters = strings.NewReplacer("{", ":", "}", "")
 // jobPath begins the paths of one job; its id is a UUID or a sequence.
 const jobPath = "/jobs/:id"
 
-// operation is the handler of an operation.
-func (s *Server) operation(op *api.Operation) echo.HandlerFunc {
+// operation is the handler of an operation, whose answers are counted.
+func (s *Server) operation(op *api.Operation, answered func(int, time.Duration, bool)) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		k := callOf(c)
+		k.answered = answered
 		a, err := op.REST(k.Request().Context(), k)
 		if revoked := k.revoked(); revoked != nil {
 			err = revoked

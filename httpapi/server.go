@@ -38,7 +38,13 @@ type Options struct {
 	Bounds    Bounds          // how much is done at a time
 	Version   string          // of the program, for the descriptions of the API; "" = unknown
 	Logger    *slog.Logger    // nil = silence
+	Count     Counter         // nil = answers are not counted
 }
+
+// Counter gives what counts the answers to an operation. Those to requests that came to
+// none have the name "(none)". waited says that an answer took as long as its client
+// wanted.
+type Counter func(operation string) func(status int, took time.Duration, waited bool)
 
 // DefaultMaxBody is the bound of a request's body without another one in [Options]: 1 MiB.
 const DefaultMaxBody = 1 << 20
@@ -75,7 +81,7 @@ type Server struct {
 
 	behind   atomic.Pointer[inside]
 	http     *http.Server
-	listener *bounded // set by Serve
+	listener atomic.Pointer[bounded] // set by Serve
 	draining atomic.Bool
 	open     context.Context // ends when the server drains, and ends all waits
 	close    context.CancelFunc
@@ -107,8 +113,11 @@ func New(o Options) *Server {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	e := echo.New()
-	e.Use(s.around)
-	s.routes(e)
+	if o.Count == nil {
+		o.Count = func(string) func(int, time.Duration, bool) { return func(int, time.Duration, bool) {} }
+	}
+	e.Use(s.around(o.Count("(none)")))
+	s.routes(e, o.Count)
 	s.http = &http.Server{
 		Handler:           e,
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -134,7 +143,7 @@ func (s *Server) follow(c net.Conn, state http.ConnState) {
 	}
 	s.silent.Delete(c)
 	if state == http.StateClosed || state == http.StateHijacked {
-		s.listener.left()
+		s.listener.Load().left()
 	}
 }
 
@@ -149,18 +158,27 @@ func (s *Server) hush() {
 	})
 }
 
+// Connections is the number of open connections.
+func (s *Server) Connections() int {
+	if l := s.listener.Load(); l != nil {
+		return int(l.open.Load())
+	}
+	return 0
+}
+
 // Handler serves all routes, for use without [Server.Serve].
 func (s *Server) Handler() http.Handler { return s.http.Handler }
 
 // Serve answers the requests that come in by l. It returns nil after [Server.Shutdown].
 // It closes l, and is called once.
 func (s *Server) Serve(l net.Listener) error {
-	s.listener = bound(l, s.maxConns, s.http.TLSConfig, s.log)
+	bounded := bound(l, s.maxConns, s.http.TLSConfig, s.log)
+	s.listener.Store(bounded)
 	serve := s.http.Serve
 	if s.http.TLSConfig != nil {
 		serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") } // the certificates are in TLSConfig
 	}
-	if err := serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := serve(bounded); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

@@ -344,8 +344,8 @@ func TestNotFound(t *testing.T) {
 		"/jobs/99999999999999999999", "/jobs/" + id[:35], "/jobs/" + id + "0", "/jobs/{" + id + "}",
 		"/jobs/" + strings.ReplaceAll(id, "-", ""), "/jobs/urn:uuid:" + id,
 		"/jobs/%00", "/jobs/%2f", "/jobs/%ff", "/jobs/%31", "/jobs/..", "/jobs/%2e%2e/events", "//jobs", "/jobs//events", "/%6aobs",
-		"/Jobs", "/jobs/1/Events", "/workers/", "/workers/x", "/jobs/batch", "/jobs/bulk", "/metrics", "/openapi.yaml",
-		"/docs/", "/docs/x", "/types/", "/types/fax", "/types/Email", "/types/" + api.BulkType, "/types/email/x", "/jobs/99/events", "/jobs/99/result", "/jobs/x/result",
+		"/Jobs", "/jobs/1/Events", "/workers/", "/workers/x", "/jobs/batch", "/jobs/bulk", "/metrics/", "/openapi.yaml",
+		"/docs/", "/docs/x", "/types/", "/types/fax", "/types/Email", "/types/" + api.BulkType, "/types/email/x", "/events/", "/jobs/99/events", "/jobs/99/result", "/jobs/x/result",
 	}
 	for _, path := range paths {
 		t.Run(path, func(t *testing.T) {

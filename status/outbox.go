@@ -208,6 +208,18 @@ func (n *Notifications) Unnotified() (ends int, err error) {
 	return ends, err
 }
 
+// Behind is the number of ends whose notifications are not stored yet.
+func (n *Notifications) Behind() (ends int, err error) {
+	err = n.db.View(func(tx *bbolt.Tx) error {
+		c := tx.Bucket(bucketOutbox).Cursor()
+		for k, v := c.Seek(key8(n.notified.Load() + 1)); k != nil; k, v = c.Next() {
+			ends += max(len(v)/8-1, 0)
+		}
+		return nil
+	})
+	return ends, err
+}
+
 // Outbox reads the ends to be notified, in the order of the commits and in pieces of a
 // bounded size. One goroutine may use it.
 type Outbox struct {

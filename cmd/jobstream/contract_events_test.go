@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"jobstream/jobs"
 )
@@ -26,6 +27,22 @@ type message struct{ id, name, data string }
 // stream follows GET /events; header are names and values in turn.
 func (h *house) stream(query string, header ...string) *stream {
 	h.t.Helper()
+	s := h.begin(query, header...)
+	if s.last == "" {
+		h.t.Fatalf("the stream begins without an id: %+v", s)
+	}
+	return s
+}
+
+// digests follows digests.
+func (h *house) digests(period string) *stream {
+	h.t.Helper()
+	return h.begin("?digest=" + period)
+}
+
+// begin reads the beginning of a stream.
+func (h *house) begin(query string, header ...string) *stream {
+	h.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	h.t.Cleanup(cancel)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.rest+"/events"+query, nil)
@@ -40,8 +57,8 @@ func (h *house) stream(query string, header ...string) *stream {
 		h.t.Fatalf("/events%s answers %d %v", query, r.StatusCode, r.Header)
 	}
 	s := &stream{t: h.t, r: bufio.NewReader(r.Body), cancel: cancel}
-	if s.next(); s.last == "" || s.retry == "" {
-		h.t.Fatalf("the stream begins without an id or a retry: %+v", s)
+	if s.next(); s.retry == "" {
+		h.t.Fatalf("the stream begins without a retry: %+v", s)
 	}
 	return s
 }
@@ -222,4 +239,66 @@ func TestContractEventsOverRestarts(t *testing.T) {
 		now := h.submit(`{"type":"report"}`)
 		again.until("job.completed", now.ID)
 	}
+}
+
+// TestContractDigest follows digests.
+func TestContractDigest(t *testing.T) {
+	t.Parallel()
+	h := open(t, t.TempDir(), setup{})
+	slow := h.digests("3s")
+	s := h.digests("1s")
+	j := h.await(h.submit(`{"type":"report"}`).ID, "completed")
+	type digest struct {
+		At     time.Time
+		Types  map[string]struct{ In, Done int }
+		Sample []struct{ ID, Status string }
+	}
+	read := func(s *stream) (d digest) {
+		t.Helper()
+		e := s.next()
+		if e.name != "digest" || e.id != "" || json.Unmarshal([]byte(e.data), &d) != nil || d.At.IsZero() {
+			t.Fatalf("the event is %+v", e)
+		}
+		if len(e.data) > 8<<10 {
+			t.Errorf("a digest has %d bytes", len(e.data))
+		}
+		return d
+	}
+	in, done := 0, 0
+	var sampled []string
+	for last := (time.Time{}); done == 0; {
+		d := read(s)
+		if !d.At.After(last) {
+			t.Fatalf("%v comes behind %v", d.At, last)
+		}
+		last = d.At
+		in, done = in+d.Types["report"].In, done+d.Types["report"].Done
+		for _, c := range d.Sample {
+			if c.ID == j.ID {
+				sampled = append(sampled, c.Status)
+			}
+		}
+	}
+	if in != 1 || done != 1 || len(sampled) == 0 || sampled[len(sampled)-1] != "completed" {
+		t.Errorf("the digests have %d in and %d done, and of the job %v", in, done, sampled)
+	}
+	// The first one is the latest, and may be that of a moment ago.
+	read(slow)
+	if first, second := read(slow), read(slow); second.At.Sub(first.At) < 2*time.Second {
+		t.Errorf("every three seconds come those of %v and %v", first.At, second.At)
+	}
+	for query, pointer := range map[string]string{
+		"0s": "query/digest", "61s": "query/digest", "1500ms": "query/digest", "often": "query/digest", "1s&type=export": "query/digest",
+	} {
+		if p := h.do(http.MethodGet, "/events?digest="+query, "").wantProblem(t, 422, "invalid_request"); len(p.Errors) != 1 || p.Errors[0].Pointer != pointer {
+			t.Errorf("digest=%s is answered with %+v", query, p)
+		}
+	}
+	h.end()
+	for e := s.next(); e.name != "closed"; e = s.next() {
+		if e.name == "end" {
+			t.Fatal("the stream is cut when the server stops")
+		}
+	}
+	h.awaitEnd()
 }

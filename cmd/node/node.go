@@ -13,6 +13,7 @@ import (
 
 	"jobstream/cmd/node/natsdoor"
 	"jobstream/httpapi"
+	"jobstream/httpapi/metrics"
 	"jobstream/jobs"
 	"jobstream/jobs/access"
 	"jobstream/jobs/api"
@@ -36,6 +37,7 @@ type Node struct {
 	rest     *httpapi.Server
 	core     atomic.Pointer[core] // nil while another one is being made
 	figures  *figures.Collector
+	metrics  *metrics.Metrics
 	internal []*jobs.Type // those of the node's own
 	limits   limits       // of types, changed by hand
 	changing sync.Mutex   // guards the types, and the change from core to core
@@ -63,6 +65,7 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 		o: o, dirs: FoldersIn(o.Dir), log: o.Logger, started: time.Now(), port: o.NATS.Port,
 		healer: healer{first: o.HealPause, longest: longestEnd}, figures: figures.New(), broken: make(chan error, 1), watched: make(chan struct{}),
 	}
+	n.metrics = metrics.New(n.snapshot, n.log)
 	if n.o.Artifacts == nil {
 		n.o.Artifacts = jobs.NewArtifactDir(n.dirs.Artifacts, 0)
 	}
@@ -125,6 +128,7 @@ func (n *Node) up(ctx context.Context) error {
 	back := newBackend(c, n.o.Cleaner.Remove)
 	back.Reloader = n
 	back.Figures = n.figures
+	back.Metrics = n.metrics.Handler()
 	if err := c.Broker.Service.Serve(serviceVersion(n.o.Version), "background jobs: submit, run, watch and control them", natsdoor.Endpoints(back)); err != nil {
 		c.abandon(err)
 		return err
@@ -138,6 +142,9 @@ func (n *Node) up(ctx context.Context) error {
 	}
 	n.rest = httpapi.New(httpapi.Options{
 		Backend: back, Health: c.health,
+		Count: func(operation string) func(int, time.Duration, bool) {
+			return n.metrics.Requests.Of(operation).Answered
+		},
 		Keyring: n.o.Keyring, MaxBody: n.o.REST.MaxBody, MaxUpload: n.o.REST.MaxUpload, Hosts: n.o.REST.Hosts, TLS: n.o.REST.TLS, MaxConns: n.o.MaxConns, Version: n.o.Version, Logger: n.log,
 	})
 	return nil

@@ -3,16 +3,16 @@ package api
 import (
 	"context"
 	"io"
+	"net/http"
 	"slices"
 	"time"
 
 	"jobstream/jobs"
-	"jobstream/jobs/changes"
 	"jobstream/jobs/joblog"
 )
 
 // Answer is the result of an operation. It has a JSON, a List, a File, a Log, Changes, a
-// Stream, or none of them.
+// Stream, a Handler, or none of them.
 type Answer struct {
 	JSON JSON
 	List *List
@@ -21,6 +21,8 @@ type Answer struct {
 	// Changes are the events of GET /events.
 	Changes *Changes
 	Stream  *Stream
+	// Handler answers with what has a protocol of its own.
+	Handler http.Handler
 
 	// Status is its HTTP status; 0 = that of the operation.
 	Status int
@@ -90,13 +92,24 @@ type Changes struct {
 	Following context.Context
 	Done      func()
 
-	feed   *changes.Feed
-	filter changes.Filter
-	last   string
+	call Call
+	of   ofEvents
 }
 
-// Follow begins to follow them. It is called once, see [changes.Feed.Follow].
-func (c *Changes) Follow() *changes.Follower { return c.feed.Follow(c.filter, c.last) }
+// Followed are events, see [changes.Follower].
+type Followed interface {
+	Next(ctx context.Context, beat <-chan time.Time) ([][]byte, error)
+	Mark() []byte
+	Close()
+}
+
+// Follow begins to follow them. It is called once.
+func (c *Changes) Follow() Followed {
+	if n := c.of.digest; n > 0 {
+		return c.call.Changes.Digests(&c.call.Figures.Board, n)
+	}
+	return c.call.Changes.Follow(c.of.Filter, c.of.last)
+}
 
 // Stream is a file that is made while a door sends it. If that fails the door breaks the
 // answer off, so that nobody takes the beginning for the whole.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net/http"
 
 	"jobstream/jobs"
 	"jobstream/jobs/access"
@@ -29,6 +30,7 @@ type Backend struct {
 	Logs      *joblog.Dir
 	Changes   *changes.Feed
 	Backups   Backups
+	Metrics   http.Handler
 	Figures   *figures.Collector
 }
 

@@ -235,6 +235,7 @@ var queryParams = map[string]form.Param{
 	"follow":          {Schema: form.Bool(), Text: "goes on until the job ends"},
 	"sha256":          {Schema: form.Pattern("^[0-9a-fA-F]{64}$"), Text: "of the file, in hex; one of another content is refused"},
 	"job":             {Schema: form.ID(), Repeats: true, Text: "of this job"},
+	"digest":          {Schema: form.Span(maxDigest * time.Second), Text: "a digest every so many whole seconds, in place of the changes", Example: "1s"},
 	"last_event_id":   {Schema: form.Text(), Text: "goes on behind the event with this `id`, as the header Last-Event-ID does, which counts more"},
 	"range":           {Schema: form.OneOf(figures.Ranges()...).With("default", figures.Ranges()[0]), Text: "5m by the second, 1h by ten seconds, or 24h by the minute"},
 }

@@ -128,6 +128,7 @@ type params struct {
 	lastID  string
 	byCount bool
 	span    string // of a history
+	digest  int    // seconds
 }
 
 // body reads the JSON object of a request.
@@ -286,6 +287,8 @@ func (p *params) one(name, text string) (err error) {
 		p.log.Attempt, err = strict.Int([]byte(text), 1, math.MaxInt32)
 	case "tail":
 		p.log.Tail, err = strict.Int([]byte(text), 1, math.MaxInt32)
+	case "digest":
+		p.digest, err = digestOf(text)
 	case "last_event_id":
 		p.lastID = text
 	case "range":
@@ -320,6 +323,18 @@ func (p *params) orderBy(text string) (err error) {
 		err = fmt.Errorf("must be %s or %s, not %s", strings.Join(known[:len(known)-1], ", "), known[len(known)-1], jobs.Quote(text))
 	}
 	return err
+}
+
+// maxDigest is the longest period of digests in seconds.
+const maxDigest = 60
+
+// digestOf reads a period of whole seconds.
+func digestOf(text string) (seconds int, err error) {
+	d, err := jobs.ParseDuration(text)
+	if err != nil || d < time.Second || d > maxDigest*time.Second || d%time.Second != 0 {
+		return 0, fmt.Errorf("must be whole seconds from 1s to %ds, not %s", maxDigest, jobs.Quote(text))
+	}
+	return int(d / time.Second), nil
 }
 
 func filterText(v string) (string, error) {

@@ -72,6 +72,8 @@ var operations = guarded([]*Operation{
 	{"revise", access.Manage, "PATCH /jobs/{id}", 200, doors(readRevision, nil, revise), reviseDoc},
 	{"delete", access.Manage, "DELETE /jobs/{id}", 204, doors(readJobPathOnly, readJobBody, remove), deleteDoc},
 
+	{"metrics", access.Read, "GET /metrics", 200, doors(readNothing, nil, metrics), metricsDoc},
+
 	{"type.list", access.Read, "GET /types", 200, doors(readNothing, nil, listTypes), typeListDoc},
 	{"type.get", access.Read, "GET /types/{type}", 200, doors(readTypePath, nil, getType), typeGetDoc},
 	{"pause", access.Manage, "POST /types/{type}/pause", 200, doors(readTypePathOnly, readTypeBody, pauseType), pauseDoc},

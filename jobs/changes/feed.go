@@ -46,7 +46,8 @@ type Feed struct {
 	closed  chan struct{}
 	closing sync.Once
 
-	active atomic.Bool // somebody follows, or did a moment ago
+	active  atomic.Bool  // somebody follows, or did a moment ago
+	digests atomic.Int64 // those who follow digests
 
 	mu        sync.RWMutex
 	kept      []*commit // in their order
@@ -146,6 +147,13 @@ func (f *Feed) Follow(filter Filter, id string) *Follower {
 	}
 	x.at, x.past, x.behind = at, jobs.EndedPlace{Number: at.Number}, true
 	return x
+}
+
+// Followers is the number of those who follow, digests included.
+func (f *Feed) Followers() int {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.followers + int(f.digests.Load())
 }
 
 // leave is called by a follower that ends.

@@ -41,6 +41,7 @@ type Collector struct {
 	begun   time.Time // the period
 
 	past past
+	sums sums
 
 	// These belong to run.
 	store store // the past's file

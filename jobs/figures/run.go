@@ -55,6 +55,7 @@ func (c *Collector) tick(now jobs.Time) {
 	if p == nil {
 		return
 	}
+	c.sums.add(p)
 	moments := p.moments(now)
 	if err := c.store.write(c.push(c.number(now), moments)); err != nil {
 		c.log.Warn("the figures of the past cannot be stored; that is tried again", "error", err)
