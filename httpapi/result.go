@@ -25,8 +25,7 @@ const reportPolicy = "sandbox; default-src 'none'; style-src 'unsafe-inline'; im
 func (k *call) sendFile(f *api.File) error {
 	defer f.Content.Close() //nolint:errcheck // opened for reading only
 	setFileHeaders(k.Response().Header(), f.Artifact, f.ID)
-	k.serveFile(f.Content, f.Modified, f.Artifact.Size)
-	return nil
+	return k.serveFile(f.Content, f.Modified, f.Artifact.Size)
 }
 
 // setFileHeaders describes an artifact.
@@ -75,10 +74,14 @@ func fileName(name string, id jobs.ID) string {
 }
 
 // serveFile sends f, or the requested ranges of it.
-func (k *call) serveFile(f io.ReadSeeker, modified time.Time, size int64) {
+func (k *call) serveFile(f io.ReadSeeker, modified time.Time, size int64) error {
 	// A download may last longer than other answers, but a client may not stall.
 	limit := writeTimeout + time.Duration(size/slowest)*time.Second
-	_ = http.NewResponseController(k.Response().Writer).SetWriteDeadline(time.Now().Add(limit)) // not all writers have one
+	control := http.NewResponseController(k.Response().Writer)
+	_ = control.SetWriteDeadline(time.Now().Add(limit)) // not all writers have one
+	if err := k.bind(func() { _ = control.SetWriteDeadline(past) }); err != nil {
+		return err
+	}
 
 	k.leave() // the rest costs little but time
 
@@ -88,6 +91,10 @@ func (k *call) serveFile(f io.ReadSeeker, modified time.Time, size int64) {
 	w := &fileWriter{ResponseWriter: k.Response().Writer}
 	http.ServeContent(w, k.Request(), "", modified, f)
 	k.Response().Committed, k.Response().Status, k.Response().Size = true, w.status, w.sent
+	if k.revoked() != nil {
+		cutOff()
+	}
+	return nil
 }
 
 // fileWriter sends the output of ServeContent, but replaces its errors, which are plain

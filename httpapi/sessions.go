@@ -82,6 +82,17 @@ func (k *call) join() error {
 	return nil
 }
 
+// bind is join for a request that reads or writes for long. When it loses its token, cut
+// ends what it is at.
+func (k *call) bind(cut func()) error {
+	if err := k.join(); err != nil || k.session == nil {
+		return err
+	}
+	stop, leave := context.AfterFunc(k.session, cut), k.leaveSession
+	k.leaveSession = func() { stop(); leave() }
+	return nil
+}
+
 // depart ends what join has begun.
 func (k *call) depart() {
 	if k.session != nil {
@@ -97,7 +108,7 @@ func (k *call) revoked() error {
 	return nil
 }
 
-var errRevoked = &jobs.Error{Kind: jobs.Unauthorized, Detail: "the token has lost its rights, or has expired, while the request waited"}
+var errRevoked = &jobs.Error{Kind: jobs.Unauthorized, Detail: "the token has lost its rights, or has expired, while the request lasted"}
 
 // cutOff ends an answer that has begun, so that its client sees that it is not whole.
 func cutOff() { panic(http.ErrAbortHandler) }

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"io"
 	"mime"
 	"net/http"
 	"time"
@@ -16,13 +15,17 @@ const streamPause = time.Minute
 func (k *call) sendStream(s *api.Stream) error {
 	defer s.Close()
 	w := k.Response()
+	out := http.NewResponseController(w.Writer)
+	if err := k.bind(func() { _ = out.SetWriteDeadline(past) }); err != nil {
+		return err
+	}
 	w.Header().Set("Content-Type", s.ContentType)
 	w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": s.Name}))
 	w.WriteHeader(http.StatusOK)
 	if k.Request().Method == http.MethodHead {
 		return nil
 	}
-	err := s.Write(k.Request().Context(), pieces{w, http.NewResponseController(w.Writer)})
+	err := s.Write(k.Request().Context(), pieces{k, out})
 	if err != nil {
 		k.s.logLate(k, w.Header().Get(requestIDHeader), err)
 	}
@@ -34,11 +37,14 @@ func (k *call) sendStream(s *api.Stream) error {
 
 // pieces gives the client some time for each piece.
 type pieces struct {
-	w       io.Writer
+	k       *call
 	control *http.ResponseController
 }
 
 func (p pieces) Write(b []byte) (int, error) {
 	_ = p.control.SetWriteDeadline(time.Now().Add(streamPause)) // not all writers have one
-	return p.w.Write(b)
+	if err := p.k.revoked(); err != nil {                       // later than the deadline, which must not replace that of bind
+		return 0, err
+	}
+	return p.k.Response().Write(b)
 }

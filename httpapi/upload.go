@@ -18,6 +18,9 @@ const slowestUpload = 1 << 10
 // storeTimeout is how long it may take to store an upload that is there, and to answer.
 const storeTimeout = 10 * time.Minute
 
+// past is a deadline that ends what has it at once.
+var past = time.Unix(1, 0)
+
 // restTimeout is how long the rest of an upload that has failed may still come. net/http
 // reads some of it after the answer, so that the client gets to see that.
 const restTimeout = 5 * time.Second
@@ -41,7 +44,8 @@ func (k *call) Upload() (io.Reader, error) {
 		k.Response().Header().Set("Connection", "close")
 		return nil, unavailable("%d files are being uploaded already; try again later", s.bounds.Uploads)
 	}
-	return &incoming{k: k, control: http.NewResponseController(k.Response().Writer), began: time.Now()}, nil
+	b := &incoming{k: k, control: http.NewResponseController(k.Response().Writer), began: time.Now()}
+	return b, k.bind(func() { _ = b.control.SetReadDeadline(past) }) // as below
 }
 
 func (s *Server) uploadTooLarge() error {
@@ -64,7 +68,10 @@ func (b *incoming) Read(p []byte) (int, error) {
 	}
 	_ = b.control.SetReadDeadline(until) // not all readers have one
 	_ = b.control.SetWriteDeadline(until.Add(writeTimeout))
-	n, err := b.k.Request().Body.Read(p)
+	n, err := 0, b.k.revoked() // later than the deadline, which must not replace that of bind
+	if err == nil {
+		n, err = b.k.Request().Body.Read(p)
+	}
 	if b.size += int64(n); b.size > b.k.s.maxUpload {
 		err = b.k.s.uploadTooLarge()
 	}
@@ -83,6 +90,9 @@ func (b *incoming) Read(p []byte) (int, error) {
 
 // failed is the reason for the client why its upload was not taken.
 func (b *incoming) failed(err error) error {
+	if revoked := b.k.revoked(); revoked != nil {
+		return revoked
+	}
 	var known *jobs.Error
 	switch {
 	case errors.As(err, &known):

@@ -68,12 +68,12 @@ func (c *clientFlags) send(ctx context.Context, p *program, method, path string)
 	if err != nil {
 		return nil, &usageError{fmt.Errorf("%s is no address of a server: %w", base, err)}
 	}
-	if token := c.token(p, request.URL); token != "" {
-		request.Header.Set("Authorization", "Bearer "+token)
-	}
-	client, err := c.client(p, request.URL.Hostname())
+	client, token, err := c.client(p, request.URL)
 	if err != nil {
 		return nil, &usageError{err}
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
 	}
 	answer, err := client.Do(request)
 	if err != nil {
@@ -109,10 +109,29 @@ func (c *clientFlags) base(p *program) (string, error) {
 	return scheme + net.JoinHostPort(host, strconv.Itoa(at.Port)), nil
 }
 
-// client is a client for the server by this name. It knows the server of the
-// configuration by its very certificate. That need not be for the name, nor from an
-// authority that this machine knows.
-func (c *clientFlags) client(p *program, name string) (*http.Client, error) {
+// client is a client for the server at an address, and the token for it; "" = none.
+func (c *clientFlags) client(p *program, to *url.URL) (client *http.Client, token string, err error) {
+	t, err := c.transport(p, to.Hostname())
+	if err != nil {
+		return nil, "", err
+	}
+	client = &http.Client{Transport: t}
+	if token = c.token(p); token != "" {
+		return client, token, nil
+	}
+	token, at := c.operator(p, to)
+	if token != "" {
+		t.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, at)
+		}
+	}
+	return client, token, nil
+}
+
+// transport connects to the server by this name. It knows the server of the configuration
+// by its very certificate. That need not be for the name, nor from an authority that this
+// machine knows.
+func (c *clientFlags) transport(p *program, name string) (*http.Transport, error) {
 	secure := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.Cert != "" {
 		pair, err := tls.LoadX509KeyPair(c.Cert, c.Cert)
@@ -130,8 +149,7 @@ func (c *clientFlags) client(p *program, name string) (*http.Client, error) {
 		}
 	}
 	// A command sends one request.
-	t := &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment, TLSClientConfig: secure}
-	return &http.Client{Transport: t}, nil
+	return &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment, TLSClientConfig: secure}, nil
 }
 
 // known returns an error unless a server's certificates begin with own, or lead from this
@@ -148,24 +166,35 @@ func known(own *x509.Certificate, name string, chain []*x509.Certificate) error 
 	return err
 }
 
-// token is what the request is sent with. The token in the data folder is only for a
-// server on this machine.
-func (c *clientFlags) token(p *program, to *url.URL) string {
+// token is the token that the user has given.
+func (c *clientFlags) token(p *program) string {
 	if c.Token != "" {
 		return c.Token
 	}
-	if value := variable(p.environ, config.TokenVariable); value != "" {
-		return value
-	}
-	if a, err := netip.ParseAddr(to.Hostname()); to.Hostname() != "localhost" && (err != nil || !a.IsLoopback()) {
-		return ""
-	}
-	at, err := config.Running(c.File, handlers.Kinds(), p.environ)
+	return variable(p.environ, config.TokenVariable)
+}
+
+// operator returns the token in the data folder, and the address of the server that has
+// written it there. The token is for that server alone: as long as it runs, nobody else
+// can listen there. Both are empty if the request is for another one.
+func (c *clientFlags) operator(p *program, to *url.URL) (token, at string) {
+	running, err := config.Running(c.File, handlers.Kinds(), p.environ)
 	if err != nil { // the server still runs with what the file was
-		at.Dir = config.Default(nil).Data.Dir
+		running.Dir = config.Default(nil).Data.Dir
 	}
-	text, _ := os.ReadFile(filepath.Join(at.Dir, operatorFile)) // without one the server says what is missing
-	return strings.TrimSpace(string(text))
+	text, _ := os.ReadFile(filepath.Join(running.Dir, operatorFile)) // without one the server says what is missing
+	token, at, _ = strings.Cut(strings.TrimSpace(string(text)), "\n")
+	host, port, err := net.SplitHostPort(at)
+	if err != nil {
+		return "", ""
+	}
+	name := to.Hostname()
+	a, err := netip.ParseAddr(name)
+	here := name == "localhost" || name == host || err == nil && a.IsLoopback()
+	if given := to.Port(); !here || given != port && (given != "" || port != map[string]string{"http": "80", "https": "443"}[to.Scheme]) {
+		return "", ""
+	}
+	return token, at
 }
 
 // variable is the value of an environment variable; "" if it is not set.

@@ -246,6 +246,22 @@ func (h *house) try(ctx context.Context, method, path, body string, header ...st
 	return &reply{resp.StatusCode, resp.Header, b}, err
 }
 
+// code is the status of an answer that need not end.
+func (h *house) code(method, path, body string, header ...string) int {
+	h.t.Helper()
+	ctx, cancel := context.WithCancel(h.t.Context())
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, h.rest+path, strings.NewReader(body))
+	mustDo(h.t, err)
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	answer, err := h.client.Do(r)
+	mustDo(h.t, err)
+	_ = answer.Body.Close()
+	return answer.StatusCode
+}
+
 func (h *house) do(method, path, body string, header ...string) *reply {
 	h.t.Helper()
 	r, err := h.try(h.t.Context(), method, path, body, header...)

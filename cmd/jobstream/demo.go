@@ -97,8 +97,7 @@ func (d *demo) connect() (err error) {
 	if err != nil {
 		return &usageError{fmt.Errorf("%s is no address of a server: %w", d.base, err)}
 	}
-	d.token = d.c.token(d.p, r.URL)
-	if d.client, err = d.c.client(d.p, r.URL.Hostname()); err != nil {
+	if d.client, d.token, err = d.c.client(d.p, r.URL); err != nil {
 		return &usageError{err}
 	}
 	d.client.Timeout = clientTimeout

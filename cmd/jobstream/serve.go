@@ -90,7 +90,7 @@ func (s *server) serve(ctx context.Context) error {
 	starting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	started := make(chan error, 1)
-	go func() { started <- s.start(starting) }()
+	go func() { started <- s.start(starting, listener.Addr()) }()
 	select {
 	case err = <-started:
 	case <-s.signals:
@@ -162,8 +162,8 @@ func (s *server) warn() {
 	}
 }
 
-// start opens the node that the configuration describes.
-func (s *server) start(ctx context.Context) error {
+// start opens the node that the configuration describes. Its REST door is at an address.
+func (s *server) start(ctx context.Context, at net.Addr) error {
 	o, err := nodeOptions(s.cfg, s.reread, s.log)
 	if err != nil {
 		return err
@@ -195,7 +195,7 @@ func (s *server) start(ctx context.Context) error {
 	if follow != nil {
 		s.tasks.Go(func() { follow(o.Keyring) })
 	}
-	s.writeOperator()
+	s.writeOperator(at)
 	return nil
 }
 

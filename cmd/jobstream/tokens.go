@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"jobstream/jobs/access"
 	"jobstream/jobs/access/signed"
@@ -13,20 +15,34 @@ import (
 
 // operatorFile is a file in the data folder with a token for whoever may read that folder,
 // and so may do everything anyway: the commands of the operator on this machine use it. It
-// is valid as long as the server runs.
+// is valid as long as the server runs. The second line is the server's address. They send
+// the token nowhere else.
 const operatorFile = "operator-token"
 
 // writeOperator writes the operator's token into the data folder, which is this server's
 // by now.
-func (s *server) writeOperator() {
+func (s *server) writeOperator(at net.Addr) {
 	path := filepath.Join(s.cfg.Data.Dir, operatorFile)
 	err := os.Remove(path)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		err = writeNew(path, s.operator+"\n")
+		err = writeNew(path, s.operator+"\n"+reachable(at)+"\n")
 	}
 	if err != nil {
 		s.log.Warn("commands on this machine, such as jobstream reload, will need a token", "error", err)
 	}
+}
+
+// reachable is where this machine can connect to what listens there.
+func reachable(at net.Addr) string {
+	tcp, ok := at.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return at.String()
+	}
+	loopback := "127.0.0.1"
+	if tcp.IP.To4() == nil {
+		loopback = "::1"
+	}
+	return net.JoinHostPort(loopback, strconv.Itoa(tcp.Port))
 }
 
 // writeNew writes a file that only its owner can read, and that must not exist. So it
