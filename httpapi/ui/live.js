@@ -59,3 +59,15 @@ async function follow(signal) {
 }
 
 setInterval(() => { if (state.value !== 'hidden' && !paused.value) now.value = Date.now(); }, 1000);
+
+// columnsOf are the columns of GET /stats/history, of a type or of the total, with the end of
+// each period as at. Numbers of jobs become rates.
+export function columnsOf(h, type) {
+  const from = Date.parse(h.from) / 1000, c = type ? h.types?.[type] : h.total;
+  if (!c) return null;
+  const out = {at: c.done.map((_, i) => from + (i + 1) * h.step_seconds)};
+  for (const [name, list] of Object.entries(c)) out[name] = counted.has(name) ? list.map((v) => (v == null ? null : v / h.step_seconds)) : list;
+  return out;
+}
+
+const counted = new Set(['in', 'done', 'failed', 'retried', 'cancelled']);

@@ -40,7 +40,7 @@ function Trial({ids}) {
 
 export default function Failures() {
   const p = params.value;
-  const path = `/failures${query({type: p.getAll('type'), fingerprint: p.getAll('fingerprint'), limit: 100, cursor: p.get('cursor')})}`;
+  const path = `/failures${query({type: p.getAll('type'), order_by: p.get('order_by'), limit: 100, cursor: p.get('cursor')})}`;
   const {data, error, again} = useGet(path, [Math.floor(now.value / 5000)]);
   const [at, setAt] = useState(0);
   const list = data?.failures || [];
@@ -52,12 +52,12 @@ export default function Failures() {
   });
   const types = Object.keys(digest.value?.types || {});
   return html`<h1>Failures</h1><div class="row"><label class="row">type <select value=${p.get('type') || ''} onChange=${(e) => setParams({type: e.target.value, cursor: ''})}><option value="">all</option>${types.map((t) => html`<option key=${t} value=${t}>${t}</option>`)}</select></label>
-      ${p.get('fingerprint') && html`<button type="button" onClick=${() => setParams({fingerprint: ''})}>only ${p.get('fingerprint')} ✕</button>`}<${Curl} path=${path} /></div>
+      <label class="row">order <select value=${p.get('order_by') || ''} onChange=${(e) => setParams({order_by: e.target.value, cursor: ''})}><option value="">latest</option><option value="count">largest</option></select></label><${Curl} path=${path} /></div>
     <${Card}><${Trouble} error=${error} /><div class="scroll"><table class="cards" id="failures"><thead><tr><th>error</th><th>type</th><th class="num">jobs</th><th class="num">first</th><th class="num">last</th><th><span class="sr">more</span></th></tr></thead>
-    <tbody>${list.map((f, i) => html`<tr key=${f.fingerprint} aria-selected=${i === at} onClick=${() => setAt(i)}><td class="cut mono bad" title=${f.error}>${f.error}</td><td><a href=${link(`/types/${f.type}`)}>${f.type}</a></td>
+    <tbody>${list.map((f, i) => html`<tr key=${f.fingerprint} aria-selected=${i === at} onClick=${() => setAt(i)}><td class="cut mono bad" title=${f.example}>${f.error}</td><td><a href=${link(`/types/${f.type}`)}>${f.type}</a></td>
       <td class="num" data-name="jobs"><a href=${link(`/jobs${query({status: 'failed', fingerprint: f.fingerprint})}`)}>${count(f.count)}</a></td><td class="num" data-name="first"><${Ago} at=${f.first} /></td><td class="num" data-name="last"><${Ago} at=${f.last} /></td>
       <td class="tools">${f.permanent && html`<span class="faint">a retry can hardly help</span>`}${f.count > first && html`<${Do} needs="manage" act=${() => trial(f).then(again)}>Retry ${first} first</${Do}>`}<${Do} needs="manage" act=${() => all('retry', f)}>Retry ${count(f.count)}</${Do}>
-        <${Do} needs="manage" kind="bad" act=${() => all('delete', f)}>Delete</${Do}>${f.example && html`<a href=${link(`/jobs/${f.example}`)}>example</a>`}</td></tr>`)}
-    ${data && !list.length && html`<tr><td colspan="6" class="good">No failed jobs${p.get('type') || p.get('fingerprint') ? ' that match' : ''}.</td></tr>`}</tbody></table></div>
+        <${Do} needs="manage" kind="bad" act=${() => all('delete', f)}>Delete</${Do}><a href=${link(`/jobs/${f.job}`)}>example</a></td></tr>`)}
+    ${data && !list.length && html`<tr><td colspan="6" class="good">No failed jobs${p.get('type') ? ' that match' : ''}.</td></tr>`}</tbody></table></div>
     ${data?.next_cursor && html`<button type="button" onClick=${() => setParams({cursor: data.next_cursor}, {})}>Next page</button>`}</${Card}>`;
 }

@@ -1,9 +1,9 @@
 // What needs attention first, then figures, charts and types, all by the digest.
-import {useEffect, useRef, useState} from 'preact/hooks';
+import {useEffect, useState} from 'preact/hooks';
 import {html} from '../html.js';
 import {get, post} from '../api.js';
 import {link} from '../route.js';
-import {digest, now, recent} from '../live.js';
+import {columnsOf, digest, now, recent} from '../live.js';
 import {Chart} from '../chart.js';
 import {Ago, Card, Curl, Do, Spark, Status, Wait, say} from '../parts.js';
 import {count, rate, share, span, bytes, shortId} from '../format.js';
@@ -26,8 +26,7 @@ function Attention({d}) {
   const [failures, set] = useState([]);
   useEffect(() => {
     const stop = new AbortController();
-    const since = new Date(Date.now() - 600e3).toISOString();
-    get(`/failures?ended_after=${since}&limit=3`, {signal: stop.signal}).then((a) => set(a.failures || []), () => {});
+    get('/failures?limit=3', {signal: stop.signal}).then((a) => set(a.failures.filter((f) => Date.now() - Date.parse(f.last) < 600e3)), () => {});
     return () => stop.abort();
   }, [Math.floor(now.value / 15000)]);
   const found = attention(d);
@@ -38,8 +37,8 @@ function Attention({d}) {
     ${found.map((f) => html`<li key=${f.type || 'workers'} class="row"><span class="warn">▲</span> ${f.type && html`<a href=${link(`/types/${f.type}`)}>${f.type}</a>`} <span>${f.what}</span>
       ${f.resume && html`<${Do} needs="manage" act=${() => post(`/types/${f.type}/resume`).then(() => say(`${f.type} goes on`))}>Resume</${Do}>`}
       ${f.go && html`<${Do} needs="manage" act=${() => post('/workers/resume').then(() => say('the workers go on'))}>Resume</${Do}>`}</li>`)}
-    ${failures.map((f) => html`<li key=${f.fingerprint} class="row"><span class="bad">✕</span> <a href=${link(`/types/${f.type}`)}>${f.type}</a> <span>${count(f.count)} failed in ten minutes:</span> <span class="mono cut">${f.error}</span>
-      <a class="button" href=${link(`/failures?fingerprint=${f.fingerprint}`)}>See ${count(f.count)}</a></li>`)}
+    ${failures.map((f) => html`<li key=${f.fingerprint} class="row"><span class="bad">✕</span> <a href=${link(`/types/${f.type}`)}>${f.type}</a> <span>${count(f.count)} failed, the last <${Ago} at=${f.last} />:</span> <span class="mono cut">${f.error}</span>
+      <a class="button" href=${link(`/jobs?status=failed&fingerprint=${f.fingerprint}`)}>See ${count(f.count)}</a></li>`)}
   </ul></${Card}>`;
 }
 
@@ -57,13 +56,9 @@ function Figures({d}) {
 function Charts() {
   const [range, setRange] = useState('5m');
   const [data, set] = useState(null);
-  const step = useRef(1);
   useEffect(() => {
     const stop = new AbortController();
-    const read = () => get(`/stats/history?range=${range}`, {signal: stop.signal}).then((h) => {
-      step.current = h.step_seconds;
-      set(h);
-    }, () => {});
+    const read = () => get(`/stats/history?range=${range}`, {signal: stop.signal}).then(set, () => {});
     read();
     const timer = setInterval(read, range === '5m' ? 60e3 : 30e3);
     return () => {
@@ -72,9 +67,11 @@ function Charts() {
     };
   }, [range]);
   if (!data) return null;
-  const h = {at: [...data.at], done: [...data.total.done], failed: [...data.total.failed], p50: [...data.total.wait_p50], p95: [...data.total.wait_p95], p99: [...data.total.wait_p99]};
-  if (range === '5m') {
-    const last = h.at.length ? h.at[h.at.length - 1] : 0;
+  const of = columnsOf(data);
+  const h = {at: of.at, done: of.done, failed: of.failed, p50: of.wait_p50, p95: of.wait_p95, p99: of.wait_p99};
+  if (data.range === '5m') {
+    for (const name of Object.keys(h)) h[name] = [...h[name]];
+    const last = h.at[h.at.length - 1];
     for (const d of recent) {
       const at = Date.parse(d.at) / 1000;
       if (at <= last + 0.5) continue;

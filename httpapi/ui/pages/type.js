@@ -3,7 +3,7 @@ import {useEffect, useState} from 'preact/hooks';
 import {html} from '../html.js';
 import {get, may, post, put, query} from '../api.js';
 import {link} from '../route.js';
-import {digest, now} from '../live.js';
+import {columnsOf, digest, now} from '../live.js';
 import {Ago, Card, Curl, Do, Json, Trouble, Wait, say, useGet} from '../parts.js';
 import {Chart} from '../chart.js';
 import {count, rate, span} from '../format.js';
@@ -54,16 +54,16 @@ export default function Type({id}) {
   }, [id]);
   const d = digest.value, live = d?.types?.[id] || {};
   if (!t) return html`<h1>${id}</h1><${Trouble} error=${error} />${!error && html`<p class="faint" aria-busy="true">…</p>`}`;
-  const ring = history?.types?.[id];
+  const ring = history && columnsOf(history, id);
   const settings = ['run', 'runs', 'retry_count', 'timeout', 'backoff', 'lease', 'inputs'].filter((k) => t[k] != null);
   return html`<div class="row"><h1>${t.name}</h1><span class="faint">${t.description}</span>
       ${t.paused && html`<span class="warn" id="paused">⏸ paused${t.paused_by ? ` by ${t.paused_by}` : ''} ${t.paused_at && html`<${Ago} at=${t.paused_at} />`}</span>`}
       <div class="tools">${t.paused ? html`<${Do} needs="manage" kind="main" act=${() => post(`/types/${t.name}/resume`).then(again)}>Resume</${Do}>` : html`<${Do} needs="manage" act=${() => post(`/types/${t.name}/pause`).then(again)}>Pause</${Do}>`}
         <a class="button" href=${link(`/new?type=${t.name}`)}>New job</a><a class="button" href=${link(`/jobs?type=${t.name}`)}>Jobs</a><${Curl} path=${`/types/${t.name}`} /></div></div><${Trouble} error=${error} />
     <div class="grid"><${Depth} type=${t} live=${live} /><${Limits} type=${t} again=${again} /></div>
-    ${ring && html`<div class="grid"><${Card} title="Throughput, 1 h"><${Chart} label="jobs that ended in a second" format=${rate} group=${id} data=${[history.at, ring.done, ring.failed]} lines=${[{label: 'done/s', colour: 'busy', fill: true}, {label: 'failed/s', colour: 'bad', fill: true}]} /></${Card}>
-      <${Card} title="Wait and run, 1 h"><${Chart} label="times" log format=${span} group=${id} data=${[history.at, ring.wait_p95, ring.run_p50, ring.run_p95].map((l, i) => (i ? l.map((v) => (v > 0 ? v : null)) : l))} lines=${[{label: 'wait p95', colour: 'warn'}, {label: 'run p50', colour: 'good'}, {label: 'run p95', colour: 'bad'}]} /></${Card}></div>`}
-    ${failures?.failures?.length > 0 && html`<${Card} title="Failures" tools=${html`<a href=${link(`/failures?type=${id}`)}>all</a>`}><table class="cards"><tbody>${failures.failures.map((f) => html`<tr key=${f.fingerprint}><td class="num">${count(f.count)}</td><td class="cut mono bad">${f.error}</td><td class="num"><${Ago} at=${f.last} /></td><td><a href=${link(`/failures?fingerprint=${f.fingerprint}`)}>see</a></td></tr>`)}</tbody></table></${Card}>`}
+    ${ring && html`<div class="grid"><${Card} title="Throughput, 1 h"><${Chart} label="jobs that ended in a second" format=${rate} group=${id} data=${[ring.at, ring.done, ring.failed]} lines=${[{label: 'done/s', colour: 'busy', fill: true}, {label: 'failed/s', colour: 'bad', fill: true}]} /></${Card}>
+      <${Card} title="Wait and run, 1 h"><${Chart} label="times" log format=${span} group=${id} data=${[ring.at, ring.wait_p95, ring.run_p50, ring.run_p95].map((l, i) => (i ? l.map((v) => (v > 0 ? v : null)) : l))} lines=${[{label: 'wait p95', colour: 'warn'}, {label: 'run p50', colour: 'good'}, {label: 'run p95', colour: 'bad'}]} /></${Card}></div>`}
+    ${failures?.failures?.length > 0 && html`<${Card} title="Failures" tools=${html`<a href=${link(`/failures?type=${id}`)}>all</a>`}><table class="cards"><tbody>${failures.failures.map((f) => html`<tr key=${f.fingerprint}><td class="num">${count(f.count)}</td><td class="cut mono bad">${f.error}</td><td class="num"><${Ago} at=${f.last} /></td><td><a href=${link(`/jobs?status=failed&fingerprint=${f.fingerprint}`)}>see</a></td></tr>`)}</tbody></table></${Card}>`}
     <div class="grid"><${Card} title="Settings"><dl class="facts">${settings.map((k) => [html`<dt key=${k}>${k.replaceAll('_', ' ')}</dt>`, html`<dd>${typeof t[k] === 'object' ? html`<${Json} value=${t[k]} />` : String(t[k])} ${t.sources?.[k] && html`<span class="faint">(${t.sources[k]})</span>`}</dd>`])}</dl></${Card}>
       ${t.schema && html`<${Card} title="What payloads must look like"><${Json} value=${t.schema} /></${Card}>`}</div>`;
 }
