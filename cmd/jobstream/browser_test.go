@@ -151,6 +151,26 @@ func (b *browser) click(within, text string) {
 	eval[any](b, find+".click()")
 }
 
+// fill types a value into a field, as if by hand.
+func (b *browser) fill(selector, value string) {
+	b.t.Helper()
+	b.set(selector, "input", value)
+}
+
+// choose chooses an entry of a list by its value.
+func (b *browser) choose(selector, value string) {
+	b.t.Helper()
+	b.holds("the choice "+value, fmt.Sprintf(`[...(document.querySelector(%q)?.options || [])].some((o) => o.value === %q)`, selector, value))
+	b.set(selector, "change", value)
+}
+
+// set gives a field a value, with the events that a hand would cause.
+func (b *browser) set(selector, event, value string) {
+	b.t.Helper()
+	b.holds(selector, fmt.Sprintf(`document.querySelector(%q) && !document.querySelector(%q).disabled`, selector, selector))
+	eval[any](b, fmt.Sprintf(`(() => { const e = document.querySelector(%q); e.focus(); e.value = %q; e.dispatchEvent(new Event(%q, {bubbles: true})); e.dispatchEvent(new Event("change", {bubbles: true})); })()`, selector, value, event))
+}
+
 // press types keys at the page.
 func (b *browser) press(keys string) {
 	b.t.Helper()

@@ -11,7 +11,7 @@ const words = {retry: 'Retry', cancel: 'Cancel', delete: 'Delete'};
 // bulk asks how many jobs a change is about, wants a yes, makes it, and waits for its end.
 export async function bulk(action, filter, {all} = {}) {
   const body = {action, filter, ...(all ? {all: true} : {})};
-  const {jobs: n = 0} = await post('/jobs/bulk', {...body, dry_run: true});
+  const {matched: n} = await post('/jobs/bulk', {...body, dry_run: true});
   if (!n) {
     say(`There is nothing to ${action}.`);
     return null;
