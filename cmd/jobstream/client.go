@@ -41,7 +41,7 @@ type answered struct {
 
 // do sends a request without a body and reads the whole answer.
 func (c *clientFlags) do(ctx context.Context, p *program, method, path string) (*answered, error) {
-	answer, err := c.send(ctx, p, method, path)
+	answer, err := c.send(ctx, p, method, path) //nolint:bodyclose // whole closes it
 	if err != nil {
 		return nil, err
 	}
