@@ -113,6 +113,7 @@ func openProgram(t *testing.T, dir string, env ...string) *house {
 
 func newHouse(t *testing.T, end func()) *house {
 	t.Helper()
+	description() // its memory is no part of what a test measures
 	h := &house{
 		t: t, log: newLogged(), end: end, ended: make(chan string, 1),
 		client: &http.Client{Transport: &described{t, &http.Transport{MaxIdleConnsPerHost: 64}}, Timeout: patience},

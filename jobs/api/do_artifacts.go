@@ -71,7 +71,7 @@ var resultDoc = form.Doc{
 // The answers with a file, whose own type it has.
 var (
 	fileContent = form.Content{"*/*"}
-	partOfFile  = map[int]any{206: fileContent, 304: nil}
+	partOfFile  = map[int]any{206: fileContent, 304: nil, 412: form.Problem{jobs.InvalidRequest}, 416: form.Problem{jobs.InvalidRequest}}
 )
 
 // result is the answer with the first file of a job.

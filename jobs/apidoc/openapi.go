@@ -183,6 +183,10 @@ func (b *openAPI) answers(op *api.Operation) map[string]any {
 	d := &op.Doc
 	all := map[string]any{strconv.Itoa(op.Status): b.success(d, op.Status, d.Answer)}
 	for status, of := range d.Others {
+		if codes, is := of.(form.Problem); is {
+			all[strconv.Itoa(status)] = b.problem(status, codes)
+			continue
+		}
 		all[strconv.Itoa(status)] = b.success(d, status, of)
 	}
 	codes := make(map[int][]jobs.ErrorKind)

@@ -31,7 +31,7 @@ type Doc struct {
 	// Answer is the form of the answer with the status of the operation, like Body; nil =
 	// it is empty.
 	Answer any
-	// Others are the forms of answers with other statuses that are not errors.
+	// Others are the forms of answers with other statuses.
 	Others map[int]any
 	// Address says that the answer has the header Location.
 	Address bool
@@ -47,6 +47,10 @@ type Param struct {
 	Repeats bool   // it may be given several times, each time with another value
 	Example string // "" = none
 }
+
+// Problem is an answer that is an error, with one of these codes. It is for statuses that
+// do not follow from the code.
+type Problem []jobs.ErrorKind
 
 // Content is a body that is not JSON: the content types that it may have.
 type Content []string
