@@ -314,6 +314,10 @@ func (b *backend) Failures(context.Context, jobs.FailurePage) (jobs.FailureList,
 	return jobs.FailureList{}, b.err
 }
 
+func (b *backend) Tags(context.Context, string, string, int) ([]string, string, error) {
+	return nil, "", b.err
+}
+
 func (b *backend) find(match func(*jobs.Job) bool) (*jobs.Job, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -94,11 +94,18 @@ func (j *Job) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// AppendEventsJSON appends {"events":[…]}: the job's history, oldest first.
-func (j *Job) AppendEventsJSON(b []byte) []byte {
+// AppendEventsJSON appends {"events":[…],"next_cursor":"…"}: up to limit entries of the
+// job's history behind the first after ones, oldest first.
+func (j *Job) AppendEventsJSON(b []byte, after, limit int) []byte {
 	b = append(b, `{"events":[`...)
-	for i, h := range j.History {
-		if i > 0 {
+	next, end := "", len(j.History)
+	if after+limit < end {
+		end = after + limit
+		next = strconv.Itoa(end)
+	}
+	for i := after; i < end; i++ { // after may be behind the end: entries are thinned out
+		h := j.History[i]
+		if i > after {
 			b = append(b, ',')
 		}
 		b = append(b, `{"seq":`...)
@@ -139,7 +146,8 @@ func (j *Job) AppendEventsJSON(b []byte) []byte {
 		}
 		b = append(b, '}')
 	}
-	return append(b, `]}`...)
+	b = AppendString(append(b, `],"next_cursor":`...), next)
+	return append(b, '}')
 }
 
 // AppendID appends an id in its usual form.

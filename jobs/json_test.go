@@ -99,7 +99,7 @@ func TestResourceIsJSONAndComesBack(t *testing.T) {
 func TestEventsAreJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		j := anyJob(t)
-		b := j.AppendEventsJSON(nil)
+		b := j.AppendEventsJSON(nil, 0, jobs.MaxHistory)
 		var got struct {
 			Events []struct {
 				Seq      int

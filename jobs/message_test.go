@@ -111,7 +111,7 @@ func TestNewJob(t *testing.T) {
 			} else if j.Status != jobs.Failed || !strings.Contains(j.Error, tt.problem) || j.EndedAt != born || len(j.Errors) != 1 || jobstest.Kinds(j) != "submitted failed" {
 				t.Errorf("got %s %q, history %s", j.Status, j.Error, jobstest.Kinds(j))
 			}
-			for _, b := range [][]byte{j.AppendJSON(nil), j.AppendEventsJSON(nil)} {
+			for _, b := range [][]byte{j.AppendJSON(nil), j.AppendEventsJSON(nil, 0, jobs.MaxHistory)} {
 				if !json.Valid(b) || !utf8.Valid(b) {
 					t.Errorf("the resource is not JSON: %q", b)
 				}

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,9 +32,24 @@ func newBackend(c *core, remove func(context.Context, []*jobs.Job) (int, int64, 
 		Artifacts: c.o.Artifacts,
 		Inputs:    c.Inputs,
 		Logs:      c.Logs,
+		Info:      c.info(),
 		Changes:   c.changes,
 		Backups:   backups{c},
 	}
+}
+
+// info is what the server says about itself.
+func (c *core) info() api.Info {
+	i := api.Info{Version: c.o.Version, Node: c.name}
+	for name, on := range map[string]bool{
+		"auth": c.o.Keyring != nil, "callbacks": c.o.registry.Lookup(jobs.CallbackType) != nil, "reload": c.o.Reread != nil,
+	} {
+		if on {
+			i.Features = append(i.Features, name)
+		}
+	}
+	slices.Sort(i.Features)
+	return i
 }
 
 // reader looks jobs up in the tracker; see [api.Reader].
@@ -126,6 +142,11 @@ func (r *reader) Counts(ctx context.Context, f jobs.Filter) (jobs.Counts, error)
 // Failures lists failed jobs in groups.
 func (r *reader) Failures(ctx context.Context, p jobs.FailurePage) (jobs.FailureList, error) {
 	return r.c.Store.Failures(ctx, p)
+}
+
+// Tags lists tags of jobs.
+func (r *reader) Tags(ctx context.Context, prefix, after string, limit int) ([]string, string, error) {
+	return r.c.Store.Tags(ctx, prefix, after, limit)
 }
 
 // Disabled lists the URLs that get no callbacks any more.

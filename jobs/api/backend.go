@@ -32,6 +32,7 @@ type Backend struct {
 	Backups   Backups
 	Metrics   http.Handler
 	Figures   *figures.Collector
+	Info      Info
 }
 
 // Submitter admits jobs.
@@ -80,6 +81,9 @@ type Reader interface {
 	Counts(ctx context.Context, f jobs.Filter) (jobs.Counts, error)
 	// Failures lists failed jobs in groups. A malformed cursor is an error as in List.
 	Failures(ctx context.Context, p jobs.FailurePage) (jobs.FailureList, error)
+	// Tags lists tags of jobs that begin with a text, from behind a tag on. last is the one
+	// to go on behind, "" = there are no more.
+	Tags(ctx context.Context, prefix, after string, limit int) (tags []string, last string, err error)
 	// Disabled lists the URLs that get no callbacks any more.
 	Disabled(ctx context.Context) ([]jobs.DisabledURL, error)
 }

@@ -9,6 +9,7 @@ import (
 	"jobstream/jobs"
 	"jobstream/jobs/access"
 	"jobstream/jobs/form"
+	"jobstream/jobs/strict"
 )
 
 var listDoc = form.Doc{
@@ -209,13 +210,17 @@ func get(ctx context.Context, c Call, q ofJob) (Answer, error) {
 }
 
 // events is the answer with the history of a job.
-type events struct{ *jobs.Job }
+type events struct {
+	*jobs.Job
+	after, limit int
+}
 
-func (e events) AppendJSON(b []byte) []byte { return e.AppendEventsJSON(b) }
+func (e events) AppendJSON(b []byte) []byte { return e.AppendEventsJSON(b, e.after, e.limit) }
 
 var historyDoc = form.Doc{
 	Summary: "List what has happened to a job",
 	Text:    "The oldest event comes first.",
+	Query:   queries(historyPageNames...),
 	Answer: form.Object(form.Need("events", form.List(form.Object(
 		form.Need("seq", form.Count(), "counts from 1"),
 		form.Need("kind", form.Text(), "like started"),
@@ -227,12 +232,41 @@ var historyDoc = form.Doc{
 		form.May("run_at", form.Moment(), "when it is to go on"),
 		form.May("node", form.Text(), "who was at it"),
 		form.May("actor", form.Text(), "who has done it by a request"),
-	).Named("Event"), 0, 0), "")),
+	).Named("Event"), 0, 0), ""), form.Need("next_cursor", form.Text(), "of the next page; empty on the last one")),
 }
 
-func history(ctx context.Context, c Call, q ofJob) (Answer, error) {
-	j, err := c.look(ctx, q)
-	return Answer{JSON: events{j}}, err
+var historyPageNames = []string{"limit", "cursor"}
+
+// ofHistoryPage is the input of the operation history.
+type ofHistoryPage struct {
+	ofJob
+	limit, after int
+}
+
+func readHistoryPage(r Request) (q ofHistoryPage, err error) {
+	query, err := r.Query()
+	if err != nil {
+		return q, err
+	}
+	p := params{known: historyPageNames}
+	if err := p.query(query); err != nil {
+		return q, err
+	}
+	if q.limit = p.page.Limit; q.limit == 0 {
+		q.limit = jobs.MaxHistory
+	}
+	if c := p.page.Cursor; c != "" {
+		if q.after, err = strict.Int([]byte(c), 1, jobs.MaxHistory); err != nil {
+			return q, jobs.Invalid("query/cursor", "is not a cursor of this list; take next_cursor of the page before")
+		}
+	}
+	q.ofJob, err = readPathID(r)
+	return q, err
+}
+
+func history(ctx context.Context, c Call, q ofHistoryPage) (Answer, error) {
+	j, err := c.look(ctx, q.ofJob)
+	return Answer{JSON: events{j, q.after, q.limit}}, err
 }
 
 var cancelDoc = form.Doc{

@@ -127,6 +127,7 @@ type params struct {
 	follow  bool
 	lastID  string
 	byCount bool
+	prefix  string
 	span    string // of a history
 	digest  int    // seconds
 }
@@ -274,6 +275,8 @@ func (p *params) one(name, text string) (err error) {
 		}
 	case "order_by":
 		err = p.orderBy(text)
+	case "prefix":
+		p.prefix, err = filterText(text)
 	case "include":
 		f.Waiting = text == "waiting"
 		if !f.Waiting {

@@ -25,6 +25,9 @@ type Operation struct {
 	Doc form.Doc
 }
 
+// Anyone is the scope of operations that every principal may do.
+const Anyone access.Scope = "anyone"
+
 // Doors have the handler of an operation for each door; nil = it is not offered there.
 type Doors struct {
 	REST, NATS Handler
@@ -34,6 +37,9 @@ type Doors struct {
 
 // Needs says which scope a caller needs, for people.
 func (op *Operation) Needs() string {
+	if op.Scope == Anyone {
+		return "Needs no scope."
+	}
 	if op.Own {
 		return fmt.Sprintf("Needs the scope `%s`; a token with `%s` has it for its own jobs.", op.Scope, access.Submit)
 	}
@@ -57,9 +63,10 @@ var operations = guarded([]*Operation{
 
 	{"list", access.Read, "GET /jobs", 200, own(doors(readListQuery, readListBody, list)), listDoc},
 	{"counts", access.Read, "GET /jobs/counts", 200, doors(readCountsQuery, readCountsBody, count), countsDoc},
+	{"tags", access.Read, "GET /tags", 200, doors(readTags, nil, listTags), tagsDoc},
 	{"failures", access.Read, "GET /failures", 200, doors(readFailures, nil, listFailures), failuresDoc},
 	{"get", access.Read, "GET /jobs/{id}", 200, own(doors(readGetPath, readGetBody, get)), getDoc},
-	{"history", access.Read, "GET /jobs/{id}/events", 200, own(doors(readJobPath, nil, history)), historyDoc},
+	{"history", access.Read, "GET /jobs/{id}/events", 200, own(doors(readHistoryPage, nil, history)), historyDoc},
 	{"events", access.Read, "GET /events", 200, doors(readEventsQuery, nil, followChanges), eventsDoc},
 	{"log", access.Read, "GET /jobs/{id}/log", 200, own(doors(readLogPath, nil, readLog)), logDoc},
 	{"result", access.Read, "GET /jobs/{id}/result", 200, own(doors(readJobPath, nil, result)), resultDoc},
@@ -95,6 +102,7 @@ var operations = guarded([]*Operation{
 	{"worker.input", access.Work, "GET /leases/{lease}/inputs/{name}", 200, doors(readLeaseFile, nil, getInput), workerInputDoc},
 	{"worker.artifact", access.Work, "PUT /leases/{lease}/artifacts/{name}", 200, doors(readAttachment, nil, attach), workerArtifactDoc},
 
+	{"info", Anyone, "GET /info", 200, doors(readNothing, nil, info), infoDoc},
 	{"reload", access.Admin, "POST /reload", 200, both(readEmpty, reload), reloadDoc},
 	{"backup", access.Admin, "GET /backup", 200, doors(readNothing, nil, backup), backupDoc},
 

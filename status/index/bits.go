@@ -39,6 +39,9 @@ func (m *Bitmap) Set(key uint64) { m[key&chunkMask>>6] |= 1 << (key & 63) }
 // Clear removes a key.
 func (m *Bitmap) Clear(key uint64) { m[key&chunkMask>>6] &^= 1 << (key & 63) }
 
+// Has says whether a key is in the set.
+func (m *Bitmap) Has(key uint64) bool { return m[key&chunkMask>>6]&(1<<(key&63)) != 0 }
+
 // And keeps the keys that are in o, too.
 func (m *Bitmap) And(o *Bitmap) {
 	for i := range m {
