@@ -57,15 +57,7 @@ func (h *Histogram) Merge(o *Histogram) {
 	h.max = max(h.max, o.max)
 }
 
-// Reset empties h, which keeps its memory.
-func (h *Histogram) Reset() {
-	if h.n > 0 {
-		clear(h.buckets)
-		h.n, h.sum, h.max = 0, 0, 0
-	}
-}
-
-// Count is how many spans were added, and Sum is all of them together.
+// Count is how many spans were added.
 func (h *Histogram) Count() uint64 { return h.n }
 
 // Sum is all spans together. It stays at its bound if it would overflow.

@@ -232,7 +232,7 @@ func (r *reader) float() float32 {
 	}
 	v := math.Float32frombits(binary.LittleEndian.Uint32(r.b))
 	r.b = r.b[4:]
-	r.check(v >= 0 && v <= float32(time.Duration(longest*time.Microsecond).Seconds()))
+	r.check(v >= 0 && v <= float32((longest*time.Microsecond).Seconds()))
 	if r.err != nil {
 		return 0
 	}

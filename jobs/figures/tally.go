@@ -21,12 +21,6 @@ func (t *tally) empty() bool {
 	return t.in|t.done|t.failed|t.retried|t.cancelled == 0 && t.wait.n == 0 && t.run.n == 0
 }
 
-func (t *tally) reset() {
-	t.in, t.done, t.failed, t.retried, t.cancelled = 0, 0, 0, 0, 0
-	t.wait.Reset()
-	t.run.Reset()
-}
-
 func (t *tally) merge(o *tally) {
 	from, to := o.counts(), t.counts()
 	for i := range to {
