@@ -44,6 +44,7 @@ type Effect struct {
 	Removed int       // how many records or tokens it removed
 	Freed   int64     // the bytes of those records
 	Value   any       // the result of a command of another package
+	Noted   bool      // the audit log has the request, see [Audited]
 }
 
 // Commands about jobs skip keys without a job.

@@ -35,11 +35,14 @@ var (
 	bucketFailures    = []byte("failures")
 	bucketFailureAges = []byte("failureages")
 
+	bucketAudit    = []byte("audit")
+	bucketRefusals = []byte("refusals")
+
 	allBuckets = [][]byte{
 		bucketMeta, bucketJobs, bucketPayloads, bucketIDs, bucketMoved, bucketBits, bucketTimes, bucketOutbox,
 		bucketCopies, bucketCopyAges, bucketAliases, bucketDue, bucketLimits, bucketUnique, bucketSlots, bucketHeld, bucketTokens, bucketTokenAge,
 		bucketBatches, bucketTypes, bucketSchedules, bucketInputs, bucketInputJobs, bucketInputAge, bucketDisabled, bucketEnded,
-		bucketFailures, bucketFailureAges,
+		bucketFailures, bucketFailureAges, bucketAudit, bucketRefusals,
 	}
 
 	keyFormat    = []byte("format")

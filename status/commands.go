@@ -53,6 +53,15 @@ func (f *fold) do(c jobs.Command) (jobs.Effect, error) {
 	case jobs.Rewind:
 		f.pos = c.To
 		return jobs.Effect{}, nil
+	case jobs.Audited:
+		return f.audit(c)
+	case jobs.Note:
+		for _, e := range c.Entries {
+			if err := f.note(e); err != nil {
+				return jobs.Effect{}, err
+			}
+		}
+		return jobs.Effect{}, nil
 	case schedule.Command:
 		return f.schedules.do(c)
 	}

@@ -80,12 +80,17 @@ const taskLook = 250 * time.Millisecond
 
 // Do does a command on the writer, which must be running; see [jobs.Doer]. While the
 // tracker cannot commit, Do fails with a [*jobs.Error] of kind Unavailable. A command
-// that failed in this way is not begun later.
+// that failed in this way is not begun later. The audit log has a command of a request, see
+// [jobs.WithRequest].
 func (p *Projector) Do(ctx context.Context, c jobs.Command) (e jobs.Effect, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if err := p.Health(); err != nil {
 		return e, unavailable(err)
+	}
+	request := jobs.RequestOf(ctx)
+	if request != nil && !request.Noted() {
+		c = jobs.Audited{Command: c, Act: request.Act}
 	}
 	t := &task{ctx: ctx, command: c, done: make(chan answer, 1)}
 	if !p.inbox.push(t) {
@@ -96,6 +101,9 @@ func (p *Projector) Do(ctx context.Context, c jobs.Command) (e jobs.Effect, err 
 	for {
 		select {
 		case a := <-t.done:
+			if a.effect.Noted {
+				request.SetNoted()
+			}
 			return a.effect, a.err
 		case <-ctx.Done():
 			return e, ctx.Err()

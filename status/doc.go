@@ -42,6 +42,8 @@
 //	failures  fingerprint → its group of failed jobs
 //	failureages last moment, fingerprint → nothing
 //	disabled  URL → since when it gets no callbacks, and why; the bucket's sequence numbers callbacks
+//	audit     number → who did what (audit.go)
+//	refusals  number → who was refused what, and how often
 //	copies    key, commit → record of an ended job that runs again or was deleted with that commit (outbox.go)
 //	copyages  commit, key → nothing: the copies by age
 //	ends      moment, key → the same as earlier versions had it

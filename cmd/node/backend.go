@@ -33,6 +33,8 @@ func newBackend(c *core, remove func(context.Context, []*jobs.Job) (int, int64, 
 		Inputs:    c.Inputs,
 		Logs:      c.Logs,
 		Info:      c.info(),
+		Audit:     c.Store,
+		Refusals:  c.refusals,
 		Changes:   c.changes,
 		Backups:   backups{c},
 	}

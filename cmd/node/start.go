@@ -11,6 +11,7 @@ import (
 
 	"jobstream/broker"
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 	"jobstream/jobs/changes"
 	"jobstream/jobs/figures"
 	"jobstream/jobs/intake"
@@ -68,6 +69,7 @@ type core struct {
 	natsURL   string // known before the doors open; the broker forgets it when it ends
 	notifier  *notifier
 	callbacks callbacks
+	refusals  *api.Refusals
 	changes   *changes.Feed // for those who follow them
 	health    *health
 	loops     *loops
@@ -280,6 +282,8 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	c.loops.run("callbacks that are due", c.callbacks.releaser.Run)
 	c.loops.run("scheduled jobs", c.Releaser.Run)
 	c.loops.run("idempotency keys and inputs", c.forget)
+	c.refusals = api.NewRefusals(c.Store)
+	c.loops.run("refusals", c.refusals.Run)
 	// This must come late. While unfinished jobs are published again, JOBS begins above
 	// the lowest message needed, and the tail would publish them once more.
 	c.loops.run("trimming", c.Tail.Run)

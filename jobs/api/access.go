@@ -11,7 +11,7 @@ import (
 )
 
 // guarded has each operation refuse callers without its scope, before it reads anything of
-// the request.
+// the request, and has the audit log know.
 func guarded(all []*Operation) []*Operation {
 	for _, op := range all {
 		op.REST, op.NATS = op.guard(op.REST), op.guard(op.NATS)
@@ -23,12 +23,12 @@ func (op *Operation) guard(h Handler) Handler {
 	if h == nil {
 		return nil
 	}
-	return func(ctx context.Context, r Request) (Answer, error) {
+	return op.audit(func(ctx context.Context, r Request) (Answer, error) {
 		if err := r.Caller().need(op.Scope); err != nil && !(op.Own && r.Caller().hasOwn()) {
 			return Answer{}, err
 		}
 		return h(ctx, r)
-	}
+	})
 }
 
 // need refuses a caller without a scope.

@@ -28,6 +28,8 @@ type Backend struct {
 	Artifacts jobs.Artifacts
 	Inputs    Inputs
 	Logs      *joblog.Dir
+	Audit     AuditLog  // nil = nobody keeps one
+	Refusals  *Refusals // nil = they are not counted
 	Changes   *changes.Feed
 	Backups   Backups
 	Metrics   http.Handler

@@ -188,6 +188,9 @@ func (c Call) find(ctx context.Context, q ofJob) (j *jobs.Job, err error) {
 	if err == nil && j == nil {
 		err = jobs.NoSuchJob(q.name())
 	}
+	if err == nil {
+		jobs.About(ctx, j.ID.String())
+	}
 	return j, err
 }
 

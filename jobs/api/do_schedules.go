@@ -111,6 +111,7 @@ var scheduleCreateDoc = form.Doc{
 }
 
 func createSchedule(ctx context.Context, c Call, s *schedule.Spec) (Answer, error) {
+	jobs.About(ctx, s.Name)
 	if err := c.mayMake(s.Type, s.Payload); err != nil {
 		return Answer{}, err
 	}
@@ -128,6 +129,7 @@ var schedulePutDoc = form.Doc{
 }
 
 func putSchedule(ctx context.Context, c Call, s *schedule.Spec) (Answer, error) {
+	jobs.About(ctx, s.Name)
 	if err := c.mayMake(s.Type, s.Payload); err != nil {
 		return Answer{}, err
 	}
@@ -147,6 +149,7 @@ var scheduleDeleteDoc = form.Doc{
 }
 
 func deleteSchedule(ctx context.Context, c Call, name string) (Answer, error) {
+	jobs.About(ctx, name)
 	return Answer{}, c.Schedules.Delete(ctx, c.Caller.Name, name)
 }
 
@@ -164,10 +167,12 @@ var (
 )
 
 func pauseSchedule(ctx context.Context, c Call, name string) (Answer, error) {
+	jobs.About(ctx, name)
 	return scheduleOf(c.Schedules.Pause(ctx, c.Caller.Name, name))
 }
 
 func resumeSchedule(ctx context.Context, c Call, name string) (Answer, error) {
+	jobs.About(ctx, name)
 	return scheduleOf(c.Schedules.Resume(ctx, c.Caller.Name, name))
 }
 
@@ -198,6 +203,7 @@ func readScheduleRun(r Request) (scheduleRun, error) {
 }
 
 func runSchedule(ctx context.Context, c Call, in scheduleRun) (Answer, error) {
+	jobs.About(ctx, in.name)
 	s, err := c.Schedules.Get(ctx, in.name)
 	if err == nil {
 		err = c.mayMake(s.Type, s.Payload)

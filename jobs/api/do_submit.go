@@ -205,9 +205,13 @@ func readBulk(r Request) (change, error) {
 
 func changeMany(ctx context.Context, c Call, in change) (Answer, error) {
 	if in.DryRun {
+		if r := jobs.RequestOf(ctx); r != nil {
+			r.SetNoted() // it changes nothing
+		}
 		n, err := c.Changer.CountBulk(ctx, in.Bulk)
 		return Answer{JSON: matched{in.Bulk, n}, Status: 200}, err
 	}
+	jobs.InDetail(ctx, in.request)
 	j, replayed, err := c.Changer.Bulk(ctx, c.Caller.Name, in.request, in.token)
 	if err != nil {
 		return Answer{}, err

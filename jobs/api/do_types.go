@@ -52,11 +52,13 @@ var (
 )
 
 func pauseType(ctx context.Context, c Call, name string) (Answer, error) {
+	jobs.About(ctx, name)
 	t, err := c.Types.SetPaused(ctx, c.Caller.Name, name, true)
 	return Answer{JSON: t}, err
 }
 
 func resumeType(ctx context.Context, c Call, name string) (Answer, error) {
+	jobs.About(ctx, name)
 	t, err := c.Types.SetPaused(ctx, c.Caller.Name, name, false)
 	return Answer{JSON: t}, err
 }
@@ -90,16 +92,22 @@ var resizeDoc = form.Doc{
 	Codes:   []jobs.ErrorKind{jobs.UnknownType},
 }
 
-func readResize(r Request) (*jobs.Resize, error) {
-	body, err := bodyOnly(r)
-	if err != nil {
-		return nil, err
-	}
-	return ParseResize(body)
+// resizing is the input of a change of the pool.
+type resizing struct {
+	*jobs.Resize
+	request []byte // that it was read from
 }
 
-func resize(ctx context.Context, c Call, wish *jobs.Resize) (Answer, error) {
-	st, err := c.Workers.Resize(ctx, *wish)
+func readResize(r Request) (in resizing, err error) {
+	if in.request, err = bodyOnly(r); err == nil {
+		in.Resize, err = ParseResize(in.request)
+	}
+	return in, err
+}
+
+func resize(ctx context.Context, c Call, in resizing) (Answer, error) {
+	jobs.InDetail(ctx, in.request)
+	st, err := c.Workers.Resize(ctx, *in.Resize)
 	return Answer{JSON: &st}, err
 }
 

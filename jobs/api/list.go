@@ -50,6 +50,7 @@ var (
 	filterNames = append(slices.Clone(countNames), "id", "priority",
 		"started_after", "started_before", "ended_after", "ended_before", "error", "payload", "q", "created_by")
 	listNames    = append(slices.Clone(filterNames), "limit", "cursor", "order", "order_by", "include")
+	auditNames   = []string{"actor", "action", "after", "before", "limit", "cursor"}
 	failureNames = []string{"type", "limit", "cursor", "order_by"}
 	// repeated are those that may have several values.
 	repeated = []string{"status", "type", "tag", "fingerprint", "schedule", "concurrency_key", "unique_key", "id", "created_by"}
@@ -128,6 +129,7 @@ type params struct {
 	lastID  string
 	byCount bool
 	prefix  string
+	actions []string
 	span    string // of a history
 	digest  int    // seconds
 }
@@ -213,8 +215,10 @@ func (p *params) set(v strict.Value, values []string) {
 			}
 			return nil
 		})
-	case "created_by":
+	case "actor", "created_by":
 		each(v, values, func(text string) error { f.CreatedBy = append(f.CreatedBy, text); return nil })
+	case "action":
+		p.actions = values
 	case "priority":
 		each(v, values, func(text string) error {
 			n, err := strict.Int([]byte(text), int(jobs.HighestPriority), int(jobs.LowestPriority))
@@ -253,9 +257,9 @@ func each(v strict.Value, values []string, read func(string) error) {
 // one sets a parameter that has one value.
 func (p *params) one(name, text string) (err error) {
 	switch f := &p.page; name {
-	case "created_after":
+	case "after", "created_after":
 		f.CreatedAfter, err = p.moment(text)
-	case "created_before":
+	case "before", "created_before":
 		f.CreatedBefore, err = p.moment(text)
 	case "started_after":
 		f.StartedAfter, err = p.moment(text)

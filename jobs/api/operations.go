@@ -103,6 +103,7 @@ var operations = guarded([]*Operation{
 	{"worker.artifact", access.Work, "PUT /leases/{lease}/artifacts/{name}", 200, doors(readAttachment, nil, attach), workerArtifactDoc},
 
 	{"info", Anyone, "GET /info", 200, doors(readNothing, nil, info), infoDoc},
+	{"audit", access.Admin, "GET /audit", 200, doors(readAudit, nil, listAudit), auditDoc},
 	{"reload", access.Admin, "POST /reload", 200, both(readEmpty, reload), reloadDoc},
 	{"backup", access.Admin, "GET /backup", 200, doors(readNothing, nil, backup), backupDoc},
 
