@@ -24,6 +24,8 @@ type shelf struct {
 	err     error
 }
 
+func (s *shelf) ScheduleRuns(context.Context, string) ([]schedule.Run, error) { return nil, nil }
+
 func (s *shelf) Schedules(context.Context) (all []*schedule.Entry, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

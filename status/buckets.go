@@ -32,6 +32,8 @@ var (
 	bucketSchedules = []byte("schedules")
 	bucketDisabled  = []byte("disabled")
 
+	bucketScheduleRuns = []byte("scheduleruns")
+
 	bucketFailures    = []byte("failures")
 	bucketFailureAges = []byte("failureages")
 
@@ -43,6 +45,7 @@ var (
 		bucketCopies, bucketCopyAges, bucketAliases, bucketDue, bucketLimits, bucketUnique, bucketSlots, bucketHeld, bucketTokens, bucketTokenAge,
 		bucketBatches, bucketTypes, bucketSchedules, bucketInputs, bucketInputJobs, bucketInputAge, bucketDisabled, bucketEnded,
 		bucketFailures, bucketFailureAges, bucketAudit, bucketRefusals,
+		bucketScheduleRuns,
 	}
 
 	keyFormat    = []byte("format")

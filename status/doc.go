@@ -39,6 +39,7 @@
 //	inputs    id → since when no job has it, and what its file is
 //	inputjobs id, key → nothing: the jobs that have an input
 //	inputage  moment, id → nothing: the inputs that no job has, by age
+//	scheduleruns name, moment → id of the job that was made for it; nothing if it was skipped
 //	failures  fingerprint → its group of failed jobs
 //	failureages last moment, fingerprint → nothing
 //	disabled  URL → since when it gets no callbacks, and why; the bucket's sequence numbers callbacks

@@ -1,7 +1,9 @@
 package status
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -57,10 +59,16 @@ func (s *schedules) do(c schedule.Command) (jobs.Effect, error) {
 	case err != nil || e == old:
 	case e == nil:
 		s.totals = nil // counted anew when that is needed
+		if err = s.forgetRuns(old.Name); err != nil {
+			break
+		}
 		err = s.tx.Bucket(bucketSchedules).Delete([]byte(old.Name))
 	default:
 		if err = s.room(old, e); err == nil {
 			err = writeSchedule(s.tx, e)
+		}
+		if d, ok := c.(schedule.Dealt); ok && err == nil && (d.Skipped || d.Job != jobs.ID{}) {
+			err = s.keepRun(d.Name, schedule.Run{At: d.Time, Job: d.Job})
 		}
 	}
 	if err != nil {
@@ -112,7 +120,67 @@ func (s *schedules) ran(m *jobs.Message) error {
 	if e == nil {
 		return nil
 	}
-	return writeSchedule(s.tx, e.Ran(m.ID, t.ScheduledFor, m.At))
+	if err := writeSchedule(s.tx, e.Ran(m.ID, t.ScheduledFor, m.At)); err != nil {
+		return err
+	}
+	at := t.ScheduledFor
+	if at == 0 { // by hand
+		at = m.At
+	}
+	return s.keepRun(t.Schedule, schedule.Run{At: at, Job: m.ID})
+}
+
+// keepRun keeps what became of a schedule's moment. The oldest go.
+func (s *schedules) keepRun(name string, r schedule.Run) error {
+	var job []byte
+	if !r.Skipped() {
+		job = r.Job[:]
+	}
+	runs := s.tx.Bucket(bucketScheduleRuns)
+	if err := runs.Put(append(runsOf(name), key8(uint64(r.At))...), job); err != nil {
+		return err
+	}
+	return trimRuns(runs, name, schedule.MaxRuns)
+}
+
+// trimRuns leaves the latest moments of a schedule.
+func trimRuns(runs *bbolt.Bucket, name string, most int) error {
+	prefix, n := runsOf(name), 0
+	c := runs.Cursor()
+	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
+		n++
+	}
+	for ; n > most; n-- {
+		if k, _ := c.Seek(prefix); k != nil {
+			if err := c.Delete(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *schedules) forgetRuns(name string) error {
+	return trimRuns(s.tx.Bucket(bucketScheduleRuns), name, 0)
+}
+
+// runsOf begins the keys of a schedule's runs. A name has no NUL.
+func runsOf(name string) []byte { return append([]byte(name), 0) }
+
+// ScheduleRuns lists what became of the latest moments of a schedule, the latest first.
+func (q *Queries) ScheduleRuns(_ context.Context, name string) (all []schedule.Run, err error) {
+	err = q.db.View(func(tx *bbolt.Tx) error {
+		prefix := runsOf(name)
+		c := tx.Bucket(bucketScheduleRuns).Cursor()
+		for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
+			r := schedule.Run{At: jobs.Time(binary.BigEndian.Uint64(k[len(prefix):]))}
+			copy(r.Job[:], v)
+			all = append(all, r)
+		}
+		return nil
+	})
+	slices.Reverse(all)
+	return all, err
 }
 
 func readSchedule(tx *bbolt.Tx, name string) (*schedule.Entry, error) {

@@ -150,6 +150,8 @@ type Schedules interface {
 	List(ctx context.Context) ([]*schedule.Entry, error)
 	// Get finds one; not_found if there is none.
 	Get(ctx context.Context, name string) (*schedule.Entry, error)
+	// Runs lists what became of the latest moments of one, the latest first.
+	Runs(ctx context.Context, name string) ([]schedule.Run, error)
 	// Create adds one; a name that is in use is a conflict.
 	Create(ctx context.Context, actor string, s *schedule.Spec) (*schedule.Entry, error)
 	// Put adds one or replaces the one with its name; created means that it was added.

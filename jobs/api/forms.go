@@ -9,6 +9,7 @@ import (
 	"jobstream/jobs"
 	"jobstream/jobs/figures"
 	"jobstream/jobs/form"
+	"jobstream/jobs/schedule"
 )
 
 // The forms that several operations share, for their descriptions. The description of an
@@ -231,6 +232,10 @@ var queryParams = map[string]form.Param{
 	"id":              {Schema: form.Pattern("^[0-9a-fA-F-]{4,36}$"), Repeats: true, Text: "this job, or those whose ids begin so; at most 10,000 of them"},
 	"q":               {Schema: form.TextUpTo(MaxFilterText), Text: "a search box: the `seq` of a job, or the first 8 or more characters of its id, finds that job alone; else text contained in the type, a tag, an error or the payload, in any case"},
 	"order_by":        {Schema: form.OneOf(append(jobs.OrderNames(), "last", "count")...), Text: "jobs: created (the default), ended, run_at (scheduled and retrying jobs), or started (processing ones); failures: last (the default) or count"},
+	"cron":            {Schema: form.TextUpTo(MaxFilterText), Text: "a cron expression, as schedules have it", Example: "0 7 * * MON-FRI"},
+	"every":           {Schema: form.Span(schedule.MaxEvery), Text: "an interval instead"},
+	"timezone":        {Schema: form.Text(), Text: "the IANA name of the zone of `cron`; UTC without"},
+	"n":               {Schema: form.Whole(1, schedule.MaxPreview).With("default", defaultPreview), Text: "how many moments"},
 	"prefix":          {Schema: form.TextUpTo(MaxFilterText), Text: "those that begin so"},
 	"include":         {Schema: form.OneOf("waiting"), Text: "with the reasons why jobs wait, as `GET /jobs/{id}` has them"},
 	"url":             {Schema: urlForm, Text: "to this URL"},

@@ -12,6 +12,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/joblog"
+	"jobstream/jobs/schedule"
 	"jobstream/jobs/strict"
 )
 
@@ -130,6 +131,7 @@ type params struct {
 	byCount bool
 	prefix  string
 	actions []string
+	preview preview
 	span    string // of a history
 	digest  int    // seconds
 }
@@ -279,6 +281,16 @@ func (p *params) one(name, text string) (err error) {
 		}
 	case "order_by":
 		err = p.orderBy(text)
+	case "cron":
+		p.preview.cron, err = filterText(strings.TrimSpace(text))
+	case "every":
+		if p.preview.every, err = jobs.ParseDuration(text); err == nil && p.preview.every == 0 {
+			err = fmt.Errorf("must be above 0")
+		}
+	case "timezone":
+		p.preview.zone = text
+	case "n":
+		p.preview.n, err = strict.Int([]byte(text), 1, schedule.MaxPreview)
 	case "prefix":
 		p.prefix, err = filterText(text)
 	case "include":

@@ -108,6 +108,8 @@ var operations = guarded([]*Operation{
 	{"backup", access.Admin, "GET /backup", 200, doors(readNothing, nil, backup), backupDoc},
 
 	{"schedule.list", access.Read, "GET /schedules", 200, doors(readNothing, nil, listSchedules), scheduleListDoc},
+	{"schedule.preview", access.Read, "GET /schedules/preview", 200, doors(readPreview, nil, previewSchedule), schedulePreviewDoc},
+	{"schedule.runs", access.Read, "GET /schedules/{name}/runs", 200, doors(readNamePath, nil, scheduleRuns), scheduleRunsDoc},
 	{"schedule.create", access.Manage, "POST /schedules", 201, doors(readSpec, nil, createSchedule), scheduleCreateDoc},
 	{"schedule.get", access.Read, "GET /schedules/{name}", 200, doors(readNamePath, nil, getSchedule), scheduleGetDoc},
 	{"schedule.put", access.Manage, "PUT /schedules/{name}", 200, doors(readNamedSpec, nil, putSchedule), schedulePutDoc},

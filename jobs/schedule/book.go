@@ -17,6 +17,8 @@ type Store interface {
 	Schedules(ctx context.Context) ([]*Entry, error)
 	// Schedule finds an entry; nil without an error if there is none.
 	Schedule(ctx context.Context, name string) (*Entry, error)
+	// ScheduleRuns lists what became of its latest moments, the latest first.
+	ScheduleRuns(ctx context.Context, name string) ([]Run, error)
 }
 
 // Submit puts a message into the queue, past its bound, and waits until the job is
@@ -53,6 +55,14 @@ func NewBook(o BookOptions) *Book {
 		o.Changed = func(string) {}
 	}
 	return &Book{o}
+}
+
+// Runs lists what became of the latest moments of a schedule, the latest first.
+func (b *Book) Runs(ctx context.Context, name string) ([]Run, error) {
+	if _, err := b.Get(ctx, name); err != nil {
+		return nil, err
+	}
+	return b.o.Store.ScheduleRuns(ctx, name)
 }
 
 // List returns all schedules in the order of their names.
