@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"jobstream/jobs"
 	"jobstream/status/record"
@@ -14,7 +15,7 @@ import (
 // stops growing.
 func TestFileLevelsOff(t *testing.T) {
 	t.Parallel()
-	tr := startTemp(t, Options{})
+	tr := startTemp(t, Options{OutboxAge: time.Millisecond})
 	tr.Notified(1 << 62)
 	const each, rounds, level = 2000, 15, 5
 	var sizes []int64
