@@ -16,6 +16,7 @@ import (
 	"github.com/mattn/go-isatty"
 	"golang.org/x/time/rate"
 
+	"jobstream/cmd/jobstream/internal/cli"
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
 	"jobstream/cmd/node/archive"
@@ -26,7 +27,7 @@ import (
 )
 
 type backupCommand struct {
-	clientFlags
+	cli.ServerFlags
 	Rate string  `placeholder:"SIZE" help:"Read at most so much in a second, so that the server has room for its work; 0 = as fast as possible (default: 32MiB of a server that runs, 0 with --data)."`
 	Data *string `placeholder:"DIR" help:"Read the data folder of a server that does not run, instead of asking one that runs."`
 	To   string  `arg:"" name:"file" help:"The file to write; - is the standard output."`
@@ -44,7 +45,7 @@ func (c *backupCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(p.ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(p.Ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	out, err := c.out(p)
 	if err != nil {
@@ -56,7 +57,7 @@ func (c *backupCommand) Run(p *program) error {
 		return err
 	}
 	defer func() { _ = from.Close() }() // its end has been read, or there is an error anyway
-	shown := newTransfer(from, "backup", p.stderr)
+	shown := newTransfer(from, "backup", p.Stderr)
 	defer shown.end()
 	read := io.Reader(shown)
 	if limit > 0 {
@@ -90,7 +91,7 @@ func (c *backupCommand) limit() (n int64, err error) {
 	case c.Rate == "" || c.Rate == "0":
 		return 0, nil
 	case !s.Set(setting.FromText(c.Rate)):
-		return 0, &usageError{fmt.Errorf("--rate: %q is not 0 or %s", c.Rate, s.Allowed)}
+		return 0, &usageError{Err: fmt.Errorf("--rate: %q is not 0 or %s", c.Rate, s.Allowed)}
 	}
 	return n, nil
 }
@@ -99,21 +100,22 @@ func (c *backupCommand) limit() (n int64, err error) {
 // folder. The end of ctx ends it.
 func (c *backupCommand) from(ctx context.Context, p *program) (io.ReadCloser, error) {
 	if c.Data == nil {
-		answer, err := c.send(ctx, p, http.MethodGet, "/backup")
+		server, err := c.Connect(p)
 		if err != nil {
+			return nil, err
+		}
+		answer, err := server.Send(ctx, http.MethodGet, "/backup", nil)
+		var unreachable *cli.UnreachableError
+		if errors.As(err, &unreachable) {
 			return nil, fmt.Errorf("%w\nIf it does not run, name its folder with --data", err)
 		}
-		if answer.StatusCode == http.StatusOK {
-			return answer.Body, nil
+		if err != nil {
+			return nil, err
 		}
-		told, err := whole(answer)
-		if err == nil {
-			err = failed(told)
-		}
-		return nil, err
+		return answer.Body, nil
 	}
 	version, _, _ := versions()
-	log := newLogger(config.Default(handlers.Kinds()).Log, p.stderr)
+	log := newLogger(config.Default(handlers.Kinds()).Log, p.Stderr)
 	out, in := io.Pipe()
 	go func() {
 		err := node.Backup(ctx, *c.Data, version, in, log)
@@ -146,19 +148,19 @@ type output struct {
 // out begins the output.
 func (c *backupCommand) out(p *program) (*output, error) {
 	if c.To == "-" {
-		if f, ok := p.stdout.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
-			return nil, &usageError{errors.New("a backup is no text for a terminal; name a file, or redirect the output")}
+		if f, ok := p.Stdout.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
+			return nil, &usageError{Err: errors.New("a backup is no text for a terminal; name a file, or redirect the output")}
 		}
-		return &output{Writer: p.stdout, name: "the backup", said: p.stderr}, nil
+		return &output{Writer: p.Stdout, name: "the backup", said: p.Stderr}, nil
 	}
 	if info, err := os.Stat(c.To); err == nil && !info.Mode().IsRegular() {
-		return nil, &usageError{fmt.Errorf("%s is there and no plain file", c.To)}
+		return nil, &usageError{Err: fmt.Errorf("%s is there and no plain file", c.To)}
 	}
 	f, err := os.CreateTemp(filepath.Dir(c.To), "."+filepath.Base(c.To)+"-*.tmp")
 	if err != nil {
 		return nil, err
 	}
-	return &output{Writer: f, name: c.To, said: p.stdout, file: f}, nil
+	return &output{Writer: f, name: c.To, said: p.Stdout, file: f}, nil
 }
 
 // commit makes the output durable and gives it its name.

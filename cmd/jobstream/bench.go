@@ -31,19 +31,19 @@ type benchCommand struct {
 // Run measures and prints. A signal ends it with an error, after it has cleaned up. A
 // second one ends the process at once.
 func (c *benchCommand) Run(p *program) error {
-	ctx, stop := signal.NotifyContext(p.ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(p.Ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	profiled, err := c.profile()
 	if err != nil {
 		return err
 	}
-	log := newLogger(config.Log{Level: "error"}, p.stderr)
-	report, err := bench.Run(ctx, c.Options, measured(), log, p.stderr)
+	log := newLogger(config.Log{Level: "error"}, p.Stderr)
+	report, err := bench.Run(ctx, c.Options, measured(), log, p.Stderr)
 	if err := errors.Join(err, profiled()); err != nil {
 		return err
 	}
-	return report.Print(p.stdout, c.JSON)
+	return report.Print(p.Stdout, c.JSON)
 }
 
 // profile begins a CPU profile, if one is wanted, and returns the function that ends

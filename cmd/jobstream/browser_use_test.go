@@ -296,8 +296,14 @@ func TestBrowserHostile(t *testing.T) {
 	h.accepted(nc, "jobs.no-such-type", quoted)
 	b := newBrowser(t, h)
 	for _, v := range []struct{ at, selector, text string }{
-		{"/jobs/" + failed.ID, "main", "onerror"}, {"/jobs/" + failed.ID, ".log", "onerror"}, {"/jobs/" + file.ID, "main", "onclick"}, {"/jobs", "#jobs", "<i>tag</i>"},
-		{"/failures", "#failures", "onerror"}, {"/tail", "h1", "Tail"}, {"/", "h1", "Overview"}, {"/jobs?tag=%3Cimg%20src%3Dx%20onerror%3D%22window.broken%3D5%22%3E", "h1", "Jobs"},
+		{"/jobs/" + failed.ID, "main", "onerror"},
+		{"/jobs/" + failed.ID, ".log", "onerror"},
+		{"/jobs/" + file.ID, "main", "onclick"},
+		{"/jobs", "#jobs", "<i>tag</i>"},
+		{"/failures", "#failures", "onerror"},
+		{"/tail", "h1", "Tail"},
+		{"/", "h1", "Overview"},
+		{"/jobs?tag=%3Cimg%20src%3Dx%20onerror%3D%22window.broken%3D5%22%3E", "h1", "Jobs"},
 		{"/jobs/%3Cimg%20src%3Dx%20onerror%3D%22window.broken%3D6%22%3E", "h1", "onerror"},
 	} {
 		b.visit(v.at)

@@ -7,8 +7,16 @@ import (
 
 // views are those of the dashboard, with what each shows when it is whole.
 var views = []struct{ at, selector, text string }{
-	{"/", "h1", "Overview"}, {"/jobs", "#jobs", "report"}, {"/jobs/1", "#job-status", "completed"}, {"/failures", "h1", "Failures"}, {"/types", "#types", "email"},
-	{"/types/email", "h1", "email"}, {"/schedules", "h1", "Schedules"}, {"/workers", "h1", "Workers"}, {"/new?type=report", "#new", "report"}, {"/tail", "h1", "Tail"},
+	{"/", "h1", "Overview"},
+	{"/jobs", "#jobs", "report"},
+	{"/jobs/1", "#job-status", "completed"},
+	{"/failures", "h1", "Failures"},
+	{"/types", "#types", "email"},
+	{"/types/email", "h1", "email"},
+	{"/schedules", "h1", "Schedules"},
+	{"/workers", "h1", "Workers"},
+	{"/new?type=report", "#new", "report"},
+	{"/tail", "h1", "Tail"},
 }
 
 // TestBrowserViews opens each view, in both themes, on a screen and on a phone. axe finds

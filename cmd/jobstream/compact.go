@@ -14,12 +14,12 @@ type compactCommand struct{ configFlag }
 
 // Run frees the space of deleted records.
 func (c *compactCommand) Run(p *program) error {
-	cfg, err := p.loadConfig(c.File)
+	cfg, err := loadConfig(p, c.File)
 	if err != nil {
 		return err
 	}
 	path := node.FoldersIn(cfg.Data.Dir).Tracker
-	before, after, err := boltfile.Compact(path, time.Second, newLogger(cfg.Log, p.stderr))
+	before, after, err := boltfile.Compact(path, time.Second, newLogger(cfg.Log, p.Stderr))
 	switch {
 	case errors.Is(err, boltfile.ErrLocked):
 		return fmt.Errorf("%w Stop it first", err)
@@ -29,6 +29,6 @@ func (c *compactCommand) Run(p *program) error {
 		return err
 	}
 	const mib = 1 << 20
-	_, err = fmt.Fprintf(p.stdout, "%s: %.1f MiB, was %.1f MiB\n", path, float64(after)/mib, float64(before)/mib)
+	_, err = fmt.Fprintf(p.Stdout, "%s: %.1f MiB, was %.1f MiB\n", path, float64(after)/mib, float64(before)/mib)
 	return err
 }

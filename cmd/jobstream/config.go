@@ -4,7 +4,7 @@ type configCommand struct{ configFlag }
 
 // Run prints the effective configuration.
 func (c *configCommand) Run(p *program) error {
-	cfg, err := p.loadConfig(c.File)
+	cfg, err := loadConfig(p, c.File)
 	if err != nil {
 		return err
 	}
@@ -12,6 +12,6 @@ func (c *configCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	_, err = p.stdout.Write(text)
+	_, err = p.Stdout.Write(text)
 	return err
 }

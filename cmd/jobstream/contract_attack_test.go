@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"jobstream/cmd/jobstream/internal/cli"
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
 	"jobstream/jobs/access"
@@ -311,18 +312,18 @@ func TestOperatorFile(t *testing.T) {
 	dir := t.TempDir()
 	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
 	mustDo(t, os.WriteFile(elsewhere, []byte("mine"), 0o644)) //nolint:gosec // others may read it
-	mustDo(t, os.Symlink(elsewhere, filepath.Join(dir, operatorFile)))
+	mustDo(t, os.Symlink(elsewhere, filepath.Join(dir, cli.OperatorFile)))
 	h := open(t, dir, setup{})
 	h.close()
 	if text, err := os.ReadFile(elsewhere); err != nil || string(text) != "mine" {
 		t.Errorf("the file behind the link has %q, %v", text, err)
 	}
-	info, err := os.Lstat(filepath.Join(dir, operatorFile))
+	info, err := os.Lstat(filepath.Join(dir, cli.OperatorFile))
 	mustDo(t, err)
 	if info.Mode() != 0o600 {
 		t.Errorf("the file has the mode %v", info.Mode())
 	}
-	if err := writeNew(filepath.Join(dir, operatorFile), "x"); err == nil {
+	if err := writeNew(filepath.Join(dir, cli.OperatorFile), "x"); err == nil {
 		t.Error("a file that is there is written")
 	}
 }

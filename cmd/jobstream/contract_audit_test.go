@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"jobstream/cmd/jobstream/internal/cli"
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs/access"
 	"jobstream/jobs/api"
@@ -239,5 +240,5 @@ func TestContractAuditRefusals(t *testing.T) {
 	if again := h.audit("", 500); !slices.Equal(again, all) && len(again) < len(all) {
 		t.Errorf("after a restart there are %v", again)
 	}
-	mustDo(t, os.Remove(filepath.Join(dir, operatorFile)))
+	mustDo(t, os.Remove(filepath.Join(dir, cli.OperatorFile)))
 }

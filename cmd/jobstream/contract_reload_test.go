@@ -15,6 +15,7 @@ import (
 	"sync"
 	"testing"
 
+	"jobstream/cmd/jobstream/internal/cli"
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
 	"jobstream/jobs"
@@ -236,7 +237,7 @@ func TestReloadAddress(t *testing.T) {
 		{"[", "", "", "", "not YAML"},
 	} {
 		mustDo(t, os.WriteFile(file, []byte(c.text), 0o600))
-		got, err := (&clientFlags{configFlag: configFlag{file}, URL: c.url}).base(&program{environ: []string{c.env}})
+		got, err := (&cli.ServerFlags{ConfigFlag: configFlag{File: file}, URL: c.url}).Base(&program{Environ: []string{c.env}})
 		if got != c.want || (err != nil) != (c.wrong != "") || err != nil && !strings.Contains(err.Error(), c.wrong) {
 			t.Errorf("%q, %q and %q give %q, %v", c.text, c.url, c.env, got, err)
 		}

@@ -1,27 +1,25 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/signal"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"jobstream/cmd/jobstream/internal/cli"
 	"jobstream/jobs"
 )
 
 type demoCommand struct {
-	clientFlags
+	cli.ServerFlags
 	Rate float64       `default:"20" help:"Jobs a second, up to 5000."`
 	For  time.Duration `name:"for" placeholder:"DURATION" help:"Stop after that time (default: at Ctrl-C)."`
 	Type []string      `placeholder:"TYPE" help:"Only jobs of this type; may be repeated. One that is not built in needs a schema with an example, or takes any payload (default: the built-in types that the server has, but for cleanup)."`
@@ -41,39 +39,37 @@ const (
 // Run submits until it is interrupted, or the time is over.
 func (c *demoCommand) Run(p *program) error {
 	if c.Rate <= 0 || c.Rate > maxDemoRate {
-		return &usageError{fmt.Errorf("--rate must be above 0 and at most %d, not %v", maxDemoRate, c.Rate)}
+		return &usageError{Err: fmt.Errorf("--rate must be above 0 and at most %d, not %v", maxDemoRate, c.Rate)}
 	}
 	if c.For < 0 {
-		return &usageError{errors.New("--for must not be negative")}
+		return &usageError{Err: errors.New("--for must not be negative")}
 	}
-	ctx, stop := signal.NotifyContext(p.ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(p.Ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	d := &demo{c: c, p: p}
-	if err := d.connect(); err != nil {
+	server, err := c.Connect(p)
+	if err != nil {
 		return err
 	}
-	defer d.client.CloseIdleConnections()
+	defer server.Close()
+	d := &demo{c: c, server: server}
 	if err := d.findTypes(ctx); err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintf(p.stdout, "about %v jobs a second of %s; Ctrl-C ends it\n", c.Rate, strings.Join(d.names(), ", "))
+	_, _ = fmt.Fprintf(p.Stdout, "about %v jobs a second of %s; Ctrl-C ends it\n", c.Rate, strings.Join(d.names(), ", "))
 	if c.For > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, c.For)
 		defer cancel()
 	}
-	err := d.run(ctx)
-	_, _ = fmt.Fprintf(p.stdout, "submitted %d jobs, of which %d cancelled; %d were refused\n", d.submitted, d.cancelled, d.refused)
+	err = d.run(ctx)
+	_, _ = fmt.Fprintf(p.Stdout, "submitted %d jobs, of which %d cancelled; %d were refused\n", d.submitted, d.cancelled, d.refused)
 	return err
 }
 
 // demo submits jobs over the public API.
 type demo struct {
 	c      *demoCommand
-	p      *program
-	base   string
-	token  string
-	client *http.Client
+	server *cli.Client
 	types  []demoType
 
 	submitted, cancelled, refused int
@@ -87,69 +83,10 @@ type demoType struct {
 	payload func() any
 }
 
-// connect finds the server, as all commands do.
-func (d *demo) connect() (err error) {
-	if d.base, err = d.c.base(d.p); err != nil {
-		return &usageError{err}
-	}
-	d.base = strings.TrimSuffix(d.base, "/")
-	r, err := http.NewRequestWithContext(d.p.ctx, http.MethodGet, d.base, nil)
-	if err != nil {
-		return &usageError{fmt.Errorf("%s is no address of a server: %w", d.base, err)}
-	}
-	if d.client, d.token, err = d.c.client(d.p, r.URL); err != nil {
-		return &usageError{err}
-	}
-	d.client.Timeout = clientTimeout
-	return nil
-}
-
-// refusedError is the answer of a server that does not do what it is asked.
-type refusedError struct {
-	status int
-	after  time.Duration // Retry-After; 0 = none
-	what   string
-}
-
-func (r *refusedError) Error() string { return r.what }
-
-// do makes a request, and reads its answer into out. The error is a [*refusedError] if the
-// server has answered with one.
+// do makes a request, and reads its answer into out.
 func (d *demo) do(ctx context.Context, method, path string, body, out any) error {
-	var content io.Reader
-	if body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		content = bytes.NewReader(b)
-	}
-	r, err := http.NewRequestWithContext(ctx, method, d.base+path, content)
-	if err != nil {
-		return err
-	}
-	if d.token != "" {
-		r.Header.Set("Authorization", "Bearer "+d.token)
-	}
-	answer, err := d.client.Do(r)
-	if err != nil {
-		return fmt.Errorf("the server cannot be reached; name its address with --url if it is another one: %w", err)
-	}
-	defer func() { _ = answer.Body.Close() }() // all of it has been read
-	b, err := io.ReadAll(answer.Body)
-	if err != nil {
-		return err
-	}
-	if answer.StatusCode >= 300 {
-		var problem struct{ Title, Detail string }
-		_ = json.Unmarshal(b, &problem) // else its status says enough
-		seconds, _ := strconv.Atoi(answer.Header.Get("Retry-After"))
-		return &refusedError{answer.StatusCode, time.Duration(seconds) * time.Second, fmt.Sprintf("%s %s: %s: %s %s", method, path, answer.Status, problem.Title, problem.Detail)}
-	}
-	if out == nil {
-		return nil
-	}
-	return json.Unmarshal(b, out)
+	_, err := d.server.Do(ctx, method, path, body, out)
+	return err
 }
 
 // findTypes finds the types that the server has, and payloads for them.
@@ -181,7 +118,7 @@ func (d *demo) findTypes(ctx context.Context) error {
 	}
 	for _, name := range d.c.Type {
 		if !slices.Contains(have, name) {
-			return &usageError{fmt.Errorf("there is no type %s; the server has %s", name, strings.Join(have, ", "))}
+			return &usageError{Err: fmt.Errorf("there is no type %s; the server has %s", name, strings.Join(have, ", "))}
 		}
 	}
 	if len(d.types) == 0 {
@@ -316,10 +253,10 @@ func (d *demo) submit(ctx context.Context, n int) (pause time.Duration, err erro
 	}
 	var made struct{ Jobs []struct{ ID string } }
 	err = d.do(ctx, http.MethodPost, "/jobs/batch", map[string]any{"jobs": all}, &made)
-	var no *refusedError
-	if errors.As(err, &no) && (no.status == http.StatusTooManyRequests || no.status == http.StatusServiceUnavailable) {
+	var no *cli.RefusedError
+	if errors.As(err, &no) && (no.Status == http.StatusTooManyRequests || no.Status == http.StatusServiceUnavailable) {
 		d.refused += n
-		return max(no.after, time.Second), nil
+		return max(no.After, time.Second), nil
 	}
 	if err != nil {
 		return 0, err

@@ -230,7 +230,7 @@ func checkSchedules(r *jobs.Registry, specs []schedule.Spec) error {
 		}
 	}
 	if len(problems) > 0 {
-		return &usageError{problems}
+		return &usageError{Err: problems}
 	}
 	return nil
 }

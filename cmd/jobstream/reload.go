@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 
+	"jobstream/cmd/jobstream/internal/cli"
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
 	"jobstream/jobs"
@@ -91,49 +90,21 @@ func configFile(name string) error {
 	return nil
 }
 
-type reloadCommand struct{ clientFlags }
+type reloadCommand struct{ cli.ServerFlags }
 
 // Run asks a running server to take up the jobs section of its configuration, and prints
 // what has changed.
 func (c *reloadCommand) Run(p *program) error {
-	ctx, cancel := context.WithTimeout(p.ctx, clientTimeout)
-	defer cancel()
-	answer, err := c.do(ctx, p, http.MethodPost, "/reload")
+	server, err := c.Connect(p)
 	if err != nil {
 		return err
 	}
-	if answer.code != http.StatusOK {
-		return failed(answer)
-	}
+	defer server.Close()
 	var done api.Reloaded
-	if err := json.Unmarshal(answer.body, &done); err != nil {
-		return fmt.Errorf("that is no server of this version: %w", err)
+	if _, err := server.Do(p.Ctx, http.MethodPost, "/reload", nil, &done); err != nil {
+		return err
 	}
-	return printReload(p.stdout, &done)
-}
-
-// failed is the error that a server has answered with. One in the configuration
-// is a [*usageError] with a line for each problem.
-func failed(answer *answered) error {
-	var p struct {
-		Detail string            `json:"detail"`
-		Errors []jobs.FieldError `json:"errors"`
-	}
-	if json.Unmarshal(answer.body, &p) != nil || p.Detail == "" {
-		return fmt.Errorf("the server answers %s", answer.status)
-	}
-	switch answer.code {
-	case http.StatusUnprocessableEntity:
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return errors.New(p.Detail + "\nGive a token with --token, or run this where the server runs, with its --config, as a user who may read its data folder.")
-	default:
-		return errors.New(p.Detail)
-	}
-	lines := []string{p.Detail}
-	for _, e := range p.Errors {
-		lines = append(lines, e.Detail)
-	}
-	return &usageError{errors.New(strings.Join(lines, "\n"))}
+	return printReload(p.Stdout, &done)
 }
 
 // printReload says what has changed, a line for each kind of change.

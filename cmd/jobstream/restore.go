@@ -35,11 +35,11 @@ func (c *restoreCommand) Run(p *program) error {
 		}
 		defer func() { _ = from.Close() }() // opened for reading only
 	}
-	ctx, stop := signal.NotifyContext(p.ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(p.Ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	shown := newTransfer(from, "restore", p.stderr)
+	shown := newTransfer(from, "restore", p.Stderr)
 	defer shown.end()
-	got, err := node.Restore(ctx, shown, dir, shown.begin, newLogger(config.Default(handlers.Kinds()).Log, p.stderr))
+	got, err := node.Restore(ctx, shown, dir, shown.begin, newLogger(config.Default(handlers.Kinds()).Log, p.Stderr))
 	shown.end()
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -49,7 +49,7 @@ func (c *restoreCommand) Run(p *program) error {
 	case err != nil:
 		return fmt.Errorf("nothing was restored: %w", err)
 	}
-	_, err = fmt.Fprintf(p.stdout, "%s: %d files, %.1f MiB, verified; as the server was at %s. Start it on this folder, and never beside the one that the backup is of\n",
+	_, err = fmt.Fprintf(p.Stdout, "%s: %d files, %.1f MiB, verified; as the server was at %s. Start it on this folder, and never beside the one that the backup is of\n",
 		dir, got.Files, float64(got.Bytes)/(1<<20), got.At.Format(time.RFC3339))
 	return err
 }
@@ -59,9 +59,9 @@ func (c *restoreCommand) dir(p *program) (string, error) {
 	if c.Data != nil {
 		return *c.Data, nil
 	}
-	at, err := config.Running(c.File, handlers.Kinds(), p.environ)
+	at, err := config.Running(c.File, handlers.Kinds(), p.Environ)
 	if err != nil {
-		return "", &usageError{err}
+		return "", &usageError{Err: err}
 	}
 	return at.Dir, nil
 }

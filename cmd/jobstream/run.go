@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 
 	"github.com/alecthomas/kong"
 
+	"jobstream/cmd/jobstream/internal/cli"
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs/handlers"
 )
@@ -18,6 +20,7 @@ const (
 	exitOK     = 0
 	exitBroken = 1 // a failure at run time
 	exitUsage  = 2 // the command line or the configuration is wrong
+	exitFailed = 3 // the job for which a command has waited did not complete
 )
 
 // commands is the command line.
@@ -32,23 +35,18 @@ type commands struct {
 	Restore restoreCommand `cmd:"" help:"Put a backup into an empty folder, for a server to start on."`
 	Token   tokenCommand   `cmd:"" help:"Make tokens for whoever uses the server."`
 	Version versionCommand `cmd:"" help:"Print versions."`
-	Help    helpCommand    `cmd:"" help:"Say what a command does."`
+	cli.Commands
+
+	Help helpCommand `cmd:"" help:"Say what a command does."`
 
 	ShowVersion versionFlag `name:"version" help:"Print versions."`
 }
 
 // program is the environment of a command.
-type program struct {
-	ctx            context.Context
-	environ        []string
-	stdout, stderr io.Writer
-}
+type program = cli.Program
 
 // usageError is an error of the command line or the configuration.
-type usageError struct{ err error }
-
-func (e *usageError) Error() string { return e.err.Error() }
-func (e *usageError) Unwrap() error { return e.err }
+type usageError = cli.UsageError
 
 // run is the whole program. It returns the exit code.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) (code int) {
@@ -70,13 +68,21 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		_, _ = fmt.Fprintf(stderr, "jobstream: %v\nRun \"jobstream --help\" for the commands.\n", err)
 		return exitUsage
 	}
-	err = parsed.Run(&program{ctx: ctx, environ: environ, stdout: stdout, stderr: stderr})
+	err = parsed.Run(&program{Ctx: ctx, Environ: environ, Stdin: os.Stdin, Stdout: stdout, Stderr: stderr})
 	var usage *usageError
+	var refused *cli.RefusedError
+	var failed *cli.JobError
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.As(err, &failed):
+		_, _ = fmt.Fprintln(stderr, failed)
+		return exitFailed
+	case errors.As(err, &refused) && refused.Wrong():
+		_, _ = fmt.Fprintln(stderr, refused)
+		return exitUsage
 	case errors.As(err, &usage):
-		_, _ = fmt.Fprintln(stderr, usage.err)
+		_, _ = fmt.Fprintln(stderr, usage.Err)
 		return exitUsage
 	}
 	_, _ = fmt.Fprintf(stderr, "jobstream: %v\n", err)
@@ -84,18 +90,16 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 }
 
 // loadConfig reads the configuration of a command.
-func (p *program) loadConfig(file string, flags ...config.Flag) (*config.Config, error) {
-	c, err := config.Load(file, handlers.Kinds(), p.environ, flags...)
+func loadConfig(p *program, file string, flags ...config.Flag) (*config.Config, error) {
+	c, err := config.Load(file, handlers.Kinds(), p.Environ, flags...)
 	if err != nil {
-		return nil, &usageError{err}
+		return nil, &usageError{Err: err}
 	}
 	return c, nil
 }
 
 // configFlag is the flag of the commands that read the configuration.
-type configFlag struct {
-	File string `name:"config" short:"c" placeholder:"FILE" help:"Configuration file (default: ./config.yaml if there is one)."`
-}
+type configFlag = cli.ConfigFlag
 
 // helpCommand makes the list of commands complete; run turns it into the flag.
 type helpCommand struct {

@@ -159,7 +159,7 @@ func cmdExits(ts *testscript.TestScript, _ bool, args []string) {
 	cmd := exec.Command(s.bin, args[1:]...) //nolint:noctx // it ends by itself
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Env = append([]string{}, s.env.Vars...)
-	for _, name := range []string{"JOBSTREAM_SERVER_PORT", "JOBSTREAM_BROKER_PORT", "JOBSTREAM_DATA_DIR", "JOBSTREAM_WORKER_MAX_WORKERS"} {
+	for _, name := range []string{"JOBSTREAM_SERVER_PORT", "JOBSTREAM_BROKER_PORT", "JOBSTREAM_DATA_DIR", "JOBSTREAM_WORKER_MAX_WORKERS", "JOBSTREAM_URL"} {
 		if v := ts.Getenv(name); v != "" {
 			cmd.Env = append(cmd.Env, name+"="+v)
 		}

@@ -45,20 +45,20 @@ var errSecondSignal = errors.New("stopped at once by a second signal; the next s
 
 // Run serves until a signal comes or something breaks.
 func (c *serveCommand) Run(p *program) error {
-	cfg, err := p.loadConfig(c.File, c.flags()...)
+	cfg, err := loadConfig(p, c.File, c.flags()...)
 	if err != nil {
 		return err
 	}
 	signals, reloads, stop := watchSignals()
 	defer stop()
-	s := &server{cfg: cfg, log: newLogger(cfg.Log, p.stderr), signals: signals, reloads: reloads}
+	s := &server{cfg: cfg, log: newLogger(cfg.Log, p.Stderr), signals: signals, reloads: reloads}
 	s.reread = func(further ...config.Flag) (*config.Config, error) {
 		if err := configFile(c.File); err != nil {
 			return nil, err
 		}
-		return p.loadConfig(c.File, append(c.flags(), further...)...)
+		return loadConfig(p, c.File, append(c.flags(), further...)...)
 	}
-	return s.serve(p.ctx)
+	return s.serve(p.Ctx)
 }
 
 // server is the process in serve mode: a node, its REST port and the signals.
@@ -175,11 +175,11 @@ func (s *server) start(ctx context.Context, at net.Addr) error {
 	tokens := watch(s.cfg.Server.Auth.TokensFile)
 	keys, err := s.keys()
 	if err != nil {
-		return &usageError{err}
+		return &usageError{Err: err}
 	}
 	signed, follow, err := s.verifier(ctx)
 	if err != nil {
-		return &usageError{err}
+		return &usageError{Err: err}
 	}
 	o.Keyring = access.NewKeyring(access.Options{Anonymous: s.cfg.Anonymous(), Tokens: keys, Verifier: signed, Logger: s.log})
 	if s.change != nil {

@@ -19,7 +19,7 @@ func (s *server) encrypt(ctx context.Context, o *node.Options) error {
 	changes := watch(files.Files()...)
 	first, err := files.Load()
 	if err != nil {
-		return &usageError{err}
+		return &usageError{Err: err}
 	}
 	var used atomic.Pointer[tls.Config]
 	used.Store(first)

@@ -25,11 +25,11 @@ type newTokenCommand struct {
 // Run makes a token. Nothing is stored: its lines have to be put into the configuration.
 func (c *newTokenCommand) Run(p *program) error {
 	if !access.ValidName(c.Name) {
-		return &usageError{fmt.Errorf("--name: %q is not a name for a token: 1 to 64 letters, digits, _ and -, and neither %s nor %s", c.Name, access.Anonymous, access.Operator)}
+		return &usageError{Err: fmt.Errorf("--name: %q is not a name for a token: 1 to 64 letters, digits, _ and -, and neither %s nor %s", c.Name, access.Anonymous, access.Operator)}
 	}
 	expires, err := expiry(c.Expires)
 	if err != nil {
-		return &usageError{fmt.Errorf("--expires: %w", err)}
+		return &usageError{Err: fmt.Errorf("--expires: %w", err)}
 	}
 	token := access.NewToken()
 	line := fmt.Sprintf("%s: {sha256: %s, scopes: [%s]", c.Name, access.HashOf(token), strings.Join(c.Scope, ", "))
@@ -39,7 +39,7 @@ func (c *newTokenCommand) Run(p *program) error {
 	if expires != "" {
 		line += ", expires: " + expires
 	}
-	_, err = fmt.Fprintf(p.stdout, "%s\n\n# Keep the token: it is nowhere else. Put this line into the configuration, below\n# server.auth.tokens, or into the file that server.auth.tokens_file names:\n%s}\n", token, line)
+	_, err = fmt.Fprintf(p.Stdout, "%s\n\n# Keep the token: it is nowhere else. Put this line into the configuration, below\n# server.auth.tokens, or into the file that server.auth.tokens_file names:\n%s}\n", token, line)
 	return err
 }
 

@@ -9,20 +9,15 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"jobstream/cmd/jobstream/internal/cli"
 	"jobstream/jobs/access"
 	"jobstream/jobs/access/signed"
 )
 
-// operatorFile is a file in the data folder with a token for whoever may read that folder,
-// and so may do everything anyway: the commands of the operator on this machine use it. It
-// is valid as long as the server runs. The second line is the server's address. They send
-// the token nowhere else.
-const operatorFile = "operator-token"
-
 // writeOperator writes the operator's token into the data folder, which is this server's
 // by now.
 func (s *server) writeOperator(at net.Addr) {
-	path := filepath.Join(s.cfg.Data.Dir, operatorFile)
+	path := filepath.Join(s.cfg.Data.Dir, cli.OperatorFile)
 	err := os.Remove(path)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		err = writeNew(path, s.operator+"\n"+reachable(at)+"\n")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mattn/go-isatty"
 
+	"jobstream/cmd/jobstream/internal/cli"
 	"jobstream/cmd/node/archive"
 )
 
@@ -69,18 +70,12 @@ func (t *transfer) show() {
 
 // transferLine is the line after so much of about total bytes.
 func transferLine(what string, read, total int64, since time.Duration) string {
-	const mib, width = 1 << 20, 20
+	const mib = 1 << 20
 	if total == 0 {
 		return fmt.Sprintf("%s: waiting, %.0f s", what, since.Seconds())
 	}
 	part := min(float64(read)/float64(total), 1)
-	bar := make([]byte, width)
-	for i := range bar {
-		if bar[i] = '.'; float64(i) < part*width {
-			bar[i] = '#'
-		}
-	}
-	line := fmt.Sprintf("%s: [%s] %3.0f %%  %.1f of about %.1f MiB, %.1f MiB/s", what, bar, 100*part, float64(read)/mib, float64(total)/mib, float64(read)/mib/max(since.Seconds(), 0.001))
+	line := fmt.Sprintf("%s: %s %3.0f %%  %.1f of about %.1f MiB, %.1f MiB/s", what, cli.Bar(part), 100*part, float64(read)/mib, float64(total)/mib, float64(read)/mib/max(since.Seconds(), 0.001))
 	if left := since.Seconds() * (1 - part) / max(part, 1e-9); read > 0 && since > time.Second {
 		line += fmt.Sprintf(", %.0f s left", left)
 	}

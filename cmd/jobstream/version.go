@@ -12,7 +12,7 @@ import (
 type versionCommand struct{}
 
 // Run prints versions.
-func (versionCommand) Run(p *program) error { return printVersions(p.stdout) }
+func (versionCommand) Run(p *program) error { return printVersions(p.Stdout) }
 
 // versionFlag is --version, which every command accepts.
 type versionFlag bool

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -15,82 +14,53 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs/handlers"
 )
 
-// clientFlags are the flags of commands that talk to a running server.
-type clientFlags struct {
-	configFlag
+// ServerFlags are the flags of commands that talk to a running server.
+type ServerFlags struct {
+	ConfigFlag
 	URL   string `name:"url" placeholder:"URL" help:"REST address of the server (default: $$JOBSTREAM_URL, else server.host and server.port)."`
 	Cert  string `name:"client-cert" placeholder:"FILE" help:"A client certificate and its key in one PEM file, for a server with server.tls.client_ca."`
 	Token string `placeholder:"TOKEN" help:"A token for it (default: $$JOBSTREAM_TOKEN, else that of a server on this machine, whose data folder has one)."`
 }
 
-// clientTimeout is how long a server may take to answer.
-const clientTimeout = time.Minute
+// OperatorFile is a file in the data folder with a token for whoever may read that folder,
+// and so may do everything anyway: the commands of the operator on this machine use it. It
+// is valid as long as the server runs. The second line is the server's address. They send
+// the token nowhere else.
+const OperatorFile = "operator-token"
 
-// answered is an answer of a server.
-type answered struct {
-	status string // with its reason, like "200 OK"
-	code   int
-	body   []byte
+// Connect returns a client for the server. Nothing is sent yet. The error is a
+// [*UsageError].
+func (c *ServerFlags) Connect(p *Program) (*Client, error) {
+	base, err := c.Base(p)
+	if err != nil {
+		return nil, &UsageError{err}
+	}
+	base = strings.TrimSuffix(base, "/")
+	at, err := url.Parse(base)
+	if err != nil || at.Host == "" || at.Scheme != "http" && at.Scheme != "https" {
+		return nil, Usagef("%s is no address of a server; one is like http://127.0.0.1:8080", base)
+	}
+	client, token, err := c.client(p, at)
+	if err != nil {
+		return nil, &UsageError{err}
+	}
+	return &Client{base: base, token: token, http: client}, nil
 }
 
-// do sends a request without a body and reads the whole answer.
-func (c *clientFlags) do(ctx context.Context, p *program, method, path string) (*answered, error) {
-	answer, err := c.send(ctx, p, method, path) //nolint:bodyclose // whole closes it
-	if err != nil {
-		return nil, err
-	}
-	return whole(answer)
-}
-
-// whole reads the whole answer.
-func whole(answer *http.Response) (*answered, error) {
-	defer func() { _ = answer.Body.Close() }() // all of it has been read
-	body, err := io.ReadAll(answer.Body)
-	if err != nil {
-		return nil, fmt.Errorf("the server's answer was cut off: %w", err)
-	}
-	return &answered{answer.Status, answer.StatusCode, body}, nil
-}
-
-// send sends a request without a body, and returns the answer with its body unread.
-func (c *clientFlags) send(ctx context.Context, p *program, method, path string) (*http.Response, error) {
-	base, err := c.base(p)
-	if err != nil {
-		return nil, &usageError{err}
-	}
-	request, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base, "/")+path, nil)
-	if err != nil {
-		return nil, &usageError{fmt.Errorf("%s is no address of a server: %w", base, err)}
-	}
-	client, token, err := c.client(p, request.URL)
-	if err != nil {
-		return nil, &usageError{err}
-	}
-	if token != "" {
-		request.Header.Set("Authorization", "Bearer "+token)
-	}
-	answer, err := client.Do(request)
-	if err != nil {
-		return nil, fmt.Errorf("the server cannot be reached; name its address with --url if it is another one: %w", err)
-	}
-	return answer, nil
-}
-
-// base is the address of the server.
-func (c *clientFlags) base(p *program) (string, error) {
+// Base is the address of the server.
+func (c *ServerFlags) Base(p *Program) (string, error) {
 	if c.URL != "" {
 		return c.URL, nil
 	}
-	if value := variable(p.environ, config.URLVariable); value != "" {
+	if value := variable(p.Environ, config.URLVariable); value != "" {
 		return value, nil
 	}
-	at, err := config.Running(c.File, handlers.Kinds(), p.environ)
+	at, err := config.Running(c.File, handlers.Kinds(), p.Environ)
 	if err != nil {
 		return "", err
 	}
@@ -110,7 +80,7 @@ func (c *clientFlags) base(p *program) (string, error) {
 }
 
 // client is a client for the server at an address, and the token for it; "" = none.
-func (c *clientFlags) client(p *program, to *url.URL) (client *http.Client, token string, err error) {
+func (c *ServerFlags) client(p *Program, to *url.URL) (client *http.Client, token string, err error) {
 	t, err := c.transport(p, to.Hostname())
 	if err != nil {
 		return nil, "", err
@@ -131,7 +101,7 @@ func (c *clientFlags) client(p *program, to *url.URL) (client *http.Client, toke
 // transport connects to the server by this name. It knows the server of the configuration
 // by its very certificate. That need not be for the name, nor from an authority that this
 // machine knows.
-func (c *clientFlags) transport(p *program, name string) (*http.Transport, error) {
+func (c *ServerFlags) transport(p *Program, name string) (*http.Transport, error) {
 	secure := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.Cert != "" {
 		pair, err := tls.LoadX509KeyPair(c.Cert, c.Cert)
@@ -140,7 +110,7 @@ func (c *clientFlags) transport(p *program, name string) (*http.Transport, error
 		}
 		secure.Certificates = []tls.Certificate{pair}
 	}
-	at, err := config.Running(c.File, handlers.Kinds(), p.environ)
+	at, err := config.Running(c.File, handlers.Kinds(), p.Environ)
 	if err == nil && at.TLS.Cert != "" {
 		own, err := at.TLS.Certificate()
 		if err == nil {
@@ -148,8 +118,7 @@ func (c *clientFlags) transport(p *program, name string) (*http.Transport, error
 			secure.VerifyConnection = func(s tls.ConnectionState) error { return known(own, name, s.PeerCertificates) }
 		}
 	}
-	// A command sends one request.
-	return &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment, TLSClientConfig: secure}, nil
+	return &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: secure}, nil
 }
 
 // known returns an error unless a server's certificates begin with own, or lead from this
@@ -167,22 +136,22 @@ func known(own *x509.Certificate, name string, chain []*x509.Certificate) error 
 }
 
 // token is the token that the user has given.
-func (c *clientFlags) token(p *program) string {
+func (c *ServerFlags) token(p *Program) string {
 	if c.Token != "" {
 		return c.Token
 	}
-	return variable(p.environ, config.TokenVariable)
+	return variable(p.Environ, config.TokenVariable)
 }
 
 // operator returns the token in the data folder, and the address of the server that has
 // written it there. The token is for that server alone: as long as it runs, nobody else
 // can listen there. Both are empty if the request is for another one.
-func (c *clientFlags) operator(p *program, to *url.URL) (token, at string) {
-	running, err := config.Running(c.File, handlers.Kinds(), p.environ)
+func (c *ServerFlags) operator(p *Program, to *url.URL) (token, at string) {
+	running, err := config.Running(c.File, handlers.Kinds(), p.Environ)
 	if err != nil { // the server still runs with what the file was
 		running.Dir = config.Default(nil).Data.Dir
 	}
-	text, _ := os.ReadFile(filepath.Join(running.Dir, operatorFile)) // without one the server says what is missing
+	text, _ := os.ReadFile(filepath.Join(running.Dir, OperatorFile)) // without one the server says what is missing
 	token, at, _ = strings.Cut(strings.TrimSpace(string(text)), "\n")
 	host, port, err := net.SplitHostPort(at)
 	if err != nil {
