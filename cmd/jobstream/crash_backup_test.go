@@ -34,8 +34,8 @@ func TestCrashBackup(t *testing.T) {
 		c := startChild(t, dir)
 		promised := &acked{}
 		ctx, cancel := context.WithCancel(t.Context())
-		loaded := make(chan struct{})
-		go func() { load(ctx, c, rng.Uint64(), promised); close(loaded) }()
+		loaded, loads := make(chan struct{}), rng.Uint64()
+		go func() { load(ctx, c, loads, promised); close(loaded) }()
 		waitUntil(t, func() bool { return promised.count.Load() >= int64(100+rng.IntN(500)) })
 
 		online, killed := filepath.Join(dir, "online.tar"), filepath.Join(dir, "killed.tar")
