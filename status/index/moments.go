@@ -204,12 +204,11 @@ func (n *Narrow) union(attrs []string, chunk uint32) (*Bitmap, error) {
 func Last(bucket *bbolt.Bucket, attr string) (key uint64, ok bool, err error) {
 	prefix := append([]byte(attr), 0)
 	c := bucket.Cursor()
-	k, v := c.Seek(append([]byte(attr), 1))
-	if k == nil {
-		k, v = c.Last()
-	} else {
-		k, v = c.Prev()
+	step := c.Prev
+	if k, _ := c.Seek(append([]byte(attr), 1)); k == nil {
+		step = c.Last
 	}
+	k, v := step()
 	for bytes.HasPrefix(k, prefix) && len(k) != len(prefix)+4 {
 		k, v = c.Prev()
 	}
