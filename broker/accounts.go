@@ -109,21 +109,33 @@ func (a *accounts) identify(given Credentials) (*server.User, string) {
 	return u, key
 }
 
-// insider is whoever asks in the account of the streams: this process, and admins. No token
-// has this name.
+// insider is whoever asks in the account of the streams without a token: this process. No
+// token has this name.
 var insider = &access.Principal{Name: "(admin)", Scopes: []access.Scope{access.Admin}}
 
 // caller is whom a request to the service is by.
-func (a *accounts) caller(subject string) *access.Principal {
+func (a *accounts) caller(subject, reply string) *access.Principal {
 	rest, outside := strings.CutPrefix(subject, servicePrefix)
 	if !outside {
-		return insider
+		return a.admin(reply)
 	}
 	key, _, _ := strings.Cut(rest, ".")
 	if p := a.ofKey(key); p != nil {
 		return p
 	}
 	return insider // only admins can publish there for somebody who does not exist
+}
+
+// admin is whoever asks in the account of the streams. The subject does not say who that is,
+// but the answer goes to one client, and nats-server knows whose that is.
+func (a *accounts) admin(reply string) *access.Principal {
+	found, err := a.server.srv.Connz(&server.ConnzOptions{
+		Account: a.server.srv.GlobalAccount().Name, FilterSubject: reply, Username: true, Limit: 2,
+	})
+	if reply == "" || err != nil || len(found.Conns) != 1 || found.Conns[0].AuthorizedUser == "" {
+		return insider
+	}
+	return &access.Principal{Name: found.Conns[0].AuthorizedUser, Scopes: insider.Scopes}
 }
 
 // ofKey is the principal of an account; nil if there is none.

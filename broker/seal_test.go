@@ -68,9 +68,16 @@ func TestSeal(t *testing.T) {
 		block(func(h nats.Header) { h.Del("Job-Seal") }),
 		block(func(h nats.Header) { h.Set("Job-Seal", strings.Repeat("A", 16)) }),
 		block(func(h nats.Header) { h.Set("Job-Seal", "") }),
-		{"Job-Created-By": {"boss"}}, {"job-created-by": {"boss"}}, {"Job-Moved": {"1"}}, {"Job-Batch-End": {jobs.NewID().String()}},
-		{"Job-Token": {strings.Repeat("ab", 32)}}, {"Job-Schedule": {"s"}}, {"Job-Scheduled-For": {"2026-01-01"}},
-		{"Job-Inputs": {`{"file":{}}`}}, {"Job-Seal": {"x"}}, {"Job-Id": {"0193a5b1-7c3e-8d2f-8a4b-5c6d7e8f9012"}},
+		{"Job-Created-By": {"boss"}},
+		{"job-created-by": {"boss"}},
+		{"Job-Moved": {"1"}},
+		{"Job-Batch-End": {jobs.NewID().String()}},
+		{"Job-Token": {strings.Repeat("ab", 32)}},
+		{"Job-Schedule": {"s"}},
+		{"Job-Scheduled-For": {"2026-01-01"}},
+		{"Job-Inputs": {`{"file":{}}`}},
+		{"Job-Seal": {"x"}},
+		{"Job-Id": {"0193a5b1-7c3e-8d2f-8a4b-5c6d7e8f9012"}},
 	}
 	for _, h := range forged {
 		if err := nc.PublishMsg(&nats.Msg{Subject: "jobs.email.3", Header: h, Data: []byte("{}")}); err != nil {

@@ -162,7 +162,7 @@ type caller struct {
 func (c *caller) call(m *nats.Msg) {
 	begun := time.Now()
 	request := &Request{
-		Body: m.Data, Principal: c.service.server.accounts.caller(m.Subject), MaxAnswer: c.service.server.o.MaxPayload + batchAnswer,
+		Body: m.Data, Principal: c.service.server.accounts.caller(m.Subject, m.Reply), MaxAnswer: c.service.server.o.MaxPayload + batchAnswer,
 		header: m.Header, reply: m.Reply, server: c.service.server, place: c.slots, waits: c.waits,
 	}
 	select {

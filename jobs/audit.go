@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"sync/atomic"
+	"time"
 )
 
 // Act is what somebody has done by a request, as the audit log has it.
@@ -30,7 +31,7 @@ const (
 	MaxAudit     = 100_000
 	MaxRefusals  = 10_000
 	MaxAuditText = 300 // bytes of a target, and of a detail
-	AuditTime    = 400 * 24 * 60 * 60 * 1_000_000_000
+	AuditTime    = 400 * 24 * time.Hour
 )
 
 // Audited does another command. If that changes anything, the audit log says so, in the

@@ -47,7 +47,7 @@ func (f *fold) note(entry jobs.AuditEntry) error {
 	for err == nil {
 		k, v := bucket.Cursor().First()
 		var old jobs.AuditEntry
-		if len(k) == 8 && n-binary.BigEndian.Uint64(k) < most && json.Unmarshal(v, &old) == nil && entry.At-old.At < jobs.AuditTime {
+		if len(k) == 8 && n-binary.BigEndian.Uint64(k) < most && json.Unmarshal(v, &old) == nil && entry.At.Sub(old.At) < jobs.AuditTime {
 			return nil
 		}
 		err = bucket.Delete(k)

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
 	"jobstream/jobs/access"
@@ -70,6 +72,10 @@ func TestContractCreatedBy(t *testing.T) {
 	note(h.do("POST", "/jobs", later, "Authorization", "Bearer "+adminToken).body, "tests")
 	note(h.call(h.login(t, "app"), "submit", later).Data, "app")
 	note(h.call(h.dial(), "submit", later).Data, "anonymous")
+	ops, err := nats.Connect(h.nats, nats.Token(adminToken), nats.NoReconnect())
+	mustDo(t, err)
+	t.Cleanup(ops.Close)
+	note(h.call(ops, "submit", later).Data, "tests")
 	var batch struct{ Jobs []json.RawMessage }
 	mustDo(t, json.Unmarshal(h.do("POST", "/jobs/batch", `{"jobs":[`+later+`,`+later+`]}`, asRole("app")...).body, &batch))
 	for _, one := range batch.Jobs {
