@@ -39,7 +39,13 @@ const sealFile = "seal.json"
 // seal makes and checks seals.
 type seal struct {
 	sealKey
-	hashes sync.Pool // of hash.Hash
+	hashes sync.Pool // of *sealHash
+}
+
+// sealHash is a hash with the key in it, and a place for its sum.
+type sealHash struct {
+	hash.Hash
+	sum [sha256.Size]byte
 }
 
 // sealKey is the content of the file.
@@ -80,7 +86,7 @@ func openSeal(dir string, last uint64) (*seal, error) {
 
 func newSeal(k sealKey) *seal {
 	s := &seal{sealKey: k}
-	s.hashes.New = func() any { return hmac.New(sha256.New, s.Key) }
+	s.hashes.New = func() any { return &sealHash{Hash: hmac.New(sha256.New, s.Key)} }
 	return s
 }
 
@@ -136,10 +142,9 @@ func (s *seal) genuine(seq uint64, block []byte) bool {
 
 // of is the seal of the beginning of a header block.
 func (s *seal) of(block []byte, text *[sealText]byte) {
-	h := s.hashes.Get().(hash.Hash)
+	h := s.hashes.Get().(*sealHash)
 	defer s.hashes.Put(h)
 	h.Reset()
 	h.Write(block)
-	var sum [sha256.Size]byte
-	base64.RawURLEncoding.Encode(text[:], h.Sum(sum[:0])[:sealBytes])
+	base64.RawURLEncoding.Encode(text[:], h.Sum(h.sum[:0])[:sealBytes])
 }
