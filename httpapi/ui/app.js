@@ -44,7 +44,7 @@ function View() {
   return Shown ? html`<${Shown} key=${path.value} id=${match[1] && decodeURIComponent(match[1])} />` : html`<p class="faint" aria-busy="true">…</p>`;
 }
 
-const dots = {live: ['●', 'live'], paused: ['⏸', 'paused'], hidden: ['⏸', 'paused'], lost: ['✕', 'reconnecting']};
+const dots = {live: ['●', 'live'], paused: ['‖', 'paused'], hidden: ['‖', 'paused'], lost: ['✕', 'reconnecting']};
 
 function Live() {
   const [mark, text] = dots[state.value];

@@ -58,7 +58,8 @@ async function follow(signal) {
   }
 }
 
-setInterval(() => { if (state.value !== 'hidden' && !paused.value) now.value = Date.now(); }, 1000);
+// without digests ages go on
+setInterval(() => { if (state.value !== 'hidden' && !paused.value && Date.now() - now.value > 1500) now.value = Date.now(); }, 1000);
 
 // columnsOf are the columns of GET /stats/history, of a type or of the total, with the end of
 // each period as at. Numbers of jobs become rates.

@@ -7,7 +7,7 @@ import {useKeys} from './keys.js';
 import {now} from './live.js';
 import {ago, clock, span} from './format.js';
 
-const marks = {scheduled: '◷', pending: '○', processing: '◐', retrying: '↻', blocked: '⏸', completed: '●', failed: '✕', cancelled: '⊘'};
+const marks = {scheduled: '◷', pending: '○', processing: '◐', retrying: '↻', blocked: '‖', completed: '●', failed: '✕', cancelled: '⊘'};
 
 // Status shows the state of a job, by word and sign and not by colour alone.
 export const Status = ({status}) => html`<span class="status ${status}"><span aria-hidden="true">${marks[status] || '·'}</span> ${status}</span>`;
@@ -19,11 +19,12 @@ export const Ago = ({at}) => (at ? html`<time datetime=${at} title=${clock(at)}>
 export const Bar = ({percent, label}) => html`<span class="bar" role="progressbar" aria-valuenow=${percent} aria-valuemin="0" aria-valuemax="100"
   aria-label=${label || 'progress'}><i style=${{width: `${percent}%`}} /></span>`;
 
-// Spark is a small chart of numbers.
-export function Spark({values, label, width = 120, height = 22}) {
-  const max = Math.max(1e-9, ...values.map((v) => v || 0));
-  const step = width / Math.max(1, values.length);
-  const d = values.map((v, i) => `M${(i * step + step / 2).toFixed(1)} ${height}V${(height - (height - 2) * (v || 0) / max).toFixed(1)}`).join('');
+// Spark is a small chart of the last numbers, of which there is room for some.
+export function Spark({values, label, room = 60, width = 120, height = 22}) {
+  const last = values.slice(-room), before = room - last.length;
+  const max = Math.max(1e-9, ...last.map((v) => v || 0));
+  const step = width / room;
+  const d = last.map((v, i) => `M${((before + i) * step + step / 2).toFixed(1)} ${height}V${(height - (height - 2) * (v || 0) / max).toFixed(1)}`).join('');
   return html`<svg class="spark" width=${width} height=${height} viewBox="0 0 ${width} ${height}" role="img" aria-label=${label}>
     <path d=${d} stroke-width=${Math.max(1, step * 0.8).toFixed(1)} /></svg>`;
 }

@@ -175,7 +175,7 @@ function Change({job: j, close, again}) {
 }
 
 const facts = (j) => [
-  ['id', html`<span class="mono" id="job-id">${j.id}</span> <button type="button" class="quiet" title="copy" onClick=${() => navigator.clipboard?.writeText(j.id).then(() => say('copied'), fail)}>⧉</button>`],
+  ['id', html`<span class="mono" id="job-id">${j.id}</span> <button type="button" class="quiet" title="copy" onClick=${() => navigator.clipboard?.writeText(j.id).then(() => say('copied'), fail)}>copy</button>`],
   ['submitted', html`<${Ago} at=${j.created_at} />`], ['by', j.created_by], ['due', j.run_at && html`<${Ago} at=${j.run_at} />`], ['started', j.started_at && html`<${Ago} at=${j.started_at} />`], ['ended', j.ended_at && html`<${Ago} at=${j.ended_at} />`],
   ['node', j.node], ['tags', j.tags?.length ? j.tags.map((t) => html`<a key=${t} class="chip" href=${link(`/jobs?tag=${encodeURIComponent(t)}`)}>${t}</a> `) : null],
   ['key', j.concurrency_key && html`<a href=${link(`/jobs?concurrency_key=${encodeURIComponent(j.concurrency_key)}`)}>${j.concurrency_key}</a>`], ['unique key', j.unique_key],

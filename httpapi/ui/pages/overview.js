@@ -93,11 +93,11 @@ function Charts() {
 function Types({d}) {
   const per = d.seconds || 1;
   const rows = Object.entries(d.types || {}).sort(([, a], [, b]) => (b.oldest_seconds || 0) - (a.oldest_seconds || 0) || (b.waiting || 0) - (a.waiting || 0));
-  return html`<${Card} title="Types" tools=${html`<${Curl} path="/workers/stats" />`}><div class="scroll"><table class="cards"><thead><tr><th>type</th><th class="num">waiting</th><th class="num">oldest</th><th class="num">running</th><th class="num">done/s</th><th class="num">p95 run</th><th class="num">failed, 5 min</th><th>done, last 5 min</th></tr></thead>
+  return html`<${Card} title="Types" tools=${html`<${Curl} path="/workers/stats" />`}><div class="scroll"><table class="cards"><thead><tr><th>type</th><th class="num">waiting</th><th class="num">oldest</th><th class="num">running</th><th class="num">done/s</th><th class="num">p95 run</th><th class="num">failed, 5 min</th><th>done, last minute</th></tr></thead>
     <tbody>${rows.slice(0, 100).map(([name, t]) => {
       const mine = recent.map((r) => r.types?.[name] || {});
       const failed = mine.reduce((n, r) => n + (r.failed || 0), 0);
-      return html`<tr key=${name}><td><a href=${link(`/types/${name}`)}>${name}</a>${t.paused && html` <span class="warn">⏸ paused</span>`}</td>
+      return html`<tr key=${name}><td><a href=${link(`/types/${name}`)}>${name}</a>${t.paused && html` <span class="warn">‖ paused</span>`}</td>
         <td class="num" data-name="waiting"><a href=${link(`/jobs?type=${name}&status=pending`)}>${count(t.waiting || 0)}</a></td><td class="num" data-name="oldest"><${Wait} seconds=${t.oldest_seconds} /></td>
         <td class="num" data-name="running">${count(t.running || 0)}</td><td class="num" data-name="done/s">${rate((t.done || 0) / per)}</td><td class="num" data-name="p95 run">${span(t.run?.p95)}</td>
         <td class="num" data-name="failed">${failed ? html`<a class="bad" href=${link(`/failures?type=${name}`)}>${count(failed)} ▲</a>` : '0'}</td>

@@ -57,7 +57,7 @@ export default function Type({id}) {
   const ring = history && columnsOf(history, id);
   const settings = ['run', 'runs', 'retry_count', 'timeout', 'backoff', 'lease', 'inputs'].filter((k) => t[k] != null);
   return html`<div class="row"><h1>${t.name}</h1><span class="faint">${t.description}</span>
-      ${t.paused && html`<span class="warn" id="paused">⏸ paused${t.paused_by ? ` by ${t.paused_by}` : ''} ${t.paused_at && html`<${Ago} at=${t.paused_at} />`}</span>`}
+      ${t.paused && html`<span class="warn" id="paused">‖ paused${t.paused_by ? ` by ${t.paused_by}` : ''} ${t.paused_at && html`<${Ago} at=${t.paused_at} />`}</span>`}
       <div class="tools">${t.paused ? html`<${Do} needs="manage" kind="main" act=${() => post(`/types/${t.name}/resume`).then(again)}>Resume</${Do}>` : html`<${Do} needs="manage" act=${() => post(`/types/${t.name}/pause`).then(again)}>Pause</${Do}>`}
         <a class="button" href=${link(`/new?type=${t.name}`)}>New job</a><a class="button" href=${link(`/jobs?type=${t.name}`)}>Jobs</a><${Curl} path=${`/types/${t.name}`} /></div></div><${Trouble} error=${error} />
     <div class="grid"><${Depth} type=${t} live=${live} /><${Limits} type=${t} again=${again} /></div>

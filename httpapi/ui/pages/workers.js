@@ -26,12 +26,12 @@ export default function Workers() {
   const d = digest.value;
   const all = data?.workers || [];
   const local = all.filter((w) => w.local), remote = all.filter((w) => !w.local);
-  return html`<div class="row"><h1>Workers</h1>${stats?.paused && html`<span class="warn" id="paused">⏸ paused</span>`}
+  return html`<div class="row"><h1>Workers</h1>${stats?.paused && html`<span class="warn" id="paused">‖ paused</span>`}
       ${stats && html`<${Do} needs="manage" act=${() => post(`/workers/${stats.paused ? 'resume' : 'pause'}`).then(anew)}>${stats.paused ? 'Resume' : 'Pause'}</${Do}>`}<${Curl} path="/workers" /></div><${Trouble} error=${error} />
     ${local.map((w) => html`<${Card} key=${w.worker} title=${`${w.node}: its own pool`} tools=${stats && html`<${Size} stats=${stats} again=${anew} />`}>
       <${Slots} leases=${w.leases} max=${stats?.max_workers || 0} />
       <div class="figures"><div><span class="faint">busy</span><b>${d?.workers ? `${d.workers.busy}/${d.workers.max}` : count(w.leases.length)}</b></div><div><span class="faint">utilisation</span><b>${share(d?.workers?.utilisation ?? stats?.utilisation ?? 0, 1)}</b></div>
-        <div><span class="faint">last 5 min</span><br /><${Spark} label="busy workers" values=${recent.map((r) => r.workers?.busy || 0)} /></div><div><span class="faint">disk free</span><b>${bytes(d?.node?.disk_free_bytes)}</b></div>
+        <div><span class="faint">last 5 min</span><br /><${Spark} room=${300} label="busy workers" values=${recent.map((r) => r.workers?.busy || 0)} /></div><div><span class="faint">disk free</span><b>${bytes(d?.node?.disk_free_bytes)}</b></div>
         <div><span class="faint">commit</span><b>${d?.node?.commit_ms ? `${d.node.commit_ms.toFixed(1)} ms` : '–'}</b></div><div><span class="faint">up</span><b>${span(stats?.uptime_seconds)}</b></div><div><span class="faint">version</span><b>${info?.version || '–'}</b></div></div>
       <${Running} leases=${w.leases} /></${Card}>`)}
     <${Card} title="Workers elsewhere"><table class="cards" id="remote"><thead><tr><th>worker</th><th>types</th><th class="num">last seen</th><th>jobs</th></tr></thead><tbody>
