@@ -158,6 +158,7 @@ func TestBrowserKeys(t *testing.T) {
 	}
 	b := newBrowser(t, h)
 	b.visit("/")
+	b.shows(".live", "live")
 	b.press("?")
 	b.shows("dialog", "next row")
 	b.press(kb.Escape)
@@ -211,7 +212,7 @@ func TestBrowserTypes(t *testing.T) {
 	b.fill(`input[name=rate]`, "50/s")
 	b.click("main", "Change")
 	b.shows(".words", "until the next start")
-	if got := h.jobType(http.MethodGet, "/types/hold"); got.MaxWorkers != 2 {
+	if got := h.jobType(http.MethodGet, "hold"); got.MaxWorkers != 2 {
 		t.Errorf("hold runs %d at a time", got.MaxWorkers)
 	}
 	b.visit("/workers")

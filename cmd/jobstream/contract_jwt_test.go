@@ -103,7 +103,7 @@ func TestContractJWT(t *testing.T) {
 	if r := h.do("POST", "/jobs", mail, bearer(alice)...); r.code != http.StatusAccepted {
 		t.Errorf("%d %s", r.code, r.body)
 	}
-	if prob := h.do("GET", "/jobs", "", bearer(alice)...).wantProblem(t, 403, "forbidden"); !strings.Contains(prob.Detail, "the scope read") {
+	if prob := h.do("GET", "/types", "", bearer(alice)...).wantProblem(t, 403, "forbidden"); !strings.Contains(prob.Detail, "the scope read") {
 		t.Error(prob.Detail)
 	}
 	typed := p.token("a", "bob", "submit", map[string]any{"types": []string{"report"}})

@@ -72,7 +72,7 @@ function Header({help}) {
     <div class="tools">
       <a class="button" href=${link('/new')} title="New job (n)">+ <span class="wide-only">New</span></a>
       <${Live} /><${Theme} />
-      ${token.value && html`<button type="button" class="quiet" title="Forget the token of this tab" onClick=${() => { login('').catch(() => {}); location.reload(); }}>log out</button>`}
+      ${token.value && html`<button type="button" class="quiet" title="Forget the token of this tab" onClick=${() => login('').catch(() => {})}>log out</button>`}
       <button type="button" class="quiet" title="Keys (?)" aria-label="Keys" onClick=${help}>?</button>
     </div></header>`;
 }

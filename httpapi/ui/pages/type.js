@@ -29,7 +29,7 @@ function Limits({type: t, again}) {
 function Depth({type: t, live}) {
   const by = t.priorities || live.priorities || {};
   const max = Math.max(1, ...[1, 2, 3, 4, 5].map((p) => by[p]?.waiting ?? by[p] ?? 0));
-  return html`<${Card} title="Waiting" tools=${html`<a href=${link(`/jobs${query({type: t.name, status: 'pending'})}`)}>show them</a>`}><div class="figures"><div><span class="faint">waiting</span><b>${count(live.waiting ?? t.depth.queued)}</b></div><div><span class="faint">oldest</span><b><${Wait} seconds=${live.oldest_seconds} /></b></div>
+  return html`<${Card} title="Waiting" tools=${html`<a href=${link(`/jobs${query({type: t.name, status: 'pending'})}`)}>show them</a>`}><div class="figures"><div><span class="faint">waiting</span><b>${count(live.waiting ?? t.depth.pending)}</b></div><div><span class="faint">oldest</span><b><${Wait} seconds=${live.oldest_seconds} /></b></div>
       <div><span class="faint">running</span><b>${count(live.running ?? t.depth.processing)}</b></div><div><span class="faint">retrying</span><b>${count(live.retrying ?? t.depth.retrying)}</b></div><div><span class="faint">scheduled</span><b>${count(live.scheduled ?? t.depth.scheduled)}</b></div></div>
     ${Object.keys(by).length > 0 && html`<table><tbody>${[1, 2, 3, 4, 5].map((p) => {
       const n = by[p]?.waiting ?? by[p] ?? 0;

@@ -13,7 +13,7 @@ export default function Types() {
     <thead><tr><th>type</th><th>runs</th><th class="num">waiting</th><th class="num">oldest</th><th class="num">running</th><th class="num">done/s</th><th class="num">p95 run</th><th><span class="sr">more</span></th><th><span class="sr">more</span></th></tr></thead>
     <tbody>${(data?.types || []).map((t) => {
       const live = d?.types?.[t.name] || {};
-      return html`<tr key=${t.name}><td><a href=${link(`/types/${t.name}`)}>${t.name}</a> <span class="faint">${t.description}</span></td><td>${t.run}</td><td class="num" data-name="waiting">${count(live.waiting ?? t.depth?.queued)}</td>
+      return html`<tr key=${t.name}><td><a href=${link(`/types/${t.name}`)}>${t.name}</a> <span class="faint">${t.description}</span></td><td>${t.run}</td><td class="num" data-name="waiting">${count(live.waiting ?? t.depth?.pending)}</td>
         <td class="num" data-name="oldest"><${Wait} seconds=${live.oldest_seconds} /></td><td class="num" data-name="running">${count(live.running ?? t.depth?.processing)}${t.max_workers ? `/${t.max_workers}` : ''}</td>
         <td class="num" data-name="done/s">${rate((live.done || 0) / per)}</td><td class="num" data-name="p95 run">${span(live.run?.p95)}</td><td><${Spark} label=${`done in each second, ${t.name}`} values=${recent.slice(-60).map((r) => r.types?.[t.name]?.done || 0)} /></td>
         <td class="tools">${t.paused ? html`<span class="warn">‖ paused${t.paused_by ? ` by ${t.paused_by}` : ''}</span><${Do} needs="manage" act=${() => post(`/types/${t.name}/resume`).then(again)}>Resume</${Do}>` : html`<${Do} needs="manage" act=${() => post(`/types/${t.name}/pause`).then(again)}>Pause</${Do}>`}
