@@ -160,7 +160,7 @@ func TestBrowserKeys(t *testing.T) {
 	b.visit("/")
 	b.shows(".live", "live")
 	b.press("?")
-	b.shows("dialog", "next row")
+	b.shows("dialog", "new job")
 	b.press(kb.Escape)
 	b.holds("no dialog", `!document.querySelector("dialog")`)
 	for key, heading := range map[string]string{"j": "Jobs", "f": "Failures", "t": "Types", "s": "Schedules", "w": "Workers", "l": "Tail", "o": "Overview"} {
@@ -182,7 +182,8 @@ func TestBrowserKeys(t *testing.T) {
 	b.shows("dialog", "Delete 3 jobs?")
 	b.press(kb.Enter)
 	b.shows("#jobs", "No job matches")
-	b.press("/")
+	// chromedp would type the key as well, although the page has taken it
+	eval[any](b, `document.body.dispatchEvent(new KeyboardEvent("keydown", {key: "/", bubbles: true}))`)
 	b.holds("the search has the focus", `document.activeElement.type === "search"`)
 	b.press("type:report tag:\"a b\"")
 	b.press(kb.Enter)

@@ -1,5 +1,5 @@
 // The keys of the frame and of the view that is shown.
-import {useEffect, useRef} from 'preact/hooks';
+import {useLayoutEffect, useRef} from 'preact/hooks';
 import {signal} from '@preact/signals';
 
 // known lists the keys that work now, for the help: [keys, what they do].
@@ -53,7 +53,7 @@ export function useKeys(keys, {only} = {}) {
   const layer = useRef({});
   layer.current = Object.fromEntries(Object.entries(keys).map(([key, [text, f]]) => [key, {text, do: f}]));
   if (only) layer.current.only = true;
-  useEffect(() => {
+  useLayoutEffect(() => {
     layers.push(layer);
     known.value = layers.flatMap((l) => Object.entries(l.current).filter(([, k]) => k.text).map(([key, k]) => [key, k.text]));
     return () => {

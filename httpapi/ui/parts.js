@@ -1,5 +1,5 @@
 // What views are made of.
-import {useEffect, useRef, useState} from 'preact/hooks';
+import {useEffect, useLayoutEffect, useRef, useState} from 'preact/hooks';
 import {signal} from '@preact/signals';
 import {html} from './html.js';
 import {curl, get, may, Problem} from './api.js';
@@ -89,7 +89,7 @@ export function Dialogs() {
 export function Dialog({title, close, children, wide}) {
   const box = useRef();
   useKeys({Escape: ['', close]}, {only: true});
-  useEffect(() => {
+  useLayoutEffect(() => {
     box.current.showModal();
     box.current.querySelector('[autofocus]')?.focus();
   }, []);

@@ -4,7 +4,7 @@ import {html} from '../html.js';
 import {may, post, put} from '../api.js';
 import {link} from '../route.js';
 import {digest, now, recent} from '../live.js';
-import {Ago, Bar, Card, Curl, Do, Spark, Trouble, say, useGet} from '../parts.js';
+import {Ago, Bar, Card, Curl, Do, Spark, Trouble, fail, say, useGet} from '../parts.js';
 import {bytes, between, count, share, span} from '../format.js';
 
 // Slots are the workers of a pool: full ones have a job.
@@ -16,7 +16,7 @@ function Size({stats, again}) {
   const [size, set] = useState(null);
   const value = size ?? stats.max_workers;
   return html`<label class="row">size <input type="range" min="1" max=${Math.max(32, stats.max_workers * 2)} value=${value} disabled=${!may('manage')} aria-label="size of the pool" onInput=${(e) => set(Number(e.target.value))}
-      onChange=${() => put('/workers', {max_workers: Number(value)}).then(() => { say(`${value} workers, until the next start`); set(null); again(); })} /> <b>${value}</b></label>`;
+      onChange=${(e) => { const n = Number(e.target.value); put('/workers', {max_workers: n}).then(() => { say(`${n} workers, until the next start`); set(null); again(); }, fail); }} /> <b>${value}</b></label>`;
 }
 
 export default function Workers() {
