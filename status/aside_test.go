@@ -145,6 +145,7 @@ func TestPoisonRecord(t *testing.T) {
 	tr.submit(message(1), message(2), message(3))
 	tr.wait(3, 0)
 	tr.reopen()
+	tr.damaged = true
 	if err := tr.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketJobs).Put(key8(2), []byte("nonsense")) }); err != nil {
 		t.Fatal(err)
 	}

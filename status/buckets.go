@@ -49,6 +49,8 @@ var (
 	}
 
 	keyFormat    = []byte("format")
+	keyLayout    = []byte("layout") // see format.go
+	keyWriter    = []byte("writer") // the version that has opened it last
 	keyPositions = []byte("positions")
 	keyNumber    = []byte("number") // of the last commit that changed something
 	keyClean     = []byte("clean")
@@ -59,6 +61,3 @@ var (
 	keyIndexes   = []byte("indexes") // the version of the indexes, and while they are made anew the next key
 	prefixType   = "type/"
 )
-
-// formatVersion is that of the whole file's layout.
-const formatVersion = 1

@@ -13,6 +13,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"go.etcd.io/bbolt"
+
 	"jobstream/jobs"
 )
 
@@ -85,10 +87,11 @@ func (i idle) Read(ctx context.Context, from jobs.Positions, _ jobs.Sink) error 
 // tracker is a Store for tests, with a record of what Run published.
 type tracker struct {
 	*Store
-	t      tb
-	cancel context.CancelFunc
-	clock  func() jobs.Time // the test's clock, nil = the machine's
-	done   chan error       // gets what Run returned
+	t       tb
+	cancel  context.CancelFunc
+	clock   func() jobs.Time // the test's clock, nil = the machine's
+	done    chan error       // gets what Run returned
+	damaged bool             // by the test
 
 	mu   sync.Mutex
 	cond *sync.Cond
@@ -213,6 +216,19 @@ func (tr *tracker) stop() {
 	}
 	if err := tr.halt(); err != nil {
 		tr.t.Fatalf("Run: %v", err)
+	}
+	var i *inspection
+	err := tr.db.View(func(tx *bbolt.Tx) (err error) {
+		i, err = inspect(context.Background(), tx, nil)
+		return err
+	})
+	if err != nil {
+		tr.t.Fatalf("inspect: %v", err)
+	}
+	for _, f := range i.found {
+		if !tr.damaged && f.Severity != jobs.Notice {
+			tr.t.Fatalf("at its end the tracker has this: %+v", f)
+		}
 	}
 	if err := tr.Close(); err != nil {
 		tr.t.Fatalf("Close: %v", err)

@@ -44,7 +44,10 @@ func snapshot(db *boltfile.File, f func(*Snapshot) error) error {
 }
 
 // Stopped is the tracker of a server that does not run.
-type Stopped struct{ db *boltfile.File }
+type Stopped struct {
+	*Queries // what needs nothing of the last commit in memory: Job, Input, Schedules
+	db       *boltfile.File
+}
 
 // OpenStopped opens the tracker at path, which must exist. No server can start on it
 // before [Stopped.Close]. If one runs, the error is [boltfile.ErrLocked].
@@ -53,7 +56,7 @@ func OpenStopped(path string, log *slog.Logger) (*Stopped, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Stopped{db}, nil
+	return &Stopped{&Queries{db: db, latest: newLatest()}, db}, nil
 }
 
 // Snapshot calls f with a snapshot; see [Store.Snapshot].

@@ -33,6 +33,7 @@ type Options struct {
 	// Webhooks are notified of the ends of jobs, besides the jobs' own URLs.
 	Webhooks jobs.Webhooks
 	Logger   *slog.Logger
+	Version  string // of the program; "" = unknown
 
 	unsynced bool // tests of something else than durability
 }
@@ -72,7 +73,7 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := newStore(db, o)
-	err = prepare(db)
+	err = prepare(db, o.Version)
 	if err == nil {
 		err = reindex(db, o.Logger)
 	}
@@ -107,7 +108,7 @@ func newStore(db *boltfile.File, o Options) *Store {
 }
 
 // prepare makes the buckets of a new file and checks the format of an old one.
-func prepare(db *boltfile.File) error {
+func prepare(db *boltfile.File, version string) error {
 	return db.Update(func(tx *bbolt.Tx) error {
 		made := tx.Bucket(bucketMeta) == nil
 		for _, name := range allBuckets {
@@ -116,15 +117,15 @@ func prepare(db *boltfile.File) error {
 			}
 		}
 		meta := tx.Bucket(bucketMeta)
-		if v := meta.Get(keyFormat); v != nil && (len(v) != 1 || v[0] != formatVersion) {
-			return fmt.Errorf("its format %v is not known to this version of jobstream", v)
+		if err := checkFormat(tx, version); err != nil {
+			return err
 		}
 		if made {
 			if err := errors.Join(meta.Put(keyRebuild, []byte{1}), meta.Put(keyIndexes, []byte{indexVersion})); err != nil {
 				return err
 			}
 		}
-		return errors.Join(prepareEnded(tx), meta.Put(keyFormat, []byte{formatVersion}))
+		return errors.Join(prepareEnded(tx), writeFormat(meta, version))
 	})
 }
 

@@ -33,6 +33,7 @@ type commands struct {
 	Compact compactCommand `cmd:"" help:"Give back the disk space of deleted records, while no server runs."`
 	Backup  backupCommand  `cmd:"" help:"Copy everything that a server keeps into one file, while it runs or not."`
 	Restore restoreCommand `cmd:"" help:"Put a backup into an empty folder, for a server to start on."`
+	Doctor  doctorCommand  `cmd:"" help:"Look for what is wrong with a server or its data folder, and mend it."`
 	Token   tokenCommand   `cmd:"" help:"Make tokens for whoever uses the server."`
 	Version versionCommand `cmd:"" help:"Print versions."`
 	cli.Commands
@@ -47,6 +48,11 @@ type program = cli.Program
 
 // usageError is an error of the command line or the configuration.
 type usageError = cli.UsageError
+
+// exitCode ends a command that has said everything with a code of its own.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 // run is the whole program. It returns the exit code.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) (code int) {
@@ -72,9 +78,12 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	var usage *usageError
 	var refused *cli.RefusedError
 	var failed *cli.JobError
+	var exit exitCode
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.As(err, &exit):
+		return int(exit)
 	case errors.As(err, &failed):
 		_, _ = fmt.Fprintln(stderr, failed)
 		return exitFailed

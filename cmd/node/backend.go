@@ -37,6 +37,7 @@ func newBackend(c *core, remove func(context.Context, []*jobs.Job) (int, int64, 
 		Refusals:  c.refusals,
 		Changes:   c.changes,
 		Backups:   backups{c},
+		Inspector: inspector{c, make(chan struct{}, 1)},
 	}
 }
 

@@ -90,7 +90,7 @@ func startCore(ctx context.Context, o coreOptions) (c *core, err error) {
 		}
 	}
 	c.Store, err = status.Open(status.Options{
-		Path: o.dirs.Tracker, Existing: o.again, Registry: o.registry, Webhooks: webhooksOf(&o.Callbacks), Logger: o.Logger,
+		Path: o.dirs.Tracker, Existing: o.again, Registry: o.registry, Webhooks: webhooksOf(&o.Callbacks), Logger: o.Logger, Version: o.Version,
 		OutboxAge: max(10*time.Second, 5*o.NATS.Sync),
 		Checked:   func(id jobs.ID) bool { return c.Submitter.Checked(id) },
 	})

@@ -33,6 +33,7 @@ type Backend struct {
 	Changes   *changes.Feed
 	Backups   Backups
 	Metrics   http.Handler
+	Inspector Inspector
 	Figures   *figures.Collector
 	Info      Info
 }
@@ -141,6 +142,11 @@ type Reloader interface {
 type Backups interface {
 	// Backup begins one. It has everything that was acknowledged before the call.
 	Backup(ctx context.Context) (*Stream, error)
+}
+
+// Inspector looks for what is wrong with the server.
+type Inspector interface {
+	Inspect(ctx context.Context) ([]jobs.Finding, error)
 }
 
 // Schedules make jobs at set times. Mistakes of users are *jobs.Errors. An actor is the

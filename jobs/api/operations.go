@@ -106,6 +106,7 @@ var operations = guarded([]*Operation{
 	{"audit", access.Admin, "GET /audit", 200, doors(readAudit, nil, listAudit), auditDoc},
 	{"reload", access.Admin, "POST /reload", 200, both(readEmpty, reload), reloadDoc},
 	{"backup", access.Admin, "GET /backup", 200, doors(readNothing, nil, backup), backupDoc},
+	{"doctor", access.Admin, "GET /doctor", 200, doors(readNothing, nil, examine), doctorDoc},
 
 	{"schedule.list", access.Read, "GET /schedules", 200, doors(readNothing, nil, listSchedules), scheduleListDoc},
 	{"schedule.preview", access.Read, "GET /schedules/preview", 200, doors(readPreview, nil, previewSchedule), schedulePreviewDoc},
