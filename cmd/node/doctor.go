@@ -80,7 +80,7 @@ func (in inspector) Inspect(ctx context.Context) ([]jobs.Finding, error) {
 	for _, t := range c.o.registry.Types() {
 		types = append(types, t.Name)
 	}
-	d := &doctor{tracker: c.Store, dirs: c.o.dirs, o: DoctorOptions{MinFree: c.o.MinFree, Types: types}}
+	d := &doctor{tracker: c.Store, dirs: c.o.dirs, running: true, o: DoctorOptions{MinFree: c.o.MinFree, Types: types}}
 	var err error
 	if d.found, err = c.Store.Inspect(ctx, d.see); err != nil {
 		return nil, err
@@ -127,9 +127,10 @@ type doctor struct {
 		Input(id jobs.ID) (*jobs.Artifact, error)
 		Schedules(ctx context.Context) ([]*schedule.Entry, error)
 	}
-	dirs  Folders
-	o     DoctorOptions
-	found []jobs.Finding
+	dirs    Folders
+	o       DoctorOptions
+	running bool // so things change
+	found   []jobs.Finding
 
 	newest  jobs.Time // of all records
 	lost    []lostFile
@@ -201,17 +202,37 @@ func (d *doctor) outside(ctx context.Context) error {
 	return err
 }
 
+// On a running server a file may be gone a moment before the record of its job. So the
+// doctor waits for that this long.
+const (
+	goneWithin = 10 * time.Second
+	goneEvery  = 100 * time.Millisecond
+)
+
 // missing adds the files that are really missing. Meanwhile a job may have been deleted,
 // have ended, or run again.
 func (d *doctor) missing(ctx context.Context) error {
-	for _, f := range d.lost {
-		j, err := d.tracker.Job(ctx, f.job)
-		if err != nil {
-			return err
+	left := d.lost
+	for end := time.Now().Add(goneWithin); ; {
+		var still []lostFile
+		for _, f := range left {
+			j, err := d.tracker.Job(ctx, f.job)
+			if err != nil {
+				return err
+			}
+			if j != nil && j.Status.Ended() == f.ended {
+				still = append(still, f)
+			}
 		}
-		if j != nil && j.Status.Ended() == f.ended {
-			d.add("file.missing", jobs.Broken, fmt.Sprintf("job %s names a file that is not there: %s", f.job, f.path), "put it back from a backup, or delete the job")
+		if left = still; len(left) == 0 || !d.running || time.Now().After(end) {
+			break
 		}
+		if !sleep(ctx, goneEvery) {
+			return context.Cause(ctx)
+		}
+	}
+	for _, f := range left {
+		d.add("file.missing", jobs.Broken, fmt.Sprintf("job %s names a file that is not there: %s", f.job, f.path), "put it back from a backup, or delete the job")
 	}
 	return nil
 }
