@@ -74,7 +74,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		_, _ = fmt.Fprintf(stderr, "jobstream: %v\nRun \"jobstream --help\" for the commands.\n", err)
 		return exitUsage
 	}
-	err = parsed.Run(&program{Ctx: ctx, Environ: environ, Stdin: os.Stdin, Stdout: stdout, Stderr: stderr})
+	err = parsed.Run(&program{Ctx: ctx, Environ: environ, Stdin: os.Stdin, Stdout: stdout, Stderr: stderr, Model: parser.Model})
 	var usage *usageError
 	var refused *cli.RefusedError
 	var failed *cli.JobError

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+
+	"github.com/alecthomas/kong"
 )
 
 // Program is the environment of a command.
@@ -12,6 +14,7 @@ type Program struct {
 	Environ        []string // NAME=VALUE
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
+	Model          *kong.Application // the command line, for completions
 }
 
 // UsageError is an error of the command line or the configuration.
