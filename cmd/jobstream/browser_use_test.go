@@ -333,6 +333,8 @@ func TestBrowserLogin(t *testing.T) {
 	login(secretOf("read"))
 	b.shows("h1", "report")
 	b.shows(".live", "live")
+	b.shows("footer", "read")
+	b.shows("main", "Limits")
 	if n := eval[int](b, `[...document.querySelectorAll("main button")].filter((e) => ["Pause", "Change"].includes(e.innerText)).length`); n != 0 {
 		t.Error("it offers what the token may not do")
 	}
@@ -341,4 +343,7 @@ func TestBrowserLogin(t *testing.T) {
 	}
 	b.click("header", "log out")
 	b.shows("main", "This server wants a token")
+	login(secretOf("admin"))
+	b.click("main", "Pause")
+	b.shows("#paused", "by admin")
 }

@@ -26,10 +26,10 @@ export async function whoAmI() {
   me.value = await get('/info');
 }
 
-// may says whether a scope is one of ours. Nobody is refused before we know.
+// may says whether a scope is one of ours. Nothing is offered before we know.
 export function may(scope) {
-  const scopes = me.value?.scopes;
-  return !scopes || scopes.includes(scope) || scopes.includes('admin');
+  const scopes = me.value?.principal.scopes;
+  return !!scopes && (scopes.includes(scope) || scopes.includes('admin'));
 }
 
 // Problem is an answer that is an error, or none at all (status 0).

@@ -5,7 +5,7 @@ import {html} from './html.js';
 import {locked, login, me, token, whoAmI} from './api.js';
 import {go, link, path} from './route.js';
 import {known, useKeys} from './keys.js';
-import {digest, paused, state} from './live.js';
+import {digest, paused, recent, state} from './live.js';
 import {Dialog, Dialogs, Words, fail} from './parts.js';
 import {count} from './format.js';
 
@@ -64,7 +64,7 @@ function Theme() {
 }
 
 function Header({help}) {
-  const failed = Object.values(digest.value?.types || {}).reduce((n, t) => n + (t.failed || 0), 0);
+  const failed = digest.value ? recent.reduce((n, d) => n + (d.total.failed || 0), 0) : 0; // while the page was open, in the last five minutes
   return html`<header class="top">
     <a class="logo" href=${link('/')}>jobstream</a>
     <nav aria-label="views">${views.filter((v) => v.name).map((v) => html`<a key=${v.to} href=${link(v.to)}
@@ -130,7 +130,7 @@ function App() {
   if (locked.value) return html`<${Login} />`;
   return html`<a class="skip" href="#view">Skip to the view</a><${Header} help=${() => setOver('help')} />
     <main id="view" tabindex="-1"><${View} /></main>
-    <footer class="bottom faint">${me.value && html`jobstream ${me.value.version} · ${me.value.node} · ${me.value.name} · <a href="/docs" target="_blank" rel="noopener">API</a>`}</footer>
+    <footer class="bottom faint">${me.value && html`jobstream ${me.value.version} · ${me.value.node} · ${me.value.principal.name} · <a href="/docs" target="_blank" rel="noopener">API</a>`}</footer>
     ${over === 'help' && html`<${Help} close=${close} />`}${over === 'palette' && html`<${Palette} close=${close} />`}
     <${Dialogs} /><${Words} />`;
 }

@@ -44,7 +44,7 @@ export function Chart({data, lines, label, log, format = String, group = 'all', 
       }, plot.latest || data, box.current);
     };
     make();
-    const resized = new ResizeObserver(() => plot.current?.setSize({width: box.current.clientWidth, height}));
+    const resized = new ResizeObserver(() => box.current && plot.current?.setSize({width: box.current.clientWidth, height}));
     resized.observe(box.current);
     const themed = new MutationObserver(make);
     themed.observe(document.documentElement, {attributes: true, attributeFilter: ['data-theme']});

@@ -5,7 +5,8 @@ const units = [[86400, 'd'], [3600, 'h'], [60, 'm'], [1, 's']];
 // span is a length of time in seconds: 1.2 s, 12 m 04 s, 3 d 2 h.
 export function span(seconds) {
   if (seconds == null || !isFinite(seconds)) return '–';
-  if (seconds < 0.001) return '0 s';
+  if (seconds === 0) return '0 s';
+  if (seconds < 0.001) return '<1 ms';
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 10) return `${Math.round(seconds * 10) / 10} s`;
   seconds = Math.round(seconds);
