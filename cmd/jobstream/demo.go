@@ -201,8 +201,10 @@ func (d *demo) submission() (s map[string]any, doomed bool) {
 	switch {
 	case chance(8):
 		s["delay"] = 2 + rand.IntN(20) //nolint:gosec // it only varies a demo
-	case chance(6):
-		s["timeout"], s["retry_count"] = "1us", rand.IntN(3) //nolint:gosec // no attempt is so quick
+	case chance(3):
+		s["deadline"] = "1us" // it fails for good
+	case chance(4):
+		s["timeout"], s["retry_count"] = "1us", rand.IntN(3) //nolint:gosec // most attempts look at the clock, and fail
 	case chance(2):
 		s["delay"], doomed = "1h", true
 	}
