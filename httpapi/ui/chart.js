@@ -34,7 +34,7 @@ export function Chart({data, lines, label, log, format = String, group = 'all', 
       const uPlot = await library();
       if (gone) return;
       plot.current?.destroy();
-      const axis = {stroke: colour('faint'), grid: {stroke: colour('line'), width: 1}, ticks: {stroke: colour('line')}, size: 56};
+      const axis = {stroke: colour('faint'), grid: {stroke: colour('line'), width: 1}, ticks: {stroke: colour('line')}, size: 66};
       plot.current = new uPlot({
         width: box.current.clientWidth, height, legend: {show: true, live: true}, cursor: {sync: {key: group}},
         scales: {x: {time: true}, y: log ? {distr: 3, log: 10} : {range: (u, min, max) => [0, Math.max(1, max || 0)]}},
