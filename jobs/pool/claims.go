@@ -12,9 +12,10 @@ import (
 // The pool's lock guards it.
 type claims struct {
 	deliveries map[jobs.ID]*delivery
-	surprises  uint64 // jobs that ended or were changed, and were no worker's here
-	limits     alarm  // rings when an attempt's time is over
-	killed     bool   // every attempt is interrupted
+	pinned     map[jobs.ID]bool // see Pool.Pin
+	surprises  uint64           // jobs that ended or were changed, and were no worker's here
+	limits     alarm            // rings when an attempt's time is over
+	killed     bool             // every attempt is interrupted
 }
 
 // claim is the result of a worker's claim to a job.
@@ -23,7 +24,7 @@ type claim int
 const (
 	claimed   claim = iota
 	doubtful        // claimed, but it may have ended while it was looked up
-	elsewhere       // it runs under another message
+	elsewhere       // it runs under another message, or is being changed
 	refused         // a gate refuses this job for now
 	closed          // a gate of its type has closed meanwhile
 )
@@ -31,7 +32,7 @@ const (
 // claim makes j the job of d's worker. Another worker may have it for another message:
 // if somebody purges JOBS, running jobs are published again as well.
 func (c *claims) claim(d *delivery, j *jobs.Job) claim {
-	if other := c.deliveries[j.ID]; other != nil && other != d {
+	if other := c.deliveries[j.ID]; other != nil && other != d || c.pinned[j.ID] {
 		return elsewhere
 	}
 	if answer := d.lane.typ.gates.admit(d, j); answer != claimed {
@@ -104,15 +105,17 @@ func (c *claims) late(now time.Time) (late []*execution) {
 func (p *Pool) Pin(id jobs.ID) (release func(), ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if d := p.claims.deliveries[id]; d != nil && d.inside { // else it waits, and is looked up again
+	// Until the outcome of an attempt is committed, the tracker may still have the job as
+	// one that waits. A suspect that is parked does wait.
+	d := p.claims.deliveries[id]
+	if p.claims.pinned[id] || d != nil && (d.inside || d.exec != nil || d.outcome != nil) {
 		return nil, false
 	}
-	d := &delivery{id: id, inside: true}
-	p.claims.deliveries[id] = d
+	p.claims.pinned[id] = true
 	return func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.claims.forget(d)
+		delete(p.claims.pinned, id)
 		p.claims.surprises++
 	}, true
 }

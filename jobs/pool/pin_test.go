@@ -89,3 +89,49 @@ func TestPinKeepsFromStarting(t *testing.T) {
 		r.drain()
 	})
 }
+
+// The tracker does not know yet how an attempt has ended: until it does, the job still
+// looks like one that waits, and must not be changed, or it would run again.
+func TestPinAfterTheEnd(t *testing.T) {
+	inRig(t, rigOptions{}, func(r *rig) {
+		r.submit("a3")
+		r.quiet()
+		r.hold(true)
+		r.finish(1)
+		r.quiet()
+		if _, ok := r.pool.Pin(r.job(1).ID); ok {
+			t.Error("a job can be changed whose outcome is on its way")
+		}
+		r.hold(false)
+		r.quiet()
+		if release, ok := r.pool.Pin(r.job(1).ID); !ok {
+			t.Error("a job stays pinned by an attempt that is over")
+		} else {
+			release()
+		}
+		r.want("begun", r.begun(), "a3/1")
+	})
+}
+
+// A suspect that waits for others keeps its claim when it is changed.
+func TestPinOfAParkedSuspect(t *testing.T) {
+	inRig(t, rigOptions{workers: 4}, func(r *rig) {
+		r.preset("a3", func(j *jobs.Job) { j.Lost = 2 })
+		r.quiet()
+		r.preset("a3", func(j *jobs.Job) { j.Lost = 2 })
+		r.quiet()
+		release, ok := r.pool.Pin(r.job(2).ID)
+		if !ok {
+			t.Fatal("a suspect that waits cannot be changed")
+		}
+		r.change(2, func(j *jobs.Job) { j.Tags = []string{"new"} })
+		release()
+		r.finish(1)
+		r.want("then", r.running(), "2")
+		if tags := r.passage(2).task.Job.Tags; len(tags) != 1 {
+			t.Errorf("it runs with the tags %v", tags)
+		}
+		r.finish(2)
+		r.want("begun", r.begun(), "a3/1 a3/2")
+	})
+}

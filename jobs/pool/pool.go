@@ -101,7 +101,7 @@ func New(o Options, lanes []jobs.Lane) *Pool {
 	p.choice.wake.init(p.awake)
 	p.choice.missing.init(p.stopExpecting)
 	p.crew.init(o.MinWorkers, o.MaxWorkers)
-	p.claims.deliveries = make(map[jobs.ID]*delivery)
+	p.claims.deliveries, p.claims.pinned = make(map[jobs.ID]*delivery), make(map[jobs.ID]bool)
 	p.claims.limits.init(p.overdue)
 	p.awaited.init()
 	p.suspects.maxLost = o.MaxLost
