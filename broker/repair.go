@@ -50,7 +50,16 @@ func (s *Server) openStream(ctx context.Context, cfg jetstream.StreamConfig) err
 	if err == nil {
 		return nil
 	}
-	if _, e := s.js.Stream(ctx, cfg.Name); !errors.Is(e, jetstream.ErrStreamNotFound) || !s.o.Rebuild {
+	old, e := s.js.Stream(ctx, cfg.Name)
+	if e == nil && old.CachedInfo().Config.PersistMode != cfg.PersistMode {
+		// The stream of an early version. How it writes cannot be changed, and does no harm.
+		cfg.PersistMode = old.CachedInfo().Config.PersistMode
+		_, err = s.js.CreateOrUpdateStream(ctx, cfg)
+		if err == nil {
+			return nil
+		}
+	}
+	if !errors.Is(e, jetstream.ErrStreamNotFound) || !s.o.Rebuild {
 		return fmt.Errorf("cannot open stream %s: %w", cfg.Name, err)
 	}
 	// Even the messages cannot be read. The folder stays for people who want to look at it.

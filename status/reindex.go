@@ -93,6 +93,11 @@ func (x *indexes) late(j *jobs.Job) error {
 	if err := x.failed(j, true); err != nil {
 		return err
 	}
+	if j.Priority != jobs.DefaultPriority {
+		if err := x.mark(index.OfPriority(j.Priority), j, true); err != nil {
+			return err
+		}
+	}
 	if at := index.OfMoment(j); at != "" {
 		return x.mark(at, j, true)
 	}

@@ -166,7 +166,10 @@ func (s *Submitter) ready(typ string, payload json.RawMessage) error {
 		return unavailable(err)
 	}
 	err := s.o.Room.Check()
-	if t := s.o.Registry.Lookup(typ); err != nil && t != nil {
+	if err == nil {
+		return nil
+	}
+	if t := s.o.Registry.Lookup(typ); t != nil {
 		if h, ok := t.Handler.(jobs.Freer); ok && h.FreesSpace(payload) {
 			return nil
 		}
