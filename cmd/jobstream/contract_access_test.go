@@ -254,7 +254,7 @@ func TestContractNATSTool(t *testing.T) {
 					timeout = patience
 				}
 				out, err := try(who, timeout, fields(command)...)
-				refused := err != nil || strings.Contains(out, "ermissions") || strings.Contains(out, `"code":"forbidden"`) || strings.Contains(out, "Delete failed") || strings.Contains(out, "No results")
+				refused := err != nil || strings.Contains(out, "ermissions") || strings.Contains(out, `"code":"forbidden"`) || strings.Contains(out, `"code":"not_found"`) || strings.Contains(out, "Delete failed") || strings.Contains(out, "No results")
 				if allowed && (err != nil || !strings.Contains(out, c.says)) || !allowed && !refused {
 					t.Errorf("%s: nats %s: %v\n%s", who, command, err, out)
 				}

@@ -132,7 +132,7 @@ func TestContractAudit(t *testing.T) {
 	h.do("POST", "/types/nope/pause", "", manager...).wantProblem(t, http.StatusNotFound, "not_found")
 	h.do("GET", "/jobs", "", admin...)
 	for _, op := range api.Operations() {
-		if changes := op.Scope == access.Manage || op.Scope == access.Admin && op.Name != "audit"; changes && !did[op.Name] {
+		if changes := op.Scope == access.Manage || op.Scope == access.Admin && op.Name != "audit" && op.Name != "doctor"; changes && !did[op.Name] {
 			t.Errorf("this test does not try %s", op.Name)
 		}
 	}

@@ -256,7 +256,7 @@ func TestContractFloods(t *testing.T) {
 			})
 			most := max(f.most, mostGrowth)
 			t.Logf("the server grew by %d MiB", grew>>20)
-			if grew > most {
+			if grew > most && !raced {
 				t.Errorf("the server grew by %d MiB, want at most %d", grew>>20, most>>20)
 			}
 			if code := get(t, c.rest+"/readyz", new(any)); code != http.StatusOK {
