@@ -157,19 +157,9 @@ root=$1 user=$4
 shift 4
 exec chroot --userspec="$user:$user" --groups= "$root" "$@"`
 	args := append([]string{"--mount", "sh", "-c", script, "sh", root, from, to, strconv.Itoa(int(user))}, argv...)
-	cmd := exec.Command("unshare", args...)      //nolint:noctx // it is stopped by hand
-	t.Cleanup(func() { _ = cmd.Process.Kill() }) // if it has not stopped by then
-	h := newHouse(t, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
-	cmd.Stderr = h.log
+	cmd := exec.Command("unshare", args...) //nolint:noctx // it is stopped by hand
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "JOBSTREAM_SERVER_PORT=0", "JOBSTREAM_BROKER_PORT=-1", "JOBSTREAM_LOG_FORMAT=text", "JOBSTREAM_DATA_MIN_FREE=0"}, env...)
-	mustDo(t, cmd.Start())
-	go func() {
-		if err := cmd.Wait(); err != nil {
-			h.ended <- err.Error()
-		}
-		close(h.ended)
-	}()
-	h.awaitReady()
+	h := startServer(t, cmd, syscall.SIGTERM)
 	for _, door := range []*string{&h.rest, &h.nats} { // it listens on every address
 		*door = strings.NewReplacer("[::]", "127.0.0.1", "0.0.0.0", "127.0.0.1").Replace(*door)
 	}

@@ -106,10 +106,16 @@ func startProgram(t *testing.T, dir string, env ...string) *house {
 	bin, err := built()
 	mustDo(t, err)
 	cmd := exec.Command(bin, "--port=0", "--nats-port=-1") //nolint:noctx // it is stopped by hand
-	t.Cleanup(func() { _ = cmd.Process.Kill() })           // if it has not stopped by then
-	h := newHouse(t, func() { _ = cmd.Process.Signal(os.Interrupt) })
-	cmd.Dir, cmd.Stderr = dir, h.log
-	cmd.Env = append(cleanEnviron(), env...)
+	cmd.Dir, cmd.Env = dir, append(cleanEnviron(), env...)
+	return startServer(t, cmd, os.Interrupt)
+}
+
+// startServer starts a server by a command, and stops it by a signal.
+func startServer(t *testing.T, cmd *exec.Cmd, stop os.Signal) *house {
+	t.Helper()
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // if it has not stopped by then
+	h := newHouse(t, func() { _ = cmd.Process.Signal(stop) })
+	cmd.Stderr = h.log
 	mustDo(t, cmd.Start())
 	go func() {
 		if err := cmd.Wait(); err != nil {

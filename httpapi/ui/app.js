@@ -9,8 +9,8 @@ import {digest, paused, recent, state} from './live.js';
 import {Dialog, Dialogs, Words, fail} from './parts.js';
 import {count} from './format.js';
 
-// views are all of them: how their path begins, their module, their name in the header, the
-// key behind g, and what the query of a palette may say. A path with an id is a view of its own.
+// views are all of them: their path, their module, and for those in the header their name, their
+// address and the key behind g.
 const views = [
   {at: /^\/$/, file: 'overview', name: 'Overview', to: '/', key: 'o'},
   {at: /^\/jobs$/, file: 'jobs', name: 'Jobs', to: '/jobs', key: 'j'},

@@ -29,7 +29,7 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 export function Chart({data, lines, label, log, format = String, group = 'all', height = 180}) {
   const box = useRef(), plot = useRef();
   useEffect(() => {
-    let gone = false, seen = null;
+    let gone = false;
     const make = async () => {
       const uPlot = await library();
       if (gone) return;
@@ -48,10 +48,10 @@ export function Chart({data, lines, label, log, format = String, group = 'all', 
     resized.observe(box.current);
     const themed = new MutationObserver(make);
     themed.observe(document.documentElement, {attributes: true, attributeFilter: ['data-theme']});
-    seen = [resized, themed];
     return () => {
       gone = true;
-      seen.forEach((o) => o.disconnect());
+      resized.disconnect();
+      themed.disconnect();
       plot.current?.destroy();
     };
   }, [lines.length, log]);

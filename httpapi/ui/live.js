@@ -14,6 +14,9 @@ export const paused = signal(false);
 // now is the time of the last digest, or of the last second. Views that show ages read it.
 export const now = signal(Date.now());
 
+// turn changes once in so many seconds. useGet asks again when it does.
+export const turn = (seconds) => Math.floor(now.value / (seconds * 1000));
+
 // recent are the last five minutes of digests, oldest first, for small charts.
 export const recent = [];
 const kept = 300;

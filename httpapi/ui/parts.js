@@ -29,8 +29,8 @@ export function Spark({values, label, room = 60, width = 120, height = 22}) {
     <path d=${d} stroke-width=${Math.max(1, step * 0.8).toFixed(1)} /></svg>`;
 }
 
-// Scopes are needed by some buttons. Do is a button that acts: it shows that it is at it, and
-// what went wrong. needs: the scope without which it is not offered.
+// Do is a button that acts: it shows that it is at it, and what went wrong. needs: the scope
+// without which it is not offered.
 export function Do({act, needs, children, kind = '', title, disabled}) {
   const [busy, setBusy] = useState(false);
   if (needs && !may(needs)) return null;

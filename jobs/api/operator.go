@@ -41,12 +41,9 @@ func NewOperator(o OperatorOptions) *Operator { return &Operator{o} }
 // if the job has ended, or [jobs.NotFound] if it is gone.
 func (o *Operator) Cancel(ctx context.Context, actor string, j *jobs.Job, reason string) (*jobs.Job, error) {
 	if !j.Status.Ended() {
-		r, err := o.o.Doer.Do(ctx, jobs.Cancel{Stamp: jobs.By(actor), Keys: []uint64{j.Key}, Reason: reason})
-		if err != nil {
-			return nil, err
-		}
-		if len(r.Changed) > 0 {
-			return r.Changed[0], nil
+		now, err := o.do(ctx, jobs.Cancel{Stamp: jobs.By(actor), Keys: []uint64{j.Key}, Reason: reason})
+		if err != nil || now != nil {
+			return now, err
 		}
 	}
 	return nil, o.conflict(ctx, j, "it cannot be cancelled any more")
@@ -65,14 +62,12 @@ func (o *Operator) Retry(ctx context.Context, actor string, j *jobs.Job) (*jobs.
 		if err := o.o.Room.Check(); err != nil {
 			return nil, err
 		}
-		r, err := o.o.Doer.Do(ctx, jobs.Retry{Stamp: jobs.By(actor), Keys: []uint64{j.Key}})
-		switch {
-		case err != nil:
+		now, err := o.do(ctx, jobs.Retry{Stamp: jobs.By(actor), Keys: []uint64{j.Key}})
+		if err != nil {
 			return nil, err
-		case len(r.Refused) > 0:
-			return nil, r.Refused[0].Err
-		case len(r.Changed) > 0:
-			return o.requeued(ctx, r.Changed[0]), nil
+		}
+		if now != nil {
+			return o.requeued(ctx, now), nil
 		}
 	}
 	return nil, o.conflict(ctx, j, "only a failed or cancelled job can be retried")
@@ -123,7 +118,13 @@ func (o *Operator) change(ctx context.Context, j *jobs.Job, c jobs.Command) (*jo
 	}
 	defer release()
 	// A command that is under way must not outlive the pin.
-	r, err := o.o.Doer.Do(context.WithoutCancel(ctx), c)
+	return o.do(context.WithoutCancel(ctx), c)
+}
+
+// do does a command about one job, and returns the job if that has changed. It returns nil
+// without an error if nothing has.
+func (o *Operator) do(ctx context.Context, c jobs.Command) (*jobs.Job, error) {
+	r, err := o.o.Doer.Do(ctx, c)
 	switch {
 	case err != nil:
 		return nil, err

@@ -4,8 +4,8 @@ import {html} from '../html.js';
 import {get, post, query} from '../api.js';
 import {link, params, setParams} from '../route.js';
 import {useKeys} from '../keys.js';
-import {digest, now} from '../live.js';
-import {Ago, Card, Curl, Do, Trouble, ask, say, useGet} from '../parts.js';
+import {digest, turn} from '../live.js';
+import {Ago, Card, Curl, Do, Trouble, ask, useGet} from '../parts.js';
 import {count} from '../format.js';
 import {bulk} from '../bulk.js';
 
@@ -41,7 +41,7 @@ function Trial({ids}) {
 export default function Failures() {
   const p = params.value;
   const path = `/failures${query({type: p.getAll('type'), order_by: p.get('order_by'), limit: 100, cursor: p.get('cursor')})}`;
-  const {data, error, again} = useGet(path, [Math.floor(now.value / 5000)]);
+  const {data, error, again} = useGet(path, [turn(5)]);
   const [at, setAt] = useState(0);
   const list = data?.failures || [];
   const row = list[Math.min(at, list.length - 1)];

@@ -4,7 +4,7 @@ import {html} from '../html.js';
 import {download, events, get, patch, post, put, remove, request} from '../api.js';
 import {go, link} from '../route.js';
 import {useKeys} from '../keys.js';
-import {digest, now} from '../live.js';
+import {digest, now, turn} from '../live.js';
 import {Ago, Bar, Card, Curl, Dialog, Do, Json, Status, Trouble, ask, fail, say, useGet} from '../parts.js';
 import {ago, between, bytes, clock, count, span} from '../format.js';
 import {why} from './jobs.js';
@@ -16,13 +16,13 @@ const waits = (j) => ['scheduled', 'pending', 'retrying', 'blocked'].includes(j.
 function useJob(id) {
   const [job, set] = useState(null);
   const [error, setError] = useState(null);
-  const [turn, setTurn] = useState(0);
-  const again = () => setTurn((n) => n + 1);
+  const [asked, setAsked] = useState(0);
+  const again = () => setAsked((n) => n + 1);
   useEffect(() => {
     const stop = new AbortController();
     get(`/jobs/${id}`, {signal: stop.signal}).then((j) => { set(j); setError(null); }, (err) => { if (err.name !== 'AbortError') setError(err); });
     return () => stop.abort();
-  }, [id, turn, job && open(job) && waits(job) ? Math.floor(now.value / 1000) : 0]);
+  }, [id, asked, job && open(job) && waits(job) ? turn(1) : 0]);
   useEffect(() => {
     if (!job || !open(job)) return undefined;
     const stop = new AbortController();

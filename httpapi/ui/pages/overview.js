@@ -1,11 +1,11 @@
 // What needs attention first, then figures, charts and types, all by the digest.
-import {useEffect, useState} from 'preact/hooks';
+import {useState} from 'preact/hooks';
 import {html} from '../html.js';
-import {get, post} from '../api.js';
+import {post} from '../api.js';
 import {link} from '../route.js';
-import {columnsOf, digest, now, recent} from '../live.js';
+import {columnsOf, digest, now, recent, turn} from '../live.js';
 import {Chart} from '../chart.js';
-import {Ago, Card, Curl, Do, Spark, Status, Wait, say} from '../parts.js';
+import {Ago, Card, Curl, Do, Spark, Status, Wait, say, useGet} from '../parts.js';
 import {count, rate, share, span, bytes, shortId} from '../format.js';
 
 const ranges = ['5m', '1h', '24h'];
@@ -23,12 +23,8 @@ function attention(d) {
 }
 
 function Attention({d}) {
-  const [failures, set] = useState([]);
-  useEffect(() => {
-    const stop = new AbortController();
-    get('/failures?limit=3', {signal: stop.signal}).then((a) => set(a.failures.filter((f) => Date.now() - Date.parse(f.last) < 600e3)), () => {});
-    return () => stop.abort();
-  }, [Math.floor(now.value / 15000)]);
+  const {data} = useGet('/failures?limit=3', [turn(15)]);
+  const failures = (data?.failures || []).filter((f) => now.value - Date.parse(f.last) < 600e3);
   const found = attention(d);
   const oldest = Math.max(0, ...Object.values(d.types || {}).map((t) => t.oldest_seconds || 0));
   if (d.workers?.paused) found.unshift({what: 'The workers of this server are paused: no job starts.', go: true});
@@ -55,17 +51,7 @@ function Figures({d}) {
 // Charts shows the rings of GET /stats/history, and goes on with the digest.
 function Charts() {
   const [range, setRange] = useState('5m');
-  const [data, set] = useState(null);
-  useEffect(() => {
-    const stop = new AbortController();
-    const read = () => get(`/stats/history?range=${range}`, {signal: stop.signal}).then(set, () => {});
-    read();
-    const timer = setInterval(read, range === '5m' ? 60e3 : 30e3);
-    return () => {
-      stop.abort();
-      clearInterval(timer);
-    };
-  }, [range]);
+  const {data} = useGet(`/stats/history?range=${range}`, [turn(30)]);
   void digest.value; // it goes on with each
   if (!data) return null;
   const of = columnsOf(data);

@@ -3,7 +3,7 @@ import {useEffect, useState} from 'preact/hooks';
 import {html} from '../html.js';
 import {get, post, put, query, remove} from '../api.js';
 import {link, params, setParams} from '../route.js';
-import {now} from '../live.js';
+import {turn} from '../live.js';
 import {Ago, Card, Curl, Dialog, Do, Trouble, ask, say, useGet} from '../parts.js';
 import {clock} from '../format.js';
 import {inWords} from '../cron.js';
@@ -72,7 +72,7 @@ function Edit({of: s, close, again}) {
 }
 
 export default function Schedules() {
-  const {data, error, again} = useGet('/schedules', [Math.floor(now.value / 5000)]);
+  const {data, error, again} = useGet('/schedules', [turn(5)]);
   const [editing, setEditing] = useState(null);
   const wanted = params.value.get('q') || '';
   const list = (data?.schedules || []).filter((s) => s.name.includes(wanted) || s.type.includes(wanted));

@@ -1,9 +1,9 @@
 // One type: depth, reasons to wait, limits that can be changed, what it takes, recent failures.
-import {useEffect, useState} from 'preact/hooks';
+import {useState} from 'preact/hooks';
 import {html} from '../html.js';
-import {get, may, post, put, query} from '../api.js';
+import {may, post, put, query} from '../api.js';
 import {link} from '../route.js';
-import {columnsOf, digest, now} from '../live.js';
+import {columnsOf, digest, turn} from '../live.js';
 import {Ago, Card, Curl, Do, Json, Trouble, Wait, say, useGet} from '../parts.js';
 import {Chart} from '../chart.js';
 import {count, rate, span} from '../format.js';
@@ -39,19 +39,9 @@ function Depth({type: t, live}) {
 }
 
 export default function Type({id}) {
-  const {data: t, error, again} = useGet(`/types/${encodeURIComponent(id)}`, [Math.floor(now.value / 5000)]);
-  const {data: failures} = useGet(`/failures${query({type: id, limit: 5})}`, [Math.floor(now.value / 10000)]);
-  const [history, setHistory] = useState(null);
-  useEffect(() => {
-    const stop = new AbortController();
-    const read = () => get(`/stats/history?range=1h&type=${encodeURIComponent(id)}`, {signal: stop.signal}).then(setHistory, () => {});
-    read();
-    const timer = setInterval(read, 30e3);
-    return () => {
-      stop.abort();
-      clearInterval(timer);
-    };
-  }, [id]);
+  const {data: t, error, again} = useGet(`/types/${encodeURIComponent(id)}`, [turn(5)]);
+  const {data: failures} = useGet(`/failures${query({type: id, limit: 5})}`, [turn(10)]);
+  const {data: history} = useGet(`/stats/history?range=1h&type=${encodeURIComponent(id)}`, [turn(30)]);
   const d = digest.value, live = d?.types?.[id] || {};
   if (!t) return html`<h1>${id}</h1><${Trouble} error=${error} />${!error && html`<p class="faint" aria-busy="true">…</p>`}`;
   const ring = history && columnsOf(history, id);

@@ -2,12 +2,12 @@
 import {html} from '../html.js';
 import {post} from '../api.js';
 import {link} from '../route.js';
-import {digest, now, recent} from '../live.js';
+import {digest, recent, turn} from '../live.js';
 import {Card, Curl, Do, Spark, Trouble, Wait, useGet} from '../parts.js';
 import {count, rate, span} from '../format.js';
 
 export default function Types() {
-  const {data, error, again} = useGet('/types', [Math.floor(now.value / 5000)]);
+  const {data, error, again} = useGet('/types', [turn(5)]);
   const d = digest.value, per = d?.seconds || 1;
   return html`<h1>Types</h1><${Card} title="What this server runs" tools=${html`<${Curl} path="/types" />`}><${Trouble} error=${error} /><div class="scroll"><table class="cards" id="types">
     <thead><tr><th>type</th><th>runs</th><th class="num">waiting</th><th class="num">oldest</th><th class="num">running</th><th class="num">done/s</th><th class="num">p95 run</th><th><span class="sr">more</span></th><th><span class="sr">more</span></th></tr></thead>

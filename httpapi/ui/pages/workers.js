@@ -3,7 +3,7 @@ import {useState} from 'preact/hooks';
 import {html} from '../html.js';
 import {may, post, put} from '../api.js';
 import {link} from '../route.js';
-import {digest, now, recent} from '../live.js';
+import {digest, now, recent, turn} from '../live.js';
 import {Ago, Bar, Card, Curl, Do, Spark, Trouble, fail, say, useGet} from '../parts.js';
 import {bytes, between, count, share, span} from '../format.js';
 
@@ -20,8 +20,8 @@ function Size({stats, again}) {
 }
 
 export default function Workers() {
-  const {data, error, again} = useGet('/workers', [Math.floor(now.value / 2000)]);
-  const {data: stats, again: anew} = useGet('/workers/stats', [Math.floor(now.value / 5000)]);
+  const {data, error, again} = useGet('/workers', [turn(2)]);
+  const {data: stats, again: anew} = useGet('/workers/stats', [turn(5)]);
   const {data: info} = useGet('/info');
   const d = digest.value;
   const all = data?.workers || [];

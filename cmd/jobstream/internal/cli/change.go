@@ -217,15 +217,7 @@ func (c *chosen) many(s *session, what *change) error {
 
 // report waits for the job that makes a change, and prints what it has done.
 func (s *session) report(id string, what *change) error {
-	j, text, err := s.await(id)
-	if err != nil {
-		return err
-	}
-	if s.json {
-		err = s.raw(text)
-	} else {
-		err = s.shortEnd(j, text)
-	}
+	j, err := s.awaitEnd(id)
 	if err == nil && j.Status != "completed" {
 		err = fmt.Errorf("not all jobs could be %s: %s", what.done, clean(j.Error))
 	}

@@ -112,19 +112,23 @@ func (c *submitCommand) Run(p *Program) error {
 
 // wait waits for the end of the job, and prints it.
 func (c *submitCommand) wait(s *session, submitted *job) error {
-	j, text, err := s.await(submitted.ID)
-	if err != nil {
-		return err
-	}
-	if s.json {
-		err = s.raw(text)
-	} else {
-		err = s.shortEnd(j, text)
-	}
+	j, err := s.awaitEnd(submitted.ID)
 	if err == nil && j.Status != "completed" {
 		err = &JobError{j.ID, j.Status, j.Error}
 	}
 	return err
+}
+
+// awaitEnd waits until a job has ended, and prints what has become of it.
+func (s *session) awaitEnd(id string) (*job, error) {
+	j, text, err := s.await(id)
+	if err != nil {
+		return nil, err
+	}
+	if s.json {
+		return j, s.raw(text)
+	}
+	return j, s.shortEnd(j, text)
 }
 
 // shortEnd prints what has become of a job.
