@@ -231,7 +231,7 @@ func (h *house) in(t *testing.T) *house {
 
 // untimed are stats without what changes by itself.
 func untimed(s *api.Stats) string {
-	s.UptimeSeconds, s.Utilisation, s.Backlog = 0, 0, api.Backlog{}
+	s.UptimeSeconds, s.Utilisation, s.Backlog, s.Node = 0, 0, api.Backlog{}, api.NodeStats{}
 	for name, of := range s.Types {
 		of.Backlog = api.Backlog{}
 		s.Types[name] = of
