@@ -3,8 +3,6 @@ package pool
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -138,16 +136,10 @@ func (x *execution) endAs(how int32, result jobs.Result, err error) bool {
 	return true
 }
 
-// handle calls the handler and turns a panic into an error.
-func (x *execution) handle() (result jobs.Result, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			x.p.o.Logger.Error("a handler panicked; that counts as a failed attempt", "job", x.job.ID, "type", x.job.Type, "panic", r, "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic: %v", r)
-		}
-	}()
+// handle calls the handler.
+func (x *execution) handle() (jobs.Result, error) {
 	x.task.Begin(x.job, x.attempt, x)
-	return x.typ.Handler.Handle(x.ctx, &x.task)
+	return jobs.Attempt(x.ctx, x.typ.Handler, &x.task, x.p.o.Logger)
 }
 
 // enter registers a running attempt, so that a stop or a cancellation can end it. It

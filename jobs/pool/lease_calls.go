@@ -251,13 +251,13 @@ type ended struct {
 	now bool // by this call
 }
 
-// encoded is a result that encodeResult has made.
+// encoded is a result that [jobs.EncodeResult] has made.
 type encoded json.RawMessage
 
 func (r *Leases) done(d *jobs.Done) (ended, error) {
 	var result jobs.Result
 	if d.Result != nil {
-		b, err := encodeResult(d.Result)
+		b, err := jobs.EncodeResult(d.Result)
 		if err != nil {
 			return ended{}, jobs.Invalid("/result", err.Error())
 		}

@@ -1,17 +1,14 @@
 package pool
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"jobstream/jobs"
-	"jobstream/jobs/strict"
 )
 
 // outcome is the event that ends the attempt.
@@ -24,7 +21,7 @@ func (x *execution) outcome(result jobs.Result, err error) *jobs.Event {
 	if b, ok := result.Value.(encoded); ok {
 		e.Result = json.RawMessage(b)
 	} else if err == nil && result.Value != nil {
-		e.Result, err = encodeResult(result.Value)
+		e.Result, err = jobs.EncodeResult(result.Value)
 	}
 	if err == nil {
 		return &e
@@ -124,26 +121,6 @@ func causeOf(ended *jobs.Job) error {
 		return jobs.ErrDeadline
 	}
 	return jobs.ErrCancelled
-}
-
-func encodeResult(v any) (json.RawMessage, error) {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false) // people read it, and <…> is common in mail
-	if err := enc.Encode(v); err != nil {
-		return nil, jobs.Permanentf("the handler's result is not JSON: %w", err)
-	}
-	b := bytes.TrimSpace(buf.Bytes())
-	if !utf8.Valid(b) { // from a handler's json.RawMessage
-		b = bytes.ToValidUTF8(b, []byte("\ufffd"))
-	}
-	if len(b) > jobs.MaxResult {
-		return nil, jobs.Permanentf("the handler's result has %d bytes of JSON, at most %d are kept; use an artifact", len(b), jobs.MaxResult)
-	}
-	if strict.TooDeep(b) {
-		return nil, jobs.Permanentf("the handler's result is nested deeper than %d", strict.MaxDepth)
-	}
-	return b, nil
 }
 
 // Bounds of the outcomes that wait for their commit.
