@@ -1,0 +1,78 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"io"
+)
+
+// ErrRefused says that the log has another last message than an append expects.
+var ErrRefused = errors.New("the log has another last entry")
+
+// ErrDeposed says that this node does not lead any more, so that nothing can be
+// committed here.
+var ErrDeposed = errors.New("this node does not lead any more")
+
+// Message is an encoded entry in the log.
+type Message struct {
+	Seq  uint64 // its place: messages are numbered without a gap
+	Body []byte // see [Decode]
+}
+
+// Log is the sequence of messages that all nodes share. Any goroutine may call its
+// methods.
+type Log interface {
+	// Append adds a message, if the last one has the sequence after, and returns its
+	// sequence. The error is [ErrRefused] if the last one is another. After any other
+	// error the message may be in the log or not, or get there later.
+	Append(ctx context.Context, after uint64, entry []byte) (seq uint64, err error)
+	// Last is the end of the log, as the server knows it that leads the log. While the
+	// log has no message, Body is nil, and Seq the last sequence that was used.
+	Last(ctx context.Context) (Message, error)
+	// Read returns messages in order, from the sequence from on, as this node's own
+	// replica has them: most of them at most, and some MiB. There may be none yet. The
+	// first is later than from if the log does not have that any more.
+	Read(ctx context.Context, from uint64, most int) ([]Message, error)
+	// Bell has a token when there may be something new to read. It may miss some.
+	Bell() <-chan struct{}
+}
+
+// Seal makes a transaction an entry of the log before it is committed: body is what it
+// changes. The position is that of the entry, and is stored with the transaction. After
+// an error, nothing may be committed.
+//
+// A transaction that fails after its Seal has returned nil is in the log all the same.
+// So the next Seal fails with [ErrDeposed], and the node applies the entry as a follower.
+type Seal func(body []byte) (Position, error)
+
+// Tracker is the state that the entries change. A [Member] calls one method at a time,
+// but Snapshot, which may be called at any time.
+type Tracker interface {
+	// Position is that of the last commit: what Seal has returned, or Apply was given.
+	// It is zero in a new tracker.
+	Position() Position
+	// Apply commits the bodies of entries in order, in one transaction, with the
+	// position after the last one. There may be none.
+	Apply(bodies [][]byte, at Position) error
+	// Lead says that from now on this node changes the tracker, and seals every
+	// transaction.
+	Lead(seal Seal)
+	// Follow says that it does no longer. Nothing that would change the tracker runs any
+	// more, except Apply and Install.
+	Follow()
+	// Snapshot calls f with a copy of the tracker as it is after some commit.
+	Snapshot(f func(size int64, copy io.WriterTo) error) error
+	// Install replaces the contents of the tracker by such a copy, durably and as a
+	// whole. After an error they are as before.
+	Install(from io.Reader) error
+}
+
+// Peers are the other members.
+type Peers interface {
+	// Tell sends a greeting to all of them. It may get lost.
+	Tell(hello []byte) error
+	// Heard has the greetings of the others. Those for which it has no room are lost.
+	Heard() <-chan []byte
+	// Fetch asks the member of this name for a copy of its tracker, see [Member.Copy].
+	Fetch(ctx context.Context, member string, to io.Writer) error
+}
