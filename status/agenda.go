@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 	"jobstream/status/record"
 )
 
@@ -46,7 +45,7 @@ func dueKey(j *jobs.Job) []byte {
 }
 
 // updateAgenda brings the entries of a job up to date.
-func updateAgenda(tx *bbolt.Tx, old, j *jobs.Job) error {
+func updateAgenda(tx *boltfile.Tx, old, j *jobs.Job) error {
 	due := tx.Bucket(bucketDue)
 	if was, is := dueKey(old), dueKey(j); !bytes.Equal(was, is) {
 		if was != nil {
@@ -63,7 +62,7 @@ func updateAgenda(tx *bbolt.Tx, old, j *jobs.Job) error {
 	return updateLimit(tx.Bucket(bucketLimits), old, j)
 }
 
-func updateLimit(limits *bbolt.Bucket, old, j *jobs.Job) error {
+func updateLimit(limits boltfile.Bucket, old, j *jobs.Job) error {
 	was, is := jobs.Time(0), j.LimitAt()
 	if old != nil {
 		was = old.LimitAt()
@@ -93,7 +92,7 @@ func splitMoment(k []byte) (at jobs.Time, key uint64) {
 
 // Due lists jobs that are to be published; see [jobs.Agenda].
 func (q *Queries) Due(now jobs.Time, limit, scheduled int) (due []*jobs.Job, next jobs.Time, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		for _, part := range []byte{dueUnfinished, dueScheduled} {
 			most := limit - len(due)
 			if part == dueScheduled {
@@ -114,7 +113,7 @@ func (q *Queries) Due(now jobs.Time, limit, scheduled int) (due []*jobs.Job, nex
 }
 
 // duePart reads up to limit jobs of one part of the index that are due by now.
-func duePart(tx *bbolt.Tx, part byte, now jobs.Time, limit int) (due []*jobs.Job, err error) {
+func duePart(tx *boltfile.Tx, part byte, now jobs.Time, limit int) (due []*jobs.Job, err error) {
 	records := tx.Bucket(bucketJobs)
 	c := tx.Bucket(bucketDue).Cursor()
 	for k, _ := c.Seek([]byte{part}); len(k) == 17 && k[0] == part && len(due) < limit; k, _ = c.Next() {
@@ -140,7 +139,7 @@ func (q *Queries) Whole(j *jobs.Job) (whole *jobs.Job, err error) {
 	if len(j.Payload) > 0 {
 		return j, nil
 	}
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		whole, err = readJob(tx.Bucket(bucketJobs), tx.Bucket(bucketPayloads), j.Key)
 		return err
 	})
@@ -148,7 +147,7 @@ func (q *Queries) Whole(j *jobs.Job) (whole *jobs.Job, err error) {
 }
 
 // dueAfter is the first moment after now in one part of the index, 0 if there is none.
-func dueAfter(tx *bbolt.Tx, part byte, now jobs.Time) jobs.Time {
+func dueAfter(tx *boltfile.Tx, part byte, now jobs.Time) jobs.Time {
 	k, _ := tx.Bucket(bucketDue).Cursor().Seek(append([]byte{part}, momentKey(now+1, 0)...))
 	if len(k) != 17 || k[0] != part {
 		return 0
@@ -172,7 +171,7 @@ func mayHaveStarted(j *jobs.Job, at jobs.Time) bool {
 
 // Overdue lists jobs whose limit has passed; see [jobs.Agenda].
 func (q *Queries) Overdue(now jobs.Time) (keys []uint64, next jobs.Time, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		records := tx.Bucket(bucketJobs)
 		c := tx.Bucket(bucketLimits).Cursor()
 		for k, _ := c.First(); len(k) == 16; k, _ = c.Next() {

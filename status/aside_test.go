@@ -13,9 +13,8 @@ import (
 	"sync"
 	"testing"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 	"jobstream/status/record"
 )
 
@@ -146,7 +145,7 @@ func TestPoisonRecord(t *testing.T) {
 	tr.wait(3, 0)
 	tr.reopen()
 	tr.damaged = true
-	if err := tr.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketJobs).Put(key8(2), []byte("nonsense")) }); err != nil {
+	if err := tr.db.Update(func(tx *boltfile.Tx) error { return tx.Bucket(bucketJobs).Put(key8(2), []byte("nonsense")) }); err != nil {
 		t.Fatal(err)
 	}
 	tr.run(idle{})

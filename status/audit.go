@@ -5,9 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 // The audit log is kept here, so that a change and its entry are one transaction. Refusals
@@ -59,7 +58,7 @@ func (f *fold) note(entry jobs.AuditEntry) error {
 // false. before is the sequence of that entry; 0 = from the end. Refusals are a list of their
 // own.
 func (q *Queries) Audit(refusals bool, before uint64, yield func(jobs.AuditEntry) bool) error {
-	return q.db.View(func(tx *bbolt.Tx) error {
+	return q.db.View(func(tx *boltfile.Tx) error {
 		name := bucketAudit
 		if refusals {
 			name = bucketRefusals

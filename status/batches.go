@@ -3,9 +3,8 @@ package status
 import (
 	"fmt"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 	"jobstream/status/record"
 )
 
@@ -14,7 +13,7 @@ import (
 
 // batches are the incomplete batches, as a transaction sees and changes them.
 type batches struct {
-	tx      *bbolt.Tx
+	tx      *boltfile.Tx
 	records *records
 	tokens  tokens
 	unique  uniqueKeys
@@ -127,14 +126,14 @@ func (b *batches) include(id jobs.ID) (bool, error) {
 
 // Batches are the stored batches that are not complete.
 func (q *Queries) Batches() (all []*jobs.Batch, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) (err error) {
+	err = q.db.View(func(tx *boltfile.Tx) (err error) {
 		all, err = readBatches(tx)
 		return err
 	})
 	return all, err
 }
 
-func readBatches(tx *bbolt.Tx) (all []*jobs.Batch, err error) {
+func readBatches(tx *boltfile.Tx) (all []*jobs.Batch, err error) {
 	err = tx.Bucket(bucketBatches).ForEach(func(id, v []byte) error {
 		if len(id) != 16 {
 			return record.ErrBatch

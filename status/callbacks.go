@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 	"jobstream/status/index"
 )
 
@@ -118,7 +117,7 @@ type disabledBy struct {
 	By    jobs.ID   `json:"by"`
 }
 
-func eachDisabled(tx *bbolt.Tx, f func(jobs.DisabledURL)) error {
+func eachDisabled(tx *boltfile.Tx, f func(jobs.DisabledURL)) error {
 	return tx.Bucket(bucketDisabled).ForEach(func(url, v []byte) error {
 		var by disabledBy
 		if err := json.Unmarshal(v, &by); err != nil {
@@ -131,7 +130,7 @@ func eachDisabled(tx *bbolt.Tx, f func(jobs.DisabledURL)) error {
 
 // Disabled lists the URLs that get no callbacks any more.
 func (q *Queries) Disabled() (all []jobs.DisabledURL, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		return eachDisabled(tx, func(d jobs.DisabledURL) { all = append(all, d) })
 	})
 	return all, err
@@ -139,7 +138,7 @@ func (q *Queries) Disabled() (all []jobs.DisabledURL, err error) {
 
 // IsDisabled says whether a URL gets no callbacks any more.
 func (q *Queries) IsDisabled(url string) (is bool, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		is = tx.Bucket(bucketDisabled).Get([]byte(url)) != nil
 		return nil
 	})
@@ -151,7 +150,7 @@ type CallbackAgenda struct{ *Store }
 
 // Due lists callbacks whose message is to be published.
 func (a CallbackAgenda) Due(now jobs.Time, limit, room int) (due []*jobs.Job, next jobs.Time, err error) {
-	err = a.db.View(func(tx *bbolt.Tx) error {
+	err = a.db.View(func(tx *boltfile.Tx) error {
 		due, err = duePart(tx, dueCallback, now, min(limit, room))
 		next = dueAfter(tx, dueCallback, now)
 		return err

@@ -5,10 +5,9 @@ import (
 	"errors"
 	"fmt"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
 	"jobstream/jobs/schedule"
+	"jobstream/status/boltfile"
 )
 
 // do does a command. It decides by the command, the file and the fold's input alone. A
@@ -214,7 +213,7 @@ func (q *Queries) Paused() (paused map[string]bool, err error) {
 // zero if an earlier version has not kept it.
 func (q *Queries) Pauses() (paused map[string]jobs.Stamp, err error) {
 	paused = make(map[string]jobs.Stamp)
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		return tx.Bucket(bucketTypes).ForEach(func(name, v []byte) error {
 			var t typeSettings
 			if err := json.Unmarshal(v, &t); err != nil {

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
 	"jobstream/status/boltfile"
 )
@@ -54,7 +52,7 @@ func (p *Projector) runTasks(tasks []*task, publish func(*jobs.Commit)) (done bo
 func (p *Projector) doAll(tasks []*task, in input) (answers []answer, c *jobs.Commit, err error) {
 	answers = make([]answer, len(tasks))
 	var f *fold
-	err = p.db.Update(func(tx *bbolt.Tx) error {
+	err = p.db.Update(func(tx *boltfile.Tx) error {
 		f = p.newFold(tx, 0, in)
 		for i, t := range tasks {
 			a := answer{err: t.ctx.Err()}

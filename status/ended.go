@@ -6,9 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 // The log of ends says which jobs ended with which commit, so that whoever has seen the
@@ -33,7 +32,7 @@ const endedFill = 0.95
 var endedFloor = key8(0)
 
 // prepareEnded begins the log of a file that has none behind its last commit.
-func prepareEnded(tx *bbolt.Tx) error {
+func prepareEnded(tx *boltfile.Tx) error {
 	log := tx.Bucket(bucketEnded)
 	if log.Get(endedFloor) != nil {
 		return nil
@@ -52,7 +51,7 @@ func endedHead(number uint64, at jobs.Time) []byte {
 
 // logEnded adds the jobs that ended with a commit, and drops what is old or beyond most
 // ends. It sorts keys.
-func logEnded(log *bbolt.Bucket, number uint64, at jobs.Time, keys []uint64, most uint64) error {
+func logEnded(log boltfile.Bucket, number uint64, at jobs.Time, keys []uint64, most uint64) error {
 	slices.Sort(keys)
 	v := binary.BigEndian.AppendUint64(make([]byte, 0, 8+2*len(keys)), uint64(at))
 	last := uint64(0)
@@ -60,7 +59,7 @@ func logEnded(log *bbolt.Bucket, number uint64, at jobs.Time, keys []uint64, mos
 		v = binary.AppendUvarint(v, key-last)
 		last = key
 	}
-	log.FillPercent = endedFill
+	log.Fill(endedFill)
 	if err := log.Put(key8(number), v); err != nil {
 		return err
 	}
@@ -74,7 +73,7 @@ func logEnded(log *bbolt.Bucket, number uint64, at jobs.Time, keys []uint64, mos
 		}
 		floor = slices.Concat(k, v[:8])
 		count -= min(count, uint64(endsIn(v)))
-		if err := c.Delete(); err != nil {
+		if err := log.Delete(k); err != nil {
 			return err
 		}
 	}
@@ -99,7 +98,7 @@ func endsIn(v []byte) (n int) {
 // EndedSince reads the log of ends from a place on, up to most jobs of about size bytes;
 // see [jobs.Ends].
 func (q *Queries) EndedSince(from jobs.EndedPlace, most, size int) (p jobs.Ends, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		r := endedReader{ends: &p, most: most, size: size, records: tx.Bucket(bucketJobs), payloads: tx.Bucket(bucketPayloads)}
 		log := tx.Bucket(bucketEnded)
 		if v := log.Get(endedFloor); len(v) == 16 {
@@ -128,7 +127,7 @@ func (q *Queries) EndedSince(from jobs.EndedPlace, most, size int) (p jobs.Ends,
 type endedReader struct {
 	ends              *jobs.Ends
 	most, size        int // what it has room for
-	records, payloads *bbolt.Bucket
+	records, payloads boltfile.Bucket
 }
 
 // read reads the rest of an entry. full means that there is no room for all of it.

@@ -6,9 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 // endedSince reads the whole log from a commit on, in pieces of most jobs.
@@ -86,14 +85,14 @@ func TestLogOfEndsBounds(t *testing.T) {
 		for range 1 + r.IntN(20) {
 			e.keys = append(e.keys, r.Uint64()>>r.IntN(64))
 		}
-		tr.must(tr.db.Update(func(tx *bbolt.Tx) error {
+		tr.must(tr.db.Update(func(tx *boltfile.Tx) error {
 			return logEnded(tx.Bucket(bucketEnded), e.number, e.at, slices.Clone(e.keys), most)
 		}))
 		all, count = append(all, e), count+len(e.keys)
 		for count > most || all[0].at < at.Add(-endedAge) {
 			floor, count, all = all[0], count-len(all[0].keys), all[1:]
 		}
-		tr.must(tr.db.View(func(tx *bbolt.Tx) error {
+		tr.must(tr.db.View(func(tx *boltfile.Tx) error {
 			log := tx.Bucket(bucketEnded)
 			if n := log.Sequence(); n != uint64(count) {
 				t.Fatalf("it counts %d ends of %d", n, count)

@@ -8,9 +8,8 @@ import (
 	"fmt"
 	"slices"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 	"jobstream/status/index"
 	"jobstream/status/record"
 )
@@ -19,7 +18,7 @@ import (
 // group has a record of its own, and an entry by its last moment, so that a list of them
 // reads no jobs but its examples.
 type failures struct {
-	groups, ages *bbolt.Bucket
+	groups, ages boltfile.Bucket
 	changed      map[string]*failureGroup
 }
 
@@ -31,7 +30,7 @@ type failureGroup struct {
 	stored           jobs.Time // last as it is in ages; 0 = there is no entry
 }
 
-func newFailures(tx *bbolt.Tx) failures {
+func newFailures(tx *boltfile.Tx) failures {
 	return failures{tx.Bucket(bucketFailures), tx.Bucket(bucketFailureAges), make(map[string]*failureGroup)}
 }
 
@@ -154,7 +153,7 @@ func (q *Queries) Failures(ctx context.Context, p jobs.FailurePage) (l jobs.Fail
 	if err != nil {
 		return l, err
 	}
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		c := tx.Bucket(bucketFailureAges).Cursor()
 		var k []byte
 		if from == nil {
@@ -213,7 +212,7 @@ func failureCursor(p jobs.FailurePage) ([]byte, error) {
 }
 
 // example is the youngest job with a fingerprint.
-func example(tx *bbolt.Tx, fingerprint string) (*jobs.Job, error) {
+func example(tx *boltfile.Tx, fingerprint string) (*jobs.Job, error) {
 	key, ok, err := index.Last(tx.Bucket(bucketBits), index.OfFailure(fingerprint))
 	if err != nil || !ok {
 		return nil, err

@@ -1,15 +1,15 @@
 package status
 
 import (
+	"bytes"
 	"context"
 	"maps"
 	"slices"
 	"testing"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
 	"jobstream/jobs/jobstest"
+	"jobstream/status/boltfile"
 )
 
 // failures are all groups, a page at a time.
@@ -158,16 +158,17 @@ func TestReindex(t *testing.T) {
 	tr := byHand(t)
 	everyStatus(tr)
 	before := tr.contents()
-	tr.must(tr.db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketFailures, bucketFailureAges} {
-			tr.must(tx.DeleteBucket(name))
-		}
+	tr.must(tr.db.Update(func(tx *boltfile.Tx) error {
+		tr.must(tx.Drop(bucketFailures, bucketFailureAges))
 		bits := tx.Bucket(bucketBits)
-		c := bits.Cursor()
-		for k, _ := c.First(); k != nil; k, _ = c.Next() {
+		var late [][]byte
+		for c, k, _ := cursorOf(bits); k != nil; k, _ = c.Next() {
 			if slices.Contains([]byte("ofcku"), k[0]) {
-				tr.must(c.Delete())
+				late = append(late, bytes.Clone(k))
 			}
+		}
+		for _, k := range late {
+			tr.must(bits.Delete(k))
 		}
 		return tx.Bucket(bucketMeta).Delete(keyIndexes)
 	}))

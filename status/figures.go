@@ -4,9 +4,8 @@ import (
 	"bytes"
 	"fmt"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 	"jobstream/status/index"
 )
 
@@ -23,7 +22,7 @@ type Figures struct {
 // seen completed is counted. If the file cannot be read, they are the last counts known.
 func (q *Queries) Figures() map[string]Figures {
 	all := make(map[string]Figures)
-	err := q.db.View(func(tx *bbolt.Tx) error {
+	err := q.db.View(func(tx *boltfile.Tx) error {
 		return eachCounter(tx, func(name string, c *index.Counters) { all[name] = figures(c) })
 	})
 	if err == nil {
@@ -57,7 +56,7 @@ func figures(c *index.Counters) (f Figures) {
 }
 
 // eachCounter calls f with the counters of every type.
-func eachCounter(tx *bbolt.Tx, f func(name string, c *index.Counters)) error {
+func eachCounter(tx *boltfile.Tx, f func(name string, c *index.Counters)) error {
 	cursor := tx.Bucket(bucketMeta).Cursor()
 	for k, v := cursor.Seek([]byte(prefixType)); bytes.HasPrefix(k, []byte(prefixType)); k, v = cursor.Next() {
 		name, c := string(k[len(prefixType):]), &index.Counters{}

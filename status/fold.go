@@ -4,9 +4,8 @@ import (
 	"encoding/binary"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 // fold is one write transaction in the making. It decides what messages, events and
@@ -28,7 +27,7 @@ import (
 // stands there.
 type fold struct {
 	in      input
-	tx      *bbolt.Tx
+	tx      *boltfile.Tx
 	pos     jobs.Positions // up to which the streams are folded then
 	number  uint64         // of the commit, if there is anything in it
 	rebuild bool           // the file is not complete yet: jobs are made from events, too
@@ -67,7 +66,7 @@ func (p *Projector) input() input {
 }
 
 // newFold begins a transaction that will touch about n jobs.
-func (p *Projector) newFold(tx *bbolt.Tx, n int, in input) *fold {
+func (p *Projector) newFold(tx *boltfile.Tx, n int, in input) *fold {
 	p.encoder.reset()
 	r := newRecords(tx, n, &p.latest.recent, &p.encoder)
 	f := &fold{

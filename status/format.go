@@ -6,9 +6,8 @@ import (
 	"errors"
 	"fmt"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 // A version of jobstream reads the files of all earlier ones, and refuses those of later
@@ -27,9 +26,9 @@ func layout() uint64 {
 
 // checkFormat returns an error if a later version has written the file. version is that
 // of this program; "" = unknown.
-func checkFormat(tx *bbolt.Tx, version string) error {
+func checkFormat(tx *boltfile.Tx, version string) error {
 	meta := tx.Bucket(bucketMeta)
-	if meta == nil {
+	if meta.Missing() {
 		return nil
 	}
 	major, minor := uint64(1), uint64(0)
@@ -50,6 +49,6 @@ func checkFormat(tx *bbolt.Tx, version string) error {
 }
 
 // writeFormat stores the format of this version.
-func writeFormat(meta *bbolt.Bucket, version string) error {
+func writeFormat(meta boltfile.Bucket, version string) error {
 	return errors.Join(meta.Put(keyFormat, []byte{formatVersion}), meta.Put(keyLayout, key8(layout())), meta.Put(keyWriter, []byte(version)))
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"go.etcd.io/bbolt"
+	"jobstream/status/boltfile"
 )
 
 // TestLaterFormat opens the file of a later version. It is refused by name, and nothing in
@@ -18,22 +18,22 @@ func TestLaterFormat(t *testing.T) {
 	o := Options{Path: path, Registry: testTypes, Version: "v2.3.4"}
 	made := open(t, o)
 	must(t, made.Close())
-	change := func(f func(meta *bbolt.Bucket) error) (rows []string) {
+	change := func(f func(meta boltfile.Bucket) error) (rows []string) {
 		t.Helper()
 		s, err := OpenStopped(path, slog.New(slog.DiscardHandler))
 		must(t, err)
-		must(t, s.db.Update(func(tx *bbolt.Tx) error { return f(tx.Bucket(bucketMeta)) }))
+		must(t, s.db.Update(func(tx *boltfile.Tx) error { return f(tx.Bucket(bucketMeta)) }))
 		rows = allRows(t, s)
 		must(t, s.Close())
 		return rows
 	}
-	same := func(*bbolt.Bucket) error { return nil }
+	same := func(boltfile.Bucket) error { return nil }
 	for _, later := range []struct {
 		name string
-		f    func(meta *bbolt.Bucket) error
+		f    func(meta boltfile.Bucket) error
 	}{
-		{"one more attribute", func(meta *bbolt.Bucket) error { return meta.Put(keyLayout, key8(layout()+1)) }},
-		{"another format", func(meta *bbolt.Bucket) error { return meta.Put(keyFormat, []byte{formatVersion + 1}) }},
+		{"one more attribute", func(meta boltfile.Bucket) error { return meta.Put(keyLayout, key8(layout()+1)) }},
+		{"another format", func(meta boltfile.Bucket) error { return meta.Put(keyFormat, []byte{formatVersion + 1}) }},
 	} {
 		before := change(later.f)
 		older := o
@@ -56,19 +56,23 @@ func TestLaterFormat(t *testing.T) {
 		if after := change(same); len(after) != len(before) || strings.Join(after, "") != strings.Join(before, "") {
 			t.Errorf("%s: the refused file has changed", later.name)
 		}
-		change(func(meta *bbolt.Bucket) error { return writeFormat(meta, "v2.3.4") })
+		change(func(meta boltfile.Bucket) error { return writeFormat(meta, "v2.3.4") })
 	}
-	change(func(meta *bbolt.Bucket) error { // as the first versions had it
+	change(func(meta boltfile.Bucket) error { // as the first versions had it
 		must(t, meta.Delete(keyLayout))
 		must(t, meta.Delete(keyWriter))
 		return meta.Put(keyFormat, []byte{1})
 	})
 	made = open(t, o)
 	must(t, made.Close())
-	change(func(meta *bbolt.Bucket) error {
+	change(func(meta boltfile.Bucket) error {
 		if v := string(meta.Get(keyWriter)); v != "v2.3.4" {
 			t.Errorf("it was last written by %q", v)
 		}
-		return checkFormat(meta.Tx(), "")
+		return nil
 	})
+	s, err := OpenStopped(path, slog.New(slog.DiscardHandler))
+	must(t, err)
+	must(t, s.db.View(func(tx *boltfile.Tx) error { return checkFormat(tx, "") }))
+	must(t, s.Close())
 }

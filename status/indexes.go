@@ -1,16 +1,15 @@
 package status
 
 import (
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 	"jobstream/status/index"
 )
 
 // indexes find and count jobs without their records. A transaction gathers its changes
 // in memory, and write stores them. They are the projector's.
 type indexes struct {
-	bits, times, meta *bbolt.Bucket
+	bits, times, meta boltfile.Bucket
 
 	cache    *index.Cache
 	latest   *Latest
@@ -19,7 +18,7 @@ type indexes struct {
 	failures failures
 }
 
-func newIndexes(tx *bbolt.Tx, cache *index.Cache, latest *Latest) *indexes {
+func newIndexes(tx *boltfile.Tx, cache *index.Cache, latest *Latest) *indexes {
 	return &indexes{
 		bits: tx.Bucket(bucketBits), times: tx.Bucket(bucketTimes), meta: tx.Bucket(bucketMeta),
 		cache: cache, latest: latest,

@@ -5,10 +5,9 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
 	"jobstream/jobs/packed"
+	"jobstream/status/boltfile"
 )
 
 // inputs are the files that jobs get, as a transaction sees and changes them. An entry has
@@ -16,14 +15,14 @@ import (
 // file. A job has its inputs as long as it has a record. Those that no job has are listed
 // by age.
 type inputs struct {
-	tx *bbolt.Tx
+	tx *boltfile.Tx
 	// rebuild: the entries are not complete yet, so that messages and jobs make them.
 	rebuild *bool
 }
 
-func (in inputs) entries() *bbolt.Bucket { return in.tx.Bucket(bucketInputs) }
-func (in inputs) owners() *bbolt.Bucket  { return in.tx.Bucket(bucketInputJobs) }
-func (in inputs) ages() *bbolt.Bucket    { return in.tx.Bucket(bucketInputAge) }
+func (in inputs) entries() boltfile.Bucket { return in.tx.Bucket(bucketInputs) }
+func (in inputs) owners() boltfile.Bucket  { return in.tx.Bucket(bucketInputJobs) }
+func (in inputs) ages() boltfile.Bucket    { return in.tx.Bucket(bucketInputAge) }
 
 // keep stores a new input.
 func (in inputs) keep(c jobs.KeepInput) error {
@@ -170,7 +169,7 @@ func (in inputs) drop(c jobs.DropInputs) (e jobs.Effect, err error) {
 
 // Input describes the file of an input; nil if there is none.
 func (q *Queries) Input(id jobs.ID) (file *jobs.Artifact, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		_, file, err = inputs{tx: tx}.find(id)
 		return err
 	})
@@ -180,7 +179,7 @@ func (q *Queries) Input(id jobs.ID) (file *jobs.Artifact, err error) {
 // OldestInput is the earliest moment since which no job has had an input; 0 if all have
 // one.
 func (q *Queries) OldestInput() (at jobs.Time, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		if k, _ := tx.Bucket(bucketInputAge).Cursor().First(); len(k) == 24 {
 			at = jobs.Time(binary.BigEndian.Uint64(k))
 		}

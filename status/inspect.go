@@ -6,13 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 	"jobstream/status/index"
 	"jobstream/status/record"
 )
@@ -23,8 +23,8 @@ import (
 
 // inspection looks at one state of the tracker.
 type inspection struct {
-	tx    *bbolt.Tx // what is inspected
-	want  *bbolt.DB // what follows from the records
+	tx    *boltfile.Tx   // what is inspected
+	want  *boltfile.File // what follows from the records
 	found []jobs.Finding
 	fixes []fix
 	turns map[string][]uint64 // jobs with a turn, by concurrency key
@@ -44,7 +44,7 @@ const inspectPiece = 20_000
 // meanwhile makes the file grow.
 // each is called with every job; it must not keep it.
 func (q *Queries) Inspect(ctx context.Context, each func(*jobs.Job)) (found []jobs.Finding, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		i, err := inspect(ctx, tx, each)
 		found = i.found
 		return err
@@ -56,7 +56,7 @@ func (q *Queries) Inspect(ctx context.Context, each func(*jobs.Job)) (found []jo
 // are found no more by another inspection.
 func (s *Stopped) Inspect(ctx context.Context, repair bool, each func(*jobs.Job)) (found []jobs.Finding, err error) {
 	var fixes []fix
-	err = s.db.View(func(tx *bbolt.Tx) error {
+	err = s.db.View(func(tx *boltfile.Tx) error {
 		if err := checkFormat(tx, ""); err != nil {
 			return err
 		}
@@ -67,7 +67,7 @@ func (s *Stopped) Inspect(ctx context.Context, repair bool, each func(*jobs.Job)
 	if err != nil || !repair || len(fixes) == 0 {
 		return found, err
 	}
-	return found, s.db.Update(func(tx *bbolt.Tx) error {
+	return found, s.db.Update(func(tx *boltfile.Tx) error {
 		for _, f := range fixes {
 			b := tx.Bucket(f.bucket)
 			var err error
@@ -84,13 +84,13 @@ func (s *Stopped) Inspect(ctx context.Context, repair bool, each func(*jobs.Job)
 	})
 }
 
-func inspect(ctx context.Context, tx *bbolt.Tx, each func(*jobs.Job)) (i *inspection, err error) {
+func inspect(ctx context.Context, tx *boltfile.Tx, each func(*jobs.Job)) (i *inspection, err error) {
 	i = &inspection{tx: tx, each: each, turns: make(map[string][]uint64)}
 	for _, name := range [][]byte{
 		bucketMeta, bucketJobs, bucketPayloads, bucketIDs, bucketMoved, bucketBits, bucketDue, bucketLimits, bucketUnique, bucketSlots,
 		bucketHeld, bucketTokens, bucketTokenAge, bucketBatches, bucketInputs, bucketInputJobs, bucketInputAge,
 	} {
-		if tx.Bucket(name) == nil {
+		if tx.Bucket(name).Missing() {
 			i.note("tracker.old", "the tracker was written by an earlier version and is inspected after the next start", "start the server once")
 			return i, nil
 		}
@@ -108,7 +108,7 @@ func inspect(ctx context.Context, tx *bbolt.Tx, each func(*jobs.Job)) (i *inspec
 		return i, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	i.want, err = bbolt.Open(filepath.Join(dir, "want.db"), 0o600, &bbolt.Options{NoSync: true, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
+	i.want, err = boltfile.Open(boltfile.Options{Path: filepath.Join(dir, "want.db"), Unsynced: true, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return i, err
 	}
@@ -130,13 +130,8 @@ func (i *inspection) broken(check, do, format string, args ...any) {
 
 // derive makes what follows from the records.
 func (i *inspection) derive(ctx context.Context) error {
-	if err := i.want.Update(func(w *bbolt.Tx) error {
-		for _, name := range allBuckets {
-			if _, err := w.CreateBucketIfNotExists(name); err != nil {
-				return err
-			}
-		}
-		return nil
+	if err := i.want.Update(func(w *boltfile.Tx) error {
+		return w.Create(allBuckets...)
 	}); err != nil {
 		return err
 	}
@@ -149,7 +144,7 @@ func (i *inspection) derive(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		err := i.want.Update(func(w *bbolt.Tx) error {
+		err := i.want.Update(func(w *boltfile.Tx) error {
 			x := newIndexes(w, &cache, newLatest())
 			x.counters, x.spans = counters, spans
 			for n := 0; k != nil && n < inspectPiece; n++ {
@@ -170,7 +165,7 @@ func (i *inspection) derive(ctx context.Context) error {
 // restoreBackup is the advice for what cannot be made again.
 const restoreBackup = "restore a backup if the job is needed; see jobstream restore"
 
-func (i *inspection) deriveOne(w *bbolt.Tx, x *indexes, k, raw []byte) error {
+func (i *inspection) deriveOne(w *boltfile.Tx, x *indexes, k, raw []byte) error {
 	j, apart, err := record.Decode(raw)
 	if err != nil || len(k) != 8 || j.Key != binary.BigEndian.Uint64(k) {
 		i.unread++
@@ -230,7 +225,7 @@ var compared = []struct {
 	{bucketInputJobs, "input.jobs", "jobs of inputs", "files are kept for ever, or dropped too early", false, false},
 }
 
-func (i *inspection) compare(w *bbolt.Tx) error {
+func (i *inspection) compare(w *boltfile.Tx) error {
 	for _, c := range compared {
 		d := differences{inspection: i, bucket: c.bucket, more: c.more, values: c.values}
 		d.walk(w.Bucket(c.bucket).Cursor())
@@ -256,7 +251,7 @@ type differences struct {
 	example               []byte // the key of the first
 }
 
-func (d *differences) walk(want *bbolt.Cursor) {
+func (d *differences) walk(want boltfile.Cursor) {
 	have := d.tx.Bucket(d.bucket).Cursor()
 	hk, hv := have.First()
 	wk, wv := want.First()
@@ -324,7 +319,7 @@ func (i *inspection) repairable(check string, s jobs.Severity, f []fix, format s
 
 // compareCounters compares how many jobs of each type there are now. How many there ever
 // were is in the counters alone.
-func (i *inspection) compareCounters(w *bbolt.Tx) error {
+func (i *inspection) compareCounters(w *boltfile.Tx) error {
 	want := make(map[string]*index.Counters)
 	if err := eachCounter(w, func(name string, c *index.Counters) { want[name] = c }); err != nil {
 		return err
@@ -349,7 +344,7 @@ func (i *inspection) compareCounters(w *bbolt.Tx) error {
 
 // compareUnique compares who has the unique keys. A batch that is not complete may have
 // some for jobs to come.
-func (i *inspection) compareUnique(w *bbolt.Tx) {
+func (i *inspection) compareUnique(w *boltfile.Tx) {
 	have, want := i.tx.Bucket(bucketUnique), w.Bucket(bucketUnique)
 	var missing, stale []fix
 	for c, k, v := cursorOf(want); k != nil; k, v = c.Next() {
@@ -427,7 +422,7 @@ func (i *inspection) compareTokens() {
 
 // compareInputs compares the inputs that no job has with the list by age, by which they
 // are dropped.
-func (i *inspection) compareInputs(w *bbolt.Tx) {
+func (i *inspection) compareInputs(w *boltfile.Tx) {
 	in := inputs{tx: i.tx}
 	var wrong []fix
 	for c, k, v := cursorOf(in.entries()); k != nil; k, v = c.Next() {
@@ -453,13 +448,13 @@ func (i *inspection) compareInputs(w *bbolt.Tx) {
 	}
 }
 
-func there(b *bbolt.Bucket, key []byte) bool {
+func there(b boltfile.Bucket, key []byte) bool {
 	k, _ := b.Cursor().Seek(key)
 	return bytes.Equal(k, key)
 }
 
 // cursorOf is a cursor at the first entry of a bucket.
-func cursorOf(b *bbolt.Bucket) (c *bbolt.Cursor, k, v []byte) {
+func cursorOf(b boltfile.Bucket) (c boltfile.Cursor, k, v []byte) {
 	c = b.Cursor()
 	k, v = c.First()
 	return c, k, v

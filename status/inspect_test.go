@@ -8,9 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 	"jobstream/status/index"
 )
 
@@ -60,9 +59,9 @@ func must(t *testing.T, err error) {
 // knows. It finds exactly that, and a repair leaves nothing to find, and what was there.
 func TestInspect(t *testing.T) {
 	t.Parallel()
-	first := func(b *bbolt.Bucket) (k, v []byte) { return b.Cursor().First() }
-	remove := func(name []byte) func(tx *bbolt.Tx) error {
-		return func(tx *bbolt.Tx) error {
+	first := func(b boltfile.Bucket) (k, v []byte) { return b.Cursor().First() }
+	remove := func(name []byte) func(tx *boltfile.Tx) error {
+		return func(tx *boltfile.Tx) error {
 			k, _ := first(tx.Bucket(name))
 			if k == nil {
 				t.Errorf("%s is empty", name)
@@ -70,21 +69,21 @@ func TestInspect(t *testing.T) {
 			return tx.Bucket(name).Delete(k)
 		}
 	}
-	put := func(name, key, value []byte) func(tx *bbolt.Tx) error {
-		return func(tx *bbolt.Tx) error { return tx.Bucket(name).Put(key, value) }
+	put := func(name, key, value []byte) func(tx *boltfile.Tx) error {
+		return func(tx *boltfile.Tx) error { return tx.Bucket(name).Put(key, value) }
 	}
 	nobody := jobs.NewID()
 	for _, d := range []struct {
 		name   string
-		damage func(tx *bbolt.Tx) error
+		damage func(tx *boltfile.Tx) error
 		want   []string
 		lost   bool // no repair
 	}{
-		{"nothing", func(*bbolt.Tx) error { return nil }, nil, false},
+		{"nothing", func(*boltfile.Tx) error { return nil }, nil, false},
 		{"an id is missing", remove(bucketIDs), []string{"index.ids"}, false},
 		{"an id leads nowhere", put(bucketIDs, nobody[:], key8(99)), []string{"index.ids"}, false},
 		{"a bitmap is missing", remove(bucketBits), []string{"index.attributes"}, false},
-		{"a bitmap is wrong", func(tx *bbolt.Tx) error {
+		{"a bitmap is wrong", func(tx *boltfile.Tx) error {
 			k, _ := first(tx.Bucket(bucketBits))
 			return tx.Bucket(bucketBits).Put(k, []byte{2, 99, 0})
 		}, []string{"index.attributes"}, false},
@@ -93,7 +92,7 @@ func TestInspect(t *testing.T) {
 		{"a deadline is missing", remove(bucketLimits), []string{"index.limits"}, false},
 		{"a held job is not listed", remove(bucketHeld), []string{"key.held"}, false},
 		{"a turn is free that is not", remove(bucketSlots), []string{"key.turns"}, false},
-		{"an ended job has a turn", func(tx *bbolt.Tx) error {
+		{"an ended job has a turn", func(tx *boltfile.Tx) error {
 			k, v := first(tx.Bucket(bucketSlots))
 			return tx.Bucket(bucketSlots).Put(k, append(slices.Clone(v), key8(1)...))
 		}, []string{"key.turns"}, false},
@@ -105,17 +104,17 @@ func TestInspect(t *testing.T) {
 		{"a payload is nobody's", put(bucketPayloads, key8(99), []byte(`{}`)), []string{"payload.orphan"}, false},
 		{"a payload is missing", remove(bucketPayloads), []string{"payload"}, true},
 		{"an input is its job's no more", remove(bucketInputJobs), []string{"input.jobs"}, false},
-		{"an input in use is listed as old", func(tx *bbolt.Tx) error {
+		{"an input in use is listed as old", func(tx *boltfile.Tx) error {
 			k, v := first(tx.Bucket(bucketInputs))
 			return tx.Bucket(bucketInputAge).Put(slices.Concat(v[:8], k), nil)
 		}, []string{"input.age"}, false},
-		{"the counts are wrong", func(tx *bbolt.Tx) error {
+		{"the counts are wrong", func(tx *boltfile.Tx) error {
 			return eachCounter(tx, func(name string, c *index.Counters) {
 				c.Now[jobs.Pending] += 3
 				must(t, tx.Bucket(bucketMeta).Put([]byte(prefixType+name), c.Encode()))
 			})
 		}, []string{"counts"}, false},
-		{"a record is missing", func(tx *bbolt.Tx) error { return tx.Bucket(bucketJobs).Delete(key8(8)) }, []string{"counts", "index.attributes", "index.ids"}, false},
+		{"a record is missing", func(tx *boltfile.Tx) error { return tx.Bucket(bucketJobs).Delete(key8(8)) }, []string{"counts", "index.attributes", "index.ids"}, false},
 		{"a record is damaged", put(bucketJobs, key8(1), []byte("nonsense")), []string{"record"}, true},
 	} {
 		t.Run(d.name, func(t *testing.T) {
@@ -157,8 +156,8 @@ func TestInspect(t *testing.T) {
 // allRows is everything in the file.
 func allRows(t *testing.T, s *Stopped) (all []string) {
 	t.Helper()
-	must(t, s.db.View(func(tx *bbolt.Tx) error {
-		return tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
+	must(t, s.db.View(func(tx *boltfile.Tx) error {
+		return tx.ForEach(func(name []byte, b boltfile.Bucket) error {
 			return b.ForEach(func(k, v []byte) error {
 				all = append(all, string(name)+string(k)+string(v))
 				return nil

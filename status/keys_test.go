@@ -6,9 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 // unique is a submission with a unique key.
@@ -509,7 +508,7 @@ func TestKeysOfLateSubmissions(t *testing.T) {
 
 	// The same for one that waits for its second attempt.
 	c := keyed(4, "email", "c", 3)
-	tr.must(tr.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyRebuild, []byte{1}) }))
+	tr.must(tr.db.Update(func(tx *boltfile.Tx) error { return tx.Bucket(bucketMeta).Put(keyRebuild, []byte{1}) }))
 	tr.folds(nil, event(jobs.KindRetrying, c, 1))
 	tr.receives(c)
 	if got := tr.state(4); got != "retrying due" {

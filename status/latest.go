@@ -5,9 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 	"jobstream/status/index"
 	"jobstream/status/record"
 )
@@ -36,7 +35,7 @@ func newLatest() *Latest {
 }
 
 // load reads everything but the recent jobs from the file.
-func (l *Latest) load(tx *bbolt.Tx) error {
+func (l *Latest) load(tx *boltfile.Tx) error {
 	meta := tx.Bucket(bucketMeta)
 	l.rebuild.Store(meta.Get(keyRebuild) != nil)
 	if v := meta.Get(keyPositions); len(v) == 16 {
@@ -56,7 +55,7 @@ func (l *Latest) load(tx *bbolt.Tx) error {
 }
 
 // loadLive finds the sequences of all unfinished jobs.
-func (l *Latest) loadLive(tx *bbolt.Tx) error {
+func (l *Latest) loadLive(tx *boltfile.Tx) error {
 	bucket := tx.Bucket(bucketBits)
 	for status := jobs.Scheduled; !status.Ended(); status++ {
 		err := index.EachChunk(bucket, index.OfStatus(status), func(chunk uint32, m *index.Bitmap) error {

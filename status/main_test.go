@@ -13,9 +13,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 func TestMain(m *testing.M) {
@@ -218,7 +217,7 @@ func (tr *tracker) stop() {
 		tr.t.Fatalf("Run: %v", err)
 	}
 	var i *inspection
-	err := tr.db.View(func(tx *bbolt.Tx) (err error) {
+	err := tr.db.View(func(tx *boltfile.Tx) (err error) {
 		i, err = inspect(context.Background(), tx, nil)
 		return err
 	})

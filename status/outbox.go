@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
 	"jobstream/status/boltfile"
 	"jobstream/status/record"
@@ -36,8 +34,8 @@ const (
 
 // ends are the entries and copies of the outbox, as a transaction sees and changes them.
 type ends struct {
-	entries, copies, copyAges *bbolt.Bucket
-	log                       *bbolt.Bucket // see logEnded
+	entries, copies, copyAges boltfile.Bucket
+	log                       boltfile.Bucket // see logEnded
 
 	notified  uint64 // the number of the commit up to which notifications are stored
 	droppable uint64 // up to which entries may leave the outbox
@@ -46,7 +44,7 @@ type ends struct {
 	unnotified map[uint64]bool // see mayBeUnnotified; nil until somebody asks
 }
 
-func newEnds(tx *bbolt.Tx, in input) *ends {
+func newEnds(tx *boltfile.Tx, in input) *ends {
 	return &ends{
 		entries: tx.Bucket(bucketOutbox), copies: tx.Bucket(bucketCopies), copyAges: tx.Bucket(bucketCopyAges),
 		log: tx.Bucket(bucketEnded), notified: in.notified, droppable: in.outbox,
@@ -173,7 +171,7 @@ func (n *Notifications) droppable(now time.Time) uint64 {
 // commit for it.
 func (n *Notifications) outboxHasOld() (found bool) {
 	old := n.droppable(time.Now())
-	err := n.db.View(func(tx *bbolt.Tx) error {
+	err := n.db.View(func(tx *boltfile.Tx) error {
 		k, _ := tx.Bucket(bucketOutbox).Cursor().First()
 		found = k != nil && binary.BigEndian.Uint64(k) <= old
 		return nil
@@ -199,7 +197,7 @@ func (n *Notifications) WaitNotified(ctx context.Context, number uint64) error {
 
 // Unnotified is the number of ends in the outbox.
 func (n *Notifications) Unnotified() (ends int, err error) {
-	err = n.db.View(func(tx *bbolt.Tx) error {
+	err = n.db.View(func(tx *boltfile.Tx) error {
 		return tx.Bucket(bucketOutbox).ForEach(func(_, v []byte) error {
 			ends += max(len(v)/8-1, 0)
 			return nil
@@ -210,7 +208,7 @@ func (n *Notifications) Unnotified() (ends int, err error) {
 
 // Behind is the number of ends whose notifications are not stored yet.
 func (n *Notifications) Behind() (ends int, err error) {
-	err = n.db.View(func(tx *bbolt.Tx) error {
+	err = n.db.View(func(tx *boltfile.Tx) error {
 		c := tx.Bucket(bucketOutbox).Cursor()
 		for k, v := c.Seek(key8(n.notified.Load() + 1)); k != nil; k, v = c.Next() {
 			ends += max(len(v)/8-1, 0)
@@ -241,7 +239,7 @@ func (n *Notifications) Outbox() *Outbox { return &Outbox{n: n} }
 // Read returns the next jobs that have ended, none if there are no more for now. It
 // returns the same jobs until [Outbox.Stored] is called.
 func (o *Outbox) Read() (ended []*jobs.Job, err error) {
-	err = o.n.db.View(func(tx *bbolt.Tx) error {
+	err = o.n.db.View(func(tx *boltfile.Tx) error {
 		if !o.older {
 			if ended, err = olderCopies(tx); len(ended) > 0 || err != nil {
 				o.next = o.at
@@ -265,7 +263,7 @@ func (o *Outbox) Stored() {
 }
 
 // readOutbox reads a piece of the outbox, and where the next one begins.
-func readOutbox(tx *bbolt.Tx, at outboxPlace) (ended []*jobs.Job, next outboxPlace, err error) {
+func readOutbox(tx *boltfile.Tx, at outboxPlace) (ended []*jobs.Job, next outboxPlace, err error) {
 	r := newEndReader(tx)
 	size := 0
 	c := tx.Bucket(bucketOutbox).Cursor()
@@ -297,22 +295,22 @@ func readOutbox(tx *bbolt.Tx, at outboxPlace) (ended []*jobs.Job, next outboxPla
 
 // endReader reads jobs as they ended.
 type endReader struct {
-	records, payloads *bbolt.Bucket
-	copies            *bbolt.Cursor // nil if there are none
+	records, payloads boltfile.Bucket
+	copies            boltfile.Cursor
+	copied            bool // there are some
 }
 
-func newEndReader(tx *bbolt.Tx) *endReader {
+func newEndReader(tx *boltfile.Tx) *endReader {
 	r := &endReader{records: tx.Bucket(bucketJobs), payloads: tx.Bucket(bucketPayloads), copies: tx.Bucket(bucketCopies).Cursor()}
-	if k, _ := r.copies.First(); k == nil {
-		r.copies = nil
-	}
+	k, _ := r.copies.First()
+	r.copied = k != nil
 	return r
 }
 
 // read gives a job as it ended with the commit of this number. That is the first copy
 // made after it, or else the record.
 func (r *endReader) read(key, number uint64) (*jobs.Job, error) {
-	if r.copies != nil {
+	if r.copied {
 		if k, v := r.copies.Seek(endKey(key, number+1)); bytes.HasPrefix(k, key8(key)) {
 			return record.DecodeWhole(v)
 		}
@@ -325,9 +323,9 @@ func (r *endReader) read(key, number uint64) (*jobs.Job, error) {
 }
 
 // olderCopies are the copies of ends left by a version without numbered commits.
-func olderCopies(tx *bbolt.Tx) (ended []*jobs.Job, err error) {
+func olderCopies(tx *boltfile.Tx) (ended []*jobs.Job, err error) {
 	bucket := tx.Bucket(bucketEnds)
-	if bucket == nil {
+	if bucket.Missing() {
 		return nil, nil
 	}
 	err = bucket.ForEach(func(_, v []byte) error {

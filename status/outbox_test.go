@@ -8,17 +8,16 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
 	"jobstream/jobs/jobstest"
+	"jobstream/status/boltfile"
 	"jobstream/status/record"
 )
 
 // ends are the jobs in the outbox as they ended, without their being notified.
 func (tr *tracker) ends() (ended []*jobs.Job) {
 	tr.t.Helper()
-	err := tr.db.View(func(tx *bbolt.Tx) error {
+	err := tr.db.View(func(tx *boltfile.Tx) error {
 		var at outboxPlace
 		for {
 			some, next, err := readOutbox(tx, at)
@@ -43,9 +42,8 @@ func (tr *tracker) outbox() []uint64 {
 // entries counts what stands in the outbox, without its being published.
 func (tr *tracker) entries() (n int) {
 	tr.t.Helper()
-	err := tr.db.View(func(tx *bbolt.Tx) error {
-		n = tx.Bucket(bucketOutbox).Stats().KeyN
-		return nil
+	err := tr.db.View(func(tx *boltfile.Tx) error {
+		return tx.Bucket(bucketOutbox).ForEach(func(_, _ []byte) error { n++; return nil })
 	})
 	if err != nil {
 		tr.t.Fatalf("%v", err)
@@ -282,7 +280,7 @@ func TestDeletedEnds(t *testing.T) {
 				for key := range uint64(c.others) {
 					v = append(v, key8(key+100)...)
 				}
-				tr.must(tr.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketOutbox).Put(key8(ended.Number+1), v) }))
+				tr.must(tr.db.Update(func(tx *boltfile.Tx) error { return tx.Bucket(bucketOutbox).Put(key8(ended.Number+1), v) }))
 			}
 			if n := tr.deletes(1); n != 1 {
 				t.Fatalf("%d deleted", n)
@@ -300,12 +298,11 @@ func TestOlderCopies(t *testing.T) {
 	tr := byHand(t)
 	tr.folds([]*jobs.Message{message(1), message(2)}, event(jobs.KindFailed, message(1), 1), event(jobs.KindCompleted, message(2), 1))
 	was := tr.find(1)
-	tr.must(tr.db.Update(func(tx *bbolt.Tx) error {
-		bucket, err := tx.CreateBucket(bucketEnds)
-		if err != nil {
+	tr.must(tr.db.Update(func(tx *boltfile.Tx) error {
+		if err := tx.Create(bucketEnds); err != nil {
 			return err
 		}
-		return bucket.Put(momentKey(was.EndedAt, 1), record.Append(nil, was))
+		return tx.Bucket(bucketEnds).Put(momentKey(was.EndedAt, 1), record.Append(nil, was))
 	}))
 	tr.reopen()
 	o := tr.Outbox()

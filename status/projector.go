@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
 	"jobstream/status/boltfile"
 	"jobstream/status/index"
@@ -188,7 +186,7 @@ func (p *Projector) fail(err error) {
 func (p *Projector) fold(b *batch, in input) (c *jobs.Commit, rest []jobs.Event, err error) {
 	var f *fold
 	begun, folded := false, false
-	err = p.db.Update(func(tx *bbolt.Tx) error {
+	err = p.db.Update(func(tx *boltfile.Tx) error {
 		begun, rest = true, nil
 		f = p.newFold(tx, min(len(b.messages)+len(b.events), maxBatch), in)
 		f.out.Outcomes = append(make([]jobs.Event, 0, len(b.events)), b.outcomes...) // nearly all of them are of that kind

@@ -5,8 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
 	"jobstream/status/boltfile"
 	"jobstream/status/index"
@@ -35,7 +33,7 @@ func (q *Queries) Find(seq uint64) (j *jobs.Job, err error) {
 // memory. After a commit the memory is a moment behind the file. So a lookup by sequence
 // could otherwise show an older state than one by id before it.
 func (q *Queries) JobBySeq(_ context.Context, seq uint64) (j *jobs.Job, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		records, payloads := tx.Bucket(bucketJobs), tx.Bucket(bucketPayloads)
 		if j, err = readJob(records, payloads, seq); j != nil || err != nil {
 			return err
@@ -50,7 +48,7 @@ func (q *Queries) JobBySeq(_ context.Context, seq uint64) (j *jobs.Job, err erro
 
 // Job returns the job with this id, nil if there is none.
 func (q *Queries) Job(_ context.Context, id jobs.ID) (j *jobs.Job, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		if v := tx.Bucket(bucketIDs).Get(id[:]); v != nil {
 			j, err = readJob(tx.Bucket(bucketJobs), tx.Bucket(bucketPayloads), binary.BigEndian.Uint64(v))
 		}
@@ -112,7 +110,7 @@ func (q *Queries) page(filter jobs.Filter, from uint64, asc bool, limit int) (fo
 // piece reads the part of a list that fits into one transaction; see page. It ends when
 // the budget, which it reduces, is used up.
 func (q *Queries) piece(match *matcher, from uint64, asc bool, limit int, left *budget) (found []*jobs.Job, next uint64, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		r := newReading(tx, left)
 		if keys, only, bad := named(tx, match.filter); only {
 			if bad == nil {
@@ -157,7 +155,7 @@ func (q *Queries) piece(match *matcher, from uint64, asc bool, limit int, left *
 
 // Count counts jobs; see [jobs.History].
 func (q *Queries) Count(filter jobs.Filter) (n int, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		for w := newWalk(tx, &filter, true, 0); w.Next(); {
 			m, err := w.Candidates()
 			if err != nil {
@@ -177,7 +175,7 @@ func (q *Queries) Position(j *jobs.Job) (n int, err error) {
 	if j.Status != jobs.Pending || !inQueue(j) {
 		return 0, nil
 	}
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		n, err = index.Position(tx.Bucket(bucketBits), j)
 		return err
 	})
@@ -185,6 +183,6 @@ func (q *Queries) Position(j *jobs.Job) (n int, err error) {
 }
 
 // newWalk is a walk over the chunks in which a filter may choose jobs.
-func newWalk(tx *bbolt.Tx, filter *jobs.Filter, asc bool, from uint64) *index.Walk {
+func newWalk(tx *boltfile.Tx, filter *jobs.Filter, asc bool, from uint64) *index.Walk {
 	return index.NewWalk(tx.Bucket(bucketBits), tx.Bucket(bucketTimes), filter, asc, from)
 }

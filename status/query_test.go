@@ -7,10 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
 	"jobstream/jobs/jobstest"
+	"jobstream/status/boltfile"
 	"jobstream/status/index"
 )
 
@@ -326,7 +325,7 @@ func TestDelete(t *testing.T) {
 	if n, _, err := tr.Delete(ctx, keys); n != 4 || err != nil {
 		t.Fatal(n, err)
 	}
-	err = tr.db.View(func(tx *bbolt.Tx) error {
+	err = tr.db.View(func(tx *boltfile.Tx) error {
 		for _, name := range [][]byte{bucketJobs, bucketIDs, bucketPayloads, bucketBits, bucketMoved} {
 			if k, _ := tx.Bucket(name).Cursor().First(); k != nil {
 				t.Errorf("bucket %s still has %x", name, k)

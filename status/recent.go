@@ -4,9 +4,8 @@ import (
 	"encoding/binary"
 	"sync"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 	"jobstream/status/record"
 )
 
@@ -128,7 +127,7 @@ func (r *recentJobs) keep(found []*jobs.Job, version uint64) {
 func (q *Queries) prefetch(seq uint64) (j *jobs.Job, err error) {
 	version := q.latest.recent.version()
 	var found []*jobs.Job
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		records := tx.Bucket(bucketJobs)
 		j, err = readJob(records, tx.Bucket(bucketPayloads), seq)
 		if j != nil && err == nil {
@@ -142,7 +141,7 @@ func (q *Queries) prefetch(seq uint64) (j *jobs.Job, err error) {
 
 // behind reads the jobs behind j that have its type and priority and wait in the queue.
 // It ends at other jobs, or at one that needs a lookup of its own.
-func behind(records *bbolt.Bucket, j *jobs.Job) (found []*jobs.Job) {
+func behind(records boltfile.Bucket, j *jobs.Job) (found []*jobs.Job) {
 	c := records.Cursor()
 	c.Seek(key8(j.Key))
 	read, others := 0, 0

@@ -7,16 +7,15 @@ import (
 	"fmt"
 	"slices"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 	"jobstream/status/record"
 )
 
 // records are the jobs that a transaction works on. Each is read once, changed in
 // memory by any part of the fold, and written at its end. They are the projector's.
 type records struct {
-	jobs, payloads, ids, moved, aliases *bbolt.Bucket
+	jobs, payloads, ids, moved, aliases boltfile.Bucket
 
 	recent  *recentJobs
 	encoder *encoder
@@ -54,7 +53,7 @@ func (w *work) edit() *jobs.Job {
 const recordFill = 0.8
 
 // newRecords is for a transaction that will touch about n jobs.
-func newRecords(tx *bbolt.Tx, n int, recent *recentJobs, e *encoder) *records {
+func newRecords(tx *boltfile.Tx, n int, recent *recentJobs, e *encoder) *records {
 	r := &records{
 		jobs: tx.Bucket(bucketJobs), payloads: tx.Bucket(bucketPayloads), ids: tx.Bucket(bucketIDs),
 		moved: tx.Bucket(bucketMoved), aliases: tx.Bucket(bucketAliases),
@@ -62,7 +61,7 @@ func newRecords(tx *bbolt.Tx, n int, recent *recentJobs, e *encoder) *records {
 		byKey: make(map[uint64]*work, n), byNewID: make(map[jobs.ID]*work, n), bySeq: make(map[uint64]*work),
 		order: make([]*work, 0, n),
 	}
-	r.jobs.FillPercent = recordFill
+	r.jobs.Fill(recordFill)
 	return r
 }
 
@@ -241,7 +240,7 @@ func (r *records) removeAliases(key []byte) error {
 		if err := r.moved.Delete(k[len(key):]); err != nil {
 			return err
 		}
-		if err := c.Delete(); err != nil {
+		if err := r.aliases.Delete(k); err != nil {
 			return err
 		}
 	}
@@ -271,7 +270,7 @@ func (e *encoder) encode(j *jobs.Job) []byte {
 }
 
 // readJob reads a record with its payload; nil if there is none.
-func readJob(records, payloads *bbolt.Bucket, key uint64) (*jobs.Job, error) {
+func readJob(records, payloads boltfile.Bucket, key uint64) (*jobs.Job, error) {
 	k := key8(key)
 	raw := records.Get(k)
 	if raw == nil {

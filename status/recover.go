@@ -8,10 +8,8 @@ import (
 	"errors"
 	"fmt"
 
-	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 	"jobstream/status/index"
 )
 
@@ -31,7 +29,7 @@ type Clean struct {
 // that the last start was in the same run. Then everything written since can be read,
 // synced or not.
 func (s *Store) RemoveClean(boot string) (mark Clean, ok, sameBoot bool, err error) {
-	err = s.db.Update(func(tx *bbolt.Tx) error {
+	err = s.db.Update(func(tx *boltfile.Tx) error {
 		meta := tx.Bucket(bucketMeta)
 		sameBoot = boot != "" && string(meta.Get(keyBoot)) == boot
 		if err := meta.Put(keyBoot, []byte(boot)); err != nil {
@@ -49,7 +47,7 @@ func (s *Store) RemoveClean(boot string) (mark Clean, ok, sameBoot bool, err err
 
 // HighestKey is the highest key of a record that is a sequence in JOBS, 0 if there is none.
 func (q *Queries) HighestKey() (key uint64, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		c := tx.Bucket(bucketJobs).Cursor()
 		k, _ := c.Seek(key8(callbackKeys))
 		if k == nil {
@@ -73,11 +71,9 @@ func (s *Store) MarkClean(mark Clean) error {
 	if err != nil {
 		return err
 	}
-	return s.db.UpdateLast(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketOutbox, bucketCopies, bucketCopyAges, bucketEnds} {
-			if err := tx.DeleteBucket(name); err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
-				return err
-			}
+	return s.db.UpdateLast(func(tx *boltfile.Tx) error {
+		if err := tx.Drop(bucketOutbox, bucketCopies, bucketCopyAges, bucketEnds); err != nil {
+			return err
 		}
 		meta := tx.Bucket(bucketMeta)
 		return errors.Join(meta.Delete(keyRebuild), meta.Put(keyClean, v))
@@ -86,7 +82,7 @@ func (s *Store) MarkClean(mark Clean) error {
 
 // Running are the keys of the processing jobs.
 func (q *Queries) Running() (keys []uint64, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		return index.EachChunk(tx.Bucket(bucketBits), index.OfStatus(jobs.Processing), func(chunk uint32, m *index.Bitmap) error {
 			m.Each(chunk, true, func(key uint64) bool { keys = append(keys, key); return true })
 			return nil
@@ -155,7 +151,7 @@ func (q *Queries) Queued(ctx context.Context, f func(jobs.Lane, uint64)) error {
 // Node returns the name of this data folder in everything that it publishes. The first
 // call makes it of fallback.
 func (s *Store) Node(fallback string) (name string, err error) {
-	err = s.db.Update(func(tx *bbolt.Tx) error {
+	err = s.db.Update(func(tx *boltfile.Tx) error {
 		meta := tx.Bucket(bucketMeta)
 		if v := meta.Get(keyNode); v != nil {
 			name = string(v)
@@ -169,7 +165,7 @@ func (s *Store) Node(fallback string) (name string, err error) {
 
 // LeaseKey returns the key that signs the tokens of leases. The first call makes it.
 func (s *Store) LeaseKey() (key jobs.LeaseKey, err error) {
-	err = s.db.Update(func(tx *bbolt.Tx) error {
+	err = s.db.Update(func(tx *boltfile.Tx) error {
 		meta := tx.Bucket(bucketMeta)
 		if v := meta.Get(keyLeases); v != nil {
 			key = bytes.Clone(v)

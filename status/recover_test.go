@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
 	"jobstream/jobs/api"
 	"jobstream/jobs/jobstest"
@@ -84,7 +82,7 @@ func TestOpenFails(t *testing.T) {
 	}
 	tr := openTemp(t, Options{})
 	o := tr.o
-	err := tr.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyFormat, []byte{99}) })
+	err := tr.db.Update(func(tx *boltfile.Tx) error { return tx.Bucket(bucketMeta).Put(keyFormat, []byte{99}) })
 	tr.stop()
 	if err != nil {
 		t.Fatal(err)

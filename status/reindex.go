@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"log/slog"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
 	"jobstream/status/boltfile"
 	"jobstream/status/index"
@@ -27,7 +25,7 @@ const (
 func reindex(db *boltfile.File, log *slog.Logger) error {
 	told := false
 	for more := true; more; {
-		err := db.Update(func(tx *bbolt.Tx) (err error) {
+		err := db.Update(func(tx *boltfile.Tx) (err error) {
 			meta := tx.Bucket(bucketMeta)
 			state := meta.Get(keyIndexes)
 			if len(state) > 0 && state[0] >= indexVersion && len(state) == 1 {
@@ -61,7 +59,7 @@ func reindex(db *boltfile.File, log *slog.Logger) error {
 
 // reindexPiece indexes some jobs from a key on. next is the key of those that follow; 0 =
 // there are none.
-func reindexPiece(tx *bbolt.Tx, from uint64) (next uint64, err error) {
+func reindexPiece(tx *boltfile.Tx, from uint64) (next uint64, err error) {
 	var cache index.Cache
 	cache.Reset()
 	x := newIndexes(tx, &cache, nil)

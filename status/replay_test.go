@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/bbolt"
 	"pgregory.net/rapid"
 
 	"jobstream/jobs"
 	"jobstream/jobs/schedule"
+	"jobstream/status/boltfile"
 )
 
 // step is what one transaction was made of.
@@ -67,8 +67,8 @@ func stateOf(j *jobs.Job) string {
 func (tr *tracker) contents() map[string]string {
 	tr.t.Helper()
 	all := make(map[string]string)
-	tr.must(tr.db.View(func(tx *bbolt.Tx) error {
-		return tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
+	tr.must(tr.db.View(func(tx *boltfile.Tx) error {
+		return tx.ForEach(func(name []byte, b boltfile.Bucket) error {
 			return b.ForEach(func(k, v []byte) error {
 				all[fmt.Sprintf("%s %q", name, k)] = fmt.Sprintf("%q", v)
 				return nil

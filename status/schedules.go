@@ -8,10 +8,9 @@ import (
 	"log/slog"
 	"slices"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
 	"jobstream/jobs/schedule"
+	"jobstream/status/boltfile"
 )
 
 // Schedules are kept by name, beside the jobs that they make. So the transaction that
@@ -19,7 +18,7 @@ import (
 
 // Schedules lists all schedules in the order of their names.
 func (q *Queries) Schedules(_ context.Context) (all []*schedule.Entry, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		return tx.Bucket(bucketSchedules).ForEach(func(_, v []byte) error {
 			e, err := schedule.Decode(v)
 			all = append(all, e)
@@ -34,7 +33,7 @@ func (q *Queries) Schedules(_ context.Context) (all []*schedule.Entry, err error
 
 // Schedule finds a schedule; nil without an error if there is none.
 func (q *Queries) Schedule(_ context.Context, name string) (e *schedule.Entry, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) (err error) {
+	err = q.db.View(func(tx *boltfile.Tx) (err error) {
 		e, err = readSchedule(tx, name)
 		return err
 	})
@@ -43,7 +42,7 @@ func (q *Queries) Schedule(_ context.Context, name string) (e *schedule.Entry, e
 
 // schedules are all schedules, as a transaction sees and changes them.
 type schedules struct {
-	tx     *bbolt.Tx
+	tx     *boltfile.Tx
 	log    *slog.Logger
 	totals *scheduleTotals // nil until somebody asks
 }
@@ -144,7 +143,7 @@ func (s *schedules) keepRun(name string, r schedule.Run) error {
 }
 
 // trimRuns leaves the latest moments of a schedule.
-func trimRuns(runs *bbolt.Bucket, name string, most int) error {
+func trimRuns(runs boltfile.Bucket, name string, most int) error {
 	prefix, n := runsOf(name), 0
 	c := runs.Cursor()
 	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
@@ -152,7 +151,7 @@ func trimRuns(runs *bbolt.Bucket, name string, most int) error {
 	}
 	for ; n > most; n-- {
 		if k, _ := c.Seek(prefix); k != nil {
-			if err := c.Delete(); err != nil {
+			if err := runs.Delete(k); err != nil {
 				return err
 			}
 		}
@@ -169,7 +168,7 @@ func runsOf(name string) []byte { return append([]byte(name), 0) }
 
 // ScheduleRuns lists what became of the latest moments of a schedule, the latest first.
 func (q *Queries) ScheduleRuns(_ context.Context, name string) (all []schedule.Run, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		prefix := runsOf(name)
 		c := tx.Bucket(bucketScheduleRuns).Cursor()
 		for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
@@ -183,7 +182,7 @@ func (q *Queries) ScheduleRuns(_ context.Context, name string) (all []schedule.R
 	return all, err
 }
 
-func readSchedule(tx *bbolt.Tx, name string) (*schedule.Entry, error) {
+func readSchedule(tx *boltfile.Tx, name string) (*schedule.Entry, error) {
 	v := tx.Bucket(bucketSchedules).Get([]byte(name))
 	if v == nil {
 		return nil, nil
@@ -195,7 +194,7 @@ func readSchedule(tx *bbolt.Tx, name string) (*schedule.Entry, error) {
 	return e, nil
 }
 
-func writeSchedule(tx *bbolt.Tx, e *schedule.Entry) error {
+func writeSchedule(tx *boltfile.Tx, e *schedule.Entry) error {
 	v, err := e.Encode()
 	if err != nil {
 		return err

@@ -11,10 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
 	"jobstream/jobs/schedule"
+	"jobstream/status/boltfile"
 )
 
 var _ schedule.Store = (*Store)(nil)
@@ -167,7 +166,7 @@ func TestAJobMovesItsScheduleOn(t *testing.T) {
 func TestUnreadableSchedule(t *testing.T) {
 	t.Parallel()
 	tr := openTemp(t, Options{})
-	err := tr.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketSchedules).Put([]byte("a"), []byte(`{"v":99}`)) })
+	err := tr.db.Update(func(tx *boltfile.Tx) error { return tx.Bucket(bucketSchedules).Put([]byte("a"), []byte(`{"v":99}`)) })
 	if err != nil {
 		t.Fatal(err)
 	}

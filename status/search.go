@@ -8,9 +8,8 @@ import (
 	"math"
 	"slices"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 	"jobstream/status/record"
 )
 
@@ -166,15 +165,15 @@ func (m *matcher) inPayload(text *jobs.Needle, g *record.Glance, apart func() []
 // reading reads records within a budget. Neighbours in either direction are read
 // fastest.
 type reading struct {
-	records  *bbolt.Cursor
-	payloads *bbolt.Bucket
+	records  boltfile.Cursor
+	payloads boltfile.Bucket
 	left     *budget
 	key      uint64 // of the present record; 0 = none
 	record   []byte // encoded
 	payload  []byte // if it is kept apart and has been read
 }
 
-func newReading(tx *bbolt.Tx, left *budget) *reading {
+func newReading(tx *boltfile.Tx, left *budget) *reading {
 	return &reading{records: tx.Bucket(bucketJobs).Cursor(), payloads: tx.Bucket(bucketPayloads), left: left}
 }
 

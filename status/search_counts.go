@@ -4,9 +4,8 @@ import (
 	"context"
 	"slices"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 	"jobstream/status/index"
 )
 
@@ -53,7 +52,7 @@ func (q *Queries) countWalk(ctx context.Context, filter *jobs.Filter, piece budg
 		if ctx.Err() != nil {
 			return jobs.Counts{}, context.Cause(ctx)
 		}
-		err := q.db.View(func(tx *bbolt.Tx) (err error) {
+		err := q.db.View(func(tx *boltfile.Tx) (err error) {
 			left := piece
 			t.reading = newReading(tx, &left)
 			t.breakdown = index.NewBreakdown(tx.Bucket(bucketBits), filter)

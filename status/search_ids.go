@@ -8,9 +8,8 @@ import (
 	"strconv"
 	"strings"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 // maxNamed is how many jobs the ids of a filter may name.
@@ -19,7 +18,7 @@ const maxNamed = 10_000
 // named are the keys of the jobs that a filter names by their ids, or by a query that is
 // the seq or the beginning of the id of a job. only says that it chooses no others. The
 // keys are ascending.
-func named(tx *bbolt.Tx, f *jobs.Filter) (keys []uint64, only bool, err error) {
+func named(tx *boltfile.Tx, f *jobs.Filter) (keys []uint64, only bool, err error) {
 	if len(f.IDs) > 0 {
 		only = true
 		for _, prefix := range f.IDs {
@@ -49,7 +48,7 @@ func named(tx *bbolt.Tx, f *jobs.Filter) (keys []uint64, only bool, err error) {
 }
 
 // hits are the jobs that a query names: few, or it is too short.
-func hits(tx *bbolt.Tx, query string) (keys []uint64, err error) {
+func hits(tx *boltfile.Tx, query string) (keys []uint64, err error) {
 	if seq, err := strconv.ParseUint(query, 10, 64); err == nil && query[0] != '0' && query[0] != '+' {
 		k := key8(seq)
 		if tx.Bucket(bucketJobs).Get(k) != nil {
@@ -65,7 +64,7 @@ func hits(tx *bbolt.Tx, query string) (keys []uint64, err error) {
 }
 
 // appendNamed appends the keys of the jobs whose ids begin with a text.
-func appendNamed(tx *bbolt.Tx, keys []uint64, prefix string) ([]uint64, error) {
+func appendNamed(tx *boltfile.Tx, keys []uint64, prefix string) ([]uint64, error) {
 	digits := strings.ToLower(strings.ReplaceAll(prefix, "-", ""))
 	from, err := hex.DecodeString(digits + strings.Repeat("0", len(digits)%2))
 	if err != nil {

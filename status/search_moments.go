@@ -8,9 +8,8 @@ import (
 	"math"
 	"slices"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 	"jobstream/status/index"
 )
 
@@ -101,7 +100,7 @@ func (q *Queries) searchByMoment(ctx context.Context, p jobs.Page, limit int, wi
 		rest := piece
 		var found []*jobs.Job
 		var spots []spot
-		err := q.db.View(func(tx *bbolt.Tx) (err error) {
+		err := q.db.View(func(tx *boltfile.Tx) (err error) {
 			found, spots, more, err = m.piece(tx, &at, limit-taken, &rest)
 			return err
 		})
@@ -135,7 +134,7 @@ type momentSearch struct {
 
 // piece reads the part of a list that fits into one transaction, from a spot on, which it
 // moves. Each job found has a spot of its own. more says that there may be others.
-func (m *momentSearch) piece(tx *bbolt.Tx, at *spot, limit int, left *budget) (found []*jobs.Job, spots []spot, more bool, err error) {
+func (m *momentSearch) piece(tx *boltfile.Tx, at *spot, limit int, left *budget) (found []*jobs.Job, spots []spot, more bool, err error) {
 	r := newReading(tx, left)
 	bits := tx.Bucket(bucketBits)
 	keys, only, err := named(tx, m.match.filter)

@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
 	"jobstream/status/boltfile"
 )
@@ -31,9 +29,9 @@ type Snapshot struct {
 func (s *Store) Snapshot(f func(*Snapshot) error) error { return snapshot(s.db, f) }
 
 func snapshot(db *boltfile.File, f func(*Snapshot) error) error {
-	return db.View(func(tx *bbolt.Tx) error {
+	return db.View(func(tx *boltfile.Tx) error {
 		s := &Snapshot{Size: tx.Size(), WriterTo: tx}
-		if meta := tx.Bucket(bucketMeta); meta != nil { // else it has just been made
+		if meta := tx.Bucket(bucketMeta); !meta.Missing() { // else it has just been made
 			if v := meta.Get(keyPositions); len(v) == 16 {
 				s.Positions = jobs.Positions{Jobs: binary.BigEndian.Uint64(v), Status: binary.BigEndian.Uint64(v[8:])}
 			}

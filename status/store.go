@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
 	"jobstream/jobs/fsync"
 	"jobstream/status/boltfile"
@@ -109,12 +107,10 @@ func newStore(db *boltfile.File, o Options) *Store {
 
 // prepare makes the buckets of a new file and checks the format of an old one.
 func prepare(db *boltfile.File, version string) error {
-	return db.Update(func(tx *bbolt.Tx) error {
-		made := tx.Bucket(bucketMeta) == nil
-		for _, name := range allBuckets {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err
-			}
+	return db.Update(func(tx *boltfile.Tx) error {
+		made := tx.Bucket(bucketMeta).Missing()
+		if err := tx.Create(allBuckets...); err != nil {
+			return err
 		}
 		meta := tx.Bucket(bucketMeta)
 		if err := checkFormat(tx, version); err != nil {

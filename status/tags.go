@@ -5,9 +5,8 @@ import (
 	"context"
 	"strings"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 	"jobstream/status/index"
 )
 
@@ -18,7 +17,7 @@ const maxTagEntries = 20_000
 // says that there may be others behind the last one, which is the tag to go on behind. It
 // looks at a bounded number of entries, and leaves out those that only callbacks have.
 func (q *Queries) Tags(_ context.Context, prefix, after string, limit int) (tags []string, last string, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		bits := tx.Bucket(bucketBits)
 		begin := []byte(index.OfTag(prefix))
 		c := bits.Cursor()
@@ -49,7 +48,7 @@ func (q *Queries) Tags(_ context.Context, prefix, after string, limit int) (tags
 
 // beyondCallbacks says whether other jobs than callbacks have an attribute. It looks at
 // the youngest ones only: no client can give a callback a tag.
-func beyondCallbacks(bits *bbolt.Bucket, attr string) (bool, error) {
+func beyondCallbacks(bits boltfile.Bucket, attr string) (bool, error) {
 	key, ok, err := index.Last(bits, attr)
 	if err != nil || !ok {
 		return false, err

@@ -10,11 +10,11 @@ import (
 	"slices"
 	"testing"
 
-	"go.etcd.io/bbolt"
 	"pgregory.net/rapid"
 
 	"jobstream/jobs"
 	"jobstream/jobs/jobstest"
+	"jobstream/status/boltfile"
 )
 
 // termsModel is what jobs with terms come to, as a person would work it out: a
@@ -554,8 +554,8 @@ func (m *termsModel) checkOrder(all []*jobs.Job, before map[uint64]*jobs.Job) {
 
 // dump is everything in the file, but the positions.
 func (m *termsModel) dump() (all []string) {
-	m.must(m.db.View(func(tx *bbolt.Tx) error {
-		return tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
+	m.must(m.db.View(func(tx *boltfile.Tx) error {
+		return tx.ForEach(func(name []byte, b boltfile.Bucket) error {
 			return b.ForEach(func(k, v []byte) error {
 				if !bytes.Equal(k, keyPositions) {
 					all = append(all, fmt.Sprintf("%s %x %x", name, k, v))

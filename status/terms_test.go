@@ -9,9 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 	"jobstream/status/index"
 )
 
@@ -239,7 +238,7 @@ func (tr *tracker) states(want ...string) {
 // rows are all keys and values of a bucket.
 func (tr *tracker) rows(bucket []byte) (keys, values [][]byte) {
 	tr.t.Helper()
-	tr.must(tr.db.View(func(tx *bbolt.Tx) error {
+	tr.must(tr.db.View(func(tx *boltfile.Tx) error {
 		return tx.Bucket(bucket).ForEach(func(k, v []byte) error {
 			keys, values = append(keys, bytes.Clone(k)), append(values, bytes.Clone(v))
 			return nil
@@ -392,7 +391,7 @@ func (tr *tracker) verifyTurns(turns map[string][]uint64, waiting map[string]*jo
 // awayJobs is how many jobs the bitmaps mark as not in the queue.
 func (tr *tracker) awayJobs() (n int) {
 	tr.t.Helper()
-	tr.must(tr.db.View(func(tx *bbolt.Tx) error {
+	tr.must(tr.db.View(func(tx *boltfile.Tx) error {
 		return index.EachChunk(tx.Bucket(bucketBits), index.Away, func(_ uint32, m *index.Bitmap) error {
 			n += m.Count()
 			return nil

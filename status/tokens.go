@@ -5,14 +5,13 @@ import (
 	"encoding/binary"
 	"slices"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 // tokens are the idempotency keys, as a transaction sees and changes them.
 type tokens struct {
-	tx      *bbolt.Tx
+	tx      *boltfile.Tx
 	records *records
 }
 
@@ -92,7 +91,7 @@ func (k tokens) forget(c jobs.ForgetTokens) (e jobs.Effect, err error) {
 
 // tokenIDs are the jobs that a token stands for at a moment, and when they were made.
 // They are nil if the token is new.
-func tokenIDs(tokens *bbolt.Bucket, t *jobs.Token, now jobs.Time) (ids []jobs.ID, at jobs.Time, err error) {
+func tokenIDs(tokens boltfile.Bucket, t *jobs.Token, now jobs.Time) (ids []jobs.ID, at jobs.Time, err error) {
 	v := tokens.Get(t.Key[:])
 	if len(v) < tokenHead+16 {
 		return nil, 0, nil
@@ -116,7 +115,7 @@ func tokenIDs(tokens *bbolt.Bucket, t *jobs.Token, now jobs.Time) (ids []jobs.ID
 
 // recallBy finds the jobs that a token stands for. find gives nil for a deleted job.
 // While their batch is not complete the jobs are not there yet, and it finds none.
-func recallBy(tx *bbolt.Tx, t *jobs.Token, now jobs.Time, find func(jobs.ID) (*jobs.Job, error)) (known []*jobs.Job, err error) {
+func recallBy(tx *boltfile.Tx, t *jobs.Token, now jobs.Time, find func(jobs.ID) (*jobs.Job, error)) (known []*jobs.Job, err error) {
 	ids, at, err := tokenIDs(tx.Bucket(bucketTokens), t, now)
 	if err != nil || len(ids) == 0 || tx.Bucket(bucketBatches).Get(ids[0][:]) != nil {
 		return nil, err
@@ -136,7 +135,7 @@ func recallBy(tx *bbolt.Tx, t *jobs.Token, now jobs.Time, find func(jobs.ID) (*j
 
 // Recall finds the jobs that a token stands for; see [jobs.Ledger].
 func (q *Queries) Recall(t *jobs.Token) (known []*jobs.Job, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		ids, records, payloads := tx.Bucket(bucketIDs), tx.Bucket(bucketJobs), tx.Bucket(bucketPayloads)
 		known, err = recallBy(tx, t, jobs.Now(), func(id jobs.ID) (*jobs.Job, error) {
 			key := ids.Get(id[:])
@@ -155,7 +154,7 @@ func (q *Queries) Recall(t *jobs.Token) (known []*jobs.Job, err error) {
 
 // OldestToken is the moment of the oldest idempotency token, 0 if there is none.
 func (q *Queries) OldestToken() (at jobs.Time, err error) {
-	err = q.db.View(func(tx *bbolt.Tx) error {
+	err = q.db.View(func(tx *boltfile.Tx) error {
 		if k, _ := tx.Bucket(bucketTokenAge).Cursor().First(); len(k) == 24 {
 			at = jobs.Time(binary.BigEndian.Uint64(k))
 		}

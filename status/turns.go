@@ -4,14 +4,13 @@ import (
 	"bytes"
 	"encoding/binary"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 // turns gives the turns of concurrency keys to jobs and takes them back.
 type turns struct {
-	tx       *bbolt.Tx
+	tx       *boltfile.Tx
 	registry *jobs.Registry
 	records  *records
 }
@@ -136,10 +135,11 @@ func (t turns) store(name []byte, have []uint64) error {
 // firstHeld takes a job off the list of held ones and returns it, nil if there is none.
 // The best priority comes first, then the longest wait.
 func (t turns) firstHeld(name []byte) (*work, error) {
-	c := t.tx.Bucket(bucketHeld).Cursor()
+	held := t.tx.Bucket(bucketHeld)
+	c := held.Cursor()
 	for k, _ := c.Seek(name); bytes.HasPrefix(k, name) && len(k) == len(name)+9; k, _ = c.Seek(name) {
 		key := binary.BigEndian.Uint64(k[len(name)+1:])
-		if err := c.Delete(); err != nil {
+		if err := held.Delete(k); err != nil {
 			return nil, err
 		}
 		w, err := t.records.get(key)

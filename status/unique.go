@@ -4,17 +4,16 @@ import (
 	"fmt"
 	"strings"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
 	"jobstream/jobs/access"
+	"jobstream/status/boltfile"
 )
 
 // uniqueKeys are the unique keys of unfinished jobs and of incomplete batches, as a
 // transaction sees and changes them. A value has the id of the job, and behind it that
 // of the batch if a batch has reserved the key.
 type uniqueKeys struct {
-	tx      *bbolt.Tx
+	tx      *boltfile.Tx
 	records *records
 }
 
@@ -31,7 +30,7 @@ func uniqueKey(by string, t *jobs.Terms) string {
 	return "\x00" + by + "\x00" + t.UniqueKey
 }
 
-func (k uniqueKeys) bucket() *bbolt.Bucket { return k.tx.Bucket(bucketUnique) }
+func (k uniqueKeys) bucket() boltfile.Bucket { return k.tx.Bucket(bucketUnique) }
 
 // owner is the job that has a unique key, the zero id if none has.
 func (k uniqueKeys) owner(key string) (jobs.ID, error) {

@@ -7,14 +7,12 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
-
-	"go.etcd.io/bbolt"
 )
 
 func TestCompact(t *testing.T) {
 	t.Parallel()
 	db := made(t)
-	mustDo(t, db.Update(func(tx *bbolt.Tx) (err error) {
+	mustDo(t, db.Update(func(tx *Tx) (err error) {
 		for n := range 2000 {
 			err = errors.Join(err, putIn(tx, make([]byte, 2000), fmt.Sprint(n)))
 		}
@@ -23,7 +21,7 @@ func TestCompact(t *testing.T) {
 	if _, _, err := Compact(db.path, time.Millisecond, quiet); !errors.Is(err, ErrLocked) {
 		t.Errorf("compacting an open file: %v, want ErrLocked", err)
 	}
-	mustDo(t, db.Update(func(tx *bbolt.Tx) (err error) {
+	mustDo(t, db.Update(func(tx *Tx) (err error) {
 		for n := range 1990 {
 			err = errors.Join(err, tx.Bucket(things).Delete(fmt.Append(nil, n)))
 		}

@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-
-	"go.etcd.io/bbolt"
 )
 
 // A copy that a transaction makes while commits go on is a file that opens, with what the
@@ -21,10 +19,10 @@ func TestCopy(t *testing.T) {
 	for n := range 6 {
 		db.put(t, fmt.Append(nil, n), "a")
 		var out bytes.Buffer
-		mustDo(t, db.View(func(tx *bbolt.Tx) error {
+		mustDo(t, db.View(func(tx *Tx) error {
 			done := make(chan error)
 			go func() {
-				done <- db.Update(func(tx *bbolt.Tx) error { return putIn(tx, make([]byte, 100_000), "a", "b") })
+				done <- db.Update(func(tx *Tx) error { return putIn(tx, make([]byte, 100_000), "a", "b") })
 			}()
 			mustDo(t, <-done)
 			_, err := tx.WriteTo(&out)

@@ -32,7 +32,7 @@ var ErrClosed error = &jobs.Error{Kind: jobs.ShuttingDown, Detail: "the tracker 
 // File is a bbolt file that returns an error if it is damaged. bbolt itself panics when
 // it finds nonsense, and faults when it follows a wrong number out of the file.
 type File struct {
-	*bbolt.DB
+	db      *bbolt.DB
 	journal *journal.Journal // nil if there is none: bbolt syncs by itself
 	path    string
 	opened  os.FileInfo
@@ -88,7 +88,7 @@ func open(o Options) (db *File, err error) {
 	}
 	before, _ := os.Stat(path) // nil if there is none yet
 	err = db.guard(func() (err error) {
-		db.DB, err = bbolt.Open(path, 0o640, &bbolt.Options{
+		db.db, err = bbolt.Open(path, 0o640, &bbolt.Options{
 			Timeout:      o.LockTimeout,
 			FreelistType: bbolt.FreelistMapType,
 			// The list of free pages is written by the last commit of a clean stop
@@ -110,17 +110,17 @@ func open(o Options) (db *File, err error) {
 	// one has no name any more.
 	db.opened, err = os.Stat(path)
 	if err != nil || before != nil && !os.SameFile(before, db.opened) {
-		return nil, errors.Join(bolterrors.ErrTimeout, db.DB.Close())
+		return nil, errors.Join(bolterrors.ErrTimeout, db.db.Close())
 	}
 	if err := db.forgetIntact(); err != nil {
-		return nil, errors.Join(err, db.DB.Close())
+		return nil, errors.Join(err, db.db.Close())
 	}
 	if o.Unsynced {
-		db.NoSync = true
+		db.db.NoSync = true
 		return db, nil
 	}
-	if db.journal, _, err = journal.Attach(db.DB, journalOf(path)); err != nil {
-		return nil, errors.Join(err, db.DB.Close())
+	if db.journal, _, err = journal.Attach(db.db, journalOf(path)); err != nil {
+		return nil, errors.Join(err, db.db.Close())
 	}
 	return db, nil
 }
@@ -147,7 +147,7 @@ func (db *File) Close() error {
 			db.log.Warn("the next start will read the whole tracker", "error", err)
 		}
 	}
-	return errors.Join(err, db.DB.Close())
+	return errors.Join(err, db.db.Close())
 }
 
 // untouched says that the file is as a clean stop before has left it.
@@ -155,7 +155,7 @@ func (db *File) untouched() (same bool) {
 	if db.found == 0 {
 		return false
 	}
-	err := db.View(func(tx *bbolt.Tx) error { same = tx.ID() == db.found; return nil })
+	err := db.view(func(tx *bbolt.Tx) error { same = tx.ID() == db.found; return nil })
 	return same && err == nil && db.Present() == nil
 }
 
@@ -164,25 +164,30 @@ func (db *File) Syncs() (n uint64, err error) {
 	if db.journal != nil {
 		return db.journal.Syncs(), nil
 	}
-	err = db.View(func(tx *bbolt.Tx) error {
+	err = db.view(func(tx *bbolt.Tx) error {
 		n = 2 * uint64(tx.ID()) // bbolt numbers its commits, and syncs twice in each
 		return nil
 	})
 	return n, err
 }
 
-// View is bbolt's.
-func (db *File) View(f func(*bbolt.Tx) error) error {
-	err := db.guard(func() error { return db.DB.View(f) })
+// View calls f with a transaction that reads.
+func (db *File) View(f func(*Tx) error) error {
+	return db.view(func(tx *bbolt.Tx) error { return f(&Tx{tx: tx}) })
+}
+
+func (db *File) view(f func(*bbolt.Tx) error) error {
+	err := db.guard(func() error { return db.db.View(f) })
 	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 		return ErrClosed
 	}
 	return err
 }
 
-// Update is bbolt's.
-func (db *File) Update(f func(*bbolt.Tx) error) error {
-	return db.guard(func() error { return db.DB.Update(f) })
+// Update calls f with a transaction that writes, and commits it unless f fails. There is
+// one at a time.
+func (db *File) Update(f func(*Tx) error) error {
+	return db.guard(func() error { return db.db.Update(func(tx *bbolt.Tx) error { return f(&Tx{tx: tx}) }) })
 }
 
 // Present is nil while the tracker's file is where it was opened. A file that was

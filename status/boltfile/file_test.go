@@ -47,11 +47,12 @@ func mustDo(t *testing.T, err error) {
 // put commits a value for each of the keys.
 func (db *File) put(t *testing.T, value []byte, keys ...string) {
 	t.Helper()
-	mustDo(t, db.Update(func(tx *bbolt.Tx) error { return putIn(tx, value, keys...) }))
+	mustDo(t, db.Update(func(tx *Tx) error { return putIn(tx, value, keys...) }))
 }
 
-func putIn(tx *bbolt.Tx, value []byte, keys ...string) error {
-	b, err := tx.CreateBucketIfNotExists(things)
+func putIn(tx *Tx, value []byte, keys ...string) error {
+	err := tx.Create(things)
+	b := tx.Bucket(things)
 	for i := 0; i < len(keys) && err == nil; i++ {
 		err = b.Put([]byte(keys[i]), value)
 	}
@@ -61,7 +62,7 @@ func putIn(tx *bbolt.Tx, value []byte, keys ...string) error {
 // get is the value of a key, which must have one.
 func (db *File) get(t *testing.T, key string) (value []byte) {
 	t.Helper()
-	mustDo(t, db.View(func(tx *bbolt.Tx) error {
+	mustDo(t, db.View(func(tx *Tx) error {
 		value = bytes.Clone(tx.Bucket(things).Get([]byte(key)))
 		return nil
 	}))
@@ -74,7 +75,7 @@ func (db *File) get(t *testing.T, key string) (value []byte) {
 // cleanly closes a file as a clean stop does.
 func (db *File) cleanly(t *testing.T) {
 	t.Helper()
-	mustDo(t, db.UpdateLast(func(*bbolt.Tx) error { return nil }))
+	mustDo(t, db.UpdateLast(func(*Tx) error { return nil }))
 	mustDo(t, db.Close())
 }
 
@@ -168,7 +169,7 @@ func TestShortFile(t *testing.T) {
 	db := made(t)
 	db.put(t, make([]byte, 1<<20), "large")
 	var size int64
-	mustDo(t, db.View(func(tx *bbolt.Tx) error { size = tx.Size(); return nil }))
+	mustDo(t, db.View(func(tx *Tx) error { size = tx.Size(); return nil }))
 	mustDo(t, db.Close())
 	mustDo(t, os.Truncate(db.path, size-1))
 	if again, err := Open(Options{Path: db.path, LockTimeout: time.Second, Logger: quiet}); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "bytes") {

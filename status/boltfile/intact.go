@@ -32,9 +32,9 @@ const clockTries = 100
 
 // UpdateLast is Update for the commit before Close. It writes bbolt's list of free
 // pages into the file; without it the next start has to read all pages to find them.
-func (db *File) UpdateLast(f func(*bbolt.Tx) error) error {
-	err := db.Update(func(tx *bbolt.Tx) error {
-		db.NoFreelistSync = false
+func (db *File) UpdateLast(f func(*Tx) error) error {
+	err := db.Update(func(tx *Tx) error {
+		db.db.NoFreelistSync = false
 		return f(tx)
 	})
 	db.done = err == nil
@@ -47,7 +47,7 @@ func (db *File) noteIntact() error {
 	if _, _, ok := identity(db.opened); !ok {
 		return nil
 	}
-	err := db.View(func(tx *bbolt.Tx) error {
+	err := db.view(func(tx *bbolt.Tx) error {
 		file, err := os.Open(db.path)
 		if err != nil {
 			return err

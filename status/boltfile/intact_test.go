@@ -110,7 +110,7 @@ func TestCleanStopNeedsNoWalk(t *testing.T) {
 		t.Error("an open file has the note of a clean stop")
 	}
 	db.get(t, "a")
-	err = db.View(func(tx *bbolt.Tx) error { tx.Bucket(things).Get([]byte("g")); return nil })
+	err = db.View(func(tx *Tx) error { tx.Bucket(things).Get([]byte("g")); return nil })
 	if !errors.Is(err, ErrDamaged) {
 		t.Errorf("the value in the page that has rotted: %v", err)
 	}
@@ -268,7 +268,7 @@ func TestFreeListOverStops(t *testing.T) {
 	for round := range 8 {
 		var old []string
 		for i := range 5 { // commits, of ten values each
-			mustDo(t, db.Update(func(tx *bbolt.Tx) (err error) {
+			mustDo(t, db.Update(func(tx *Tx) (err error) {
 				for n := 10 * i; n < 10*i+10; n++ {
 					err = errors.Join(err, putIn(tx, marked(n%3), fmt.Sprint(round, n)))
 					if n%3 > 0 {
@@ -278,7 +278,7 @@ func TestFreeListOverStops(t *testing.T) {
 				return err
 			}))
 		}
-		mustDo(t, db.Update(func(tx *bbolt.Tx) (err error) {
+		mustDo(t, db.Update(func(tx *Tx) (err error) {
 			for _, key := range old {
 				err = errors.Join(err, tx.Bucket(things).Delete([]byte(key)))
 			}

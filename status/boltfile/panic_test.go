@@ -44,20 +44,20 @@ func TestWhosePanic(t *testing.T) {
 	var short []byte
 	var list []int
 	for name, tt := range map[string]struct {
-		do      func(*bbolt.Tx)
+		do      func(*Tx)
 		damaged bool
 	}{
-		"ours":                       {func(*bbolt.Tx) { panic("ours") }, false},
-		"ours, by the runtime":       {func(*bbolt.Tx) { _ = list[len(short)] }, false},
-		"ours, nil":                  {func(*bbolt.Tx) { _ = (*jobs.Job)(nil).Lane() }, false},
-		"ours, in another's code":    {func(*bbolt.Tx) { _ = binary.BigEndian.Uint64(short) }, false},
-		"ours, called by others":     {func(*bbolt.Tx) { slices.SortFunc([]int{2, 1}, func(int, int) int { panic("ours") }) }, false},
-		"ours, called by bbolt":      {func(tx *bbolt.Tx) { _ = tx.ForEach(func([]byte, *bbolt.Bucket) error { panic("ours") }) }, false},
-		"bbolt's":                    {func(*bbolt.Tx) { (*bbolt.Bucket)(nil).Get(short) }, true},
-		"a fault in mapped memory":   {func(*bbolt.Tx) { short = append(short, memory[0]) }, true},
-		"the same in another's code": {func(*bbolt.Tx) { _ = bytes.IndexByte(memory, 1) }, true},
+		"ours":                       {func(*Tx) { panic("ours") }, false},
+		"ours, by the runtime":       {func(*Tx) { _ = list[len(short)] }, false},
+		"ours, nil":                  {func(*Tx) { _ = (*jobs.Job)(nil).Lane() }, false},
+		"ours, in another's code":    {func(*Tx) { _ = binary.BigEndian.Uint64(short) }, false},
+		"ours, called by others":     {func(*Tx) { slices.SortFunc([]int{2, 1}, func(int, int) int { panic("ours") }) }, false},
+		"ours, called by bbolt":      {func(tx *Tx) { _ = tx.ForEach(func([]byte, Bucket) error { panic("ours") }) }, false},
+		"bbolt's":                    {func(*Tx) { (*bbolt.Bucket)(nil).Get(short) }, true},
+		"a fault in mapped memory":   {func(*Tx) { short = append(short, memory[0]) }, true},
+		"the same in another's code": {func(*Tx) { _ = bytes.IndexByte(memory, 1) }, true},
 	} {
-		err := db.Update(func(tx *bbolt.Tx) error { tt.do(tx); return nil })
+		err := db.Update(func(tx *Tx) error { tt.do(tx); return nil })
 		if err == nil || errors.Is(err, ErrDamaged) != tt.damaged || strings.Contains(err.Error(), "move it away") != tt.damaged {
 			t.Errorf("%s: %v", name, err)
 		}

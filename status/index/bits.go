@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"math/bits"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 // Jobs are found by attribute (a status, a type, a tag) through bitmaps. Each attribute
@@ -179,7 +178,7 @@ func bitsKey(attr string, chunk uint32) []byte {
 }
 
 // Read reads one bitmap from the bucket; a missing one is empty.
-func Read(bucket *bbolt.Bucket, attr string, chunk uint32, into *Bitmap) error {
+func Read(bucket boltfile.Bucket, attr string, chunk uint32, into *Bitmap) error {
 	return into.decode(bucket.Get(bitsKey(attr, chunk)))
 }
 
@@ -207,7 +206,7 @@ const maxCached = 4096
 // Reset empties the cache.
 func (c *Cache) Reset() { *c = Cache{m: make(map[bitsID]*cached)} }
 
-func (c *Cache) get(bucket *bbolt.Bucket, attr string, chunk uint32) (*cached, error) {
+func (c *Cache) get(bucket boltfile.Bucket, attr string, chunk uint32) (*cached, error) {
 	id := bitsID{attr, chunk}
 	e, ok := c.m[id]
 	if !ok {
@@ -221,7 +220,7 @@ func (c *Cache) get(bucket *bbolt.Bucket, attr string, chunk uint32) (*cached, e
 }
 
 // Change sets whether a job has an attribute.
-func (c *Cache) Change(bucket *bbolt.Bucket, attr string, key uint64, on bool) error {
+func (c *Cache) Change(bucket boltfile.Bucket, attr string, key uint64, on bool) error {
 	e, err := c.get(bucket, attr, Chunk(key))
 	if err != nil {
 		return err
@@ -239,7 +238,7 @@ func (c *Cache) Change(bucket *bbolt.Bucket, attr string, key uint64, on bool) e
 }
 
 // Flush writes the changed bitmaps, and empties the cache if it is too large.
-func (c *Cache) Flush(bucket *bbolt.Bucket) error {
+func (c *Cache) Flush(bucket boltfile.Bucket) error {
 	for _, e := range c.dirty {
 		key := bitsKey(e.id.attr, e.id.chunk)
 		var err error

@@ -3,16 +3,15 @@ package index
 import (
 	"bytes"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 // Breakdown counts sets of jobs by type and status.
 type Breakdown struct{ types, statuses union }
 
 // NewBreakdown is a Breakdown of the types and statuses that a filter allows.
-func NewBreakdown(bits *bbolt.Bucket, filter *jobs.Filter) *Breakdown {
+func NewBreakdown(bits boltfile.Bucket, filter *jobs.Filter) *Breakdown {
 	names := attrs(filter.Types, OfType)
 	if len(names) == 0 {
 		// Each type's bitmaps are neighbours: from one type's first to the next type's.

@@ -4,9 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 // Lists by a moment (the end of a job, its start, or when it is due) find jobs through
@@ -48,13 +47,13 @@ type Moments struct {
 
 // momentCursor stands on an entry of one status.
 type momentCursor struct {
-	c      *bbolt.Cursor
+	c      boltfile.Cursor
 	prefix []byte
 	k, v   []byte // nil at the end
 }
 
 // NewMoments begins at a slot.
-func NewMoments(bits *bbolt.Bucket, statuses []jobs.Status, asc bool, from uint64) *Moments {
+func NewMoments(bits boltfile.Bucket, statuses []jobs.Status, asc bool, from uint64) *Moments {
 	m := &Moments{asc: asc, Slot: from}
 	for _, s := range statuses {
 		m.cursors = append(m.cursors, momentCursor{c: bits.Cursor(), prefix: momentPrefix(s)})
@@ -138,7 +137,7 @@ func (m *Moments) each(yield func(chunk uint32, raw []byte) error) error {
 
 // Narrow narrows sets of jobs to those with a filter's attributes, chunk by chunk.
 type Narrow struct {
-	bits   *bbolt.Bucket
+	bits   boltfile.Bucket
 	groups [][]string
 	not    []string
 	kept   map[uint32]*Bitmap
@@ -149,7 +148,7 @@ type Narrow struct {
 const maxNarrow = 64
 
 // NewNarrow is for all attributes of a filter but the statuses.
-func NewNarrow(bits *bbolt.Bucket, filter *jobs.Filter) *Narrow {
+func NewNarrow(bits boltfile.Bucket, filter *jobs.Filter) *Narrow {
 	groups, not := groupsOf(filter)
 	return &Narrow{bits: bits, groups: groups, not: not, kept: make(map[uint32]*Bitmap)}
 }
@@ -201,7 +200,7 @@ func (n *Narrow) union(attrs []string, chunk uint32) (*Bitmap, error) {
 }
 
 // Last is the highest key with an attribute.
-func Last(bucket *bbolt.Bucket, attr string) (key uint64, ok bool, err error) {
+func Last(bucket boltfile.Bucket, attr string) (key uint64, ok bool, err error) {
 	prefix := append([]byte(attr), 0)
 	c := bucket.Cursor()
 	step := c.Prev

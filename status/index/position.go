@@ -1,9 +1,8 @@
 package index
 
 import (
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 // OfPriority is the attribute of the jobs of a priority. The default priority has none,
@@ -11,7 +10,7 @@ import (
 func OfPriority(p jobs.Priority) string { return "p" + string('0'+rune(p)) }
 
 // Position is how many jobs of j's lane wait, up to and including j.
-func Position(bits *bbolt.Bucket, j *jobs.Job) (n int, err error) {
+func Position(bits boltfile.Bucket, j *jobs.Job) (n int, err error) {
 	last := Chunk(j.Key)
 	err = EachChunk(bits, OfStatus(jobs.Pending), func(chunk uint32, m *Bitmap) error {
 		if chunk > last {
@@ -35,7 +34,7 @@ func Position(bits *bbolt.Bucket, j *jobs.Job) (n int, err error) {
 }
 
 // narrowToLane removes from m the jobs that do not wait in a lane.
-func narrowToLane(bucket *bbolt.Bucket, chunk uint32, m *Bitmap, l jobs.Lane) error {
+func narrowToLane(bucket boltfile.Bucket, chunk uint32, m *Bitmap, l jobs.Lane) error {
 	var other Bitmap
 	if err := Read(bucket, OfType(l.Type), chunk, &other); err != nil {
 		return err

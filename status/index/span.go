@@ -3,9 +3,8 @@ package index
 import (
 	"encoding/binary"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 // Span is the range of created_at within a chunk of keys.
@@ -19,7 +18,7 @@ func (s *Span) Include(t jobs.Time) {
 	s.to = max(s.to, t)
 }
 
-func getSpan(bucket *bbolt.Bucket, chunk uint32) (s Span, ok bool) {
+func getSpan(bucket boltfile.Bucket, chunk uint32) (s Span, ok bool) {
 	v := bucket.Get(binary.BigEndian.AppendUint32(nil, chunk))
 	if len(v) != 16 {
 		return s, false
@@ -28,7 +27,7 @@ func getSpan(bucket *bbolt.Bucket, chunk uint32) (s Span, ok bool) {
 }
 
 // PutSpan extends the stored range of a chunk.
-func PutSpan(bucket *bbolt.Bucket, chunk uint32, s Span) error {
+func PutSpan(bucket boltfile.Bucket, chunk uint32, s Span) error {
 	if have, ok := getSpan(bucket, chunk); ok {
 		s.Include(have.from)
 		s.Include(have.to)

@@ -7,9 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"jobstream/jobs"
+	"jobstream/status/boltfile"
 )
 
 // Walk goes over the chunks in which a filter may choose jobs. It skips chunks without
@@ -19,7 +18,7 @@ type Walk struct {
 	asc    bool
 	groups []union // an attribute of each must hold
 	not    union   // none of these may hold
-	spans  *bbolt.Bucket
+	spans  boltfile.Bucket
 
 	from  uint32 // the start of the search for the next chunk
 	end   bool
@@ -28,7 +27,7 @@ type Walk struct {
 }
 
 // NewWalk begins at the chunk of the key from, or at the outermost one if from is 0.
-func NewWalk(bits, times *bbolt.Bucket, filter *jobs.Filter, asc bool, from uint64) *Walk {
+func NewWalk(bits, times boltfile.Bucket, filter *jobs.Filter, asc bool, from uint64) *Walk {
 	w := &Walk{filter: filter, asc: asc, spans: times}
 	switch {
 	case from>>chunkShift > math.MaxUint32 || from == 0 && !asc:
@@ -180,7 +179,7 @@ func (w *Walk) Candidates() (m Bitmap, err error) {
 // union is a set of attributes, one of which must hold.
 type union []track
 
-func newUnion(bits *bbolt.Bucket, attrs []string) union {
+func newUnion(bits boltfile.Bucket, attrs []string) union {
 	u := make(union, len(attrs))
 	for i, a := range attrs {
 		u[i] = track{attr: a, prefix: append([]byte(a), 0), c: bits.Cursor()}
@@ -218,7 +217,7 @@ func (u union) read(chunk uint32, into *Bitmap) error {
 type track struct {
 	attr   string
 	prefix []byte // of the attribute's keys
-	c      *bbolt.Cursor
+	c      boltfile.Cursor
 	placed bool
 	end    bool   // there are no more
 	chunk  uint32 // the present one
@@ -280,7 +279,7 @@ func (t *track) read(chunk uint32) (*Bitmap, error) {
 }
 
 // EachChunk walks over all bitmaps of an attribute, in order.
-func EachChunk(bucket *bbolt.Bucket, attr string, f func(chunk uint32, m *Bitmap) error) error {
+func EachChunk(bucket boltfile.Bucket, attr string, f func(chunk uint32, m *Bitmap) error) error {
 	prefix := append([]byte(attr), 0)
 	c := bucket.Cursor()
 	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
