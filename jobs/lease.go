@@ -34,8 +34,8 @@ type Leases interface {
 	// is retried while it has attempts left.
 	Fail(ctx context.Context, token string, f *Failure) Ending
 	// Release gives a job back, which uses up no attempt. It returns when that is on
-	// disk. The job is started again after delay, at most [MaxDelay].
-	Release(ctx context.Context, token string, delay time.Duration, reason string) Ending
+	// disk.
+	Release(ctx context.Context, token string, g *GiveBack) Ending
 	// Attach stores a file that becomes the job's by Done, and renews the lease. The same
 	// file again changes nothing; another one with its name is a [Conflict].
 	Attach(ctx context.Context, token, name, contentType string, content io.Reader) (*Artifact, error)
@@ -114,8 +114,9 @@ type Progress struct {
 
 // LogLine is a line for the job's log.
 type LogLine struct {
-	Level Level
-	Text  string
+	Level  Level
+	Stream string // stdout or stderr, of a program; "" = none
+	Text   string
 }
 
 // Done completes the job of a lease.
@@ -131,6 +132,18 @@ type Failure struct {
 	// RetryAfter is the least wait before a retry, if it is longer than the backoff of
 	// the type. 0 to MaxDelay.
 	RetryAfter time.Duration
+	// Busy says that the worker's target takes nothing more for RetryAfter: no job of the
+	// type starts before, see [BusyFailed].
+	Busy bool
+}
+
+// GiveBack returns a job to the queue.
+type GiveBack struct {
+	Delay  time.Duration // until it is started again, at most MaxDelay
+	Reason string
+	// Busy says that the worker's target takes nothing more for Delay: no job of the type
+	// starts before, see [Busy].
+	Busy bool
 }
 
 // Ending is how a call has ended an execution.

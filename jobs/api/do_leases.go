@@ -106,6 +106,7 @@ var workerProgressDoc = form.Doc{
 		form.May("log", form.List(form.Either(form.Text(), form.Object(
 			form.Need("text", form.Text(), ""),
 			form.May("level", form.OneOf(jobs.LevelDebug, jobs.LevelInfo, jobs.LevelWarn, jobs.LevelError), "info without one"),
+			form.May("stream", form.OneOf("stdout", "stderr"), "the stream of a program that has the line"),
 		)), 0, maxLog), "lines for the job's log"),
 		form.May("checkpoint", form.Any(), "the next attempt gets it"),
 	).Named("ProgressRequest"),
@@ -140,6 +141,7 @@ var workerFailDoc = form.Doc{
 		form.Need("error", form.Text(), "a longer one is shortened"),
 		form.May("permanent", form.Bool(), "no other attempt makes sense"),
 		form.May("retry_after", form.Span(jobs.MaxDelay), "not before; counts if it is longer than the type's backoff"),
+		form.May("busy", form.Bool(), "what does the work takes nothing more for `retry_after`: no job of the type starts before"),
 	).Named("FailureRequest"),
 	Example: `{"error":"the picture is broken","permanent":true}`,
 	Answer:  endingResource{},
@@ -156,6 +158,7 @@ var workerReleaseDoc = form.Doc{
 	Body: form.Object(
 		form.May("delay", form.Span(jobs.MaxDelay), "not again before"),
 		form.May("reason", form.Text(), ""),
+		form.May("busy", form.Bool(), "what does the work takes nothing more for `delay`: no job of the type starts before"),
 	),
 	Optional: true,
 	Example:  `{"delay":"1m","reason":"the printer is out of paper"}`,
@@ -163,8 +166,8 @@ var workerReleaseDoc = form.Doc{
 	Codes:    leaseCodes,
 }
 
-func release(ctx context.Context, c Call, r report[giveBack]) (Answer, error) {
-	return endOf(c.Leases.Release(ctx, r.lease, r.of.delay, r.of.reason))
+func release(ctx context.Context, c Call, r report[jobs.GiveBack]) (Answer, error) {
+	return endOf(c.Leases.Release(ctx, r.lease, &r.of))
 }
 
 func endOf(e jobs.Ending) (Answer, error) { return Answer{JSON: (*ending)(&e)}, e.Err }

@@ -156,6 +156,7 @@ func logOf(v strict.Value) (lines []jobs.LogLine) {
 					level, _ := v.OneOf(string(jobs.LevelDebug), string(jobs.LevelInfo), string(jobs.LevelWarn), string(jobs.LevelError))
 					line.Level = jobs.Level(level)
 				}),
+				strict.May("stream", func(v strict.Value) { line.Stream, _ = v.OneOf("stdout", "stderr") }),
 			)
 		}
 		lines = append(lines, line)
@@ -179,7 +180,7 @@ func resultField(result *json.RawMessage) strict.Field {
 	})
 }
 
-// failFields are {"error":"…","permanent":false,"retry_after":"30s"}.
+// failFields are {"error":"…","permanent":false,"retry_after":"30s","busy":false}.
 func failFields(f *jobs.Failure) []strict.Field {
 	return []strict.Field{
 		strict.Need("error", func(v strict.Value) {
@@ -188,23 +189,19 @@ func failFields(f *jobs.Failure) []strict.Field {
 		}),
 		strict.May("permanent", func(v strict.Value) { f.Permanent = v.Bool() }),
 		strict.May("retry_after", func(v strict.Value) { f.RetryAfter = strict.As(v, jobs.ReadDelay) }),
+		strict.May("busy", func(v strict.Value) { f.Busy = v.Bool() }),
 	}
 }
 
-// giveBack is how a worker wishes to give a job back.
-type giveBack struct {
-	delay  time.Duration
-	reason string
-}
-
-// releaseFields are {"delay":"0s","reason":"…"}.
-func releaseFields(g *giveBack) []strict.Field {
+// releaseFields are {"delay":"0s","reason":"…","busy":false}.
+func releaseFields(g *jobs.GiveBack) []strict.Field {
 	return []strict.Field{
-		strict.May("delay", func(v strict.Value) { g.delay = strict.As(v, jobs.ReadDelay) }),
+		strict.May("delay", func(v strict.Value) { g.Delay = strict.As(v, jobs.ReadDelay) }),
 		strict.May("reason", func(v strict.Value) {
 			s, _ := v.Text()
-			g.reason = jobs.Shorten(s, jobs.MaxMessage)
+			g.Reason = jobs.Shorten(s, jobs.MaxMessage)
 		}),
+		strict.May("busy", func(v strict.Value) { g.Busy = v.Bool() }),
 	}
 }
 

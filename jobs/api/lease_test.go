@@ -94,12 +94,12 @@ func (l *lessor) Done(_ context.Context, of []jobs.Done) (all []jobs.Ending) {
 }
 
 func (l *lessor) Fail(_ context.Context, token string, f *jobs.Failure) jobs.Ending {
-	l.called("fail %s %q %v %s", token, f.Error, f.Permanent, f.RetryAfter)
+	l.called("fail %s %q %v %s%s", token, f.Error, f.Permanent, f.RetryAfter, map[bool]string{true: " busy"}[f.Busy])
 	return l.ending
 }
 
-func (l *lessor) Release(_ context.Context, token string, delay time.Duration, reason string) jobs.Ending {
-	l.called("release %s %s %q", token, delay, reason)
+func (l *lessor) Release(_ context.Context, token string, g *jobs.GiveBack) jobs.Ending {
+	l.called("release %s %s %q%s", token, g.Delay, g.Reason, map[bool]string{true: " busy"}[g.Busy])
 	return l.ending
 }
 
@@ -148,8 +148,8 @@ func TestReports(t *testing.T) {
 		{"worker.beat", "", `{"leases":[]}`, `beat "" []`, `{"lease_seconds":30,"lost":["B"],"cancel":{"A":"wrong input"}}`},
 		{"worker.progress", "A", ``, `progress A -1 - [] `, `{"lease_seconds":30,"lost":["B"],"cancel":{"A":"wrong input"}}`},
 		{
-			"worker.progress", "A", `{"percent":45,"message":"half","log":[{"level":"warn","text":"x"},"y"],"checkpoint":{"row":1}}`,
-			`progress A 45 half [{warn x} {info y}] {"row":1}`, `{"lease_seconds":30,"lost":["B"],"cancel":{"A":"wrong input"}}`,
+			"worker.progress", "A", `{"percent":45,"message":"half","log":[{"level":"warn","text":"x","stream":"stderr"},"y"],"checkpoint":{"row":1}}`,
+			`progress A 45 half [{warn stderr x} {info  y}] {"row":1}`, `{"lease_seconds":30,"lost":["B"],"cancel":{"A":"wrong input"}}`,
 		},
 		{"worker.progress", "", `{"lease":"A","message":"` + long + `"}`, `progress A -1 ` + long[1:] + `… [] `, ``},
 		{"worker.done", "A", ``, `done A `, `{"status":"completed","repeated":true}`},
@@ -158,6 +158,8 @@ func TestReports(t *testing.T) {
 		{"worker.done_many", "", `{"done":[{"lease":"A","result":1}]}`, `done A 1`, `{"done":[{"lease":"A","status":"completed","repeated":true}]}`},
 		{"worker.fail", "A", `{"error":"no luck","permanent":true,"retry_after":"30s"}`, `fail A "no luck" true 30s`, `{"status":"completed","repeated":true}`},
 		{"worker.release", "A", `{"delay":60,"reason":"shutting down"}`, `release A 1m0s "shutting down"`, `{"status":"completed","repeated":true}`},
+		{"worker.fail", "A", `{"error":"no luck","busy":true}`, `fail A "no luck" false 0s busy`, ``},
+		{"worker.release", "A", `{"delay":60,"reason":"answered 429","busy":true}`, `release A 1m0s "answered 429" busy`, ``},
 		{"worker.release", "", `{"lease":"A"}`, `release A 0s ""`, `{"status":"completed","repeated":true}`},
 		{
 			"worker.list", "", ``, ``, `{"workers":[{"worker":"host","node":"host","local":true,"types":[],"leases":[]},` +

@@ -200,7 +200,7 @@ func (r *Leases) Progress(_ context.Context, token string, p *jobs.Progress) (b 
 		}
 	}
 	for i := range p.Log {
-		x.Log(p.Log[i].Level, "", p.Log[i].Text)
+		x.Log(p.Log[i].Level, p.Log[i].Stream, p.Log[i].Text)
 	}
 	x.log.pause()
 	x.report(p)
@@ -272,17 +272,23 @@ func (r *Leases) Fail(ctx context.Context, token string, f *jobs.Failure) jobs.E
 	if f.Permanent {
 		err = jobs.Permanent(err)
 	}
-	if f.RetryAfter > 0 {
+	switch {
+	case f.Busy:
+		err = jobs.BusyFailed(f.RetryAfter, err)
+	case f.RetryAfter > 0:
 		err = jobs.RetryAfter(f.RetryAfter, err)
 	}
 	return r.endOne(ctx, token, err, verbFail)
 }
 
 // Release gives a job back; see [jobs.Leases].
-func (r *Leases) Release(ctx context.Context, token string, delay time.Duration, reason string) jobs.Ending {
-	var err error = &releasedError{reason}
-	if delay > 0 {
-		err = jobs.Snooze(delay, reason)
+func (r *Leases) Release(ctx context.Context, token string, b *jobs.GiveBack) jobs.Ending {
+	var err error = &releasedError{b.Reason}
+	switch {
+	case b.Busy:
+		err = jobs.Busy(b.Delay, b.Reason)
+	case b.Delay > 0:
+		err = jobs.Snooze(b.Delay, b.Reason)
 	}
 	return r.endOne(ctx, token, err, verbRelease)
 }

@@ -296,7 +296,7 @@ func (m *leaseModel) report(l *heldLease, s step) {
 	case "fail":
 		e = leases.Fail(m.t.Context(), l.Token, &jobs.Failure{Error: "no"})
 	case "release":
-		e = leases.Release(m.t.Context(), l.Token, time.Duration(s.M)*5*time.Second, "later")
+		e = leases.Release(m.t.Context(), l.Token, &jobs.GiveBack{Delay: time.Duration(s.M) * 5 * time.Second, Reason: "later"})
 	}
 	known, _ := jobs.AsError(e.Err)
 	switch {

@@ -139,7 +139,7 @@ func (r *rig) fail(token string, f *jobs.Failure) string {
 }
 
 func (r *rig) giveBack(token string, delay time.Duration) string {
-	e := r.pool.Leases().Release(r.t.Context(), token, delay, "no time")
+	e := r.pool.Leases().Release(r.t.Context(), token, &jobs.GiveBack{Delay: delay, Reason: "no time"})
 	r.quiet()
 	return ending(e)
 }
