@@ -41,6 +41,9 @@ type browser struct {
 // newBrowser opens a tab of a browser of its own, 1280 by 900.
 func newBrowser(t *testing.T, h *house) *browser {
 	t.Helper()
+	if raced {
+		t.Skip("SKIPPED: browsers look at a server without the race detector; .ci/run has them in a step of their own")
+	}
 	path := jobstest.Tool(t, "chromium")
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.Flag("no-sandbox", true), chromedp.WindowSize(1280, 900),
 		chromedp.Flag("lang", "en-US"), chromedp.UserDataDir(t.TempDir()))
