@@ -1,0 +1,429 @@
+package history
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Before is how long before a fault a run may have ended that is in flight nevertheless:
+// its end was not stored yet.
+const Before = 2 * time.Second
+
+// Problems is what must not be in the history. There is a method for each rule.
+func (h *History) Problems() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v := &view{History: h, jobs: make(map[string]*Job, len(h.Jobs)), runs: make(map[string][]*Run)}
+	for i := range h.Jobs {
+		j := &h.Jobs[i]
+		if v.jobs[j.ID] != nil {
+			v.fail("the tracker lists job %s twice", j.ID)
+		}
+		v.jobs[j.ID] = j
+	}
+	slices.SortFunc(h.Asks, func(a, b Ask) int { return cmp.Compare(a.Begin, b.Begin) })
+	slices.SortFunc(h.Runs, func(a, b Run) int { return cmp.Compare(a.Begin, b.Begin) })
+	for i := range h.Runs {
+		r := &h.Runs[i]
+		if r.End == Never {
+			r.End = v.death(r)
+		}
+		v.runs[r.Job] = append(v.runs[r.Job], r)
+	}
+	v.accepted()
+	v.once()
+	v.ends()
+	v.attempts()
+	v.overlaps()
+	v.caps()
+	v.notices()
+	v.idempotent()
+	v.unique()
+	v.pauses()
+	return v.problems
+}
+
+// view is a history with its parts by name.
+type view struct {
+	*History
+	jobs     map[string]*Job
+	runs     map[string][]*Run // by job, in the order of their begins
+	problems []string
+}
+
+func (v *view) fail(format string, args ...any) {
+	v.problems = append(v.problems, fmt.Sprintf(format, args...))
+}
+
+// death is when the process of a run that did not come to its end ended.
+func (v *view) death(r *Run) Moment {
+	at := Never
+	for _, f := range v.Faults {
+		if f.Dead && f.hits(r.Node) && f.From >= r.Begin {
+			at = min(at, f.From)
+		}
+	}
+	return at
+}
+
+func (f *Fault) hits(node string) bool { return f.Node == "" || f.Node == node }
+
+// inFlight says whether a fault of its node came upon a run, or upon its end.
+func (v *view) inFlight(r *Run) bool {
+	return slices.ContainsFunc(v.Faults, func(f Fault) bool {
+		return f.hits(r.Node) && r.Begin <= f.To && r.End.Add(Before) >= f.From
+	})
+}
+
+// accepted: whatever was promised by a 202 is there, at the end and whenever it is asked
+// for after the answer.
+func (v *view) accepted() {
+	promised := make(map[string]Moment)
+	for i := range v.Asks {
+		a := &v.Asks[i]
+		if a.What != Submit || a.Code != 202 {
+			continue
+		}
+		if at, ok := promised[a.Job]; !ok || a.End < at {
+			promised[a.Job] = a.End
+		}
+		if v.jobs[a.Job] == nil {
+			v.fail("job %s (%s) was accepted by %s and is lost", a.Job, a.Name, a.Door)
+		}
+	}
+	for i := range v.Asks {
+		a := &v.Asks[i]
+		if at, ok := promised[a.Job]; ok && a.Job != "" && a.Code == 404 && a.Begin > at {
+			v.fail("job %s was accepted, and %s did not find it %s later", a.Job, a.Door, a.Begin.Sub(at))
+		}
+	}
+}
+
+// once: a submission makes one job at most, and none if it was refused.
+func (v *view) once() {
+	refused := make(map[string]int) // the last answer to a submission that none accepted
+	for i := range v.Asks {
+		a := &v.Asks[i]
+		if a.What != Submit {
+			continue
+		}
+		if before, ok := refused[a.Name]; a.answered() || a.Code == 0 || ok && before == 0 {
+			refused[a.Name] = 0
+		} else {
+			refused[a.Name] = a.Code
+		}
+	}
+	made := make(map[string]*Job)
+	for i := range v.Jobs {
+		j := &v.Jobs[i]
+		if j.Name == "" || j.NeverRan {
+			continue
+		}
+		if first := made[j.Name]; first != nil {
+			v.fail("submission %s made two jobs, %s and %s", j.Name, first.ID, j.ID)
+		}
+		made[j.Name] = j
+		if code := refused[j.Name]; code != 0 {
+			v.fail("submission %s was refused with %d and made job %s", j.Name, code, j.ID)
+		}
+	}
+}
+
+var ended = map[string]bool{"completed": true, "failed": true, "cancelled": true}
+
+// ends: every job ends, once in each of its runs, and what was seen of an end stays.
+func (v *view) ends() {
+	for i := range v.Jobs {
+		if j := &v.Jobs[i]; !ended[j.Status] {
+			v.fail("job %s is %s at the end", j.ID, j.Status)
+		}
+	}
+	type run struct {
+		job string
+		run int
+	}
+	type seen struct {
+		status string
+		at     Moment
+		door   string
+	}
+	first := make(map[run]seen)
+	note := func(job string, n int, status string, at Moment, door string) {
+		if !ended[status] {
+			return
+		}
+		k := run{job, n}
+		before, ok := first[k]
+		switch {
+		case ok && before.status != status:
+			v.fail("run %d of job %s ended twice: %s by %s, %s by %s", n, job, before.status, before.door, status, door)
+		case !ok || at < before.at:
+			first[k] = seen{status, at, door}
+		}
+	}
+	for i := range v.Asks {
+		a := &v.Asks[i]
+		if a.answered() && a.Run > 0 {
+			note(a.Job, a.Run, a.Status, a.End, a.Door)
+		}
+	}
+	for _, n := range v.Notices {
+		note(n.Job, n.Run, n.Status, Never, "a notification")
+	}
+	for i := range v.Jobs {
+		j := &v.Jobs[i]
+		note(j.ID, j.Run, j.Status, Never, "the tracker at the end")
+	}
+	for i := range v.Asks {
+		a := &v.Asks[i]
+		if s, ok := first[run{a.Job, a.Run}]; ok && a.What == Read && a.answered() && a.Begin > s.at && !ended[a.Status] {
+			v.fail("job %s was %s by %s, and is %s by %s later", a.Job, s.status, s.door, a.Status, a.Door)
+		}
+	}
+	for i := range v.Runs {
+		r := &v.Runs[i]
+		if s, ok := first[run{r.Job, r.Run}]; ok && r.Begin > s.at {
+			v.fail("job %s was %s by %s, and %s began to run it %s later", r.Job, s.status, s.door, r.Node, r.Begin.Sub(s.at))
+		}
+	}
+}
+
+// attempts: an attempt begins again only if a fault came upon it, and no job has more
+// attempts than it may have.
+func (v *view) attempts() {
+	for _, id := range slices.Sorted(maps.Keys(v.runs)) {
+		last := make(map[[2]int]*Run)
+		for _, r := range v.runs[id] {
+			k := [2]int{r.Run, r.Attempt}
+			if before := last[k]; before != nil && !v.inFlight(before) {
+				v.fail("attempt %d of job %s ran on %s and again on %s %s later, without a fault of the first", r.Attempt, id, before.Node, r.Node, r.Begin.Sub(before.Begin))
+			}
+			last[k] = r
+			if j := v.jobs[id]; j != nil && j.Most > 0 && r.Attempt > j.Most {
+				v.fail("job %s has run %d attempts of %d", id, r.Attempt, j.Most)
+			}
+		}
+		if v.jobs[id] == nil {
+			v.fail("job %s ran on %s, and nobody knows it", id, v.runs[id][0].Node)
+		}
+	}
+}
+
+// lives is when a run ends at the latest as far as the rest of the world may know:
+// whoever is frozen or cut off is taken for dead.
+func (v *view) lives(r *Run) Moment {
+	until := r.End
+	for _, f := range v.Faults {
+		if f.hits(r.Node) && !f.Gentle && f.To >= r.Begin {
+			until = min(until, max(f.From, r.Begin))
+		}
+	}
+	return until
+}
+
+// overlaps: no two runs of a job at one time while the nodes of both live.
+func (v *view) overlaps() {
+	for _, id := range slices.Sorted(maps.Keys(v.runs)) {
+		all := v.runs[id]
+		for i, r := range all {
+			for _, o := range all[i+1:] {
+				if o.Begin < v.lives(r) && v.lives(o) > o.Begin {
+					v.fail("job %s ran twice at one time: on %s (attempt %d) and, %s later, on %s (attempt %d)", id, r.Node, r.Attempt, o.Begin.Sub(r.Begin), o.Node, o.Attempt)
+				}
+			}
+		}
+	}
+}
+
+// caps: no more jobs of a concurrency key run at a time than may.
+func (v *view) caps() {
+	running := make(map[string][]*Run)
+	for i := range v.Runs {
+		r := &v.Runs[i]
+		if r.Key == "" || v.lives(r) <= r.Begin {
+			continue
+		}
+		all := slices.DeleteFunc(running[r.Key], func(o *Run) bool { return v.lives(o) <= r.Begin })
+		all = append(all, r)
+		running[r.Key] = all
+		if most := v.AtOnce[r.Key]; most > 0 && len(all) > most {
+			v.fail("%d jobs of the concurrency key %s ran at a time, %d may: %s began on %s", len(all), r.Key, most, r.Job, r.Node)
+		}
+	}
+}
+
+// notices: each end is told.
+func (v *view) notices() {
+	told := make(map[Notice]bool, len(v.Notices))
+	for _, n := range v.Notices {
+		told[n] = true
+	}
+	for i := range v.Jobs {
+		j := &v.Jobs[i]
+		if n := (Notice{j.ID, j.Status, j.Run}); ended[j.Status] && !told[n] {
+			v.fail("nobody was told that job %s is %s in run %d", j.ID, j.Status, j.Run)
+		}
+	}
+}
+
+// steps collects the steps of registers by their names.
+type steps map[string][]Step
+
+// judge judges each register by itself.
+func (v *view) judge(what string, all steps) {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if why := Linearizable(all[name]); why != "" {
+			v.fail("%s %s: %s", what, name, why)
+		}
+	}
+}
+
+// unanswered are the jobs that submissions without an answer have made, by the key that
+// of takes from a job.
+func (v *view) unanswered(of func(*Job) string) (all []*Job) {
+	known := make(map[string]bool)
+	for i := range v.Asks {
+		if a := &v.Asks[i]; a.What == Submit && a.Code == 202 {
+			known[a.Job] = true
+		}
+	}
+	for i := range v.Jobs {
+		if j := &v.Jobs[i]; of(j) != "" && !known[j.ID] && !j.NeverRan {
+			all = append(all, j)
+		}
+	}
+	return all
+}
+
+// asked is when the submission of a job was first asked for.
+func (v *view) asked(j *Job) (at Moment) {
+	at = Never
+	for i := range v.Asks {
+		if a := &v.Asks[i]; a.What == Submit && a.Name == j.Name {
+			at = min(at, a.Begin)
+		}
+	}
+	if at == Never {
+		return 0
+	}
+	return at
+}
+
+// idempotent: an idempotency key is a register that the first submission sets to its
+// job, for ever; all others find that job.
+func (v *view) idempotent() {
+	all := make(steps)
+	for i := range v.Asks {
+		a := &v.Asks[i]
+		if a.What != Submit || a.Idempotent == "" || a.Code != 202 {
+			continue
+		}
+		all[a.Idempotent] = append(all[a.Idempotent], Step{
+			Begin: a.Begin, End: a.End, Ways: []Way{{From: "", To: a.Job}, {From: a.Job, To: a.Job}},
+			Says: fmt.Sprintf("%s answered with job %s", a.Door, a.Job),
+		})
+	}
+	for _, j := range v.unanswered(func(j *Job) string { return j.Idempotent }) {
+		all[j.Idempotent] = append(all[j.Idempotent], Step{
+			Begin: v.asked(j), End: Never, Ways: []Way{{From: "", To: j.ID}},
+			Says: fmt.Sprintf("job %s was made, without an answer", j.ID),
+		})
+	}
+	v.judge("idempotency key", all)
+}
+
+// unique: a unique key is a register. A submission that is accepted finds it empty and
+// sets it to its job, one that is refused finds the job that the refusal names, and the
+// end of a job empties it.
+func (v *view) unique() {
+	all := make(steps)
+	seen := make(map[string]Moment) // when somebody first saw the end of a job
+	holders := make(map[string]bool)
+	for i := range v.Asks {
+		a := &v.Asks[i]
+		if at, ok := seen[a.Job]; a.answered() && ended[a.Status] && (!ok || a.End < at) {
+			seen[a.Job] = a.End
+		}
+		if a.What != Submit || a.Unique == "" {
+			continue
+		}
+		switch {
+		case a.Code == 202 && a.Idempotent == "":
+			holders[a.Job] = true
+			all[a.Unique] = append(all[a.Unique], Step{
+				Begin: a.Begin, End: a.End, Ways: []Way{{From: "", To: a.Job}},
+				Says: fmt.Sprintf("%s accepted job %s", a.Door, a.Job),
+			})
+		case a.Code == 409 && a.Job != "":
+			all[a.Unique] = append(all[a.Unique], Step{
+				Begin: a.Begin, End: a.End, Ways: []Way{{From: a.Job, To: a.Job}},
+				Says: fmt.Sprintf("%s refused, since job %s has the key", a.Door, a.Job),
+			})
+		}
+	}
+	for _, j := range v.unanswered(func(j *Job) string { return j.Unique }) {
+		holders[j.ID] = true
+		all[j.Unique] = append(all[j.Unique], Step{
+			Begin: v.asked(j), End: Never, Ways: []Way{{From: "", To: j.ID}},
+			Says: fmt.Sprintf("job %s was made, without an answer", j.ID),
+		})
+	}
+	for i := range v.Jobs {
+		j := &v.Jobs[i]
+		if j.Unique == "" || !holders[j.ID] || !ended[j.Status] {
+			continue
+		}
+		s := Step{Begin: j.Ended, End: Never, Ways: []Way{{From: j.ID, To: ""}}, Says: fmt.Sprintf("job %s ended, %s", j.ID, j.Status)}
+		if at, ok := seen[j.ID]; ok {
+			s.End = at
+		}
+		all[j.Unique] = append(all[j.Unique], s)
+	}
+	v.judge("unique key", all)
+}
+
+// pauses: whether a type is paused is a register, which everybody reads and writes.
+func (v *view) pauses() {
+	all := make(steps)
+	value := map[bool]string{true: "paused"}
+	for i := range v.Asks {
+		a := &v.Asks[i]
+		s := Step{Begin: a.Begin, End: a.End, Says: fmt.Sprintf("%s %s: %d, %v", a.Door, a.What, a.Code, a.Yes)}
+		switch {
+		case a.What == Paused && a.answered():
+			s.Ways = []Way{{From: value[a.Yes], To: value[a.Yes]}}
+		case (a.What == Pause || a.What == Resume) && (a.answered() || a.Code == 0 || a.Code >= 500):
+			s.Ways = []Way{{Any: true, To: value[a.What == Pause]}}
+			if !a.answered() {
+				s.Maybe, s.End = true, Never
+			}
+		default:
+			continue
+		}
+		all[a.Name] = append(all[a.Name], s)
+	}
+	v.judge("pauses of the type", all)
+}
+
+// Gap is the longest time between two submissions that were accepted, from the first
+// moment to the last, with when it began. If door is not empty, it is that door's.
+func (h *History) Gap(door string, from, to Moment) (gap time.Duration, began Moment) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	ends := []Moment{from, to}
+	for i := range h.Asks {
+		if a := &h.Asks[i]; a.What == Submit && a.Code == 202 && a.End >= from && a.End <= to && (door == "" || a.Door == door) {
+			ends = append(ends, a.End)
+		}
+	}
+	slices.Sort(ends)
+	for i := range ends[1:] {
+		if d := ends[i+1].Sub(ends[i]); d > gap {
+			gap, began = d, ends[i]
+		}
+	}
+	return gap, began
+}
