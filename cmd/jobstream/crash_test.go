@@ -74,6 +74,7 @@ func runChild(dir string) int {
 	}
 	cfg.Worker.ShutdownGrace = 5 * time.Second
 	faultSettings(cfg)
+	bedSettings(cfg)
 	if os.Getenv("JOBSTREAM_SOAK") != "" {
 		cfg.Worker.QueueSize, cfg.Worker.ShutdownGrace = 2_000_000, 0
 	}
@@ -118,7 +119,7 @@ func runChild(dir string) int {
 		return 1
 	}
 	addKinds(cfg, inputsChild(cfg))
-	addKinds(cfg, map[string]jobs.Handler{
+	all, err := watchedRuns(dir, map[string]jobs.Handler{
 		"quick": jobs.HandlerFunc(func(_ context.Context, t *jobs.Task) (jobs.Result, error) {
 			note(t)
 			return jobs.Result{Value: map[string]int{"attempt": t.Attempt}}, nil
@@ -155,8 +156,12 @@ func runChild(dir string) int {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}),
-	})
-	addKinds(cfg, terms)
+	}, terms)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	addKinds(cfg, all)
 	cfg.Jobs["program"] = programType()
 	if url := os.Getenv(childCall); url != "" {
 		cfg.Jobs["call"] = callType(url)
@@ -173,6 +178,7 @@ func runChild(dir string) int {
 type child struct {
 	cmd        *exec.Cmd
 	rest, nats string
+	ready      chan string // the line of its log that says so
 	done       chan error
 	log        *bytes.Buffer
 	logMu      *sync.Mutex
@@ -187,6 +193,14 @@ func startChild(t *testing.T, dir string, env ...string) *child {
 // startAs is startChild by a command that ends up as this program.
 func startAs(t *testing.T, cmd *exec.Cmd, dir string, env ...string) *child {
 	t.Helper()
+	c := launch(t, cmd, dir, env...)
+	c.awaitReady(t)
+	return c
+}
+
+// launch starts a server, and does not wait for it.
+func launch(t *testing.T, cmd *exec.Cmd, dir string, env ...string) *child {
+	t.Helper()
 	cmd.Env = append(append(os.Environ(), childEnv+"="+dir), env...)
 	out, err := cmd.StderrPipe()
 	if err != nil {
@@ -195,8 +209,7 @@ func startAs(t *testing.T, cmd *exec.Cmd, dir string, env ...string) *child {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	c := &child{cmd: cmd, done: make(chan error, 1), log: &bytes.Buffer{}, logMu: &sync.Mutex{}}
-	ready := make(chan string, 1)
+	c := &child{cmd: cmd, done: make(chan error, 1), ready: make(chan string, 1), log: &bytes.Buffer{}, logMu: &sync.Mutex{}}
 	go func() {
 		sc := bufio.NewScanner(out)
 		sc.Buffer(nil, 1<<20)
@@ -205,21 +218,25 @@ func startAs(t *testing.T, cmd *exec.Cmd, dir string, env ...string) *child {
 			c.log.WriteString(sc.Text() + "\n")
 			c.logMu.Unlock()
 			if strings.Contains(sc.Text(), "msg=ready") {
-				ready <- sc.Text()
+				c.ready <- sc.Text()
 			}
 		}
 		c.done <- cmd.Wait()
 	}()
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	return c
+}
+
+func (c *child) awaitReady(t *testing.T) {
+	t.Helper()
 	select {
-	case line := <-ready:
+	case line := <-c.ready:
 		c.rest, c.nats = attribute(line, "rest="), attribute(line, "nats=")
 	case err := <-c.done:
 		t.Fatalf("the server ended before it was ready: %v\n%s", err, c.logged())
 	case <-time.After(patience):
 		t.Fatalf("the server is not ready\n%s", c.logged())
 	}
-	return c
 }
 
 func (c *child) logged() string {

@@ -493,8 +493,10 @@ func TestSuspectGetsAWorkerThatIsNeverIdle(t *testing.T) {
 		}
 		got := append(append(r.now(asking), r.now(asking2)...), r.now(third)...)
 		r.want("when it has nothing", seqs(got), fmt.Sprint(poison))
+		// Two asks were answered before if each got one of the two jobs.
+		fourth := r.ask("w", 5, time.Minute, "x")
 		r.want("done", r.done(got[0].Token), "completed")
-		rest := append(append(r.now(asking), r.now(asking2)...), r.now(third)...)
+		rest := append(append(r.now(asking), r.now(asking2)...), append(r.now(third), r.now(fourth)...)...)
 		r.want("then the others", seqs(rest), "7")
 	})
 }
