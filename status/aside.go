@@ -3,6 +3,7 @@ package status
 import (
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -106,6 +107,7 @@ func (p *Projector) foldOnce(b *batch, publish func(*jobs.Commit)) (poison bool,
 // setAside moves past the only message or event in b.
 func (p *Projector) setAside(b *batch, why error, publish func(*jobs.Commit)) error {
 	line := aside{At: jobs.Now().String(), Reason: why.Error()}
+	var about slog.Attr
 	var broke *boltfile.Panic
 	if errors.As(why, &broke) {
 		line.Stack = broke.Stack
@@ -113,17 +115,21 @@ func (p *Projector) setAside(b *batch, why error, publish func(*jobs.Commit)) er
 	instead := make([]batch, 0, 4)
 	switch {
 	case len(b.messages) > 0:
-		line.ofMessage(&b.messages[0])
+		m := &b.messages[0]
+		line.ofMessage(m)
+		about = jobs.LogAttr(m.ID, m.Type, 0)
 		instead = append(instead, failedJobs(&b.messages[0], why)...)
 	case len(b.events) > 0:
-		line.ofEvent(&b.events[0])
+		e := &b.events[0]
+		line.ofEvent(e)
+		about = jobs.LogAttr(e.ID, e.Type, e.Attempt)
 		if b.events[0].Kind.EndsAttempt() {
 			instead = append(instead, failure(&b.events[0], why), batch{outcomes: b.events})
 		}
 	}
 	file, err := p.appendAside(&line)
 	p.log.Error("something that jobstream cannot take in was set aside; this is a bug in jobstream, please report it",
-		"stream", line.Stream, "seq", line.Seq, "job", line.Job, "reason", line.Reason, "file", file, "error", err, "stack", line.Stack)
+		about, "stream", line.Stream, "seq", line.Seq, "reason", line.Reason, "file", file, "error", err, "stack", line.Stack)
 	for _, other := range append(instead, batch{}) {
 		other.jobs, other.status = b.jobs, b.status
 		var poison bool

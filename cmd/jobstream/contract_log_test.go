@@ -2,9 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -88,7 +93,7 @@ func TestContractLogOfFailures(t *testing.T) {
 	h.await(id, "failed")
 	h.await(h.submit(`{"type":"fine"}`).ID, "completed")
 	select {
-	case <-h.log.has(`level=WARN msg="a job failed" type=broken job=` + id + ` attempts=2 error="no such account …"` + "\n"):
+	case <-h.log.has(`level=WARN msg="a job failed" job=` + id + ` type=broken attempt=2 error="no such account …"` + "\n"):
 	case <-time.After(patience):
 		t.Errorf("the failure is not logged:\n%s", h.log)
 	}
@@ -101,4 +106,82 @@ func TestContractLogOfFailures(t *testing.T) {
 	}
 	h.close()
 	h.wantFew("a job failed", n, begun)
+}
+
+// attributesOf are those of a line of the log in either format. A name comes once.
+func attributesOf(t *testing.T, line string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	set := func(name, value string) {
+		if _, twice := all[name]; twice {
+			t.Errorf("%s comes twice in %s", name, line)
+		}
+		all[name] = value
+	}
+	if strings.HasPrefix(line, "{") {
+		d := json.NewDecoder(strings.NewReader(line))
+		_, err := d.Token()
+		for err == nil && d.More() {
+			var name json.Token
+			var value any
+			if name, err = d.Token(); err == nil {
+				err = d.Decode(&value)
+			}
+			set(fmt.Sprint(name), fmt.Sprint(value))
+		}
+		mustDo(t, err)
+		return all
+	}
+	for rest := line; rest != ""; {
+		name, value, _ := strings.Cut(rest, "=")
+		quoted, err := strconv.QuotedPrefix(value)
+		if err == nil {
+			rest = strings.TrimPrefix(value[len(quoted):], " ")
+			value, err = strconv.Unquote(quoted)
+			mustDo(t, err)
+		} else {
+			value, rest, _ = strings.Cut(value, " ")
+		}
+		set(name, value)
+	}
+	return all
+}
+
+// TestContractLogNamesJobs: lines of the log about a job name it, with its type and its
+// attempt, in either format.
+func TestContractLogNamesJobs(t *testing.T) {
+	t.Parallel()
+	const config = `jobs:
+  broken:
+    run: exec
+    command: [sh, -c, "echo no such account >&2; exit 1"]
+    retry_count: 1
+    backoff: {kind: constant, base: 1ms}
+`
+	for _, format := range []string{"text", "json"} {
+		t.Run(format, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			mustDo(t, os.WriteFile(filepath.Join(dir, "config.yaml"), []byte(config), 0o600))
+			h := startProgram(t, dir, "JOBSTREAM_LOG_LEVEL=debug", "JOBSTREAM_LOG_FORMAT="+format)
+			j := h.submit(`{"type":"broken"}`)
+			h.await(j.ID, "failed")
+			h.close()
+			var about []string
+			for line := range strings.Lines(h.log.String()) {
+				of := attributesOf(t, strings.TrimSpace(line))
+				if of["job"] == "" {
+					continue
+				}
+				if of["job"] != j.ID || of["type"] != "broken" {
+					t.Errorf("it names another job: %s", line)
+				}
+				about = append(about, of["level"]+" "+of["msg"]+" "+of["attempt"])
+			}
+			want := []string{"DEBUG no such account 1", "DEBUG no such account 2", "WARN a job failed 2"}
+			if !slices.Equal(about, want) {
+				t.Errorf("the log says %q of the job, want %q", about, want)
+			}
+		})
+	}
 }

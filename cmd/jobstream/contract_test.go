@@ -134,11 +134,15 @@ func (h *house) awaitReady() {
 		h.gone = true
 		h.t.Fatalf("the server ended before it was ready: %s\n%s", why, h.log)
 	case <-h.log.has("msg=ready"):
+		line := h.log.line("msg=ready")
+		h.rest, h.nats = attribute(line, "rest="), attribute(line, "nats=")
+	case <-h.log.has(`"msg":"ready"`):
+		var line struct{ Rest, NATS string }
+		mustDo(h.t, json.Unmarshal([]byte(h.log.line(`"msg":"ready"`)), &line))
+		h.rest, h.nats = line.Rest, line.NATS
 	case <-time.After(patience):
 		h.t.Fatalf("the server is not ready\n%s", h.log)
 	}
-	line := h.log.line("msg=ready")
-	h.rest, h.nats = attribute(line, "rest="), attribute(line, "nats=")
 }
 
 // close stops the server gracefully, unless it has been stopped before.

@@ -106,7 +106,7 @@ func (r *reader) Waiting(j *jobs.Job) *jobs.Waiting {
 	}
 	position, err := r.c.Store.Position(j)
 	if err != nil {
-		r.c.log.Error("the place of a job in its lane cannot be read", "job", j.ID, "error", err)
+		r.c.log.Error("the place of a job in its lane cannot be read", j.LogAttr(), "error", err)
 	}
 	unfinished, _ := r.c.Store.Totals()
 	return r.c.poolOf(j.Type).Waiting(j, pool.Queueing{Position: position, Full: unfinished >= r.c.o.releaseRoom()})

@@ -94,7 +94,7 @@ func (n *notifier) caughtUp(ctx context.Context) error {
 func (c *core) logFailures(commit *jobs.Commit) {
 	for j := range commit.Ended() {
 		if j.Status == jobs.Failed {
-			c.log.Warn("a job failed", "type", j.Type, "job", j.ID, "attempts", j.Attempt, "error", firstLine(j.Error))
+			c.log.Warn("a job failed", j.LogAttr(), "error", firstLine(j.Error))
 		}
 	}
 }

@@ -230,7 +230,9 @@ func (c *core) publishLog(j *jobs.Job, e *joblog.Entry) {
 	if b, err := json.Marshal(e); err == nil {
 		c.Broker.PublishLog(j, b)
 	}
-	c.log.Debug(e.Text, "job", j.ID, "type", j.Type, "attempt", e.Attempt, "stream", e.Stream, "level", e.Level)
+	if c.log.Enabled(context.Background(), slog.LevelDebug) {
+		c.log.Debug(e.Text, jobs.LogAttr(j.ID, j.Type, e.Attempt), "stream", e.Stream, "entry_level", e.Level)
+	}
 }
 
 // publishCancel notifies a worker elsewhere that an execution has ended without it.

@@ -38,6 +38,6 @@ func (x *execution) tidy(files []jobs.Artifact) {
 		return
 	}
 	if err := x.p.o.Artifacts.Keep(x.job.ID, files); err != nil {
-		x.p.o.Logger.Warn("files that a job does not need could not be removed; they go with the job", "job", x.job.ID, "type", x.job.Type, "error", err)
+		x.p.o.Logger.Warn("files that a job does not need could not be removed; they go with the job", x.logAttr(), "error", err)
 	}
 }

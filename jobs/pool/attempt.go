@@ -89,7 +89,7 @@ func (p *Pool) lookUp(d *delivery) (*jobs.Job, verdict) {
 	job, err := p.o.Tracker.Find(d.Seq)
 	switch {
 	case err != nil:
-		p.o.Logger.Error("cannot look up a job; it is tried again", "seq", d.Seq, "error", err)
+		p.o.Logger.Error("cannot look up a job; it is tried again", "type", d.typ.Name, "seq", d.Seq, "error", err)
 		return nil, p.giveBack(d, time.Second)
 	case !needs(job, d.Seq):
 		return nil, p.dismiss(d)

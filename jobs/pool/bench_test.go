@@ -3,7 +3,6 @@ package pool_test
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -60,7 +59,7 @@ func BenchmarkPool(b *testing.B) {
 	}
 	q.pool = pool.New(pool.Options{
 		Queue: q, Tracker: q, Recorder: rec, Registry: jobs.NewRegistry(ty), MaxWorkers: 16, Lease: time.Minute, MaxLost: 5,
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger: slog.New(slog.DiscardHandler),
 	}, lanes)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{}, 3)

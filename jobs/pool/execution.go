@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -89,6 +90,9 @@ func (x *execution) recordStart() bool {
 	return false
 }
 
+// logAttr names the attempt in the log.
+func (x *execution) logAttr() slog.Attr { return jobs.LogAttr(x.job.ID, x.job.Type, x.attempt) }
+
 // suspect says whether a process may have died while it ran the job.
 func (x *execution) suspect() bool { return x.job.Lost > 0 || x.job.Seq <= x.p.o.SurvivorsUpTo }
 
@@ -99,7 +103,7 @@ func (x *execution) close(result jobs.Result, err error) bool {
 	if errors.Is(err, jobs.ErrHandedOver) && x.handOver() || x.end(result, err) || x.over.Load() == endedThere {
 		return true
 	}
-	x.p.o.Logger.Warn("a handler returned after its job was given up; what it did is ignored", "job", x.job.ID, "type", x.job.Type)
+	x.p.o.Logger.Warn("a handler returned after its job was given up; what it did is ignored", x.logAttr())
 	return false
 }
 
@@ -228,7 +232,7 @@ func (x *execution) abandon(cause error) {
 		return
 	}
 	x.p.o.Logger.Error("a handler ignores the end of its context; its job is given up and its goroutine leaks until it returns",
-		"job", x.job.ID, "type", x.job.Type, "cause", context.Cause(x.ctx))
+		x.logAttr(), "cause", context.Cause(x.ctx))
 	x.p.replace()
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -202,7 +201,7 @@ func (r *rig) up(running []*jobs.Job) {
 				r.revoked(worker, token, reason)
 			}
 		},
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger: slog.New(slog.DiscardHandler),
 	}, lanes)
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop

@@ -327,7 +327,7 @@ func (r *Runner) decide(ctx context.Context, e *Entry) (Decision, error) {
 func (r *Runner) do(ctx context.Context, e *Entry, d Decision) error {
 	if d.Deed == Pass {
 		r.o.Logger.Debug("a schedule's time passes: its last job has not ended",
-			"schedule", e.Name, "time", d.At.String(), "job", e.LastJob)
+			"schedule", e.Name, "time", d.At.String(), "last_job", e.LastJob)
 		return r.note(ctx, Dealt{Name: e.Name, Time: d.At, Skipped: true})
 	}
 	j, _, err := r.o.Submit(ctx, e.Message(d.At))
