@@ -75,11 +75,15 @@ func measured() bench.Server {
 }
 
 func startMeasured(ctx context.Context, o bench.NodeOptions) (*bench.Node, error) {
+	who := access.Options{Anonymous: config.Default(nil).Anonymous()} // as without any configuration
+	if o.Token != "" {
+		who.Tokens = []access.Token{{Hash: access.HashOf(o.Token), Principal: access.Principal{Name: "bench", Scopes: access.Scopes()}}}
+	}
 	n, err := node.Open(ctx, node.Options{
 		Dir: o.Dir, Types: o.Registry.Types(), NATS: node.NATS{Host: o.Host, Port: o.Port, Sync: o.Sync},
 		Workers: node.Workers{Max: o.Workers, Lease: o.Lease, MaxLost: o.MaxLost}, QueueSize: o.QueueSize,
 		REST: node.REST{MaxBody: int64(o.MaxPayload + 1<<10)}, Logger: o.Logger,
-		Keyring: access.NewKeyring(access.Options{Anonymous: config.Default(nil).Anonymous()}), // as without any configuration
+		Keyring: access.NewKeyring(who),
 	})
 	if err != nil {
 		return nil, err

@@ -32,6 +32,7 @@ const (
 	phaseHistory    = "history"
 	phaseBackup     = "backup"
 	phaseHTTP       = "http"
+	phaseHTTPToken  = "http-token"
 	phaseNATS       = "nats"
 	phaseRunExec    = "run-exec"
 	phaseRunHTTP    = "run-http"
@@ -41,7 +42,7 @@ const (
 
 // Phases are the names of all phases, in their order.
 var Phases = []string{
-	phaseLatency, phaseRaw, phaseSubmit, phaseDrain, phaseBatch, phaseSustained, phaseLanes, phaseLarge, phaseBacklog, phaseHistory, phaseBackup, phaseHTTP, phaseNATS,
+	phaseLatency, phaseRaw, phaseSubmit, phaseDrain, phaseBatch, phaseSustained, phaseLanes, phaseLarge, phaseBacklog, phaseHistory, phaseBackup, phaseHTTP, phaseHTTPToken, phaseNATS,
 	phaseRunExec, phaseRunHTTP, phaseRemote, phaseRemoteHTTP,
 }
 
@@ -110,6 +111,7 @@ func (b *bench) run(ctx context.Context) error {
 		{b.c.wants(phaseHistory), phaseHistory, b.history},
 		{b.c.wants(phaseBackup), phaseBackup, b.backups},
 		{b.c.wants(phaseHTTP), phaseHTTP, b.http},
+		{b.c.wants(phaseHTTPToken), phaseHTTPToken, b.httpToken},
 		{b.c.wants(phaseNATS), phaseNATS, b.nats},
 		{b.c.wants(phaseRunExec), phaseRunExec, b.runExec},
 		{b.c.wants(phaseRunHTTP), phaseRunHTTP, b.runHTTP},

@@ -53,12 +53,15 @@ type turns struct {
 }
 
 // turnsOf are the turns of a node.
-func (b *bench) turnsOf(n *node, c *Options) turns {
+func (b *bench) turnsOf(n *node, c *Options) turns { return b.turnsBy(n, c, n.submit) }
+
+// turnsBy are the turns of a node whose jobs come in by submit.
+func (b *bench) turnsBy(n *node, c *Options, submit func(context.Context, *Options) (int, error)) turns {
 	return turns{c: c, turn: func(ctx context.Context, name string, c *Options) (*Throughput, error) {
 		if err := n.begin(ctx); err != nil {
 			return nil, err
 		}
-		t, err := b.endToEnd(ctx, n, c, name, n.submit)
+		t, err := b.endToEnd(ctx, n, c, name, submit)
 		if err != nil {
 			return nil, err
 		}

@@ -10,6 +10,8 @@ import (
 	"net"
 	"strconv"
 	"sync"
+
+	"jobstream/jobs/access"
 )
 
 // http is end to end over REST, over real keep-alive connections on the loopback.
@@ -18,8 +20,24 @@ func (b *bench) http(ctx context.Context, dir string) error {
 		return b.withNode(ctx, dir, b.options, func(n *node) (err error) {
 			addr := serve(n)
 			b.report.HTTP, err = b.endToEnd(ctx, n, b.c, phaseHTTP, func(ctx context.Context, c *Options) (int, error) {
-				return n.post(ctx, c, addr)
+				return n.post(ctx, c, addr, "")
 			})
+			return err
+		})
+	})
+}
+
+// httpToken is http with a token in each request, in turns with none in any, on one node.
+func (b *bench) httpToken(ctx context.Context, dir string) error {
+	return overREST(ctx, func(serve func(*node) (addr string)) error {
+		o := b.options
+		o.Token = access.NewToken()
+		return b.withNode(ctx, dir, o, func(n *node) (err error) {
+			addr := serve(n)
+			posts := func(headers string) turns {
+				return b.turnsBy(n, b.c, func(ctx context.Context, c *Options) (int, error) { return n.post(ctx, c, addr, headers) })
+			}
+			b.report.HTTPToken, err = takeTurns(ctx, phaseHTTPToken, posts("Authorization: Bearer "+o.Token+"\r\n"), posts(""))
 			return err
 		})
 	})
@@ -45,13 +63,14 @@ func overREST(ctx context.Context, f func(serve func(*node) (addr string)) error
 }
 
 // post submits over keep-alive connections, one request at a time on each. The clients
-// share the machine with the server, so they do no more than they must.
-func (n *node) post(ctx context.Context, c *Options, addr string) (accepted int, err error) {
+// share the machine with the server, so they do no more than they must. The headers are
+// further ones, each with its line's end.
+func (n *node) post(ctx context.Context, c *Options, addr, headers string) (accepted int, err error) {
 	var requests [][]byte
 	for _, l := range c.lanes() {
 		body := fmt.Sprintf(`{"type":"%s","priority":%d,"payload":%s}`, l.Type, l.Priority, makePayload(c.Payload, 0))
 		requests = append(requests, fmt.Appendf(nil,
-			"POST /jobs HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", addr, len(body), body))
+			"POST /jobs HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n%s", addr, len(body), headers, body))
 	}
 	var all connections
 	defer all.close()

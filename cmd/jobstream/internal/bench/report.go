@@ -27,6 +27,7 @@ type Report struct {
 	Aged       *Comparison `json:"history,omitempty"` // with finished jobs in the tracker, beside none
 	Backups    *Backups    `json:"backup,omitempty"`  // while backups are made, beside none
 	HTTP       *Throughput `json:"http,omitempty"`
+	HTTPToken  *Comparison `json:"http_token,omitempty"` // with a token in each request, beside none
 	NATS       *Throughput `json:"nats,omitempty"`
 	RunExec    *Programs   `json:"run_exec,omitempty"`    // jobs that each run a program, beside the program alone
 	RunHTTP    *Comparison `json:"run_http,omitempty"`    // jobs that an endpoint does, beside the requests alone
@@ -213,6 +214,7 @@ func (r *Report) table() string {
 		t.figure("  backups", float64(r.Backups.Made), 0, fmt.Sprintf("made, %.0f MiB", float64(r.Backups.Bytes)/(1<<20)))
 	}
 	t.throughput("REST, end to end", r.HTTP)
+	t.comparison("the same with a token in each request", r.HTTPToken, "without one")
 	t.throughput("bare NATS, end to end", r.NATS)
 	t.programs(r.RunExec)
 	t.comparison("jobs that an endpoint does", r.RunHTTP, "the requests alone")

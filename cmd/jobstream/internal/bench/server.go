@@ -38,6 +38,7 @@ type NodeOptions struct {
 	MaxPayload int
 	Lease      time.Duration
 	MaxLost    int
+	Token      string // of a client with all scopes, beside those without one; "" = there is none
 	Logger     *slog.Logger
 }
 
