@@ -3,7 +3,11 @@
 // jobstream but the reader of JSON, [jobstream/jobs/strict]. The packages broker,
 // status and httpapi adapt those technologies to the small interfaces declared here.
 //
-// Where to start:
+// A program that makes or does jobs starts with [Define]: one [Definition] is a job type
+// for both ends. A [Client] makes its jobs, a [Registry] has the functions that do them,
+// and [Run] tries one without a server.
+//
+// Where to start in the domain itself:
 //
 //   - [Job] is the record of one job, and [Event] is something that happened to it.
 //     [Apply] folds the one into the other: it is the state machine of a running job.

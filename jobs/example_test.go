@@ -18,6 +18,34 @@ func (printer) Log(level jobs.Level, _ string, text string) { fmt.Println(level,
 func (printer) Create() (jobs.ArtifactWriter, error)        { return nil, errors.ErrUnsupported }
 func (printer) InputPath(*jobs.Input) (string, error)       { return "", errors.ErrUnsupported }
 
+// A definition is a job type for both ends: the compiler checks what is submitted, done and
+// returned. Run tries the function without a server.
+func ExampleDefine() {
+	type order struct {
+		Customer string `json:"customer"`
+		Items    int    `json:"items"`
+	}
+	type invoice struct {
+		Total float64 `json:"total"`
+	}
+	bill := jobs.Define[order, invoice]("bill", jobs.Retries(5), jobs.Timeout(time.Minute))
+	registry := jobs.NewRegistry()
+	bill.Handle(registry, func(_ context.Context, t *jobs.Task, in order) (invoice, error) {
+		t.Progress(50, "adding it up")
+		return invoice{Total: 9.5 * float64(in.Items)}, nil
+	})
+
+	out, err := jobs.Run(context.Background(), registry, bill, order{Customer: "ACME", Items: 4})
+	fmt.Println(out.Total, err)
+
+	// What does not fit is refused before it becomes a job, by all doors of a server.
+	err = registry.Check(&jobs.Submission{Type: "bill", Payload: []byte(`{"customer":"ACME","itmes":4}`)})
+	fmt.Println(err)
+	// Output:
+	// 38 <nil>
+	// /payload/itmes: is not a known field
+}
+
 // A handler reports progress, leaves a checkpoint and returns a result.
 func ExampleHandlerFunc() {
 	double := jobs.HandlerFunc(func(_ context.Context, t *jobs.Task) (jobs.Result, error) {

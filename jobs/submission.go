@@ -20,6 +20,31 @@ type Submission struct {
 	Terms      *Terms // nil without special wishes
 	Token      *Token // nil without an idempotency key
 	CreatedBy  string // the principal; "" = nobody
+
+	// The rest is how clients write parts of Terms and Token. See [Submission.Admit].
+
+	Spans          Spans
+	IdempotencyKey string // "" = none
+}
+
+// Spans are moments of [Terms] by how far they are from the submission; 0 = not given.
+type Spans struct {
+	Delay    time.Duration // to RunAt
+	TTL      time.Duration // to ExpiresAt, from when the job may start
+	Deadline time.Duration // to Deadline
+}
+
+// Fix sets in t the moments that are given as spans.
+func (s Spans) Fix(t *Terms, now Time) {
+	if s.Delay > 0 {
+		t.RunAt = now.Add(s.Delay)
+	}
+	if s.TTL > 0 {
+		t.ExpiresAt = max(now, t.RunAt).Add(s.TTL)
+	}
+	if s.Deadline > 0 {
+		t.Deadline = now.Add(s.Deadline)
+	}
 }
 
 // Bounds of a submission.

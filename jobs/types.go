@@ -220,6 +220,10 @@ func newTypeSet(types []*Type) *typeSet {
 	return s
 }
 
+// Add adds a type. Its name must be valid and new. It is for whoever fills a registry,
+// before that is in use.
+func (r *Registry) Add(t *Type) { r.set.Store(newTypeSet(append(r.Types(), t))) }
+
 // Replace exchanges all types for these, at once for all readers. Only one goroutine at
 // a time may call it. Names must be valid and unique.
 func (r *Registry) Replace(types ...*Type) {

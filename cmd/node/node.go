@@ -228,12 +228,20 @@ func (n *Node) Parts() Parts {
 	return Parts{}
 }
 
-// Submit admits a job, waits until it is durable and returns it; see
-// [intake.Submitter.Submit].
+// realm is that of idempotency keys of this program; see [jobs.NewToken].
+const realm = "go"
+
+var _ jobs.Client = (*Node)(nil)
+
+// Submit admits a job, waits until it is durable and returns it; see [jobs.Client].
 func (n *Node) Submit(ctx context.Context, s *jobs.Submission) (*jobs.Job, error) {
 	c := n.core.Load()
 	if c == nil {
 		return nil, errHealing()
+	}
+	s, err := s.Admit(realm, jobs.Now())
+	if err != nil {
+		return nil, err
 	}
 	j, _, err := c.Submitter.Submit(ctx, s)
 	return j, err

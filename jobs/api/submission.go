@@ -34,10 +34,9 @@ func submissionOf(v strict.Value) *jobs.Submission {
 // termsReader reads the fields of a submission that make its [jobs.Terms].
 type termsReader struct {
 	t                    *jobs.Terms // nil before the first field
-	delay, ttl           time.Duration
+	spans                jobs.Spans
 	hasDelay, hasRunAt   bool
 	hasTTL, hasExpiresAt bool
-	deadline             time.Duration // from now on; 0 unless it is given so
 }
 
 // appendFields appends the fields that a submission may have of [jobs.TermsFields].
@@ -63,14 +62,14 @@ func (r *termsReader) read(v strict.Value) {
 	}
 	switch v.Name() {
 	case "delay":
-		r.hasDelay, r.delay = true, strict.As(v, jobs.ReadDelay)
+		r.hasDelay, r.spans.Delay = true, strict.As(v, jobs.ReadDelay)
 		return
 	case "ttl":
-		r.hasTTL, r.ttl = true, strict.As(v, spanOf)
+		r.hasTTL, r.spans.TTL = true, strict.As(v, spanOf)
 		return
 	case "deadline":
 		if text, err := strict.Text(v.Raw); err != nil || !strings.ContainsAny(text, "-:") {
-			r.deadline = strict.As(v, spanOf)
+			r.spans.Deadline = strict.As(v, spanOf)
 			return
 		}
 	case "inputs":
@@ -116,30 +115,12 @@ func (r *termsReader) terms(whole strict.Value, now jobs.Time) *jobs.Terms {
 	if r.hasTTL && r.hasExpiresAt {
 		whole.At("expires_at").Fail("cannot be given together with ttl")
 	}
-	if r.delay > 0 {
-		r.t.RunAt = now.Add(r.delay)
+	r.spans.Fix(r.t, now)
+	for _, f := range r.t.TooEarly(now) {
+		whole.At(f.Pointer[1:]).Fail("%s", f.Detail)
 	}
-	if r.ttl > 0 {
-		r.t.ExpiresAt = max(now, r.t.RunAt).Add(r.ttl)
-	}
-	if r.deadline > 0 {
-		r.t.Deadline = now.Add(r.deadline)
-	}
-	r.inTime(whole.At("expires_at"), r.t.ExpiresAt, now)
-	r.inTime(whole.At("deadline"), r.t.Deadline, now)
 	if jobs.AllZero(jobs.TermsFields, r.t) {
 		return nil
 	}
 	return r.t
-}
-
-// inTime complains of a moment that comes too early, unless it is 0.
-func (r *termsReader) inTime(v strict.Value, at, now jobs.Time) {
-	switch {
-	case at == 0:
-	case at <= now:
-		v.Fail("has passed already")
-	case at <= r.t.RunAt:
-		v.Fail("comes before the job may start")
-	}
 }
