@@ -17,11 +17,9 @@ import (
 	"golang.org/x/time/rate"
 
 	"jobstream/cmd/jobstream/internal/cli"
-	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
 	"jobstream/cmd/node/archive"
 	"jobstream/jobs/fsync"
-	"jobstream/jobs/handlers"
 	"jobstream/jobs/setting"
 	"jobstream/status/boltfile"
 )
@@ -115,7 +113,7 @@ func (c *backupCommand) from(ctx context.Context, p *program) (io.ReadCloser, er
 		return answer.Body, nil
 	}
 	version, _, _ := versions()
-	log := newLogger(config.Default(handlers.Kinds()).Log, p.Stderr)
+	log := commandLog(p.Stderr)
 	out, in := io.Pipe()
 	go func() {
 		err := node.Backup(ctx, *c.Data, version, in, log)

@@ -38,7 +38,7 @@ func (c *benchCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	log := newLogger(config.Log{Level: "error"}, p.Stderr)
+	log, _ := newLogger(config.Log{Level: "error"}, p.Stderr)
 	report, err := bench.Run(ctx, c.Options, measured(), log, p.Stderr)
 	if err := errors.Join(err, profiled()); err != nil {
 		return err

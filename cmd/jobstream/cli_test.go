@@ -125,6 +125,7 @@ func TestCommandsAreDescribed(t *testing.T) {
 			{"schedules", "run", "s"},
 			{"failures", "--type=broken", "--order-by=count", "--limit=3"},
 			{"stats"},
+			{"log-level"},
 			{"retry", "--type=broken", "--priority=3", "--dry-run"},
 			{"retry", "--status=failed", "--yes"},
 		} {
@@ -253,6 +254,7 @@ func TestCompletion(t *testing.T) {
 		{"nothing here ", ""},
 		{"job --url http://127.0.0.1:1 ", ""},
 		{"types --output ", "auto table json"},
+		{"log-level ", "debug info warn error"},
 	} {
 		var out strings.Builder
 		args := append([]string{"__complete", "--"}, strings.Split(c.words, " ")...)

@@ -19,7 +19,8 @@ func (c *compactCommand) Run(p *program) error {
 		return err
 	}
 	path := node.FoldersIn(cfg.Data.Dir).Tracker
-	before, after, err := boltfile.Compact(path, time.Second, newLogger(cfg.Log, p.Stderr))
+	log, _ := newLogger(cfg.Log, p.Stderr)
+	before, after, err := boltfile.Compact(path, time.Second, log)
 	switch {
 	case errors.Is(err, boltfile.ErrLocked):
 		return fmt.Errorf("%w Stop it first", err)

@@ -214,6 +214,7 @@ func TestContractNATSTool(t *testing.T) {
 		{`req jobstream.stats {}`, "anonymous read", `"active_workers"`},
 		{`req jobstream.pause {"type":"export"}`, "anonymous manage", `"paused":true`},
 		{`req jobstream.resume {"type":"export"}`, "anonymous manage", `"paused":false`},
+		{`req jobstream.log_level {"level":"debug"}`, "", ""},
 		{`micro ls`, "anonymous read", "jobstream"},
 		{`micro stats jobstream`, "anonymous read", "submit"},
 		{`stream info JOBS`, "anonymous read", "jobs.>"},

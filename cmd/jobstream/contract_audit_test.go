@@ -126,6 +126,7 @@ func TestContractAudit(t *testing.T) {
 	do("bulk", "POST", "/jobs/bulk", `{"action":"cancel","filter":{"tag":"x"}}`, "", manager...)
 	h.do("POST", "/jobs/bulk", `{"action":"cancel","all":true,"dry_run":true}`, manager...)
 	did["reload"] = true // this server has no configuration to read again
+	do("log_level", "PUT", "/log", `{"level":"warn"}`, "warn", admin...)
 	do("backup", "GET", "/backup", "", "", admin...)
 	// what fails, or only reads, is no entry
 	h.do("POST", job+"/cancel", "", manager...).wantProblem(t, http.StatusNotFound, "not_found")

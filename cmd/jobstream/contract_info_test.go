@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"testing"
+	"time"
 )
 
 // TestContractInfo asks who somebody is, with every kind of token.
@@ -16,20 +17,30 @@ func TestContractInfo(t *testing.T) {
 		Version   *string
 		Node      string
 		Features  []string
+		LogLevel  string `json:"log_level"`
 		Principal struct {
 			Name          string
 			Scopes, Types []string
 		}
 	}
 	mustDo(t, json.Unmarshal(h.do(http.MethodGet, "/info", "").body, &i))
-	if i.Version == nil || i.Node == "" || i.Principal.Name != "anonymous" || !slices.Contains(i.Principal.Scopes, "read") || slices.Contains(i.Principal.Scopes, "admin") {
+	if i.Version == nil || i.Node == "" || i.LogLevel != "info" || i.Principal.Name != "anonymous" || !slices.Contains(i.Principal.Scopes, "read") || slices.Contains(i.Principal.Scopes, "admin") {
 		t.Errorf("without a token: %+v", i)
 	}
 	mustDo(t, json.Unmarshal(h.do(http.MethodGet, "/info", "", "Authorization", "Bearer "+adminToken).body, &i))
 	if i.Principal.Name != "tests" || !slices.Equal(i.Principal.Scopes, []string{"admin"}) || !slices.Contains(i.Features, "auth") {
 		t.Errorf("as admin: %+v", i)
 	}
+	nc, _ := adminStreams(t, h.nats)
+	if m := h.call(nc, "log_level", `{"level":"debug"}`); string(m.Data) != `{"level":"debug"}` {
+		t.Errorf("over NATS the level of the log is %s", m.Data)
+	}
 	h.do(http.MethodGet, "/info", "", "Authorization", "Bearer nonsense").wantProblem(t, 401, "unauthorized")
+	select {
+	case <-h.log.has(`level=DEBUG msg="http request"`):
+	case <-time.After(patience):
+		t.Errorf("the log has no lines of the level debug:\n%s", h.log)
+	}
 	h.do(http.MethodGet, "/info?x=1", "").wantPointer(t, "query/x")
 }
 

@@ -144,7 +144,7 @@ func TestContractReloadKeepsTheRest(t *testing.T) {
 	t.Parallel()
 	h := openReload(t, "jobs: {a: {run: report}}\nschedules: {nightly: {cron: '@daily', type: a}}\n")
 	h.wantReload("jobs: {a: {run: report}, b: {run: report}}\nworker: {job_timeout: 7s, max_workers: 3}\nlog: {level: debug}\n",
-		"added: b\nneeds a restart: worker.max_workers, worker.job_timeout, schedules, log.level\n")
+		"added: b\ntaken up: log.level\nneeds a restart: worker.max_workers, worker.job_timeout, schedules\n")
 	for _, name := range []string{"a", "b"} {
 		if typ := h.jobType(http.MethodGet, name); typ.Timeout != 300 {
 			t.Errorf("%s has the timeout %v", name, typ.Timeout)
@@ -156,7 +156,7 @@ func TestContractReloadKeepsTheRest(t *testing.T) {
 	if code, out := h.reload("jobs: {b: {run: report}}\nschedules: {nightly: {cron: '@daily', type: a}}\n"); code != exitUsage || !strings.Contains(out, `schedules.nightly.type: "a" is not a job type`) {
 		t.Errorf("a schedule without its type ends with %d and %q", code, out)
 	}
-	h.wantReload("jobs: {b: {run: report}}\n", "removed: a\nneeds a restart: schedules\n")
+	h.wantReload("jobs: {b: {run: report}}\n", "removed: a\ntaken up: log.level\nneeds a restart: schedules\n")
 	if !strings.Contains(h.log.String(), `level=WARN msg="some changes of the configuration need a restart" keys=[schedules]`) {
 		t.Errorf("the log does not name what needs a restart:\n%s", h.log)
 	}

@@ -149,6 +149,10 @@ func TestContractErrors(t *testing.T) {
 		{"PUT /workers", `{"max_workers":3,"types":{"nope":{"max_workers":1}}}`, "", 422, unknown, "/types/nope"},
 		{"PUT /workers", `{"types":{"email":{"max_workers":-1}}}`, "", 422, invalid, "/types/email/max_workers"},
 		{"PUT /workers", `{"types":{"email":{"paused":true}}}`, "", 422, invalid, "/types/email/paused"},
+		{"PUT /log", `{"level":"loud"}`, "Authorization: Bearer " + adminToken, 422, invalid, "/level"},
+		{"PUT /log", `{"level":"debug","for":"1h"}`, "Authorization: Bearer " + adminToken, 422, invalid, "/for"},
+		{"PUT /log", `{}`, "Authorization: Bearer " + adminToken, 422, invalid, "/level"},
+		{"PUT /log", `{"level":"debug"}`, "", 403, "forbidden", ""},
 		// what this version does not have yet
 		{"GET /jobs/", "", "", 404, "not_found", ""},
 		{"GET /../../etc/passwd", "", "", 404, "not_found", ""},

@@ -78,11 +78,11 @@ func open(t *testing.T, dir string, s setup) *house {
 	addKinds(cfg, s.handlers)
 	signals := make(chan os.Signal, 2)
 	h := newHouse(t, func() { signals <- os.Interrupt })
-	log := newLogger(cfg.Log, h.log)
+	log, level := newLogger(cfg.Log, h.log)
 	if s.allLines {
 		log = slog.New(slog.NewTextHandler(h.log, nil))
 	}
-	srv := &server{cfg: cfg, log: log, signals: signals, change: s.options}
+	srv := &server{cfg: cfg, log: log, level: level, signals: signals, change: s.options}
 	go func() {
 		err := srv.serve(context.Background())
 		if err != nil {

@@ -102,7 +102,8 @@ func runChild(dir string) int {
 	}
 	var lives atomic.Int64 // how often jobs have begun to run in this process
 	signals, reloads, _ := watchSignals()
-	s := &server{cfg: cfg, log: newLogger(cfg.Log, os.Stderr), signals: signals, reloads: reloads, change: func(o *node.Options) {
+	log, level := newLogger(cfg.Log, os.Stderr)
+	s := &server{cfg: cfg, log: log, level: level, signals: signals, reloads: reloads, change: func(o *node.Options) {
 		sweep := o.Sweep
 		o.Sweep = func() error {
 			lives.Add(1)

@@ -3,9 +3,6 @@ package main
 import (
 	"strings"
 	"testing"
-
-	"jobstream/cmd/jobstream/internal/config"
-	"jobstream/jobs/handlers"
 )
 
 func TestConnsAllowed(t *testing.T) {
@@ -53,7 +50,7 @@ func TestConnsSaysWhatIsLess(t *testing.T) {
 		{1, 1, false},
 	} {
 		log := newLogged()
-		allowed, err := conns(c.want, 10, newLogger(config.Default(handlers.Kinds()).Log, log))
+		allowed, err := conns(c.want, 10, commandLog(log))
 		if said := strings.Contains(log.String(), "server.max_connections"); err != nil || allowed != c.allowed || said != c.said {
 			t.Errorf("%d of %d files: %d, %v, and it says %q", c.want, files, allowed, err, log)
 		}

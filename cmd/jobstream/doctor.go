@@ -18,11 +18,9 @@ import (
 	"github.com/mattn/go-isatty"
 
 	"jobstream/cmd/jobstream/internal/cli"
-	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
 	"jobstream/jobs"
 	"jobstream/jobs/api"
-	"jobstream/jobs/handlers"
 	"jobstream/status/boltfile"
 )
 
@@ -92,7 +90,7 @@ func (c *doctorCommand) inspect(ctx context.Context, p *program) (*api.Inspectio
 }
 
 func (c *doctorCommand) inspectFolder(ctx context.Context, p *program) (*api.Inspection, error) {
-	o := node.DoctorOptions{Dir: *c.Data, Repair: c.Repair, Logger: newLogger(config.Default(handlers.Kinds()).Log, p.Stderr)}
+	o := node.DoctorOptions{Dir: *c.Data, Repair: c.Repair, Logger: commandLog(p.Stderr)}
 	further, err := c.configured(p, &o)
 	if err != nil {
 		return nil, err

@@ -19,8 +19,8 @@ import (
 	"jobstream/jobs/setting"
 )
 
-// rereader reads the configuration of a running server again. Its types are taken up;
-// everything else stays as it was at the start.
+// rereader reads the configuration of a running server again. Its types and the level of
+// the log are taken up; everything else stays as it was at the start.
 type rereader struct {
 	started *config.Config
 	load    func(further ...config.Flag) (*config.Config, error)
@@ -53,7 +53,7 @@ func (r *rereader) read() (node.Reread, error) {
 		}
 	}
 	warnOfPrograms(next, r.log)
-	return node.Reread{Types: types, NeedsRestart: restart}, nil
+	return node.Reread{Types: types, LogLevel: levelOf(next.Log), NeedsRestart: restart}, nil
 }
 
 // refusal names all problems of a configuration.
@@ -118,6 +118,7 @@ func printReload(w io.Writer, r *api.Reloaded) error {
 	line("added", r.Added)
 	line("changed", r.Changed)
 	line("removed", r.Removed)
+	line("taken up", r.TakenUp)
 	if out.Len() == 0 {
 		out.WriteString("no job type has changed\n")
 	}

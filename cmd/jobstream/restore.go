@@ -39,7 +39,7 @@ func (c *restoreCommand) Run(p *program) error {
 	defer stop()
 	shown := newTransfer(from, "restore", p.Stderr)
 	defer shown.end()
-	got, err := node.Restore(ctx, shown, dir, shown.begin, newLogger(config.Default(handlers.Kinds()).Log, p.Stderr))
+	got, err := node.Restore(ctx, shown, dir, shown.begin, commandLog(p.Stderr))
 	shown.end()
 	switch {
 	case err != nil && ctx.Err() != nil:

@@ -51,7 +51,8 @@ func (c *serveCommand) Run(p *program) error {
 	}
 	signals, reloads, stop := watchSignals()
 	defer stop()
-	s := &server{cfg: cfg, log: newLogger(cfg.Log, p.Stderr), signals: signals, reloads: reloads}
+	log, level := newLogger(cfg.Log, p.Stderr)
+	s := &server{cfg: cfg, log: log, level: level, signals: signals, reloads: reloads}
 	s.reread = func(further ...config.Flag) (*config.Config, error) {
 		if err := configFile(c.File); err != nil {
 			return nil, err
@@ -65,6 +66,7 @@ func (c *serveCommand) Run(p *program) error {
 type server struct {
 	cfg     *config.Config
 	log     *slog.Logger
+	level   *slog.LevelVar                                       // of log
 	signals <-chan os.Signal                                     // end the server
 	reloads <-chan os.Signal                                     // nil: none
 	reread  func(further ...config.Flag) (*config.Config, error) // nil: the configuration never changes
@@ -171,6 +173,7 @@ func (s *server) start(ctx context.Context, at net.Addr) error {
 	if err := s.encrypt(ctx, &o); err != nil {
 		return err
 	}
+	o.LogLevel = s.level
 	s.operator = access.NewToken()
 	tokens := watch(s.cfg.Server.Auth.TokensFile)
 	keys, err := s.keys()

@@ -40,7 +40,8 @@ type Node struct {
 	metrics  *metrics.Metrics
 	internal []*jobs.Type // those of the node's own
 	limits   limits       // of types, changed by hand
-	changing sync.Mutex   // guards the types, and the change from core to core
+	changing sync.Mutex   // guards the types, logLevel, and the change from core to core
+	logLevel slog.Level   // of the configuration
 
 	// fields of the watcher
 	port          int  // of the NATS door: first as in Options, then the port in use
@@ -64,6 +65,9 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 	n := &Node{
 		o: o, dirs: FoldersIn(o.Dir), log: o.Logger, started: time.Now(), port: o.NATS.Port,
 		healer: healer{first: o.HealPause, longest: longestEnd}, figures: figures.New(), broken: make(chan error, 1), watched: make(chan struct{}),
+	}
+	if o.LogLevel != nil {
+		n.logLevel = o.LogLevel.Level()
 	}
 	n.metrics = metrics.New(n.snapshot, n.log)
 	if n.o.Artifacts == nil {

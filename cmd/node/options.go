@@ -42,6 +42,8 @@ type Options struct {
 
 	Version string       // of the program, for the NATS service; "" = unknown
 	Logger  *slog.Logger // nil: silence
+	// LogLevel is the level of Logger, for those who change it; nil: nobody does.
+	LogLevel *slog.LevelVar
 
 	BootFile  string        // a file with a new text after every start of the operating system; "" = that of Linux
 	HealPause time.Duration // the shortest pause between two tries to heal, where there is one; 0 = 1 s

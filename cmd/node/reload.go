@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -15,6 +16,8 @@ type Reread struct {
 	// Types are the job types from now on. One that has not changed is the same value as
 	// before.
 	Types []*jobs.Type
+	// LogLevel is the level of the log.
+	LogLevel slog.Level
 	// NeedsRestart are keys that have changed and are not taken up.
 	NeedsRestart []string
 }
@@ -23,7 +26,7 @@ type Reread struct {
 const reloadTime = 20 * time.Second
 
 // Reload reads the configuration again and exchanges the job types, all of them or, with
-// an error, none. When it returns both doors know the new types, and the pool runs them.
+// an error, none. A level of the log that has changed holds, too. When it returns both doors know the new types, and the pool runs them.
 // Running jobs end with the definition with which they began. The error is an
 // [*jobs.Error] that names each problem. The outcome is logged.
 func (n *Node) Reload(ctx context.Context) (*api.Reloaded, error) {
@@ -64,10 +67,15 @@ func (n *Node) reload(ctx context.Context) (*api.Reloaded, error) {
 	types := n.limits.keep(n.registry, n.withInternal(conf.Types))
 	r := differences(n.registry.Types(), types)
 	r.NeedsRestart = conf.NeedsRestart
-	if len(r.Added)+len(r.Changed)+len(r.Removed) == 0 {
-		return r, nil
+	if len(r.Added)+len(r.Changed)+len(r.Removed) > 0 {
+		if err := c.setTypes(ctx, types); err != nil {
+			return nil, err
+		}
 	}
-	return r, c.setTypes(ctx, types)
+	if n.takeUpLogLevel(conf.LogLevel) {
+		r.TakenUp = append(r.TakenUp, "log.level")
+	}
+	return r, nil
 }
 
 // differences are the names of the types that differ.

@@ -95,7 +95,7 @@ func TestReload(t *testing.T) {
 	c.set(&next, typesOf(jobs.HandlerFunc(echo), "comes")[0])
 	c.restart = []string{"server.port"}
 	r := reloaded(t, n)
-	if fmt.Sprint(*r) != "{[comes] [stays] [goes] [server.port]}" {
+	if fmt.Sprint(*r) != "{[comes] [stays] [goes] [] [server.port]}" {
 		t.Errorf("the reload says %+v", *r)
 	}
 	if _, kind := submitted(t, n, "goes"); kind != jobs.UnknownType {
@@ -117,7 +117,7 @@ func TestReload(t *testing.T) {
 		t.Errorf("over NATS a new type gives %s", m.Data)
 	}
 	m, err = nc.Request("jobstream.reload", nil, patience)
-	if mustDo(t, err); string(m.Data) != `{"added":[],"changed":[],"removed":[],"needs_restart":["server.port"]}` {
+	if mustDo(t, err); string(m.Data) != `{"added":[],"changed":[],"removed":[],"taken_up":[],"needs_restart":["server.port"]}` {
 		t.Errorf("over NATS the answer is %s", m.Data)
 	}
 	if info := fmt.Sprint(n.typeNames(t)); info != "[comes stays]" {

@@ -131,11 +131,15 @@ type Workers interface {
 	PauseAll(ctx context.Context, paused bool) (Stats, error)
 }
 
-// Reloader has the job types of the configuration.
+// Reloader has what the server takes up of its configuration while it runs.
 type Reloader interface {
-	// Reload takes up what has changed in them, all or nothing. Mistakes in the
+	// Reload takes up what has changed in it, all or nothing. Mistakes in the
 	// configuration are a *jobs.Error that names each.
 	Reload(ctx context.Context) (*Reloaded, error)
+	// LogLevel is the level of the server's log; "" = it is unknown.
+	LogLevel() jobs.Level
+	// SetLogLevel changes that, without the configuration.
+	SetLogLevel(to jobs.Level) error
 }
 
 // Backups are copies of everything that the server keeps.

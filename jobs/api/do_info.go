@@ -22,6 +22,7 @@ type infoAnswer struct {
 	Version   string        `json:"version"`
 	Node      string        `json:"node"`
 	Features  []string      `json:"features"`
+	LogLevel  jobs.Level    `json:"log_level"`
 	Principal infoPrincipal `json:"principal"`
 }
 
@@ -38,6 +39,7 @@ var infoDoc = form.Doc{
 		form.Need("version", form.Text(), "of the program; may be empty"),
 		form.Need("node", form.Text(), "the name of this server"),
 		form.Need("features", form.List(form.Text(), 0, 0), "what is switched on: `auth`, `callbacks`, `reload`"),
+		form.Need("log_level", form.Text(), "of the server's log, like `info`; may be empty"),
 		form.Need("principal", form.Object(
 			form.Need("name", form.Text(), "of the token or subject, or `anonymous`"),
 			form.Need("scopes", form.List(form.Text(), 0, 0), ""),
@@ -48,7 +50,7 @@ var infoDoc = form.Doc{
 
 func info(_ context.Context, c Call, _ nothing) (Answer, error) {
 	return Answer{JSON: &infoAnswer{
-		Version: c.Info.Version, Node: c.Info.Node, Features: some(c.Info.Features),
+		Version: c.Info.Version, Node: c.Info.Node, Features: some(c.Info.Features), LogLevel: c.Reloader.LogLevel(),
 		Principal: infoPrincipal{Name: c.Caller.Name, Scopes: append([]access.Scope{}, c.Caller.Scopes...), Types: slices.Clone(c.Caller.Types)},
 	}}, nil
 }

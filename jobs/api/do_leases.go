@@ -105,7 +105,7 @@ var workerProgressDoc = form.Doc{
 		form.May("message", form.Text(), "a longer one is shortened"),
 		form.May("log", form.List(form.Either(form.Text(), form.Object(
 			form.Need("text", form.Text(), ""),
-			form.May("level", form.OneOf(jobs.LevelDebug, jobs.LevelInfo, jobs.LevelWarn, jobs.LevelError), "info without one"),
+			form.May("level", form.OneOf(logLevels...), "info without one"),
 			form.May("stream", form.OneOf("stdout", "stderr"), "the stream of a program that has the line"),
 		)), 0, maxLog), "lines for the job's log"),
 		form.May("checkpoint", form.Any(), "the next attempt gets it"),

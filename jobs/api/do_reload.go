@@ -8,18 +8,20 @@ import (
 	"jobstream/jobs/form"
 )
 
-// Reloaded is what a reload has changed: names of types, in order.
+// Reloaded is what a reload has changed: names of types, in order, and keys.
 type Reloaded struct {
 	Added   []string `json:"added"`
 	Changed []string `json:"changed"`
 	Removed []string `json:"removed"`
+	// TakenUp are keys outside of the types that have changed and hold from now on.
+	TakenUp []string `json:"taken_up"`
 	// NeedsRestart are keys of the configuration that have changed and were not taken up.
 	NeedsRestart []string `json:"needs_restart"`
 }
 
 // AppendJSON appends the answer to a reload.
 func (r *Reloaded) AppendJSON(b []byte) []byte {
-	out, err := json.Marshal(Reloaded{some(r.Added), some(r.Changed), some(r.Removed), some(r.NeedsRestart)})
+	out, err := json.Marshal(Reloaded{some(r.Added), some(r.Changed), some(r.Removed), some(r.TakenUp), some(r.NeedsRestart)})
 	if err != nil {
 		panic(err) // lists of strings always marshal
 	}
@@ -31,7 +33,7 @@ func some(list []string) []string { return append([]string{}, list...) }
 
 var reloadDoc = form.Doc{
 	Summary: "Read the configuration again",
-	Text:    "Types are added, changed and removed while jobs run.",
+	Text:    "Types are added, changed and removed while jobs run. The level of the log is taken up, too.",
 	Answer:  Reloaded{},
 	Codes:   []jobs.ErrorKind{jobs.Conflict},
 }

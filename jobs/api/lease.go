@@ -153,7 +153,7 @@ func logOf(v strict.Value) (lines []jobs.LogLine) {
 			v.Object(
 				strict.Need("text", func(v strict.Value) { line.Text, _ = v.Text() }),
 				strict.May("level", func(v strict.Value) {
-					level, _ := v.OneOf(string(jobs.LevelDebug), string(jobs.LevelInfo), string(jobs.LevelWarn), string(jobs.LevelError))
+					level := readLevel(v)
 					line.Level = jobs.Level(level)
 				}),
 				strict.May("stream", func(v strict.Value) { line.Stream, _ = v.OneOf("stdout", "stderr") }),

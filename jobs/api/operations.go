@@ -105,6 +105,7 @@ var operations = guarded([]*Operation{
 	{"info", Anyone, "GET /info", 200, doors(readNothing, nil, info), infoDoc},
 	{"audit", access.Admin, "GET /audit", 200, doors(readAudit, nil, listAudit), auditDoc},
 	{"reload", access.Admin, "POST /reload", 200, both(readEmpty, reload), reloadDoc},
+	{"log_level", access.Admin, "PUT /log", 200, both(readLogLevel, setLogLevel), logLevelDoc},
 	{"backup", access.Admin, "GET /backup", 200, doors(readNothing, nil, backup), backupDoc},
 	{"doctor", access.Admin, "GET /doctor", 200, doors(readNothing, nil, examine), doctorDoc},
 

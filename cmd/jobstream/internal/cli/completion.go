@@ -223,7 +223,7 @@ func (q *completer) values(name, enum string) (all []candidate) {
 		return all
 	}
 	fixed := map[string][]string{
-		"status": jobs.StatusNames(), "priority": {"1", "2", "3", "4", "5"}, "order": {"desc", "asc"}, "order-by": {"created", "ended", "run_at", "started"},
+		"status": jobs.StatusNames(), "priority": {"1", "2", "3", "4", "5"}, "order": {"desc", "asc"}, "level": {"debug", "info", "warn", "error"}, "order-by": {"created", "ended", "run_at", "started"},
 	}
 	if name == "order-by" && q.node.Name == "failures" {
 		return []candidate{{word: "count"}}

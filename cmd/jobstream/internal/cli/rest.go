@@ -205,7 +205,7 @@ func fieldLine(f jobs.FieldError) string {
 		return "--" + strings.ReplaceAll(inside, "_", "-") + ": " + detail
 	case field == "payload" && deep:
 		return "payload: /" + inside + " " + detail
-	case field == "payload" || field == "type":
+	case field == "payload" || field == "type" || field == "level":
 		return field + ": " + detail
 	case field == "inputs" && deep:
 		return "--input " + inside + ": " + detail

@@ -2,8 +2,8 @@ package config
 
 import "reflect"
 
-// NeedsRestart lists the keys outside of the jobs section that differ in next, in the
-// order of the shipped file. A server cannot exchange them while it runs.
+// NeedsRestart lists the keys that differ in next and that a server cannot exchange while
+// it runs, in the order of the shipped file: all but the jobs section and log.level.
 func (c *Config) NeedsRestart(next *Config) (keys []string) {
 	theirs := next.keys(nil)
 	for i, k := range c.keys(nil) {
@@ -13,7 +13,7 @@ func (c *Config) NeedsRestart(next *Config) (keys []string) {
 		} else {
 			differs = !reflect.DeepEqual(k.Get(), theirs[i].Get())
 		}
-		if differs {
+		if differs && k.Path != levelKey {
 			keys = append(keys, k.Path)
 		}
 	}

@@ -12,6 +12,9 @@ import (
 // schedulesKey is the section that schedules.go reads.
 const schedulesKey = "schedules"
 
+// levelKey is the key of the level of the log, which can be changed while the server runs.
+const levelKey = "log.level"
+
 // The bounds of values exclude nonsense, not unwise values.
 const (
 	maxPort        = 65535
@@ -86,7 +89,7 @@ func (c *Config) keys(types []namedType) []setting.Setting {
 	list = append(list, c.Callbacks.Settings()...)
 	return append(list,
 		c.webhookList(),
-		setting.OneOf("log.level", &c.Log.Level, "debug", "info", "warn", "error"),
+		setting.OneOf(levelKey, &c.Log.Level, "debug", "info", "warn", "error"),
 		setting.OneOf("log.format", &c.Log.Format, "text", "json"),
 	)
 }
