@@ -80,6 +80,8 @@ func appendHeaderValue(b []byte, v any) []byte {
 		return strconv.AppendInt(b, int64(*v), 10)
 	case *jobs.Time:
 		return append(b, v.String()...)
+	case *jobs.Trace:
+		return jobs.AppendTrace(b, *v)
 	case *time.Duration:
 		return append(b, v.String()...)
 	case *[]string:
@@ -175,6 +177,8 @@ func parseHeaderValue(v any, text string) (err error) {
 		}
 	case *jobs.Time:
 		*v, err = jobs.ParseMoment(text)
+	case *jobs.Trace:
+		*v = jobs.ParseTrace(text)
 	case *time.Duration:
 		*v, err = parseSpan(text)
 	case *[]string:

@@ -155,6 +155,9 @@ func appendNoticeHeader(b []byte, j *jobs.Job, node, omitted string) []byte {
 	b = append(b, "\r\nce-time: "...)
 	b = j.EndedAt.Std().AppendFormat(b, time.RFC3339Nano)
 	b = append(b, "\r\ncontent-type: application/json"...)
+	if trace := j.Trace(); trace != (jobs.Trace{}) {
+		b = jobs.AppendTrace(append(b, "\r\n"+jobs.TraceHeader+": "...), trace)
+	}
 	if omitted != "" {
 		b = append(b, "\r\n"+HeaderOmitted+": "...)
 		b = append(b, omitted...)

@@ -100,6 +100,11 @@ var TermsFields = []Field[Terms]{
 		Header: "Job-Callback-Url", Check: func(t *Terms) error { return CheckCallbackURL(t.CallbackURL) },
 		Doc: "gets a POST with the job when that has ended; https, unless `callbacks.allow` has its host",
 	},
+	{
+		Name: TraceHeader, Of: func(t *Terms) any { return &t.Trace },
+		Header: TraceHeader,
+		Doc:    "its place in a trace, by W3C Trace Context; a malformed one counts as none",
+	},
 }
 
 // JobFields are the attributes of a [Job].
@@ -259,6 +264,8 @@ func IsZero(v any) bool {
 		return len(*v) == 0
 	case *ID:
 		return *v == ID{}
+	case *Trace:
+		return *v == Trace{}
 	case *Status:
 		return *v == 0
 	case *Kind:

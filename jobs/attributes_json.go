@@ -63,6 +63,8 @@ func AppendValueJSON(b []byte, v any) []byte {
 		return appendListJSON(b, *v, func(b []byte, s *string) []byte { return AppendString(b, *s) })
 	case *ID:
 		return append(AppendID(append(b, '"'), *v), '"')
+	case *Trace:
+		return append(AppendTrace(append(b, '"'), *v), '"')
 	case *uint8:
 		return strconv.AppendUint(b, uint64(*v), 10)
 	case *Status:
@@ -155,6 +157,8 @@ func ReadValueJSON(v any, raw json.RawMessage) (err error) {
 		}
 	case *ID:
 		err = readTextJSON(v, raw, ParseID)
+	case *Trace:
+		err = readTextJSON(v, raw, func(text string) (Trace, error) { return ParseTrace(text), nil })
 	case *uint8:
 		var n int
 		n, err = strict.Int(raw, 0, math.MaxUint8)

@@ -111,7 +111,7 @@ func (c *Callback) NewJob(j *Job, key uint64, now Time, t *Type) *Job {
 		Payload: c.appendJSON(make([]byte, 0, len(c.Job)+len(c.URL)+256)),
 		Tags:    []string{j.ID.String(), CallbackTag(c.URL)}, RetryCount: -1, At: now,
 		CreatedBy: j.CreatedBy,
-		Terms:     &Terms{ConcurrencyKey: Shorten(hostOf(c.URL), MaxKey/2)},
+		Terms:     &Terms{ConcurrencyKey: Shorten(hostOf(c.URL), MaxKey/2), Trace: j.Trace()},
 	}, t, true)
 	made.Seq = 0 // it has no message yet
 	return made

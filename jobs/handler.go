@@ -100,6 +100,21 @@ func (t *Task) Lease(ctx context.Context) (token string, span time.Duration, err
 	return l.Lend(ctx)
 }
 
+// Traced is a [Host] that knows where an attempt is in a trace.
+type Traced interface {
+	// AttemptTrace is the result of [Task.Trace].
+	AttemptTrace() Trace
+}
+
+// Trace is where the attempt is in a trace, so that others whom it asks pass it on. It is
+// that of the job if this server exports no spans.
+func (t *Task) Trace() Trace {
+	if h, ok := t.host.(Traced); ok {
+		return h.AttemptTrace()
+	}
+	return t.Job.Trace()
+}
+
 // ErrHandedOver is the error of a handler whose attempt goes on elsewhere, under the lease
 // of [Task.Lease]. Its type must say [Type.HandsOver].
 var ErrHandedOver = errors.New("the attempt was handed over, but has no lease")

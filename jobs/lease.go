@@ -87,6 +87,8 @@ type Lease struct {
 	// Deadline is when the execution times out.
 	Deadline Time
 	Attempt  int
+	// Trace is where the execution is in a trace; see [Task.Trace].
+	Trace Trace
 	// Job is the record as the execution found it, with the checkpoint of the one
 	// before. It is shared.
 	Job *Job

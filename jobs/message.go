@@ -105,9 +105,7 @@ func NewJob(m *Message, t *Type, checked bool) *Job {
 	}
 	if !checked || t == nil {
 		if why := m.refusal(t); why != "" {
-			if m.Terms != nil && CheckCallbackURL(m.Terms.CallbackURL) == nil {
-				j.Terms = &Terms{CallbackURL: m.Terms.CallbackURL} // it wants to know of this end as well
-			}
+			j.Terms = m.Terms.ofRejected()
 			j.reject(why)
 			return j
 		}
@@ -117,6 +115,22 @@ func NewJob(m *Message, t *Type, checked bool) *Job {
 		j.putOff(m.Terms.RunAt)
 	}
 	return j
+}
+
+// ofRejected are the terms that count for a message that cannot be a job: whoever wants a
+// callback wants to know of this end as well, and its trace shows it.
+func (t *Terms) ofRejected() *Terms {
+	if t == nil {
+		return nil
+	}
+	kept := Terms{Trace: t.Trace}
+	if CheckCallbackURL(t.CallbackURL) == nil {
+		kept.CallbackURL = t.CallbackURL
+	}
+	if AllZero(TermsFields, &kept) {
+		return nil
+	}
+	return &kept
 }
 
 // putOff makes a new job wait for its time. The message alone decides whether that is

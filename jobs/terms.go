@@ -27,6 +27,8 @@ type Terms struct {
 	Inputs []Input
 	// CallbackURL is notified of the job's end; "" = none. See [Callback].
 	CallbackURL string
+	// Trace is where the job was submitted in a trace.
+	Trace Trace
 }
 
 // Bounds of terms.

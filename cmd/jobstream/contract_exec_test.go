@@ -16,11 +16,17 @@ import (
 // configured starts a server with this section jobs.
 func configured(t *testing.T, types string) *house {
 	t.Helper()
+	return configuredIn(t, t.TempDir(), types, "")
+}
+
+// configuredIn is configured on a data folder, with the section callbacks of more.
+func configuredIn(t *testing.T, dir, types, more string) *house {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "config.yaml")
-	mustDo(t, os.WriteFile(file, []byte("jobs:\n"+types), 0o600))
+	mustDo(t, os.WriteFile(file, []byte(more+"jobs:\n"+types), 0o600))
 	read, err := config.Load(file, handlers.Kinds(), nil)
 	mustDo(t, err)
-	return open(t, t.TempDir(), setup{change: func(c *config.Config) { c.Jobs = read.Jobs }})
+	return open(t, dir, setup{change: func(c *config.Config) { c.Jobs, c.Callbacks = read.Jobs, read.Callbacks }})
 }
 
 // TestContractExec runs a program that three lines of configuration make a type.

@@ -35,6 +35,7 @@ var workerNextDoc = form.Doc{
 		form.Need("job", jobForm, ""),
 		form.May("inputs", inputsForm, ""),
 		form.May("checkpoint", form.Any(), "the last one of an earlier attempt"),
+		form.May(jobs.TraceHeader, form.Text(), "where the execution is in a trace, for your own spans and requests"),
 	).Named("Lease"), 0, jobs.MaxAsk), "")),
 	Codes: []jobs.ErrorKind{jobs.UnknownType, jobs.TooMany},
 }

@@ -32,7 +32,7 @@ func making(r Request) (body []byte, t *jobs.Token, err error) {
 var submitDoc = form.Doc{
 	Summary: "Submit a job",
 	Text:    "The answer comes when the job is on disk.",
-	Headers: []form.Param{idempotencyKey, prefer},
+	Headers: []form.Param{idempotencyKey, prefer, traceparent},
 	Body:    submissionForm,
 	Example: `{"type":"email","payload":{"to":"user@example.com","subject":"Hello","body":"Hi"},"priority":2}`,
 	Answer:  jobForm, Others: map[int]any{200: jobForm}, Address: true,
@@ -52,7 +52,16 @@ func readSubmission(r Request) (submission, error) {
 		return submission{}, err
 	}
 	s.Token = t
+	s.SetTrace(traceOf(r))
 	return submission{s, r.Patience()}, nil
+}
+
+// traceOf is where a request is in a trace. Several headers are as good as none.
+func traceOf(r Request) jobs.Trace {
+	if h := r.Header("Traceparent"); len(h) == 1 {
+		return jobs.ParseTrace(h[0])
+	}
+	return jobs.Trace{}
 }
 
 // maxRun is how long jobstream.run waits for the end of its job.
@@ -61,7 +70,7 @@ const maxRun = 5 * time.Minute
 var runDoc = form.Doc{
 	Summary: "Submit a job and wait for its end",
 	Text:    "The answer is the job when it has ended, or its state after 5 minutes. Give the request a timeout to match.",
-	Headers: []form.Param{idempotencyKey},
+	Headers: []form.Param{idempotencyKey, traceparent},
 	Body:    submissionForm,
 	Example: submitDoc.Example,
 	Answer:  jobForm,
@@ -125,7 +134,7 @@ type submissions struct {
 var batchDoc = form.Doc{
 	Summary: "Submit many jobs, all or none",
 	Text:    "All of them are on disk with the answer, or none, even if the process dies in the middle.",
-	Headers: []form.Param{idempotencyKey},
+	Headers: []form.Param{idempotencyKey, traceparent},
 	Body:    form.Object(form.Need("jobs", form.List(submissionForm, 1, jobs.MaxBatch), "")),
 	Example: `{"jobs":[{"type":"export","payload":{"format":"csv"}},{"type":"report"}]}`,
 	Answer:  jobsForm,
@@ -138,6 +147,11 @@ func readBatch(r Request) (submissions, error) {
 		return submissions{}, batchTooLarge(err)
 	}
 	all, err := ParseBatch(body)
+	if at := traceOf(r); at != (jobs.Trace{}) {
+		for _, s := range all {
+			s.SetTrace(at)
+		}
+	}
 	return submissions{all, t}, err
 }
 

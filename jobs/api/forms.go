@@ -51,6 +51,8 @@ func valueForm(v any, always bool) any {
 		return form.Any()
 	case *[]string:
 		return form.List(form.Text(), 0, 0)
+	case *jobs.Trace:
+		return form.Text()
 	case *jobs.Status:
 		return statusForm
 	case *jobs.Kind:
@@ -177,6 +179,7 @@ func givenForm(f *jobs.Field[jobs.Terms]) any {
 var (
 	idempotencyKey = form.Param{Name: "Idempotency-Key", Schema: keyForm, Text: "the same key and request within 24 hours make nothing twice: the answer is that of the first one, with `Idempotent-Replay: true`"}
 	prefer         = form.Param{Name: "Prefer", Schema: form.Text(), Text: "`wait=10` waits up to 10 seconds for the end of the job: 200 with the ended job, or 202 as usual", Example: "wait=10"}
+	traceparent    = form.Param{Name: jobs.TraceHeader, Schema: form.Text(), Text: "where the request is in a trace, by W3C Trace Context; its jobs are there, too, and so is what they cause", Example: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
 	disposition    = form.Param{Name: "Content-Disposition", Schema: form.Text(), Text: "has the name of the file", Example: `attachment; filename="a.csv"`}
 )
 

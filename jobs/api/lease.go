@@ -268,6 +268,9 @@ func appendLease(b []byte, l *jobs.Lease, withErrors bool) []byte {
 	if len(l.Job.Checkpoint) > 0 {
 		b = append(append(b, `,"checkpoint":`...), l.Job.Checkpoint...)
 	}
+	if l.Trace != (jobs.Trace{}) {
+		b = append(jobs.AppendTrace(append(b, `,"traceparent":"`...), l.Trace), '"')
+	}
 	return append(b, '}')
 }
 

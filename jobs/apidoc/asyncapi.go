@@ -223,6 +223,7 @@ var cloudEvent = []form.Param{
 	{Name: "ce-source", Schema: form.Text(), Text: "who has sent it"},
 	{Name: "ce-time", Schema: form.Moment(), Text: "when the job has ended"},
 	{Name: "ce-specversion", Schema: form.Text(), Text: "1.0"},
+	{Name: jobs.TraceHeader, Schema: form.Text(), Text: "where the job is in a trace, if it is in one"},
 }
 
 // bareHeaders are those of a bare message.

@@ -59,6 +59,9 @@ func Set(t *rapid.T, name string, v any) {
 		*v = rapid.SliceOfN(text, 1, 4).Draw(t, name)
 	case *jobs.ID:
 		copy(v[:], rapid.SliceOfN(rapid.ByteMin(1), len(v), len(v)).Draw(t, name))
+	case *jobs.Trace:
+		copy(v[:], rapid.SliceOfN(rapid.ByteMin(1), len(v)-1, len(v)-1).Draw(t, name))
+		v[len(v)-1] = byte(rapid.IntRange(0, 3).Draw(t, name))
 	case *uint8: // also a priority or a place
 		*v = uint8(rapid.IntRange(1, 2).Draw(t, name))
 	case *jobs.Status:

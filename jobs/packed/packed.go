@@ -54,6 +54,11 @@ func appendValue(b []byte, v any) []byte {
 		return b
 	case *jobs.ID:
 		return msgp.AppendBytes(b, v[:])
+	case *jobs.Trace:
+		if *v == (jobs.Trace{}) {
+			return msgp.AppendBytes(b, nil)
+		}
+		return msgp.AppendBytes(b, v[:])
 	case *uint8:
 		return msgp.AppendUint8(b, *v)
 	case *jobs.Status:
@@ -146,6 +151,8 @@ func (r *Reader) value(v any, few bool) {
 		*v = append(*v, r.Texts()...)
 	case *jobs.ID:
 		*v = r.id()
+	case *jobs.Trace:
+		*v = r.trace()
 	case *uint8:
 		*v = r.byte()
 	case *jobs.Status:
@@ -237,6 +244,16 @@ func (r *Reader) id() (id jobs.ID) {
 	}
 	copy(id[:], raw)
 	return id
+}
+
+func (r *Reader) trace() (t jobs.Trace) {
+	raw := r.RawBytes()
+	if n := len(raw); n != 0 && n != len(t) {
+		r.Fail(fmt.Errorf("a trace of %d bytes", n))
+		return t
+	}
+	copy(t[:], raw)
+	return t
 }
 
 // Skip skips n values.

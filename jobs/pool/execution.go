@@ -236,6 +236,14 @@ func (x *execution) abandon(cause error) {
 	x.p.replace()
 }
 
+// AttemptTrace is where the attempt is in a trace.
+func (x *execution) AttemptTrace() jobs.Trace {
+	if x.p.o.Trace == nil {
+		return x.job.Trace()
+	}
+	return x.p.o.Trace(x.job, x.started)
+}
+
 // StartEvent is the event of the attempt's start; see [Recorder.Started].
 func (x *execution) StartEvent() *jobs.Event {
 	e := x.event(jobs.KindStarted)

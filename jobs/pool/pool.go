@@ -64,6 +64,9 @@ type Options struct {
 	// nil: it learns that from its next beat.
 	Revoked func(worker, token, reason string)
 	Node    string // for events
+	// Trace returns where an attempt is in a trace, for those to whom it speaks; nil =
+	// where the job is.
+	Trace func(j *jobs.Job, started jobs.Time) jobs.Trace
 	// SurvivorsUpTo is the last sequence of JOBS when a process died; 0 for none. One
 	// of the jobs up to it may have killed that process.
 	SurvivorsUpTo uint64

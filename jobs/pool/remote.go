@@ -477,7 +477,7 @@ func (r *Leases) hand(ctx context.Context, q *ask, all []*execution, committed [
 		x.watch()
 		leases = append(leases, jobs.Lease{
 			Token: x.lease.token, Span: x.lease.span, Fence: int64(x.started),
-			Deadline: jobs.TimeOf(x.task.Until), Attempt: x.attempt, Job: committed[i],
+			Deadline: jobs.TimeOf(x.task.Until), Attempt: x.attempt, Trace: x.AttemptTrace(), Job: committed[i],
 		})
 	}
 	if ctx.Err() != nil { // nobody hears of them

@@ -180,7 +180,7 @@ const facts = (j) => [
   ['node', j.node], ['tags', j.tags?.length ? j.tags.map((t) => html`<a key=${t} class="chip" href=${link(`/jobs?tag=${encodeURIComponent(t)}`)}>${t}</a> `) : null],
   ['key', j.concurrency_key && html`<a href=${link(`/jobs?concurrency_key=${encodeURIComponent(j.concurrency_key)}`)}>${j.concurrency_key}</a>`], ['unique key', j.unique_key],
   ['schedule', j.schedule && html`<a href=${link('/schedules')}>${j.schedule}</a>`], ['callback', j.callback_url], ['fingerprint', j.fingerprint && html`<a href=${link(`/jobs?status=failed&fingerprint=${j.fingerprint}`)}>${j.fingerprint}</a>`],
-  ['expires', j.expires_at && html`<${Ago} at=${j.expires_at} />`], ['deadline', j.deadline && html`<${Ago} at=${j.deadline} />`], ['trace', j.trace_id],
+  ['expires', j.expires_at && html`<${Ago} at=${j.expires_at} />`], ['deadline', j.deadline && html`<${Ago} at=${j.deadline} />`], ['trace', j.traceparent?.split('-')[1]],
 ];
 
 export default function Job({id}) {

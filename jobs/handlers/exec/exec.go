@@ -372,6 +372,9 @@ func (a *attempt) environ() []string {
 	if at := a.t.Until; !at.IsZero() {
 		env = append(env, "JOBSTREAM_JOB_DEADLINE="+at.UTC().Format(time.RFC3339))
 	}
+	if trace := a.t.Trace(); trace != (jobs.Trace{}) {
+		env = append(env, "TRACEPARENT="+trace.String())
+	}
 	return lastOfEach(env)
 }
 

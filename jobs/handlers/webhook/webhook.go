@@ -122,6 +122,9 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 	if err != nil {
 		return jobs.Result{}, jobs.Permanent(err)
 	}
+	if trace := t.Trace(); trace != (jobs.Trace{}) {
+		r.Header.Set(jobs.TraceHeader, trace.String())
+	}
 	begun := time.Now()
 	answer, err := transport.RoundTrip(r)
 	report := Report{MS: time.Since(begun).Milliseconds()}

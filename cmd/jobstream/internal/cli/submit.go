@@ -37,13 +37,14 @@ type terms struct {
 	UniqueKey      string `placeholder:"KEY" help:"At most one unfinished job has this key."`
 	ConcurrencyKey string `placeholder:"KEY" help:"Jobs of its type with this key run one at a time."`
 	CallbackURL    string `name:"callback-url" placeholder:"URL" help:"It gets a POST with the job when that has ended."`
+	Traceparent    string `placeholder:"TRACE" help:"Its place in a trace (W3C Trace Context), like $$TRACEPARENT."`
 }
 
 // into puts the terms into a submission.
 func (t *terms) into(s map[string]any) {
 	for name, value := range map[string]string{
 		"delay": t.Delay, "run_at": t.RunAt, "ttl": t.TTL, "expires_at": t.ExpiresAt, "deadline": t.Deadline, "timeout": t.Timeout,
-		"unique_key": t.UniqueKey, "concurrency_key": t.ConcurrencyKey, "callback_url": t.CallbackURL,
+		"unique_key": t.UniqueKey, "concurrency_key": t.ConcurrencyKey, "callback_url": t.CallbackURL, "traceparent": t.Traceparent,
 	} {
 		if value != "" {
 			s[name] = value

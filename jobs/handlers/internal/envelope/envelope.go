@@ -11,8 +11,8 @@ import (
 	"jobstream/jobs"
 )
 
-// Headers are the headers of an attempt: the attributes of a CloudEvent, the job, and a
-// key that stays the same over all attempts of a run.
+// Headers are the headers of an attempt: the attributes of a CloudEvent, the job, a key
+// that stays the same over all attempts of a run, and its place in a trace.
 func Headers(t *jobs.Task) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		j := t.Job
@@ -37,6 +37,7 @@ func Headers(t *jobs.Task) iter.Seq2[string, string] {
 			{"Jobstream-Attempt", attempt},
 			{"Jobstream-Max-Attempts", strconv.Itoa(j.MaxAttempts)},
 			{"Jobstream-Deadline", until},
+			{jobs.TraceHeader, t.Trace().String()},
 		} {
 			if h[1] != "" && !yield(h[0], h[1]) {
 				return
