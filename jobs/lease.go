@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -67,6 +68,14 @@ const (
 	MaxLeases     = 1000    // that one named worker holds
 	MaxWorkerName = 64      // bytes
 )
+
+// ValidWorkerName says whether s can be the name of a worker: letters, digits, _, -, @ and #.
+func ValidWorkerName(s string) bool {
+	return s != "" && len(s) <= MaxWorkerName && !strings.ContainsFunc(s, func(r rune) bool {
+		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+		return !letter && !strings.ContainsRune("_-@#", r)
+	})
+}
 
 // Bounds of [Type.Lease].
 const (

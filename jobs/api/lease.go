@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"jobstream/jobs"
@@ -55,17 +54,10 @@ func askWaitOf(raw json.RawMessage) (time.Duration, error) {
 func workerField(name *string) strict.Field {
 	return strict.May("worker", func(v strict.Value) {
 		s, ok := v.Text()
-		if ok && !validWorker(s) {
+		if ok && !jobs.ValidWorkerName(s) {
 			v.Fail("must be 1 to %d letters, digits, _, -, @ or #, not %s", jobs.MaxWorkerName, jobs.Quote(s))
 		}
 		*name = s
-	})
-}
-
-func validWorker(s string) bool {
-	return s != "" && len(s) <= jobs.MaxWorkerName && !strings.ContainsFunc(s, func(r rune) bool {
-		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
-		return !letter && !strings.ContainsRune("_-@#", r)
 	})
 }
 

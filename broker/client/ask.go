@@ -1,0 +1,116 @@
+package client
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"jobstream/jobs"
+	"jobstream/jobs/api"
+)
+
+// askTime is how long the server keeps an ask for which it has no job.
+const askTime = 30 * time.Second
+
+// ask is a request for jobs. Unlike other requests it has a subscription of its own: if its
+// answer comes when nobody waits any more, the jobs in it are given back. Otherwise they
+// would wait for the end of their leases.
+type ask struct {
+	w   *worker
+	got chan *nats.Msg
+
+	mu   sync.Mutex
+	over bool // nobody waits
+}
+
+// answered takes the answer.
+func (a *ask) answered(m *nats.Msg) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.over {
+		a.got <- m
+		return
+	}
+	a.late(m)
+}
+
+// late gives back what has come too late.
+func (a *ask) late(m *nats.Msg) {
+	if leases, err := leasesOf(m); err == nil {
+		go a.w.giveBack(leases)
+	}
+}
+
+// leave ends the wait for the answer.
+func (a *ask) leave() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.over = true
+	select {
+	case m := <-a.got:
+		a.late(m)
+	default:
+	}
+}
+
+func leasesOf(m *nats.Msg) ([]jobs.Lease, error) {
+	body, err := answerOf(m)
+	if err != nil {
+		return nil, err
+	}
+	return api.ReadLeases(body)
+}
+
+// next asks once.
+func (w *worker) next(ctx context.Context, most int) ([]jobs.Lease, error) {
+	dropped := w.c.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
+	defer w.c.nc.RemoveStatusListener(dropped)
+	if err := w.c.closed(); err != nil {
+		return nil, err
+	}
+	if !w.c.nc.IsConnected() {
+		return nil, errAway
+	}
+	a := &ask{w: w, got: make(chan *nats.Msg, 1)}
+	reply := w.c.nc.NewInbox()
+	sub, err := w.c.nc.Subscribe(reply, a.answered)
+	if err != nil {
+		return nil, err
+	}
+	if err := sub.AutoUnsubscribe(1); err != nil {
+		return nil, err
+	}
+	body := api.AppendAsk(nil, &jobs.Ask{Types: w.types, Max: most, Wait: askTime, Worker: w.o.Name})
+	if err := w.c.nc.PublishRequest(subject("worker.next"), reply, body); err != nil {
+		return nil, err
+	}
+	timer := time.NewTimer(askTime + patience)
+	defer timer.Stop()
+	select {
+	case m := <-a.got:
+		return leasesOf(m)
+	case <-dropped:
+		err = errDropped
+	case <-timer.C:
+		err = errNoAnswer
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	a.leave()
+	time.AfterFunc(2*time.Minute, func() { _ = sub.Unsubscribe() }) // a server that had stopped may still answer
+	return nil, err
+}
+
+// giveBack returns jobs that were not begun, if the server can be reached.
+func (w *worker) giveBack(leases []jobs.Lease) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.life), reportTime)
+	defer cancel()
+	for i := range leases {
+		body := api.AppendGiveBack(nil, leases[i].Token, &jobs.GiveBack{Reason: "its worker could not begin it"})
+		if _, err := w.c.call(ctx, "worker.release", nil, body, patience); err != nil {
+			w.log.Warn("a job could not be given back; its lease ends", leases[i].Job.LogAttr(), "error", err)
+		}
+	}
+}
