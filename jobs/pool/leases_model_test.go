@@ -234,8 +234,8 @@ func (m *leaseModel) order(key uint64, types string) {
 	m.mu.Lock()
 	j := m.find(key)
 	m.mu.Unlock()
-	if j == nil {
-		return
+	if j == nil || m.suspect(j.ID) {
+		return // a suspect whose turn has come waits for a worker that has nothing
 	}
 	for _, o := range m.jobs() {
 		mine := o.Type == j.Type || strings.Contains(types, o.Type) && m.caps[o.Type] == 0 && !m.paused[o.Type]
