@@ -527,14 +527,19 @@ func TestContractIdleAsks(t *testing.T) {
 	_, err := nc.ChanSubscribe(inbox+".*", answers)
 	mustDo(t, err)
 	first, stacks := alive(), stackBytes()
-	asks := 0
-	for asks < jobs.MaxAsks {
+	asks, most := 0, jobs.MaxAsks
+	if raced {
+		most /= 10 // the first would be over before the last is there
+	}
+	for asks < most {
 		for range 100 { // more at once would be too many that are answered
 			mustDo(t, nc.PublishRequest("jobstream.worker.next", fmt.Sprint(inbox, ".", asks), fmt.Appendf(nil, `{"types":["thumb"],"worker":"w-%d","wait":"1m"}`, asks)))
 			asks++
 		}
 		waitUntil(t, func() bool {
-			return strings.Count(string(h.do(http.MethodGet, "/workers", "").body), `"worker":"w-`) == asks
+			var list struct{ Workers []json.RawMessage } // it is long, and so not compared with its description each time
+			get(t, h.rest+"/workers", &list)
+			return len(list.Workers) > asks // the pool is one, too
 		})
 	}
 	alive()                                                                          // stacks shrink by half each time
@@ -543,7 +548,9 @@ func TestContractIdleAsks(t *testing.T) {
 	} else {
 		t.Logf("%d asks take %d MiB", asks, grown>>20)
 	}
-	if r := h.do(http.MethodPost, "/leases", `{"types":["thumb"],"wait":"1s"}`); r.code != http.StatusTooManyRequests || r.header.Get("Retry-After") == "" {
+	if raced {
+		t.Log("with the race detector nobody is refused, there are too few")
+	} else if r := h.do(http.MethodPost, "/leases", `{"types":["thumb"],"wait":"1s"}`); r.code != http.StatusTooManyRequests || r.header.Get("Retry-After") == "" {
 		t.Errorf("one more ask is answered with %d %s", r.code, r.body)
 	}
 	id := h.submit(`{"type":"thumb"}`).ID
