@@ -77,6 +77,7 @@ type leaseModel struct {
 	ended   map[string]int // "key run", how often
 	caps    map[string]int
 	paused  map[string]bool
+	since   map[string]jobs.Time // when a type was paused the last time
 	wrong   []string
 	submits int
 }
@@ -89,7 +90,7 @@ func playLeases(t *testing.T, script []step) string {
 	r := newRig(t, rigOptions{workers: 1, maxLost: 4, types: []*jobs.Type{remote("x"), remote("y"), typ("a")}})
 	m := &leaseModel{
 		rig: r, asks: make(map[chan answer]asker), fences: make(map[jobs.ID]int64), ended: make(map[string]int),
-		caps: make(map[string]int), paused: make(map[string]bool),
+		caps: make(map[string]int), paused: make(map[string]bool), since: make(map[string]jobs.Time),
 	}
 	defer r.shut()
 	r.onCommit = m.committed
@@ -138,6 +139,7 @@ func (m *leaseModel) do(s step) {
 	case "pause":
 		m.paused[s.Lane] = !m.paused[s.Lane]
 		m.pool.SetPaused(s.Lane, m.paused[s.Lane])
+		m.since[s.Lane] = jobs.Now()
 	case "cap":
 		m.caps[s.Lane] = s.N
 		m.resize(&jobs.Resize{Types: map[string]int{s.Lane: s.N}})
@@ -216,8 +218,9 @@ func (m *leaseModel) given(l jobs.Lease, by asker) {
 	if most := m.caps[l.Job.Type]; most > 0 && m.living(l.Job.Type) >= most {
 		m.fail("job %d is leased beside %d others, at most %d may", l.Job.Key, m.living(l.Job.Type), most)
 	}
-	if m.paused[l.Job.Type] {
-		m.fail("job %d of a paused type is leased", l.Job.Key)
+	// A start that was under way when the type was paused goes on.
+	if m.paused[l.Job.Type] && l.Fence > int64(m.since[l.Job.Type]) {
+		m.fail("job %d of a paused type is leased, %s after the pause", l.Job.Key, time.Duration(l.Fence-int64(m.since[l.Job.Type])))
 	}
 	m.mu.Lock()
 	j := m.find(l.Job.Key)

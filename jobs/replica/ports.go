@@ -73,6 +73,7 @@ type Peers interface {
 	Tell(hello []byte) error
 	// Heard has the greetings of the others. Those for which it has no room are lost.
 	Heard() <-chan []byte
-	// Fetch asks the member of this name for a copy of its tracker, see [Member.Copy].
+	// Fetch asks the member of this name for a copy of its tracker, see
+	// [Tracker]. It fails when that one says nothing for some seconds.
 	Fetch(ctx context.Context, member string, to io.Writer) error
 }

@@ -1,0 +1,136 @@
+package replica
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The members greet each other, so that each knows how far the others are. A node leads
+// only if it has heard of a majority lately.
+const (
+	greetEvery = 300 * time.Millisecond
+	heardFor   = 3 * time.Second // a greeting counts
+)
+
+// peers are the members that have greeted.
+type peers struct {
+	mu    sync.Mutex
+	known map[string]Hello
+}
+
+// note keeps a greeting.
+func (p *peers) note(h *Hello) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.known[h.Name] = *h
+}
+
+// lately are the members that have greeted not long ago, by name.
+func (p *peers) lately(now time.Time) []Hello {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var some []Hello
+	for _, h := range p.known {
+		if now.Sub(h.Heard) < heardFor {
+			some = append(some, h)
+		}
+	}
+	slices.SortFunc(some, func(a, b Hello) int { return strings.Compare(a.Name, b.Name) })
+	return some
+}
+
+// source is the member to ask for a copy of the tracker: one that follows, or else the
+// leader. A member of an earlier epoch may be as far off as the one that asks, which is
+// at own.
+func (p *peers) source(now time.Time, own *Position) (name string, ok bool) {
+	some := p.lately(now)
+	epoch := own.Epoch
+	for _, h := range some {
+		epoch = max(epoch, h.Epoch)
+	}
+	for _, h := range some {
+		switch {
+		case h.Epoch < epoch || !h.after(own):
+		case h.Role == Following:
+			return h.Name, true
+		case h.Leads:
+			name, ok = h.Name, true
+		}
+	}
+	return name, ok
+}
+
+// after says whether the member is further than a position.
+func (h *Hello) after(own *Position) bool {
+	return (&Position{Epoch: h.Epoch, Number: h.Number}).After(own)
+}
+
+// greet tells the others about this node, and hears them, until ctx ends.
+func (m *Member) greet(ctx context.Context) {
+	tick := time.NewTicker(greetEvery)
+	defer tick.Stop()
+	m.tell()
+	for {
+		select {
+		case b := <-m.o.Peers.Heard():
+			h := Hello{Heard: time.Now()}
+			if json.Unmarshal(b, &h) == nil && h.Name != "" && h.Name != m.o.Name {
+				m.peers.note(&h)
+			}
+		case <-tick.C:
+			m.tell()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (m *Member) tell() {
+	h := m.Self()
+	b, err := json.Marshal(&h)
+	if err == nil {
+		err = m.o.Peers.Tell(b)
+	}
+	if err != nil {
+		m.o.Logger.Debug("the other nodes could not be told about this one", "error", err)
+	}
+}
+
+// Self is what this member tells about itself.
+func (m *Member) Self() Hello {
+	s := m.State()
+	h := Hello{Name: m.o.Name, Epoch: s.Position.Epoch, Number: s.Position.Number, Role: s.Role, Leads: m.Leads(), Heard: time.Now()}
+	if m.o.Info != nil {
+		h.Info = m.o.Info()
+	}
+	return h
+}
+
+// Known are the other members that have ever greeted, by name.
+func (m *Member) Known() []Hello {
+	m.peers.mu.Lock()
+	defer m.peers.mu.Unlock()
+	var all []Hello
+	for _, h := range m.peers.known {
+		all = append(all, h)
+	}
+	slices.SortFunc(all, func(a, b Hello) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// Leader is the node that leads as far as this one knows, which may be this one itself.
+func (m *Member) Leader() (leader Hello, ok bool) {
+	if h := m.Self(); h.Leads {
+		return h, true
+	}
+	for _, h := range m.peers.lately(time.Now()) {
+		if h.Leads && (!ok || h.Epoch > leader.Epoch) {
+			leader, ok = h, true
+		}
+	}
+	return leader, ok
+}
