@@ -24,7 +24,7 @@ import (
 // with an error instead of getting no answer.
 //
 // A request to the service arrives here on svc.<key>.<operation>, and one that needs the
-// gate on gate.<key>.<subject>. The key is that of the account. So the subject says who
+// gate on gate.<node>.<key>.<subject>. The key is that of the account. So the subject says who
 // asks, and with which rights. Nobody outside can publish there.
 
 // Surface is what a principal may use beside the service.
@@ -75,6 +75,12 @@ func (a *accounts) Check(c server.ClientAuthentication) bool {
 	if at != nil && at.Network() == "pipe" {
 		return true // a connection of this process
 	}
+	if a.server.o.Port == 0 {
+		return false // there is a port for the routes' sake only
+	}
+	if a.server.o.Identify == nil {
+		return true
+	}
 	o := c.GetOpts()
 	if o.Nkey != "" || o.JWT != "" {
 		return false // nothing here knows them, and nats-server would call the client by them
@@ -123,8 +129,15 @@ func (a *accounts) caller(subject, reply string) *access.Principal {
 	if p := a.ofKey(key); p != nil {
 		return p
 	}
+	if a.server.clustered() {
+		return stranger
+	}
 	return insider // only admins can publish there for somebody who does not exist
 }
+
+// stranger is whoever asks by way of another member, in an account that this one does not
+// have. It has no rights.
+var stranger = &access.Principal{Name: "(elsewhere)"}
 
 // admin is whoever asks in the account of the streams. The subject does not say who that is,
 // but the answer goes to one client, and nats-server knows whose that is.
@@ -203,7 +216,7 @@ func (s *Server) Refresh() {
 // open makes the account of a principal.
 func (a *accounts) open(key string, p *access.Principal, may Surface) (*account, error) {
 	acc, _ := a.server.srv.LookupOrRegisterAccount(accountPrefix + key)
-	g := grants{hub: a.server.srv.GlobalAccount(), account: acc, key: key}
+	g := grants{hub: a.server.srv.GlobalAccount(), account: acc, key: key, gate: a.server.gate()}
 	g.of(p, may)
 	made := &account{principal: p, hub: g.hub, user: &server.User{
 		Username: p.Name, Account: acc,
@@ -296,7 +309,7 @@ const cancelSubjects = "jobstream.worker.cancel.>"
 // grants connects an account with what its principal may use.
 type grants struct {
 	hub, account *server.Account
-	key          string
+	key, gate    string
 	publish      []string
 	reserved     []string // of publish, but not allowed
 	subscribe    []string
@@ -329,7 +342,7 @@ func (g *grants) of(p *access.Principal, may Surface) {
 			g.request("", s)
 		}
 		for _, s := range gated {
-			g.request(gatePrefix+g.key+"."+s, s)
+			g.request(g.gate+g.key+"."+s, s)
 		}
 		g.publish = append(g.publish, owned...)
 		for _, s := range heard {

@@ -12,6 +12,8 @@
 //   - [Lanes] hands out JOBS lane by lane, as pulled. [Tail] removes the messages of
 //     ended jobs.
 //   - [Service] answers requests as a NATS micro service.
+//   - A [Cluster] of brokers has its streams on several servers; cluster.go has what differs.
+//     [TrackerLog] is the stream that their trackers follow.
 //   - Package wire is the small client under the messages of the hot path. All else goes
 //     through nats.go.
 package broker
@@ -59,6 +61,11 @@ type Options struct {
 	// HoldPort keeps the port for NATS clients closed until [Broker.Listen].
 	HoldPort bool
 
+	// Cluster makes the server a member of a cluster; nil = it is alone. Such a server
+	// listens at once, and repairs nothing, whatever HoldPort and Rebuild say. Call
+	// [Broker.Join] after Open, and [Broker.Lead] before anything else is used.
+	Cluster *Cluster
+
 	// Identify returns the principal of a client, nil if it is refused. Without it everybody
 	// is an admin.
 	Identify func(Credentials) *access.Principal
@@ -105,6 +112,8 @@ type Broker struct {
 	Notifier *Notifier
 	Reader   *Reader
 	Service  *Service
+	// TrackerLog is that of a cluster; nil for a server that is alone.
+	TrackerLog *TrackerLog
 
 	pub  *wire.Conn // submissions, events, notifications
 	work *wire.Conn // lanes and acks
@@ -151,6 +160,12 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 }
 
 func (b *Broker) open(ctx context.Context) error {
+	if err := b.folder().checkKind(b.clustered()); err != nil {
+		return err
+	}
+	if b.clustered() {
+		return b.openMember(ctx)
+	}
 	if b.o.Rebuild {
 		if err := b.folder().dropLanes(); err != nil {
 			return err

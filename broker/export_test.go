@@ -66,3 +66,6 @@ func (l *Lanes) Places() int {
 	defer l.pulls.mu.Unlock()
 	return len(l.pulls.lanes)
 }
+
+// Addr is where nats-server listens for clients, even for those that it never admits.
+func (s *Server) Addr() string { return s.srv.Addr().String() }

@@ -27,6 +27,10 @@ const (
 	maxWaiting = 4096     // requests for messages that may wait at a consumer; it has room for all
 )
 
+// gate begins the subjects of gated requests of this server. Others in its cluster have
+// theirs.
+func (s *Server) gate() string { return gatePrefix + safeType(s.o.Node) + "." }
+
 // openGate reads who owns what, and begins to let requests through.
 func (a *accounts) openGate(ctx context.Context) error {
 	s, err := a.server.js.Stream(ctx, NotificationsStream)
@@ -42,7 +46,7 @@ func (a *accounts) openGate(ctx context.Context) error {
 	if err := all.Err(); err != nil {
 		return err
 	}
-	sub, err := a.server.nc.Subscribe(gatePrefix+"*.>", a.pass)
+	sub, err := a.server.nc.Subscribe(a.server.gate()+"*.>", a.pass)
 	if err != nil {
 		return err
 	}
@@ -77,8 +81,7 @@ func (a *accounts) forward(m *nats.Msg) ([]byte, error) {
 	if len(m.Data) > maxGated {
 		return nil, fmt.Errorf("the request has %d bytes; at most %d are allowed", len(m.Data), maxGated)
 	}
-	_, rest, _ := strings.Cut(m.Subject, ".")
-	key, subject, _ := strings.Cut(rest, ".")
+	key, subject, _ := strings.Cut(strings.TrimPrefix(m.Subject, a.server.gate()), ".")
 	p := a.ofKey(key)
 	if p == nil {
 		return nil, errors.New("the subject names no account")

@@ -51,7 +51,7 @@ func (l *Lanes) receive(r jobs.Receiver) (err error) {
 	if l.receiver != nil {
 		return errors.New("the lanes are open already")
 	}
-	if l.sid, err = l.conn.Subscribe(l.pulls.begin()+".*.*", l.delivered); err != nil {
+	if l.sid, err = l.conn.Subscribe(l.pulls.begin(l.server.o.pullExpiry())+".*.*", l.delivered); err != nil {
 		return err
 	}
 	l.receiver = r
@@ -110,7 +110,7 @@ func (l *Lanes) makeLane(ctx context.Context, lane jobs.Lane) error {
 	if _, err := l.server.js.CreateOrUpdateConsumer(ctx, JobsStream, l.server.o.laneConfig(lane)); err != nil {
 		return fmt.Errorf("cannot open lane %s: %w", lane, err)
 	}
-	return nil
+	return l.server.awaitInterest(ctx, pullSubject(JobsStream, lane.String()))
 }
 
 // Close ends the deliveries: the receiver is not called any more when it returns.
@@ -141,7 +141,8 @@ func (l *Lanes) Close() {
 	}
 }
 
-// Pull asks for up to n deliveries of a lane. The request ends by itself after 30 seconds.
+// Pull asks for up to n deliveries of a lane. The request ends by itself after 30 seconds, in a
+// cluster after two.
 // Receiver.PullEnded then counts the deliveries that did not come.
 func (l *Lanes) Pull(lane jobs.Lane, n int) error {
 	if n <= 0 {
@@ -156,7 +157,7 @@ func (l *Lanes) Pull(lane jobs.Lane, n int) error {
 	body := append(space[:0], `{"batch":`...)
 	body = strconv.AppendInt(body, int64(n), 10)
 	body = append(body, `,"expires":`...)
-	body = strconv.AppendInt(body, int64(pullExpiry), 10)
+	body = strconv.AppendInt(body, int64(l.server.o.pullExpiry()), 10)
 	body = append(body, '}')
 	if err := wire.Publish(l.conn, r.subject, r.appendReply(to[:0]), nil, body); err != nil {
 		l.pulls.end(r.lane, r.number, n)

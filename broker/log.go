@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 )
@@ -29,14 +30,27 @@ func (l serverLog) Errorf(format string, v ...any) {
 	if _, why, found := strings.Cut(text, "Critical write error: "); found {
 		l.broken.Store(&why)
 	}
+	if strings.HasPrefix(text, "Error trying to connect to route") {
+		l.pass(slog.LevelWarn, text) // a member is away; the server tries on
+		return
+	}
 	l.pass(slog.LevelError, text)
 }
 
-// Warnf passes on a warning. One of them is a debug message, since it comes in normal
-// operation: JOBS is trimmed, and a new lane has no state to update.
+// normal are parts of warnings that come in normal operation: JOBS is trimmed, and a new
+// lane has no state to update; a member starts, which Broker.Join tells in other words, or
+// stops.
+var normal = []string{
+	"error on write store state from purge: old update ignored",
+	"Waiting for routing to be established...",
+	"JetStream has not established contact with a meta leader",
+	"Metalayer blocking snapshot ",
+}
+
+// Warnf passes on a warning, unless it comes in normal operation.
 func (l serverLog) Warnf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
-	if strings.HasSuffix(text, "error on write store state from purge: old update ignored") {
+	if slices.ContainsFunc(normal, func(part string) bool { return strings.Contains(text, part) }) {
 		l.log.Debug(text)
 		return
 	}

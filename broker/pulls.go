@@ -17,12 +17,13 @@ import (
 // the reply subject <inbox>.<lane>.<request>. So deliveries are counted per lane. mu guards
 // all fields.
 type pulls struct {
-	mu    sync.Mutex
-	inbox string
-	lanes []openLane
-	index map[jobs.Lane]int
-	names map[string]int // by the consumer's name
-	next  uint64         // number of the next request
+	mu     sync.Mutex
+	expiry time.Duration // of a request
+	inbox  string
+	lanes  []openLane
+	index  map[jobs.Lane]int
+	names  map[string]int // by the consumer's name
+	next   uint64         // number of the next request
 }
 
 type openLane struct {
@@ -39,11 +40,12 @@ type pullRequest struct {
 	expires time.Time
 }
 
-// begin starts over without lanes, and returns the first tokens of reply subjects.
-func (p *pulls) begin() string {
+// begin starts over without lanes, and returns the first tokens of reply subjects. Requests
+// will end by themselves after expiry.
+func (p *pulls) begin(expiry time.Duration) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.inbox = newReply()
+	p.inbox, p.expiry = newReply(), expiry
 	p.index, p.names, p.lanes = make(map[jobs.Lane]int), make(map[string]int), nil
 	return p.inbox
 }
@@ -122,7 +124,7 @@ func (p *pulls) ask(lane jobs.Lane, n int) (outgoing, error) {
 	l := &p.lanes[i]
 	if !l.gone {
 		o.subject = l.pull
-		r.expires = time.Now().Add(pullExpiry + pullGrace)
+		r.expires = time.Now().Add(p.expiry + pullGrace)
 	}
 	l.missing += n
 	l.requests = append(l.requests, r)

@@ -17,6 +17,9 @@ const (
 	refusedSubjects = refusedPrefix + ">"
 )
 
+// refused are the subjects of refusals of this server. Others in its cluster have theirs.
+func (s *Server) refused() string { return refusedPrefix + safeType(s.o.Node) + ".>" }
+
 // RefuseBare refuses bare messages from now on, with a reason; "" takes them again. The
 // PubAck has the reason.
 func (s *Server) RefuseBare(why string) error {
@@ -38,12 +41,12 @@ func (a *accounts) divert(account *server.Account) error {
 		account.RemoveMapping(jobsSubjects)
 		return nil
 	}
-	return account.AddMapping(jobsSubjects, refusedSubjects)
+	return account.AddMapping(jobsSubjects, a.server.refused())
 }
 
 // openRefusals begins to answer what is refused.
 func (a *accounts) openRefusals() error {
-	_, err := a.server.nc.Subscribe(refusedSubjects, func(m *nats.Msg) {
+	_, err := a.server.nc.Subscribe(a.server.refused(), func(m *nats.Msg) {
 		if m.Reply == "" {
 			return
 		}

@@ -36,8 +36,7 @@ func (s *Server) openStreams(ctx context.Context) error {
 			return err
 		}
 	}
-	configs := []jetstream.StreamConfig{s.o.jobsConfig(0), statusConfig(), notificationsConfig()}
-	for _, cfg := range configs {
+	for _, cfg := range s.o.streams() {
 		if err := s.openStream(ctx, cfg); err != nil {
 			return err
 		}

@@ -20,8 +20,14 @@ func (s *Server) awaited(reply string, header nats.Header) bool {
 	if info == "" {
 		return s.srv.GlobalAccount().SubscriptionInterest(reply)
 	}
-	var client struct{ ID uint64 }
-	return json.Unmarshal([]byte(info), &client) != nil || s.srv.GetClient(client.ID) != nil
+	var client struct {
+		ID     uint64
+		Server string
+	}
+	if err := json.Unmarshal([]byte(info), &client); err != nil || client.Server != "" && client.Server != s.o.Node {
+		return true // nobody knows: it is a client of another member of the cluster
+	}
+	return s.srv.GetClient(client.ID) != nil
 }
 
 // ErrNobody says that nobody listens to the subject of a request.

@@ -96,19 +96,7 @@ func (k *sealKey) write(path string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), sealFile+"-*") // its mode is 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(text, '\n'))
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return fsync.Dir(filepath.Dir(path))
+	return fsync.Write(path, append(text, '\n'))
 }
 
 // openSeal reads the key of this folder.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -30,10 +31,11 @@ type Server struct {
 	js  jetstream.JetStream
 
 	accounts  *accounts
-	seal      *seal // set by Open
+	seal      *seal // set by Open, and in a cluster by Lead
 	listening atomic.Bool
 	fatal     <-chan string          // an error with which nats-server would have ended the process
 	broken    atomic.Pointer[string] // the write error of a stream, after which it writes nothing
+	waiting   atomic.Pointer[string] // what Join waits for
 }
 
 const (
@@ -73,7 +75,12 @@ func (s *Server) start(ctx context.Context) error {
 		opts.MaxConn = s.o.MaxConns + ownConns
 	}
 	opts.JetStreamLimits.DefaultMaxConsumers = -1
-	if s.o.Identify != nil {
+	if s.clustered() {
+		if err := s.o.Cluster.fill(opts); err != nil {
+			return err
+		}
+	}
+	if s.o.Identify != nil || s.clustered() && s.o.Port == 0 {
 		opts.CustomClientAuthentication = s.accounts
 	}
 	srv, err := server.NewServer(opts)
@@ -88,6 +95,7 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	s.fatal = logger.fatal
+	s.listening.Store(s.clustered())
 	s.nc, err = nats.Connect("", nats.InProcessServer(srv), nats.Name("jobstream"), nats.MaxReconnects(-1), nats.CustomInboxPrefix(replies),
 		nats.ReconnectWait(100*time.Millisecond), nats.ErrorHandler(s.clientError))
 	if err != nil {
@@ -120,18 +128,29 @@ func (s *Server) Listen(ctx context.Context) error {
 	return nil
 }
 
-// checkPort finds out early that the port is in use, for an error that says so.
+// checkPort finds out early that a port is in use, for an error that says so.
 func (s *Server) checkPort(ctx context.Context) error {
+	if s.clustered() {
+		if err := checkAddress(ctx, s.o.Cluster.Listen, "broker.cluster.listen"); err != nil {
+			return err
+		}
+	}
 	if s.o.Port <= 0 {
 		return nil
 	}
-	addr := net.JoinHostPort(s.o.Host, strconv.Itoa(s.o.Port))
+	return checkAddress(ctx, net.JoinHostPort(s.o.Host, strconv.Itoa(s.o.Port)), "broker.host, broker.port")
+}
+
+func checkAddress(ctx context.Context, addr, keys string) error {
+	if strings.HasSuffix(addr, ":-1") {
+		return nil
+	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return fmt.Errorf("%s is in use (broker.host, broker.port); stop what uses it or choose another port", addr)
+			return fmt.Errorf("%s is in use (%s); stop what uses it or choose another port", addr, keys)
 		}
-		return fmt.Errorf("the broker cannot listen on %s (broker.host, broker.port): %w", addr, err)
+		return fmt.Errorf("the broker cannot listen on %s (%s): %w", addr, keys, err)
 	}
 	return l.Close()
 }
@@ -200,7 +219,7 @@ func (s *Server) InProcessConn() (net.Conn, error) { return s.srv.InProcessConn(
 
 // Port is where NATS clients connect; the port of the options while none is open.
 func (s *Server) Port() int {
-	if at, ok := s.srv.Addr().(*net.TCPAddr); ok {
+	if at, ok := s.srv.Addr().(*net.TCPAddr); ok && s.o.Port != 0 {
 		return at.Port
 	}
 	return s.o.Port

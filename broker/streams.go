@@ -20,8 +20,11 @@ const (
 	StatusStream = "STATUS"
 	// NotificationsStream has the notifications of ended jobs.
 	NotificationsStream = "NOTIFICATIONS"
+	// TrackerStream has the changes of a cluster's tracker. A server that is alone has none.
+	TrackerStream = "TRACKER"
 )
 
+// streamNames are those that every server has.
 var streamNames = [...]string{JobsStream, StatusStream, NotificationsStream}
 
 // HeaderOmitted is a header of notifications and of the service's answers. It names fields
@@ -49,6 +52,7 @@ const (
 	maxKept       = 2_000_000      // and so many messages
 	maxPacked     = 256 << 10      // bytes of one message of packed events
 	pullExpiry    = 30 * time.Second
+	memberExpiry  = 2 * time.Second
 	clientPending = 8 << 20     // see maxPending
 	leastPrefetch = 5 << 19     // see prefetch
 	pullGrace     = time.Second // a request counts as lost so long after its expiry
@@ -59,6 +63,7 @@ const (
 	batchAnswer   = jobs.MaxBatch << 10
 	defaultLease  = 30 * time.Second
 	defaultQueue  = 100_000
+	trackerBytes  = 1 << 30
 	unlimitedDisk = 1 << 60 // bytes; a full disk is noticed when a write fails
 )
 
@@ -77,12 +82,13 @@ func (o *Options) jobsConfig(extra int) jetstream.StreamConfig {
 		MaxMsgSize:  int32(min(o.MaxPayload+headerBytes, math.MaxInt32)),
 		Duplicates:  2 * time.Minute,
 		AllowDirect: true,
+		Replicas:    o.replicas(),
 		// bare publishers may leave the priority out
 		SubjectTransform: &jetstream.SubjectTransformConfig{Source: "jobs.*", Destination: "jobs.{{wildcard(1)}}.3"},
 	}
 }
 
-func statusConfig() jetstream.StreamConfig {
+func (o *Options) statusConfig() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        StatusStream,
 		Description: "what happened to jobs: JSON on status.<kind>.<type>._, or many events packed on status.packed.<node>",
@@ -94,13 +100,14 @@ func statusConfig() jetstream.StreamConfig {
 		MaxBytes:    eventBytes,
 		MaxMsgs:     maxKept,
 		AllowDirect: true,
+		Replicas:    o.replicas(),
 
 		SubjectTransform: withoutID("status"),
 	}
 }
 
-func notificationsConfig() jetstream.StreamConfig {
-	return jetstream.StreamConfig{
+func (o *Options) notificationsConfig() jetstream.StreamConfig {
+	cfg := jetstream.StreamConfig{
 		Name:        NotificationsStream,
 		Description: "ended jobs: the job resource on job.<status>.<type>._; live ones end with the id",
 		Subjects:    []string{"job.*.*.*"},
@@ -111,11 +118,33 @@ func notificationsConfig() jetstream.StreamConfig {
 		MaxBytes:    eventBytes,
 		MaxMsgs:     maxKept,
 		AllowDirect: true,
+		Replicas:    o.replicas(),
 
 		SubjectTransform: withoutID("job"),
+	}
+	if o.Cluster == nil {
 		// There is no write per message. Notifications that a killed process has not
-		// written stand in the tracker's outbox and are published again.
-		PersistMode: jetstream.AsyncPersistMode,
+		// written stand in the tracker's outbox and are published again. A stream with
+		// copies cannot do that.
+		cfg.PersistMode = jetstream.AsyncPersistMode
+	}
+	return cfg
+}
+
+// trackerConfig is the log of a cluster's tracker; see [TrackerLog].
+func (o *Options) trackerConfig() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        TrackerStream,
+		Description: "what changes in the tracker, for its copies on the other members",
+		Subjects:    []string{trackerSubject(o.Cluster.Name)},
+		Retention:   jetstream.LimitsPolicy,
+		Storage:     jetstream.FileStorage,
+		Discard:     jetstream.DiscardOld,
+		MaxBytes:    trackerBytes,
+		AllowDirect: true,
+		DenyDelete:  true,
+		Replicas:    o.replicas(),
+		RePublish:   &jetstream.RePublish{Source: trackerSubject(o.Cluster.Name), Destination: bellSubject, HeadersOnly: true},
 	}
 }
 
@@ -133,6 +162,7 @@ func (o *Options) laneConfig(lane jobs.Lane) jetstream.ConsumerConfig {
 		MaxAckPending: -1,
 		HeadersOnly:   true,
 		MemoryStorage: true,
+		Replicas:      1,
 	}
 }
 
@@ -146,6 +176,7 @@ func readerConfig(name string, start uint64) jetstream.ConsumerConfig {
 		AckPolicy:         jetstream.AckNonePolicy,
 		MaxDeliver:        1,
 		MemoryStorage:     true,
+		Replicas:          1,
 		InactiveThreshold: 10 * time.Second,
 	}
 }
@@ -161,6 +192,15 @@ func (o *Options) prefetch() int { return max(leastPrefetch, o.largest()+2<<10) 
 // write counts until its last byte is written, and a reader may send its next request
 // before that. So it is twice a reader's request, and something for the protocol.
 func (o *Options) maxPending() int { return max(clientPending, 3*o.largest()) }
+
+// pullExpiry is after how long a request of a lane ends by itself. In a cluster a request is
+// lost with the member that has the lane's consumer, and nothing else tells.
+func (o *Options) pullExpiry() time.Duration {
+	if o.Cluster != nil {
+		return memberExpiry
+	}
+	return pullExpiry
+}
 
 // pullSubject is the subject of a consumer's pull requests.
 func pullSubject(stream, consumer string) string {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"jobstream/broker"
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
 	"jobstream/jobs"
@@ -38,9 +39,13 @@ func nodeOptions(c *config.Config, reread func(...config.Flag) (*config.Config, 
 	if scheduled == 0 {
 		scheduled = -1
 	}
+	cluster, err := clusterOf(c)
+	if err != nil {
+		return o, err
+	}
 	version, _, _ := versions()
 	o = node.Options{
-		Dir: c.Data.Dir, MinFree: c.Data.MinFree, Types: made, Tools: parts, Cleaner: tools.Cleaner(),
+		Name: c.Node.Name, Dir: c.Data.Dir, MinFree: c.Data.MinFree, Types: made, Tools: parts, Cleaner: tools.Cleaner(),
 		Artifacts: files,
 		Sweep:     func() error { return sweep(dirs, log) },
 		Callbacks: c.Callbacks,
@@ -48,6 +53,7 @@ func nodeOptions(c *config.Config, reread func(...config.Flag) (*config.Config, 
 		REST: node.REST{Hosts: append([]string{c.Server.Host}, c.Server.Hosts...), MaxBody: c.Server.MaxBody, MaxUpload: c.Server.MaxUpload},
 		NATS: node.NATS{
 			Host: c.Broker.Host, Port: c.Broker.Port, Sync: c.Broker.Sync, SyncAlways: c.Broker.Sync == config.SyncAlways,
+			Cluster: cluster,
 		},
 		MaxConns:  maxConns,
 		Workers:   node.Workers{Max: c.Worker.MaxWorkers, Min: c.Worker.MinWorkers, Lease: c.Worker.Lease, MaxLost: c.Worker.MaxLost},
@@ -57,6 +63,19 @@ func nodeOptions(c *config.Config, reread func(...config.Flag) (*config.Config, 
 		o.Reread = (&rereader{started: c, load: reread, types: types, log: log}).read
 	}
 	return o, nil
+}
+
+// clusterOf is the configured membership in a cluster; nil if there is none.
+func clusterOf(c *config.Config) (*broker.Cluster, error) {
+	in := &c.Broker.Cluster
+	if in.Listen == "" {
+		return nil, nil
+	}
+	routes, err := in.TLS.Load()
+	return &broker.Cluster{
+		Name: in.Name, Listen: in.Listen, Routes: in.Routes, Advertise: in.Advertise, Replicas: in.Replicas,
+		User: in.User, Password: in.Password, TLS: routes,
+	}, err
 }
 
 // sweep removes what handlers of a server that was killed have left.

@@ -82,7 +82,13 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 	}
 	n.internal = []*jobs.Type{bulkType(bulk.New(&o.Tools.Tracker, n.o.Cleaner.Remove)), callbacks}
 	n.registry = jobs.NewRegistry(n.withInternal(o.Types)...)
+	if o.NATS.Cluster != nil {
+		return nil, errors.New("broker.cluster: this version cannot run as a member of a cluster yet; leave it out")
+	}
 	if err := n.dirs.Make(); err != nil {
+		return nil, err
+	}
+	if err := n.dirs.claim(o.identity()); err != nil {
 		return nil, err
 	}
 	if err := n.up(ctx); err != nil {

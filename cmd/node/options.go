@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"jobstream/broker"
 	"jobstream/httpapi"
 	"jobstream/jobs"
 	"jobstream/jobs/access"
@@ -16,6 +17,7 @@ import (
 // Options are the settings of a node. Only Dir and Types are required. The sections of
 // the configuration are structs of their own; the rest is a field for each setting.
 type Options struct {
+	Name      string            // of a member of a cluster, which never changes; else ""
 	Dir       string            // the data folder; made if need be
 	MinFree   int64             // bytes free on its disk, below which nothing new is admitted; 0 = no bound
 	Types     []*jobs.Type      // the job types, beside the node's own
@@ -65,6 +67,8 @@ type NATS struct {
 	Sync       time.Duration // between two syncs of the streams to disk; 0 = 1 s
 	SyncAlways bool          // sync each message instead
 	TLS        *tls.Config   // of the port; nil = it is not encrypted
+
+	Cluster *broker.Cluster // makes the node a member of a cluster; nil = it is alone
 }
 
 // Workers are the settings of a node's pool.

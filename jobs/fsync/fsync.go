@@ -1,5 +1,5 @@
 // Package fsync makes files and their names durable: [Dir] those of one folder, [Tree] all
-// below one. Start reading at [Dir].
+// below one. [Write] replaces a file. Start reading at [Dir].
 package fsync
 
 import (
@@ -23,6 +23,24 @@ func Tree(root string) error {
 		}
 		return sync(path)
 	})
+}
+
+// Write makes data the content of a file, durably and as a whole: after a crash the file has
+// its old content or the new one. Only its owner may read it.
+func Write(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+"-*") // its mode is 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return Dir(filepath.Dir(path))
 }
 
 func sync(path string) error {

@@ -31,3 +31,22 @@ func TestTree(t *testing.T) {
 		}
 	}
 }
+
+func TestWrite(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "file")
+	for _, text := range []string{"old", "new"} {
+		if err := fsync.Write(path, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(path); string(got) != text || err != nil {
+			t.Errorf("the file has %q, %v; want %q", got, err, text)
+		}
+	}
+	if err := fsync.Write(filepath.Join(path, "below"), nil); err == nil {
+		t.Error("a file below a file was written")
+	}
+	if left, err := os.ReadDir(filepath.Dir(path)); len(left) != 1 || err != nil {
+		t.Errorf("the folder has %v, %v; want the file alone", left, err)
+	}
+}

@@ -43,6 +43,7 @@ type Config struct {
 	Server    Server
 	Data      Data
 	Artifacts Artifacts
+	Node      Node
 	Broker    Broker
 	Worker    Worker
 	Retention Retention
@@ -92,6 +93,8 @@ type Broker struct {
 	Host string
 	Port int           // -1 = any free port, 0 = none: in process only
 	Sync time.Duration // between syncs of the streams to disk, or [SyncAlways]
+
+	Cluster Cluster
 }
 
 // Worker is the pool that runs jobs.
@@ -170,7 +173,8 @@ func scalarDefaults(kinds []*handlers.Kind) *Config {
 		Kinds:  kinds,
 		Server: Server{Host: "127.0.0.1", Port: 8080, MaxBody: 1 << 20, MaxUpload: 1 << 30, Auth: Auth{JWT: JWT{ScopesClaim: "scope"}}},
 		Data:   Data{Dir: "data", MinFree: 256 << 20},
-		Broker: Broker{Host: "127.0.0.1", Port: 4222, Sync: time.Second},
+		Node:   Node{Role: roleFull},
+		Broker: Broker{Host: "127.0.0.1", Port: 4222, Sync: time.Second, Cluster: Cluster{Name: "jobstream", Replicas: 3}},
 		Worker: Worker{
 			MaxWorkers: 10, QueueSize: 100_000, MaxScheduled: 1_000_000, JobTimeout: 5 * time.Minute,
 			ShutdownGrace: 30 * time.Second, Lease: 30 * time.Second, MaxLost: 5,

@@ -410,7 +410,7 @@ func TestProblems(t *testing.T) {
 		{"broker: {por: 3}", "broker.por: is not a known key; did you mean broker.port?" + at1},
 		{"sever: {port: 3}", "sever: is not a known key; did you mean server?" + at1},
 		{"queue_size: 3", "queue_size: is not a known key; did you mean worker.queue_size?" + at1},
-		{"nonsense: {a: {b: 3}}", "nonsense: is not a known key; known are server, data, artifacts, broker, worker, retention, email, jobs, schedules, callbacks, webhooks, log" + at1},
+		{"nonsense: {a: {b: 3}}", "nonsense: is not a known key; known are server, data, artifacts, node, broker, worker, retention, email, jobs, schedules, callbacks, webhooks, log" + at1},
 		{"server.port: 3", `"server.port": is not a known key; did you mean server.port?` + at1},
 		{"jobs: {email: {backof: {}}}", "jobs.email.backof: is not a known key; did you mean jobs.email.backoff?" + at1},
 		{"email: {smtp: {login: {x: 1}}}", "email.smtp.login: is not a known key; email.smtp has host, port, username, password, tls, timeout, retry_unknown" + at1},

@@ -60,9 +60,15 @@ func (c *Config) keys(types []namedType) []setting.Setting {
 		folder("data.dir", &c.Data.Dir),
 		setting.Size("data.min_free", &c.Data.MinFree, 0, maxArtifacts),
 		setting.Size("artifacts.max_bytes", &c.Artifacts.MaxBytes, 0, maxArtifacts),
+	)
+	list = append(list, c.Node.keys()...)
+	list = append(list,
 		host("broker.host", &c.Broker.Host),
 		setting.Whole("broker.port", &c.Broker.Port, -1, maxPort),
 		syncInterval("broker.sync", &c.Broker.Sync),
+	)
+	list = append(list, c.Broker.Cluster.keys()...)
+	list = append(list,
 		setting.Whole("worker.max_workers", &c.Worker.MaxWorkers, 1, maxWorkers),
 		setting.Whole("worker.min_workers", &c.Worker.MinWorkers, 0, maxWorkers),
 		setting.Whole("worker.queue_size", &c.Worker.QueueSize, 1, maxQueue),

@@ -367,6 +367,7 @@ func (l *loader) crossCheck() {
 	l.checkTokens()
 	l.checkJWT()
 	l.checkTLS()
+	l.checkCluster()
 	smtp := c.Email.SMTP
 	if c.Email.Transport == "smtp" && (smtp.Username == "") != (smtp.Password == "") {
 		l.fail("email.smtp.username", "", "and email.smtp.password go together: set both, or none for a server without authentication")

@@ -1,0 +1,332 @@
+package broker
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// This file is what a broker does differently as a member of a cluster. Its streams live on
+// several servers, which need a majority of them. So [Open] does not wait for the streams;
+// [Broker.Join] does. Nothing here repairs the folder: the other members have it all.
+
+// Cluster makes a broker a member of a cluster.
+type Cluster struct {
+	Name   string
+	Listen string   // host:port, where the other members connect; port -1 = any free one
+	Routes []string // host:port of every member; this one may be among them
+	// Advertise is the host:port that members tell one another for this one. Only a member
+	// behind a proxy needs it; "" = Listen.
+	Advertise string
+	Replicas  int // copies of each stream; 3 if 0
+
+	User, Password string      // with which the members know one another
+	TLS            *tls.Config // encrypts the routes, for either direction; nil = they are not encrypted
+}
+
+const (
+	defaultReplicas = 3
+	// A member that does not answer so many pings is cut off, and its lanes can be made
+	// elsewhere. A frozen process closes no connection.
+	routePing     = 2 * time.Second
+	routePingsOut = 2
+	joinPause     = 50 * time.Millisecond  // between two tries to join
+	joinLook      = 200 * time.Millisecond // for a look at a stream
+	joinCall      = 2 * time.Second        // for other requests
+	joinPatience  = 3 * time.Second        // until the log says what a start waits for
+)
+
+// clustered says whether this server is a member of a cluster.
+func (s *Server) clustered() bool { return s.o.Cluster != nil }
+
+// replicas is the number of copies of each stream.
+func (o *Options) replicas() int {
+	switch {
+	case o.Cluster == nil:
+		return 1
+	case o.Cluster.Replicas == 0:
+		return defaultReplicas
+	}
+	return o.Cluster.Replicas
+}
+
+// fill adds what a member needs to the options of nats-server. Such a server listens from
+// its start on: with DontListen it would never open its routes. Without a port for clients
+// it has one on loopback that admits nobody, see [accounts.Check].
+func (c *Cluster) fill(o *server.Options) error {
+	host, port, err := splitAddress(c.Listen)
+	if err != nil {
+		return err
+	}
+	o.DontListen = false
+	if o.Port == 0 {
+		o.Host, o.Port = "127.0.0.1", -1
+	}
+	o.Cluster = server.ClusterOpts{
+		Name: c.Name, Host: host, Port: port, Advertise: c.Advertise, NoAdvertise: true,
+		Username: c.User, Password: c.Password, TLSConfig: c.TLS,
+		PingInterval: routePing, MaxPingsOut: routePingsOut,
+	}
+	if c.TLS != nil {
+		o.Cluster.TLSTimeout = ackTimeout.Seconds()
+	}
+	for _, r := range c.Routes {
+		if _, _, err := splitAddress(r); err != nil {
+			return err
+		}
+		u := &url.URL{Scheme: "nats-route", Host: r}
+		if c.User != "" {
+			u.User = url.UserPassword(c.User, c.Password)
+		}
+		o.Routes = append(o.Routes, u)
+	}
+	return nil
+}
+
+func splitAddress(address string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(address)
+	if err == nil {
+		port, err = strconv.Atoi(text)
+	}
+	if err != nil || port < -1 || port == 0 || port > 65535 {
+		return "", 0, fmt.Errorf("%q is not an address of a member: it needs a host and a port, like 10.0.0.1:6222", address)
+	}
+	return host, port, nil
+}
+
+// others is the number of members besides this one, as configured.
+func (c *Cluster) others() int {
+	n := len(c.Routes)
+	if slices.Contains(c.Routes, c.Listen) {
+		n--
+	}
+	return n
+}
+
+// openMember starts the server of a member, and the parts that need no stream to begin.
+func (b *Broker) openMember(ctx context.Context) error {
+	if err := b.start(ctx); err != nil {
+		return err
+	}
+	if err := b.openParts(); err != nil {
+		return err
+	}
+	b.TrackerLog = newTrackerLog(b.Server)
+	if err := b.TrackerLog.open(); err != nil {
+		return err
+	}
+	return errors.Join(b.accounts.openRefusals(), b.pub.Flush(ctx))
+}
+
+// Join waits until the cluster has a quorum, makes the streams that are not there yet, and
+// opens what needs them. It is called once. Until it returns, [Broker.Waiting] says why it
+// does not, and the log, if it takes long.
+func (b *Broker) Join(ctx context.Context) error {
+	err := b.join(ctx)
+	b.waiting.Store(nil)
+	return err
+}
+
+func (b *Broker) join(ctx context.Context) error {
+	begun, logged := time.Now(), ""
+	for {
+		err := b.tryJoin(ctx)
+		if err == nil {
+			if logged != "" {
+				b.log.Info("the cluster has a quorum", "cluster", b.o.Cluster.Name, "waited", time.Since(begun).Round(time.Millisecond))
+			}
+			return nil
+		}
+		if final(err) {
+			return err
+		}
+		text := b.missing(err)
+		b.waiting.Store(&text)
+		if text != logged && time.Since(begun) > joinPatience {
+			b.log.Warn("waiting for the cluster", "cluster", b.o.Cluster.Name, "for", text)
+			logged = text
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the cluster has no quorum (%s): %w", text, context.Cause(ctx))
+		case fatal := <-b.fatal:
+			return fmt.Errorf("the broker cannot go on: %s", fatal)
+		case <-time.After(joinPause):
+		}
+	}
+}
+
+// tryJoin is one try. Its error may be a matter of time.
+func (b *Broker) tryJoin(ctx context.Context) error {
+	for _, cfg := range b.o.streams() {
+		if err := b.makeStream(ctx, cfg); err != nil {
+			return fmt.Errorf("stream %s: %w", cfg.Name, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, joinCall)
+	defer cancel()
+	return b.accounts.openGate(ctx)
+}
+
+// makeStream makes a stream that is not there. While a cluster elects it answers nothing, so
+// it is asked again soon.
+func (b *Broker) makeStream(ctx context.Context, cfg jetstream.StreamConfig) error {
+	short, cancel := context.WithTimeout(ctx, joinLook)
+	defer cancel()
+	_, err := b.js.Stream(short, cfg.Name)
+	if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err
+	}
+	long, cancel := context.WithTimeout(ctx, joinCall)
+	defer cancel()
+	_, err = b.js.CreateStream(long, cfg)
+	return err
+}
+
+// final says whether an error of a try to join comes again each time.
+func final(err error) bool {
+	var e *jetstream.APIError
+	return errors.As(err, &e) && (e.ErrorCode == invalidStream || e.ErrorCode == jetstream.JSErrCodeStreamNameInUse)
+}
+
+// invalidStream is nats-server's code for settings that no stream can have.
+const invalidStream = 10052
+
+// missing says what a cluster lacks whose streams cannot be used yet.
+func (b *Broker) missing(err error) string {
+	here := b.Members()
+	if others := b.o.Cluster.others(); len(here) < others && 2*(len(here)+1) <= others+1 {
+		text := fmt.Sprintf("%d of %d other members are connected", len(here), others)
+		if len(here) > 0 {
+			text += " (" + strings.Join(here, ", ") + ")"
+		}
+		return text + ", and a majority is needed; routes: " + strings.Join(b.o.Cluster.Routes, ", ")
+	}
+	return "an election among the members: " + err.Error()
+}
+
+// Waiting is what [Broker.Join] waits for; "" if it does not wait.
+func (b *Broker) Waiting() string {
+	if text := b.waiting.Load(); text != nil {
+		return *text
+	}
+	return ""
+}
+
+// Members are the names of the other members that are connected now.
+func (b *Broker) Members() []string {
+	routes, err := b.srv.Routez(nil)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, r := range routes.Routes {
+		if !slices.Contains(names, r.RemoteName) {
+			names = append(names, r.RemoteName)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// RouteAddr is where the other members connect; nil if there are none.
+func (s *Server) RouteAddr() net.Addr {
+	if !s.clustered() {
+		return nil
+	}
+	return s.srv.ClusterAddr()
+}
+
+// awaitInterest waits until messages to a subject of another member find their way there.
+// That a consumer has been made is known earlier than where it listens. Without an end it
+// would not be worth waiting for: a request that is refused is made again.
+func (s *Server) awaitInterest(ctx context.Context, subject string) error {
+	for end := time.Now().Add(joinCall); s.clustered() && time.Now().Before(end); {
+		if s.srv.GlobalAccount().SubscriptionInterest(subject) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// Lead prepares the broker for a node that begins to lead. It gives the streams today's
+// settings. secret is known to all members and to nobody else: it makes the key that seals
+// messages. Only the first one counts.
+func (b *Broker) Lead(ctx context.Context, secret []byte) error {
+	if b.seal == nil {
+		mac := hmac.New(sha256.New, secret)
+		mac.Write([]byte("seal"))
+		b.seal = newSeal(sealKey{Key: mac.Sum(nil)})
+	}
+	for _, cfg := range b.o.streams() {
+		if _, err := b.js.UpdateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("cannot change the settings of stream %s: %w", cfg.Name, err)
+		}
+	}
+	return b.Streams.reset()
+}
+
+// reset notes that JOBS has room for no extra messages.
+func (s *Streams) reset() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.slack = 0
+	return nil
+}
+
+// streams are the settings of all streams.
+func (o *Options) streams() []jetstream.StreamConfig {
+	all := []jetstream.StreamConfig{o.jobsConfig(0), o.statusConfig(), o.notificationsConfig()}
+	if o.Cluster != nil {
+		all = append(all, o.trackerConfig())
+	}
+	return all
+}
+
+// checkKind refuses the folder of a cluster to a server that is alone, and the other way
+// round. nats-server would delete streams that its cluster does not know.
+func (f folder) checkKind(clustered bool) error {
+	member, err := exists(filepath.Join(string(f), "jetstream", server.DEFAULT_SYSTEM_ACCOUNT, "_js_", "_meta_"))
+	if err != nil {
+		return err
+	}
+	streams, err := os.ReadDir(f.streams())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	switch {
+	case member && !clustered:
+		return fmt.Errorf("%s belongs to a member of a cluster, and broker.cluster is not set; set it as before, or choose another data.dir", f)
+	case !member && clustered && len(streams) > 0:
+		return fmt.Errorf("%s belongs to a server without a cluster, and a cluster would delete its streams; choose an empty data.dir for this member, or leave broker.cluster out", f)
+	}
+	return nil
+}
+
+func exists(path string) (bool, error) {
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
