@@ -78,6 +78,7 @@ type leaseModel struct {
 	caps    map[string]int
 	paused  map[string]bool
 	since   map[string]jobs.Time // when a type was paused the last time
+	changed map[string]jobs.Time // when it was paused, resumed or resized the last time
 	wrong   []string
 	submits int
 }
@@ -90,7 +91,7 @@ func playLeases(t *testing.T, script []step) string {
 	r := newRig(t, rigOptions{workers: 1, maxLost: 4, types: []*jobs.Type{remote("x"), remote("y"), typ("a")}})
 	m := &leaseModel{
 		rig: r, asks: make(map[chan answer]asker), fences: make(map[jobs.ID]int64), ended: make(map[string]int),
-		caps: make(map[string]int), paused: make(map[string]bool), since: make(map[string]jobs.Time),
+		caps: make(map[string]int), paused: make(map[string]bool), since: make(map[string]jobs.Time), changed: make(map[string]jobs.Time),
 	}
 	defer r.shut()
 	r.onCommit = m.committed
@@ -139,9 +140,9 @@ func (m *leaseModel) do(s step) {
 	case "pause":
 		m.paused[s.Lane] = !m.paused[s.Lane]
 		m.pool.SetPaused(s.Lane, m.paused[s.Lane])
-		m.since[s.Lane] = jobs.Now()
+		m.since[s.Lane], m.changed[s.Lane] = jobs.Now(), jobs.Now()
 	case "cap":
-		m.caps[s.Lane] = s.N
+		m.caps[s.Lane], m.changed[s.Lane] = s.N, jobs.Now()
 		m.resize(&jobs.Resize{Types: map[string]int{s.Lane: s.N}})
 	case "end":
 		m.drain1()
@@ -243,7 +244,7 @@ func (m *leaseModel) order(key uint64, types string) {
 	for _, o := range m.jobs() {
 		mine := o.Type == j.Type || strings.Contains(types, o.Type) && m.caps[o.Type] == 0 && !m.paused[o.Type]
 		before := o.Priority < j.Priority || o.Type == j.Type && o.Priority == j.Priority && o.Key < j.Key && j.Lost == 0
-		if mine && before && m.fresh(o) && o.CreatedAt.Add(time.Second) < j.StartedAt {
+		if mine && before && m.fresh(o) && max(o.CreatedAt, m.changed[o.Type]).Add(time.Second) < j.StartedAt {
 			m.fail("job %d of %s is leased before job %d of %s", j.Key, j.Lane(), o.Key, o.Lane())
 		}
 	}
@@ -452,6 +453,7 @@ func (m *leaseModel) finale() {
 	for _, name := range []string{"x", "y", "a"} {
 		m.pool.SetPaused(name, false)
 		m.resize(&jobs.Resize{Types: map[string]int{name: 0}})
+		m.changed[name] = jobs.Now()
 	}
 	for range 40 + 8*m.submits {
 		open := 0
