@@ -40,6 +40,7 @@ var (
 	bucketAudit    = []byte("audit")
 	bucketRefusals = []byte("refusals")
 
+	// allBuckets have numbers in entries of the log, see entry.go: new ones come last.
 	allBuckets = [][]byte{
 		bucketMeta, bucketJobs, bucketPayloads, bucketIDs, bucketMoved, bucketBits, bucketTimes, bucketOutbox,
 		bucketCopies, bucketCopyAges, bucketAliases, bucketDue, bucketLimits, bucketUnique, bucketSlots, bucketHeld, bucketTokens, bucketTokenAge,
@@ -57,7 +58,11 @@ var (
 	keyNode      = []byte("node")
 	keyBoot      = []byte("boot")
 	keyLeases    = []byte("leases")  // the key that signs tokens of leases
+	keyPlace     = []byte("place")   // in the log of several trackers, see sealed.go
 	keyRebuild   = []byte("rebuild") // there from the file's making to the end of its rebuild
 	keyIndexes   = []byte("indexes") // the version of the indexes, and while they are made anew the next key
 	prefixType   = "type/"
+
+	// ownKeys are those in meta that each of several trackers has for itself.
+	ownKeys = [][]byte{keyFormat, keyLayout, keyWriter, keyClean, keyNode, keyBoot, keyPlace}
 )

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/replica"
 	"jobstream/status/boltfile"
 )
 
@@ -52,25 +53,25 @@ func (p *Projector) runTasks(tasks []*task, publish func(*jobs.Commit)) (done bo
 func (p *Projector) doAll(tasks []*task, in input) (answers []answer, c *jobs.Commit, err error) {
 	answers = make([]answer, len(tasks))
 	var f *fold
-	err = p.db.Update(func(tx *boltfile.Tx) error {
+	err = p.change(func(tx *boltfile.Tx) (*jobs.Commit, error) {
 		f = p.newFold(tx, 0, in)
 		for i, t := range tasks {
 			a := answer{err: t.ctx.Err()}
 			if a.err == nil { // else nobody waits for it any more
 				a.effect, a.err = f.do(t.command)
 				if _, known := asRefusal(a.err); a.err != nil && !known {
-					return a.err
+					return nil, a.err
 				}
 			}
 			answers[i] = a
 		}
-		return f.finish()
+		return &f.out, f.finish()
 	})
 	if err != nil {
 		p.bits.Reset()
 		return nil, nil, err
 	}
-	return answers, p.committed(f), nil
+	return answers, p.committed(f.result(), f.began), nil
 }
 
 // taskLook is how often a waiting task checks the tracker's health.
@@ -85,6 +86,9 @@ func (p *Projector) Do(ctx context.Context, c jobs.Command) (e jobs.Effect, err 
 	defer cancel()
 	if err := p.Health(); err != nil {
 		return e, unavailable(err)
+	}
+	if _, follows := p.share.part(); follows {
+		return e, unavailable(replica.ErrDeposed)
 	}
 	request := jobs.RequestOf(ctx)
 	if request != nil && !request.Noted() {

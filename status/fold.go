@@ -276,6 +276,11 @@ func (f *fold) finish() error {
 	return f.writePositions() // 8
 }
 
+// result is what is kept in memory once the transaction is committed.
+func (f *fold) result() *result {
+	return &result{commit: &f.out, changed: f.records.order, removed: f.records.removed, counters: f.indexes.counters, rebuild: f.rebuild}
+}
+
 // listChanges numbers the commit, if there is anything in it.
 func (f *fold) listChanges() {
 	n := len(f.records.order) + len(f.records.removed)
@@ -289,6 +294,15 @@ func (f *fold) listChanges() {
 	}
 	for _, j := range f.records.removed {
 		f.out.Changes = append(f.out.Changes, jobs.Change{Before: j})
+	}
+	for i := range f.out.Answers { // a job may have changed after the answer
+		a := &f.out.Answers[i]
+		if a.Job == nil {
+			continue
+		}
+		if w := f.records.byKey[a.Job.Key]; w != nil && w.job.ID == a.Job.ID {
+			a.Job = w.job
+		}
 	}
 }
 

@@ -118,6 +118,15 @@ func (i *inbox) drain(b *batch) {
 	i.mu.Unlock()
 }
 
+// open lets a closed inbox be filled again.
+func (i *inbox) open() {
+	i.mu.Lock()
+	if i.closed {
+		i.closed, i.filled, i.bytes = false, batch{}, 0
+	}
+	i.mu.Unlock()
+}
+
 // close releases blocked readers. Their messages are read again after the next start.
 func (i *inbox) close() {
 	i.mu.Lock()

@@ -95,15 +95,25 @@ func (l *Latest) loadLive(tx *boltfile.Tx) error {
 	})
 }
 
+// result is what a committed transaction has come to, as far as that is kept in memory.
+type result struct {
+	commit   *jobs.Commit
+	changed  []*work
+	removed  []*jobs.Job // whose records were deleted
+	counters map[string]*index.Counters
+	rebuild  bool // the file is not complete yet, see fold
+}
+
 // update takes over the changes of a committed transaction. It also sets the load in the
 // commit.
-func (l *Latest) update(f *fold) {
-	if f.out.Number != 0 {
-		l.number.Store(f.out.Number)
+func (l *Latest) update(r *result) {
+	c := r.commit
+	if c.Number != 0 {
+		l.number.Store(c.Number)
 	}
-	l.rebuild.Store(f.rebuild)
+	l.rebuild.Store(r.rebuild)
 	l.liveMu.Lock()
-	for _, w := range f.records.order {
+	for _, w := range r.changed {
 		if w.old != nil && w.old.Seq != w.job.Seq {
 			l.live.Remove(w.old.Seq)
 		}
@@ -116,17 +126,17 @@ func (l *Latest) update(f *fold) {
 			l.countCallback(w)
 		}
 	}
-	f.out.Load.Queued, f.out.Load.Callbacks = l.live.Len(), l.callbacks
+	c.Load.Queued, c.Load.Callbacks = l.live.Len(), l.callbacks
 	l.liveMu.Unlock()
-	l.recent.update(f.records.order)
+	l.recent.update(r.changed)
 	l.mu.Lock()
-	for name, c := range f.indexes.counters {
-		l.counters[name] = c
+	for name, of := range r.counters {
+		l.counters[name] = of
 	}
 	l.mu.Unlock()
-	f.out.Load.Unfinished, f.out.Load.Scheduled = l.Totals()
-	l.jobs.Store(f.out.Positions.Jobs)
-	l.status.Store(f.out.Positions.Status)
+	c.Load.Unfinished, c.Load.Scheduled = l.Totals()
+	l.jobs.Store(c.Positions.Jobs)
+	l.status.Store(c.Positions.Status)
 }
 
 // countCallback counts the change of a callback. l.liveMu is locked.

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"jobstream/jobs"
+	"jobstream/jobs/replica"
 	"jobstream/status/boltfile"
 	"jobstream/status/index"
 )
@@ -40,6 +42,8 @@ type Projector struct {
 
 	inbox   *inbox                // any goroutine fills it
 	healthy atomic.Pointer[error] // any goroutine reads it
+	share   share                 // any goroutine
+	writing sync.Mutex            // between two that change the file
 	bits    index.Cache
 	encoder encoder
 	gone    goneJobs
@@ -58,7 +62,8 @@ func (p *Projector) Happened(seq uint64, events []jobs.Event) { p.inbox.happened
 
 // Run is the projector: it reads from the source, folds, commits, and publishes. It
 // returns nil when ctx has ended and everything read until then is committed. An error
-// of the source ends it, too.
+// of the source ends it, too, and so does [replica.ErrDeposed]. It may be called
+// again after [Replica.Lead].
 func (p *Projector) Run(ctx context.Context, source Source) error {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
@@ -110,7 +115,8 @@ func (p *Projector) Run(ctx context.Context, source Source) error {
 		p.inbox.drain(&b)
 		begun := time.Now()
 		for !p.commit(ctx, &b, commits, false) {
-			if ctx.Err() != nil {
+			if ctx.Err() != nil || errors.Is(p.Health(), replica.ErrDeposed) {
+				stop()
 				p.inbox.close()
 				<-read // it ends because its context did
 				return p.Health()
@@ -162,6 +168,9 @@ func (p *Projector) commit(ctx context.Context, b *batch, commits chan<- *jobs.C
 	if once {
 		return true
 	}
+	if errors.Is(err, replica.ErrDeposed) {
+		return false
+	}
 	t := time.NewTimer(retryPause)
 	defer t.Stop()
 	select {
@@ -173,6 +182,10 @@ func (p *Projector) commit(ctx context.Context, b *batch, commits chan<- *jobs.C
 
 func (p *Projector) fail(err error) {
 	p.bits.Reset()
+	if errors.Is(err, replica.ErrDeposed) {
+		p.healthy.Store(&err)
+		return
+	}
 	err = fmt.Errorf("the tracker cannot write to %s: %w", p.path, err)
 	if p.healthy.Swap(&err) == nil {
 		p.log.Error("the tracker cannot commit; nothing is accepted or finished until it can. Is the disk full or read-only?", "error", err)
@@ -185,9 +198,8 @@ func (p *Projector) fail(err error) {
 // moves only with them.
 func (p *Projector) fold(b *batch, in input) (c *jobs.Commit, rest []jobs.Event, err error) {
 	var f *fold
-	begun, folded := false, false
-	err = p.db.Update(func(tx *boltfile.Tx) error {
-		begun, rest = true, nil
+	err = p.change(func(tx *boltfile.Tx) (*jobs.Commit, error) {
+		rest = nil
 		f = p.newFold(tx, min(len(b.messages)+len(b.events), maxBatch), in)
 		f.out.Outcomes = append(make([]jobs.Event, 0, len(b.events)), b.outcomes...) // nearly all of them are of that kind
 		for i := range b.messages {
@@ -196,7 +208,7 @@ func (p *Projector) fold(b *batch, in input) (c *jobs.Commit, rest []jobs.Event,
 				continue
 			}
 			if err := f.submitted(m); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		for i := range b.events {
@@ -205,32 +217,33 @@ func (p *Projector) fold(b *batch, in input) (c *jobs.Commit, rest []jobs.Event,
 				break
 			}
 			if err := f.happened(&b.events[i]); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		f.pos.Jobs = max(f.pos.Jobs, b.jobs)
 		if len(rest) == 0 {
 			f.pos.Status = max(f.pos.Status, b.status)
 		}
-		err := f.finish()
-		folded = err == nil
-		return err
+		return &f.out, f.finish()
 	})
-	switch {
-	case err != nil && begun && !folded && !errors.Is(err, boltfile.ErrDamaged):
-		return nil, nil, &foldError{err}
-	case err != nil:
+	if err != nil {
 		return nil, nil, err
 	}
-	return p.committed(f), rest, nil
+	return p.committed(f.result(), f.began), rest, nil
 }
 
 // committed applies a committed transaction to what is kept in memory.
-func (p *Projector) committed(f *fold) *jobs.Commit {
-	p.latest.update(f)
-	p.gone.remember(f.records.removed, f.in.now)
-	f.out.Took = time.Since(f.began)
-	return &f.out
+func (p *Projector) committed(r *result, began time.Time) *jobs.Commit {
+	p.latest.update(r)
+	p.gone.remember(r.removed, r.commit.At)
+	r.commit.Took = time.Since(began)
+	return r.commit
+}
+
+// renew forgets what the projector knows of its last run.
+func (p *Projector) renew() {
+	p.bits.Reset()
+	p.healthy.Store(nil)
 }
 
 // Health is nil, or why the last commit failed. Nothing new becomes durable until one

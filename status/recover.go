@@ -65,17 +65,20 @@ func (q *Queries) HighestKey() (key uint64, err error) {
 
 // MarkClean leaves the mark. Run must have ended, and everything else must have stopped.
 // It also empties the outbox, and ends a rebuild, since everything in the streams is
-// folded by then.
+// folded by then. One of several trackers gets the mark alone.
 func (s *Store) MarkClean(mark Clean) error {
 	v, err := json.Marshal(mark)
 	if err != nil {
 		return err
 	}
 	return s.db.UpdateLast(func(tx *boltfile.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		if !s.share.alone() {
+			return meta.Put(keyClean, v)
+		}
 		if err := tx.Drop(bucketOutbox, bucketCopies, bucketCopyAges, bucketEnds); err != nil {
 			return err
 		}
-		meta := tx.Bucket(bucketMeta)
 		return errors.Join(meta.Delete(keyRebuild), meta.Put(keyClean, v))
 	})
 }
@@ -165,14 +168,19 @@ func (s *Store) Node(fallback string) (name string, err error) {
 
 // LeaseKey returns the key that signs the tokens of leases. The first call makes it.
 func (s *Store) LeaseKey() (key jobs.LeaseKey, err error) {
-	err = s.db.Update(func(tx *boltfile.Tx) error {
-		meta := tx.Bucket(bucketMeta)
-		if v := meta.Get(keyLeases); v != nil {
-			key = bytes.Clone(v)
-			return nil
+	read := func(tx *boltfile.Tx) error {
+		key = bytes.Clone(tx.Bucket(bucketMeta).Get(keyLeases))
+		return nil
+	}
+	if err := s.db.View(read); len(key) > 0 || err != nil {
+		return key, err
+	}
+	err = s.change(func(tx *boltfile.Tx) (*jobs.Commit, error) {
+		if err := read(tx); len(key) > 0 || err != nil {
+			return nil, err
 		}
 		key = jobs.NewLeaseKey()
-		return meta.Put(keyLeases, key)
+		return nil, tx.Bucket(bucketMeta).Put(keyLeases, key)
 	})
 	return key, err
 }

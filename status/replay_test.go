@@ -26,22 +26,25 @@ type step struct {
 	commands []jobs.Command // instead of batch
 }
 
+// makes makes a step's transaction.
+func (tr *tracker) makes(s step) (c *jobs.Commit, answers []answer, err error) {
+	s.in.gone = &tr.gone
+	if s.batch != nil {
+		c, _, err = tr.fold(s.batch, s.in)
+		return c, nil, err
+	}
+	tasks := make([]*task, len(s.commands))
+	for i := range tasks {
+		tasks[i] = &task{ctx: context.Background(), command: s.commands[i]}
+	}
+	answers, c, err = tr.doAll(tasks, s.in)
+	return c, answers, err
+}
+
 // does makes a step's transaction, and says what came of it.
 func (tr *tracker) does(s step) (outcome string) {
 	tr.t.Helper()
-	s.in.gone = &tr.gone
-	var c *jobs.Commit
-	var answers []answer
-	var err error
-	if s.batch != nil {
-		c, _, err = tr.fold(s.batch, s.in)
-	} else {
-		tasks := make([]*task, len(s.commands))
-		for i := range tasks {
-			tasks[i] = &task{ctx: context.Background(), command: s.commands[i]}
-		}
-		answers, c, err = tr.doAll(tasks, s.in)
-	}
+	c, answers, err := tr.makes(s)
 	if err != nil {
 		tr.t.Fatalf("%+v: %v", s, err)
 	}
@@ -69,6 +72,7 @@ func (tr *tracker) contents() map[string]string {
 	all := make(map[string]string)
 	tr.must(tr.db.View(func(tx *boltfile.Tx) error {
 		return tx.ForEach(func(name []byte, b boltfile.Bucket) error {
+			all[string(name)+" has the sequence"] = fmt.Sprint(b.Sequence())
 			return b.ForEach(func(k, v []byte) error {
 				all[fmt.Sprintf("%s %q", name, k)] = fmt.Sprintf("%q", v)
 				return nil

@@ -78,6 +78,12 @@ func Open(o Options) (*Store, error) {
 	if err == nil {
 		err = db.View(s.load)
 	}
+	if err == nil {
+		err = db.View(func(tx *boltfile.Tx) (err error) {
+			s.share.at, _, err = readPlace(tx)
+			return err
+		})
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the tracker %s: %w", o.Path, err), db.Close())
 	}

@@ -131,7 +131,7 @@ func (r *Reader) value(v any, few bool) {
 		if few {
 			*v = r.name()
 		} else {
-			*v = r.text()
+			*v = r.Text()
 		}
 	case *int:
 		*v = int(r.Int())
@@ -150,7 +150,7 @@ func (r *Reader) value(v any, few bool) {
 	case *[]string:
 		*v = append(*v, r.Texts()...)
 	case *jobs.ID:
-		*v = r.id()
+		*v = r.ID()
 	case *jobs.Trace:
 		*v = r.trace()
 	case *uint8:
@@ -210,7 +210,8 @@ func (r *Reader) Uint() uint64 { return next(r, msgp.ReadUint64Bytes) }
 // Bool reads true or false.
 func (r *Reader) Bool() bool { return next(r, msgp.ReadBoolBytes) }
 
-func (r *Reader) text() string { return next(r, msgp.ReadStringBytes) }
+// Text reads a text.
+func (r *Reader) Text() string { return next(r, msgp.ReadStringBytes) }
 
 // RawText reads a text as a part of the input.
 func (r *Reader) RawText() []byte { return next(r, msgp.ReadStringZC) }
@@ -237,7 +238,8 @@ func (r *Reader) bytes() []byte {
 	return append(make([]byte, 0, len(raw)), raw...)
 }
 
-func (r *Reader) id() (id jobs.ID) {
+// ID reads the id of a job or batch.
+func (r *Reader) ID() (id jobs.ID) {
 	raw := r.RawBytes()
 	if len(raw) != len(id) {
 		r.Fail(fmt.Errorf("an id of %d bytes", len(raw)))
@@ -282,7 +284,7 @@ func readPointer[T any](r *Reader, fields []jobs.Field[T]) *T {
 // Texts reads a list of texts.
 func (r *Reader) Texts() (all []string) {
 	for n := r.Array(); n > 0 && r.Err == nil; n-- {
-		all = append(all, r.text())
+		all = append(all, r.Text())
 	}
 	return all
 }

@@ -13,6 +13,10 @@ var ErrRefused = errors.New("the log has another last entry")
 // committed here.
 var ErrDeposed = errors.New("this node does not lead any more")
 
+// ErrApart says that entries were made on another state than the tracker has. It needs a
+// copy of another one.
+var ErrApart = errors.New("the tracker has another past than the log")
+
 // Message is an encoded entry in the log.
 type Message struct {
 	Seq  uint64 // its place: messages are numbered without a gap
@@ -52,7 +56,8 @@ type Tracker interface {
 	// It is zero in a new tracker.
 	Position() Position
 	// Apply commits the bodies of entries in order, in one transaction, with the
-	// position after the last one. There may be none.
+	// position after the last one. There may be none. What is here already is passed over.
+	// If an entry is missing before them, the error is [ErrApart].
 	Apply(bodies [][]byte, at Position) error
 	// Lead says that from now on this node changes the tracker, and seals every
 	// transaction.

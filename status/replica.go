@@ -1,0 +1,47 @@
+package status
+
+import (
+	"io"
+
+	"jobstream/jobs/replica"
+)
+
+// Replica is the tracker as one of several that a log keeps equal; it is a
+// [replica.Tracker]. It follows from the beginning.
+type Replica struct{ s *Store }
+
+// Replica makes the tracker one of several. That comes before the first change. A tracker
+// whose replica is not asked for is alone, and a change then takes it out of the log.
+func (s *Store) Replica() *Replica {
+	r := &Replica{s}
+	r.Follow()
+	return r
+}
+
+// Position is that of the last commit in the log; zero if it is not there.
+func (r *Replica) Position() replica.Position { return r.s.share.position() }
+
+// Apply commits what other nodes have changed; see [replica.Tracker].
+func (r *Replica) Apply(bodies [][]byte, at replica.Position) error { return r.s.apply(bodies, at) }
+
+// Lead says that this node changes the tracker from now on. [Projector.Run] may be called
+// then, and commands are done.
+func (r *Replica) Lead(seal replica.Seal) {
+	r.s.renew()
+	r.s.share.setPart(seal, false)
+	r.s.inbox.open()
+}
+
+// Follow says that it does no longer. Run must have ended. A command fails until this node
+// leads again.
+func (r *Replica) Follow() {
+	r.s.share.setPart(nil, true)
+	r.s.inbox.close()
+	r.s.renew()
+}
+
+// Snapshot calls f with a copy of the file as it is after some commit. Commits go on, but
+// what they change makes the file grow meanwhile.
+func (r *Replica) Snapshot(f func(size int64, whole io.WriterTo) error) error {
+	return r.s.Snapshot(func(s *Snapshot) error { return f(s.Size, s) })
+}
