@@ -1,6 +1,7 @@
 package status
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,5 +70,23 @@ func TestCommitsOfLargeJobs(t *testing.T) {
 	})
 	if tr.must(err); ended != n || commits != (n*size+maxBatchBytes-1)/maxBatchBytes {
 		t.Errorf("%d jobs ended with %d commits", ended, commits)
+	}
+}
+
+// A listener that is forgotten gets no further commit; the others get all.
+func TestForgetListener(t *testing.T) {
+	t.Parallel()
+	tr := startTemp(t, Options{})
+	var heard []uint64
+	forget := tr.Listen(func(c *jobs.Commit) { heard = append(heard, c.Number) })
+	all := make(chan uint64, 3)
+	tr.Listen(func(c *jobs.Commit) { all <- c.Number })
+	tr.submit(message(1))
+	<-all
+	forget()
+	forget()
+	tr.submit(message(2))
+	if <-all; !slices.Equal(heard, []uint64{1}) {
+		t.Errorf("it has heard of %v", heard)
 	}
 }

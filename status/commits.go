@@ -3,6 +3,7 @@ package status
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -16,7 +17,7 @@ type Commits struct {
 	published atomic.Pointer[jobs.Positions] // of the last commit that was published, or where Run began
 
 	mu        sync.Mutex
-	listeners []func(*jobs.Commit) // grows only, see Listen
+	listeners []*listener // replaced as a whole, because publish reads it without mu
 	waiters   map[chan struct{}]struct{}
 }
 
@@ -26,14 +27,24 @@ func newCommits(latest *Latest) *Commits {
 	return c
 }
 
+// listener is one of those who are told of commits.
+type listener struct{ listen func(*jobs.Commit) }
+
 // Listen registers a listener for every commit from now on. Commits come in order, one
 // at a time, and earlier listeners get each commit first. The next batch is folded
 // meanwhile. A listener must not block for long, because the projector waits for it
-// then.
-func (c *Commits) Listen(listen func(*jobs.Commit)) {
+// then. After forget it gets no further commit, except the one that is published at that
+// moment.
+func (c *Commits) Listen(listen func(*jobs.Commit)) (forget func()) {
+	l := &listener{listen}
 	c.mu.Lock()
-	c.listeners = append(c.listeners, listen)
+	c.listeners = append(slices.Clone(c.listeners), l)
 	c.mu.Unlock()
+	return func() {
+		c.mu.Lock()
+		c.listeners = slices.DeleteFunc(slices.Clone(c.listeners), func(other *listener) bool { return other == l })
+		c.mu.Unlock()
+	}
 }
 
 // publish calls all listeners with a commit.
@@ -41,8 +52,8 @@ func (c *Commits) publish(commit *jobs.Commit) {
 	c.mu.Lock()
 	listeners := c.listeners
 	c.mu.Unlock()
-	for _, listen := range listeners {
-		listen(commit)
+	for _, l := range listeners {
+		l.listen(commit)
 	}
 	c.published.Store(&commit.Positions)
 	c.wake()
