@@ -3,7 +3,6 @@ package client_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -38,25 +37,24 @@ type server struct {
 // serve opens a node with a port, in a folder of its own.
 func serve(t *testing.T, o node.Options, types ...*jobs.Type) *server {
 	t.Helper()
-	o.Dir, o.NATS.Port = t.TempDir(), freePort(t)
+	o.Dir, o.NATS = t.TempDir(), freePort(t)
 	s := &server{t: t, o: o, r: jobs.NewRegistry(types...)}
 	s.open()
 	t.Cleanup(s.close)
 	return s
 }
 
-func freePort(t *testing.T) int {
+func freePort(t *testing.T) string {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	mustDo(t, err)
 	mustDo(t, l.Close())
-	return l.Addr().(*net.TCPAddr).Port
+	return l.Addr().String()
 }
 
 func (s *server) open() {
 	s.t.Helper()
-	s.o.Types = s.r.Types()
-	n, err := node.Open(context.Background(), s.o)
+	n, err := node.Open(context.Background(), s.o, s.r)
 	mustDo(s.t, err)
 	s.Node = n
 }
@@ -68,7 +66,7 @@ func (s *server) close() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), longest)
 	defer cancel()
-	if err := s.Close(ctx); err != nil {
+	if err := s.Shutdown(ctx); err != nil {
 		s.t.Error(err)
 	}
 	s.Node = nil
@@ -77,7 +75,7 @@ func (s *server) close() {
 // client is a connection to the server.
 func (s *server) client() *client.Client {
 	s.t.Helper()
-	c, err := client.Connect(fmt.Sprintf("nats://127.0.0.1:%d", s.o.NATS.Port))
+	c, err := client.Connect("nats://" + s.o.NATS)
 	mustDo(s.t, err)
 	s.t.Cleanup(c.Close)
 	return c

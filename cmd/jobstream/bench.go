@@ -80,11 +80,11 @@ func startMeasured(ctx context.Context, o bench.NodeOptions) (*bench.Node, error
 		who.Tokens = []access.Token{{Hash: access.HashOf(o.Token), Principal: access.Principal{Name: "bench", Scopes: access.Scopes()}}}
 	}
 	n, err := node.Open(ctx, node.Options{
-		Dir: o.Dir, Types: o.Registry.Types(), NATS: node.NATS{Host: o.Host, Port: o.Port, Sync: o.Sync},
-		Workers: node.Workers{Max: o.Workers, Lease: o.Lease, MaxLost: o.MaxLost}, QueueSize: o.QueueSize,
+		Dir: o.Dir, NATS: natsAddress(o.Host, o.Port), Broker: node.Broker{Sync: o.Sync},
+		Workers: node.Workers{Max: o.Workers, Lease: o.Lease, MaxLost: o.MaxLost}, Bounds: node.Bounds{Queue: o.QueueSize},
 		REST: node.REST{MaxBody: int64(o.MaxPayload + 1<<10)}, Logger: o.Logger,
 		Keyring: access.NewKeyring(who),
-	})
+	}, o.Registry)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func startMeasured(ctx context.Context, o bench.NodeOptions) (*bench.Node, error
 	p := n.Parts()
 	return &bench.Node{
 		Submitter: p.Submitter, Waits: p.Waits, Pool: p.Pool, Store: p.Store, Broker: p.Broker, Tail: p.Tail,
-		Failed: n.Broken(), Serve: n.Serve, Stop: func() error { return n.Close(atOnce) },
+		Failed: n.Broken(), Serve: n.Serve, Stop: func() error { return n.Shutdown(atOnce) },
 		Backup: func(ctx context.Context, rate int) (int64, error) { return measuredBackup(ctx, n, rate) },
 	}, nil
 }

@@ -104,12 +104,12 @@ func runChild(dir string) int {
 	signals, reloads, _ := watchSignals()
 	log, level := newLogger(cfg.Log, os.Stderr)
 	s := &server{cfg: cfg, log: log, level: level, signals: signals, reloads: reloads, change: func(o *node.Options) {
-		sweep := o.Sweep
-		o.Sweep = func() error {
+		sweep := o.Handlers.Sweep
+		o.Handlers.Sweep = func() error {
 			lives.Add(1)
 			return sweep()
 		}
-		o.BootFile = os.Getenv(childBootFile)
+		o.Recovery.BootFile = os.Getenv(childBootFile)
 	}}
 	note := func(t *jobs.Task) {
 		_, _ = fmt.Fprintf(starts, "%s %d %d %d.%d\n", t.Job.ID, t.Job.Run, t.Attempt, os.Getpid(), lives.Load())

@@ -15,7 +15,7 @@ import (
 )
 
 // hurry lets a node heal without a pause.
-func hurry(o *node.Options) { o.HealPause = time.Millisecond }
+func hurry(o *node.Options) { o.Recovery.HealPause = time.Millisecond }
 
 // hurt takes a stream away, which nothing but another start of the broker makes good,
 // and waits until that has happened so many times.

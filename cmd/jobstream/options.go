@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,10 +24,10 @@ import (
 
 // nodeOptions are the options of the configured node. reread reads the configuration
 // again, with further flags; nil: it never changes.
-func nodeOptions(c *config.Config, reread func(...config.Flag) (*config.Config, error), log *slog.Logger) (o node.Options, err error) {
+func nodeOptions(c *config.Config, reread func(...config.Flag) (*config.Config, error), log *slog.Logger) (o node.Options, r *jobs.Registry, err error) {
 	maxConns, err := conns(c.Server.MaxConnections, c.Worker.MaxWorkers+webhook.Workers/2, log)
 	if err != nil {
-		return o, err
+		return o, nil, err
 	}
 	dirs, parts := node.FoldersIn(c.Data.Dir), &node.Tools{}
 	files := jobs.NewArtifactDir(dirs.Artifacts, c.Artifacts.MaxBytes)
@@ -33,7 +35,7 @@ func nodeOptions(c *config.Config, reread func(...config.Flag) (*config.Config, 
 	types := &typeMaker{tools: tools}
 	made, err := types.make(c)
 	if err != nil {
-		return o, err
+		return o, nil, err
 	}
 	scheduled := c.Worker.MaxScheduled
 	if scheduled == 0 {
@@ -41,28 +43,35 @@ func nodeOptions(c *config.Config, reread func(...config.Flag) (*config.Config, 
 	}
 	cluster, err := clusterOf(c)
 	if err != nil {
-		return o, err
+		return o, nil, err
 	}
 	version, _, _ := versions()
 	o = node.Options{
-		Name: c.Node.Name, Dir: c.Data.Dir, MinFree: c.Data.MinFree, Types: made, Tools: parts, Cleaner: tools.Cleaner(),
-		Artifacts: files,
-		Sweep:     func() error { return sweep(dirs, log) },
+		Name: c.Node.Name, Dir: c.Data.Dir, NATS: natsAddress(c.Broker.Host, c.Broker.Port), Insecure: c.Server.Insecure,
 		Callbacks: c.Callbacks,
 		Schedules: c.Schedules, Retention: c.Retention.Finished,
-		REST: node.REST{Hosts: append([]string{c.Server.Host}, c.Server.Hosts...), MaxBody: c.Server.MaxBody, MaxUpload: c.Server.MaxUpload},
-		NATS: node.NATS{
-			Host: c.Broker.Host, Port: c.Broker.Port, Sync: c.Broker.Sync, SyncAlways: c.Broker.Sync == config.SyncAlways,
-			Cluster: cluster,
+		REST:    node.REST{Hosts: append([]string{c.Server.Host}, c.Server.Hosts...), MaxBody: c.Server.MaxBody, MaxUpload: c.Server.MaxUpload},
+		Broker:  node.Broker{Sync: c.Broker.Sync, SyncAlways: c.Broker.Sync == config.SyncAlways, Cluster: cluster},
+		Bounds:  node.Bounds{Queue: c.Worker.QueueSize, Scheduled: scheduled, Conns: maxConns, MinFree: c.Data.MinFree},
+		Workers: node.Workers{Max: c.Worker.MaxWorkers, Min: c.Worker.MinWorkers, Lease: c.Worker.Lease, MaxLost: c.Worker.MaxLost},
+		Version: version, Logger: log,
+		Handlers: node.Handlers{
+			Tools: parts, Cleaner: tools.Cleaner(), Artifacts: files,
+			Sweep: func() error { return sweep(dirs, log) },
 		},
-		MaxConns:  maxConns,
-		Workers:   node.Workers{Max: c.Worker.MaxWorkers, Min: c.Worker.MinWorkers, Lease: c.Worker.Lease, MaxLost: c.Worker.MaxLost},
-		QueueSize: c.Worker.QueueSize, MaxScheduled: scheduled, Version: version, Logger: log,
 	}
 	if reread != nil {
-		o.Reread = (&rereader{started: c, load: reread, types: types, log: log}).read
+		o.Handlers.Reread = (&rereader{started: c, load: reread, types: types, log: log}).read
 	}
-	return o, nil
+	return o, jobs.NewRegistry(made...), nil
+}
+
+// natsAddress is the address of the NATS port: port 0 is none, and -1 any free one.
+func natsAddress(host string, port int) string {
+	if port == 0 {
+		return ""
+	}
+	return net.JoinHostPort(host, strconv.Itoa(max(port, 0)))
 }
 
 // clusterOf is the configured membership in a cluster; nil if there is none.

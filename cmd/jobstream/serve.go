@@ -166,7 +166,7 @@ func (s *server) warn() {
 
 // start opens the node that the configuration describes. Its REST door is at an address.
 func (s *server) start(ctx context.Context, at net.Addr) error {
-	o, err := nodeOptions(s.cfg, s.reread, s.log)
+	o, types, err := nodeOptions(s.cfg, s.reread, s.log)
 	if err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func (s *server) start(ctx context.Context, at net.Addr) error {
 		s.change(&o)
 	}
 	warnOfPrograms(s.cfg, s.log)
-	if s.node, err = node.Open(ctx, o); err != nil {
+	if s.node, err = node.Open(ctx, o, types); err != nil {
 		return err
 	}
 	if s.cfg.Server.Auth.TokensFile != "" {
@@ -260,7 +260,7 @@ func (s *server) stop(ctx context.Context, why error) error {
 	go func() {
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Worker.ShutdownGrace)
 		defer cancel()
-		done <- s.node.Close(grace)
+		done <- s.node.Shutdown(grace)
 	}()
 	select {
 	case err := <-done:

@@ -26,7 +26,7 @@ func (s *server) encrypt(ctx context.Context, o *node.Options) error {
 	both := first.Clone()
 	both.Certificates = nil
 	both.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return used.Load(), nil }
-	o.REST.TLS, o.NATS.TLS = both, both
+	o.REST.TLS, o.Broker.TLS = both, both
 	s.tasks.Go(func() {
 		changes.follow(ctx, func() {
 			next, err := files.Load()

@@ -29,7 +29,7 @@ func newBackend(c *core, remove func(context.Context, []*jobs.Job) (int, int64, 
 		Workers:   workers{c},
 		Leases:    c.Pool.Leases(),
 		Schedules: c.Schedules,
-		Artifacts: c.o.Artifacts,
+		Artifacts: c.o.Handlers.Artifacts,
 		Inputs:    c.Inputs,
 		Logs:      c.Logs,
 		Info:      c.info(),
@@ -45,7 +45,7 @@ func newBackend(c *core, remove func(context.Context, []*jobs.Job) (int, int64, 
 func (c *core) info() api.Info {
 	i := api.Info{Version: c.o.Version, Node: c.name}
 	for name, on := range map[string]bool{
-		"auth": c.o.Keyring != nil, "callbacks": c.o.registry.Lookup(jobs.CallbackType) != nil, "reload": c.o.Reread != nil,
+		"auth": c.o.Keyring != nil, "callbacks": c.o.registry.Lookup(jobs.CallbackType) != nil, "reload": c.o.Handlers.Reread != nil,
 	} {
 		if on {
 			i.Features = append(i.Features, name)
@@ -268,7 +268,7 @@ func (ws workers) PauseAll(ctx context.Context, paused bool) (api.Stats, error) 
 func (ws workers) Stats(ctx context.Context) (api.Stats, error) {
 	w := ws.c.Pool.Workers()
 	st := api.StatsOf(&w)
-	st.QueueSize, st.UptimeSeconds = ws.c.o.QueueSize, int64(time.Since(ws.c.o.started)/time.Second)
+	st.QueueSize, st.UptimeSeconds = ws.c.o.Bounds.Queue, int64(time.Since(ws.c.o.started)/time.Second)
 	backlogs := ws.c.backlogs(ws.c.o.figures.Waiting())
 	st.Backlog, st.Node = backlogs[figures.Total], ws.c.nodeStats(ctx)
 	for name, f := range ws.c.Store.Figures() {

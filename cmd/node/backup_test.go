@@ -134,7 +134,7 @@ func TestBackupIsEqual(t *testing.T) {
 }
 
 func backupIsEqual(t *testing.T, steps [][2]int) {
-	n, _ := open(t, Options{Types: savedTypes(), Workers: Workers{Max: 100}, Logger: quiet})
+	n, _ := open(t, Options{Workers: Workers{Max: 100}, Logger: quiet}, savedTypes()...)
 	d := door{t, n}
 	d.do("POST", "/types/paused/pause", "")
 	m := &savedModel{door: d, keys: make(map[string]string)}
@@ -147,7 +147,7 @@ func backupIsEqual(t *testing.T, steps [][2]int) {
 	if diff := stateDiff(was, d.state()); len(diff) > 0 {
 		t.Fatalf("the backup has changed something, or nothing was settled: %s", strings.Join(diff, "\n"))
 	}
-	n2, _ := open(t, Options{Dir: restored(t, backup), Types: savedTypes(), Workers: Workers{Max: 100}, Logger: quiet})
+	n2, _ := open(t, Options{Dir: restored(t, backup), Workers: Workers{Max: 100}, Logger: quiet}, savedTypes()...)
 	d2 := door{t, n2}
 	m2 := *m
 	m2.door = d2
@@ -283,7 +283,7 @@ func (m *savedModel) still() bool {
 // TestBackupHasRemovedFiles deletes everything between the snapshot and the copy of files.
 func TestBackupHasRemovedFiles(t *testing.T) {
 	t.Parallel()
-	n, c := open(t, Options{Types: savedTypes()})
+	n, c := open(t, Options{}, savedTypes()...)
 	d := door{t, n}
 	left := d.run(`{"type":"leave","payload":["x.txt"]}`)
 	said := d.run(`{"type":"echo","payload":"a word"}`)
@@ -301,7 +301,7 @@ func TestBackupHasRemovedFiles(t *testing.T) {
 	if all := files(t, n.dirs.Artifacts); len(all) != 0 {
 		t.Errorf("%q is left", all)
 	}
-	n2, _ := open(t, Options{Dir: restored(t, out.Bytes()), Types: savedTypes()})
+	n2, _ := open(t, Options{Dir: restored(t, out.Bytes())}, savedTypes()...)
 	d2 := door{t, n2}
 	state := d2.state()
 	if got := state["/jobs/"+left.ID.String()+"/result"]; got != "200 text/plain content of x.txt" {
@@ -318,7 +318,7 @@ func TestBackupHasRemovedFiles(t *testing.T) {
 // TestOneBackup refuses a second one at a time, and cleans up after one that nobody reads.
 func TestOneBackup(t *testing.T) {
 	t.Parallel()
-	n, c := open(t, Options{Types: savedTypes()})
+	n, c := open(t, Options{}, savedTypes()...)
 	d := door{t, n}
 	d.run(`{"type":"leave","payload":["x.txt"]}`)
 	s, err := backups{c}.Backup(t.Context())
@@ -351,7 +351,7 @@ func TestOneBackup(t *testing.T) {
 // TestRestoreRefuses leaves the folder as it was.
 func TestRestoreRefuses(t *testing.T) {
 	t.Parallel()
-	n, _ := open(t, Options{Types: savedTypes()})
+	n, _ := open(t, Options{}, savedTypes()...)
 	d := door{t, n}
 	d.run(`{"type":"leave","payload":["x.txt"]}`)
 	good := d.saved()
@@ -400,7 +400,7 @@ func TestRestoreRefuses(t *testing.T) {
 // no other restore begins in it.
 func TestUnfinishedRestore(t *testing.T) {
 	t.Parallel()
-	n, _ := open(t, Options{Types: savedTypes()})
+	n, _ := open(t, Options{}, savedTypes()...)
 	backup := door{t, n}.saved()
 	dir := filepath.Join(t.TempDir(), "data")
 	hanging, release := io.Pipe()
@@ -411,7 +411,7 @@ func TestUnfinishedRestore(t *testing.T) {
 	}()
 	_, err := release.Write(backup[:len(backup)-1000])
 	mustDo(t, err)
-	if n, err := Open(t.Context(), Options{Dir: dir, Types: savedTypes()}); err == nil || !strings.Contains(err.Error(), "a restore into "+dir+" has not come to its end") {
+	if n, err := Open(t.Context(), Options{Dir: dir}, jobs.NewRegistry(savedTypes()...)); err == nil || !strings.Contains(err.Error(), "a restore into "+dir+" has not come to its end") {
 		t.Errorf("a node starts on it: %v, %v", n != nil, err)
 	}
 	if _, err := Restore(t.Context(), bytes.NewReader(backup), dir, nil, quiet); !errors.Is(err, ErrNotEmpty) {
@@ -424,13 +424,13 @@ func TestUnfinishedRestore(t *testing.T) {
 	mustDo(t, err)
 	mustDo(t, release.Close())
 	mustDo(t, <-done)
-	open(t, Options{Dir: dir, Types: savedTypes()})
+	open(t, Options{Dir: dir}, savedTypes()...)
 }
 
 // TestBackupStopped backs up a folder that has no server. Only one can have it.
 func TestBackupStopped(t *testing.T) {
 	t.Parallel()
-	n, err := Open(t.Context(), Options{Dir: t.TempDir(), Types: savedTypes(), Logger: quiet})
+	n, err := Open(t.Context(), Options{Dir: t.TempDir(), Logger: quiet}, jobs.NewRegistry(savedTypes()...))
 	mustDo(t, err)
 	d := door{t, n}
 	d.run(`{"type":"leave","payload":["x.txt"]}`)
@@ -442,17 +442,17 @@ func TestBackupStopped(t *testing.T) {
 	}
 	atOnce, cancel := context.WithCancel(t.Context())
 	cancel()
-	mustDo(t, n.Close(atOnce))
+	mustDo(t, n.Shutdown(atOnce))
 	var out bytes.Buffer
 	mustDo(t, Backup(t.Context(), n.dirs.Root, "v1", &out, quiet))
 	if bytes.Contains(out.Bytes(), []byte("broker/")) {
 		t.Error("the streams of a clean stop are in it")
 	}
-	n2, _ := open(t, Options{Dir: restored(t, out.Bytes()), Types: savedTypes()})
+	n2, _ := open(t, Options{Dir: restored(t, out.Bytes())}, savedTypes()...)
 	if diff := stateDiff(was, door{t, n2}.state()); len(diff) > 0 {
 		t.Errorf("restored, it is another state: %s", strings.Join(diff, "\n"))
 	}
-	n3, _ := open(t, Options{Dir: n.dirs.Root, Types: savedTypes()})
+	n3, _ := open(t, Options{Dir: n.dirs.Root}, savedTypes()...)
 	if diff := stateDiff(was, door{t, n3}.state()); len(diff) > 0 {
 		t.Errorf("the backup has changed the folder: %s", strings.Join(diff, "\n"))
 	}

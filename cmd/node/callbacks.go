@@ -25,7 +25,7 @@ type callbacks struct {
 func (c *core) newCallbackReleaser() {
 	c.callbacks.releaser = intake.NewReleaser(intake.ReleaserOptions{
 		Agenda: status.CallbackAgenda{Store: c.Store}, Inbox: c.Broker.Inbox,
-		Room: max(min(intake.CallbackRoom, c.o.QueueSize/2), 1), Callbacks: true, Logger: c.log,
+		Room: max(min(intake.CallbackRoom, c.o.Bounds.Queue/2), 1), Callbacks: true, Logger: c.log,
 	}, c.Store.QueuedCallbacks())
 }
 

@@ -145,9 +145,8 @@ func TestCallback(t *testing.T) {
 	t.Parallel()
 	e, hook := newEndpoint(t), newEndpoint(t)
 	n, _ := open(t, Options{
-		Types:     append(typesOf(jobs.HandlerFunc(echo), "echo", "other"), typesOf(jobs.HandlerFunc(broken), "broken")...),
 		Callbacks: local(webhook.Webhook{Webhook: jobs.Webhook{URL: hook.URL, Types: []string{"broken", "other"}, Statuses: []jobs.Status{jobs.Failed}}}),
-	})
+	}, append(typesOf(jobs.HandlerFunc(echo), "echo", "other"), typesOf(jobs.HandlerFunc(broken), "broken")...)...)
 	j := submit(t, n, jobs.Submission{Type: "echo", Payload: []byte(`"hello"`), Terms: called(e.URL + "/a?b=c")})
 	got := e.next(t)
 	m := got.message(t)
@@ -215,7 +214,7 @@ func TestCallbackIsRetried(t *testing.T) {
 	t.Parallel()
 	e := newEndpoint(t)
 	e.code(http.StatusInternalServerError)
-	n, _ := open(t, Options{Types: typesOf(jobs.HandlerFunc(echo), "echo"), Callbacks: local()})
+	n, _ := open(t, Options{Callbacks: local()}, typesOf(jobs.HandlerFunc(echo), "echo")...)
 	soon(n, 0)
 	j := submit(t, n, jobs.Submission{Type: "echo", Payload: []byte(`"hello"`), Terms: called(e.URL)})
 	first := e.next(t)
@@ -242,7 +241,7 @@ func TestCallbackFails(t *testing.T) {
 	t.Parallel()
 	e := newEndpoint(t)
 	e.code(http.StatusTeapot)
-	n, _ := open(t, Options{Types: typesOf(jobs.HandlerFunc(echo), "echo"), Callbacks: local()})
+	n, _ := open(t, Options{Callbacks: local()}, typesOf(jobs.HandlerFunc(echo), "echo")...)
 	soon(n, 0)
 	j := submit(t, n, jobs.Submission{Type: "echo", Terms: called(e.URL)})
 	c := sent(t, n, j, e.URL)
@@ -266,17 +265,16 @@ func TestCallbackGone(t *testing.T) {
 	e := newEndpoint(t)
 	e.code(http.StatusGone)
 	dir := t.TempDir()
-	o := Options{Dir: dir, Types: typesOf(jobs.HandlerFunc(echo), "echo"), Callbacks: local()}
-	n, err := Open(t.Context(), o)
+	o := Options{Dir: dir, Callbacks: local()}
+	n, err := Open(t.Context(), o, jobs.NewRegistry(typesOf(jobs.HandlerFunc(echo), "echo")...))
 	mustDo(t, err)
 	j := submit(t, n, jobs.Submission{Type: "echo", Terms: called(e.URL)})
 	if c := sent(t, n, j, e.URL); c.Status != jobs.Failed || c.Attempt != 1 {
 		t.Errorf("%+v", c)
 	}
 	e.next(t)
-	mustDo(t, n.Close(t.Context()))
-	o.Types = typesOf(jobs.HandlerFunc(echo), "echo")
-	n, _ = open(t, o)
+	mustDo(t, n.Shutdown(t.Context()))
+	n, _ = open(t, o, typesOf(jobs.HandlerFunc(echo), "echo")...)
 	other := submit(t, n, jobs.Submission{Type: "echo", Terms: called(e.URL)})
 	_, err = n.Wait(t.Context(), other.ID)
 	mustDo(t, err)
@@ -309,7 +307,7 @@ func TestCallbacksNeedNoWorkers(t *testing.T) {
 		running <- struct{}{}
 		return gated(gate)(ctx, task)
 	}), "long")...)
-	n, c := open(t, Options{Types: types, Callbacks: local(), Workers: Workers{Max: 1}})
+	n, c := open(t, Options{Callbacks: local(), Workers: Workers{Max: 1}}, types...)
 	t.Cleanup(func() { close(hold) })
 	for range 2 * webhook.PerHost {
 		submit(t, n, jobs.Submission{Type: "echo", Terms: called(hanging.URL)})
@@ -345,7 +343,7 @@ func TestCallbacksFillNoQueue(t *testing.T) {
 	hanging := newEndpoint(t)
 	hold := make(chan struct{})
 	hanging.answers(func(http.ResponseWriter, *http.Request) { <-hold })
-	n, _ := open(t, Options{Types: typesOf(jobs.HandlerFunc(echo), "echo"), Callbacks: local(), QueueSize: 100})
+	n, _ := open(t, Options{Callbacks: local(), Bounds: Bounds{Queue: 100}}, typesOf(jobs.HandlerFunc(echo), "echo")...)
 	t.Cleanup(func() { close(hold) })
 	for range 300 {
 		j := submit(t, n, jobs.Submission{Type: "echo", Terms: called(hanging.URL)})
@@ -369,7 +367,7 @@ func TestCallbacksFillNoQueue(t *testing.T) {
 // TestCallbackRefused at the door names the field, at both forms of a submission.
 func TestCallbackRefused(t *testing.T) {
 	t.Parallel()
-	n, _ := open(t, Options{Types: typesOf(jobs.HandlerFunc(echo), "echo"), Callbacks: local()})
+	n, _ := open(t, Options{Callbacks: local()}, typesOf(jobs.HandlerFunc(echo), "echo")...)
 	for _, c := range []struct{ path, body, want string }{
 		{"/jobs", `{"type":"echo","callback_url":"http://example.com"}`, `"pointer":"/callback_url","detail":"must begin with https://`},
 		{"/jobs", `{"type":"echo","callback_url":"https://10.0.0.1"}`, `"pointer":"/callback_url","detail":"the address 10.0.0.1 is refused: it is private; callbacks.allow could name it"`},
@@ -390,7 +388,7 @@ func TestCallbackRefused(t *testing.T) {
 func TestCallbackOfASchedule(t *testing.T) {
 	t.Parallel()
 	e := newEndpoint(t)
-	n, _ := open(t, Options{Types: typesOf(jobs.HandlerFunc(echo), "echo"), Callbacks: local()})
+	n, _ := open(t, Options{Callbacks: local()}, typesOf(jobs.HandlerFunc(echo), "echo")...)
 	for _, c := range []struct{ path, body string }{
 		{"/schedules", fmt.Sprintf(`{"name":"a","cron":"@yearly","type":"echo","callback_url":%q}`, e.URL)}, {"/schedules/a/run", ""},
 	} {
@@ -410,9 +408,9 @@ func TestCallbacksAfterAReload(t *testing.T) {
 	t.Parallel()
 	e := newEndpoint(t)
 	types := typesOf(jobs.HandlerFunc(echo), "echo")
-	n, _ := open(t, Options{Types: types, Callbacks: local(), Reread: func() (Reread, error) {
+	n, _ := open(t, Options{Callbacks: local(), Handlers: Handlers{Reread: func() (Reread, error) {
 		return Reread{Types: append(typesOf(jobs.HandlerFunc(echo), "added"), types...)}, nil
-	}})
+	}}}, types...)
 	r, err := n.Reload(t.Context())
 	mustDo(t, err)
 	if fmt.Sprint(r.Added, r.Changed, r.Removed) != "[added] [] []" {

@@ -83,7 +83,7 @@ func (in inspector) Inspect(ctx context.Context) ([]jobs.Finding, error) {
 	for _, t := range c.o.registry.Types() {
 		types = append(types, t.Name)
 	}
-	d := &doctor{tracker: c.Store, dirs: c.o.dirs, running: true, o: DoctorOptions{MinFree: c.o.MinFree, Types: types}}
+	d := &doctor{tracker: c.Store, dirs: c.o.dirs, running: true, o: DoctorOptions{MinFree: c.o.Bounds.MinFree, Types: types}}
 	var err error
 	if d.found, err = c.Store.Inspect(ctx, d.see); err != nil {
 		return nil, err
@@ -96,8 +96,8 @@ func (in inspector) Inspect(ctx context.Context) ([]jobs.Finding, error) {
 			d.add("health."+name, jobs.Broken, err.Error(), "see the server's log")
 		}
 	}
-	if !c.o.NATS.SyncAlways {
-		d.add("sync", jobs.Notice, fmt.Sprintf("a power cut may take what bare NATS publishers were acknowledged in the last %v; jobs answered by REST or the service are safe", c.o.NATS.Sync),
+	if !c.o.Broker.SyncAlways {
+		d.add("sync", jobs.Notice, fmt.Sprintf("a power cut may take what bare NATS publishers were acknowledged in the last %v; jobs answered by REST or the service are safe", c.o.Broker.Sync),
 			"nothing, or broker.sync: always")
 	}
 	return d.found, d.outside(ctx)

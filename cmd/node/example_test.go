@@ -13,6 +13,9 @@ import (
 	"jobstream/jobs"
 )
 
+// greet is a job type: its payload is a name, its result a greeting.
+var greet = jobs.Define[string, string]("greet", jobs.Retries(3))
+
 // A program of its own opens a server with a type of its own, in a folder that goes with
 // it. No port is open: jobs come in by calls, or by the REST handler.
 func Example() {
@@ -25,33 +28,31 @@ func Example() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 
-	n, err := node.Open(ctx, node.Options{Dir: dir, Types: []*jobs.Type{{
-		Name: "greet", Timeout: time.Minute, RetryCount: 3, Backoff: jobs.DefaultBackoff(),
-		Handler: jobs.HandlerFunc(func(_ context.Context, t *jobs.Task) (jobs.Result, error) {
-			return jobs.Result{Value: "hello, " + strings.Trim(string(t.Job.Payload), `"`)}, nil
-		}),
-	}}})
+	registry := jobs.NewRegistry()
+	greet.Handle(registry, func(_ context.Context, _ *jobs.Task, name string) (string, error) {
+		return "hello, " + name, nil
+	})
+	n, err := node.Open(ctx, node.Options{Dir: dir}, registry)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 
-	j, err := n.Submit(ctx, &jobs.Submission{Type: "greet", Priority: jobs.DefaultPriority, RetryCount: -1, Payload: []byte(`"world"`)})
-	if err == nil {
-		j, err = n.Wait(ctx, j.ID)
+	j, err := greet.Submit(ctx, n, "world", jobs.Tags("first"))
+	if err != nil {
+		fmt.Println(err)
+		return
 	}
-	if err == nil {
-		fmt.Printf("%s: %s\n", j.Status, j.Result)
-	}
+	fmt.Println(greet.Wait(ctx, n, j.ID))
 
 	answer := httptest.NewRecorder()
 	n.Handler().ServeHTTP(answer, httptest.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/jobs", strings.NewReader(`{"type":"greet"}`)))
 	fmt.Println(answer.Code)
 
-	if err := n.Close(ctx); err != nil {
+	if err := n.Close(); err != nil {
 		fmt.Println(err)
 	}
 	// Output:
-	// completed: "hello, world"
+	// hello, world <nil>
 	// 202
 }

@@ -23,7 +23,7 @@ import (
 func fuzzNode(f *testing.F) (n *Node, id string) {
 	f.Helper()
 	stop := make(chan struct{})
-	n, err := Open(f.Context(), Options{NATS: NATS{Port: -1}, Dir: f.TempDir(), QueueSize: 50, MaxScheduled: 50, Types: []*jobs.Type{
+	n, err := Open(f.Context(), Options{NATS: ":0", Dir: f.TempDir(), Bounds: Bounds{Queue: 50, Scheduled: 50}}, jobs.NewRegistry([]*jobs.Type{
 		{Name: "quick", Handler: jobs.HandlerFunc(nothing)},
 		{Name: "fail", Handler: jobs.HandlerFunc(func(context.Context, *jobs.Task) (jobs.Result, error) { return jobs.Result{}, errors.New("fails") })},
 		{Name: "hold", Handler: jobs.HandlerFunc(func(ctx context.Context, _ *jobs.Task) (jobs.Result, error) {
@@ -34,13 +34,13 @@ func fuzzNode(f *testing.F) (n *Node, id string) {
 			return jobs.Result{}, ctx.Err()
 		})},
 		{Name: "far", Remote: true},
-	}})
+	}...))
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() {
 		close(stop)
-		if err := n.Close(context.Background()); err != nil {
+		if err := n.Shutdown(context.Background()); err != nil {
 			f.Error(err)
 		}
 	})

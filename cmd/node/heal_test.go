@@ -54,7 +54,7 @@ func TestHealGivesUp(t *testing.T) {
 	if _, err := n.Submit(t.Context(), nil); err == nil {
 		t.Error("a job is admitted")
 	}
-	mustDo(t, n.Close(t.Context()))
+	mustDo(t, n.Shutdown(t.Context()))
 	close(locked)
 	<-n.healer.ended // the folder can be removed
 }
@@ -78,7 +78,7 @@ func TestHealStopped(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
 	failed := make(said, 1)
-	n, c := open(t, Options{Dir: dir, HealPause: time.Millisecond, Logger: slog.New(slog.NewTextHandler(failed, nil))})
+	n, c := open(t, Options{Dir: dir, Recovery: Recovery{HealPause: time.Millisecond}, Logger: slog.New(slog.NewTextHandler(failed, nil))})
 	away := dir + ".away"
 	mustDo(t, os.Rename(dir, away))
 	c.health.stuck <- errors.New("as if it were stuck")
@@ -99,7 +99,7 @@ func TestHealStopped(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := n.Close(ctx); !errors.Is(err, errCutOff) || ctx.Err() != nil {
+	if err := n.Shutdown(ctx); !errors.Is(err, errCutOff) || ctx.Err() != nil {
 		t.Errorf("it ended with %v", err)
 	}
 	mustDo(t, os.Rename(away, dir))

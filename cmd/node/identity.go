@@ -72,8 +72,8 @@ func (is identity) write(path string) error {
 
 // identity is that of the member that these options describe; zero for a node that is alone.
 func (o *Options) identity() identity {
-	if o.NATS.Cluster == nil {
+	if o.Broker.Cluster == nil {
 		return identity{}
 	}
-	return identity{Name: o.Name, Cluster: o.NATS.Cluster.Name}
+	return identity{Name: o.Name, Cluster: o.Broker.Cluster.Name}
 }

@@ -134,7 +134,7 @@ func (d door) wait(text string) *jobs.Job {
 // that is refused.
 func TestUpload(t *testing.T) {
 	t.Parallel()
-	n, _ := open(t, Options{Types: reading(), Artifacts: nil, REST: REST{MaxUpload: 1000}})
+	n, _ := open(t, Options{REST: REST{MaxUpload: 1000}}, reading()...)
 	d := door{t, n}
 	content := strings.Repeat("a", 1000)
 	sum := sha256.Sum256([]byte(content))
@@ -192,7 +192,7 @@ func files(t *testing.T, folder string) (all []string) {
 func TestUploadBeyondRoom(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	n, _ := open(t, Options{Dir: dir, Types: reading(), Artifacts: jobs.NewArtifactDir(FoldersIn(dir).Artifacts, 100)})
+	n, _ := open(t, Options{Dir: dir, Handlers: Handlers{Artifacts: jobs.NewArtifactDir(FoldersIn(dir).Artifacts, 100)}}, reading()...)
 	d := door{t, n}
 	d.upload(strings.Repeat("a", 60), "text/plain", "a")
 	code, answer := d.do("POST", "/artifacts", strings.Repeat("b", 41))
@@ -206,7 +206,7 @@ func TestUploadBeyondRoom(t *testing.T) {
 // type cannot use.
 func TestInputs(t *testing.T) {
 	t.Parallel()
-	n, _ := open(t, Options{Types: reading(jobs.InputRule{Name: "csv", Types: []string{"text/csv"}, Max: 10}, jobs.InputRule{Name: "image", Types: []string{"text/plain", "image/*"}}), NATS: NATS{Port: -1}})
+	n, _ := open(t, Options{NATS: ":0"}, reading(jobs.InputRule{Name: "csv", Types: []string{"text/csv"}, Max: 10}, jobs.InputRule{Name: "image", Types: []string{"text/plain", "image/*"}})...)
 	d := door{t, n}
 	csv, image, large := d.upload("1,2", "text/csv; charset=utf-8", "a.csv"), d.upload("png", "image/png", "b.png"), d.upload("12345678901", "text/csv", "c.csv")
 	both := fmt.Sprintf(`{"type":"read","inputs":{"csv":"%s","image":"%s"}}`, csv, image)
@@ -303,7 +303,7 @@ func TestInputOutlivesJob(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	types := reading(jobs.InputRule{Name: "file"})
-	n, err := Open(t.Context(), Options{Dir: dir, Types: types})
+	n, err := Open(t.Context(), Options{Dir: dir}, jobs.NewRegistry(types...))
 	mustDo(t, err)
 	d := door{t, n}
 	made := d.run(`{"type":"leave","payload":["x.txt"]}`)
@@ -315,8 +315,8 @@ func TestInputOutlivesJob(t *testing.T) {
 	if code, _ := d.do("POST", "/jobs/"+id+"/cancel", ""); code != 202 {
 		t.Fatalf("cancel: %d", code)
 	}
-	mustDo(t, n.Close(t.Context()))
-	n, _ = open(t, Options{Dir: dir, Types: types})
+	mustDo(t, n.Shutdown(t.Context()))
+	n, _ = open(t, Options{Dir: dir}, types...)
 	d = door{t, n}
 	if code, _ := d.do("POST", "/jobs/"+id+"/retry", ""); code != 202 {
 		t.Fatalf("retry: %d", code)
@@ -329,10 +329,10 @@ func TestInputOutlivesJob(t *testing.T) {
 // TestOldInputsGo: the node drops what no job has had for a day, and nothing else.
 func TestOldInputsGo(t *testing.T) {
 	t.Parallel()
-	n, c := open(t, Options{Types: reading(jobs.InputRule{Name: "file"})})
+	n, c := open(t, Options{}, reading(jobs.InputRule{Name: "file"})...)
 	d := door{t, n}
 	fresh := d.upload("fresh", "text/plain", "a.txt")
-	dir := n.o.Artifacts.Inputs()
+	dir := n.o.Handlers.Artifacts.Inputs()
 	for _, age := range []time.Duration{25 * time.Hour, 23 * time.Hour} {
 		id := jobs.NewID()
 		w, err := dir.Create(id)

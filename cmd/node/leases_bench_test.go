@@ -41,11 +41,11 @@ func benchLeases(b *testing.B, most int) {
 			return jobs.Result{}, nil
 		})
 	}
-	n, err := Open(b.Context(), Options{Dir: b.TempDir(), Types: []*jobs.Type{ty}, QueueSize: b.N + 1000, Workers: Workers{Max: 64}})
+	n, err := Open(b.Context(), Options{Dir: b.TempDir(), Bounds: Bounds{Queue: b.N + 1000}, Workers: Workers{Max: 64}}, jobs.NewRegistry(ty))
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer func() { _ = n.Close(context.Background()) }()
+	defer func() { _ = n.Shutdown(context.Background()) }()
 	n.Parts().Pool.PauseAll(true)
 	for left := b.N; left > 0; {
 		subs := make([]*jobs.Submission, min(left, jobs.MaxBatch))

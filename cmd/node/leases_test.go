@@ -52,13 +52,13 @@ func renderType() []*jobs.Type {
 func TestLeasesOutliveTheCore(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	n, err := Open(t.Context(), Options{Dir: dir, Types: renderType()})
+	n, err := Open(t.Context(), Options{Dir: dir}, jobs.NewRegistry(renderType()...))
 	mustDo(t, err)
 	ids := submitRender(t, n, 6)
 	tokens := lease(t, n, "w-1", 5)
 
-	mustDo(t, n.Close(t.Context()))
-	n, err = Open(t.Context(), Options{Dir: dir, Types: renderType()})
+	mustDo(t, n.Shutdown(t.Context()))
+	n, err = Open(t.Context(), Options{Dir: dir}, jobs.NewRegistry(renderType()...))
 	mustDo(t, err)
 	if e := n.done(t, tokens[0]); e.Err != nil || e.Status != jobs.Completed || e.Repeated {
 		t.Errorf("after a stop: %+v", e)
@@ -73,7 +73,7 @@ func TestLeasesOutliveTheCore(t *testing.T) {
 	}
 
 	<-n.down(errors.New("as if it had crashed")) // as after kill -9 there is no clean mark
-	n, _ = open(t, Options{Dir: dir, Types: renderType()})
+	n, _ = open(t, Options{Dir: dir}, renderType()...)
 	for i, repeated := range []bool{true, true, false} {
 		if e := n.done(t, tokens[i]); e.Err != nil || e.Repeated != repeated {
 			t.Errorf("after a crash, job %d: %+v", i, e)
@@ -102,12 +102,12 @@ func TestLeasesOutliveTheCore(t *testing.T) {
 func TestTypeIsNotRemoteAnyMore(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	n, err := Open(t.Context(), Options{Dir: dir, Types: renderType()})
+	n, err := Open(t.Context(), Options{Dir: dir}, jobs.NewRegistry(renderType()...))
 	mustDo(t, err)
 	ids := submitRender(t, n, 1)
 	tokens := lease(t, n, "w-1", 1)
-	mustDo(t, n.Close(t.Context()))
-	n, _ = open(t, Options{Dir: dir, Types: typesOf(jobs.HandlerFunc(echo), "render")})
+	mustDo(t, n.Shutdown(t.Context()))
+	n, _ = open(t, Options{Dir: dir}, typesOf(jobs.HandlerFunc(echo), "render")...)
 	j, err := n.Wait(t.Context(), ids[0])
 	mustDo(t, err)
 	if j.Status != jobs.Completed || j.Lost != 1 || j.Attempt != 1 {

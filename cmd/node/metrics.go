@@ -21,7 +21,7 @@ func (n *Node) snapshot(ctx context.Context) *metrics.Snapshot {
 	s := &metrics.Snapshot{
 		Version: n.o.Version, Checks: make(map[string]bool), Types: make(map[string]metrics.Type),
 		Workers: metrics.Workers{Level: metrics.Level{Now: w.Active, Most: w.Size}, Paused: w.Paused},
-		Queue:   metrics.Level{Now: unfinished, Most: n.o.QueueSize},
+		Queue:   metrics.Level{Now: unfinished, Most: n.o.Bounds.Queue},
 		Streams: make(map[string]metrics.Stream), Doors: make(map[string]metrics.Level),
 		Followers: c.changes.Followers(), Callbacks: c.Store.QueuedCallbacks(),
 	}
@@ -33,9 +33,9 @@ func (n *Node) snapshot(ctx context.Context) *metrics.Snapshot {
 	}
 	c.snapTypes(s, &w)
 	c.snapTracker(ctx, s)
-	s.Doors["rest"] = metrics.Level{Now: n.rest.Connections(), Most: n.o.MaxConns}
+	s.Doors["rest"] = metrics.Level{Now: n.rest.Connections(), Most: n.o.Bounds.Conns}
 	if t, err := c.Broker.Traffic(); err == nil {
-		s.Doors["nats"] = metrics.Level{Now: t.Clients, Most: n.o.MaxConns}
+		s.Doors["nats"] = metrics.Level{Now: t.Clients, Most: n.o.Bounds.Conns}
 		s.NATS = metrics.Traffic{In: t.In, Out: t.Out, InBytes: t.InBytes, OutBytes: t.OutBytes, Slow: t.Slow}
 	}
 	return s

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -26,7 +27,7 @@ import (
 
 // Node is a running server: its doors, and the core behind them, which is replaced when
 // the broker is stuck. Its methods may be called from any goroutine, but Serve and
-// Close only once. Only the watcher's goroutine changes the watcher's fields, from Open
+// Shutdown only once. Only the watcher's goroutine changes the watcher's fields, from Open
 // to Close.
 type Node struct {
 	o        Options
@@ -38,15 +39,17 @@ type Node struct {
 	core     atomic.Pointer[core] // nil while another one is being made
 	figures  *figures.Collector
 	metrics  *metrics.Metrics
-	internal []*jobs.Type // those of the node's own
-	limits   limits       // of types, changed by hand
-	changing sync.Mutex   // guards the types, logLevel, and the change from core to core
-	logLevel slog.Level   // of the configuration
+	httpURL  string         // "" = no port
+	serving  sync.WaitGroup // of the port
+	internal []*jobs.Type   // those of the node's own
+	limits   limits         // of types, changed by hand
+	changing sync.Mutex     // guards the types, logLevel, and the change from core to core
+	logLevel slog.Level     // of the configuration
 
 	// fields of the watcher
-	port          int  // of the NATS door: first as in Options, then the port in use
-	lives         int  // cores that were started, tries included
-	paused        bool // the workers of the last core were
+	nats          address // first as in Options, then with the port in use
+	lives         int     // cores that were started, tries included
+	paused        bool    // the workers of the last core were
 	healer        healer
 	unhealed      error // the error without a core, if Close has interrupted its start
 	stopRetention func()
@@ -56,33 +59,73 @@ type Node struct {
 	watched   chan struct{} // closed when the watcher has ended
 }
 
-// Open starts a node. When it returns, everything unfinished in the data folder is in
-// the queue again, and workers run it. No port is open but the one that [NATS] asks
-// for; see [Node.Handler] and [Node.Serve] for REST. The end of ctx interrupts the
+// Open starts a node that does the jobs of these types. nil is none. A type that is added
+// to the registry later is not known. When Open returns, everything unfinished in the
+// data folder is in the queue again, and workers run it. No port is open but those that
+// the options ask for; [Node.Handler] is REST without one. The end of ctx interrupts the
 // start, and has no effect later.
-func Open(ctx context.Context, o Options) (*Node, error) {
+func Open(ctx context.Context, o Options, r *jobs.Registry) (*Node, error) {
+	rest, nats, err := o.addresses()
+	if err != nil {
+		return nil, err
+	}
 	o = o.withDefaults()
+	if rest == nil {
+		return openQuietly(ctx, o, r, nats)
+	}
+	l, err := rest.listen(ctx) // before anything else is touched
+	if err != nil {
+		return nil, err
+	}
+	o.REST.Hosts = append(slices.Clone(o.REST.Hosts), rest.host)
+	n, err := openQuietly(ctx, o, r, nats)
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	n.httpURL = "http://" + l.Addr().String()
+	if o.REST.TLS != nil {
+		n.httpURL = "https://" + l.Addr().String()
+	}
+	n.serving.Go(func() {
+		if err := n.Serve(l); err != nil {
+			n.breaks(fmt.Errorf("the REST server broke: %w", err))
+		}
+	})
+	return n, nil
+}
+
+// openQuietly is Open without a REST port.
+func openQuietly(ctx context.Context, o Options, r *jobs.Registry, nats *address) (*Node, error) {
 	n := &Node{
-		o: o, dirs: FoldersIn(o.Dir), log: o.Logger, started: time.Now(), port: o.NATS.Port,
-		healer: healer{first: o.HealPause, longest: longestEnd}, figures: figures.New(), broken: make(chan error, 1), watched: make(chan struct{}),
+		o: o, dirs: FoldersIn(o.Dir), log: o.Logger, started: time.Now(),
+		healer: healer{first: o.Recovery.HealPause, longest: longestEnd}, figures: figures.New(), broken: make(chan error, 1), watched: make(chan struct{}),
+	}
+	n.nats.host = loopbackHost
+	if nats != nil {
+		n.nats = *nats
+		orElse(&n.nats.port, -1)
 	}
 	if o.LogLevel != nil {
 		n.logLevel = o.LogLevel.Level()
 	}
 	n.metrics = metrics.New(n.snapshot, n.log)
-	if n.o.Artifacts == nil {
-		n.o.Artifacts = jobs.NewArtifactDir(n.dirs.Artifacts, 0)
+	if n.o.Handlers.Artifacts == nil {
+		n.o.Handlers.Artifacts = jobs.NewArtifactDir(n.dirs.Artifacts, 0)
 	}
-	if n.o.Cleaner == nil {
-		n.o.Cleaner = cleanup.New(&o.Tools.Tracker, n.o.Artifacts, cleanup.Leftover{Name: "its log", Remove: joblog.New(n.dirs.Logs, nil).Remove})
+	if n.o.Handlers.Cleaner == nil {
+		n.o.Handlers.Cleaner = cleanup.New(&o.Handlers.Tools.Tracker, n.o.Handlers.Artifacts, cleanup.Leftover{Name: "its log", Remove: joblog.New(n.dirs.Logs, nil).Remove})
 	}
-	callbacks, err := callbackType(&n.o.Callbacks, o.Version, &o.Tools.Tracker)
+	callbacks, err := callbackType(&n.o.Callbacks, o.Version, &o.Handlers.Tools.Tracker)
 	if err != nil {
 		return nil, err
 	}
-	n.internal = []*jobs.Type{bulkType(bulk.New(&o.Tools.Tracker, n.o.Cleaner.Remove)), callbacks}
-	n.registry = jobs.NewRegistry(n.withInternal(o.Types)...)
-	if o.NATS.Cluster != nil {
+	n.internal = []*jobs.Type{bulkType(bulk.New(&o.Handlers.Tools.Tracker, n.o.Handlers.Cleaner.Remove)), callbacks}
+	var types []*jobs.Type
+	if r != nil {
+		types = r.Types()
+	}
+	n.registry = jobs.NewRegistry(n.withInternal(types)...)
+	if o.Broker.Cluster != nil {
 		return nil, errors.New("broker.cluster: this version cannot run as a member of a cluster yet; leave it out")
 	}
 	if err := n.dirs.Make(); err != nil {
@@ -130,12 +173,12 @@ func bulkType(h jobs.Handler) *jobs.Type {
 func (n *Node) up(ctx context.Context) error {
 	n.lives++
 	o := coreOptions{Options: n.o, dirs: n.dirs, registry: n.registry, started: n.started, again: n.rest != nil, paused: n.paused, limits: &n.limits, figures: n.figures}
-	o.NATS.Port = n.port
+	o.nats = n.nats
 	c, err := startCore(ctx, o)
 	if err != nil {
 		return err
 	}
-	back := newBackend(c, n.o.Cleaner.Remove)
+	back := newBackend(c, n.o.Handlers.Cleaner.Remove)
 	back.Reloader = n
 	back.Figures = n.figures
 	back.Metrics = n.metrics.Handler()
@@ -143,7 +186,7 @@ func (n *Node) up(ctx context.Context) error {
 		c.abandon(err)
 		return err
 	}
-	n.port, c.natsURL = c.Broker.Port(), c.Broker.ClientURL()
+	n.nats.port, c.natsURL = c.Broker.Port(), c.Broker.ClientURL()
 	n.stopRetention = n.startRetention()
 	n.core.Store(c)
 	if n.rest != nil {
@@ -155,7 +198,7 @@ func (n *Node) up(ctx context.Context) error {
 		Count: func(operation string) func(int, time.Duration, bool) {
 			return n.metrics.Requests.Of(operation).Answered
 		},
-		Keyring: n.o.Keyring, MaxBody: n.o.REST.MaxBody, MaxUpload: n.o.REST.MaxUpload, Hosts: n.o.REST.Hosts, TLS: n.o.REST.TLS, MaxConns: n.o.MaxConns, Version: n.o.Version, Logger: n.log,
+		Keyring: n.o.Keyring, MaxBody: n.o.REST.MaxBody, MaxUpload: n.o.REST.MaxUpload, Hosts: n.o.REST.Hosts, TLS: n.o.REST.TLS, MaxConns: n.o.Bounds.Conns, Version: n.o.Version, Logger: n.log,
 	})
 	return nil
 }
@@ -192,7 +235,7 @@ func (n *Node) watch(ctx context.Context) {
 			return
 		case err := <-c.loops.broken:
 			n.log.Error("a part of the server broke; stopping", "error", err)
-			n.broken <- err
+			n.breaks(err)
 			return
 		case why := <-c.health.stuck:
 			err := n.heal(ctx, why)
@@ -202,10 +245,18 @@ func (n *Node) watch(ctx context.Context) {
 			case ctx.Err() != nil:
 				n.unhealed = err
 			default:
-				n.broken <- err
+				n.breaks(err)
 			}
 			return
 		}
+	}
+}
+
+// breaks says why the node cannot go on; the first reason counts.
+func (n *Node) breaks(why error) {
+	select {
+	case n.broken <- why:
+	default:
 	}
 }
 
@@ -213,12 +264,17 @@ func (n *Node) watch(ctx context.Context) {
 // node.
 func (n *Node) Broken() <-chan error { return n.broken }
 
-// Handler is all of REST, for use without [Node.Serve].
+// Handler is all of REST, for a server of the program's own. Requests must be for
+// localhost, an address of this machine or one of [REST].Hosts, because web pages could
+// use the server by other names.
 func (n *Node) Handler() http.Handler { return n.rest.Handler() }
 
-// Serve answers REST requests from l until [Node.Close], after which it returns nil. It
+// Serve answers REST requests from l until [Node.Shutdown], after which it returns nil. It
 // closes l.
 func (n *Node) Serve(l net.Listener) error { return n.rest.Serve(l) }
+
+// HTTPURL is where REST listens by [Options.HTTP]; "" if it does not.
+func (n *Node) HTTPURL() string { return n.httpURL }
 
 // NATSURL is the address of the NATS door; "" if there is no port, or the node is
 // healing.
@@ -271,11 +327,18 @@ func (n *Node) Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
 // closeTime is how long REST requests may still take after the workers have stopped.
 const closeTime = 5 * time.Second
 
-// Close ends the node. It admits no more jobs. Running ones have until the end of ctx;
+// Close ends the node: it is [Node.Shutdown] with the grace of [Workers].
+func (n *Node) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), max(n.o.Workers.Grace, 0))
+	defer cancel()
+	return n.Shutdown(ctx)
+}
+
+// Shutdown ends the node. It admits no more jobs. Running ones have until the end of ctx;
 // then they are interrupted, and run again after the next [Open]. When it returns,
 // everything that was answered is on disk. After an error the next start repairs the
 // folder.
-func (n *Node) Close(ctx context.Context) error {
+func (n *Node) Shutdown(ctx context.Context) error {
 	n.stopWatch()
 	<-n.watched
 	n.rest.Drain()
@@ -295,5 +358,6 @@ func (n *Node) Close(ctx context.Context) error {
 	if c != nil {
 		err = errors.Join(err, c.close())
 	}
+	n.serving.Wait()
 	return err
 }

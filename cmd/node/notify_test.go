@@ -62,7 +62,7 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 	const each, submitters = 3000, 100
 	payload := []byte(`"` + strings.Repeat("x", 4<<10) + `"`)
 	types := []string{"one", "two"}
-	o := Options{Dir: t.TempDir(), Types: typesOf(jobs.HandlerFunc(nothing), types...), NATS: NATS{Port: -1}, QueueSize: 10_000}
+	o := Options{Dir: t.TempDir(), NATS: ":0", Keyring: anybody(), Bounds: Bounds{Queue: 10_000}}
 	ends := newEndsSeen()
 	caughtUp := func(n *core) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -100,7 +100,7 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 		all.Wait()
 	}
 
-	broken, n := open(t, o)
+	broken, n := open(t, o, typesOf(jobs.HandlerFunc(nothing), types...)...)
 	n.Store.Listen(ends.committed)
 	full(n, true)
 	submit(n)
@@ -126,7 +126,7 @@ func TestCommitsWithoutNotifications(t *testing.T) {
 	<-broken.watched
 	broken.down(errors.New("as if it were killed"))
 
-	_, n = open(t, o)
+	_, n = open(t, o, typesOf(jobs.HandlerFunc(nothing), types...)...)
 	caughtUp(n)
 	// Recent notifications may be repeated first.
 	got := notifiedIDs(t, n)[before:]

@@ -50,7 +50,7 @@ type recovery struct {
 // openBroker starts the broker. clean says that the last stop was clean and nothing has
 // changed since.
 func (r *recovery) openBroker(ctx context.Context) (clean bool, err error) {
-	mark, marked, sameBoot, err := r.store.RemoveClean(bootID(r.o.BootFile))
+	mark, marked, sameBoot, err := r.store.RemoveClean(bootID(r.o.Recovery.BootFile))
 	if err != nil {
 		return false, err
 	}
@@ -77,9 +77,9 @@ func (r *recovery) openBroker(ctx context.Context) (clean bool, err error) {
 func (r *recovery) openBrokerOnce(ctx context.Context, rebuild bool) (*broker.Broker, error) {
 	return broker.Open(ctx, broker.Options{
 		Identify: identifier(r.o.Keyring), Surface: surface(r.o.registry),
-		Dir: r.o.dirs.Broker, Node: r.node, Host: r.o.NATS.Host, Port: r.o.NATS.Port, TLS: r.o.NATS.TLS,
-		SyncInterval: r.o.NATS.Sync, SyncAlways: r.o.NATS.SyncAlways, QueueSize: r.o.QueueSize,
-		MaxConns: r.o.MaxConns, MaxPayload: r.o.maxPayload(), Lease: r.o.Workers.Lease, Rebuild: rebuild, Logger: r.log,
+		Dir: r.o.dirs.Broker, Node: r.node, Host: r.o.nats.host, Port: r.o.nats.port, TLS: r.o.Broker.TLS,
+		SyncInterval: r.o.Broker.Sync, SyncAlways: r.o.Broker.SyncAlways, QueueSize: r.o.Bounds.Queue,
+		MaxConns: r.o.Bounds.Conns, MaxPayload: r.o.maxPayload(), Lease: r.o.Workers.Lease, Rebuild: rebuild, Logger: r.log,
 		// A message that a client published before streams and tracker agree could get
 		// a used sequence, and be purged.
 		HoldPort: true,

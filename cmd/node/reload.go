@@ -11,7 +11,7 @@ import (
 	"jobstream/jobs/api"
 )
 
-// Reread is a configuration that was read again; see [Options.Reread].
+// Reread is a configuration that was read again; see [Handlers].
 type Reread struct {
 	// Types are the job types from now on. One that has not changed is the same value as
 	// before.
@@ -51,10 +51,10 @@ func (n *Node) Reload(ctx context.Context) (*api.Reloaded, error) {
 
 // reload is Reload without its lock and log.
 func (n *Node) reload(ctx context.Context) (*api.Reloaded, error) {
-	if n.o.Reread == nil {
+	if n.o.Handlers.Reread == nil {
 		return nil, &jobs.Error{Kind: jobs.Conflict, Detail: "this server has no configuration that could be read again"}
 	}
-	conf, err := n.o.Reread()
+	conf, err := n.o.Handlers.Reread()
 	if err != nil {
 		return nil, err
 	}

@@ -84,7 +84,7 @@ func TestReload(t *testing.T) {
 	old := typesOf(gated(gate), "stays", "goes")
 	old[1].Backoff = jobs.DefaultBackoff()
 	c.set(old...)
-	n, _ := open(t, Options{Types: old, Reread: c.read, NATS: NATS{Port: -1}})
+	n, _ := open(t, Options{Handlers: Handlers{Reread: c.read}, NATS: ":0", Keyring: anybody()}, old...)
 	running, _ := submitted(t, n, "goes")
 	if r := reloaded(t, n); len(r.Added)+len(r.Changed)+len(r.Removed) > 0 {
 		t.Errorf("a reload of nothing says %+v", r)
@@ -150,7 +150,7 @@ func TestReloadFails(t *testing.T) {
 	c := &conf{}
 	one, two := typesOf(jobs.HandlerFunc(echo), "one"), typesOf(jobs.HandlerFunc(echo), "two")
 	c.set(one...)
-	n, core := open(t, Options{Types: one, Reread: c.read})
+	n, core := open(t, Options{Handlers: Handlers{Reread: c.read}}, one...)
 	unchanged := func(what string, want jobs.ErrorKind) {
 		t.Helper()
 		_, err := n.Reload(t.Context())
@@ -195,7 +195,7 @@ func TestReloadFails(t *testing.T) {
 	j, _ := submitted(t, n, "two")
 	ended(t, n, j.ID, jobs.Completed)
 
-	without, _ := open(t, Options{Types: one})
+	without, _ := open(t, Options{}, one...)
 	if _, err := without.Reload(t.Context()); err == nil {
 		t.Error("a node without a configuration was reloaded")
 	}
@@ -236,7 +236,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 	c := &conf{}
 	c.set(typesOf(handler, names...)...)
-	n, _ := open(t, Options{Types: c.types, Reread: c.read, HealPause: time.Millisecond})
+	n, _ := open(t, Options{Handlers: Handlers{Reread: c.read}, Recovery: Recovery{HealPause: time.Millisecond}}, c.types...)
 	ctx, stop := context.WithCancel(t.Context())
 	var clients sync.WaitGroup
 	var accepted []jobs.ID
@@ -307,7 +307,7 @@ func TestReloadLeavesNothing(t *testing.T) {
 	c := &conf{}
 	first := typesOf(jobs.HandlerFunc(echo), "first")
 	c.set(first...)
-	n, core := open(t, Options{Types: first, Reread: c.read})
+	n, core := open(t, Options{Handlers: Handlers{Reread: c.read}}, first...)
 	nc, err := nats.Connect("", nats.InProcessServer(core.Broker))
 	mustDo(t, err)
 	defer nc.Close()
@@ -359,7 +359,7 @@ func TestReloadClosesIdle(t *testing.T) {
 	types := []*jobs.Type{typesOf(&stays, "stays")[0], typesOf(&changes, "changes")[0], typesOf(&goes, "goes")[0]}
 	c := &conf{}
 	c.set(types...)
-	n, err := Open(t.Context(), Options{Dir: t.TempDir(), Types: types, Reread: c.read, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	n, err := Open(t.Context(), Options{Dir: t.TempDir(), Handlers: Handlers{Reread: c.read}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}, jobs.NewRegistry(types...))
 	mustDo(t, err)
 	want := func(when string, counts ...int32) {
 		t.Helper()
@@ -375,6 +375,6 @@ func TestReloadClosesIdle(t *testing.T) {
 	want("after the reload", 0, 1, 1)
 	atOnce, cancel := context.WithCancel(t.Context())
 	cancel()
-	mustDo(t, n.Close(atOnce))
+	mustDo(t, n.Shutdown(atOnce))
 	want("in the end", 1, 2, 1)
 }

@@ -85,7 +85,7 @@ func (n *Node) retention(ctx context.Context) {
 	tick := time.NewTicker(retentionEvery)
 	defer tick.Stop()
 	for {
-		deleted, freed, err := n.o.Cleaner.Run(ctx, n.o.Retention, nil)
+		deleted, freed, err := n.o.Handlers.Cleaner.Run(ctx, n.o.Retention, nil)
 		switch {
 		case ctx.Err() != nil:
 			return

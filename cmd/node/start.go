@@ -41,6 +41,7 @@ type coreOptions struct {
 	Options
 	dirs     Folders
 	registry *jobs.Registry
+	nats     address   // as the broker takes it: port 0 = none, -1 = any free one
 	started  time.Time // when the node was opened
 	again    bool      // the node had a core before, and has broken it off
 	paused   bool      // that one's workers were paused
@@ -52,10 +53,10 @@ type coreOptions struct {
 func (o *coreOptions) sweep() error {
 	err := sweepBackups(o.dirs)
 	if err == nil {
-		err = o.Artifacts.Sweep()
+		err = o.Handlers.Artifacts.Sweep()
 	}
-	if err == nil && o.Sweep != nil {
-		err = o.Sweep()
+	if err == nil && o.Handlers.Sweep != nil {
+		err = o.Handlers.Sweep()
 	}
 	return err
 }
@@ -91,7 +92,7 @@ func startCore(ctx context.Context, o coreOptions) (c *core, err error) {
 	}
 	c.Store, err = status.Open(status.Options{
 		Path: o.dirs.Tracker, Existing: o.again, Registry: o.registry, Webhooks: webhooksOf(&o.Callbacks), Logger: o.Logger, Version: o.Version,
-		OutboxAge: max(10*time.Second, 5*o.NATS.Sync),
+		OutboxAge: max(10*time.Second, 5*o.Broker.Sync),
 		Checked:   func(id jobs.ID) bool { return c.Submitter.Checked(id) },
 	})
 	if err != nil {
@@ -102,8 +103,8 @@ func startCore(ctx context.Context, o coreOptions) (c *core, err error) {
 	if err := errors.Join(o.dirs.Whole(), o.sweep()); err != nil {
 		return nil, errors.Join(err, c.Store.Close())
 	}
-	c.health = newHealth(c.Store, o.dirs, o.MinFree, c.log)
-	o.Tools.Tracker.store.Store(c.Store)
+	c.health = newHealth(c.Store, o.dirs, o.Bounds.MinFree, c.log)
+	o.Handlers.Tools.Tracker.store.Store(c.Store)
 	if err = c.startWatched(ctx); err == nil {
 		return c, nil
 	}
@@ -145,19 +146,19 @@ func (c *core) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	c.o.Tools.Requester.broker.Store(c.Broker)
+	c.o.Handlers.Tools.Requester.broker.Store(c.Broker)
 	if !clean {
 		if err := r.alignStreams(ctx); err != nil {
 			return err
 		}
 	}
-	c.Inputs = intake.NewInputs(c.o.Artifacts, c.Store, c.health.room.look)
+	c.Inputs = intake.NewInputs(c.o.Handlers.Artifacts, c.Store, c.health.room.look)
 	unfinished, scheduled := c.Store.Totals()
 	c.Submitter = intake.NewSubmitter(intake.SubmitterOptions{
 		Inbox: c.Broker.Inbox, Ledger: c.Store, Registry: c.o.registry, Inputs: c.Inputs,
-		QueueSize: c.o.QueueSize, MaxScheduled: c.o.MaxScheduled, MaxPayload: c.o.maxPayload(), Healthy: c.health.now, Room: c.health.room.now,
+		QueueSize: c.o.Bounds.Queue, MaxScheduled: c.o.Bounds.Scheduled, MaxPayload: c.o.maxPayload(), Healthy: c.health.now, Room: c.health.room.now,
 	}, unfinished, scheduled)
-	c.o.Tools.Queue.submitter.Store(c.Submitter)
+	c.o.Handlers.Tools.Queue.submitter.Store(c.Submitter)
 	c.Releaser = intake.NewReleaser(intake.ReleaserOptions{
 		Agenda: c.Store, Inbox: c.Broker.Inbox, Room: c.o.releaseRoom(), Logger: c.log,
 	}, unfinished)
@@ -264,7 +265,7 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 		Queue: c.Tail, Tracker: c.Store, Recorder: c.Recorder, Registry: c.o.registry,
 		MaxWorkers: c.o.Workers.Max, MinWorkers: c.o.Workers.Min, Paused: paused, Lease: c.o.Workers.Lease, MaxLost: c.o.Workers.MaxLost, Node: c.name, Logger: c.log,
 		LeaseKey: key, Running: adopted,
-		SurvivorsUpTo: survivors, Artifacts: c.o.Artifacts, Inputs: c.Inputs, Logs: c.Logs, Revoked: c.publishCancel,
+		SurvivorsUpTo: survivors, Artifacts: c.o.Handlers.Artifacts, Inputs: c.Inputs, Logs: c.Logs, Revoked: c.publishCancel,
 	}, lanes)
 	c.Pool.PauseAll(c.o.paused)
 	c.Store.Listen(c.Pool.Committed)

@@ -39,7 +39,7 @@ func TestFloodIsBounded(t *testing.T) {
 	const queue, flood = 2000, 60_000
 	gate := make(chan struct{})
 	defer close(gate)
-	_, n := open(t, Options{Types: typesOf(gated(gate), "noop"), NATS: NATS{Port: -1}, QueueSize: queue})
+	_, n := open(t, Options{NATS: ":0", Bounds: Bounds{Queue: queue}}, typesOf(gated(gate), "noop")...)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var trims sync.WaitGroup
@@ -80,12 +80,12 @@ func TestLongJobInFront(t *testing.T) {
 	t.Parallel()
 	const queue, each, rounds = 200, 150, 20
 	gate := make(chan struct{})
-	_, n := open(t, Options{QueueSize: queue, Types: typesOf(jobs.HandlerFunc(func(ctx context.Context, task *jobs.Task) (jobs.Result, error) {
+	_, n := open(t, Options{Bounds: Bounds{Queue: queue}}, typesOf(jobs.HandlerFunc(func(ctx context.Context, task *jobs.Task) (jobs.Result, error) {
 		if string(task.Job.Payload) == `"long"` {
 			return gated(gate)(ctx, task)
 		}
 		return jobs.Result{}, nil
-	}), "noop")})
+	}), "noop")...)
 	ends := newEndsSeen()
 	n.Store.Listen(ends.committed)
 	lanes := []jobs.Lane{{Type: "noop", Priority: 1}, {Type: "noop", Priority: 2}}
