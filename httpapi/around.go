@@ -73,7 +73,7 @@ func (s *Server) served(c *call, next echo.HandlerFunc) error {
 		}
 		c.who = who
 	}
-	if why := s.in().away; why != nil && !open {
+	if why := s.refusal(c.Path()); why != nil && !open {
 		return why
 	}
 	if r := c.Request(); reads(r) && !open {

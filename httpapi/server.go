@@ -13,6 +13,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"jobstream/jobs"
 	"jobstream/jobs/access"
 	"jobstream/jobs/api"
 )
@@ -39,6 +40,9 @@ type Options struct {
 	Version   string          // of the program, for the descriptions of the API; "" = unknown
 	Logger    *slog.Logger    // nil = silence
 	Count     Counter         // nil = answers are not counted
+	// Elsewhere is not nil while another node serves. The error refuses all requests but
+	// those that every node answers, and /readyz. It may be nil: none does.
+	Elsewhere func() *jobs.Error
 }
 
 // Counter gives what counts the answers to an operation. Those to requests that came to
@@ -94,6 +98,9 @@ func New(o Options) *Server {
 		maxBody: o.MaxBody, maxUpload: o.MaxUpload, maxConns: o.MaxConns, log: o.Logger, keyring: o.Keyring,
 		sources: newSources(o.Hosts), sessions: newSessions(),
 	}
+	if o.Elsewhere == nil {
+		o.Elsewhere = func() *jobs.Error { return nil }
+	}
 	if o.Keyring != nil {
 		o.Keyring.OnChange(s.sessions.end)
 	}
@@ -101,7 +108,7 @@ func New(o Options) *Server {
 	s.calls, s.waits = make(chan struct{}, s.bounds.Calls), make(chan struct{}, s.bounds.Waits)
 	s.uploads = make(chan struct{}, s.bounds.Uploads)
 	s.described = sync.OnceValue(func() *documents { return describe(o.Version) })
-	s.Replace(o.Backend, o.Health)
+	s.behind.Store(&inside{backend: o.Backend, health: o.Health, elsewhere: o.Elsewhere})
 	s.open, s.close = context.WithCancel(context.Background())
 	if s.maxBody <= 0 {
 		s.maxBody = DefaultMaxBody

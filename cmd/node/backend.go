@@ -38,6 +38,7 @@ func newBackend(c *core, remove func(context.Context, []*jobs.Job) (int, int64, 
 		Changes:   c.changes,
 		Backups:   backups{c},
 		Inspector: inspector{c, make(chan struct{}, 1)},
+		Nodes:     alone{c},
 	}
 }
 

@@ -34,6 +34,7 @@ type Backend struct {
 	Backups   Backups
 	Metrics   http.Handler
 	Inspector Inspector
+	Nodes     Nodes
 	Figures   *figures.Collector
 	Info      Info
 }

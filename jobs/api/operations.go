@@ -103,6 +103,7 @@ var operations = guarded([]*Operation{
 	{"worker.artifact", access.Work, "PUT /leases/{lease}/artifacts/{name}", 200, doors(readAttachment, nil, attach), workerArtifactDoc},
 
 	{"info", Anyone, "GET /info", 200, doors(readNothing, nil, info), infoDoc},
+	{"nodes", access.Read, "GET /nodes", 200, doors(readNothing, ignoreBody, listNodes), nodesDoc},
 	{"audit", access.Admin, "GET /audit", 200, doors(readAudit, nil, listAudit), auditDoc},
 	{"reload", access.Admin, "POST /reload", 200, both(readEmpty, reload), reloadDoc},
 	{"log_level", access.Admin, "PUT /log", 200, both(readLogLevel, setLogLevel), logLevelDoc},

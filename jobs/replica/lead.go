@@ -206,6 +206,22 @@ func (l *leadership) beat() {
 	}
 }
 
+// beatUntil appends beats until the node is deposed or end is closed.
+func (l *leadership) beatUntil(end <-chan struct{}) {
+	tick := time.NewTicker(l.m.o.Pace.Beat / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			l.beat()
+		case <-l.deposed:
+			return
+		case <-end:
+			return
+		}
+	}
+}
+
 // leads is the time as the leader. It ends when the node is deposed, when ctx ends, or
 // when it does not want to lead any more.
 func (m *Member) leads(ctx context.Context, l *leadership) {
@@ -220,20 +236,7 @@ func (m *Member) leads(ctx context.Context, l *leadership) {
 	go func() { done <- m.o.Lead(leading) }()
 	beats := make(chan struct{})
 	var beating sync.WaitGroup
-	beating.Go(func() {
-		tick := time.NewTicker(m.o.Pace.Beat / 3)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				l.beat()
-			case <-l.deposed:
-				return
-			case <-beats:
-				return
-			}
-		}
-	})
+	beating.Go(func() { l.beatUntil(beats) })
 	err := l.wait(ctx, done, cancel)
 	cancel(context.Canceled)
 	close(beats)
@@ -263,10 +266,10 @@ func (l *leadership) wait(ctx context.Context, done <-chan error, cancel context
 	for {
 		select {
 		case err := <-done:
-			if l.over() || ctx.Err() != nil {
-				return nil
-			}
-			if err == nil {
+			switch {
+			case l.over() || ctx.Err() != nil:
+				err = nil
+			case err == nil:
 				err = errors.New("its work has ended")
 			}
 			return err

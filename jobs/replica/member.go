@@ -314,7 +314,7 @@ func (m *Member) replace(ctx context.Context, c chain, why error) chain {
 		m.say(Behind, why.Error())
 		if seq, ok := m.find(ctx, c.Position); ok {
 			m.o.Logger.Info("the log goes on from this node's tracker at another place", "message", seq)
-			c.head, c.hash, c.parts = seq-1, c.Position.Hash, nil
+			c.head, c.hash, c.parts = seq-1, c.Hash, nil
 			return c
 		}
 		from, ok := m.peers.source(time.Now(), &c.Position)

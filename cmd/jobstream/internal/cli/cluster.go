@@ -1,0 +1,55 @@
+package cli
+
+type clusterCommand struct {
+	Status clusterStatusCommand `cmd:"" default:"withargs" help:"List the nodes of the cluster, and how they are doing (the default)."`
+}
+
+type clusterStatusCommand struct{ remote }
+
+// clusterNode is what the command reads of a node.
+type clusterNode struct {
+	Name     string `json:"name"`
+	Role     string `json:"role"`
+	Leader   bool   `json:"leader"`
+	Position uint64 `json:"position"`
+	Lag      uint64 `json:"lag"`
+	Ready    bool   `json:"ready"`
+	Version  string `json:"version"`
+	Address  string `json:"address"`
+	Why      string `json:"why"`
+}
+
+// Run lists the nodes.
+func (c *clusterStatusCommand) Run(p *Program) error {
+	s, err := c.open(p)
+	if err != nil {
+		return err
+	}
+	defer s.end()
+	var all struct {
+		Nodes []clusterNode `json:"nodes"`
+	}
+	body, err := s.get(s.ctx, "/nodes", nil, &all)
+	if err != nil {
+		return err
+	}
+	if s.json {
+		return s.raw(body)
+	}
+	var rows [][]cell
+	for i := range all.Nodes {
+		rows = append(rows, all.Nodes[i].row())
+	}
+	return s.table([]string{"NODE", "ROLE", "STATE", ">ENTRY", ">LAG", "VERSION", "ADDRESS", "WHY"}, rows)
+}
+
+func (n *clusterNode) row() []cell {
+	state := cell{"ready", good}
+	switch {
+	case n.Leader:
+		state = cell{"leads", good}
+	case !n.Ready:
+		state = cell{"not ready", bad}
+	}
+	return []cell{text(n.Name), text(n.Role), state, number(n.Position), number(n.Lag), text(n.Version), text(n.Address), text(n.Why)}
+}

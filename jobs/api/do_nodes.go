@@ -1,0 +1,44 @@
+package api
+
+import (
+	"context"
+
+	"jobstream/jobs/form"
+)
+
+// NodeInfo is a node as the one that was asked knows it.
+type NodeInfo struct {
+	Name     string `json:"name"`
+	Role     string `json:"role" jsonschema:"full: it has a tracker and may lead"`
+	Leader   bool   `json:"leader" jsonschema:"it serves requests; the others wait to do so"`
+	Position uint64 `json:"position" jsonschema:"the number of the last entry that its tracker has; 0 without a cluster"`
+	Lag      uint64 `json:"lag" jsonschema:"how many entries the leader is ahead"`
+	Ready    bool   `json:"ready" jsonschema:"it leads, or could at any moment"`
+	Version  string `json:"version" jsonschema:"of the program; may be empty"`
+	Address  string `json:"address,omitempty" jsonschema:"where it serves REST, if it does"`
+	Why      string `json:"why,omitempty" jsonschema:"why it is not ready"`
+}
+
+// Nodes know the nodes of the cluster.
+type Nodes interface {
+	// Nodes lists them by name. Without a cluster that is one.
+	Nodes() []NodeInfo
+}
+
+// nodeList is the answer of GET /nodes.
+type nodeList struct {
+	Nodes []NodeInfo `json:"nodes"`
+}
+
+var nodesDoc = form.Doc{
+	Summary: "List the nodes of the cluster",
+	Text:    "Every node answers, as far as it knows. Without a cluster there is one node, which leads.",
+	Answer:  nodeList{},
+}
+
+func listNodes(_ context.Context, c Call, _ nothing) (Answer, error) {
+	return Answer{JSON: &nodeList{c.Nodes.Nodes()}}, nil
+}
+
+// AppendJSON appends the answer.
+func (l *nodeList) AppendJSON(b []byte) []byte { return appendMarshalled(b, l) }
