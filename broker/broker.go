@@ -13,7 +13,7 @@
 //     ended jobs.
 //   - [Service] answers requests as a NATS micro service.
 //   - A [Cluster] of brokers has its streams on several servers; cluster.go has what differs.
-//     [TrackerLog] is the stream that their trackers follow.
+//     [TrackerLog] is the stream that their trackers follow, [Peers] are the other members.
 //   - Package wire is the small client under the messages of the hot path. All else goes
 //     through nats.go.
 package broker
@@ -112,8 +112,9 @@ type Broker struct {
 	Notifier *Notifier
 	Reader   *Reader
 	Service  *Service
-	// TrackerLog is that of a cluster; nil for a server that is alone.
+	// TrackerLog and Peers are those of a cluster; nil for a server that is alone.
 	TrackerLog *TrackerLog
+	Peers      *Peers
 
 	pub  *wire.Conn // submissions, events, notifications
 	work *wire.Conn // lanes and acks

@@ -126,8 +126,8 @@ func (b *Broker) openMember(ctx context.Context) error {
 	if err := b.openParts(); err != nil {
 		return err
 	}
-	b.TrackerLog = newTrackerLog(b.Server)
-	if err := b.TrackerLog.open(); err != nil {
+	b.TrackerLog, b.Peers = newTrackerLog(b.Server), newPeers(b.Server)
+	if err := errors.Join(b.TrackerLog.open(), b.Peers.open()); err != nil {
 		return err
 	}
 	return errors.Join(b.accounts.openRefusals(), b.pub.Flush(ctx))

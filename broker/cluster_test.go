@@ -1,11 +1,17 @@
 package broker_test
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -128,5 +134,167 @@ func TestPortsOfMembers(t *testing.T) {
 	if nc, err := nats.Connect("nats://" + m.Brokers[0].Addr()); !errors.Is(err, nats.ErrAuthorization) {
 		nc.Close()
 		t.Errorf("a client of a member without a port for clients: %v", err)
+	}
+}
+
+// TestLossOfStreamLeaders publishes by all members. Meanwhile the member that leads JOBS is
+// cut off for a while, or stops. What was acknowledged is there afterwards.
+func TestLossOfStreamLeaders(t *testing.T) {
+	t.Parallel()
+	for _, loss := range []string{"cut off", "stopped"} {
+		t.Run(loss, func(t *testing.T) {
+			t.Parallel()
+			m := brokertest.Cluster(t, 3)
+			p := publishers{acked: make(map[string]bool), end: make(chan struct{})}
+			for i, b := range m.Brokers {
+				p.group.Go(func() { p.publish(t, b, i) })
+			}
+			p.more(t, m, 300)
+			lost := jobsLeader(t, m)
+			if loss == "stopped" {
+				m.Stop(lost)
+			} else {
+				m.Isolate(lost, true)
+			}
+			p.more(t, m, 300)
+			b := m.Brokers[lost]
+			if loss == "stopped" {
+				b = m.Start(lost)
+				if err := b.Join(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				m.Isolate(lost, false)
+			}
+			p.more(t, m, 300)
+			close(p.end)
+			p.group.Wait()
+			m.Wait("all members' replicas of JOBS", func() bool {
+				for _, r := range jobsInfo(t, m).Cluster.Replicas {
+					if !r.Current || r.Lag > 0 {
+						return false
+					}
+				}
+				return true
+			})
+			for i, b := range m.Brokers {
+				there := storedKeys(t, b)
+				for key := range p.acked {
+					if !there[key] {
+						t.Errorf("member %d: %s was acknowledged and is not there", i+1, key)
+					}
+				}
+			}
+		})
+	}
+}
+
+// publishers publish to JOBS until end is closed. mu guards acked.
+type publishers struct {
+	group sync.WaitGroup
+	end   chan struct{}
+
+	mu    sync.Mutex
+	acked map[string]bool
+}
+
+// publish publishes one message after another, by member i.
+func (p *publishers) publish(t *testing.T, b *broker.Broker, i int) {
+	t.Helper()
+	nc, err := nats.Connect("", nats.InProcessServer(b), nats.NoReconnect())
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer nc.Close()
+	for n := 0; ; n++ {
+		select {
+		case <-p.end:
+			return
+		default:
+		}
+		key := fmt.Sprint(i, "-", n)
+		answer, err := nc.Request("jobs.email.3", fmt.Appendf(nil, "%q", key), 500*time.Millisecond)
+		if errors.Is(err, nats.ErrConnectionClosed) {
+			return
+		}
+		if err == nil && bytes.HasPrefix(answer.Data, []byte(`{"stream":`)) {
+			p.mu.Lock()
+			p.acked[key] = true
+			p.mu.Unlock()
+		}
+	}
+}
+
+// more waits until n more messages have been acknowledged.
+func (p *publishers) more(t *testing.T, m *brokertest.Members, n int) {
+	t.Helper()
+	count := func() int {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.acked)
+	}
+	least := count() + n
+	m.Wait("acknowledgements", func() bool { return count() >= least })
+}
+
+// jobsInfo is what a member that runs says about JOBS, once one of them leads it.
+func jobsInfo(t *testing.T, m *brokertest.Members) (info *jetstream.StreamInfo) {
+	t.Helper()
+	for i := 0; ; i++ {
+		b := m.Brokers[i%len(m.Brokers)]
+		if b == nil {
+			continue
+		}
+		nc, js := connect(t, b)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		s, err := js.Stream(ctx, broker.JobsStream)
+		cancel()
+		nc.Close() // the member may be stopped soon
+		if err == nil && s.CachedInfo().Cluster.Leader != "" {
+			return s.CachedInfo()
+		}
+		if t.Context().Err() != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// jobsLeader is the member that leads JOBS.
+func jobsLeader(t *testing.T, m *brokertest.Members) int {
+	t.Helper()
+	leader := jobsInfo(t, m).Cluster.Leader
+	n, err := strconv.Atoi(strings.TrimPrefix(leader, "test-"))
+	if err != nil {
+		return 0
+	}
+	return n - 1
+}
+
+// storedKeys are the bodies of all messages that a member's own replica of JOBS has.
+func storedKeys(t *testing.T, b *broker.Broker) map[string]bool {
+	t.Helper()
+	nc, _ := connect(t, b)
+	sub, err := nc.SubscribeSync(nc.NewInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+broker.JobsStream, sub.Subject, []byte(`{"seq":1,"batch":1000000}`)); err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string]bool)
+	for {
+		m, err := sub.NextMsg(patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status := m.Header.Get("Status"); status != "" {
+			return all
+		}
+		var key string
+		if err := json.Unmarshal(m.Data, &key); err != nil {
+			t.Fatal(err)
+		}
+		all[key] = true
 	}
 }

@@ -116,8 +116,9 @@ func (l *TrackerLog) Last(ctx context.Context) (replica.Message, error) {
 	return replica.Message{Seq: s.CachedInfo().State.LastSeq}, nil
 }
 
-// Read returns messages of this server's own replica, from the sequence from on. It needs
-// no consumer, so it works while the cluster has no leader.
+// Read returns messages of this server's own replica, from the sequence from on, or those
+// of another one until that has caught up after a start. It needs no consumer, so it works
+// while the cluster has no leader.
 func (l *TrackerLog) Read(ctx context.Context, from uint64, most int) ([]replica.Message, error) {
 	l.reading.Lock()
 	defer l.reading.Unlock()
@@ -183,7 +184,7 @@ func readError(status, text string) error {
 	case "404", "204":
 		return nil
 	case "503":
-		return fmt.Errorf("stream %s is not there yet", TrackerStream)
+		return fmt.Errorf("no replica of stream %s answers", TrackerStream)
 	}
 	return fmt.Errorf("stream %s cannot be read: %s (%s)", TrackerStream, text, status)
 }

@@ -1,9 +1,12 @@
 package broker_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -134,10 +137,16 @@ func TestTrackerLogWithoutAMajority(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Wait("the own replica", func() bool {
-		got, _ := alone.Read(t.Context(), 1, 1)
-		return len(got) == 1
+		m.Isolate(0, true)
+		if got, err := alone.Read(t.Context(), 1, 1); len(got) == 1 && err == nil {
+			return true
+		}
+		m.Isolate(0, false) // others answer until it has caught up
+		try, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, _ = alone.Last(try)
+		return false
 	})
-	m.Isolate(0, true)
 	short, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if _, err := alone.Append(short, 1, []byte("lost")); err == nil || errors.Is(err, replica.ErrRefused) {
@@ -201,5 +210,74 @@ func TestTrackerIsClosed(t *testing.T) {
 				t.Fatalf("member %d: a request was not refused", i+1)
 			}
 		}
+	}
+}
+
+// TestPeers greet one another, and copy trackers of different sizes.
+func TestPeers(t *testing.T) {
+	t.Parallel()
+	m := brokertest.Cluster(t, 3)
+	if err := m.Brokers[0].Peers.Tell([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	for i, b := range m.Brokers[1:] {
+		select {
+		case got := <-b.Peers.Heard():
+			if string(got) != "hello" {
+				t.Errorf("member %d heard %q", i+2, got)
+			}
+		case <-time.After(patience):
+			t.Fatalf("member %d heard nothing", i+2)
+		}
+	}
+	from, to := m.Brokers[1].Peers, m.Brokers[2].Peers
+	if err := to.Fetch(t.Context(), "test-2", io.Discard); err == nil || !strings.Contains(err.Error(), "it has none yet") {
+		t.Errorf("a copy of nothing: %v", err)
+	}
+	if err := to.Fetch(t.Context(), "nobody", io.Discard); err == nil || !strings.Contains(err.Error(), "it is not there") {
+		t.Errorf("a copy of nobody: %v", err)
+	}
+	for _, size := range []int{0, 1, 512 << 10, 512<<10 + 1, 20 << 20} {
+		tracker := make([]byte, size)
+		_, _ = rand.NewChaCha8([32]byte{1}).Read(tracker) // it never fails
+		from.Serve(func(f func(int64, io.WriterTo) error) error { return f(int64(size), bytes.NewReader(tracker)) })
+		var got bytes.Buffer
+		if err := to.Fetch(t.Context(), "test-2", &got); err != nil || !bytes.Equal(got.Bytes(), tracker) {
+			t.Errorf("a copy of %d bytes has %d, or others: %v", size, got.Len(), err)
+		}
+	}
+	from.Serve(func(f func(int64, io.WriterTo) error) error { return f(0, failing{}) })
+	if err := to.Fetch(t.Context(), "test-2", io.Discard); err == nil || !strings.Contains(err.Error(), "on purpose") {
+		t.Errorf("a copy that breaks: %v", err)
+	}
+}
+
+// failing writes something, and then fails.
+type failing struct{}
+
+func (failing) WriteTo(w io.Writer) (int64, error) {
+	n, err := w.Write(make([]byte, 1<<20))
+	return int64(n), errors.Join(err, errors.New("broken on purpose"))
+}
+
+// TestOneCopyAtATime: the second one who asks meanwhile is refused.
+func TestOneCopyAtATime(t *testing.T) {
+	t.Parallel()
+	m := brokertest.Cluster(t, 3)
+	begun, end := make(chan struct{}), make(chan struct{})
+	m.Brokers[0].Peers.Serve(func(f func(int64, io.WriterTo) error) error {
+		close(begun)
+		<-end
+		return f(0, strings.NewReader("a copy"))
+	})
+	first := make(chan error, 1)
+	go func() { first <- m.Brokers[1].Peers.Fetch(t.Context(), "test", io.Discard) }()
+	<-begun
+	if err := m.Brokers[2].Peers.Fetch(t.Context(), "test", io.Discard); err == nil || !strings.Contains(err.Error(), "another one gets a copy now") {
+		t.Errorf("the second one: %v", err)
+	}
+	close(end)
+	if err := <-first; err != nil {
+		t.Error(err)
 	}
 }
