@@ -13,10 +13,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/mattn/go-isatty"
 	"golang.org/x/time/rate"
 
 	"jobstream/cmd/jobstream/internal/cli"
+	"jobstream/cmd/jobstream/internal/terminal"
 	"jobstream/cmd/node"
 	"jobstream/cmd/node/archive"
 	"jobstream/jobs/fsync"
@@ -55,26 +55,35 @@ func (c *backupCommand) Run(p *program) error {
 		return err
 	}
 	defer func() { _ = from.Close() }() // its end has been read, or there is an error anyway
-	shown := newTransfer(from, "backup", p.Stderr)
-	defer shown.end()
+	bar := terminal.On(p.Stderr)
+	defer bar.End()
+	shown := bar.Reading("backup", from)
 	read := io.Reader(shown)
 	if limit > 0 {
 		read = newPaced(ctx, read, limit)
 	}
-	got, err := archive.Read(io.TeeReader(read, out), shown.begin, pass)
+	got, err := archive.Read(io.TeeReader(read, out), sized(shown), pass)
 	if err != nil && ctx.Err() != nil {
 		return errors.New("interrupted; nothing is left of the backup")
 	}
 	if err != nil {
 		return c.explain(err)
 	}
-	shown.end()
+	bar.End()
 	if err := out.commit(); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out.said, "%s: %.1f MiB, %d files, verified; it has everything that was acknowledged before %s\n",
-		out.name, float64(got.Bytes)/(1<<20), got.Files, got.At.Format(time.RFC3339))
+	_, err = fmt.Fprintf(out.said, "%s: %s, %d files, verified; it has everything that was acknowledged before %s\n",
+		out.name, terminal.Bytes(got.Bytes), got.Files, got.At.Format(time.RFC3339))
 	return err
+}
+
+// sized takes the size of an archive from its beginning.
+func sized(shown *terminal.Reader) func(*archive.Info) error {
+	return func(i *archive.Info) error {
+		shown.Expect(i.Bytes)
+		return nil
+	}
 }
 
 // pass is for the files of an archive that is only verified.
@@ -146,7 +155,7 @@ type output struct {
 // out begins the output.
 func (c *backupCommand) out(p *program) (*output, error) {
 	if c.To == "-" {
-		if f, ok := p.Stdout.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
+		if terminal.Is(p.Stdout) {
 			return nil, &usageError{Err: errors.New("a backup is no text for a terminal; name a file, or redirect the output")}
 		}
 		return &output{Writer: p.Stdout, name: "the backup", said: p.Stderr}, nil

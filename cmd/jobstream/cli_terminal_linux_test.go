@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,7 +15,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/jobs"
+	"jobstream/jobs/handlers/importer"
 )
 
 // typist is somebody at a terminal, in which a command runs.
@@ -31,7 +34,7 @@ func typing(t *testing.T, h *house, args ...string) *typist {
 	t.Helper()
 	bin, err := built()
 	mustDo(t, err)
-	window, inside := terminal(t)
+	window, inside := openTerminal(t)
 	mustDo(t, unix.IoctlSetWinsize(int(window.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 40, Col: 130}))
 	p := &typist{t: t, window: window, screen: newLogged(), cmd: exec.Command(bin, args...), done: make(chan error, 1)} //nolint:noctx // it ends by its keys
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = inside, inside, inside
@@ -175,5 +178,43 @@ func TestAtTheTerminal(t *testing.T) {
 		p.enters(c.keys)
 		p.sees(c.says)
 		p.ends(c.code)
+	}
+}
+
+// TestProgressAtTheTerminal: whatever takes long says how far it is, in the same form, and
+// only on a terminal.
+func TestProgressAtTheTerminal(t *testing.T) {
+	t.Parallel()
+	h := open(t, t.TempDir(), setup{change: func(c *config.Config) {
+		c.Jobs["import"] = config.JobType{Run: "import", Timeout: time.Minute, Inputs: importer.Inputs()}
+	}})
+	dir := t.TempDir()
+	rows, copied := filepath.Join(dir, "rows.csv"), filepath.Join(dir, "copy.tar")
+	mustDo(t, os.WriteFile(rows, []byte("older_than,dry_run\n"+strings.Repeat("30d,true\n", 100)), 0o600))
+	for _, c := range []struct {
+		args []string
+		sees string
+	}{
+		{[]string{"submit", "import", "-p", `{"type":"cleanup"}`, "--input", "file=" + rows}, "sending " + rows + ": ["},
+		{[]string{"backup", copied}, "backup: ["},
+		{[]string{"restore", copied, "--data", filepath.Join(dir, "restored")}, "restore: ["},
+		{[]string{"bench", "--phase", "sustained", "--jobs", "1000", "--dir", dir}, "sustained ["},
+	} {
+		if c.args[0] == "submit" || c.args[0] == "backup" {
+			c.args = append(c.args, "--token", adminToken)
+		}
+		p := typing(t, h, c.args...)
+		p.sees(c.sees)
+		p.ends(exitOK)
+		if c.args[0] == "restore" || c.args[0] == "bench" {
+			continue
+		}
+		bin, err := built()
+		mustDo(t, err)
+		cmd := exec.CommandContext(t.Context(), bin, c.args...)
+		cmd.Env = append(cleanEnviron(), "JOBSTREAM_URL="+h.rest)
+		if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), "\x1b") || strings.Contains(string(out), " [#") {
+			t.Errorf("into a pipe %q prints %q, %v", c.args, out, err)
+		}
 	}
 }

@@ -204,21 +204,3 @@ func TestPaced(t *testing.T) {
 		t.Errorf("%d bytes in %v, want at least %v: %v", n, took, least, err)
 	}
 }
-
-func TestTransferLine(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		read, total int64
-		since       time.Duration
-		want        string
-	}{
-		{0, 0, 3 * time.Second, "backup: waiting, 3 s"},
-		{5 << 20, 10 << 20, 2 * time.Second, "backup: [##########..........]  50 %  5.0 of about 10.0 MiB, 2.5 MiB/s, 2 s left"},
-		{12 << 20, 10 << 20, 4 * time.Second, "backup: [####################] 100 %  12.0 of about 10.0 MiB, 3.0 MiB/s, 0 s left"},
-		{0, 10 << 20, 0, "backup: [....................]   0 %  0.0 of about 10.0 MiB, 0.0 MiB/s"},
-	} {
-		if got := transferLine("backup", c.read, c.total, c.since); got != c.want {
-			t.Errorf("%q, want %q", got, c.want)
-		}
-	}
-}

@@ -21,9 +21,10 @@ import (
 
 // TestReadme types the commands of the README's first two sections against the built
 // binary, one after the other, in an empty folder. Their output must agree with the
-// comments behind them: a status, "job N" (its seq), and pieces of JSON up to an
-// ellipsis. A command without a status must succeed. Between two commands it waits as
-// long as a reader takes.
+// comments behind them: a status, "job N" (its seq), pieces of JSON up to an ellipsis,
+// and texts in backticks. A command without a status must succeed. A comment may name
+// another form of the command ("or curl …", up to a semicolon), which must succeed as
+// well. Between two commands it waits as long as a reader takes.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"sh", "curl"} {
@@ -60,7 +61,7 @@ type reader struct {
 }
 
 // configures is the command that starts the server of the README.
-var configures = regexp.MustCompile(`(?m)^    go run ./cmd/jobstream --config (\S+)`)
+var configures = regexp.MustCompile(`(?m)^    jobstream --config (\S+)`)
 
 func startReader(t *testing.T, tour string) *reader {
 	t.Helper()
@@ -143,25 +144,37 @@ func (r *reader) settle() {
 	})
 }
 
-var assignment = regexp.MustCompile(`^[A-Z]+=\S+$`)
+var (
+	assignment = regexp.MustCompile(`^[A-Z]+=\S+$`)
+	otherForm  = regexp.MustCompile(`\bor ((?:curl|jobstream) [^;]+)`)
+	changing   = regexp.MustCompile(` -d | -X |^jobstream (submit|cancel|retry|run|delete|pause|resume) `)
+)
 
-// enter types one line and looks at what it shows.
+// enter types one line and looks at what it shows. It does so with each of its forms.
 func (r *reader) enter(line string) {
 	r.t.Helper()
 	command, says, _ := strings.Cut(line, " #")
+	r.enterOne(line, command, otherForm.ReplaceAllString(says, ""))
+	if other := otherForm.FindStringSubmatch(says); other != nil {
+		r.enterOne(line, other[1], "")
+	}
+}
+
+func (r *reader) enterOne(line, command, says string) {
+	r.t.Helper()
 	command = strings.ReplaceAll(strings.TrimSpace(command), "localhost:8080", strings.TrimPrefix(r.rest, "http://"))
 	name, _, _ := strings.Cut(command, " ")
 	wrong := ""
 	switch {
+	case configures.MatchString("    " + command): // it runs
 	case assignment.MatchString(command):
 		r.prefix += command + "; "
 	case name == "go": // what it does has been done, or takes too long
 	case name == "nats":
 		wrong = compare(says, r.natsCommand(command))
-	case name == "curl":
+	case name == "curl" || name == "jobstream":
 		wrong = compare(says, r.shell(command))
-		changes := strings.Contains(command, " -d ") || strings.Contains(command, " -X ")
-		for deadline := time.Now().Add(patience); wrong != "" && !changes && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(patience); wrong != "" && !changing.MatchString(command) && time.Now().Before(deadline); {
 			wrong = compare(says, r.shell(command)) // the reader was too fast
 		}
 	case name == "ls":
@@ -176,12 +189,16 @@ func (r *reader) enter(line string) {
 	}
 }
 
-// shell runs a command; what curl gets has the status as its last line.
+// shell runs a command. What curl gets has the status as its last line, and what jobstream
+// prints has 200 there, in the form that it has on a terminal.
 func (r *reader) shell(command string) string {
 	r.t.Helper()
-	script := `curl() { command curl -sS -w '\n%{http_code}' "$@"; }; ` + r.prefix + command
+	bin, err := built()
+	mustDo(r.t, err)
+	script := `curl() { command curl -sS -w '\n%{http_code}' "$@"; }; jobstream() { command jobstream "$@" -o table && printf '\n200'; }; ` + r.prefix + command
 	cmd := exec.CommandContext(r.t.Context(), "sh", "-c", script)
 	cmd.Dir = r.dir
+	cmd.Env = append(cleanEnviron(), "JOBSTREAM_URL="+r.rest, "PATH="+filepath.Dir(bin)+string(os.PathListSeparator)+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		r.t.Errorf("%s: %v", command, err)
@@ -223,7 +240,8 @@ func (r *reader) natsCommand(command string) string {
 var (
 	saysStatus = regexp.MustCompile(`^\s*([1-5][0-9][0-9])\b`)
 	saysJob    = regexp.MustCompile(`\bjob ([0-9]+)\b`)
-	saysJSON   = regexp.MustCompile(`"[a-z_]+":[^… ;]+`)
+	saysJSON   = regexp.MustCompile(`"[a-z_]+":[^… ;`+"`"+`]+`)
+	saysText   = regexp.MustCompile("`([^`]+)`")
 )
 
 // compare says what is shown, unless it is what the comment says.
@@ -236,7 +254,12 @@ func compare(says, shown string) (wrong string) {
 	if want := saysJob.FindStringSubmatch(says); want != nil && !strings.Contains(body, `"seq":`+want[1]+",") {
 		return "another job: " + body
 	}
-	for _, want := range saysJSON.FindAllString(says, -1) {
+	for _, want := range saysText.FindAllStringSubmatch(says, -1) {
+		if !strings.Contains(body, want[1]) {
+			return "no " + want[1] + ": " + body
+		}
+	}
+	for _, want := range saysJSON.FindAllString(saysText.ReplaceAllString(says, ""), -1) {
 		if !strings.Contains(body, want) {
 			return "no " + want + ": " + body
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"jobstream/cmd/jobstream/internal/config"
+	"jobstream/cmd/jobstream/internal/terminal"
 	"jobstream/cmd/node"
 	"jobstream/cmd/node/archive"
 	"jobstream/jobs/handlers"
@@ -37,10 +38,11 @@ func (c *restoreCommand) Run(p *program) error {
 	}
 	ctx, stop := signal.NotifyContext(p.Ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	shown := newTransfer(from, "restore", p.Stderr)
-	defer shown.end()
-	got, err := node.Restore(ctx, shown, dir, shown.begin, commandLog(p.Stderr))
-	shown.end()
+	bar := terminal.On(p.Stderr)
+	defer bar.End()
+	shown := bar.Reading("restore", from)
+	got, err := node.Restore(ctx, shown, dir, sized(shown), commandLog(p.Stderr))
+	bar.End()
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return fmt.Errorf("interrupted; nothing was restored into %s", dir)
@@ -49,8 +51,8 @@ func (c *restoreCommand) Run(p *program) error {
 	case err != nil:
 		return fmt.Errorf("nothing was restored: %w", err)
 	}
-	_, err = fmt.Fprintf(p.Stdout, "%s: %d files, %.1f MiB, verified; as the server was at %s. Start it on this folder, and never beside the one that the backup is of\n",
-		dir, got.Files, float64(got.Bytes)/(1<<20), got.At.Format(time.RFC3339))
+	_, err = fmt.Fprintf(p.Stdout, "%s: %d files, %s, verified; as the server was at %s. Start it on this folder, and never beside the one that the backup is of\n",
+		dir, got.Files, terminal.Bytes(got.Bytes), got.At.Format(time.RFC3339))
 	return err
 }
 

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal opens a terminal: the side of its window, and the side of its programs.
-func terminal(t *testing.T) (window, inside *os.File) {
+// openTerminal opens a terminal: the side of its window, and the side of its programs.
+func openTerminal(t *testing.T) (window, inside *os.File) {
 	t.Helper()
 	window, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -33,7 +33,7 @@ func TestTerminalIsClosed(t *testing.T) {
 	t.Parallel()
 	for _, nohup := range []bool{false, true} {
 		t.Run(fmt.Sprint("nohup ", nohup), func(t *testing.T) {
-			window, inside := terminal(t)
+			window, inside := openTerminal(t)
 			cmd := exec.Command(os.Args[0]) //nolint:noctx // it is ended by hand
 			if nohup {
 				path, err := exec.LookPath("nohup")

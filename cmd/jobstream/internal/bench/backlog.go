@@ -20,7 +20,7 @@ func (b *bench) behindBacklog(ctx context.Context, dir string) (err error) {
 		n.Pool.SetPaused(waitingType, true)
 		c := *b.c
 		c.Jobs, c.MaxTime = b.c.Backlog, max(c.MaxTime, patience)
-		b.progress.begin(phaseBacklog+": making", c.Jobs, n.accepted.Load)
+		b.show(phaseBacklog+": making", c.Jobs, n.accepted.Load)
 		accepted, err := n.submitTo(ctx, &c, []jobs.Lane{{Type: waitingType, Priority: jobs.DefaultPriority}})
 		if err == nil && accepted != c.Jobs {
 			err = fmt.Errorf("only %d jobs could be submitted within %v", accepted, c.MaxTime)

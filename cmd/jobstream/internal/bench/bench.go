@@ -14,6 +14,7 @@ import (
 	"slices"
 	"time"
 
+	"jobstream/cmd/jobstream/internal/terminal"
 	"jobstream/jobs"
 )
 
@@ -55,14 +56,14 @@ const (
 )
 
 // Run measures a server. Its files are in a temporary folder, which is removed at the
-// end. Progress goes to terminal, if that is one. The end of ctx ends it with an error.
-func Run(ctx context.Context, o Options, s Server, log *slog.Logger, terminal io.Writer) (*Report, error) {
+// end. Progress goes to tty, if that is a terminal. The end of ctx ends it with an error.
+func Run(ctx context.Context, o Options, s Server, log *slog.Logger, tty io.Writer) (*Report, error) {
 	dir, err := os.MkdirTemp(o.Dir, "jobstream-bench-")
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a temporary folder (--dir): %w", err)
 	}
 	b := &bench{
-		c: &o, server: &s, dir: dir, progress: newProgress(terminal), report: newReport(&o, &s, dir),
+		c: &o, server: &s, dir: dir, bar: terminal.On(tty), report: newReport(&o, &s, dir),
 		options: NodeOptions{
 			Registry: o.registry(nil), Host: "127.0.0.1", Sync: time.Second, Workers: o.Workers,
 			QueueSize: max(leastQueue, o.Jobs), MaxPayload: 1 << 20, Lease: 30 * time.Second, MaxLost: 5, Logger: log,
@@ -83,16 +84,16 @@ const leastQueue = 100_000
 
 // bench is one run of all phases.
 type bench struct {
-	c        *Options // the flags
-	server   *Server
-	dir      string
-	options  NodeOptions // of every node, except for its folders
-	progress *progress
-	report   *Report
+	c       *Options // the flags
+	server  *Server
+	dir     string
+	options NodeOptions   // of every node, except for its folders
+	bar     *terminal.Bar // of the phase
+	report  *Report
 }
 
 func (b *bench) run(ctx context.Context) error {
-	defer b.progress.end()
+	defer b.bar.End()
 	memory := watchMemory()
 	defer memory.stop()
 	for _, phase := range []struct {
@@ -156,7 +157,7 @@ func (b *bench) backlog(ctx context.Context, dir string) error {
 		if err != nil || !b.c.wants(phaseDrain) {
 			return err
 		}
-		b.progress.begin(phaseDrain, accepted, n.ended)
+		b.show(phaseDrain, accepted, n.ended)
 		watch := startWatch()
 		close(gate)
 		err = n.awaitAll(ctx, accepted, b.c.MaxTime)
@@ -184,7 +185,7 @@ func (b *bench) batch(ctx context.Context, dir string) error {
 
 // fill submits all jobs in one way, and compares the accepted ones with the tracker's.
 func (b *bench) fill(ctx context.Context, n *node, phase string, submit func(context.Context, *Options) (int, error)) (accepted int, took *Throughput, err error) {
-	b.progress.begin(phase, b.c.Jobs, n.accepted.Load)
+	b.show(phase, b.c.Jobs, n.accepted.Load)
 	watch := startWatch()
 	if accepted, err = submit(ctx, b.c); err != nil {
 		return 0, nil, err
@@ -275,7 +276,7 @@ func (b *bench) nats(ctx context.Context, dir string) error {
 
 // endToEnd measures from the first submission until the last notification is stored.
 func (b *bench) endToEnd(ctx context.Context, n *node, c *Options, name string, submit func(context.Context, *Options) (int, error)) (*Throughput, error) {
-	b.progress.begin(name, c.Jobs, n.ended)
+	b.show(name, c.Jobs, n.ended)
 	watch := startWatch()
 	accepted, err := submit(ctx, c)
 	if err != nil {

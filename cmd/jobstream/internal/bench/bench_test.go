@@ -83,8 +83,8 @@ func TestReadAccepted(t *testing.T) {
 
 func TestProgressLine(t *testing.T) {
 	for want, got := range map[string]string{
-		"drain      25 %  2,500 jobs, 1,250/s": progressLine(phaseDrain, 10_000, func() int64 { return 2500 }, 2*time.Second),
-		"raw       3 s":                        progressLine(phaseRaw, 10_000, nil, 3*time.Second),
+		"drain     [#####...............]  25 %  2,500 jobs, 1,250/s": progressLine(phaseDrain, 10_000, func() int64 { return 2500 }, 2*time.Second),
+		"raw       3 s": progressLine(phaseRaw, 10_000, nil, 3*time.Second),
 	} {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -96,7 +96,7 @@ func (b *bench) calls(e *endpoint, body json.RawMessage, c *Options) turns {
 		defer client.CloseIdleConnections()
 		var begun, done atomic.Int64
 		var failed atomic.Pointer[error]
-		b.progress.begin(name, c.Jobs, done.Load)
+		b.show(name, c.Jobs, done.Load)
 		watch := startWatch()
 		var group sync.WaitGroup
 		for range c.Workers {

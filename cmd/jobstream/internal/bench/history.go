@@ -21,7 +21,7 @@ func (b *bench) history(ctx context.Context, dir string) error {
 	if err := b.remember(ctx, past); err != nil {
 		return fmt.Errorf("cannot make the finished jobs: %w", err)
 	}
-	b.progress.begin(phaseHistory+": syncing", 0, nil)
+	b.show(phaseHistory+": syncing", 0, nil)
 	// Otherwise the system would write all that to the disk during the measurement.
 	if err := b.server.SyncFolder(past); err != nil {
 		return err
@@ -54,7 +54,7 @@ func (b *bench) remember(ctx context.Context, dir string) (err error) {
 	defer func() { err = errors.Join(err, store.Close()) }()
 	store.Notified(math.MaxUint64) // nobody listens
 	past := &pastJobs{c: b.c, over: make(chan struct{})}
-	b.progress.begin(phaseHistory+": making", b.c.History, past.made.Load)
+	b.show(phaseHistory+": making", b.c.History, past.made.Load)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done := make(chan error, 1)

@@ -40,7 +40,7 @@ func (b *bench) latency(ctx context.Context, dir string) error {
 	}))
 	return b.withNode(ctx, dir, o, func(n *node) error {
 		var visible atomic.Int64
-		b.progress.begin(phaseLatency, len(all), visible.Load)
+		b.show(phaseLatency, len(all), visible.Load)
 		ear, err := n.listen(ctx, len(all))
 		if err != nil {
 			return err

@@ -58,7 +58,7 @@ func (b *bench) withNode(ctx context.Context, dir string, o NodeOptions, f func(
 		err = f(&node{Node: n, log: o.Logger, inside: inside})
 		inside.close()
 	}
-	b.progress.end()
+	b.bar.End()
 	return errors.Join(err, n.Stop()) //nolint:contextcheck // ctx may have ended
 }
 

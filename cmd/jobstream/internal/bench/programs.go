@@ -52,7 +52,7 @@ func (b *bench) bare(path string, c *Options) turns {
 		defer cancel()
 		var begun, ran atomic.Int64
 		var failed atomic.Pointer[error]
-		b.progress.begin(name, c.Jobs, ran.Load)
+		b.show(name, c.Jobs, ran.Load)
 		watch := startWatch()
 		var group sync.WaitGroup
 		for range c.Workers {

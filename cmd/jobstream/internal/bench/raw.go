@@ -17,7 +17,7 @@ import (
 
 // raw is the yardstick: JetStream by itself, with the node's settings.
 func (b *bench) raw(ctx context.Context, dir string) error {
-	b.progress.begin(phaseRaw, b.c.Jobs, nil)
+	b.show(phaseRaw, b.c.Jobs, nil)
 	done, took, err := rawThroughput(ctx, broker.Options{
 		Dir: dir, SyncInterval: b.options.Sync, MaxPayload: b.options.MaxPayload, QueueSize: b.options.QueueSize,
 		Lease: b.options.Lease, Logger: b.options.Logger,

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"jobstream/cmd/jobstream/internal/terminal"
 )
 
 // chosen are the jobs of a command that changes some: named ones, or all that a filter
@@ -226,7 +228,7 @@ func (s *session) report(id string, what *change) error {
 
 // agree asks for a yes.
 func (c *chosen) agree(s *session, what *change, n int) error {
-	if !terminal(s.p.Stdin) || !terminal(s.p.Stderr) {
+	if !terminal.Is(s.p.Stdin) || !terminal.Is(s.p.Stderr) {
 		return Usagef("%s would be %s; repeat it with --yes to do it, or with --dry-run to see only the number", plural(n), what.done)
 	}
 	_, _ = fmt.Fprintf(s.p.Stderr, "%s will be %s. Go on? [y/N] ", plural(n), what.done)

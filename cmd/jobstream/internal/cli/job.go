@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"jobstream/cmd/jobstream/internal/terminal"
 )
 
 type jobCommand struct {
@@ -127,11 +129,11 @@ func (s *session) facts(j *job, text []byte) error {
 	}
 	var files []string
 	for _, f := range more.Artifacts {
-		files = append(files, fmt.Sprintf("%s (%s)", f.Name, bytesOf(f.Size)))
+		files = append(files, fmt.Sprintf("%s (%s)", f.Name, terminal.Bytes(f.Size)))
 	}
 	progress := ""
 	if j.Status == "processing" && j.Progress > 0 {
-		progress = fmt.Sprintf("%s %d %%", Bar(float64(j.Progress)/100), j.Progress)
+		progress = fmt.Sprintf("%s %d %%", terminal.Part(float64(j.Progress)/100), j.Progress)
 	}
 	waits := ""
 	if j.Waiting != nil {

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"jobstream/cmd/jobstream/internal/terminal"
 )
 
 type jobsCommand struct {
@@ -215,7 +217,7 @@ func (c *jobsCommand) redraw(s *session, found *list) error {
 	if err != nil {
 		return err
 	}
-	width, height := size(s.p.Stdout)
+	width, height := terminal.Size(s.p.Stdout)
 	if s.live {
 		_, err = fmt.Fprint(s.p.Stdout, clearScreen)
 	}

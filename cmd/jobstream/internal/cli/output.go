@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -15,9 +14,8 @@ import (
 	"charm.land/lipgloss/v2/table"
 	"github.com/charmbracelet/colorprofile"
 	"github.com/charmbracelet/x/ansi"
-	"github.com/charmbracelet/x/term"
-	"github.com/mattn/go-isatty"
 
+	"jobstream/cmd/jobstream/internal/terminal"
 	"jobstream/jobs"
 )
 
@@ -37,28 +35,11 @@ type page struct {
 // on returns the page of a command.
 func (o *outputFlag) on(p *Program) *page {
 	s := &page{out: colorprofile.NewWriter(p.Stdout, p.Environ)}
-	if s.live = terminal(p.Stdout); s.live {
-		s.width, _ = size(p.Stdout)
+	if s.live = terminal.Is(p.Stdout); s.live {
+		s.width, _ = terminal.Size(p.Stdout)
 	}
 	s.json = o.Output == "json" || o.Output == "auto" && !s.live
 	return s
-}
-
-// terminal says whether w is one.
-func terminal(w any) bool {
-	f, is := w.(*os.File)
-	return is && isatty.IsTerminal(f.Fd())
-}
-
-// size is that of a terminal, 80 by 24 if it has none.
-func size(w io.Writer) (width, height int) {
-	if f, is := w.(*os.File); is {
-		width, height, _ = term.GetSize(f.Fd()) // 0 with an error
-	}
-	if width <= 0 || height <= 0 {
-		width, height = 80, 24
-	}
-	return width, height
 }
 
 // printf prints a line.
@@ -260,17 +241,4 @@ func ago(t *time.Time) string {
 		return "in " + span(-d)
 	}
 	return span(d) + " ago"
-}
-
-// bytesOf is a number of bytes for people.
-func bytesOf(n int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
-	v, i := float64(n), 0
-	for v >= 1024 && i < len(units)-1 {
-		v, i = v/1024, i+1
-	}
-	if i == 0 {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %s", v, units[i])
 }

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"jobstream/cmd/jobstream/internal/terminal"
 )
 
 type submitCommand struct {
@@ -149,7 +151,7 @@ func (s *session) shortEnd(j *job, text []byte) error {
 		return err
 	}
 	if more.Artifact != nil {
-		if err := s.printf("file: %s (%s, %s)", clean(more.Artifact.Name), clean(more.Artifact.ContentType), bytesOf(more.Artifact.Size)); err != nil {
+		if err := s.printf("file: %s (%s, %s)", clean(more.Artifact.Name), clean(more.Artifact.ContentType), terminal.Bytes(more.Artifact.Size)); err != nil {
 			return err
 		}
 	}
@@ -226,10 +228,13 @@ func (s *session) upload(path string) (string, error) {
 	if kind == "" {
 		kind = "application/octet-stream"
 	}
-	shown := newBar(s.p.Stderr)
-	defer shown.end()
-	shown.line("sending " + path)
-	answer, err := s.Send(s.ctx, http.MethodPost, "/artifacts", f, Header{"Content-Type", kind}, //nolint:bodyclose // whole closes it
+	bar := terminal.On(s.p.Stderr)
+	defer bar.End()
+	shown := bar.Reading("sending "+clean(path), f)
+	if info, err := f.Stat(); err == nil {
+		shown.Expect(info.Size())
+	}
+	answer, err := s.Send(s.ctx, http.MethodPost, "/artifacts", shown, Header{"Content-Type", kind}, //nolint:bodyclose // whole closes it
 		Header{"Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": filepath.Base(path)})})
 	if err != nil {
 		return "", err

@@ -13,6 +13,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/x/ansi"
 
+	"jobstream/cmd/jobstream/internal/terminal"
 	"jobstream/jobs/figures"
 )
 
@@ -28,7 +29,7 @@ func (topCommand) Help() string {
 
 // Run shows what the server does, on the whole terminal, until q.
 func (c *topCommand) Run(p *Program) error {
-	if !terminal(p.Stdout) || !terminal(p.Stdin) {
+	if !terminal.Is(p.Stdout) || !terminal.Is(p.Stdin) {
 		return Usagef("top needs a terminal; for programs there are jobstream stats -o json and GET /events?digest=1s")
 	}
 	if c.Every < time.Second || c.Every > time.Minute || c.Every%time.Second != 0 {
@@ -244,7 +245,7 @@ func (t *top) totals() string {
 	if w := d.Total.Wait; w != nil {
 		out += fmt.Sprintf("  wait p50 %s p99 %s", seconds(w.P50), seconds(w.P99))
 	}
-	return out + "  disk free " + bytesOf(d.Node.DiskFree)
+	return out + "  disk free " + terminal.Bytes(d.Node.DiskFree)
 }
 
 // chart is the throughput of the past as a line of blocks.

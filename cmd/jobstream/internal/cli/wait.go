@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/charmbracelet/x/ansi"
+	"jobstream/cmd/jobstream/internal/terminal"
 )
 
 // job is what the commands read of a job.
@@ -96,12 +96,13 @@ const (
 // await waits until a job has ended, and returns it with its JSON. It shows the progress
 // on a terminal, and outlasts a restart of the server.
 func (s *session) await(id string) (*job, []byte, error) {
-	bar := newBar(s.p.Stderr)
-	defer bar.end()
+	bar := terminal.On(s.p.Stderr)
+	defer bar.End()
 	once := waitAtOnce
-	if bar.shown {
+	if bar.Shown() {
 		once = lookEvery
 	}
+	begun := time.Now()
 	var j job
 	path := "/jobs/" + url.PathEscape(id) + "?wait=" + once.String()
 	since, pause := time.Now(), pauseFirst
@@ -113,12 +114,14 @@ func (s *session) await(id string) (*job, []byte, error) {
 			return &j, text, nil
 		case err == nil:
 			since, pause = time.Now(), pauseFirst
-			bar.job(&j)
+			far := j.far()
+			bar.Show(func() string { return clean(far + ", " + span(time.Since(begun))) })
 			continue
 		case !passing(err) || s.ctx.Err() != nil || time.Since(since) > patience:
 			return nil, nil, s.interrupted(err, "the job goes on. See: jobstream job "+id)
 		}
-		bar.line("waiting for the server, " + span(time.Since(since)))
+		lost := since
+		bar.Show(func() string { return "waiting for the server, " + span(time.Since(lost)) })
 		select {
 		case <-time.After(pause):
 		case <-s.ctx.Done():
@@ -137,46 +140,16 @@ func passing(err error) bool {
 	return errors.As(err, &unreachable) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// bar is a line of a terminal that shows how far something is. Elsewhere it is silent.
-type bar struct {
-	out   io.Writer
-	shown bool
-	begun time.Time
-}
-
-// clearLine moves the cursor to the start of an empty line.
-const clearLine = "\r\x1b[K"
-
-func newBar(out io.Writer) *bar { return &bar{out: out, shown: terminal(out), begun: time.Now()} }
-
-// line shows a text instead of what was shown.
-func (b *bar) line(text string) {
-	if b.shown {
-		width, _ := size(b.out)
-		_, _ = io.WriteString(b.out, clearLine+ansi.Truncate(clean(text), width-1, "…"))
-	}
-}
-
-// job shows how far a job is.
-func (b *bar) job(j *job) {
+// far says how far a job is, in a line.
+func (j *job) far() string {
 	line := j.name() + " " + j.Status
 	if j.Status == "processing" && j.Progress > 0 {
-		line += " " + Bar(float64(j.Progress)/100) + fmt.Sprintf(" %d %%", j.Progress)
+		line += fmt.Sprintf(" %s %d %%", terminal.Part(float64(j.Progress)/100), j.Progress)
 	}
 	if says := j.says(); says != "" && j.Status != "processing" {
 		line += ": " + says
 	} else if j.Message != "" {
 		line += " " + j.Message
 	}
-	b.line(line + ", " + span(time.Since(b.begun)))
-}
-
-// end removes the line.
-func (b *bar) end() { b.line("") }
-
-// Bar draws a part of a whole, 0 to 1, in 22 characters.
-func Bar(part float64) string {
-	const width = 20
-	full := min(int(part*width+0.5), width)
-	return "[" + strings.Repeat("#", full) + strings.Repeat(".", width-full) + "]"
+	return line
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"jobstream/cmd/jobstream/internal/terminal"
 )
 
 type typesCommand struct {
@@ -291,7 +293,7 @@ func (c *statsCommand) Run(p *Program) error {
 	if all.Paused {
 		paused = ", " + warn.Render("paused")
 	}
-	if err := s.printf("%d of %d workers busy%s, up for %s, %s of disk free\n", all.Active, all.Max, paused, span(time.Duration(all.Uptime)*time.Second), bytesOf(all.Node.Disk)); err != nil {
+	if err := s.printf("%d of %d workers busy%s, up for %s, %s of disk free\n", all.Active, all.Max, paused, span(time.Duration(all.Uptime)*time.Second), terminal.Bytes(all.Node.Disk)); err != nil {
 		return err
 	}
 	var rows [][]cell
