@@ -3,19 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
-	"net/http"
 	"os"
 	"reflect"
-	"strings"
 
-	"jobstream/cmd/jobstream/internal/cli"
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
 	"jobstream/jobs"
-	"jobstream/jobs/api"
 	"jobstream/jobs/setting"
 )
 
@@ -88,41 +83,4 @@ func configFile(name string) error {
 		return fmt.Errorf("there is no configuration file: the server was started without --config, and there is no %s in its working directory %s", config.DefaultFile, dir)
 	}
 	return nil
-}
-
-type reloadCommand struct{ cli.ServerFlags }
-
-// Run asks a running server to take up the jobs section of its configuration, and prints
-// what has changed.
-func (c *reloadCommand) Run(p *program) error {
-	server, err := c.Connect(p)
-	if err != nil {
-		return err
-	}
-	defer server.Close()
-	var done api.Reloaded
-	if _, err := server.Do(p.Ctx, http.MethodPost, "/reload", nil, &done); err != nil {
-		return err
-	}
-	return printReload(p.Stdout, &done)
-}
-
-// printReload says what has changed, a line for each kind of change.
-func printReload(w io.Writer, r *api.Reloaded) error {
-	var out strings.Builder
-	line := func(what string, names []string) {
-		if len(names) > 0 {
-			out.WriteString(what + ": " + strings.Join(names, ", ") + "\n")
-		}
-	}
-	line("added", r.Added)
-	line("changed", r.Changed)
-	line("removed", r.Removed)
-	line("taken up", r.TakenUp)
-	if out.Len() == 0 {
-		out.WriteString("no job type has changed\n")
-	}
-	line("needs a restart", r.NeedsRestart)
-	_, err := io.WriteString(w, out.String())
-	return err
 }

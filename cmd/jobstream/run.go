@@ -27,9 +27,7 @@ const (
 type commands struct {
 	Serve   serveCommand   `cmd:"" default:"withargs" help:"Serve jobs (the default)."`
 	Config  configCommand  `cmd:"" help:"Print the effective configuration as YAML, secrets masked."`
-	Reload  reloadCommand  `cmd:"" help:"Have a running server take up the jobs section of its configuration."`
 	Bench   benchCommand   `cmd:"" help:"Measure throughput and latency on this machine, in a temporary folder."`
-	Demo    demoCommand    `cmd:"" help:"Submit a mixture of jobs to a running server, to have something to look at."`
 	Compact compactCommand `cmd:"" help:"Give back the disk space of deleted records, while no server runs."`
 	Backup  backupCommand  `cmd:"" help:"Copy everything that a server keeps into one file, while it runs or not."`
 	Restore restoreCommand `cmd:"" help:"Put a backup into an empty folder, for a server to start on."`

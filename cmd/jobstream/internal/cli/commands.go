@@ -29,6 +29,9 @@ type Commands struct {
 	Cluster   clusterCommand   `cmd:"" group:"Work" help:"Show the nodes of a cluster."`
 	Top       topCommand       `cmd:"" group:"Work" help:"Watch the server on the whole terminal."`
 
+	Reload reloadCommand `cmd:"" group:"Work" help:"Have the server take up the jobs section of its configuration, and log.level."`
+	Demo   demoCommand   `cmd:"" group:"Work" help:"Submit a mixture of jobs, to have something to look at."`
+
 	Completion completionCommand `cmd:"" help:"Print a script that completes commands, flags, types and ids in a shell."`
 	Complete   completeCommand   `cmd:"" name:"__complete" hidden:"" passthrough:""`
 }
@@ -36,7 +39,7 @@ type Commands struct {
 // remote are the flags of a command that talks to a server and prints its answer.
 type remote struct {
 	ServerFlags
-	outputFlag
+	OutputFlag
 }
 
 // session is a command at work.

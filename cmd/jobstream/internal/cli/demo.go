@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -14,12 +14,11 @@ import (
 	"syscall"
 	"time"
 
-	"jobstream/cmd/jobstream/internal/cli"
 	"jobstream/jobs"
 )
 
 type demoCommand struct {
-	cli.ServerFlags
+	ServerFlags
 	Rate float64       `default:"20" help:"Jobs a second, up to 5000."`
 	For  time.Duration `name:"for" placeholder:"DURATION" help:"Stop after that time (default: at Ctrl-C)."`
 	Type []string      `placeholder:"TYPE" help:"Only jobs of this type; may be repeated. One that is not built in needs a schema with an example, or takes any payload (default: the built-in types that the server has, but for cleanup)."`
@@ -37,12 +36,12 @@ const (
 )
 
 // Run submits until it is interrupted, or the time is over.
-func (c *demoCommand) Run(p *program) error {
+func (c *demoCommand) Run(p *Program) error {
 	if c.Rate <= 0 || c.Rate > maxDemoRate {
-		return &usageError{Err: fmt.Errorf("--rate must be above 0 and at most %d, not %v", maxDemoRate, c.Rate)}
+		return Usagef("--rate must be above 0 and at most %d, not %v", maxDemoRate, c.Rate)
 	}
 	if c.For < 0 {
-		return &usageError{Err: errors.New("--for must not be negative")}
+		return Usagef("--for must not be negative")
 	}
 	ctx, stop := signal.NotifyContext(p.Ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -69,7 +68,7 @@ func (c *demoCommand) Run(p *program) error {
 // demo submits jobs over the public API.
 type demo struct {
 	c      *demoCommand
-	server *cli.Client
+	server *Client
 	types  []demoType
 
 	submitted, cancelled, refused int
@@ -118,7 +117,7 @@ func (d *demo) findTypes(ctx context.Context) error {
 	}
 	for _, name := range d.c.Type {
 		if !slices.Contains(have, name) {
-			return &usageError{Err: fmt.Errorf("there is no type %s; the server has %s", name, strings.Join(have, ", "))}
+			return Usagef("there is no type %s; the server has %s", name, strings.Join(have, ", "))
 		}
 	}
 	if len(d.types) == 0 {
@@ -147,18 +146,18 @@ func builtInPayload(kind string) (payload func() any, weight int) {
 		}, 90
 	case "export":
 		return func() any {
-			return map[string]any{"format": pick("csv", "json", "jsonl"), "filters": map[string]any{"from": moment(-time.Minute), "status": "failed"}}
+			return map[string]any{"format": pick("csv", "json", "jsonl"), "filters": map[string]any{"from": fromNow(-time.Minute), "status": "failed"}}
 		}, 7
 	case "report":
 		return func() any {
-			return map[string]any{"type": pick("summary", "performance", "failures"), "date_range": map[string]any{"from": moment(-time.Minute), "to": moment(0)}}
+			return map[string]any{"type": pick("summary", "performance", "failures"), "date_range": map[string]any{"from": fromNow(-time.Minute), "to": fromNow(0)}}
 		}, 3
 	}
 	return nil, 0
 }
 
-// moment is a time from now.
-func moment(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339) }
+// fromNow is a time from now.
+func fromNow(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339) }
 
 // example is a payload for a type: the first example of its schema, or an empty object.
 func (d *demo) example(ctx context.Context, name string) (any, error) {
@@ -255,7 +254,7 @@ func (d *demo) submit(ctx context.Context, n int) (pause time.Duration, err erro
 	}
 	var made struct{ Jobs []struct{ ID string } }
 	err = d.do(ctx, http.MethodPost, "/jobs/batch", map[string]any{"jobs": all}, &made)
-	var no *cli.RefusedError
+	var no *RefusedError
 	if errors.As(err, &no) && (no.Status == http.StatusTooManyRequests || no.Status == http.StatusServiceUnavailable) {
 		d.refused += n
 		return max(no.After, time.Second), nil
