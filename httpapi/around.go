@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"jobstream/jobs"
 	"jobstream/jobs/api"
 )
 
@@ -83,7 +84,7 @@ func (s *Server) served(c *call, next echo.HandlerFunc) error {
 	} else if !reads(r) && strings.HasPrefix(c.Path(), jobPath) {
 		parts := strings.Split(echo.GetPath(c.Request()), "/")
 		if _, _, err := api.ParseRefText(parts[2]); err != nil {
-			return errNoPath
+			return jobs.NoSuchJob(parts[2])
 		}
 	}
 	return next(c)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -107,19 +106,7 @@ func (c *backupCommand) limit() (n int64, err error) {
 // folder. The end of ctx ends it.
 func (c *backupCommand) from(ctx context.Context, p *program) (io.ReadCloser, error) {
 	if c.Data == nil {
-		server, err := c.Connect(p)
-		if err != nil {
-			return nil, err
-		}
-		answer, err := server.Send(ctx, http.MethodGet, "/backup", nil)
-		var unreachable *cli.UnreachableError
-		if errors.As(err, &unreachable) {
-			return nil, fmt.Errorf("%w\nIf it does not run, name its folder with --data", err)
-		}
-		if err != nil {
-			return nil, err
-		}
-		return answer.Body, nil
+		return c.Whole(ctx, p, "/backup")
 	}
 	version, _, _ := versions()
 	log := commandLog(p.Stderr)
@@ -164,6 +151,10 @@ func (c *backupCommand) out(p *program) (*output, error) {
 		return nil, &usageError{Err: fmt.Errorf("%s is there and no plain file", c.To)}
 	}
 	f, err := os.CreateTemp(filepath.Dir(c.To), "."+filepath.Base(c.To)+"-*.tmp")
+	var failed *fs.PathError
+	if errors.As(err, &failed) { // its path is another one
+		return nil, fmt.Errorf("%s cannot be written: %w", c.To, failed.Err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -58,7 +58,7 @@ func (h *reloadHouse) reload(text string) (code int, out string) {
 	h.t.Helper()
 	mustDo(h.t, os.WriteFile(h.file, []byte(text), 0o600))
 	var both bytes.Buffer
-	code = run(h.t.Context(), []string{"reload"}, []string{"JOBSTREAM_URL=" + h.rest + "/", "JOBSTREAM_TOKEN=" + adminToken}, &both, &both)
+	code = run(h.t.Context(), []string{"reload", "-o", "table"}, []string{"JOBSTREAM_URL=" + h.rest + "/", "JOBSTREAM_TOKEN=" + adminToken}, &both, &both)
 	return code, both.String()
 }
 

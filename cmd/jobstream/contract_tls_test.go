@@ -428,7 +428,7 @@ func TestContractReloadTLS(t *testing.T) {
 	mustDo(t, os.WriteFile(mine, append(cert, key...), 0o600))
 	reload := func(args ...string) (int, string) {
 		var both bytes.Buffer
-		args = append([]string{"reload", "--config", h.file}, args...)
+		args = append([]string{"reload", "-o", "table", "--config", h.file}, args...)
 		code := run(t.Context(), args, []string{"JOBSTREAM_SERVER_PORT=" + port, "JOBSTREAM_TOKEN=" + adminToken}, &both, &both)
 		return code, both.String()
 	}

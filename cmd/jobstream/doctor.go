@@ -5,17 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
-	"net/http"
 	"os"
 	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
-
-	"github.com/mattn/go-isatty"
 
 	"jobstream/cmd/jobstream/internal/cli"
 	"jobstream/cmd/node"
@@ -26,9 +22,9 @@ import (
 
 type doctorCommand struct {
 	cli.ServerFlags
+	cli.OutputFlag
 	Data   *string `placeholder:"DIR" help:"Inspect the data folder of a server that does not run, instead of asking one that runs."`
 	Repair bool    `help:"Mend what can be mended without a loss; needs --data."`
-	Output string  `short:"o" enum:"auto,table,json" default:"auto" placeholder:"FORM" help:"table (a line for each finding) or json (default: table on a terminal, else JSON)."`
 }
 
 // Exit codes of the doctor, besides those of all commands.
@@ -48,7 +44,7 @@ func (c *doctorCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	if err := c.print(p.Stdout, seen); err != nil {
+	if err := c.print(p, seen); err != nil {
 		return err
 	}
 	left := seen.Findings
@@ -68,22 +64,13 @@ func (c *doctorCommand) inspect(ctx context.Context, p *program) (*api.Inspectio
 	if c.Data != nil {
 		return c.inspectFolder(ctx, p)
 	}
-	server, err := c.Connect(p)
+	answer, err := c.Whole(ctx, p, "/doctor")
 	if err != nil {
 		return nil, err
 	}
-	defer server.Close()
-	answer, err := server.Send(ctx, http.MethodGet, "/doctor", nil) // it may take long
-	var unreachable *cli.UnreachableError
-	if errors.As(err, &unreachable) {
-		return nil, fmt.Errorf("%w\nIf it does not run, name its folder with --data", err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = answer.Body.Close() }() // all of it has been read
+	defer func() { _ = answer.Close() }() // all of it has been read
 	seen := &api.Inspection{}
-	if err := json.NewDecoder(answer.Body).Decode(seen); err != nil {
+	if err := json.NewDecoder(answer).Decode(seen); err != nil {
 		return nil, fmt.Errorf("that is no server of this version: %w", err)
 	}
 	return seen, nil
@@ -135,9 +122,9 @@ func (c *doctorCommand) configured(p *program, o *node.DoctorOptions) (found []j
 }
 
 // print prints a line for each finding.
-func (c *doctorCommand) print(w io.Writer, seen *api.Inspection) error {
-	f, file := w.(*os.File)
-	if c.Output == "json" || c.Output == "auto" && !(file && isatty.IsTerminal(f.Fd())) {
+func (c *doctorCommand) print(p *program, seen *api.Inspection) error {
+	w := p.Stdout
+	if c.JSON(p) {
 		_, err := w.Write(append(seen.AppendJSON(nil), '\n'))
 		return err
 	}

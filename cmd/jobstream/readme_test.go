@@ -240,7 +240,7 @@ func (r *reader) natsCommand(command string) string {
 var (
 	saysStatus = regexp.MustCompile(`^\s*([1-5][0-9][0-9])\b`)
 	saysJob    = regexp.MustCompile(`\bjob ([0-9]+)\b`)
-	saysJSON   = regexp.MustCompile(`"[a-z_]+":[^… ;`+"`"+`]+`)
+	saysJSON   = regexp.MustCompile(`"[a-z_]+":[^… ;` + "`" + `]+`)
 	saysText   = regexp.MustCompile("`([^`]+)`")
 )
 

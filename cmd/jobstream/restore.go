@@ -32,7 +32,7 @@ func (c *restoreCommand) Run(p *program) error {
 	from := io.ReadCloser(os.Stdin)
 	if c.From != "-" {
 		if from, err = os.Open(c.From); err != nil {
-			return err
+			return fmt.Errorf("the backup cannot be read: %w", err)
 		}
 		defer func() { _ = from.Close() }() // opened for reading only
 	}

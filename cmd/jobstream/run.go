@@ -69,7 +69,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return exitOK
 	}
 	if err != nil {
-		_, _ = fmt.Fprintf(stderr, "jobstream: %v\nRun \"jobstream --help\" for the commands.\n", err)
+		_, _ = fmt.Fprintln(stderr, mistake(err))
 		return exitUsage
 	}
 	err = parsed.Run(&program{Ctx: ctx, Environ: environ, Stdin: os.Stdin, Stdout: stdout, Stderr: stderr, Model: parser.Model})

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -50,6 +51,24 @@ func (c *ServerFlags) Connect(p *Program) (*Client, error) {
 		return nil, &UsageError{err}
 	}
 	return &Client{base: base, token: token, http: client}, nil
+}
+
+// Whole asks the server for something of all that it has, which may take long, and returns
+// the answer unread. Without a running server one may look at its folder instead.
+func (c *ServerFlags) Whole(ctx context.Context, p *Program, path string) (io.ReadCloser, error) {
+	server, err := c.Connect(p)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := server.Send(ctx, http.MethodGet, path, nil)
+	var unreachable *UnreachableError
+	if errors.As(err, &unreachable) {
+		return nil, fmt.Errorf("%w\nIf it does not run, name its folder with --data", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return answer.Body, nil
 }
 
 // Base is the address of the server.

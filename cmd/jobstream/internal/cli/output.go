@@ -19,8 +19,8 @@ import (
 	"jobstream/jobs"
 )
 
-// outputFlag is the flag of the commands that print what a server answers.
-type outputFlag struct {
+// OutputFlag is the flag of the commands that print what a server answers.
+type OutputFlag struct {
 	Output string `short:"o" enum:"auto,table,json" default:"auto" placeholder:"FORM" help:"table or json (default: a table on a terminal, else JSON)."`
 }
 
@@ -33,13 +33,18 @@ type page struct {
 }
 
 // on returns the page of a command.
-func (o *outputFlag) on(p *Program) *page {
+func (o *OutputFlag) on(p *Program) *page {
 	s := &page{out: colorprofile.NewWriter(p.Stdout, p.Environ)}
 	if s.live = terminal.Is(p.Stdout); s.live {
 		s.width, _ = terminal.Size(p.Stdout)
 	}
-	s.json = o.Output == "json" || o.Output == "auto" && !s.live
+	s.json = o.JSON(p)
 	return s
+}
+
+// JSON says whether JSON is wanted.
+func (o *OutputFlag) JSON(p *Program) bool {
+	return o.Output == "json" || o.Output == "auto" && !terminal.Is(p.Stdout)
 }
 
 // printf prints a line.
