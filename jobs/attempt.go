@@ -17,7 +17,7 @@ import (
 func Attempt(ctx context.Context, h Handler, t *Task, log *slog.Logger) (result Result, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			log.Error("a handler panicked; that counts as a failed attempt", LogAttr(t.Job.ID, t.Job.Type, t.Attempt), "panic", r, "stack", string(debug.Stack()))
+			log.Error("a handler panicked; that counts as a failed attempt", LogAttr(t.Job.ID, t.Job.Type, t.Attempt, t.Trace()), "panic", r, "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic: %v", r)
 		}
 	}()

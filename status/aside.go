@@ -117,12 +117,12 @@ func (p *Projector) setAside(b *batch, why error, publish func(*jobs.Commit)) er
 	case len(b.messages) > 0:
 		m := &b.messages[0]
 		line.ofMessage(m)
-		about = jobs.LogAttr(m.ID, m.Type, 0)
+		about = (&jobs.Job{ID: m.ID, Type: m.Type, Terms: m.Terms}).LogAttr()
 		instead = append(instead, failedJobs(&b.messages[0], why)...)
 	case len(b.events) > 0:
 		e := &b.events[0]
 		line.ofEvent(e)
-		about = jobs.LogAttr(e.ID, e.Type, e.Attempt)
+		about = jobs.LogAttr(e.ID, e.Type, e.Attempt, jobs.Trace{})
 		if b.events[0].Kind.EndsAttempt() {
 			instead = append(instead, failure(&b.events[0], why), batch{outcomes: b.events})
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -147,10 +148,11 @@ func attributesOf(t *testing.T, line string) map[string]string {
 	return all
 }
 
-// TestContractLogNamesJobs: lines of the log about a job name it, with its type and its
-// attempt, in either format.
+// TestContractLogNamesJobs: lines of the log about a job name it, with its type, its
+// attempt and its trace, in either format.
 func TestContractLogNamesJobs(t *testing.T) {
 	t.Parallel()
+	const trace = "0af7651916cd43dd8448eb211c80319c"
 	const config = `jobs:
   broken:
     run: exec
@@ -164,7 +166,7 @@ func TestContractLogNamesJobs(t *testing.T) {
 			dir := t.TempDir()
 			mustDo(t, os.WriteFile(filepath.Join(dir, "config.yaml"), []byte(config), 0o600))
 			h := startProgram(t, dir, "JOBSTREAM_LOG_LEVEL=debug", "JOBSTREAM_LOG_FORMAT="+format)
-			j := h.submit(`{"type":"broken"}`)
+			j := readJob(t, h.do(http.MethodPost, "/jobs", `{"type":"broken"}`, "traceparent", "00-"+trace+"-b7ad6b7169203331-01").body)
 			h.await(j.ID, "failed")
 			h.close()
 			var about []string
@@ -173,7 +175,7 @@ func TestContractLogNamesJobs(t *testing.T) {
 				if of["job"] == "" {
 					continue
 				}
-				if of["job"] != j.ID || of["type"] != "broken" {
+				if of["job"] != j.ID || of["type"] != "broken" || of["trace"] != trace {
 					t.Errorf("it names another job: %s", line)
 				}
 				about = append(about, of["level"]+" "+of["msg"]+" "+of["attempt"])

@@ -154,6 +154,7 @@ var (
 func (r *reader) enter(line string) {
 	r.t.Helper()
 	command, says, _ := strings.Cut(line, " #")
+	r.t.Log(line)
 	r.enterOne(line, command, otherForm.ReplaceAllString(says, ""))
 	if other := otherForm.FindStringSubmatch(says); other != nil {
 		r.enterOne(line, other[1], "")

@@ -232,7 +232,7 @@ func (c *core) publishLog(j *jobs.Job, e *joblog.Entry) {
 		c.Broker.PublishLog(j, b)
 	}
 	if c.log.Enabled(context.Background(), slog.LevelDebug) {
-		c.log.Debug(e.Text, jobs.LogAttr(j.ID, j.Type, e.Attempt), "stream", e.Stream, "entry_level", e.Level)
+		c.log.Debug(e.Text, jobs.LogAttr(j.ID, j.Type, e.Attempt, j.Trace()), "stream", e.Stream, "entry_level", e.Level)
 	}
 }
 
