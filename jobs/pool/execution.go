@@ -91,7 +91,9 @@ func (x *execution) recordStart() bool {
 }
 
 // logAttr names the attempt in the log.
-func (x *execution) logAttr() slog.Attr { return jobs.LogAttr(x.job.ID, x.job.Type, x.attempt, x.AttemptTrace()) }
+func (x *execution) logAttr() slog.Attr {
+	return jobs.LogAttr(x.job.ID, x.job.Type, x.attempt, x.AttemptTrace())
+}
 
 // suspect says whether a process may have died while it ran the job.
 func (x *execution) suspect() bool { return x.job.Lost > 0 || x.job.Seq <= x.p.o.SurvivorsUpTo }
