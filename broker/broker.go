@@ -73,6 +73,9 @@ type Options struct {
 	// scopes allow.
 	Surface func(*access.Principal) Surface
 
+	// Trace returns where the notification of a job is in a trace; nil = where the job is.
+	Trace func(*jobs.Job) jobs.Trace
+
 	Logger *slog.Logger // slog.Default() if nil
 }
 

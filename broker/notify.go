@@ -120,7 +120,11 @@ func (n *Notifier) lacksRoom(fan int) bool { return fan > max(n.room, 0) }
 func (n *Notifier) publishNotice(j *jobs.Job, reply string, most int) error {
 	var omitted string
 	n.body, omitted = j.AppendFitting(n.body[:0], nil, most)
-	n.head = appendNoticeHeader(n.head[:0], j, n.server.o.Node, omitted)
+	trace := j.Trace()
+	if of := n.server.o.Trace; of != nil {
+		trace = of(j)
+	}
+	n.head = appendNoticeHeader(n.head[:0], j, n.server.o.Node, omitted, trace)
 	var name [192]byte
 	plain := append(append(name[:0], "job."...), j.Status.String()...)
 	subject := append(append(plain, '.'), j.Type...)
@@ -141,7 +145,7 @@ func (n *Notifier) publishNotice(j *jobs.Job, reply string, most int) error {
 // appendNoticeHeader writes CloudEvents' attributes in the binary mode of its
 // NATS binding. ce-id is the same for every repetition; ce-subject is the job's id,
 // which the subject of a stored notification does not have.
-func appendNoticeHeader(b []byte, j *jobs.Job, node, omitted string) []byte {
+func appendNoticeHeader(b []byte, j *jobs.Job, node, omitted string, trace jobs.Trace) []byte {
 	b = append(b, "NATS/1.0\r\nce-specversion: 1.0\r\nce-type: jobstream.job."...)
 	b = append(b, j.Status.String()...)
 	b = append(b, "\r\nce-source: jobstream/"...)
@@ -155,7 +159,7 @@ func appendNoticeHeader(b []byte, j *jobs.Job, node, omitted string) []byte {
 	b = append(b, "\r\nce-time: "...)
 	b = j.EndedAt.Std().AppendFormat(b, time.RFC3339Nano)
 	b = append(b, "\r\ncontent-type: application/json"...)
-	if trace := j.Trace(); trace != (jobs.Trace{}) {
+	if trace != (jobs.Trace{}) {
 		b = jobs.AppendTrace(append(b, "\r\n"+jobs.TraceHeader+": "...), trace)
 	}
 	if omitted != "" {

@@ -41,6 +41,7 @@ func (s *Server) operation(op *api.Operation, answered func(int, time.Duration, 
 	return func(c echo.Context) error {
 		k := callOf(c)
 		k.answered = answered
+		k.Request().Pattern = op.Route
 		a, err := op.REST(k.Request().Context(), k)
 		if revoked := k.revoked(); revoked != nil {
 			err = revoked

@@ -43,6 +43,9 @@ type Options struct {
 	// Elsewhere is not nil while another node serves. The error refuses all requests but
 	// those that every node answers, and /readyz. It may be nil: none does.
 	Elsewhere func() *jobs.Error
+	// Around returns a handler around the one that answers requests; nil = none. A request
+	// has the pattern of its operation when it comes back.
+	Around func(http.Handler) http.Handler
 }
 
 // Counter gives what counts the answers to an operation. Those to requests that came to
@@ -137,6 +140,9 @@ func New(o Options) *Server {
 	}
 	if o.TLS != nil {
 		s.http.TLSConfig = speaks(o.TLS, "h2", "http/1.1")
+	}
+	if o.Around != nil {
+		s.http.Handler = o.Around(e)
 	}
 	s.http.RegisterOnShutdown(s.hush)
 	return s

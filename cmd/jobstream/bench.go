@@ -131,5 +131,5 @@ func endpointHandler(url string) (jobs.Handler, error) {
 	o.URL = url
 	var wrong []error
 	o.Check("", func(path, text string) { wrong = append(wrong, fmt.Errorf("%s: %s", path, text)) })
-	return http.New(o, ""), errors.Join(wrong...)
+	return http.New(o, "", nil), errors.Join(wrong...)
 }

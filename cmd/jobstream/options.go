@@ -14,6 +14,7 @@ import (
 	"jobstream/broker"
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
+	"jobstream/cmd/node/traces"
 	"jobstream/jobs"
 	"jobstream/jobs/handlers"
 	"jobstream/jobs/handlers/email"
@@ -24,7 +25,8 @@ import (
 
 // nodeOptions are the options of the configured node. reread reads the configuration
 // again, with further flags; nil: it never changes.
-func nodeOptions(c *config.Config, reread func(...config.Flag) (*config.Config, error), log *slog.Logger) (o node.Options, r *jobs.Registry, err error) {
+// t gives spans to what it does; nil: there are none.
+func nodeOptions(c *config.Config, reread func(...config.Flag) (*config.Config, error), t *traces.Tracer, log *slog.Logger) (o node.Options, r *jobs.Registry, err error) {
 	maxConns, err := conns(c.Server.MaxConnections, c.Worker.MaxWorkers+webhook.Workers/2, log)
 	if err != nil {
 		return o, nil, err
@@ -32,6 +34,9 @@ func nodeOptions(c *config.Config, reread func(...config.Flag) (*config.Config, 
 	dirs, parts := node.FoldersIn(c.Data.Dir), &node.Tools{}
 	files := jobs.NewArtifactDir(dirs.Artifacts, c.Artifacts.MaxBytes)
 	tools := handlerServer(c, dirs, parts, files)
+	if t != nil {
+		tools.Transport = t.Transport
+	}
 	types := &typeMaker{tools: tools}
 	made, err := types.make(c)
 	if err != nil {
@@ -59,6 +64,9 @@ func nodeOptions(c *config.Config, reread func(...config.Flag) (*config.Config, 
 			Tools: parts, Cleaner: tools.Cleaner(), Artifacts: files,
 			Sweep: func() error { return sweep(dirs, log) },
 		},
+	}
+	if t != nil {
+		o.Tracer = t
 	}
 	if reread != nil {
 		o.Handlers.Reread = (&rereader{started: c, load: reread, types: types, log: log}).read

@@ -14,9 +14,11 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
+	"jobstream/cmd/node/traces"
 	"jobstream/jobs/access"
 )
 
@@ -72,6 +74,7 @@ type server struct {
 	reread  func(further ...config.Flag) (*config.Config, error) // nil: the configuration never changes
 	change  func(*node.Options)                                  // tests change the options before the start; may be nil
 	node    *node.Node
+	tracer  *traces.Tracer // nil: none
 	tasks   sync.WaitGroup
 	// operator is the token of whoever may read the data folder.
 	operator string
@@ -89,6 +92,11 @@ func (s *server) serve(ctx context.Context) error {
 	s.warn()
 	defer func() { _ = listener.Close() }() // the REST door closes it, if it is ever reached
 	defer s.tasks.Wait()
+	version, _, _ := versions()
+	if s.tracer, err = traces.FromEnv(ctx, version, s.log); err != nil {
+		return &usageError{Err: err}
+	}
+	defer s.flushSpans(ctx)
 	starting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	started := make(chan error, 1)
@@ -117,6 +125,21 @@ func (s *server) serve(ctx context.Context) error {
 	go func() { serving <- s.node.Serve(listener) }()
 	s.ready(listener.Addr())
 	return s.stop(ctx, s.run(ctx, serving))
+}
+
+// lastSpans is how long a stop may take for the export of the last spans.
+const lastSpans = 5 * time.Second
+
+// flushSpans exports the last spans.
+func (s *server) flushSpans(ctx context.Context) {
+	if s.tracer == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSpans)
+	defer cancel()
+	if err := s.tracer.Close(ctx); err != nil {
+		s.log.Warn("the last spans were lost", "error", err)
+	}
 }
 
 // run returns when the server has to end: with an error if a part has broken.
@@ -166,7 +189,7 @@ func (s *server) warn() {
 
 // start opens the node that the configuration describes. Its REST door is at an address.
 func (s *server) start(ctx context.Context, at net.Addr) error {
-	o, types, err := nodeOptions(s.cfg, s.reread, s.log)
+	o, types, err := nodeOptions(s.cfg, s.reread, s.tracer, s.log)
 	if err != nil {
 		return err
 	}

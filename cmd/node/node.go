@@ -182,7 +182,7 @@ func (n *Node) up(ctx context.Context) error {
 	back.Reloader = n
 	back.Figures = n.figures
 	back.Metrics = n.metrics.Handler()
-	if err := c.Broker.Service.Serve(serviceVersion(n.o.Version), "background jobs: submit, run, watch and control them", natsdoor.Endpoints(back)); err != nil {
+	if err := c.Broker.Service.Serve(serviceVersion(n.o.Version), "background jobs: submit, run, watch and control them", natsdoor.Endpoints(back, n.o.traceNATS())); err != nil {
 		c.abandon(err)
 		return err
 	}
@@ -198,6 +198,7 @@ func (n *Node) up(ctx context.Context) error {
 		Count: func(operation string) func(int, time.Duration, bool) {
 			return n.metrics.Requests.Of(operation).Answered
 		},
+		Around:  n.o.traceREST(),
 		Keyring: n.o.Keyring, MaxBody: n.o.REST.MaxBody, MaxUpload: n.o.REST.MaxUpload, Hosts: n.o.REST.Hosts, TLS: n.o.REST.TLS, MaxConns: n.o.Bounds.Conns, Version: n.o.Version, Logger: n.log,
 	})
 	return nil

@@ -17,12 +17,13 @@ type notifier struct {
 	store  *status.Store
 	outbox *status.Outbox
 	stream jobs.Notifier
+	tracer Tracer // nil: none
 	log    *slog.Logger
 	wake   chan struct{} // holds a token when there may be something to publish
 }
 
-func newNotifier(store *status.Store, stream jobs.Notifier, log *slog.Logger) *notifier {
-	return &notifier{store: store, outbox: store.Outbox(), stream: stream, log: log, wake: make(chan struct{}, 1)}
+func newNotifier(store *status.Store, stream jobs.Notifier, t Tracer, log *slog.Logger) *notifier {
+	return &notifier{store: store, outbox: store.Outbox(), stream: stream, tracer: t, log: log, wake: make(chan struct{}, 1)}
 }
 
 // committed wakes the notifier if jobs have ended.
@@ -74,7 +75,10 @@ func (n *notifier) run(ctx context.Context) error {
 func (n *notifier) next(ctx context.Context) (count int, err error) {
 	ended, err := n.outbox.Read()
 	if err == nil && len(ended) > 0 {
-		err = n.stream.Notify(ctx, ended)
+		since := time.Now()
+		if err = n.stream.Notify(ctx, ended); err == nil && n.tracer != nil {
+			n.tracer.Notified(ended, since)
+		}
 	}
 	if err == nil {
 		n.outbox.Stored()

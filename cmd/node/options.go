@@ -39,6 +39,7 @@ type Options struct {
 	Callbacks webhook.Options // who is notified of the ends of jobs by requests, and how
 	Retention time.Duration   // ended jobs are deleted after that; 0 = never
 
+	Tracer  Tracer       // exports spans; nil: none are made
 	Version string       // of the program, for the NATS service; "" = unknown
 	Logger  *slog.Logger // nil: silence
 	// LogLevel is the level of Logger, for those who change it; nil: nobody does.

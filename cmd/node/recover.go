@@ -79,7 +79,7 @@ func (r *recovery) openBrokerOnce(ctx context.Context, rebuild bool) (*broker.Br
 		Identify: identifier(r.o.Keyring), Surface: surface(r.o.registry),
 		Dir: r.o.dirs.Broker, Node: r.node, Host: r.o.nats.host, Port: r.o.nats.port, TLS: r.o.Broker.TLS,
 		SyncInterval: r.o.Broker.Sync, SyncAlways: r.o.Broker.SyncAlways, QueueSize: r.o.Bounds.Queue,
-		MaxConns: r.o.Bounds.Conns, MaxPayload: r.o.maxPayload(), Lease: r.o.Workers.Lease, Rebuild: rebuild, Logger: r.log,
+		MaxConns: r.o.Bounds.Conns, MaxPayload: r.o.maxPayload(), Lease: r.o.Workers.Lease, Rebuild: rebuild, Trace: r.o.traceNotifications(), Logger: r.log,
 		// A message that a client published before streams and tracker agree could get
 		// a used sequence, and be purged.
 		HoldPort: true,

@@ -75,6 +75,8 @@ type core struct {
 	health    *health
 	loops     *loops
 
+	followed bool // the tracer follows commits
+
 	stopSchedules func() // waits until they have stopped
 	stopProjector context.CancelFunc
 	projected     chan struct{} // closed when the listeners have the projector's last commit
@@ -164,7 +166,7 @@ func (c *core) start(ctx context.Context) (err error) {
 	}, unfinished)
 	c.newCallbackReleaser()
 	c.Tail = broker.NewTail(c.Broker, c.Store, r.restore)
-	c.notifier = newNotifier(c.Store, c.Broker.Notifier, c.log)
+	c.notifier = newNotifier(c.Store, c.Broker.Notifier, c.o.Tracer, c.log)
 	if err := c.beginFigures(); err != nil {
 		return err
 	}
@@ -175,6 +177,7 @@ func (c *core) start(ctx context.Context) (err error) {
 	c.Store.Listen(c.notifier.committed)
 	c.Store.Listen(c.logFailures)
 	c.Store.Listen(c.o.figures.Committed)
+	c.followByTracer()
 	c.runParts()
 	if err := r.recover(ctx, clean); err != nil {
 		return err
@@ -263,7 +266,7 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	c.Logs = joblog.New(c.o.dirs.Logs, c.publishLog)
 	c.newPools(pool.Options{
 		Queue: c.Tail, Tracker: c.Store, Recorder: c.Recorder, Registry: c.o.registry,
-		MaxWorkers: c.o.Workers.Max, MinWorkers: c.o.Workers.Min, Paused: paused, Lease: c.o.Workers.Lease, MaxLost: c.o.Workers.MaxLost, Node: c.name, Logger: c.log,
+		MaxWorkers: c.o.Workers.Max, MinWorkers: c.o.Workers.Min, Paused: paused, Lease: c.o.Workers.Lease, MaxLost: c.o.Workers.MaxLost, Node: c.name, Trace: c.o.traceAttempts(), Logger: c.log,
 		LeaseKey: key, Running: adopted,
 		SurvivorsUpTo: survivors, Artifacts: c.o.Handlers.Artifacts, Inputs: c.Inputs, Logs: c.Logs, Revoked: c.publishCancel,
 	}, lanes)
@@ -273,6 +276,7 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	c.Store.Listen(c.Waits.Committed)
 	c.Store.Listen(c.changes.Committed)
 	c.Store.Listen(c.Tail.Committed)
+	c.followByTracer() // after a rebuild
 	if err := c.Broker.Lanes.Open(ctx, lanes, deliveries{c}); err != nil {
 		return fmt.Errorf("open the lanes: %w", err)
 	}

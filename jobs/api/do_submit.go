@@ -52,12 +52,12 @@ func readSubmission(r Request) (submission, error) {
 		return submission{}, err
 	}
 	s.Token = t
-	s.SetTrace(traceOf(r))
+	s.SetTrace(TraceOf(r))
 	return submission{s, r.Patience()}, nil
 }
 
-// traceOf is where a request is in a trace. Several headers are as good as none.
-func traceOf(r Request) jobs.Trace {
+// TraceOf is where a request is in a trace. Several headers are as good as none.
+func TraceOf(r Request) jobs.Trace {
 	if h := r.Header("Traceparent"); len(h) == 1 {
 		return jobs.ParseTrace(h[0])
 	}
@@ -147,7 +147,7 @@ func readBatch(r Request) (submissions, error) {
 		return submissions{}, batchTooLarge(err)
 	}
 	all, err := ParseBatch(body)
-	if at := traceOf(r); at != (jobs.Trace{}) {
+	if at := TraceOf(r); at != (jobs.Trace{}) {
 		for _, s := range all {
 			s.SetTrace(at)
 		}

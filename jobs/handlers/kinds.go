@@ -8,6 +8,7 @@ package handlers
 
 import (
 	"iter"
+	nethttp "net/http"
 	"slices"
 	"time"
 
@@ -83,6 +84,9 @@ type Server struct {
 	Work      string       // the folder in which programs work
 	PublicURL string       // where others reach it; "" = unknown
 	Mail      email.Config // the section email, which all types of that kind share
+	// Transport returns what makes the requests of the kind http, around another one; nil =
+	// that one alone.
+	Transport func(nethttp.RoundTripper) nethttp.RoundTripper
 }
 
 // Tracker reads the job history and deletes from it.
@@ -116,7 +120,9 @@ var kinds = []*Kind{
 		return exec.New(o, exec.Host{Data: s.Data, Work: s.Work}), nil
 	}),
 	With("nats", nats.NewOptions, func(s *Server, o *nats.Options) (jobs.Handler, error) { return nats.New(o, s.Requests), nil }),
-	With("http", http.NewOptions, func(s *Server, o *http.Options) (jobs.Handler, error) { return http.New(o, s.PublicURL), nil }),
+	With("http", http.NewOptions, func(s *Server, o *http.Options) (jobs.Handler, error) {
+		return http.New(o, s.PublicURL, s.Transport), nil
+	}),
 	With("remote", remote.NewOptions, func(*Server, *remote.Options) (jobs.Handler, error) { return nil, nil }),
 }
 

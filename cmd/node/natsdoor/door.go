@@ -14,28 +14,55 @@ import (
 	"jobstream/jobs/api"
 )
 
-// Endpoints are the operations that are offered over NATS, with the backend b.
-func Endpoints(b *api.Backend) []broker.Endpoint {
+// Tracer gives spans to requests.
+type Tracer interface {
+	// Serve begins the span of a request that is at a place in a trace, or nowhere. It
+	// returns the span's place, and ends it when the request is answered.
+	Serve(operation string, from jobs.Trace) (at jobs.Trace, answered func(error))
+}
+
+// Endpoints are the operations that are offered over NATS, with the backend b. Those that
+// make jobs have spans, and so have others that are in a trace; t is nil where none has.
+func Endpoints(b *api.Backend, t Tracer) []broker.Endpoint {
 	var all []broker.Endpoint
 	for _, op := range api.Operations() {
 		if op.NATS == nil {
 			continue
 		}
 		all = append(all, broker.Endpoint{Name: op.Name, Handle: func(ctx context.Context, r *broker.Request) ([]byte, error) {
-			a, err := op.NATS(ctx, request{r, b})
-			if err != nil {
-				return nil, inBody(err)
+			if t == nil {
+				return serve(ctx, op, request{r: r, b: b})
 			}
-			return answer(ctx, r, &a)
+			from := api.TraceOf(request{r: r, b: b})
+			if from == (jobs.Trace{}) && op.Scope != submits {
+				return serve(ctx, op, request{r: r, b: b})
+			}
+			at, answered := t.Serve(op.Name, from)
+			out, err := serve(ctx, op, request{r, b, at})
+			answered(err)
+			return out, err
 		}})
 	}
 	return all
 }
 
+// submits is the scope of operations that make jobs.
+const submits = "submit"
+
+// serve answers a request of an operation.
+func serve(ctx context.Context, op *api.Operation, q request) ([]byte, error) {
+	a, err := op.NATS(ctx, q)
+	if err != nil {
+		return nil, inBody(err)
+	}
+	return answer(ctx, q.r, &a)
+}
+
 // request is a request of the service as an [api.Request].
 type request struct {
-	r *broker.Request
-	b *api.Backend
+	r  *broker.Request
+	b  *api.Backend
+	at jobs.Trace // instead of that of its header; none: that one counts
 }
 
 func (q request) Backend() *api.Backend { return q.b }
@@ -59,7 +86,14 @@ func (q request) Upload() (io.Reader, error) {
 	return nil, &jobs.Error{Kind: jobs.InvalidRequest, Detail: "files are uploaded by POST /artifacts, over REST"}
 }
 
-func (q request) Header(name string) []string { return q.r.Header(name) }
+// Header is a header of the request. The span of the request takes the place of its
+// parent.
+func (q request) Header(name string) []string {
+	if q.at != (jobs.Trace{}) && strings.EqualFold(name, jobs.TraceHeader) {
+		return []string{q.at.String()}
+	}
+	return q.r.Header(name)
+}
 
 // Patience is zero. The operation run is the one that waits.
 func (q request) Patience() time.Duration { return 0 }

@@ -15,7 +15,7 @@ func TestReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	served := make(map[string]bool)
-	for _, e := range Endpoints(nil) {
+	for _, e := range Endpoints(nil, nil) {
 		served[e.Name] = true
 	}
 	named := make(map[string]bool)

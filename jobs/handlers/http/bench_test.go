@@ -25,7 +25,7 @@ func BenchmarkHandle(b *testing.B) {
 		o := NewOptions()
 		o.URL = s.URL
 		o.Check("", func(path, text string) { b.Fatal(path, text) })
-		h := New(o, "http://server.test/")
+		h := New(o, "http://server.test/", nil)
 		defer h.CloseIdle()
 		j := &jobs.Job{ID: jobs.NewID(), Type: "call", Run: 1, MaxAttempts: 4, Payload: payload}
 		b.ReportAllocs()

@@ -28,11 +28,13 @@ type Handler struct {
 	o         *Options
 	server    string // its public address
 	transport *nethttp.Transport
+	requests  nethttp.RoundTripper // makes them, by the transport
 }
 
 // New makes the handler of a type whose options have been checked. server is the address
-// at which endpoints reach this server; "" = unknown.
-func New(o *Options, server string) *Handler {
+// at which endpoints reach this server; "" = unknown. around returns what makes the
+// requests, around the handler's own transport; nil = nothing is around it.
+func New(o *Options, server string, around func(nethttp.RoundTripper) nethttp.RoundTripper) *Handler {
 	t := &nethttp.Transport{
 		DialContext: guard.LinkLocal(o.allow).Dialer(net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}),
 		// The workers bound the connections. All of them stay open: the type has one host.
@@ -50,7 +52,11 @@ func New(o *Options, server string) *Handler {
 	if o.proxy != nil {
 		t.Proxy = nethttp.ProxyURL(o.proxy)
 	}
-	return &Handler{o, strings.TrimSuffix(server, "/"), t}
+	h := &Handler{o, strings.TrimSuffix(server, "/"), t, t}
+	if around != nil {
+		h.requests = around(t)
+	}
+	return h
 }
 
 // Describe says what is called.
@@ -79,7 +85,7 @@ func (h *Handler) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, error)
 			return jobs.Result{}, err
 		}
 	}
-	resp, err := h.transport.RoundTrip(req)
+	resp, err := h.requests.RoundTrip(req)
 	if err != nil {
 		return jobs.Result{}, lost(ctx, "no answer came from "+h.o.host, err)
 	}

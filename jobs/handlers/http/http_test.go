@@ -32,7 +32,7 @@ func handler(t *testing.T, settings map[string]any) *Handler {
 		}
 	}
 	o.Check(t.TempDir(), func(path, text string) { t.Errorf("%s: %s", path, text) })
-	h := New(o, "http://server.test/")
+	h := New(o, "http://server.test/", nil)
 	t.Cleanup(func() { h.CloseIdle() })
 	return h
 }
@@ -601,7 +601,7 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 func TestLinkLocalIsRefusedWhenDialled(t *testing.T) {
 	t.Parallel()
 	h := handler(t, at("http://169.254.169.254/", "allow", []string{"169.254.169.254"}))
-	h.o.allow, h.transport = NewOptions().allow, New(&Options{}, "").transport // as if a name had that address
+	h.o.allow, h.requests = NewOptions().allow, New(&Options{}, "", nil).requests // as if a name had that address
 	task := handlertest.NewTask(t, `{}`)
 	_, err := h.Handle(t.Context(), task.Task)
 	if err == nil || !strings.Contains(err.Error(), "the address 169.254.169.254 is refused: it is link-local") {
