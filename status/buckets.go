@@ -64,5 +64,7 @@ var (
 	prefixType   = "type/"
 
 	// ownKeys are those in meta that each of several trackers has for itself.
-	ownKeys = [][]byte{keyFormat, keyLayout, keyWriter, keyClean, keyNode, keyBoot, keyPlace}
+	// The first ones, nodeKeys, are about the node; the others about its file.
+	ownKeys  = [][]byte{keyClean, keyNode, keyBoot, keyFormat, keyLayout, keyWriter, keyPlace}
+	nodeKeys = ownKeys[:3]
 )

@@ -6,7 +6,7 @@
 // Where to start: [Store] is the open tracker, made of parts with one subject each.
 // [Projector.Run] is the only writer. fold.go says what a batch does, and in which order
 // a transaction is written. commands.go says what a command does, and query.go has the
-// lookups. recover.go is for the start after a crash. sealed.go and apply.go are for
+// lookups. recover.go is for the start after a crash. sealed.go, apply.go and install.go are for
 // several trackers that a log keeps equal, see [Replica]. Package record has the encoding
 // of jobs, package index finds and counts them, and package boltfile is the file itself.
 //

@@ -54,6 +54,21 @@ func (l *Latest) load(tx *boltfile.Tx) error {
 	return l.loadLive(tx)
 }
 
+// become takes over what was read from another file.
+func (l *Latest) become(o *Latest) {
+	l.recent.clear()
+	l.liveMu.Lock()
+	l.live, l.callbacks = o.live, o.callbacks
+	l.liveMu.Unlock()
+	l.mu.Lock()
+	l.counters = o.counters
+	l.mu.Unlock()
+	l.number.Store(o.number.Load())
+	l.rebuild.Store(o.rebuild.Load())
+	l.jobs.Store(o.jobs.Load())
+	l.status.Store(o.status.Load())
+}
+
 // loadLive finds the sequences of all unfinished jobs.
 func (l *Latest) loadLive(tx *boltfile.Tx) error {
 	bucket := tx.Bucket(bucketBits)

@@ -35,6 +35,15 @@ const (
 
 func (r *recentJobs) init() { r.jobs = make(map[uint64]*jobs.Job) }
 
+// clear forgets all jobs, because the file is another one.
+func (r *recentJobs) clear() {
+	r.mu.Lock()
+	clear(r.jobs)
+	r.size = 0
+	r.changes++
+	r.mu.Unlock()
+}
+
 func (r *recentJobs) get(seq uint64) *jobs.Job {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

@@ -10,11 +10,16 @@ import (
 // [replica.Tracker]. It follows from the beginning.
 type Replica struct{ s *Store }
 
+var _ replica.Tracker = (*Replica)(nil)
+
 // Replica makes the tracker one of several. That comes before the first change. A tracker
 // whose replica is not asked for is alone, and a change then takes it out of the log.
 func (s *Store) Replica() *Replica {
 	r := &Replica{s}
 	r.Follow()
+	if err := removeFresh(s.freshPath()); err != nil { // it takes space, and the next one replaces it
+		s.o.Logger.Warn("what an interrupted installation has left cannot be removed", "error", err)
+	}
 	return r
 }
 
@@ -39,6 +44,10 @@ func (r *Replica) Follow() {
 	r.s.inbox.close()
 	r.s.renew()
 }
+
+// Install replaces the tracker by a copy of another node's, see [Replica.Snapshot]. Those
+// who read it go on meanwhile. Nobody is told what has changed by that.
+func (r *Replica) Install(from io.Reader) error { return r.s.install(from) }
 
 // Snapshot calls f with a copy of the file as it is after some commit. Commits go on, but
 // what they change makes the file grow meanwhile.

@@ -136,6 +136,7 @@ func mustAnswer(t tb, got, want *tracker) {
 		{"totals", func(tr *tracker) (any, error) { a, b := tr.Totals(); return [2]int{a, b}, nil }},
 		{"figures", func(tr *tracker) (any, error) { return tr.Figures(), nil }},
 		{"counts in memory", func(tr *tracker) (any, error) { return tr.Now(), nil }},
+		{"hashes", func(tr *tracker) (any, error) { return tr.Hashes(context.Background()) }},
 		{"deleted lately", func(tr *tracker) (any, error) { return slices.Sorted(maps.Values(tr.gone.at)), nil }},
 		{"tags", func(tr *tracker) (any, error) {
 			tags, _, err := tr.Tags(context.Background(), "", "", 10)
@@ -466,6 +467,7 @@ func TestOnePlaceChanges(t *testing.T) {
 		"RemoveClean": "is of this node's start",
 		"MarkClean":   "is of this node's stop",
 		"Node":        "is this node's name",
+		"adopt":       "has what each node has for itself",
 		"Inspect":     "repairs a stopped one",
 		"derive":      "writes another file",
 	}
@@ -501,6 +503,57 @@ func TestOnePlaceChanges(t *testing.T) {
 	if found < len(may) {
 		t.Errorf("only %d transactions were found", found)
 	}
+}
+
+// Each entry counts for the hash of its bucket, and so does the sequence; what a node has
+// for itself does not.
+func TestHashes(t *testing.T) {
+	t.Parallel()
+	tr, _, next := led(t)
+	tr.does(next())
+	hashes := func() map[string]string {
+		all, err := tr.Hashes(context.Background())
+		tr.must(err)
+		if len(all) != len(allBuckets) {
+			t.Errorf("%d hashes", len(all))
+		}
+		return all
+	}
+	before := hashes()
+	differ := func(f func(tx *boltfile.Tx) error) (names []string) {
+		tr.must(tr.db.Update(f))
+		after := hashes()
+		for name := range after {
+			if after[name] != before[name] {
+				names = append(names, name)
+			}
+		}
+		before = after
+		return names
+	}
+	for _, d := range []struct {
+		bucket string
+		f      func(b boltfile.Bucket) error
+	}{
+		{"unique", func(b boltfile.Bucket) error { return b.Put([]byte("a"), []byte("bc")) }},
+		{"unique", func(b boltfile.Bucket) error {
+			return errors.Join(b.Delete([]byte("a")), b.Put([]byte("ab"), []byte("c")))
+		}},
+		{"unique", func(b boltfile.Bucket) error { return b.Put([]byte("ab"), nil) }},
+		{"jobs", func(b boltfile.Bucket) error { return b.Delete(key8(1)) }},
+		{"audit", func(b boltfile.Bucket) error { return b.SetSequence(7) }},
+		{"meta", func(b boltfile.Bucket) error { return b.Put(keyNumber, key8(9)) }},
+	} {
+		if got := differ(func(tx *boltfile.Tx) error { return d.f(tx.Bucket([]byte(d.bucket))) }); !slices.Equal(got, []string{d.bucket}) {
+			t.Errorf("a change in %s changes the hashes of %q", d.bucket, got)
+		}
+	}
+	_, err := tr.Node("name")
+	tr.must(err)
+	if got := differ(func(*boltfile.Tx) error { return nil }); len(got) > 0 {
+		t.Errorf("the node's name changes the hashes of %q", got)
+	}
+	tr.damaged = true
 }
 
 var errUndo = errors.New("undo")

@@ -64,20 +64,12 @@ func Open(o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	db, err := boltfile.Open(boltfile.Options{
-		Path: o.Path, Existing: o.Existing, LockTimeout: o.LockTimeout, Unsynced: o.unsynced, Logger: o.Logger,
-	})
+	db, err := openFile(o)
 	if err != nil {
 		return nil, err
 	}
 	s := newStore(db, o)
-	err = prepare(db, o.Version)
-	if err == nil {
-		err = reindex(db, o.Logger)
-	}
-	if err == nil {
-		err = db.View(s.load)
-	}
+	err = db.View(s.load)
 	if err == nil {
 		err = db.View(func(tx *boltfile.Tx) (err error) {
 			s.share.at, _, err = readPlace(tx)
@@ -85,13 +77,32 @@ func Open(o Options) (*Store, error) {
 		})
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open the tracker %s: %w", o.Path, err), db.Close())
+		return nil, errors.Join(unopened(o.Path, err), db.Close())
 	}
 	if err := fsync.Dir(filepath.Dir(o.Path)); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return s, nil
 }
+
+// openFile opens a file and brings it to the form of this version.
+func openFile(o Options) (*boltfile.File, error) {
+	db, err := boltfile.Open(boltfile.Options{
+		Path: o.Path, Existing: o.Existing, LockTimeout: o.LockTimeout, Unsynced: o.unsynced, Logger: o.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err = prepare(db, o.Version); err == nil {
+		err = reindex(db, o.Logger)
+	}
+	if err != nil {
+		return nil, errors.Join(unopened(o.Path, err), db.Close())
+	}
+	return db, nil
+}
+
+func unopened(path string, err error) error { return fmt.Errorf("open the tracker %s: %w", path, err) }
 
 // newStore puts the parts together.
 func newStore(db *boltfile.File, o Options) *Store {

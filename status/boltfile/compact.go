@@ -31,7 +31,7 @@ func Compact(path string, lockTimeout time.Duration, log *slog.Logger) (before, 
 	}
 	defer func() { err = errors.Join(err, old.Close()) }()
 	fresh := path + ".compact"
-	if err := copyTo(fresh, old.db, info.Mode().Perm()); err != nil {
+	if err := copyTo(fresh, old.open.Load().DB, info.Mode().Perm()); err != nil {
 		return 0, 0, errors.Join(fmt.Errorf("compact %s: %w", path, err), removeIfThere(fresh))
 	}
 	smaller, err := os.Stat(fresh)

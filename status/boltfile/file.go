@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -32,14 +33,21 @@ var ErrClosed error = &jobs.Error{Kind: jobs.ShuttingDown, Detail: "the tracker 
 // File is a bbolt file that returns an error if it is damaged. bbolt itself panics when
 // it finds nonsense, and faults when it follows a wrong number out of the file.
 type File struct {
-	db      *bbolt.DB
+	open  atomic.Pointer[handle]
+	path  string
+	done  bool // the last commit was that of a clean stop
+	found int  // the last commit, if the file was as a clean stop had left it; else 0
+	log   *slog.Logger
+	trace sync.Once
+
+	replaced sync.WaitGroup // files that were replaced, and are being closed
+}
+
+// handle is the open file; see [File.Replace].
+type handle struct {
+	*bbolt.DB
 	journal *journal.Journal // nil if there is none: bbolt syncs by itself
-	path    string
-	opened  os.FileInfo
-	done    bool // the last commit was that of a clean stop
-	found   int  // the last commit, if the file was as a clean stop had left it; else 0
-	log     *slog.Logger
-	trace   sync.Once
+	info    os.FileInfo
 }
 
 // Options say how a file is opened.
@@ -87,8 +95,9 @@ func open(o Options) (db *File, err error) {
 		return nil, err
 	}
 	before, _ := os.Stat(path) // nil if there is none yet
+	now := &handle{}
 	err = db.guard(func() (err error) {
-		db.db, err = bbolt.Open(path, 0o640, &bbolt.Options{
+		now.DB, err = bbolt.Open(path, 0o640, &bbolt.Options{
 			Timeout:      o.LockTimeout,
 			FreelistType: bbolt.FreelistMapType,
 			// The list of free pages is written by the last commit of a clean stop
@@ -108,19 +117,20 @@ func open(o Options) (db *File, err error) {
 	}
 	// The file may have been compacted during the wait for the lock. Then the locked
 	// one has no name any more.
-	db.opened, err = os.Stat(path)
-	if err != nil || before != nil && !os.SameFile(before, db.opened) {
-		return nil, errors.Join(bolterrors.ErrTimeout, db.db.Close())
+	now.info, err = os.Stat(path)
+	if err != nil || before != nil && !os.SameFile(before, now.info) {
+		return nil, errors.Join(bolterrors.ErrTimeout, now.Close())
 	}
 	if err := db.forgetIntact(); err != nil {
-		return nil, errors.Join(err, db.db.Close())
+		return nil, errors.Join(err, now.Close())
 	}
+	db.open.Store(now)
 	if o.Unsynced {
-		db.db.NoSync = true
+		now.NoSync = true
 		return db, nil
 	}
-	if db.journal, _, err = journal.Attach(db.db, journalOf(path)); err != nil {
-		return nil, errors.Join(err, db.db.Close())
+	if now.journal, _, err = journal.Attach(now.DB, journalOf(path)); err != nil {
+		return nil, errors.Join(err, now.Close())
 	}
 	return db, nil
 }
@@ -138,16 +148,23 @@ func (db *File) unreadable(err error) error {
 
 // Close brings everything to disk and closes the file.
 func (db *File) Close() error {
-	var err error
-	if db.journal != nil {
-		err = db.journal.Close()
-	}
+	db.replaced.Wait()
+	now := db.open.Load()
+	err := now.closeJournal()
 	if err == nil && (db.done || db.untouched()) {
 		if err := db.noteIntact(); err != nil { // it only saves time
 			db.log.Warn("the next start will read the whole tracker", "error", err)
 		}
 	}
-	return errors.Join(err, db.db.Close())
+	return errors.Join(err, now.Close())
+}
+
+// closeJournal brings everything to disk. Nothing can be written any more.
+func (h *handle) closeJournal() error {
+	if h.journal == nil {
+		return nil
+	}
+	return h.journal.Close()
 }
 
 // untouched says that the file is as a clean stop before has left it.
@@ -161,8 +178,8 @@ func (db *File) untouched() (same bool) {
 
 // Syncs counts the fsyncs since the file was opened.
 func (db *File) Syncs() (n uint64, err error) {
-	if db.journal != nil {
-		return db.journal.Syncs(), nil
+	if j := db.open.Load().journal; j != nil {
+		return j.Syncs(), nil
 	}
 	err = db.view(func(tx *bbolt.Tx) error {
 		n = 2 * uint64(tx.ID()) // bbolt numbers its commits, and syncs twice in each
@@ -177,29 +194,47 @@ func (db *File) View(f func(*Tx) error) error {
 }
 
 func (db *File) view(f func(*bbolt.Tx) error) error {
-	err := db.guard(func() error { return db.db.View(f) })
-	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
-		return ErrClosed
+	return db.with(func(now *handle) error { return now.View(f) })
+}
+
+// with calls f with the open file, once more if that has been replaced just before.
+func (db *File) with(f func(*handle) error) error {
+	for {
+		now := db.open.Load()
+		err := db.guard(func() error { return f(now) })
+		if !errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+			return err
+		}
+		if db.open.Load() == now {
+			return ErrClosed
+		}
 	}
-	return err
 }
 
 // Update calls f with a transaction that writes, and commits it unless f fails. There is
 // one at a time.
 func (db *File) Update(f func(*Tx) error) error {
-	return db.guard(func() error { return db.db.Update(func(tx *bbolt.Tx) error { return f(&Tx{tx: tx}) }) })
+	return db.with(func(now *handle) error {
+		return now.Update(func(tx *bbolt.Tx) error {
+			if db.open.Load() != now { // it was replaced while this waited for its turn
+				return bolterrors.ErrDatabaseNotOpen
+			}
+			return f(&Tx{tx: tx})
+		})
+	})
 }
 
 // Present is nil while the tracker's file is where it was opened. A file that was
 // removed or replaced still takes every commit, and loses it at the end of the process.
 func (db *File) Present() error {
-	switch there, err := journal.InPlace(db.path, db.opened); {
+	now := db.open.Load()
+	switch there, err := journal.InPlace(db.path, now.info); {
 	case err != nil:
 		return fmt.Errorf("the tracker's file cannot be looked at: %w", err)
 	case !there:
 		return fmt.Errorf("the tracker's file %s has been removed or replaced while it was in use; put the data folder back, or restart jobstream to begin with what is there now", db.path)
-	case db.journal != nil:
-		return db.journal.Present()
+	case now.journal != nil:
+		return now.journal.Present()
 	}
 	return nil
 }

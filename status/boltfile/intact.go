@@ -23,6 +23,9 @@ import (
 // difference (a copy of the folder, a restored file, an older jobstream in between) the
 // start walks over all pages, see [File.check].
 
+// Files are the paths of a file and of what may stand beside it.
+func Files(path string) []string { return []string{journalOf(path), intactOf(path), path} }
+
 // intactOf is the path of the note about the file at a path.
 func intactOf(path string) string { return path + "-intact" }
 
@@ -34,7 +37,7 @@ const clockTries = 100
 // pages into the file; without it the next start has to read all pages to find them.
 func (db *File) UpdateLast(f func(*Tx) error) error {
 	err := db.Update(func(tx *Tx) error {
-		db.db.NoFreelistSync = false
+		db.open.Load().NoFreelistSync = false
 		return f(tx)
 	})
 	db.done = err == nil
@@ -44,7 +47,7 @@ func (db *File) UpdateLast(f func(*Tx) error) error {
 // noteIntact writes the note. The whole file must be on disk, and still locked. If the
 // clock does not move on, it writes nothing.
 func (db *File) noteIntact() error {
-	if _, _, ok := identity(db.opened); !ok {
+	if _, _, ok := identity(db.open.Load().info); !ok {
 		return nil
 	}
 	err := db.view(func(tx *bbolt.Tx) error {
@@ -80,7 +83,7 @@ func (db *File) tryNote(file *os.File, tx *bbolt.Tx) (bool, error) {
 		return false, err
 	}
 	info, err := file.Stat()
-	if err != nil || !os.SameFile(info, db.opened) {
+	if err != nil || !os.SameFile(info, db.open.Load().info) {
 		return false, err
 	}
 	_, now, _ := identity(clock)
