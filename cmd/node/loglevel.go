@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"log/slog"
 	"strings"
 
@@ -34,7 +33,7 @@ func (n *Node) SetLogLevel(to jobs.Level) error {
 func (n *Node) setLogLevel(to slog.Level) {
 	was := n.o.LogLevel.Level()
 	n.o.LogLevel.Set(min(was, to))
-	n.log.Log(context.Background(), slog.LevelInfo, "the level of the log has changed", "from", was, "to", to)
+	n.log.Info("the level of the log has changed", "from", was, "to", to)
 	n.o.LogLevel.Set(to)
 }
 

@@ -146,7 +146,7 @@ func logOf(v strict.Value) (lines []jobs.LogLine) {
 				strict.Need("text", func(v strict.Value) { line.Text, _ = v.Text() }),
 				strict.May("level", func(v strict.Value) {
 					level := readLevel(v)
-					line.Level = jobs.Level(level)
+					line.Level = level
 				}),
 				strict.May("stream", func(v strict.Value) { line.Stream, _ = v.OneOf("stdout", "stderr") }),
 			)
