@@ -15,10 +15,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"jobstream/jobs"
 )
 
 // This file is what a broker does differently as a member of a cluster. Its streams live on
@@ -117,6 +120,9 @@ func (c *Cluster) others() int {
 	}
 	return n
 }
+
+// Members is the number of members, as configured.
+func (c *Cluster) Members() int { return c.others() + 1 }
 
 // openMember starts the server of a member, and the parts that need no stream to begin.
 func (b *Broker) openMember(ctx context.Context) error {
@@ -278,12 +284,34 @@ func (b *Broker) Lead(ctx context.Context, secret []byte) error {
 		mac.Write([]byte("seal"))
 		b.seal = newSeal(sealKey{Key: mac.Sum(nil)})
 	}
-	for _, cfg := range b.o.streams() {
-		if _, err := b.js.UpdateStream(ctx, cfg); err != nil {
-			return fmt.Errorf("cannot change the settings of stream %s: %w", cfg.Name, err)
-		}
+	if err := b.updateStreams(ctx); err != nil {
+		return err
 	}
 	return b.Streams.reset()
+}
+
+// updateStreams gives the streams today's settings. Those whose leader does not answer in
+// time keep the settings of the last node that led: that must not hold up this one.
+func (b *Broker) updateStreams(ctx context.Context) error {
+	all := b.o.streams()
+	errs := make([]error, len(all))
+	var group sync.WaitGroup
+	for i, cfg := range all {
+		group.Go(func() {
+			short, cancel := b.patience(ctx)
+			defer cancel()
+			_, err := b.js.UpdateStream(short, cfg)
+			switch {
+			case err == nil || ctx.Err() != nil:
+			case final(err):
+				errs[i] = fmt.Errorf("cannot change the settings of stream %s: %w", cfg.Name, err)
+			default:
+				b.log.Warn("a stream keeps the settings that it has", "stream", cfg.Name, "error", err)
+			}
+		})
+	}
+	group.Wait()
+	return errors.Join(errs...)
 }
 
 // reset notes that JOBS has room for no extra messages.
@@ -292,6 +320,65 @@ func (s *Streams) reset() error {
 	defer s.mu.Unlock()
 	s.slack = 0
 	return nil
+}
+
+// A consumer lives on one member, which may be dead: then nobody answers for it. The next
+// one is made on a member that is chosen anew.
+const consumerCall = time.Second
+
+// patience bounds a request about a consumer.
+func (s *Server) patience(ctx context.Context) (context.Context, context.CancelFunc) {
+	if s.clustered() {
+		return context.WithTimeout(ctx, consumerCall)
+	}
+	return context.WithTimeout(ctx, ackTimeout)
+}
+
+const (
+	manyLanes = 16               // that are made at a time
+	lanesTime = 20 * time.Second // for all of them
+)
+
+// makeInCluster is [Lanes.makeLanes] in a cluster.
+func (l *Lanes) makeInCluster(ctx context.Context, lanes []jobs.Lane) error {
+	ctx, cancel := context.WithTimeout(ctx, lanesTime)
+	defer cancel()
+	var group sync.WaitGroup
+	room, errs := make(chan struct{}, manyLanes), make([]error, len(lanes))
+	for i, lane := range lanes {
+		room <- struct{}{}
+		group.Go(func() {
+			defer func() { <-room }()
+			errs[i] = l.makeSomewhere(ctx, lane)
+		})
+	}
+	group.Wait()
+	return errors.Join(errs...)
+}
+
+// makeSomewhere makes a lane on a member that lives.
+func (l *Lanes) makeSomewhere(ctx context.Context, lane jobs.Lane) error {
+	for {
+		short, cancel := l.server.patience(ctx)
+		err := l.deleteLane(short, lane)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = nil // the member that had it does not answer; the cluster forgets it all the same
+		}
+		cancel()
+		if err == nil {
+			short, cancel := l.server.patience(ctx)
+			err = l.makeLane(short, lane)
+			cancel()
+		}
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(joinPause):
+		}
+	}
 }
 
 // streams are the settings of all streams.

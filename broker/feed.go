@@ -139,7 +139,9 @@ func (f *feed) consume(ctx context.Context, c *consumer) error {
 	start := f.last + 1
 	f.mu.Unlock()
 	c.name = "reader-" + nuid.Next()
-	if _, err = f.reader.server.js.CreateOrUpdateConsumer(ctx, f.stream, readerConfig(c.name, start)); err != nil {
+	making, cancel := f.reader.server.patience(ctx)
+	defer cancel()
+	if _, err = f.reader.server.js.CreateOrUpdateConsumer(making, f.stream, readerConfig(c.name, start)); err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -175,7 +177,7 @@ func (f *feed) remove(c *consumer) {
 	if c.name == "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
+	ctx, cancel := f.reader.server.patience(context.Background())
 	defer cancel()
 	// If that fails, the server removes the consumer when nobody listens.
 	_ = f.reader.server.js.DeleteConsumer(ctx, f.stream, c.name)

@@ -63,12 +63,10 @@ func (l *Lanes) receive(r jobs.Receiver) (err error) {
 func (l *Lanes) OpenMore(ctx context.Context, lanes []jobs.Lane) error {
 	l.making.Lock()
 	defer l.making.Unlock()
-	for i, lane := range lanes {
-		if err := l.makeLane(ctx, lane); err != nil {
-			undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackTimeout)
-			defer cancel()
-			return errors.Join(err, l.deleteLanes(undo, lanes[:i+1]))
-		}
+	if made, err := l.makeLanes(ctx, lanes); err != nil {
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackTimeout)
+		defer cancel()
+		return errors.Join(err, l.deleteLanes(undo, lanes[:made]))
 	}
 	l.pulls.open(lanes)
 	return nil
@@ -98,6 +96,19 @@ func (l *Lanes) deleteLane(ctx context.Context, lane jobs.Lane) error {
 		return fmt.Errorf("cannot delete lane %s: %w", lane, err)
 	}
 	return nil
+}
+
+// makeLanes makes lanes anew. After an error, the first ones may be there.
+func (l *Lanes) makeLanes(ctx context.Context, lanes []jobs.Lane) (made int, err error) {
+	if l.server.clustered() {
+		return len(lanes), l.makeInCluster(ctx, lanes)
+	}
+	for i, lane := range lanes {
+		if err := l.makeLane(ctx, lane); err != nil {
+			return i + 1, err
+		}
+	}
+	return len(lanes), nil
 }
 
 func (l *Lanes) makeLane(ctx context.Context, lane jobs.Lane) error {
@@ -238,10 +249,7 @@ func (l *Lanes) pullEnded(f *wire.Msg, code int) {
 func (l *Lanes) remakeLane(ctx context.Context, lane jobs.Lane) (made bool, err error) {
 	l.making.Lock()
 	defer l.making.Unlock()
-	l.calls.Lock()
-	closed := l.receiver == nil // another member may lead, and have made them for itself
-	l.calls.Unlock()
-	if closed || !l.pulls.has(lane) {
+	if !l.pulls.has(lane) {
 		return false, nil
 	}
 	err = l.makeLane(ctx, lane)

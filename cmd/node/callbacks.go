@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"jobstream/jobs"
 	"jobstream/jobs/handlers/webhook"
@@ -102,8 +103,23 @@ func (c *core) poolOf(typ string) *pool.Pool {
 // deliveries hands each delivery to the pool of its lane; see [jobs.Receiver].
 type deliveries struct{ c *core }
 
-// Deliver hands a delivery over.
-func (d deliveries) Deliver(got jobs.Delivery) { d.c.poolOf(got.Lane.Type).Deliver(got) }
+// notHere is how long a delivery waits that this node may not have, since another one may
+// lead.
+const notHere = 500 * time.Millisecond
+
+// Deliver hands a delivery over. A node that was frozen gives back what comes to it, until
+// it knows whether it leads still.
+func (d deliveries) Deliver(got jobs.Delivery) {
+	p := d.c.poolOf(got.Lane.Type)
+	if m := d.c.o.member; m == nil || m.machine.Leads() {
+		p.Deliver(got)
+		return
+	}
+	if err := d.c.Tail.Nak(got.Ref, notHere); err != nil {
+		d.c.log.Warn("a delivery comes again when its lease ends", "error", err)
+	}
+	p.PullEnded(got.Lane, 1)
+}
 
 // PullEnded passes the end of a request on.
 func (d deliveries) PullEnded(l jobs.Lane, n int) { d.c.poolOf(l.Type).PullEnded(l, n) }

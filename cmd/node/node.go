@@ -36,7 +36,8 @@ type Node struct {
 	log      *slog.Logger
 	started  time.Time
 	rest     *httpapi.Server
-	core     atomic.Pointer[core] // nil while another one is being made
+	member   *member              // of a cluster; nil = the node is alone
+	core     atomic.Pointer[core] // nil while another one is being made, and on a member that does not lead
 	figures  *figures.Collector
 	metrics  *metrics.Metrics
 	httpURL  string         // "" = no port
@@ -125,22 +126,26 @@ func openQuietly(ctx context.Context, o Options, r *jobs.Registry, nats *address
 		types = r.Types()
 	}
 	n.registry = jobs.NewRegistry(n.withInternal(types)...)
-	if o.Broker.Cluster != nil {
-		return nil, errors.New("broker.cluster: this version cannot run as a member of a cluster yet; leave it out")
-	}
 	if err := n.dirs.Make(); err != nil {
 		return nil, err
 	}
 	if err := n.dirs.claim(o.identity()); err != nil {
 		return nil, err
 	}
-	if err := n.up(ctx); err != nil {
+	open := n.up
+	if o.Broker.Cluster != nil {
+		open = n.join
+	}
+	if err := open(ctx); err != nil {
 		return nil, err
 	}
-	// The core has locked the folder, so the file is nobody else's.
+	// The tracker has locked the folder, so the file is nobody else's.
 	n.figures.Open(n.dirs.Figures, n.log)
 	if o.Keyring != nil {
 		o.Keyring.OnChange(n.changed)
+	}
+	if n.member != nil {
+		return n, nil
 	}
 	watching, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	n.stopWatch = cancel
@@ -155,7 +160,9 @@ func (n *Node) withInternal(types []*jobs.Type) []*jobs.Type {
 
 // changed cuts off the clients of a principal that has lost its token or a right.
 func (n *Node) changed(principal string) {
-	if c := n.core.Load(); c != nil {
+	if n.member != nil {
+		n.member.broker.Disconnect(principal)
+	} else if c := n.core.Load(); c != nil {
 		c.Broker.Disconnect(principal)
 	}
 }
@@ -169,12 +176,18 @@ func bulkType(h jobs.Handler) *jobs.Type {
 	}
 }
 
+// coreOptions are those of the next core.
+func (n *Node) coreOptions() coreOptions {
+	return coreOptions{
+		Options: n.o, dirs: n.dirs, registry: n.registry, nats: n.nats, started: n.started, again: n.rest != nil && n.member == nil, paused: n.paused,
+		limits: &n.limits, figures: n.figures, member: n.member,
+	}
+}
+
 // up starts a core and opens the doors to it.
 func (n *Node) up(ctx context.Context) error {
 	n.lives++
-	o := coreOptions{Options: n.o, dirs: n.dirs, registry: n.registry, started: n.started, again: n.rest != nil, paused: n.paused, limits: &n.limits, figures: n.figures}
-	o.nats = n.nats
-	c, err := startCore(ctx, o)
+	c, err := startCore(ctx, n.coreOptions())
 	if err != nil {
 		return err
 	}
@@ -182,26 +195,41 @@ func (n *Node) up(ctx context.Context) error {
 	back.Reloader = n
 	back.Figures = n.figures
 	back.Metrics = n.metrics.Handler()
-	if err := c.Broker.Service.Serve(serviceVersion(n.o.Version), "background jobs: submit, run, watch and control them", natsdoor.Endpoints(back, n.o.traceNATS())); err != nil {
+	endpoints := natsdoor.Endpoints(back, n.o.traceNATS())
+	elsewhere := func() *jobs.Error { return nil }
+	if n.member != nil {
+		elsewhere = n.member.elsewhere
+		back.Nodes = n.member
+		endpoints = n.member.guarded(endpoints)
+	}
+	if err := c.Broker.Service.Serve(serviceVersion(n.o.Version), "background jobs: submit, run, watch and control them", endpoints); err != nil {
 		c.abandon(err)
 		return err
 	}
 	n.nats.port, c.natsURL = c.Broker.Port(), c.Broker.ClientURL()
 	n.stopRetention = n.startRetention()
 	n.core.Store(c)
-	if n.rest != nil {
+	switch {
+	case n.member != nil:
+		n.rest.Replace(back, n.member)
+	case n.rest != nil:
 		n.rest.Replace(back, c.health)
-		return nil
+	default:
+		n.rest = n.newRest(back, c.health, elsewhere)
 	}
-	n.rest = httpapi.New(httpapi.Options{
-		Backend: back, Health: c.health,
+	return nil
+}
+
+// newRest makes the REST door.
+func (n *Node) newRest(back *api.Backend, h httpapi.Health, elsewhere func() *jobs.Error) *httpapi.Server {
+	return httpapi.New(httpapi.Options{
+		Backend: back, Health: h, Elsewhere: elsewhere,
 		Count: func(operation string) func(int, time.Duration, bool) {
 			return n.metrics.Requests.Of(operation).Answered
 		},
 		Around:  n.o.traceREST(),
 		Keyring: n.o.Keyring, MaxBody: n.o.REST.MaxBody, MaxUpload: n.o.REST.MaxUpload, Hosts: n.o.REST.Hosts, TLS: n.o.REST.TLS, MaxConns: n.o.Bounds.Conns, Version: n.o.Version, Logger: n.log,
 	})
-	return nil
 }
 
 // serviceVersion is a semantic version, as the service protocol requires.
@@ -272,7 +300,12 @@ func (n *Node) Handler() http.Handler { return n.rest.Handler() }
 
 // Serve answers REST requests from l until [Node.Shutdown], after which it returns nil. It
 // closes l.
-func (n *Node) Serve(l net.Listener) error { return n.rest.Serve(l) }
+func (n *Node) Serve(l net.Listener) error {
+	if n.member != nil {
+		n.member.serves(l)
+	}
+	return n.rest.Serve(l)
+}
 
 // HTTPURL is where REST listens by [Options.HTTP]; "" if it does not.
 func (n *Node) HTTPURL() string { return n.httpURL }
@@ -280,6 +313,9 @@ func (n *Node) HTTPURL() string { return n.httpURL }
 // NATSURL is the address of the NATS door; "" if there is no port, or the node is
 // healing.
 func (n *Node) NATSURL() string {
+	if n.member != nil {
+		return n.member.broker.ClientURL()
+	}
 	if c := n.core.Load(); c != nil {
 		return c.natsURL
 	}
@@ -295,6 +331,19 @@ func (n *Node) Parts() Parts {
 	return Parts{}
 }
 
+// present is the core, or why there is none.
+func (n *Node) present() (*core, error) {
+	if n.member != nil {
+		if err := n.member.elsewhere(); err != nil {
+			return nil, err
+		}
+	}
+	if c := n.core.Load(); c != nil {
+		return c, nil
+	}
+	return nil, errHealing()
+}
+
 // realm is that of idempotency keys of this program; see [jobs.NewToken].
 const realm = "go"
 
@@ -302,12 +351,11 @@ var _ jobs.Client = (*Node)(nil)
 
 // Submit admits a job, waits until it is durable and returns it; see [jobs.Client].
 func (n *Node) Submit(ctx context.Context, s *jobs.Submission) (*jobs.Job, error) {
-	c := n.core.Load()
-	if c == nil {
-		return nil, errHealing()
-	}
-	s, err := s.Admit(realm, jobs.Now())
+	c, err := n.present()
 	if err != nil {
+		return nil, err
+	}
+	if s, err = s.Admit(realm, jobs.Now()); err != nil {
 		return nil, err
 	}
 	j, _, err := c.Submitter.Submit(ctx, s)
@@ -317,9 +365,9 @@ func (n *Node) Submit(ctx context.Context, s *jobs.Submission) (*jobs.Job, error
 // Wait returns the job with this id when it has ended. When ctx ends or the node stops
 // before, it returns its present state. It is nil if there is none.
 func (n *Node) Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
-	c := n.core.Load()
-	if c == nil {
-		return nil, errHealing()
+	c, err := n.present()
+	if err != nil {
+		return nil, err
 	}
 	last := context.WithoutCancel(ctx) // for a look after the end of ctx
 	return c.Waits.Wait(ctx, id, intake.Ended, func() (*jobs.Job, error) { return c.Store.Job(last, id) })
@@ -340,6 +388,9 @@ func (n *Node) Close() error {
 // everything that was answered is on disk. After an error the next start repairs the
 // folder.
 func (n *Node) Shutdown(ctx context.Context) error {
+	if n.member != nil {
+		return n.leave(ctx)
+	}
 	n.stopWatch()
 	<-n.watched
 	n.rest.Drain()

@@ -75,15 +75,22 @@ func (r *recovery) openBroker(ctx context.Context) (clean bool, err error) {
 }
 
 func (r *recovery) openBrokerOnce(ctx context.Context, rebuild bool) (*broker.Broker, error) {
-	return broker.Open(ctx, broker.Options{
-		Identify: identifier(r.o.Keyring), Surface: surface(r.o.registry),
-		Dir: r.o.dirs.Broker, Node: r.node, Host: r.o.nats.host, Port: r.o.nats.port, TLS: r.o.Broker.TLS,
-		SyncInterval: r.o.Broker.Sync, SyncAlways: r.o.Broker.SyncAlways, QueueSize: r.o.Bounds.Queue,
-		MaxConns: r.o.Bounds.Conns, MaxPayload: r.o.maxPayload(), Lease: r.o.Workers.Lease, Rebuild: rebuild, Trace: r.o.traceNotifications(), Logger: r.log,
-		// A message that a client published before streams and tracker agree could get
-		// a used sequence, and be purged.
-		HoldPort: true,
-	})
+	o := r.o.brokerOptions(r.node)
+	o.Rebuild = rebuild
+	// A message that a client published before streams and tracker agree could get
+	// a used sequence, and be purged.
+	o.HoldPort = true
+	return broker.Open(ctx, o)
+}
+
+// brokerOptions are those of the broker of the node with this name.
+func (o *coreOptions) brokerOptions(node string) broker.Options {
+	return broker.Options{
+		Identify: identifier(o.Keyring), Surface: surface(o.registry),
+		Dir: o.dirs.Broker, Node: node, Host: o.nats.host, Port: o.nats.port, TLS: o.Broker.TLS,
+		SyncInterval: o.Broker.Sync, SyncAlways: o.Broker.SyncAlways, QueueSize: o.Bounds.Queue,
+		MaxConns: o.Bounds.Conns, MaxPayload: o.maxPayload(), Lease: o.Workers.Lease, Cluster: o.Broker.Cluster, Trace: o.traceNotifications(), Logger: o.Logger,
+	}
 }
 
 // strayed is the difference of the streams from the state of a clean stop; "" if there

@@ -47,6 +47,7 @@ type coreOptions struct {
 	paused   bool      // that one's workers were paused
 	figures  *figures.Collector
 	limits   *limits
+	member   *member // of a cluster, whose tracker and broker the core uses; nil = it has its own
 }
 
 // sweep removes what was left half done.
@@ -77,7 +78,8 @@ type core struct {
 
 	followed bool // the tracer follows commits
 
-	stopSchedules func() // waits until they have stopped
+	unlisten      []func() // end the hearing of commits
+	stopSchedules func()   // waits until they have stopped
 	stopProjector context.CancelFunc
 	projected     chan struct{} // closed when the listeners have the projector's last commit
 }
@@ -86,24 +88,10 @@ type core struct {
 // the queue, and workers run them.
 func startCore(ctx context.Context, o coreOptions) (c *core, err error) {
 	c = &core{o: o, log: o.Logger, loops: newLoops(), Parts: Parts{Waits: intake.NewWaits()}}
-	if o.again {
-		// A folder that was removed must not begin anew silently.
-		if _, err := os.Stat(o.dirs.Tracker); err != nil {
-			return nil, fmt.Errorf("the tracker's file has been removed (%w); put the data folder back, or restart jobstream to begin with what is there now", err)
-		}
-	}
-	c.Store, err = status.Open(status.Options{
-		Path: o.dirs.Tracker, Existing: o.again, Registry: o.registry, Webhooks: webhooksOf(&o.Callbacks), Logger: o.Logger, Version: o.Version,
-		OutboxAge: max(10*time.Second, 5*o.Broker.Sync),
-		Checked:   func(id jobs.ID) bool { return c.Submitter.Checked(id) },
-	})
-	if err != nil {
+	if m := o.member; m != nil {
+		c.Store, c.Broker = m.store, m.broker
+	} else if c.Store, err = o.openStore(func(id jobs.ID) bool { return c.Submitter.Checked(id) }); err != nil {
 		return nil, err
-	}
-	// The tracker's file is locked now, so nobody else works in the folder. A restore that
-	// has begun since the first look fails, because the tracker's file is in its way.
-	if err := errors.Join(o.dirs.Whole(), o.sweep()); err != nil {
-		return nil, errors.Join(err, c.Store.Close())
 	}
 	c.health = newHealth(c.Store, o.dirs, o.Bounds.MinFree, c.log)
 	o.Handlers.Tools.Tracker.store.Store(c.Store)
@@ -112,10 +100,48 @@ func startCore(ctx context.Context, o coreOptions) (c *core, err error) {
 	}
 	c.breakPools()
 	c.loops.end()
+	if o.member != nil {
+		c.Broker.Lanes.Close()
+		c.release()
+		return nil, err
+	}
 	if c.Broker != nil {
 		c.Broker.Close()
 	}
 	return nil, errors.Join(err, c.Store.Close())
+}
+
+// openStore opens the tracker. checked says which submissions this process has checked.
+func (o *coreOptions) openStore(checked func(jobs.ID) bool) (*status.Store, error) {
+	if o.again {
+		// A folder that was removed must not begin anew silently.
+		if _, err := os.Stat(o.dirs.Tracker); err != nil {
+			return nil, fmt.Errorf("the tracker's file has been removed (%w); put the data folder back, or restart jobstream to begin with what is there now", err)
+		}
+	}
+	s, err := status.Open(status.Options{
+		Path: o.dirs.Tracker, Existing: o.again, Registry: o.registry, Webhooks: webhooksOf(&o.Callbacks), Logger: o.Logger, Version: o.Version,
+		OutboxAge: max(10*time.Second, 5*o.Broker.Sync), Checked: checked,
+	})
+	if err != nil {
+		return nil, err
+	}
+	// The tracker's file is locked now, so nobody else works in the folder. A restore that
+	// has begun since the first look fails, because the tracker's file is in its way.
+	if err := errors.Join(o.dirs.Whole(), o.sweep()); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// listen has each commit from now on handed over, until the core ends.
+func (c *core) listen(f func(*jobs.Commit)) { c.unlisten = append(c.unlisten, c.Store.Listen(f)) }
+
+// release ends the use of the tracker and the broker, which a member goes on with.
+func (c *core) release() {
+	for _, end := range c.unlisten {
+		end()
+	}
 }
 
 // startWatched is start, ended early if a part breaks.
@@ -135,16 +161,7 @@ func (c *core) startWatched(ctx context.Context) error {
 }
 
 func (c *core) start(ctx context.Context) (err error) {
-	host, err := os.Hostname()
-	if err != nil || host == "" {
-		host = "jobstream"
-	}
-	if c.name, err = c.Store.Node(safeName(host)); err != nil {
-		return err
-	}
-	r := &recovery{o: &c.o, node: c.name, store: c.Store, log: c.log}
-	clean, err := r.openBroker(ctx)
-	c.Broker = r.broker
+	r, clean, err := c.takeUp(ctx)
 	if err != nil {
 		return err
 	}
@@ -172,11 +189,11 @@ func (c *core) start(ctx context.Context) (err error) {
 	}
 	// These listeners get each commit in this order. The pool, the waits and the tail
 	// follow; see startPool.
-	c.Store.Listen(c.Submitter.Committed)
-	c.Store.Listen(c.Releaser.Committed)
-	c.Store.Listen(c.notifier.committed)
-	c.Store.Listen(c.logFailures)
-	c.Store.Listen(c.o.figures.Committed)
+	c.listen(c.Submitter.Committed)
+	c.listen(c.Releaser.Committed)
+	c.listen(c.notifier.committed)
+	c.listen(c.logFailures)
+	c.listen(c.o.figures.Committed)
 	c.followByTracer()
 	c.runParts()
 	if err := r.recover(ctx, clean); err != nil {
@@ -197,6 +214,32 @@ func (c *core) start(ctx context.Context) (err error) {
 		return err
 	}
 	return c.startSchedules(ctx)
+}
+
+// takeUp gets hold of the broker. clean says that the streams are as a clean stop has left
+// them.
+func (c *core) takeUp(ctx context.Context) (r *recovery, clean bool, err error) {
+	r = &recovery{o: &c.o, store: c.Store, log: c.log}
+	if c.o.member != nil {
+		// What the streams have acknowledged, a majority has on disk.
+		c.name, r.node, r.broker, r.sameBoot = c.o.Name, c.o.Name, c.Broker, true
+		secret, err := c.Store.LeaseKey()
+		if err == nil {
+			err = c.Broker.Lead(ctx, secret)
+		}
+		return r, false, err
+	}
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "jobstream"
+	}
+	if c.name, err = c.Store.Node(safeName(host)); err != nil {
+		return nil, false, err
+	}
+	r.node = c.name
+	clean, err = r.openBroker(ctx)
+	c.Broker = r.broker
+	return r, clean, err
 }
 
 // safeName is host with a dash in place of each character that a subject cannot have.
@@ -271,11 +314,11 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 		SurvivorsUpTo: survivors, Artifacts: c.o.Handlers.Artifacts, Inputs: c.Inputs, Logs: c.Logs, Revoked: c.publishCancel,
 	}, lanes)
 	c.Pool.PauseAll(c.o.paused)
-	c.Store.Listen(c.Pool.Committed)
-	c.Store.Listen(c.callbacks.committed)
-	c.Store.Listen(c.Waits.Committed)
-	c.Store.Listen(c.changes.Committed)
-	c.Store.Listen(c.Tail.Committed)
+	c.listen(c.Pool.Committed)
+	c.listen(c.callbacks.committed)
+	c.listen(c.Waits.Committed)
+	c.listen(c.changes.Committed)
+	c.listen(c.Tail.Committed)
 	c.followByTracer() // after a rebuild
 	if err := c.Broker.Lanes.Open(ctx, lanes, deliveries{c}); err != nil {
 		return fmt.Errorf("open the lanes: %w", err)

@@ -59,6 +59,10 @@ func (c *core) end(sick error) error {
 	}
 	c.loops.end()
 	err = errors.Join(err, finished, c.Broker.Flush())
+	if c.o.member != nil {
+		c.release()
+		return err
+	}
 	c.Broker.Close()
 	if err == nil {
 		err = fsync.Tree(c.o.dirs.Broker) // the mark promises that everything is there

@@ -62,6 +62,6 @@ func (o *Options) traceNotifications() func(*jobs.Job) jobs.Trace {
 func (c *core) followByTracer() {
 	if t := c.o.Tracer; t != nil && !c.followed && !c.Store.New() {
 		c.followed = true
-		c.Store.Listen(t.Committed)
+		c.listen(t.Committed)
 	}
 }

@@ -103,7 +103,7 @@ func (m *Member) tell() {
 // Self is what this member tells about itself.
 func (m *Member) Self() Hello {
 	s := m.State()
-	h := Hello{Name: m.o.Name, Epoch: s.Position.Epoch, Number: s.Position.Number, Role: s.Role, Leads: m.Leads(), Heard: time.Now()}
+	h := Hello{Name: m.o.Name, Epoch: s.Position.Epoch, Number: s.Position.Number, Role: s.Role, Leads: m.Leads(), Why: s.Why, Heard: time.Now()}
 	if m.o.Info != nil {
 		h.Info = m.o.Info()
 	}

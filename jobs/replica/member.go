@@ -94,6 +94,7 @@ type Hello struct {
 	Number uint64          `json:"number"`
 	Role   Role            `json:"role"`
 	Leads  bool            `json:"leads,omitempty"` // see Member.Leads
+	Why    string          `json:"why,omitempty"`   // see State
 	Info   json.RawMessage `json:"info,omitempty"`
 	// Heard is when it came, by this node's clock.
 	Heard time.Time `json:"-"`
@@ -140,7 +141,7 @@ func (m *Member) Run(ctx context.Context) error {
 			m.leads(ctx, l)
 			at = newChain(m.o.Tracker.Position())
 		case ctx.Err() != nil:
-		case errors.As(err, &b):
+		case errors.As(err, &b), errors.Is(err, ErrApart):
 			at = m.replace(ctx, f.chain, err)
 		default:
 			m.say(Following, fmt.Sprintf("its tracker cannot be changed: %v", err))
@@ -312,12 +313,13 @@ func (m *Member) replace(ctx context.Context, c chain, why error) chain {
 	m.o.Logger.Warn("this node cannot follow the log", "reason", why)
 	for ctx.Err() == nil {
 		m.say(Behind, why.Error())
-		if seq, ok := m.find(ctx, c.Position); ok {
+		if seq, ok := m.find(ctx, c.Position); ok && !errors.Is(why, ErrApart) {
 			m.o.Logger.Info("the log goes on from this node's tracker at another place", "message", seq)
 			c.head, c.hash, c.parts = seq-1, c.Hash, nil
 			return c
 		}
-		from, ok := m.peers.source(time.Now(), &c.Position)
+		own := m.o.Tracker.Position()
+		from, ok := m.peers.source(time.Now(), &own)
 		if !ok {
 			m.say(Behind, fmt.Sprintf("%v; no other node has a copy of the tracker to give", why))
 			pause(ctx, m.o.Pace.Silence/2)

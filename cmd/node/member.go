@@ -1,0 +1,320 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"jobstream/broker"
+	"jobstream/httpapi"
+	"jobstream/jobs"
+	"jobstream/jobs/api"
+	"jobstream/jobs/replica"
+	"jobstream/status"
+)
+
+// member is what a node of a cluster has whether it leads or not: the tracker, the broker,
+// and its place among the others. The core is there only while the node leads. It works on
+// the tracker and the broker of the member, and leaves them open.
+type member struct {
+	n       *Node
+	store   *status.Store
+	broker  *broker.Broker
+	machine *replica.Member
+	stop    context.CancelFunc
+	ended   chan struct{} // closed when the machine has stopped
+
+	grace   atomic.Pointer[context.Context] // what running jobs get at the end; set before stop
+	address atomic.Pointer[string]          // where REST listens; nil = nowhere yet
+	unclean error                           // of the last core, in good order; read after ended
+}
+
+// join makes the node a member of its cluster, and returns at once. It follows or leads as
+// soon as a majority of the members is there.
+func (n *Node) join(ctx context.Context) (err error) {
+	m := &member{n: n, ended: make(chan struct{})}
+	o := n.coreOptions()
+	m.store, err = o.openStore(func(id jobs.ID) bool {
+		c := n.core.Load()
+		return c != nil && c.Submitter.Checked(id)
+	})
+	if err != nil {
+		return err
+	}
+	tracker := noInstall{m.store.Replica()}
+	m.broker, err = broker.Open(ctx, o.brokerOptions(n.o.Name))
+	if err != nil {
+		return errors.Join(err, m.store.Close())
+	}
+	m.broker.Peers.Serve(tracker.Snapshot)
+	m.machine = replica.New(replica.Options{
+		Name: n.o.Name, Members: max(n.o.Broker.Cluster.Members(), 1), Log: m.broker.TrackerLog, Tracker: tracker, Peers: m.broker.Peers,
+		Lead: m.lead, Info: m.info, Logger: n.log,
+	})
+	n.member = m
+	n.nats.port = m.broker.Port()
+	n.rest = n.newRest(m.backend(), m, m.elsewhere)
+	close(n.watched) // nobody heals a member: it ends, and is started again
+	n.stopWatch = func() {}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	m.stop = stop
+	go m.run(running)
+	return nil
+}
+
+// run is the life of the member.
+func (m *member) run(ctx context.Context) {
+	defer close(m.ended)
+	err := m.broker.Join(ctx)
+	if err == nil {
+		err = m.machine.Run(ctx)
+	}
+	if err != nil && ctx.Err() == nil {
+		m.n.breaks(err)
+	}
+}
+
+// leave is [Node.Shutdown] of a member.
+func (n *Node) leave(ctx context.Context) error {
+	m := n.member
+	n.rest.Drain()
+	m.grace.Store(&ctx)
+	m.stop()
+	<-m.ended
+	n.figures.Close()
+	closeIdle(n.registry.Types(), nil)
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+	defer cancel()
+	if err := n.rest.Shutdown(closing); err != nil {
+		n.log.Warn("some requests were cut off", "error", err)
+	}
+	m.broker.Close()
+	n.serving.Wait()
+	return errors.Join(m.unclean, m.store.Close())
+}
+
+// How long a node that begins to lead tries to start its core. Other members of the cluster
+// may still be choosing who leads the streams.
+const (
+	startLeading = 30 * time.Second
+	startPause   = 200 * time.Millisecond
+)
+
+// lead is the time of this node as the leader: it has a core; see [replica.Options].
+func (m *member) lead(ctx context.Context) error {
+	n := m.n
+	if err := m.up(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	c := n.core.Load()
+	var why error
+	select {
+	case <-ctx.Done():
+		why = context.Cause(ctx)
+	case why = <-c.loops.broken:
+	case why = <-c.health.stuck:
+		n.breaks(why)
+	}
+	defer n.rest.Replace(m.backend(), m)
+	// Without a majority nothing can be committed any more, so there is no good order.
+	if ctx.Err() != nil && m.machine.Leads() {
+		m.unclean = m.down(c)
+		return nil
+	}
+	n.changing.Lock()
+	n.paused = c.Pool.Workers().Paused
+	ended := n.down(why)
+	n.changing.Unlock()
+	<-ended
+	if ctx.Err() != nil || errors.Is(why, replica.ErrDeposed) {
+		return nil
+	}
+	return why
+}
+
+// up starts the core.
+func (m *member) up(ctx context.Context) error {
+	begun := time.Now()
+	for {
+		m.n.changing.Lock()
+		err := m.n.up(ctx)
+		m.n.changing.Unlock()
+		switch {
+		case err == nil:
+			m.n.log.Info("this node serves", "took", time.Since(begun).Round(time.Millisecond))
+			return nil
+		case ctx.Err() != nil || time.Since(begun) > startLeading:
+			return err
+		}
+		m.n.log.Warn("this node cannot serve yet; trying again", "error", err)
+		sleep(ctx, startPause)
+	}
+}
+
+// down ends the core in good order.
+func (m *member) down(c *core) error {
+	m.n.stopRetention()
+	ctx := context.Background()
+	if grace := m.grace.Load(); grace != nil {
+		ctx = *grace
+	}
+	err := c.drain(ctx)
+	err = errors.Join(err, c.close())
+	m.n.core.Store(nil)
+	return err
+}
+
+// elsewhere is why this node does not serve; nil = it does.
+func (m *member) elsewhere() *jobs.Error {
+	if m.machine.Leads() && m.n.core.Load() != nil {
+		return nil
+	}
+	e := &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second}
+	leader, ok := m.machine.Leader()
+	switch {
+	case ok && leader.Name == m.n.o.Name:
+		e.Detail = "this node has begun to lead, and serves in a moment"
+	case ok:
+		e.Detail = fmt.Sprintf("node %s leads, and this one does not serve requests", leader.Name)
+		if at := infoOf(&leader).Address; at != "" {
+			e.Detail += "; send them to " + at
+		}
+	default:
+		e.Detail = "no node leads at the moment; try again"
+		if why := m.why(); why != "" {
+			e.Detail += ": " + why
+		}
+	}
+	return e
+}
+
+// guarded are endpoints that refuse requests while this node does not serve.
+func (m *member) guarded(all []broker.Endpoint) []broker.Endpoint {
+	for i := range all {
+		handle := all[i].Handle
+		all[i].Handle = func(ctx context.Context, r *broker.Request) ([]byte, error) {
+			if why := m.elsewhere(); why != nil {
+				return nil, why
+			}
+			return handle(ctx, r)
+		}
+	}
+	return all
+}
+
+// why is the reason why this node neither leads nor follows a leader; "" if it does.
+func (m *member) why() string {
+	if why := m.broker.Waiting(); why != "" {
+		return "waiting for " + why
+	}
+	return m.machine.State().Why
+}
+
+// Check is the health of this node; see [httpapi.Health].
+func (m *member) Check(ctx context.Context) map[string]error {
+	checks := map[string]error{"tracker": m.store.Health()}
+	if c := m.n.core.Load(); c != nil {
+		maps.Copy(checks, c.health.Check(ctx))
+	}
+	checks["cluster"] = nil
+	if why := m.why(); why != "" {
+		checks["cluster"] = errors.New(why)
+	}
+	return checks
+}
+
+var _ httpapi.Health = (*member)(nil)
+
+// memberInfo is what the members tell each other beside what the machine needs.
+type memberInfo struct {
+	Role    string `json:"role"`
+	Version string `json:"version,omitempty"`
+	Address string `json:"address,omitempty"`
+}
+
+func (m *member) info() json.RawMessage {
+	i := memberInfo{Role: roleFull, Version: m.n.o.Version}
+	if at := m.address.Load(); at != nil {
+		i.Address = *at
+	}
+	b, err := json.Marshal(&i)
+	if err != nil {
+		panic(err) // texts always marshal
+	}
+	return b
+}
+
+func infoOf(h *replica.Hello) (i memberInfo) {
+	_ = json.Unmarshal(h.Info, &i) // a member of another version may say nothing
+	return i
+}
+
+// serves notes where REST listens. An address of all interfaces is told as the one where
+// the other members reach this one.
+func (m *member) serves(l net.Listener) {
+	host, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		return
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		if known, _, err := net.SplitHostPort(m.n.o.Broker.Cluster.Listen); err == nil {
+			host = known
+		}
+	}
+	scheme := "http://"
+	if m.n.o.REST.TLS != nil {
+		scheme = "https://"
+	}
+	at := scheme + net.JoinHostPort(host, port)
+	m.address.Store(&at)
+}
+
+// backend is what a member does that does not lead.
+func (m *member) backend() *api.Backend { return &api.Backend{Nodes: m} }
+
+// silentFor is how long a member may say nothing before it counts as gone.
+const silentFor = 2 * time.Second
+
+// Nodes lists the members; see [api.Nodes].
+func (m *member) Nodes() []api.NodeInfo {
+	leader, led := m.machine.Leader()
+	var all []api.NodeInfo
+	add := func(h *replica.Hello, here bool) {
+		i := infoOf(h)
+		n := api.NodeInfo{Name: h.Name, Role: i.Role, Leader: led && h.Name == leader.Name, Position: h.Number, Version: i.Version, Address: i.Address, Why: h.Why}
+		if led && leader.Number > h.Number {
+			n.Lag = leader.Number - h.Number
+		}
+		if here {
+			n.Why = m.why()
+		} else if silent := time.Since(h.Heard); silent > silentFor {
+			n.Leader, n.Why = false, fmt.Sprintf("it has said nothing for %v", silent.Round(time.Second))
+		}
+		n.Ready = n.Why == ""
+		all = append(all, n)
+	}
+	self, known := m.machine.Self(), m.machine.Known()
+	for i := range known {
+		if known[i].Name > self.Name && (i == 0 || known[i-1].Name < self.Name) {
+			add(&self, true)
+		}
+		add(&known[i], false)
+	}
+	if len(known) == 0 || known[len(known)-1].Name < self.Name {
+		add(&self, true)
+	}
+	return all
+}
+
+type noInstall struct{ *status.Replica }
+
+func (noInstall) Install(io.Reader) error { return errors.New("not yet") }
