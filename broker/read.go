@@ -127,7 +127,7 @@ func (p *messageParser) message(it *item) *jobs.Message {
 		p.subjects[it.subject] = s
 	}
 	m := &p.m
-	*m = jobs.Message{Seq: it.seq, At: jobs.Time(it.at), Type: s.typ, Priority: s.priority, Problem: s.problem, RetryCount: -1}
+	*m = jobs.Message{Seq: it.seq, At: jobs.ByClock(jobs.Time(it.at)), Type: s.typ, Priority: s.priority, Problem: s.problem, RetryCount: -1}
 	if len(it.header) > 0 {
 		sealed := p.seal.genuine(it.seq, it.header)
 		wire.EachHeader(it.header, func(key, value []byte) { p.read(key, value, sealed) })

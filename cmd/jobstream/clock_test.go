@@ -1,5 +1,3 @@
-//go:build clockshift
-
 package main
 
 import (
@@ -12,10 +10,8 @@ import (
 	"jobstream/jobs"
 )
 
-// TestClock sets the wall clock back and forth while jobs wait, run and fail.
-// It needs a build whose clock can be set:
-//
-//	go test -tags clockshift -run TestClock ./cmd/jobstream
+// TestClock sets the wall clock back and forth while jobs wait, run and fail. The clock is
+// that of the process, so the test is not parallel.
 func TestClock(t *testing.T) {
 	defer jobs.ShiftClock(0)
 	held := newPuppet()

@@ -35,7 +35,7 @@ type Options struct {
 
 	Workers   Workers
 	Bounds    Bounds
-	Schedules []schedule.Spec // those of the program; requests make others
+	Schedules []schedule.Spec // those of the program, see [schedule.ParseSpec]; requests make others
 	Callbacks webhook.Options // who is notified of the ends of jobs by requests, and how
 	Retention time.Duration   // ended jobs are deleted after that; 0 = never
 

@@ -117,13 +117,16 @@ func (r *Releaser) signal() {
 func (r *Releaser) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	set := jobs.ClockSet()
 	for {
 		select {
 		case <-timer.C:
 		case <-r.wake:
+		case <-set:
 		case <-ctx.Done():
 			return nil
 		}
+		set = jobs.ClockSet()
 		pause, err := r.round(ctx)
 		if err != nil && ctx.Err() == nil {
 			r.o.Logger.Warn("jobs that wait for their time could not be looked at; trying again", "error", err)

@@ -149,9 +149,11 @@ func (l *loop) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		set := jobs.ClockSet()
 		timer.Reset(l.start(ctx))
 		select {
 		case <-timer.C:
+		case <-set:
 		case <-l.r.changed:
 			l.lookAtAll(l.r.popNames())
 		case rep := <-l.reports:
