@@ -14,6 +14,7 @@ import (
 	"jobstream/cmd/jobstream/internal/config"
 	"jobstream/cmd/node"
 	"jobstream/cmd/node/archive"
+	"jobstream/cmd/node/traces"
 	"jobstream/jobs"
 	"jobstream/jobs/access"
 	"jobstream/jobs/fsync"
@@ -79,12 +80,21 @@ func startMeasured(ctx context.Context, o bench.NodeOptions) (*bench.Node, error
 	if o.Token != "" {
 		who.Tokens = []access.Token{{Hash: access.HashOf(o.Token), Principal: access.Principal{Name: "bench", Scopes: access.Scopes()}}}
 	}
-	n, err := node.Open(ctx, node.Options{
+	version, _, _ := versions()
+	tracer, err := traces.FromEnv(ctx, version, o.Logger)
+	if err != nil {
+		return nil, err
+	}
+	options := node.Options{
 		Dir: o.Dir, NATS: natsAddress(o.Host, o.Port), Broker: node.Broker{Sync: o.Sync},
 		Workers: node.Workers{Max: o.Workers, Lease: o.Lease, MaxLost: o.MaxLost}, Bounds: node.Bounds{Queue: o.QueueSize},
 		REST: node.REST{MaxBody: int64(o.MaxPayload + 1<<10)}, Logger: o.Logger,
 		Keyring: access.NewKeyring(who),
-	}, o.Registry)
+	}
+	if tracer != nil {
+		options.Tracer = tracer
+	}
+	n, err := node.Open(ctx, options, o.Registry)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +103,13 @@ func startMeasured(ctx context.Context, o bench.NodeOptions) (*bench.Node, error
 	p := n.Parts()
 	return &bench.Node{
 		Submitter: p.Submitter, Waits: p.Waits, Pool: p.Pool, Store: p.Store, Broker: p.Broker, Tail: p.Tail,
-		Failed: n.Broken(), Serve: n.Serve, Stop: func() error { return n.Shutdown(atOnce) },
+		Failed: n.Broken(), Serve: n.Serve, Stop: func() error {
+			err := n.Shutdown(atOnce)
+			if tracer != nil {
+				_ = tracer.Close(atOnce) // nobody looks at the last spans
+			}
+			return err
+		},
 		Backup: func(ctx context.Context, rate int) (int64, error) { return measuredBackup(ctx, n, rate) },
 	}, nil
 }

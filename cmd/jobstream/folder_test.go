@@ -78,11 +78,11 @@ type facts struct {
 
 // TestOldFolders opens folders of old versions, one for each form that data had: before
 // delays and keys (plain), with folders for files (files), with inputs, leases and callbacks
-// (leases), and with formats that have names (named). Each server was killed with jobs in
+// (leases), with formats that have names (named), and with places in traces (traced). Each server was killed with jobs in
 // every state that it knew. testdata/folder/make.py has made them.
 func TestOldFolders(t *testing.T) {
 	t.Parallel()
-	for name, count := range map[string]int{"plain": 7, "files": 13, "leases": 16, "named": 16} {
+	for name, count := range map[string]int{"plain": 7, "files": 13, "leases": 16, "named": 16, "traced": 16} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()

@@ -76,7 +76,8 @@ for kind in ("report", "export"):
     status(done, "completed")
     facts.setdefault("results", {})[done] = len(ask("GET", f"/jobs/{done}/result")[1])
 status(submit({"type": "fails", "payload": mail, "priority": 1}), "failed")
-status(submit({"type": "email", "payload": dict(mail, body="y" * 3000)}), "retrying")
+trace = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+status(submit({"type": "email", "payload": dict(mail, body="y" * 3000)}, trace), "retrying")
 submit({"type": "slow", "payload": mail, "concurrency_key": "k"}) or submit({"type": "slow", "payload": mail})
 status(ids[-1], "processing")
 submit({"type": "slow", "payload": mail, "priority": 5, "tags": ["a", "b"]})
