@@ -17,9 +17,11 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
 
 	"jobstream/broker"
 	"jobstream/broker/brokertest"
+	"jobstream/jobs/access"
 )
 
 // conforming are the tests that the leading member of a cluster passes as a broker does that
@@ -296,5 +298,44 @@ func storedKeys(t *testing.T, b *broker.Broker) map[string]bool {
 			t.Fatal(err)
 		}
 		all[key] = true
+	}
+}
+
+// TestServiceAcrossMembers asks the member that serves, by way of another one. A principal
+// is refused there, since nobody knows its rights; it must not count as an admin.
+func TestServiceAcrossMembers(t *testing.T) {
+	t.Parallel()
+	m := brokertest.Cluster(t, 3, withPort, func(o *broker.Options) {
+		o.Identify = func(c broker.Credentials) *access.Principal {
+			return &access.Principal{Name: c.User, Scopes: []access.Scope{access.Read, access.Submit}}
+		}
+	})
+	who := broker.Endpoint{Name: "who", Handle: func(_ context.Context, r *broker.Request) ([]byte, error) { return []byte(r.Principal.Name), nil }}
+	if err := m.Brokers[0].Service.Serve("1.0.0", "", []broker.Endpoint{who}); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []struct{ user, code, body string }{{"here", "", "here"}, {"there", "503", "connect to the node that leads"}} {
+		nc, err := nats.Connect(m.Brokers[i].ClientURL(), nats.UserInfo(want.user, "token"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		m.Wait("an answer", func() bool { // the other members hear of the service a little later
+			answer, err := nc.Request("jobstream.who", nil, patience)
+			if errors.Is(err, nats.ErrNoResponders) {
+				return false
+			}
+			if err != nil || answer.Header.Get(micro.ErrorCodeHeader) != want.code || !strings.Contains(string(answer.Data), want.body) {
+				t.Fatalf("by way of member %d: %v %v", i+1, answer, err)
+			}
+			return true
+		})
+		if answer, err := nc.Request("jobs.email", nil, patience); err != nil || !bytes.HasPrefix(answer.Data, []byte(`{"stream":"JOBS"`)) {
+			t.Errorf("a bare message by way of member %d: %v, %v", i+1, answer, err)
+		}
+	}
+	nc, _ := connect(t, m.Brokers[2])
+	if answer, err := nc.Request("jobstream.who", nil, patience); err != nil || string(answer.Data) != "(admin)" {
+		t.Errorf("a connection of another member's process: %v, %v", answer, err)
 	}
 }

@@ -249,7 +249,10 @@ func (l *Lanes) pullEnded(f *wire.Msg, code int) {
 func (l *Lanes) remakeLane(ctx context.Context, lane jobs.Lane) (made bool, err error) {
 	l.making.Lock()
 	defer l.making.Unlock()
-	if !l.pulls.has(lane) {
+	l.calls.Lock()
+	closed := l.receiver == nil // another member may lead, and have made them for itself
+	l.calls.Unlock()
+	if closed || !l.pulls.has(lane) {
 		return false, nil
 	}
 	err = l.makeLane(ctx, lane)

@@ -30,11 +30,14 @@ func (l serverLog) Errorf(format string, v ...any) {
 	if _, why, found := strings.Cut(text, "Critical write error: "); found {
 		l.broken.Store(&why)
 	}
-	if strings.HasPrefix(text, "Error trying to connect to route") {
-		l.pass(slog.LevelWarn, text) // a member is away; the server tries on
-		return
+	switch {
+	case strings.HasPrefix(text, "Error trying to connect to route"): // a member is away; the server tries on
+		l.pass(slog.LevelWarn, text)
+	case strings.Contains(text, "Unknown account ") && strings.Contains(text, " for remote subject "):
+		l.log.Debug(text) // accounts of principals are those of the member to which they connect
+	default:
+		l.pass(slog.LevelError, text)
 	}
-	l.pass(slog.LevelError, text)
 }
 
 // normal are parts of warnings that come in normal operation: JOBS is trimmed, and a new

@@ -165,6 +165,10 @@ func (c *caller) call(m *nats.Msg) {
 		Body: m.Data, Principal: c.service.server.accounts.caller(m.Subject, m.Reply), MaxAnswer: c.service.server.o.MaxPayload + batchAnswer,
 		header: m.Header, reply: m.Reply, server: c.service.server, place: c.slots, waits: c.waits,
 	}
+	if request.Principal == stranger {
+		c.answer(m.Reply, begun, request, nil, busy("the request came by way of a node that does not serve; connect to the node that leads, see GET /nodes"))
+		return
+	}
 	select {
 	case c.slots <- struct{}{}:
 	default:

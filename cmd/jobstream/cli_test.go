@@ -10,6 +10,9 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,6 +22,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"jobstream/jobs"
+	"jobstream/jobs/jobstest"
 )
 
 // apiDescription is what the tests of the commands read of /openapi.json.
@@ -140,6 +144,11 @@ func TestCommandsAreDescribed(t *testing.T) {
 	for _, words := range []string{"job", "jobs --tag", "submit", "schedules run", "retry --fingerprint", "cancel", "cancel 0123"} {
 		enter(exitOK, append(append([]string{"__complete", "--"}, strings.Fields(words)...), "")...)
 	}
+	for _, args := range [][]string{{"log-level", "info"}, {"backup", filepath.Join(t.TempDir(), "b.tar")}, {"doctor"}} {
+		enter(exitOK, append(args, "--token", adminToken)...)
+	}
+	enter(exitBroken, "reload", "--token", adminToken) // this server has no configuration to read again
+	enter(exitOK, "demo", "--for=1s", "--rate=50", "--type=fine")
 	ctx, cancel := context.WithCancel(t.Context())
 	out, in := io.Pipe()
 	ended := make(chan int)
@@ -162,7 +171,7 @@ func TestCommandsAreDescribed(t *testing.T) {
 	if code := <-ended; code != exitOK {
 		t.Errorf("tail ends with %d", code)
 	}
-	for _, want := range []string{"POST /jobs", "GET /jobs/{id}", "POST /jobs/bulk", "GET /tags", "DELETE /jobs/{id}", "POST /jobs/{id}/run", "GET /failures"} {
+	for _, want := range []string{"POST /jobs", "GET /jobs/{id}", "POST /jobs/bulk", "GET /tags", "DELETE /jobs/{id}", "POST /jobs/{id}/run", "GET /failures", "PUT /log", "GET /backup", "GET /doctor", "POST /reload", "POST /jobs/batch"} {
 		if !used[want] {
 			t.Errorf("no command has used %s: %v", want, used)
 		}
@@ -268,6 +277,25 @@ func TestCompletion(t *testing.T) {
 		}
 		if fmt.Sprint(got) != fmt.Sprint(strings.Fields(c.want)) {
 			t.Errorf("%q may go on with %q, want %q", c.words, got, c.want)
+		}
+	}
+}
+
+// TestCompletionInBash: the script for bash offers the types and the jobs of the server.
+func TestCompletionInBash(t *testing.T) {
+	t.Parallel()
+	bash := jobstest.Tool(t, "bash")
+	bin, err := built()
+	mustDo(t, err)
+	h := open(t, t.TempDir(), setup{handlers: map[string]jobs.Handler{"fine": jobs.HandlerFunc(nothing)}})
+	h.submit(`{"type":"fine","delay":"1h"}`)
+	for words, want := range map[string]string{"submit f": "fine", "run ''": "1", "log-level wa": "warn", "jobs --sta": "--status --started-after --started-before"} {
+		script := `source <(jobstream completion bash); COMP_WORDS=(jobstream ` + words + `); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _jobstream; echo "${COMPREPLY[*]}"`
+		cmd := exec.CommandContext(t.Context(), bash, "--norc", "-c", script)
+		cmd.Env = append(cleanEnviron(), "JOBSTREAM_URL="+h.rest, "PATH="+filepath.Dir(bin)+string(os.PathListSeparator)+os.Getenv("PATH"))
+		out, err := cmd.CombinedOutput()
+		if got := strings.TrimSpace(string(out)); err != nil || got != want {
+			t.Errorf("after %q bash offers %q, %v, want %q", words, got, err, want)
 		}
 	}
 }

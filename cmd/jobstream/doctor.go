@@ -12,8 +12,10 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"jobstream/cmd/jobstream/internal/cli"
+	"jobstream/cmd/jobstream/internal/terminal"
 	"jobstream/cmd/node"
 	"jobstream/jobs"
 	"jobstream/jobs/api"
@@ -40,7 +42,11 @@ func (c *doctorCommand) Run(p *program) error {
 	}
 	ctx, stop := signal.NotifyContext(p.Ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	bar, begun := terminal.On(p.Stderr), time.Now()
+	defer bar.End()
+	bar.Show(func() string { return fmt.Sprintf("inspecting, %.0f s", time.Since(begun).Seconds()) })
 	seen, err := c.inspect(ctx, p)
+	bar.End()
 	if err != nil {
 		return err
 	}
