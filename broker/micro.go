@@ -25,6 +25,7 @@ type microService struct {
 	started time.Time
 	all     []*endpointStats
 	subs    []*nats.Subscription
+	calling sync.WaitGroup // subscriptions to requests, until their last one is called
 }
 
 // serviceQueue is the queue group of the endpoints, the one that micro uses.
@@ -64,6 +65,8 @@ func (s *microService) subscribe(nc *nats.Conn, c *caller) error {
 		if err := sub.SetPendingLimits(maxQueued, maxQueuedBytes); err != nil {
 			return err
 		}
+		s.calling.Add(1)
+		sub.SetClosedHandler(func(string) { s.calling.Done() })
 		s.subs = append(s.subs, sub)
 	}
 	return nil
@@ -112,6 +115,19 @@ func (s *microService) stats() any {
 		stats.Endpoints = append(stats.Endpoints, e.now())
 	}
 	return stats
+}
+
+// called waits until the requests that had come before stop are called, but not for ever: a
+// sick broker does not say that a subscription has ended.
+func (s *microService) called() {
+	done := make(chan struct{})
+	go func() { s.calling.Wait(); close(done) }()
+	timer := time.NewTimer(ackTimeout)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
 }
 
 // stop ends the subscriptions. Requests that have come are still called.

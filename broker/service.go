@@ -138,6 +138,7 @@ func (s *Service) Stop() error {
 	}
 	err := s.open.stop()
 	late := time.AfterFunc(ackTimeout, s.cancel)
+	s.open.called() // else a request could begin during the wait for all of them
 	s.calls.Wait()
 	late.Stop()
 	s.cancel()
