@@ -32,6 +32,10 @@ type task struct {
 	files  scratch
 }
 
+// ownLimit is how much later than the server a worker ends an attempt whose time is over. Its
+// report would be another one than the server's own.
+const ownLimit = time.Second
+
 // begin begins the job of a lease, which lasts from sent on.
 func (w *worker) begin(l *jobs.Lease, sent time.Time) {
 	t := &task{w: w, lease: l, typ: w.r.Admitted(l.Job.Type), limit: jobs.ErrTimeout}
@@ -57,7 +61,7 @@ func (w *worker) begin(l *jobs.Lease, sent time.Time) {
 		wake(w.sooner)
 	}
 	w.runs.Go(func() {
-		timer := time.AfterFunc(span, func() { t.cancel(t.limit) })
+		timer := time.AfterFunc(span+ownLimit, func() { t.cancel(t.limit) })
 		defer timer.Stop()
 		t.run()
 	})
@@ -225,7 +229,7 @@ func (t *task) ending(v verdict) (verb string, body []byte) {
 	}
 	switch {
 	case errors.Is(cause, jobs.ErrDeadline):
-		f.Error, f.Permanent = jobs.DeadlineReason+ownWords(err), true
+		f.Error, f.Permanent = jobs.DeadlineReason+" at "+t.lease.Deadline.String()+ownWords(err), true
 	case jobs.IsPermanent(err):
 		f.Permanent = true
 	case errors.Is(cause, jobs.ErrTimeout):
