@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"sync/atomic"
@@ -47,7 +46,7 @@ func (n *Node) join(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	tracker := noInstall{m.store.Replica()}
+	tracker := m.store.Replica()
 	m.broker, err = broker.Open(ctx, o.brokerOptions(n.o.Name))
 	if err != nil {
 		return errors.Join(err, m.store.Close())
@@ -314,7 +313,3 @@ func (m *member) Nodes() []api.NodeInfo {
 	}
 	return all
 }
-
-type noInstall struct{ *status.Replica }
-
-func (noInstall) Install(io.Reader) error { return errors.New("not yet") }
