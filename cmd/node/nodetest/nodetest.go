@@ -48,7 +48,7 @@ func Start(t testing.TB, r *jobs.Registry, change ...func(*node.Options)) *node.
 // folder makes a folder that is removed at the test's end.
 func folder(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "jobstream-test-")
+	dir, err := os.MkdirTemp("/dev/shm", "jobstream-test-") //nolint:usetesting // TempDir is on a disk
 	if err != nil {
 		return t.TempDir()
 	}
