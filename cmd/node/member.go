@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"sync/atomic"
@@ -46,7 +47,7 @@ func (n *Node) join(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	tracker := m.store.Replica()
+	tracker := noInstall{m.store.Replica()}
 	m.broker, err = broker.Open(ctx, o.brokerOptions(n.o.Name))
 	if err != nil {
 		return errors.Join(err, m.store.Close())
@@ -58,8 +59,8 @@ func (n *Node) join(ctx context.Context) (err error) {
 	})
 	n.member = m
 	n.nats.port = m.broker.Port()
-	n.rest = n.newRest(m.backend(), m, m.elsewhere) //nolint:contextcheck // requests have their own
-	close(n.watched)                                // nobody heals a member: it ends, and is started again
+	n.rest = n.newRest(m.backend(), m, m.elsewhere)
+	close(n.watched) // nobody heals a member: it ends, and is started again
 	n.stopWatch = func() {}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	m.stop = stop
@@ -93,7 +94,7 @@ func (n *Node) leave(ctx context.Context) error {
 	if err := n.rest.Shutdown(closing); err != nil {
 		n.log.Warn("some requests were cut off", "error", err)
 	}
-	m.broker.Close() //nolint:contextcheck // it takes as long as it takes
+	m.broker.Close()
 	n.serving.Wait()
 	return errors.Join(m.unclean, m.store.Close())
 }
@@ -126,12 +127,12 @@ func (m *member) lead(ctx context.Context) error {
 	defer n.rest.Replace(m.backend(), m)
 	// Without a majority nothing can be committed any more, so there is no good order.
 	if ctx.Err() != nil && m.machine.Leads() {
-		m.unclean = m.down(c) //nolint:contextcheck // ctx has ended
+		m.unclean = m.down(c)
 		return nil
 	}
 	n.changing.Lock()
 	n.paused = c.Pool.Workers().Paused
-	ended := n.down(why) //nolint:contextcheck // ctx may have ended
+	ended := n.down(why)
 	n.changing.Unlock()
 	<-ended
 	if ctx.Err() != nil || errors.Is(why, replica.ErrDeposed) {
@@ -170,6 +171,29 @@ func (m *member) down(c *core) error {
 	err = errors.Join(err, c.close())
 	m.n.core.Store(nil)
 	return err
+}
+
+// leased is the tracker for the pool. It finds a job only while no other node can lead, so
+// that nothing starts here which has started elsewhere: a leader that was frozen or cut
+// off learns late that it does not lead any more.
+func (m *member) leased(s *status.Store) jobs.Tracker {
+	if m == nil {
+		return s
+	}
+	return leasedTracker{s, m.machine}
+}
+
+type leasedTracker struct {
+	jobs.Tracker
+	machine *replica.Member
+}
+
+func (t leasedTracker) Find(seq uint64) (*jobs.Job, error) {
+	j, err := t.Tracker.Find(seq)
+	if err == nil && !t.machine.Leads() {
+		return nil, errors.New("another node may lead")
+	}
+	return j, err
 }
 
 // elsewhere is why this node does not serve; nil = it does.
@@ -313,3 +337,7 @@ func (m *member) Nodes() []api.NodeInfo {
 	}
 	return all
 }
+
+type noInstall struct{ *status.Replica }
+
+func (noInstall) Install(io.Reader) error { return errors.New("not yet") }

@@ -308,7 +308,7 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	c.changes = changes.New(c.Store, key.Epoch())
 	c.Logs = joblog.New(c.o.dirs.Logs, c.publishLog)
 	c.newPools(pool.Options{
-		Queue: c.Tail, Tracker: c.Store, Recorder: c.Recorder, Registry: c.o.registry,
+		Queue: c.Tail, Tracker: c.o.member.leased(c.Store), Recorder: c.Recorder, Registry: c.o.registry,
 		MaxWorkers: c.o.Workers.Max, MinWorkers: c.o.Workers.Min, Paused: paused, Lease: c.o.Workers.Lease, MaxLost: c.o.Workers.MaxLost, Node: c.name, Trace: c.o.traceAttempts(), Logger: c.log,
 		LeaseKey: key, Running: adopted,
 		SurvivorsUpTo: survivors, Artifacts: c.o.Handlers.Artifacts, Inputs: c.Inputs, Logs: c.Logs, Revoked: c.publishCancel,
