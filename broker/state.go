@@ -45,11 +45,7 @@ func (s *Streams) state(ctx context.Context, name string) (StreamState, error) {
 }
 
 func (s *Streams) find(ctx context.Context, name string) (jetstream.Stream, error) {
-	find := s.server.js.Stream
-	if s.server.clustered() {
-		find = s.server.findSoon
-	}
-	stream, err := find(ctx, name)
+	stream, err := s.server.js.Stream(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("cannot look up stream %s: %w", name, err)
 	}

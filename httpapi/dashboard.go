@@ -41,9 +41,7 @@ var (
 )
 
 // home is GET /, and the dashboard without its slash.
-func (s *Server) home(c echo.Context) error {
-	return c.Redirect(http.StatusFound, prefixOf(c.Request())+"/ui/")
-}
+func (s *Server) home(c echo.Context) error { return c.Redirect(http.StatusFound, "/ui/") }
 
 // icon is GET /favicon.ico.
 func (s *Server) icon(c echo.Context) error { return dashboardFiles().icon.send(c) }

@@ -45,10 +45,11 @@ func (b *bed) finish() {
 	b.judge()
 }
 
-// resume lets the paused type go on.
+// resume lets the paused type go on, and pauses the schedule.
 func (b *bed) resume(m *member) {
 	b.t.Helper()
 	mustPost(b.t, m.c, "/types/"+pausedType+"/resume", "", http.StatusOK)
+	mustPost(b.t, m.c, "/schedules/"+tick+"/pause", "", http.StatusOK)
 }
 
 // collect adds to the history what a node shows and what handlers have written.
@@ -56,6 +57,7 @@ func (b *bed) collect(m *member) {
 	b.t.Helper()
 	b.seen.Jobs = jobsOf(b.t, m.rest)
 	for _, m := range b.nodes {
+		m.deposed()
 		b.seen.Runs = append(b.seen.Runs, runsOf(b.t, m.name, m.dir)...)
 	}
 	for i := range b.seen.Runs {
@@ -85,6 +87,24 @@ func (b *bed) collect(m *member) {
 			n.Status = words[1]
 			_, _ = fmt.Sscan(words[2], &n.Run)
 			b.seen.Notices = append(b.seen.Notices, n)
+		}
+	}
+}
+
+// unheard is how long before a leader learns that it is deposed it may have committed
+// nothing any more. What has run meanwhile runs again.
+const unheard = 15 * time.Second
+
+// deposed adds to the history when a node was deposed.
+func (m *member) deposed() {
+	for _, c := range m.lives {
+		for line := range strings.Lines(c.logged()) {
+			if !strings.Contains(line, `msg="this node does not lead any more"`) || strings.Contains(line, "resigned=true") {
+				continue
+			}
+			at, err := time.Parse(time.RFC3339Nano, attribute(line, "time="))
+			mustDo(m.bed.t, err)
+			m.bed.seen.Broken(history.Fault{Node: m.name, What: "deposed", From: history.At(at).Add(-unheard), To: history.At(at)})
 		}
 	}
 }
@@ -121,7 +141,7 @@ func shown(j *jobs.Job) history.Job {
 		s.Idempotent = p.N
 	}
 	if j.Terms != nil {
-		s.Unique = j.Terms.UniqueKey
+		s.Unique, s.Schedule, s.For = j.Terms.UniqueKey, j.Terms.Schedule, history.Moment(j.Terms.ScheduledFor)
 	}
 	return s
 }

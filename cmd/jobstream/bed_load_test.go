@@ -29,7 +29,6 @@ type crowd struct {
 	rng      func(client int) *rand.Rand
 	wg       sync.WaitGroup
 	cancel   context.CancelFunc
-	names    atomic.Int64 // submissions so far
 	accepted atomic.Int64
 	bare     bool
 }
@@ -40,6 +39,7 @@ const patient = 3 * time.Second
 // load lets clients loose until its stop is called. With bare ones, some publish bare
 // messages, whose acknowledgement is a promise of the streams only.
 func (b *bed) load(bare bool) *crowd {
+	b.serving()
 	seed := b.rng.Uint64()
 	ctx, cancel := context.WithCancel(b.t.Context())
 	c := &crowd{bed: b, cancel: cancel, bare: bare, rng: func(i int) *rand.Rand { return rand.New(rand.NewPCG(seed, uint64(i))) }}
@@ -57,7 +57,10 @@ func (b *bed) load(bare bool) *crowd {
 		c.wg.Go(l.overNATS)
 	}
 	l := c.client(ctx, 20)
-	c.wg.Go(l.pauses)
+	c.wg.Go(func() {
+		l.schedules()
+		l.pauses()
+	})
 	return c
 }
 
@@ -91,11 +94,12 @@ func (c *crowd) client(ctx context.Context, i int) *client {
 
 // reply is what a job or a refusal says.
 type bedReply struct {
-	ID, Status string
-	JobID      string `json:"job_id"`
-	Run        int
-	Paused     bool
-	Leader     string
+	ID     string
+	Status any    // of a job its name, of a problem a number
+	JobID  string `json:"job_id"`
+	Run    int
+	Paused bool
+	Detail string // of a problem
 }
 
 // once sends a request to the node that the client believes in. What comes of it is
@@ -133,18 +137,20 @@ func (l *client) hear(a *history.Ask, r *bedReply, code int, answer []byte) {
 	}
 	a.Code, a.End = code, history.Now()
 	if code/100 == 2 {
-		a.Job, a.Status, a.Run, a.Yes = r.ID, r.Status, r.Run, r.Paused
+		a.Job, a.Run, a.Yes = r.ID, r.Run, r.Paused
+		a.Status, _ = r.Status.(string)
 		if a.What == history.Pause || a.What == history.Resume || a.What == history.Paused {
 			a.Job, a.Run = "", 0
 		}
-	} else if r.JobID != "" {
-		a.Job = r.JobID
+		return
 	}
+	a.Job = r.JobID
+	a.Unsure = code == http.StatusServiceUnavailable && !strings.Contains(r.Detail, "lead")
 }
 
 func (l *client) seen(a history.Ask) {
 	l.bed.seen.Asked(a)
-	if a.What == history.Submit && a.Code == http.StatusAccepted {
+	if a.What == history.Submit && a.Code == http.StatusAccepted && !a.Bare {
 		l.accepted.Add(1)
 	}
 }
@@ -154,6 +160,9 @@ func (l *client) ask(a history.Ask, method, path, body string, again bool) (hist
 	for {
 		got, r := l.once(a, method, path, body)
 		switch {
+		case got.Unsure && !again: // it may have been done
+			l.next("")
+			return got, r
 		case got.Code == http.StatusServiceUnavailable || got.Code == http.StatusTooManyRequests:
 		case got.Code == 0 && again:
 		case got.Code == 0:
@@ -162,13 +171,22 @@ func (l *client) ask(a history.Ask, method, path, body string, again bool) (hist
 		default:
 			return got, r
 		}
-		l.next(r.Leader)
+		l.next(leaderIn(r.Detail))
 		select {
 		case <-time.After(50 * time.Millisecond): // a good client does not insist
 		case <-l.ctx.Done():
 			return got, r
 		}
 	}
+}
+
+// leaderIn is the node that a refusal names; "" if there is none.
+func leaderIn(detail string) string {
+	words := strings.Fields(detail)
+	if len(words) > 2 && words[0] == "node" && words[2] == "leads," {
+		return words[1]
+	}
+	return ""
 }
 
 // next believes in another node, the one of a name if there is one.
@@ -186,7 +204,7 @@ func (l *client) next(name string) {
 func (l *client) submit(typ, more string, a history.Ask) (id string, ok bool) {
 	a.What = history.Submit
 	if a.Name == "" {
-		a.Name = fmt.Sprintf("n%d", l.names.Add(1))
+		a.Name = fmt.Sprintf("n%d", l.bed.names.Add(1))
 	}
 	body := fmt.Sprintf(`{"type":%q,"payload":{"n":%q}%s}`, typ, a.Name, more)
 	got, _ := l.ask(a, http.MethodPost, "/jobs", body, a.Idempotent != "" || a.Unique != "")
@@ -200,8 +218,8 @@ func (l *client) submit(typ, more string, a history.Ask) (id string, ok bool) {
 }
 
 func (l *client) read(id, query string) string {
-	_, r := l.ask(history.Ask{What: history.Read, Job: id}, http.MethodGet, "/jobs/"+id+query, "", true)
-	return r.Status
+	a, _ := l.ask(history.Ask{What: history.Read, Job: id}, http.MethodGet, "/jobs/"+id+query, "", true)
+	return a.Status
 }
 
 func (l *client) plain() {
@@ -215,13 +233,13 @@ func (l *client) keyed() {
 
 // repeated uses an idempotency key that several clients use at the time.
 func (l *client) repeated() {
-	key := fmt.Sprintf("i%d", l.names.Load()/150)
+	key := fmt.Sprintf("i%d", l.bed.names.Load()/150)
 	l.submit("quick", "", history.Ask{Name: key, Idempotent: key})
 }
 
 // unique uses a unique key that several clients use at the time, and looks for its end.
 func (l *client) unique() {
-	key := fmt.Sprintf("u%d", l.names.Load()/400)
+	key := fmt.Sprintf("u%d", l.bed.names.Load()/400)
 	typ := [...]string{"quick", "slow"}[l.rng.IntN(2)]
 	if id, ok := l.submit(typ, fmt.Sprintf(`,"unique_key":%q`, key), history.Ask{Unique: key}); ok && l.rng.IntN(2) == 0 {
 		l.read(id, "?wait=2s")
@@ -246,6 +264,17 @@ func (l *client) cancelled() {
 func (l *client) retried() {
 	if id, ok := l.submit("second", "", history.Ask{}); ok && l.read(id, "?wait=2s") == "failed" {
 		l.ask(history.Ask{What: history.Retry, Job: id}, http.MethodPost, "/jobs/"+id+"/retry", "", true)
+	}
+}
+
+// tick is a schedule that fires all the time.
+const tick = "tick"
+
+// schedules makes it, if there is none yet.
+func (l *client) schedules() {
+	body := fmt.Sprintf(`{"name":%q,"every":"1s","type":"quick","overlap":"queue"}`, tick)
+	if got, _ := l.ask(history.Ask{What: "schedule"}, http.MethodPost, "/schedules", body, true); got.Code == http.StatusCreated || got.Code == http.StatusConflict {
+		l.bed.seen.Periodic(tick, time.Second)
 	}
 }
 
@@ -294,7 +323,7 @@ func (l *client) overNATS() {
 
 // byMessage submits one job. It says whether the connection is worth to be kept.
 func (l *client) byMessage(nc *nats.Conn, door string) bool {
-	a := history.Ask{What: history.Submit, Door: door, Name: fmt.Sprintf("n%d", l.names.Add(1)), End: history.Never}
+	a := history.Ask{What: history.Submit, Door: door, Name: fmt.Sprintf("n%d", l.bed.names.Add(1)), End: history.Never}
 	ctx, cancel := context.WithTimeout(l.ctx, patient)
 	defer cancel()
 	if l.bare && l.rng.IntN(2) == 0 {
@@ -302,7 +331,7 @@ func (l *client) byMessage(nc *nats.Conn, door string) bool {
 		msg.Data = fmt.Appendf(nil, `{"n":%q}`, a.Name)
 		id := uuid.NewString()
 		msg.Header.Set("Job-Id", id)
-		a.Begin = history.Now()
+		a.Bare, a.Begin = true, history.Now()
 		answer, err := nc.RequestMsgWithContext(ctx, msg)
 		if err == nil && !bytes.Contains(answer.Data, []byte(`"error"`)) {
 			a.Code, a.Job, a.End = http.StatusAccepted, id, history.Now()

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -36,6 +37,7 @@ func bedSettings(cfg *config.Config) {
 	if ports := os.Getenv(childPorts); ports != "" {
 		_, _ = fmt.Sscan(ports, &cfg.Server.Port, &cfg.Broker.Port)
 	}
+	clusterSettings(cfg)
 }
 
 // watchedRuns has handlers write down when they begin and end.
@@ -114,6 +116,7 @@ type bed struct {
 	nodes []*member
 	seen  *history.History
 	begun history.Moment
+	names atomic.Int64 // submissions so far
 }
 
 // member is a node of a bed, over all its lives.
@@ -122,6 +125,8 @@ type member struct {
 	name, dir  string
 	env        []string
 	rest, nats string
+	listen     string  // for routes, in a cluster
+	routes     []*line // to it from the others, by their places
 
 	mu     sync.Mutex
 	c      *child         // nil while it is down

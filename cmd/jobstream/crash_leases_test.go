@@ -161,13 +161,16 @@ func killWorker(c *exec.Cmd) {
 	_ = c.Wait()
 }
 
-// line is a proxy between workers and a server that can be exchanged. It can lose what
-// goes in one direction, without either side noticing.
+// line is a proxy between workers and a server that can be exchanged, or between two
+// nodes of a cluster. It can lose what goes in one direction, without either side
+// noticing, let nothing connect, and be slow.
 type line struct {
 	l         net.Listener
 	to        atomic.Pointer[string]
-	deafUp    atomic.Bool // to the server
-	deafDown  atomic.Bool // from the server
+	deafUp    atomic.Bool  // to the server
+	deafDown  atomic.Bool  // from the server
+	closed    atomic.Bool  // to new connections
+	delay     atomic.Int64 // of whatever passes, in nanoseconds
 	mu        sync.Mutex
 	open      map[net.Conn]bool
 	forgotten atomic.Int64 // bytes
@@ -208,6 +211,10 @@ func (p *line) url(scheme string) string { return scheme + "://" + p.l.Addr().St
 
 func (p *line) join(c net.Conn) {
 	s, err := net.Dial("tcp", *p.to.Load()) //nolint:noctx // on the loopback
+	if err == nil && p.closed.Load() {
+		_ = s.Close()
+		err = net.ErrClosed
+	}
 	if err != nil {
 		_ = c.Close()
 		return
@@ -235,6 +242,9 @@ func (p *line) pass(to, from net.Conn, deaf *atomic.Bool) {
 	b := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(b)
+		if d := p.delay.Load(); d > 0 {
+			time.Sleep(time.Duration(d)) // being slow is what it is for
+		}
 		if deaf.Load() {
 			p.forgotten.Add(int64(n))
 		} else if _, e := to.Write(b[:n]); e != nil {
@@ -264,6 +274,8 @@ func (p *line) idle() bool {
 
 // mend lets both directions pass again, over new connections.
 func (p *line) mend() {
+	p.closed.Store(false)
+	p.delay.Store(0)
 	p.deafUp.Store(false)
 	p.deafDown.Store(false)
 	p.cut()

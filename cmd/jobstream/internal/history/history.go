@@ -54,6 +54,8 @@ type Ask struct {
 	Status     string // of the job, as answered
 	Run        int    // likewise
 	Yes        bool   // whether a type is paused
+	Unsure     bool   // the refusal does not say that nothing was done
+	Bare       bool   // a message, accepted by the streams alone
 }
 
 // answered says whether the server has done what it was asked.
@@ -90,6 +92,8 @@ type Job struct {
 	Unique     string
 	Ended      Moment
 	NeverRan   bool // refused after its submission was stored
+	Schedule   string
+	For        Moment // of the schedule
 }
 
 // Notice is a notification that a job has ended.
@@ -108,6 +112,8 @@ type History struct {
 	Notices []Notice
 	// AtOnce are how many jobs of each concurrency key, with its type, may run at a time.
 	AtOnce map[string]int
+	// Every are the periods of schedules.
+	Every map[string]time.Duration
 }
 
 // Asked adds a request with its answer.
@@ -122,4 +128,14 @@ func (h *History) Broken(f Fault) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.Faults = append(h.Faults, f)
+}
+
+// Periodic adds a schedule, which fires from now on.
+func (h *History) Periodic(schedule string, period time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.Every == nil {
+		h.Every = make(map[string]time.Duration)
+	}
+	h.Every[schedule] = period
 }

@@ -43,6 +43,7 @@ func (h *History) Problems() []string {
 	v.idempotent()
 	v.unique()
 	v.pauses()
+	v.schedules()
 	return v.problems
 }
 
@@ -110,7 +111,7 @@ func (v *view) once() {
 		if a.What != Submit {
 			continue
 		}
-		if before, ok := refused[a.Name]; a.answered() || a.Code == 0 || ok && before == 0 {
+		if before, ok := refused[a.Name]; a.answered() || a.Code == 0 || a.Unsure || ok && before == 0 {
 			refused[a.Name] = 0
 		} else {
 			refused[a.Name] = a.Code
@@ -395,7 +396,7 @@ func (v *view) pauses() {
 		switch {
 		case a.What == Paused && a.answered():
 			s.Ways = []Way{{From: value[a.Yes], To: value[a.Yes]}}
-		case (a.What == Pause || a.What == Resume) && (a.answered() || a.Code == 0 || a.Code >= 500):
+		case (a.What == Pause || a.What == Resume) && (a.answered() || a.Code == 0 || a.Unsure):
 			s.Ways = []Way{{Any: true, To: value[a.What == Pause]}}
 			if !a.answered() {
 				s.Maybe, s.End = true, Never
@@ -408,14 +409,44 @@ func (v *view) pauses() {
 	v.judge("pauses of the type", all)
 }
 
-// Gap is the longest time between two submissions that were accepted, from the first
-// moment to the last, with when it began. If door is not empty, it is that door's.
+// Outage is how long after the end of a fault a cluster may be without a leader.
+const Outage = 20 * time.Second
+
+// schedules: no moment of a schedule makes two jobs, and none is left out but those of an
+// outage, of which the last one is made up for.
+func (v *view) schedules() {
+	fired := make(map[string][]*Job)
+	for i := range v.Jobs {
+		if j := &v.Jobs[i]; j.Schedule != "" {
+			fired[j.Schedule] = append(fired[j.Schedule], j)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.Every)) {
+		all := fired[name]
+		slices.SortFunc(all, func(a, b *Job) int { return cmp.Compare(a.For, b.For) })
+		if len(all) == 0 {
+			v.fail("the schedule %s has never made a job", name)
+		}
+		for i := 1; i < len(all); i++ {
+			from, to := all[i-1].For, all[i].For
+			switch {
+			case from == to:
+				v.fail("the schedule %s made jobs %s and %s for one moment", name, all[i-1].ID, all[i].ID)
+			case to.Sub(from) > v.Every[name] && !slices.ContainsFunc(v.Faults, func(f Fault) bool { return f.From <= to && f.To.Add(Outage) >= from }):
+				v.fail("the schedule %s made jobs %s and %s, and none for %s between", name, all[i-1].ID, all[i].ID, to.Sub(from))
+			}
+		}
+	}
+}
+
+// Gap is the longest time between two submissions that were accepted by a leader, from the
+// first moment to the last, with when it began. If door is not empty, it is that door's.
 func (h *History) Gap(door string, from, to Moment) (gap time.Duration, began Moment) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	ends := []Moment{from, to}
 	for i := range h.Asks {
-		if a := &h.Asks[i]; a.What == Submit && a.Code == 202 && a.End >= from && a.End <= to && (door == "" || a.Door == door) {
+		if a := &h.Asks[i]; a.What == Submit && a.Code == 202 && !a.Bare && a.End >= from && a.End <= to && (door == "" || a.Door == door) {
 			ends = append(ends, a.End)
 		}
 	}

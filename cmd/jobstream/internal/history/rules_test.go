@@ -49,12 +49,17 @@ func good() *History {
 			{ID: "3", Name: "n3", Status: "completed", Run: 1, Attempt: 1, Most: 1, Unique: "u", Ended: at(2701)},
 			{ID: "5", Name: "n5", Status: "completed", Run: 1, Attempt: 1, Most: 1, Unique: "u", Ended: at(2761)},
 			{ID: "6", Name: "n6", Status: "cancelled", Run: 1, Attempt: 1, Most: 1, Unique: "u", Ended: at(3201)},
+			{ID: "s1", Status: "completed", Run: 1, Ended: at(1100), Schedule: "tick", For: at(1000)},
+			{ID: "s2", Status: "completed", Run: 1, Ended: at(3100), Schedule: "tick", For: at(3000)},
+			{ID: "s3", Status: "completed", Run: 1, Ended: at(4100), Schedule: "tick", For: at(4000)},
 		},
 		Notices: []Notice{
+			{"s1", "completed", 1}, {"s2", "completed", 1}, {"s3", "completed", 1},
 			{"1", "failed", 1}, {"1", "completed", 2}, {"2", "completed", 1}, {"3", "completed", 1}, {"3", "completed", 1},
 			{"5", "completed", 1}, {"6", "cancelled", 1},
 		},
 		AtOnce: map[string]int{"k": 1},
+		Every:  map[string]time.Duration{"tick": time.Second},
 	}
 }
 
@@ -129,6 +134,14 @@ func TestPlantedFaults(t *testing.T) {
 			h.Runs = slices.DeleteFunc(h.Runs, func(r Run) bool { return r.Job == "6" })
 		}, "unique key u: no order explains it"},
 		"a unique key is free before the end": {func(h *History) { h.Jobs[2].Ended = at(3070) }, "unique key u: no order explains it"},
+		"a moment has two jobs": {func(h *History) {
+			h.add(Job{ID: "s4", Status: "completed", Run: 1, Schedule: "tick", For: at(3000)})
+		}, "made jobs s2 and s4 for one moment"},
+		"a moment is left out": {func(h *History) {
+			h.add(Job{ID: "s4", Status: "completed", Run: 1, Schedule: "tick", For: at(30_000)})
+			h.add(Job{ID: "s5", Status: "completed", Run: 1, Schedule: "tick", For: at(32_000)})
+		}, "made jobs s4 and s5, and none for 2s between"},
+		"a schedule is forgotten": {func(h *History) { h.Every["other"] = time.Second }, "the schedule other has never made a job"},
 		"a pause is forgotten": {func(h *History) {
 			h.Asks[13].Yes = false
 		}, "pauses of the type t: no order explains it"},

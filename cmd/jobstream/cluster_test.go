@@ -1,0 +1,210 @@
+//go:build unix
+
+package main
+
+import (
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"jobstream/cmd/jobstream/internal/history"
+)
+
+// Clusters of three nodes under load, and what may happen to any of them. In each test
+// all that clients and handlers have seen is judged at the end: see package history. The
+// trackers of all nodes must be equal then, and their log without a break.
+
+// crashGap is the longest time without an accepted submission after a crash. As a rule
+// it is under ten seconds: nats-server's elections take up to nine.
+const crashGap = 20 * time.Second
+
+// TestClusterKilled kills the leader and the others in turns.
+func TestClusterKilled(t *testing.T) {
+	b := newCluster(t)
+	b.start(b.nodes...)
+	c := b.load(true)
+	for i := range clusterRounds(t, 3) {
+		c.more(100 + b.rng.Int64N(200))
+		victim, others := b.leader()
+		if i%3 == 1 {
+			victim = others[b.rng.IntN(len(others))]
+		}
+		b.t.Logf("round %d: %s is killed, leader: %v", i, victim.name, victim.leads())
+		victim.kill()
+		if b.rng.IntN(2) == 0 {
+			c.more(100) // the others go on without it
+		}
+		b.start(victim)
+	}
+	c.more(100)
+	b.end(c, crashGap, false)
+}
+
+// TestClusterFrozen freezes the leader for so long that another one leads, and wakes it
+// up: it changes nothing any more.
+func TestClusterFrozen(t *testing.T) {
+	b := newCluster(t)
+	b.start(b.nodes...)
+	c := b.load(true)
+	for range clusterRounds(t, 1) {
+		c.more(200)
+		victim, _ := b.leader()
+		victim.freeze()
+		b.pass(20 * time.Second)
+		c.more(100) // another one leads
+		victim.thaw()
+		c.more(200)
+	}
+	b.end(c, crashGap, false)
+}
+
+// TestClusterCut cuts the leader off, and another node, in one direction or in both.
+func TestClusterCut(t *testing.T) {
+	b := newCluster(t)
+	b.start(b.nodes...)
+	c := b.load(true)
+	for i := range clusterRounds(t, 2) {
+		c.more(200)
+		victim, others := b.leader()
+		if i%4 == 3 {
+			victim = others[0]
+		}
+		half := i%2 == 1
+		heal := victim.cutOff(half)
+		t.Logf("round %d: %s is cut off; in one direction: %v", i, victim.name, half)
+		b.pass(6*time.Second + b.upTo(6*time.Second))
+		c.more(100) // the others go on without it
+		heal()
+		c.more(200)
+	}
+	b.end(c, crashGap, false)
+}
+
+// TestClusterWiped loses the disk of a node, which comes back empty: of one that follows
+// first, of the leader then.
+func TestClusterWiped(t *testing.T) {
+	b := newCluster(t)
+	b.start(b.nodes...)
+	c := b.load(true)
+	for i := range clusterRounds(t, 2) {
+		c.more(200)
+		victim, others := b.leader()
+		if i%2 == 0 {
+			victim = others[b.rng.IntN(len(others))]
+		}
+		victim.kill()
+		victim.wipe()
+		c.more(100)
+		b.start(victim)
+		c.more(100)
+	}
+	b.end(c, crashGap, false)
+}
+
+// TestClusterPowerLost kills all nodes at once, and one of them has lost its disk. In every
+// other round, the streams of a majority come back as they were a while before instead:
+// nothing is lost then either, but nats-server's copies of them may differ.
+func TestClusterPowerLost(t *testing.T) {
+	b := newCluster(t)
+	b.start(b.nodes...)
+	n := clusterRounds(t, 1)
+	for i := range n {
+		c := b.load(false)
+		c.more(200)
+		var rollBack []func()
+		if i%2 == 1 {
+			for _, k := range b.rng.Perm(len(b.nodes))[:2] {
+				rollBack = append(rollBack, b.nodes[k].earlier())
+			}
+		}
+		c.more(100 + b.rng.Int64N(100))
+		for _, m := range b.nodes {
+			m.kill()
+		}
+		c.stop()
+		for _, f := range rollBack {
+			f()
+		}
+		if i%2 == 0 {
+			b.nodes[b.rng.IntN(len(b.nodes))].wipe()
+		}
+		b.start(b.nodes...)
+		b.serving()
+	}
+	c := b.load(false)
+	c.more(200)
+	b.end(c, 0, n > 1)
+}
+
+// TestClusterWithoutMajority kills two of three. The last one refuses, and nothing is
+// lost; once a second one is back, they go on.
+func TestClusterWithoutMajority(t *testing.T) {
+	b := newCluster(t)
+	b.start(b.nodes...)
+	c := b.load(true)
+	for range clusterRounds(t, 1) {
+		c.more(200)
+		perm := b.rng.Perm(len(b.nodes))
+		last := b.nodes[perm[0]]
+		for _, k := range perm[1:] {
+			b.nodes[k].kill()
+		}
+		waitUntil(t, func() bool { return refuses503(last) })
+		b.start(b.nodes[perm[1]])
+		c.more(100)
+		b.start(b.nodes[perm[2]])
+		c.more(100)
+	}
+	b.end(c, 0, false)
+}
+
+// refuses503 says whether a node refuses a submission, and says when to come again.
+func refuses503(m *member) bool {
+	client := http.Client{Timeout: patient}
+	resp, err := client.Post(m.rest+"/jobs", "application/json", nil) //nolint:noctx // it has a timeout
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") != ""
+}
+
+// TestClusterStopped stops and starts one node after the other, as an upgrade does.
+func TestClusterStopped(t *testing.T) {
+	b := newCluster(t)
+	b.start(b.nodes...)
+	c := b.load(true)
+	c.more(200)
+	from := history.Now()
+	for range clusterRounds(t, 1) {
+		for _, m := range slices.Clone(b.nodes) {
+			m.stop()
+			c.more(50)
+			b.start(m)
+			c.more(50)
+		}
+	}
+	b.gap(from, stopGap)
+	b.end(c, crashGap, false)
+}
+
+// clusterRounds is how many faults a test makes.
+func clusterRounds(t *testing.T, short int) int {
+	t.Helper()
+	if s := os.Getenv(clusterRoundsEnv); s != "" {
+		n, err := strconv.Atoi(s)
+		mustDo(t, err)
+		return n
+	}
+	return short
+}
+
+const clusterRoundsEnv = "JOBSTREAM_CLUSTER_ROUNDS"
+
+// stopGap is the longest time without an accepted submission when nodes are stopped one
+// after the other. One second is promised; but all of this shares one small machine, and
+// nats-server elects anew if a leader's hand-over comes too late.
+const stopGap = 10 * time.Second
