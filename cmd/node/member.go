@@ -117,7 +117,10 @@ func (m *member) lead(ctx context.Context) error {
 	}
 	c := n.core.Load()
 	var why error
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
 	select {
+	case why = <-m.stalls(watching):
 	case <-ctx.Done():
 		why = context.Cause(ctx)
 	case why = <-c.loops.broken:
@@ -145,9 +148,7 @@ func (m *member) lead(ctx context.Context) error {
 func (m *member) up(ctx context.Context) error {
 	begun := time.Now()
 	for {
-		m.n.changing.Lock()
-		err := m.n.up(ctx)
-		m.n.changing.Unlock()
+		err := m.tryUp(ctx)
 		switch {
 		case err == nil:
 			m.n.log.Info("this node serves", "took", time.Since(begun).Round(time.Millisecond))
@@ -158,6 +159,59 @@ func (m *member) up(ctx context.Context) error {
 		m.n.log.Warn("this node cannot serve yet; trying again", "error", err)
 		sleep(ctx, startPause)
 	}
+}
+
+// tryUp is one try. It is given up if the streams are not read.
+func (m *member) tryUp(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stalled := m.stalls(ctx)
+	go func() {
+		select {
+		case why := <-stalled:
+			cancel(why)
+		case <-ctx.Done():
+		}
+	}()
+	m.n.changing.Lock()
+	defer m.n.changing.Unlock()
+	return m.n.up(ctx)
+}
+
+// How often the leader looks whether it reads the streams, and how long it may not.
+const (
+	stallLook = time.Second
+	stallTime = 10 * time.Second
+)
+
+// stalls returns a channel with an error when the streams have messages, and the tracker
+// reads none for some time. The consumer of a reader lives on one server, and nothing comes
+// if that server's copy of the stream is behind. Another try has consumers elsewhere.
+func (m *member) stalls(ctx context.Context) <-chan error {
+	found := make(chan error, 1)
+	go func() {
+		tick := time.NewTicker(stallLook)
+		defer tick.Stop()
+		since, last := time.Now(), m.store.Positions()
+		for {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			now := m.store.Positions()
+			want, err := ends(ctx, m.store, m.broker)
+			if now != last || err != nil || want == now {
+				since, last = time.Now(), now
+				continue
+			}
+			if time.Since(since) > stallTime {
+				found <- errors.New("the streams have messages that do not come")
+				return
+			}
+		}
+	}()
+	return found
 }
 
 // down ends the core in good order.
