@@ -258,6 +258,25 @@ func (s *Server) RouteAddr() net.Addr {
 	return s.srv.ClusterAddr()
 }
 
+// findSoon looks a stream up. While the members elect who leads it, nobody answers, so it
+// asks again and again.
+func (s *Server) findSoon(ctx context.Context, name string) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	defer cancel()
+	for look := joinLook; ; look *= 2 { // an answer may take long on a busy machine
+		short, cancel := context.WithTimeout(ctx, look)
+		stream, err := s.js.Stream(short, name)
+		cancel()
+		if err == nil || errors.Is(err, jetstream.ErrStreamNotFound) || ctx.Err() != nil {
+			return stream, err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(joinPause):
+		}
+	}
+}
+
 // awaitInterest waits until messages to a subject of another member find their way there.
 // That a consumer has been made is known earlier than where it listens. Without an end it
 // would not be worth waiting for: a request that is refused is made again.

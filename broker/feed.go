@@ -79,7 +79,7 @@ func (f *feed) run(ctx context.Context) error {
 
 // keepReading makes a consumer, and another one whenever that breaks.
 func (f *feed) keepReading(ctx context.Context) {
-	tick := time.NewTicker(heartbeat)
+	tick := time.NewTicker(f.reader.server.o.heartbeat())
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		c := &consumer{replies: newReply(), sid: -1, broken: make(chan struct{}, 1)}
@@ -118,7 +118,7 @@ func (f *feed) awaitBreak(ctx context.Context, c *consumer, tick <-chan time.Tim
 func (f *feed) silent(c *consumer) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return c.left > 0 && time.Since(c.came) > 3*heartbeat
+	return c.left > 0 && time.Since(c.came) > 3*f.reader.server.o.heartbeat()
 }
 
 // consume makes a consumer behind the last message that came. If the stream ends before
@@ -144,6 +144,9 @@ func (f *feed) consume(ctx context.Context, c *consumer) error {
 	if _, err = f.reader.server.js.CreateOrUpdateConsumer(making, f.stream, readerConfig(c.name, start)); err != nil {
 		return err
 	}
+	if err := f.reader.server.awaitInterest(ctx, pullSubject(f.stream, c.name)); err != nil {
+		return err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c.expect = 1
@@ -160,7 +163,7 @@ func (f *feed) ask(c *consumer) {
 	}
 	c.left = f.most
 	c.came = time.Now()
-	body := fmt.Appendf(nil, `{"batch":%d,"max_bytes":%d,"expires":%d,"idle_heartbeat":%d}`, math.MaxInt32, c.left, pullExpiry, heartbeat)
+	body := fmt.Appendf(nil, `{"batch":%d,"max_bytes":%d,"expires":%d,"idle_heartbeat":%d}`, math.MaxInt32, c.left, pullExpiry, f.reader.server.o.heartbeat())
 	if err := wire.Publish(f.conn, pullSubject(f.stream, c.name), c.replies, nil, body); err != nil {
 		c.fail()
 	}

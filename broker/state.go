@@ -45,7 +45,11 @@ func (s *Streams) state(ctx context.Context, name string) (StreamState, error) {
 }
 
 func (s *Streams) find(ctx context.Context, name string) (jetstream.Stream, error) {
-	stream, err := s.server.js.Stream(ctx, name)
+	find := s.server.js.Stream
+	if s.server.clustered() {
+		find = s.server.findSoon
+	}
+	stream, err := find(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("cannot look up stream %s: %w", name, err)
 	}

@@ -58,6 +58,7 @@ const (
 	pullGrace     = time.Second // a request counts as lost so long after its expiry
 	ackTimeout    = 5 * time.Second
 	heartbeat     = 2 * time.Second // of the readers' consumers
+	memberBeat    = heartbeat / 3   // likewise in a cluster
 	defaultMax    = 1 << 20         // MaxPayload, bytes
 	// An answer to a batch has the submission, and something more per job.
 	batchAnswer   = jobs.MaxBatch << 10
@@ -200,6 +201,15 @@ func (o *Options) pullExpiry() time.Duration {
 		return memberExpiry
 	}
 	return pullExpiry
+}
+
+// heartbeat is how often the consumers of readers show that they live. In a cluster they may
+// go with their member.
+func (o *Options) heartbeat() time.Duration {
+	if o.Cluster != nil {
+		return memberBeat
+	}
+	return heartbeat
 }
 
 // pullSubject is the subject of a consumer's pull requests.

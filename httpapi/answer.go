@@ -39,7 +39,7 @@ var replayMark = []string{"true"} // shared, see jsonType
 func (k *call) answer(a *api.Answer) error {
 	h := k.Response().Header()
 	if a.Address != "" {
-		h["Location"] = []string{a.Address}
+		h["Location"] = []string{prefixOf(k.Request()) + a.Address}
 	}
 	if a.Replayed {
 		h["Idempotent-Replay"] = replayMark
@@ -120,7 +120,7 @@ func (s *Server) fail(c echo.Context, id string, err error) {
 		c.Response().Header().Set("Retry-After", after)
 	}
 	if problem.JobID != (jobs.ID{}) {
-		c.Response().Header().Set("Location", api.JobAddress(problem.JobID))
+		c.Response().Header().Set("Location", prefixOf(r)+api.JobAddress(problem.JobID))
 	}
 	if err := send(c, api.HTTPStatus(problem), problemType, append(api.Problem(problem), '\n')); err != nil {
 		s.logLate(c, id, err)

@@ -41,7 +41,9 @@ var (
 )
 
 // home is GET /, and the dashboard without its slash.
-func (s *Server) home(c echo.Context) error { return c.Redirect(http.StatusFound, "/ui/") }
+func (s *Server) home(c echo.Context) error {
+	return c.Redirect(http.StatusFound, prefixOf(c.Request())+"/ui/")
+}
 
 // icon is GET /favicon.ico.
 func (s *Server) icon(c echo.Context) error { return dashboardFiles().icon.send(c) }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"cmp"
 	"maps"
 	"net/http"
@@ -80,7 +81,19 @@ func describe(version string) *documents {
 	return &documents{newAsset("application/json", apidoc.OpenAPI(o)), newAsset("application/json", apidoc.AsyncAPI(o))}
 }
 
-func (s *Server) openAPI(c echo.Context) error  { return s.described().open.send(c) }
+// openAPI is GET /openapi.json. Under a prefix, the paths in it begin there.
+func (s *Server) openAPI(c echo.Context) error {
+	a, prefix := s.described().open, prefixOf(c.Request())
+	if prefix == "" {
+		return a.send(c)
+	}
+	plain, err := a.unzip()
+	if err != nil {
+		return err
+	}
+	root, below := []byte(`"this server","url":"/"`), []byte(`"this server","url":"`+prefix+`"`)
+	return send(c, http.StatusOK, a.contentType, bytes.Replace(plain, root, below, 1))
+}
 func (s *Server) asyncAPI(c echo.Context) error { return s.described().async.send(c) }
 
 // docs is GET /docs.

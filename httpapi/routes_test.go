@@ -138,7 +138,7 @@ func TestDocuments(t *testing.T) {
 		t.Errorf("the page leads elsewhere:\n%s", page.body)
 	}
 	for _, m := range regexp.MustCompile(`(?:src|data-url)="([^"]*)"`).FindAllSubmatch(page.body, -1) {
-		if a := r.do(t, http.MethodGet, string(m[1]), ""); a.StatusCode != 200 {
+		if a := r.do(t, http.MethodGet, "/"+string(m[1]), ""); a.StatusCode != 200 {
 			t.Errorf("the page needs %s, which gives %d", m[1], a.StatusCode)
 		}
 	}

@@ -46,6 +46,77 @@ func ExampleDefine() {
 	// /payload/itmes: is not a known field
 }
 
+// clientOf is a client without a server: it keeps one job, which ends as it says.
+type clientOf struct{ job *jobs.Job }
+
+func (c *clientOf) Submit(_ context.Context, s *jobs.Submission) (*jobs.Job, error) {
+	c.job.Type = s.Type
+	fmt.Println(string(s.AppendJSON(nil)))
+	return c.job, nil
+}
+
+func (c *clientOf) Wait(context.Context, jobs.ID) (*jobs.Job, error) { return c.job, nil }
+
+// What a job is to be like is said by options. A client is a node, or a connection to one.
+func ExampleDefinition_Submit() {
+	resize := jobs.Define[string, struct{}]("resize")
+	var client jobs.Client = &clientOf{&jobs.Job{}}
+	_, err := resize.Submit(context.Background(), client, "a.png",
+		jobs.Priority(1), jobs.Retries(0), jobs.Timeout(time.Minute), jobs.Delay(time.Hour), jobs.TTL(10*time.Minute), jobs.DeadlineIn(2*time.Hour),
+		jobs.Tags("pictures"), jobs.Unique("a.png"), jobs.ConcurrencyKey("ann"), jobs.CallbackURL("https://example.com/done"))
+	fmt.Println(err)
+	// Output:
+	// {"type":"resize","payload":"a.png","priority":1,"retry_count":0,"tags":["pictures"],"timeout":60,"delay":3600,"ttl":600,"deadline":7200,"unique_key":"a.png","concurrency_key":"ann","callback_url":"https://example.com/done"}
+	// <nil>
+}
+
+// A job that ends without a result gives a JobError.
+func ExampleDefinition_Wait() {
+	resize := jobs.Define[string, struct{}]("resize")
+	client := &clientOf{&jobs.Job{Type: "resize", Status: jobs.Failed, Permanent: true, Attempt: 2, Error: "a.png is no picture"}}
+	_, err := resize.Wait(context.Background(), client, client.job.ID)
+	var e *jobs.JobError
+	if errors.As(err, &e) {
+		fmt.Println(e.Kind, e.Attempts, e.Message)
+	}
+	// Output: permanent 2 a.png is no picture
+}
+
+// A server whose jobs of a type are done elsewhere knows the type, and checks payloads.
+// Lenient types ignore fields that they do not know.
+func ExampleDefinition_Remote() {
+	type picture struct {
+		URL string `json:"url"`
+	}
+	registry := jobs.NewRegistry()
+	jobs.Define[picture, string]("strict", jobs.LeaseTime(time.Minute)).Remote(registry)
+	jobs.Define[picture, string]("lenient", jobs.Lenient(), jobs.MaxWorkers(4), jobs.Backoff{Kind: jobs.Constant, Base: time.Minute}).Remote(registry)
+	for _, name := range registry.Names() {
+		fmt.Println(name, registry.Check(&jobs.Submission{Type: name, Payload: []byte(`{"url":"x","alt":"y"}`)}))
+	}
+	// Output:
+	// lenient <nil>
+	// strict /payload/alt: is not a known field
+}
+
+// Run does one attempt. The function has its task, as on a server.
+func ExampleRun() {
+	divide := jobs.Define[[2]int, int]("divide", jobs.Timeout(time.Second))
+	registry := jobs.NewRegistry()
+	divide.Handle(registry, func(_ context.Context, t *jobs.Task, in [2]int) (int, error) {
+		if in[1] == 0 {
+			return 0, jobs.Permanentf("attempt %d of %s cannot divide by 0", t.Attempt, t.Job.Type)
+		}
+		return in[0] / in[1], nil
+	})
+	fmt.Println(jobs.Run(context.Background(), registry, divide, [2]int{12, 4}))
+	_, err := jobs.Run(context.Background(), registry, divide, [2]int{12, 0})
+	fmt.Println(err, jobs.IsPermanent(err))
+	// Output:
+	// 3 <nil>
+	// attempt 1 of divide cannot divide by 0 true
+}
+
 // A handler reports progress, leaves a checkpoint and returns a result.
 func ExampleHandlerFunc() {
 	double := jobs.HandlerFunc(func(_ context.Context, t *jobs.Task) (jobs.Result, error) {

@@ -192,7 +192,7 @@ func (w *worker) ask(ctx context.Context) error {
 // up.
 func (w *worker) askAgain(ctx context.Context, n int, why error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // a worker that is to stop has ended well
 	}
 	if err := w.hopeless(why); err != nil {
 		return err

@@ -26,6 +26,7 @@ var update = flag.Bool("update", false, "write what packages export to testdata/
 var forPrograms = []string{
 	"broker/client",
 	"cmd/node",
+	"cmd/node/nodetest",
 	"jobs",
 	"jobs/access",
 	"jobs/handlers/webhook",

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"sync/atomic"
@@ -47,7 +46,7 @@ func (n *Node) join(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	tracker := noInstall{m.store.Replica()}
+	tracker := m.store.Replica()
 	m.broker, err = broker.Open(ctx, o.brokerOptions(n.o.Name))
 	if err != nil {
 		return errors.Join(err, m.store.Close())
@@ -59,8 +58,8 @@ func (n *Node) join(ctx context.Context) (err error) {
 	})
 	n.member = m
 	n.nats.port = m.broker.Port()
-	n.rest = n.newRest(m.backend(), m, m.elsewhere)
-	close(n.watched) // nobody heals a member: it ends, and is started again
+	n.rest = n.newRest(m.backend(), m, m.elsewhere) //nolint:contextcheck // requests have their own
+	close(n.watched)                                // nobody heals a member: it ends, and is started again
 	n.stopWatch = func() {}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	m.stop = stop
@@ -94,7 +93,7 @@ func (n *Node) leave(ctx context.Context) error {
 	if err := n.rest.Shutdown(closing); err != nil {
 		n.log.Warn("some requests were cut off", "error", err)
 	}
-	m.broker.Close()
+	m.broker.Close() //nolint:contextcheck // it takes as long as it takes
 	n.serving.Wait()
 	return errors.Join(m.unclean, m.store.Close())
 }
@@ -130,12 +129,12 @@ func (m *member) lead(ctx context.Context) error {
 	defer n.rest.Replace(m.backend(), m)
 	// Without a majority nothing can be committed any more, so there is no good order.
 	if ctx.Err() != nil && m.machine.Leads() {
-		m.unclean = m.down(c)
+		m.unclean = m.down(c) //nolint:contextcheck // ctx has ended
 		return nil
 	}
 	n.changing.Lock()
 	n.paused = c.Pool.Workers().Paused
-	ended := n.down(why)
+	ended := n.down(why) //nolint:contextcheck // ctx may have ended
 	n.changing.Unlock()
 	<-ended
 	if ctx.Err() != nil || errors.Is(why, replica.ErrDeposed) {
@@ -391,7 +390,3 @@ func (m *member) Nodes() []api.NodeInfo {
 	}
 	return all
 }
-
-type noInstall struct{ *status.Replica }
-
-func (noInstall) Install(io.Reader) error { return errors.New("not yet") }

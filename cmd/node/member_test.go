@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"jobstream/broker"
 	"jobstream/jobs"
 )
@@ -183,6 +186,15 @@ func TestMembers(t *testing.T) {
 	m.has(second, a)
 	b := m.submit(second)
 
+	// The log does not have its beginning any more, so the node needs a copy.
+	nc, err := nats.Connect("", nats.InProcessServer(m.nodes[second].member.broker))
+	mustDo(t, err)
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	mustDo(t, err)
+	log, err := js.Stream(t.Context(), broker.TrackerStream)
+	mustDo(t, err)
+	mustDo(t, log.Purge(t.Context(), jetstream.WithPurgeKeep(2)))
 	mustDo(t, os.RemoveAll(m.options[first].Dir))
 	mustDo(t, os.Mkdir(m.options[first].Dir, 0o700))
 	m.start(first)

@@ -295,7 +295,8 @@ func (n *Node) Broken() <-chan error { return n.broken }
 
 // Handler is all of REST, for a server of the program's own. Requests must be for
 // localhost, an address of this machine or one of [REST].Hosts, because web pages could
-// use the server by other names.
+// use the server by other names. It may stand behind an http.StripPrefix; only the
+// dashboard works at the root of a host alone.
 func (n *Node) Handler() http.Handler { return n.rest.Handler() }
 
 // Serve answers REST requests from l until [Node.Shutdown], after which it returns nil. It

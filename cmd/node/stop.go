@@ -48,13 +48,16 @@ func (c *core) end(sick error) error {
 	// So this is no clean stop, and nothing is worth waiting for.
 	var mark status.Clean
 	finished := sick
-	if finished == nil {
+	// The next leader of a cluster folds and notifies what is left, and needs no mark. To
+	// wait for that would make its clients wait.
+	waits := sick == nil && c.o.member == nil
+	if waits {
 		mark, finished = c.finish(ctx)
 	}
 	// Jobs of bare publishers may still end with the last commit, so the projector
 	// stops before its listeners.
 	c.stopProjector()
-	if finished == nil {
+	if waits && finished == nil {
 		finished = c.awaitProjected(ctx)
 	}
 	c.loops.end()

@@ -236,7 +236,7 @@ func (m *Member) leads(ctx context.Context, l *leadership) {
 	go func() { done <- m.o.Lead(leading) }()
 	beats := make(chan struct{})
 	var beating sync.WaitGroup
-	beating.Go(func() { l.beatUntil(beats) })
+	beating.Go(func() { l.beatUntil(beats) }) //nolint:contextcheck // beats go on after the end of ctx, until all has ended
 	err := l.wait(ctx, done, cancel)
 	cancel(context.Canceled)
 	close(beats)
