@@ -70,12 +70,25 @@ func (c *benchCommand) profile() (end func() error, err error) {
 func measured() bench.Server {
 	version, _, nats := versions()
 	return bench.Server{
-		Start: startMeasured, TrackerFile: func(dir string) string { return node.FoldersIn(dir).Tracker }, SyncFolder: fsync.Tree,
+		Start: startMeasured, StartCluster: startCluster, TrackerFile: func(dir string) string { return node.FoldersIn(dir).Tracker }, SyncFolder: fsync.Tree,
 		Program: programHandler, Endpoint: endpointHandler, Version: version, NATSServer: nats,
 	}
 }
 
 func startMeasured(ctx context.Context, o bench.NodeOptions) (*bench.Node, error) {
+	options, tracer, err := measuredOptions(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	n, err := node.Open(ctx, options, o.Registry)
+	if err != nil {
+		return nil, err
+	}
+	return measuredNode(n, tracer), nil
+}
+
+// measuredOptions are the options of a measured node, and its tracer, which may be nil.
+func measuredOptions(ctx context.Context, o bench.NodeOptions) (node.Options, *traces.Tracer, error) {
 	who := access.Options{Anonymous: config.Default(nil).Anonymous()} // as without any configuration
 	if o.Token != "" {
 		who.Tokens = []access.Token{{Hash: access.HashOf(o.Token), Principal: access.Principal{Name: "bench", Scopes: access.Scopes()}}}
@@ -83,7 +96,7 @@ func startMeasured(ctx context.Context, o bench.NodeOptions) (*bench.Node, error
 	version, _, _ := versions()
 	tracer, err := traces.FromEnv(ctx, version, o.Logger)
 	if err != nil {
-		return nil, err
+		return node.Options{}, nil, err
 	}
 	options := node.Options{
 		Dir: o.Dir, NATS: natsAddress(o.Host, o.Port), Broker: node.Broker{Sync: o.Sync},
@@ -94,11 +107,12 @@ func startMeasured(ctx context.Context, o bench.NodeOptions) (*bench.Node, error
 	if tracer != nil {
 		options.Tracer = tracer
 	}
-	n, err := node.Open(ctx, options, o.Registry)
-	if err != nil {
-		return nil, err
-	}
-	atOnce, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	return options, tracer, nil
+}
+
+// measuredNode is a node for the bench.
+func measuredNode(n *node.Node, tracer *traces.Tracer) *bench.Node {
+	atOnce, cancel := context.WithCancel(context.Background())
 	cancel()
 	p := n.Parts()
 	return &bench.Node{
@@ -111,7 +125,7 @@ func startMeasured(ctx context.Context, o bench.NodeOptions) (*bench.Node, error
 			return err
 		},
 		Backup: func(ctx context.Context, rate int) (int64, error) { return measuredBackup(ctx, n, rate) },
-	}, nil
+	}
 }
 
 // measuredBackup makes a backup and verifies it, as its client does.

@@ -48,8 +48,13 @@ var errTooSlow = errors.New("not all jobs were done in time")
 // withNode runs f on a fresh node and stops it at once afterwards. Unfinished jobs go
 // with the folder.
 func (b *bench) withNode(ctx context.Context, dir string, o NodeOptions, f func(*node) error) error {
+	return b.withNodeOf(ctx, b.server.Start, dir, o, f)
+}
+
+// withNodeOf is withNode with another way to start it.
+func (b *bench) withNodeOf(ctx context.Context, start func(context.Context, NodeOptions) (*Node, error), dir string, o NodeOptions, f func(*node) error) error {
 	o.Dir = dir
-	n, err := b.server.Start(ctx, o)
+	n, err := start(ctx, o)
 	if err != nil {
 		return err
 	}

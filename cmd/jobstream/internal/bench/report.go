@@ -33,6 +33,7 @@ type Report struct {
 	RunHTTP    *Comparison `json:"run_http,omitempty"`    // jobs that an endpoint does, beside the requests alone
 	Remote     *Remote     `json:"remote,omitempty"`      // done by workers elsewhere over NATS, beside jobs that the server runs
 	RemoteHTTP *Comparison `json:"remote_http,omitempty"` // likewise over HTTP, one job a request
+	Cluster    *Cluster    `json:"cluster,omitempty"`     // of three nodes, beside one that is alone
 	Latency    *Latencies  `json:"latency_ms,omitempty"`
 
 	FsyncsPer1000Jobs float64 `json:"fsyncs_per_1000_jobs,omitempty"` // of the tracker, in the sustained phase
@@ -220,6 +221,7 @@ func (r *Report) table() string {
 	t.comparison("jobs that an endpoint does", r.RunHTTP, "the requests alone")
 	t.remote(r.Remote)
 	t.comparison("workers over HTTP, one job a request", r.RemoteHTTP, "own workers")
+	r.Cluster.addTo(&t)
 	if l := r.Latency; l != nil {
 		t.gap()
 		t.spreading("submit → accepted", l.Accepted)

@@ -15,9 +15,12 @@ import (
 
 // Server is the measured server: how to make a node, and the layout of its folder.
 type Server struct {
-	Start       func(context.Context, NodeOptions) (*Node, error)
-	TrackerFile func(dir string) string // of a node in that folder
-	SyncFolder  func(dir string) error  // brings everything in a folder to disk
+	Start func(context.Context, NodeOptions) (*Node, error)
+	// StartCluster starts a node in this process that leads two others, in processes of
+	// their own.
+	StartCluster func(context.Context, NodeOptions) (*Node, error)
+	TrackerFile  func(dir string) string // of a node in that folder
+	SyncFolder   func(dir string) error  // brings everything in a folder to disk
 	// Program makes the handler of jobs that run a program, with the defaults, on a node in
 	// that folder.
 	Program    func(dir string, command ...string) (jobs.Handler, error)
