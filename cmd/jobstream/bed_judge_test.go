@@ -134,7 +134,7 @@ func shown(j *jobs.Job) history.Job {
 	var p struct{ N string }
 	_ = json.Unmarshal(j.Payload, &p) // a job of a schedule has none
 	s := history.Job{
-		ID: j.ID.String(), Name: p.N, Status: j.Status.String(), Run: int(j.Run), Attempt: j.Attempt, Most: j.MaxAttempts,
+		ID: j.ID.String(), Name: p.N, Status: j.Status.String(), Run: j.Run, Attempt: j.Attempt, Most: j.MaxAttempts,
 		Ended: history.Moment(j.EndedAt), NeverRan: j.Attempt == 0 && j.Status == jobs.Failed,
 	}
 	if strings.HasPrefix(p.N, "i") {

@@ -61,7 +61,8 @@ func TestClusterFrozen(t *testing.T) {
 	b.end(c, crashGap, false)
 }
 
-// TestClusterCut cuts the leader off, and another node, in one direction or in both.
+// TestClusterCut cuts the leader off, and another node, in one direction or in both. In the
+// former case the lines of a third node are slow as well.
 func TestClusterCut(t *testing.T) {
 	b := newCluster(t)
 	b.start(b.nodes...)
@@ -73,11 +74,15 @@ func TestClusterCut(t *testing.T) {
 			victim = others[0]
 		}
 		half := i%2 == 1
+		if half {
+			others[1].slowDown(10 * time.Millisecond)
+		}
 		heal := victim.cutOff(half)
 		t.Logf("round %d: %s is cut off; in one direction: %v", i, victim.name, half)
 		b.pass(6*time.Second + b.upTo(6*time.Second))
 		c.more(100) // the others go on without it
 		heal()
+		others[1].slowDown(0)
 		c.more(200)
 	}
 	b.end(c, crashGap, false)
