@@ -129,11 +129,11 @@ func (b *Broker) openMember(ctx context.Context) error {
 	if err := b.start(ctx); err != nil {
 		return err
 	}
-	if err := b.openParts(); err != nil {
+	if err := b.openParts(); err != nil { //nolint:contextcheck // they live until Close
 		return err
 	}
 	b.TrackerLog, b.Peers = newTrackerLog(b.Server), newPeers(b.Server)
-	if err := errors.Join(b.TrackerLog.open(), b.Peers.open()); err != nil {
+	if err := errors.Join(b.TrackerLog.open(), b.Peers.open()); err != nil { //nolint:contextcheck // likewise
 		return err
 	}
 	return errors.Join(b.accounts.openRefusals(), b.pub.Flush(ctx))

@@ -159,10 +159,8 @@ func TestLossOfStreamLeaders(t *testing.T) {
 				m.Isolate(lost, true)
 			}
 			p.more(t, m, 300)
-			b := m.Brokers[lost]
 			if loss == "stopped" {
-				b = m.Start(lost)
-				if err := b.Join(t.Context()); err != nil {
+				if err := m.Start(lost).Join(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			} else {

@@ -39,7 +39,7 @@ func startCluster(ctx context.Context, o bench.NodeOptions) (*bench.Node, error)
 	defer cancel()
 	b, err := m.start(ctx)
 	if err != nil {
-		return nil, errors.Join(err, m.stop())
+		return nil, errors.Join(err, m.stop()) //nolint:contextcheck // ctx may have ended
 	}
 	return b, nil
 }
@@ -61,7 +61,7 @@ func (m *measuredCluster) start(ctx context.Context) (*bench.Node, error) {
 	if err := errors.Join(m.startOther(1), m.startOther(2), m.lead(ctx)); err != nil {
 		return nil, err
 	}
-	b := measuredNode(m.own, tracer)
+	b := measuredNode(m.own, tracer) //nolint:contextcheck // it lives longer
 	b.Stop = m.stop
 	return b, nil
 }
