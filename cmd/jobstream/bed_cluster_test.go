@@ -36,6 +36,7 @@ func newCluster(t *testing.T, env ...string) *bed {
 	t.Parallel()
 	const n = 3
 	b := newBed(t, n, append([]string{childLease + "=" + clusterLease.String()}, env...)...)
+	b.seen.Unstored = election
 	for i, m := range b.nodes {
 		m.routes = make([]*line, n)
 		m.listen = fmt.Sprintf("127.0.0.1:%d", freePort(t, b.rng))
@@ -60,6 +61,10 @@ func newCluster(t *testing.T, env ...string) *bed {
 
 // clusterLease is that of the jobs, so that those of a dead node are soon back.
 const clusterLease = 3 * time.Second
+
+// election is how long the streams may take nothing, after a member has gone that led one of
+// them. Ends of jobs are not stored meanwhile.
+const election = 15 * time.Second
 
 // lines are all those of a node, in either direction.
 func (m *member) lines() (all []*line) {

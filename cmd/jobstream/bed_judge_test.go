@@ -91,10 +91,6 @@ func (b *bed) collect(m *member) {
 	}
 }
 
-// unheard is how long before a leader learns that it is deposed it may have committed
-// nothing any more. What has run meanwhile runs again.
-const unheard = 15 * time.Second
-
 // deposed adds to the history when a node was deposed.
 func (m *member) deposed() {
 	for _, c := range m.lives {
@@ -104,7 +100,7 @@ func (m *member) deposed() {
 			}
 			at, err := time.Parse(time.RFC3339Nano, attribute(line, "time="))
 			mustDo(m.bed.t, err)
-			m.bed.seen.Broken(history.Fault{Node: m.name, What: "deposed", From: history.At(at).Add(-unheard), To: history.At(at)})
+			m.bed.seen.Broken(history.Fault{Node: m.name, What: "deposed", From: history.At(at).Add(-election), To: history.At(at)})
 		}
 	}
 }

@@ -624,13 +624,20 @@ func notifications(t *testing.T, c *child) map[string]map[string]bool {
 	defer nc.Close()
 	js, err := jetstream.New(nc)
 	mustDo(t, err)
-	stream, err := js.Stream(t.Context(), "NOTIFICATIONS")
-	mustDo(t, err)
-	info, err := stream.Info(t.Context())
-	mustDo(t, err)
+	var cons jetstream.Consumer
+	var info *jetstream.StreamInfo
+	for tries := 1; cons == nil; tries++ { // a cluster may be electing
+		stream, err := js.Stream(t.Context(), "NOTIFICATIONS")
+		if err == nil {
+			info = stream.CachedInfo()
+			cons, err = stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy})
+		}
+		if err != nil && tries == 10 {
+			t.Fatal(err)
+		}
+	}
 	told := make(map[string]map[string]bool)
-	cons, err := stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy})
-	mustDo(t, err)
+	refused := 0
 	for left := int(info.State.Msgs); left > 0; {
 		batch, err := cons.Fetch(min(left, 1000), jetstream.FetchMaxWait(5*time.Second))
 		mustDo(t, err)
@@ -644,7 +651,8 @@ func notifications(t *testing.T, c *child) map[string]map[string]bool {
 			}
 			told[job][id] = true
 		}
-		if errors.Is(batch.Error(), nats.ErrNoResponders) {
+		if errors.Is(batch.Error(), nats.ErrNoResponders) && refused < 20 {
+			refused++
 			continue // in a cluster, the consumer's subscription may not be known at this node yet
 		}
 		if got == 0 {

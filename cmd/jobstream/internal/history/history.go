@@ -112,6 +112,9 @@ type History struct {
 	Notices []Notice
 	// AtOnce are how many jobs of each concurrency key, with its type, may run at a time.
 	AtOnce map[string]int
+	// Unstored is how long before a fault a run may have ended that is in flight
+	// nevertheless, since its end was not stored yet; 0 = two seconds.
+	Unstored time.Duration
 	// Every are the periods of schedules.
 	Every map[string]time.Duration
 }

@@ -8,9 +8,8 @@ import (
 	"time"
 )
 
-// Before is how long before a fault a run may have ended that is in flight nevertheless:
-// its end was not stored yet.
-const Before = 2 * time.Second
+// usualUnstored is how long an end may not be stored yet in a server that is alone.
+const usualUnstored = 2 * time.Second
 
 // Problems is what must not be in the history. There is a method for each rule.
 func (h *History) Problems() []string {
@@ -75,7 +74,7 @@ func (f *Fault) hits(node string) bool { return f.Node == "" || f.Node == node }
 // inFlight says whether a fault of its node came upon a run, or upon its end.
 func (v *view) inFlight(r *Run) bool {
 	return slices.ContainsFunc(v.Faults, func(f Fault) bool {
-		return f.hits(r.Node) && r.Begin <= f.To && r.End.Add(Before) >= f.From
+		return f.hits(r.Node) && r.Begin <= f.To && r.End.Add(cmp.Or(v.Unstored, usualUnstored)) >= f.From
 	})
 }
 
