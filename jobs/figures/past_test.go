@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -394,7 +393,7 @@ func TestOpen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "figures.log")
 	c := New()
 	c.Start(&stand{})
-	c.Open(path, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	c.Open(path, slog.New(slog.DiscardHandler))
 	_, next := c.Board.Latest()
 	select {
 	case <-next:

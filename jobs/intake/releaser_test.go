@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -56,7 +55,7 @@ func inReleasesOf(t *testing.T, callbacks bool, room, unfinished int, f func(r *
 	synctest.Test(t, func(t *testing.T) {
 		r := &releases{t: t, begin: jobs.Now(), due: make(map[uint64]*jobs.Job), keys: make(map[jobs.ID]uint64), unfinished: unfinished, callbacks: callbacks, done: make(chan error, 1)}
 		r.Releaser = intake.NewReleaser(intake.ReleaserOptions{
-			Agenda: r, Inbox: r, Room: room, Callbacks: callbacks, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			Agenda: r, Inbox: r, Room: room, Callbacks: callbacks, Logger: slog.New(slog.DiscardHandler),
 		}, unfinished)
 		ctx, stop := context.WithCancel(context.Background())
 		go func() { r.done <- r.Run(ctx) }()
