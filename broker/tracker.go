@@ -116,9 +116,9 @@ func (l *TrackerLog) Last(ctx context.Context) (replica.Message, error) {
 	return replica.Message{Seq: s.CachedInfo().State.LastSeq}, nil
 }
 
-// Read returns messages of this server's own replica, from the sequence from on, or those
-// of another one until that has caught up after a start. It needs no consumer, so it works
-// while the cluster has no leader.
+// Read returns messages from the sequence from on, as some replica has them: this server's
+// own, or another one that it reaches. A replica may be behind, and has no gaps. A read needs
+// no consumer, so it works while the cluster has no leader.
 func (l *TrackerLog) Read(ctx context.Context, from uint64, most int) ([]replica.Message, error) {
 	l.reading.Lock()
 	defer l.reading.Unlock()
