@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -94,8 +95,11 @@ func TestContractGate(t *testing.T) {
 		t.Errorf("the messages of somebody else's consumer: %v", err)
 	}
 	// subjects that no client of the gate can ask for, and a principal that does not exist
-	for _, subject := range []string{"gate.x.y", "gate.x.$JS.API.CONSUMER.CREATE.NOTIFICATIONS", "gate.x.$JS.API.CONSUMER.DURABLE.CREATE.NOTIFICATIONS"} {
-		if a := gated(t, admin, subject, "{}"); a.Error == nil {
+	var info struct{ Node string }
+	mustDo(t, json.Unmarshal(h.do(http.MethodGet, "/info", "", "Authorization", "Bearer "+adminToken).body, &info))
+	gate := "gate." + regexp.MustCompile(`[^A-Za-z0-9_-]`).ReplaceAllString(info.Node, "_") + "."
+	for _, subject := range []string{"x.y", "x.$JS.API.CONSUMER.CREATE.NOTIFICATIONS", "x.$JS.API.CONSUMER.DURABLE.CREATE.NOTIFICATIONS"} {
+		if a := gated(t, admin, gate+subject, "{}"); a.Error == nil {
 			t.Errorf("%s is answered without an error", subject)
 		}
 	}
