@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -8,16 +9,9 @@ import (
 // clock is the wall clock of jobs. Only tests set it.
 var clock struct {
 	ahead atomic.Int64 // of the machine's clock, in nanoseconds
-	set   atomic.Pointer[chan struct{}]
-}
 
-func init() { renewClock() }
-
-// renewClock makes the channel that the next ShiftClock closes, and returns the present
-// one.
-func renewClock() *chan struct{} {
-	next := make(chan struct{})
-	return clock.set.Swap(&next)
+	mu      sync.Mutex
+	waiting map[chan struct{}]struct{} // of those who wait for a moment
 }
 
 // Now is the present moment by the wall clock.
@@ -31,9 +25,29 @@ func ByClock(t Time) Time { return t + Time(clock.ahead.Load()) }
 // [jobstream/cmd/node/nodetest.Clock].
 func ShiftClock(d time.Duration) {
 	clock.ahead.Store(int64(d))
-	close(*renewClock())
+	clock.mu.Lock()
+	defer clock.mu.Unlock()
+	for set := range clock.waiting {
+		select {
+		case set <- struct{}{}:
+		default: // it has not looked yet
+		}
+	}
 }
 
-// ClockSet is closed by the next [ShiftClock]. Whoever waits for a moment looks again
-// then.
-func ClockSet() <-chan struct{} { return *clock.set.Load() }
+// WatchClock returns a channel that has a value after a [ShiftClock]: whoever waits for a
+// moment looks again then. It is the caller's own, until stop is called.
+func WatchClock() (set <-chan struct{}, stop func()) {
+	own := make(chan struct{}, 1)
+	clock.mu.Lock()
+	defer clock.mu.Unlock()
+	if clock.waiting == nil {
+		clock.waiting = make(map[chan struct{}]struct{})
+	}
+	clock.waiting[own] = struct{}{}
+	return own, func() {
+		clock.mu.Lock()
+		defer clock.mu.Unlock()
+		delete(clock.waiting, own)
+	}
+}

@@ -117,7 +117,8 @@ func (r *Releaser) signal() {
 func (r *Releaser) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	set := jobs.ClockSet()
+	set, stop := jobs.WatchClock()
+	defer stop()
 	for {
 		select {
 		case <-timer.C:
@@ -126,7 +127,6 @@ func (r *Releaser) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		set = jobs.ClockSet()
 		pause, err := r.round(ctx)
 		if err != nil && ctx.Err() == nil {
 			r.o.Logger.Warn("jobs that wait for their time could not be looked at; trying again", "error", err)

@@ -148,8 +148,9 @@ type loop struct {
 func (l *loop) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	set, stop := jobs.WatchClock()
+	defer stop()
 	for {
-		set := jobs.ClockSet()
 		timer.Reset(l.start(ctx))
 		select {
 		case <-timer.C:
