@@ -114,7 +114,7 @@ func consumerOf(subject string) (verb, name string, ok bool) {
 	if len(parts) > 3 && parts[3] == "DURABLE" {
 		parts = parts[1:]
 	}
-	if len(parts) < 6 || parts[5] == "" || strings.ContainsAny(parts[5], "*>") { // a wildcard would be everybody's
+	if len(parts) < 6 || parts[5] == "" || strings.ContainsAny(parts[3]+parts[5], "*>") { // a wildcard would be everybody's
 		return "", "", false
 	}
 	return parts[3], parts[5], true
