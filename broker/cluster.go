@@ -270,10 +270,17 @@ func (s *Server) findSoon(ctx context.Context, name string) (jetstream.Stream, e
 		if err == nil || errors.Is(err, jetstream.ErrStreamNotFound) || ctx.Err() != nil {
 			return stream, err
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(joinPause):
-		}
+		_ = pause(ctx, joinPause) // the next look ends with ctx
+	}
+}
+
+// pause waits for d. The error is the cause of ctx's end, if that comes first.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
 	}
 }
 
@@ -285,10 +292,8 @@ func (s *Server) awaitInterest(ctx context.Context, subject string) error {
 		if s.srv.GlobalAccount().SubscriptionInterest(subject) {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(time.Millisecond):
+		if err := pause(ctx, time.Millisecond); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -306,7 +311,8 @@ func (b *Broker) Lead(ctx context.Context, secret []byte) error {
 	if err := b.updateStreams(ctx); err != nil {
 		return err
 	}
-	return b.Streams.reset()
+	b.Streams.reset()
+	return nil
 }
 
 // updateStreams gives the streams today's settings. Those whose leader does not answer in
@@ -334,11 +340,10 @@ func (b *Broker) updateStreams(ctx context.Context) error {
 }
 
 // reset notes that JOBS has room for no extra messages.
-func (s *Streams) reset() error {
+func (s *Streams) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.slack = 0
-	return nil
 }
 
 // A consumer lives on one member, which may be dead: then nobody answers for it. The next
@@ -392,10 +397,8 @@ func (l *Lanes) makeSomewhere(ctx context.Context, lane jobs.Lane) error {
 		if err == nil {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if pause(ctx, joinPause) != nil {
 			return err
-		case <-time.After(joinPause):
 		}
 	}
 }

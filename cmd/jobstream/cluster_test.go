@@ -46,10 +46,7 @@ func TestClusterKilled(t *testing.T) {
 // TestClusterFrozen freezes the leader for so long that another one leads, and wakes it
 // up: it changes nothing any more.
 func TestClusterFrozen(t *testing.T) {
-	b := newCluster(t)
-	b.start(b.nodes...)
-	c := b.load(true)
-	for range clusterRounds(t, 1) {
+	underLoad(t, 1, func(b *bed, c *crowd, _ int) {
 		c.more(200)
 		victim, _ := b.leader()
 		victim.freeze()
@@ -57,6 +54,17 @@ func TestClusterFrozen(t *testing.T) {
 		c.more(100) // another one leads
 		victim.thaw()
 		c.more(200)
+	})
+}
+
+// underLoad makes faults in a cluster, one after the other, and judges all that was seen.
+func underLoad(t *testing.T, short int, fault func(b *bed, c *crowd, i int)) {
+	t.Helper()
+	b := newCluster(t)
+	b.start(b.nodes...)
+	c := b.load(true)
+	for i := range clusterRounds(t, short) {
+		fault(b, c, i)
 	}
 	b.end(c, crashGap, false)
 }
@@ -64,10 +72,7 @@ func TestClusterFrozen(t *testing.T) {
 // TestClusterCut cuts the leader off, and another node, in one direction or in both. In the
 // former case the lines of a third node are slow as well.
 func TestClusterCut(t *testing.T) {
-	b := newCluster(t)
-	b.start(b.nodes...)
-	c := b.load(true)
-	for i := range clusterRounds(t, 2) {
+	underLoad(t, 2, func(b *bed, c *crowd, i int) {
 		c.more(200)
 		victim, others := b.leader()
 		if i%4 == 3 {
@@ -84,17 +89,13 @@ func TestClusterCut(t *testing.T) {
 		heal()
 		others[1].slowDown(0)
 		c.more(200)
-	}
-	b.end(c, crashGap, false)
+	})
 }
 
 // TestClusterWiped loses the disk of a node, which comes back empty: of one that follows
 // first, of the leader then.
 func TestClusterWiped(t *testing.T) {
-	b := newCluster(t)
-	b.start(b.nodes...)
-	c := b.load(true)
-	for i := range clusterRounds(t, 2) {
+	underLoad(t, 2, func(b *bed, c *crowd, i int) {
 		c.more(200)
 		victim, others := b.leader()
 		if i%2 == 0 {
@@ -105,8 +106,7 @@ func TestClusterWiped(t *testing.T) {
 		c.more(100)
 		b.start(victim)
 		c.more(100)
-	}
-	b.end(c, crashGap, false)
+	})
 }
 
 // TestClusterPowerLost kills all nodes at once, and one of them has lost its disk. In every

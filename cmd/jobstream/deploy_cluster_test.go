@@ -38,7 +38,7 @@ func TestThreeNodes(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the nodes are %s\n%s", state, &out)
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond) // between two looks: the nodes are other processes
 	}
 	mustDo(t, c.Process.Signal(syscall.SIGTERM))
 	_ = c.Wait() // it ends by the signal

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"strconv"
-	"strings"
 	"syscall"
+
+	"jobstream/jobs/access"
 )
 
 // loopbackHost is the host of addresses without one.
@@ -46,20 +46,12 @@ func (o *Options) addresses() (rest, nats *address, err error) {
 		return rest, nats, err
 	}
 	for _, a := range []*address{rest, nats} {
-		if a != nil && !loopback(a.host) && (o.Keyring == nil || o.Keyring.Anonymous() != nil) {
+		if a != nil && !access.Loopback(a.host) && (o.Keyring == nil || o.Keyring.Anonymous() != nil) {
 			return nil, nil, fmt.Errorf("node.Options.%s: %q is not loopback (127.0.0.1, ::1, localhost), and everybody there could use the server; "+
 				"set a Keyring that has nobody without a token, or confirm it by Insecure", a.key, a.host)
 		}
 	}
 	return rest, nats, nil
-}
-
-// loopback says whether host is reachable from this machine only.
-func loopback(host string) bool {
-	if a, err := netip.ParseAddr(host); err == nil {
-		return a.Unmap().IsLoopback()
-	}
-	return strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
 }
 
 // listen opens the port.

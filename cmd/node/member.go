@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -86,13 +88,7 @@ func (n *Node) leave(ctx context.Context) error {
 	m.grace.Store(&ctx)
 	m.stop()
 	<-m.ended
-	n.figures.Close()
-	closeIdle(n.registry.Types(), nil)
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
-	defer cancel()
-	if err := n.rest.Shutdown(closing); err != nil {
-		n.log.Warn("some requests were cut off", "error", err)
-	}
+	n.closeDoor(ctx)
 	m.broker.Close() //nolint:contextcheck // it takes as long as it takes
 	n.serving.Wait()
 	return errors.Join(m.unclean, m.store.Close())
@@ -363,30 +359,23 @@ const silentFor = 2 * time.Second
 // Nodes lists the members; see [api.Nodes].
 func (m *member) Nodes() []api.NodeInfo {
 	leader, led := m.machine.Leader()
-	var all []api.NodeInfo
-	add := func(h *replica.Hello, here bool) {
+	members := append(m.machine.Known(), m.machine.Self())
+	slices.SortFunc(members, func(a, b replica.Hello) int { return strings.Compare(a.Name, b.Name) })
+	all := make([]api.NodeInfo, len(members))
+	for k := range members {
+		h := &members[k]
 		i := infoOf(h)
 		n := api.NodeInfo{Name: h.Name, Role: i.Role, Leader: led && h.Name == leader.Name, Position: h.Number, Version: i.Version, Address: i.Address, Why: h.Why}
 		if led && leader.Number > h.Number {
 			n.Lag = leader.Number - h.Number
 		}
-		if here {
+		if h.Name == m.n.o.Name {
 			n.Why = m.why()
 		} else if silent := time.Since(h.Heard); silent > silentFor {
 			n.Leader, n.Why = false, fmt.Sprintf("it has said nothing for %v", silent.Round(time.Second))
 		}
 		n.Ready = n.Why == ""
-		all = append(all, n)
-	}
-	self, known := m.machine.Self(), m.machine.Known()
-	for i := range known {
-		if known[i].Name > self.Name && (i == 0 || known[i-1].Name < self.Name) {
-			add(&self, true)
-		}
-		add(&known[i], false)
-	}
-	if len(known) == 0 || known[len(known)-1].Name < self.Name {
-		add(&self, true)
+		all[k] = n
 	}
 	return all
 }

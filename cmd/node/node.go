@@ -196,9 +196,7 @@ func (n *Node) up(ctx context.Context) error {
 	back.Figures = n.figures
 	back.Metrics = n.metrics.Handler()
 	endpoints := natsdoor.Endpoints(back, n.o.traceNATS())
-	elsewhere := func() *jobs.Error { return nil }
 	if n.member != nil {
-		elsewhere = n.member.elsewhere
 		back.Nodes = n.member
 		endpoints = n.member.guarded(endpoints)
 	}
@@ -215,12 +213,12 @@ func (n *Node) up(ctx context.Context) error {
 	case n.rest != nil:
 		n.rest.Replace(back, c.health)
 	default:
-		n.rest = n.newRest(back, c.health, elsewhere)
+		n.rest = n.newRest(back, c.health, nil)
 	}
 	return nil
 }
 
-// newRest makes the REST door.
+// newRest makes the REST door. elsewhere may be nil.
 func (n *Node) newRest(back *api.Backend, h httpapi.Health, elsewhere func() *jobs.Error) *httpapi.Server {
 	return httpapi.New(httpapi.Options{
 		Backend: back, Health: h, Elsewhere: elsewhere,
@@ -401,16 +399,22 @@ func (n *Node) Shutdown(ctx context.Context) error {
 		n.stopRetention()
 		err = c.drain(ctx)
 	}
-	n.figures.Close() // while the folder is still locked
-	closeIdle(n.registry.Types(), nil)
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
-	defer cancel()
-	if e := n.rest.Shutdown(closing); e != nil {
-		n.log.Warn("some requests were cut off", "error", e)
-	}
+	n.closeDoor(ctx)
 	if c != nil {
 		err = errors.Join(err, c.close())
 	}
 	n.serving.Wait()
 	return err
+}
+
+// closeDoor ends what the doors and the handlers have in use after the last job has ended,
+// while the folder is still locked.
+func (n *Node) closeDoor(ctx context.Context) {
+	n.figures.Close()
+	closeIdle(n.registry.Types(), nil)
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+	defer cancel()
+	if err := n.rest.Shutdown(closing); err != nil {
+		n.log.Warn("some requests were cut off", "error", err)
+	}
 }

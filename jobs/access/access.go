@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -114,3 +115,12 @@ func (p *Principal) Rights(more ...string) string {
 
 // MayUse reports whether the principal may submit jobs of a type, or work on them.
 func (p *Principal) MayUse(typ string) bool { return p.Types == nil || slices.Contains(p.Types, typ) }
+
+// Loopback says whether a host, which is a name or an address, is reachable from this
+// machine only.
+func Loopback(host string) bool {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return a.Unmap().IsLoopback()
+	}
+	return strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
+}

@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -29,18 +30,16 @@ func (p *peers) note(h *Hello) {
 	p.known[h.Name] = *h
 }
 
-// lately are the members that have greeted not long ago, by name.
-func (p *peers) lately(now time.Time) []Hello {
+// all are the members that have ever greeted, by name.
+func (p *peers) all() []Hello {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var some []Hello
-	for _, h := range p.known {
-		if now.Sub(h.Heard) < heardFor {
-			some = append(some, h)
-		}
-	}
-	slices.SortFunc(some, func(a, b Hello) int { return strings.Compare(a.Name, b.Name) })
-	return some
+	return slices.SortedFunc(maps.Values(p.known), func(a, b Hello) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// lately are those that have greeted not long ago.
+func (p *peers) lately(now time.Time) []Hello {
+	return slices.DeleteFunc(p.all(), func(h Hello) bool { return now.Sub(h.Heard) >= heardFor })
 }
 
 // source is the member to ask for a copy of the tracker: one that follows, or else the
@@ -111,16 +110,7 @@ func (m *Member) Self() Hello {
 }
 
 // Known are the other members that have ever greeted, by name.
-func (m *Member) Known() []Hello {
-	m.peers.mu.Lock()
-	defer m.peers.mu.Unlock()
-	var all []Hello
-	for _, h := range m.peers.known {
-		all = append(all, h)
-	}
-	slices.SortFunc(all, func(a, b Hello) int { return strings.Compare(a.Name, b.Name) })
-	return all
-}
+func (m *Member) Known() []Hello { return m.peers.all() }
 
 // Leader is the node that leads as far as this one knows, which may be this one itself.
 func (m *Member) Leader() (leader Hello, ok bool) {

@@ -12,6 +12,9 @@ import (
 	"pgregory.net/rapid"
 )
 
+// All of this package's tests with a world run in the fake time of synctest: a Sleep there
+// lasts no time, and ends when nothing else can happen.
+
 // step is one thing that happens to a node, and how long the world goes on after it.
 type step struct {
 	What  string

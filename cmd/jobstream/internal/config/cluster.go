@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"jobstream/jobs"
+	"jobstream/jobs/access"
 	"jobstream/jobs/setting"
 )
 
@@ -165,7 +166,7 @@ func (l *loader) checkRoutes(others []string) {
 		return
 	}
 	for _, address := range append([]string{c.Listen}, others...) {
-		if host, _, err := net.SplitHostPort(address); err == nil && !loopback(host) {
+		if host, _, err := net.SplitHostPort(address); err == nil && !access.Loopback(host) {
 			l.fail(listenKey, quote(address), "is not loopback (127.0.0.1, ::1, localhost), and whoever reaches the routes could read and change everything; "+
 				"set broker.cluster.tls, or confirm it by server.insecure: true")
 			return

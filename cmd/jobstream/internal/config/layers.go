@@ -470,10 +470,10 @@ func (l *loader) checkReads(path string, t namedType, s *schema.Schema) {
 
 // Exposed lists the hosts that other machines may reach, with their keys.
 func (c *Config) Exposed() (hosts []string) {
-	if !loopback(c.Server.Host) {
+	if !access.Loopback(c.Server.Host) {
 		hosts = append(hosts, "server.host "+c.Server.Host)
 	}
-	if c.Broker.Port != 0 && !loopback(c.Broker.Host) {
+	if c.Broker.Port != 0 && !access.Loopback(c.Broker.Host) {
 		hosts = append(hosts, "broker.host "+c.Broker.Host)
 	}
 	return hosts

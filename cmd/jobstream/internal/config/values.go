@@ -142,14 +142,6 @@ func notInLabel(r rune) bool {
 	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
 }
 
-// loopback says whether host is reachable from this machine only.
-func loopback(host string) bool {
-	if a, err := netip.ParseAddr(host); err == nil {
-		return a.Unmap().IsLoopback()
-	}
-	return strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
-}
-
 // folder is a path.
 func folder(path string, p *string) setting.Setting {
 	return setting.Checked(path, p, "the path of a folder", func(s string) bool {
