@@ -226,24 +226,22 @@ func (j *Job) start(e *Event) bool {
 }
 
 // ran makes sure that the attempt of an event has begun, since a recorder drops the
-// start of a short attempt.
-func (j *Job) ran(e *Event) {
-	if e.StartedAt != 0 {
-		j.start(&Event{Kind: KindStarted, Attempt: e.Attempt, At: e.StartedAt, StartedAt: e.StartedAt, Node: e.Node})
-	}
+// start of a short attempt. It reports whether that changes j.
+func (j *Job) ran(e *Event) bool {
+	return e.StartedAt != 0 && j.start(&Event{Kind: KindStarted, Attempt: e.Attempt, At: e.StartedAt, StartedAt: e.StartedAt, Node: e.Node})
 }
 
 func (j *Job) advance(e *Event) bool {
-	j.ran(e)
+	began := j.ran(e)
 	if !j.runs(e) {
-		return false
+		return began
 	}
 	left := j.attach(e) || len(e.Checkpoint) > 0 && e.At > j.UpdatedAt
 	if j.Progress == e.Progress && j.Message == e.Message || j.reportedSince(e.At) {
 		if left {
 			j.touch(e.At)
 		}
-		return left
+		return left || began
 	}
 	j.Progress, j.Message = e.Progress, e.Message
 	h := HistoryEntry{Kind: KindProgress, At: e.At, Attempt: e.Attempt, Progress: e.Progress, Text: e.Message}

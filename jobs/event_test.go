@@ -396,6 +396,9 @@ func TestRepeatsChangeNothing(t *testing.T) {
 func anyEvent(t *rapid.T) jobs.Event {
 	kind := jobs.Kind(rapid.IntRange(0, 10).Draw(t, "kind"))
 	e := event(kind, rapid.IntRange(0, 5).Draw(t, "attempt"), jobs.Time(rapid.IntRange(1, 300).Draw(t, "at")), jobs.Time(rapid.IntRange(0, 30).Draw(t, "started")))
+	if rapid.IntRange(0, 3).Draw(t, "says nothing") == 0 {
+		e.Progress, e.Message = 0, ""
+	}
 	if rapid.IntRange(0, 9).Draw(t, "other run") == 0 {
 		e.Run = rapid.IntRange(0, 2).Draw(t, "run")
 	}
