@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"jobstream/jobs"
@@ -116,11 +117,14 @@ func (a *applying) apply(e *body) (*result, error) {
 // before reads the jobs that an entry changes or deletes.
 func (a *applying) before(n *news, r *result) error {
 	for _, key := range n.changed {
-		old, err := a.job(key)
-		if err != nil {
-			return err
+		w := &work{}
+		if !slices.Contains(n.removed, key) { // else it was deleted first, and is new
+			var err error
+			if w.old, err = a.job(key); err != nil {
+				return err
+			}
 		}
-		r.changed = append(r.changed, &work{old: old})
+		r.changed = append(r.changed, w)
 	}
 	for _, key := range n.removed {
 		old, err := a.job(key)
@@ -175,6 +179,9 @@ func (a *applying) write(all []write) (map[string]*index.Counters, error) {
 func (a *applying) after(n *news, r *result) error {
 	c := r.commit
 	c.Changes = make([]jobs.Change, 0, len(r.changed)+len(r.removed))
+	for _, key := range n.removed {
+		a.known[key] = nil
+	}
 	for i, w := range r.changed {
 		var err error
 		if w.job, err = readJob(a.jobs, a.payloads, n.changed[i]); err == nil && w.job == nil {
@@ -186,8 +193,7 @@ func (a *applying) after(n *news, r *result) error {
 		a.known[n.changed[i]] = w.job
 		c.Changes = append(c.Changes, jobs.Change{Before: w.old, After: w.job})
 	}
-	for i, j := range r.removed {
-		a.known[n.removed[i]] = nil
+	for _, j := range r.removed {
 		c.Changes = append(c.Changes, jobs.Change{Before: j})
 	}
 	for i := range n.answers {
