@@ -420,7 +420,7 @@ type everything interface {
 
 // behind is a backend with one thing for all of its parts.
 func behind(b everything) *api.Backend {
-	feed := changes.New(noPast{}, "")
+	feed := changes.New(noPast{}, func() string { return "" })
 	feed.Close() // whoever follows gets the last event at once
 	return &api.Backend{Submitter: b, Reader: b, Changer: b, Types: b, Workers: b, Changes: feed, Figures: figures.New(), Metrics: http.NotFoundHandler()}
 }

@@ -25,8 +25,8 @@ type health struct {
 	stuck chan error            // gets the reason for another start, once that can help
 }
 
-func newHealth(store *status.Store, dirs Folders, minFree int64, log *slog.Logger) *health {
-	return &health{store: store, dirs: dirs, room: newRoom(dirs, minFree, log), log: log, stuck: make(chan error, 1)}
+func newHealth(store *status.Store, dirs Folders, room *room, log *slog.Logger) *health {
+	return &health{store: store, dirs: dirs, room: room, log: log, stuck: make(chan error, 1)}
 }
 
 // Health checks of the broker cost some hundred microseconds, so submissions use the

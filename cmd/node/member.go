@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"slices"
@@ -16,18 +17,25 @@ import (
 	"jobstream/httpapi"
 	"jobstream/jobs"
 	"jobstream/jobs/api"
+	"jobstream/jobs/changes"
+	"jobstream/jobs/intake"
+	"jobstream/jobs/joblog"
 	"jobstream/jobs/replica"
 	"jobstream/status"
 )
 
 // member is what a node of a cluster has whether it leads or not: the tracker, the broker,
-// and its place among the others. The core is there only while the node leads. It works on
-// the tracker and the broker of the member, and leaves them open.
+// its place among the others, and all that its doors read by. The core is there only while
+// the node leads. It works on the parts of the member, and leaves them open.
 type member struct {
 	n       *Node
 	store   *status.Store
 	broker  *broker.Broker
 	machine *replica.Member
+	waits   *intake.Waits // for jobs, whichever node leads
+	changes *changes.Feed
+	logs    *joblog.Dir // of jobs
+	room    *room
 	stop    context.CancelFunc
 	ended   chan struct{} // closed when the machine has stopped
 
@@ -53,9 +61,13 @@ func (n *Node) join(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(err, m.store.Close())
 	}
+	m.waits, m.changes = intake.NewWaits(), changes.New(m.store, epochOf(m.store))
+	m.logs, m.room = joblog.New(o.dirs.Logs, publishLogs(m.broker, n.log)), newRoom(o.dirs, o.Bounds.MinFree, n.log)
+	m.store.Listen(m.waits.Committed)
+	m.store.Listen(m.changes.Committed)
 	m.broker.Peers.Serve(tracker.Snapshot)
 	m.machine = replica.New(replica.Options{
-		Name: n.o.Name, Members: max(n.o.Broker.Cluster.Members(), 1), Log: m.broker.TrackerLog, Tracker: tracker, Peers: m.broker.Peers,
+		Name: n.o.Name, Members: max(n.o.Broker.Cluster.Members(), 1), Log: m.broker.TrackerLog, Tracker: copied{tracker, m}, Peers: m.broker.Peers,
 		Lead: m.lead, Info: m.info, Logger: n.log,
 	})
 	n.member = m
@@ -67,6 +79,22 @@ func (n *Node) join(ctx context.Context) (err error) {
 	m.stop = stop
 	go m.run(running)
 	return nil
+}
+
+// copied is the tracker of a member. When a copy of another one replaces it, those who wait
+// for jobs and who follow changes look at it anew.
+type copied struct {
+	*status.Replica
+	m *member
+}
+
+func (c copied) Install(from io.Reader) error {
+	err := c.Replica.Install(from)
+	if err == nil {
+		c.m.waits.Look()
+		c.m.changes.Skip()
+	}
+	return err
 }
 
 // run is the life of the member.
@@ -86,6 +114,8 @@ func (n *Node) leave(ctx context.Context) error {
 	m := n.member
 	n.rest.Drain()
 	m.grace.Store(&ctx)
+	m.waits.Close()
+	m.changes.Close()
 	m.stop()
 	<-m.ended
 	n.closeDoor(ctx)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"jobstream/broker"
@@ -87,13 +88,16 @@ type core struct {
 // startCore starts a core. When it returns, every unfinished job of the tracker is in
 // the queue, and workers run them.
 func startCore(ctx context.Context, o coreOptions) (c *core, err error) {
-	c = &core{o: o, log: o.Logger, loops: newLoops(), Parts: Parts{Waits: intake.NewWaits()}}
+	c = &core{o: o, log: o.Logger, loops: newLoops()}
+	var space *room
 	if m := o.member; m != nil {
-		c.Store, c.Broker = m.store, m.broker
+		c.Store, c.Broker, c.Waits, c.Logs, c.changes, space = m.store, m.broker, m.waits, m.logs, m.changes, m.room
 	} else if c.Store, err = o.openStore(func(id jobs.ID) bool { return c.Submitter.Checked(id) }); err != nil {
 		return nil, err
+	} else {
+		c.Waits, c.changes, space = intake.NewWaits(), changes.New(c.Store, epochOf(c.Store)), newRoom(o.dirs, o.Bounds.MinFree, c.log)
 	}
-	c.health = newHealth(c.Store, o.dirs, o.Bounds.MinFree, c.log)
+	c.health = newHealth(c.Store, o.dirs, space, c.log)
 	o.Handlers.Tools.Tracker.store.Store(c.Store)
 	if err = c.startWatched(ctx); err == nil {
 		return c, nil
@@ -271,14 +275,33 @@ func (c *core) runParts() {
 	})
 }
 
-// publishLog passes an entry of a job's log on to listeners over NATS, and to the
-// server's own log.
-func (c *core) publishLog(j *jobs.Job, e *joblog.Entry) {
-	if b, err := json.Marshal(e); err == nil {
-		c.Broker.PublishLog(j, b)
+// publishLogs returns what passes an entry of a job's log on to listeners over NATS, and to
+// the server's own log.
+func publishLogs(to *broker.Broker, log *slog.Logger) func(j *jobs.Job, e *joblog.Entry) {
+	return func(j *jobs.Job, e *joblog.Entry) {
+		if b, err := json.Marshal(e); err == nil {
+			to.PublishLog(j, b)
+		}
+		if log.Enabled(context.Background(), slog.LevelDebug) {
+			log.Debug(e.Text, jobs.LogAttr(j.ID, j.Type, e.Attempt, j.Trace()), "stream", e.Stream, "entry_level", e.Level)
+		}
 	}
-	if c.log.Enabled(context.Background(), slog.LevelDebug) {
-		c.log.Debug(e.Text, jobs.LogAttr(j.ID, j.Type, e.Attempt, j.Trace()), "stream", e.Stream, "entry_level", e.Level)
+}
+
+// epochOf returns the epoch of a tracker's commits. A follower knows it when it has the
+// leader's first commit.
+func epochOf(s *status.Store) func() string {
+	var mu sync.Mutex
+	known := ""
+	return func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		if known == "" {
+			if key, err := s.LeaseKey(); err == nil {
+				known = key.Epoch()
+			}
+		}
+		return known
 	}
 }
 
@@ -305,8 +328,9 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	if err != nil {
 		return err
 	}
-	c.changes = changes.New(c.Store, key.Epoch())
-	c.Logs = joblog.New(c.o.dirs.Logs, c.publishLog)
+	if c.o.member == nil {
+		c.Logs = joblog.New(c.o.dirs.Logs, publishLogs(c.Broker, c.log))
+	}
 	c.newPools(pool.Options{
 		Queue: c.Tail, Tracker: c.o.member.leased(c.Store), Recorder: c.Recorder, Registry: c.o.registry,
 		MaxWorkers: c.o.Workers.Max, MinWorkers: c.o.Workers.Min, Paused: paused, Lease: c.o.Workers.Lease, MaxLost: c.o.Workers.MaxLost, Node: c.name, Trace: c.o.traceAttempts(), Logger: c.log,
@@ -316,8 +340,10 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	c.Pool.PauseAll(c.o.paused)
 	c.listen(c.Pool.Committed)
 	c.listen(c.callbacks.committed)
-	c.listen(c.Waits.Committed)
-	c.listen(c.changes.Committed)
+	if c.o.member == nil { // a member has its own all the time
+		c.listen(c.Waits.Committed)
+		c.listen(c.changes.Committed)
+	}
 	c.listen(c.Tail.Committed)
 	c.followByTracer() // after a rebuild
 	if err := c.Broker.Lanes.Open(ctx, lanes, deliveries{c}); err != nil {

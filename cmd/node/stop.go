@@ -17,10 +17,18 @@ import (
 func (c *core) drain(ctx context.Context) error {
 	c.stopSchedules()
 	c.Submitter.Drain()
-	c.Waits.Close()
-	c.changes.Close()
+	c.endFollowing()
 	c.Broker.Lanes.Close()
 	return c.stopPools(ctx)
+}
+
+// endFollowing ends all who wait for jobs or follow their changes. Those of a member go on
+// when another node leads.
+func (c *core) endFollowing() {
+	if c.o.member == nil {
+		c.Waits.Close()
+		c.changes.Close()
+	}
 }
 
 // abandon breaks off a broken core. Handlers are interrupted, and messages that were
@@ -28,8 +36,7 @@ func (c *core) drain(ctx context.Context) error {
 func (c *core) abandon(why error) {
 	c.stopSchedules()
 	c.Submitter.Drain()
-	c.Waits.Close()
-	c.changes.Close()
+	c.endFollowing()
 	c.Broker.Lanes.Close()
 	c.breakPools()
 	_ = c.end(why) // this is no clean end, and the next start expects none

@@ -28,7 +28,7 @@ type tracker struct {
 
 func newTracker() *tracker {
 	tr := &tracker{ended: [][]int{nil}}
-	tr.feed = New(tr, "e0")
+	tr.feed = New(tr, func() string { return "e0" })
 	return tr
 }
 

@@ -40,7 +40,7 @@ const (
 // any goroutine.
 type Feed struct {
 	past    Past
-	epoch   string
+	epoch   func() string
 	keep    int           // bytes of changes
 	places  chan struct{} // has a token for each follower that reads the log of ends
 	closed  chan struct{}
@@ -61,8 +61,8 @@ type Feed struct {
 }
 
 // New makes a feed. The epoch tells the commits of this tracker from those of others in
-// the ids of events.
-func New(past Past, epoch string) *Feed {
+// the ids of events. It is asked for when there are commits, and then is always the same.
+func New(past Past, epoch func() string) *Feed {
 	return &Feed{
 		past: past, epoch: epoch, keep: keepBytes, places: make(chan struct{}, catchUps),
 		closed: make(chan struct{}), wake: make(chan struct{}),
@@ -93,6 +93,15 @@ func (f *Feed) Committed(c *jobs.Commit) {
 	}
 	f.kept = f.kept[drop:]
 	f.signal()
+}
+
+// Skip notes that commits are missing, as the tracker was replaced by a later one. The
+// followers go on from the log of ends.
+func (f *Feed) Skip() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.kept, f.weight, f.from = nil, 0, f.past.Number()+1
+	f.wakeAll()
 }
 
 // signal wakes the followers, at once or soon. f.mu is locked.
@@ -140,7 +149,7 @@ func (f *Feed) Follow(filter Filter, id string) *Follower {
 	if id == "" {
 		return x
 	}
-	at, ok := parseID(id, f.epoch)
+	at, ok := parseID(id, f.epoch())
 	if !ok || now.before(at) {
 		x.first = skipped(skipUnknown, "the id of the last event is not one of this server's, so everything before now is skipped", 0)
 		return x

@@ -31,7 +31,7 @@ type Follower struct {
 }
 
 // Mark is an event without data. It tells a client the place to come back to.
-func (x *Follower) Mark() []byte { return mark(x.feed.epoch, x.at) }
+func (x *Follower) Mark() []byte { return mark(x.feed.epoch(), x.at) }
 
 // Close ends the follower.
 func (x *Follower) Close() {
@@ -84,7 +84,7 @@ func (x *Follower) Next(ctx context.Context, beat <-chan time.Time) (texts [][]b
 			x.at, x.caught = at, false
 		}
 		for _, c := range found {
-			texts = append(texts, c.text(x.feed.epoch))
+			texts = append(texts, c.text(x.feed.epoch()))
 		}
 		if len(texts) > 0 {
 			return texts, nil
@@ -134,7 +134,7 @@ func (x *Follower) catchUp(ctx context.Context, beat <-chan time.Time) (texts []
 	}
 	for _, e := range ends.Jobs {
 		if x.filter.match(e.Job, false) {
-			texts = append(texts, event(f.epoch, Place{Number: e.Number}, e.Job, false))
+			texts = append(texts, event(f.epoch(), Place{Number: e.Number}, e.Job, false))
 		}
 	}
 	x.past, x.at = ends.Next, Place{Number: ends.Next.Number}

@@ -49,6 +49,18 @@ func (w *Waits) Committed(c *jobs.Commit) {
 	}
 }
 
+// Look has all who wait look at their jobs, after changes that no commit has told of.
+func (w *Waits) Look() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, all := range w.waiting {
+		for _, one := range all {
+			close(one.came)
+		}
+	}
+	clear(w.waiting)
+}
+
 // Close ends all waits, present and future, as the server stops.
 func (w *Waits) Close() { w.once.Do(func() { close(w.closed) }) }
 
