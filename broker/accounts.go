@@ -165,7 +165,12 @@ func (a *accounts) ofKey(key string) *access.Principal {
 func (a *accounts) user(p *access.Principal) (*server.User, string, error) {
 	hub := a.server.srv.GlobalAccount()
 	if p.May(access.Admin) {
-		return &server.User{Username: p.Name, Account: hub, ConnectionDeadline: p.Expires}, p.Name + "-" + p.Rights(), nil
+		u := &server.User{Username: p.Name, Account: hub, ConnectionDeadline: p.Expires}
+		if a.server.clustered() {
+			// Whoever comes by such a connection is a member, and says whose a request is.
+			u.Permissions = &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{dialSubjects + ">"}}}
+		}
+		return u, p.Name + "-" + p.Rights(), nil
 	}
 	key, may := a.keyOf(p)
 	a.mu.Lock()
