@@ -258,17 +258,20 @@ func (s *Server) RouteAddr() net.Addr {
 	return s.srv.ClusterAddr()
 }
 
-// findSoon looks a stream up. While the members elect who leads it, nobody answers, so it
-// asks again and again.
-func (s *Server) findSoon(ctx context.Context, name string) (jetstream.Stream, error) {
+// soon makes a request. While the members of a cluster elect who leads a stream, nobody
+// answers, so it is made again and again. That nothing was found is an answer.
+func (s *Server) soon(ctx context.Context, request func(ctx context.Context) error) error {
+	if !s.clustered() {
+		return request(ctx)
+	}
 	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
 	defer cancel()
 	for look := joinLook; ; look *= 2 { // an answer may take long on a busy machine
 		short, cancel := context.WithTimeout(ctx, look)
-		stream, err := s.js.Stream(short, name)
+		err := request(short)
 		cancel()
-		if err == nil || errors.Is(err, jetstream.ErrStreamNotFound) || ctx.Err() != nil {
-			return stream, err
+		if err == nil || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrMsgNotFound) || ctx.Err() != nil {
+			return err
 		}
 		_ = pause(ctx, joinPause) // the next look ends with ctx
 	}

@@ -29,8 +29,8 @@ import (
 // leases.
 const (
 	conforming = "TestAppend$|TestEventsComeAfterSubmissions|TestCloseLanesGivesBack|TestNotify$|TestSubmitIsRead|TestFullQueueRefuses|" +
-		"TestReaderSurvivesLossOfItsConsumer|TestSeal$|TestQueue$/in_order|TestQueue$/lanes_are_apart|TestQueue$/nak"
-	slow = "|TestForeignStatusMessages|TestBareMessages|TestBareJobGetsIntoLaneThreeAndIsDeduplicated|TestBlockedSinkLosesNothing|TestServe$|" +
+		"TestBlockedSinkLosesNothing|TestSeal$|TestQueue$/in_order|TestQueue$/lanes_are_apart|TestQueue$/nak"
+	slow = "|TestForeignStatusMessages|TestBareMessages|TestBareJobGetsIntoLaneThreeAndIsDeduplicated|TestServe$|" +
 		"TestAcksOfPurgedMessages|TestQueue$|TestTail$|TestDeletedLaneComesBack|TestConnectionsComeBack|TestEverySubmissionIsAnswered"
 	// shorter are tests of requests that end after half a minute, which they do sooner here.
 	shorter = "TestQueue$/a_pull_waits"

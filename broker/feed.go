@@ -20,7 +20,7 @@ type item struct {
 	at           int64  // when it was stored, Unix nanoseconds
 	subject      string // only if the feed wants the whole message; likewise the header
 	header, body []byte
-	ended        *consumer // if set, there is no message: this consumer's pull request has ended
+	ended        func() // if set, there is no message: a request has ended, and this asks again
 }
 
 // feed follows one stream through a consumer of its own, with one pull request at a time.
@@ -72,7 +72,13 @@ func (f *feed) run(ctx context.Context) error {
 	defer cancel(nil)
 	var group sync.WaitGroup
 	group.Go(func() { cancel(f.drain(ctx)) })
-	f.keepReading(ctx)
+	if f.reader.server.clustered() && !f.beats {
+		if err := f.keepAsking(ctx); err != nil {
+			cancel(fmt.Errorf("cannot read stream %s: %w", f.stream, err))
+		}
+	} else {
+		f.keepReading(ctx)
+	}
 	group.Wait()
 	return context.Cause(ctx)
 }
@@ -249,7 +255,7 @@ func (f *feed) control(c *consumer, code int, m *wire.Msg) (refusal string) {
 // send faster than the sink works.
 func (f *feed) ended(c *consumer) {
 	c.left = 0
-	f.push(item{ended: c})
+	f.push(item{ended: func() { f.ask(c) }})
 }
 
 // fail ignores the consumer from now on, and has it replaced.
@@ -311,7 +317,7 @@ func (f *feed) drain(ctx context.Context) error {
 
 func (f *feed) handle(it *item) error {
 	if it.ended != nil {
-		f.ask(it.ended)
+		it.ended()
 		return nil
 	}
 	return f.each(it)

@@ -45,11 +45,11 @@ func (s *Streams) state(ctx context.Context, name string) (StreamState, error) {
 }
 
 func (s *Streams) find(ctx context.Context, name string) (jetstream.Stream, error) {
-	find := s.server.js.Stream
-	if s.server.clustered() {
-		find = s.server.findSoon
-	}
-	stream, err := find(ctx, name)
+	var stream jetstream.Stream
+	err := s.server.soon(ctx, func(ctx context.Context) (err error) {
+		stream, err = s.server.js.Stream(ctx, name)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot look up stream %s: %w", name, err)
 	}
@@ -80,7 +80,11 @@ func (s *Streams) lastJob(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	m, err := stream.GetLastMsgForSubject(ctx, jobsSubjects)
+	var m *jetstream.RawStreamMsg
+	err = s.server.soon(ctx, func(ctx context.Context) (err error) {
+		m, err = stream.GetLastMsgForSubject(ctx, jobsSubjects)
+		return err
+	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return 0, nil
 	}

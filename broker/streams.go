@@ -84,6 +84,7 @@ func (o *Options) jobsConfig(extra int) jetstream.StreamConfig {
 		Duplicates:  2 * time.Minute,
 		AllowDirect: true,
 		Replicas:    o.replicas(),
+		RePublish:   o.bell(JobsStream),
 		// bare publishers may leave the priority out
 		SubjectTransform: &jetstream.SubjectTransformConfig{Source: "jobs.*", Destination: "jobs.{{wildcard(1)}}.3"},
 	}
@@ -102,6 +103,7 @@ func (o *Options) statusConfig() jetstream.StreamConfig {
 		MaxMsgs:     maxKept,
 		AllowDirect: true,
 		Replicas:    o.replicas(),
+		RePublish:   o.bell(StatusStream),
 
 		SubjectTransform: withoutID("status"),
 	}

@@ -63,7 +63,7 @@ func (p *Projector) Happened(seq uint64, events []jobs.Event) { p.inbox.happened
 // Run is the projector: it reads from the source, folds, commits, and publishes. It
 // returns nil when ctx has ended and everything read until then is committed. An error
 // of the source ends it, too, and so does [replica.ErrDeposed]. It may be called
-// again after [Replica.Lead].
+// again after [Replica.Lead] or [Replica.Resume].
 func (p *Projector) Run(ctx context.Context, source Source) error {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()

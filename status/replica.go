@@ -37,6 +37,10 @@ func (r *Replica) Lead(seal replica.Seal) {
 	r.s.inbox.open()
 }
 
+// Resume prepares a tracker that leads for another Run, after one that has ended with an
+// error of its source.
+func (r *Replica) Resume() { r.s.inbox.open() }
+
 // Follow says that it does no longer. Run must have ended. A command fails until this node
 // leads again.
 func (r *Replica) Follow() {

@@ -414,6 +414,33 @@ func TestRunWhileLeading(t *testing.T) {
 	other.mustBe(tr.shared())
 }
 
+// unreadable is a source that cannot be read.
+type unreadable struct{}
+
+func (unreadable) Read(context.Context, jobs.Positions, jobs.Sink) error {
+	return errors.New("no stream")
+}
+
+// A leader that could not read the streams at first runs its projector again. It folds what
+// comes then.
+func TestRunAfterTheStreamsFailed(t *testing.T) {
+	t.Parallel()
+	tr := openTemp(t, Options{})
+	var log testLog
+	r := tr.Replica()
+	r.Lead(log.seal)
+	tr.run(unreadable{})
+	if err := <-tr.done; err == nil {
+		t.Error("nobody hears that the streams cannot be read")
+	}
+	tr.cancel = nil
+	r.Resume()
+	tr.run(idle{})
+	tr.submit(message(1))
+	tr.wait(1, 0)
+	tr.must(tr.halt())
+}
+
 // The key of leases is the same everywhere, though no command makes it. The name of the
 // node and the marks of its stops are its own.
 func TestOwnKeys(t *testing.T) {

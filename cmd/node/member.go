@@ -30,6 +30,7 @@ import (
 type member struct {
 	n       *Node
 	store   *status.Store
+	tracker *status.Replica // of the store, in the log
 	broker  *broker.Broker
 	machine *replica.Member
 	waits   *intake.Waits // for jobs, whichever node leads
@@ -56,7 +57,7 @@ func (n *Node) join(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	tracker := m.store.Replica()
+	m.tracker = m.store.Replica()
 	m.broker, err = broker.Open(ctx, o.brokerOptions(n.o.Name))
 	if err != nil {
 		return errors.Join(err, m.store.Close())
@@ -65,9 +66,9 @@ func (n *Node) join(ctx context.Context) (err error) {
 	m.logs, m.room = joblog.New(o.dirs.Logs, publishLogs(m.broker, n.log)), newRoom(o.dirs, o.Bounds.MinFree, n.log)
 	m.store.Listen(m.waits.Committed)
 	m.store.Listen(m.changes.Committed)
-	m.broker.Peers.Serve(tracker.Snapshot)
+	m.broker.Peers.Serve(m.tracker.Snapshot)
 	m.machine = replica.New(replica.Options{
-		Name: n.o.Name, Members: max(n.o.Broker.Cluster.Members(), 1), Log: m.broker.TrackerLog, Tracker: copied{tracker, m}, Peers: m.broker.Peers,
+		Name: n.o.Name, Members: max(n.o.Broker.Cluster.Members(), 1), Log: m.broker.TrackerLog, Tracker: copied{m.tracker, m}, Peers: m.broker.Peers,
 		Lead: m.lead, Info: m.info, Logger: n.log,
 	})
 	n.member = m

@@ -360,7 +360,11 @@ func (r *recovery) catchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.store.WaitFor(ctx, pos)
+	if err := r.store.WaitFor(ctx, pos); err != nil {
+		now := r.store.Positions()
+		return fmt.Errorf("JOBS is read up to %d of %d, and STATUS up to %d of %d: %w", now.Jobs, pos.Jobs, now.Status, pos.Status, err)
+	}
+	return nil
 }
 
 // republishWindow is how many republished messages may be on their way.

@@ -225,6 +225,7 @@ func (c *core) start(ctx context.Context) (err error) {
 func (c *core) takeUp(ctx context.Context) (r *recovery, clean bool, err error) {
 	r = &recovery{o: &c.o, store: c.Store, log: c.log}
 	if c.o.member != nil {
+		c.o.member.tracker.Resume() // after a try that has failed
 		// What the streams have acknowledged, a majority has on disk.
 		c.name, r.node, r.broker, r.sameBoot = c.o.Name, c.o.Name, c.Broker, true
 		secret, err := c.Store.LeaseKey()
