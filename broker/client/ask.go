@@ -11,7 +11,7 @@ import (
 	"jobstream/jobs/api"
 )
 
-// askTime is how long the server keeps an ask for which it has no job.
+// askTime is how long the server keeps most asks for which it has no job.
 const askTime = 30 * time.Second
 
 // ask is a request for jobs. Unlike other requests it has a subscription of its own: if its
@@ -63,8 +63,8 @@ func leasesOf(m *nats.Msg) ([]jobs.Lease, error) {
 	return api.ReadLeases(body)
 }
 
-// next asks once.
-func (w *worker) next(ctx context.Context, most int) ([]jobs.Lease, error) {
+// next asks once. wait is how long the server keeps the ask if it has no job.
+func (w *worker) next(ctx context.Context, most int, wait time.Duration) ([]jobs.Lease, error) {
 	dropped := w.c.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
 	defer w.c.nc.RemoveStatusListener(dropped)
 	if err := w.c.closed(); err != nil {
@@ -82,7 +82,7 @@ func (w *worker) next(ctx context.Context, most int) ([]jobs.Lease, error) {
 	if err := sub.AutoUnsubscribe(1); err != nil {
 		return nil, err
 	}
-	body := api.AppendAsk(nil, &jobs.Ask{Types: w.types, Max: most, Wait: askTime, Worker: w.o.Name})
+	body := api.AppendAsk(nil, &jobs.Ask{Types: w.types, Max: most, Wait: wait, Worker: w.o.Name})
 	if err := w.c.nc.PublishRequest(subject("worker.next"), reply, body); err != nil {
 		return nil, err
 	}
@@ -97,10 +97,23 @@ func (w *worker) next(ctx context.Context, most int) ([]jobs.Lease, error) {
 		err = errNoAnswer
 	case <-ctx.Done():
 		err = context.Cause(ctx)
+		w.withdraw()
 	}
 	a.leave()
 	time.AfterFunc(2*time.Minute, func() { _ = sub.Unsubscribe() }) // a server that had stopped may still answer
 	return nil, err
+}
+
+// withdraw ends the ask of a worker that stops. Else the server would give it what the
+// worker returns. The server forgets an ask with its connection only; one that is not the
+// client's own stays as it is.
+func (w *worker) withdraw() {
+	if !w.c.own {
+		return
+	}
+	if err := w.c.nc.ForceReconnect(); err != nil {
+		w.log.Debug("the last ask for jobs stays at the server", "worker", w.o.Name, "error", err)
+	}
 }
 
 // giveBack returns jobs that were not begun, if the server can be reached.

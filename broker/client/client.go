@@ -42,6 +42,9 @@ func Connect(url string, options ...nats.Option) (*Client, error) {
 // [nats.MaxReconnects] of -1.
 func New(nc *nats.Conn) *Client { return &Client{nc, false} }
 
+// Connected reports whether there is a connection to a server now.
+func (c *Client) Connected() bool { return c.nc.IsConnected() }
+
 // Close closes the connection, if [Connect] has made it.
 func (c *Client) Close() {
 	if c.own {

@@ -94,7 +94,7 @@ func tokenOf(o *nats.Options) string {
 }
 
 // errNoDoor is the error of tasks that need files.
-var errNoDoor = jobs.Permanentf("files of jobs go over REST: client.Options.REST must say where that is")
+var errNoDoor = jobs.Permanentf("files of jobs go over REST: client.Options.REST (server.public_url of a worker node) must say where that is")
 
 // content makes the body of a request, and says how long it is.
 type content func() (io.ReadCloser, int64, error)

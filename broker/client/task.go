@@ -52,6 +52,7 @@ func (w *worker) begin(l *jobs.Lease, sent time.Time) {
 		t.limit = jobs.ErrDeadline
 	}
 	t.task.Begin(l.Job, l.Attempt, t)
+	w.o.Figures.begun()
 	w.mu.Lock()
 	w.tasks[l.Token], t.sent = t, sent
 	t.ends = time.AfterFunc(t.left(), func() { t.cancel(ErrLost) })
@@ -131,7 +132,7 @@ func (t *task) run() {
 	}()
 	v := t.await(returned)
 	t.task.End()
-	t.report(v)
+	w.o.Figures.over(t.typ.Name, t.report(v))
 	t.cancel(nil)
 	w.mu.Lock()
 	t.ends.Stop()
@@ -160,11 +161,15 @@ func (t *task) await(returned <-chan verdict) verdict {
 	return verdict{err: cause}
 }
 
-// report notifies the server of the end, unless the server has made it.
-func (t *task) report(v verdict) {
+// lostEnd is the [End.How] of attempts whose end is not the worker's.
+const lostEnd = "lost"
+
+// report notifies the server of the end, unless the server has made it. It returns
+// [End.How].
+func (t *task) report(v verdict) (how string) {
 	t.said.close()
 	if t.gone.Load() {
-		return
+		return lostEnd
 	}
 	verb, body := t.ending(v)
 	checkpoint := t.task.Left()
@@ -172,13 +177,18 @@ func (t *task) report(v verdict) {
 		checkpoint = nil // nobody needs it any more
 	}
 	if !t.flush(checkpoint) {
-		return
+		return lostEnd
 	}
 	_, err := t.w.tell("worker."+verb, body)
 	if e, known := jobs.AsError(err); err != nil && known && e.Kind == jobs.InvalidRequest && verb == "done" {
+		verb = "fail"
 		_, err = t.w.tell("worker.fail", api.AppendFailure(nil, t.lease.Token, &jobs.Failure{Error: e.Detail, Permanent: true}))
 	}
 	t.reported(verb, err)
+	if err != nil {
+		return lostEnd
+	}
+	return verb
 }
 
 // reported looks at how the server has taken a report.

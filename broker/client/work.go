@@ -34,6 +34,8 @@ type Options struct {
 	// for files, [jobs.Task.Artifact] and [jobs.Task.Input], and for nothing else. The token
 	// and the TLS of the connection count there, too.
 	REST string
+	// Figures are kept up to date by the worker; nil: nobody looks.
+	Figures *Figures
 	// Logger gets what the worker does and what goes wrong; nil: silence.
 	Logger *slog.Logger
 }
@@ -101,6 +103,7 @@ func newWorker(c *Client, r *jobs.Registry, o Options) (*worker, error) {
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}
+	w.o.Figures = cmp.Or(o.Figures, new(Figures))
 	w.o.Concurrency = cmp.Or(o.Concurrency, defaultWorkers)
 	w.o.Name = cmp.Or(o.Name, someName())
 	w.o.Grace = max(cmp.Or(o.Grace, 10*time.Second), 0)
@@ -162,8 +165,11 @@ func wake(c chan struct{}) {
 	}
 }
 
-// ask asks for jobs and begins them, until ctx ends. The error is a reason to give up.
+// ask asks for jobs and begins them, until ctx ends. The error is a reason to give up. The
+// first ask, and that after a failure, wait for no job: their answer says that the server
+// is there.
 func (w *worker) ask(ctx context.Context) error {
+	wait := time.Duration(0)
 	for n := 0; ctx.Err() == nil; {
 		room := w.room()
 		if room == 0 {
@@ -174,16 +180,19 @@ func (w *worker) ask(ctx context.Context) error {
 			continue
 		}
 		asked := time.Now()
-		leases, err := w.next(ctx, min(room, jobs.MaxAsk))
+		leases, err := w.next(ctx, min(room, jobs.MaxAsk), wait)
+		if ctx.Err() == nil {
+			w.o.Figures.asked(err)
+		}
 		if err == nil {
-			n = 0
+			n, wait = 0, askTime
 			w.accept(leases, asked)
 			continue
 		}
 		if err := w.askAgain(ctx, n, err); err != nil {
 			return err
 		}
-		n++
+		n, wait = n+1, 0
 	}
 	return nil
 }
@@ -197,11 +206,24 @@ func (w *worker) askAgain(ctx context.Context, n int, why error) error {
 	if err := w.hopeless(why); err != nil {
 		return err
 	}
+	w.elsewhere(n, why)
 	w.log.Log(ctx, level(n), "cannot ask for jobs; it is tried again", "worker", w.o.Name, "error", why)
 	if w.c.pause(ctx, n+1, why) != nil {
 		return w.c.closed() // nil if ctx has ended
 	}
 	return nil
+}
+
+// elsewhere connects to another server of a cluster, if this one has said some times that it
+// cannot answer.
+func (w *worker) elsewhere(n int, why error) {
+	e, known := jobs.AsError(why)
+	if !known || e.Kind != jobs.Unavailable && e.Kind != jobs.ShuttingDown || n%3 != 2 || len(w.c.nc.Servers()) < 2 {
+		return
+	}
+	if err := w.c.nc.ForceReconnect(); err != nil {
+		w.log.Debug("the worker stays where it is", "worker", w.o.Name, "error", err)
+	}
 }
 
 // level is that of a line about the n-th failure in a row: a short one interests nobody.

@@ -61,6 +61,9 @@ func (c *serveCommand) Run(p *program) error {
 		}
 		return loadConfig(p, c.File, append(c.flags(), further...)...)
 	}
+	if cfg.IsWorker() {
+		return (&workerNode{server: s}).work(p.Ctx)
+	}
 	return s.serve(p.Ctx)
 }
 

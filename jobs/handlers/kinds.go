@@ -37,6 +37,9 @@ type Kind struct {
 	Needs access.Scope
 	// Options makes the default options of one type. nil: the kind has none.
 	Options func() Options
+	// Inside says that the work needs the server's history, queue or broker, so no worker
+	// elsewhere can do it.
+	Inside bool
 	// Inputs are the files that each job needs. The configuration of a type may restrict
 	// them further, and names no others. nil: the configuration alone decides.
 	Inputs []jobs.InputRule
@@ -107,19 +110,19 @@ func Kinds() []*Kind { return slices.Clone(kinds) }
 
 var kinds = []*Kind{
 	Plain("email", &Shipped{RetryCount: 3, Timeout: time.Minute}, func(s *Server) (jobs.Handler, error) { return email.New(s.Mail) }),
-	Needing(access.Read, Plain("export", &Shipped{RetryCount: 1, Timeout: 10 * time.Minute}, func(s *Server) (jobs.Handler, error) {
+	inside(Needing(access.Read, Plain("export", &Shipped{RetryCount: 1, Timeout: 10 * time.Minute}, func(s *Server) (jobs.Handler, error) {
 		return export.New(s.Tracker), nil
-	})),
-	Needing(access.Manage, Plain("cleanup", &Shipped{RetryCount: 3}, func(s *Server) (jobs.Handler, error) { return s.Cleaner(), nil })),
-	Needing(access.Read, Plain("report", &Shipped{RetryCount: 3}, func(s *Server) (jobs.Handler, error) { return report.New(s.Tracker), nil })),
+	}))),
+	inside(Needing(access.Manage, Plain("cleanup", &Shipped{RetryCount: 3}, func(s *Server) (jobs.Handler, error) { return s.Cleaner(), nil }))),
+	inside(Needing(access.Read, Plain("report", &Shipped{RetryCount: 3}, func(s *Server) (jobs.Handler, error) { return report.New(s.Tracker), nil }))),
 	{
-		Name: "import", Inputs: importer.Inputs(),
+		Name: "import", Inputs: importer.Inputs(), Inside: true,
 		New: func(s *Server, _ Options) (jobs.Handler, error) { return importer.New(s.Queue), nil },
 	},
 	With("exec", exec.NewOptions, func(s *Server, o *exec.Options) (jobs.Handler, error) {
 		return exec.New(o, exec.Host{Data: s.Data, Work: s.Work}), nil
 	}),
-	With("nats", nats.NewOptions, func(s *Server, o *nats.Options) (jobs.Handler, error) { return nats.New(o, s.Requests), nil }),
+	inside(With("nats", nats.NewOptions, func(s *Server, o *nats.Options) (jobs.Handler, error) { return nats.New(o, s.Requests), nil })),
 	With("http", http.NewOptions, func(s *Server, o *http.Options) (jobs.Handler, error) {
 		return http.New(o, s.PublicURL, s.Transport), nil
 	}),
@@ -137,6 +140,11 @@ func Plain(name string, shipped *Shipped, handler func(s *Server) (jobs.Handler,
 // Needing is a kind whose submissions need a scope.
 func Needing(s access.Scope, k *Kind) *Kind {
 	k.Needs = s
+	return k
+}
+
+func inside(k *Kind) *Kind {
+	k.Inside = true
 	return k
 }
 

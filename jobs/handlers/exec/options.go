@@ -103,6 +103,9 @@ func (o *Options) Settings() []setting.Setting {
 // Grace is what the end of a program may take.
 func (o *Options) Grace() time.Duration { return o.KillAfter + 5*time.Second }
 
+// LeavesFiles reports whether jobs leave files.
+func (o *Options) LeavesFiles() bool { return o.Stdout == "artifact" || o.Artifact.File != "" }
+
 // Check looks for the program, its folder and its user, and reads templates and secrets.
 // Relative paths begin at folder, that of the configuration's file.
 func (o *Options) Check(folder string, fail func(path, text string)) {

@@ -18,8 +18,8 @@ import (
 
 // Node is what a server is in a cluster.
 type Node struct {
-	Name string // of the member; needed in a cluster
-	Role string // "full"
+	Name string // of the member; needed in a cluster. That of a worker, in lists; "" = that of the machine
+	Role string // "full", or "worker"
 }
 
 // Cluster is a broker's membership in a cluster. Without Listen it is in none.
@@ -43,6 +43,7 @@ type ClusterTLS struct {
 
 const (
 	nodeNameKey = "node.name"
+	roleKey     = "node.role"
 	listenKey   = "broker.cluster.listen"
 	routesKey   = "broker.cluster.routes"
 	replicasKey = "broker.cluster.replicas"
@@ -57,7 +58,7 @@ func (n *Node) keys() []setting.Setting {
 		setting.Checked(nodeNameKey, &n.Name, fmt.Sprintf("a name of 1 to %d letters, digits, _ and -", jobs.MaxTypeName), func(s string) bool {
 			return s == "" || jobs.ValidTypeName(s)
 		}),
-		setting.OneOf("node.role", &n.Role, roleFull, roleWorker),
+		setting.OneOf(roleKey, &n.Role, roleFull, roleWorker),
 	}
 }
 
@@ -95,14 +96,7 @@ func validAddress(s string) bool {
 // only in memory may lose it.
 func (l *loader) checkCluster() {
 	n, c := &l.config.Node, &l.config.Broker.Cluster
-	for _, path := range []*string{&c.TLS.Cert, &c.TLS.Key, &c.TLS.CA} {
-		if *path != "" {
-			*path = setting.Path(filepath.Dir(l.file), *path)
-		}
-	}
-	if n.Role == roleWorker {
-		l.fail("node.role", roleWorker, "is not in this version: each node is full; workers elsewhere take leases from a server (httpapi/README.md)")
-	}
+	l.fromHere(&c.TLS.Cert, &c.TLS.Key, &c.TLS.CA)
 	if c.Listen == "" {
 		l.checkAlone()
 		return
@@ -126,6 +120,15 @@ func (l *loader) checkCluster() {
 		l.fail("broker.cluster.user", "", "and broker.cluster.password go together: set both, or none")
 	}
 	l.checkRoutes(others)
+}
+
+// fromHere makes paths absolute, which begin at the folder of the file.
+func (l *loader) fromHere(paths ...*string) {
+	for _, path := range paths {
+		if *path != "" {
+			*path = setting.Path(filepath.Dir(l.file), *path)
+		}
+	}
 }
 
 // checkAlone refuses what a server without a cluster has no use for. Somebody who set it

@@ -35,7 +35,7 @@ func TestClusterProblems(t *testing.T) {
 		{three + "}}\nnode: {name: n2}", "node: is given twice"},
 		{strings.Replace(three, "n1", "a.b", 1) + "}}", "node.name: \"a.b\" is not a name of 1 to 64 letters, digits, _ and -"},
 		{strings.Replace(three, "name: n1", "role: full", 1) + "}}", "node.name: is missing"},
-		{strings.Replace(three, "name: n1", "name: n1, role: worker", 1) + "}}", "node.role: worker is not in this version"},
+		{strings.Replace(three, "name: n1", "name: n1, role: worker", 1) + "}}", "broker.cluster.listen: means nothing to a worker (node.role)"},
 		{three + ", replicas: 4}}", "broker.cluster.replicas: 4 is even"},
 		{three + ", replicas: 5}}", "broker.cluster.routes: has 2 members besides this one, and broker.cluster.replicas: 5 needs 4"},
 		{three + ", user: a}}", "broker.cluster.user: and broker.cluster.password go together"},
@@ -48,7 +48,10 @@ func TestClusterProblems(t *testing.T) {
 		{"node: {name: n1}", "node.name: means something only in a cluster"},
 		{"broker: {cluster: {routes: ['a:1']}}", "broker.cluster.routes: means something only in a cluster"},
 		{"broker: {cluster: {password: secret}}", "broker.cluster.user: means something only in a cluster"},
-		{"broker: {url: nats://a}", "broker.url: is not a known key"},
+		{"broker: {url: nats://a}", "broker.url: is only for node.role: worker"},
+		{"broker: {url: http://a}", "broker.url: the value is not an address like nats://10.0.0.1:4222"},
+		{"broker: {token: secret}", "broker.token: is only for node.role: worker"},
+		{three + "}, url: 'nats://t:secret@a'}", "a NATS cluster elsewhere is not supported yet"},
 	} {
 		_, err := parse("config.yaml", []byte(tt.yaml), handlers.Kinds(), nil)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {

@@ -95,6 +95,7 @@ type Broker struct {
 	Sync time.Duration // between syncs of the streams to disk, or [SyncAlways]
 
 	Cluster Cluster
+	Servers Servers // of a worker
 }
 
 // Worker is the pool that runs jobs.

@@ -68,6 +68,7 @@ func (c *Config) keys(types []namedType) []setting.Setting {
 		syncInterval("broker.sync", &c.Broker.Sync),
 	)
 	list = append(list, c.Broker.Cluster.keys()...)
+	list = append(list, c.Broker.Servers.keys()...)
 	list = append(list,
 		setting.Whole("worker.max_workers", &c.Worker.MaxWorkers, 1, maxWorkers),
 		setting.Whole("worker.min_workers", &c.Worker.MinWorkers, 0, maxWorkers),

@@ -28,6 +28,7 @@ type loader struct {
 	file      string
 	config    *Config
 	types     []namedType
+	shipped   bool // there is no jobs section
 	keys      []setting.Setting
 	schedules *node             // the schedules section
 	trees     map[string]entry  // the sections of any shape, by their paths
@@ -52,7 +53,7 @@ func (l *loader) fail(path, value, text string) {
 func (l *loader) declareTypes(root *node, environ []string) {
 	kinds := l.config.Kinds
 	section := root.child("jobs")
-	if section == nil {
+	if l.shipped = section == nil; l.shipped {
 		types := shippedTypes(kinds)
 		for name, t := range types {
 			if run := runOf(entry{key: name}, environ); run != name {
@@ -363,11 +364,11 @@ func (l *loader) decide() {
 // crossCheck checks keys that depend on one another.
 func (l *loader) crossCheck() {
 	c := l.config
-	l.checkReach()
-	l.checkTokens()
-	l.checkJWT()
-	l.checkTLS()
-	l.checkCluster()
+	if c.IsWorker() {
+		l.checkWorker()
+	} else {
+		l.checkServer()
+	}
 	smtp := c.Email.SMTP
 	if c.Email.Transport == "smtp" && (smtp.Username == "") != (smtp.Password == "") {
 		l.fail("email.smtp.username", "", "and email.smtp.password go together: set both, or none for a server without authentication")
@@ -388,6 +389,16 @@ func (l *loader) crossCheck() {
 		}
 		l.checkBackoff(path+".backoff.", &t.Backoff)
 	}
+}
+
+// checkServer checks the doors of a server, and its membership in a cluster.
+func (l *loader) checkServer() {
+	l.checkReach()
+	l.checkTokens()
+	l.checkJWT()
+	l.checkTLS()
+	l.refuseServers()
+	l.checkCluster()
 }
 
 // failed says whether there is a problem with a key.
@@ -468,8 +479,12 @@ func (l *loader) checkReads(path string, t namedType, s *schema.Schema) {
 	}
 }
 
-// Exposed lists the hosts that other machines may reach, with their keys.
+// Exposed lists the hosts that other machines may reach, with their keys. Whoever reaches a
+// worker can do nothing there.
 func (c *Config) Exposed() (hosts []string) {
+	if c.IsWorker() {
+		return nil
+	}
 	if !access.Loopback(c.Server.Host) {
 		hosts = append(hosts, "server.host "+c.Server.Host)
 	}
