@@ -226,7 +226,44 @@ func (b *Broker) missing(err error) string {
 	return "an election among the members: " + err.Error()
 }
 
-// Waiting is what [Broker.Join] waits for; "" if it does not wait.
+// CatchUp waits until this server has all that the cluster had when it joined, in copies of
+// its own. Before that, no other member should be stopped. It is called once, after
+// [Broker.Join], and fails only at the end of ctx.
+func (b *Broker) CatchUp(ctx context.Context) error {
+	defer b.waiting.Store(nil)
+	for {
+		text := b.behind(ctx)
+		if text == "" {
+			return nil
+		}
+		b.waiting.Store(&text)
+		if err := pause(ctx, joinLook); err != nil {
+			return err
+		}
+	}
+}
+
+// behind says which copies of this server are not current; "" if all are.
+func (b *Broker) behind(ctx context.Context) string {
+	if !b.srv.JetStreamIsCurrent() {
+		return "its copy of the cluster's state to catch up"
+	}
+	for _, cfg := range b.o.streams() {
+		short, cancel := context.WithTimeout(ctx, joinCall)
+		stream, err := b.js.Stream(short, cfg.Name)
+		cancel()
+		if err != nil {
+			return "an election of the leader of stream " + cfg.Name
+		}
+		c := stream.CachedInfo().Cluster
+		if c != nil && slices.ContainsFunc(c.Replicas, func(p *jetstream.PeerInfo) bool { return p.Name == b.o.Node && !p.Current }) {
+			return "its copy of stream " + cfg.Name + " to catch up"
+		}
+	}
+	return ""
+}
+
+// Waiting is what [Broker.Join] and [Broker.CatchUp] wait for; "" if they do not wait.
 func (b *Broker) Waiting() string {
 	if text := b.waiting.Load(); text != nil {
 		return *text

@@ -67,8 +67,21 @@ func TestRestartOfACluster(t *testing.T) {
 	publish()
 	m.Stop(1)
 	publish()
-	if err := m.Start(1).Join(t.Context()); err != nil {
+	back := m.Start(1)
+	if err := back.Join(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	if err := back.CatchUp(t.Context()); err != nil || back.Waiting() != "" {
+		t.Errorf("it has caught up with %v, and waits for %q", err, back.Waiting())
+	}
+	s, err := js.Stream(t.Context(), broker.JobsStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range s.CachedInfo().Cluster.Replicas {
+		if !r.Current || r.Lag > 0 {
+			t.Errorf("the copy of %s is not current: %+v", r.Name, r)
+		}
 	}
 	nc.Close()
 	for i := range m.Brokers {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -103,7 +104,10 @@ func (m *member) run(ctx context.Context) {
 	defer close(m.ended)
 	err := m.broker.Join(ctx)
 	if err == nil {
+		var catchingUp sync.WaitGroup
+		catchingUp.Go(func() { _ = m.broker.CatchUp(ctx) }) // its error is the end of ctx
 		err = m.machine.Run(ctx)
+		catchingUp.Wait()
 	}
 	if err != nil && ctx.Err() == nil {
 		m.n.breaks(err)
@@ -317,10 +321,12 @@ func (m *member) guarded(all []broker.Endpoint) []broker.Endpoint {
 // why is the reason why this node neither leads nor follows a leader; "" if it does.
 func (m *member) why() string {
 	if why := m.broker.Waiting(); why != "" {
-		return "waiting for " + why
+		return waitingFor(why)
 	}
 	return m.machine.State().Why
 }
+
+func waitingFor(what string) string { return "waiting for " + what }
 
 // Check is the health of this node; see [httpapi.Health].
 func (m *member) Check(ctx context.Context) map[string]error {
@@ -342,10 +348,11 @@ type memberInfo struct {
 	Role    string `json:"role"`
 	Version string `json:"version,omitempty"`
 	Address string `json:"address,omitempty"`
+	Waiting string `json:"waiting,omitempty"` // what it waits for, besides what the machine says
 }
 
 func (m *member) info() json.RawMessage {
-	i := memberInfo{Role: roleFull, Version: m.n.o.Version}
+	i := memberInfo{Role: roleFull, Version: m.n.o.Version, Waiting: m.broker.Waiting()}
 	if at := m.address.Load(); at != nil {
 		i.Address = *at
 	}
@@ -399,6 +406,9 @@ func (m *member) Nodes() []api.NodeInfo {
 		n := api.NodeInfo{Name: h.Name, Role: i.Role, Leader: led && h.Name == leader.Name, Position: h.Number, Version: i.Version, Address: i.Address, Why: h.Why}
 		if led && leader.Number > h.Number {
 			n.Lag = leader.Number - h.Number
+		}
+		if n.Why == "" && i.Waiting != "" {
+			n.Why = waitingFor(i.Waiting)
 		}
 		if h.Name == m.n.o.Name {
 			n.Why = m.why()
