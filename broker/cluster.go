@@ -365,7 +365,10 @@ func (b *Broker) updateStreams(ctx context.Context) error {
 		group.Go(func() {
 			short, cancel := b.patience(ctx)
 			defer cancel()
-			_, err := b.js.UpdateStream(short, cfg)
+			err := b.soon(short, func(ctx context.Context) error {
+				_, err := b.js.UpdateStream(ctx, cfg)
+				return err
+			})
 			switch {
 			case err == nil || ctx.Err() != nil:
 			case final(err):

@@ -15,6 +15,13 @@ import (
 // drain closes both doors to new jobs and ends the workers, which have until the end of
 // ctx. Lookups go on.
 func (c *core) drain(ctx context.Context) error {
+	if c.o.member != nil {
+		// Submissions go on while jobs end: the next leader has those that come meanwhile.
+		c.Broker.Lanes.Close()
+		defer c.Submitter.Drain()
+		defer c.stopSchedules()
+		return c.stopPools(ctx)
+	}
 	c.stopSchedules()
 	c.Submitter.Drain()
 	c.endFollowing()

@@ -38,7 +38,7 @@ func (s *Submitter) SubmitBatch(ctx context.Context, subs []*jobs.Submission, to
 			continue
 		}
 		if b.Messages[i].Terms, err = s.o.Inputs.resolve(ctx, sub, s.o.Registry.Lookup(sub.Type), fmt.Sprintf("/jobs/%d", i)); err != nil {
-			return nil, false, refused(err)
+			return nil, false, refusalOf(err)
 		}
 	}
 	wait := newBatchWait(b)

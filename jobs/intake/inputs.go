@@ -114,7 +114,7 @@ func (b *bounded) Write(p []byte) (int, error) {
 func (in *Inputs) keep(ctx context.Context, id jobs.ID, file *jobs.Artifact) (at jobs.Time, err error) {
 	c := jobs.KeepInput{Stamp: in.stamp(), ID: id, File: *file}
 	if _, err = in.ledger.Do(context.WithoutCancel(ctx), c); err != nil { // a client that leaves now does no harm
-		err = refused(err)
+		err = refusalOf(err)
 	}
 	return c.At, err
 }

@@ -40,6 +40,9 @@ type SubmitterOptions struct {
 	MaxScheduled int           // scheduled jobs; more are refused
 	MaxPayload   int           // bytes of a batched job's payload that the Inbox accepts; 0 = no bound
 	Timeout      time.Duration // the longest wait for a commit, before the answer "unavailable"
+	// Resubmit is after how long a single submission without a commit is published again,
+	// and again after twice that time. A known id is a duplicate of itself. 0 = never.
+	Resubmit time.Duration
 	// Healthy returns why no job can be accepted at present, or nil.
 	Healthy func() error
 	// Room returns why nothing can be accepted that needs disk space, or nil. If it is nil
@@ -58,6 +61,9 @@ type waiter struct {
 // caller waits for a single submission.
 type caller struct {
 	waiter
+	message  *jobs.Message // to be published again; nil = it is not
+	again    time.Time     // when
+	pause    time.Duration // until then
 	answered answer
 	done     chan struct{} // closed when the answer is there
 }
@@ -144,7 +150,7 @@ func (s *Submitter) Submit(ctx context.Context, sub *jobs.Submission) (j *jobs.J
 	m := sub.Message()
 	if len(sub.Inputs()) > 0 {
 		if m.Terms, err = s.o.Inputs.resolve(ctx, sub, s.o.Registry.Lookup(sub.Type), ""); err != nil {
-			return nil, false, refused(err)
+			return nil, false, refusalOf(err)
 		}
 	}
 	return s.submit(ctx, m, waiter{scheduled: putsOff(m)})
@@ -193,6 +199,10 @@ func (r Room) Check() error {
 func (s *Submitter) submit(ctx context.Context, m *jobs.Message, w waiter) (j *jobs.Job, replayed bool, err error) {
 	c := &caller{waiter: w, done: make(chan struct{})}
 	c.since, c.caller = time.Now(), c
+	if s.o.Resubmit > 0 {
+		c.message, c.pause = m, s.o.Resubmit
+		c.again = c.since.Add(c.pause)
+	}
 	if err := s.admit(admission{m.ID, &c.waiter}); err != nil {
 		return nil, false, err
 	}
@@ -242,7 +252,7 @@ func (s *Submitter) forgotten(known []*jobs.Job, again []*jobs.Submission) []*jo
 // send publishes a message whose waiter is registered.
 func (s *Submitter) send(m *jobs.Message) {
 	id := m.ID
-	if err := s.o.Inbox.Submit(m, func(err error) { s.resolve(id, answer{err: err}) }); err != nil {
+	if err := s.o.Inbox.Submit(m, func(err error) { s.refused(id, err) }); err != nil {
 		var known *jobs.Error // it may also be too large
 		if !errors.As(err, &known) {
 			known = unavailable(err)
@@ -251,8 +261,23 @@ func (s *Submitter) send(m *jobs.Message) {
 	}
 }
 
-// refused is err for the caller, who sees no other error than [*jobs.Error].
-func refused(err error) error {
+// refused answers a submission that the stream has refused. One that is published again has
+// time: nobody may lead the stream at the moment.
+func (s *Submitter) refused(id jobs.ID, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w, ok := s.waiting[id]; ok {
+		c, single := w.caller.(*caller)
+		if e, known := jobs.AsError(err); single && c.message != nil && known && e.Kind == jobs.Unavailable {
+			c.again = time.Now().Add(s.o.Resubmit / 4)
+			return
+		}
+	}
+	s.answer(id, answer{err: err})
+}
+
+// refusalOf is err for the caller, who sees no other error than [*jobs.Error].
+func refusalOf(err error) error {
 	if _, known := jobs.AsError(err); known {
 		return err
 	}
@@ -367,11 +392,19 @@ func (s *Submitter) Committed(c *jobs.Commit) {
 func (s *Submitter) Run(ctx context.Context) error {
 	tick := time.NewTicker(s.o.Timeout / 5)
 	defer tick.Stop()
+	var again <-chan time.Time
+	if s.o.Resubmit > 0 {
+		often := time.NewTicker(s.o.Resubmit / 4)
+		defer often.Stop()
+		again = often.C
+	}
 	for {
 		select {
 		case now := <-tick.C:
 			s.expire(now.Add(-s.o.Timeout))
 			s.batches.publish(now)
+		case now := <-again:
+			s.resubmit(now)
 		case <-s.batches.wake:
 			s.batches.publish(time.Now())
 		case <-ctx.Done():
@@ -406,6 +439,24 @@ func (s *Submitter) expire(before time.Time) {
 			err = fmt.Errorf("the job was not on disk after %s; it may or may not run", s.o.Timeout)
 		}
 		s.answer(id, answer{err: unavailable(err)})
+	}
+}
+
+// resubmit publishes again what a stream may have lost while it moved to another server. What
+// is refused then is no answer to its caller, as the first message may be stored.
+func (s *Submitter) resubmit(now time.Time) {
+	var due []*jobs.Message
+	s.mu.Lock()
+	for _, w := range s.waiting {
+		if c, ok := w.caller.(*caller); ok && c.message != nil && !c.again.After(now) {
+			c.pause *= 2
+			c.again = now.Add(c.pause)
+			due = append(due, c.message)
+		}
+	}
+	s.mu.Unlock()
+	for _, m := range due {
+		_ = s.o.Inbox.Submit(m, nil) // the next one may succeed
 	}
 }
 

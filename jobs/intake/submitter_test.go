@@ -240,6 +240,44 @@ func TestSubmitHearsTheQueuesRefusal(t *testing.T) {
 	})
 }
 
+// A submission that a stream has lost or could not take is published again, with the same id.
+func TestSubmitAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &door{inbox: &inbox{}}
+		d.Submitter = intake.NewSubmitter(intake.SubmitterOptions{
+			Inbox: d.inbox, Registry: jobs.NewRegistry(&jobs.Type{Name: "a", Handler: jobstest.Picky{HandlerFunc: jobstest.Nothing}}),
+			QueueSize: 1, Timeout: 5 * time.Second, Resubmit: time.Second, Healthy: func() error { return nil },
+		}, 0, 0)
+		go func() { _ = d.Run(t.Context()) }()
+		for _, refusal := range []error{nil, &jobs.Error{Kind: jobs.Unavailable, Detail: "nobody leads the stream"}} {
+			begin := time.Now()
+			answer := d.submit(t.Context())
+			synctest.Wait()
+			first, refuse := d.inbox.take()
+			if refusal != nil {
+				refuse[0](refusal)
+			}
+			var again []*jobs.Message
+			for len(again) == 0 {
+				time.Sleep(10 * time.Millisecond)
+				again, _ = d.inbox.take()
+			}
+			if took := time.Since(begin); again[0].ID != first[0].ID || took > 1300*time.Millisecond || (refusal == nil) != (took >= time.Second) {
+				t.Errorf("after %v, %v came again, want %v", took, again[0].ID, first[0].ID)
+			}
+			d.commit(again[0])
+			d.end(1)
+			if a := <-answer; a.err != nil {
+				t.Errorf("got %+v", a)
+			}
+			time.Sleep(5 * time.Second)
+			if more, _ := d.inbox.take(); len(more) > 0 {
+				t.Errorf("%d came after the commit", len(more))
+			}
+		}
+	})
+}
+
 // TestAdmissionIsExact submits 50 jobs at once. Exactly as many get in as there is
 // room, and ended jobs make room again.
 func TestAdmissionIsExact(t *testing.T) {

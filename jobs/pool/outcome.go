@@ -125,8 +125,8 @@ func causeOf(ended *jobs.Job) error {
 
 // Bounds of the outcomes that wait for their commit.
 const (
-	// resendAfter is how long the commit of an outcome may take before the outcome is
-	// recorded again.
+	// resendAfter is how long the commit of an event may take before somebody gives up
+	// waiting for it, and the default for Options.Resend.
 	resendAfter = 5 * time.Second
 
 	defaultUnsettled = 16 << 10
@@ -141,17 +141,24 @@ type outcomes struct {
 	line  line // of their deliveries, by the moment of recording
 	count int
 	bytes int
-	most  int
+
+	most   int
+	resend time.Duration // until one is recorded again
+	stuck  bool          // that has happened, and none has been committed since
 }
 
-func (o *outcomes) init(most int) {
+func (o *outcomes) init(most int, resend time.Duration) {
+	if o.resend = resend; resend <= 0 {
+		o.resend = resendAfter
+	}
 	if o.most = most; most <= 0 {
 		o.most = defaultUnsettled
 	}
 }
 
-// full says that no more jobs may start.
-func (o *outcomes) full() bool { return o.count >= o.most || o.bytes >= unsettledBytes }
+// full says that no more jobs may start: too many have ended without a commit, or nothing is
+// committed at present. If this process dies, each of them runs again.
+func (o *outcomes) full() bool { return o.stuck || o.count >= o.most || o.bytes >= unsettledBytes }
 
 func (o *outcomes) append(d *delivery, e *jobs.Event, now time.Time) {
 	d.outcome = e
@@ -165,12 +172,14 @@ func (o *outcomes) remove(d *delivery) {
 		o.line.remove(&d.inOutcomes)
 		o.count--
 		o.bytes -= d.outcome.Size()
+		o.stuck = false
 	}
 }
 
 // stale returns the outcomes that have to be recorded again.
 func (o *outcomes) stale(now time.Time) (again []*jobs.Event) {
-	o.line.stale(now, resendAfter, func(d *delivery) { again = append(again, d.outcome) })
+	o.line.stale(now, o.resend, func(d *delivery) { again = append(again, d.outcome) })
+	o.stuck = o.stuck || len(again) > 0
 	return again
 }
 

@@ -74,10 +74,13 @@ type Options struct {
 	// start. So a tracker that cannot commit does not fill the memory. 0 = 16,384.
 	// Their results are also bounded, at 64 MiB.
 	MaxUnsettled int
-	Artifacts    jobs.Artifacts // nil: handlers can leave no files
-	Inputs       Inputs         // nil: jobs have none
-	Logs         jobs.Logs      // nil: entries of jobs' logs are lost
-	Logger       *slog.Logger
+	// Resend is how long the commit of an event may take before it is recorded again;
+	// 0 = 5 s. In a cluster an event is lost when its stream moves to another server.
+	Resend    time.Duration
+	Artifacts jobs.Artifacts // nil: handlers can leave no files
+	Inputs    Inputs         // nil: jobs have none
+	Logs      jobs.Logs      // nil: entries of jobs' logs are lost
+	Logger    *slog.Logger
 }
 
 // New makes a pool for these lanes. It does nothing before [Pool.Start]. It never
@@ -108,7 +111,7 @@ func New(o Options, lanes []jobs.Lane) *Pool {
 	p.claims.limits.init(p.overdue)
 	p.awaited.init()
 	p.suspects.maxLost = o.MaxLost
-	p.outcomes.init(o.MaxUnsettled)
+	p.outcomes.init(o.MaxUnsettled, o.Resend)
 	if o.Running != nil {
 		p.adopt(o.Running)
 	}
@@ -132,7 +135,7 @@ func (p *Pool) Start(position, last uint64) {
 // Run renews leases, resends outcomes without a commit, and repeats requests that the
 // queue did not take, until ctx ends. Then nothing is committed any more.
 func (p *Pool) Run(ctx context.Context) error {
-	tick := time.NewTicker(min(p.o.Lease/6, time.Second))
+	tick := time.NewTicker(min(p.o.Lease/6, time.Second, p.outcomes.resend))
 	defer tick.Stop()
 	wake := time.NewTicker(lateAfter)
 	defer wake.Stop()

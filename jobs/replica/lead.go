@@ -25,9 +25,7 @@ func (f *follower) campaign(ctx context.Context) (*leadership, error) {
 		m.say(Following, fmt.Sprintf("nobody leads, and %d of %d nodes are there: it takes %d to choose a leader", have, m.o.Members, need))
 		return nil, nil
 	}
-	asking, stop := context.WithTimeout(ctx, m.o.Pace.Silence)
-	last, err := m.o.Log.Last(asking)
-	stop()
+	last, err := m.end(ctx)
 	if err != nil {
 		m.say(Following, fmt.Sprintf("nobody leads, and the log does not answer: %v", err))
 		return nil, nil
@@ -70,6 +68,22 @@ func (f *follower) campaign(ctx context.Context) (*leadership, error) {
 		return nil, nil
 	}
 	return l, nil
+}
+
+// end is the end of the log. A question is lost if it meets a server that is about to end,
+// so it is asked again soon.
+func (m *Member) end(ctx context.Context) (last Message, err error) {
+	ctx, stop := context.WithTimeout(ctx, m.o.Pace.Silence)
+	defer stop()
+	for {
+		asking, cancel := context.WithTimeout(ctx, m.o.Pace.Answer/3)
+		last, err = m.o.Log.Last(asking)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return last, err
+		}
+		pause(ctx, m.o.Pace.Answer/10)
+	}
 }
 
 // leadership is the time of one node as the leader.
