@@ -150,7 +150,7 @@ func newBed(t *testing.T, n int, env ...string) *bed {
 		b.nodes = append(b.nodes, m)
 	}
 	t.Cleanup(func() {
-		if t.Failed() {
+		if t.Failed() || os.Getenv(clusterRoundsEnv) != "" {
 			b.keepLogs()
 		}
 	})

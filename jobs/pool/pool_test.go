@@ -771,3 +771,24 @@ func TestOutcomesThatAreNotStoredAreBounded(t *testing.T) {
 		r.want("after the commit", r.running(), "5 6")
 	})
 }
+
+// While ends are not stored, nothing more starts: all of it would run again after a crash.
+func TestNothingStartsWhileEndsAreNotStored(t *testing.T) {
+	inRig(t, rigOptions{workers: 1}, func(r *rig) {
+		for range 4 {
+			r.submit("a3")
+		}
+		r.quiet()
+		r.hold(true)
+		r.finish(1)
+		r.quiet()
+		r.want("at first", r.running(), "2")
+		pass(7 * time.Second)
+		r.finish(2)
+		r.quiet()
+		r.want("after a while", r.running(), "")
+		r.hold(false)
+		r.quiet()
+		r.want("after the commit", r.running(), "3")
+	})
+}
