@@ -137,8 +137,8 @@ func (c *Client) try(ctx context.Context, name string, header nats.Header, body 
 		return answerOf(m)
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	case errors.Is(err, nats.ErrConnectionClosed) && c.closed() == nil:
-		return nil, errDropped // nats.go says so of all requests under way, whatever ends a connection
+	case (errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrDisconnected)) && c.closed() == nil:
+		return nil, errDropped // nats.go says so of requests under way, whatever ends a connection
 	case errors.Is(err, nats.ErrMaxPayload):
 		return nil, &jobs.Error{Kind: jobs.PayloadTooLarge, Detail: fmt.Sprintf("the request has %d bytes, and a message has room for %d", len(body), c.nc.MaxPayload())}
 	}
