@@ -35,6 +35,7 @@ type SnapshotOf func(f func(size int64, copy io.WriterTo) error) error
 const (
 	helloSubjects = "_JOBSTREAM_HELLO."
 	copySubjects  = "_JOBSTREAM_COPY."
+	indexSubjects = "_JOBSTREAM_INDEX."
 
 	maxHeard    = 256
 	copyPart    = 512 << 10       // bytes of a message
@@ -85,6 +86,32 @@ func (p *Peers) open() error {
 
 // Serve has copies of this member's tracker made by snapshot from now on.
 func (p *Peers) Serve(snapshot SnapshotOf) { p.source.Store(&snapshot) }
+
+// Answer answers the question of other members for the number of this one's last entry, if it
+// leads, from now on; see [Peers.Index].
+func (p *Peers) Answer(number func() (uint64, bool)) error {
+	_, err := p.server.nc.Subscribe(indexSubjects+p.server.o.Node, func(m *nats.Msg) {
+		var answer []byte
+		if n, leads := number(); leads {
+			answer = strconv.AppendUint(nil, n, 10)
+		}
+		_ = m.Respond(answer) // who asks has a deadline
+	})
+	return err
+}
+
+// Index is the number of the last entry of the member that leads.
+func (p *Peers) Index(ctx context.Context, member string) (uint64, error) {
+	m, err := p.server.nc.RequestWithContext(ctx, indexSubjects+member, nil)
+	if err != nil {
+		return 0, fmt.Errorf("no number from the node %s: %w", member, err)
+	}
+	n, err := strconv.ParseUint(string(m.Data), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("the node %s does not lead", member)
+	}
+	return n, nil
+}
 
 // Tell sends a greeting to all other members.
 func (p *Peers) Tell(hello []byte) error {

@@ -40,6 +40,8 @@ type Request struct {
 	Body []byte
 	// Principal is whom it is by.
 	Principal *access.Principal
+	// Realm separates its idempotency keys from those of others; "" = that of the service.
+	Realm string
 	// MaxAnswer is how many bytes the answer may have.
 	MaxAnswer int
 	// Omitted is set by the handler: the fields that it left out of its answer to keep to
@@ -51,7 +53,17 @@ type Request struct {
 	server *Server
 	place  chan struct{} // where the request occupies a place
 	waits  chan struct{}
+	gone   func() bool // instead of the server's; nil: that counts
 }
+
+// NewRequest makes a request that has come to another member. It counts among those of that
+// one. gone is [Request.Gone].
+func NewRequest(p *access.Principal, header map[string][]string, body []byte, maxAnswer int, gone func() bool) *Request {
+	return &Request{Body: body, Principal: p, MaxAnswer: maxAnswer, header: header, gone: gone}
+}
+
+// All returns all headers, as they were written.
+func (r *Request) All() map[string][]string { return r.header }
 
 // Header returns the values of a header. Its name may be written in any case,
 // unlike elsewhere in NATS: the headers here are those of the REST door.
@@ -85,7 +97,12 @@ func (r *Request) Wait() error {
 
 // Gone says that nobody listens for the answer any more: the client has closed its
 // connection, or has never wanted an answer.
-func (r *Request) Gone() bool { return !r.server.awaited(r.reply, r.header) }
+func (r *Request) Gone() bool {
+	if r.gone != nil {
+		return r.gone()
+	}
+	return !r.server.awaited(r.reply, r.header)
+}
 
 func busy(format string, args ...any) error {
 	return &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: fmt.Sprintf(format, args...)}
@@ -167,7 +184,7 @@ func (c *caller) call(m *nats.Msg) {
 		header: m.Header, reply: m.Reply, server: c.service.server, place: c.slots, waits: c.waits,
 	}
 	if request.Principal == stranger {
-		c.answer(m.Reply, begun, request, nil, busy("the request came by way of a node that does not serve; connect to the node that leads, see GET /nodes"))
+		c.answer(m.Reply, begun, request, nil, busy("the request came by way of another node that does not know you; try again"))
 		return
 	}
 	select {

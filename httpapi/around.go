@@ -63,8 +63,10 @@ func (k *call) counted(began time.Time) {
 // only looks like a known one. Another method on /jobs/batch is not "not allowed":
 // there is no such job.
 func (s *Server) served(c *call, next echo.HandlerFunc) error {
-	if err := s.sources.check(c.Request()); err != nil {
-		return err
+	if passedOn(c.Request()) == nil { // the first door has checked it
+		if err := s.sources.check(c.Request()); err != nil {
+			return err
+		}
 	}
 	open := pages[c.Path()] != nil
 	if !open {
@@ -74,7 +76,7 @@ func (s *Server) served(c *call, next echo.HandlerFunc) error {
 		}
 		c.who = who
 	}
-	if why := s.refusal(c.Path()); why != nil && !open {
+	if why := s.in().away; why != nil && !open {
 		return why
 	}
 	if r := c.Request(); reads(r) && !open {

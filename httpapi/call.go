@@ -11,6 +11,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/access"
+	"jobstream/jobs/api"
 )
 
 // Bounds limit how much a server does at a time; 0 stands for the default. Requests
@@ -69,7 +70,10 @@ type call struct {
 	s     *Server
 	who   *access.Principal
 	place chan struct{} // where it has a place: nil, s.calls, s.waits or s.uploads
-	bytes int64         // of its body, counted in s.bodies
+	// backend is what the request is done with in a cluster; nil = what stands behind the
+	// door when it has been read.
+	backend *api.Backend
+	bytes   int64 // of its body, counted in s.bodies
 
 	answered func(status int, took time.Duration, waited bool) // counts the answer
 

@@ -16,7 +16,7 @@ const checkTimeout = 5 * time.Second
 
 var (
 	liveDoc   = form.Doc{Summary: "Ask whether the process answers", Answer: healthReport{}}
-	readyDoc  = form.Doc{Summary: "Ask whether requests should be sent here", Text: "503 while the server stops, when a part cannot work, or on a node of a cluster that does not lead: its text says which one does.", Answer: healthReport{}, Others: unhealthy}
+	readyDoc  = form.Doc{Summary: "Ask whether requests should be sent here", Text: "503 while the server stops, when a part cannot work, or on a node of a cluster that knows no leader.", Answer: healthReport{}, Others: unhealthy}
 	healthDoc = form.Doc{Summary: "Look at the state of each part", Answer: healthReport{}, Others: unhealthy}
 
 	unhealthy = map[int]any{http.StatusServiceUnavailable: healthReport{}}
@@ -36,9 +36,6 @@ func (s *Server) ready(c echo.Context) error {
 	checks := s.checks(c)
 	if checks["server"] == "" {
 		checks["server"] = "ok"
-		if why := s.in().elsewhere(); why != nil {
-			checks["server"] = why.Detail
-		}
 	}
 	if s.draining.Load() {
 		checks["server"] = "shutting down"

@@ -17,6 +17,9 @@ var everybody = &access.Principal{Name: access.Anonymous, Scopes: []access.Scope
 // none is needed: its holder relies on rights that it does not have.
 func (s *Server) identify(r *http.Request) (*access.Principal, error) {
 	given := r.Header["Authorization"]
+	if p := passedOn(r); p != nil {
+		return p.who, nil
+	}
 	switch {
 	case s.keyring == nil:
 		return everybody, nil

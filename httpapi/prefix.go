@@ -9,6 +9,9 @@ import (
 // prefixOf is the part of a request's path that an http.StripPrefix in front of this
 // server has removed; "" for none. It belongs in front of the paths in answers.
 func prefixOf(r *http.Request) string {
+	if p := passedOn(r); p != nil {
+		return p.prefix
+	}
 	asked, ours := r.RequestURI, r.URL.Path
 	if rest, ok := strings.CutPrefix(asked, ours); ok && (rest == "" || rest[0] == '?') {
 		return "" // as nearly always

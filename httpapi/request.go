@@ -18,7 +18,12 @@ import (
 // A call is an [api.Request] by these methods, and Param of Echo.
 
 // Backend stands behind the door now.
-func (k *call) Backend() *api.Backend { return k.s.in().backend }
+func (k *call) Backend() *api.Backend {
+	if k.backend != nil {
+		return k.backend
+	}
+	return k.s.in().backend
+}
 
 // Caller is whom the request is by, as identify has found out.
 func (k *call) Caller() api.Caller { return api.CallerOf(k.who, "http") }

@@ -42,6 +42,11 @@ func (s *Server) operation(op *api.Operation, answered func(int, time.Duration, 
 		k := callOf(c)
 		k.answered = answered
 		k.Request().Pattern = op.Route
+		if s.cluster != nil {
+			if done, err := k.find(op); done || err != nil {
+				return err
+			}
+		}
 		a, err := op.REST(k.Request().Context(), k)
 		if revoked := k.revoked(); revoked != nil {
 			err = revoked

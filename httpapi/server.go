@@ -13,7 +13,6 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"jobstream/jobs"
 	"jobstream/jobs/access"
 	"jobstream/jobs/api"
 )
@@ -40,9 +39,8 @@ type Options struct {
 	Version   string          // of the program, for the descriptions of the API; "" = unknown
 	Logger    *slog.Logger    // nil = silence
 	Count     Counter         // nil = answers are not counted
-	// Elsewhere is not nil while another node serves. The error refuses all requests but
-	// those that every node answers, and /readyz. It may be nil: none does.
-	Elsewhere func() *jobs.Error
+	// Cluster are the other nodes; nil = there are none.
+	Cluster Cluster
 	// Around returns a handler around the one that answers requests; nil = none. A request
 	// has the pattern of its operation when it comes back.
 	Around func(http.Handler) http.Handler
@@ -80,6 +78,7 @@ type Server struct {
 	uploads   chan struct{} // has a token for each file that comes in
 	bodies    atomic.Int64  // bytes of the bodies of all
 	sources   *sources
+	cluster   Cluster // nil = there is none
 	keyring   *access.Keyring
 	sessions  *sessions
 	log       *slog.Logger
@@ -98,11 +97,8 @@ type Server struct {
 // New makes a server. It does not listen before [Server.Serve].
 func New(o Options) *Server {
 	s := &Server{
-		maxBody: o.MaxBody, maxUpload: o.MaxUpload, maxConns: o.MaxConns, log: o.Logger, keyring: o.Keyring,
+		maxBody: o.MaxBody, maxUpload: o.MaxUpload, maxConns: o.MaxConns, log: o.Logger, keyring: o.Keyring, cluster: o.Cluster,
 		sources: newSources(o.Hosts), sessions: newSessions(),
-	}
-	if o.Elsewhere == nil {
-		o.Elsewhere = func() *jobs.Error { return nil }
 	}
 	if o.Keyring != nil {
 		o.Keyring.OnChange(s.sessions.end)
@@ -111,7 +107,7 @@ func New(o Options) *Server {
 	s.calls, s.waits = make(chan struct{}, s.bounds.Calls), make(chan struct{}, s.bounds.Waits)
 	s.uploads = make(chan struct{}, s.bounds.Uploads)
 	s.described = sync.OnceValue(func() *documents { return describe(o.Version) })
-	s.behind.Store(&inside{backend: o.Backend, health: o.Health, elsewhere: o.Elsewhere})
+	s.behind.Store(&inside{backend: o.Backend, health: o.Health})
 	s.open, s.close = context.WithCancel(context.Background())
 	if s.maxBody <= 0 {
 		s.maxBody = DefaultMaxBody

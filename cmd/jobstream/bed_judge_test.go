@@ -15,17 +15,17 @@ import (
 
 // What a test bed has seen is put together and judged.
 
-// serving is a node whose door serves, when there is one.
+// serving is the node that leads and serves, when there is one.
 func (b *bed) serving() (found *member) {
 	b.t.Helper()
 	waitUntil(b.t, func() bool {
 		for _, m := range b.living() {
-			resp, err := http.Get(m.rest + "/jobs?limit=1") //nolint:noctx // it may be down
+			resp, err := http.Get(m.rest + "/types") //nolint:noctx // it may be down
 			if err != nil {
 				continue
 			}
 			_ = resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
+			if resp.StatusCode == http.StatusOK && m.leads() {
 				found = m
 				return true
 			}

@@ -161,17 +161,17 @@ func (l *client) ask(a history.Ask, method, path, body string, again bool) (hist
 		got, r := l.once(a, method, path, body)
 		switch {
 		case got.Unsure && !again: // it may have been done
-			l.next("")
+			l.next()
 			return got, r
 		case got.Code == http.StatusServiceUnavailable || got.Code == http.StatusTooManyRequests:
 		case got.Code == 0 && again:
 		case got.Code == 0:
-			l.next("")
+			l.next()
 			return got, r
 		default:
 			return got, r
 		}
-		l.next(leaderIn(r.Detail))
+		l.next()
 		select {
 		case <-time.After(50 * time.Millisecond): // a good client does not insist
 		case <-l.ctx.Done():
@@ -180,25 +180,8 @@ func (l *client) ask(a history.Ask, method, path, body string, again bool) (hist
 	}
 }
 
-// leaderIn is the node that a refusal names; "" if there is none.
-func leaderIn(detail string) string {
-	words := strings.Fields(detail)
-	if len(words) > 2 && words[0] == "node" && words[2] == "leads," {
-		return words[1]
-	}
-	return ""
-}
-
-// next believes in another node, the one of a name if there is one.
-func (l *client) next(name string) {
-	for i, m := range l.bed.nodes {
-		if m.name == name {
-			l.at = i
-			return
-		}
-	}
-	l.at = (l.at + 1) % len(l.bed.nodes)
-}
+// next goes to another node.
+func (l *client) next() { l.at = (l.at + 1) % len(l.bed.nodes) }
 
 // submit submits a job; more are further fields. ok says that it was accepted.
 func (l *client) submit(typ, more string, a history.Ask) (id string, ok bool) {
@@ -307,7 +290,7 @@ func (l *client) overNATS() {
 		m := l.bed.nodes[l.at%len(l.bed.nodes)]
 		nc, err := nats.Connect(m.nats, nats.NoReconnect(), nats.Timeout(patient))
 		if err != nil {
-			l.next("")
+			l.next()
 			select {
 			case <-time.After(50 * time.Millisecond): // a good client does not insist
 			case <-l.ctx.Done():
@@ -317,7 +300,7 @@ func (l *client) overNATS() {
 		for l.ctx.Err() == nil && l.byMessage(nc, m.name) {
 		}
 		nc.Close()
-		l.next("")
+		l.next()
 	}
 }
 

@@ -168,7 +168,7 @@ func TestClusterWithoutMajority(t *testing.T) {
 
 // refuses503 says whether a node refuses a submission, and says when to come again.
 func refuses503(m *member) bool {
-	client := http.Client{Timeout: patient}
+	client := http.Client{Timeout: time.Minute}                       // it first waits for a node that leads
 	resp, err := client.Post(m.rest+"/jobs", "application/json", nil) //nolint:noctx // it has a timeout
 	if err != nil {
 		return false

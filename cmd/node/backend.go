@@ -7,11 +7,13 @@ import (
 	"sync"
 	"time"
 
+	"jobstream/broker"
 	"jobstream/jobs"
 	"jobstream/jobs/api"
 	"jobstream/jobs/figures"
 	"jobstream/jobs/intake"
 	"jobstream/jobs/pool"
+	"jobstream/status"
 )
 
 // newBackend makes the backend of the operations for a running core. remove deletes
@@ -19,7 +21,7 @@ import (
 func newBackend(c *core, remove func(context.Context, []*jobs.Job) (int, int64, error)) *api.Backend {
 	return &api.Backend{
 		Submitter: c.Submitter,
-		Reader:    &reader{c, make(chan struct{}, maxLists)},
+		Reader:    &reader{c.Store, c.Broker, c.Waits, c.waiting, make(chan struct{}, maxLists)},
 		Changer: api.NewOperator(api.OperatorOptions{
 			Doer: c.Store, History: c.Store, Find: c.Store.Job, Remove: remove, Submit: c.Submitter.SubmitMessage, Waits: c.Waits,
 			Room: c.health.room.now,
@@ -32,7 +34,7 @@ func newBackend(c *core, remove func(context.Context, []*jobs.Job) (int, int64, 
 		Artifacts: c.o.Handlers.Artifacts,
 		Inputs:    c.Inputs,
 		Logs:      c.Logs,
-		Info:      c.info(),
+		Info:      infoOn(&c.o.Options, c.o.registry, c.name),
 		Audit:     c.Store,
 		Refusals:  c.refusals,
 		Changes:   c.changes,
@@ -42,11 +44,11 @@ func newBackend(c *core, remove func(context.Context, []*jobs.Job) (int, int64, 
 	}
 }
 
-// info is what the server says about itself.
-func (c *core) info() api.Info {
-	i := api.Info{Version: c.o.Version, Node: c.name}
+// infoOn is what a server says about itself.
+func infoOn(o *Options, r *jobs.Registry, name string) api.Info {
+	i := api.Info{Version: o.Version, Node: name}
 	for name, on := range map[string]bool{
-		"auth": c.o.Keyring != nil, "callbacks": c.o.registry.Lookup(jobs.CallbackType) != nil, "reload": c.o.Handlers.Reread != nil,
+		"auth": o.Keyring != nil, "callbacks": r.Lookup(jobs.CallbackType) != nil, "reload": o.Handlers.Reread != nil,
 	} {
 		if on {
 			i.Features = append(i.Features, name)
@@ -58,13 +60,16 @@ func (c *core) info() api.Info {
 
 // reader looks jobs up in the tracker; see [api.Reader].
 type reader struct {
-	c     *core
-	lists chan struct{} // has a token for each list that is being read
+	store   *status.Store
+	broker  *broker.Broker
+	waits   *intake.Waits
+	waiting func(j *jobs.Job) *jobs.Waiting // why a job waits that has not begun
+	lists   chan struct{}                   // has a token for each list that is being read
 }
 
 // Job finds a job by id.
 func (r *reader) Job(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
-	return r.c.Store.Job(ctx, id)
+	return r.store.Job(ctx, id)
 }
 
 // reachTime is how long the tracker may take to fold a message that JOBS has.
@@ -74,30 +79,30 @@ const reachTime = 5 * time.Second
 // answer to a bare message may ask before the tracker has folded it. Then JobBySeq
 // waits for that.
 func (r *reader) JobBySeq(ctx context.Context, seq uint64) (*jobs.Job, error) {
-	known := r.c.Store.Positions().Jobs // before the look, so that this is never too high
-	j, err := r.c.Store.JobBySeq(ctx, seq)
+	known := r.store.Positions().Jobs // before the look, so that this is never too high
+	j, err := r.store.JobBySeq(ctx, seq)
 	if j != nil || err != nil || seq <= known {
 		return j, err
 	}
-	state, err := r.c.Broker.Streams.Jobs(ctx)
+	state, err := r.broker.Streams.Jobs(ctx)
 	if err == nil && seq > state.Last {
 		return nil, nil
 	}
 	if err == nil {
 		waiting, cancel := context.WithTimeout(ctx, reachTime)
 		defer cancel()
-		err = r.c.Store.WaitFor(waiting, jobs.Positions{Jobs: seq})
+		err = r.store.WaitFor(waiting, jobs.Positions{Jobs: seq})
 	}
 	if err != nil {
 		return nil, &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: fmt.Sprintf("whether there is a job %d cannot be told at the moment: %v", seq, err)}
 	}
-	return r.c.Store.JobBySeq(ctx, seq)
+	return r.store.JobBySeq(ctx, seq)
 }
 
 // Wait finds a job by id when it has ended, or when ctx ends or the server stops.
 func (r *reader) Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
 	last := context.WithoutCancel(ctx) // for a look after the end of ctx
-	return r.c.Waits.Wait(ctx, id, intake.Ended, func() (*jobs.Job, error) { return r.c.Store.Job(last, id) })
+	return r.waits.Wait(ctx, id, intake.Ended, func() (*jobs.Job, error) { return r.store.Job(last, id) })
 }
 
 // Waiting is the reason why a job does not run.
@@ -105,12 +110,17 @@ func (r *reader) Waiting(j *jobs.Job) *jobs.Waiting {
 	if j.Status.Ended() || j.Status == jobs.Processing {
 		return nil
 	}
-	position, err := r.c.Store.Position(j)
+	return r.waiting(j)
+}
+
+// waiting is the reason why a job does not run, as the pool knows it.
+func (c *core) waiting(j *jobs.Job) *jobs.Waiting {
+	position, err := c.Store.Position(j)
 	if err != nil {
-		r.c.log.Error("the place of a job in its lane cannot be read", j.LogAttr(), "error", err)
+		c.log.Error("the place of a job in its lane cannot be read", j.LogAttr(), "error", err)
 	}
-	unfinished, _ := r.c.Store.Totals()
-	return r.c.poolOf(j.Type).Waiting(j, pool.Queueing{Position: position, Full: unfinished >= r.c.o.releaseRoom()})
+	unfinished, _ := c.Store.Totals()
+	return c.poolOf(j.Type).Waiting(j, pool.Queueing{Position: position, Full: unfinished >= c.o.releaseRoom()})
 }
 
 // Each list under way has a part of its jobs in memory. So only a few are read at a
@@ -135,26 +145,26 @@ func (r *reader) List(ctx context.Context, p jobs.Page, yield func(*jobs.Job) bo
 		}
 	}
 	defer func() { <-r.lists }()
-	return r.c.Store.Search(ctx, p, yield)
+	return r.store.Search(ctx, p, yield)
 }
 
 // Counts counts jobs by type and status.
 func (r *reader) Counts(ctx context.Context, f jobs.Filter) (jobs.Counts, error) {
-	return r.c.Store.Counts(ctx, f)
+	return r.store.Counts(ctx, f)
 }
 
 // Failures lists failed jobs in groups.
 func (r *reader) Failures(ctx context.Context, p jobs.FailurePage) (jobs.FailureList, error) {
-	return r.c.Store.Failures(ctx, p)
+	return r.store.Failures(ctx, p)
 }
 
 // Tags lists tags of jobs.
 func (r *reader) Tags(ctx context.Context, prefix, after string, limit int) ([]string, string, error) {
-	return r.c.Store.Tags(ctx, prefix, after, limit)
+	return r.store.Tags(ctx, prefix, after, limit)
 }
 
 // Disabled lists the URLs that get no callbacks any more.
-func (r *reader) Disabled(context.Context) ([]jobs.DisabledURL, error) { return r.c.Store.Disabled() }
+func (r *reader) Disabled(context.Context) ([]jobs.DisabledURL, error) { return r.store.Disabled() }
 
 // types are the job types, with their state in the pool; see [api.Types].
 type types struct {

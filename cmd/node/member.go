@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -38,6 +39,10 @@ type member struct {
 	changes *changes.Feed
 	logs    *joblog.Dir // of jobs
 	room    *room
+	back    atomic.Pointer[api.Backend] // what stands behind the doors
+	index   index
+	passing *http.Transport // to the inner doors of other members
+	inner   *http.Server    // that of this one; nil before it is open, and set before ended
 	stop    context.CancelFunc
 	ended   chan struct{} // closed when the machine has stopped
 
@@ -74,8 +79,10 @@ func (n *Node) join(ctx context.Context) (err error) {
 	})
 	n.member = m
 	n.nats.port = m.broker.Port()
-	n.rest = n.newRest(m.backend(), m, m.elsewhere) //nolint:contextcheck // requests have their own
-	close(n.watched)                                // nobody heals a member: it ends, and is started again
+	m.back.Store(m.backend())
+	n.rest = n.newRest(m.back.Load(), m, m) //nolint:contextcheck // requests have their own
+	m.passing = m.newTransport()
+	close(n.watched) // nobody heals a member: it ends, and is started again
 	n.stopWatch = func() {}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	m.stop = stop
@@ -104,6 +111,9 @@ func (m *member) run(ctx context.Context) {
 	defer close(m.ended)
 	err := m.broker.Join(ctx)
 	if err == nil {
+		err = m.open()
+	}
+	if err == nil {
 		var catchingUp sync.WaitGroup
 		catchingUp.Go(func() { _ = m.broker.CatchUp(ctx) }) // its error is the end of ctx
 		err = m.machine.Run(ctx)
@@ -124,6 +134,7 @@ func (n *Node) leave(ctx context.Context) error {
 	m.stop()
 	<-m.ended
 	n.closeDoor(ctx)
+	m.close()
 	m.broker.Close() //nolint:contextcheck // it takes as long as it takes
 	n.serving.Wait()
 	return errors.Join(m.unclean, m.store.Close())
@@ -157,7 +168,7 @@ func (m *member) lead(ctx context.Context) error {
 	case why = <-c.health.stuck:
 		n.breaks(why)
 	}
-	defer n.rest.Replace(m.backend(), m)
+	defer m.stands(m.backend())
 	// Without a majority nothing can be committed any more, so there is no good order.
 	if ctx.Err() != nil && m.machine.Leads() {
 		m.unclean = m.down(c) //nolint:contextcheck // ctx has ended
@@ -280,44 +291,6 @@ func (t leasedTracker) Find(seq uint64) (*jobs.Job, error) {
 	return j, err
 }
 
-// elsewhere is why this node does not serve; nil = it does.
-func (m *member) elsewhere() *jobs.Error {
-	if m.machine.Leads() && m.n.core.Load() != nil {
-		return nil
-	}
-	e := &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second}
-	leader, ok := m.machine.Leader()
-	switch {
-	case ok && leader.Name == m.n.o.Name:
-		e.Detail = "this node has begun to lead, and serves in a moment"
-	case ok:
-		e.Detail = fmt.Sprintf("node %s leads, and this one does not serve requests", leader.Name)
-		if at := infoOf(&leader).Address; at != "" {
-			e.Detail += "; send them to " + at
-		}
-	default:
-		e.Detail = "no node leads at the moment; try again"
-		if why := m.why(); why != "" {
-			e.Detail += ": " + why
-		}
-	}
-	return e
-}
-
-// guarded are endpoints that refuse requests while this node does not serve.
-func (m *member) guarded(all []broker.Endpoint) []broker.Endpoint {
-	for i := range all {
-		handle := all[i].Handle
-		all[i].Handle = func(ctx context.Context, r *broker.Request) ([]byte, error) {
-			if why := m.elsewhere(); why != nil {
-				return nil, why
-			}
-			return handle(ctx, r)
-		}
-	}
-	return all
-}
-
 // why is the reason why this node neither leads nor follows a leader; "" if it does.
 func (m *member) why() string {
 	if why := m.broker.Waiting(); why != "" {
@@ -334,9 +307,14 @@ func (m *member) Check(ctx context.Context) map[string]error {
 	if c := m.n.core.Load(); c != nil {
 		maps.Copy(checks, c.health.Check(ctx))
 	}
+	if checks["disk"] == nil && m.room.least > 0 && m.n.core.Load() == nil {
+		checks["disk"] = m.room.look()
+	}
 	checks["cluster"] = nil
 	if why := m.why(); why != "" {
 		checks["cluster"] = errors.New(why)
+	} else if _, led := m.machine.Leader(); !led {
+		checks["cluster"] = errors.New("this node knows of none that leads")
 	}
 	return checks
 }
@@ -387,9 +365,6 @@ func (m *member) serves(l net.Listener) {
 	at := scheme + net.JoinHostPort(host, port)
 	m.address.Store(&at)
 }
-
-// backend is what a member does that does not lead.
-func (m *member) backend() *api.Backend { return &api.Backend{Nodes: m} }
 
 // silentFor is how long a member may say nothing before it counts as gone.
 const silentFor = 2 * time.Second

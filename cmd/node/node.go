@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"jobstream/broker"
 	"jobstream/cmd/node/natsdoor"
 	"jobstream/httpapi"
 	"jobstream/httpapi/metrics"
@@ -195,12 +196,9 @@ func (n *Node) up(ctx context.Context) error {
 	back.Reloader = n
 	back.Figures = n.figures
 	back.Metrics = n.metrics.Handler()
-	endpoints := natsdoor.Endpoints(back, n.o.traceNATS())
 	if n.member != nil {
 		back.Nodes = n.member
-		endpoints = n.member.guarded(endpoints)
-	}
-	if err := c.Broker.Service.Serve(serviceVersion(n.o.Version), "background jobs: submit, run, watch and control them", endpoints); err != nil {
+	} else if err := n.serveNATS(c.Broker, natsdoor.Endpoints(func() *api.Backend { return back }, n.o.traceNATS())); err != nil {
 		c.abandon(err)
 		return err
 	}
@@ -209,7 +207,7 @@ func (n *Node) up(ctx context.Context) error {
 	n.core.Store(c)
 	switch {
 	case n.member != nil:
-		n.rest.Replace(back, n.member)
+		n.member.stands(back)
 	case n.rest != nil:
 		n.rest.Replace(back, c.health)
 	default:
@@ -218,10 +216,15 @@ func (n *Node) up(ctx context.Context) error {
 	return nil
 }
 
-// newRest makes the REST door. elsewhere may be nil.
-func (n *Node) newRest(back *api.Backend, h httpapi.Health, elsewhere func() *jobs.Error) *httpapi.Server {
+// serveNATS opens the door over NATS.
+func (n *Node) serveNATS(b *broker.Broker, endpoints []broker.Endpoint) error {
+	return b.Service.Serve(serviceVersion(n.o.Version), "background jobs: submit, run, watch and control them", endpoints)
+}
+
+// newRest makes the REST door. A node that is alone has no cluster, which is nil then.
+func (n *Node) newRest(back *api.Backend, h httpapi.Health, cluster httpapi.Cluster) *httpapi.Server {
 	return httpapi.New(httpapi.Options{
-		Backend: back, Health: h, Elsewhere: elsewhere,
+		Backend: back, Health: h, Cluster: cluster,
 		Count: func(operation string) func(int, time.Duration, bool) {
 			return n.metrics.Requests.Of(operation).Answered
 		},
@@ -332,12 +335,7 @@ func (n *Node) Parts() Parts {
 
 // present is the core, or why there is none.
 func (n *Node) present() (*core, error) {
-	if n.member != nil {
-		if err := n.member.elsewhere(); err != nil {
-			return nil, err
-		}
-	}
-	if c := n.core.Load(); c != nil {
+	if c := n.core.Load(); c != nil && (n.member == nil || n.member.Leads()) {
 		return c, nil
 	}
 	return nil, errHealing()
@@ -351,7 +349,10 @@ var _ jobs.Client = (*Node)(nil)
 // Submit admits a job, waits until it is durable and returns it; see [jobs.Client].
 func (n *Node) Submit(ctx context.Context, s *jobs.Submission) (*jobs.Job, error) {
 	c, err := n.present()
-	if err != nil {
+	switch {
+	case n.member != nil && err != nil:
+		return n.member.submit(ctx, s)
+	case err != nil:
 		return nil, err
 	}
 	if s, err = s.Admit(realm, jobs.Now()); err != nil {
@@ -364,6 +365,12 @@ func (n *Node) Submit(ctx context.Context, s *jobs.Submission) (*jobs.Job, error
 // Wait returns the job with this id when it has ended. When ctx ends or the node stops
 // before, it returns its present state. It is nil if there is none.
 func (n *Node) Wait(ctx context.Context, id jobs.ID) (*jobs.Job, error) {
+	if n.member != nil {
+		if err := n.member.Current(ctx); err != nil {
+			return nil, err
+		}
+		return n.member.reader().Wait(ctx, id)
+	}
 	c, err := n.present()
 	if err != nil {
 		return nil, err

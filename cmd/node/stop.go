@@ -57,7 +57,10 @@ func (c *core) close() error { return c.end(c.health.broker()) }
 func (c *core) end(sick error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	err := c.Broker.Service.Stop()
+	var err error
+	if c.o.member == nil {
+		err = c.Broker.Service.Stop()
+	}
 	// A sick broker may have lost messages that it acknowledged, and accepts no more.
 	// So this is no clean stop, and nothing is worth waiting for.
 	var mark status.Clean

@@ -10,7 +10,7 @@ import (
 type NodeInfo struct {
 	Name     string `json:"name"`
 	Role     string `json:"role" jsonschema:"full: it has a tracker and may lead"`
-	Leader   bool   `json:"leader" jsonschema:"it serves requests; the others wait to do so"`
+	Leader   bool   `json:"leader" jsonschema:"it decides; the others pass on to it what changes something"`
 	Position uint64 `json:"position" jsonschema:"the number of the last entry that its tracker has; 0 without a cluster"`
 	Lag      uint64 `json:"lag" jsonschema:"how many entries the leader is ahead"`
 	Ready    bool   `json:"ready" jsonschema:"it leads, or could at any moment"`

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"jobstream/jobs/access"
 	"jobstream/jobs/form"
@@ -33,6 +34,32 @@ type Doors struct {
 	REST, NATS Handler
 	// Own says that whoever may submit may do it about jobs of its own, without the scope.
 	Own bool
+	// Place is which node of a cluster does it.
+	Place Place
+	// Large says that its body may be too large for memory, and is read once.
+	Large bool
+}
+
+// Place is which node of a cluster does an operation.
+type Place int
+
+// The places.
+const (
+	// AtLeader is where whatever changes something is done, and what only the leader knows.
+	AtLeader Place = iota
+	// Here is the node that was asked. Its answer may lag behind what others have heard.
+	Here
+	// Current is the node that was asked, as soon as it knows all that anybody has heard.
+	Current
+)
+
+// PlaceFor is the place for a request. Only the leader counts figures, so its digests are
+// everybody's.
+func (op *Operation) PlaceFor(query string) Place {
+	if op.Name == "events" && strings.Contains(query, "digest=") {
+		return AtLeader
+	}
+	return op.Place
 }
 
 // Needs says which scope a caller needs, for people.
@@ -59,27 +86,27 @@ var operations = guarded([]*Operation{
 	{"batch", access.Submit, "POST /jobs/batch", 202, both(readBatch, submitBatch), batchDoc},
 	{"run", access.Submit, "", 0, doors(nil, readRun, submit), runDoc},
 	{"bulk", access.Manage, "POST /jobs/bulk", 202, doors(readBulk, nil, changeMany), bulkDoc},
-	{"artifact.create", access.Submit, "POST /artifacts", 201, doors(readUpload, nil, upload), artifactCreateDoc},
+	{"artifact.create", access.Submit, "POST /artifacts", 201, large(doors(readUpload, nil, upload)), artifactCreateDoc},
 
-	{"list", access.Read, "GET /jobs", 200, own(doors(readListQuery, readListBody, list)), listDoc},
-	{"counts", access.Read, "GET /jobs/counts", 200, doors(readCountsQuery, readCountsBody, count), countsDoc},
-	{"tags", access.Read, "GET /tags", 200, doors(readTags, nil, listTags), tagsDoc},
-	{"failures", access.Read, "GET /failures", 200, doors(readFailures, nil, listFailures), failuresDoc},
-	{"get", access.Read, "GET /jobs/{id}", 200, own(doors(readGetPath, readGetBody, get)), getDoc},
-	{"history", access.Read, "GET /jobs/{id}/events", 200, own(doors(readHistoryPage, nil, history)), historyDoc},
-	{"events", access.Read, "GET /events", 200, doors(readEventsQuery, nil, followChanges), eventsDoc},
+	{"list", access.Read, "GET /jobs", 200, here(own(doors(readListQuery, readListBody, list))), listDoc},
+	{"counts", access.Read, "GET /jobs/counts", 200, here(doors(readCountsQuery, readCountsBody, count)), countsDoc},
+	{"tags", access.Read, "GET /tags", 200, here(doors(readTags, nil, listTags)), tagsDoc},
+	{"failures", access.Read, "GET /failures", 200, here(doors(readFailures, nil, listFailures)), failuresDoc},
+	{"get", access.Read, "GET /jobs/{id}", 200, current(own(doors(readGetPath, readGetBody, get))), getDoc},
+	{"history", access.Read, "GET /jobs/{id}/events", 200, current(own(doors(readHistoryPage, nil, history))), historyDoc},
+	{"events", access.Read, "GET /events", 200, here(doors(readEventsQuery, nil, followChanges)), eventsDoc},
 	{"log", access.Read, "GET /jobs/{id}/log", 200, own(doors(readLogPath, nil, readLog)), logDoc},
-	{"result", access.Read, "GET /jobs/{id}/result", 200, own(doors(readJobPath, nil, result)), resultDoc},
-	{"artifact.list", access.Read, "GET /jobs/{id}/artifacts", 200, own(doors(readJobPath, nil, listArtifacts)), artifactListDoc},
+	{"result", access.Read, "GET /jobs/{id}/result", 200, current(own(doors(readJobPath, nil, result))), resultDoc},
+	{"artifact.list", access.Read, "GET /jobs/{id}/artifacts", 200, current(own(doors(readJobPath, nil, listArtifacts))), artifactListDoc},
 	{"artifact.get", access.Read, "GET /jobs/{id}/artifacts/{name}", 200, own(doors(readArtifactPath, nil, getArtifact)), artifactGetDoc},
-	{"delivery.list", access.Read, "GET /deliveries", 200, doors(readDeliveriesQuery, nil, listDeliveries), deliveryListDoc},
+	{"delivery.list", access.Read, "GET /deliveries", 200, here(doors(readDeliveriesQuery, nil, listDeliveries)), deliveryListDoc},
 	{"cancel", access.Manage, "POST /jobs/{id}/cancel", 202, doors(readCancelPath, readCancelBody, cancel), cancelDoc},
 	{"retry", access.Manage, "POST /jobs/{id}/retry", 202, doors(readJobPathOnly, readJobBody, retry), retryDoc},
 	{"run_now", access.Manage, "POST /jobs/{id}/run", 202, doors(readJobPathOnly, readJobBody, runNow), runNowDoc},
 	{"revise", access.Manage, "PATCH /jobs/{id}", 200, doors(readRevision, nil, revise), reviseDoc},
 	{"delete", access.Manage, "DELETE /jobs/{id}", 204, doors(readJobPathOnly, readJobBody, remove), deleteDoc},
 
-	{"metrics", access.Read, "GET /metrics", 200, doors(readNothing, nil, metrics), metricsDoc},
+	{"metrics", access.Read, "GET /metrics", 200, here(doors(readNothing, nil, metrics)), metricsDoc},
 
 	{"type.list", access.Read, "GET /types", 200, doors(readNothing, nil, listTypes), typeListDoc},
 	{"type.get", access.Read, "GET /types/{type}", 200, doors(readTypePath, nil, getType), typeGetDoc},
@@ -100,11 +127,11 @@ var operations = guarded([]*Operation{
 	{"worker.fail", access.Work, "POST /leases/{lease}/fail", 200, both(reportOf(failFields), fail), workerFailDoc},
 	{"worker.release", access.Work, "POST /leases/{lease}/release", 200, both(reportOf(releaseFields), release), workerReleaseDoc},
 	{"worker.input", access.Work, "GET /leases/{lease}/inputs/{name}", 200, doors(readLeaseFile, nil, getInput), workerInputDoc},
-	{"worker.artifact", access.Work, "PUT /leases/{lease}/artifacts/{name}", 200, doors(readAttachment, nil, attach), workerArtifactDoc},
+	{"worker.artifact", access.Work, "PUT /leases/{lease}/artifacts/{name}", 200, large(doors(readAttachment, nil, attach)), workerArtifactDoc},
 
-	{"info", Anyone, "GET /info", 200, doors(readNothing, nil, info), infoDoc},
-	{"nodes", access.Read, "GET /nodes", 200, doors(readNothing, ignoreBody, listNodes), nodesDoc},
-	{"audit", access.Admin, "GET /audit", 200, doors(readAudit, nil, listAudit), auditDoc},
+	{"info", Anyone, "GET /info", 200, here(doors(readNothing, nil, info)), infoDoc},
+	{"nodes", access.Read, "GET /nodes", 200, here(doors(readNothing, ignoreBody, listNodes)), nodesDoc},
+	{"audit", access.Admin, "GET /audit", 200, here(doors(readAudit, nil, listAudit)), auditDoc},
 	{"reload", access.Admin, "POST /reload", 200, both(readEmpty, reload), reloadDoc},
 	{"log_level", access.Admin, "PUT /log", 200, both(readLogLevel, setLogLevel), logLevelDoc},
 	{"backup", access.Admin, "GET /backup", 200, doors(readNothing, nil, backup), backupDoc},
@@ -131,6 +158,24 @@ type doer[In any] func(ctx context.Context, c Call, in In) (Answer, error)
 // own also lets whoever may submit do an operation that reads, about jobs of its own.
 func own(d Doors) Doors {
 	d.Own = true
+	return d
+}
+
+// here has the node that was asked do an operation.
+func here(d Doors) Doors {
+	d.Place = Here
+	return d
+}
+
+// current has it do an operation when it knows all that anybody has heard.
+func current(d Doors) Doors {
+	d.Place = Current
+	return d
+}
+
+// large marks an operation whose body is a file.
+func large(d Doors) Doors {
+	d.Large = true
 	return d
 }
 

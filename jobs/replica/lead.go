@@ -99,8 +99,9 @@ type leadership struct {
 	begun    time.Time     // has a monotonic clock
 	deposed  chan struct{} // closed when nothing can be appended any more
 	once     sync.Once
-	stopping atomic.Bool // it gives up if the log does not answer
-	resigned atomic.Bool // others may lead from now on
+	stopping atomic.Bool   // it gives up if the log does not answer
+	resigned atomic.Bool   // others may lead from now on
+	sealing  atomic.Uint64 // the number of the last entry with changes, from before it is appended
 }
 
 func newLeadership(m *Member, c chain, epoch uint64) *leadership {
@@ -197,6 +198,7 @@ func (l *leadership) seal(body []byte) (Position, error) {
 		l.depose()
 		return Position{}, fmt.Errorf("%w: its tracker could not commit the last entry", ErrDeposed)
 	}
+	l.sealing.Store(l.chain.Number + 1)
 	if err := l.append(context.Background(), Commit, body); err != nil {
 		return Position{}, err
 	}

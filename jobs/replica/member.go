@@ -83,6 +83,8 @@ const (
 type State struct {
 	Role     Role
 	Position Position
+	// Moved is when it got there.
+	Moved time.Time
 	// Why is the reason why it neither leads nor follows a leader; "" if it does.
 	Why string
 }
@@ -108,7 +110,8 @@ type Member struct {
 
 	mu    sync.Mutex
 	state State
-	lead  *leadership // nil while it does not lead
+	lead  *leadership   // nil while it does not lead
+	moved chan struct{} // closed when the position changes; nil while nobody waits
 }
 
 // New returns a member, which does nothing before [Member.Run].
@@ -166,6 +169,58 @@ func (m *Member) Leads() bool {
 	return l != nil && l.holds()
 }
 
+// Number is that of the last entry that can have been committed here. ok is false if another
+// node may lead. Everything that this node has answered before has no higher number.
+func (m *Member) Number() (number uint64, ok bool) {
+	number = m.State().Position.Number
+	return number, m.Leads() // in this order: the lease must hold after the look
+}
+
+// settlePause is how often a leader looks whether it has committed an entry.
+const settlePause = 500 * time.Microsecond
+
+// Settled waits until this node has committed what it has appended, if it leads. Others may
+// show that already. ok is false if another node may lead.
+func (m *Member) Settled(ctx context.Context) (ok bool, err error) {
+	m.mu.Lock()
+	l := m.lead
+	m.mu.Unlock()
+	if l == nil {
+		return false, nil
+	}
+	for number := l.sealing.Load(); m.o.Tracker.Position().Number < number; {
+		if !l.holds() {
+			return false, nil
+		}
+		pause(ctx, settlePause)
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
+	}
+	return l.holds(), nil
+}
+
+// Applied waits until this node has the entry with a number.
+func (m *Member) Applied(ctx context.Context, number uint64) error {
+	for {
+		m.mu.Lock()
+		if m.state.Position.Number >= number {
+			m.mu.Unlock()
+			return nil
+		}
+		if m.moved == nil {
+			m.moved = make(chan struct{})
+		}
+		moved := m.moved
+		m.mu.Unlock()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
 // say changes what the member says about itself.
 func (m *Member) say(r Role, why string) {
 	m.mu.Lock()
@@ -179,7 +234,11 @@ func (m *Member) say(r Role, why string) {
 
 func (m *Member) at(p Position) {
 	m.mu.Lock()
-	m.state.Position = p
+	m.state.Position, m.state.Moved = p, time.Now()
+	if m.moved != nil {
+		close(m.moved)
+		m.moved = nil
+	}
 	m.mu.Unlock()
 }
 

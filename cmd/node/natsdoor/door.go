@@ -1,6 +1,7 @@
 package natsdoor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -21,15 +22,20 @@ type Tracer interface {
 	Serve(operation string, from jobs.Trace) (at jobs.Trace, answered func(error))
 }
 
-// Endpoints are the operations that are offered over NATS, with the backend b. Those that
-// make jobs have spans, and so have others that are in a trace; t is nil where none has.
-func Endpoints(b *api.Backend, t Tracer) []broker.Endpoint {
+// Endpoints are the operations that are offered over NATS, with what back returns behind
+// them. Those that make jobs have spans, and so have others that are in a trace; t is nil
+// where none has.
+func Endpoints(back func() *api.Backend, t Tracer) []broker.Endpoint {
 	var all []broker.Endpoint
 	for _, op := range api.Operations() {
 		if op.NATS == nil {
 			continue
 		}
 		all = append(all, broker.Endpoint{Name: op.Name, Handle: func(ctx context.Context, r *broker.Request) ([]byte, error) {
+			b := back()
+			if b.Submitter == nil && op.Place == api.AtLeader {
+				return nil, &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: "another node begins to lead; try again"}
+			}
 			if t == nil {
 				return serve(ctx, op, request{r: r, b: b})
 			}
@@ -68,7 +74,9 @@ type request struct {
 func (q request) Backend() *api.Backend { return q.b }
 
 // Caller is whom the request is by.
-func (q request) Caller() api.Caller { return api.CallerOf(q.r.Principal, "service") }
+func (q request) Caller() api.Caller {
+	return api.CallerOf(q.r.Principal, cmp.Or(q.r.Realm, "service"))
+}
 
 // Admits leaves the decision to the backend, which stops at the same time.
 func (q request) Admits() error { return nil }
