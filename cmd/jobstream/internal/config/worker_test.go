@@ -52,3 +52,15 @@ func TestWorkerProblems(t *testing.T) {
 		}
 	}
 }
+
+// TestWorkerExample reads the configuration of a worker that the page on deployment has.
+func TestWorkerExample(t *testing.T) {
+	t.Parallel()
+	c, err := Load("../../deploy/worker.yaml", handlers.Kinds(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.IsWorker() || c.Jobs["thumb"].Run != "exec" || !strings.HasSuffix(c.Broker.Servers.TLS.CA, "/deploy/ca.pem") {
+		t.Errorf("%+v", c.Broker.Servers)
+	}
+}
