@@ -326,7 +326,7 @@ func TestServiceAcrossMembers(t *testing.T) {
 	if err := m.Brokers[0].Service.Serve("1.0.0", "", []broker.Endpoint{who}); err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []struct{ user, code, body string }{{"here", "", "here"}, {"there", "503", "connect to the node that leads"}} {
+	for i, want := range []struct{ user, code, body string }{{"here", "", "here"}, {"there", "503", "does not know you"}} {
 		nc, err := nats.Connect(m.Brokers[i].ClientURL(), nats.UserInfo(want.user, "token"))
 		if err != nil {
 			t.Fatal(err)

@@ -42,6 +42,8 @@ type Request struct {
 	Principal *access.Principal
 	// Realm separates its idempotency keys from those of others; "" = that of the service.
 	Realm string
+	// JobID is that of the job that it makes, if another node has chosen it; zero = none.
+	JobID jobs.ID
 	// MaxAnswer is how many bytes the answer may have.
 	MaxAnswer int
 	// Omitted is set by the handler: the fields that it left out of its answer to keep to

@@ -42,7 +42,8 @@ const (
 // passed is what another node's door has found out about a request.
 type passed struct {
 	who    *access.Principal
-	prefix string // see prefixOf
+	prefix string  // see prefixOf
+	job    jobs.ID // see api.Caller
 }
 
 // passing is how a door writes that.
@@ -53,6 +54,7 @@ type passing struct {
 	Expires time.Time
 	Remote  string
 	Prefix  string
+	Job     jobs.ID
 }
 
 type passedKey struct{}
@@ -73,7 +75,7 @@ func (s *Server) Inner() http.Handler {
 			return
 		}
 		r.Header.Del(passedHeader)
-		from := &passed{who: &access.Principal{Name: p.Name, Scopes: p.Scopes, Types: p.Types, Expires: p.Expires}, prefix: p.Prefix}
+		from := &passed{who: &access.Principal{Name: p.Name, Scopes: p.Scopes, Types: p.Types, Expires: p.Expires}, prefix: p.Prefix, job: p.Job}
 		r = r.WithContext(context.WithValue(r.Context(), passedKey{}, from))
 		r.RemoteAddr = p.Remote
 		s.http.Handler.ServeHTTP(w, r)
@@ -129,13 +131,17 @@ func (k *call) passOn(op *api.Operation) error {
 	}
 	closing := context.AfterFunc(k.s.open, func() { time.AfterFunc(passDrain, cancel) })
 	defer closing()
-	repeatable := reads(r) || !op.Large && r.Header.Get("Idempotency-Key") != ""
+	var job jobs.ID
+	if op.MakesOne() {
+		job = jobs.NewID()
+	}
+	repeatable := op.MakesOne() || reads(r) || !op.Large && r.Header.Get("Idempotency-Key") != ""
 	w := k.Response()
 	own := w.Header().Clone()
 	clear(w.Header()) // the leader sets them, too
 	var failed error
 	proxy := &httputil.ReverseProxy{
-		Rewrite:       func(p *httputil.ProxyRequest) { k.rewrite(p, own.Get(requestIDHeader)) },
+		Rewrite:       func(p *httputil.ProxyRequest) { k.rewrite(p, own.Get(requestIDHeader), job) },
 		Transport:     sender{k.s.cluster, repeatable},
 		FlushInterval: -1,
 		ModifyResponse: func(a *http.Response) error {
@@ -155,10 +161,7 @@ func (k *call) passOn(op *api.Operation) error {
 			return revoked
 		}
 		if _, known := jobs.AsError(failed); !known {
-			// It may have been done. As after the death of a server that is alone, there is no
-			// answer: 503 would say that it was not.
-			k.s.logLate(k, own.Get(requestIDHeader), failed)
-			cutOff()
+			return unavailable("the answer of another node was lost, so the request may have been done, or not: %v", failed)
 		}
 	}
 	return failed
@@ -191,12 +194,12 @@ func (k *call) waitElsewhere() error {
 }
 
 // rewrite makes the request that is sent.
-func (k *call) rewrite(p *httputil.ProxyRequest, id string) {
+func (k *call) rewrite(p *httputil.ProxyRequest, id string, job jobs.ID) {
 	p.Out.URL.Scheme, p.Out.URL.Host, p.Out.URL.RawQuery = "http", "leader", p.In.URL.RawQuery
 	p.Out.Host = p.In.Host
 	who, err := json.Marshal(passing{
 		Name: k.who.Name, Scopes: k.who.Scopes, Types: k.who.Types, Expires: k.who.Expires,
-		Remote: k.Request().RemoteAddr, Prefix: prefixOf(k.Request()),
+		Remote: k.Request().RemoteAddr, Prefix: prefixOf(k.Request()), Job: job,
 	})
 	if err != nil {
 		panic(err) // texts and a time always marshal

@@ -26,7 +26,13 @@ func (k *call) Backend() *api.Backend {
 }
 
 // Caller is whom the request is by, as identify has found out.
-func (k *call) Caller() api.Caller { return api.CallerOf(k.who, "http") }
+func (k *call) Caller() api.Caller {
+	c := api.CallerOf(k.who, "http")
+	if p := passedOn(k.Request()); p != nil {
+		c.JobID = p.job
+	}
+	return c
+}
 
 // drainRetry is when a refused client should try again while this process stops. By
 // then its successor may be there.

@@ -321,14 +321,18 @@ type passed struct {
 	Body      []byte
 	MaxAnswer int
 	Realm     string
+	JobID     jobs.ID // see api.Caller
 }
 
 const omittedHeader = "Jobstream-Omitted"
 
 // passOn has the leader answer a request over NATS.
 func (m *member) passOn(ctx context.Context, op *api.Operation, r *broker.Request) ([]byte, error) {
-	header := r.All()
-	text, err := json.Marshal(passed{r.Principal, header, r.Body, r.MaxAnswer, r.Realm})
+	p := passed{Principal: r.Principal, Header: r.All(), Body: r.Body, MaxAnswer: r.MaxAnswer, Realm: r.Realm}
+	if op.MakesOne() {
+		p.JobID = jobs.NewID()
+	}
+	text, err := json.Marshal(&p)
 	if err != nil {
 		return nil, err
 	}
@@ -340,18 +344,18 @@ func (m *member) passOn(ctx context.Context, op *api.Operation, r *broker.Reques
 		return nil, err
 	}
 	reads := op.Scope == access.Read
-	a, err := m.Send(q, reads || len(r.Header("Idempotency-Key")) > 0)
+	a, err := m.Send(q, reads || op.MakesOne() || len(r.Header("Idempotency-Key")) > 0)
 	if err != nil {
 		if _, known := jobs.AsError(err); known {
 			return nil, err
 		}
-		return nil, &jobs.Error{Kind: jobs.Internal, Detail: fmt.Sprintf("the node that leads has not answered, and may have done it: %v", err)}
+		return nil, &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: fmt.Sprintf("the answer of another node was lost, so the request may have been done, or not: %v", err)}
 	}
 	defer func() { _ = a.Body.Close() }() // it has been read
 	out, err := io.ReadAll(a.Body)
 	switch {
 	case err != nil:
-		return nil, &jobs.Error{Kind: jobs.Internal, Detail: fmt.Sprintf("the answer of the node that leads was cut off, and it may have done it: %v", err)}
+		return nil, &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: fmt.Sprintf("the answer of another node was cut off, so the request may have been done, or not: %v", err)}
 	case a.StatusCode != http.StatusOK:
 		return nil, api.ReadProblem(a.StatusCode, out)
 	}
@@ -377,7 +381,7 @@ func (m *member) serveInner(w http.ResponseWriter, r *http.Request, handle func(
 		return
 	}
 	q := broker.NewRequest(in.Principal, in.Header, in.Body, in.MaxAnswer, func() bool { return r.Context().Err() != nil })
-	q.Realm = in.Realm
+	q.Realm, q.JobID = in.Realm, in.JobID
 	out, err := handle(r.Context(), q)
 	if err != nil {
 		problem, known := jobs.AsError(err)

@@ -200,3 +200,34 @@ func (m *members) follow(i int, last string) <-chan [2]string {
 	}
 	return seen
 }
+
+// TestPassedOnAgain: a submission that comes twice from another node, as the answer was lost,
+// makes one job. A key or none makes no difference.
+func TestPassedOnAgain(t *testing.T) {
+	t.Parallel()
+	m := startMembers(t, 3)
+	leader := m.leader()
+	from := m.nodes[(leader+1)%3].member
+	for _, key := range []string{"", "key"} {
+		id := jobs.NewID()
+		for range 3 {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://leader/jobs", strings.NewReader(`{"type":"echo","payload":1}`))
+			mustDo(t, err)
+			r.Header.Set("Jobstream-Passed-On", fmt.Sprintf(`{"Name":"anonymous","Scopes":["submit"],"Remote":"192.0.2.1:1","Job":%q}`, id))
+			if key != "" {
+				r.Header.Set("Idempotency-Key", key)
+			}
+			a, err := from.Send(r, true)
+			mustDo(t, err)
+			var made struct{ ID jobs.ID }
+			err = json.NewDecoder(a.Body).Decode(&made)
+			mustDo(t, a.Body.Close())
+			if err != nil || a.StatusCode != http.StatusAccepted || made.ID != id {
+				t.Errorf("key %q: %s, job %v, want %v (%v)", key, a.Status, made.ID, id, err)
+			}
+		}
+	}
+	if w := m.get(leader, "/jobs/counts"); !strings.Contains(w.Body.String(), `"total":2`) {
+		t.Errorf("there are other jobs than two: %s", w.Body)
+	}
+}

@@ -55,15 +55,18 @@ type waiter interface {
 type Caller struct {
 	*access.Principal        // required
 	Realm             string // separates its idempotency keys from those of others, see [jobs.NewToken]
+	// JobID is that of the job that a submission makes; zero = a new one. A node that passes
+	// a submission on sets it, so that the same one may come twice.
+	JobID jobs.ID
 }
 
 // CallerOf makes a caller of a principal. Those without a token share the realm of their
 // door, as they always have. Everybody else has a realm of their own at both doors.
 func CallerOf(p *access.Principal, door string) Caller {
 	if p.Name == access.Anonymous {
-		return Caller{p, door}
+		return Caller{Principal: p, Realm: door}
 	}
-	return Caller{p, "principal " + p.Name}
+	return Caller{Principal: p, Realm: "principal " + p.Name}
 }
 
 // Call is a request that has been read: whose it is, and the backend to do it with.

@@ -93,11 +93,28 @@ func submit(ctx context.Context, c Call, s submission) (Answer, error) {
 		return Answer{}, err
 	}
 	s.job.CreatedBy = c.Caller.Name
+	j, err := c.passedBefore(ctx)
+	if err != nil {
+		return Answer{}, err
+	}
+	if j != nil {
+		return c.made(ctx, j, false, s.wait), nil
+	}
+	s.job.ID = c.Caller.JobID
 	j, replayed, err := c.Submitter.Submit(ctx, s.job)
 	if err != nil {
 		return Answer{}, err
 	}
-	return c.made(ctx, j, replayed, s.wait), nil
+	return c.made(ctx, j, replayed && s.job.Token != nil, s.wait), nil
+}
+
+// passedBefore is the job that this very submission has made, if another node passes it on
+// again because the answer was lost; nil = none.
+func (c Call) passedBefore(ctx context.Context) (*jobs.Job, error) {
+	if c.Caller.JobID == (jobs.ID{}) {
+		return nil, nil
+	}
+	return c.Reader.Job(ctx, c.Caller.JobID)
 }
 
 // made is the answer with a job that is durable now. If the caller waits, it comes when

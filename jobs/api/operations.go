@@ -53,6 +53,9 @@ const (
 	Current
 )
 
+// MakesOne says that it makes one job, whose id may be chosen before; see [Caller].
+func (op *Operation) MakesOne() bool { return op.Name == "submit" || op.Name == "run" }
+
 // PlaceFor is the place for a request. Only the leader counts figures, so its digests are
 // everybody's.
 func (op *Operation) PlaceFor(query string) Place {

@@ -75,7 +75,9 @@ func (q request) Backend() *api.Backend { return q.b }
 
 // Caller is whom the request is by.
 func (q request) Caller() api.Caller {
-	return api.CallerOf(q.r.Principal, cmp.Or(q.r.Realm, "service"))
+	c := api.CallerOf(q.r.Principal, cmp.Or(q.r.Realm, "service"))
+	c.JobID = q.r.JobID
+	return c
 }
 
 // Admits leaves the decision to the backend, which stops at the same time.
