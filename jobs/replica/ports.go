@@ -33,9 +33,10 @@ type Log interface {
 	// Last is the end of the log, as the server knows it that leads the log. While the
 	// log has no message, Body is nil, and Seq the last sequence that was used.
 	Last(ctx context.Context) (Message, error)
-	// Read returns messages in order, from the sequence from on, as this node's own
-	// replica has them: most of them at most, and some MiB. There may be none yet. The
-	// first is later than from if the log does not have that any more.
+	// Read returns messages in order, from the sequence from on: most of them at most,
+	// and some MiB. Any replica may answer: this node's own as a rule, or another one
+	// while that cannot. It may be behind the end, so there may be none yet. The first is
+	// later than from if that replica does not have from any more.
 	Read(ctx context.Context, from uint64, most int) ([]Message, error)
 	// Bell has a token when there may be something new to read. It may miss some.
 	Bell() <-chan struct{}
