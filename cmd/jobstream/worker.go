@@ -147,7 +147,11 @@ func (w *workerNode) connect() (*jobclient.Client, error) {
 			}
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if !w.stopping.Load() {
+			switch {
+			case w.stopping.Load():
+			case err == nil: // the client has ended it
+				w.log.Info("the server cannot answer now; the worker connects anew, to another one if there is one")
+			default:
 				w.log.Warn("the connection to the server is lost; jobs go on, and another one is made", "error", err)
 			}
 		}),
