@@ -19,12 +19,15 @@ const identityFile = "node.json"
 type identity struct {
 	Name    string `json:"name"`
 	Cluster string `json:"cluster"`
+	// Bootstrap says that the cluster has begun with this folder.
+	Bootstrap bool `json:"bootstrap,omitempty"`
 }
 
 // claim makes sure that the folder is used as before: by the same member of the same
 // cluster, or by none. A new folder is given to want; zero = to a server that is alone.
 // What the members have is bound to their names, and a cluster would delete the streams of
-// a server that was alone.
+// a server that was alone. That may become the first member of a cluster, if want says so:
+// then it is not given away yet, see [member.bootstrap].
 func (f Folders) claim(want identity) error {
 	path := filepath.Join(f.Root, identityFile)
 	text, err := os.ReadFile(path)
@@ -40,10 +43,17 @@ func (f Folders) claim(want identity) error {
 	case want == identity{}:
 		return nil
 	}
-	if _, err := os.Stat(f.Tracker); !errors.Is(err, fs.ErrNotExist) {
-		return errors.Join(fmt.Errorf("data.dir: %s belongs to a server without a cluster; choose an empty folder for node %s, or leave broker.cluster out", f.Root, want.Name), err)
+	switch _, err := os.Stat(f.Tracker); {
+	case errors.Is(err, fs.ErrNotExist) && want.Bootstrap:
+		return fmt.Errorf("broker.cluster.bootstrap: there is nothing in %s for a cluster to begin with; leave the key out, and node %s gets a copy of what the others have", f.Root, want.Name)
+	case errors.Is(err, fs.ErrNotExist):
+		return want.write(path)
+	case err != nil:
+		return fmt.Errorf("data.dir: %w", err)
+	case want.Bootstrap:
+		return nil
 	}
-	return want.write(path)
+	return fmt.Errorf("data.dir: %s belongs to a server without a cluster; choose an empty folder for node %s, set broker.cluster.bootstrap if a new cluster shall begin with it, or leave broker.cluster out", f.Root, want.Name)
 }
 
 // compare is nil if the folder root of is may be used by want.
@@ -53,6 +63,8 @@ func (is identity) compare(want identity, root string) error {
 		return fmt.Errorf("data.dir: %s belongs to node %s of cluster %s; set broker.cluster as before, or choose another folder", root, is.Name, is.Cluster)
 	case is.Cluster != want.Cluster:
 		return fmt.Errorf("broker.cluster.name: %s belongs to cluster %s, not %s; set the name as before, or choose an empty folder", root, is.Cluster, want.Cluster)
+	case want.Bootstrap && !is.Bootstrap && is.Name == want.Name:
+		return fmt.Errorf("broker.cluster.bootstrap: %s belongs to a member of cluster %s already; leave the key out", root, is.Cluster)
 	case is.Name != want.Name:
 		return fmt.Errorf("node.name: %s belongs to node %s, not %s, and a member keeps its name; set the name as before, or choose an empty folder", root, is.Name, want.Name)
 	}
@@ -75,5 +87,5 @@ func (o *Options) identity() identity {
 	if o.Broker.Cluster == nil {
 		return identity{}
 	}
-	return identity{Name: o.Name, Cluster: o.Broker.Cluster.Name}
+	return identity{Name: o.Name, Cluster: o.Broker.Cluster.Name, Bootstrap: o.Broker.Bootstrap}
 }

@@ -21,6 +21,8 @@ func TestClaim(t *testing.T) {
 		{"another name", member, identity{Name: "n2", Cluster: "c"}, "node.name: "},
 		{"another cluster", member, identity{Name: "n1", Cluster: "d"}, "broker.cluster.name: "},
 		{"a member, and then alone", member, alone, "belongs to node n1 of cluster c"},
+		{"alone, and then the first member", alone, identity{Name: "n1", Cluster: "c", Bootstrap: true}, ""},
+		{"a member, and then the first one", member, identity{Name: "n1", Cluster: "c", Bootstrap: true}, "belongs to a member of cluster c already"},
 		{"alone, and then a member", alone, member, "belongs to a server without a cluster"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

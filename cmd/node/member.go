@@ -64,6 +64,9 @@ func (n *Node) join(ctx context.Context) (err error) {
 		return err
 	}
 	m.tracker = m.store.Replica()
+	if err := m.bootstrap(); err != nil {
+		return errors.Join(err, m.store.Close())
+	}
 	m.broker, err = broker.Open(ctx, o.brokerOptions(n.o.Name))
 	if err != nil {
 		return errors.Join(err, m.store.Close())

@@ -38,6 +38,12 @@ func freeAddress(t *testing.T) string {
 
 func startMembers(t *testing.T, count int) *members {
 	t.Helper()
+	return startMembersWith(t, count, func([]Options) {})
+}
+
+// startMembersWith has the options changed before the start.
+func startMembersWith(t *testing.T, count int, change func([]Options)) *members {
+	t.Helper()
 	m := &members{t: t, nodes: make([]*Node, count)}
 	var routes []string
 	for range count {
@@ -49,6 +55,7 @@ func startMembers(t *testing.T, count int) *members {
 			Broker: Broker{SyncAlways: true, Cluster: &broker.Cluster{Name: "test", Listen: routes[i], Routes: routes, Replicas: count}},
 		})
 	}
+	change(m.options)
 	t.Cleanup(func() {
 		var group sync.WaitGroup
 		for i := range m.nodes {

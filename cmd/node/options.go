@@ -66,6 +66,9 @@ type Broker struct {
 	TLS        *tls.Config   // of the NATS port; nil = it is not encrypted
 
 	Cluster *broker.Cluster // makes the node a member of a cluster; nil = it is alone
+	// Bootstrap lets a new cluster begin with the data folder of a server that was alone.
+	// It changes nothing in a folder with which a cluster has begun. Any other is refused.
+	Bootstrap bool
 }
 
 // Bounds are those of what a node takes.

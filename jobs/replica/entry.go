@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -152,6 +153,17 @@ func (p *Position) UnmarshalBinary(b []byte) error {
 	copy(p.Hash[:], b[24:])
 	return nil
 }
+
+// Base is the place from which a new log begins with a tracker that is at a position of an
+// earlier one, or has never been in any. No other tracker is at the same place.
+func Base(at Position) Position {
+	at = Position{Number: at.Number + 1, Epoch: at.Epoch + 1}
+	_, _ = rand.Read(at.Hash[:]) // it never fails
+	return at
+}
+
+// base says that a log begins with the tracker, which has seen nothing of it yet.
+func (p *Position) base() bool { return p.Seq == 0 && p.Number > 0 }
 
 // After says whether p is later than another position: of a later epoch, or of the same
 // one with a higher number.

@@ -40,7 +40,7 @@ func (f *follower) campaign(ctx context.Context) (*leadership, error) {
 	own := f.chain.Position
 	switch {
 	case fits:
-	case last.Seq > f.chain.head && end.Number > own.Number:
+	case last.Seq > f.chain.head && (end.Number > own.Number || own.base()):
 		m.say(Following, "nobody leads, and this node's replica of the log is late")
 		return nil, nil
 	case (&Position{Epoch: end.Epoch, Number: end.Number}).After(&own):

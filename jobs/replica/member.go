@@ -126,7 +126,8 @@ func New(o Options) *Member {
 	}
 }
 
-// Run follows and leads until ctx ends. A member that leads then ends that in good
+// Run follows and leads until ctx ends, or until it turns out that it cannot begin a log,
+// see [ErrBegun]. A member that leads then ends that in good
 // order, and tells the others by its last entry that they may lead at once.
 func (m *Member) Run(ctx context.Context) error {
 	greeting, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -144,6 +145,8 @@ func (m *Member) Run(ctx context.Context) error {
 			m.leads(ctx, l)
 			at = newChain(m.o.Tracker.Position())
 		case ctx.Err() != nil:
+		case errors.As(err, &b) && at.base():
+			return fmt.Errorf("%w, so this one's cannot be added to it (%v): a new cluster begins with one node that has data, which must be among the first two that start", ErrBegun, err)
 		case errors.As(err, &b), errors.Is(err, ErrApart):
 			at = m.replace(ctx, f.chain, err)
 		default:

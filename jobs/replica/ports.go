@@ -17,6 +17,10 @@ var ErrDeposed = errors.New("this node does not lead any more")
 // copy of another one.
 var ErrApart = errors.New("the tracker has another past than the log")
 
+// ErrBegun says that a log cannot begin with this node's tracker, because it has begun with
+// another one.
+var ErrBegun = errors.New("the cluster has begun with the data of another node")
+
 // Message is an encoded entry in the log.
 type Message struct {
 	Seq  uint64 // its place: messages are numbered without a gap

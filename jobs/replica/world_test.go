@@ -89,6 +89,7 @@ type life struct {
 	stop   context.CancelFunc
 	ended  chan struct{}
 	member *Member
+	err    error // of Run, after ended
 
 	mu      sync.Mutex
 	thawed  chan struct{} // nil while it is not frozen
@@ -111,7 +112,7 @@ func (n *testNode) start() {
 	n.w.mu.Unlock()
 	go func() {
 		defer close(l.ended)
-		_ = l.member.Run(l.run)
+		l.err = l.member.Run(l.run)
 	}()
 }
 

@@ -29,6 +29,7 @@ type Cluster struct {
 	Routes    []string // host:port of all members; this one may be among them
 	Advertise string   // host:port that members tell one another for this one; "" = Listen
 	Replicas  int      // copies of each stream
+	Bootstrap bool     // the data folder is that of a server that was alone, and the cluster begins with it
 
 	User, Password string // with which the members know one another
 	TLS            ClusterTLS
@@ -42,12 +43,13 @@ type ClusterTLS struct {
 }
 
 const (
-	nodeNameKey = "node.name"
-	roleKey     = "node.role"
-	listenKey   = "broker.cluster.listen"
-	routesKey   = "broker.cluster.routes"
-	replicasKey = "broker.cluster.replicas"
-	routeTLSKey = "broker.cluster.tls."
+	nodeNameKey  = "node.name"
+	roleKey      = "node.role"
+	listenKey    = "broker.cluster.listen"
+	routesKey    = "broker.cluster.routes"
+	replicasKey  = "broker.cluster.replicas"
+	bootstrapKey = "broker.cluster.bootstrap"
+	routeTLSKey  = "broker.cluster.tls."
 
 	roleFull, roleWorker = "full", "worker"
 )
@@ -75,6 +77,7 @@ func (c *Cluster) keys() []setting.Setting {
 		setting.CheckedTexts(routesKey, &c.Routes, `a list of addresses with ports, in quotes, like ["10.0.0.1:6222", "10.0.0.2:6222", "10.0.0.3:6222"]`, validAddress),
 		setting.Checked("broker.cluster.advertise", &c.Advertise, form, optional),
 		setting.Whole(replicasKey, &c.Replicas, 3, 5),
+		setting.Bool(bootstrapKey, &c.Bootstrap),
 		setting.Text("broker.cluster.user", &c.User),
 		setting.Secret(setting.Text("broker.cluster.password", &c.Password)),
 		path("cert", &c.TLS.Cert), path("key", &c.TLS.Key), path("ca", &c.TLS.CA),
@@ -143,6 +146,8 @@ func (l *loader) checkAlone() {
 		set = routesKey
 	case c.Advertise != "":
 		set = "broker.cluster.advertise"
+	case c.Bootstrap:
+		set = bootstrapKey
 	case c.User+c.Password != "":
 		set = "broker.cluster.user"
 	case c.TLS != ClusterTLS{}:

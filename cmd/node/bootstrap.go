@@ -1,0 +1,47 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"jobstream/jobs/fsync"
+	"jobstream/jobs/replica"
+)
+
+// aside is how the folder of streams is named that a cluster has no use for, with a time
+// behind it.
+const aside = "broker-alone-"
+
+// bootstrap makes the data folder of a server that was alone that of the first member. The
+// tracker is the truth: it gets a place from which a log can begin, and the member that
+// leads publishes what it has. The streams are set aside, as a cluster would delete them.
+// The last step gives the folder away. Until then all of it is done again at each start, and
+// a server that is alone can use the folder as well. The tracker's lock keeps others out.
+func (m *member) bootstrap() error {
+	f, is := m.n.dirs, m.n.o.identity()
+	path := filepath.Join(f.Root, identityFile)
+	if _, err := os.Stat(path); !is.Bootstrap || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if _, _, _, err := m.store.RemoveClean(""); err != nil {
+		return err
+	}
+	if err := m.tracker.Apply(nil, replica.Base(m.tracker.Position())); err != nil {
+		return err
+	}
+	to := filepath.Join(f.Root, aside+time.Now().UTC().Format("20060102T150405.000"))
+	switch err := os.Rename(f.Broker, to); {
+	case err == nil:
+		m.n.log.Info("the streams of the server that was alone are set aside; remove them when the cluster has all its jobs", "folder", to)
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("broker.cluster.bootstrap: the streams of the server that was alone cannot be set aside: %w", err)
+	}
+	if err := fsync.Dir(f.Root); err != nil {
+		return err
+	}
+	return is.write(path)
+}
