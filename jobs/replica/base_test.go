@@ -58,7 +58,7 @@ func TestBaseTooLate(t *testing.T) {
 				return fmt.Errorf("it goes on: %+v", l.member.State())
 			}
 			if !errors.Is(l.err, ErrBegun) || !slices.Equal(late.disk.Bodies, []string{"old"}) {
-				return fmt.Errorf("it ends with %v, and has %q", l.err, late.disk.Bodies)
+				return fmt.Errorf("it ends with %w, and has %q", l.err, late.disk.Bodies)
 			}
 			return nil
 		})

@@ -146,7 +146,7 @@ func (m *Member) Run(ctx context.Context) error {
 			at = newChain(m.o.Tracker.Position())
 		case ctx.Err() != nil:
 		case errors.As(err, &b) && at.base():
-			return fmt.Errorf("%w, so this one's cannot be added to it (%v): a new cluster begins with one node that has data, which must be among the first two that start", ErrBegun, err)
+			return fmt.Errorf("%w, so this one's cannot be added to it (%w): a new cluster begins with one node that has data, which must be among the first two that start", ErrBegun, err)
 		case errors.As(err, &b), errors.Is(err, ErrApart):
 			at = m.replace(ctx, f.chain, err)
 		default:
