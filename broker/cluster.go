@@ -226,9 +226,9 @@ func (b *Broker) missing(err error) string {
 	return "an election among the members: " + err.Error()
 }
 
-// CatchUp waits until this server has all that the cluster had when it joined, in copies of
-// its own. Before that, no other member should be stopped. It is called once, after
-// [Broker.Join], and fails only at the end of ctx.
+// CatchUp waits until this server has all that the cluster has, in copies of its own. Before
+// that, no other member should be stopped. It is called after [Broker.Join], one call at a
+// time, and fails only at the end of ctx.
 func (b *Broker) CatchUp(ctx context.Context) error {
 	defer b.waiting.Store(nil)
 	for {
@@ -245,9 +245,6 @@ func (b *Broker) CatchUp(ctx context.Context) error {
 
 // behind says which copies of this server are not current; "" if all are.
 func (b *Broker) behind(ctx context.Context) string {
-	if !b.srv.JetStreamIsCurrent() {
-		return "its copy of the cluster's state to catch up"
-	}
 	for _, cfg := range b.o.streams() {
 		short, cancel := context.WithTimeout(ctx, joinCall)
 		stream, err := b.js.Stream(short, cfg.Name)

@@ -54,6 +54,7 @@ func TestClusterFrozen(t *testing.T) {
 		c.more(100) // another one leads
 		victim.thaw()
 		c.more(200)
+		victim.awaitReady()
 	})
 }
 
@@ -88,6 +89,7 @@ func TestClusterCut(t *testing.T) {
 		c.more(100) // the others go on without it
 		heal()
 		others[1].slowDown(0)
+		victim.awaitReady() // else two of three would be behind after the next fault
 		c.more(200)
 	})
 }

@@ -32,6 +32,7 @@ type commands struct {
 	Backup  backupCommand  `cmd:"" help:"Copy everything that a server keeps into one file, while it runs or not."`
 	Restore restoreCommand `cmd:"" help:"Put a backup into an empty folder, for a server to start on."`
 	Doctor  doctorCommand  `cmd:"" help:"Look for what is wrong with a server or its data folder, and mend it."`
+	Cluster clusterCommand `cmd:"" help:"Show the nodes of a cluster, or let one leave."`
 	Token   tokenCommand   `cmd:"" help:"Make tokens for whoever uses the server."`
 	Version versionCommand `cmd:"" help:"Print versions."`
 	cli.Commands

@@ -1,10 +1,7 @@
 package cli
 
-type clusterCommand struct {
-	Status clusterStatusCommand `cmd:"" default:"withargs" help:"List the nodes of the cluster, and how they are doing (the default)."`
-}
-
-type clusterStatusCommand struct{ remote }
+// ClusterStatusCommand lists the nodes of a cluster.
+type ClusterStatusCommand struct{ remote }
 
 // clusterNode is what the command reads of a node.
 type clusterNode struct {
@@ -20,7 +17,7 @@ type clusterNode struct {
 }
 
 // Run lists the nodes.
-func (c *clusterStatusCommand) Run(p *Program) error {
+func (c *ClusterStatusCommand) Run(p *Program) error {
 	s, err := c.open(p)
 	if err != nil {
 		return err

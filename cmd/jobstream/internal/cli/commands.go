@@ -26,7 +26,6 @@ type Commands struct {
 	Failures  failuresCommand  `cmd:"" group:"Work" help:"List failed jobs in groups, by their errors."`
 	Stats     statsCommand     `cmd:"" group:"Work" help:"Show numbers of jobs and workers."`
 	LogLevel  logLevelCommand  `cmd:"" group:"Work" help:"Show or change the level of the server's log."`
-	Cluster   clusterCommand   `cmd:"" group:"Work" help:"Show the nodes of a cluster."`
 	Top       topCommand       `cmd:"" group:"Work" help:"Watch the server on the whole terminal."`
 
 	Reload reloadCommand `cmd:"" group:"Work" help:"Have the server take up the jobs section of its configuration, and log.level."`

@@ -1,0 +1,46 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"jobstream/jobs/fsync"
+	"jobstream/status"
+)
+
+// asideOfMember is how the folder of a cluster's streams is named, with a time behind it.
+const asideOfMember = "broker-cluster-"
+
+// Leave makes the data folder of a member that does not run that of a server that is alone,
+// with all that the member's tracker has. The streams of the cluster are set aside, in the
+// folder that it returns; "" if there were none. They are made anew from the tracker by the
+// next start. A folder that belongs to no cluster is an error.
+func Leave(dir string, log *slog.Logger) (to string, err error) {
+	f := FoldersIn(dir)
+	path := filepath.Join(f.Root, identityFile)
+	switch _, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("%s belongs to no cluster", dir)
+	case err != nil:
+		return "", err
+	}
+	tracker, err := status.OpenStopped(f.Tracker, log) // nobody else works in the folder
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, tracker.Close()) }()
+	to = filepath.Join(f.Root, asideOfMember+time.Now().UTC().Format("20060102T150405.000"))
+	switch err := os.Rename(f.Broker, to); {
+	case errors.Is(err, fs.ErrNotExist):
+		to = ""
+	case err != nil:
+		return "", fmt.Errorf("the streams of the cluster cannot be set aside: %w", err)
+	}
+	// The last step. Until then it is a member without streams, which leaves again.
+	return to, errors.Join(os.Remove(path), fsync.Dir(f.Root))
+}
