@@ -171,7 +171,7 @@ func (m *members) follow(i int, last string) <-chan [2]string {
 	if last != "" {
 		r.Header.Set("Last-Event-ID", last)
 	}
-	a, err := http.DefaultClient.Do(r)
+	a, err := http.DefaultClient.Do(r) //nolint:bodyclose // whoever reads the lines does
 	mustDo(m.t, err)
 	if a.StatusCode != http.StatusOK {
 		m.t.Fatal(a.Status)
@@ -196,7 +196,7 @@ func (m *members) follow(i int, last string) <-chan [2]string {
 	select {
 	case <-begun:
 	case <-time.After(time.Minute):
-		m.t.Fatal(fmt.Sprintf("node %d sends no events", i+1))
+		m.t.Fatalf("node %d sends no events", i+1)
 	}
 	return seen
 }

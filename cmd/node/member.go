@@ -72,7 +72,7 @@ func (n *Node) join(ctx context.Context) (err error) {
 		return errors.Join(err, m.store.Close())
 	}
 	m.waits, m.changes = intake.NewWaits(), changes.New(m.store, epochOf(m.store))
-	m.logs, m.room = joblog.New(o.dirs.Logs, publishLogs(m.broker, n.log)), newRoom(o.dirs, o.Bounds.MinFree, n.log)
+	m.logs, m.room = joblog.New(o.dirs.Logs, publishLogs(m.broker, n.log)), newRoom(o.dirs, o.Bounds.MinFree, n.log) //nolint:contextcheck // lines of a log have none
 	m.store.Listen(m.waits.Committed)
 	m.store.Listen(m.changes.Committed)
 	m.broker.Peers.Serve(m.tracker.Snapshot)
