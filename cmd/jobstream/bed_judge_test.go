@@ -25,7 +25,7 @@ func (b *bed) serving() (found *member) {
 				continue
 			}
 			_ = resp.Body.Close()
-			if resp.StatusCode == http.StatusOK && m.leads() {
+			if resp.StatusCode == http.StatusOK && (len(b.nodes) == 1 || m.leads()) { // one that is alone has a name of its own
 				found = m
 				return true
 			}
