@@ -25,7 +25,7 @@ type Way struct {
 }
 
 // mostSteps can be judged together.
-const mostSteps = 2048
+const mostSteps = 1024
 
 // mostPlaces are looked at before a history counts as too entangled.
 const mostPlaces = 100_000
