@@ -31,7 +31,10 @@ const (
 	conforming = "TestAppend$|TestEventsComeAfterSubmissions|TestCloseLanesGivesBack|TestNotify$|TestSubmitIsRead|TestFullQueueRefuses|" +
 		"TestBlockedSinkLosesNothing|TestSeal$|TestQueue$/in_order|TestQueue$/lanes_are_apart|TestQueue$/nak"
 	slow = "|TestForeignStatusMessages|TestBareMessages|TestBareJobGetsIntoLaneThreeAndIsDeduplicated|TestServe$|" +
-		"TestAcksOfPurgedMessages|TestQueue$|TestTail$|TestDeletedLaneComesBack|TestConnectionsComeBack|TestEverySubmissionIsAnswered"
+		"TestAcksOfPurgedMessages|TestQueue$|TestTail$|TestEverySubmissionIsAnswered"
+	// TestDeletedLaneComesBack and TestConnectionsComeBack pull once. In a cluster such a pull
+	// may end after two seconds, and whoever wants more pulls again, as the pool does.
+
 	// shorter are tests of requests that end after half a minute, which they do sooner here.
 	shorter = "TestQueue$/a_pull_waits"
 )
