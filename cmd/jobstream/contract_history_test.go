@@ -217,7 +217,8 @@ func TestContractBacklog(t *testing.T) {
 	if lately.Wait == nil || lately.Run == nil || lately.Wait.P50 > waited*1.05+0.001 {
 		t.Errorf("in the last minute: %+v, waits %+v; the job was due %v s before its start", lately, lately.Wait, waited)
 	}
-	if n := h.stats().Node; n.DiskFree == 0 || n.TrackerBytes == 0 || n.JournalBytes == 0 || len(n.Streams) != 3 || n.Streams["JOBS"].Messages == 0 || n.Streams["NOTIFICATIONS"].Bytes == 0 {
+	waitUntil(t, func() bool { return h.stats().Node.DiskFree > 0 }) // it is looked at each second
+	if n := h.stats().Node; n.TrackerBytes == 0 || n.JournalBytes == 0 || len(n.Streams) != 3 || n.Streams["JOBS"].Messages == 0 || n.Streams["NOTIFICATIONS"].Bytes == 0 {
 		t.Errorf("the node: %+v", n)
 	}
 	h.close()
