@@ -207,6 +207,20 @@ func (b *bed) awaitEqual() {
 	})
 }
 
+// awaitCurrent waits until a node that has been apart says that it has all that the others
+// have.
+func (m *member) awaitCurrent() {
+	m.bed.t.Helper()
+	waitUntil(m.bed.t, func() bool {
+		resp, err := http.Get(m.rest + "/readyz") //nolint:noctx // it is frozen by nobody now
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+}
+
 // clusterSettings make a server a member of a cluster.
 func clusterSettings(cfg *config.Config) {
 	words := strings.Fields(os.Getenv(childRoutes))

@@ -54,7 +54,7 @@ func TestClusterFrozen(t *testing.T) {
 		c.more(100) // another one leads
 		victim.thaw()
 		c.more(200)
-		victim.awaitReady()
+		victim.awaitCurrent()
 	})
 }
 
@@ -89,7 +89,7 @@ func TestClusterCut(t *testing.T) {
 		c.more(100) // the others go on without it
 		heal()
 		others[1].slowDown(0)
-		victim.awaitReady() // else two of three would be behind after the next fault
+		victim.awaitCurrent() // else two of three would be behind after the next fault
 		c.more(200)
 	})
 }
