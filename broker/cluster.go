@@ -246,9 +246,7 @@ func (b *Broker) CatchUp(ctx context.Context) error {
 // behind says which copies of this server are not current; "" if all are.
 func (b *Broker) behind(ctx context.Context) string {
 	for _, cfg := range b.o.streams() {
-		short, cancel := context.WithTimeout(ctx, joinCall)
-		stream, err := b.js.Stream(short, cfg.Name)
-		cancel()
+		stream, err := b.Streams.find(ctx, cfg.Name)
 		if err != nil {
 			return "an election of the leader of stream " + cfg.Name
 		}

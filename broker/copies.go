@@ -224,10 +224,6 @@ func (r *copyReader) item(m *wire.Msg) (it item, err error) {
 	if at < 0 {
 		return it, errors.New("it does not say where it stands")
 	}
-	var header []byte
-	if own := m.Header[:at]; bytes.IndexByte(own, '\n') >= 0 {
-		header = append(append(make([]byte, 0, len(own)+4), own...), "\r\n\r\n"...)
-	}
 	var when []byte
 	wire.EachHeader(m.Header[at:], func(key, value []byte) {
 		switch string(key) {
@@ -244,8 +240,8 @@ func (r *copyReader) item(m *wire.Msg) (it item, err error) {
 		return it, fmt.Errorf("its sequence is %d and its time is %q", it.seq, when)
 	}
 	it.at, it.body = stored.UnixNano(), bytes.Clone(m.Body)
-	if r.f.whole {
-		it.header = header
+	if own := m.Header[:at]; r.f.whole && bytes.IndexByte(own, '\n') >= 0 {
+		it.header = append(append(make([]byte, 0, len(own)+4), own...), "\r\n\r\n"...)
 	}
 	return it, nil
 }

@@ -55,7 +55,7 @@ func (p *Peers) Dial(ctx context.Context, member string) (net.Conn, error) {
 		c.fail(err)
 		return nil, err
 	}
-	if err := c.until(func() bool { return c.to != "" }, ctx.Done(), func() error { return context.Cause(ctx) }); err != nil {
+	if err := c.opened(ctx); err != nil {
 		c.fail(err)
 		return nil, fmt.Errorf("cannot connect to the node %s: %w", member, err)
 	}
@@ -259,26 +259,24 @@ func (c *conn) ping() {
 	}
 }
 
-// until waits, with c.mu unlocked, until ok is true, or for an error. ok is called with
-// c.mu locked.
-func (c *conn) until(ok func() bool, done <-chan struct{}, why func() error) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for !ok() {
-		if c.err != nil {
-			return c.err
-		}
-		changed := c.changed
+// opened waits until the other side is known.
+func (c *conn) opened(ctx context.Context) error {
+	for {
+		c.mu.Lock()
+		known, err, changed := c.to != "", c.err, c.changed
 		c.mu.Unlock()
+		if known {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 		select {
 		case <-changed:
-		case <-done:
-			c.mu.Lock()
-			return why()
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
-		c.mu.Lock()
 	}
-	return nil
 }
 
 // wait waits for a change, or for a moment; zero is none. c.mu is locked before and after.
@@ -395,10 +393,8 @@ func (c *conn) Close() error {
 		}
 		c.send([]byte{frameClose})
 	}
-	if c.err == nil || !errors.Is(c.err, net.ErrClosed) {
-		c.failLocked(net.ErrClosed)
-		c.err = net.ErrClosed
-	}
+	c.failLocked(net.ErrClosed)
+	c.err = net.ErrClosed // also if it had ended before
 	c.change()
 	return nil
 }
@@ -410,18 +406,13 @@ func (c *conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-func (c *conn) SetReadDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.readBy = t
-	c.change()
-	return nil
-}
+func (c *conn) SetReadDeadline(t time.Time) error  { return c.setDeadline(&c.readBy, t) }
+func (c *conn) SetWriteDeadline(t time.Time) error { return c.setDeadline(&c.writeBy, t) }
 
-func (c *conn) SetWriteDeadline(t time.Time) error {
+func (c *conn) setDeadline(by *time.Time, t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.writeBy = t
+	*by = t
 	c.change()
 	return nil
 }

@@ -39,22 +39,13 @@ const (
 	ageHeader      = "Jobstream-Age"
 )
 
-// passed is what another node's door has found out about a request.
+// passed is what another node's door has found out about a request. The doors write it as
+// JSON.
 type passed struct {
-	who    *access.Principal
-	prefix string  // see prefixOf
-	job    jobs.ID // see api.Caller
-}
-
-// passing is how a door writes that.
-type passing struct {
-	Name    string
-	Scopes  []access.Scope
-	Types   []string
-	Expires time.Time
-	Remote  string
-	Prefix  string
-	Job     jobs.ID
+	*access.Principal
+	Remote string  // the client's address
+	Prefix string  // see prefixOf
+	Job    jobs.ID // see api.Caller
 }
 
 type passedKey struct{}
@@ -69,14 +60,13 @@ func passedOn(r *http.Request) *passed {
 // else may use it.
 func (s *Server) Inner() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var p passing
-		if err := json.Unmarshal([]byte(r.Header.Get(passedHeader)), &p); err != nil || p.Name == "" {
+		var p passed
+		if err := json.Unmarshal([]byte(r.Header.Get(passedHeader)), &p); err != nil || p.Principal == nil || p.Name == "" {
 			http.Error(w, "the request does not say whose it is", http.StatusBadRequest)
 			return
 		}
 		r.Header.Del(passedHeader)
-		from := &passed{who: &access.Principal{Name: p.Name, Scopes: p.Scopes, Types: p.Types, Expires: p.Expires}, prefix: p.Prefix, job: p.Job}
-		r = r.WithContext(context.WithValue(r.Context(), passedKey{}, from))
+		r = r.WithContext(context.WithValue(r.Context(), passedKey{}, &p))
 		r.RemoteAddr = p.Remote
 		s.http.Handler.ServeHTTP(w, r)
 	})
@@ -85,21 +75,25 @@ func (s *Server) Inner() http.Handler {
 // find has an operation done at its place: it waits until that is here, or passes the
 // request on. done says that it has been answered.
 func (k *call) find(op *api.Operation) (done bool, err error) {
-	in, cluster, from := k.s.in().backend, k.s.cluster, passedOn(k.Request())
-	place := op.PlaceFor(k.Request().URL.RawQuery)
-	switch {
-	case place == api.Here:
+	in, cluster := k.s.in().backend, k.s.cluster
+	switch op.PlaceFor(k.Request().URL.RawQuery) {
+	case api.Here:
 		number, age := cluster.Position()
 		h := k.Response().Header()
 		h.Set(positionHeader, strconv.FormatUint(number, 10))
 		h.Set(ageHeader, strconv.FormatFloat(age.Seconds(), 'f', 3, 64))
-	case place == api.Current:
+	case api.Current:
 		return false, cluster.Current(k.Request().Context())
-	case from != nil && k.s.draining.Load() && !reads(k.Request()), from != nil && (in.Submitter == nil || !cluster.Leads()):
-		k.Response().Header().Set(Undone, "true")
-		return false, unavailable("this node does not lead; try again")
-	case in.Submitter == nil || !cluster.Leads():
-		return true, k.passOn(op)
+	default:
+		decides := in.Submitter != nil && cluster.Leads()
+		if from := passedOn(k.Request()); from == nil {
+			if !decides {
+				return true, k.passOn(op)
+			}
+		} else if !decides || k.s.draining.Load() && !reads(k.Request()) {
+			k.Response().Header().Set(Undone, "true")
+			return false, unavailable("this node does not lead; try again")
+		}
 	}
 	k.backend = in
 	return false, nil
@@ -197,10 +191,7 @@ func (k *call) waitElsewhere() error {
 func (k *call) rewrite(p *httputil.ProxyRequest, id string, job jobs.ID) {
 	p.Out.URL.Scheme, p.Out.URL.Host, p.Out.URL.RawQuery = "http", "leader", p.In.URL.RawQuery
 	p.Out.Host = p.In.Host
-	who, err := json.Marshal(passing{
-		Name: k.who.Name, Scopes: k.who.Scopes, Types: k.who.Types, Expires: k.who.Expires,
-		Remote: k.Request().RemoteAddr, Prefix: prefixOf(k.Request()), Job: job,
-	})
+	who, err := json.Marshal(passed{Principal: k.who, Remote: k.Request().RemoteAddr, Prefix: prefixOf(k.Request()), Job: job})
 	if err != nil {
 		panic(err) // texts and a time always marshal
 	}

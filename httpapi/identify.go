@@ -18,7 +18,7 @@ var everybody = &access.Principal{Name: access.Anonymous, Scopes: []access.Scope
 func (s *Server) identify(r *http.Request) (*access.Principal, error) {
 	given := r.Header["Authorization"]
 	if p := passedOn(r); p != nil {
-		return p.who, nil
+		return p.Principal, nil
 	}
 	switch {
 	case s.keyring == nil:

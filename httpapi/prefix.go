@@ -10,7 +10,7 @@ import (
 // server has removed; "" for none. It belongs in front of the paths in answers.
 func prefixOf(r *http.Request) string {
 	if p := passedOn(r); p != nil {
-		return p.prefix
+		return p.Prefix
 	}
 	asked, ours := r.RequestURI, r.URL.Path
 	if rest, ok := strings.CutPrefix(asked, ours); ok && (rest == "" || rest[0] == '?') {

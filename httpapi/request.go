@@ -29,7 +29,7 @@ func (k *call) Backend() *api.Backend {
 func (k *call) Caller() api.Caller {
 	c := api.CallerOf(k.who, "http")
 	if p := passedOn(k.Request()); p != nil {
-		c.JobID = p.job
+		c.JobID = p.Job
 	}
 	return c
 }

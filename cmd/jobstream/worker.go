@@ -122,14 +122,13 @@ func (w *workerNode) finish(stop func(), ended <-chan error, why error) error {
 // workerName is the name of this life of the worker, so that the server never takes it for
 // an earlier one.
 func (w *workerNode) workerName() string {
-	if w.cfg.Node.Name == "" {
-		host, _ := os.Hostname()
-		if !jobs.ValidTypeName(host) || len(host) > 40 {
-			host = "worker"
+	name := w.cfg.Node.Name
+	if name == "" {
+		if name, _ = os.Hostname(); !jobs.ValidTypeName(name) || len(name) > 40 {
+			name = "worker"
 		}
-		return host + "#" + strings.ToLower(rand.Text()[:8])
 	}
-	return w.cfg.Node.Name[:min(len(w.cfg.Node.Name), 40)] + "#" + strings.ToLower(rand.Text()[:8])
+	return name[:min(len(name), 40)] + "#" + strings.ToLower(rand.Text()[:8])
 }
 
 // connect makes the connection to the servers, which need not run yet.

@@ -12,9 +12,12 @@ import (
 	"jobstream/jobs/replica"
 )
 
-// aside is how the folder of streams is named that a cluster has no use for, with a time
-// behind it.
-const aside = "broker-alone-"
+// aside and asideOfMember are how the folders of streams are named that a cluster, or a
+// server that is alone, has no use for, with a time behind it.
+const (
+	aside         = "broker-alone-"
+	asideOfMember = "broker-cluster-"
+)
 
 // bootstrap makes the data folder of a server that was alone that of the first member. The
 // tracker is the truth: it gets a place from which a log can begin, and the member that
@@ -33,15 +36,25 @@ func (m *member) bootstrap() error {
 	if err := m.tracker.Apply(nil, replica.Base(m.tracker.Position())); err != nil {
 		return err
 	}
-	to := filepath.Join(f.Root, aside+time.Now().UTC().Format("20060102T150405.000"))
-	switch err := os.Rename(f.Broker, to); {
-	case err == nil:
-		m.n.log.Info("the streams of the server that was alone are set aside; remove them when the cluster has all its jobs", "folder", to)
-	case !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("broker.cluster.bootstrap: the streams of the server that was alone cannot be set aside: %w", err)
+	to, err := f.setAside(aside)
+	if err != nil {
+		return fmt.Errorf("broker.cluster.bootstrap: %w", err)
 	}
-	if err := fsync.Dir(f.Root); err != nil {
-		return err
+	if to != "" {
+		m.n.log.Info("the streams of the server that was alone are set aside; remove them when the cluster has all its jobs", "folder", to)
 	}
 	return is.write(path)
+}
+
+// setAside gives the folder of the streams another name, which begins with prefix, and
+// returns its path; "" if there is none.
+func (f Folders) setAside(prefix string) (to string, err error) {
+	to = filepath.Join(f.Root, prefix+time.Now().UTC().Format("20060102T150405.000"))
+	switch err := os.Rename(f.Broker, to); {
+	case errors.Is(err, fs.ErrNotExist):
+		to = ""
+	case err != nil:
+		return "", fmt.Errorf("the streams cannot be set aside: %w", err)
+	}
+	return to, fsync.Dir(f.Root)
 }

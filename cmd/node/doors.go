@@ -46,6 +46,10 @@ func (m *member) Position() (number uint64, age time.Duration) {
 	return s.Position.Number, max(0, time.Since(s.Moved))
 }
 
+// decides says that this node does now what is done at the leader: it leads, and the parts
+// for that stand behind its doors.
+func (m *member) decides() bool { return m.Leads() && m.back.Load().Submitter != nil }
+
 // stands changes what stands behind the doors.
 func (m *member) stands(back *api.Backend) {
 	m.back.Store(back)
@@ -304,7 +308,7 @@ func (m *member) everywhere(all []broker.Endpoint) []broker.Endpoint {
 					return nil, err
 				}
 			case api.AtLeader:
-				if !m.Leads() || m.back.Load().Submitter == nil {
+				if !m.decides() {
 					return m.passOn(ctx, op, r)
 				}
 			}
@@ -323,8 +327,6 @@ type passed struct {
 	Realm     string
 	JobID     jobs.ID // see api.Caller
 }
-
-const omittedHeader = "Jobstream-Omitted"
 
 // passOn has the leader answer a request over NATS.
 func (m *member) passOn(ctx context.Context, op *api.Operation, r *broker.Request) ([]byte, error) {
@@ -349,17 +351,17 @@ func (m *member) passOn(ctx context.Context, op *api.Operation, r *broker.Reques
 		if _, known := jobs.AsError(err); known {
 			return nil, err
 		}
-		return nil, &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: fmt.Sprintf("the answer of another node was lost, so the request may have been done, or not: %v", err)}
+		return nil, unsure("lost", err)
 	}
 	defer func() { _ = a.Body.Close() }() // it has been read
 	out, err := io.ReadAll(a.Body)
 	switch {
 	case err != nil:
-		return nil, &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: fmt.Sprintf("the answer of another node was cut off, so the request may have been done, or not: %v", err)}
+		return nil, unsure("cut off", err)
 	case a.StatusCode != http.StatusOK:
 		return nil, api.ReadProblem(a.StatusCode, out)
 	}
-	r.Omitted = a.Header.Get(omittedHeader)
+	r.Omitted = a.Header.Get(broker.HeaderOmitted)
 	if !reads {
 		settling, cancel := context.WithTimeout(ctx, leaderTime)
 		defer cancel()
@@ -368,9 +370,14 @@ func (m *member) passOn(ctx context.Context, op *api.Operation, r *broker.Reques
 	return out, nil
 }
 
+// unsure is the answer when that of the leader was lost, or cut off.
+func unsure(how string, why error) *jobs.Error {
+	return &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: fmt.Sprintf("the answer of another node was %s, so the request may have been done, or not: %v", how, why)}
+}
+
 // serveInner answers a request that has come to another member over NATS.
 func (m *member) serveInner(w http.ResponseWriter, r *http.Request, handle func(context.Context, *broker.Request) ([]byte, error)) {
-	if !m.Leads() || m.back.Load().Submitter == nil {
+	if !m.decides() {
 		w.Header().Set(httpapi.Undone, "true")
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
@@ -392,7 +399,7 @@ func (m *member) serveInner(w http.ResponseWriter, r *http.Request, handle func(
 		_, _ = w.Write(api.Problem(problem)) // the other node notices
 		return
 	}
-	w.Header().Set(omittedHeader, q.Omitted)
+	w.Header().Set(broker.HeaderOmitted, q.Omitted)
 	_, _ = w.Write(out) // the other node notices
 }
 

@@ -7,14 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"time"
 
 	"jobstream/jobs/fsync"
 	"jobstream/status"
 )
-
-// asideOfMember is how the folder of a cluster's streams is named, with a time behind it.
-const asideOfMember = "broker-cluster-"
 
 // Leave makes the data folder of a member that does not run that of a server that is alone,
 // with all that the member's tracker has. The streams of the cluster are set aside, in the
@@ -34,12 +30,8 @@ func Leave(dir string, log *slog.Logger) (to string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, tracker.Close()) }()
-	to = filepath.Join(f.Root, asideOfMember+time.Now().UTC().Format("20060102T150405.000"))
-	switch err := os.Rename(f.Broker, to); {
-	case errors.Is(err, fs.ErrNotExist):
-		to = ""
-	case err != nil:
-		return "", fmt.Errorf("the streams of the cluster cannot be set aside: %w", err)
+	if to, err = f.setAside(asideOfMember); err != nil {
+		return "", err
 	}
 	// The last step. Until then it is a member without streams, which leaves again.
 	return to, errors.Join(os.Remove(path), fsync.Dir(f.Root))

@@ -333,8 +333,7 @@ func (m *member) Check(ctx context.Context) map[string]error {
 	checks := map[string]error{"tracker": m.store.Health()}
 	if c := m.n.core.Load(); c != nil {
 		maps.Copy(checks, c.health.Check(ctx))
-	}
-	if checks["disk"] == nil && m.room.least > 0 && m.n.core.Load() == nil {
+	} else if m.room.least > 0 {
 		checks["disk"] = m.room.look()
 	}
 	checks["cluster"] = nil

@@ -58,18 +58,12 @@ const (
 	memberResend   = time.Second
 )
 
-func (o *coreOptions) resubmit() time.Duration {
+// ofMember is a time of a member; 0 for a node that is alone.
+func (o *coreOptions) ofMember(d time.Duration) time.Duration {
 	if o.member == nil {
 		return 0
 	}
-	return memberResubmit
-}
-
-func (o *coreOptions) resend() time.Duration {
-	if o.member == nil {
-		return 0
-	}
-	return memberResend
+	return d
 }
 
 // sweep removes what was left half done.
@@ -200,7 +194,7 @@ func (c *core) start(ctx context.Context) (err error) {
 	unfinished, scheduled := c.Store.Totals()
 	c.Submitter = intake.NewSubmitter(intake.SubmitterOptions{
 		Inbox: c.Broker.Inbox, Ledger: c.Store, Registry: c.o.registry, Inputs: c.Inputs,
-		QueueSize: c.o.Bounds.Queue, MaxScheduled: c.o.Bounds.Scheduled, MaxPayload: c.o.maxPayload(), Healthy: c.health.now, Room: c.health.room.now, Resubmit: c.o.resubmit(),
+		QueueSize: c.o.Bounds.Queue, MaxScheduled: c.o.Bounds.Scheduled, MaxPayload: c.o.maxPayload(), Healthy: c.health.now, Room: c.health.room.now, Resubmit: c.o.ofMember(memberResubmit),
 	}, unfinished, scheduled)
 	c.o.Handlers.Tools.Queue.submitter.Store(c.Submitter)
 	c.Releaser = intake.NewReleaser(intake.ReleaserOptions{
@@ -355,7 +349,7 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	}
 	c.newPools(pool.Options{
 		Queue: c.Tail, Tracker: c.o.member.leased(c.Store), Recorder: c.Recorder, Registry: c.o.registry,
-		MaxWorkers: c.o.Workers.Max, MinWorkers: c.o.Workers.Min, Paused: paused, Lease: c.o.Workers.Lease, Resend: c.o.resend(), MaxLost: c.o.Workers.MaxLost, Node: c.name, Trace: c.o.traceAttempts(), Logger: c.log,
+		MaxWorkers: c.o.Workers.Max, MinWorkers: c.o.Workers.Min, Paused: paused, Lease: c.o.Workers.Lease, Resend: c.o.ofMember(memberResend), MaxLost: c.o.Workers.MaxLost, Node: c.name, Trace: c.o.traceAttempts(), Logger: c.log,
 		LeaseKey: key, Running: adopted,
 		SurvivorsUpTo: survivors, Artifacts: c.o.Handlers.Artifacts, Inputs: c.Inputs, Logs: c.Logs, Revoked: c.publishCancel,
 	}, lanes)

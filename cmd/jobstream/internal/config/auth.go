@@ -118,7 +118,7 @@ func (a *Auth) keys() []setting.Setting {
 	}
 	list := []setting.Setting{
 		anonymous,
-		setting.Checked("server.auth.tokens_file", &a.TokensFile, "the path of a file", func(s string) bool { return !strings.ContainsFunc(s, unicode.IsControl) }),
+		filePath("server.auth.tokens_file", &a.TokensFile),
 	}
 	list = append(list, a.JWT.keys()...)
 	for _, name := range slices.Sorted(maps.Keys(a.Tokens)) {

@@ -2,14 +2,11 @@ package config
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
-	"unicode"
 
 	"jobstream/jobs"
 	"jobstream/jobs/access"
@@ -66,9 +63,6 @@ func (n *Node) keys() []setting.Setting {
 
 // keys are the settings of the section broker.cluster.
 func (c *Cluster) keys() []setting.Setting {
-	path := func(key string, p *string) setting.Setting {
-		return setting.Checked(routeTLSKey+key, p, "the path of a file", func(s string) bool { return !strings.ContainsFunc(s, unicode.IsControl) })
-	}
 	const form = "an address with a port, like 10.0.0.1:6222"
 	optional := func(s string) bool { return s == "" || validAddress(s) }
 	return []setting.Setting{
@@ -80,7 +74,7 @@ func (c *Cluster) keys() []setting.Setting {
 		setting.Bool(bootstrapKey, &c.Bootstrap),
 		setting.Text("broker.cluster.user", &c.User),
 		setting.Secret(setting.Text("broker.cluster.password", &c.Password)),
-		path("cert", &c.TLS.Cert), path("key", &c.TLS.Key), path("ca", &c.TLS.CA),
+		filePath(routeTLSKey+"cert", &c.TLS.Cert), filePath(routeTLSKey+"key", &c.TLS.Key), filePath(routeTLSKey+"ca", &c.TLS.CA),
 	}
 }
 
@@ -188,25 +182,13 @@ func (t *ClusterTLS) Load() (*tls.Config, error) {
 	if t.Cert == "" {
 		return nil, nil
 	}
-	cert, err := readPEM(routeTLSKey+"cert", t.Cert)
+	pair, err := readPair(routeTLSKey, t.Cert, t.Key)
 	if err != nil {
 		return nil, err
 	}
-	key, err := readPEM(routeTLSKey+"key", t.Key)
+	pool, err := readAuthorities(routeTLSKey+"ca", t.CA)
 	if err != nil {
 		return nil, err
-	}
-	authority, err := readPEM(routeTLSKey+"ca", t.CA)
-	if err != nil {
-		return nil, err
-	}
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		return nil, wrongFile(routeTLSKey+"cert", t.Cert, "and broker.cluster.tls.key are no pair: "+strings.TrimPrefix(err.Error(), "tls: "))
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(authority) {
-		return nil, wrongFile(routeTLSKey+"ca", t.CA, "has no certificate in PEM")
 	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair},

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"unicode"
@@ -33,10 +32,12 @@ const (
 
 // keys are the settings of the section server.tls.
 func (t *TLS) keys() []setting.Setting {
-	path := func(key string, p *string) setting.Setting {
-		return setting.Checked(key, p, "the path of a file", func(s string) bool { return !strings.ContainsFunc(s, unicode.IsControl) })
-	}
-	return []setting.Setting{path(certKey, &t.Cert), path(keyKey, &t.Key), path(clientCAKey, &t.ClientCA)}
+	return []setting.Setting{filePath(certKey, &t.Cert), filePath(keyKey, &t.Key), filePath(clientCAKey, &t.ClientCA)}
+}
+
+// filePath is a setting that names a file.
+func filePath(key string, p *string) setting.Setting {
+	return setting.Checked(key, p, "the path of a file", func(s string) bool { return !strings.ContainsFunc(s, unicode.IsControl) })
 }
 
 // Files are the paths that are set.
@@ -52,11 +53,7 @@ func (t *TLS) Files() (all []string) {
 // checkTLS checks keys of the section that depend on one another.
 func (l *loader) checkTLS() {
 	t := &l.config.Server.TLS
-	for _, path := range []*string{&t.Cert, &t.Key, &t.ClientCA} {
-		if *path != "" {
-			*path = setting.Path(filepath.Dir(l.file), *path)
-		}
-	}
+	l.fromHere(&t.Cert, &t.Key, &t.ClientCA)
 	switch {
 	case t.Cert != "" && t.Key == "" && !l.failed(keyKey):
 		l.fail(keyKey, "", "is missing; "+certKey+" needs the file with its private key")
@@ -85,13 +82,8 @@ func (t *TLS) Load() (*tls.Config, error) {
 	if t.ClientCA == "" {
 		return c, nil
 	}
-	authorities, err := readPEM(clientCAKey, t.ClientCA)
-	if err != nil {
+	if c.ClientCAs, err = readAuthorities(clientCAKey, t.ClientCA); err != nil {
 		return nil, err
-	}
-	c.ClientCAs = x509.NewCertPool()
-	if !c.ClientCAs.AppendCertsFromPEM(authorities) {
-		return nil, wrongFile(clientCAKey, t.ClientCA, "has no certificate in PEM")
 	}
 	c.ClientAuth = tls.RequireAndVerifyClientCert
 	c.SessionTicketsDisabled = true // so that every connection is checked by the authorities of today
@@ -133,6 +125,36 @@ func (t *TLS) Certificate() (*x509.Certificate, error) {
 		return nil, wrongFile(certKey, t.Cert, err.Error())
 	}
 	return c, nil
+}
+
+// readAuthorities reads the certificates of authorities.
+func readAuthorities(key, path string) (*x509.CertPool, error) {
+	data, err := readPEM(key, path)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, wrongFile(key, path, "has no certificate in PEM")
+	}
+	return pool, nil
+}
+
+// readPair reads the certificate of this process and its key, which stand in a section as
+// cert and key.
+func readPair(section, cert, key string) (pair tls.Certificate, err error) {
+	public, err := readPEM(section+"cert", cert)
+	if err != nil {
+		return pair, err
+	}
+	private, err := readPEM(section+"key", key)
+	if err != nil {
+		return pair, err
+	}
+	if pair, err = tls.X509KeyPair(public, private); err != nil {
+		return pair, wrongFile(section+"cert", cert, "and "+section+"key are no pair: "+strings.TrimPrefix(err.Error(), "tls: "))
+	}
+	return pair, nil
 }
 
 func readPEM(key, path string) ([]byte, error) {

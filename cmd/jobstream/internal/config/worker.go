@@ -2,12 +2,10 @@ package config
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net/url"
 	"slices"
 	"strings"
-	"unicode"
 
 	"jobstream/jobs/handlers"
 	"jobstream/jobs/setting"
@@ -38,16 +36,13 @@ func (c *Config) IsWorker() bool { return c.Node.Role == roleWorker }
 
 // keys are the settings of a worker in the section broker.
 func (s *Servers) keys() []setting.Setting {
-	path := func(key string, p *string) setting.Setting {
-		return setting.Checked(clientTLSKey+key, p, "the path of a file", func(s string) bool { return !strings.ContainsFunc(s, unicode.IsControl) })
-	}
 	at := setting.Checked(urlKey, &s.URL, "an address like nats://10.0.0.1:4222 or tls://10.0.0.1:4222, or some with commas between them", func(s string) bool {
 		return s == "" || !slices.ContainsFunc(strings.Split(s, ","), func(one string) bool { return !validURL(strings.TrimSpace(one)) })
 	})
 	return []setting.Setting{
 		setting.Secret(at), // there may be a token in it
 		setting.Secret(setting.Text(tokenKey, &s.Token)),
-		path("ca", &s.TLS.CA), path("cert", &s.TLS.Cert), path("key", &s.TLS.Key),
+		filePath(clientTLSKey+"ca", &s.TLS.CA), filePath(clientTLSKey+"cert", &s.TLS.Cert), filePath(clientTLSKey+"key", &s.TLS.Key),
 	}
 }
 
@@ -152,30 +147,18 @@ func (t *ClientTLS) Load() (*tls.Config, error) {
 		return nil, nil
 	}
 	made := &tls.Config{MinVersion: tls.VersionTLS12}
+	var err error
 	if t.CA != "" {
-		data, err := readPEM(clientTLSKey+"ca", t.CA)
-		if err != nil {
+		if made.RootCAs, err = readAuthorities(clientTLSKey+"ca", t.CA); err != nil {
 			return nil, err
-		}
-		made.RootCAs = x509.NewCertPool()
-		if !made.RootCAs.AppendCertsFromPEM(data) {
-			return nil, wrongFile(clientTLSKey+"ca", t.CA, "has no certificate in PEM")
 		}
 	}
 	if t.Cert == "" {
 		return made, nil
 	}
-	cert, err := readPEM(clientTLSKey+"cert", t.Cert)
+	pair, err := readPair(clientTLSKey, t.Cert, t.Key)
 	if err != nil {
 		return nil, err
-	}
-	key, err := readPEM(clientTLSKey+"key", t.Key)
-	if err != nil {
-		return nil, err
-	}
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		return nil, wrongFile(clientTLSKey+"cert", t.Cert, "and broker.tls.key are no pair: "+strings.TrimPrefix(err.Error(), "tls: "))
 	}
 	made.Certificates = []tls.Certificate{pair}
 	return made, nil
