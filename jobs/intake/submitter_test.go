@@ -259,7 +259,7 @@ func TestSubmitAgain(t *testing.T) {
 			}
 			var again []*jobs.Message
 			for len(again) == 0 {
-				time.Sleep(10 * time.Millisecond)
+				time.Sleep(10 * time.Millisecond) // by the bubble's clock, like the other ones
 				again, _ = d.inbox.take()
 			}
 			if took := time.Since(begin); again[0].ID != first[0].ID || took > 1300*time.Millisecond || (refusal == nil) != (took >= time.Second) {
