@@ -200,6 +200,25 @@ func (k *call) rewrite(p *httputil.ProxyRequest, id string, job jobs.ID) {
 	p.Out.Header.Set(requestIDHeader, id)
 }
 
+// As is the transport of requests of a member itself to [Server.Inner] of the node that leads.
+func As(who *access.Principal, to Cluster) http.RoundTripper { return member{who, to} }
+
+type member struct {
+	who *access.Principal
+	to  Cluster
+}
+
+func (m member) RoundTrip(r *http.Request) (*http.Response, error) {
+	who, err := json.Marshal(passed{Principal: m.who})
+	if err != nil {
+		return nil, err
+	}
+	out := r.Clone(r.Context())
+	out.URL.Scheme, out.Host = "http", "localhost"
+	out.Header.Set(passedHeader, string(who))
+	return m.to.Send(out, reads(r))
+}
+
 // sender is [Cluster.Send] as a transport.
 type sender struct {
 	to         Cluster

@@ -53,6 +53,9 @@ type Ask struct {
 	Max    int           // 1 to MaxAsk jobs
 	Wait   time.Duration // 0 to MaxAskWait
 	Worker string        // its name; "" = none
+	// Member says that the worker is a member of the cluster, so that it may have jobs of
+	// types that the server does itself; see [Type.Anywhere].
+	Member bool
 	// Gone says that nobody reads the answer any more. It is called before the ask gets
 	// a job. nil = the end of the context says so.
 	Gone func() bool
@@ -76,6 +79,16 @@ func ValidWorkerName(s string) bool {
 		return !letter && !strings.ContainsRune("_-@#", r)
 	})
 }
+
+// memberMark stands in the names of workers that are members, between the member's and what
+// makes it another worker after each start. No name of a node has it.
+const memberMark = "#w-"
+
+// MemberWorker is the name under which a member works. start differs with each start.
+func MemberWorker(member, start string) string { return member + memberMark + start }
+
+// OfMember reports whether the node of an execution is a worker that is a member.
+func OfMember(node string) bool { return strings.Contains(node, memberMark) }
 
 // Bounds of [Type.Lease].
 const (

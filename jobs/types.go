@@ -98,6 +98,9 @@ type Type struct {
 	// HandsOver says that the Handler may hand its work over to somebody elsewhere; see
 	// [ErrHandedOver].
 	HandsOver bool
+	// AtLeader says that the Handler needs the history, the queue or the broker of the server.
+	// In a cluster only the node that leads does such jobs.
+	AtLeader bool
 	// Lease is how long a worker elsewhere may be silent; 0 = the pool's.
 	Lease time.Duration
 	// Needs is the scope that a submission needs, besides submit; "" = none.
@@ -277,4 +280,10 @@ func (r *Registry) Unknown(name string) *Error {
 		Detail: "unknown job type " + Quote(name) + "; known are " + known,
 		Fields: []FieldError{{Pointer: "/type", Detail: "must be one of " + known}},
 	}
+}
+
+// Anywhere reports whether any member of a cluster may do the jobs of the type, with its own
+// handler.
+func (t *Type) Anywhere() bool {
+	return t.Handler != nil && !t.Remote && !t.HandsOver && !t.AtLeader && !t.Internal
 }

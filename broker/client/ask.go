@@ -65,6 +65,10 @@ func leasesOf(m *nats.Msg) ([]jobs.Lease, error) {
 
 // next asks once. wait is how long the server keeps the ask if it has no job.
 func (w *worker) next(ctx context.Context, most int, wait time.Duration) ([]jobs.Lease, error) {
+	body := api.AppendAsk(nil, &jobs.Ask{Types: w.types, Max: most, Wait: wait, Worker: w.o.Name})
+	if w.c.way != nil {
+		return w.nextOver(ctx, body)
+	}
 	dropped := w.c.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
 	defer w.c.nc.RemoveStatusListener(dropped)
 	if err := w.c.closed(); err != nil {
@@ -82,7 +86,6 @@ func (w *worker) next(ctx context.Context, most int, wait time.Duration) ([]jobs
 	if err := sub.AutoUnsubscribe(1); err != nil {
 		return nil, err
 	}
-	body := api.AppendAsk(nil, &jobs.Ask{Types: w.types, Max: most, Wait: wait, Worker: w.o.Name})
 	if err := w.c.nc.PublishRequest(subject("worker.next"), reply, body); err != nil {
 		return nil, err
 	}
@@ -102,6 +105,21 @@ func (w *worker) next(ctx context.Context, most int, wait time.Duration) ([]jobs
 	a.leave()
 	time.AfterFunc(2*time.Minute, func() { _ = sub.Unsubscribe() }) // a server that had stopped may still answer
 	return nil, err
+}
+
+// nextOver is next without NATS. The end of its context withdraws an ask there. An answer
+// that was on its way then is given back.
+func (w *worker) nextOver(ctx context.Context, body []byte) ([]jobs.Lease, error) {
+	answer, err := w.c.try(ctx, "worker.next", nil, body, askTime+patience)
+	if err != nil {
+		return nil, err
+	}
+	leases, err := api.ReadLeases(answer)
+	if ctx.Err() == nil || err != nil {
+		return leases, err
+	}
+	w.giveBack(leases)
+	return nil, context.Cause(ctx)
 }
 
 // withdraw ends the ask of a worker that stops. Else the server would give it what the

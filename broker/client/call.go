@@ -83,6 +83,9 @@ func (c *Client) pause(ctx context.Context, n int, err error) error {
 // connected waits for a connection. The error is the cause of ctx's end, or says that the
 // connection is closed.
 func (c *Client) connected(ctx context.Context) error {
+	if c.way != nil {
+		return nil
+	}
 	changes := c.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	defer c.nc.RemoveStatusListener(changes)
 	for !c.nc.IsConnected() {
@@ -100,7 +103,7 @@ func (c *Client) connected(ctx context.Context) error {
 
 // closed is the reason why there will be no connection any more; nil if there may be.
 func (c *Client) closed() error {
-	if !c.nc.IsClosed() {
+	if c.way != nil || !c.nc.IsClosed() {
 		return nil
 	}
 	if err := c.nc.LastError(); err != nil {
@@ -114,6 +117,15 @@ func (c *Client) closed() error {
 func (c *Client) try(ctx context.Context, name string, header nats.Header, body []byte, patience time.Duration) ([]byte, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	if c.way != nil {
+		timer := time.AfterFunc(patience, func() { cancel(errNoAnswer) })
+		defer timer.Stop()
+		answer, err := c.way.Do(ctx, name, body)
+		if err != nil && ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return answer, err
+	}
 	dropped := c.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
 	defer c.nc.RemoveStatusListener(dropped)
 	if err := c.closed(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -16,9 +17,26 @@ import (
 // any goroutine. They send what they have to say again, until there is an answer: while the
 // server starts, or is too busy. The scopes submit and work are enough for all of them.
 type Client struct {
-	nc  *nats.Conn
-	own bool // Close closes it
+	nc  *nats.Conn // nil: way is there
+	own bool       // Close closes it
+	way *Way
 }
+
+// Way is how requests reach the server without a connection of NATS, as those of a member of
+// a cluster do.
+type Way struct {
+	// Do sends a request of an operation, like worker.next, and waits for the answer.
+	Do func(ctx context.Context, name string, body []byte) ([]byte, error)
+	// Files sends requests to the server's REST side, whatever their host is; see
+	// [Options.REST].
+	Files http.RoundTripper
+	// Revoked calls look whenever an execution may have been ended by the server, until stop
+	// is called.
+	Revoked func(look func()) (stop func())
+}
+
+// Over makes a client whose requests go that way.
+func Over(w *Way) *Client { return &Client{way: w} }
 
 var _ jobs.Client = (*Client)(nil)
 
@@ -35,15 +53,15 @@ func Connect(url string, options ...nats.Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{nc, true}, nil
+	return &Client{nc: nc, own: true}, nil
 }
 
 // New makes a client of a connection, which stays the caller's. It should have
 // [nats.MaxReconnects] of -1.
-func New(nc *nats.Conn) *Client { return &Client{nc, false} }
+func New(nc *nats.Conn) *Client { return &Client{nc: nc} }
 
 // Connected reports whether there is a connection to a server now.
-func (c *Client) Connected() bool { return c.nc.IsConnected() }
+func (c *Client) Connected() bool { return c.way != nil || c.nc.IsConnected() }
 
 // Close closes the connection, if [Connect] has made it.
 func (c *Client) Close() {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -59,11 +60,11 @@ func (c *Client) Work(ctx context.Context, r *jobs.Registry, o Options) error {
 	var end context.CancelFunc
 	w.life, end = context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	revoked, err := c.nc.Subscribe(subject("worker.cancel."+w.o.Name), func(*nats.Msg) { wake(w.news) })
+	stop, err := w.listen()
 	if err != nil {
 		return err
 	}
-	defer func() { _ = revoked.Unsubscribe() }() // it fails only if the connection is closed
+	defer stop()
 	beating := make(chan struct{})
 	go func() { defer close(beating); w.beat() }()
 	err = w.ask(ctx)
@@ -72,6 +73,19 @@ func (c *Client) Work(ctx context.Context, r *jobs.Registry, o Options) error {
 	<-beating
 	w.closeIdle()
 	return err
+}
+
+// listen has the worker beat at once when the server may have ended an execution, until stop
+// is called.
+func (w *worker) listen() (stop func(), err error) {
+	if w.c.way != nil {
+		return w.c.way.Revoked(func() { wake(w.news) }), nil
+	}
+	revoked, err := w.c.nc.Subscribe(subject("worker.cancel."+w.o.Name), func(*nats.Msg) { wake(w.news) })
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = revoked.Unsubscribe() }, nil // it fails only if the connection is closed
 }
 
 // defaultWorkers is the [Options.Concurrency] of those who do not say.
@@ -113,7 +127,10 @@ func newWorker(c *Client, r *jobs.Registry, o Options) (*worker, error) {
 	case !jobs.ValidWorkerName(w.o.Name):
 		return nil, fmt.Errorf("client: Options.Name is %s; it must be 1 to %d letters, digits, _, -, @ or #", jobs.Quote(o.Name), jobs.MaxWorkerName)
 	}
-	if o.REST != "" {
+	switch {
+	case c.way != nil:
+		w.door = &door{c: c, base: "http://leader", http: &http.Client{Transport: c.way.Files}}
+	case o.REST != "":
 		var err error
 		if w.door, err = newDoor(c, o.REST); err != nil {
 			return nil, err
@@ -125,7 +142,7 @@ func newWorker(c *Client, r *jobs.Registry, o Options) (*worker, error) {
 // choose finds the types to ask for.
 func (w *worker) choose() error {
 	for _, t := range w.r.Types() {
-		if t.Handler != nil && !t.Remote && !t.Internal {
+		if t.Handler != nil && !t.Remote && !t.Internal && (w.c.way == nil || t.Anywhere()) {
 			w.types = append(w.types, t.Name)
 		}
 	}
@@ -218,7 +235,7 @@ func (w *worker) askAgain(ctx context.Context, n int, why error) error {
 // cannot answer.
 func (w *worker) elsewhere(n int, why error) {
 	e, known := jobs.AsError(why)
-	if !known || e.Kind != jobs.Unavailable && e.Kind != jobs.ShuttingDown || n%3 != 2 || len(w.c.nc.Servers()) < 2 {
+	if w.c.way != nil || !known || e.Kind != jobs.Unavailable && e.Kind != jobs.ShuttingDown || n%3 != 2 || len(w.c.nc.Servers()) < 2 {
 		return
 	}
 	if err := w.c.nc.ForceReconnect(); err != nil {
@@ -251,6 +268,8 @@ func (w *worker) hopeless(err error) error {
 	switch {
 	case !known:
 		return err
+	case w.c.way != nil:
+		return nil // the leader may have another configuration, or another version, for a while
 	case e.Kind == jobs.UnknownType:
 		w.mu.Lock()
 		defer w.mu.Unlock()

@@ -206,6 +206,7 @@ func (m *typeMaker) makeOne(c *config.Config, name string, before madeType) (*jo
 		Name: name, RetryCount: t.RetryCount, Timeout: t.Timeout, MaxWorkers: t.MaxWorkers,
 		ConcurrencyPerKey: t.ConcurrencyPerKey, Rate: t.Rate, Backoff: t.Backoff, Inputs: t.Inputs, Handler: h, Run: t.Run,
 		Needs:       handlers.Find(c.Kinds, t.Run).Needs,
+		AtLeader:    handlers.Find(c.Kinds, t.Run).Inside,
 		Description: t.Description,
 	}
 	if !t.Schema.IsZero() {

@@ -271,6 +271,7 @@ func (m *member) open() error {
 		return err
 	}
 	endpoints := natsdoor.Endpoints(m.back.Load, m.n.o.traceNATS())
+	everywhere := m.everywhere(endpoints)
 	mux := http.NewServeMux()
 	mux.Handle("/", m.n.rest.Inner())
 	for _, e := range endpoints {
@@ -278,7 +279,8 @@ func (m *member) open() error {
 	}
 	m.inner = &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	go func() { _ = m.inner.Serve(l) }() // it ends with the listener
-	return m.n.serveNATS(m.broker, m.everywhere(endpoints))
+	m.work(everywhere)
+	return m.n.serveNATS(m.broker, everywhere)
 }
 
 // close closes what open has opened.
@@ -362,7 +364,7 @@ func (m *member) passOn(ctx context.Context, op *api.Operation, r *broker.Reques
 		return nil, api.ReadProblem(a.StatusCode, out)
 	}
 	r.Omitted = a.Header.Get(broker.HeaderOmitted)
-	if !reads {
+	if !reads && !r.Principal.Member { // a member that works looks nothing up
 		settling, cancel := context.WithTimeout(ctx, leaderTime)
 		defer cancel()
 		_ = m.Current(settling) // it is done, whether this node knows or not

@@ -43,6 +43,7 @@ type member struct {
 	index   index
 	passing *http.Transport // to the inner doors of other members
 	inner   *http.Server    // that of this one; nil before it is open, and set before ended
+	worker  memberWorker
 	stop    context.CancelFunc
 	ended   chan struct{} // closed when the machine has stopped
 
@@ -158,6 +159,7 @@ func (n *Node) leave(ctx context.Context) error {
 	m.grace.Store(&ctx)
 	m.waits.Close()
 	m.changes.Close()
+	m.worker.end()
 	m.stop()
 	<-m.ended
 	n.closeDoor(ctx)

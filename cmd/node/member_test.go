@@ -25,6 +25,7 @@ type members struct {
 	t       *testing.T
 	nodes   []*Node // nil: it is stopped
 	options []Options
+	types   func(i int) []*jobs.Type // of a node; nil: echo
 }
 
 // freeAddress is one on loopback that nobody listens on.
@@ -44,7 +45,16 @@ func startMembers(t *testing.T, count int) *members {
 // startMembersWith has the options changed before the start.
 func startMembersWith(t *testing.T, count int, change func([]Options)) *members {
 	t.Helper()
-	m := &members{t: t, nodes: make([]*Node, count)}
+	m := &members{t: t}
+	m.begin(count, change)
+	return m
+}
+
+// begin starts the nodes. It has their options changed before.
+func (m *members) begin(count int, change func([]Options)) {
+	t := m.t
+	t.Helper()
+	m.nodes = make([]*Node, count)
 	var routes []string
 	for range count {
 		routes = append(routes, freeAddress(t))
@@ -66,12 +76,15 @@ func startMembersWith(t *testing.T, count int, change func([]Options)) *members 
 	for i := range count {
 		m.start(i)
 	}
-	return m
 }
 
 func (m *members) start(i int) {
 	m.t.Helper()
-	n, err := Open(context.Background(), m.options[i], jobs.NewRegistry(typesOf(jobs.HandlerFunc(echo), "echo")...))
+	types := typesOf(jobs.HandlerFunc(echo), "echo")
+	if m.types != nil {
+		types = m.types(i)
+	}
+	n, err := Open(context.Background(), m.options[i], jobs.NewRegistry(types...))
 	mustDo(m.t, err)
 	m.nodes[i] = n
 }

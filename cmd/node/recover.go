@@ -225,7 +225,7 @@ func atWork(store *status.Store, f func(*jobs.Job) bool) error {
 // leased says whether the worker of a processing job is elsewhere.
 func leased(r *jobs.Registry, j *jobs.Job) bool {
 	t := r.Lookup(j.Type)
-	return t != nil && (t.Remote || t.HandsOver)
+	return t != nil && (t.Remote || t.HandsOver || jobs.OfMember(j.Node) && t.Anywhere())
 }
 
 // adopted are the jobs whose workers are elsewhere and have them still.

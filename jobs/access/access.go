@@ -39,6 +39,8 @@ type Principal struct {
 	Types []string
 	// Expires is when its rights end; zero = never.
 	Expires time.Time
+	// Member says that it is a member of the cluster itself. Nobody from outside is.
+	Member bool
 }
 
 // Names that no token of the configuration has.

@@ -13,6 +13,7 @@ type lease struct {
 	token  string
 	worker *remoteWorker // nil: it has no name
 	node   string        // the name in events
+	member bool          // its worker is a member of the cluster, and the type is not remote
 	span   time.Duration // without a beat
 	beat   spot          // in leases.lines, while it lives
 	alone  bool          // its worker gets nothing else

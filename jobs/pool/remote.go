@@ -141,7 +141,7 @@ func (r *Leases) typesOf(a *jobs.Ask) (types []*poolType, err error) {
 	var bad []jobs.FieldError
 	for i, name := range a.Types {
 		t := r.p.types[name]
-		if t == nil || t.removed() || !t.Remote {
+		if t == nil || t.removed() || !t.Remote && !(a.Member && t.Anywhere()) {
 			bad = append(bad, jobs.FieldError{Pointer: fmt.Sprint("/types/", i), Detail: r.noSuch(name, t)})
 			continue
 		}
@@ -176,7 +176,7 @@ func (r *Leases) noSuch(name string, t *poolType) string {
 
 // show makes the view of a set. p.mu is locked.
 func (r *Leases) show(s *askSet) {
-	r.p.choice.show(&s.view, func(t *poolType) bool { return t.Remote && s.has(t) })
+	r.p.choice.show(&s.view, func(t *poolType) bool { return s.has(t) }) // they were checked
 }
 
 // leave ends an ask.
@@ -418,7 +418,7 @@ func (r *Leases) execution(d *delivery, job *jobs.Job, worker string) *execution
 	light.Payload, light.Checkpoint = nil, nil
 	x := newExecution(r.p, d, &light)
 	x.away.Store(true)
-	x.lease = &lease{node: nodeOf(worker), span: r.p.span(d.typ)}
+	x.lease = &lease{node: nodeOf(worker), span: r.p.span(d.typ), member: !d.typ.Remote && jobs.OfMember(worker)}
 	x.task.Begin(&light, x.attempt, x)
 	return x
 }

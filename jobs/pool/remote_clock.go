@@ -24,6 +24,11 @@ func (r *Leases) keep(now time.Time) {
 			t.unwanted = true
 			r.clear(t)
 		}
+		if !t.Remote && t.asks == 0 && len(r.parked) > 0 && now.Sub(t.asked) > unwantedAfter {
+			for _, d := range r.clearParked(t) { // no member asks for it any more
+				r.p.putBack(d)
+			}
+		}
 	}
 	r.drain()
 	r.asks.drop()
@@ -158,7 +163,7 @@ func (r *Leases) retype() (lost []*execution) {
 		r.show(s)
 	}
 	for _, x := range r.leases.byKey {
-		if t := x.d.lane.typ; x.away.Load() && !x.lease.dead && !t.removed() && !t.Remote && !t.HandsOver {
+		if t := x.d.lane.typ; x.away.Load() && !x.lease.dead && !t.removed() && !t.Remote && !t.HandsOver && !(x.lease.member && t.Anywhere()) {
 			x.lease.dead = true
 			lost = append(lost, x)
 		}
@@ -174,7 +179,7 @@ func (p *Pool) adopt(running iter.Seq[*jobs.Job]) {
 	now := time.Now()
 	for j := range running {
 		l := p.lanes[j.Lane()]
-		if l == nil || !l.typ.Remote && !l.typ.HandsOver {
+		if l == nil || !l.typ.Remote && !l.typ.HandsOver && !jobs.OfMember(j.Node) {
 			continue
 		}
 		d := &delivery{Delivery: jobs.Delivery{Lane: l.Lane, Seq: j.Seq}, lane: l, typ: l.typ.Type, id: j.ID, keyed: j.Keyed()}
