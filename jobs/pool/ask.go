@@ -23,9 +23,11 @@ type ask struct {
 // askSet has the asks for the same types, in the order in which they came.
 type askSet struct {
 	types []*poolType
-	view  view
-	line  list.List // of *ask
-	uses  int       // asks, those that do not wait at the moment too
+	// member says that the asks are those of members of the cluster.
+	member bool
+	view   view
+	line   list.List // of *ask
+	uses   int       // asks, those that do not wait at the moment too
 }
 
 // asks are the requests of workers elsewhere. A job wakes one of them, the first that
@@ -44,12 +46,16 @@ func (a *asks) init() { a.sets = make(map[string]*askSet) }
 // is compared with each.
 const maxAskSets = 1000
 
-// set finds the set of these types, or makes it. It is nil if there are too many.
-func (a *asks) set(types []*poolType) *askSet {
+// set finds the set of these types for members or for others, or makes it. It is nil if
+// there are too many.
+func (a *asks) set(types []*poolType, member bool) *askSet {
 	types = slices.Clone(types)
 	slices.SortFunc(types, func(s, t *poolType) int { return strings.Compare(s.Name, t.Name) })
 	types = slices.Compact(types)
 	var key strings.Builder
+	if member {
+		key.WriteString(" ") // in front of no name otherwise
+	}
 	for _, t := range types {
 		key.WriteString(t.Name + " ")
 	}
@@ -58,7 +64,7 @@ func (a *asks) set(types []*poolType) *askSet {
 		a.drop()
 	}
 	if s == nil && len(a.order) < maxAskSets {
-		s = &askSet{types: types}
+		s = &askSet{types: types, member: member}
 		a.sets[key.String()] = s
 		a.order = append(a.order, s)
 	}

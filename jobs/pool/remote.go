@@ -57,6 +57,9 @@ func nodeOf(worker string) string { return cmp.Or(worker, unnamed) }
 
 // Next waits for jobs; see [jobs.Leases].
 func (r *Leases) Next(ctx context.Context, a *jobs.Ask) ([]jobs.Lease, error) {
+	if a.Member && strings.HasPrefix(a.Worker, jobs.MemberWorker(r.p.o.Node, "")) {
+		return nil, nil // it has asked before its node began to lead, whose pool does the work now
+	}
 	q, err := r.queue(a)
 	if err != nil {
 		return nil, err
@@ -107,7 +110,7 @@ func (r *Leases) queue(a *jobs.Ask) (*ask, error) {
 	case w != nil && w.held >= jobs.MaxLeases:
 		return nil, tooMany(fmt.Sprintf("the worker %s has %d leases already", jobs.Quote(w.name), w.held))
 	}
-	set := r.asks.set(types)
+	set := r.asks.set(types, a.Member)
 	if set == nil {
 		return nil, tooMany(fmt.Sprintf("workers that wait ask for %d different sets of types already", maxAskSets))
 	}
@@ -176,7 +179,7 @@ func (r *Leases) noSuch(name string, t *poolType) string {
 
 // show makes the view of a set. p.mu is locked.
 func (r *Leases) show(s *askSet) {
-	r.p.choice.show(&s.view, func(t *poolType) bool { return s.has(t) }) // they were checked
+	r.p.choice.show(&s.view, func(t *poolType) bool { return s.has(t) && (t.Remote || s.member && t.Anywhere()) })
 }
 
 // leave ends an ask.
