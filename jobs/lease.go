@@ -82,10 +82,16 @@ func ValidWorkerName(s string) bool {
 
 // memberMark stands in the names of workers that are members, between the member's and what
 // makes it another worker after each start. No name of a node has it.
-const memberMark = "#w-"
+const (
+	memberMark = "#w-"
+	maxStart   = 8 // bytes of what differs with each start
+)
 
-// MemberWorker is the name under which a member works. start differs with each start.
-func MemberWorker(member, start string) string { return member + memberMark + start }
+// MemberWorker is the name under which a member works. start has up to 8 bytes, and differs
+// with each start.
+func MemberWorker(member, start string) string {
+	return member[:min(len(member), MaxWorkerName-len(memberMark)-maxStart)] + memberMark + start
+}
 
 // OfMember reports whether the node of an execution is a worker that is a member.
 func OfMember(node string) bool { return strings.Contains(node, memberMark) }

@@ -33,6 +33,9 @@ type Way struct {
 	// Revoked calls look whenever an execution may have been ended by the server, until stop
 	// is called.
 	Revoked func(look func()) (stop func())
+	// Grace is called when the worker is to stop. It ends when running jobs are to end,
+	// instead of [Options.Grace].
+	Grace func() context.Context
 }
 
 // Over makes a client whose requests go that way.

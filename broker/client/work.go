@@ -264,12 +264,13 @@ func (w *worker) hopeless(err error) error {
 	if again(err) {
 		return nil
 	}
+	if w.c.way != nil {
+		return nil // the leader may have another configuration, or another version, for a while
+	}
 	e, known := jobs.AsError(err)
 	switch {
 	case !known:
 		return err
-	case w.c.way != nil:
-		return nil // the leader may have another configuration, or another version, for a while
 	case e.Kind == jobs.UnknownType:
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -316,18 +317,20 @@ func (w *worker) accept(leases []jobs.Lease, asked time.Time) {
 func (w *worker) drain(end func()) error {
 	ended := make(chan struct{})
 	go func() { w.runs.Wait(); close(ended) }()
-	within := func(d time.Duration) bool {
-		timer := time.NewTimer(d)
-		defer timer.Stop()
+	within := func(ctx context.Context) bool {
 		select {
 		case <-ended:
 			return true
-		case <-timer.C:
+		case <-ctx.Done():
 			return false
 		}
 	}
-	if !within(w.o.Grace) {
-		if !within(w.interrupt() + reportTime) {
+	grace, cancel := w.grace()
+	defer cancel()
+	if !within(grace) {
+		late, cancel := context.WithTimeout(context.Background(), w.interrupt()+reportTime)
+		defer cancel()
+		if !within(late) {
 			end()
 			<-ended
 		}
@@ -338,6 +341,14 @@ func (w *worker) drain(end func()) error {
 		return nil
 	}
 	return fmt.Errorf("client: the server could not be notified of the ends of %d jobs; their leases end, and they run again", w.untold)
+}
+
+// grace ends when running jobs are to end.
+func (w *worker) grace() (context.Context, context.CancelFunc) {
+	if w.c.way != nil {
+		return w.c.way.Grace(), func() {}
+	}
+	return context.WithTimeout(context.Background(), w.o.Grace)
 }
 
 // reportTime is how long a worker that stops tries to reach the server.

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -32,11 +31,8 @@ const followPause = 250 * time.Millisecond
 
 // work begins the work.
 func (m *member) work(all []broker.Endpoint) {
-	types := false
-	for _, t := range m.n.registry.Types() {
-		types = types || t.Anywhere()
-	}
-	if !types {
+	types := m.workTypes()
+	if len(types) == 0 {
 		return
 	}
 	w := &m.worker
@@ -54,7 +50,7 @@ func (m *member) work(all []broker.Endpoint) {
 			q.Realm = realm
 			return handle[name](ctx, q)
 		},
-		Files: httpapi.As(who, m), Revoked: w.listen,
+		Files: httpapi.As(who, m), Revoked: w.listen, Grace: func() context.Context { return *m.grace.Load() },
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	if !w.begin(stop) {
@@ -64,7 +60,7 @@ func (m *member) work(all []broker.Endpoint) {
 	m.store.Listen(w.committed)
 	o := client.Options{
 		Concurrency: min(m.n.o.Workers.Max, jobs.MaxLeases), Name: jobs.MemberWorker(m.n.o.Name, strings.ToLower(rand.Text()[:8])),
-		Grace: cmp.Or(max(m.n.o.Workers.Grace, 0), -1), Logger: m.n.log,
+		Types: types, Logger: m.n.log,
 	}
 	go func() {
 		defer close(w.ended)
@@ -72,6 +68,20 @@ func (m *member) work(all []broker.Endpoint) {
 			m.n.breaks(fmt.Errorf("this node does no jobs any more: %w", err))
 		}
 	}()
+}
+
+// workTypes are the types that this node does under leases.
+func (m *member) workTypes() (names []string) {
+	for _, t := range m.n.registry.Types() {
+		if t.Anywhere() {
+			names = append(names, t.Name)
+		}
+	}
+	if len(names) > jobs.MaxAskTypes {
+		m.n.log.Warn("this node has more types than it can ask the leader for; it does the others only while it leads", "types", len(names), "most", jobs.MaxAskTypes)
+		names = names[:jobs.MaxAskTypes]
+	}
+	return names
 }
 
 // begin is false if the node stops already.

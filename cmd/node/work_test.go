@@ -2,7 +2,10 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,5 +76,91 @@ func TestMembersWork(t *testing.T) {
 			t.Errorf("%v ran again on node %d; want only the job of the node that stopped, once", b.id, b.node+1)
 		}
 		again = b
+	}
+}
+
+// TestCapOverMembers: the cap of a type holds over all nodes, and while another one begins to
+// lead: all that it allows run, and never more.
+func TestCapOverMembers(t *testing.T) {
+	t.Parallel()
+	const most, count = 4, 24
+	var running, highest atomic.Int32
+	gate := make(chan struct{})
+	m := &members{t: t}
+	m.types = func(int) []*jobs.Type {
+		types := typesOf(jobs.HandlerFunc(func(ctx context.Context, task *jobs.Task) (jobs.Result, error) {
+			for now := running.Add(1); ; {
+				if before := highest.Load(); now <= before || highest.CompareAndSwap(before, now) {
+					break
+				}
+			}
+			defer running.Add(-1)
+			return gated(gate)(ctx, task)
+		}), "capped")
+		types[0].MaxWorkers = most
+		return types
+	}
+	m.begin(3, func(all []Options) {
+		for i := range all {
+			all[i].Workers = Workers{Max: 3, Grace: time.Millisecond}
+		}
+	})
+	all := make([]jobs.ID, count)
+	for k := range all {
+		j, err := m.nodes[m.leader()].Submit(t.Context(), &jobs.Submission{Type: "capped", Priority: 1, RetryCount: -1, Payload: []byte("1")})
+		mustDo(t, err)
+		all[k] = j.ID
+	}
+	for k := range all {
+		if k == count/2 {
+			m.stop(m.leader())
+			m.leader()
+		}
+		want := int32(min(most, count-k))
+		m.wait(fmt.Sprintf("%d jobs run", want), func() bool { return running.Load() == want })
+		gate <- struct{}{}
+		m.wait("one of them ends", func() bool { return running.Load() != want || k < count-most })
+	}
+	for _, id := range all {
+		if j, err := m.nodes[m.leader()].Wait(t.Context(), id); err != nil || j.Status != jobs.Completed {
+			t.Fatalf("the job is %v, %v", j, err)
+		}
+	}
+	if n := highest.Load(); n > most {
+		t.Errorf("%d ran at a time, of at most %d", n, most)
+	}
+}
+
+// TestCancelOfMembers: a job that is cancelled at one node is interrupted at another one.
+func TestCancelOfMembers(t *testing.T) {
+	t.Parallel()
+	m, starts := &members{t: t}, make(chan begun, 3)
+	ends := make(chan error, 3)
+	m.types = func(i int) []*jobs.Type {
+		return typesOf(jobs.HandlerFunc(func(ctx context.Context, task *jobs.Task) (jobs.Result, error) {
+			starts <- begun{i, task.Job.ID}
+			<-ctx.Done()
+			ends <- context.Cause(ctx)
+			return jobs.Result{}, ctx.Err()
+		}), "long")
+	}
+	m.begin(3, func(all []Options) {
+		for i := range all {
+			all[i].Workers = Workers{Max: 1, Grace: time.Second}
+		}
+	})
+	leader := m.leader()
+	for range 3 {
+		_, err := m.nodes[leader].Submit(t.Context(), &jobs.Submission{Type: "long", Priority: 1, RetryCount: 0, Payload: []byte("1")})
+		mustDo(t, err)
+	}
+	for range 3 {
+		b := <-starts
+		if w := m.do((b.node+1)%3, http.MethodPost, "/jobs/"+b.id.String()+"/cancel", ""); w.Code != http.StatusAccepted {
+			t.Fatalf("node %d does not cancel: %d %s", b.node+1, w.Code, w.Body)
+		}
+		if err := <-ends; !errors.Is(err, jobs.ErrCancelled) {
+			t.Errorf("the job of node %d ends with %v", b.node+1, err)
+		}
 	}
 }
