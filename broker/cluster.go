@@ -226,39 +226,53 @@ func (b *Broker) missing(err error) string {
 	return "an election among the members: " + err.Error()
 }
 
-// CatchUp waits until this server has all that the cluster has, in copies of its own. Before
-// that, no other member should be stopped. It is called after [Broker.Join], one call at a
-// time, and fails only at the end of ctx.
-func (b *Broker) CatchUp(ctx context.Context) error {
+// How often a server looks at its copies, and how long the looks must agree. An election
+// is no news, and a copy that has just heard from a new leader may not know yet that it is
+// behind.
+const (
+	copiesLook = 300 * time.Millisecond
+	copiesTime = 1500 * time.Millisecond
+)
+
+// WatchCopies looks at this server's copies of the streams until ctx ends, and says by
+// [Broker.Waiting] which of them are behind. It begins with all of them. Whoever waits for
+// that after each stop always leaves a majority of servers that have everything.
+func (b *Broker) WatchCopies(ctx context.Context) {
 	defer b.waiting.Store(nil)
-	for {
-		text := b.behind(ctx)
+	all := "its copies of the streams to catch up"
+	b.waiting.Store(&all)
+	var current, behind time.Time // when a look said so last
+	for behind = time.Now(); pause(ctx, copiesLook) == nil; {
+		text, now := b.behind(), time.Now()
 		if text == "" {
-			return nil
+			current = now
+		} else {
+			behind = now
 		}
-		b.waiting.Store(&text)
-		if err := pause(ctx, joinLook); err != nil {
-			return err
+		switch {
+		case text == "" && now.Sub(behind) >= copiesTime:
+			b.waiting.Store(nil)
+		case text != "" && (now.Sub(current) >= copiesTime || b.Waiting() != ""):
+			b.waiting.Store(&text)
 		}
 	}
 }
 
-// behind says which copies of this server are not current; "" if all are.
-func (b *Broker) behind(ctx context.Context) string {
-	for _, cfg := range b.o.streams() {
-		stream, err := b.Streams.find(ctx, cfg.Name)
-		if err != nil {
-			return "an election of the leader of stream " + cfg.Name
-		}
-		c := stream.CachedInfo().Cluster
-		if c != nil && slices.ContainsFunc(c.Replicas, func(p *jetstream.PeerInfo) bool { return p.Name == b.o.Node && !p.Current }) {
-			return "its copy of stream " + cfg.Name + " to catch up"
+// behind says which copy of this server is not current; "" if all are.
+func (b *Broker) behind() string {
+	for _, e := range b.srv.Healthz(&server.HealthzOptions{Details: true}).Errors {
+		switch e.Type {
+		case server.HealthzErrorConsumer: // it lives on one server, and is made anew
+		case server.HealthzErrorStream:
+			return "its copy of stream " + e.Stream + " to catch up"
+		default:
+			return e.Error
 		}
 	}
 	return ""
 }
 
-// Waiting is what [Broker.Join] and [Broker.CatchUp] wait for; "" if they do not wait.
+// Waiting is what [Broker.Join] and [Broker.WatchCopies] wait for; "" if they do not wait.
 func (b *Broker) Waiting() string {
 	if text := b.waiting.Load(); text != nil {
 		return *text

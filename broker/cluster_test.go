@@ -74,9 +74,11 @@ func TestRestartOfACluster(t *testing.T) {
 	if err := back.Join(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := back.CatchUp(t.Context()); err != nil || back.Waiting() != "" {
-		t.Errorf("it has caught up with %v, and waits for %q", err, back.Waiting())
-	}
+	watching, stop := context.WithCancel(t.Context())
+	watched := make(chan struct{})
+	go func() { back.WatchCopies(watching); close(watched) }()
+	m.Wait("that it looks at its copies", func() bool { return strings.HasPrefix(back.Waiting(), "its cop") })
+	m.Wait("its copies", func() bool { return back.Waiting() == "" })
 	s, err := js.Stream(t.Context(), broker.JobsStream)
 	if err != nil {
 		t.Fatal(err)
@@ -86,6 +88,12 @@ func TestRestartOfACluster(t *testing.T) {
 			t.Errorf("the copy of %s is not current: %+v", r.Name, r)
 		}
 	}
+	m.Isolate(1, true)
+	m.Wait("that its copies are behind", func() bool { return back.Waiting() != "" })
+	m.Isolate(1, false)
+	m.Wait("its copies, after it was apart", func() bool { return back.Waiting() == "" })
+	stop()
+	<-watched
 	nc.Close()
 	for i := range m.Brokers {
 		m.Stop(i)

@@ -118,37 +118,13 @@ func (m *member) run(ctx context.Context) {
 		err = m.open()
 	}
 	if err == nil {
-		var catchingUp sync.WaitGroup
-		catchingUp.Go(func() { m.catchUp(ctx) })
+		var watching sync.WaitGroup
+		watching.Go(func() { m.broker.WatchCopies(ctx) })
 		err = m.machine.Run(ctx)
-		catchingUp.Wait()
+		watching.Wait()
 	}
 	if err != nil && ctx.Err() == nil {
 		m.n.breaks(err)
-	}
-}
-
-// apartLook is how often a member looks whether it is with the others.
-const apartLook = 200 * time.Millisecond
-
-// catchUp waits for this node's copies of the streams, after its start and whenever it has
-// been apart from the others, until ctx ends. Meanwhile the node is not ready.
-func (m *member) catchUp(ctx context.Context) {
-	apart := true
-	tick := time.NewTicker(apartLook)
-	defer tick.Stop()
-	for ctx.Err() == nil {
-		switch with := m.machine.State().Why == ""; {
-		case apart && with:
-			apart = false
-			_ = m.broker.CatchUp(ctx) // its error is the end of ctx
-		case !with:
-			apart = true
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-		}
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 
 // sleepers are the deliveries that were given back and have not come again.
 //
-// A nats-server (2.15.2, consumer.purge) forgets its redeliveries when a part of their
+// A nats-server (up to 2.15.3, consumer.purge) forgets its redeliveries when a part of their
 // stream is purged. Then messages come only when their lease runs out. So a late one is
 // given back once more, which puts it into the server's queue again. For one that is
 // there this changes nothing.
