@@ -87,9 +87,28 @@ func (l *TrackerLog) Append(ctx context.Context, after uint64, entry []byte) (ui
 // Last is the stream's end, as its leader knows it. A direct get would have the answer of
 // any replica.
 func (l *TrackerLog) Last(ctx context.Context) (replica.Message, error) {
-	answer, err := l.server.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+TrackerStream, fmt.Appendf(nil, `{"last_by_subj":%q}`, trackerSubjects+">"))
+	m, found, err := l.ask(ctx, fmt.Appendf(nil, `{"last_by_subj":%q}`, trackerSubjects+">"))
+	if err != nil || found {
+		return m, err
+	}
+	s, err := l.server.js.Stream(ctx, TrackerStream)
 	if err != nil {
-		return replica.Message{}, fmt.Errorf("cannot read the end of stream %s: %w", TrackerStream, err)
+		return replica.Message{}, fmt.Errorf("cannot look up stream %s: %w", TrackerStream, err)
+	}
+	return replica.Message{Seq: s.CachedInfo().State.LastSeq}, nil
+}
+
+// Next is the first message from the sequence from on, as the stream's leader knows it.
+func (l *TrackerLog) Next(ctx context.Context, from uint64) (replica.Message, error) {
+	m, _, err := l.ask(ctx, fmt.Appendf(nil, `{"seq":%d,"next_by_subj":%q}`, max(from, 1), trackerSubjects+">"))
+	return m, err
+}
+
+// ask asks the stream's leader for a message, which may not be there.
+func (l *TrackerLog) ask(ctx context.Context, request []byte) (m replica.Message, found bool, err error) {
+	answer, err := l.server.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+TrackerStream, request)
+	if err != nil {
+		return m, false, fmt.Errorf("cannot read a message of stream %s: %w", TrackerStream, err)
 	}
 	var got struct {
 		Message *struct {
@@ -99,21 +118,17 @@ func (l *TrackerLog) Last(ctx context.Context) (replica.Message, error) {
 		Error *jetstream.APIError `json:"error"`
 	}
 	if err := json.Unmarshal(answer.Data, &got); err != nil {
-		return replica.Message{}, fmt.Errorf("cannot read the end of stream %s: %w", TrackerStream, err)
+		return m, false, fmt.Errorf("cannot read a message of stream %s: %w", TrackerStream, err)
 	}
 	switch {
 	case got.Message != nil:
-		return replica.Message{Seq: got.Message.Seq, Body: got.Message.Data}, nil
+		return replica.Message{Seq: got.Message.Seq, Body: got.Message.Data}, true, nil
 	case got.Error == nil:
-		return replica.Message{}, fmt.Errorf("the answer about the end of stream %s is empty", TrackerStream)
+		return m, false, fmt.Errorf("the answer about a message of stream %s is empty", TrackerStream)
 	case got.Error.ErrorCode != jetstream.JSErrCodeMessageNotFound:
-		return replica.Message{}, fmt.Errorf("cannot read the end of stream %s: %w", TrackerStream, got.Error)
+		return m, false, fmt.Errorf("cannot read a message of stream %s: %w", TrackerStream, got.Error)
 	}
-	s, err := l.server.js.Stream(ctx, TrackerStream)
-	if err != nil {
-		return replica.Message{}, fmt.Errorf("cannot look up stream %s: %w", TrackerStream, err)
-	}
-	return replica.Message{Seq: s.CachedInfo().State.LastSeq}, nil
+	return m, false, nil
 }
 
 // Read returns messages from the sequence from on, as some replica has them: this server's

@@ -54,6 +54,11 @@ func TestTrackerLog(t *testing.T) {
 		if got, err := b.TrackerLog.Last(t.Context()); got.Seq != entries || string(got.Body) != fmt.Sprint(entries-1, body) || err != nil {
 			t.Errorf("member %d: the log ends with %d, %v", i+1, got.Seq, err)
 		}
+		for from, want := range map[uint64]uint64{0: 1, 1: 1, entries: entries, entries + 1: 0} {
+			if got, err := b.TrackerLog.Next(t.Context(), from); got.Seq != want || (got.Body == nil) != (want == 0) || err != nil {
+				t.Errorf("member %d: from %d on, the next message is %d, %v; want %d", i+1, from, got.Seq, err, want)
+			}
+		}
 		next := uint64(1)
 		for next <= entries {
 			all, err := b.TrackerLog.Read(t.Context(), next, 500)

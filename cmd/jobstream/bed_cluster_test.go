@@ -121,15 +121,20 @@ func (m *member) wipe() {
 	mustDo(m.bed.t, os.RemoveAll(m.data()))
 }
 
-// earlier keeps a copy of the streams' folder, and returns what puts it back.
+// earlier keeps a copy of the streams' folder, and returns what puts it back. The node is
+// frozen meanwhile: a disk that loses what was written last has the rest as it was at one
+// moment.
 func (m *member) earlier() (rollBack func()) {
 	t := m.bed.t
 	t.Helper()
 	broker, kept := filepath.Join(m.data(), "broker"), filepath.Join(m.dir, "earlier")
 	mustDo(t, os.RemoveAll(kept))
-	mustDo(t, copyLive(kept, broker)) // as good as a live folder can be copied
+	m.freeze()
+	mustDo(t, os.CopyFS(kept, os.DirFS(broker)))
+	m.thaw()
 	return func() {
 		t.Helper()
+		t.Logf("the streams of %s go back", m.name)
 		mustDo(t, os.RemoveAll(broker))
 		mustDo(t, os.CopyFS(broker, os.DirFS(kept)))
 	}

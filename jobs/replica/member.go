@@ -293,6 +293,8 @@ type follower struct {
 	resigned bool      // the last entry says that everybody may lead
 	silent   time.Time // when the leader has been silent for too long
 	gap      time.Time // since when the next message seems to be gone; zero = it does not
+	stray    bool      // the replica does not have what the log has; see [follower.strays]
+	compared time.Time // when it was last compared with the log, while it is stray
 }
 
 // heard notes that there is a leader.
@@ -308,11 +310,12 @@ func (f *follower) mayLead() bool { return f.resigned || !time.Now().Before(f.si
 // gone.
 const gapTime = time.Second
 
+// compareEvery is how often a replica that strays is compared with the log.
+const compareEvery = time.Second
+
 // read applies what is new in the log. more says that there may be more of it.
 func (f *follower) read(ctx context.Context) (more bool, err error) {
-	asking, cancel := context.WithTimeout(ctx, max(f.m.o.Pace.Answer, time.Second))
-	messages, err := f.m.o.Log.Read(asking, f.chain.head+1, readMost)
-	cancel()
+	messages, err := f.messages(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
 			return false, context.Cause(ctx)
@@ -334,11 +337,60 @@ func (f *follower) read(ctx context.Context) (more bool, err error) {
 	}
 	f.gap = time.Time{}
 	if err := f.apply(messages); err != nil {
-		return false, err
+		if b := new(errBroken); !errors.As(err, &b) || f.stray {
+			return false, err
+		}
+		// It may be the replica that is wrong.
+		f.strays()
+		return true, nil
 	}
 	f.heard()
 	f.m.say(Following, "")
 	return true, nil
+}
+
+// messages are the next ones. While the replica strays, the log's leader is asked for each.
+func (f *follower) messages(ctx context.Context) (all []Message, err error) {
+	l, patience := f.m.o.Log, max(f.m.o.Pace.Answer, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	f.compare(ctx)
+	if !f.stray {
+		return l.Read(ctx, f.chain.head+1, readMost)
+	}
+	for begun := time.Now(); len(all) < readMost && time.Since(begun) < patience/2; {
+		m, err := l.Next(ctx, f.chain.head+1+uint64(len(all)))
+		if err != nil && len(all) == 0 {
+			return nil, err
+		}
+		if err != nil || m.Body == nil {
+			break
+		}
+		all = append(all, m)
+	}
+	return all, nil
+}
+
+// strays notes that the replica does not have what the log has, or lacks it for long. The
+// log has gone back then as a rule, and this replica has not, or it is late.
+func (f *follower) strays() {
+	if !f.stray {
+		f.m.o.Logger.Warn("this node's replica of the log does not have what the log has; reading that from another node")
+	}
+	f.stray, f.compared = true, time.Now()
+}
+
+// compare looks whether a replica that has strayed has the end of the chain now.
+func (f *follower) compare(ctx context.Context) {
+	if !f.stray || time.Since(f.compared) < compareEvery {
+		return
+	}
+	f.compared = time.Now()
+	got, err := f.m.o.Log.Read(ctx, max(f.chain.head, 1), 1)
+	if err == nil && len(got) == 1 && got[0].Seq == f.chain.head && HashOf(got[0].Body) == f.chain.hash {
+		f.m.o.Logger.Info("this node's replica has what the log has")
+		f.stray = false
+	}
 }
 
 // apply applies messages. If one does not fit, those before it are applied all the same.

@@ -37,10 +37,14 @@ type Log interface {
 	// Last is the end of the log, as the server knows it that leads the log. While the
 	// log has no message, Body is nil, and Seq the last sequence that was used.
 	Last(ctx context.Context) (Message, error)
+	// Next is the first message that is not before the sequence from, as the server knows
+	// it that leads the log. If there is none yet, Body is nil.
+	Next(ctx context.Context, from uint64) (Message, error)
 	// Read returns messages in order, from the sequence from on: most of them at most,
 	// and some MiB. Any replica may answer: this node's own as a rule, or another one
 	// while that cannot. It may be behind the end, so there may be none yet. The first is
-	// later than from if that replica does not have from any more.
+	// later than from if that replica does not have from any more. After the log has gone
+	// back, a replica may keep messages that the log does not have.
 	Read(ctx context.Context, from uint64, most int) ([]Message, error)
 	// Bell has a token when there may be something new to read. It may miss some.
 	Bell() <-chan struct{}

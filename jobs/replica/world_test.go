@@ -30,6 +30,7 @@ type world struct {
 	faults   []string // what must never happen
 	nodes    []*testNode
 	lives    int
+	copies   int // of trackers that were installed
 }
 
 func newWorld(seed uint64, members int) *world {
@@ -70,6 +71,7 @@ type testNode struct {
 	w    *world
 	name string
 	disk *testDisk // guarded by w.mu
+	kept []Message // what its replica of the log has, and nothing else, if it has not gone back as the others have
 
 	life *life // nil while it is dead
 }
@@ -255,9 +257,25 @@ func (l *life) Last(ctx context.Context) (Message, error) {
 	return l.w.messages[n-1], nil
 }
 
+func (l *life) Next(ctx context.Context, from uint64) (Message, error) {
+	if err := l.reach(ctx); err != nil {
+		return Message{}, err
+	}
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	if int(from) > len(l.w.messages) {
+		return Message{}, nil
+	}
+	return l.w.messages[from-1], nil
+}
+
 func (l *life) Read(ctx context.Context, from uint64, most int) ([]Message, error) {
 	if err := l.reach(ctx); err != nil {
 		return nil, err
+	}
+	if kept := l.n.kept; kept != nil {
+		kept = kept[min(int(from)-1, len(kept)):]
+		return slices.Clone(kept[:min(most, len(kept))]), nil
 	}
 	late := l.w.chance(4)
 	l.w.mu.Lock()
@@ -380,6 +398,7 @@ func (l *life) Install(from io.Reader) error {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	*l.disk = d
+	l.w.copies++
 	return nil
 }
 
