@@ -29,11 +29,20 @@ import (
 // childRoutes makes a server a member of a cluster: "LISTEN ROUTE ROUTE…".
 const childRoutes = "TEST_CHILD_ROUTES"
 
+// childBootstrap has a cluster begin with the data folder of that member.
+const childBootstrap = "TEST_CHILD_BOOTSTRAP"
+
 // newCluster makes a bed of three nodes that are a cluster. They do not run yet.
 func newCluster(t *testing.T, env ...string) *bed {
 	t.Helper()
 	inCI(t)
 	t.Parallel()
+	return bedOfThree(t, env...)
+}
+
+// bedOfThree is newCluster for a test that has one already.
+func bedOfThree(t *testing.T, env ...string) *bed {
+	t.Helper()
 	const n = 3
 	b := newBed(t, n, append([]string{childLease + "=" + clusterLease.String()}, env...)...)
 	b.seen.Unstored = election
@@ -237,6 +246,7 @@ func clusterSettings(cfg *config.Config) {
 	c := &cfg.Broker.Cluster
 	c.Name, c.Listen, c.Routes, c.Replicas = "bed", words[0], words[1:], len(words)
 	c.Advertise = "127.0.0.1:1" // nobody is there, so that no route passes a line by
+	c.Bootstrap = os.Getenv(childBootstrap) != ""
 }
 
 // end ends the load, waits until nothing is left to do, and judges what was seen. most

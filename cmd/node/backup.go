@@ -309,7 +309,8 @@ func (s *saving) close() {
 
 // Backup writes a backup of a folder whose server does not run; while it lasts none can
 // start there. After a stop that was not clean the streams have what the tracker lacks, so
-// they are in it, too.
+// they are in it, too. The streams of a member are not: they belong to its cluster, which has
+// more of them.
 func Backup(ctx context.Context, dir, version string, to io.Writer, log *slog.Logger) (err error) {
 	dirs := FoldersIn(dir)
 	if _, err := os.Stat(dirs.Tracker); err != nil {
@@ -320,11 +321,19 @@ func Backup(ctx context.Context, dir, version string, to io.Writer, log *slog.Lo
 		return err
 	}
 	defer func() { err = errors.Join(err, tracker.Close()) }()
+	is, err := dirs.identity()
+	member := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if member {
+		log.Warn("the folder is that of a member, so the backup has what this one had when it ended; one of the running cluster has everything", "node", is.Name, "cluster", is.Cluster)
+	}
 	s := newSaving(dirs, version, log)
 	defer s.close()
 	return tracker.Snapshot(func(t *status.Snapshot) error {
 		s.note(t)
-		s.info.Streams = !t.Clean
+		s.info.Streams = !t.Clean && !member
 		if err := s.hold(); err != nil {
 			return err
 		}

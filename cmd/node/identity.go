@@ -23,6 +23,19 @@ type identity struct {
 	Bootstrap bool `json:"bootstrap,omitempty"`
 }
 
+// identity is what the file says. The error is fs.ErrNotExist if there is none.
+func (f Folders) identity() (is identity, err error) {
+	path := filepath.Join(f.Root, identityFile)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return is, err
+	}
+	if err := json.Unmarshal(text, &is); err != nil {
+		return is, fmt.Errorf("%s cannot be read: %w", path, err)
+	}
+	return is, nil
+}
+
 // claim makes sure that the folder is used as before: by the same member of the same
 // cluster, or by none. A new folder is given to want; zero = to a server that is alone.
 // What the members have is bound to their names, and a cluster would delete the streams of
@@ -30,13 +43,9 @@ type identity struct {
 // then it is not given away yet, see [member.bootstrap].
 func (f Folders) claim(want identity) error {
 	path := filepath.Join(f.Root, identityFile)
-	text, err := os.ReadFile(path)
-	var is identity
+	is, err := f.identity()
 	switch {
 	case err == nil:
-		if err := json.Unmarshal(text, &is); err != nil {
-			return fmt.Errorf("data.dir: %s cannot be read: %w", path, err)
-		}
 		return is.compare(want, f.Root)
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("data.dir: %w", err)

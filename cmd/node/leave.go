@@ -18,8 +18,7 @@ import (
 // next start. A folder that belongs to no cluster is an error.
 func Leave(dir string, log *slog.Logger) (to string, err error) {
 	f := FoldersIn(dir)
-	path := filepath.Join(f.Root, identityFile)
-	switch _, err := os.Stat(path); {
+	switch _, err := f.identity(); {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", fmt.Errorf("%s belongs to no cluster", dir)
 	case err != nil:
@@ -34,5 +33,5 @@ func Leave(dir string, log *slog.Logger) (to string, err error) {
 		return "", err
 	}
 	// The last step. Until then it is a member without streams, which leaves again.
-	return to, errors.Join(os.Remove(path), fsync.Dir(f.Root))
+	return to, errors.Join(os.Remove(filepath.Join(f.Root, identityFile)), fsync.Dir(f.Root))
 }

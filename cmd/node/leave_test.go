@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"log/slog"
 	"net/http"
 	"os"
@@ -54,4 +55,34 @@ func TestLeave(t *testing.T) {
 		t.Errorf("what waited is %v, %v", have, err)
 	}
 	m.submit(last)
+}
+
+// TestBackupOfMember backs up a member that does not run. A server that is alone starts on
+// that: the streams of the cluster, which it could not use, are not in it.
+func TestBackupOfMember(t *testing.T) {
+	t.Parallel()
+	m := startMembers(t, 3)
+	id := m.submit(m.leader())
+	m.has(2, id)
+	if err := Backup(t.Context(), m.options[2].Dir, "", &bytes.Buffer{}, quiet); err == nil {
+		t.Error("the folder of a member that runs was backed up")
+	}
+	for i := range m.nodes {
+		m.stop(i)
+	}
+
+	var backup, said bytes.Buffer
+	mustDo(t, Backup(t.Context(), m.options[2].Dir, "", &backup, slog.New(slog.NewTextHandler(&said, nil))))
+	if !strings.Contains(said.String(), "node=n3 cluster=test") {
+		t.Errorf("it says %s", &said)
+	}
+	m.options[2].Dir, m.options[2].Broker.Cluster = restored(t, backup.Bytes()), nil
+	if _, err := os.Stat(FoldersIn(m.options[2].Dir).Broker); err == nil {
+		t.Error("the backup of a member has streams")
+	}
+	m.start(2)
+	if have, err := m.nodes[2].Wait(t.Context(), id); err != nil || have == nil || have.Status != jobs.Completed {
+		t.Errorf("the restored server has %v, %v", have, err)
+	}
+	m.submit(2)
 }
