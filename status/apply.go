@@ -37,9 +37,10 @@ func (p *Projector) apply(bodies [][]byte, at replica.Position) error {
 	}
 	began := time.Now()
 	var results []*result
+	var mark *Mark
 	err := p.db.Update(func(tx *boltfile.Tx) error {
 		a := newApplying(tx, p.latest)
-		results = nil
+		results, mark = nil, nil
 		for i := range entries {
 			r, err := a.apply(&entries[i])
 			if err != nil {
@@ -48,6 +49,10 @@ func (p *Projector) apply(bodies [][]byte, at replica.Position) error {
 			if r != nil {
 				results = append(results, r)
 			}
+			if entries[i].hash != "" && entries[i].base.sealed+1 == a.on.sealed {
+				m := markOf(tx, a.on.sealed)
+				m.Leader, mark = entries[i].hash, &m
+			}
 		}
 		return putPlace(tx, at, a.on.sealed)
 	})
@@ -55,6 +60,7 @@ func (p *Projector) apply(bodies [][]byte, at replica.Position) error {
 		return err
 	}
 	p.share.setPosition(at)
+	p.share.setMark(mark)
 	for _, r := range results {
 		p.commits.publish(p.committed(r, began))
 	}

@@ -22,6 +22,7 @@ import (
 //	base      what the transaction stands on, see base
 //	writes    what it has put, deleted and counted in the buckets, in order
 //	news      what is told of it, see news; nil if nothing is
+//	hash      of the tracker after it, see Mark; only in some
 //
 // A write is three values: the number of a bucket, a key, and a value. Nil in place of
 // the value deletes the key. Nil in place of the key sets the bucket's sequence.
@@ -119,24 +120,34 @@ func (w *write) do(tx *boltfile.Tx) error {
 type body struct {
 	base   base
 	writes []write
-	news   *news // nil = nobody is told of it
+	news   *news  // nil = nobody is told of it
+	hash   string // "" = it has none
 }
 
 // errEntry says that a body makes no sense.
 var errEntry = errors.New("an entry of the log that makes no sense")
 
 // appendBody appends the body of a transaction.
-func appendBody(b []byte, on base, w *writes, c *jobs.Commit) []byte {
-	b = msgp.AppendInt(msgp.AppendArrayHeader(b, 4), entryVersion)
+func appendBody(b []byte, on base, w *writes, c *jobs.Commit, m *Mark) []byte {
+	values := uint32(4)
+	if m != nil {
+		values++
+	}
+	b = msgp.AppendInt(msgp.AppendArrayHeader(b, values), entryVersion)
 	b = msgp.AppendArrayHeader(b, 4)
 	for _, n := range [...]uint64{on.sealed, on.number, on.positions.Jobs, on.positions.Status} {
 		b = msgp.AppendUint64(b, n)
 	}
 	b = append(msgp.AppendArrayHeader(b, uint32(3*w.n)), w.b...)
 	if c == nil {
-		return msgp.AppendNil(b)
+		b = msgp.AppendNil(b)
+	} else {
+		b = appendNews(b, c)
 	}
-	return appendNews(b, c)
+	if m != nil {
+		b = msgp.AppendString(b, m.Hash)
+	}
+	return b
 }
 
 // decodeBody is the inverse of appendBody.
@@ -158,6 +169,10 @@ func decodeBody(b []byte) (e body, err error) {
 		r.Skip(1)
 	} else {
 		e.news = readNews(&r)
+	}
+	if values > 4 {
+		e.hash = r.Text()
+		values--
 	}
 	r.Skip(values - 4)
 	if r.Err == nil && len(r.B) > 0 {

@@ -42,7 +42,7 @@ func hashBucket(ctx context.Context, h hash.Hash, b boltfile.Bucket, meta bool) 
 	h.Write(head)
 	n := 0
 	for c, k, v := cursorOf(b); k != nil; k, v = c.Next() {
-		if meta && slices.ContainsFunc(ownKeys, func(own []byte) bool { return bytes.Equal(own, k) }) {
+		if meta && isOwn(k) {
 			continue
 		}
 		head = binary.AppendUvarint(binary.AppendUvarint(head[:0], uint64(len(k))), uint64(len(v)))
@@ -54,4 +54,9 @@ func hashBucket(ctx context.Context, h hash.Hash, b boltfile.Bucket, meta bool) 
 		}
 	}
 	return nil
+}
+
+// isOwn says whether a key of meta is one that each of several trackers has for itself.
+func isOwn(key []byte) bool {
+	return slices.ContainsFunc(ownKeys, func(own []byte) bool { return bytes.Equal(own, key) })
 }

@@ -45,6 +45,7 @@ func (s *Store) install(from io.Reader) (err error) {
 	}
 	s.become(latest)
 	s.share.setPosition(at)
+	s.share.setMark(&Mark{})
 	positions := s.Positions()
 	s.published.Store(&positions)
 	s.wake()

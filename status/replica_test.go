@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -217,6 +218,7 @@ func TestReplica(t *testing.T) {
 					rt.Fatal("a transaction that was not sealed has changed the file")
 				}
 			}
+			leader.share.marked = time.Time{} // the next mark is due
 			c, _, err := leader.makes(s)
 			if err != nil {
 				rt.Fatalf("%+v: %v", s, err)
@@ -260,6 +262,9 @@ func TestReplica(t *testing.T) {
 				mustTell(rt, &follower.seen[i], &told[i])
 			}
 			told, follower.seen = nil, nil
+			if mark := follows.Mark(); mark.Sealed == 0 || mark != leader.share.mark {
+				rt.Fatalf("the follower has the mark %+v, and the leader %+v", mark, leader.share.mark)
+			}
 			mustAnswer(rt, follower, leader)
 			if rapid.IntRange(0, 9).Draw(rt, "reopen") == 0 {
 				gone := follower.gone
@@ -631,4 +636,42 @@ func FuzzBody(f *testing.F) {
 			t.Fatalf("%x: %v", b, err)
 		}
 	})
+}
+
+// A tracker that is another one than the leader's has another mark at the same place, and
+// the leader makes one only now and then.
+func TestMark(t *testing.T) {
+	t.Parallel()
+	leader, log, next := led(t)
+	follower := openTemp(t, Options{Registry: termTypes})
+	follows := follower.Replica()
+	applied := 0
+	step := func() {
+		t.Helper()
+		_, _, err := leader.makes(next())
+		follower.must(err)
+		bodies, at := log.from(applied)
+		applied += len(bodies)
+		follower.must(follows.Apply(bodies, at))
+	}
+	step()
+	first := follows.Mark()
+	if first.Sealed == 0 || first.Hash == "" || first.Differs() || first != leader.share.mark {
+		t.Fatalf("the first mark is %+v, the leader's %+v", first, leader.share.mark)
+	}
+	step()
+	if follows.Mark() != first {
+		t.Errorf("a mark was made after less than %v", markEvery)
+	}
+	follower.must(follower.db.Update(func(tx *boltfile.Tx) error {
+		return tx.Bucket(bucketMeta).Put([]byte(prefixType+"flipped"), []byte{1})
+	}))
+	leader.share.marked = time.Time{}
+	step()
+	if m := follows.Mark(); !m.Differs() || m.Sealed <= first.Sealed || m.Leader != leader.share.mark.Hash {
+		t.Errorf("after a bit was flipped the mark is %+v", m)
+	}
+	follower.must(follower.db.Update(func(tx *boltfile.Tx) error { // else its inspection at the end finds that
+		return tx.Bucket(bucketMeta).Delete([]byte(prefixType + "flipped"))
+	}))
 }

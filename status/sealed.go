@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"jobstream/jobs"
 	"jobstream/jobs/replica"
@@ -18,6 +19,8 @@ type share struct {
 	seal    replica.Seal     // of the node that leads
 	follows bool             // only Apply and Install change it
 	at      replica.Position // of the last commit; zero if that is not in the log
+	mark    Mark             // the last one
+	marked  time.Time        // when this node, as the leader, has made one
 }
 
 func (s *share) part() (seal replica.Seal, follows bool) {
@@ -63,10 +66,13 @@ func (p *Projector) change(f func(*boltfile.Tx) (*jobs.Commit, error)) error {
 	}
 	begun, done := false, false
 	at := p.share.position()
+	var mark *Mark
 	err := p.db.Update(func(tx *boltfile.Tx) (err error) {
 		begun = true
 		if seal != nil {
-			at, err = sealed(tx, seal, &done, f)
+			s := sealing{seal: seal, mark: p.share.due()}
+			at, err = s.do(tx, &done, f)
+			mark = s.mark
 			return err
 		}
 		if _, err = f(tx); err != nil {
@@ -86,12 +92,19 @@ func (p *Projector) change(f func(*boltfile.Tx) (*jobs.Commit, error)) error {
 		return err
 	}
 	p.share.setPosition(at)
+	p.share.setMark(mark)
 	return nil
 }
 
-// sealed lets f write, seals that, and stores the position that it has in the log. done
+// sealing is a transaction of the node that leads.
+type sealing struct {
+	seal replica.Seal
+	mark *Mark // to be filled and told to the others; nil = none is due
+}
+
+// do lets f write, seals that, and stores the position that it has in the log. done
 // becomes true with the end of f.
-func sealed(tx *boltfile.Tx, seal replica.Seal, done *bool, f func(*boltfile.Tx) (*jobs.Commit, error)) (at replica.Position, err error) {
+func (s *sealing) do(tx *boltfile.Tx, done *bool, f func(*boltfile.Tx) (*jobs.Commit, error)) (at replica.Position, err error) {
 	on, err := baseOf(tx)
 	if err != nil {
 		return at, err
@@ -104,7 +117,11 @@ func sealed(tx *boltfile.Tx, seal replica.Seal, done *bool, f func(*boltfile.Tx)
 	}
 	*done = true
 	tx.Note(nil)
-	if at, err = seal(appendBody(make([]byte, 0, len(w.b)+256), on, &w, c)); err != nil {
+	if s.mark != nil {
+		*s.mark = markOf(tx, on.sealed+1)
+		s.mark.Leader = s.mark.Hash
+	}
+	if at, err = s.seal(appendBody(make([]byte, 0, len(w.b)+256), on, &w, c, s.mark)); err != nil {
 		return at, err
 	}
 	return at, putPlace(tx, at, on.sealed+1)

@@ -39,7 +39,7 @@ func newBackend(c *core, remove func(context.Context, []*jobs.Job) (int, int64, 
 		Refusals:  c.refusals,
 		Changes:   c.changes,
 		Backups:   backups{c},
-		Inspector: inspector{c, make(chan struct{}, 1)},
+		Inspector: inspector{&c.o, c.Store, c, make(chan struct{}, 1)},
 		Nodes:     alone{c},
 	}
 }

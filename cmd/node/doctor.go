@@ -66,7 +66,9 @@ func Doctor(ctx context.Context, o DoctorOptions) (found []jobs.Finding, err err
 
 // inspector inspects the running server; see [api.Inspector].
 type inspector struct {
-	c       *core
+	o       *coreOptions
+	store   *status.Store
+	c       *core         // nil on a member of a cluster that does not lead
 	looking chan struct{} // has a token while somebody does
 }
 
@@ -78,29 +80,41 @@ func (in inspector) Inspect(ctx context.Context) ([]jobs.Finding, error) {
 	default:
 		return nil, &jobs.Error{Kind: jobs.Conflict, Detail: "the server is being inspected already; wait for its end"}
 	}
-	c := in.c
 	types := make([]string, 0)
-	for _, t := range c.o.registry.Types() {
+	for _, t := range in.o.registry.Types() {
 		types = append(types, t.Name)
 	}
-	d := &doctor{tracker: c.Store, dirs: c.o.dirs, running: true, o: DoctorOptions{MinFree: c.o.Bounds.MinFree, Types: types}}
+	d := &doctor{tracker: in.store, dirs: in.o.dirs, running: true, member: in.o.member != nil, o: DoctorOptions{MinFree: in.o.Bounds.MinFree, Types: types}}
 	var err error
-	if d.found, err = c.Store.Inspect(ctx, d.see); err != nil {
+	if d.found, err = in.store.Inspect(ctx, d.see); err != nil {
 		return nil, err
 	}
-	if err := c.compareStreams(ctx, d); err != nil {
-		return nil, err
+	if in.c != nil {
+		if err := in.c.compareStreams(ctx, d); err != nil {
+			return nil, err
+		}
 	}
-	for name, err := range c.health.Check(ctx) {
-		if err != nil && name != "disk" {
+	for name, err := range in.checks(ctx) {
+		if err != nil && name != "disk" && name != "cluster" { // the disk and the nodes have findings of their own
 			d.add("health."+name, jobs.Broken, err.Error(), "see the server's log")
 		}
 	}
-	if !c.o.Broker.SyncAlways {
-		d.add("sync", jobs.Notice, fmt.Sprintf("a power cut may take what bare NATS publishers were acknowledged in the last %v; jobs answered by REST or the service are safe", c.o.Broker.Sync),
+	if m := in.o.member; m != nil {
+		d.found = append(d.found, nodeFindings(m.Nodes(), m.members())...)
+	}
+	if !in.o.Broker.SyncAlways {
+		d.add("sync", jobs.Notice, fmt.Sprintf("a power cut may take what bare NATS publishers were acknowledged in the last %v; jobs answered by REST or the service are safe", in.o.Broker.Sync),
 			"nothing, or broker.sync: always")
 	}
 	return d.found, d.outside(ctx)
+}
+
+// checks are the parts of the server, with what is wrong with each.
+func (in inspector) checks(ctx context.Context) map[string]error {
+	if in.o.member != nil {
+		return in.o.member.Check(ctx)
+	}
+	return in.c.health.Check(ctx)
 }
 
 // compareStreams compares JOBS with what the tracker needs of it.
@@ -133,6 +147,7 @@ type doctor struct {
 	dirs    Folders
 	o       DoctorOptions
 	running bool // so things change
+	member  bool // of a cluster, so files may be with other nodes
 	found   []jobs.Finding
 
 	newest  jobs.Time // of all records
@@ -159,6 +174,9 @@ func (d *doctor) see(j *jobs.Job) {
 			d.unknown = make(map[string]int)
 		}
 		d.unknown[j.Type]++
+	}
+	if d.member {
+		return
 	}
 	files := jobs.NewArtifactDir(d.dirs.Artifacts, 0)
 	if j.Status.Ended() {
@@ -245,6 +263,9 @@ const settleTime = time.Minute
 
 // orphans finds the files of jobs and inputs that the tracker does not know.
 func (d *doctor) orphans(ctx context.Context) error {
+	if d.member {
+		return nil
+	}
 	known := func(id jobs.ID) (bool, error) {
 		j, err := d.tracker.Job(ctx, id)
 		return j != nil, err

@@ -81,6 +81,7 @@ func (m *member) backend() *api.Backend {
 	return &api.Backend{
 		Reader: m.reader(), Logs: m.logs, Artifacts: m.n.o.Handlers.Artifacts, Audit: m.store, Changes: m.changes,
 		Metrics: m.n.metrics.Handler(), Reloader: m.n, Nodes: m, Figures: m.n.figures, Info: infoOn(&m.n.o, m.n.registry, m.n.o.Name),
+		Inspector: inspector{&coreOptions{Options: m.n.o, dirs: m.n.dirs, registry: m.n.registry, member: m}, m.store, nil, make(chan struct{}, 1)},
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"jobstream/jobs"
+	"jobstream/jobs/api"
 )
 
 // idOf is the id in an answer.
@@ -91,6 +92,7 @@ func TestDoors(t *testing.T) {
 				t.Errorf("node %d: %s is answered %d %s", i+1, path, w.Code, w.Body)
 			}
 		}
+		m.mustSee(i)
 		// Nobody says from outside whose a request is.
 		forged := m.do(i, http.MethodPost, "/types/echo/pause", "", "Jobstream-Passed-On", `{"Name":"mallory","Scopes":["admin"]}`)
 		if forged.Code != http.StatusOK || strings.Contains(m.get(leader, "/types").Body.String(), "mallory") {
@@ -125,6 +127,37 @@ func TestDoors(t *testing.T) {
 	}
 	if len(goes) != 1 {
 		t.Errorf("one key in Go has made the jobs %v", goes)
+	}
+}
+
+// mustSee checks what a node says about the nodes of a cluster that is well.
+func (m *members) mustSee(i int) {
+	m.t.Helper()
+	var all struct{ Nodes []api.NodeInfo }
+	if err := json.Unmarshal(m.get(i, "/nodes").Body.Bytes(), &all); err != nil || len(all.Nodes) != 3 {
+		m.t.Fatalf("node %d knows %+v, %v", i+1, all, err)
+	}
+	leaders := 0
+	for _, n := range all.Nodes {
+		if n.Leader {
+			leaders++
+		}
+		if n.Differs || n.Name == m.nodes[i].o.Name && n.Hash == "" {
+			m.t.Errorf("node %d says of a node: %+v", i+1, n)
+		}
+	}
+	if leaders != 1 {
+		m.t.Errorf("node %d knows %d nodes that lead", i+1, leaders)
+	}
+	found, err := m.nodes[i].member.back.Load().Inspector.Inspect(m.t.Context())
+	mustDo(m.t, err)
+	for _, f := range found {
+		if strings.HasPrefix(f.Check, "node.") || strings.HasPrefix(f.Check, "file.") {
+			m.t.Errorf("node %d is well, and the doctor finds %+v", i+1, f)
+		}
+	}
+	if text := m.get(i, "/metrics").Body.String(); !strings.Contains(text, `jobstream_node_leader{node="`) || !strings.Contains(text, "jobstream_cluster_members 3") {
+		m.t.Errorf("node %d has no metrics of the nodes", i+1)
 	}
 }
 

@@ -78,7 +78,7 @@ func (n *Node) join(ctx context.Context) (err error) {
 	m.store.Listen(m.changes.Committed)
 	m.broker.Peers.Serve(m.tracker.Snapshot)
 	m.machine = replica.New(replica.Options{
-		Name: n.o.Name, Members: max(n.o.Broker.Cluster.Members(), 1), Log: m.broker.TrackerLog, Tracker: copied{m.tracker, m}, Peers: m.broker.Peers,
+		Name: n.o.Name, Members: m.members(), Log: m.broker.TrackerLog, Tracker: copied{m.tracker, m}, Peers: m.broker.Peers,
 		Lead: m.lead, Info: m.info, Logger: n.log,
 	})
 	n.member = m
@@ -93,6 +93,9 @@ func (n *Node) join(ctx context.Context) (err error) {
 	go m.run(running)
 	return nil
 }
+
+// members is how many the cluster has, with this one.
+func (m *member) members() int { return max(m.n.o.Broker.Cluster.Members(), 1) }
 
 // copied is the tracker of a member. When a copy of another one replaces it, those who wait
 // for jobs and who follow changes look at it anew.
@@ -120,6 +123,7 @@ func (m *member) run(ctx context.Context) {
 	if err == nil {
 		var watching sync.WaitGroup
 		watching.Go(func() { m.broker.WatchCopies(ctx) })
+		watching.Go(func() { m.watch(ctx) })
 		err = m.machine.Run(ctx)
 		watching.Wait()
 	}
@@ -327,14 +331,15 @@ var _ httpapi.Health = (*member)(nil)
 
 // memberInfo is what the members tell each other beside what the machine needs.
 type memberInfo struct {
-	Role    string `json:"role"`
-	Version string `json:"version,omitempty"`
-	Address string `json:"address,omitempty"`
-	Waiting string `json:"waiting,omitempty"` // what it waits for, besides what the machine says
+	Role    string      `json:"role"`
+	Version string      `json:"version,omitempty"`
+	Address string      `json:"address,omitempty"`
+	Waiting string      `json:"waiting,omitempty"` // what it waits for, besides what the machine says
+	Mark    status.Mark `json:"mark,omitzero"`
 }
 
 func (m *member) info() json.RawMessage {
-	i := memberInfo{Role: roleFull, Version: m.n.o.Version, Waiting: m.broker.Waiting()}
+	i := memberInfo{Role: roleFull, Version: m.n.o.Version, Waiting: m.broker.Waiting(), Mark: m.tracker.Mark()}
 	if at := m.address.Load(); at != nil {
 		i.Address = *at
 	}
@@ -378,11 +383,13 @@ func (m *member) Nodes() []api.NodeInfo {
 	leader, led := m.machine.Leader()
 	members := append(m.machine.Known(), m.machine.Self())
 	slices.SortFunc(members, func(a, b replica.Hello) int { return strings.Compare(a.Name, b.Name) })
+	differ := differing(members, leader.Name)
 	all := make([]api.NodeInfo, len(members))
 	for k := range members {
 		h := &members[k]
 		i := infoOf(h)
-		n := api.NodeInfo{Name: h.Name, Role: i.Role, Leader: led && h.Name == leader.Name, Position: h.Number, Version: i.Version, Address: i.Address, Why: h.Why}
+		n := api.NodeInfo{Name: h.Name, Role: i.Role, Leader: led && h.Name == leader.Name, Position: h.Number, Version: i.Version, Address: i.Address, Why: h.Why,
+			Hash: i.Mark.Hash, HashAt: i.Mark.Sealed, Differs: differ[h.Name], ClockMS: h.Ahead.Milliseconds()}
 		if led && leader.Number > h.Number {
 			n.Lag = leader.Number - h.Number
 		}
@@ -393,6 +400,9 @@ func (m *member) Nodes() []api.NodeInfo {
 			n.Why = m.why()
 		} else if silent := time.Since(h.Heard); silent > silentFor {
 			n.Leader, n.Why = false, fmt.Sprintf("it has said nothing for %v", silent.Round(time.Second))
+		}
+		if n.Why == "" && n.Differs {
+			n.Why = whyDiffers
 		}
 		n.Ready = n.Why == ""
 		all[k] = n

@@ -10,9 +10,13 @@ import (
 )
 
 // snapshot is how the node stands, for its metrics; nil while it heals. What cannot be
-// found out is missing.
+// found out is missing. A member of a cluster that does not lead leaves out what the leader
+// tells: jobs, queue and streams.
 func (n *Node) snapshot(ctx context.Context) *metrics.Snapshot {
 	c := n.core.Load()
+	if c == nil && n.member != nil {
+		return n.member.snapshot(ctx)
+	}
 	if c == nil {
 		return nil
 	}
@@ -38,7 +42,36 @@ func (n *Node) snapshot(ctx context.Context) *metrics.Snapshot {
 		s.Doors["nats"] = metrics.Level{Now: t.Clients, Most: n.o.Bounds.Conns}
 		s.NATS = metrics.Traffic{In: t.In, Out: t.Out, InBytes: t.InBytes, OutBytes: t.OutBytes, Slow: t.Slow}
 	}
+	if n.member != nil {
+		n.member.snapNodes(s)
+	}
 	return s
+}
+
+// snapshot is that of a member which does not lead.
+func (m *member) snapshot(ctx context.Context) *metrics.Snapshot {
+	s := &metrics.Snapshot{Version: m.n.o.Version, Checks: make(map[string]bool), Doors: make(map[string]metrics.Level), Followers: m.changes.Followers()}
+	for part, err := range m.Check(ctx) {
+		s.Checks[part] = err == nil
+	}
+	dirs := &m.n.dirs
+	if _, free, err := leastFree([]string{dirs.Root, dirs.Broker, dirs.Artifacts}); err == nil {
+		s.DiskFree = int64(min(free, 1<<62)) //nolint:gosec // bounded
+	}
+	if info, err := os.Stat(dirs.Tracker); err == nil {
+		s.Tracker.Bytes = info.Size()
+	}
+	s.Doors["rest"] = metrics.Level{Now: m.n.rest.Connections(), Most: m.n.o.Bounds.Conns}
+	m.snapNodes(s)
+	return s
+}
+
+// snapNodes adds the nodes of the cluster.
+func (m *member) snapNodes(s *metrics.Snapshot) {
+	s.Members, s.Nodes = m.members(), make(map[string]metrics.Node)
+	for _, n := range m.Nodes() {
+		s.Nodes[n.Name] = metrics.Node{Leader: n.Leader, Ready: n.Ready, Differs: n.Differs, Position: n.Position, Lag: n.Lag, Ahead: float64(n.ClockMS) / 1000}
+	}
 }
 
 // snapTypes adds the types. Clients can invent any number of them, so all that are not

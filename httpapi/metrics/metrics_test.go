@@ -40,6 +40,7 @@ func full() *Snapshot {
 		Streams:  map[string]Stream{"JOBS": {1, 2}},
 		Doors:    map[string]Level{"rest": {1, 100}, "nats": {1, 0}},
 		DiskFree: 1 << 30, Followers: 2,
+		Members: 3, Nodes: map[string]Node{"a": {Leader: true, Ready: true, Position: 7}, "b": {Position: 5, Lag: 2, Differs: true, Ahead: -0.7}},
 	}
 	s.Tracker.Commits.Add(time.Millisecond)
 	return s

@@ -16,6 +16,9 @@ type Snapshot struct {
 	Doors   map[string]Level  // connections, by door
 	NATS    Traffic
 
+	Members int             // of the cluster; 0 = there is none
+	Nodes   map[string]Node // of the cluster, by name, as this node knows them
+
 	DiskFree  int64 // bytes
 	Followers int   // of GET /events, digests included
 	Callbacks int   // in the queue
@@ -31,6 +34,13 @@ type Type struct {
 	Paused  bool
 	Workers Level // most is 0 without a bound of its own
 	Known   bool  // it is configured
+}
+
+// Node is how a node of the cluster stands.
+type Node struct {
+	Leader, Ready, Differs bool // see [jobstream/jobs/api.NodeInfo]
+	Position, Lag          uint64
+	Ahead                  float64 // of its clock, in seconds
 }
 
 // Level is how much there is of something, and how much there may be; 0 = no bound.

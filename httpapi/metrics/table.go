@@ -110,6 +110,18 @@ var table = []metric{
 			e.value(float64(of.Bytes), name)
 		}
 	}},
+	{"cluster_members", "How many members the cluster has; absent without a cluster.", nil, gauge, func(s *Snapshot, e emit) {
+		if s.Members > 0 {
+			e.value(float64(s.Members))
+		}
+	}},
+	{"node_leader", "Whether a node of the cluster leads.", []string{"node"}, gauge, ofNodes(func(n *Node) float64 { return truth(n.Leader) })},
+	{"node_ready", "Whether a node of the cluster leads, or could at any moment.", []string{"node"}, gauge, ofNodes(func(n *Node) float64 { return truth(n.Ready) })},
+	{"node_position", "The last entry of the cluster's log that a node's tracker has.", []string{"node"}, gauge, ofNodes(func(n *Node) float64 { return float64(n.Position) })},
+	{"node_lag_entries", "How many entries of the log a node's tracker lacks.", []string{"node"}, gauge, ofNodes(func(n *Node) float64 { return float64(n.Lag) })},
+	{"node_differs", "Whether a node's tracker is another one than those of most nodes.", []string{"node"}, gauge, ofNodes(func(n *Node) float64 { return truth(n.Differs) })},
+	{"node_clock_ahead_seconds", "How far a node's clock is ahead of that of this one, about.", []string{"node"}, gauge, ofNodes(func(n *Node) float64 { return n.Ahead })},
+
 	{"disk_free_bytes", "What is free where the data folder is.", nil, gauge, one(func(s *Snapshot) float64 { return float64(s.DiskFree) })},
 
 	{"connections", "Open connections at a door.", []string{"door"}, gauge, func(s *Snapshot, e emit) {
@@ -133,6 +145,15 @@ var table = []metric{
 		e.value(float64(s.NATS.OutBytes), "out")
 	}},
 	{"nats_slow_clients_total", "NATS clients that were dropped because they read too slowly.", nil, counter, one(func(s *Snapshot) float64 { return float64(s.NATS.Slow) })},
+}
+
+// ofNodes is a metric of each node of the cluster.
+func ofNodes(of func(n *Node) float64) func(*Snapshot, emit) {
+	return func(s *Snapshot, e emit) {
+		for name, n := range s.Nodes {
+			e.value(of(&n), name)
+		}
+	}
 }
 
 // one is a metric without labels.

@@ -17,6 +17,10 @@ type NodeInfo struct {
 	Version  string `json:"version" jsonschema:"of the program; may be empty"`
 	Address  string `json:"address,omitempty" jsonschema:"where it serves REST, if it does"`
 	Why      string `json:"why,omitempty" jsonschema:"why it is not ready"`
+	Hash     string `json:"hash,omitempty" jsonschema:"over the counters and positions of its tracker, some seconds ago; compare it where hash_at is the same"`
+	HashAt   uint64 `json:"hash_at,omitempty" jsonschema:"how many transactions of the cluster the tracker had then"`
+	Differs  bool   `json:"differs,omitempty" jsonschema:"its hash is another one than that of most nodes at the same place"`
+	ClockMS  int64  `json:"clock_ms,omitempty" jsonschema:"how many milliseconds its clock is ahead of that of the node that was asked, about"`
 }
 
 // Nodes know the nodes of the cluster.

@@ -138,7 +138,7 @@ var operations = guarded([]*Operation{
 	{"reload", access.Admin, "POST /reload", 200, both(readEmpty, reload), reloadDoc},
 	{"log_level", access.Admin, "PUT /log", 200, both(readLogLevel, setLogLevel), logLevelDoc},
 	{"backup", access.Admin, "GET /backup", 200, doors(readNothing, nil, backup), backupDoc},
-	{"doctor", access.Admin, "GET /doctor", 200, doors(readNothing, nil, examine), doctorDoc},
+	{"doctor", access.Admin, "GET /doctor", 200, here(doors(readNothing, nil, examine)), doctorDoc},
 
 	{"schedule.list", access.Read, "GET /schedules", 200, doors(readNothing, nil, listSchedules), scheduleListDoc},
 	{"schedule.preview", access.Read, "GET /schedules/preview", 200, doors(readPreview, nil, previewSchedule), schedulePreviewDoc},

@@ -21,12 +21,24 @@ const (
 type peers struct {
 	mu    sync.Mutex
 	known map[string]Hello
+	ahead map[string][]time.Duration // of the last greetings of each, see Hello.Ahead
 }
+
+// aheadOf is how many greetings are compared. Some may wait while a machine is busy.
+const aheadOf = 10
 
 // note keeps a greeting.
 func (p *peers) note(h *Hello) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !h.Sent.IsZero() {
+		last := append(p.ahead[h.Name], h.Sent.Round(0).Sub(h.Heard.Round(0)))
+		last = last[max(0, len(last)-aheadOf):]
+		if p.ahead == nil {
+			p.ahead = make(map[string][]time.Duration)
+		}
+		p.ahead[h.Name], h.Ahead = last, slices.Max(last)
+	}
 	p.known[h.Name] = *h
 }
 
@@ -90,6 +102,7 @@ func (m *Member) greet(ctx context.Context) {
 
 func (m *Member) tell() {
 	h := m.Self()
+	h.Sent = h.Heard
 	b, err := json.Marshal(&h)
 	if err == nil {
 		err = m.o.Peers.Tell(b)

@@ -98,8 +98,12 @@ type Hello struct {
 	Leads  bool            `json:"leads,omitempty"` // see Member.Leads
 	Why    string          `json:"why,omitempty"`   // see State
 	Info   json.RawMessage `json:"info,omitempty"`
+	Sent   time.Time       `json:"sent,omitzero"` // by the sender's clock
 	// Heard is when it came, by this node's clock.
 	Heard time.Time `json:"-"`
+	// Ahead is how far the sender's clock is ahead of this node's one, at least. It is
+	// taken from the greeting of the last ones that was under way for the shortest time.
+	Ahead time.Duration `json:"-"`
 }
 
 // Member is a node that keeps its tracker equal to those of the others. Its methods may

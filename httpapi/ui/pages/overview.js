@@ -1,7 +1,7 @@
 // What needs attention first, then figures, charts and types, all by the digest.
 import {useState} from 'preact/hooks';
 import {html} from '../html.js';
-import {post} from '../api.js';
+import {me, post} from '../api.js';
 import {link} from '../route.js';
 import {columnsOf, digest, now, recent, turn} from '../live.js';
 import {Chart} from '../chart.js';
@@ -100,8 +100,25 @@ function JustNow({d}) {
     ${!rows.length && html`<tr><td class="faint">Nothing has happened in the last second.</td></tr>`}</tbody></table></${Card}>`;
 }
 
+// Nodes shows the nodes of a cluster, as the one knows them that serves this page.
+function Nodes() {
+  const {data} = useGet('/nodes', [turn(2)]);
+  const nodes = data?.nodes || [];
+  if (nodes.length < 2) return null;
+  const state = (n) => {
+    if (n.differs) return html`<span class="bad">✕ differs</span>`;
+    if (!n.ready) return html`<span class="bad">✕ not ready</span>`;
+    return n.leader ? html`<b class="good">★ leads</b>` : html`<span class="good">● ready</span>`;
+  };
+  const clock = (n) => (Math.abs(n.clock_ms || 0) > 500 ? html`<span class="warn">▲ clock ${n.clock_ms > 0 ? '+' : '−'}${span(Math.abs(n.clock_ms) / 1000)}</span>` : null);
+  return html`<${Card} title="Nodes" kind="nodes" tools=${html`<${Curl} path="/nodes" />`}><div class="scroll"><table class="cards"><thead><tr><th>node</th><th>role</th><th>state</th><th class="num">position</th><th class="num">lag</th><th>hash</th><th>version</th><th>address</th></tr></thead>
+    <tbody>${nodes.map((n) => html`<tr key=${n.name}><td><b>${n.name}</b>${n.name === me.value?.node && html` <span class="faint">this one</span>`}</td><td data-name="role">${n.role}</td>
+      <td data-name="state">${state(n)} ${n.why && html`<span>${n.why}</span>`} ${clock(n)}</td><td class="num" data-name="position">${count(n.position)}</td><td class="num" data-name="lag">${count(n.lag)}</td>
+      <td data-name="hash" class="mono" title=${n.hash ? `after ${n.hash_at} transactions of the cluster` : ''}>${n.hash ? n.hash.slice(0, 8) : '–'}</td><td data-name="version">${n.version || '–'}</td><td data-name="address" class="mono">${n.address || '–'}</td></tr>`)}</tbody></table></div></${Card}>`;
+}
+
 export default function Overview() {
   const d = digest.value;
-  if (!d) return html`<h1>Overview</h1><p class="faint" aria-busy="true">Waiting for the first figures …</p>`;
-  return html`<h1>Overview</h1><${Attention} d=${d} /><${Figures} d=${d} /><${Charts} /><${Types} d=${d} /><${JustNow} d=${d} />`;
+  if (!d) return html`<h1>Overview</h1><p class="faint" aria-busy="true">Waiting for the first figures …</p><${Nodes} />`;
+  return html`<h1>Overview</h1><${Attention} d=${d} /><${Nodes} /><${Figures} d=${d} /><${Charts} /><${Types} d=${d} /><${JustNow} d=${d} />`;
 }

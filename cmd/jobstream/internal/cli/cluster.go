@@ -1,5 +1,7 @@
 package cli
 
+import "strconv"
+
 // ClusterStatusCommand lists the nodes of a cluster.
 type ClusterStatusCommand struct{ remote }
 
@@ -14,6 +16,10 @@ type clusterNode struct {
 	Version  string `json:"version"`
 	Address  string `json:"address"`
 	Why      string `json:"why"`
+	Hash     string `json:"hash"`
+	HashAt   uint64 `json:"hash_at"`
+	Differs  bool   `json:"differs"`
+	ClockMS  int64  `json:"clock_ms"`
 }
 
 // Run lists the nodes.
@@ -37,16 +43,22 @@ func (c *ClusterStatusCommand) Run(p *Program) error {
 	for i := range all.Nodes {
 		rows = append(rows, all.Nodes[i].row())
 	}
-	return s.table([]string{"NODE", "ROLE", "STATE", ">ENTRY", ">LAG", "VERSION", "ADDRESS", "WHY"}, rows)
+	return s.table([]string{"NODE", "ROLE", "STATE", ">ENTRY", ">LAG", ">CLOCK MS", ">HASH AT", "HASH", "VERSION", "ADDRESS", "WHY"}, rows)
 }
 
 func (n *clusterNode) row() []cell {
 	state := cell{"ready", good}
+	hash := text(n.Hash)
+	if n.Differs {
+		hash = cell{n.Hash, bad}
+	}
 	switch {
+	case n.Differs:
+		state = cell{"differs", bad}
 	case n.Leader:
 		state = cell{"leads", good}
 	case !n.Ready:
 		state = cell{"not ready", bad}
 	}
-	return []cell{text(n.Name), text(n.Role), state, number(n.Position), number(n.Lag), text(n.Version), text(n.Address), text(n.Why)}
+	return []cell{text(n.Name), text(n.Role), state, number(n.Position), number(n.Lag), text(strconv.FormatInt(n.ClockMS, 10)), number(n.HashAt), hash, text(n.Version), text(n.Address), text(n.Why)}
 }
