@@ -42,6 +42,7 @@ func TestBrowserCluster(t *testing.T) {
 	others[1].kill()
 	b.shows(".nodes", "✕ not ready")
 	b.shows(".nodes", "it has said nothing for")
+	b.shows(".attention", "is not ready: it has said nothing for")
 	b.screenshot("cluster-one-gone")
 
 	alone := newBrowser(t, open(t, t.TempDir(), setup{}))

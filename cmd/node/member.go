@@ -388,8 +388,10 @@ func (m *member) Nodes() []api.NodeInfo {
 	for k := range members {
 		h := &members[k]
 		i := infoOf(h)
-		n := api.NodeInfo{Name: h.Name, Role: i.Role, Leader: led && h.Name == leader.Name, Position: h.Number, Version: i.Version, Address: i.Address, Why: h.Why,
-			Hash: i.Mark.Hash, HashAt: i.Mark.Sealed, Differs: differ[h.Name], ClockMS: h.Ahead.Milliseconds()}
+		n := api.NodeInfo{
+			Name: h.Name, Role: i.Role, Leader: led && h.Name == leader.Name, Position: h.Number, Version: i.Version, Address: i.Address, Why: h.Why,
+			Hash: i.Mark.Hash, HashAt: i.Mark.Sealed, Differs: differ[h.Name], ClockMS: h.Ahead.Milliseconds(),
+		}
 		if led && leader.Number > h.Number {
 			n.Lag = leader.Number - h.Number
 		}

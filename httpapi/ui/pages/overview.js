@@ -22,15 +22,16 @@ function attention(d) {
   return found.sort((a, b) => b.rank - a.rank).slice(0, 5);
 }
 
-function Attention({d}) {
+function Attention({d, nodes}) {
   const {data} = useGet('/failures?limit=3', [turn(15)]);
   const failures = (data?.failures || []).filter((f) => now.value - Date.parse(f.last) < 600e3);
   const found = attention(d);
   const oldest = Math.max(0, ...Object.values(d.types || {}).map((t) => t.oldest_seconds || 0));
   if (d.workers?.paused) found.unshift({what: 'The workers of this server are paused: no job starts.', go: true});
+  for (const n of nodes) if (!n.ready && nodes.length > 1) found.unshift({node: n.name, what: `Node ${n.name} is not ready: ${n.why}`});
   if (!found.length && !failures.length) return html`<${Card} title="Needs attention"><p class="good" id="all-well">All is well: the oldest job waits ${span(oldest)}, no failures in ten minutes.</p></${Card}>`;
   return html`<${Card} title="Needs attention" kind="attention"><ul class="choices">
-    ${found.map((f) => html`<li key=${f.type || 'workers'} class="row"><span class="warn">▲</span> ${f.type && html`<a href=${link(`/types/${f.type}`)}>${f.type}</a>`} <span>${f.what}</span>
+    ${found.map((f) => html`<li key=${f.type || f.node || 'workers'} class="row"><span class="warn">▲</span> ${f.type && html`<a href=${link(`/types/${f.type}`)}>${f.type}</a>`} <span>${f.what}</span>
       ${f.resume && html`<${Do} needs="manage" act=${() => post(`/types/${f.type}/resume`).then(() => say(`${f.type} goes on`))}>Resume</${Do}>`}
       ${f.go && html`<${Do} needs="manage" act=${() => post('/workers/resume').then(() => say('the workers go on'))}>Resume</${Do}>`}</li>`)}
     ${failures.map((f) => html`<li key=${f.fingerprint} class="row"><span class="bad">✕</span> <a href=${link(`/types/${f.type}`)}>${f.type}</a> <span>${count(f.count)} failed, the last <${Ago} at=${f.last} />:</span> <span class="mono cut">${f.error}</span>
@@ -101,9 +102,7 @@ function JustNow({d}) {
 }
 
 // Nodes shows the nodes of a cluster, as the one knows them that serves this page.
-function Nodes() {
-  const {data} = useGet('/nodes', [turn(2)]);
-  const nodes = data?.nodes || [];
+function Nodes({nodes}) {
   if (nodes.length < 2) return null;
   const state = (n) => {
     if (n.differs) return html`<span class="bad">✕ differs</span>`;
@@ -119,6 +118,8 @@ function Nodes() {
 
 export default function Overview() {
   const d = digest.value;
-  if (!d) return html`<h1>Overview</h1><p class="faint" aria-busy="true">Waiting for the first figures …</p><${Nodes} />`;
-  return html`<h1>Overview</h1><${Attention} d=${d} /><${Nodes} /><${Figures} d=${d} /><${Charts} /><${Types} d=${d} /><${JustNow} d=${d} />`;
+  const {data} = useGet('/nodes', [turn(2)]);
+  const nodes = data?.nodes || [];
+  if (!d) return html`<h1>Overview</h1><p class="faint" aria-busy="true">Waiting for the first figures …</p><${Nodes} nodes=${nodes} />`;
+  return html`<h1>Overview</h1><${Attention} d=${d} nodes=${nodes} /><${Nodes} nodes=${nodes} /><${Figures} d=${d} /><${Charts} /><${Types} d=${d} /><${JustNow} d=${d} />`;
 }
