@@ -100,7 +100,7 @@ func (in inspector) Inspect(ctx context.Context) ([]jobs.Finding, error) {
 		}
 	}
 	if m := in.o.member; m != nil {
-		d.found = append(d.found, nodeFindings(m.Nodes(), m.members())...)
+		d.found = append(d.found, m.lasting(ctx)...)
 	}
 	if !in.o.Broker.SyncAlways {
 		d.add("sync", jobs.Notice, fmt.Sprintf("a power cut may take what bare NATS publishers were acknowledged in the last %v; jobs answered by REST or the service are safe", in.o.Broker.Sync),

@@ -88,6 +88,20 @@ func (m *member) watch(ctx context.Context) {
 	}
 }
 
+// lastsFor is how long something must be wrong with the nodes to be a finding. A member that
+// hears nothing for a moment, as at its start, is well.
+const lastsFor = 5 * time.Second
+
+// lasting are the findings about the nodes that do not pass by themselves soon.
+func (m *member) lasting(ctx context.Context) []jobs.Finding {
+	for end := time.Now().Add(lastsFor); ; {
+		found := nodeFindings(m.Nodes(), m.members())
+		if len(found) == 0 || time.Now().After(end) || !sleep(ctx, goneEvery) {
+			return found
+		}
+	}
+}
+
 // lagMost is how many entries a member that is well may be behind.
 const lagMost = 10_000
 
