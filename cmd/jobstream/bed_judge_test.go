@@ -76,6 +76,7 @@ func (b *bed) collect(m *member) {
 		}
 		return true
 	})
+	b.deaf()
 	for job, ids := range told {
 		for id := range ids {
 			n := history.Notice{Job: job}
@@ -132,6 +133,7 @@ func shown(j *jobs.Job) history.Job {
 	s := history.Job{
 		ID: j.ID.String(), Name: p.N, Status: j.Status.String(), Run: j.Run, Attempt: j.Attempt, Most: j.MaxAttempts,
 		Ended: history.Moment(j.EndedAt), NeverRan: j.Attempt == 0 && j.Status == jobs.Failed,
+		Steady: j.Type == "quick" || j.Type == "slow" || j.Type == cappedType || j.Type == pausedType,
 	}
 	if strings.HasPrefix(p.N, "i") {
 		s.Idempotent = p.N
@@ -153,15 +155,24 @@ func (b *bed) judge() {
 		}
 		b.t.Error(p)
 	}
-	b.t.Logf("%d requests, %d jobs, %d runs, %d notifications and %d faults were judged", len(b.seen.Asks), len(b.seen.Jobs), len(b.seen.Runs), len(b.seen.Notices), len(b.seen.Faults))
+	b.t.Logf("%d requests, %d jobs, %d runs, %d notifications, %d heard ones, %d streams and %d faults were judged",
+		len(b.seen.Asks), len(b.seen.Jobs), len(b.seen.Runs), len(b.seen.Notices), len(b.seen.Heard), len(b.seen.Streams), len(b.seen.Faults))
 }
 
-// gap says for how long nothing was accepted at a time, and complains beyond a bound.
+// gap says for how long nothing was accepted at a time, at any door and at each one whose
+// node was well, and complains beyond a bound.
 func (b *bed) gap(from history.Moment, most time.Duration) {
 	b.t.Helper()
 	gap, began := b.seen.Gap("", from, history.Now())
 	b.t.Logf("the longest time without an accepted submission was %s", gap.Round(time.Millisecond))
 	if gap > most {
 		b.t.Errorf("nothing was accepted for %s, from %s after the start on; %s is the most", gap, began.Sub(b.begun), most)
+	}
+	for _, m := range b.nodes {
+		gap, began := b.seen.DoorGap(m.name, from, history.Now(), patient)
+		b.t.Logf("at %s it was %s", m.name, gap.Round(time.Millisecond))
+		if gap > most+2*patient { // a client may wait in vain, and comes back a while later
+			b.t.Errorf("%s, which was well, accepted nothing for %s, from %s after the start on; %s is the most", m.name, gap, began.Sub(b.begun), most)
+		}
 	}
 }

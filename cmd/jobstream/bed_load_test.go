@@ -20,8 +20,8 @@ import (
 )
 
 // The clients of a test bed. They are good ones: whatever is refused with a 503 or not
-// answered at all they ask the next node for, with the same key if it has one. They
-// write down all that they ask and hear.
+// answered at all they ask another node for, with the same key if it has one, as a balancer
+// would that sends each request anywhere. They write down all that they ask and hear.
 
 // crowd are clients at work.
 type crowd struct {
@@ -40,12 +40,13 @@ const patient = 3 * time.Second
 // messages, whose acknowledgement is a promise of the streams only.
 func (b *bed) load(bare bool) *crowd {
 	b.serving()
+	b.listen()
 	seed := b.rng.Uint64()
 	ctx, cancel := context.WithCancel(b.t.Context())
 	c := &crowd{bed: b, cancel: cancel, bare: bare, rng: func(i int) *rand.Rand { return rand.New(rand.NewPCG(seed, uint64(i))) }}
 	for i := range 6 {
 		l := c.client(ctx, i)
-		all := []func(){l.plain, l.plain, l.plain, l.keyed, l.keyed, l.repeated, l.unique, l.unique, l.cancelled, l.retried, l.paused}
+		all := []func(){l.plain, l.plain, l.plain, l.keyed, l.keyed, l.repeated, l.unique, l.unique, l.cancelled, l.retried, l.paused, l.batch, l.delayed, l.capped}
 		c.wg.Go(func() {
 			for ctx.Err() == nil {
 				all[l.rng.IntN(len(all))]()
@@ -57,6 +58,12 @@ func (b *bed) load(bare bool) *crowd {
 		c.wg.Go(l.overNATS)
 	}
 	l := c.client(ctx, 20)
+	c.wg.Go(func() {
+		for ctx.Err() == nil {
+			l.burst()
+		}
+	})
+	l = c.client(ctx, 21)
 	c.wg.Go(func() {
 		l.schedules()
 		l.pauses()
@@ -82,11 +89,13 @@ type client struct {
 	ctx  context.Context //nolint:containedctx // of all that it does
 	http *http.Client
 	rng  *rand.Rand
-	at   int // the node that it asks first
+	at   int                    // the node that it asks
+	shun map[int]history.Moment // nodes that it does not ask for a while
 }
 
 func (c *crowd) client(ctx context.Context, i int) *client {
-	l := &client{crowd: c, ctx: ctx, rng: c.rng(i), at: i}
+	l := &client{crowd: c, ctx: ctx, rng: c.rng(i), shun: make(map[int]history.Moment)}
+	l.elsewhere()
 	l.http = &http.Client{Transport: &http.Transport{}, Timeout: patient}
 	context.AfterFunc(ctx, l.http.CloseIdleConnections)
 	return l
@@ -102,31 +111,38 @@ type bedReply struct {
 	Detail string // of a problem
 }
 
-// once sends a request to the node that the client believes in. What comes of it is
-// added to a, and written down.
-func (l *client) once(a history.Ask, method, path, body string) (history.Ask, bedReply) {
+// once sends a request to a node. What comes of it is added to a, and written down.
+func (l *client) once(m *member, a history.Ask, method, path, body string) (history.Ask, bedReply) {
+	a, r, _ := l.send(m, a, method, path, body)
+	l.seen(a) // without an answer it may have happened, too
+	return a, r
+}
+
+// send sends a request to a node. What comes of it is added to a.
+func (l *client) send(m *member, a history.Ask, method, path, body string) (history.Ask, bedReply, []byte) {
 	var r bedReply
-	m := l.bed.nodes[l.at%len(l.bed.nodes)]
 	a.Door, a.Begin, a.End = m.name, history.Now(), history.Never
-	defer func() { l.seen(a) }() // without an answer it may have happened, too
+	if a.NotBefore > 0 {
+		a.NotBefore = a.Begin.Add(shortDelay)
+	}
 	req, err := http.NewRequestWithContext(l.ctx, method, m.rest+path, strings.NewReader(body))
 	if err != nil {
-		return a, r
+		return a, r, nil
 	}
 	if a.Idempotent != "" {
 		req.Header.Set("Idempotency-Key", a.Idempotent)
 	}
 	resp, err := l.http.Do(req)
 	if err != nil {
-		return a, r
+		return a, r, nil
 	}
 	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return a, r
+		return a, r, nil
 	}
 	l.hear(&a, &r, resp.StatusCode, answer)
-	return a, r
+	return a, r, answer
 }
 
 // hear reads an answer.
@@ -155,10 +171,11 @@ func (l *client) seen(a history.Ask) {
 	}
 }
 
-// ask asks node after node until one answers, if the same request may be made again.
+// ask asks node after node, each request any of them, until one answers, if the same request may be made again.
 func (l *client) ask(a history.Ask, method, path, body string, again bool) (history.Ask, bedReply) {
 	for {
-		got, r := l.once(a, method, path, body)
+		l.elsewhere()
+		got, r := l.once(l.bed.nodes[l.at], a, method, path, body)
 		switch {
 		case got.Unsure && !again: // it may have been done
 			l.next()
@@ -180,8 +197,26 @@ func (l *client) ask(a history.Ask, method, path, body string, again bool) (hist
 	}
 }
 
-// next goes to another node.
-func (l *client) next() { l.at = (l.at + 1) % len(l.bed.nodes) }
+// next does not ask this node for a while.
+func (l *client) next() {
+	l.shun[l.at] = history.Now().Add(time.Second)
+	l.elsewhere()
+}
+
+// elsewhere chooses a node: any of those that it does not shun.
+func (l *client) elsewhere() {
+	var good []int
+	for i := range l.bed.nodes {
+		if l.shun[i] < history.Now() {
+			good = append(good, i)
+		}
+	}
+	if len(good) == 0 {
+		l.at = l.rng.IntN(len(l.bed.nodes))
+		return
+	}
+	l.at = good[l.rng.IntN(len(good))]
+}
 
 // submit submits a job; more are further fields. ok says that it was accepted.
 func (l *client) submit(typ, more string, a history.Ask) (id string, ok bool) {
@@ -194,8 +229,11 @@ func (l *client) submit(typ, more string, a history.Ask) (id string, ok bool) {
 	if got.Code != http.StatusAccepted {
 		return "", false
 	}
-	if l.rng.IntN(4) == 0 {
-		l.read(got.Job, "") // it is found at once
+	switch l.rng.IntN(8) { // it is found at once
+	case 0:
+		l.everywhere(got.Job)
+	case 1:
+		l.read(got.Job, "")
 	}
 	return got.Job, true
 }
@@ -287,7 +325,7 @@ func (l *client) pauses() {
 // overNATS submits through the NATS ports.
 func (l *client) overNATS() {
 	for l.ctx.Err() == nil {
-		m := l.bed.nodes[l.at%len(l.bed.nodes)]
+		m := l.bed.nodes[l.at]
 		nc, err := nats.Connect(m.nats, nats.NoReconnect(), nats.Timeout(patient))
 		if err != nil {
 			l.next()

@@ -66,6 +66,8 @@ func (w *watchedRun) Handle(ctx context.Context, t *jobs.Task) (jobs.Result, err
 		key := "-"
 		if t.Job.Keyed() {
 			key = t.Job.Type + "/" + t.Job.ConcurrencyKey()
+		} else if t.Job.Type == cappedType {
+			key = cappedType
 		}
 		_, _ = fmt.Fprintf(w.to, "%s %d %s %d %d %d %s\n", what, history.Now(), t.Job.ID, t.Job.Run, t.Attempt, os.Getpid(), key)
 	}
@@ -117,6 +119,7 @@ type bed struct {
 	seen  *history.History
 	begun history.Moment
 	names atomic.Int64 // submissions so far
+	ears  []*ear
 }
 
 // member is a node of a bed, over all its lives.
@@ -139,7 +142,7 @@ type member struct {
 func newBed(t *testing.T, n int, env ...string) *bed {
 	t.Helper()
 	b := &bed{t: t, rng: seeded(t), begun: history.Now()}
-	b.seen = &history.History{AtOnce: make(map[string]int)}
+	b.seen = &history.History{AtOnce: map[string]int{cappedType: perType}}
 	for i := range n {
 		name := string(rune('a' + i))
 		m := &member{bed: b, name: name, dir: filepath.Join(t.TempDir(), name)}

@@ -3,10 +3,12 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +22,38 @@ import (
 // crashGap is the longest time without an accepted submission after a crash. As a rule
 // it is under ten seconds: nats-server's elections take up to nine.
 const crashGap = 20 * time.Second
+
+// TestClusterFaults makes one fault after the other under one load: the leader is killed, the
+// next one is frozen and wakes up, another node is killed, and all are stopped in turns.
+func TestClusterFaults(t *testing.T) {
+	underLoad(t, 1, func(b *bed, c *crowd, _ int) {
+		c.more(300)
+		victim, _ := b.leader()
+		victim.kill()
+		c.more(200) // another one leads
+		b.start(victim)
+		c.more(100)
+		victim, others := b.leader()
+		victim.freeze()
+		b.pass(20 * time.Second)
+		c.more(100)
+		victim.thaw()
+		c.more(200)
+		victim = others[b.rng.IntN(len(others))]
+		victim.kill()
+		c.more(200)
+		b.start(victim)
+		c.more(100)
+		from := history.Now()
+		for _, k := range b.rng.Perm(len(b.nodes)) {
+			b.nodes[k].stop()
+			c.more(100)
+			b.start(b.nodes[k])
+			c.more(100)
+		}
+		b.gap(from, stopGap)
+	})
+}
 
 // TestClusterKilled kills the leader and the others in turns.
 func TestClusterKilled(t *testing.T) {
@@ -111,6 +145,41 @@ func TestClusterWiped(t *testing.T) {
 	})
 }
 
+// TestClusterManyJobs has many jobs, and a node that has lost its disk gets them all.
+func TestClusterManyJobs(t *testing.T) {
+	b := newCluster(t)
+	b.start(b.nodes...)
+	b.listen()
+	for range clusterRounds(t, 5) {
+		var batch strings.Builder
+		for i := range 1000 {
+			if i > 0 {
+				batch.WriteByte(',')
+			}
+			fmt.Fprintf(&batch, `{"type":"quick","payload":{"n":"n%d"}}`, b.names.Add(1))
+		}
+		mustPost(t, b.serving().c, "/jobs/batch", `{"jobs":[`+batch.String()+`]}`, http.StatusAccepted)
+	}
+	waitFinished(t, b.serving().c)
+	_, others := b.leader()
+	victim := others[b.rng.IntN(len(others))]
+	victim.kill()
+	victim.wipe()
+	from := history.Now()
+	b.start(victim)
+	took := history.Now().Sub(from)
+	t.Logf("with %d jobs, a node with an empty disk was ready after %s", b.names.Load(), took.Round(time.Millisecond))
+	if took > 30*time.Second {
+		t.Error("half a minute is the most")
+	}
+	if all := jobsOf(t, victim.rest); int64(len(all)) != b.names.Load() {
+		t.Errorf("it has %d jobs of %d", len(all), b.names.Load())
+	}
+	c := b.load(true)
+	c.more(100)
+	b.end(c, 0, false)
+}
+
 // TestClusterPowerLost kills all nodes at once, and one of them has lost its disk. In every
 // other round, the streams of a majority come back as they were a while before instead:
 // nothing is lost then either, but nats-server's copies of them may differ.
@@ -160,7 +229,17 @@ func TestClusterWithoutMajority(t *testing.T) {
 			b.nodes[k].kill()
 		}
 		waitUntil(t, func() bool { return refuses503(last) })
+		asked := history.Now()
+		if !refuses503(last) {
+			t.Errorf("%s took a submission without the others", last.name)
+		}
+		if d := history.Now().Sub(asked); d > 5*time.Second+patient {
+			t.Errorf("%s refused after %s, five seconds are the most", last.name, d)
+		}
 		b.start(b.nodes[perm[1]])
+		back := history.Now()
+		c.more(1)
+		t.Logf("submissions are accepted %s after a second node is ready", history.Now().Sub(back).Round(time.Millisecond))
 		c.more(100)
 		b.start(b.nodes[perm[2]])
 		c.more(100)

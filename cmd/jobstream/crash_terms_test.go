@@ -44,6 +44,7 @@ func termsChild(cfg *config.Config, dir string, note func(*jobs.Task)) (map[stri
 	for name, perKey := range map[string]int{"keyed": perKey, "second": 1, "dozing": 1} {
 		cfg.Jobs[name] = config.JobType{Run: name, RetryCount: 3, Timeout: time.Minute, ConcurrencyPerKey: perKey, Backoff: backoff}
 	}
+	cfg.Jobs[cappedType] = config.JobType{Run: "slow", RetryCount: 3, Timeout: time.Minute, MaxWorkers: perType, Backoff: backoff}
 	cfg.Jobs["parked"] = config.JobType{Run: "quick", RetryCount: 3, Timeout: time.Minute, Backoff: backoff}
 	return map[string]jobs.Handler{
 		"keyed": jobs.HandlerFunc(func(ctx context.Context, t *jobs.Task) (jobs.Result, error) {

@@ -56,6 +56,8 @@ type Ask struct {
 	Yes        bool   // whether a type is paused
 	Unsure     bool   // the refusal does not say that nothing was done
 	Bare       bool   // a message, accepted by the streams alone
+	Batch      string // names the request if it submits several jobs, all of them or none
+	NotBefore  Moment // of a submission, when its job may begin; 0 = at once
 }
 
 // answered says whether the server has done what it was asked.
@@ -68,7 +70,7 @@ type Run struct {
 	Attempt    int
 	Node       string
 	Life       string // process of the node
-	Key        string // concurrency key with its type, if there is one
+	Key        string // of what bounds how many run at a time: a concurrency key with its type, or a type
 	Begin, End Moment // End is Never if it did not come to its end
 }
 
@@ -94,12 +96,28 @@ type Job struct {
 	NeverRan   bool // refused after its submission was stored
 	Schedule   string
 	For        Moment // of the schedule
+	Steady     bool   // no attempt fails by itself
 }
 
 // Notice is a notification that a job has ended.
 type Notice struct {
 	Job, Status string
 	Run         int
+}
+
+// Heard is a notification with the node at which a client heard it.
+type Heard struct {
+	Notice
+	Door string
+	At   Moment
+}
+
+// Stream is what a client heard that followed all changes, from before the first submission
+// until after the last end, at one node after the other.
+type Stream struct {
+	Name    string
+	Ends    map[Notice]bool
+	Skipped []string // what the server says is missing, in its words
 }
 
 // History is everything that was seen. Its methods may be called by several goroutines.
@@ -110,7 +128,9 @@ type History struct {
 	Faults  []Fault
 	Jobs    []Job
 	Notices []Notice
-	// AtOnce are how many jobs of each concurrency key, with its type, may run at a time.
+	Heard   []Heard
+	Streams []Stream
+	// AtOnce are how many jobs may run at a time, by Run.Key.
 	AtOnce map[string]int
 	// Unstored is how long before a fault a run may have ended that is in flight
 	// nevertheless, since its end was not stored yet; 0 = two seconds.
@@ -124,6 +144,13 @@ func (h *History) Asked(a Ask) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.Asks = append(h.Asks, a)
+}
+
+// Hears adds a notification that a client has heard.
+func (h *History) Hears(n Heard) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.Heard = append(h.Heard, n)
 }
 
 // Broken adds a fault.

@@ -34,11 +34,14 @@ func (h *History) Problems() []string {
 	}
 	v.accepted()
 	v.once()
+	v.whole()
+	v.delays()
 	v.ends()
 	v.attempts()
 	v.overlaps()
 	v.caps()
 	v.notices()
+	v.streams()
 	v.idempotent()
 	v.unique()
 	v.pauses()
@@ -132,6 +135,44 @@ func (v *view) once() {
 	}
 }
 
+// whole: a request that submits several jobs makes all of them or none.
+func (v *view) whole() {
+	made := make(map[string]bool, len(v.Jobs))
+	for i := range v.Jobs {
+		made[v.Jobs[i].Name] = true
+	}
+	all := make(map[string]map[string]bool) // the names of each batch
+	for i := range v.Asks {
+		if a := &v.Asks[i]; a.Batch != "" {
+			if all[a.Batch] == nil {
+				all[a.Batch] = make(map[string]bool)
+			}
+			all[a.Batch][a.Name] = true
+		}
+	}
+	for _, batch := range slices.Sorted(maps.Keys(all)) {
+		n := 0
+		for name := range all[batch] {
+			if made[name] {
+				n++
+			}
+		}
+		if n > 0 && n < len(all[batch]) {
+			v.fail("the batch %s of %d submissions made %d jobs", batch, len(all[batch]), n)
+		}
+	}
+}
+
+// delays: no job begins before its time.
+func (v *view) delays() {
+	for i := range v.Asks {
+		a := &v.Asks[i]
+		if all := v.runs[a.Job]; a.NotBefore > 0 && len(all) > 0 && all[0].Begin < a.NotBefore {
+			v.fail("job %s began on %s %s too early", a.Job, all[0].Node, a.NotBefore.Sub(all[0].Begin))
+		}
+	}
+}
+
 var ended = map[string]bool{"completed": true, "failed": true, "cancelled": true}
 
 // ends: every job ends, once in each of its runs, and what was seen of an end stays.
@@ -170,6 +211,9 @@ func (v *view) ends() {
 			note(a.Job, a.Run, a.Status, a.End, a.Door)
 		}
 	}
+	for _, n := range v.Heard {
+		note(n.Job, n.Run, n.Status, n.At, "a notification at "+n.Door)
+	}
 	for _, n := range v.Notices {
 		note(n.Job, n.Run, n.Status, Never, "a notification")
 	}
@@ -191,8 +235,8 @@ func (v *view) ends() {
 	}
 }
 
-// attempts: an attempt begins again only if a fault came upon it, and no job has more
-// attempts than it may have.
+// attempts: an attempt begins again only if a fault came upon it, no job has more attempts
+// than it may have, and a fault uses none up.
 func (v *view) attempts() {
 	for _, id := range slices.Sorted(maps.Keys(v.runs)) {
 		last := make(map[[2]int]*Run)
@@ -204,6 +248,8 @@ func (v *view) attempts() {
 			last[k] = r
 			if j := v.jobs[id]; j != nil && j.Most > 0 && r.Attempt > j.Most {
 				v.fail("job %s has run %d attempts of %d", id, r.Attempt, j.Most)
+			} else if j != nil && j.Steady && r.Attempt > 1 {
+				v.fail("job %s, which never fails, began attempt %d on %s", id, r.Attempt, r.Node)
 			}
 		}
 		if v.jobs[id] == nil {
@@ -238,7 +284,7 @@ func (v *view) overlaps() {
 	}
 }
 
-// caps: no more jobs of a concurrency key run at a time than may.
+// caps: no more jobs of a concurrency key, or of a type, run at a time than may.
 func (v *view) caps() {
 	running := make(map[string][]*Run)
 	for i := range v.Runs {
@@ -250,7 +296,7 @@ func (v *view) caps() {
 		all = append(all, r)
 		running[r.Key] = all
 		if most := v.AtOnce[r.Key]; most > 0 && len(all) > most {
-			v.fail("%d jobs of the concurrency key %s ran at a time, %d may: %s began on %s", len(all), r.Key, most, r.Job, r.Node)
+			v.fail("%d jobs of %s ran at a time, %d may: %s began on %s", len(all), r.Key, most, r.Job, r.Node)
 		}
 	}
 }
@@ -265,6 +311,21 @@ func (v *view) notices() {
 		j := &v.Jobs[i]
 		if n := (Notice{j.ID, j.Status, j.Run}); ended[j.Status] && !told[n] {
 			v.fail("nobody was told that job %s is %s in run %d", j.ID, j.Status, j.Run)
+		}
+	}
+}
+
+// streams: whoever follows all changes hears of each job's last end.
+func (v *view) streams() {
+	for _, s := range v.Streams {
+		for _, why := range s.Skipped {
+			v.fail("the stream %s has left something out: %s", s.Name, why)
+		}
+		for i := range v.Jobs {
+			j := &v.Jobs[i]
+			if ended[j.Status] && !s.Ends[Notice{j.ID, j.Status, j.Run}] {
+				v.fail("the stream %s does not tell that job %s is %s in run %d", s.Name, j.ID, j.Status, j.Run)
+			}
 		}
 	}
 }
@@ -436,6 +497,32 @@ func (v *view) schedules() {
 			}
 		}
 	}
+}
+
+// DoorGap is the longest time between two submissions that a leader has accepted through
+// one door, while nothing was wrong with its node, with when it began. A fault of a node is
+// over only a moment later than what ended it.
+func (h *History) DoorGap(door string, from, to Moment, after time.Duration) (gap time.Duration, began Moment) {
+	h.mu.Lock()
+	faults := slices.Clone(h.Faults)
+	h.mu.Unlock()
+	slices.SortFunc(faults, func(a, b Fault) int { return cmp.Compare(a.From, b.From) })
+	longest := func(from, to Moment) {
+		if from >= to {
+			return
+		}
+		if d, at := h.Gap(door, from, to); d > gap {
+			gap, began = d, at
+		}
+	}
+	for _, f := range faults {
+		if f.hits(door) {
+			longest(from, min(f.From, to))
+			from = max(from, f.To.Add(after))
+		}
+	}
+	longest(from, to)
+	return gap, began
 }
 
 // Gap is the longest time between two submissions that were accepted by a leader, from the

@@ -23,6 +23,8 @@ func good() *History {
 			{What: Submit, Door: "b", Begin: at(2400), End: Never, Name: "n5", Unique: "u"},
 			{What: Submit, Door: "a", Begin: at(3050), End: at(3060), Code: 202, Name: "n6", Job: "6", Unique: "u", Run: 1, Status: "pending"},
 			{What: Submit, Door: "a", Begin: at(3050), End: at(3060), Code: 503, Name: "n7"},
+			{What: Submit, Door: "a", Begin: at(3050), End: at(3060), Code: 202, Name: "n8", Job: "8", Batch: "b1", NotBefore: at(3500), Run: 1, Status: "scheduled"},
+			{What: Submit, Door: "a", Begin: at(3050), End: at(3060), Code: 202, Name: "n9", Job: "9", Batch: "b1", Run: 1, Status: "pending"},
 			{What: Read, Door: "c", Begin: at(150), End: at(160), Code: 200, Job: "1", Run: 1, Status: "processing"},
 			{What: Read, Door: "a", Begin: at(3000), End: at(3010), Code: 200, Job: "1", Run: 1, Status: "failed"},
 			{What: Retry, Door: "a", Begin: at(3010), End: at(3020), Code: 202, Job: "1", Run: 2, Status: "pending"},
@@ -41,6 +43,7 @@ func good() *History {
 			{Job: "3", Run: 1, Attempt: 1, Node: "c", Life: "c1", Begin: at(2600), End: at(2700), Key: "k"},
 			{Job: "6", Run: 1, Attempt: 1, Node: "c", Life: "c1", Begin: at(3100), End: at(3200), Key: "k"},
 			{Job: "5", Run: 1, Attempt: 1, Node: "c", Life: "c1", Begin: at(2750), End: at(2760)},
+			{Job: "8", Run: 1, Attempt: 1, Node: "c", Life: "c1", Begin: at(3500), End: at(3510)},
 		},
 		Faults: []Fault{{Node: "b", What: "kill", Dead: true, From: at(2500), To: at(4000)}},
 		Jobs: []Job{
@@ -49,6 +52,8 @@ func good() *History {
 			{ID: "3", Name: "n3", Status: "completed", Run: 1, Attempt: 1, Most: 1, Unique: "u", Ended: at(2701)},
 			{ID: "5", Name: "n5", Status: "completed", Run: 1, Attempt: 1, Most: 1, Unique: "u", Ended: at(2761)},
 			{ID: "6", Name: "n6", Status: "cancelled", Run: 1, Attempt: 1, Most: 1, Unique: "u", Ended: at(3201)},
+			{ID: "8", Name: "n8", Status: "completed", Run: 1, Attempt: 1, Most: 2, Ended: at(3511), Steady: true},
+			{ID: "9", Name: "n9", Status: "cancelled", Run: 1, Attempt: 0, Most: 2, Ended: at(3511), Steady: true},
 			{ID: "s1", Status: "completed", Run: 1, Ended: at(1100), Schedule: "tick", For: at(1000)},
 			{ID: "s2", Status: "completed", Run: 1, Ended: at(3100), Schedule: "tick", For: at(3000)},
 			{ID: "s3", Status: "completed", Run: 1, Ended: at(4100), Schedule: "tick", For: at(4000)},
@@ -64,7 +69,14 @@ func good() *History {
 			{"3", "completed", 1},
 			{"5", "completed", 1},
 			{"6", "cancelled", 1},
+			{"8", "completed", 1},
+			{"9", "cancelled", 1},
 		},
+		Heard: []Heard{{Notice{"8", "completed", 1}, "b", at(3520)}},
+		Streams: []Stream{{Name: "x", Ends: map[Notice]bool{
+			{"s1", "completed", 1}: true, {"s2", "completed", 1}: true, {"s3", "completed", 1}: true, {"1", "completed", 2}: true, {"2", "completed", 1}: true,
+			{"3", "completed", 1}: true, {"5", "completed", 1}: true, {"6", "cancelled", 1}: true, {"8", "completed", 1}: true, {"9", "cancelled", 1}: true,
+		}}},
 		AtOnce: map[string]int{"k": 1},
 		Every:  map[string]time.Duration{"tick": time.Second},
 	}
@@ -88,12 +100,27 @@ func TestPlantedFaults(t *testing.T) {
 		}, "job 3 was accepted, and c did not find it 1ms later"},
 		"a job is listed twice": {func(h *History) { h.Jobs = append(h.Jobs, h.Jobs[0]) }, "lists job 1 twice"},
 		"a submission makes two jobs": {func(h *History) {
-			h.add(Job{ID: "9", Name: "n1", Status: "completed", Run: 1})
-		}, "submission n1 made two jobs, 1 and 9"},
+			h.add(Job{ID: "19", Name: "n1", Status: "completed", Run: 1})
+		}, "submission n1 made two jobs, 1 and 19"},
 		"a refused submission makes a job": {func(h *History) {
-			h.add(Job{ID: "9", Name: "n7", Status: "completed", Run: 1})
-		}, "submission n7 was refused with 503 and made job 9"},
-		"a job never ends": {func(h *History) { h.Jobs[1].Status = "processing" }, "job 2 is processing at the end"},
+			h.add(Job{ID: "19", Name: "n7", Status: "completed", Run: 1})
+		}, "submission n7 was refused with 503 and made job 19"},
+		"half a batch is made": {func(h *History) {
+			h.Asks[9].Code, h.Asks[9].End = 0, Never
+			h.drop("9")
+		}, "the batch b1 of 2 submissions made 1 jobs"},
+		"a delayed job begins too early": {func(h *History) { h.Runs[8].Begin = at(3400) }, "job 8 began on c 100ms too early"},
+		"a fault uses an attempt up":     {func(h *History) { h.Runs[8].Attempt = 2 }, "job 8, which never fails, began attempt 2 on c"},
+		"what was heard is not there": {func(h *History) {
+			h.Asks = append(h.Asks, Ask{What: Read, Door: "c", Begin: at(3530), End: at(3540), Code: 200, Job: "8", Run: 1, Status: "processing"})
+		}, "job 8 was completed by a notification at b, and is processing by c later"},
+		"a stream leaves an end out": {func(h *History) { delete(h.Streams[0].Ends, Notice{"8", "completed", 1}) }, "the stream x does not tell that job 8 is completed in run 1"},
+		"a stream has the wrong end": {func(h *History) {
+			delete(h.Streams[0].Ends, Notice{"1", "completed", 2})
+			h.Streams[0].Ends[Notice{"1", "failed", 1}] = true
+		}, "the stream x does not tell that job 1 is completed in run 2"},
+		"a stream says it has a gap": {func(h *History) { h.Streams[0].Skipped = []string{"too_old"} }, "the stream x has left something out: too_old"},
+		"a job never ends":           {func(h *History) { h.Jobs[1].Status = "processing" }, "job 2 is processing at the end"},
 		"a job ends twice": {func(h *History) {
 			h.Notices = append(h.Notices, Notice{"2", "failed", 1})
 		}, "run 1 of job 2 ended twice"},
@@ -121,14 +148,14 @@ func TestPlantedFaults(t *testing.T) {
 			h.Runs[4].End = at(2650)
 			h.Faults[0].Gentle = true
 		}, "job 3 ran twice at one time"},
-		"too many of a concurrency key": {func(h *History) { h.Runs[6].Begin = at(2650) }, "2 jobs of the concurrency key k ran at a time, 1 may"},
-		"an end is not told":            {func(h *History) { h.Notices = h.Notices[:len(h.Notices)-1] }, "nobody was told that job 6 is cancelled"},
+		"too many of a concurrency key": {func(h *History) { h.Runs[6].Begin = at(2650) }, "2 jobs of k ran at a time, 1 may"},
+		"an end is not told":            {func(h *History) { h.Notices = h.Notices[:len(h.Notices)-1] }, "nobody was told that job 9 is cancelled"},
 		"an idempotency key has two jobs": {func(h *History) {
-			h.Asks[2].Job = "9"
-			h.add(Job{ID: "9", Idempotent: "i", Status: "completed", Run: 1})
+			h.Asks[2].Job = "19"
+			h.add(Job{ID: "19", Idempotent: "i", Status: "completed", Run: 1})
 		}, "idempotency key i: no order explains it"},
 		"an idempotency key has a second job that nobody was told of": {func(h *History) {
-			h.add(Job{ID: "9", Idempotent: "i", Status: "completed", Run: 1})
+			h.add(Job{ID: "19", Idempotent: "i", Status: "completed", Run: 1})
 		}, "idempotency key i: no order explains it"},
 		"a unique key is given twice": {func(h *History) {
 			h.Asks[4].Code, h.Asks[4].Job = 202, "4"
@@ -150,7 +177,7 @@ func TestPlantedFaults(t *testing.T) {
 		}, "made jobs s4 and s5, and none for 2s between"},
 		"a schedule is forgotten": {func(h *History) { h.Every["other"] = time.Second }, "the schedule other has never made a job"},
 		"a pause is forgotten": {func(h *History) {
-			h.Asks[13].Yes = false
+			h.Asks[15].Yes = false
 		}, "pauses of the type t: no order explains it"},
 		"a pause is read from the past": {func(h *History) {
 			h.Asks = append(h.Asks, Ask{What: Paused, Door: "a", Begin: at(3050), End: at(3060), Code: 200, Name: "t", Yes: true})
@@ -180,6 +207,13 @@ func TestGap(t *testing.T) {
 	h := good()
 	if gap, began := h.Gap("", at(0), at(4000)); gap != 2930*time.Millisecond || began != at(130) {
 		t.Errorf("the longest gap is %s from %d", gap, began)
+	}
+	h.Asks = append(h.Asks, Ask{What: Submit, Door: "b", Begin: at(4300), End: at(4310), Code: 202})
+	if gap, began := h.DoorGap("b", at(100), at(5000), 200*time.Millisecond); gap != 2385*time.Millisecond || began != at(115) {
+		t.Errorf("the longest gap of a door whose node was down is %s from %d", gap, began)
+	}
+	if gap, began := h.DoorGap("c", at(0), at(200), 0); gap != 125*time.Millisecond || began != 0 {
+		t.Errorf("the longest gap of a door whose node was up is %s from %d", gap, began)
 	}
 	if gap, began := h.Gap("c", at(0), at(200)); gap != 125*time.Millisecond || began != 0 {
 		t.Errorf("the longest gap of a door is %s from %d", gap, began)
