@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"strconv"
+	"strings"
 	"time"
 
 	"jobstream/jobs"
@@ -78,6 +79,9 @@ func (k *call) find(op *api.Operation) (done bool, err error) {
 	in, cluster := k.s.in().backend, k.s.cluster
 	switch op.PlaceFor(k.Request().URL.RawQuery) {
 	case api.Here:
+		if comesBack(k.Request()) {
+			k.settle(k.Request().Context())
+		}
 		number, age := cluster.Position()
 		h := k.Response().Header()
 		h.Set(positionHeader, strconv.FormatUint(number, 10))
@@ -97,6 +101,12 @@ func (k *call) find(op *api.Operation) (done bool, err error) {
 	}
 	k.backend = in
 	return false, nil
+}
+
+// comesBack says whether a request goes on with events that another node may have begun to
+// tell. That one may know more than this one does yet.
+func comesBack(r *http.Request) bool {
+	return r.Header.Get("Last-Event-Id") != "" || strings.Contains(r.URL.RawQuery, "last_event_id=")
 }
 
 // passDrain is how long a request that was passed on may take after the door has begun to
