@@ -258,7 +258,7 @@ func (e *ear) hear(m *member, id, name, data string) {
 		e.last = id
 	}
 	if name == "skipped" && !strings.Contains(data, "only_ends") {
-		e.in.Skipped = append(e.in.Skipped, m.name+" says "+data)
+		e.in.Skipped = append(e.in.Skipped, history.Skip{At: history.Now(), Says: m.name + " says " + data})
 	}
 	status, ok := strings.CutPrefix(name, "job.")
 	if !ok || status != "completed" && status != "failed" && status != "cancelled" {

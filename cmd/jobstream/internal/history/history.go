@@ -117,7 +117,13 @@ type Heard struct {
 type Stream struct {
 	Name    string
 	Ends    map[Notice]bool
-	Skipped []string // what the server says is missing, in its words
+	Skipped []Skip
+}
+
+// Skip is what a server says is missing in a stream, in its words.
+type Skip struct {
+	At   Moment
+	Says string
 }
 
 // History is everything that was seen. Its methods may be called by several goroutines.

@@ -119,7 +119,7 @@ func TestPlantedFaults(t *testing.T) {
 			delete(h.Streams[0].Ends, Notice{"1", "completed", 2})
 			h.Streams[0].Ends[Notice{"1", "failed", 1}] = true
 		}, "the stream x does not tell that job 1 is completed in run 2"},
-		"a stream says it has a gap": {func(h *History) { h.Streams[0].Skipped = []string{"too_old"} }, "the stream x has left something out: too_old"},
+		"a stream says it has a gap": {func(h *History) { h.Streams[0].Skipped = []Skip{{at(1000), "too_old"}} }, "the stream x has left something out: too_old"},
 		"a job never ends":           {func(h *History) { h.Jobs[1].Status = "processing" }, "job 2 is processing at the end"},
 		"a job ends twice": {func(h *History) {
 			h.Notices = append(h.Notices, Notice{"2", "failed", 1})
