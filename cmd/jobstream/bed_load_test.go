@@ -57,16 +57,15 @@ func (b *bed) load(bare bool) *crowd {
 		l := c.client(ctx, 10+i)
 		c.wg.Go(l.overNATS)
 	}
-	l := c.client(ctx, 20)
+	many, keeper := c.client(ctx, 20), c.client(ctx, 21)
 	c.wg.Go(func() {
 		for ctx.Err() == nil {
-			l.burst()
+			many.burst()
 		}
 	})
-	l = c.client(ctx, 21)
 	c.wg.Go(func() {
-		l.schedules()
-		l.pauses()
+		keeper.schedules()
+		keeper.pauses()
 	})
 	return c
 }

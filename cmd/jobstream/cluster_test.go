@@ -39,6 +39,7 @@ func TestClusterFaults(t *testing.T) {
 		c.more(100)
 		victim.thaw()
 		c.more(200)
+		victim.awaitCurrent() // else two of three would be behind after the next fault
 		victim = others[b.rng.IntN(len(others))]
 		victim.kill()
 		c.more(200)

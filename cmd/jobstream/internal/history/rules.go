@@ -107,16 +107,16 @@ func (v *view) accepted() {
 
 // once: a submission makes one job at most, and none if it was refused.
 func (v *view) once() {
-	refused := make(map[string]int) // the last answer to a submission that none accepted
+	refused := make(map[string]*Ask) // the last answer to a submission that none accepted
 	for i := range v.Asks {
 		a := &v.Asks[i]
 		if a.What != Submit {
 			continue
 		}
-		if before, ok := refused[a.Name]; a.answered() || a.Code == 0 || a.Unsure || ok && before == 0 {
-			refused[a.Name] = 0
+		if before, ok := refused[a.Name]; a.answered() || a.Code == 0 || a.Unsure || ok && before == nil {
+			refused[a.Name] = nil
 		} else {
-			refused[a.Name] = a.Code
+			refused[a.Name] = a
 		}
 	}
 	made := make(map[string]*Job)
@@ -129,8 +129,8 @@ func (v *view) once() {
 			v.fail("submission %s made two jobs, %s and %s", j.Name, first.ID, j.ID)
 		}
 		made[j.Name] = j
-		if code := refused[j.Name]; code != 0 {
-			v.fail("submission %s was refused with %d and made job %s", j.Name, code, j.ID)
+		if a := refused[j.Name]; a != nil {
+			v.fail("submission %s was refused at %s with %d, for job %q, and made job %s", j.Name, a.Door, a.Code, a.Job, j.ID)
 		}
 	}
 }

@@ -104,7 +104,7 @@ func TestPlantedFaults(t *testing.T) {
 		}, "submission n1 made two jobs, 1 and 19"},
 		"a refused submission makes a job": {func(h *History) {
 			h.add(Job{ID: "19", Name: "n7", Status: "completed", Run: 1})
-		}, "submission n7 was refused with 503 and made job 19"},
+		}, "submission n7 was refused at a with 503, for job \"\", and made job 19"},
 		"half a batch is made": {func(h *History) {
 			h.Asks[9].Code, h.Asks[9].End = 0, Never
 			h.drop("9")
