@@ -24,6 +24,7 @@ const (
 
 	// Internal ones, which count under a seal only; see [HeaderSeal].
 	HeaderMoved     = "Job-Moved"      // the message is one more of a known job, created at these Unix nanoseconds
+	HeaderAgain     = "Job-Again"      // there may be another copy of the message, which is answered
 	HeaderToken     = "Job-Token"      // hex of an idempotency key's two hashes
 	HeaderBatchEnd  = "Job-Batch-End"  // a UUID: the last message of that batch
 	HeaderCreatedBy = "Job-Created-By" // the name of the principal that has submitted the job
@@ -45,6 +46,9 @@ func appendJobHeader(b []byte, m *jobs.Message) []byte {
 	}
 	if m.Moved {
 		b = strconv.AppendUint(appendHeaderName(b, HeaderMoved), uint64(m.CreatedAt), 10)
+	}
+	if m.Again {
+		b = append(appendHeaderName(b, HeaderAgain), '1')
 	}
 	if m.Terms != nil {
 		for i := range jobs.TermsFields {
@@ -119,6 +123,8 @@ func (p *messageParser) read(key, value []byte, sealed bool) {
 	case sealed && wire.EqualFold(key, HeaderMoved):
 		m.Moved = true
 		m.CreatedAt = jobs.Time(wire.ParseUint(value))
+	case sealed && wire.EqualFold(key, HeaderAgain):
+		m.Again = true
 	case wire.EqualFold(key, HeaderMessageID):
 		if m.Token == nil {
 			m.Token = jobs.NewToken("nats", string(value), nil)

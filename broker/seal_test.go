@@ -71,6 +71,7 @@ func TestSeal(t *testing.T) {
 		{"Job-Created-By": {"boss"}},
 		{"job-created-by": {"boss"}},
 		{"Job-Moved": {"1"}},
+		{"Job-Again": {"1"}},
 		{"Job-Batch-End": {jobs.NewID().String()}},
 		{"Job-Token": {strings.Repeat("ab", 32)}},
 		{"Job-Schedule": {"s"}},
@@ -87,7 +88,7 @@ func TestSeal(t *testing.T) {
 	r.until(t, "the forged ones", func() bool { return len(r.messages) == 1+len(forged) })
 	for i, h := range forged {
 		f := r.messages[1+i]
-		if f.Problem == "" || f.CreatedBy != "" || f.Moved || f.Token != nil || f.BatchEnd != (jobs.ID{}) || f.Terms != nil || f.ID.Version() == jobs.MadeVersion {
+		if f.Problem == "" || f.CreatedBy != "" || f.Moved || f.Again || f.Token != nil || f.BatchEnd != (jobs.ID{}) || f.Terms != nil || f.ID.Version() == jobs.MadeVersion {
 			t.Errorf("%v is believed: %+v", h, f)
 		}
 		if strings.Contains(f.Problem, "known are") && strings.Contains(f.Problem, "Job-Moved,") {

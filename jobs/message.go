@@ -36,6 +36,10 @@ type Message struct {
 	// BatchEnd marks the last message of a batch, see [Batch].
 	BatchEnd ID
 
+	// Again says that this may be a copy of a submission that is answered already. Such a
+	// copy makes no job: whoever was refused would not expect one.
+	Again bool
+
 	// Checked says that this process has checked the submission at its door. Then the
 	// payload needs no second check, and somebody may wait for the answer. It is not
 	// part of the published message.

@@ -65,7 +65,7 @@ func (s *Submission) Message() *Message {
 		id = NewID()
 	}
 	return &Message{
-		ID: id, Type: s.Type, Priority: s.Priority, Payload: s.Payload, Tags: s.Tags,
+		ID: id, Again: s.ID != (ID{}), Type: s.Type, Priority: s.Priority, Payload: s.Payload, Tags: s.Tags,
 		RetryCount: s.RetryCount, Timeout: s.Timeout, Terms: s.Terms, Token: s.Token, CreatedBy: s.CreatedBy,
 	}
 }

@@ -53,6 +53,7 @@ type input struct {
 	registry *jobs.Registry
 	webhooks jobs.Webhooks
 	gone     *goneJobs
+	refused  *refusals
 	notified uint64 // the number of the commit up to which notifications are stored
 	outbox   uint64 // up to which entries may leave the outbox
 }
@@ -60,7 +61,7 @@ type input struct {
 // input is that of a fold which begins now.
 func (p *Projector) input() input {
 	return input{
-		now: jobs.Now(), registry: p.registry.Now(), webhooks: p.webhooks, gone: &p.gone,
+		now: jobs.Now(), registry: p.registry.Now(), webhooks: p.webhooks, gone: &p.gone, refused: &p.refused,
 		notified: p.notifications.notified.Load(), outbox: p.notifications.droppable(time.Now()),
 	}
 }
@@ -96,6 +97,7 @@ func (f *fold) submitted(m *jobs.Message) error {
 		err = f.submittedAgain(w, m)
 	case m.Moved && f.in.gone.has(m.ID):
 		// It was published again, and then ended and was deleted.
+	case m.Again && !f.rebuild && f.answered(m):
 	default:
 		err = f.submittedNew(m)
 	}

@@ -47,6 +47,7 @@ type Projector struct {
 	bits    index.Cache
 	encoder encoder
 	gone    goneJobs
+	refused refusals
 
 	onFold func(any) // a message or an event: tests break folds with it; nil otherwise
 }
@@ -236,6 +237,9 @@ func (p *Projector) fold(b *batch, in input) (c *jobs.Commit, rest []jobs.Event,
 func (p *Projector) committed(r *result, began time.Time) *jobs.Commit {
 	p.latest.update(r)
 	p.gone.remember(r.removed, r.commit.At)
+	if !p.share.alone() { // then submissions are published again
+		p.refused.remember(r.commit.Answers, r.commit.At)
+	}
 	r.commit.Took = time.Since(began)
 	return r.commit
 }

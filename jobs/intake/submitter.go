@@ -451,7 +451,9 @@ func (s *Submitter) resubmit(now time.Time) {
 		if c, ok := w.caller.(*caller); ok && c.message != nil && !c.again.After(now) {
 			c.pause *= 2
 			c.again = now.Add(c.pause)
-			due = append(due, c.message)
+			copied := *c.message
+			copied.Again = true
+			due = append(due, &copied)
 		}
 	}
 	s.mu.Unlock()

@@ -262,6 +262,9 @@ func TestSubmitAgain(t *testing.T) {
 				time.Sleep(10 * time.Millisecond) // by the bubble's clock, like the other ones
 				again, _ = d.inbox.take()
 			}
+			if first[0].Again || !again[0].Again {
+				t.Errorf("the first one says that it is a copy: %v; the second one: %v", first[0].Again, again[0].Again)
+			}
 			if took := time.Since(begin); again[0].ID != first[0].ID || took > 1300*time.Millisecond || (refusal == nil) != (took >= time.Second) {
 				t.Errorf("after %v, %v came again, want %v", took, again[0].ID, first[0].ID)
 			}
