@@ -86,6 +86,7 @@ func (l *client) burst() {
 	living := l.bed.living()
 	var mu sync.Mutex
 	accepted, made := make(map[string]bool), make(map[string]bool)
+	answered := 0
 	var wg sync.WaitGroup
 	for i := range many {
 		m := living[i%len(living)]
@@ -101,10 +102,13 @@ func (l *client) burst() {
 			if a.Code == http.StatusAccepted {
 				accepted[a.Job] = true
 			}
+			if a.Code == http.StatusAccepted || a.Code == http.StatusConflict {
+				answered++
+			}
 		})
 	}
 	wg.Wait()
-	if len(accepted) > 1 || len(made) > 1 {
+	if len(accepted) > 1 || len(made) > 1 || answered == many && len(accepted) == 0 {
 		l.bed.t.Errorf("of %d submissions with the unique key %s %v were accepted, and the jobs %v were named", many, key, accepted, made)
 	}
 	for id := range made {

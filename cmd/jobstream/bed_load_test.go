@@ -165,6 +165,9 @@ func (l *client) hear(a *history.Ask, r *bedReply, code int, answer []byte) {
 
 func (l *client) seen(a history.Ask) {
 	l.bed.seen.Asked(a)
+	if a.Name == pausedType {
+		l.bed.steps.Add(1)
+	}
 	if a.What == history.Submit && a.Code == http.StatusAccepted && !a.Bare {
 		l.accepted.Add(1)
 	}
@@ -300,17 +303,20 @@ func (l *client) schedules() {
 
 const pausedType = "parked"
 
+// enoughSteps are so many that those which are on their way then can be judged as well.
+const enoughSteps = history.MostSteps - 200
+
 // paused reads whether a type is paused, which it is now and then.
 func (l *client) paused() {
-	if l.rng.IntN(4) > 0 {
+	if l.rng.IntN(4) > 0 || l.bed.steps.Load() > enoughSteps {
 		return // many reads take long to judge
 	}
 	l.ask(history.Ask{What: history.Paused, Name: pausedType}, http.MethodGet, "/types/"+pausedType, "", true)
 }
 
-// pauses pauses a type and lets it go on, again and again.
+// pauses pauses a type and lets it go on, again and again, until there is enough to judge.
 func (l *client) pauses() {
-	for n := 0; l.ctx.Err() == nil; n++ {
+	for n := 0; l.ctx.Err() == nil && l.bed.steps.Load() <= enoughSteps; n++ {
 		l.submit(pausedType, "", history.Ask{})
 		what, path := history.Pause, "/pause"
 		if n%2 == 1 {

@@ -119,6 +119,7 @@ type bed struct {
 	seen  *history.History
 	begun history.Moment
 	names atomic.Int64 // submissions so far
+	steps atomic.Int64 // requests about the paused type so far
 	ears  []*ear
 }
 

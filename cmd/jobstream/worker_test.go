@@ -271,14 +271,19 @@ server:
 }
 
 // TestClusterWorkerNode has a worker do jobs of a cluster. A job goes on while its leader is
-// killed, and ends at the next one.
+// killed, and ends at the next one. If the worker is killed, its job comes again after the
+// lease, to another worker.
 func TestClusterWorkerNode(t *testing.T) {
 	b := newCluster(t)
 	notes := notesOf(t)
 	b.start(b.nodes...)
 	leader, others := b.leader()
-	w := startWorker(t, notes, fmt.Sprintf("node: {name: w1, role: worker}\nbroker: {url: '%s,%s,%s'}\n", others[0].nats, leader.nats, others[1].nats), farType)
-	w.awaitReady()
+	start := func(name string) *workerProcess {
+		w := startWorker(t, notes, fmt.Sprintf("node: {name: %s, role: worker}\nbroker: {url: '%s,%s,%s'}\n", name, others[0].nats, leader.nats, others[1].nats), farType)
+		w.awaitReady()
+		return w
+	}
+	w := start("w1")
 	c, err := jobclient.Connect(leader.nats + "," + others[0].nats + "," + others[1].nats)
 	mustDo(t, err)
 	defer c.Close()
@@ -288,11 +293,25 @@ func TestClusterWorkerNode(t *testing.T) {
 	b.leader()
 	w.awaitReady()
 	mustDo(t, os.WriteFile(filepath.Join(notes, "go"), nil, 0o600))
-	for _, id := range []jobs.ID{id, farJob(t, c)} {
-		if j, err := c.Wait(t.Context(), id); err != nil || j == nil || j.Status != jobs.Completed {
-			t.Errorf("the job is %v, %v", j, err)
+	completes := func(id jobs.ID, node string) {
+		t.Helper()
+		if j, err := c.Wait(t.Context(), id); err != nil || j == nil || j.Status != jobs.Completed || !strings.HasPrefix(j.Node, node+"#") {
+			t.Errorf("the job is %+v, %v, want it completed by %s", j, err, node)
 		}
 	}
+	completes(id, "w1")
+	completes(farJob(t, c), "w1")
+	mustDo(t, os.Remove(filepath.Join(notes, "go")))
+	before := begun(notes)
+	id = farJob(t, c)
+	waitUntil(t, func() bool { return begun(notes) == before+1 })
+	killed := time.Now()
+	_ = w.ends(syscall.SIGKILL)
+	start("w2")
+	waitUntil(t, func() bool { return begun(notes) == before+2 })
+	t.Logf("the job came again %s after its worker was killed", time.Since(killed).Round(time.Millisecond))
+	mustDo(t, os.WriteFile(filepath.Join(notes, "go"), nil, 0o600))
+	completes(id, "w2")
 }
 
 // farJob makes a job of a cluster.

@@ -24,14 +24,14 @@ type Way struct {
 	Any      bool // whatever it finds
 }
 
-// mostSteps can be judged together.
-const mostSteps = 1024
+// MostSteps of one register can be judged together.
+const MostSteps = 1024
 
 // mostPlaces are looked at before a history counts as too entangled.
 const mostPlaces = 100_000
 
 // set has some of the steps.
-type set [mostSteps / 64]uint64
+type set [MostSteps / 64]uint64
 
 func (s set) has(i int) bool { return s[i/64]&(1<<(i%64)) != 0 }
 
@@ -55,8 +55,8 @@ func (s set) size() (n int) {
 // has been: a set of steps that are done, with a value. A step may be next if no other
 // that is left had ended before it began. Histories are short, so it takes milliseconds.
 func Linearizable(all []Step) string {
-	if len(all) > mostSteps {
-		return fmt.Sprintf("a history of %d steps is too long to be judged, %d is the most", len(all), mostSteps)
+	if len(all) > MostSteps {
+		return fmt.Sprintf("a history of %d steps is too long to be judged, %d is the most", len(all), MostSteps)
 	}
 	s := &search{steps: slices.Clone(all), been: make(map[place]bool)}
 	slices.SortStableFunc(s.steps, func(a, b Step) int { return cmp.Compare(a.Begin, b.Begin) })

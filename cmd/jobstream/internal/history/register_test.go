@@ -73,17 +73,17 @@ func anyOrder(all []Step, value string, done []int) bool {
 
 func TestRegisterOfManySteps(t *testing.T) {
 	var all []Step
-	for i := range mostSteps {
+	for i := range MostSteps {
 		v := fmt.Sprint(i)
 		all = append(all, Step{Begin: at(i), End: at(i + 8), Ways: []Way{{Any: true, To: v}}, Says: "writes " + v})
 	}
-	recent, old := fmt.Sprint(mostSteps-12), fmt.Sprint(mostSteps-112)
-	all[mostSteps-1].Ways = []Way{{From: recent, To: recent}}
-	all[mostSteps-1].Says = "reads " + recent
+	recent, old := fmt.Sprint(MostSteps-12), fmt.Sprint(MostSteps-112)
+	all[MostSteps-1].Ways = []Way{{From: recent, To: recent}}
+	all[MostSteps-1].Says = "reads " + recent
 	if why := Linearizable(all); why != "" {
 		t.Error(why)
 	}
-	all[mostSteps-1].Ways = []Way{{From: old, To: old}}
+	all[MostSteps-1].Ways = []Way{{From: old, To: old}}
 	if why := Linearizable(all); why == "" {
 		t.Error("a value that was overwritten is read")
 	}
