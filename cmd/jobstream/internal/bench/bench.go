@@ -40,12 +40,13 @@ const (
 	phaseRemote     = "remote"
 	phaseRemoteHTTP = "remote-http"
 	phaseCluster    = "cluster"
+	phaseWorkers    = "cluster-workers"
 )
 
 // Phases are the names of all phases, in their order.
 var Phases = []string{
 	phaseLatency, phaseRaw, phaseSubmit, phaseDrain, phaseBatch, phaseSustained, phaseLanes, phaseLarge, phaseBacklog, phaseHistory, phaseBackup, phaseHTTP, phaseHTTPToken, phaseNATS,
-	phaseRunExec, phaseRunHTTP, phaseRemote, phaseRemoteHTTP, phaseCluster,
+	phaseRunExec, phaseRunHTTP, phaseRemote, phaseRemoteHTTP, phaseCluster, phaseWorkers,
 }
 
 // The load of the phases with many lanes and with large payloads.
@@ -120,6 +121,7 @@ func (b *bench) run(ctx context.Context) error {
 		{b.c.wants(phaseRemote), phaseRemote, b.remote},
 		{b.c.wants(phaseRemoteHTTP), phaseRemoteHTTP, b.remoteHTTP},
 		{b.c.wants(phaseCluster), phaseCluster, b.cluster},
+		{b.c.wants(phaseWorkers), phaseWorkers, b.clusterWorkers},
 	} {
 		if !phase.wanted {
 			continue
@@ -127,7 +129,7 @@ func (b *bench) run(ctx context.Context) error {
 		// Memory of an earlier phase must neither slow this one down nor count as its
 		// own.
 		debug.FreeOSMemory()
-		memory.watch(!slices.Contains([]string{phaseRaw, phaseLanes, phaseBacklog, phaseHistory, phaseBackup, phaseRemote, phaseRemoteHTTP, phaseCluster}, phase.name)) // no node, or two
+		memory.watch(!slices.Contains([]string{phaseRaw, phaseLanes, phaseBacklog, phaseHistory, phaseBackup, phaseRemote, phaseRemoteHTTP, phaseCluster, phaseWorkers}, phase.name)) // no node, or two
 		if err := b.phase(ctx, phase.name, phase.run); err != nil {
 			return fmt.Errorf("%s: %w", phase.name, err)
 		}

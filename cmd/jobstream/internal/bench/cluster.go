@@ -87,6 +87,40 @@ func (r *Cluster) idle(ctx context.Context, leader, alone *node, c *Options) err
 	return nil
 }
 
+// The load of the phase with workers on all nodes.
+const (
+	slowTime    = 20 * time.Millisecond // of a job, in which it only waits
+	slowWorkers = 20                    // of each node
+	slowShare   = 10                    // the divisor of the number of jobs
+)
+
+// slow is a job that waits.
+var slow = jobs.HandlerFunc(func(ctx context.Context, _ *jobs.Task) (jobs.Result, error) {
+	timer := time.NewTimer(slowTime)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return jobs.Result{}, nil
+	case <-ctx.Done():
+		return jobs.Result{}, context.Cause(ctx)
+	}
+})
+
+// clusterWorkers is jobs that wait, done by three nodes in this process, compared with one.
+func (b *bench) clusterWorkers(ctx context.Context, dir string) error {
+	l := load{c: new(*b.c), options: b.options}
+	l.c.Jobs = max(b.c.Jobs/slowShare, 1)
+	l.options.Workers, l.options.Registry = slowWorkers, l.c.registryOf(slow)
+	three := l.options
+	three.Registry, three.Other = l.c.registryOf(slow), func() *jobs.Registry { return l.c.registryOf(slow) }
+	return b.withNodeOf(ctx, b.server.Start, filepath.Join(dir, "alone"), l.options, func(alone *node) error {
+		return b.withNodeOf(ctx, b.server.StartCluster, filepath.Join(dir, "cluster"), three, func(leader *node) (err error) {
+			b.report.ClusterWorkers, err = takeTurns(ctx, phaseWorkers, b.turnsOf(leader, l.c), b.turnsOf(alone, l.c))
+			return err
+		})
+	})
+}
+
 // addTo adds the results to the table, if there are any.
 func (r *Cluster) addTo(t *table) {
 	if r == nil {

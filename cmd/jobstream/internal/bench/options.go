@@ -28,7 +28,7 @@ type Options struct {
 	LatencyTime time.Duration `default:"5s" help:"Length of the latency phase."`
 	MaxTime     time.Duration `default:"1m" help:"When a phase stops and reports what it got through by then."`
 	HTTP        bool          `default:"true" negatable:"" help:"Measure REST, too (the default)."`
-	Phase       []string      `placeholder:"NAME" help:"Only these phases: latency, raw, submit, drain (with submit), batch, sustained, lanes, large, backlog, history, backup, http, http-token, nats, run-exec, run-http, remote, remote-http, cluster (only if named: it starts two more processes)."`
+	Phase       []string      `placeholder:"NAME" help:"Only these phases: latency, raw, submit, drain (with submit), batch, sustained, lanes, large, backlog, history, backup, http, http-token, nats, run-exec, run-http, remote, remote-http, and only if named: cluster (it starts two more processes), cluster-workers."`
 	Dir         string        `placeholder:"FOLDER" help:"Where to make the temporary folder, so: which disk to measure (default: the system's)."`
 }
 
@@ -86,7 +86,7 @@ func (c *Options) wants(phase string) bool {
 	if (phase == phaseHTTP || phase == phaseHTTPToken || phase == phaseRemoteHTTP) && !c.HTTP || phase == phaseBacklog && c.Backlog == 0 || phase == phaseHistory && c.History == 0 || phase == phaseBackup && c.BackupRate == 0 {
 		return false
 	}
-	return len(c.Phase) == 0 && phase != phaseCluster || slices.Contains(c.Phase, phase)
+	return len(c.Phase) == 0 && phase != phaseCluster && phase != phaseWorkers || slices.Contains(c.Phase, phase)
 }
 
 // typeNames are the names of the job types.

@@ -34,7 +34,9 @@ type Report struct {
 	Remote     *Remote     `json:"remote,omitempty"`      // done by workers elsewhere over NATS, beside jobs that the server runs
 	RemoteHTTP *Comparison `json:"remote_http,omitempty"` // likewise over HTTP, one job a request
 	Cluster    *Cluster    `json:"cluster,omitempty"`     // of three nodes, beside one that is alone
-	Latency    *Latencies  `json:"latency_ms,omitempty"`
+	// ClusterWorkers is jobs that wait, done by three nodes, beside one that is alone.
+	ClusterWorkers *Comparison `json:"cluster_workers,omitempty"`
+	Latency        *Latencies  `json:"latency_ms,omitempty"`
 
 	FsyncsPer1000Jobs float64 `json:"fsyncs_per_1000_jobs,omitempty"` // of the tracker, in the sustained phase
 	BytesPerJob       float64 `json:"bytes_per_job,omitempty"`        // on disk, in the sustained phase
@@ -222,6 +224,7 @@ func (r *Report) table() string {
 	t.remote(r.Remote)
 	t.comparison("workers over HTTP, one job a request", r.RemoteHTTP, "own workers")
 	r.Cluster.addTo(&t)
+	t.comparison("jobs of 20 ms, 20 workers on each of three nodes", r.ClusterWorkers, "one node")
 	if l := r.Latency; l != nil {
 		t.gap()
 		t.spreading("submit → accepted", l.Accepted)

@@ -16,8 +16,7 @@ import (
 // Server is the measured server: how to make a node, and the layout of its folder.
 type Server struct {
 	Start func(context.Context, NodeOptions) (*Node, error)
-	// StartCluster starts a node in this process that leads two others, in processes of
-	// their own.
+	// StartCluster starts a node in this process that leads two others; see NodeOptions.Other.
 	StartCluster func(context.Context, NodeOptions) (*Node, error)
 	TrackerFile  func(dir string) string // of a node in that folder
 	SyncFolder   func(dir string) error  // brings everything in a folder to disk
@@ -33,8 +32,9 @@ type Server struct {
 type NodeOptions struct {
 	Dir        string
 	Registry   *jobs.Registry
-	Host       string // of the NATS port
-	Port       int    // -1 any, 0 none
+	Other      func() *jobs.Registry // of another node of a cluster, in this process; nil: those are processes that do no jobs
+	Host       string                // of the NATS port
+	Port       int                   // -1 any, 0 none
 	Sync       time.Duration
 	Workers    int
 	QueueSize  int
