@@ -26,10 +26,12 @@ type task struct {
 	cancel context.CancelCauseFunc
 	limit  error       // why its time is over then: ErrTimeout or ErrDeadline
 	ends   *time.Timer // the lease, by the clock of this process
+	over   *time.Timer // the time of the attempt, likewise
 	sent   time.Time   // when the request was sent from which the lease lasts; guarded by worker.mu
 	gone   atomic.Bool // the server has ended the execution, so there is nothing to report
 	said   reports
 	files  scratch
+	idle   *time.Timer // gives the job back, while it waits for others to end; guarded by worker.mu
 }
 
 // ownLimit is how much later than the server a worker ends an attempt whose time is over. Its
@@ -52,20 +54,16 @@ func (w *worker) begin(l *jobs.Lease, sent time.Time) {
 		t.limit = jobs.ErrDeadline
 	}
 	t.task.Begin(l.Job, l.Attempt, t)
-	w.o.Figures.begun()
 	w.mu.Lock()
 	w.tasks[l.Token], t.sent = t, sent
 	t.ends = time.AfterFunc(t.left(), func() { t.cancel(ErrLost) })
+	t.over = time.AfterFunc(span+ownLimit, func() { t.cancel(t.limit) })
 	first := t.due().Before(w.due)
+	w.arrive(t)
 	w.mu.Unlock()
 	if first {
 		wake(w.sooner)
 	}
-	w.runs.Go(func() {
-		timer := time.AfterFunc(span+ownLimit, func() { t.cancel(t.limit) })
-		defer timer.Stop()
-		t.run()
-	})
 }
 
 // left is how long the handler may go on without a beat. There is time left in which it
@@ -121,7 +119,32 @@ type verdict struct {
 // run calls the handler and reports what has become of the attempt.
 func (t *task) run() {
 	w := t.w
-	returned := make(chan verdict, 1)
+	begun := time.Now()
+	w.o.Figures.begun()
+	v := t.handle()
+	w.left(time.Since(begun))
+	t.task.End()
+	w.o.Figures.over(t.typ.Name, t.report(v))
+	t.forget()
+}
+
+// forget ends the task, after its report.
+func (t *task) forget() {
+	t.cancel(nil)
+	t.w.mu.Lock()
+	t.ends.Stop()
+	t.over.Stop()
+	delete(t.w.tasks, t.lease.Token)
+	t.w.mu.Unlock()
+	wake(t.w.free)
+}
+
+// handle calls the handler, unless its context has ended before.
+func (t *task) handle() verdict {
+	if t.ctx.Err() != nil {
+		return verdict{err: context.Cause(t.ctx)}
+	}
+	w, returned := t.w, make(chan verdict, 1)
 	go func() {
 		var v verdict
 		v.result, v.err = jobs.Attempt(t.ctx, t.typ.Handler, &t.task, w.log)
@@ -130,15 +153,7 @@ func (t *task) run() {
 		}
 		returned <- v
 	}()
-	v := t.await(returned)
-	t.task.End()
-	w.o.Figures.over(t.typ.Name, t.report(v))
-	t.cancel(nil)
-	w.mu.Lock()
-	t.ends.Stop()
-	delete(w.tasks, t.lease.Token)
-	w.mu.Unlock()
-	wake(w.free)
+	return t.await(returned)
 }
 
 // await waits for the handler. One that ignores the end of its context is left behind.
@@ -179,7 +194,7 @@ func (t *task) report(v verdict) (how string) {
 	if !t.flush(checkpoint) {
 		return lostEnd
 	}
-	_, err := t.w.tell("worker."+verb, body)
+	err := t.end(verb, body)
 	if e, known := jobs.AsError(err); err != nil && known && e.Kind == jobs.InvalidRequest && verb == "done" {
 		verb = "fail"
 		_, err = t.w.tell("worker.fail", api.AppendFailure(nil, t.lease.Token, &jobs.Failure{Error: e.Detail, Permanent: true}))
@@ -189,6 +204,15 @@ func (t *task) report(v verdict) (how string) {
 		return lostEnd
 	}
 	return verb
+}
+
+// end sends the report of the end.
+func (t *task) end(verb string, body []byte) error {
+	if verb == "done" && t.w.ends.tell(t.w, body) {
+		return nil
+	}
+	_, err := t.w.tell("worker."+verb, body)
+	return err
 }
 
 // reported looks at how the server has taken a report.
@@ -250,6 +274,8 @@ func (t *task) ending(v verdict) (verb string, body []byte) {
 		return t.giveBack(&jobs.GiveBack{Delay: after, Reason: reason})
 	case errors.Is(cause, jobs.ErrShutdown):
 		return t.giveBack(&jobs.GiveBack{Reason: "its worker is shutting down"})
+	case errors.Is(cause, errBusy):
+		return t.giveBack(&jobs.GiveBack{Reason: errBusy.Error()})
 	case errors.Is(cause, ErrLost):
 		return t.giveBack(&jobs.GiveBack{Reason: "its worker had no connection to the server for the time of a lease"})
 	}

@@ -23,7 +23,8 @@ import (
 type Options struct {
 	// Types are those of the registry that the worker does; nil = all that have a function.
 	Types []string
-	// Concurrency is how many jobs run at a time, at most [jobs.MaxLeases]; 0 = 10.
+	// Concurrency is how many jobs run at a time, at most [jobs.MaxLeases]; 0 = 10. Of jobs
+	// that take some milliseconds the worker has more, which wait for a moment.
 	Concurrency int
 	// Name is the worker's in lists and events: up to 64 letters, digits, _, -, @ and #. No
 	// other worker has it. "" = the name of the machine, and something at random.
@@ -105,11 +106,14 @@ type worker struct {
 	free   chan struct{}   // has an element: a job has ended
 	runs   sync.WaitGroup  // the tasks
 
+	ends ends
+
 	mu       sync.Mutex
 	due      time.Time        // when the next beat is
 	tasks    map[string]*task // whose end is not reported, by the tokens of their leases
-	untold   int              // tasks whose end could not be reported
-	accepted bool             // an ask was answered
+	ahead    ahead
+	untold   int  // tasks whose end could not be reported
+	accepted bool // an ask was answered
 }
 
 func newWorker(c *Client, r *jobs.Registry, o Options) (*worker, error) {
@@ -197,13 +201,14 @@ func (w *worker) ask(ctx context.Context) error {
 			continue
 		}
 		asked := time.Now()
-		leases, err := w.next(ctx, min(room, jobs.MaxAsk), wait)
+		most := min(room, jobs.MaxAsk)
+		leases, err := w.next(ctx, most, wait)
 		if ctx.Err() == nil {
 			w.o.Figures.asked(err)
 		}
 		if err == nil {
 			n, wait = 0, askTime
-			w.accept(leases, asked)
+			w.accept(leases, asked, len(leases) == most)
 			continue
 		}
 		if err := w.askAgain(ctx, n, err); err != nil {
@@ -251,11 +256,11 @@ func level(n int) slog.Level {
 	return slog.LevelDebug
 }
 
-// room is how many jobs may begin.
+// room is how many jobs may come.
 func (w *worker) room() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.o.Concurrency - len(w.tasks)
+	return min(w.ahead.room(w.o.Concurrency), jobs.MaxLeases-len(w.tasks))
 }
 
 // hopeless is the error of an ask if no later one can succeed. A type that the server does
@@ -285,10 +290,14 @@ func (w *worker) hopeless(err error) error {
 }
 
 // accept begins the jobs of leases. A lease lasts from the moment at which it was asked for,
-// as far as the worker can know. If that was a while ago, a beat renews it first.
-func (w *worker) accept(leases []jobs.Lease, asked time.Time) {
+// as far as the worker can know. If that was a while ago, a beat renews it first. all says
+// that there were as many as it wanted.
+func (w *worker) accept(leases []jobs.Lease, asked time.Time, all bool) {
 	w.mu.Lock()
 	w.accepted = true
+	if all {
+		w.ahead.asked(time.Since(asked))
+	}
 	w.mu.Unlock()
 	late := slices.ContainsFunc(leases, func(l jobs.Lease) bool { return time.Since(asked) > l.Span/3 })
 	var lost []string
@@ -315,6 +324,7 @@ func (w *worker) accept(leases []jobs.Lease, asked time.Time) {
 // drain waits for the running jobs and their reports. When the grace is over it interrupts
 // them; when that takes too long as well, end ends the reports.
 func (w *worker) drain(end func()) error {
+	w.giveBackAll()
 	ended := make(chan struct{})
 	go func() { w.runs.Wait(); close(ended) }()
 	within := func(ctx context.Context) bool {

@@ -358,3 +358,90 @@ func TestWorkRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestAhead: of short jobs a worker has more than it runs. If those before them take long,
+// they go back, and others do them, with no attempt used up. So they do when the worker is to
+// stop. One that is cancelled meanwhile never begins.
+func TestAhead(t *testing.T) {
+	t.Parallel()
+	s := serve(t, node.Options{}, remote("x"))
+	gate, begun := make(chan struct{}), make(chan jobs.ID, 100)
+	types := jobs.NewRegistry(doing("x", func(ctx context.Context, task *jobs.Task) (jobs.Result, error) {
+		begun <- task.Job.ID
+		if string(task.Job.Payload) != `"long"` {
+			return jobs.Result{}, nil
+		}
+		select {
+		case <-gate:
+			return jobs.Result{}, nil
+		case <-ctx.Done():
+			return jobs.Result{}, context.Cause(ctx)
+		}
+	}))
+	c := s.client()
+	stop := work(t, c, types, client.Options{Concurrency: 1, Grace: longest})
+	first := submit(t, s, "x", "short") // so that the worker knows its pace
+	untilStatus(t, s, first, jobs.Completed)
+	await(t, begun, "the first job")
+	long := submit(t, s, "x", "long")
+	await(t, begun, "the long job")
+	var all []jobs.ID
+	for range 3 {
+		all = append(all, submit(t, s, "x", "short"))
+	}
+	untilStatus(t, s, all[0], jobs.Processing)
+	s.post("/jobs/"+all[0].String()+"/cancel", "")
+	for _, id := range all[1:] {
+		untilStatus(t, s, id, jobs.Pending)
+	}
+	other := work(t, s.client(), types, client.Options{Concurrency: 1})
+	for _, id := range all[1:] {
+		if j := untilStatus(t, s, id, jobs.Completed); j.Attempt != 1 {
+			t.Errorf("attempt %d", j.Attempt)
+		}
+		await(t, begun, "a job at the other worker")
+	}
+	mustDo(t, other())
+	close(gate)
+	untilStatus(t, s, long, jobs.Completed)
+	mustDo(t, stop())
+	select {
+	case id := <-begun:
+		t.Errorf("%v has begun, of %v", id, all)
+	default:
+	}
+}
+
+// TestEndsTogether: the ends of many jobs that end at a time are all stored, with what each
+// has returned, although one of them cannot be.
+func TestEndsTogether(t *testing.T) {
+	t.Parallel()
+	s := serve(t, node.Options{}, remote("x"))
+	const count = 40
+	var running atomic.Int32
+	gate := make(chan struct{})
+	types := jobs.NewRegistry(doing("x", func(_ context.Context, task *jobs.Task) (jobs.Result, error) {
+		if running.Add(1) == count {
+			close(gate)
+		}
+		<-gate
+		if string(task.Job.Payload) == "7" {
+			return jobs.Result{Value: strings.Repeat("x", jobs.MaxResult+1)}, nil
+		}
+		return jobs.Result{Value: task.Job.Payload}, nil
+	}))
+	work(t, s.client(), types, client.Options{Concurrency: count})
+	all := make([]jobs.ID, count)
+	for i := range all {
+		all[i] = submit(t, s, "x", i, func(sub *jobs.Submission) { sub.RetryCount = 0 })
+	}
+	for i, id := range all {
+		if i == 7 {
+			untilStatus(t, s, id, jobs.Failed)
+			continue
+		}
+		if j := untilStatus(t, s, id, jobs.Completed); string(j.Result) != fmt.Sprint(i) {
+			t.Errorf("job %d has returned %s", i, j.Result)
+		}
+	}
+}

@@ -98,6 +98,26 @@ func AppendDone(b []byte, d *jobs.Done) []byte {
 	}{d.Token, d.Result})
 }
 
+// AppendManyDone is the inverse of [ParseDone], of what [AppendDone] has made.
+func AppendManyDone(b []byte, done [][]byte) []byte {
+	b = append(b, `{"done":[`...)
+	b = append(b, bytes.Join(done, []byte{','})...)
+	return append(b, "]}"...)
+}
+
+// ReadTaken reads the answer to the ends of many jobs: which of them have a status.
+func ReadTaken(answer []byte) ([]bool, error) {
+	var in struct{ Done []endingResource }
+	if err := json.Unmarshal(answer, &in); err != nil {
+		return nil, unread("ends", err)
+	}
+	taken := make([]bool, len(in.Done))
+	for i, e := range in.Done {
+		_, taken[i] = jobs.ParseStatus(e.Status)
+	}
+	return taken, nil
+}
+
 // AppendFailure appends the end of an attempt that has failed.
 func AppendFailure(b []byte, lease string, f *jobs.Failure) []byte {
 	return appendRequest(b, struct {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +81,13 @@ func TestRemoteAnswers(t *testing.T) {
 	}
 	if e, err := api.ReadEnding(ask("worker.done", `{"lease":"A"}`)); err != nil || e != end {
 		t.Errorf("the end is %+v, %v", e, err)
+	}
+	many := api.AppendManyDone(nil, [][]byte{api.AppendDone(nil, &jobs.Done{Token: "A"}), api.AppendDone(nil, &jobs.Done{Token: "B", Result: []byte("7")})})
+	if taken, err := api.ReadTaken(ask("worker.done_many", string(many))); err != nil || !slices.Equal(taken, []bool{true, true}) {
+		t.Errorf("of the ends %s %v are taken, %v", many, taken, err)
+	}
+	if taken, err := api.ReadTaken([]byte(`{"done":[{"lease":"A","problem":{"code":"lease_lost"}},{"lease":"B","status":"completed"}]}`)); err != nil || !slices.Equal(taken, []bool{false, true}) {
+		t.Errorf("of an end and a problem %v are taken, %v", taken, err)
 	}
 	for _, e := range []*jobs.Error{
 		{Kind: jobs.Duplicate, Detail: "there is one", JobID: jobs.ID{3}},
