@@ -77,17 +77,18 @@ func (s *Server) Inner() http.Handler {
 // request on. done says that it has been answered.
 func (k *call) find(op *api.Operation) (done bool, err error) {
 	in, cluster := k.s.in().backend, k.s.cluster
-	switch op.PlaceFor(k.Request().URL.RawQuery) {
+	switch op.PlaceFor(k.Request().URL.RawQuery, nil) {
 	case api.Here:
 		if comesBack(k.Request()) {
 			k.settle(k.Request().Context())
 		}
-		number, age := cluster.Position()
-		h := k.Response().Header()
-		h.Set(positionHeader, strconv.FormatUint(number, 10))
-		h.Set(ageHeader, strconv.FormatFloat(age.Seconds(), 'f', 3, 64))
+		k.sayPosition()
 	case api.Current:
-		return false, cluster.Current(k.Request().Context())
+		err := cluster.Current(k.Request().Context())
+		if op.Place == api.Here {
+			k.sayPosition()
+		}
+		return false, err
 	default:
 		decides := in.Submitter != nil && cluster.Leads()
 		if from := passedOn(k.Request()); from == nil {
@@ -107,6 +108,14 @@ func (k *call) find(op *api.Operation) (done bool, err error) {
 // tell. That one may know more than this one does yet.
 func comesBack(r *http.Request) bool {
 	return r.Header.Get("Last-Event-Id") != "" || strings.Contains(r.URL.RawQuery, "last_event_id=")
+}
+
+// sayPosition says in the header how much this node knows.
+func (k *call) sayPosition() {
+	number, age := k.s.cluster.Position()
+	h := k.Response().Header()
+	h.Set(positionHeader, strconv.FormatUint(number, 10))
+	h.Set(ageHeader, strconv.FormatFloat(age.Seconds(), 'f', 3, 64))
 }
 
 // passDrain is how long a request that was passed on may take after the door has begun to

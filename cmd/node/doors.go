@@ -305,7 +305,7 @@ func (m *member) everywhere(all []broker.Endpoint) []broker.Endpoint {
 	for i, e := range all {
 		op := places[e.Name]
 		out[i] = broker.Endpoint{Name: e.Name, Handle: func(ctx context.Context, r *broker.Request) ([]byte, error) {
-			switch op.Place {
+			switch op.PlaceFor("", r.Body) {
 			case api.Current:
 				if err := m.Current(ctx); err != nil {
 					return nil, err

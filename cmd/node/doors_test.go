@@ -130,6 +130,59 @@ func TestDoors(t *testing.T) {
 	}
 }
 
+// TestConsistentLists: whoever has heard of a job finds it in the lists of every other node,
+// over each door, if it asks for that.
+func TestConsistentLists(t *testing.T) {
+	t.Parallel()
+	m := startMembers(t, 3)
+	for i := range 3 {
+		m.wait("all nodes are ready", func() bool { return m.get(i, "/readyz").Code == http.StatusOK })
+	}
+	clients := make([]*nats.Conn, 3)
+	for i, n := range m.nodes {
+		var err error
+		clients[i], err = nats.Connect("", nats.InProcessServer(n.member.broker))
+		mustDo(t, err)
+		defer clients[i].Close()
+	}
+	over := func(i int, op, body string) string {
+		a, err := clients[i].Request("jobstream."+op, []byte(body), time.Minute)
+		mustDo(t, err)
+		return string(a.Data)
+	}
+	for round := range 30 {
+		at, other := round%3, (round+1+round/3%2)%3
+		tag := fmt.Sprintf("round-%d", round)
+		w := m.do(at, http.MethodPost, "/jobs", `{"type":"echo","payload":"x","tags":["`+tag+`"]}`)
+		id := idOf(t, w.Body.Bytes())
+		for path, want := range map[string]string{
+			"/jobs?consistent=true&tag=" + tag:        id,
+			"/jobs/counts?consistent=true&tag=" + tag: `"total":1,`,
+			"/tags?consistent=true&prefix=" + tag:     tag,
+		} {
+			w := m.get(other, path)
+			if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), want) {
+				t.Errorf("node %d has made %s, and node %d answers %s with %d %s", at+1, id, other+1, path, w.Code, w.Body)
+			}
+			if w.Header().Get("Jobstream-Position") == "" {
+				t.Errorf("%s does not say where it was read: %v", path, w.Header())
+			}
+		}
+		id = idOf(t, []byte(over(at, "submit", `{"type":"echo","payload":"x","tags":["nats-`+tag+`"]}`)))
+		if got := over(other, "list", `{"consistent":true,"tag":"nats-`+tag+`"}`); !strings.Contains(got, id) {
+			t.Errorf("node %d has made %s, and node %d lists %s", at+1, id, other+1, got)
+		}
+		if got := over(other, "counts", `{"consistent":"true","tag":"nats-`+tag+`"}`); !strings.Contains(got, `"total":1,`) {
+			t.Errorf("node %d has made %s, and node %d counts %s", at+1, id, other+1, got)
+		}
+	}
+	for _, path := range []string{"/jobs?consistent=yes", "/jobs/counts?consistent=1", "/jobs?consistent=true&consistent=true", "/nodes?consistent=true"} {
+		if w := m.get(0, path); w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), "query/consistent") {
+			t.Errorf("%s is answered %d %s", path, w.Code, w.Body)
+		}
+	}
+}
+
 // mustSee checks what a node says about the nodes of a cluster that is well.
 func (m *members) mustSee(i int) {
 	m.t.Helper()

@@ -15,7 +15,7 @@ type deliveriesQuery struct {
 	url string // only of this URL; "" = of any
 }
 
-var deliveryNames = []string{"job", "url", "status", "limit", "cursor", "order"}
+var deliveryNames = []string{"job", "url", "status", "limit", "cursor", "order", consistentName}
 
 // parseDeliveriesQuery reads the query of GET /deliveries: job, an id, and status, which
 // may repeat; url, limit, cursor and order. An [*jobs.Error] names every wrong parameter.

@@ -67,7 +67,7 @@ func appendMarshalled(b []byte, v any) []byte {
 	return append(b, out...)
 }
 
-var tagNames = []string{"prefix", "limit", "cursor"}
+var tagNames = []string{"prefix", "limit", "cursor", consistentName}
 
 var tagsDoc = form.Doc{
 	Summary: "List the tags of jobs",

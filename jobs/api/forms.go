@@ -241,6 +241,7 @@ var queryParams = map[string]form.Param{
 	"n":               {Schema: form.Whole(1, schedule.MaxPreview).With("default", defaultPreview), Text: "how many moments"},
 	"prefix":          {Schema: form.TextUpTo(MaxFilterText), Text: "those that begin so"},
 	"include":         {Schema: form.OneOf("waiting"), Text: "with the reasons why jobs wait, as `GET /jobs/{id}` has them"},
+	consistentName:    {Schema: form.Bool(), Text: "in a cluster: the node waits until it knows all that anybody has heard; without, it may lag"},
 	"url":             {Schema: urlForm, Text: "to this URL"},
 	"wait":            {Schema: form.Span(MaxWait), Text: "waits until the job has ended, at most that long"},
 	"attempt":         {Schema: form.Whole(1, maxInt32), Text: "of this attempt only"},

@@ -47,22 +47,27 @@ const (
 
 // The parameters by their names in the query string and in JSON.
 var (
-	countNames  = []string{"status", "type", "tag", "fingerprint", "schedule", "concurrency_key", "unique_key", "created_after", "created_before"}
-	filterNames = append(slices.Clone(countNames), "id", "priority",
+	indexedNames = []string{"status", "type", "tag", "fingerprint", "schedule", "concurrency_key", "unique_key", "created_after", "created_before"}
+	filterNames  = append(slices.Clone(indexedNames), "id", "priority",
 		"started_after", "started_before", "ended_after", "ended_before", "error", "payload", "q", "created_by")
-	listNames    = append(slices.Clone(filterNames), "limit", "cursor", "order", "order_by", "include")
-	auditNames   = []string{"actor", "action", "after", "before", "limit", "cursor"}
-	failureNames = []string{"type", "limit", "cursor", "order_by"}
+	countNames   = append(slices.Clone(indexedNames), consistentName)
+	listNames    = append(slices.Clone(filterNames), "limit", "cursor", "order", "order_by", "include", consistentName)
+	auditNames   = []string{"actor", "action", "after", "before", "limit", "cursor", consistentName}
+	failureNames = []string{"type", "limit", "cursor", "order_by", consistentName}
 	// repeated are those that may have several values.
 	repeated = []string{"status", "type", "tag", "fingerprint", "schedule", "concurrency_key", "unique_key", "id", "created_by"}
 )
+
+// consistentName is the parameter of lists that the node which was asked answers. It
+// changes their place, see [Operation.PlaceFor], so the readers only check it.
+const consistentName = "consistent"
 
 // ParseListQuery reads the query of GET /jobs. The fields of a [jobs.Filter] are
 // status, type, tag, fingerprint, schedule, concurrency_key, unique_key, id, created_by and priority,
 // which may repeat, created_after, created_before, started_after, started_before,
 // ended_after, ended_before, error, payload and q. Besides there are limit, cursor, order
-// (asc or desc), order_by and include (waiting). An [*jobs.Error] names every wrong
-// parameter.
+// (asc or desc), order_by, include (waiting) and consistent. An [*jobs.Error] names every
+// wrong parameter.
 func ParseListQuery(query url.Values) (jobs.Page, error) {
 	p := params{known: listNames}
 	if err := p.query(query); err != nil {
@@ -85,8 +90,8 @@ func ParseListRequest(body []byte) (jobs.Page, error) {
 }
 
 // ParseCountsQuery reads the query of GET /jobs/counts: status, type, tag, fingerprint,
-// schedule, concurrency_key and unique_key, which may repeat, created_after and
-// created_before. They can be counted without reading all
+// schedule, concurrency_key and unique_key, which may repeat, created_after, created_before
+// and consistent. They can be counted without reading all
 // records. An [*jobs.Error] names every wrong parameter.
 func ParseCountsQuery(query url.Values) (jobs.Filter, error) {
 	p := params{known: countNames}
@@ -312,6 +317,8 @@ func (p *params) one(name, text string) (err error) {
 		p.lastID = text
 	case "range":
 		p.span, err = readSpan(text)
+	case consistentName:
+		_, err = strict.Bool([]byte(text))
 	case "follow":
 		p.follow, err = strict.Bool([]byte(text))
 	case "limit":
@@ -374,7 +381,7 @@ func (p *params) textValues(v strict.Value) ([]string, bool) {
 	case v.IsText():
 		s, ok := v.Text()
 		return []string{s}, ok
-	case v.IsNumber():
+	case v.IsNumber(), v.Name() == consistentName:
 		return []string{string(v.Raw)}, true
 	}
 	values, ok := listValues(v, true, numbers)

@@ -1,8 +1,11 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"jobstream/jobs/access"
@@ -56,13 +59,35 @@ const (
 // MakesOne says that it makes one job, whose id may be chosen before; see [Caller].
 func (op *Operation) MakesOne() bool { return op.Name == "submit" || op.Name == "run" }
 
-// PlaceFor is the place for a request. Only the leader counts figures, so its digests are
-// everybody's.
-func (op *Operation) PlaceFor(query string) Place {
-	if op.Name == "events" && strings.Contains(query, "digest=") {
+// PlaceFor is the place for a request with this query, or this body over NATS. Only the
+// leader counts figures, so its digests are everybody's. Whoever lists may want to miss
+// nothing.
+func (op *Operation) PlaceFor(query string, body []byte) Place {
+	switch {
+	case op.Name == "events" && strings.Contains(query, "digest="):
 		return AtLeader
+	case op.Place == Here && (consistentQuery(query) || consistentBody(body)):
+		return Current
 	}
 	return op.Place
+}
+
+// The readers refuse what has another form.
+
+func consistentQuery(query string) bool {
+	if !strings.Contains(query, consistentName) {
+		return false
+	}
+	values, err := url.ParseQuery(query)
+	return err == nil && values.Get(consistentName) == "true"
+}
+
+func consistentBody(body []byte) bool {
+	if !bytes.Contains(body, []byte(consistentName)) {
+		return false
+	}
+	var b struct{ Consistent any }
+	return json.Unmarshal(body, &b) == nil && (b.Consistent == true || b.Consistent == "true")
 }
 
 // Needs says which scope a caller needs, for people.
