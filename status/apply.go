@@ -28,10 +28,10 @@ func (p *Projector) apply(bodies [][]byte, at replica.Position) error {
 	if own := p.share.position(); own == at || own.After(&at) {
 		return nil
 	}
-	entries := make([]body, len(bodies))
+	entries, format := make([]body, len(bodies)), p.share.formats()
 	for i := range bodies {
 		var err error
-		if entries[i], err = decodeBody(bodies[i]); err != nil {
+		if entries[i], err = decodeBody(bodies[i], &format); err != nil {
 			return err
 		}
 	}
@@ -40,8 +40,11 @@ func (p *Projector) apply(bodies [][]byte, at replica.Position) error {
 	var mark *Mark
 	err := p.db.Update(func(tx *boltfile.Tx) error {
 		a := newApplying(tx, p.latest)
-		results, mark = nil, nil
+		results, mark, format = nil, nil, p.share.formats()
 		for i := range entries {
+			if err := format.raise(tx, entries[i].format); err != nil {
+				return err
+			}
 			r, err := a.apply(&entries[i])
 			if err != nil {
 				return fmt.Errorf("entry %d of %d up to %d: %w", i+1, len(entries), at.Number, err)
@@ -61,6 +64,7 @@ func (p *Projector) apply(bodies [][]byte, at replica.Position) error {
 	}
 	p.share.setPosition(at)
 	p.share.setMark(mark)
+	p.share.setFormat(format.now)
 	for _, r := range results {
 		p.commits.publish(p.committed(r, began))
 	}

@@ -2,6 +2,7 @@ package status
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/packed"
+	"jobstream/jobs/replica"
 	"jobstream/status/boltfile"
 	"jobstream/status/record"
 )
@@ -19,7 +21,7 @@ import (
 // package replica. A body is a MessagePack array of these values:
 //
 //	version   of this form
-//	base      what the transaction stands on, see base
+//	base      what the transaction stands on, see base; its last value is the format
 //	writes    what it has put, deleted and counted in the buckets, in order
 //	news      what is told of it, see news; nil if nothing is
 //	hash      of the tracker after it, see Mark; only in some
@@ -119,6 +121,7 @@ func (w *write) do(tx *boltfile.Tx) error {
 // body is a decoded one. Its slices are parts of that.
 type body struct {
 	base   base
+	format replica.Format // that everything in it has; 0 = the first one of clusters
 	writes []write
 	news   *news  // nil = nobody is told of it
 	hash   string // "" = it has none
@@ -128,14 +131,14 @@ type body struct {
 var errEntry = errors.New("an entry of the log that makes no sense")
 
 // appendBody appends the body of a transaction.
-func appendBody(b []byte, on base, w *writes, c *jobs.Commit, m *Mark) []byte {
+func appendBody(b []byte, on base, f replica.Format, w *writes, c *jobs.Commit, m *Mark) []byte {
 	values := uint32(4)
 	if m != nil {
 		values++
 	}
 	b = msgp.AppendInt(msgp.AppendArrayHeader(b, values), entryVersion)
-	b = msgp.AppendArrayHeader(b, 4)
-	for _, n := range [...]uint64{on.sealed, on.number, on.positions.Jobs, on.positions.Status} {
+	b = msgp.AppendArrayHeader(b, 5)
+	for _, n := range [...]uint64{on.sealed, on.number, on.positions.Jobs, on.positions.Status, uint64(f)} {
 		b = msgp.AppendUint64(b, n)
 	}
 	b = append(msgp.AppendArrayHeader(b, uint32(3*w.n)), w.b...)
@@ -150,8 +153,8 @@ func appendBody(b []byte, on base, w *writes, c *jobs.Commit, m *Mark) []byte {
 	return b
 }
 
-// decodeBody is the inverse of appendBody.
-func decodeBody(b []byte) (e body, err error) {
+// decodeBody is the inverse of appendBody. It reads up to a format.
+func decodeBody(b []byte, f *formats) (e body, err error) {
 	r := packed.Reader{B: b}
 	values := r.Array()
 	if version := r.Uint(); r.Err == nil && version != entryVersion {
@@ -163,7 +166,14 @@ func decodeBody(b []byte) (e body, err error) {
 	n := r.Array()
 	e.base.sealed, e.base.number = r.Uint(), r.Uint()
 	e.base.positions = jobs.Positions{Jobs: r.Uint(), Status: r.Uint()}
+	if n > 4 {
+		e.format = replica.Format(r.Uint())
+		n--
+	}
 	r.Skip(n - 4)
+	if r.Err == nil && e.format > f.most {
+		return body{}, fmt.Errorf("the log is written in format %v, and this is jobstream %s, which reads up to format %v: use the version of the other nodes", e.format, cmp.Or(f.version, "of an unknown version"), f.most)
+	}
 	e.readWrites(&r)
 	if r.Err == nil && msgp.IsNil(r.B) {
 		r.Skip(1)

@@ -57,7 +57,7 @@ func (q *Queries) Inspect(ctx context.Context, each func(*jobs.Job)) (found []jo
 func (s *Stopped) Inspect(ctx context.Context, repair bool, each func(*jobs.Job)) (found []jobs.Finding, err error) {
 	var fixes []fix
 	err = s.db.View(func(tx *boltfile.Tx) error {
-		if err := checkFormat(tx, ""); err != nil {
+		if err := checkFormat(tx, "", formatOf(&Options{})); err != nil {
 			return err
 		}
 		i, err := inspect(ctx, tx, each)

@@ -35,7 +35,7 @@ func (s *Store) install(from io.Reader) (err error) {
 	if err != nil {
 		return err
 	}
-	latest, at, err := s.adopt(fresh)
+	latest, at, format, err := s.adopt(fresh)
 	if err != nil {
 		return errors.Join(err, fresh.Close())
 	}
@@ -45,6 +45,7 @@ func (s *Store) install(from io.Reader) (err error) {
 	}
 	s.become(latest)
 	s.share.setPosition(at)
+	s.share.setFormat(format)
 	s.share.setMark(&Mark{})
 	positions := s.Positions()
 	s.published.Store(&positions)
@@ -57,7 +58,7 @@ func (s *Store) freshPath() string { return s.o.Path + ".new" }
 
 // adopt makes a copy of another node's file one of this node, and reads what is kept in
 // memory of it.
-func (s *Store) adopt(fresh *boltfile.File) (latest *Latest, at replica.Position, err error) {
+func (s *Store) adopt(fresh *boltfile.File) (latest *Latest, at replica.Position, format replica.Format, err error) {
 	own := make(map[string][]byte)
 	err = s.db.View(func(tx *boltfile.Tx) error {
 		for _, key := range nodeKeys {
@@ -86,10 +87,13 @@ func (s *Store) adopt(fresh *boltfile.File) (latest *Latest, at replica.Position
 			if at, _, err = readPlace(tx); err != nil {
 				return err
 			}
+			if format, err = readFormat(tx.Bucket(bucketMeta)); err != nil {
+				return err
+			}
 			return latest.load(tx)
 		})
 	}
-	return latest, at, err
+	return latest, at, format, err
 }
 
 // writeFresh writes a file durably, in the place of any that was left there.

@@ -110,7 +110,7 @@ func TestInstallNonsense(t *testing.T) {
 	whole := copyOf(t, &Replica{leader.Store})
 	must(t, leader.db.Update(func(tx *boltfile.Tx) error { return tx.Bucket(bucketMeta).Put(keyLayout, key8(layout()+1)) }))
 	later := copyOf(t, &Replica{leader.Store})
-	must(t, leader.db.Update(func(tx *boltfile.Tx) error { return writeFormat(tx.Bucket(bucketMeta), "") }))
+	must(t, leader.db.Update(func(tx *boltfile.Tx) error { return writeFormat(tx.Bucket(bucketMeta), "", formatOf(&Options{})) }))
 
 	tr := openTemp(t, Options{Registry: termTypes})
 	r := tr.Replica()

@@ -41,6 +41,9 @@ func markOf(tx *boltfile.Tx, sealed uint64) Mark {
 			continue
 		}
 		c, k, v := cursorOf(b)
+		if k == nil {
+			continue // an earlier version may not have it
+		}
 		if !bytes.Equal(name, bucketMeta) {
 			add(name, k, v)
 			k, v = c.Last()

@@ -37,6 +37,23 @@ func (r *Replica) Lead(seal replica.Seal) {
 	r.s.inbox.open()
 }
 
+// Format is the latest that this version reads; see [replica.Tracker].
+func (r *Replica) Format() replica.Format { return r.s.share.formats().most }
+
+// Written is the latest format that the file and the log may have.
+func (r *Replica) Written() replica.Format { return r.s.share.formats().now }
+
+// Raise lets transactions of this node have a format; see [replica.Tracker].
+func (r *Replica) Raise(to replica.Format) {
+	s := &r.s.share
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := &s.format; to > max(f.now, f.allowed) && to <= f.most {
+		f.allowed = to
+		r.s.o.Logger.Info("all nodes read a later format, which is written from now on", "format", to, "before", f.now)
+	}
+}
+
 // Resume prepares a tracker that leads for another Run, after one that has ended with an
 // error of its source.
 func (r *Replica) Resume() { r.s.inbox.open() }

@@ -239,7 +239,7 @@ func TestReplica(t *testing.T) {
 			}
 			file.must(file.db.Update(func(tx *boltfile.Tx) error {
 				for _, b := range bodies {
-					e, err := decodeBody(b)
+					e, err := decodeBody(b, &formats{most: formatOf(&Options{})})
 					if err != nil {
 						return err
 					}
@@ -616,7 +616,7 @@ func FuzzBody(f *testing.F) {
 	f.Add([]byte{})
 	f.Cleanup(func() { tr.must(tr.Close()) })
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, err := decodeBody(b)
+		e, err := decodeBody(b, &formats{most: formatOf(&Options{})})
 		if err != nil {
 			return
 		}

@@ -19,8 +19,9 @@ type share struct {
 	seal    replica.Seal     // of the node that leads
 	follows bool             // only Apply and Install change it
 	at      replica.Position // of the last commit; zero if that is not in the log
-	mark    Mark             // the last one
-	marked  time.Time        // when this node, as the leader, has made one
+	format  formats
+	mark    Mark      // the last one
+	marked  time.Time // when this node, as the leader, has made one
 }
 
 func (s *share) part() (seal replica.Seal, follows bool) {
@@ -47,6 +48,39 @@ func (s *share) setPosition(at replica.Position) {
 	s.mu.Unlock()
 }
 
+// formats are what the versions of the nodes write and read.
+type formats struct {
+	now     replica.Format // of the file: nothing in it, and in the log, is in a later one
+	allowed replica.Format // that all members read; 0 = as before
+	most    replica.Format // that this version reads
+	version string         // this one
+}
+
+func (s *share) formats() formats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.format
+}
+
+func (s *share) setFormat(now replica.Format) {
+	s.mu.Lock()
+	s.format.now = now
+	s.mu.Unlock()
+}
+
+// writes is the format in which the next transaction of this node may be. What came with a
+// later one must not be in it.
+func (f *formats) writes() replica.Format { return max(f.now, f.allowed) }
+
+// raise stores that the file may have content in a format from now on.
+func (f *formats) raise(tx *boltfile.Tx, to replica.Format) error {
+	if to <= f.now {
+		return nil
+	}
+	f.now = to
+	return writeFormat(tx.Bucket(bucketMeta), f.version, to)
+}
+
 // alone says that the tracker is none of several.
 func (s *share) alone() bool {
 	seal, follows := s.part()
@@ -67,10 +101,14 @@ func (p *Projector) change(f func(*boltfile.Tx) (*jobs.Commit, error)) error {
 	begun, done := false, false
 	at := p.share.position()
 	var mark *Mark
+	var format formats
 	err := p.db.Update(func(tx *boltfile.Tx) (err error) {
-		begun = true
+		begun, format = true, p.share.formats()
 		if seal != nil {
-			s := sealing{seal: seal, mark: p.share.due()}
+			s := sealing{seal: seal, mark: p.share.due(), format: format.writes()}
+			if err := format.raise(tx, s.format); err != nil {
+				return err
+			}
 			at, err = s.do(tx, &done, f)
 			mark = s.mark
 			return err
@@ -93,6 +131,7 @@ func (p *Projector) change(f func(*boltfile.Tx) (*jobs.Commit, error)) error {
 	}
 	p.share.setPosition(at)
 	p.share.setMark(mark)
+	p.share.setFormat(format.now)
 	return nil
 }
 
@@ -100,6 +139,8 @@ func (p *Projector) change(f func(*boltfile.Tx) (*jobs.Commit, error)) error {
 type sealing struct {
 	seal replica.Seal
 	mark *Mark // to be filled and told to the others; nil = none is due
+	// format is one that has everything in it.
+	format replica.Format
 }
 
 // do lets f write, seals that, and stores the position that it has in the log. done
@@ -121,7 +162,7 @@ func (s *sealing) do(tx *boltfile.Tx, done *bool, f func(*boltfile.Tx) (*jobs.Co
 		*s.mark = markOf(tx, on.sealed+1)
 		s.mark.Leader = s.mark.Hash
 	}
-	if at, err = s.seal(appendBody(make([]byte, 0, len(w.b)+256), on, &w, c, s.mark)); err != nil {
+	if at, err = s.seal(appendBody(make([]byte, 0, len(w.b)+256), on, s.format, &w, c, s.mark)); err != nil {
 		return at, err
 	}
 	return at, putPlace(tx, at, on.sealed+1)

@@ -9,6 +9,7 @@ import (
 
 	"jobstream/jobs"
 	"jobstream/jobs/fsync"
+	"jobstream/jobs/replica"
 	"jobstream/status/boltfile"
 )
 
@@ -32,6 +33,11 @@ type Options struct {
 	Webhooks jobs.Webhooks
 	Logger   *slog.Logger
 	Version  string // of the program; "" = unknown
+	// Member says that members of a cluster share what the tracker has, so that the
+	// versions of all of them must read it.
+	Member bool
+	// Format is what this version reads; 0 = as it is. Tests play other versions.
+	Format replica.Format
 
 	unsynced bool // tests of something else than durability
 }
@@ -69,10 +75,13 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := newStore(db, o)
+	s.share.format = formats{most: formatOf(&o), version: o.Version}
 	err = db.View(s.load)
 	if err == nil {
 		err = db.View(func(tx *boltfile.Tx) (err error) {
-			s.share.at, _, err = readPlace(tx)
+			if s.share.at, _, err = readPlace(tx); err == nil {
+				s.share.format.now, err = readFormat(tx.Bucket(bucketMeta))
+			}
 			return err
 		})
 	}
@@ -93,7 +102,7 @@ func openFile(o Options) (*boltfile.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = prepare(db, o.Version); err == nil {
+	if err = prepare(db, &o); err == nil {
 		err = reindex(db, o.Logger)
 	}
 	if err != nil {
@@ -123,14 +132,14 @@ func newStore(db *boltfile.File, o Options) *Store {
 }
 
 // prepare makes the buckets of a new file and checks the format of an old one.
-func prepare(db *boltfile.File, version string) error {
+func prepare(db *boltfile.File, o *Options) error {
 	return db.Update(func(tx *boltfile.Tx) error {
 		made := tx.Bucket(bucketMeta).Missing()
 		if err := tx.Create(allBuckets...); err != nil {
 			return err
 		}
 		meta := tx.Bucket(bucketMeta)
-		if err := checkFormat(tx, version); err != nil {
+		if err := checkFormat(tx, o.Version, formatOf(o)); err != nil {
 			return err
 		}
 		if made {
@@ -138,7 +147,8 @@ func prepare(db *boltfile.File, version string) error {
 				return err
 			}
 		}
-		return errors.Join(prepareEnded(tx), writeFormat(meta, version))
+		f, err := openedFormat(meta, o, made)
+		return errors.Join(err, prepareEnded(tx), writeFormat(meta, o.Version, f))
 	})
 }
 

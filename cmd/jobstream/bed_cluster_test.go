@@ -343,7 +343,7 @@ func (b *bed) compare() {
 }
 
 // ownKeys of the bucket meta belong to the node. The place is stored now and then only.
-var ownKeys = map[string]bool{"writer": true, "clean": true, "node": true, "boot": true, "place": true, "format": true}
+var ownKeys = map[string]bool{"writer": true, "clean": true, "node": true, "boot": true, "place": true, "format": true, "layout": true}
 
 func merged[V any](a, b map[string]V) map[string]V {
 	all := maps.Clone(a)

@@ -11,6 +11,7 @@ import (
 	"jobstream/jobs/access"
 	"jobstream/jobs/handlers/cleanup"
 	"jobstream/jobs/handlers/webhook"
+	"jobstream/jobs/replica"
 	"jobstream/jobs/schedule"
 )
 
@@ -95,6 +96,8 @@ type Handlers struct {
 type Recovery struct {
 	BootFile  string        // a file with a new text after every start of the operating system; "" = that of Linux
 	HealPause time.Duration // the shortest pause between two tries to heal, where there is one; 0 = 1 s
+	// format is what the tracker reads, in tests that play other versions; 0 = as it is.
+	format replica.Format
 }
 
 // Workers are the settings of a node's pool.

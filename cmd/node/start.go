@@ -140,7 +140,7 @@ func (o *coreOptions) openStore(checked func(jobs.ID) bool) (*status.Store, erro
 	}
 	s, err := status.Open(status.Options{
 		Path: o.dirs.Tracker, Existing: o.again, Registry: o.registry, Webhooks: webhooksOf(&o.Callbacks), Logger: o.Logger, Version: o.Version,
-		OutboxAge: max(10*time.Second, 5*o.Broker.Sync), Checked: checked,
+		OutboxAge: max(10*time.Second, 5*o.Broker.Sync), Checked: checked, Member: o.Broker.Cluster != nil, Format: o.Recovery.format,
 	})
 	if err != nil {
 		return nil, err

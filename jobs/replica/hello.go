@@ -115,11 +115,25 @@ func (m *Member) tell() {
 // Self is what this member tells about itself.
 func (m *Member) Self() Hello {
 	s := m.State()
-	h := Hello{Name: m.o.Name, Epoch: s.Position.Epoch, Number: s.Position.Number, Role: s.Role, Leads: m.Leads(), Why: s.Why, Heard: time.Now()}
+	h := Hello{Name: m.o.Name, Format: m.o.Tracker.Format(), Epoch: s.Position.Epoch, Number: s.Position.Number, Role: s.Role, Leads: m.Leads(), Why: s.Why, Heard: time.Now()}
 	if m.o.Info != nil {
 		h.Info = m.o.Info()
 	}
 	return h
+}
+
+// raise lets the tracker write the latest format that all members read. While one of them
+// is not there, that may be one which reads less.
+func (m *Member) raise() {
+	others := m.peers.lately(time.Now())
+	if 1+len(others) < m.o.Members {
+		return
+	}
+	lowest := m.o.Tracker.Format()
+	for _, h := range others {
+		lowest = min(lowest, h.Format) // 0: of a release that had only the first one
+	}
+	m.o.Tracker.Raise(lowest)
 }
 
 // Known are the other members that have ever greeted, by name.

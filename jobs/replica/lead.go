@@ -230,6 +230,7 @@ func (l *leadership) beatUntil(end <-chan struct{}) {
 	for {
 		select {
 		case <-tick.C:
+			l.m.raise()
 			l.beat()
 		case <-l.deposed:
 			return

@@ -94,6 +94,7 @@ type Hello struct {
 	Name   string          `json:"name"`
 	Epoch  uint64          `json:"epoch"`
 	Number uint64          `json:"number"`
+	Format Format          `json:"format,omitempty"` // the latest that it reads
 	Role   Role            `json:"role"`
 	Leads  bool            `json:"leads,omitempty"` // see Member.Leads
 	Why    string          `json:"why,omitempty"`   // see State
@@ -139,7 +140,7 @@ func (m *Member) Run(ctx context.Context) error {
 	greeter.Go(func() { m.greet(greeting) })
 	defer greeter.Wait()
 	defer stop()
-	at := newChain(m.o.Tracker.Position())
+	at, logged := newChain(m.o.Tracker.Position()), ""
 	for ctx.Err() == nil {
 		f, l, err := m.follow(ctx, at)
 		at = newChain(m.o.Tracker.Position())
@@ -154,6 +155,10 @@ func (m *Member) Run(ctx context.Context) error {
 		case errors.As(err, &b), errors.Is(err, ErrApart):
 			at = m.replace(ctx, f.chain, err)
 		default:
+			if logged != err.Error() {
+				logged = err.Error()
+				m.o.Logger.Error("this node cannot follow the log; it tries again and again", "error", err)
+			}
 			m.say(Following, fmt.Sprintf("its tracker cannot be changed: %v", err))
 			pause(ctx, m.o.Pace.Silence/2)
 		}

@@ -306,3 +306,42 @@ func TestMinority(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestUpgrade replaces the program of one node after the other. The later format is written
+// when the last one reads it, and not before, also while that one is dead.
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(20) {
+		err := in(t, seed, func(w *world) error {
+			w.calm = true
+			latest := func() Format {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				return formatOf(w.acked[len(w.acked)-1])
+			}
+			for _, n := range w.nodes {
+				n.start()
+			}
+			time.Sleep(5 * time.Second)
+			for i := range w.nodes {
+				n := w.nodes[(i+int(seed))%len(w.nodes)]
+				n.end(seed%2 == 0)
+				n.reads = newFormat
+				before := w.count()
+				time.Sleep(10 * time.Second)
+				if w.count() == before || latest() != oldFormat {
+					return fmt.Errorf("%d were upgraded, and the last one is down: %d and %d entries, format %v", i, before, w.count(), latest())
+				}
+				n.start()
+				time.Sleep(5 * time.Second)
+			}
+			if latest() != newFormat {
+				return fmt.Errorf("all were upgraded, and format %v is written", latest())
+			}
+			return w.settle(t)
+		})
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+}

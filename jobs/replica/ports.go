@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 )
 
@@ -20,6 +21,16 @@ var ErrApart = errors.New("the tracker has another past than the log")
 // ErrBegun says that a log cannot begin with this node's tracker, because it has begun with
 // another one.
 var ErrBegun = errors.New("the cluster has begun with the data of another node")
+
+// Format is a way in which the bodies of entries, and what they write, are encoded. A
+// higher one is later. Whoever reads it reads all lower ones.
+type Format uint64
+
+// NewFormat is the format with two numbers, of which the first counts more.
+func NewFormat(major, minor uint32) Format { return Format(major)<<32 | Format(minor) }
+
+// String is both numbers with a point between.
+func (f Format) String() string { return fmt.Sprintf("%d.%d", uint64(f>>32), uint32(f)) }
 
 // Message is an encoded entry in the log.
 type Message struct {
@@ -59,7 +70,7 @@ type Log interface {
 type Seal func(body []byte) (Position, error)
 
 // Tracker is the state that the entries change. A [Member] calls one method at a time,
-// but Snapshot, which may be called at any time.
+// but Snapshot, Format and Raise, which may be called at any time.
 type Tracker interface {
 	// Position is that of the last commit: what Seal has returned, or Apply was given.
 	// It is zero in a new tracker.
@@ -76,6 +87,11 @@ type Tracker interface {
 	Follow()
 	// Snapshot calls f with a copy of the tracker as it is after some commit.
 	Snapshot(f func(size int64, copy io.WriterTo) error) error
+	// Format is the latest that this program reads.
+	Format() Format
+	// Raise lets the tracker write up to a format while it leads, as every member reads
+	// that. It has no effect if it has written a later one. Any goroutine may call it.
+	Raise(to Format)
 	// Install replaces the contents of the tracker by such a copy, durably and as a
 	// whole. After an error they are as before.
 	Install(from io.Reader) error

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -36,7 +37,7 @@ type world struct {
 func newWorld(seed uint64, members int) *world {
 	w := &world{rnd: rand.New(rand.NewPCG(seed, 1))}
 	for i := range members {
-		w.nodes = append(w.nodes, &testNode{w: w, name: string(rune('a' + i)), disk: &testDisk{}})
+		w.nodes = append(w.nodes, &testNode{w: w, name: string(rune('a' + i)), disk: &testDisk{}, reads: oldFormat})
 	}
 	return w
 }
@@ -60,6 +61,16 @@ func (w *world) fault(format string, args ...any) {
 	w.faults = append(w.faults, fmt.Sprintf(format, args...))
 }
 
+// The formats of two programs. Bodies in the later one begin with it.
+const oldFormat, newFormat Format = 1, 2
+
+func formatOf(body string) Format {
+	if strings.HasPrefix(body, newFormat.String()) {
+		return newFormat
+	}
+	return oldFormat
+}
+
 // testDisk is what a node keeps over its death.
 type testDisk struct {
 	Bodies []string
@@ -71,7 +82,9 @@ type testNode struct {
 	w    *world
 	name string
 	disk *testDisk // guarded by w.mu
-	kept []Message // what its replica of the log has, and nothing else, if it has not gone back as the others have
+	// reads is the latest format of its program. Some starts are those of another one.
+	reads Format
+	kept  []Message // what its replica of the log has, and nothing else, if it has not gone back as the others have
 
 	life *life // nil while it is dead
 }
@@ -98,10 +111,14 @@ type life struct {
 	cut     bool
 	visible int  // messages that its replica of the log has
 	seal    Seal // while it leads
+	writes  Format
 	count   int
 }
 
 func (n *testNode) start() {
+	if n.w.chance(4) {
+		n.reads = newFormat
+	}
 	n.w.mu.Lock()
 	n.w.lives++
 	l := &life{w: n.w, id: n.w.lives, n: n, disk: n.disk, bell: make(chan struct{}, 1), ears: make(chan []byte, 64), ended: make(chan struct{})}
@@ -366,6 +383,9 @@ func (l *life) Apply(bodies [][]byte, at Position) error {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	for _, b := range bodies {
+		if f := formatOf(string(b)); f > l.n.reads {
+			l.w.faults = append(l.w.faults, fmt.Sprintf("%s gets an entry in format %v, and reads %v", l.n.name, f, l.n.reads))
+		}
 		l.disk.Bodies = append(l.disk.Bodies, string(b))
 	}
 	l.disk.At = at
@@ -381,6 +401,14 @@ func (l *life) Lead(seal Seal) {
 func (l *life) Follow() {
 	l.mu.Lock()
 	l.seal = nil
+	l.mu.Unlock()
+}
+
+func (l *life) Format() Format { return l.n.reads }
+
+func (l *life) Raise(to Format) {
+	l.mu.Lock()
+	l.writes = max(l.writes, to)
 	l.mu.Unlock()
 }
 
@@ -420,6 +448,11 @@ func (l *life) leads(ctx context.Context) error {
 func (l *life) commit() {
 	l.count++
 	body := fmt.Sprintf("%s-%d-%d", l.n.name, l.id, l.count)
+	l.mu.Lock()
+	if l.writes == newFormat {
+		body = newFormat.String() + " " + body
+	}
+	l.mu.Unlock()
 	if l.w.chance(500) {
 		body += string(make([]byte, maxBody+100)) // in two parts
 	}
