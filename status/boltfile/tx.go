@@ -141,8 +141,14 @@ type Cursor struct{ c *bbolt.Cursor }
 // First goes to the first key.
 func (c Cursor) First() (k, v []byte) { return c.c.First() }
 
-// Last goes to the last key.
-func (c Cursor) Last() (k, v []byte) { return c.c.Last() }
+// Last goes to the last key. bbolt's own Last never returns if every page of the bucket has
+// become empty in this transaction, so there must be a key before it is asked.
+func (c Cursor) Last() (k, v []byte) {
+	if k, _ := c.c.First(); k == nil {
+		return nil, nil
+	}
+	return c.c.Last()
+}
 
 // Next goes to the next key.
 func (c Cursor) Next() (k, v []byte) { return c.c.Next() }
