@@ -79,7 +79,7 @@ func (m *member) waiting(j *jobs.Job) *jobs.Waiting {
 // backend is what a member does that does not lead.
 func (m *member) backend() *api.Backend {
 	return &api.Backend{
-		Reader: m.reader(), Logs: m.logs, Artifacts: m.n.o.Handlers.Artifacts, Audit: m.store, Changes: m.changes,
+		Reader: m.reader(), Logs: memberLogs{m.logs, m}, Artifacts: m.n.o.Handlers.Artifacts, Audit: m.store, Changes: m.changes,
 		Metrics: m.n.metrics.Handler(), Reloader: m.n, Nodes: m, Figures: m.n.figures, Info: infoOn(&m.n.o, m.n.registry, m.n.o.Name),
 		Inspector: inspector{&coreOptions{Options: m.n.o, dirs: m.n.dirs, registry: m.n.registry, member: m}, m.store, nil, make(chan struct{}, 1)},
 	}
@@ -275,6 +275,7 @@ func (m *member) open() error {
 	everywhere := m.everywhere(endpoints)
 	mux := http.NewServeMux()
 	mux.Handle("/", m.n.rest.Inner())
+	mux.HandleFunc("GET "+innerLogs+"{id}", m.serveLog)
 	for _, e := range endpoints {
 		mux.HandleFunc("POST "+innerPath+e.Name, func(w http.ResponseWriter, r *http.Request) { m.serveInner(w, r, e.Handle) })
 	}

@@ -197,7 +197,7 @@ func (n *Node) up(ctx context.Context) error {
 	back.Figures = n.figures
 	back.Metrics = n.metrics.Handler()
 	if n.member != nil {
-		back.Nodes = n.member
+		back.Nodes, back.Logs = n.member, memberLogs{n.member.logs, n.member}
 	} else if err := n.serveNATS(c.Broker, natsdoor.Endpoints(func() *api.Backend { return back }, n.o.traceNATS())); err != nil {
 		c.abandon(err)
 		return err

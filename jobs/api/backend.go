@@ -27,7 +27,7 @@ type Backend struct {
 	Schedules Schedules
 	Artifacts jobs.Artifacts
 	Inputs    Inputs
-	Logs      *joblog.Dir
+	Logs      Logs
 	Audit     AuditLog  // nil = nobody keeps one
 	Refusals  *Refusals // nil = they are not counted
 	Changes   *changes.Feed
@@ -56,6 +56,14 @@ type Submitter interface {
 	Targets(typ string, payload json.RawMessage) []string
 	// Needs is the scope that a submission of a type needs, besides submit; "" = none.
 	Needs(typ string) access.Scope
+}
+
+// Logs are those of jobs.
+type Logs interface {
+	// Read returns the entries of a job that are wanted, oldest first.
+	Read(ctx context.Context, id jobs.ID, q joblog.Query) ([]joblog.Entry, error)
+	// Follow calls f for these, and for those that come; see [joblog.Dir.Follow].
+	Follow(ctx context.Context, id jobs.ID, q joblog.Query, ended <-chan struct{}, f func(*joblog.Entry) error) error
 }
 
 // Inputs are the files that clients upload for jobs.

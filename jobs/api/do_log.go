@@ -55,7 +55,7 @@ func readLog(ctx context.Context, c Call, q ofLog) (Answer, error) {
 	}
 	l := &Log{NDJSON: q.ndjson}
 	if !q.follow || j.Status.Ended() {
-		all, err := c.Logs.Read(j.ID, q.Query)
+		all, err := c.Logs.Read(ctx, j.ID, q.Query)
 		l.read = func(_ context.Context, yield func(*joblog.Entry) error) error {
 			for i := range all {
 				if err := yield(&all[i]); err != nil {

@@ -1,6 +1,7 @@
 package joblog_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -21,7 +22,7 @@ func ExampleDir() {
 	w.Log(jobs.LevelInfo, "", "4500 rows")
 	w.Log(jobs.LevelWarn, "stderr", "row 17 is empty")
 	w.Close()
-	entries, err := logs.Read(job.ID, joblog.Query{Tail: 1})
+	entries, err := logs.Read(context.Background(), job.ID, joblog.Query{Tail: 1})
 	for _, e := range entries {
 		fmt.Println(e.N, e.Attempt, e.Level, e.Stream, e.Text)
 	}

@@ -24,7 +24,7 @@ func texts(all []joblog.Entry) string {
 
 func read(t *testing.T, d *joblog.Dir, id jobs.ID, q joblog.Query) []joblog.Entry {
 	t.Helper()
-	all, err := d.Read(id, q)
+	all, err := d.Read(t.Context(), id, q)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,13 +20,11 @@ type Query struct {
 
 // Read returns the entries of a job, oldest first; none if it has said nothing. Where
 // entries are missing, the numbers have a gap.
-func (d *Dir) Read(id jobs.ID, q Query) ([]Entry, error) {
+func (d *Dir) Read(_ context.Context, id jobs.ID, q Query) ([]Entry, error) {
 	var all []Entry
 	for part := range 3 {
 		err := d.read(id, part, func(e *Entry, _ int) bool {
-			if q.Attempt == 0 || e.Attempt == q.Attempt {
-				all = append(all, *e)
-			}
+			all = append(all, *e)
 			return true
 		})
 		if err != nil {
@@ -34,10 +32,7 @@ func (d *Dir) Read(id jobs.ID, q Query) ([]Entry, error) {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b Entry) int { return a.N - b.N })
-	if q.Tail > 0 && len(all) > q.Tail {
-		all = all[len(all)-q.Tail:]
-	}
-	return all, nil
+	return q.Pick(all), nil
 }
 
 // Follow calls f for what [Dir.Read] returns and for every entry that comes after it. It
@@ -51,7 +46,7 @@ func (d *Dir) Follow(ctx context.Context, id jobs.ID, q Query, ended <-chan stru
 		l.mu.Lock()
 		more, running := l.more, l.running
 		l.mu.Unlock()
-		all, err := d.Read(id, q)
+		all, err := d.Read(ctx, id, q)
 		if err != nil {
 			return err
 		}
