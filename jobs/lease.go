@@ -93,6 +93,16 @@ func MemberWorker(member, start string) string {
 	return member[:min(len(member), MaxWorkerName-len(memberMark)-maxStart)] + memberMark + start
 }
 
+// WorkingMember is the member that works under a name of [MemberWorker], or the first bytes of
+// a long name; "" = it is no such name.
+func WorkingMember(worker string) string {
+	name, _, ok := strings.Cut(worker, memberMark)
+	if !ok {
+		return ""
+	}
+	return name
+}
+
 // OfMember reports whether the node of an execution is a worker that is a member.
 func OfMember(node string) bool { return strings.Contains(node, memberMark) }
 

@@ -11,6 +11,7 @@ import (
 // Workers are the figures of the pool, in all and by type.
 type Workers struct {
 	Active int
+	Leased int // jobs that other members of the cluster do
 	// Size is how many may run now. It is Max, unless Min is above 0: then it follows
 	// the load between the two.
 	Size, Min, Max int
@@ -29,11 +30,21 @@ type TypeWorkers struct {
 	ConcurrencyPerKey int
 }
 
+// With is w with the workers of the other members of a cluster, so many at most.
+func (w Workers) With(others int) Workers {
+	if size := w.Size + others; size > 0 {
+		w.Utilisation = min((w.Utilisation*float64(w.Size)+float64(w.Leased))/float64(size), 1)
+	}
+	w.Active, w.Size, w.Max = w.Active+w.Leased, w.Size+others, w.Max+others
+	return w
+}
+
 // MaxPoolSize is the largest bound of workers for a pool or a type.
 const MaxPoolSize = 10000
 
 // Resize changes bounds of workers, by PUT /workers.
 type Resize struct {
+	Node       string         // whose pool is meant; "" = those of all nodes
 	MaxWorkers *int           // of the pool, 1 to MaxPoolSize; nil = stays
 	MinWorkers *int           // 0 (the pool does not follow the load) to its MaxWorkers; nil = stays
 	Types      map[string]int // of single types, 0 (the pool's bound) to MaxPoolSize; others stay

@@ -67,7 +67,7 @@ func (a *ahead) ended(took time.Duration) {
 // arrive begins a task, now or as soon as there is room. w.mu is locked.
 func (w *worker) arrive(t *task) {
 	a := &w.ahead
-	if a.running < w.o.Concurrency && len(a.waiting) == 0 {
+	if a.running < w.most() && len(a.waiting) == 0 {
 		w.start(t)
 		return
 	}
@@ -87,7 +87,7 @@ func (w *worker) left(took time.Duration) {
 	defer w.mu.Unlock()
 	a := &w.ahead
 	a.ended(took)
-	for len(a.waiting) > 0 && a.running < w.o.Concurrency {
+	for len(a.waiting) > 0 && a.running < w.most() {
 		t := a.waiting[0]
 		a.waiting = a.waiting[1:]
 		t.idle.Stop()

@@ -30,9 +30,11 @@ type Way struct {
 	// Files sends requests to the server's REST side, whatever their host is; see
 	// [Options.REST].
 	Files http.RoundTripper
-	// Revoked calls look whenever an execution may have been ended by the server, until stop
-	// is called.
-	Revoked func(look func()) (stop func())
+	// Most is how many jobs run at a time, instead of [Options.Concurrency].
+	Most func() int
+	// Listen calls look whenever an execution may have been ended by the server, or Most may
+	// have changed, until stop is called.
+	Listen func(look func()) (stop func())
 	// Grace is called when the worker is to stop. It ends when running jobs are to end,
 	// instead of [Options.Grace].
 	Grace func() context.Context

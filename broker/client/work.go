@@ -80,7 +80,7 @@ func (c *Client) Work(ctx context.Context, r *jobs.Registry, o Options) error {
 // is called.
 func (w *worker) listen() (stop func(), err error) {
 	if w.c.way != nil {
-		return w.c.way.Revoked(func() { wake(w.news) }), nil
+		return w.c.way.Listen(func() { wake(w.news); wake(w.free) }), nil
 	}
 	revoked, err := w.c.nc.Subscribe(subject("worker.cancel."+w.o.Name), func(*nats.Msg) { wake(w.news) })
 	if err != nil {
@@ -260,7 +260,15 @@ func level(n int) slog.Level {
 func (w *worker) room() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return min(w.ahead.room(w.o.Concurrency), jobs.MaxLeases-len(w.tasks))
+	return max(min(w.ahead.room(w.most()), jobs.MaxLeases-len(w.tasks)), 0)
+}
+
+// most is how many jobs run at a time.
+func (w *worker) most() int {
+	if w.c.way != nil {
+		return w.c.way.Most()
+	}
+	return w.o.Concurrency
 }
 
 // hopeless is the error of an ask if no later one can succeed. A type that the server does

@@ -244,8 +244,28 @@ func (ws workers) Resize(ctx context.Context, wish jobs.Resize) (api.Stats, erro
 	if err := ws.c.o.registry.CheckResize(&wish); err != nil {
 		return api.Stats{}, err
 	}
+	m, most := ws.c.o.member, wish.MaxWorkers
+	var others []string
+	var err error
+	switch {
+	case m != nil:
+		others, err = m.others(&wish)
+	case wish.Node != "" && wish.Node != ws.c.name:
+		err = noNode(wish.Node, ws.c.name)
+	}
+	if err != nil {
+		return api.Stats{}, err
+	}
 	if err := ws.limit(&wish); err != nil {
 		return api.Stats{}, err
+	}
+	if m != nil && wish.MaxWorkers != nil {
+		m.worker.resize(*wish.MaxWorkers)
+	}
+	if most != nil {
+		if err := m.tellAll(ctx, others, *most); err != nil {
+			return api.Stats{}, err
+		}
 	}
 	w := ws.c.Pool.Workers()
 	ws.c.log.Info("workers resized", "min_workers", w.Min, "max_workers", w.Max)
@@ -278,6 +298,9 @@ func (ws workers) PauseAll(ctx context.Context, paused bool) (api.Stats, error) 
 // only in the sums.
 func (ws workers) Stats(ctx context.Context) (api.Stats, error) {
 	w := ws.c.Pool.Workers()
+	if m := ws.c.o.member; m != nil {
+		w = w.With(m.elsewhere())
+	}
 	st := api.StatsOf(&w)
 	st.QueueSize, st.UptimeSeconds = ws.c.o.Bounds.Queue, int64(time.Since(ws.c.o.started)/time.Second)
 	backlogs := ws.c.backlogs(ws.c.o.figures.Waiting())

@@ -279,6 +279,7 @@ func (m *member) open() error {
 	for _, e := range endpoints {
 		mux.HandleFunc("POST "+innerPath+e.Name, func(w http.ResponseWriter, r *http.Request) { m.serveInner(w, r, e.Handle) })
 	}
+	mux.HandleFunc("POST "+resizePath+"{most}", m.serveResize)
 	m.inner = &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	go func() { _ = m.inner.Serve(l) }() // it ends with the listener
 	m.work(everywhere)

@@ -56,6 +56,7 @@ type member struct {
 // soon as a majority of the members is there.
 func (n *Node) join(ctx context.Context) (err error) {
 	m := &member{n: n, ended: make(chan struct{})}
+	m.worker.max.Store(int32(n.o.Workers.Max))
 	o := n.coreOptions()
 	m.store, err = o.openStore(func(id jobs.ID) bool {
 		c := n.core.Load()
@@ -336,10 +337,11 @@ type memberInfo struct {
 	Address string      `json:"address,omitempty"`
 	Waiting string      `json:"waiting,omitempty"` // what it waits for, besides what the machine says
 	Mark    status.Mark `json:"mark,omitzero"`
+	Workers int         `json:"workers,omitempty"` // how many jobs it does at a time, at most
 }
 
 func (m *member) info() json.RawMessage {
-	i := memberInfo{Role: roleFull, Version: m.n.o.Version, Waiting: m.broker.Waiting(), Mark: m.tracker.Mark()}
+	i := memberInfo{Role: roleFull, Version: m.n.o.Version, Waiting: m.broker.Waiting(), Mark: m.tracker.Mark(), Workers: int(m.worker.max.Load())}
 	if at := m.address.Load(); at != nil {
 		i.Address = *at
 	}
@@ -391,6 +393,7 @@ func (m *member) Nodes() []api.NodeInfo {
 		n := api.NodeInfo{
 			Name: h.Name, Role: i.Role, Leader: led && h.Name == leader.Name, Position: h.Number, Version: i.Version, Address: i.Address, Why: h.Why,
 			Hash: i.Mark.Hash, HashAt: i.Mark.Sealed, Differs: differ[h.Name], ClockMS: h.Ahead.Milliseconds(),
+			Workers: i.Workers,
 		}
 		if led && leader.Number > h.Number {
 			n.Lag = leader.Number - h.Number
@@ -401,7 +404,7 @@ func (m *member) Nodes() []api.NodeInfo {
 		if h.Name == m.n.o.Name {
 			n.Why = m.why()
 		} else if silent := time.Since(h.Heard); silent > silentFor {
-			n.Leader, n.Why = false, fmt.Sprintf("it has said nothing for %v", silent.Round(time.Second))
+			n.Leader, n.Workers, n.Why = false, 0, fmt.Sprintf("it has said nothing for %v", silent.Round(time.Second))
 		}
 		if n.Why == "" && n.Differs {
 			n.Why = whyDiffers

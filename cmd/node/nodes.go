@@ -10,7 +10,7 @@ type alone struct{ c *core }
 
 // Nodes lists this node.
 func (a alone) Nodes() []api.NodeInfo {
-	n := api.NodeInfo{Name: a.c.name, Role: roleFull, Leader: true, Ready: true, Version: a.c.o.Version}
+	n := api.NodeInfo{Name: a.c.name, Role: roleFull, Leader: true, Ready: true, Version: a.c.o.Version, Workers: a.c.Pool.Workers().Max}
 	if err := a.c.health.now(); err != nil {
 		n.Ready, n.Why = false, err.Error()
 	}

@@ -328,6 +328,14 @@ func (c *core) publishCancel(worker, token, reason string) {
 	}
 }
 
+// maxWorkers is how many workers this node has. A member keeps a number that was changed.
+func (c *core) maxWorkers() int {
+	if m := c.o.member; m != nil {
+		return int(m.worker.max.Load())
+	}
+	return c.o.Workers.Max
+}
+
 // startPool opens the lanes and begins to run jobs. survivors is the last sequence of
 // JOBS at a crash.
 func (c *core) startPool(ctx context.Context, survivors uint64) error {
@@ -349,7 +357,7 @@ func (c *core) startPool(ctx context.Context, survivors uint64) error {
 	}
 	c.newPools(pool.Options{
 		Queue: c.Tail, Tracker: c.o.member.leased(c.Store), Recorder: c.Recorder, Registry: c.o.registry,
-		MaxWorkers: c.o.Workers.Max, MinWorkers: c.o.Workers.Min, Paused: paused, Lease: c.o.Workers.Lease, Resend: c.o.ofMember(memberResend), MaxLost: c.o.Workers.MaxLost, Node: c.name, Trace: c.o.traceAttempts(), Logger: c.log,
+		MaxWorkers: c.maxWorkers(), MinWorkers: min(c.o.Workers.Min, c.maxWorkers()), Paused: paused, Lease: c.o.Workers.Lease, Resend: c.o.ofMember(memberResend), MaxLost: c.o.Workers.MaxLost, Node: c.name, Trace: c.o.traceAttempts(), Logger: c.log,
 		LeaseKey: key, Running: adopted,
 		SurvivorsUpTo: survivors, Artifacts: c.o.Handlers.Artifacts, Inputs: c.Inputs, Logs: c.Logs, Revoked: c.publishCancel,
 	}, lanes)

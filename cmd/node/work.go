@@ -4,8 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net/http"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"jobstream/broker"
@@ -23,7 +26,9 @@ type memberWorker struct {
 	over  bool               // it does not begin any more
 	stop  context.CancelFunc // nil: it has not begun
 	ended chan struct{}
-	look  func() // beats at once; nil: nobody listens
+	look  func() // has the worker look at its jobs and their number; nil: nobody listens
+
+	max atomic.Int32 // jobs at a time
 }
 
 // followPause is how often a worker looks whether its node still leads.
@@ -50,7 +55,7 @@ func (m *member) work(all []broker.Endpoint) {
 			q.Realm = realm
 			return handle[name](ctx, q)
 		},
-		Files: httpapi.As(who, m), Revoked: w.listen, Grace: func() context.Context { return *m.grace.Load() },
+		Files: httpapi.As(who, m), Most: w.most, Listen: w.listen, Grace: func() context.Context { return *m.grace.Load() },
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	if !w.begin(stop) {
@@ -59,7 +64,7 @@ func (m *member) work(all []broker.Endpoint) {
 	}
 	m.store.Listen(w.committed)
 	o := client.Options{
-		Concurrency: min(m.n.o.Workers.Max, jobs.MaxLeases), Name: jobs.MemberWorker(m.n.o.Name, strings.ToLower(rand.Text()[:8])),
+		Name:  jobs.MemberWorker(m.n.o.Name, strings.ToLower(rand.Text()[:8])),
 		Types: types, Logger: m.n.log,
 	}
 	go func() {
@@ -104,7 +109,109 @@ func (m *member) waitUntilFollowing(ctx context.Context) (led bool) {
 	return led
 }
 
-// listen is [client.Way.Revoked].
+// most is how many jobs this node does at a time under leases.
+func (w *memberWorker) most() int { return min(int(w.max.Load()), jobs.MaxLeases) }
+
+// resize changes the number of workers of this node, until its next start.
+func (w *memberWorker) resize(most int) {
+	w.max.Store(int32(most))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.look != nil {
+		w.look()
+	}
+}
+
+// resizePath is where the leader tells a member its number of workers.
+const resizePath = "/inner/workers/"
+
+// serveResize is the leader's word.
+func (m *member) serveResize(w http.ResponseWriter, r *http.Request) {
+	most, err := strconv.ParseInt(r.PathValue("most"), 10, 32)
+	if err != nil || most < 1 || most > jobs.MaxPoolSize {
+		http.Error(w, "this is no number of workers", http.StatusBadRequest)
+		return
+	}
+	m.worker.resize(int(most))
+	m.n.log.Info("workers resized", "max_workers", most)
+}
+
+// resizeTime is how long another member may take to hear of its number of workers.
+const resizeTime = 2 * time.Second
+
+// tell has another member change its number of workers.
+func (m *member) tell(ctx context.Context, node string, most int) error {
+	ctx, cancel := context.WithTimeout(ctx, resizeTime)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+node+resizePath+strconv.Itoa(most), http.NoBody)
+	if err != nil {
+		return err
+	}
+	a, err := m.passing.RoundTrip(r)
+	if err != nil {
+		return err
+	}
+	_ = a.Body.Close() // it is short
+	if a.StatusCode != http.StatusOK {
+		return fmt.Errorf("it answers %s", a.Status)
+	}
+	return nil
+}
+
+// others are the other nodes whose number of workers a wish changes: the one that it names, or
+// all that are there. What is not for this node, which leads, is taken out of the wish.
+func (m *member) others(wish *jobs.Resize) (others []string, err error) {
+	if wish.Node == m.n.o.Name {
+		return nil, nil
+	}
+	var names []string
+	for _, n := range m.Nodes() {
+		names = append(names, n.Name)
+		if n.Name == wish.Node || wish.Node == "" && n.Name != m.n.o.Name && n.Workers > 0 { // else it has said nothing for a while
+			others = append(others, n.Name)
+		}
+	}
+	switch {
+	case wish.Node == "":
+		return others, nil
+	case len(others) == 0:
+		return nil, noNode(wish.Node, names...)
+	case wish.MinWorkers != nil:
+		return nil, jobs.Invalid("/min_workers", "counts at the node that leads only, which is "+m.n.o.Name)
+	}
+	wish.MaxWorkers = nil
+	return others, nil
+}
+
+// tellAll has other members change their numbers of workers.
+func (m *member) tellAll(ctx context.Context, nodes []string, most int) error {
+	var failed []string
+	for _, name := range nodes {
+		if err := m.tell(ctx, name, most); err != nil {
+			failed = append(failed, fmt.Sprintf("%s: %v", name, err))
+		}
+	}
+	if len(failed) == 0 {
+		return nil
+	}
+	return &jobs.Error{Kind: jobs.Unavailable, RetryAfter: time.Second, Detail: "not all nodes have heard of their number of workers; try again: " + strings.Join(failed, "; ")}
+}
+
+func noNode(name string, known ...string) error {
+	return jobs.Invalid("/node", fmt.Sprintf("%s is not a node of this server; there is %s", jobs.Quote(name), strings.Join(known, ", ")))
+}
+
+// elsewhere is how many jobs the other members do at a time, at most.
+func (m *member) elsewhere() (workers int) {
+	for _, n := range m.Nodes() {
+		if n.Name != m.n.o.Name {
+			workers += n.Workers
+		}
+	}
+	return workers
+}
+
+// listen is [client.Way.Listen].
 func (w *memberWorker) listen(look func()) (stop func()) {
 	w.set(look)
 	return func() { w.set(nil) }

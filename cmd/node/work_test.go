@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -163,4 +164,74 @@ func TestCancelOfMembers(t *testing.T) {
 			t.Errorf("the job of node %d ends with %v", b.node+1, err)
 		}
 	}
+}
+
+// TestWorkersOfNodes: each node has a number of workers, which can be changed for all or for
+// one of them, at any node. Whoever leads next keeps it.
+func TestWorkersOfNodes(t *testing.T) {
+	t.Parallel()
+	gate, starts := make(chan struct{}), make(chan int, 100)
+	m := &members{t: t}
+	m.types = func(i int) []*jobs.Type {
+		return typesOf(jobs.HandlerFunc(func(ctx context.Context, task *jobs.Task) (jobs.Result, error) {
+			starts <- i
+			return gated(gate)(ctx, task)
+		}), "gated")
+	}
+	m.begin(3, func(all []Options) {
+		for i := range all {
+			all[i].Workers = Workers{Max: 1, Grace: time.Millisecond}
+		}
+	})
+	leader := m.leader()
+	other, third := (leader+1)%3, (leader+2)%3
+	name := func(i int) string { return m.options[i].Name }
+	most := func(i, want int) {
+		t.Helper()
+		m.wait(fmt.Sprintf("the nodes have %d workers", want), func() bool {
+			return strings.Contains(m.get(i, "/workers/stats").Body.String(), fmt.Sprintf(`,"max_workers":%d,"`, want))
+		})
+	}
+	most(other, 3)
+	for body, pointer := range map[string]string{
+		`{"node":"n9","max_workers":2}`:                                         `"/node"`,
+		`{"node":"n1","max_workers":2,"types":{"gated":{"max_workers":1}}}`:     `"/types"`,
+		fmt.Sprintf(`{"node":%q,"max_workers":2,"min_workers":1}`, name(third)): `"/min_workers"`,
+	} {
+		if w := m.do(other, http.MethodPut, "/workers", body); w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), pointer) {
+			t.Errorf("%s: %d %s", body, w.Code, w.Body)
+		}
+	}
+	for _, body := range []string{`{"max_workers":2}`, fmt.Sprintf(`{"node":%q,"max_workers":3}`, name(other))} {
+		if w := m.do(third, http.MethodPut, "/workers", body); w.Code != http.StatusOK {
+			t.Fatalf("%s: %d %s", body, w.Code, w.Body)
+		}
+	}
+	most(third, 7)
+	for range 10 {
+		_, err := m.nodes[leader].Submit(t.Context(), &jobs.Submission{Type: "gated", Priority: 1, RetryCount: -1, Payload: []byte("1")})
+		mustDo(t, err)
+	}
+	at := make([]int, 3)
+	for range 7 {
+		select {
+		case i := <-starts:
+			at[i]++
+		case <-time.After(2 * time.Minute):
+			t.Fatalf("jobs run on nodes %v only", at)
+		}
+	}
+	if at[leader] != 2 || at[other] != 3 || at[third] != 2 {
+		t.Errorf("leader, other and third do %d, %d and %d jobs; want 2, 3 and 2", at[leader], at[other], at[third])
+	}
+	if body := m.get(third, "/workers/stats").Body.String(); !strings.Contains(body, `"active_workers":7,`) || !strings.Contains(body, `"utilisation":`) {
+		t.Errorf("the stats are %s", body)
+	}
+	if body := m.get(third, "/workers").Body.String(); strings.Count(body, `"job":`) != 7 || !strings.Contains(body, fmt.Sprintf(`"node":%q`, name(other))) {
+		t.Errorf("at work are %s", body)
+	}
+	m.stop(leader)
+	m.leader()
+	most(other, 5)
+	close(gate)
 }

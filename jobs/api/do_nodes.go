@@ -20,6 +20,7 @@ type NodeInfo struct {
 	Hash     string `json:"hash,omitempty" jsonschema:"over the counters and positions of its tracker, some seconds ago; compare it where hash_at is the same"`
 	HashAt   uint64 `json:"hash_at,omitempty" jsonschema:"how many transactions of the cluster the tracker had then"`
 	Differs  bool   `json:"differs,omitempty" jsonschema:"its hash is another one than that of most nodes at the same place"`
+	Workers  int    `json:"workers" jsonschema:"how many jobs it does at a time, at most; 0 if it is silent"`
 	ClockMS  int64  `json:"clock_ms,omitempty" jsonschema:"how many milliseconds its clock is ahead of that of the node that was asked, about"`
 }
 

@@ -76,8 +76,10 @@ func stats(ctx context.Context, c Call, _ nothing) (Answer, error) {
 
 var resizeDoc = form.Doc{
 	Summary: "Set the number of workers, and the limits of types",
-	Text:    "It works at once, up and down, until the next start. With `min_workers` above 0 the pool's size follows the load.",
+	Text: "It works at once, up and down, until the next start. With `min_workers` above 0 the pool's size follows the load. " +
+		"In a cluster the numbers are those of each node, and only the leader's follow the load.",
 	Body: form.Object(
+		form.May("node", form.Text(), "the node whose workers are meant; without it those of all. Not with `types`, which hold over the cluster"),
 		form.May("max_workers", form.Whole(1, jobs.MaxPoolSize), ""),
 		form.May("min_workers", form.Whole(0, jobs.MaxPoolSize), "0: their number does not follow the load"),
 		form.May("types", form.Map(form.Object(

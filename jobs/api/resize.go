@@ -9,6 +9,7 @@ import (
 
 // ParseResize reads a Resize from JSON, strictly:
 //
+//	{"node": "n1", "max_workers": 20, "min_workers": 2}
 //	{"max_workers": 20, "min_workers": 2, "types": {"email":
 //	    {"max_workers": 2, "rate": "10/s", "burst": 5, "concurrency_per_key": 1}}}
 //
@@ -19,11 +20,15 @@ func ParseResize(body []byte) (*jobs.Resize, error) {
 	err := jobs.Read("", body, func(v strict.Value) {
 		var types strict.Value
 		v.Object(
+			strict.May("node", func(v strict.Value) { r.Node = strict.As(v, strict.Text) }),
 			strict.May("max_workers", func(v strict.Value) { r.MaxWorkers = pointer(v.Int(1, jobs.MaxPoolSize)) }),
 			strict.May("min_workers", func(v strict.Value) { r.MinWorkers = pointer(v.Int(0, jobs.MaxPoolSize)) }),
 			strict.May("types", func(v strict.Value) { types = v }),
 		)
-		if !types.Null() {
+		switch {
+		case !types.Null() && r.Node != "":
+			types.Fail("hold over all nodes; leave node out")
+		case !types.Null():
 			typeBoundsOf(types, r)
 		}
 		if v.Right() && r.MaxWorkers == nil && r.MinWorkers == nil && len(r.Types)+len(r.Limits) == 0 {

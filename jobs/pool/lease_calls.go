@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -467,7 +468,8 @@ func (r *Leases) AtWork() []jobs.Worker {
 	}
 	var others []jobs.Worker
 	for name, w := range r.workers.byName {
-		others = append(others, jobs.Worker{Name: name, Node: p.o.Node, Types: w.types, Seen: w.seen, Work: work[name]})
+		node := cmp.Or(jobs.WorkingMember(name), p.o.Node)
+		others = append(others, jobs.Worker{Name: name, Node: node, Types: w.types, Seen: w.seen, Work: work[name]})
 		delete(work, name)
 	}
 	for name, all := range work { // those that are not known by name

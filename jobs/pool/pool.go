@@ -323,6 +323,11 @@ func (p *Pool) Workers() jobs.Workers {
 		Active: p.crew.running, Size: s.size, Min: s.min, Max: s.max, Paused: p.choice.paused, Utilisation: utilisation,
 		Types: make(map[string]jobs.TypeWorkers, len(p.types)),
 	}
+	for _, x := range p.remote.leases.byKey {
+		if x.lease.member && !x.lease.dead {
+			w.Leased++
+		}
+	}
 	for name, t := range p.types {
 		if !t.Internal && !t.removed() {
 			w.Types[name] = jobs.TypeWorkers{
