@@ -58,15 +58,13 @@ func (b *bed) load(bare bool) *crowd {
 		c.wg.Go(l.overNATS)
 	}
 	many, keeper := c.client(ctx, 20), c.client(ctx, 21)
+	keeper.schedules()
 	c.wg.Go(func() {
 		for ctx.Err() == nil {
 			many.burst()
 		}
 	})
-	c.wg.Go(func() {
-		keeper.schedules()
-		keeper.pauses()
-	})
+	c.wg.Go(keeper.pauses)
 	return c
 }
 

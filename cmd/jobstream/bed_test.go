@@ -212,6 +212,9 @@ func (m *member) launch() {
 func (m *member) awaitReady() {
 	m.bed.t.Helper()
 	m.c.awaitReady(m.bed.t)
+	if len(m.bed.nodes) > 1 {
+		m.awaitCurrent() // else two of three would be behind after the next fault
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if f := m.down; f != nil {
