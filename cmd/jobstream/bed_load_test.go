@@ -104,7 +104,6 @@ type bedReply struct {
 	Status any    // of a job its name, of a problem a number
 	JobID  string `json:"job_id"`
 	Run    int
-	Paused bool
 	Detail string // of a problem
 }
 
@@ -145,16 +144,21 @@ func (l *client) send(m *member, a history.Ask, method, path, body string) (hist
 // hear reads an answer.
 func (l *client) hear(a *history.Ask, r *bedReply, code int, answer []byte) {
 	r.Run = 1
-	if json.Unmarshal(answer, r) != nil {
-		return // cut off
+	if code/100 == 2 && (a.What == history.Pause || a.What == history.Resume || a.What == history.Paused) {
+		var typ struct{ Paused bool }
+		if err := json.Unmarshal(answer, &typ); err != nil {
+			l.bed.t.Errorf("%s answers %d %s: %v", a.Door, code, answer, err)
+		}
+		a.Code, a.End, a.Yes = code, history.Now(), typ.Paused
+		return
+	}
+	if err := json.Unmarshal(answer, r); err != nil { // it came as a whole
+		l.bed.t.Errorf("%s answers %d %s: %v", a.Door, code, answer, err)
 	}
 	a.Code, a.End = code, history.Now()
 	if code/100 == 2 {
-		a.Job, a.Run, a.Yes = r.ID, r.Run, r.Paused
+		a.Job, a.Run = r.ID, r.Run
 		a.Status, _ = r.Status.(string)
-		if a.What == history.Pause || a.What == history.Resume || a.What == history.Paused {
-			a.Job, a.Run = "", 0
-		}
 		return
 	}
 	a.Job = r.JobID

@@ -204,9 +204,26 @@ func (b *bed) start(all ...*member) {
 func (m *member) launch() {
 	m.bed.t.Helper()
 	c := launch(m.bed.t, exec.Command(os.Args[0]), m.dir, m.env...) //nolint:noctx // it is killed by hand
+	m.bed.t.Cleanup(func() { m.tells(c) })
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.c, m.lives = c, append(m.lives, c)
+}
+
+// tells has a process that still runs after a failed test write into its log what all of
+// its goroutines do.
+func (m *member) tells(c *child) {
+	if !m.bed.t.Failed() || m.c != c {
+		return
+	}
+	_ = c.cmd.Process.Signal(syscall.SIGCONT)
+	if c.cmd.Process.Signal(syscall.SIGQUIT) != nil {
+		return
+	}
+	select {
+	case <-c.done:
+	case <-time.After(patient):
+	}
 }
 
 func (m *member) awaitReady() {
