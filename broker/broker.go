@@ -115,9 +115,10 @@ type Broker struct {
 	Notifier *Notifier
 	Reader   *Reader
 	Service  *Service
-	// TrackerLog and Peers are those of a cluster; nil for a server that is alone.
+	// These are a cluster's; nil for a server that is alone.
 	TrackerLog *TrackerLog
 	Peers      *Peers
+	Files      *Files
 
 	pub  *wire.Conn // submissions, events, notifications
 	work *wire.Conn // lanes and acks

@@ -132,7 +132,7 @@ func (b *Broker) openMember(ctx context.Context) error {
 	if err := b.openParts(); err != nil { //nolint:contextcheck // they live until Close
 		return err
 	}
-	b.TrackerLog, b.Peers = newTrackerLog(b.Server), newPeers(b.Server)
+	b.TrackerLog, b.Peers, b.Files = newTrackerLog(b.Server), newPeers(b.Server), &Files{b.Server}
 	if err := errors.Join(b.TrackerLog.open(), b.Peers.open()); err != nil { //nolint:contextcheck // likewise
 		return err
 	}
@@ -459,7 +459,7 @@ func (l *Lanes) makeSomewhere(ctx context.Context, lane jobs.Lane) error {
 func (o *Options) streams() []jetstream.StreamConfig {
 	all := []jetstream.StreamConfig{o.jobsConfig(0), o.statusConfig(), o.notificationsConfig()}
 	if o.Cluster != nil {
-		all = append(all, o.trackerConfig())
+		all = append(all, o.trackerConfig(), o.filesConfig())
 	}
 	return all
 }

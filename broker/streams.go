@@ -22,6 +22,8 @@ const (
 	NotificationsStream = "NOTIFICATIONS"
 	// TrackerStream has the changes of a cluster's tracker. A server that is alone has none.
 	TrackerStream = "TRACKER"
+	// FilesStream has the files of a cluster's jobs. A server that is alone has none.
+	FilesStream = "FILES"
 )
 
 // streamNames are those that every server has.
@@ -148,6 +150,21 @@ func (o *Options) trackerConfig() jetstream.StreamConfig {
 		DenyDelete:  true,
 		Replicas:    o.replicas(),
 		RePublish:   &jetstream.RePublish{Source: trackerSubject(o.Cluster.Name), Destination: bellSubject, HeadersOnly: true},
+	}
+}
+
+// filesConfig is the place of a cluster's files; see [Files]. Only the stream's leader reads
+// it, so that what was put in is found at once.
+func (o *Options) filesConfig() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:              FilesStream,
+		Description:       "files that jobs have left and get, in parts",
+		Subjects:          []string{filesSubjects + "*.*.*.*"},
+		Retention:         jetstream.LimitsPolicy,
+		Storage:           jetstream.FileStorage,
+		Discard:           jetstream.DiscardOld,
+		MaxMsgsPerSubject: 1,
+		Replicas:          o.replicas(),
 	}
 }
 

@@ -74,8 +74,11 @@ func ArtifactName(name string) string {
 // ArtifactDir is a folder as [Artifacts]. The files of a job are in a folder of their
 // own there, under names that follow from their content. So no attempt can replace the
 // file of another one.
+//
+// In a cluster the files are with the other nodes as well; see [ArtifactDir.Share].
 type ArtifactDir struct {
 	path string
+	name string // [JobFiles] or [InputFiles]
 	used *usage // of the whole folder, which Inputs shares
 }
 
@@ -86,6 +89,8 @@ type usage struct {
 	count   sync.Once
 	counted error // why the bytes could not be counted
 	bytes   atomic.Int64
+	copies  Copies       // nil: the files are here only
+	shared  atomic.Int64 // bytes in copies, when they were last counted; bytes are then those under way
 }
 
 var _ Artifacts = (*ArtifactDir)(nil)
@@ -93,13 +98,13 @@ var _ Artifacts = (*ArtifactDir)(nil)
 // NewArtifactDir makes Artifacts of a folder that need not exist yet. All files together
 // have at most most bytes; 0 = no bound.
 func NewArtifactDir(path string, most int64) *ArtifactDir {
-	return &ArtifactDir{path: path, used: &usage{path: path, most: most}}
+	return &ArtifactDir{path: path, name: JobFiles, used: &usage{path: path, most: most}}
 }
 
 // Inputs is the folder of inputs in d: each has an id of its own there, and one file. The
 // bound of d holds for all files together.
 func (d *ArtifactDir) Inputs() *ArtifactDir {
-	return &ArtifactDir{path: filepath.Join(d.path, "in"), used: d.used}
+	return &ArtifactDir{path: filepath.Join(d.path, "in"), name: InputFiles, used: d.used}
 }
 
 // folder is the folder of a job's files.
@@ -123,7 +128,7 @@ func (d *ArtifactDir) Create(id ID) (ArtifactWriter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &dirWriter{d: d, f: f, folder: d.folder(id), sum: sha256.New()}, nil
+	return &dirWriter{d: d, id: id, f: f, folder: d.folder(id), sum: sha256.New()}, nil
 }
 
 // Open opens a file of a job.
@@ -138,17 +143,22 @@ func (d *ArtifactDir) Open(id ID, a *Artifact) (ArtifactFile, error) {
 func (d *ArtifactDir) open(id ID, a *Artifact) (*os.File, error) {
 	f, err := os.Open(d.Path(id, a))
 	if errors.Is(err, fs.ErrNotExist) {
-		return os.Open(d.old(id))
+		f, err = os.Open(d.old(id))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = d.fetch(id, a); err == nil {
+			f, err = os.Open(d.Path(id, a))
+		}
 	}
 	return f, err
 }
 
 // Size is that of all files of a job.
 func (d *ArtifactDir) Size(id ID) (size int64, err error) {
-	err = d.each(id, func(_ string, n int64) error {
+	sizes, err := d.sizes(id)
+	for _, n := range sizes {
 		size += n
-		return nil
-	})
+	}
 	return size, err
 }
 
@@ -191,9 +201,31 @@ func (d *ArtifactDir) Keep(id ID, files []Artifact) error {
 }
 
 func (d *ArtifactDir) remove(id ID, keep map[string]bool) (freed int64, err error) {
-	if err := d.used.measure(); err != nil {
+	if d.used.copies == nil {
+		if err := d.used.measure(); err != nil {
+			return 0, err
+		}
+		return d.removeHere(id, keep)
+	}
+	sizes, err := d.used.copies.Sizes(d.name, id)
+	if err != nil {
 		return 0, err
 	}
+	for sum, size := range sizes {
+		if keep[sum] {
+			continue
+		}
+		if err := d.used.copies.Remove(FileKey{d.name, id, sum}); err != nil {
+			return freed, err
+		}
+		freed += size
+	}
+	_, err = d.removeHere(id, keep)
+	return freed, err
+}
+
+// removeHere is remove for the folder alone.
+func (d *ArtifactDir) removeHere(id ID, keep map[string]bool) (freed int64, err error) {
 	err = d.each(id, func(path string, size int64) error {
 		if keep[filepath.Base(path)] {
 			return nil
@@ -202,7 +234,9 @@ func (d *ArtifactDir) remove(id ID, keep map[string]bool) (freed int64, err erro
 			return err
 		}
 		freed += size
-		d.used.bytes.Add(-size)
+		if d.used.copies == nil {
+			d.used.bytes.Add(-size)
+		}
 		return nil
 	})
 	if err == nil && len(keep) == 0 {
@@ -218,6 +252,11 @@ func (d *ArtifactDir) remove(id ID, keep map[string]bool) (freed int64, err erro
 func (u *usage) measure() error {
 	if u.most <= 0 {
 		return nil
+	}
+	if u.copies != nil {
+		n, err := u.copies.Bytes()
+		u.shared.Store(n)
+		return err
 	}
 	u.count.Do(func() {
 		u.counted = filepath.WalkDir(u.path, func(_ string, e fs.DirEntry, err error) error {
@@ -238,11 +277,19 @@ func (u *usage) measure() error {
 
 // reserve counts n more bytes, unless that goes beyond the bound.
 func (u *usage) reserve(n int64) error {
-	if sum := u.bytes.Add(n); u.most > 0 && sum > u.most {
+	if sum := u.bytes.Add(n) + u.shared.Load(); u.most > 0 && sum > u.most {
 		u.bytes.Add(-n)
 		return &Error{Kind: StorageFull, Detail: fmt.Sprintf("the files of all jobs would have more than %d bytes (artifacts.max_bytes); delete jobs, or raise it", u.most)}
 	}
 	return nil
+}
+
+// stored ends the count of n bytes as being under way, if others have them now.
+func (u *usage) stored(n int64) {
+	if u.copies != nil {
+		u.shared.Add(n)
+		u.bytes.Add(-n)
+	}
 }
 
 // Sweep removes half-written artifacts that a crash left. Call it before any job runs.
@@ -307,10 +354,18 @@ func (d *ArtifactDir) Link(id ID, from *ArtifactDir, owner ID, a *Artifact) erro
 	if err != nil {
 		return err
 	}
+	if err := d.put(id, a.SHA256, source); err != nil {
+		d.used.bytes.Add(-a.Size)
+		return err
+	}
 	if err = os.Link(source.Name(), d.Path(id, a)); err == nil {
+		d.used.stored(a.Size)
 		return errors.Join(d.Protect(id, a), fsync.Dir(d.folder(id)), fsync.Dir(d.path))
 	}
 	d.used.bytes.Add(-a.Size)
+	if _, err := source.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
 	return d.copy(id, source, a)
 }
 
@@ -337,6 +392,7 @@ func (d *ArtifactDir) Protect(id ID, a *Artifact) error { return os.Chmod(d.Path
 // dirWriter writes a file of an ArtifactDir.
 type dirWriter struct {
 	d      *ArtifactDir
+	id     ID
 	f      *os.File
 	folder string
 	sum    hash.Hash
@@ -362,15 +418,18 @@ func (w *dirWriter) Commit(name, contentType string) (*Artifact, error) {
 		return nil, fs.ErrClosed
 	}
 	a := &Artifact{Name: name, ContentType: contentType, Size: w.size, SHA256: hex.EncodeToString(w.sum.Sum(nil))}
-	if err := w.commit(filepath.Join(w.folder, fileOf(a.SHA256))); err != nil {
+	if err := w.commit(filepath.Join(w.folder, fileOf(a.SHA256)), a.SHA256); err != nil {
 		w.Abort()
 		return nil, err
 	}
 	return a, nil
 }
 
-func (w *dirWriter) commit(final string) error {
+func (w *dirWriter) commit(final, sum string) error {
 	err := w.f.Sync()
+	if err == nil {
+		err = w.d.put(w.id, sum, w.f)
+	}
 	if err == nil {
 		err = os.MkdirAll(w.folder, 0o750)
 	}
@@ -382,7 +441,8 @@ func (w *dirWriter) commit(final string) error {
 		return err
 	}
 	w.done = true
-	if missing == nil {
+	w.d.used.stored(w.size)
+	if missing == nil && w.d.used.copies == nil {
 		w.d.used.bytes.Add(-same.Size()) // the job had a file with the same content
 	}
 	return errors.Join(w.f.Close(), fsync.Dir(w.folder), fsync.Dir(w.d.path))

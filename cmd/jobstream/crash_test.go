@@ -93,6 +93,7 @@ func runChild(dir string) int {
 		"poison": {Run: "poison", RetryCount: 3, Timeout: time.Minute, Backoff: backoff},
 		"held":   {Run: "held", RetryCount: 3, Timeout: time.Hour},
 		"clean":  {Run: "cleanup", Timeout: 10 * time.Minute},
+		"export": {Run: "export", Timeout: time.Minute},
 		"asleep": {Run: "doomed", RetryCount: 3, Timeout: time.Minute, Backoff: jobs.Backoff{Kind: jobs.Constant, Base: time.Hour}},
 	}
 	starts, err := os.OpenFile(filepath.Join(dir, "starts"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)

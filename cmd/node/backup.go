@@ -42,6 +42,11 @@ const spare = 64 << 20
 func (b backups) Backup(ctx context.Context) (*api.Stream, error) {
 	s := newSaving(b.c.o.dirs, b.c.o.Version, b.c.log)
 	begun := time.Now()
+	if m := b.c.o.member; m != nil { // the files of a cluster need not be in this folder
+		if err := m.bring(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.prepare(ctx, b.c); err != nil {
 		s.close()
 		return nil, err

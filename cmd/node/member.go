@@ -73,6 +73,7 @@ func (n *Node) join(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(err, m.store.Close())
 	}
+	n.o.Handlers.Artifacts.Share(m.broker.Files)
 	m.waits, m.changes = intake.NewWaits(), changes.New(m.store, epochOf(m.store))
 	m.logs, m.room = joblog.New(o.dirs.Logs, publishLogs(m.broker, n.log)), newRoom(o.dirs, o.Bounds.MinFree, n.log) //nolint:contextcheck // lines of a log have none
 	m.store.Listen(m.waits.Committed)
@@ -125,6 +126,7 @@ func (m *member) run(ctx context.Context) {
 		var watching sync.WaitGroup
 		watching.Go(func() { m.broker.WatchCopies(ctx) })
 		watching.Go(func() { m.watch(ctx) })
+		m.n.serving.Go(func() { m.tidy(ctx) }) // it ends with ctx, or with the broker
 		err = m.machine.Run(ctx)
 		watching.Wait()
 	}

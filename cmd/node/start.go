@@ -218,8 +218,10 @@ func (c *core) start(ctx context.Context) (err error) {
 	if err := r.recover(ctx, clean); err != nil {
 		return err
 	}
-	if err := c.Inputs.Sweep(); err != nil {
-		return err
+	if c.o.member == nil { // a member tidies all the time
+		if err := c.Inputs.Sweep(); err != nil {
+			return err
+		}
 	}
 	batches, err := c.Store.Batches()
 	if err != nil {

@@ -228,8 +228,11 @@ func output(j *jobs.Job, given *jobs.Input) (*jobs.Artifact, *jobs.FieldError) {
 	return fail("job %s has left no file %s", j.ID, jobs.Quote(given.File.Name))
 }
 
-// Path is the place of an input's file.
+// Path is the place of an input's file, which is fetched if only other nodes have it.
 func (in *Inputs) Path(given *jobs.Input) (string, error) {
+	if err := in.dir.Bring(given.ID, given.File.SHA256); err != nil {
+		return "", err
+	}
 	return filepath.Abs(in.dir.Path(given.ID, &given.File))
 }
 
