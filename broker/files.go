@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -234,4 +237,61 @@ func (x *Files) All() (map[jobs.FileKey]FilePart, error) {
 		all[f] = p
 	}
 	return all, err
+}
+
+// StoppedFiles are the files in the folder of a member that does not run.
+type StoppedFiles struct {
+	*Files
+	dir string
+}
+
+// OpenStoppedFiles reads the copy of the stream that a member has in its broker's folder,
+// which it leaves as it is. The error is fs.ErrNotExist if there is none. A server that is
+// alone finds the messages in a folder of links to them. Nobody else may use the folder
+// until Close.
+func OpenStoppedFiles(ctx context.Context, dir string, log *slog.Logger) (*StoppedFiles, error) {
+	server := &Server{o: Options{Dir: filepath.Join(dir, "stopped"), Node: "stopped"}, log: log}
+	x := &StoppedFiles{&Files{server}, server.o.Dir}
+	err := os.RemoveAll(x.dir) // an interrupted one has left it
+	if err == nil {
+		err = folder(x.dir).linkFiles(folder(dir))
+	}
+	if err == nil {
+		err = server.start(ctx)
+	}
+	if err == nil {
+		_, err = server.js.CreateStream(ctx, server.o.filesConfig())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the files of jobs in %s: %w", dir, errors.Join(err, x.Close()))
+	}
+	return x, nil
+}
+
+// linkFiles has a folder with the messages of another one's stream of files.
+func (f folder) linkFiles(from folder) error {
+	const messages = "msgs"
+	blocks, err := filepath.Glob(filepath.Join(from.stream(FilesStream), messages, "*.blk"))
+	if err != nil {
+		return err
+	}
+	if len(blocks) == 0 {
+		return fs.ErrNotExist
+	}
+	to := filepath.Join(f.stream(FilesStream), messages)
+	if err := os.MkdirAll(to, 0o750); err != nil {
+		return err
+	}
+	for _, path := range blocks {
+		if err := os.Link(path, filepath.Join(to, filepath.Base(path))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close ends the reading.
+func (x *StoppedFiles) Close() error {
+	x.server.halt()
+	return os.RemoveAll(x.dir)
 }

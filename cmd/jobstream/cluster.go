@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"jobstream/cmd/jobstream/internal/cli"
 	"jobstream/cmd/node"
@@ -17,15 +20,20 @@ type clusterCommand struct {
 }
 
 type leaveCommand struct {
-	Data string `default:"data" placeholder:"DIR" help:"The data folder (default: ${default})."`
+	Data  string `default:"data" placeholder:"DIR" help:"The data folder (default: ${default})."`
+	Lossy bool   `help:"Leave although files of jobs are missing."`
 }
 
 // Run makes a server that is alone of a member that does not run.
 func (c *leaveCommand) Run(p *program) error {
-	aside, err := node.Leave(c.Data, slog.New(slog.DiscardHandler))
+	ctx, stop := signal.NotifyContext(p.Ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	aside, err := node.Leave(ctx, c.Data, c.Lossy, slog.New(slog.DiscardHandler))
 	switch {
 	case errors.Is(err, boltfile.ErrLocked):
 		return fmt.Errorf("%w Stop it first", err)
+	case errors.Is(err, node.ErrFilesMissing):
+		return fmt.Errorf("%w. Nothing is changed. Another member may have them; --lossy leaves without", err)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("there is no tracker in %s (--data), so nothing to leave with: %w", c.Data, err)
 	case err != nil:

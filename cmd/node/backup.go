@@ -42,11 +42,6 @@ const spare = 64 << 20
 func (b backups) Backup(ctx context.Context) (*api.Stream, error) {
 	s := newSaving(b.c.o.dirs, b.c.o.Version, b.c.log)
 	begun := time.Now()
-	if m := b.c.o.member; m != nil { // the files of a cluster need not be in this folder
-		if err := m.bring(ctx); err != nil {
-			return nil, err
-		}
-	}
 	if err := s.prepare(ctx, b.c); err != nil {
 		s.close()
 		return nil, err
@@ -100,6 +95,9 @@ func (s *saving) prepare(ctx context.Context, c *core) (err error) {
 	if err := s.hold(); err != nil {
 		return err
 	}
+	if err := c.o.member.bring(ctx); err != nil {
+		return err
+	}
 	pos, err := ends(ctx, c.Store, c.Broker)
 	if err != nil {
 		return err
@@ -120,6 +118,9 @@ func (s *saving) prepare(ctx context.Context, c *core) (err error) {
 	})
 	if err != nil {
 		return fmt.Errorf("copy the tracker: %w", err)
+	}
+	if err := c.o.member.bring(ctx); err != nil { // what has come meanwhile
+		return err
 	}
 	return s.measure()
 }
@@ -315,7 +316,7 @@ func (s *saving) close() {
 // Backup writes a backup of a folder whose server does not run; while it lasts none can
 // start there. After a stop that was not clean the streams have what the tracker lacks, so
 // they are in it, too. The streams of a member are not: they belong to its cluster, which has
-// more of them.
+// more of them. The files in them are.
 func Backup(ctx context.Context, dir, version string, to io.Writer, log *slog.Logger) (err error) {
 	dirs := FoldersIn(dir)
 	if _, err := os.Stat(dirs.Tracker); err != nil {
@@ -333,6 +334,9 @@ func Backup(ctx context.Context, dir, version string, to io.Writer, log *slog.Lo
 	}
 	if member {
 		log.Warn("the folder is that of a member, so the backup has what this one had when it ended; one of the running cluster has everything", "node", is.Name, "cluster", is.Cluster)
+		if err := bringStopped(ctx, dirs, log); err != nil {
+			return err
+		}
 	}
 	s := newSaving(dirs, version, log)
 	defer s.close()

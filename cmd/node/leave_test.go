@@ -2,6 +2,11 @@ package node
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -12,10 +17,16 @@ import (
 )
 
 // TestLeave makes a server that is alone of a member: it has all jobs of the cluster, and
-// what waited there goes on.
+// what waited there goes on. A file that another node got is there, too; without the streams
+// that have it, it does not leave unless it is told to.
 func TestLeave(t *testing.T) {
 	t.Parallel()
-	m := startMembers(t, 3)
+	m := &members{t: t, types: func(int) []*jobs.Type {
+		reads := typesOf(jobs.HandlerFunc(echo), "reads")
+		reads[0].Inputs = []jobs.InputRule{{Name: "file"}}
+		return append(typesOf(jobs.HandlerFunc(echo), "echo"), reads...)
+	}}
+	m.begin(3, func([]Options) {})
 	leader := m.leader()
 	ended := m.submit(leader)
 	if w := m.do(leader, http.MethodPost, "/types/echo/pause", ""); w.Code != http.StatusOK {
@@ -23,25 +34,56 @@ func TestLeave(t *testing.T) {
 	}
 	j, err := m.nodes[leader].Submit(t.Context(), &jobs.Submission{Type: "echo", Priority: 1, RetryCount: -1, Payload: []byte(`"hello"`)})
 	mustDo(t, err)
+	content := strings.Repeat("all of it ", 50_000)
+	w := m.do(leader, http.MethodPost, "/artifacts", content)
+	var up struct{ ID jobs.ID }
+	mustDo(t, json.Unmarshal(w.Body.Bytes(), &up))
+	w = m.do(leader, http.MethodPost, "/jobs", `{"type":"reads","delay":"1h","inputs":{"file":"`+up.ID.String()+`"}}`)
+	if w.Code != http.StatusAccepted {
+		t.Fatalf("submit: %d %s", w.Code, w.Body)
+	}
+	var later struct{ ID jobs.ID }
+	mustDo(t, json.Unmarshal(w.Body.Bytes(), &later))
 	last := (leader + 1) % 3
-	m.wait("the other node has the job", func() bool {
-		have, err := m.nodes[last].member.store.Job(t.Context(), j.ID)
-		return err == nil && have != nil
+	f := FoldersIn(m.options[last].Dir)
+	m.wait("the other node has the jobs", func() bool {
+		for _, id := range []jobs.ID{j.ID, later.ID} {
+			if have, err := m.nodes[last].member.store.Job(t.Context(), id); err != nil || have == nil {
+				return false
+			}
+		}
+		return true
 	})
-	if _, err := Leave(m.options[last].Dir, slog.New(slog.DiscardHandler)); err == nil {
+	if _, err := Leave(t.Context(), m.options[last].Dir, false, quiet); err == nil {
 		t.Fatal("a member leaves while it runs")
 	}
 	for i := range m.nodes {
-		m.stop(i)
+		if i != last {
+			m.stop(i)
+		}
 	}
+	m.stop(last)
 
-	aside, err := Leave(m.options[last].Dir, slog.New(slog.DiscardHandler))
+	streams := f.Broker + ".away"
+	mustDo(t, os.Rename(f.Broker, streams))
+	if _, err := Leave(t.Context(), f.Root, false, quiet); !errors.Is(err, ErrFilesMissing) {
+		t.Fatalf("it leaves without a file: %v", err)
+	}
+	mustDo(t, os.Rename(streams, f.Broker))
+	aside, err := Leave(t.Context(), m.options[last].Dir, false, quiet)
 	mustDo(t, err)
 	if _, err := os.Stat(aside); err != nil {
 		t.Errorf("the streams of the cluster were set aside: %v", err)
 	}
-	if _, err := Leave(m.options[last].Dir, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "belongs to no cluster") {
+	if _, err := Leave(t.Context(), m.options[last].Dir, false, quiet); err == nil || !strings.Contains(err.Error(), "belongs to no cluster") {
 		t.Errorf("it leaves twice: %v", err)
+	}
+	sum := sha256.Sum256([]byte(content))
+	file, err := jobs.NewArtifactDir(f.Artifacts, 0).Inputs().Open(up.ID, &jobs.Artifact{Name: "x", SHA256: hex.EncodeToString(sum[:])})
+	mustDo(t, err)
+	got, err := io.ReadAll(file)
+	if err = errors.Join(err, file.Close()); err != nil || string(got) != content {
+		t.Errorf("alone it has another file, of %d bytes: %v", len(got), err)
 	}
 	m.options[last].Broker.Cluster = nil
 	m.start(last)

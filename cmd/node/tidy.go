@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"os"
 	"strings"
@@ -156,13 +157,35 @@ func (t *tidier) shared(ctx context.Context) error {
 	return nil
 }
 
-// bring gets all files of the cluster into this node's folders, for a backup.
+// bring gets all files of the cluster into this node's folders, for a backup. A node that is
+// alone has them there.
 func (m *member) bring(ctx context.Context) error {
-	all, err := m.broker.Files.All()
+	if m == nil {
+		return nil
+	}
+	return bring(ctx, m.broker.Files, m.n.o.Handlers.Artifacts)
+}
+
+// bringStopped is bring for a member that does not run. Its copy of the stream is read.
+func bringStopped(ctx context.Context, f Folders, log *slog.Logger) (err error) {
+	stopped, err := broker.OpenStoppedFiles(ctx, f.Broker, log)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it has had none, or its streams are set aside already
+	}
 	if err != nil {
 		return err
 	}
-	files := m.n.o.Handlers.Artifacts
+	defer func() { err = errors.Join(err, stopped.Close()) }()
+	dir := jobs.NewArtifactDir(f.Artifacts, 0)
+	dir.Share(stopped.Files)
+	return bring(ctx, stopped.Files, dir)
+}
+
+func bring(ctx context.Context, from *broker.Files, to *jobs.ArtifactDir) error {
+	all, err := from.All()
+	if err != nil {
+		return err
+	}
 	for f, part := range all {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -170,9 +193,9 @@ func (m *member) bring(ctx context.Context) error {
 		if !part.Whole {
 			continue
 		}
-		dir := files
+		dir := to
 		if f.Folder == jobs.InputFiles {
-			dir = files.Inputs()
+			dir = to.Inputs()
 		}
 		if err := dir.Bring(f.Owner, f.Sum); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
