@@ -120,7 +120,7 @@ func (m *member) run(ctx context.Context) {
 	defer close(m.ended)
 	err := m.broker.Join(ctx)
 	if err == nil {
-		err = m.open()
+		err = m.open() //nolint:contextcheck // its work ends with the member
 	}
 	if err == nil {
 		var watching sync.WaitGroup
