@@ -280,6 +280,16 @@ func (b *Broker) Waiting() string {
 	return ""
 }
 
+// Size is the number of members, as the streams' own cluster has it; 0 if it does not know.
+// A member belongs to it as soon as it has come, and until it is removed.
+func (b *Broker) Size() int {
+	info, err := b.srv.Jsz(nil)
+	if err != nil || info.Meta == nil {
+		return 0
+	}
+	return info.Meta.Size
+}
+
 // Members are the names of the other members that are connected now.
 func (b *Broker) Members() []string {
 	routes, err := b.srv.Routez(nil)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -80,7 +81,7 @@ func (n *Node) join(ctx context.Context) (err error) {
 	m.store.Listen(m.changes.Committed)
 	m.broker.Peers.Serve(m.tracker.Snapshot)
 	m.machine = replica.New(replica.Options{
-		Name: n.o.Name, Members: m.members(), Log: m.broker.TrackerLog, Tracker: copied{m.tracker, m}, Peers: m.broker.Peers,
+		Name: n.o.Name, Members: m.members, Log: m.broker.TrackerLog, Tracker: copied{m.tracker, m}, Peers: m.broker.Peers,
 		Lead: m.lead, Info: m.info, Logger: n.log,
 	})
 	n.member = m
@@ -96,8 +97,11 @@ func (n *Node) join(ctx context.Context) (err error) {
 	return nil
 }
 
-// members is how many the cluster has, with this one.
-func (m *member) members() int { return max(m.n.o.Broker.Cluster.Members(), 1) }
+// members is how many the cluster has, with this one. Before the streams' own cluster has
+// said so it is as many as the configuration has.
+func (m *member) members() int {
+	return cmp.Or(m.broker.Size(), max(m.n.o.Broker.Cluster.Members(), 1))
+}
 
 // copied is the tracker of a member. When a copy of another one replaces it, those who wait
 // for jobs and who follow changes look at it anew.

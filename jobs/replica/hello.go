@@ -126,7 +126,7 @@ func (m *Member) Self() Hello {
 // is not there, that may be one which reads less.
 func (m *Member) raise() {
 	others := m.peers.lately(time.Now())
-	if 1+len(others) < m.o.Members {
+	if 1+len(others) < m.o.Members() {
 		return
 	}
 	lowest := m.o.Tracker.Format()

@@ -21,8 +21,8 @@ func (f *follower) campaign(ctx context.Context) (*leadership, error) {
 	ctx, cancel := context.WithTimeout(ctx, campaignTime)
 	defer cancel()
 	others := m.peers.lately(time.Now()) // before the look at the log
-	if have, need := 1+len(others), m.o.Members/2+1; have < need {
-		m.say(Following, fmt.Sprintf("nobody leads, and %d of %d nodes are there: it takes %d to choose a leader", have, m.o.Members, need))
+	if have, all := 1+len(others), m.o.Members(); have < all/2+1 {
+		m.say(Following, fmt.Sprintf("nobody leads, and %d of %d nodes are there: it takes %d to choose a leader", have, all, all/2+1))
 		return nil, nil
 	}
 	last, err := m.end(ctx)

@@ -15,8 +15,8 @@ import (
 // Options are the parameters of a [Member]. All are required, except those that say
 // otherwise.
 type Options struct {
-	Name    string // of this node, unique among the members
-	Members int    // how many there are, with this one
+	Name    string     // of this node, unique among the members
+	Members func() int // how many there are now, with this one
 	Log     Log
 	Tracker Tracker
 	Peers   Peers

@@ -125,7 +125,7 @@ func (n *testNode) start() {
 	n.w.mu.Unlock()
 	l.ctx, l.kill = context.WithCancel(context.Background())
 	l.run, l.stop = context.WithCancel(l.ctx)
-	l.member = New(Options{Name: n.name, Members: len(n.w.nodes), Log: l, Tracker: l, Peers: l, Lead: l.leads})
+	l.member = New(Options{Name: n.name, Members: func() int { return len(n.w.nodes) }, Log: l, Tracker: l, Peers: l, Lead: l.leads})
 	n.w.mu.Lock()
 	n.life = l
 	n.w.mu.Unlock()
