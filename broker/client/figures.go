@@ -59,13 +59,18 @@ func (f *Figures) begun() {
 	f.running++
 }
 
-// over notes the end of an attempt.
+func (f *Figures) returned() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.running--
+}
+
+// over notes how an attempt has ended.
 func (f *Figures) over(typ, how string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.ended == nil {
 		f.ended = make(map[End]uint64)
 	}
-	f.running--
 	f.ended[End{typ, how}]++
 }

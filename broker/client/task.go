@@ -122,6 +122,7 @@ func (t *task) run() {
 	begun := time.Now()
 	w.o.Figures.begun()
 	v := t.handle()
+	w.o.Figures.returned()
 	w.left(time.Since(begun))
 	t.task.End()
 	w.o.Figures.over(t.typ.Name, t.report(v))

@@ -171,12 +171,15 @@ func TestWorkerNode(t *testing.T) {
 	h = start()
 	w.awaitReady()
 	h.await(h.submit(`{"type":"cat","payload":{"n":9}}`).ID, "completed")
-	_, figures := w.get("/metrics")
-	for _, want := range []string{"jobstream_worker_connected 1", "jobstream_worker_max 10", "jobstream_worker_busy 0", `jobstream_worker_attempts_total{end="done",type="cat"} 2`} {
-		if !strings.Contains(figures, want) {
-			t.Errorf("/metrics lacks %s", want)
+	waitUntil(t, func() bool { // the job may be known to have ended before its worker knows that
+		_, figures := w.get("/metrics")
+		for _, want := range []string{"jobstream_worker_connected 1", "jobstream_worker_max 10", "jobstream_worker_busy 0", `jobstream_worker_attempts_total{end="done",type="cat"} 2`} {
+			if !strings.Contains(figures, want) {
+				return false
+			}
 		}
-	}
+		return true
+	})
 	if err := w.ends(syscall.SIGTERM); err != nil {
 		t.Errorf("the stop was not clean: %v", err)
 	}
