@@ -425,21 +425,47 @@ const (
 	lanesTime = 20 * time.Second // for all of them
 )
 
-// makeInCluster is [Lanes.makeLanes] in a cluster.
-func (l *Lanes) makeInCluster(ctx context.Context, lanes []jobs.Lane) error {
-	ctx, cancel := context.WithTimeout(ctx, lanesTime)
-	defer cancel()
-	var group sync.WaitGroup
-	room, errs := make(chan struct{}, manyLanes), make([]error, len(lanes))
-	for i, lane := range lanes {
-		room <- struct{}{}
-		group.Go(func() {
-			defer func() { <-room }()
-			errs[i] = l.makeSomewhere(ctx, lane)
-		})
+// openLater opens lanes of a cluster, and has them made.
+func (l *Lanes) openLater(lanes []jobs.Lane) error {
+	l.calls.Lock()
+	defer l.calls.Unlock()
+	if l.receiver == nil {
+		return errors.New("the lanes are closed")
 	}
-	group.Wait()
-	return errors.Join(errs...)
+	l.pulls.open(lanes, true)
+	l.makeLater(lanes)
+	return nil
+}
+
+// makeLater makes lanes of a cluster, which takes a while if there are many. Nobody waits
+// for that, least of all the submissions of those whose leader has stopped. Requests of a
+// lane are sent when it is there.
+func (l *Lanes) makeLater(lanes []jobs.Lane) {
+	l.later.Go(func() {
+		ctx, cancel := context.WithTimeout(l.open, lanesTime)
+		defer cancel()
+		var group sync.WaitGroup
+		room := make(chan struct{}, manyLanes)
+		for _, lane := range lanes {
+			room <- struct{}{}
+			group.Go(func() {
+				defer func() { <-room }()
+				if !l.pulls.has(lane) {
+					return // it was closed
+				}
+				err := l.makeSomewhere(ctx, lane)
+				if err != nil && l.open.Err() == nil {
+					l.server.log.Error("a lane cannot be made; trying again", "error", err)
+				}
+				for _, r := range l.pulls.made(lane, err == nil) {
+					if err := l.request(&r); err != nil {
+						return // the connection has ended, and with it all requests
+					}
+				}
+			})
+		}
+		group.Wait()
+	})
 }
 
 // makeSomewhere makes a lane on a member that lives.

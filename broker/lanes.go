@@ -28,12 +28,17 @@ type Lanes struct {
 	calls    sync.Mutex
 	receiver jobs.Receiver // nil: closed
 	sid      int           // its subscription
+
+	later    sync.WaitGroup  // makes lanes in a cluster
+	open     context.Context //nolint:containedctx // of that; it ends when the lanes are closed
+	endLater context.CancelFunc
 }
 
 // Open makes a durable consumer for every lane, and from now on hands deliveries to r.
 // Lanes of an earlier run are made anew, so they deliver everything in the stream. A
 // consumer remembers less over a restart than the receiver knows anyway: it keeps delays
 // in whole seconds, and a delivery given back without one would come when its lease ends.
+// In a cluster it does not wait for that; see [Lanes.makeLater].
 func (l *Lanes) Open(ctx context.Context, lanes []jobs.Lane, r jobs.Receiver) error {
 	if err := l.receive(r); err != nil {
 		return err
@@ -55,12 +60,21 @@ func (l *Lanes) receive(r jobs.Receiver) (err error) {
 		return err
 	}
 	l.receiver = r
+	l.open, l.endLater = context.WithCancel(context.Background())
 	return nil
 }
 
 // OpenMore is Open for lanes beside those that are open: all of them or, with an error,
 // none.
 func (l *Lanes) OpenMore(ctx context.Context, lanes []jobs.Lane) error {
+	for _, lane := range lanes {
+		if !jobs.ValidTypeName(lane.Type) || !lane.Priority.Valid() {
+			return fmt.Errorf("%s is not a lane", lane)
+		}
+	}
+	if l.server.clustered() {
+		return l.openLater(lanes) //nolint:contextcheck // it goes on until Close
+	}
 	l.making.Lock()
 	defer l.making.Unlock()
 	if made, err := l.makeLanes(ctx, lanes); err != nil {
@@ -68,7 +82,7 @@ func (l *Lanes) OpenMore(ctx context.Context, lanes []jobs.Lane) error {
 		defer cancel()
 		return errors.Join(err, l.deleteLanes(undo, lanes[:made]))
 	}
-	l.pulls.open(lanes)
+	l.pulls.open(lanes, false)
 	return nil
 }
 
@@ -100,9 +114,6 @@ func (l *Lanes) deleteLane(ctx context.Context, lane jobs.Lane) error {
 
 // makeLanes makes lanes anew. After an error, the first ones may be there.
 func (l *Lanes) makeLanes(ctx context.Context, lanes []jobs.Lane) (made int, err error) {
-	if l.server.clustered() {
-		return len(lanes), l.makeInCluster(ctx, lanes)
-	}
 	for i, lane := range lanes {
 		if err := l.makeLane(ctx, lane); err != nil {
 			return i + 1, err
@@ -112,9 +123,6 @@ func (l *Lanes) makeLanes(ctx context.Context, lanes []jobs.Lane) (made int, err
 }
 
 func (l *Lanes) makeLane(ctx context.Context, lane jobs.Lane) error {
-	if !jobs.ValidTypeName(lane.Type) || !lane.Priority.Valid() {
-		return fmt.Errorf("%s is not a lane", lane)
-	}
 	if err := l.deleteLane(ctx, lane); err != nil {
 		return err
 	}
@@ -137,11 +145,13 @@ func (l *Lanes) Close() {
 			l.server.log.Warn("cannot end the deliveries", "error", err)
 		}
 		l.receiver = nil
+		l.endLater()
 	}
 	l.calls.Unlock()
 	if !open {
 		return
 	}
+	l.later.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 	defer cancel()
 	for range 2 { // all deliveries are in after the first, and all naks out after the second
@@ -163,18 +173,26 @@ func (l *Lanes) Pull(lane jobs.Lane, n int) error {
 	if err != nil || r.subject == "" {
 		return err
 	}
-	var to [96]byte
-	var space [64]byte
-	body := append(space[:0], `{"batch":`...)
-	body = strconv.AppendInt(body, int64(n), 10)
-	body = append(body, `,"expires":`...)
-	body = strconv.AppendInt(body, int64(l.server.o.pullExpiry()), 10)
-	body = append(body, '}')
-	if err := wire.Publish(l.conn, r.subject, r.appendReply(to[:0]), nil, body); err != nil {
-		l.pulls.end(r.lane, r.number, n)
+	if err := l.request(&r); err != nil {
 		return fmt.Errorf("cannot pull from lane %s: %w", lane, err)
 	}
 	return nil
+}
+
+// request sends a pull request.
+func (l *Lanes) request(r *outgoing) error {
+	var to [96]byte
+	var space [64]byte
+	body := append(space[:0], `{"batch":`...)
+	body = strconv.AppendInt(body, int64(r.size), 10)
+	body = append(body, `,"expires":`...)
+	body = strconv.AppendInt(body, int64(l.server.o.pullExpiry()), 10)
+	body = append(body, '}')
+	err := wire.Publish(l.conn, r.subject, r.appendReply(to[:0]), nil, body)
+	if err != nil {
+		l.pulls.end(r.lane, r.number, r.size)
+	}
+	return err
 }
 
 // Ack ends a delivery for good, at once; see [Tail.Ack].

@@ -32,6 +32,7 @@ type openLane struct {
 	missing  int    // deliveries asked for that have not come
 	requests []pullRequest
 	gone     bool // its consumer must be made anew; until then no request is sent
+	coming   bool // it is gone, and being made; its requests are sent when it is there
 }
 
 type pullRequest struct {
@@ -50,8 +51,8 @@ func (p *pulls) begin(expiry time.Duration) string {
 	return p.inbox
 }
 
-// open accepts requests of these lanes.
-func (p *pulls) open(lanes []jobs.Lane) {
+// open accepts requests of these lanes, which may still be made.
+func (p *pulls) open(lanes []jobs.Lane, coming bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, l := range lanes {
@@ -59,7 +60,7 @@ func (p *pulls) open(lanes []jobs.Lane) {
 		if i < 0 {
 			i, p.lanes = len(p.lanes), append(p.lanes, openLane{})
 		}
-		p.lanes[i] = openLane{lane: l, pull: pullSubject(JobsStream, l.String())}
+		p.lanes[i] = openLane{lane: l, pull: pullSubject(JobsStream, l.String()), gone: coming, coming: coming}
 		p.index[l], p.names[l.String()] = i, i
 	}
 }
@@ -88,10 +89,11 @@ func (p *pulls) has(lane jobs.Lane) bool {
 
 // outgoing is a pull request to be sent.
 type outgoing struct {
-	subject string // "" if the consumer must be made anew: the request has run out already
+	subject string // "" if the consumer is not there: the request has run out, or is sent later
 	inbox   string
 	lane    int // index
 	number  uint64
+	size    int
 }
 
 // appendReply appends the subject on which the request is answered.
@@ -118,11 +120,14 @@ func (p *pulls) ask(lane jobs.Lane, n int) (outgoing, error) {
 	if !ok {
 		return outgoing{}, fmt.Errorf("lane %s is not open", lane)
 	}
-	o := outgoing{inbox: p.inbox, lane: i, number: p.next}
+	o := outgoing{inbox: p.inbox, lane: i, number: p.next, size: n}
 	r := pullRequest{number: p.next, size: n}
 	p.next++
 	l := &p.lanes[i]
-	if !l.gone {
+	switch {
+	case l.coming:
+		r.expires = time.Now().Add(lanesTime + pullGrace)
+	case !l.gone:
 		o.subject = l.pull
 		r.expires = time.Now().Add(p.expiry + pullGrace)
 	}
@@ -212,6 +217,29 @@ func (p *pulls) back(lane jobs.Lane) {
 	}
 }
 
+// made ends the making of a lane, and returns the requests that are to be sent now. If it has
+// failed, the lane is gone, and they run out.
+func (p *pulls) made(lane jobs.Lane, ok bool) (due []outgoing) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i, has := p.index[lane]
+	if !has {
+		return nil
+	}
+	l := &p.lanes[i]
+	l.gone, l.coming = !ok, false
+	for k := range l.requests {
+		r := &l.requests[k]
+		if !ok {
+			r.expires = time.Time{}
+			continue
+		}
+		r.expires = time.Now().Add(p.expiry + pullGrace)
+		due = append(due, outgoing{subject: l.pull, inbox: p.inbox, lane: i, number: r.number, size: r.size})
+	}
+	return due
+}
+
 type endedPull struct {
 	lane    jobs.Lane
 	missing int
@@ -222,7 +250,7 @@ func (p *pulls) overdue(now time.Time) (ended []endedPull, gone []jobs.Lane) {
 	defer p.mu.Unlock()
 	for i := range p.lanes {
 		l := &p.lanes[i]
-		if l.gone {
+		if l.gone && !l.coming {
 			gone = append(gone, l.lane)
 		}
 		alive := 0 // what the requests that have not run out can still bring
