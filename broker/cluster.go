@@ -234,16 +234,30 @@ const (
 	copiesTime = 1500 * time.Millisecond
 )
 
-// WatchCopies looks at this server's copies of the streams until ctx ends, and says by
-// [Broker.Waiting] which of them are behind. It begins with all of them. Whoever waits for
-// that after each stop always leaves a majority of servers that have everything.
-func (b *Broker) WatchCopies(ctx context.Context) {
+// ErrStray says that a copy of this server gets nothing any more, though those of all other
+// members have everything. It is so after the streams have gone back and this copy has not:
+// nats-server takes nothing away that was committed here. Only an empty folder helps.
+var ErrStray = errors.New("a copy of this server does not become that of the others")
+
+// strayTime is how long a copy that is not current may get nothing.
+const strayTime = 20 * time.Second
+
+// WatchCopies looks at this server's copies of the streams, and says by [Broker.Waiting]
+// which of them are behind. It begins with all of them. Whoever waits for that after each
+// stop always leaves a majority of servers that have everything. It returns nil at the end
+// of ctx, or [ErrStray].
+func (b *Broker) WatchCopies(ctx context.Context) error {
 	defer b.waiting.Store(nil)
 	all := "its copies of the streams to catch up"
 	b.waiting.Store(&all)
 	var current, behind time.Time // when a look said so last
+	still := make(stillness)
 	for behind = time.Now(); pause(ctx, copiesLook) == nil; {
-		text, now := b.behind(), time.Now()
+		text, streams := b.behind()
+		if text == "" && b.Waiting() != "" {
+			text, streams = b.further(ctx)
+		}
+		now := time.Now()
 		if text == "" {
 			current = now
 		} else {
@@ -255,21 +269,101 @@ func (b *Broker) WatchCopies(ctx context.Context) {
 		case text != "" && (now.Sub(current) >= copiesTime || b.Waiting() != ""):
 			b.waiting.Store(&text)
 		}
+		if b.Waiting() == "" {
+			clear(still)
+		} else if still.lasts(b.copies(), streams, now) > strayTime && b.othersCurrent(ctx) {
+			return fmt.Errorf("%w: it waits for %s", ErrStray, text)
+		}
 	}
+	return nil
 }
 
-// behind says which copy of this server is not current; "" if all are.
-func (b *Broker) behind() string {
+// stillness is since when each copy has got nothing, while any of them is behind. nats-server
+// may call a copy current between two tries to catch up.
+type stillness map[string]struct {
+	state string
+	since time.Time
+}
+
+// lasts notes what the copies have, and says for how long one of those that are behind now
+// has got nothing.
+func (s stillness) lasts(copies map[string]server.StreamState, behind []string, now time.Time) (longest time.Duration) {
+	for name := range copies {
+		is, was := copies[name], s[name]
+		if state := fmt.Sprint(is.FirstSeq, is.LastSeq, is.Msgs); state != was.state {
+			was.state, was.since = state, now
+			s[name] = was
+		}
+	}
+	for _, name := range behind {
+		if was, ok := s[name]; ok {
+			longest = max(longest, now.Sub(was.since))
+		}
+	}
+	return longest
+}
+
+// behind says which copies of this server are not current; "" if all are.
+func (b *Broker) behind() (text string, streams []string) {
 	for _, e := range b.srv.Healthz(&server.HealthzOptions{Details: true}).Errors {
 		switch e.Type {
 		case server.HealthzErrorConsumer: // it lives on one server, and is made anew
+			continue
 		case server.HealthzErrorStream:
-			return "its copy of stream " + e.Stream + " to catch up"
+			text = "its copy of stream " + e.Stream + " to catch up"
+			streams = append(streams, e.Stream)
 		default:
-			return e.Error
+			text = e.Error
 		}
 	}
-	return ""
+	return text, streams
+}
+
+// further says which copies of this server have more than their stream, which has gone back.
+func (b *Broker) further(ctx context.Context) (text string, streams []string) {
+	own := b.copies() // before the streams, which grow
+	for _, cfg := range b.o.streams() {
+		stream, err := b.Streams.find(ctx, cfg.Name)
+		if err != nil {
+			return fmt.Sprintf("stream %s to have a leader", cfg.Name), nil
+		}
+		if own[cfg.Name].LastSeq > stream.CachedInfo().State.LastSeq {
+			text = "its copy of stream " + cfg.Name + " to lose what the stream does not have"
+			streams = append(streams, cfg.Name)
+		}
+	}
+	return text, streams
+}
+
+// othersCurrent says whether all other members have everything.
+func (b *Broker) othersCurrent(ctx context.Context) bool {
+	for _, cfg := range b.o.streams() {
+		stream, err := b.Streams.find(ctx, cfg.Name)
+		if err != nil || stream.CachedInfo().Cluster == nil {
+			return false
+		}
+		for _, p := range stream.CachedInfo().Cluster.Replicas {
+			if p.Name != b.o.Node && (!p.Current || p.Offline) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// copies are the states of this server's copies of the streams.
+func (b *Broker) copies() map[string]server.StreamState {
+	all := make(map[string]server.StreamState)
+	info, err := b.srv.Jsz(&server.JSzOptions{Account: server.DEFAULT_GLOBAL_ACCOUNT, Streams: true})
+	if err != nil {
+		return all // it has none yet
+	}
+	for _, account := range info.AccountDetails {
+		for i := range account.Streams {
+			all[account.Streams[i].Name] = account.Streams[i].State
+		}
+	}
+	return all
 }
 
 // Waiting is what [Broker.Join] and [Broker.WatchCopies] wait for; "" if they do not wait.

@@ -76,7 +76,7 @@ func TestRestartOfACluster(t *testing.T) {
 	}
 	watching, stop := context.WithCancel(t.Context())
 	watched := make(chan struct{})
-	go func() { back.WatchCopies(watching); close(watched) }()
+	go func() { _ = back.WatchCopies(watching); close(watched) }()
 	m.Wait("that it looks at its copies", func() bool { return strings.HasPrefix(back.Waiting(), "its cop") })
 	m.Wait("its copies", func() bool { return back.Waiting() == "" })
 	s, err := js.Stream(t.Context(), broker.JobsStream)

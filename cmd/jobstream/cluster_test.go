@@ -209,7 +209,9 @@ func TestClusterPowerLost(t *testing.T) {
 			b.nodes[b.rng.IntN(len(b.nodes))].wipe()
 		}
 		b.start(b.nodes...)
-		b.serving()
+		for _, m := range b.nodes {
+			m.awaitCurrent() // nobody has to do anything for that
+		}
 	}
 	c := b.load(false)
 	c.more(200)

@@ -83,11 +83,22 @@ type server struct {
 	operator string
 }
 
-// serve is the life of the server. It returns nil after a clean stop, which the first
-// signal or the end of ctx begins.
+// serve is the life of the server, or several of them if it has to begin again. It returns
+// nil after a clean stop, which the first signal or the end of ctx begins.
 func (s *server) serve(ctx context.Context) error {
 	defer flushLog(s.log)
 	keepInherited()
+	for {
+		err := s.live(ctx)
+		if !errors.Is(err, node.ErrAgain) {
+			return err
+		}
+		s.log.Warn("starting again", "reason", err)
+	}
+}
+
+// live is one life.
+func (s *server) live(ctx context.Context) error {
 	listener, err := s.listen(ctx)
 	if err != nil {
 		return err

@@ -12,11 +12,13 @@ import (
 	"jobstream/jobs/replica"
 )
 
-// aside and asideOfMember are how the folders of streams are named that a cluster, or a
-// server that is alone, has no use for, with a time behind it.
+// The folders of streams that a cluster, a server that is alone, or a member whose copies
+// stray has no use for begin their names so. A time stands behind it.
 const (
 	aside         = "broker-alone-"
 	asideOfMember = "broker-cluster-"
+	asideStray    = "broker-stray-"
+	asideTime     = "20060102T150405.000"
 )
 
 // bootstrap makes the data folder of a server that was alone that of the first member. The
@@ -49,7 +51,7 @@ func (m *member) bootstrap() error {
 // setAside gives the folder of the streams another name, which begins with prefix, and
 // returns its path; "" if there is none.
 func (f Folders) setAside(prefix string) (to string, err error) {
-	to = filepath.Join(f.Root, prefix+time.Now().UTC().Format("20060102T150405.000"))
+	to = filepath.Join(f.Root, prefix+time.Now().UTC().Format(asideTime))
 	switch err := os.Rename(f.Broker, to); {
 	case errors.Is(err, fs.ErrNotExist):
 		to = ""
@@ -57,4 +59,22 @@ func (f Folders) setAside(prefix string) (to string, err error) {
 		return "", fmt.Errorf("the streams cannot be set aside: %w", err)
 	}
 	return to, fsync.Dir(f.Root)
+}
+
+// sweepStray removes the streams of a member that were set aside before a moment. It fails if
+// any were later.
+func (f Folders) sweepStray(before time.Time) error {
+	all, err := filepath.Glob(filepath.Join(f.Root, asideStray+"*"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range all {
+		if filepath.Base(dir) >= asideStray+before.UTC().Format(asideTime) {
+			return fmt.Errorf("they were set aside in %s only now", dir)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }

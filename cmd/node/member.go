@@ -47,6 +47,7 @@ type member struct {
 	worker  memberWorker
 	stop    context.CancelFunc
 	ended   chan struct{} // closed when the machine has stopped
+	stray   atomic.Bool   // a copy of a stream is, so leave sets them all aside
 
 	grace   atomic.Pointer[context.Context] // what running jobs get at the end; set before stop
 	address atomic.Pointer[string]          // where REST listens; nil = nowhere yet
@@ -128,7 +129,7 @@ func (m *member) run(ctx context.Context) {
 	}
 	if err == nil {
 		var watching sync.WaitGroup
-		watching.Go(func() { m.broker.WatchCopies(ctx) })
+		watching.Go(func() { m.watchCopies(ctx) })
 		watching.Go(func() { m.watch(ctx) })
 		m.n.serving.Go(func() { m.tidy(ctx) }) // it ends with ctx, or with the broker
 		err = m.machine.Run(ctx)
@@ -136,6 +137,32 @@ func (m *member) run(ctx context.Context) {
 	}
 	if err != nil && ctx.Err() == nil {
 		m.n.breaks(err)
+	}
+}
+
+// ErrAgain says that a node cannot go on as it is, but another one can that is opened in
+// the same data folder; see [Node.Broken].
+var ErrAgain = errors.New("the node has to be opened again")
+
+// strayAgain is for how long the streams of a member are not set aside again: what has not
+// helped a short while ago does not help.
+const strayAgain = time.Hour
+
+// watchCopies ends the node if a copy of a stream strays, so that the next one begins with
+// empty copies, which the other members fill. The tracker stays.
+func (m *member) watchCopies(ctx context.Context) {
+	for {
+		err := m.broker.WatchCopies(ctx)
+		if err == nil {
+			return
+		}
+		if e := m.n.dirs.sweepStray(time.Now().Add(-strayAgain)); e != nil {
+			m.n.log.Error("this node needs an empty folder for the streams; stop it, remove that folder and start it", "folder", m.n.dirs.Broker, "reason", err, "error", e)
+			continue
+		}
+		m.stray.Store(true)
+		m.n.breaks(fmt.Errorf("%w: %w", ErrAgain, err))
+		return
 	}
 }
 
@@ -153,7 +180,13 @@ func (n *Node) leave(ctx context.Context) error {
 	m.close()
 	m.broker.Close() //nolint:contextcheck // it takes as long as it takes
 	n.serving.Wait()
-	return errors.Join(m.unclean, m.store.Close())
+	err := errors.Join(m.unclean, m.store.Close())
+	if m.stray.Load() {
+		to, e := n.dirs.setAside(asideStray)
+		n.log.Warn("the copies of the streams are set aside; the other members have all", "folder", to)
+		err = errors.Join(err, e)
+	}
+	return err
 }
 
 // How long a node that begins to lead tries to start its core. Other members of the cluster

@@ -42,7 +42,9 @@ func (f *follower) campaign(ctx context.Context) (*leadership, error) {
 	case fits:
 	case last.Seq > f.chain.head && (end.Number > own.Number || own.base()):
 		m.say(Following, "nobody leads, and this node's replica of the log is late")
-		f.strays()
+		if !time.Now().Before(f.silent) {
+			f.strays()
+		}
 		return nil, nil
 	case (&Position{Epoch: end.Epoch, Number: end.Number}).After(&own):
 		return nil, broken("it ends with the entry %d of epoch %d, which was not made behind the entry %d", end.Number, end.Epoch, own.Number)

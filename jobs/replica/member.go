@@ -384,7 +384,7 @@ func (f *follower) messages(ctx context.Context) (all []Message, err error) {
 // log has gone back then as a rule, and this replica has not, or it is late.
 func (f *follower) strays() {
 	if !f.stray {
-		f.m.o.Logger.Warn("this node's replica of the log does not have what the log has; reading that from another node")
+		f.m.o.Logger.Info("this node's replica of the log does not have what the log has; reading that from another node")
 	}
 	f.stray, f.compared = true, time.Now()
 }
