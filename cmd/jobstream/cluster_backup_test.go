@@ -40,7 +40,7 @@ func TestClusterBackup(t *testing.T) {
 		was, err := os.ReadFile(file)
 		mustDo(t, err)
 		begun := strings.Count(leader.logged(), "a backup has begun")
-		cmd, out := k.start("backup", file, "--url", others[1].rest, "--token", adminToken, "--rate", "64KiB")
+		cmd, out := k.start("backup", file, "--url", others[1].rest, "--token", adminToken, "--rate", "1MiB")
 		waitUntil(t, func() bool { return strings.Count(leader.logged(), "a backup has begun") > begun })
 		b.pass(b.upTo(300 * time.Millisecond))
 		leader.kill()
