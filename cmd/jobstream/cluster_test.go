@@ -177,6 +177,7 @@ func TestClusterManyJobs(t *testing.T) {
 		t.Errorf("it has %d jobs of %d", len(all), b.names.Load())
 	}
 	c := b.load(true)
+	b.pass(3 * time.Second) // the schedule fires each second
 	c.more(100)
 	b.end(c, 0, false)
 }
