@@ -324,9 +324,13 @@ func (l *client) pauses() {
 		if n%2 == 1 {
 			what, path = history.Resume, "/resume"
 		}
-		l.ask(history.Ask{What: what, Name: pausedType}, http.MethodPost, "/types/"+pausedType+path, "", true)
+		got, _ := l.ask(history.Ask{What: what, Name: pausedType}, http.MethodPost, "/types/"+pausedType+path, "", false)
+		d := time.Duration(100+l.rng.IntN(300)) * time.Millisecond
+		if got.Code/100 != 2 {
+			d += time.Second // each one that may have been done makes it harder to judge
+		}
 		select {
-		case <-time.After(time.Duration(100+l.rng.IntN(300)) * time.Millisecond): // others read it meanwhile
+		case <-time.After(d): // others read it meanwhile
 		case <-l.ctx.Done():
 		}
 	}

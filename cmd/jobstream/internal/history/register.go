@@ -28,7 +28,7 @@ type Way struct {
 const MostSteps = 1024
 
 // mostPlaces are looked at before a history counts as too entangled.
-const mostPlaces = 100_000
+const mostPlaces = 300_000
 
 // set has some of the steps.
 type set [MostSteps / 64]uint64
