@@ -131,7 +131,7 @@ func (t *tidier) logs(ctx context.Context) error {
 // what is left of a deleted job. It goes when it is found twice unchanged, since uploads may
 // be under way.
 func (t *tidier) shared(ctx context.Context) error {
-	all, err := t.m.broker.Files.All()
+	all, err := t.m.broker.Files.All() //nolint:contextcheck // each request has its own deadline
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,7 @@ func (t *tidier) shared(ctx context.Context) error {
 	}
 	maps.DeleteFunc(t.left, func(f jobs.FileKey, part broker.FilePart) bool { return all[f] != part })
 	for f := range t.left {
-		if err := t.m.broker.Files.Remove(f); err != nil {
+		if err := t.m.broker.Files.Remove(f); err != nil { //nolint:contextcheck // each request has its own deadline
 			return err
 		}
 		delete(all, f)
@@ -182,7 +182,7 @@ func bringStopped(ctx context.Context, f Folders, log *slog.Logger) (err error) 
 }
 
 func bring(ctx context.Context, from *broker.Files, to *jobs.ArtifactDir) error {
-	all, err := from.All()
+	all, err := from.All() //nolint:contextcheck // each request has its own deadline
 	if err != nil {
 		return err
 	}
