@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -47,6 +48,7 @@ type Credentials struct {
 // authentication. mu guards the maps.
 type accounts struct {
 	server  *Server
+	secret  string        // of this process, see admitSystem
 	passing chan struct{} // has a token for each request that passes the gate
 
 	mu     sync.Mutex
@@ -65,7 +67,7 @@ type account struct {
 
 func newAccounts(s *Server) *accounts {
 	return &accounts{
-		server: s, passing: make(chan struct{}, maxPassing), made: make(map[string]*account), owners: make(map[string]string),
+		server: s, secret: rand.Text(), passing: make(chan struct{}, maxPassing), made: make(map[string]*account), owners: make(map[string]string),
 	}
 }
 
@@ -73,6 +75,7 @@ func newAccounts(s *Server) *accounts {
 func (a *accounts) Check(c server.ClientAuthentication) bool {
 	at := c.RemoteAddress()
 	if at != nil && at.Network() == "pipe" {
+		a.admitSystem(c)
 		return true // a connection of this process
 	}
 	if a.server.o.Port == 0 {

@@ -36,8 +36,11 @@ const (
 	helloSubjects = "_JOBSTREAM_HELLO."
 	copySubjects  = "_JOBSTREAM_COPY."
 	indexSubjects = "_JOBSTREAM_INDEX."
+	// removedSubject gets the names of nodes that ask whether they were removed.
+	removedSubject = "_JOBSTREAM_REMOVED"
 
 	maxHeard    = 256
+	askRemoved  = time.Second     // for an answer, which only who was removed gets
 	copyPart    = 512 << 10       // bytes of a message
 	copyAhead   = 8               // messages that may be unanswered
 	copySilence = 5 * time.Second // after which the other side counts as gone
@@ -111,6 +114,24 @@ func (p *Peers) Index(ctx context.Context, member string) (uint64, error) {
 		return 0, fmt.Errorf("the node %s does not lead", member)
 	}
 	return n, nil
+}
+
+// AnswerRemoved tells members that ask whether they were removed from the cluster.
+func (p *Peers) AnswerRemoved(removed func(name string) bool) error {
+	_, err := p.server.nc.Subscribe(removedSubject, func(m *nats.Msg) {
+		if name := string(m.Data); name != p.server.o.Node && removed(name) {
+			_ = m.Respond(nil) // who was not gets no answer, and whoever asks asks again
+		}
+	})
+	return err
+}
+
+// Removed asks the other members for some time whether this one was removed.
+func (p *Peers) Removed(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, askRemoved)
+	defer cancel()
+	_, err := p.server.nc.RequestWithContext(ctx, removedSubject, []byte(p.server.o.Node))
+	return err == nil
 }
 
 // Tell sends a greeting to all other members.

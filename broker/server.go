@@ -80,7 +80,7 @@ func (s *Server) start(ctx context.Context) error {
 			return err
 		}
 	}
-	if s.o.Identify != nil || s.clustered() && s.o.Port == 0 {
+	if s.o.Identify != nil || s.clustered() {
 		opts.CustomClientAuthentication = s.accounts
 	}
 	srv, err := server.NewServer(opts)

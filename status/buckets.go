@@ -58,6 +58,7 @@ var (
 	keyNode      = []byte("node")
 	keyBoot      = []byte("boot")
 	keyLeases    = []byte("leases")  // the key that signs tokens of leases
+	keyRemoved   = []byte("removed") // names of nodes that were removed from the cluster
 	keyPlace     = []byte("place")   // in the log of several trackers, see sealed.go
 	keyRebuild   = []byte("rebuild") // there from the file's making to the end of its rebuild
 	keyIndexes   = []byte("indexes") // the version of the indexes, and while they are made anew the next key

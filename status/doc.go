@@ -12,7 +12,8 @@
 //
 // The file has these buckets, all keys big endian:
 //
-//	meta      positions, the number of the last commit, counters per type, the mark of a clean stop
+//	meta      positions, the number of the last commit, counters per type, the mark of a clean stop,
+//	          names of nodes that were removed from the cluster
 //	jobs      key → record; the key is the sequence of a job's first message in JOBS, or
 //	          beyond all of these for a callback (callbacks.go)
 //	payloads  key → payload, for the large ones

@@ -16,6 +16,7 @@ import (
 
 type clusterCommand struct {
 	Status cli.ClusterStatusCommand `cmd:"" default:"withargs" help:"List the nodes of the cluster, and how they are doing (the default)."`
+	Remove cli.ClusterRemoveCommand `cmd:"" help:"Remove a stopped node from the cluster, for ever."`
 	Leave  leaveCommand             `cmd:"" help:"Make the data folder of a member that does not run that of a server that is alone."`
 }
 

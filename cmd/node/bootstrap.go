@@ -28,11 +28,12 @@ const (
 // a server that is alone can use the folder as well. The tracker's lock keeps others out.
 func (m *member) bootstrap() error {
 	f, is := m.n.dirs, m.n.o.identity()
-	path := filepath.Join(f.Root, identityFile)
+	path := f.identityPath()
 	if _, err := os.Stat(path); !is.Bootstrap || !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if _, _, _, err := m.store.RemoveClean(""); err != nil {
+	_, _, _, err := m.store.RemoveClean("")
+	if err := errors.Join(err, m.store.ForgetNodes()); err != nil {
 		return err
 	}
 	if err := m.tracker.Apply(nil, replica.Base(m.tracker.Position())); err != nil {

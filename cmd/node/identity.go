@@ -21,7 +21,12 @@ type identity struct {
 	Cluster string `json:"cluster"`
 	// Bootstrap says that the cluster has begun with this folder.
 	Bootstrap bool `json:"bootstrap,omitempty"`
+	// Removed says that the node was removed from the cluster, for ever.
+	Removed bool `json:"removed,omitempty"`
 }
+
+// identityPath is where it is.
+func (f Folders) identityPath() string { return filepath.Join(f.Root, identityFile) }
 
 // identity is what the file says. The error is fs.ErrNotExist if there is none.
 func (f Folders) identity() (is identity, err error) {
@@ -68,6 +73,8 @@ func (f Folders) claim(want identity) error {
 // compare is nil if the folder root of is may be used by want.
 func (is identity) compare(want identity, root string) error {
 	switch {
+	case is.Removed && want != identity{}:
+		return fmt.Errorf("node.name: node %s was removed from cluster %s, and its name does not come back; choose a new name and an empty folder, and leave %s as it is or remove it", is.Name, is.Cluster, root)
 	case want == identity{}:
 		return fmt.Errorf("data.dir: %s belongs to node %s of cluster %s; set broker.cluster as before, or choose another folder", root, is.Name, is.Cluster)
 	case is.Cluster != want.Cluster:

@@ -81,6 +81,10 @@ func (n *Node) join(ctx context.Context) (err error) {
 	m.store.Listen(m.waits.Committed)
 	m.store.Listen(m.changes.Committed)
 	m.broker.Peers.Serve(m.tracker.Snapshot)
+	if err := m.broker.Peers.AnswerRemoved(m.removedName); err != nil {
+		m.broker.Close()
+		return errors.Join(err, m.store.Close())
+	}
 	m.machine = replica.New(replica.Options{
 		Name: n.o.Name, Members: m.members, Log: m.broker.TrackerLog, Tracker: copied{m.tracker, m}, Peers: m.broker.Peers,
 		Lead: m.lead, Info: m.info, Logger: n.log,
@@ -123,6 +127,9 @@ func (c copied) Install(from io.Reader) error {
 // run is the life of the member.
 func (m *member) run(ctx context.Context) {
 	defer close(m.ended)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	asking.Go(func() { m.askRemoved(ctx) })
 	err := m.broker.Join(ctx)
 	if err == nil {
 		err = m.open() //nolint:contextcheck // its work ends with the member
@@ -131,6 +138,7 @@ func (m *member) run(ctx context.Context) {
 		var watching sync.WaitGroup
 		watching.Go(func() { m.watchCopies(ctx) })
 		watching.Go(func() { m.watch(ctx) })
+		watching.Go(func() { m.keepRemoved(ctx) })
 		m.n.serving.Go(func() { m.tidy(ctx) }) // it ends with ctx, or with the broker
 		err = m.machine.Run(ctx)
 		watching.Wait()
@@ -422,7 +430,8 @@ const silentFor = 2 * time.Second
 // Nodes lists the members; see [api.Nodes].
 func (m *member) Nodes() []api.NodeInfo {
 	leader, led := m.machine.Leader()
-	members := append(m.machine.Known(), m.machine.Self())
+	members := slices.DeleteFunc(m.machine.Known(), func(h replica.Hello) bool { return m.removedName(h.Name) })
+	members = append(members, m.machine.Self())
 	slices.SortFunc(members, func(a, b replica.Hello) int { return strings.Compare(a.Name, b.Name) })
 	differ := differing(members, leader.Name)
 	all := make([]api.NodeInfo, len(members))
@@ -443,7 +452,7 @@ func (m *member) Nodes() []api.NodeInfo {
 		if h.Name == m.n.o.Name {
 			n.Why = m.why()
 		} else if silent := time.Since(h.Heard); silent > silentFor {
-			n.Leader, n.Workers, n.Why = false, 0, fmt.Sprintf("it has said nothing for %v", silent.Round(time.Second))
+			n.Leader, n.Workers, n.Silent, n.Why = false, 0, true, fmt.Sprintf("it has said nothing for %v", silent.Round(time.Second))
 		}
 		if n.Why == "" && n.Differs {
 			n.Why = whyDiffers

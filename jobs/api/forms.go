@@ -200,6 +200,7 @@ var PathParams = map[string]form.Param{
 	"artifacts/{name}": {Schema: form.Text(), Text: "the file's name"},
 	"inputs/{name}":    {Schema: form.Text(), Text: "the name of an input, which the type declares"},
 	"types/{type}":     {Schema: typeForm, Text: "the type's name"},
+	"nodes/{name}":     {Schema: typeForm, Text: "the node's name"},
 	"schedules/{name}": {Schema: typeForm, Text: "the schedule's name"},
 	"ui/{view}":        {Schema: form.Text(), Text: "the view, like `jobs`"},
 	"leases/{lease}":   {Schema: form.Text(), Text: "the lease, as `POST /leases` has returned it"},

@@ -159,6 +159,7 @@ var operations = guarded([]*Operation{
 
 	{"info", Anyone, "GET /info", 200, here(doors(readNothing, nil, info)), infoDoc},
 	{"nodes", access.Read, "GET /nodes", 200, here(doors(readNothing, ignoreBody, listNodes)), nodesDoc},
+	{"node.remove", access.Admin, "DELETE /nodes/{name}", 204, doors(readNamePathOnly, readNodeBody, removeNode), nodeRemoveDoc},
 	{"audit", access.Admin, "GET /audit", 200, here(doors(readAudit, nil, listAudit)), auditDoc},
 	{"reload", access.Admin, "POST /reload", 200, both(readEmpty, reload), reloadDoc},
 	{"log_level", access.Admin, "PUT /log", 200, both(readLogLevel, setLogLevel), logLevelDoc},

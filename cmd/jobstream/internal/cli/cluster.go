@@ -1,5 +1,11 @@
 package cli
 
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+)
+
 import "strconv"
 
 // ClusterStatusCommand lists the nodes of a cluster.
@@ -61,4 +67,24 @@ func (n *clusterNode) row() []cell {
 		state = cell{"not ready", bad}
 	}
 	return []cell{text(n.Name), text(n.Role), state, number(n.Position), number(n.Lag), text(strconv.FormatInt(n.ClockMS, 10)), number(n.HashAt), hash, text(n.Version), text(n.Address), text(n.Why)}
+}
+
+// ClusterRemoveCommand removes a node from a cluster.
+type ClusterRemoveCommand struct {
+	remote
+	Name string `arg:"" placeholder:"NAME" help:"The node. It must be stopped, and all others ready."`
+}
+
+// Run removes the node.
+func (c *ClusterRemoveCommand) Run(p *Program) error {
+	s, err := c.open(p)
+	if err != nil {
+		return err
+	}
+	defer s.end()
+	if _, err := s.Do(s.ctx, http.MethodDelete, "/nodes/"+url.PathEscape(c.Name), nil, nil); err != nil {
+		return s.interrupted(err, "the node may have been removed; it is safe to repeat it")
+	}
+	_, err = fmt.Fprintf(p.Stdout, "node %s is removed for ever; take its address out of broker.cluster.routes of the others\n", clean(c.Name))
+	return err
 }
