@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -80,9 +79,6 @@ func (n *nodeProcess) member(among string, more ...string) {
 	n.t.Helper()
 	n.configure(fmt.Sprintf("node: {name: %s}\n%s, cluster: {listen: %q, routes: %s%s}}\n", n.name, n.ports, n.listen, among, strings.Join(append([]string{""}, more...), ", ")))
 }
-
-// alone writes that of a server without a cluster.
-func (n *nodeProcess) alone() { n.configure(n.ports + "}\n") }
 
 func (n *nodeProcess) configure(text string) {
 	n.t.Helper()
@@ -207,29 +203,4 @@ func (n *nodeProcess) list() (all []nodeSeen) {
 		return nil
 	}
 	return got.Nodes
-}
-
-// awaitLeader waits until a node says which one leads, and returns that.
-func (p *nodeProcesses) awaitLeader(at *nodeProcess) (leader *nodeProcess) {
-	p.t.Helper()
-	waitUntil(p.t, func() bool {
-		for _, seen := range at.list() {
-			for _, n := range p.all {
-				if seen.Leader && seen.Name == n.name {
-					leader = n
-					return true
-				}
-			}
-		}
-		return false
-	})
-	return leader
-}
-
-// command runs a command of the program.
-func (n *nodeProcess) command(args ...string) (code int, said string) {
-	n.t.Helper()
-	var out bytes.Buffer
-	code = run(n.t.Context(), args, cleanEnviron(), &out, &out)
-	return code, out.String()
 }

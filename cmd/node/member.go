@@ -82,7 +82,7 @@ func (n *Node) join(ctx context.Context) (err error) {
 	m.store.Listen(m.changes.Committed)
 	m.broker.Peers.Serve(m.tracker.Snapshot)
 	if err := m.broker.Peers.AnswerRemoved(m.removedName); err != nil {
-		m.broker.Close()
+		m.broker.Close() //nolint:contextcheck // it takes as long as it takes
 		return errors.Join(err, m.store.Close())
 	}
 	m.machine = replica.New(replica.Options{
