@@ -175,6 +175,10 @@ func (v *view) delays() {
 
 var ended = map[string]bool{"completed": true, "failed": true, "cancelled": true}
 
+// Ahead is how long before its handler begins a job may be leased. It counts as begun then,
+// so a cancellation may come too late to keep it from its handler.
+const Ahead = time.Second
+
 // ends: every job ends, once in each of its runs, and what was seen of an end stays.
 func (v *view) ends() {
 	for i := range v.Jobs {
@@ -229,7 +233,8 @@ func (v *view) ends() {
 	}
 	for i := range v.Runs {
 		r := &v.Runs[i]
-		if s, ok := first[run{r.Job, r.Run}]; ok && r.Begin > s.at {
+		s, ok := first[run{r.Job, r.Run}]
+		if late := r.Begin.Sub(s.at); ok && late > 0 && (s.status != "cancelled" || late > Ahead) {
 			v.fail("job %s was %s by %s, and %s began to run it %s later", r.Job, s.status, s.door, r.Node, r.Begin.Sub(s.at))
 		}
 	}

@@ -132,6 +132,9 @@ func TestPlantedFaults(t *testing.T) {
 		"an ended job runs again": {func(h *History) {
 			h.Asks = append(h.Asks, Ask{What: Read, Door: "a", Begin: at(2510), End: at(2520), Code: 200, Job: "3", Run: 1, Status: "completed"})
 		}, "job 3 was completed by a, and c began to run it 80ms later"},
+		"a cancelled job runs": {func(h *History) {
+			h.Asks = append(h.Asks, Ask{What: Read, Door: "a", Begin: at(2080), End: at(2090), Code: 200, Job: "6", Run: 1, Status: "cancelled"})
+		}, "job 6 was cancelled by a, and c began to run it 1.01s later"},
 		"an attempt is repeated": {func(h *History) {
 			h.Runs = append(h.Runs, Run{Job: "2", Run: 1, Attempt: 1, Node: "c", Life: "c1", Begin: at(300), End: at(310)})
 		}, "attempt 1 of job 2 ran on a and again on c"},
