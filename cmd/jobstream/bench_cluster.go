@@ -133,7 +133,7 @@ func (m *measuredCluster) startOther(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	m.others[i] = func(atOnce bool) error {
+	m.others[i] = func(atOnce bool) error { //nolint:contextcheck // it is stopped when ctx may have ended
 		if atOnce {
 			_ = n.Shutdown(ended()) // without the others it cannot end in good order
 			return nil

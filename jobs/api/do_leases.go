@@ -69,7 +69,7 @@ func next(ctx context.Context, c Call, a *jobs.Ask) (Answer, error) {
 		defer done()
 		ctx = waiting
 	}
-	a.Gone, a.Member = c.door.Gone, c.Caller.Principal.Member
+	a.Gone, a.Member = c.door.Gone, c.Caller.Member
 	all, err := c.Leases.Next(ctx, a)
 	return Answer{JSON: leased(all)}, err
 }

@@ -4,9 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 )
-
-import "strconv"
 
 // ClusterStatusCommand lists the nodes of a cluster.
 type ClusterStatusCommand struct{ remote }
