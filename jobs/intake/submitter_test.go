@@ -32,8 +32,9 @@ func (b *inbox) Submit(m *jobs.Message, refused func(error)) error {
 		return b.err
 	}
 	b.seq++
-	m.Seq = b.seq
-	b.waiting = append(b.waiting, m)
+	taken := *m // it stays the caller's
+	taken.Seq = b.seq
+	b.waiting = append(b.waiting, &taken)
 	b.refuse = append(b.refuse, refused)
 	return nil
 }

@@ -27,6 +27,17 @@ type filter struct {
 	moments
 }
 
+// current is the flag of lists that any node of a cluster answers.
+type current struct {
+	Consistent bool `help:"In a cluster: have the node ask the leader first, so that nothing is missing that anybody has heard of."`
+}
+
+func (c current) set(query url.Values) {
+	if c.Consistent {
+		query.Set("consistent", "true")
+	}
+}
+
 // moments choose jobs by times.
 type moments struct {
 	CreatedAfter  string `placeholder:"WHEN" help:"Created since then: a time like 2026-01-31 or 2026-01-31T08:00:00Z, or how long ago, like 2h."`

@@ -14,13 +14,14 @@ import (
 type jobsCommand struct {
 	remote
 	filter
-	Limit   int           `default:"50" placeholder:"N" help:"At most so many (default: ${default})."`
-	Cursor  string        `placeholder:"CURSOR" help:"Go on where a list has ended: its next_cursor."`
-	Order   string        `placeholder:"desc|asc" help:"Newest first (desc, the default) or oldest first (asc)."`
-	OrderBy string        `placeholder:"MOMENT" help:"created (the default), ended, run_at (of those that wait for it) or started (of running ones)."`
-	Waiting bool          `help:"Say why each job waits."`
-	Watch   bool          `help:"Show the list again and again, until Ctrl-C. As JSON, print each job when it is new or has changed."`
-	Every   time.Duration `default:"2s" placeholder:"SPAN" help:"How often --watch looks (default: ${default})."`
+	Limit   int    `default:"50" placeholder:"N" help:"At most so many (default: ${default})."`
+	Cursor  string `placeholder:"CURSOR" help:"Go on where a list has ended: its next_cursor."`
+	Order   string `placeholder:"desc|asc" help:"Newest first (desc, the default) or oldest first (asc)."`
+	OrderBy string `placeholder:"MOMENT" help:"created (the default), ended, run_at (of those that wait for it) or started (of running ones)."`
+	Waiting bool   `help:"Say why each job waits."`
+	current
+	Watch bool          `help:"Show the list again and again, until Ctrl-C. As JSON, print each job when it is new or has changed."`
+	Every time.Duration `default:"2s" placeholder:"SPAN" help:"How often --watch looks (default: ${default})."`
 }
 
 // Help is shown by jobs --help.
@@ -87,6 +88,7 @@ func (c *jobsCommand) find(s *session) (*list, error) {
 			query.Set(name, value)
 		}
 	}
+	c.set(query)
 	if c.Waiting {
 		query.Set("include", "waiting")
 	}

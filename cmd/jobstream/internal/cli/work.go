@@ -191,6 +191,7 @@ type failuresCommand struct {
 	Limit   int      `default:"50" placeholder:"N" help:"At most so many groups, 500 at most (default: ${default})."`
 	Cursor  string   `placeholder:"CURSOR" help:"Go on where a list has ended: its next_cursor."`
 	OrderBy string   `placeholder:"MOMENT" help:"count: the largest groups first (default: the latest)."`
+	current
 }
 
 // Help is shown by failures --help.
@@ -214,6 +215,7 @@ func (c *failuresCommand) Run(p *Program) error {
 			query.Set(name, value)
 		}
 	}
+	c.set(query)
 	var all struct {
 		Failures []struct {
 			Fingerprint, Type, Error string
