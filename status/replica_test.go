@@ -502,6 +502,7 @@ func TestOnePlaceChanges(t *testing.T) {
 		"adopt":       "has what each node has for itself",
 		"Inspect":     "repairs a stopped one",
 		"derive":      "writes another file",
+		"ForgetNodes": "is of a new cluster, whose log has not begun",
 	}
 	files, err := filepath.Glob("*.go")
 	if err != nil || len(files) == 0 {
