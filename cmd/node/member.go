@@ -299,7 +299,7 @@ func (m *member) stalls(ctx context.Context) <-chan error {
 			}
 			now := m.store.Positions()
 			want, err := ends(ctx, m.store, m.broker)
-			if now != last || err != nil || want == now {
+			if now != last || err != nil || want == now || !m.machine.Leads() { // without the log it reads, and commits nothing
 				since, last = time.Now(), now
 				continue
 			}
