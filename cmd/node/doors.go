@@ -286,6 +286,24 @@ func (m *member) open() error {
 	return m.n.serveNATS(m.broker, everywhere)
 }
 
+// askInner makes a request at the inner door of another member. Whoever gets the answer closes
+// it. An answer that is not 200 is an error.
+func (m *member) askInner(ctx context.Context, method, name, path string) (answer io.ReadCloser, err error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://member"+path, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	r.URL.Host = name
+	a, err := m.passing.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	if a.StatusCode != http.StatusOK {
+		return nil, errors.Join(fmt.Errorf("it answers %s", a.Status), a.Body.Close())
+	}
+	return a.Body, nil
+}
+
 // close closes what open has opened.
 func (m *member) close() {
 	if err := m.broker.Service.Stop(); err != nil {

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -95,20 +94,12 @@ func (l memberLogs) elsewhere(ctx context.Context, id jobs.ID) (parts joblog.Par
 
 // fetchLog asks another member for its part.
 func (m *member) fetchLog(ctx context.Context, name string, id jobs.ID) (part []joblog.Entry, err error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://leader"+innerLogs+id.String(), http.NoBody)
+	answer, err := m.askInner(ctx, http.MethodGet, name, innerLogs+id.String())
 	if err != nil {
 		return nil, err
 	}
-	r.URL.Host = name
-	a, err := m.passing.RoundTrip(r)
-	if err != nil {
-		return nil, err
-	}
-	defer a.Body.Close()
-	if a.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("it answers %s", a.Status)
-	}
-	err = json.NewDecoder(a.Body).Decode(&part)
+	defer answer.Close()
+	err = json.NewDecoder(answer).Decode(&part)
 	return part, err
 }
 

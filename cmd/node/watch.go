@@ -65,15 +65,8 @@ const (
 
 // watch logs what is wrong with the members, once for each time that it begins.
 func (m *member) watch(ctx context.Context) {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
 	known := make(map[string]bool)
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
+	for sleep(ctx, lookEvery) {
 		now := make(map[string]bool)
 		for _, f := range nodeFindings(m.Nodes(), 0) {
 			if f.Check != "node.differs" && f.Check != "node.clock" {

@@ -115,6 +115,11 @@ func (w *memberWorker) most() int { return min(int(w.max.Load()), jobs.MaxLeases
 // resize changes the number of workers of this node, until its next start.
 func (w *memberWorker) resize(most int) {
 	w.max.Store(int32(most))
+	w.wake()
+}
+
+// wake has the worker look, if it works.
+func (w *memberWorker) wake() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.look != nil {
@@ -143,19 +148,11 @@ const resizeTime = 2 * time.Second
 func (m *member) tell(ctx context.Context, node string, most int) error {
 	ctx, cancel := context.WithTimeout(ctx, resizeTime)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+node+resizePath+strconv.Itoa(most), http.NoBody)
+	answer, err := m.askInner(ctx, http.MethodPost, node, resizePath+strconv.Itoa(most))
 	if err != nil {
 		return err
 	}
-	a, err := m.passing.RoundTrip(r)
-	if err != nil {
-		return err
-	}
-	_ = a.Body.Close() // it is short
-	if a.StatusCode != http.StatusOK {
-		return fmt.Errorf("it answers %s", a.Status)
-	}
-	return nil
+	return answer.Close() // it is empty
 }
 
 // others are the other nodes whose number of workers a wish changes: the one that it names, or
@@ -231,11 +228,7 @@ func (w *memberWorker) committed(c *jobs.Commit) {
 			continue
 		}
 		if after == nil || after.Status == jobs.Cancelled || after.Status == jobs.Failed {
-			w.mu.Lock()
-			if w.look != nil {
-				w.look()
-			}
-			w.mu.Unlock()
+			w.wake()
 			return
 		}
 	}
