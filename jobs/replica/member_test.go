@@ -322,7 +322,7 @@ func TestUpgrade(t *testing.T) {
 			for _, n := range w.nodes {
 				n.start()
 			}
-			time.Sleep(5 * time.Second)
+			time.Sleep(5 * time.Second) // by the clock of the simulated world
 			for i := range w.nodes {
 				n := w.nodes[(i+int(seed))%len(w.nodes)]
 				n.end(seed%2 == 0)
